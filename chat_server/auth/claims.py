@@ -1,0 +1,40 @@
+"""What a verified token says about its bearer."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from ..protocol.messages import User
+
+
+class TopicGrants(Struct, frozen=True):
+    """Topic patterns by what they allow; see `auth.permissions` for their grammar."""
+
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+    presence: tuple[str, ...] = ()
+    moderate: tuple[str, ...] = ()
+
+
+class Claims(Struct, frozen=True):
+    """A verified token's content, with defaults already applied to missing topic lists.
+
+    Args:
+        sub: the user.
+        topics: what the user may do.
+        expires_at: seconds since 1970, or None for a token that never expires.
+        name: shown to others.
+        info: shown to others, at most 1 KiB of JSON.
+    """
+
+    sub: str
+    topics: TopicGrants
+    expires_at: int | None = None
+    name: str | None = None
+    info: dict[str, Any] | None = None
+
+    @property
+    def user(self) -> User:
+        """The part that others see."""
+        return User(user=self.sub, name=self.name, info=self.info)

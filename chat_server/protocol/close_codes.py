@@ -1,0 +1,37 @@
+"""The one table of close codes (docs/protocol.md, section 6)."""
+
+from enum import IntEnum
+
+
+class CloseCode(IntEnum):
+    """Why the server closed a connection; RFC 6455 section 7.4, and 4000 to 4999 for our own."""
+
+    NORMAL = 1000
+    WRONG_FRAME_KIND = 1003
+    BAD_UTF8 = 1007
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    RESTART = 1012
+    OVERLOADED = 1013
+    PROTOCOL_VIOLATION = 4400
+    UNAUTHORIZED = 4401
+    BLOCKED = 4403
+    TIMEOUT = 4408
+    TOO_MANY = 4429
+    TOO_SLOW = 4490
+
+
+STOP = frozenset(
+    {
+        CloseCode.NORMAL,
+        CloseCode.WRONG_FRAME_KIND,
+        CloseCode.BAD_UTF8,
+        CloseCode.TOO_BIG,
+        CloseCode.PROTOCOL_VIOLATION,
+        CloseCode.BLOCKED,
+    }
+)
+"""After these a client must not reconnect by itself."""
+
+LONG_BACKOFF = frozenset({CloseCode.OVERLOADED, CloseCode.TOO_MANY})
+"""After these a client waits longer before it reconnects."""

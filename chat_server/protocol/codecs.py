@@ -1,0 +1,208 @@
+"""The two encodings of `chat.v1`, and the checks that make `data` safe to pass on.
+
+`data` is passed through, not interpreted, so it must be proven harmless on the way in: whatever is
+accepted here can be written into every subscriber's frame in either encoding. `msgspec.Raw` alone
+does not promise that (it takes invalid UTF-8 inside strings), hence the full decode.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .errors import BadRequest, Malformed
+from .messages import MAX_ID, ClientMessage, Publish, ServerMessage, Signal
+
+MAX_DEPTH = 100
+"""Levels of nesting `data` may have: far below where CPython's or a browser's decoder gives up."""
+
+
+class _Envelope(Struct):
+    """As much of a message as is needed to say which one was wrong."""
+
+    id: Any = None
+
+
+class Codec:
+    """One encoding: its subprotocol, the kind of frame it uses, and both directions.
+
+    Attributes:
+        subprotocol: the name that selects it in the handshake.
+        binary: whether its messages are binary frames.
+    """
+
+    subprotocol: str
+    binary: bool
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        """Return the command in `frame`, with any `data` turned into checked JSON text.
+
+        Raises:
+            Malformed: `frame` is not a map in this encoding.
+            BadRequest: it is, but breaks a rule; bears the message's `id` if it has a valid one.
+        """
+        raise NotImplementedError
+
+    def encode(self, message: ServerMessage) -> bytes:
+        """Return `message` as one frame's payload."""
+        raise NotImplementedError
+
+    def transcode(self, frame: bytes) -> bytes:
+        """Return a push whose JSON text is `frame` in this encoding."""
+        raise NotImplementedError
+
+
+class JsonCodec(Codec):
+    """JSON text, RFC 8259, in UTF-8."""
+
+    subprotocol = "chat.v1.json"
+    binary = False
+
+    def __init__(self) -> None:
+        self._decode = msgspec.json.Decoder(ClientMessage).decode
+        self._envelope = msgspec.json.Decoder(_Envelope).decode
+        self._value = msgspec.json.Decoder().decode
+        self._pack = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.json.Encoder().encode
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        command = _decode(frame, self._decode, self._envelope)
+        if isinstance(command, Publish | Signal):
+            self.check_data(bytes(command.data), command.id)
+        return command
+
+    def check_data(self, data: bytes, id: int | None = None) -> None:
+        """Check that `data` is JSON text that either encoding can carry.
+
+        Raises:
+            BadRequest: it is not; the message names the rule.
+        """
+        try:
+            value = self._value(data)
+            if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+                _check_tree(value)
+            # MessagePack ends at 64 bits; refusing here keeps one sender from failing another's
+            # encoding later.
+            self._pack(value)
+        except OverflowError:
+            raise BadRequest("data: integers must fit into 64 bits", id=id) from None
+        except RecursionError:
+            raise BadRequest(_TOO_DEEP, id=id) from None
+        except _BadData as error:
+            raise BadRequest(str(error), id=id) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequest(f"data: is not valid JSON: {error}", id=id) from None
+
+    def encode(self, message: ServerMessage) -> bytes:
+        return self._encode(message)
+
+    def transcode(self, frame: bytes) -> bytes:
+        return frame
+
+
+class MsgpackCodec(Codec):
+    """MessagePack maps with string keys, holding only what JSON can express."""
+
+    subprotocol = "chat.v1.msgpack"
+    binary = True
+
+    def __init__(self) -> None:
+        self._decode = msgspec.msgpack.Decoder(ClientMessage).decode
+        self._envelope = msgspec.msgpack.Decoder(_Envelope).decode
+        self._value = msgspec.msgpack.Decoder(strict=True).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._to_json = msgspec.json.Encoder().encode
+        self._from_json = msgspec.json.Decoder().decode
+
+    def decode(self, frame: bytes) -> ClientMessage:
+        command = _decode(frame, self._decode, self._envelope)
+        if isinstance(command, Publish | Signal):
+            command.data = Raw(self._json_data(bytes(command.data), command.id))
+        return command
+
+    def _json_data(self, data: bytes, id: int | None) -> bytes:
+        try:
+            value = self._value(data)
+            _check_tree(value)
+            return self._to_json(value)
+        except RecursionError:
+            raise BadRequest(_TOO_DEEP, id=id) from None
+        except _BadData as error:
+            raise BadRequest(str(error), id=id) from None
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise BadRequest(f"data: is not valid MessagePack: {error}", id=id) from None
+
+    def encode(self, message: ServerMessage) -> bytes:
+        return self.transcode(self._to_json(message))
+
+    def transcode(self, frame: bytes) -> bytes:
+        return self._encode(self._from_json(frame))
+
+
+JSON = JsonCodec()
+MSGPACK = MsgpackCodec()
+CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
+
+_TOO_DEEP = f"data: must not be nested deeper than {MAX_DEPTH} levels"
+
+
+class _BadData(ValueError):
+    pass
+
+
+def _decode(
+    frame: bytes,
+    decode: Callable[[bytes], ClientMessage],
+    envelope: Callable[[bytes], _Envelope],
+) -> ClientMessage:
+    try:
+        return decode(frame)
+    except msgspec.ValidationError as error:
+        reason = _readable(error)
+    except RecursionError:
+        reason = "message: is nested too deeply"
+        raise Malformed(reason) from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Malformed(f"message: cannot be parsed: {error}") from None
+    try:
+        id = envelope(frame).id
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+        raise Malformed(f"message: must be a map with string keys: {reason}") from None
+    raise BadRequest(reason, id=id if _is_id(id) else None)
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_ID
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    """Turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected `str`, got `int`"."""
+    rule, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".") or "message"
+    return f"{field}: {rule[:1].lower()}{rule[1:]}"
+
+
+def _check_tree(value: object) -> None:
+    """Check a decoded value against what JSON can express, without recursion."""
+    level: list[object] = [value]
+    for depth in range(MAX_DEPTH + 1):
+        deeper: list[object] = []
+        for item in level:
+            if depth == MAX_DEPTH and isinstance(item, dict | list):
+                raise _BadData(_TOO_DEEP)
+            if isinstance(item, dict):
+                if not all(isinstance(key, str) for key in item):
+                    raise _BadData("data: map keys must be strings")
+                deeper.extend(item.values())
+            elif isinstance(item, list):
+                deeper.extend(item)
+            elif isinstance(item, float):
+                if not math.isfinite(item):
+                    raise _BadData("data: NaN and infinity have no JSON form")
+            elif item is not None and not isinstance(item, str | int | bool):
+                raise _BadData("data: must not hold binary, timestamp or extension values")
+        if not deeper:
+            return
+        level = deeper

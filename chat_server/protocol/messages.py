@@ -1,0 +1,213 @@
+"""Every message of `chat.v1` as a tagged Struct (docs/protocol.md, sections 2 and 3)."""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+MAX_ID = 2**53 - 1
+MAX_SEQ = 2**53 - 1
+MAX_HISTORY = 300
+DEFAULT_HISTORY = 50
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+Key = Annotated[str, Meta(min_length=1, max_length=64)]
+HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
+
+
+class Position(Struct, frozen=True):
+    """A place in a topic's order: the `seq` of the last event seen, and the epoch it counts in."""
+
+    epoch: Annotated[str, Meta(max_length=64)]
+    seq: Seq
+
+
+# Client to server ----------------------------------------------------------------------------
+
+
+class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
+    """What a client asks for; `id` asks for an answer bearing the same number."""
+
+    id: Id | None = None
+
+
+class Auth(Command):
+    """Present a token, or refresh that of a live connection."""
+
+    token: str
+
+
+class Subscribe(Command):
+    """Receive a topic's events, from now on or from an earlier position."""
+
+    topic: str
+    since: Position | None = None
+    last: HistoryLimit | None = None
+    presence: bool = False
+
+
+class Unsubscribe(Command):
+    """Stop receiving a topic's events."""
+
+    topic: str
+
+
+class Publish(Command):
+    """Append a message to a topic; `data` is JSON text whatever the connection's encoding."""
+
+    topic: str
+    data: Raw
+    key: Key | None = None
+
+
+class Signal(Command):
+    """Tell a topic's present subscribers something that nobody stores."""
+
+    topic: str
+    data: Raw
+
+
+class History(Command):
+    """Read a topic's stored messages."""
+
+    topic: str
+    before: Seq | None = None
+    after: Seq | None = None
+    limit: HistoryLimit = DEFAULT_HISTORY
+
+
+class Ping(Command):
+    """Ask for a `pong`."""
+
+
+ClientMessage = Auth | Subscribe | Unsubscribe | Publish | Signal | History | Ping
+
+
+# Server to client ----------------------------------------------------------------------------
+
+
+class User(Struct, omit_defaults=True, frozen=True):
+    """Who published something, as others see it."""
+
+    user: str
+    name: str | None = None
+    info: dict[str, Any] | None = None
+
+
+class Limits(Struct, frozen=True):
+    """What one connection may do."""
+
+    max_message_bytes: int
+    max_topics: int
+    max_pending_commands: int
+    messages_per_second: float
+    message_burst: int
+
+
+class ServerMessage(Struct, tag_field="type", omit_defaults=True, kw_only=True):
+    """What the server sends."""
+
+
+class Welcome(ServerMessage, tag="welcome", kw_only=True):
+    """The first message after authentication; `expires_at` is in seconds since 1970."""
+
+    session: str
+    user: str
+    server: str
+    heartbeat_seconds: float
+    limits: Limits
+    expires_at: int | None = None
+
+
+class Ok(ServerMessage, tag="ok", kw_only=True):
+    """The answer to a command that bore an `id`."""
+
+    id: int | None = None
+
+
+class AuthOk(Ok, tag="ok", kw_only=True):
+    user: str
+    expires_at: int | None = None
+
+
+class TopicOk(Ok, tag="ok", kw_only=True):
+    """Answers `unsubscribe` and `signal`."""
+
+    topic: str
+
+
+class SubscribeOk(Ok, tag="ok", kw_only=True):
+    topic: str
+    epoch: str
+    seq: int
+    recovered: bool
+    replayed: int
+    reason: str | None = None
+
+
+class PublishOk(Ok, tag="ok", kw_only=True):
+    topic: str
+    seq: int
+    epoch: str
+    at: int
+    duplicate: bool
+
+
+class HistoryOk(Ok, tag="ok", kw_only=True):
+    topic: str
+    epoch: str
+    messages: list[Raw]
+    more: bool
+
+
+class Error(ServerMessage, tag="error", kw_only=True):
+    """A command failed, or (without `id`) something the client must know happened."""
+
+    code: str
+    message: str
+    id: int | None = None
+    topic: str | None = None
+    retry_in_ms: int | None = None
+
+
+class Message(ServerMessage, tag="message", kw_only=True):
+    """A stored message; the frames in Redis and on the wire have exactly these fields."""
+
+    topic: str
+    seq: int
+    at: int
+    sender: User | None = field(name="from")
+    data: Any
+
+
+class SignalPush(ServerMessage, tag="signal", kw_only=True):
+    """An ephemeral message."""
+
+    topic: str
+    sender: User | None = field(name="from")
+    data: Any
+    at: int
+
+
+class Gap(ServerMessage, tag="gap", kw_only=True):
+    """Nothing between these two seqs (both exclusive) will be delivered."""
+
+    topic: str
+    epoch: str
+    after: int
+    before: int
+    reason: str
+
+
+class Goodbye(ServerMessage, tag="goodbye", kw_only=True):
+    """The server is about to close the connection on purpose."""
+
+    code: int
+    reason: str
+    reconnect_in_ms: int
+
+
+class Pong(ServerMessage, tag="pong", kw_only=True):
+    """Answers `ping`."""
+
+    id: int | UnsetType = UNSET

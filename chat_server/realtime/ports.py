@@ -1,0 +1,148 @@
+"""What the node needs of the parts it joins; their docstrings are the contract.
+
+`realtime/` imports neither `broker/` nor `gateway/`: both are handed in and held to these Protocols.
+"""
+
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..protocol.codecs import Codec
+from ..protocol.events import Draft, Event, Published, Slice
+
+
+class Listener(Protocol):
+    """What a broker tells its node; every method is a plain call that returns at once."""
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take events of subscribed topics: stored ones and signals.
+
+        Within a topic stored events come in the order of their `seq`, except that after trouble some
+        may be missing or come again: the node checks each `seq` and repairs with `Broker.read`.
+        """
+        ...
+
+    def on_lost(self) -> None:
+        """The store cannot be reached; events may be missed from now on."""
+        ...
+
+    def on_restored(self) -> None:
+        """The store is back and every subscription stands again; events may have been missed."""
+        ...
+
+
+class Broker(Protocol):
+    """Stores topics' events in order and carries them to every worker.
+
+    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
+    store is known to be away, and never anything else but `CancelledError`.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether the store is believed to be reachable."""
+        ...
+
+    async def start(self, listener: Listener) -> None:
+        """Begin to deliver to `listener`; a store that is away is no error, it is awaited."""
+        ...
+
+    async def stop(self) -> None:
+        """End every task and connection; pending futures fail with `Unavailable`."""
+        ...
+
+    def publish(self, draft: Draft) -> "Future[Published]":
+        """Store `draft` as its topic's next event and send it to every subscribed worker, atomically.
+
+        Of drafts with the same topic and key within the idempotency window only the first is
+        stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
+        topic are stored in the order of the calls. Giving up on the future does not undo it.
+        """
+        ...
+
+    def signal(self, topic: str, frame: bytes) -> "Future[None]":
+        """Send `frame` to every worker subscribed to `topic`, without storing it."""
+        ...
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        """Receive the topic's events; resolved once no event published from now on can be missed.
+
+        The subscription is remembered until `unsubscribe` and restored after a lost connection.
+        """
+        ...
+
+    def unsubscribe(self, topic: str) -> None:
+        """Forget the subscription; an event already on its way may still arrive."""
+        ...
+
+    async def read(
+        self,
+        topic: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool = False,
+    ) -> Slice:
+        """Read stored events with `after < seq < before`, atomically with the topic's position.
+
+        At most `limit` of them: the oldest, or with `newest` the newest; ascending either way. A
+        `limit` of 0 reads the position alone. A topic without a position is given one, so that
+        every worker names the same epoch for it.
+        """
+        ...
+
+    async def ping(self) -> float:
+        """Ask the store for a sign of life and return how long it took, in seconds."""
+        ...
+
+
+class Transport(Protocol):
+    """One client's connection, as the session's effects see it; every call returns at once."""
+
+    codec: Codec
+    address: str
+    """The client's address, as far as it can be known."""
+
+    can_ping: bool
+    """Whether `ping` reaches the client; elsewhere the ASGI server looks after silent peers."""
+
+    def send(self, payload: bytes) -> None:
+        """Queue one encoded protocol message; nothing happens once the transport is closing."""
+        ...
+
+    def ping(self) -> None:
+        """Send a WebSocket ping; the client's pong counts as a sign of life."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading from the client until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Read from the client again."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Flush what is queued, close with `code`, and abort if the client does not play along."""
+        ...
+
+
+class Receiver(Protocol):
+    """What a transport tells the connection it carries; plain calls, in the order of the wire."""
+
+    def on_message(self, payload: bytes, *, binary: bool) -> None:
+        """One whole WebSocket message came."""
+        ...
+
+    def on_sign_of_life(self) -> None:
+        """Something that is no message came, a pong for one."""
+        ...
+
+    def on_full(self) -> None:
+        """The client reads too slowly: more is queued than the transport may hold."""
+        ...
+
+    def on_closed(self) -> None:
+        """The connection is gone; called exactly once, and nothing after it."""
+        ...
