@@ -6,7 +6,7 @@ does not promise that (it takes invalid UTF-8 inside strings), hence the full de
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ class _Envelope(Struct):
 class Codec:
     """One encoding: its subprotocol, the kind of frame it uses, and both directions.
 
-    Attributes:
+    Args:
         subprotocol: the name that selects it in the handshake.
         binary: whether its messages are binary frames.
     """
@@ -186,23 +186,23 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 def _check_tree(value: object) -> None:
     """Check a decoded value against what JSON can express, without recursion."""
-    level: list[object] = [value]
-    for depth in range(MAX_DEPTH + 1):
-        deeper: list[object] = []
-        for item in level:
-            if depth == MAX_DEPTH and isinstance(item, dict | list):
-                raise _BadData(_TOO_DEEP)
-            if isinstance(item, dict):
-                if not all(isinstance(key, str) for key in item):
-                    raise _BadData("data: map keys must be strings")
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                deeper.extend(item)
-            elif isinstance(item, float):
-                if not math.isfinite(item):
-                    raise _BadData("data: NaN and infinity have no JSON form")
-            elif item is not None and not isinstance(item, str | int | bool):
-                raise _BadData("data: must not hold binary, timestamp or extension values")
-        if not deeper:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for item in level for child in _children(item)]
+        if not level:
             return
-        level = deeper
+    raise _BadData(_TOO_DEEP)
+
+
+def _children(item: object) -> Iterable[object]:
+    if isinstance(item, dict):
+        if not all(isinstance(key, str) for key in item):
+            raise _BadData("data: map keys must be strings")
+        return item.values()
+    if isinstance(item, list):
+        return item
+    if isinstance(item, float) and not math.isfinite(item):
+        raise _BadData("data: NaN and infinity have no JSON form")
+    if item is not None and not isinstance(item, str | int | bool | float):
+        raise _BadData("data: must not hold binary, timestamp or extension values")
+    return ()

@@ -1,6 +1,6 @@
 """What the node needs of the parts it joins; their docstrings are the contract.
 
-`realtime/` imports neither `broker/` nor `gateway/`: both are handed in and held to these Protocols.
+`realtime/` imports neither `broker/` nor `gateway/`; both are handed in and held to these.
 """
 
 from asyncio import Future
@@ -17,8 +17,8 @@ class Listener(Protocol):
     def on_events(self, events: Sequence[Event]) -> None:
         """Take events of subscribed topics: stored ones and signals.
 
-        Within a topic stored events come in the order of their `seq`, except that after trouble some
-        may be missing or come again: the node checks each `seq` and repairs with `Broker.read`.
+        Within a topic stored events come in the order of their `seq`, except that after trouble
+        some may be missing or come again: the node checks each and repairs with `Broker.read`.
         """
         ...
 
@@ -52,7 +52,7 @@ class Broker(Protocol):
         ...
 
     def publish(self, draft: Draft) -> "Future[Published]":
-        """Store `draft` as its topic's next event and send it to every subscribed worker, atomically.
+        """Store `draft` as its topic's next event and send it to all subscribed workers, atomically.
 
         Of drafts with the same topic and key within the idempotency window only the first is
         stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
@@ -97,18 +97,41 @@ class Broker(Protocol):
         ...
 
 
+class Wire(Protocol):
+    """How a kind of transport writes messages: shared by all connections that write alike.
+
+    A publication is packed once per wire and the result written to every subscriber on it.
+    """
+
+    @property
+    def codec(self) -> Codec:
+        """The encoding of the messages."""
+        ...
+
+    def pack(self, payload: bytes) -> bytes:
+        """Return an encoded message as its transports' `write` takes it."""
+        ...
+
+
 class Transport(Protocol):
-    """One client's connection, as the session's effects see it; every call returns at once."""
+    """One client's connection, as the session's effects see it; every call returns at once.
 
-    codec: Codec
-    address: str
-    """The client's address, as far as it can be known."""
+    None of them raises, nor calls its `Receiver` before it returned: fan-out is a plain loop over
+    transports, and whatever happens to one of them must not disturb the others.
+    """
 
-    can_ping: bool
-    """Whether `ping` reaches the client; elsewhere the ASGI server looks after silent peers."""
+    @property
+    def wire(self) -> Wire:
+        """How this transport writes."""
+        ...
 
-    def send(self, payload: bytes) -> None:
-        """Queue one encoded protocol message; nothing happens once the transport is closing."""
+    @property
+    def can_ping(self) -> bool:
+        """Whether `ping` reaches the client; if not, the ASGI server looks after silent peers."""
+        ...
+
+    def write(self, packet: bytes) -> None:
+        """Queue one packed message; nothing happens once the transport is closing."""
         ...
 
     def ping(self) -> None:
@@ -116,7 +139,7 @@ class Transport(Protocol):
         ...
 
     def pause(self) -> None:
-        """Stop reading from the client until `resume`."""
+        """Stop reading: no `on_message` comes until `resume`."""
         ...
 
     def resume(self) -> None:
@@ -127,22 +150,26 @@ class Transport(Protocol):
         """Flush what is queued, close with `code`, and abort if the client does not play along."""
         ...
 
+    def abort(self) -> None:
+        """Drop the connection and what is queued for it."""
+        ...
+
 
 class Receiver(Protocol):
     """What a transport tells the connection it carries; plain calls, in the order of the wire."""
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
-        """One whole WebSocket message came."""
+        """Take one whole WebSocket message."""
         ...
 
     def on_sign_of_life(self) -> None:
-        """Something that is no message came, a pong for one."""
+        """Note that something that is no message came, a pong for one."""
         ...
 
     def on_full(self) -> None:
-        """The client reads too slowly: more is queued than the transport may hold."""
+        """Note that the client reads too slowly: more is queued than the transport may hold."""
         ...
 
     def on_closed(self) -> None:
-        """The connection is gone; called exactly once, and nothing after it."""
+        """Note that the connection is gone; called exactly once, and nothing after it."""
         ...

@@ -1,0 +1,404 @@
+"""One connection's state machine: which commands are taken when, in what order they are answered.
+
+It does no I/O and reads no clock. What comes in is passed to `receive`, `succeed`, `fail` and
+`tick`; what must happen is asked of the `Effects` it was given, synchronously.
+
+Commands run one after another, so that each sees what the one before it did; publications and
+signals, which do not depend on each other's outcome, may overlap. Answers leave in the order of the
+commands either way.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Protocol
+
+from msgspec import Struct
+
+from .close_codes import CloseCode
+from .codecs import Codec
+from .errors import (
+    AlreadySubscribed,
+    BadRequest,
+    ChatError,
+    Malformed,
+    NotSubscribed,
+    RateLimited,
+    TooManyTopics,
+    Unauthorized,
+)
+from .messages import (
+    Auth,
+    ClientMessage,
+    Error,
+    Goodbye,
+    History,
+    Ok,
+    Ping,
+    Pong,
+    Publish,
+    ServerMessage,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+    Welcome,
+)
+from .topics import check_topic
+
+STRIKES = 10
+STRIKE_WINDOW_SECONDS = 60.0
+MAX_REJECTED = 1000
+"""Rate-limited commands in a row after which the client is taken to ignore `retry_in_ms`."""
+
+
+class State(Enum):
+    """Where a connection stands; the order is that of its life."""
+
+    AUTHENTICATING = auto()
+    OPEN = auto()
+    EXPIRED = auto()
+    CLOSED = auto()
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """The limits and times a session holds its client to."""
+
+    auth_timeout_seconds: float
+    heartbeat_seconds: float | None
+    pong_timeout_seconds: float
+    refresh_grace_seconds: float
+    max_topics: int
+    max_pending_commands: int
+
+
+class Pending:
+    """A command that has not been answered yet."""
+
+    __slots__ = ("after", "command", "done", "id", "reply")
+
+    def __init__(self, id: int | None, command: ClientMessage | None) -> None:
+        self.id = id
+        self.command = command
+        self.done = False
+        self.reply: ServerMessage | None = None
+        self.after: Callable[[], None] | None = None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether it may run beside others that do."""
+        return self.command is None or isinstance(self.command, Publish | Signal | Ping)
+
+
+class Effects(Protocol):
+    """What a session asks for; every call returns at once and none raises."""
+
+    def send(self, message: ServerMessage) -> None:
+        """Send one message to the client."""
+        ...
+
+    def execute(self, pending: Pending, command: ClientMessage) -> None:
+        """Carry out an admitted command; end it with `Session.succeed` or `fail`, exactly once."""
+        ...
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading from the client."""
+        ...
+
+    def resume(self) -> None:
+        """Read from the client again."""
+        ...
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the connection once what was sent before has left."""
+        ...
+
+
+class RateLimit(Protocol):
+    """Decides how many commands a client may send."""
+
+    def take(self, now: float) -> float:
+        """Take one command; return 0.0, or the seconds until one would be taken."""
+        ...
+
+
+class Session:
+    """The state of one connection.
+
+    Args:
+        effects: carries out what the session decides.
+        rules: limits and times.
+        codec: the connection's encoding.
+        rate_limit: the connection's own.
+        now: seconds on the clock that every later `now` is read from.
+    """
+
+    def __init__(
+        self, effects: Effects, rules: Rules, codec: Codec, rate_limit: RateLimit, now: float
+    ) -> None:
+        self.state = State.AUTHENTICATING
+        self.topics: set[str] = set()
+        self._effects = effects
+        self._rules = rules
+        self._codec = codec
+        self._rate_limit = rate_limit
+        self._waiting: deque[Pending] = deque()
+        self._running: deque[Pending] = deque()
+        self._advancing = False
+        self._paused = False
+        self._strikes: deque[float] = deque(maxlen=STRIKES)
+        self._rejected = 0
+        self._state_deadline = now + rules.auth_timeout_seconds
+        self._heard_at = now
+        self._pinged_at: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can come of this session."""
+        return self.state is State.CLOSED
+
+    # What comes in -------------------------------------------------------------------------
+
+    def open(self, welcome: Welcome, expires_in: float | None, now: float) -> None:
+        """Take a verified token: the first opens the session, later ones prolong it.
+
+        Args:
+            welcome: sent if this is the first.
+            expires_in: seconds until the token expires, or None if it never does.
+            now: seconds.
+        """
+        if self.closed:
+            return
+        if self.state is State.AUTHENTICATING:
+            self._effects.send(welcome)
+        self.state = State.OPEN
+        self._state_deadline = math.inf if expires_in is None else now + expires_in
+
+    def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
+        """Take one WebSocket message."""
+        if self.closed:
+            return
+        self.heard(now)
+        if binary is not self._codec.binary:
+            kind = "binary" if self._codec.binary else "text"
+            self.close(
+                CloseCode.WRONG_FRAME_KIND, f"{self._codec.subprotocol} uses {kind} messages"
+            )
+            return
+        try:
+            command = self._codec.decode(payload)
+            self._limit_rate(command.id, now)
+        except ChatError as error:
+            if isinstance(error, Malformed) and self._strike(now):
+                return
+            pending = Pending(error.id, None)
+            self._settle(pending, error)
+        else:
+            pending = Pending(command.id, command)
+        if self.closed:
+            return
+        self._waiting.append(pending)
+        self._advance()
+
+    def heard(self, now: float) -> None:
+        """Note a sign of life from the client."""
+        self._heard_at = now
+        self._pinged_at = None
+
+    def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
+        """End a command well; `after` runs right behind its answer, before anything else is sent."""
+        pending.done = True
+        pending.after = after
+        if pending.id is not None:
+            ok.id = pending.id
+            pending.reply = ok
+        self._advance()
+
+    def fail(self, pending: Pending, error: ChatError) -> None:
+        """End a command with an error."""
+        if isinstance(pending.command, Subscribe):
+            self.topics.discard(pending.command.topic)
+        self._settle(pending, error)
+        self._advance()
+
+    def tick(self, now: float) -> float:
+        """Do what is due and return when something will be next, on the same clock."""
+        if not self.closed and now >= self._state_deadline:
+            self._expire(now)
+        if self.closed:
+            return math.inf
+        return min(self._state_deadline, self._heartbeat(now))
+
+    def close(self, code: CloseCode, reason: str, *, reconnect_in_ms: int = 0) -> None:
+        """Say goodbye and close, unless that has happened."""
+        if self.closed:
+            return
+        self._effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
+        self.lost()
+        self._effects.close(code, reason)
+
+    def lost(self) -> None:
+        """Note that the connection is gone."""
+        self.state = State.CLOSED
+        self._waiting.clear()
+        self._running.clear()
+
+    def drop_topic(self, topic: str, error: ChatError) -> None:
+        """End a subscription that may not go on, and tell the client with an error of no `id`."""
+        self.topics.discard(topic)
+        error.topic = topic
+        self._effects.send(_error_message(None, error))
+
+    # The order of commands -----------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Answer what is done and start what may run, until neither is left."""
+        if self._advancing:
+            return  # the loop below sees whatever an effect completed synchronously
+        self._advancing = True
+        try:
+            while not self.closed:
+                if self._running and self._running[0].done:
+                    self._answer(self._running.popleft())
+                elif self._waiting and self._may_start(self._waiting[0]):
+                    self._running.append(self._waiting.popleft())
+                    self._start(self._running[-1])
+                else:
+                    break
+        finally:
+            self._advancing = False
+        self._control_flow()
+
+    def _may_start(self, pending: Pending) -> bool:
+        # Whatever runs beside others overlaps, so the last one speaks for all.
+        return not self._running or (pending.overlaps and self._running[-1].overlaps)
+
+    def _start(self, pending: Pending) -> None:
+        command = pending.command
+        if command is None or pending.done:
+            return
+        if isinstance(command, Ping):
+            pending.done = True
+            pending.reply = Pong(id=command.id) if command.id is not None else Pong()
+            return
+        try:
+            self._admit(command)
+        except ChatError as error:
+            self._settle(pending, error)
+        else:
+            self._effects.execute(pending, command)
+
+    def _answer(self, pending: Pending) -> None:
+        if pending.reply is not None:
+            self._effects.send(pending.reply)
+        if pending.after is not None:
+            pending.after()
+
+    def _control_flow(self) -> None:
+        undone = len(self._waiting) + len(self._running)
+        if self.closed:
+            return
+        if not self._paused and undone >= self._rules.max_pending_commands:
+            self._paused = True
+            self._effects.pause()
+        elif self._paused and undone <= self._rules.max_pending_commands // 2:
+            self._paused = False
+            self._effects.resume()
+
+    def _settle(self, pending: Pending, error: ChatError) -> None:
+        pending.done = True
+        pending.reply = _error_message(pending.id, error)
+
+    # What is allowed -----------------------------------------------------------------------
+
+    def _admit(self, command: ClientMessage) -> None:
+        if isinstance(command, Auth | Ping):
+            return
+        if self.state is State.AUTHENTICATING:
+            raise Unauthorized("send auth with a token first")
+        if not isinstance(command, Unsubscribe) and self.state is State.EXPIRED:
+            raise Unauthorized("the token has expired; send auth with a new one")
+        topic = check_topic(command.topic)
+        if isinstance(command, Subscribe):
+            self._admit_subscription(command)
+        elif isinstance(command, Unsubscribe):
+            if topic not in self.topics:
+                raise NotSubscribed("topic: is not subscribed", topic=topic)
+            self.topics.discard(topic)
+        elif isinstance(command, History) and not (command.before is None or command.after is None):
+            raise BadRequest("before, after: only one of them may be given", topic=topic)
+
+    def _admit_subscription(self, command: Subscribe) -> None:
+        topic = command.topic
+        if topic in self.topics:
+            raise AlreadySubscribed("topic: is already subscribed", topic=topic)
+        if len(self.topics) >= self._rules.max_topics:
+            raise TooManyTopics(
+                f"topic: at most {self._rules.max_topics} may be subscribed", topic=topic
+            )
+        if command.since is not None and command.last is not None:
+            raise BadRequest("since, last: only one of them may be given", topic=topic)
+        self.topics.add(topic)
+
+    def _limit_rate(self, id: int | None, now: float) -> None:
+        wait = self._rate_limit.take(now)
+        if not wait:
+            self._rejected = 0
+            return
+        self._rejected += 1
+        if self._rejected >= MAX_REJECTED:
+            self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
+        raise RateLimited(
+            "too many commands in too short a time", id=id, retry_in_ms=math.ceil(wait * 1000)
+        )
+
+    def _strike(self, now: float) -> bool:
+        """Count a message that is no command; close and return True if it was one too many."""
+        self._strikes.append(now)
+        if len(self._strikes) < STRIKES or now - self._strikes[0] > STRIKE_WINDOW_SECONDS:
+            return False
+        self.close(CloseCode.PROTOCOL_VIOLATION, f"{STRIKES} messages could not be parsed")
+        return True
+
+    # Deadlines -----------------------------------------------------------------------------
+
+    def _expire(self, now: float) -> None:
+        if self.state is State.OPEN:
+            grace = self._rules.refresh_grace_seconds
+            self.state = State.EXPIRED
+            self._state_deadline = now + grace
+            notice = Unauthorized(f"the token has expired; send auth within {grace:g} s")
+            self._effects.send(_error_message(None, notice))
+        elif self.state is State.EXPIRED:
+            self.close(CloseCode.UNAUTHORIZED, "the token has expired")
+        else:
+            self.close(CloseCode.TIMEOUT, "no auth came in time")
+
+    def _heartbeat(self, now: float) -> float:
+        if self._rules.heartbeat_seconds is None:
+            return math.inf
+        if self._pinged_at is not None:
+            due = self._pinged_at + self._rules.pong_timeout_seconds
+            if now >= due:
+                self.close(CloseCode.TIMEOUT, "no pong came in time")
+            return due
+        due = self._heard_at + self._rules.heartbeat_seconds
+        if now < due:
+            return due
+        self._pinged_at = now
+        self._effects.ping()
+        return now + self._rules.pong_timeout_seconds
+
+
+def _error_message(id: int | None, error: ChatError) -> Error:
+    return Error(
+        id=id,
+        code=error.code,
+        message=error.message,
+        topic=error.topic,
+        retry_in_ms=error.retry_in_ms,
+    )
