@@ -1,0 +1,56 @@
+# The same commands for people and for CI. `make` alone lists them.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+SOURCES := chat_server loadtest tests
+
+# How hypothesis picks its examples; see tests/conftest.py.
+export HYPOTHESIS_PROFILE ?= ci
+
+# An environment is kept unless another interpreter is named: `make PYTHON=python3.13 …`.
+version = $(shell $(1) -c 'import sys; print(sys.version[:4])' 2>/dev/null)
+ifneq ($(PYTHON),)
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+ANEW := anew
+endif
+else ifneq ($(call version,$(BIN)/python),)
+PYTHON := $(BIN)/python
+else
+PYTHON := python3
+endif
+
+.PHONY: help run test format check bench clean anew
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .venv/run.stamp ## start a server on http://127.0.0.1:8000 with the memory broker
+	@$(BIN)/python -m chat_server serve
+
+test: .venv/test.stamp ## install what the tests need, and run all of them
+	@scripts/test-programs.sh
+	$(BIN)/python -m pytest
+
+format: .venv/test.stamp ## format the code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+check: .venv/test.stamp ## check format, lint, types and architecture
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+clean: ## remove the environment and everything generated
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/run.stamp: pyproject.toml constraints.txt $(ANEW)
+	@scripts/venv.sh $(PYTHON)
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt $(ANEW)
+	@scripts/venv.sh $(PYTHON) test
+	@touch .venv/run.stamp $@
