@@ -1,0 +1,55 @@
+"""What holds for every test: nothing left behind, nothing blocking, nothing swallowed."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+# The same examples on every machine, and no failure because one of them is busy.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("dev", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+STARTUP = (("chat_server/settings.py", "load_settings"), ("chat_server/app.py", "create_app"))
+"""What reads files before there is anyone to be kept waiting."""
+
+CLOSING_TURNS = 10
+"""Loop turns a transport or a cancelled task may take to be gone; what needs more has no owner."""
+
+
+@pytest.fixture(autouse=True)
+async def _clean_loop() -> AsyncIterator[None]:
+    """Fail a test whose loop is left with tasks, or was told of an error that nobody handled."""
+    errors: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    yield
+    for _ in range(CLOSING_TURNS):
+        if not _others():
+            break
+        await asyncio.sleep(0)
+    leaked = _others()
+    names = [repr(task) for task in leaked]
+    for task in leaked:
+        task.cancel()
+    await asyncio.gather(*leaked, return_exceptions=True)
+    assert not names, "tasks without an owner:\n" + "\n".join(names)
+    assert not errors, f"errors nobody handled: {errors}"
+
+
+def _others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_blocking() -> Iterator[BlockBuster]:
+    """Raise where code of `chat_server` makes a call that would block the running loop."""
+    with blockbuster_ctx("chat_server") as blockbuster:
+        for function in blockbuster.functions.values():
+            for file, name in STARTUP:
+                function.can_block_in(file, name)
+        yield blockbuster
