@@ -1,0 +1,142 @@
+"""Imports point downwards only: the table below is the architecture."""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from .source import PACKAGE, ROOT, Module, imports, read
+
+
+@dataclass(frozen=True)
+class May:
+    """What a package may import besides itself, the root and the standard library."""
+
+    internal: tuple[str, ...] = ()
+    third_party: tuple[str, ...] = ()
+
+
+LEAVES = ("clock", "logs", "metrics", "settings")
+CORE = ("protocol", "auth", "realtime", *LEAVES)
+QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
+
+RULES = {
+    "": May(),
+    "__main__": May(("cli",)),
+    "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
+    "server": May(("app", "gateway", *CORE), (*QUART, "uvloop")),
+    "app": May(("http", "gateway", "broker", *CORE), QUART),
+    "http": May(CORE, (*QUART, "msgspec")),
+    "gateway": May(CORE, (*QUART, "websockets", "msgspec")),
+    "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
+    "broker": May(("protocol", *LEAVES), ("redis", "hiredis", "msgspec")),
+    "auth": May(("protocol", *LEAVES), ("msgspec",)),
+    "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
+    "protocol": May((), ("msgspec",)),
+    "client": May(("protocol",), ("websockets", "msgspec")),
+    "settings": May((), ("msgspec",)),
+    "logs": May(("settings",), ("msgspec",)),
+    "metrics": May((), ("prometheus_client",)),
+    "clock": May(),
+}
+"""By package or module, of which the longest match counts; what has no rule may not exist."""
+
+
+def violations(modules: Iterable[Module]) -> Iterator[str]:
+    """Yield one line for each import that `RULES` does not allow."""
+    modules = list(modules)
+    known = {module.name for module in modules}
+    for module in modules:
+        rule = _match(module.name, RULES)
+        if rule is None:
+            yield f"{module.path}: no rule for {PACKAGE}.{module.name}"
+            continue
+        own = module.name.partition(".")[0]
+        for found in imports(module, known):
+            if found.internal:
+                allowed = _match(found.target, (*RULES[rule].internal, own, "")) is not None
+            else:
+                allowed = found.target in (*RULES[rule].third_party, *sys.stdlib_module_names)
+            if not allowed:
+                target = f"{PACKAGE}.{found.target}" if found.internal else found.target
+                yield f"{module.path}:{found.line}: must not import {target}"
+
+
+def _match(name: str, rules: Iterable[str]) -> str | None:
+    """Return the longest of `rules` that is `name` or one of its parents; "" is only itself."""
+    fitting = [rule for rule in rules if name == rule or (rule and name.startswith(f"{rule}."))]
+    return max(fitting, key=len, default=None)
+
+
+def test_imports_point_downwards() -> None:
+    assert list(violations(read(ROOT / PACKAGE))) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = read(ROOT / PACKAGE)
+    known = {module.name for module in modules}
+    graph = {
+        module.name: {found.target for found in imports(module, known) if found.internal}
+        - {module.name}
+        for module in modules
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def _modules(**sources: str) -> list[Module]:
+    """Make modules from sources; in a name, `__` stands for a dot and a last `_` for a package."""
+    return [
+        Module(
+            name.rstrip("_").replace("__", "."),
+            Path("__init__.py" if name.endswith("_") else f"{name}.py"),
+            ast.parse(source),
+        )
+        for name, source in sources.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ({"protocol__codecs": "import msgspec, json"}, []),
+        ({"protocol__codecs": "import asyncio.streams, redis.asyncio"}, ["import redis"]),
+        ({"protocol__codecs": "from redis.asyncio import Redis"}, ["import redis"]),
+        ({"protocol__codecs": "def f():\n    import quart"}, ["import quart"]),
+        ({"protocol__a": "from .b import c", "protocol__b": ""}, []),
+        ({"protocol__a": "from ..auth import b", "auth_": ""}, ["import chat_server.auth"]),
+        ({"protocol__a": "from .. import auth", "auth_": ""}, ["import chat_server.auth"]),
+        ({"protocol__a": "from .. import __version__", "_": ""}, []),
+        ({"protocol_": "from ..auth import b", "auth_": ""}, ["import chat_server.auth"]),
+        ({"protocol_": "from .b import c", "protocol__b": ""}, []),
+        ({"broker__memory": "from ..realtime.ports import Listener", "realtime__ports": ""}, 1),
+        ({"realtime__node": "import chat_server.broker.base", "broker__base": ""}, 1),
+        ({"realtime__node": "from chat_server import broker", "broker_": ""}, 1),
+        ({"auth__tokens": "import jwt"}, []),
+        ({"auth__permissions": "import jwt"}, ["import jwt"]),
+        ({"client__a": "from ..protocol import b", "protocol__b": "", "protocol_": ""}, []),
+        ({"client__a": "from ..settings import Settings", "settings": ""}, 1),
+        ({"settings": "from .app import create_app", "app": ""}, ["import chat_server.app"]),
+        ({"novelty": ""}, ["no rule for chat_server.novelty"]),
+    ],
+)
+def test_the_checker_sees_what_it_should(
+    sources: dict[str, str], expected: list[str] | int
+) -> None:
+    found = list(violations(_modules(**{"_": "", **sources})))
+    if isinstance(expected, int):
+        assert len(found) == expected
+    else:
+        assert len(found) == len(expected)
+        assert all(line.endswith(end) for line, end in zip(found, expected, strict=True))
+
+
+def test_a_relative_import_beyond_the_package_is_an_error() -> None:
+    with pytest.raises(ImportError, match="beyond the package"):
+        list(violations(_modules(protocol__a="from ... import b")))
