@@ -1,0 +1,159 @@
+"""A real `chat-server serve` for end-to-end tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.02
+
+
+class ServerProcess:
+    """A server process of its own, ready when entered and stopped when left.
+
+    Leaving it without an exception demands that it ended with 0 and never showed a traceback.
+    All calls block: in an async test, run those that come after entering in a thread.
+
+    Args:
+        flags: arguments for `chat-server serve`, besides --bind.
+        environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing; the test's own do not count.
+        port: where to listen on 127.0.0.1; a free one if None, kept when started again.
+    """
+
+    def __init__(
+        self, *flags: str, environ: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.ws_url = f"ws://127.0.0.1:{self.port}/ws"
+        inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+        self._environ = {**inherited, "CHAT_ENVIRONMENT": "testing", **(environ or {})}
+        serve = (sys.executable, "-m", "chat_server", "serve")
+        self._command = [*serve, "--bind", f"127.0.0.1:{self.port}", *flags]
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that was started: the supervisor if there are several workers."""
+        return self._running().pid
+
+    @property
+    def stderr(self) -> str:
+        """All that was written so far, by every start."""
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
+
+    def start(self) -> None:
+        """Start the process and return once /health/ready says so.
+
+        Raises:
+            AssertionError: it ended, or was not ready in time; bears what it wrote.
+        """
+        assert self._process is None, "is running already"
+        # A session of its own, so that `kill` reaches the workers as well.
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._output,
+            start_new_session=True,
+        )
+        try:
+            self._await_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> int:
+        """Ask the process to end, as an operator does, and return its exit code."""
+        process = self._running()
+        process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself, its workers before it; return its exit code."""
+        process = self._running()
+        try:
+            code = process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"did not stop in {STOP_SECONDS} s:\n{self.stderr}") from None
+        assert not self.kill(), f"left workers behind:\n{self.stderr}"
+        return code
+
+    def kill(self) -> bool:
+        """End the process and its workers without asking; return whether there were any left."""
+        process = self._running()
+        self._process = None
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        process.wait()
+        return True
+
+    def is_ready(self) -> bool:
+        """Return whether the server says that it accepts work."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._output.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._output:
+            if kind is None:
+                if self._process is not None:
+                    code = self.stop()
+                    assert code == 0, f"ended with {code}:\n{self.stderr}"
+                assert "Traceback" not in self.stderr, self.stderr
+                return
+            if error is not None:
+                error.add_note(f"The server wrote:\n{self.stderr}")
+            if self._process is not None:
+                self.kill()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "is not running"
+        return self._process
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready():
+            code = self._running().poll()
+            assert code is None, f"ended with {code}:\n{self.stderr}"
+            assert time.monotonic() < deadline, f"not ready:\n{self.stderr}"
+            time.sleep(POLL_SECONDS)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
