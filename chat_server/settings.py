@@ -459,10 +459,12 @@ def _suggestion(kind: Any, path: tuple[str, ...]) -> str:
 
 def _converted(key: str, value: object, kind: Any, source: str, text: bool) -> Any:
     try:
-        if text and isinstance(value, str) and _bare(kind) is tuple:
-            value = _listed(value)
+        if isinstance(value, str):
+            value.encode()  # bytes of the environment that are not UTF-8 come as lone surrogates
+            if text and _bare(kind) is tuple:
+                value = _listed(value)
         return msgspec.convert(value, kind, strict=not text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         # Not the library's words: they would say `got str` of every environment variable.
         raise _error(key, f"must be {_described(kind)}", source) from None
 

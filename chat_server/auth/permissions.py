@@ -1,0 +1,98 @@
+"""Which topics a bearer may use: patterns and their matching (docs/protocol.md, section 1).
+
+A pattern is split and compared segment by segment, each at most once: linear in the lengths,
+whatever is in the pattern, the topic or the subject. Nothing is compiled, because a connection
+asks for few topics again and again, and remembering the answers costs it less memory.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from ..protocol.topics import MAX_TOPIC_BYTES
+from .claims import Claims
+
+Action = Literal["subscribe", "publish", "history", "presence", "moderate"]
+
+SUBJECT = "{sub}"
+"""Stands for the token's subject within a pattern's segment."""
+
+MAX_REMEMBERED = 64
+"""Answers one connection keeps; with the longest topics that is 25 KB."""
+
+_LITERAL = re.compile(r"(?:[A-Za-z0-9._~@-]|\{sub\})+", re.ASCII)
+
+
+class Permissions:
+    """What the bearer of `claims` may do; made once for each connection."""
+
+    __slots__ = ("_answers", "_sub", "_topics")
+
+    def __init__(self, claims: Claims) -> None:
+        self._sub = claims.sub
+        self._topics = claims.topics
+        self._answers: dict[tuple[str, str], bool] = {}
+
+    def may(self, action: Action, topic: str) -> bool:
+        """Return whether the bearer may do `action` in `topic`."""
+        question = (action, topic)
+        answer = self._answers.get(question)
+        if answer is None:
+            answer = allows(getattr(self._topics, action), topic, self._sub)
+            if len(self._answers) >= MAX_REMEMBERED:
+                self._answers.clear()
+            self._answers[question] = answer
+        return answer
+
+
+def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
+    """Return whether any of `patterns`, read for the subject `sub`, matches `topic`.
+
+    `*` matches one whole segment, a last `**` one or more, and `{sub}` the subject as it is: a
+    subject that looks like a pattern, or holds a colon, stands for itself and so for no topic.
+
+    Args:
+        patterns: each has passed `check_pattern`.
+        topic: a well-formed topic; any other is matched by nothing.
+        sub: any text.
+    """
+    segments = topic.split(":")
+    if "" in segments:
+        return False
+    return any(_matches(pattern.split(":"), segments, sub) for pattern in patterns)
+
+
+def check_pattern(pattern: str) -> str:
+    """Return `pattern` unchanged if it is well-formed.
+
+    Raises:
+        ValueError: the message names the rule that `pattern` breaks.
+    """
+    if not pattern:
+        raise ValueError("must not be empty")
+    if len(pattern) > MAX_TOPIC_BYTES:
+        raise ValueError(f"must be at most {MAX_TOPIC_BYTES} bytes")
+    *leading, last = pattern.split(":")
+    if "**" in leading:
+        raise ValueError("must have '**' at its end only")
+    for segment in (*leading, "*" if last == "**" else last):
+        if segment != "*" and _LITERAL.fullmatch(segment) is None:
+            raise ValueError(
+                "must be segments of A-Z a-z 0-9 . _ ~ @ - and {sub} joined by ':', "
+                "or '*' for a whole segment"
+            )
+    return pattern
+
+
+def _matches(pattern: list[str], segments: list[str], sub: str) -> bool:
+    if pattern[-1] == "**":
+        if len(segments) < len(pattern):
+            return False
+        pattern = pattern[:-1]
+    elif len(segments) != len(pattern):
+        return False
+    for wanted, segment in zip(pattern, segments, strict=False):
+        # The subject is put in after the question whether this is a wildcard, and never split.
+        if wanted not in ("*", segment) and wanted.replace(SUBJECT, sub) != segment:
+            return False
+    return True

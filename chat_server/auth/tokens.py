@@ -1,0 +1,302 @@
+"""Tokens: from a JWT to `Claims`, and back for the command line and tests.
+
+PyJWT checks the signature and nothing else; the claims are checked in `validation`. What may
+verify a token is decided by the settings, never by the token: RFC 8725, sections 3.1 and 3.2.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import PyJWK, PyJWS
+from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError
+
+from ..clock import Clock
+from ..protocol.errors import Unauthorized, Unavailable
+from ..settings import AuthSettings, SettingsError
+from .claims import Claims, TopicGrants
+from .jwks import KeySet
+from .permissions import check_pattern
+from .validation import read_claims
+
+MAX_TOKEN_BYTES = 8192
+MAX_KEYS = 100
+
+PublicKeys: TypeAlias = dict[str, dict[str | None, PyJWK]]
+"""Keys by algorithm and `kid`."""
+
+_ALGORITHMS_OF = {
+    ("RSA", None): ("RS256", "RS384", "RS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+    ("OKP", "Ed448"): ("EdDSA",),
+}
+"""Algorithms by a JWK's `kty` and `crv`. There is no `oct`: a published secret is none."""
+
+_HMAC_BYTES = 64
+
+
+class Verifier:
+    """Decides which tokens are accepted, and reads them.
+
+    Args:
+        settings: one family of algorithms and the keys for it.
+        clock: what `exp`, `nbf` and `iat` are compared with.
+
+    Raises:
+        SettingsError: the settings name no key, one that cannot be read, or one that does not fit
+            the algorithms.
+    """
+
+    def __init__(self, settings: AuthSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._defaults = _default_grants(settings)
+        self._algorithms = list(settings.algorithms)
+        self._jws = PyJWS(algorithms=self._algorithms)
+        self._key: Any = None
+        self._key_set: KeySet[PublicKeys] | None = None
+        if settings.jwks_url:
+            self._key_set = self._remote_keys(settings)
+        elif settings.public_key_file:
+            self._key = _read_public_key(settings, self._jws)
+        else:
+            self._key = _shared_key(settings)
+
+    async def start(self) -> None:
+        """Begin to keep a key set at a URL fresh; one that cannot be reached is no error."""
+        if self._key_set is not None:
+            await self._key_set.start()
+
+    async def stop(self) -> None:
+        """End what `start` began."""
+        if self._key_set is not None:
+            await self._key_set.stop()
+
+    async def verify(self, token: str) -> Claims:
+        """Return what `token` says, fetching the issuer's keys first if that is needed and due.
+
+        Raises:
+            Unauthorized: names the rule that the token breaks, and never the token.
+            Unavailable: the issuer's keys cannot be fetched, so nothing is known of the token.
+        """
+        key = self._find_key(token)
+        if key is None and self._key_set is not None:
+            await self._key_set.refresh()
+            key = self._find_key(token)
+            if key is None:
+                raise self._no_key(self._key_set)
+        return self._read(token, key)
+
+    def verify_now(self, token: str) -> Claims | None:
+        """Do the same without waiting; return None if `verify` would have to fetch keys."""
+        key = self._find_key(token)
+        if key is None and self._key_set is not None:
+            if self._key_set.seconds_to_refresh > 0:
+                raise self._no_key(self._key_set)
+            return None
+        return self._read(token, key)
+
+    def _remote_keys(self, settings: AuthSettings) -> KeySet[PublicKeys]:
+        if any(name.startswith("HS") for name in settings.algorithms):
+            raise SettingsError("auth.algorithms: HS algorithms exclude auth.jwks_url")
+        return KeySet(
+            settings.jwks_url,
+            lambda body: _parse_key_set(body, self._algorithms),
+            min_refresh_seconds=settings.jwks_min_refresh_seconds,
+            clock=self._clock,
+        )
+
+    def _find_key(self, token: str) -> Any:
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthorized(f"token: is longer than {MAX_TOKEN_BYTES} bytes")
+        if not token.isascii():
+            raise Unauthorized("token: is not a JWT")
+        if self._key_set is None:
+            return self._key
+        try:
+            header = self._jws.get_unverified_header(token)
+        except PyJWTError:
+            raise Unauthorized("token: is not a JWT") from None
+        algorithm = header.get("alg")
+        if algorithm not in self._algorithms:
+            raise Unauthorized("token: its algorithm is not allowed")
+        candidates = (self._key_set.keys or {}).get(algorithm, {})
+        kid = header.get("kid")
+        if kid is None and len(candidates) > 1:
+            raise Unauthorized("token: has no `kid`, and its issuer has several keys")
+        return next(iter(candidates.values()), None) if kid is None else candidates.get(kid)
+
+    def _no_key(self, key_set: KeySet[PublicKeys]) -> Unauthorized | Unavailable:
+        if key_set.reachable:
+            return Unauthorized("token: its `kid` is unknown")
+        return Unavailable(
+            "the keys of the token's issuer cannot be fetched",
+            retry_in_ms=math.ceil(key_set.seconds_to_refresh * 1000),
+        )
+
+    def _read(self, token: str, key: Any) -> Claims:
+        try:
+            decoded = self._jws.decode_complete(token, key, algorithms=self._algorithms)
+        except InvalidAlgorithmError:
+            raise Unauthorized("token: its algorithm is not allowed") from None
+        except InvalidSignatureError:
+            raise Unauthorized("token: its signature does not match") from None
+        except (PyJWTError, ValueError):
+            raise Unauthorized("token: is not a JWT") from None
+        return read_claims(decoded["payload"], self._settings, self._defaults, self._clock.time())
+
+
+def issue_token(
+    settings: AuthSettings,
+    *,
+    sub: str,
+    name: str | None = None,
+    info: Mapping[str, Any] | None = None,
+    topics: Mapping[str, Sequence[str]] | None = None,
+    ttl_seconds: float,
+    clock: Clock,
+) -> str:
+    """Return a token that a server with the same settings accepts.
+
+    Args:
+        topics: patterns by action; an action left out falls back to the server's default.
+        ttl_seconds: how long it is valid, rounded up to a whole second.
+
+    Raises:
+        SettingsError: there is no shared secret to sign with.
+        ValueError: no server would accept the token; says why.
+    """
+    if not settings.algorithms[0].startswith("HS"):
+        raise SettingsError(
+            "auth.algorithms: only a shared secret (HS256, HS384, HS512) can issue tokens, "
+            f"{settings.algorithms[0]} can only verify them"
+        )
+    key = _shared_key(settings)
+    if not 0 < ttl_seconds < 2**52:
+        raise ValueError("the time to live must be above 0 seconds")
+    now = clock.time()
+    claims: dict[str, Any] = {
+        "sub": sub,
+        "name": name,
+        "info": info,
+        "topics": None
+        if topics is None
+        else {action: list(patterns) for action, patterns in topics.items()},
+        "iss": settings.issuer or None,
+        "aud": settings.audience or None,
+        "iat": math.floor(now),
+        "exp": math.ceil(now + ttl_seconds),
+    }
+    try:
+        payload = msgspec.json.encode({k: v for k, v in claims.items() if v is not None})
+        read_claims(payload, settings, TopicGrants(), now)
+    except Unauthorized as error:
+        raise ValueError(error.message) from None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"the claims cannot be written as JSON: {error}") from None
+    token = PyJWS().encode(payload, key, algorithm=settings.algorithms[0])
+    if len(token) > MAX_TOKEN_BYTES:
+        raise ValueError(f"the token would be longer than {MAX_TOKEN_BYTES} bytes")
+    return token
+
+
+def _default_grants(settings: AuthSettings) -> TopicGrants:
+    grants = msgspec.structs.asdict(settings.default_topics)
+    for action, patterns in grants.items():
+        for pattern in patterns:
+            try:
+                check_pattern(pattern)
+            except ValueError as error:
+                key = f"auth.default_topics.{action}"
+                raise SettingsError(f"{key}: {pattern!r} {error}") from None
+    return TopicGrants(**grants)
+
+
+def _shared_key(settings: AuthSettings) -> bytes:
+    if not all(name.startswith("HS") for name in settings.algorithms):
+        raise SettingsError("auth.algorithms: these need auth.public_key_file or auth.jwks_url")
+    if not settings.secret:
+        raise SettingsError("auth.secret: is needed to sign and verify tokens")
+    # HMAC fills a short key up with zeros itself (RFC 2104, section 2). Doing it here changes no
+    # signature, but keeps PyJWT from warning at each token of what `settings.check` rules on once.
+    key = settings.secret.encode().ljust(_HMAC_BYTES, b"\0")
+    try:
+        PyJWS().get_algorithm_by_name(settings.algorithms[0]).prepare_key(key)
+    except PyJWTError:
+        raise SettingsError("auth.secret: is a public key or certificate, not a secret") from None
+    return key
+
+
+def _read_public_key(settings: AuthSettings, jws: PyJWS) -> Any:
+    """Read the PEM file and hold it against every algorithm it is meant for."""
+    file = settings.public_key_file
+    try:
+        key = load_pem_public_key(Path(file).read_bytes())
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        raise SettingsError(f"auth.public_key_file: {file} {reason}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise SettingsError(f"auth.public_key_file: {file} is not a public key in PEM") from None
+    for name in settings.algorithms:
+        algorithm = jws.get_algorithm_by_name(name)
+        try:
+            algorithm.prepare_key(key)
+        except (PyJWTError, TypeError):
+            raise SettingsError(f"auth.public_key_file: {file} is no key for {name}") from None
+        if algorithm.check_key_length(key):
+            raise SettingsError(f"auth.public_key_file: {file} is too short for {name}")
+    return key
+
+
+class _KeyHead(msgspec.Struct):
+    """What decides whether a JWK is for us: RFC 7517 section 4."""
+
+    kty: str
+    crv: str | None = None
+    kid: str | None = None
+    use: str = "sig"
+    alg: str | None = None
+    key_ops: list[str] = msgspec.field(default_factory=lambda: ["verify"])
+    d: Any = None
+
+
+def _parse_key_set(body: bytes, algorithms: Sequence[str]) -> PublicKeys:
+    try:
+        entries = msgspec.json.decode(body, type=dict[str, Any])["keys"]
+    except (msgspec.DecodeError, KeyError, RecursionError):
+        raise ValueError("it is not a JSON object with `keys`") from None
+    if not isinstance(entries, list) or len(entries) > MAX_KEYS:
+        raise ValueError(f"its `keys` are not a list of at most {MAX_KEYS}")
+    keys: PublicKeys = {}
+    for entry in entries:
+        for algorithm, kid, key in _usable(entry, algorithms):
+            keys.setdefault(algorithm, {}).setdefault(kid, key)
+    if not keys:
+        raise ValueError(f"it has no public key for {', '.join(algorithms)}")
+    return keys
+
+
+def _usable(entry: Any, algorithms: Sequence[str]) -> list[tuple[str, str | None, PyJWK]]:
+    """Read one JWK for each algorithm it fits; anything wrong with it makes it fit none."""
+    try:
+        head = msgspec.convert(entry, _KeyHead)
+        if head.use != "sig" or "verify" not in head.key_ops or head.d is not None:
+            return []
+        found = []
+        for name in _ALGORITHMS_OF.get((head.kty, head.crv), ()):
+            if name in algorithms and head.alg in (None, name):
+                key = PyJWK(entry, algorithm=name)
+                key.Algorithm.prepare_key(key.key)
+                if key.Algorithm.check_key_length(key.key) is None:
+                    found.append((name, head.kid, key))
+        return found
+    except (msgspec.ValidationError, PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
+        # Issuers may publish keys for purposes unknown here: RFC 7517 section 5 has us skip them.
+        return []
