@@ -35,7 +35,7 @@ RULES = {
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     "broker": May(("protocol", *LEAVES), ("redis", "hiredis", "msgspec")),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
-    "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
+    "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
     "protocol": May((), ("msgspec",)),
     "client": May(("protocol",), ("websockets", "msgspec")),
     "settings": May((), ("msgspec",)),

@@ -1,5 +1,6 @@
 """A real `chat-server serve` for end-to-end tests."""
 
+import functools
 import os
 import signal
 import socket
@@ -9,9 +10,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
+
+from chat_server.auth.tokens import issue_token
+from chat_server.clock import SystemClock
+from chat_server.settings import AuthSettings, load_settings
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -157,3 +162,25 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def mint(
+    sub: str, *, name: str | None = None, ttl_seconds: float = 3600.0, **topics: Sequence[str]
+) -> str:
+    """Return a token that such a server accepts; `topics` are patterns by action.
+
+    An action that is left out falls back to config/testing.toml.
+    """
+    return issue_token(
+        _testing_auth(),
+        sub=sub,
+        name=name,
+        topics=topics or None,
+        ttl_seconds=ttl_seconds,
+        clock=SystemClock(),
+    )
+
+
+@functools.cache
+def _testing_auth() -> AuthSettings:
+    return load_settings(environ={"CHAT_ENVIRONMENT": "testing"}).auth
