@@ -1,0 +1,145 @@
+"""Logging to stderr, as text for people or JSON lines for machines, without anybody's token.
+
+Secrets are taken out of the finished text, so that it does not matter whether they came with the
+message, its arguments, an extra field or an exception.
+"""
+
+import json
+import logging
+import math
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from .settings import LogSettings
+
+_MASK = "********"
+
+# Each alternative begins where its own text cannot have begun before, and repeats one class of
+# characters: linear for any input.
+_SECRETS = re.compile(
+    r"""
+      (?i: ( token=["']? | token\\?["']\s*:\s*\\?["'] ) ) [^&\s"'<>\\]+  # a query, a repr, JSON
+    | (?i: ( \bbearer (?: [ \t]+ | %20 | [.:] ) ) )      [^\s"',;<>\\]+  # a header, a subprotocol
+    | ( :// ) [^\s/@"']+ (?= @ )                         # the user and password of a URL
+    | (?: (?<![\w-]) | (?<=%[0-9A-Fa-f]{2}) )            # a JWT: base64url of { and " or space
+      e[wy][\w-]{15,} \. [\w-]+ (?: \.[\w-]* ){0,3}
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_RESERVED = frozenset({"time", "level", "logger", "message", "exception"})
+
+
+def configure(settings: LogSettings) -> None:
+    """Send what every logger says to stderr in the form that `settings` ask for.
+
+    May be called again: the handler of an earlier call is replaced, those of others are left alone.
+    """
+    handler = _StderrHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    root = logging.getLogger()
+    for earlier in root.handlers[:]:
+        if isinstance(earlier, _StderrHandler):
+            root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(settings.level)
+
+
+def redact(text: str) -> str:
+    """Return `text` with tokens and the passwords of URLs replaced by asterisks.
+
+    Taken for a token is what follows `token=`, `Bearer` or `bearer.`, and whatever has the form of
+    a JWT.
+    """
+    return _SECRETS.sub(_masked, text)
+
+
+class TextFormatter(logging.Formatter):
+    """One line for each record, `TIME LEVEL LOGGER: MESSAGE KEY=VALUE`, then its traceback.
+
+    Control characters are escaped and tracebacks indented, so that nothing a user sent can pass
+    for a line of its own.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in _extra(record))
+        message = _escaped(_message(record))
+        head = f"{_time(record)} {record.levelname} {record.name}: {message}{fields}"
+        below = [f"    {_escaped(line)}" for line in _exception(record).split("\n") if line]
+        return redact("\n".join([head, *below]))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object for each record, on one line of ASCII."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": redact(_message(record)),
+        }
+        for name, value in _extra(record):
+            line[f"{name}_" if name in _RESERVED else name] = (
+                redact(value) if isinstance(value, str) else value
+            )
+        if exception := _exception(record):
+            line["exception"] = redact(exception)
+        return json.dumps(line)
+
+
+class _StderrHandler(logging.StreamHandler[Any]):
+    """Known by its type, so that `configure` finds its own."""
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[found.lastindex] if found.lastindex else ''}{_MASK}"
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:
+        # Left to itself logging would print message and arguments to stderr, tokens included.
+        return f"{record.msg!r} (its arguments do not fit: {type(error).__name__})"
+
+
+def _extra(record: logging.LogRecord) -> Iterator[tuple[str, str | int | float | None]]:
+    for name, value in vars(record).items():
+        if name not in _STANDARD:
+            plain = value is None or isinstance(value, str | int)
+            finite = isinstance(value, float) and math.isfinite(value)
+            yield name, value if plain or finite else repr(value)
+
+
+def _exception(record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+    elif record.exc_text:
+        parts.append(record.exc_text)
+    if record.stack_info:
+        parts.append(record.stack_info)
+    return "\n".join(parts)
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, str) and (not value or not value.isprintable() or set(value) & set(' "=')):
+        return json.dumps(value)
+    return str(value)
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
