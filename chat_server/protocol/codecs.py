@@ -7,13 +7,13 @@ does not promise that (it takes invalid UTF-8 inside strings), hence the full de
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .errors import BadRequest, Malformed
-from .messages import MAX_ID, ClientMessage, Publish, ServerMessage, Signal
+from .messages import MAX_ID, ClientMessage, Publish, PublishBody, ServerMessage, Signal
 
 MAX_DEPTH = 100
 """Levels of nesting `data` may have: far below where CPython's or a browser's decoder gives up."""
@@ -62,6 +62,7 @@ class JsonCodec(Codec):
 
     def __init__(self) -> None:
         self._decode = msgspec.json.Decoder(ClientMessage).decode
+        self._decode_body = msgspec.json.Decoder(PublishBody).decode
         self._envelope = msgspec.json.Decoder(_Envelope).decode
         self._value = msgspec.json.Decoder().decode
         self._pack = msgspec.msgpack.Encoder().encode
@@ -72,6 +73,16 @@ class JsonCodec(Codec):
         if isinstance(command, Publish | Signal):
             self.check_data(bytes(command.data), command.id)
         return command
+
+    def decode_body(self, body: bytes) -> PublishBody:
+        """Return the publication in an HTTP request's body, with its `data` checked.
+
+        Raises:
+            BadRequest: it is none; the message names the field and the rule.
+        """
+        publication = _decode(body, self._decode_body, self._envelope)
+        self.check_data(bytes(publication.data))
+        return publication
 
     def check_data(self, data: bytes, id: int | None = None) -> None:
         """Check that `data` is JSON text that either encoding can carry.
@@ -141,6 +152,8 @@ class MsgpackCodec(Codec):
         return self._encode(self._from_json(frame))
 
 
+Decoded = TypeVar("Decoded")
+
 JSON = JsonCodec()
 MSGPACK = MsgpackCodec()
 CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
@@ -153,14 +166,12 @@ class _BadData(ValueError):
 
 
 def _decode(
-    frame: bytes,
-    decode: Callable[[bytes], ClientMessage],
-    envelope: Callable[[bytes], _Envelope],
-) -> ClientMessage:
+    frame: bytes, decode: Callable[[bytes], Decoded], envelope: Callable[[bytes], _Envelope]
+) -> Decoded:
     try:
         return decode(frame)
     except msgspec.ValidationError as error:
-        reason = _readable(error)
+        reason = readable(error)
     except RecursionError:
         reason = "message: is nested too deeply"
         raise Malformed(reason) from None
@@ -177,8 +188,8 @@ def _is_id(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_ID
 
 
-def _readable(error: msgspec.ValidationError) -> str:
-    """Turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected `str`, got `int`"."""
+def readable(error: msgspec.ValidationError) -> str:
+    """Name the field first: turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected `str`, got `int`"."""
     rule, _, path = str(error).partition(" - at `$")
     field = path.rstrip("`").lstrip(".") or "message"
     return f"{field}: {rule[:1].lower()}{rule[1:]}"

@@ -60,6 +60,13 @@ class Publish(Command):
     key: Key | None = None
 
 
+class PublishBody(Struct, frozen=True):
+    """A publication as it comes by HTTP, where the address names the topic."""
+
+    data: Raw
+    key: Key | None = None
+
+
 class Signal(Command):
     """Tell a topic's present subscribers something that nobody stores."""
 

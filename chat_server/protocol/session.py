@@ -113,7 +113,7 @@ class Effects(Protocol):
         """Read from the client again."""
         ...
 
-    def close(self, code: CloseCode, reason: str) -> None:
+    def disconnect(self, code: CloseCode, reason: str) -> None:
         """Close the connection once what was sent before has left."""
         ...
 
@@ -199,8 +199,6 @@ class Session:
             self._settle(pending, error)
         else:
             pending = Pending(command.id, command)
-        if self.closed:
-            return
         self._waiting.append(pending)
         self._advance()
 
@@ -210,7 +208,7 @@ class Session:
         self._pinged_at = None
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
-        """End a command well; `after` runs right behind its answer, before anything else is sent."""
+        """End a command well; `after` runs right behind its answer, before anything else."""
         pending.done = True
         pending.after = after
         if pending.id is not None:
@@ -239,7 +237,7 @@ class Session:
             return
         self._effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
         self.lost()
-        self._effects.close(code, reason)
+        self._effects.disconnect(code, reason)
 
     def lost(self) -> None:
         """Note that the connection is gone."""

@@ -1,6 +1,7 @@
 """How much one connection, one user and one address may ask of the server."""
 
-from collections import Counter
+import math
+from collections import Counter, OrderedDict
 
 from ..protocol.errors import RateLimited
 
@@ -31,6 +32,37 @@ class TokenBucket:
             return 0.0
         self._tokens = tokens
         return (1.0 - tokens) / self._rate
+
+
+class UserRates:
+    """A bucket for each user who publishes by HTTP, where no connection can hold it.
+
+    Only the latest are remembered; whoever is forgotten starts with a full bucket.
+
+    Args:
+        rate: commands per second.
+        burst: commands at once.
+    """
+
+    MAX_USERS = 10_000
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, user: str, now: float) -> None:
+        """Take one command of `user`.
+
+        Raises:
+            RateLimited: the user has to wait.
+        """
+        bucket = self._buckets.pop(user, None) or TokenBucket(self._rate, self._burst, now)
+        self._buckets[user] = bucket
+        if len(self._buckets) > self.MAX_USERS:
+            self._buckets.popitem(last=False)
+        if wait := bucket.take(now):
+            raise RateLimited("too many requests", retry_in_ms=math.ceil(wait * 1000))
 
 
 class ConnectionCounts:

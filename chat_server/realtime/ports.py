@@ -52,7 +52,7 @@ class Broker(Protocol):
         ...
 
     def publish(self, draft: Draft) -> "Future[Published]":
-        """Store `draft` as its topic's next event and send it to all subscribed workers, atomically.
+        """Store `draft` as its topic's next event and send it to subscribed workers, atomically.
 
         Of drafts with the same topic and key within the idempotency window only the first is
         stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
@@ -130,6 +130,11 @@ class Transport(Protocol):
         """Whether `ping` reaches the client; if not, the ASGI server looks after silent peers."""
         ...
 
+    @property
+    def writable(self) -> bool:
+        """Whether less is queued than the transport's bound; see `Receiver.on_full`."""
+        ...
+
     def write(self, packet: bytes) -> None:
         """Queue one packed message; nothing happens once the transport is closing."""
         ...
@@ -167,7 +172,14 @@ class Receiver(Protocol):
         ...
 
     def on_full(self) -> None:
-        """Note that the client reads too slowly: more is queued than the transport may hold."""
+        """Stop the pushes: the client reads too slowly, and what is queued reached its bound.
+
+        Nothing is read from the client either, so that answers do not add to it.
+        """
+        ...
+
+    def on_drained(self) -> None:
+        """Go on: the client has read most of what was queued."""
         ...
 
     def on_closed(self) -> None:

@@ -1,42 +1,63 @@
-"""Decides whether a resuming subscriber can be given all that it missed (docs/protocol.md, 4.4)."""
+"""Decides where a new subscriber starts and what it is told (docs/protocol.md, section 4.4)."""
 
 from msgspec import Struct
 
-from ..protocol.events import Event, Slice
+from ..protocol.events import Slice
 from ..protocol.messages import Position
 
 
 class Recovery(Struct, frozen=True):
-    """What a new subscriber is told and sent before live events.
+    """What a new subscriber is told, and where its events start.
 
     Args:
-        position: where the subscription starts; live events follow it.
-        recovered: whether `events` are all that the subscriber asked for.
-        events: replayed, in order.
-        reason: why it is not recovered, if a recovery was asked for.
+        position: the topic's position, as the subscriber is told.
+        start: the subscriber is sent everything behind this.
+        found: stored events that follow `start`, as far as they have been read.
+        recovered: whether the subscriber gets all that it asked for.
+        reason: why not, if it asked.
     """
 
     position: Position
+    start: Position
+    found: Slice
     recovered: bool = False
-    events: list[Event] = []
     reason: str | None = None
 
+    @property
+    def replayed(self) -> int:
+        """Events between `start` and `position`."""
+        return self.position.seq - self.start.seq
 
-def recover(since: Position, found: Slice) -> Recovery:
-    """Compare where a subscriber was with what a read of all later events found.
+
+def start_here(position: Position, reason: str | None = None) -> Recovery:
+    """Start with the next event."""
+    nothing = Slice(position.epoch, position.seq, [])
+    return Recovery(position, position, nothing, reason=reason)
+
+
+def recover_since(since: Position, found: Slice, max_replay: int) -> Recovery:
+    """Start behind the last position a subscriber saw, if all that follows is there.
 
     Args:
-        since: the last position the subscriber saw.
+        since: that position.
         found: read with `after=since.seq`.
+        max_replay: events that are replayed at most.
     """
     now = Position(found.epoch, found.seq)
     # A seq from the future means the store lost its newest events (an asynchronous failover):
     # the same numbers will be given out again, so the old order is gone just as with a new epoch.
     if since.epoch != found.epoch or since.seq > found.seq:
-        return Recovery(now, reason="epoch_changed")
-    if found.more:
-        return Recovery(now, reason="too_far_behind")
+        return start_here(now, "epoch_changed")
     first = found.events[0].seq if found.events else found.seq + 1
     if first != since.seq + 1:
-        return Recovery(now, reason="expired")
-    return Recovery(now, recovered=True, events=found.events)
+        return start_here(now, "expired")
+    if found.seq - since.seq > max_replay:
+        return start_here(now, "too_far_behind")
+    return Recovery(now, since, found, recovered=True)
+
+
+def recover_last(found: Slice) -> Recovery:
+    """Start with the newest stored events; `found` was read with `newest`."""
+    now = Position(found.epoch, found.seq)
+    first = found.events[0].seq if found.events else found.seq + 1
+    return Recovery(now, Position(found.epoch, first - 1), found, recovered=True)

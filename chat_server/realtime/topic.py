@@ -1,35 +1,16 @@
 """One topic on one worker: its place in the order, its subscribers, and fan-out to them."""
 
 from collections import deque
-from collections.abc import Iterable
 
 import msgspec
 
-from ..protocol.codecs import JSON
 from ..protocol.events import Event, Kind, Slice
 from ..protocol.messages import Gap, Position
 from .ports import Transport, Wire
 
 MAX_BACKLOG = 1_000
-"""Events held for one topic, or one subscriber that joins, while the store is being read. More than
-that come only if the store takes seconds to answer; then the read is simply made again."""
-
-
-class Joining:
-    """A subscriber between asking and being live: it misses nothing, because it collects."""
-
-    __slots__ = ("events", "overflowed")
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.overflowed = False
-
-    def collect(self, event: Event) -> None:
-        """Keep `event` for when the subscriber's place in the order is known."""
-        if len(self.events) >= MAX_BACKLOG:
-            self.overflowed = True
-        else:
-            self.events.append(event)
+"""Events held while the store is being read. More come only if that takes seconds; the oldest then
+go, and the next read finds them."""
 
 
 class Topic:
@@ -39,8 +20,12 @@ class Topic:
     exactly once, or a `gap`. While `behind` is true there is a hole: new events wait in a backlog
     until the node has read what is missing and calls `catch_up`.
 
-    Subscribers stand in one of three places: `_joining` (collecting), `_ahead` (they have been
-    replayed events that this worker has yet to receive) and `_live`.
+    A subscriber stands in one of four places:
+
+    - joining: it keeps the topic open, but does not know its place in the order yet;
+    - lagging: it is sent stored events by `replay`, as fast as it reads;
+    - ahead: by replay it has events that this worker has yet to receive;
+    - live: it has seen exactly what this worker has.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,9 +33,10 @@ class Topic:
         self.position = Position("", 0)
         self.behind = True
         self._backlog: deque[Event] = deque()
-        self._live: dict[Wire, dict[Transport, None]] = {}
+        self._joining: set[Transport] = set()
+        self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
-        self._joining: dict[Transport, Joining] = {}
+        self._live: dict[Wire, dict[Transport, None]] = {}
 
     @property
     def established(self) -> bool:
@@ -60,35 +46,28 @@ class Topic:
     @property
     def empty(self) -> bool:
         """Whether nobody is subscribed or about to be."""
-        return not (self._live or self._ahead or self._joining)
+        return not (self._live or self._ahead or self._lagging or self._joining)
 
     # Subscribers ---------------------------------------------------------------------------
 
-    def begin_join(self, transport: Transport) -> Joining:
-        """Let a subscriber collect events until `attach`."""
-        joining = self._joining[transport] = Joining()
-        return joining
+    def join(self, transport: Transport) -> None:
+        """Keep the topic open for a subscriber that is yet to `enter`."""
+        self._joining.add(transport)
 
-    def attach(self, transport: Transport, seen: Position) -> list[Event]:
-        """Make a subscriber live and return the events that it must be sent first.
+    def enter(self, transport: Transport, seen: Position) -> None:
+        """Place a subscriber that has seen everything up to `seen`."""
+        self._joining.discard(transport)
+        if seen.epoch == self.position.epoch and seen.seq == self.position.seq:
+            self._live.setdefault(transport.wire, {})[transport] = None
+        elif seen.epoch == self.position.epoch and seen.seq > self.position.seq:
+            self._ahead[transport] = seen
+        else:
+            self._lagging[transport] = seen
 
-        Args:
-            transport: the subscriber's.
-            seen: the last event that it has, or is about to be sent.
-        """
-        joining = self._joining.pop(transport, None)
-        missed: list[Event] = []
-        for event in joining.events if joining else ():
-            if event.epoch == seen.epoch and event.seq > seen.seq:
-                missed.append(event)
-                seen = Position(event.epoch, event.seq)
-        self._ahead[transport] = seen
-        self._promote()
-        return missed
-
-    def detach(self, transport: Transport) -> None:
+    def leave(self, transport: Transport) -> None:
         """Forget a subscriber, wherever it stands."""
-        self._joining.pop(transport, None)
+        self._joining.discard(transport)
+        self._lagging.pop(transport, None)
         self._ahead.pop(transport, None)
         members = self._live.get(transport.wire)
         if members is not None:
@@ -96,13 +75,46 @@ class Topic:
             if not members:
                 del self._live[transport.wire]
 
+    def lag(self, transport: Transport) -> None:
+        """Send a subscriber nothing until it is replayed: it reads too slowly."""
+        if transport in self._live.get(transport.wire, ()):
+            self.leave(transport)
+            self._lagging[transport] = self.position
+        elif transport in self._ahead:
+            self._lagging[transport] = self._ahead.pop(transport)
+
+    def lag_of(self, transport: Transport) -> Position | None:
+        """Return what a lagging subscriber has seen, or None if it does not lag."""
+        return self._lagging.get(transport)
+
+    def replay(self, transport: Transport, found: Slice) -> None:
+        """Send a lagging subscriber what a read behind its position found, while it is writable."""
+        seen = self._lagging.pop(transport)
+        if found.epoch != seen.epoch or found.seq < seen.seq:
+            seen = Position(found.epoch, found.seq)
+            self._write_to(transport, self._restart_frame(seen))
+        for event in found.events:
+            if not transport.writable:
+                break
+            if event.seq > seen.seq + 1:
+                self._write_to(transport, self._gap_frame(seen, event.seq, "expired"))
+            if event.seq > seen.seq:
+                self._write_to(transport, event.frame)
+                seen = Position(event.epoch, event.seq)
+        else:
+            if not found.more and seen.seq < found.seq:
+                self._write_to(transport, self._gap_frame(seen, found.seq + 1, "expired"))
+                seen = Position(found.epoch, found.seq)
+        self.enter(transport, seen)
+
     # Events --------------------------------------------------------------------------------
 
     def offer(self, event: Event) -> bool:
         """Take an event from the broker; return True if the topic has just fallen behind."""
         if event.kind is Kind.SIGNAL:
             self._write(event.frame)
-            self._write_to(self._ahead, event.frame)
+            for transport in self._ahead:
+                self._write_to(transport, event.frame)
             return False
         if self.behind:
             self._keep(event)
@@ -122,72 +134,55 @@ class Topic:
         if not self.established:
             self._move_to(Position(found.epoch, found.seq))
         elif found.epoch != self.position.epoch or found.seq < self.position.seq:
-            self._gap(Position(found.epoch, 0), found.seq + 1, "epoch_changed")
+            self._restart(Position(found.epoch, found.seq))
         else:
-            self._catch_up_in_epoch(found)
-        return self._drain_backlog()
-
-    def _catch_up_in_epoch(self, found: Slice) -> None:
-        # A topic that keeps no history still has what came in meanwhile.
-        known = {event.seq: event for event in found.events}
-        for event in self._backlog:
-            if event.epoch == found.epoch and self.position.seq < event.seq <= found.seq:
-                known.setdefault(event.seq, event)
-        for seq in sorted(known):
-            if seq > self.position.seq + 1:
-                self._gap(self.position, seq, "expired")
-            self._deliver(known[seq])
-        if not found.more and self.position.seq < found.seq:
-            self._gap(self.position, found.seq + 1, "expired")
-
-    def _drain_backlog(self) -> bool:
-        backlog, self._backlog, self.behind = self._backlog, deque(), False
+            self._fill(found)
+        backlog, self._backlog, self.behind = self._backlog, deque(), found.more
         for event in backlog:
             self.offer(event)
         return not self.behind
 
+    def _fill(self, found: Slice) -> None:
+        known = {event.seq: event for event in found.events}
+        if not found.more:
+            # A topic that keeps no history still has what came in meanwhile.
+            for event in self._backlog:
+                if event.epoch == found.epoch and self.position.seq < event.seq <= found.seq:
+                    known.setdefault(event.seq, event)
+        for seq in sorted(known):
+            if seq > self.position.seq + 1:
+                self._gap(seq, "expired")
+            self._deliver(known[seq])
+        if not found.more and self.position.seq < found.seq:
+            self._gap(found.seq + 1, "expired")
+
     def _keep(self, event: Event) -> None:
-        # Past the bound the oldest goes: the read that must follow finds it in the store.
         if len(self._backlog) >= MAX_BACKLOG:
             self._backlog.popleft()
         self._backlog.append(event)
 
     def _deliver(self, event: Event) -> None:
         self._write(event.frame)
-        for joining in self._joining.values():
-            joining.collect(event)
         self._move_to(Position(event.epoch, event.seq))
 
-    def _gap(self, after: Position, before: int, reason: str) -> None:
-        """Tell that nothing between `after` and `before` comes, and go on from there."""
-        frame = self._gap_frame(after, before, reason)
-        self._write(frame)
-        for transport, seen in list(self._ahead.items()):
-            known_to = seen.seq if seen.epoch == after.epoch else after.seq
-            if known_to + 1 < before:
-                frame = self._gap_frame(Position(after.epoch, known_to), before, reason)
-                self._write_to((transport,), frame)
-                self._ahead[transport] = Position(after.epoch, before - 1)
-        self._move_to(Position(after.epoch, before - 1))
+    def _gap(self, before: int, reason: str) -> None:
+        """Tell that nothing comes before `before`, and go on from there."""
+        self._write(self._gap_frame(self.position, before, reason))
+        self._move_to(Position(self.position.epoch, before - 1))
 
-    def _gap_frame(self, after: Position, before: int, reason: str) -> bytes:
-        return msgspec.json.encode(
-            Gap(topic=self.name, epoch=after.epoch, after=after.seq, before=before, reason=reason)
-        )
+    def _restart(self, here: Position) -> None:
+        """Go on in a new order: the old one, and what was in it, is lost."""
+        self._write(self._restart_frame(here))
+        ahead, self._ahead = self._ahead, {}
+        self._move_to(here)
+        for transport, seen in ahead.items():
+            self.enter(transport, seen)
 
     def _move_to(self, position: Position) -> None:
         self.position = position
-        self._promote()
-
-    def _promote(self) -> None:
-        """Make those live that are not ahead any more."""
-        if not self._ahead:
-            return
-        here = self.position
-        for transport, seen in list(self._ahead.items()):
-            if seen.epoch == here.epoch and seen.seq <= here.seq:
-                del self._ahead[transport]
-                self._live.setdefault(transport.wire, {})[transport] = None
+        if self._ahead:
+            for transport in [t for t, seen in self._ahead.items() if seen.seq <= position.seq]:
+                self.enter(transport, self._ahead.pop(transport))
 
     # Fan-out -------------------------------------------------------------------------------
 
@@ -199,6 +194,13 @@ class Topic:
                 transport.write(packet)
 
     @staticmethod
-    def _write_to(transports: Iterable[Transport], frame: bytes) -> None:
-        for transport in transports:
-            transport.write(transport.wire.pack(transport.wire.codec.transcode(frame)))
+    def _write_to(transport: Transport, frame: bytes) -> None:
+        transport.write(transport.wire.pack(transport.wire.codec.transcode(frame)))
+
+    def _restart_frame(self, here: Position) -> bytes:
+        return self._gap_frame(Position(here.epoch, 0), here.seq + 1, "epoch_changed")
+
+    def _gap_frame(self, after: Position, before: int, reason: str) -> bytes:
+        return msgspec.json.encode(
+            Gap(topic=self.name, epoch=after.epoch, after=after.seq, before=before, reason=reason)
+        )

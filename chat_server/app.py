@@ -1,0 +1,136 @@
+"""The one place where the parts are put together.
+
+`create_app` makes a whole Quart application; an application that exists already embeds a
+`ChatServer` instead. Either way every worker process has one of its own.
+"""
+
+import os
+import secrets
+import socket
+
+from quart import Quart
+from quart_cors import cors
+from quart_schema import HttpSecurityScheme, Info, QuartSchema
+
+from . import __version__, logs
+from .auth.tokens import Verifier
+from .broker.memory import MemoryBroker
+from .broker.redis import RedisBroker
+from .clock import Clock, SystemClock
+from .gateway.websocket import Gateway
+from .http import problems, requests
+from .http.docs import docs_blueprint
+from .http.health import health_blueprint
+from .http.messages import messages_blueprint
+from .http.page import page_blueprint
+from .realtime.node import Node
+from .realtime.ports import Broker
+from .settings import Settings, load_settings
+
+_BODY_SLACK_BYTES = 1024
+"""What a request's body may hold around its `data`."""
+
+
+class ChatServer:
+    """A Quart extension: the chat's routes, and the life of what stands behind them.
+
+    Args:
+        settings: the server's.
+        broker: used instead of the one that the settings ask for.
+        clock: used instead of the system's.
+
+    Raises:
+        SettingsError: the settings name keys that cannot be read.
+    """
+
+    def __init__(
+        self, settings: Settings, *, broker: Broker | None = None, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.verifier = Verifier(settings.auth, self.clock)
+        self.node = Node(
+            settings, broker or _make_broker(settings, self.clock), self.clock, _node_name()
+        )
+
+    def init_app(self, app: Quart) -> None:
+        """Add the routes to `app`, and start and stop with it."""
+        app.extensions["chat_server"] = self
+        app.before_serving(self.start)
+        app.after_serving(self.stop)
+        Gateway(self.node, self.verifier).register(app)
+        app.register_blueprint(health_blueprint(self.node))
+        app.register_blueprint(messages_blueprint(self.node, self.verifier))
+        if self.settings.http.page:
+            app.register_blueprint(page_blueprint())
+
+    async def start(self) -> None:
+        """Begin to accept work; a broker that is away is awaited in the background."""
+        await self.verifier.start()
+        await self.node.start()
+
+    async def stop(self) -> None:
+        """Send every client elsewhere, and let go of the broker."""
+        await self.node.stop()
+        await self.verifier.stop()
+
+
+def create_app(
+    settings: Settings | None = None, *, broker: Broker | None = None, clock: Clock | None = None
+) -> Quart:
+    """Return the whole server as a Quart application.
+
+    Args:
+        settings: read from the files and the environment if None.
+        broker: used instead of the one that the settings ask for.
+        clock: used instead of the system's.
+
+    Raises:
+        SettingsError: a setting is missing, unknown or wrong.
+    """
+    if settings is None:
+        settings = load_settings()
+        logs.configure(settings.log)
+    app = Quart("chat_server", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_message_bytes
+    app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
+    app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds
+    problems.register(app)
+    requests.register(app)
+    ChatServer(settings, broker=broker, clock=clock).init_app(app)
+    if settings.http.docs:
+        _describe(app)
+    if settings.http.allowed_origins:
+        # Tokens are sent by hand, never by the browser, so credentials stay off.
+        return cors(
+            app,
+            allow_origin=list(settings.http.allowed_origins),
+            allow_headers=["Authorization", "Content-Type"],
+            allow_methods=["GET", "POST"],
+            expose_headers=[requests.REQUEST_ID_HEADER, "Retry-After"],
+        )
+    return app
+
+
+def _describe(app: Quart) -> None:
+    QuartSchema(
+        app,
+        swagger_ui_path=None,
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        info=Info(title="chat_server", version=__version__),
+        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
+        security=[{"bearer": []}],
+        conversion_preference="msgspec",
+    )
+    app.register_blueprint(docs_blueprint())
+
+
+def _make_broker(settings: Settings, clock: Clock) -> Broker:
+    if settings.redis.url:
+        return RedisBroker(settings.redis, settings.broker)
+    return MemoryBroker(settings.broker, clock)
+
+
+def _node_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -1,0 +1,261 @@
+"""The fast lane: a connection that is an `asyncio.Protocol` over websockets' sans-I/O one.
+
+No task, queue or stream belongs to it. What is written goes straight to the socket's transport,
+whose own buffer is bounded by `slow_buffer_bytes`.
+"""
+
+import asyncio
+import struct
+from collections import deque
+
+from websockets.extensions import Extension
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import SERVER, State
+from websockets.protocol import Protocol as WebSocketProtocol
+
+from ..protocol.codecs import CODECS, Codec
+from ..realtime.ports import Receiver, Wire
+
+
+class DirectWire:
+    """Packs a message into a whole WebSocket frame, RFC 6455 section 5.2."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._first = 0x80 | (Opcode.BINARY if codec.binary else Opcode.TEXT)
+
+    def pack(self, payload: bytes) -> bytes:
+        """Return the one unmasked frame that carries `payload`."""
+        size = len(payload)
+        if size < 126:
+            return bytes((self._first, size)) + payload
+        if size < 65_536:
+            return struct.pack("!BBH", self._first, 126, size) + payload
+        return struct.pack("!BBQ", self._first, 127, size) + payload
+
+
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+
+DIRECT_WIRES: dict[str, Wire] = {name: DirectWire(codec) for name, codec in CODECS.items()}
+
+
+class DirectTransport(asyncio.Protocol):
+    """One WebSocket after its handshake; see `realtime.ports.Transport`.
+
+    Args:
+        wire: how it writes.
+        max_message_bytes: the largest message taken; more closes with 1009.
+        slow_buffer_bytes: bytes that may wait for a client that reads slowly.
+        close_timeout_seconds: how long the client has to answer a close frame.
+        extensions: as negotiated in the handshake.
+    """
+
+    can_ping = True
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        max_message_bytes: int,
+        slow_buffer_bytes: int,
+        close_timeout_seconds: float,
+        extensions: list[Extension] | None = None,
+    ) -> None:
+        self.wire = wire
+        self._slow_buffer_bytes = slow_buffer_bytes
+        self._close_timeout = close_timeout_seconds
+        self._ws = WebSocketProtocol(SERVER, state=State.OPEN, max_size=max_message_bytes)
+        self._ws.extensions = extensions or []
+        self._transport: asyncio.Transport
+        self._receiver: Receiver
+        self._loop: asyncio.AbstractEventLoop
+        self._keep_alive: object = None
+        self._paused = False
+        self._full = False
+        self._ended = False
+        self._lost = False
+        self._inbox: deque[tuple[bytes, bool]] = deque()
+        self._message = bytearray()
+        self._binary = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def take(
+        self, transport: asyncio.Transport, receiver: Receiver, keep_alive: object = None
+    ) -> None:
+        """Begin to serve a socket whose handshake is done.
+
+        Args:
+            transport: the socket's.
+            receiver: told of everything that comes.
+            keep_alive: held until the connection ends.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._receiver = receiver
+        self._keep_alive = keep_alive
+        transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
+        transport.set_protocol(self)
+
+    # Transport -----------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """See `ports.Transport`."""
+        return not self._full
+
+    def write(self, packet: bytes) -> None:
+        """See `ports.Transport`."""
+        if not self._ended:
+            self._transport.write(packet)
+
+    def ping(self) -> None:
+        """See `ports.Transport`."""
+        if not self._ended:
+            self._ws.send_ping(b"")
+            self._flush()
+
+    def pause(self) -> None:
+        """See `ports.Transport`."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """See `ports.Transport`."""
+        # Not from here: the session may just be taking a message.
+        self._paused = False
+        self._loop.call_soon(self._go_on_reading)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `ports.Transport`."""
+        self._inbox.clear()
+        if self._ws.state is State.OPEN:
+            self._ws.send_close(code, reason)
+        self._flush()
+        self._end()
+
+    def abort(self) -> None:
+        """See `ports.Transport`."""
+        self._ended = True
+        self._transport.abort()
+
+    # asyncio.Protocol ----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        self._ws.receive_data(data)
+        self._handle_frames()
+
+    def eof_received(self) -> None:
+        """Take the end of the stream; the transport then closes itself."""
+        self._ws.receive_eof()
+        self._handle_frames()
+
+    def pause_writing(self) -> None:
+        """Note that what is buffered for the client has reached its bound."""
+        self._full = True
+        self._transport.pause_reading()
+        self._loop.call_soon(self._report_full)
+
+    def resume_writing(self) -> None:
+        """Note that the client has read most of it."""
+        self._full = False
+        self._loop.call_soon(self._report_drained)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the end of the connection."""
+        self._ended = self._lost = True
+        self._keep_alive = None
+        self._inbox.clear()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._receiver.on_closed()
+
+    # Frames --------------------------------------------------------------------------------
+
+    def _handle_frames(self) -> None:
+        for frame in self._ws.events_received():
+            assert isinstance(frame, Frame)  # noqa: S101 - the other events are of the handshake
+            if frame.opcode in _DATA:
+                self._assemble(frame)
+            else:
+                self._receiver.on_sign_of_life()
+        self._flush()
+        # The client's close frame is answered when all that came before it has been taken.
+        if self._ws.state is not State.OPEN and not self._inbox:
+            self._end()
+
+    def _assemble(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._binary = frame.opcode is Opcode.BINARY
+            if frame.fin:
+                self._take_message(bytes(frame.data))
+                return
+        # Not a list of fragments: a million empty ones must not cost anything.
+        self._message += frame.data
+        if frame.fin:
+            payload = bytes(self._message)
+            self._message.clear()
+            self._take_message(payload)
+
+    def _take_message(self, payload: bytes) -> None:
+        if self._ended:
+            return
+        if not self._binary and not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                self._ws.fail(CloseCode.INVALID_DATA, f"{error.reason} at byte {error.start}")
+                self._flush()
+                self._end()
+                return
+        if self._paused or self._full or self._inbox:
+            self._inbox.append((payload, self._binary))
+        else:
+            self._receiver.on_message(payload, binary=self._binary)
+
+    def _go_on_reading(self) -> None:
+        while self._inbox and not (self._paused or self._full):
+            payload, binary = self._inbox.popleft()
+            self._receiver.on_message(payload, binary=binary)
+        if self._paused or self._full or self._lost:
+            return
+        if self._ws.state is not State.OPEN:
+            self._flush()
+            self._end()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _report_full(self) -> None:
+        if self._full and not self._ended:
+            self._receiver.on_full()
+
+    def _report_drained(self) -> None:
+        if not self._full and not self._ended:
+            self._receiver.on_drained()
+            self._go_on_reading()
+
+    # The end -------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if self._inbox:
+            return
+        for data in self._ws.data_to_send():
+            if self._transport.is_closing():
+                return
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                # Not close(): unread bytes would turn into a reset that overtakes the close frame.
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+
+    def _end(self) -> None:
+        """Write nothing more, and give the client a bounded time to hang up."""
+        if self._ended:
+            return
+        self._ended = True
+        self._inbox.clear()
+        self._deadline = self._loop.call_later(self._close_timeout, self._transport.abort)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()

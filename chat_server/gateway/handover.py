@@ -1,0 +1,24 @@
+"""The seam through which a route can take its socket away from the HTTP server."""
+
+import asyncio
+from typing import Protocol
+
+STATE_KEY = "chat_server.socket"
+"""Where, in the ASGI scope's `state`, a server that can hand over puts a `Socket`."""
+
+
+class Socket(Protocol):
+    """The socket a request came by."""
+
+    def hand_over(self) -> tuple[asyncio.Transport, object] | None:
+        """Let go of the socket: the HTTP server writes and reads nothing more.
+
+        Returns:
+            Its transport, and an object that must be kept as long as the transport is used; None if
+            the socket cannot be given away (it also carries other requests).
+        """
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once, if it carries nothing but this request."""
+        ...

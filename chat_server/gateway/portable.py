@@ -1,0 +1,222 @@
+"""The transport for any ASGI server: `websocket.receive` and `websocket.send`, nothing else.
+
+It costs two tasks and a queue per connection; where the server can hand the socket over, the direct
+transport costs none.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
+from quart import Quart
+from quart.asgi import ASGIWebsocketConnection
+from quart.wrappers import Websocket
+
+from ..protocol.codecs import CODECS, Codec
+from ..realtime.ports import Receiver, Wire
+
+
+class PortableWire:
+    """Leaves a message as it is: the ASGI server frames it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+
+    def pack(self, payload: bytes) -> bytes:
+        """Return `payload`."""
+        return payload
+
+
+PORTABLE_WIRES: dict[str, Wire] = {name: PortableWire(codec) for name, codec in CODECS.items()}
+
+
+class PortableConnection(ASGIWebsocketConnection):
+    """Quart's side of a WebSocket, changed where it would lose or pile up messages.
+
+    Its own queue is unbounded, turns an empty binary message into None, and cancels the route on a
+    disconnect before the route has seen what came before. Here one message waits at most (the ASGI
+    server's flow control does the rest), and None ends them.
+    """
+
+    def __init__(self, app: Quart, scope: WebsocketScope) -> None:
+        super().__init__(app, scope)
+        self.queue = asyncio.Queue(maxsize=1)
+
+    async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
+        """Pass messages on until this is cancelled, when the route has ended."""
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.receive":
+                data = event.get("bytes")
+                await self.queue.put(event["text"] if data is None else data)
+            elif event["type"] == "websocket.disconnect":
+                await self.queue.put(None)
+                await asyncio.get_running_loop().create_future()
+
+
+class PortableTransport:
+    """One WebSocket of an ASGI server; see `realtime.ports.Transport`.
+
+    Args:
+        wire: how it writes.
+        websocket: Quart's, already accepted.
+        max_message_bytes: the largest message taken; more closes with 1009.
+        slow_buffer_bytes: bytes that may wait for a client that reads slowly.
+        close_timeout_seconds: how long the client has to answer a close frame.
+        abort_socket: drops the socket, where the server offers that.
+    """
+
+    can_ping = False
+
+    def __init__(
+        self,
+        wire: Wire,
+        websocket: Websocket,
+        *,
+        max_message_bytes: int,
+        slow_buffer_bytes: int,
+        close_timeout_seconds: float,
+        abort_socket: Callable[[], None] | None = None,
+    ) -> None:
+        self.wire = wire
+        self._websocket = websocket
+        self._max_message_bytes = max_message_bytes
+        self._slow_buffer_bytes = slow_buffer_bytes
+        self._close_timeout = close_timeout_seconds
+        self._abort_socket = abort_socket
+        self._loop = asyncio.get_running_loop()
+        self._receiver: Receiver
+        self._reader: asyncio.Task[None]
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._wake_writer = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._paused = False
+        self._full = False
+        self._closing: tuple[int, str] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def serve(self, receiver: Receiver, begin: Callable[[], None]) -> None:
+        """Carry messages until the connection ends; `begin` runs first.
+
+        Args:
+            receiver: told of everything that comes.
+            begin: may already write.
+        """
+        self._receiver = receiver
+        self._reader = self._loop.create_task(self._read())
+        writer = self._loop.create_task(self._write())
+        # A writer that fails has found the connection gone.
+        writer.add_done_callback(self._on_writer_done)
+        try:
+            begin()
+            self._set_reading()
+            await asyncio.wait({self._reader})
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._reader.cancel()
+            writer.cancel()
+            await asyncio.gather(self._reader, writer, return_exceptions=True)
+            receiver.on_closed()
+
+    # Transport -----------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """See `ports.Transport`."""
+        return not self._full
+
+    def write(self, packet: bytes) -> None:
+        """See `ports.Transport`."""
+        if self._closing is not None:
+            return
+        self._queue.append(packet)
+        self._queued_bytes += len(packet)
+        self._wake_writer.set()
+        if not self._full and self._queued_bytes > self._slow_buffer_bytes:
+            self._full = True
+            self._set_reading()
+            self._loop.call_soon(self._report_full)
+
+    def ping(self) -> None:
+        """See `ports.Transport`: ASGI has no pings."""
+
+    def pause(self) -> None:
+        """See `ports.Transport`."""
+        self._paused = True
+        self._set_reading()
+
+    def resume(self) -> None:
+        """See `ports.Transport`."""
+        self._paused = False
+        self._set_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        """See `ports.Transport`."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._deadline = self._loop.call_later(self._close_timeout, self.abort)
+            self._wake_writer.set()
+            self._set_reading()
+
+    def abort(self) -> None:
+        """See `ports.Transport`."""
+        self._closing = self._closing or (1006, "")
+        if self._abort_socket is not None:
+            self._abort_socket()
+        self._reader.cancel()
+
+    # Tasks ---------------------------------------------------------------------------------
+
+    def _set_reading(self) -> None:
+        if self._closing is not None or not (self._paused or self._full):
+            self._may_read.set()
+        else:
+            self._may_read.clear()
+
+    async def _read(self) -> None:
+        while True:
+            message: str | bytes | None = await self._websocket.receive()
+            # The session may have paused while this one was on its way.
+            await self._may_read.wait()
+            if message is None:
+                return
+            if self._closing is not None:
+                continue
+            binary = isinstance(message, bytes)
+            payload = message if isinstance(message, bytes) else message.encode()
+            if len(payload) > self._max_message_bytes:
+                self.close(1009, f"a message may have {self._max_message_bytes} bytes at most")
+            else:
+                self._receiver.on_message(payload, binary=binary)
+
+    async def _write(self) -> None:
+        binary = self.wire.codec.binary
+        while True:
+            while self._queue:
+                packet = self._queue.popleft()
+                await self._websocket.send(packet if binary else packet.decode())
+                self._queued_bytes -= len(packet)
+                if self._full and self._queued_bytes <= self._slow_buffer_bytes // 4:
+                    self._full = False
+                    self._loop.call_soon(self._report_drained)
+            if self._closing is not None:
+                await self._websocket.close(*self._closing)
+                return
+            self._wake_writer.clear()
+            await self._wake_writer.wait()
+
+    def _on_writer_done(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._reader.cancel()
+
+    def _report_full(self) -> None:
+        if self._full and self._closing is None:
+            self._receiver.on_full()
+
+    def _report_drained(self) -> None:
+        if not self._full and self._closing is None:
+            self._receiver.on_drained()
+            self._set_reading()

@@ -1,0 +1,176 @@
+"""The route `/ws`: origin, encoding and credentials, then the connection's own life begins."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hypercorn.typing import WebsocketScope
+from quart import Blueprint, Quart, websocket
+from quart.typing import ASGIWebsocketProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from ..auth.claims import Claims
+from ..auth.tokens import Verifier
+from ..protocol.codecs import Codec
+from ..protocol.errors import BadRequest, ChatError, Unauthorized
+from ..realtime.connection import Connection
+from ..realtime.node import Node
+from ..realtime.ports import Transport
+from .direct import DIRECT_WIRES, DirectTransport
+from .handover import STATE_KEY, Socket
+from .handshake import (
+    Credentials,
+    Source,
+    check_origin,
+    client_address,
+    find_credentials,
+    negotiate,
+)
+from .portable import PORTABLE_WIRES, PortableConnection, PortableTransport
+
+PATH = "/ws"
+
+
+class Gateway:
+    """Turns handshakes into connections of a node.
+
+    Args:
+        node: the worker's.
+        verifier: checks tokens.
+    """
+
+    def __init__(self, node: Node, verifier: Verifier) -> None:
+        self._node = node
+        self._verifier = verifier
+        self._settings = node.settings
+
+    def register(self, app: Quart) -> None:
+        """Add the route to `app`."""
+        blueprint = Blueprint("chat_websocket", __name__)
+        blueprint.add_websocket(PATH, "connect", self.connect)
+        app.register_blueprint(blueprint)
+        others = app.asgi_websocket_class
+
+        def choose(app: Quart, scope: WebsocketScope) -> ASGIWebsocketProtocol:
+            ours = scope["path"] == scope.get("root_path", "") + PATH
+            return PortableConnection(app, scope) if ours else others(app, scope)
+
+        app.asgi_websocket_class = choose  # type: ignore[assignment]  # called like a class
+
+    async def connect(self) -> None:
+        """Serve one handshake, and under an ASGI server that cannot hand over the connection too.
+
+        Raises:
+            ChatError: the handshake is refused; becomes a problem document.
+        """
+        headers = websocket.headers
+        offered = websocket.requested_subprotocols
+        check_origin(
+            headers.get("Origin"), headers.get("Host"), self._settings.http.allowed_origins
+        )
+        codec, subprotocol = negotiate(offered)
+        credentials = find_credentials(
+            headers.get("Authorization"), offered, websocket.args.get("token")
+        )
+        claims: Claims | None = None
+        refusal: ChatError | None = None
+        try:
+            claims = await self._verify(credentials)
+        except ChatError as error:
+            if credentials.source is Source.HEADER:
+                raise
+            refusal = error
+        peer = websocket.scope.get("client")
+        address = client_address(
+            peer[0] if peer else None,
+            headers.getlist("X-Forwarded-For"),
+            self._settings.server.trusted_proxy_hops,
+        )
+        start = partial(self._start, address=address, claims=claims, refusal=refusal)
+        state: dict[str, Any] = dict(websocket.scope.get("state") or {})
+        socket: Socket | None = state.get(STATE_KEY)
+        if socket is not None and self._settings.gateway.transport != "portable":
+            response = _upgrade_response(subprotocol)
+            handed_over = socket.hand_over()
+            if handed_over is not None:
+                self._serve_directly(handed_over, response, codec, start)
+                return
+        await self._serve_portably(socket, codec, subprotocol, start)
+
+    async def _verify(self, credentials: Credentials) -> Claims | None:
+        if credentials.source is Source.NONE:
+            return None
+        if credentials.source is Source.QUERY and not self._settings.auth.query_token:
+            raise Unauthorized("token: is not taken from the URL here")
+        return await self._verifier.verify(credentials.token)
+
+    def _start(
+        self,
+        transport: Transport,
+        *,
+        address: str,
+        claims: Claims | None,
+        refusal: ChatError | None,
+    ) -> tuple[Connection, Callable[[], None]]:
+        connection = Connection(self._node, self._verifier, transport, address)
+        return connection, partial(connection.start, claims, refusal)
+
+    def _serve_directly(
+        self,
+        handed_over: tuple[asyncio.Transport, object],
+        response: bytes,
+        codec: Codec,
+        start: "Start",
+    ) -> None:
+        """Give the socket its own protocol; this route then ends and nothing of it stays."""
+        socket, keep_alive = handed_over
+        limits = self._settings.limits
+        transport = DirectTransport(
+            DIRECT_WIRES[codec.subprotocol],
+            max_message_bytes=limits.max_message_bytes,
+            slow_buffer_bytes=limits.slow_buffer_bytes,
+            close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
+        )
+        connection, begin = start(transport)
+        socket.write(response)
+        transport.take(socket, connection, keep_alive)
+        begin()
+
+    async def _serve_portably(
+        self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"
+    ) -> None:
+        await websocket.accept(subprotocol=subprotocol)
+        limits = self._settings.limits
+        transport = PortableTransport(
+            PORTABLE_WIRES[codec.subprotocol],
+            websocket,
+            max_message_bytes=limits.max_message_bytes,
+            slow_buffer_bytes=limits.slow_buffer_bytes,
+            close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
+            abort_socket=None if socket is None else socket.abort,
+        )
+        connection, begin = start(transport)
+        await transport.serve(connection, begin)
+
+
+Start = Callable[[Transport], tuple[Connection, Callable[[], None]]]
+
+
+def _upgrade_response(subprotocol: str | None) -> bytes:
+    """Return the answer 101 to the current handshake, RFC 6455 section 4.2.2.
+
+    Raises:
+        BadRequest: the handshake is not one.
+    """
+    server = ServerProtocol(select_subprotocol=lambda _, __: subprotocol)  # type: ignore[arg-type,return-value]
+    headers = Headers(
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in websocket.scope["headers"]
+    )
+    response = server.accept(Request(websocket.path, headers))
+    if response.status_code != 101:
+        raise BadRequest(response.body.decode().strip())
+    return response.serialize()

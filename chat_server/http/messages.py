@@ -1,0 +1,117 @@
+"""`/api/topics/{topic}/messages`: publish to a topic, and read what it keeps."""
+
+import msgspec
+from quart import Blueprint, Response, request
+from quart_schema import document_querystring, document_request, document_response
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from ..auth.claims import Claims
+from ..auth.permissions import Action, Permissions
+from ..auth.tokens import Verifier
+from ..gateway.handshake import bearer_token
+from ..protocol.codecs import JSON, readable
+from ..protocol.errors import BadRequest, Forbidden, TooLarge
+from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Message, Seq
+from ..protocol.topics import check_topic
+from ..realtime.limits import UserRates
+from ..realtime.node import Node
+from . import problems
+
+PATH = "/api/topics/<path:topic>/messages"
+
+
+class PublishRequest(msgspec.Struct):
+    """`data` is any JSON value; `key` makes a repetition within five minutes a duplicate."""
+
+    data: object
+    key: str | None = None
+
+
+class PublishResponse(msgspec.Struct):
+    """Where the message stands in its topic's order; `at` in milliseconds since 1970."""
+
+    topic: str
+    seq: int
+    epoch: str
+    at: int
+    duplicate: bool
+
+
+class HistoryQuery(msgspec.Struct):
+    """Messages before or after a seq (not both), or the newest; at most `limit` of them."""
+
+    before: Seq | None = None
+    after: Seq | None = None
+    limit: HistoryLimit = DEFAULT_HISTORY
+
+
+class HistoryResponse(msgspec.Struct):
+    """Stored messages in ascending order; `more` tells whether the limit left some out."""
+
+    topic: str
+    epoch: str
+    messages: list[Message]
+    more: bool
+
+
+def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
+    """Return the routes, for a worker's node and what checks its tokens."""
+    blueprint = Blueprint("chat_messages", __name__)
+    limits = node.settings.limits
+    rates = UserRates(limits.messages_per_second, limits.message_burst)
+    problems.register(blueprint)
+
+    async def authorize(action: Action, topic: str) -> Claims:
+        claims = await verifier.verify(bearer_token(request.headers.get("Authorization")))
+        check_topic(topic)
+        if not Permissions(claims).may(action, topic):
+            raise Forbidden(f"topic: the token does not allow {action} here", topic=topic)
+        return claims
+
+    @blueprint.post(PATH)
+    @document_request(PublishRequest)
+    @document_response(PublishResponse, 201)
+    @document_response(PublishResponse, 200)
+    async def publish(topic: str) -> Response:
+        """Publish a message.
+
+        201 when it is stored and on its way; 200 when it repeats a `key` and was stored before.
+        """
+        claims = await authorize("publish", topic)
+        rates.take(claims.sub, node.clock.monotonic())
+        publication = JSON.decode_body(await _body(limits.max_message_bytes))
+        place = await node.publish(topic, bytes(publication.data), claims.user, publication.key)
+        answer = PublishResponse(topic, place.seq, place.epoch, place.at, place.duplicate)
+        return _json(answer, 200 if place.duplicate else 201)
+
+    @blueprint.get(PATH)
+    @document_querystring(HistoryQuery)
+    @document_response(HistoryResponse, 200)
+    async def history(topic: str) -> Response:
+        """Read stored messages."""
+        await authorize("history", topic)
+        try:
+            query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
+        except msgspec.ValidationError as error:
+            raise BadRequest(readable(error)) from None
+        found, messages = await node.history(
+            topic, before=query.before, after=query.after, limit=query.limit
+        )
+        return _json(
+            {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200
+        )
+
+    return blueprint
+
+
+async def _body(max_bytes: int) -> bytes:
+    request.max_content_length = max_bytes
+    try:
+        body: bytes = await request.get_data()
+    except RequestEntityTooLarge:
+        raise TooLarge(f"body: may have {max_bytes} bytes at most") from None
+    return body
+
+
+def _json(value: object, status: int) -> Response:
+    return Response(msgspec.json.encode(value), status, content_type="application/json")

@@ -1,0 +1,90 @@
+"""Errors as problem documents, RFC 9457."""
+
+import logging
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Quart, Response, g, has_request_context
+from werkzeug.exceptions import HTTPException
+
+from ..protocol.errors import ChatError, Internal
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large"}
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """A problem document; `code` is that of docs/protocol.md, section 5.
+
+    Args:
+        title: the kind of problem.
+        status: the HTTP status.
+        detail: what is wrong with this request.
+        code: for programs.
+        request_id: finds the request in the server's log.
+        topic: the topic concerned, if any.
+        retry_in_ms: milliseconds after which another try makes sense, if it does.
+    """
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None = None
+    topic: str | None = None
+    retry_in_ms: int | None = None
+
+
+def respond(problem: Problem) -> Response:
+    """Return the response that carries `problem`."""
+    if has_request_context():
+        problem.request_id = g.get("request_id")
+    response = Response(msgspec.json.encode(problem), problem.status, content_type=MEDIA_TYPE)
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.retry_in_ms is not None:
+        response.headers["Retry-After"] = str(max(1, -(-problem.retry_in_ms // 1000)))
+    return response
+
+
+def register(target: Quart | Blueprint) -> None:
+    """Let every error raised under `target` answer with a problem document."""
+    target.register_error_handler(ChatError, _on_chat_error)
+    target.register_error_handler(HTTPException, _on_http_error)
+    target.register_error_handler(Exception, _on_fault)
+
+
+async def _on_chat_error(error: ChatError) -> Response:
+    return respond(
+        Problem(
+            error.title,
+            error.status,
+            error.message,
+            error.code,
+            topic=error.topic,
+            retry_in_ms=error.retry_in_ms,
+        )
+    )
+
+
+async def _on_http_error(error: HTTPException) -> Response:
+    original: Any = error.get_response()
+    if original.status_code < 400:
+        return Response(status=original.status_code, headers=original.headers)
+    status = original.status_code
+    fallback = "internal" if status >= 500 else "bad_request"
+    response = respond(
+        Problem(error.name, status, error.description or error.name, _CODES.get(status, fallback))
+    )
+    if "Allow" in original.headers:
+        response.headers["Allow"] = original.headers["Allow"]
+    return response
+
+
+async def _on_fault(error: Exception) -> Response:
+    request_id = g.get("request_id") if has_request_context() else None
+    logger.error("request %s failed", request_id, exc_info=error)
+    return await _on_chat_error(Internal("something went wrong; it has been logged"))

@@ -1,0 +1,424 @@
+"""One client's connection: carries out what its session decides, and feeds it what happens."""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, ClassVar
+
+from ..auth.claims import Claims
+from ..auth.permissions import Action, Permissions
+from ..auth.tokens import Verifier
+from ..protocol.close_codes import CloseCode
+from ..protocol.errors import ChatError, Forbidden, Internal, RateLimited, Unauthorized, Unavailable
+from ..protocol.events import Published
+from ..protocol.messages import (
+    Auth,
+    AuthOk,
+    ClientMessage,
+    History,
+    HistoryOk,
+    Publish,
+    PublishOk,
+    ServerMessage,
+    Signal,
+    Subscribe,
+    SubscribeOk,
+    TopicOk,
+    Unsubscribe,
+    User,
+    Welcome,
+)
+from ..protocol.session import Pending, Rules, Session
+from .limits import TokenBucket
+from .node import Node
+from .ports import Transport
+from .recovery import Recovery
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_JITTER = 0.1
+"""Part of the heartbeat's period by which connections differ, so that pings spread out."""
+
+
+class Connection:
+    """Joins a transport, a session and the node.
+
+    Args:
+        node: the worker's.
+        verifier: checks tokens that come by `auth`.
+        transport: the client's; its receiver is this object.
+        address: where the client comes from, for limits.
+    """
+
+    def __init__(self, node: Node, verifier: Verifier, transport: Transport, address: str) -> None:
+        self.id = secrets.token_hex(8)
+        self._node = node
+        self._verifier = verifier
+        self._transport = transport
+        self._address = address
+        self._codec = transport.wire.codec
+        self._claims: Claims | None = None
+        self._permissions: Permissions | None = None
+        self._sender: User | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._slow_timer: asyncio.TimerHandle | None = None
+        self._replaying: asyncio.Task[None] | None = None
+        self._gone = False
+        now = node.clock.monotonic()
+        limits = node.settings.limits
+        self._session = Session(
+            self,
+            self._rules(),
+            self._codec,
+            TokenBucket(limits.messages_per_second, limits.message_burst, now),
+            now,
+        )
+
+    def _rules(self) -> Rules:
+        gateway, limits = self._node.settings.gateway, self._node.settings.limits
+        jitter = 1 + HEARTBEAT_JITTER * random.uniform(-1, 1)  # noqa: S311 - spreads load
+        return Rules(
+            auth_timeout_seconds=gateway.auth_timeout_seconds,
+            heartbeat_seconds=gateway.heartbeat_seconds * jitter
+            if self._transport.can_ping
+            else None,
+            pong_timeout_seconds=gateway.pong_timeout_seconds,
+            refresh_grace_seconds=gateway.refresh_grace_seconds,
+            max_topics=limits.max_topics,
+            max_pending_commands=limits.max_pending_commands,
+        )
+
+    def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
+        """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
+        self._node.add(self)
+        try:
+            self._node.counts.add_address(self._address)
+        except RateLimited as error:
+            self._address = ""
+            self._session.close(CloseCode.TOO_MANY, error.message)
+            return
+        if self._node.draining:
+            self.close(CloseCode.RESTART, "the server restarts", 0)
+        elif refusal is not None:
+            self._refuse(refusal)
+        elif claims is not None:
+            self._open(claims)
+        self._on_timer()
+
+    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        """Say goodbye and close; see `node.Client`."""
+        self._session.close(code, reason, reconnect_in_ms=reconnect_in_ms)
+
+    def abort(self) -> None:
+        """Drop the connection at once; see `node.Client`."""
+        self._session.lost()
+        self._transport.abort()
+
+    # Receiver: what the transport tells ----------------------------------------------------
+
+    def on_message(self, payload: bytes, *, binary: bool) -> None:
+        """See `ports.Receiver`."""
+        self._session.receive(payload, binary=binary, now=self._node.clock.monotonic())
+
+    def on_sign_of_life(self) -> None:
+        """See `ports.Receiver`."""
+        self._session.heard(self._node.clock.monotonic())
+
+    def on_full(self) -> None:
+        """See `ports.Receiver`."""
+        if self._gone:
+            return
+        self._node.hub.lag(self._transport, self._session.topics)
+        timeout = self._node.settings.limits.slow_timeout_seconds
+        self._slow_timer = asyncio.get_running_loop().call_later(timeout, self._too_slow)
+
+    def on_drained(self) -> None:
+        """See `ports.Receiver`."""
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
+        self._replay()
+
+    def on_closed(self) -> None:
+        """See `ports.Receiver`."""
+        self._session.lost()
+        self._let_go()
+        if self._address:
+            self._node.counts.remove_address(self._address)
+        if self._claims is not None:
+            self._node.counts.remove_user(self._claims.sub)
+        self._node.remove(self)
+
+    def _too_slow(self) -> None:
+        self._session.close(CloseCode.TOO_SLOW, "the client reads too slowly")
+
+    def _let_go(self) -> None:
+        """Leave every topic and end what was under way; publications go on without us."""
+        if self._gone:
+            return
+        self._gone = True
+        for timer in (self._timer, self._slow_timer):
+            if timer is not None:
+                timer.cancel()
+        for topic in self._session.topics:
+            self._node.hub.leave(self._transport, topic)
+        for task in self._tasks:
+            task.cancel()
+
+    # Effects: what the session asks for ----------------------------------------------------
+
+    def send(self, message: ServerMessage) -> None:
+        """See `session.Effects`."""
+        wire = self._transport.wire
+        self._transport.write(wire.pack(self._codec.encode(message)))
+
+    def ping(self) -> None:
+        """See `session.Effects`."""
+        self._transport.ping()
+
+    def pause(self) -> None:
+        """See `session.Effects`."""
+        self._transport.pause()
+
+    def resume(self) -> None:
+        """See `session.Effects`."""
+        self._transport.resume()
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        """See `session.Effects`."""
+        self._let_go()
+        self._transport.close(int(code), reason)
+
+    def execute(self, pending: Pending, command: ClientMessage) -> None:
+        """See `session.Effects`."""
+        try:
+            self._handlers[type(command)](self, pending, command)
+        except ChatError as error:
+            self._session.fail(pending, error)
+        except Exception:
+            self._session.fail(pending, self._internal())
+
+    def _internal(self) -> Internal:
+        logger.exception("connection %s: a command failed", self.id)
+        return Internal("something went wrong; it has been logged")
+
+    def _run(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+        """Run the part of a command that has to wait; it ends with the connection."""
+        task = asyncio.get_running_loop().create_task(self._guard(pending, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ChatError as error:
+            self._session.fail(pending, error)
+        except Exception:
+            self._session.fail(pending, self._internal())
+
+    def _on_timer(self) -> None:
+        if self._session.closed:
+            return
+        now = self._node.clock.monotonic()
+        wait = self._session.tick(now) - now
+        if not self._session.closed and wait != float("inf"):
+            self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0), self._on_timer)
+
+    # Authentication ------------------------------------------------------------------------
+
+    def _auth(self, pending: Pending, command: Auth) -> None:
+        try:
+            claims = self._verifier.verify_now(command.token)
+        except Unauthorized as error:
+            self._reject(pending, error)
+            return
+        if claims is None:
+            self._run(pending, self._auth_later(pending, command))
+        else:
+            self._authenticated(pending, claims)
+
+    async def _auth_later(self, pending: Pending, command: Auth) -> None:
+        try:
+            claims = await self._verifier.verify(command.token)
+        except Unauthorized as error:
+            self._reject(pending, error)
+        else:
+            self._authenticated(pending, claims)
+
+    def _authenticated(self, pending: Pending, claims: Claims) -> None:
+        self._open(claims)
+        ok = AuthOk(user=claims.sub, expires_at=claims.expires_at)
+        self._session.succeed(pending, ok)
+
+    def _reject(self, pending: Pending, error: Unauthorized) -> None:
+        """Answer a bad token: it ends a connection that has no better one."""
+        if self._claims is None:
+            self._refuse(error)
+        else:
+            self._session.fail(pending, error)
+
+    def _open(self, claims: Claims) -> None:
+        if self._claims is None:
+            try:
+                self._node.counts.add_user(claims.sub)
+            except RateLimited as error:
+                self._session.close(CloseCode.TOO_MANY, error.message)
+                return
+        elif claims.sub != self._claims.sub:
+            raise Unauthorized("token: is for another user than this connection's")
+        self._claims = claims
+        self._permissions = Permissions(claims)
+        self._sender = claims.user
+        now = self._node.clock.monotonic()
+        expires_in = (
+            None if claims.expires_at is None else claims.expires_at - self._node.clock.time()
+        )
+        self._session.open(self._welcome(claims), expires_in, now)
+        self._drop_forbidden_topics()
+        self._restart_timer()
+
+    def _welcome(self, claims: Claims) -> Welcome:
+        return Welcome(
+            session=self.id,
+            user=claims.sub,
+            server=self._node.name,
+            heartbeat_seconds=self._node.settings.gateway.heartbeat_seconds,
+            limits=self._node.limits,
+            expires_at=claims.expires_at,
+        )
+
+    def _refuse(self, refusal: ChatError) -> None:
+        if isinstance(refusal, Unavailable):
+            self._session.close(CloseCode.OVERLOADED, refusal.message)
+        else:
+            self._session.close(CloseCode.UNAUTHORIZED, refusal.message)
+
+    def _drop_forbidden_topics(self) -> None:
+        for topic in list(self._session.topics):
+            if not self._may("subscribe", topic):
+                self._node.hub.leave(self._transport, topic)
+                self._session.drop_topic(
+                    topic, Forbidden("the new token does not allow this subscription")
+                )
+
+    def _restart_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._on_timer()
+
+    # Topics --------------------------------------------------------------------------------
+
+    def _may(self, action: Action, topic: str) -> bool:
+        return self._permissions is not None and self._permissions.may(action, topic)
+
+    def _require(self, action: Action, topic: str) -> None:
+        if not self._may(action, topic):
+            raise Forbidden(f"topic: the token does not allow {action} here", topic=topic)
+
+    def _subscribe(self, pending: Pending, command: Subscribe) -> None:
+        self._require("subscribe", command.topic)
+        if command.last is not None:
+            self._require("history", command.topic)
+        if command.since is None and command.last is None:
+            recovery = self._node.hub.join_now(self._transport, command.topic)
+            if recovery is not None:
+                self._subscribed(pending, command.topic, recovery)
+                return
+        self._run(pending, self._subscribe_later(pending, command))
+
+    async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
+        recovery = await self._node.hub.join(
+            self._transport, command.topic, command.since, command.last
+        )
+        self._subscribed(pending, command.topic, recovery)
+
+    def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:
+        ok = SubscribeOk(
+            topic=topic,
+            epoch=recovery.position.epoch,
+            seq=recovery.position.seq,
+            recovered=recovery.recovered,
+            replayed=recovery.replayed,
+            reason=recovery.reason,
+        )
+        self._session.succeed(pending, ok, after=partial(self._enter, topic, recovery))
+
+    def _enter(self, topic: str, recovery: Recovery) -> None:
+        if self._node.hub.enter(self._transport, topic, recovery):
+            self._replay()
+
+    def _replay(self) -> None:
+        """See to it that topics in which this connection lags are replayed."""
+        if self._gone or (self._replaying is not None and not self._replaying.done()):
+            return
+        self._replaying = asyncio.get_running_loop().create_task(self._replay_topics())
+        self._tasks.add(self._replaying)
+        self._replaying.add_done_callback(self._tasks.discard)
+
+    async def _replay_topics(self) -> None:
+        for topic in list(self._session.topics):
+            await self._node.hub.replay(self._transport, topic)
+
+    def _unsubscribe(self, pending: Pending, command: Unsubscribe) -> None:
+        self._node.hub.leave(self._transport, command.topic)
+        self._session.succeed(pending, TopicOk(topic=command.topic))
+
+    def _publish(self, pending: Pending, command: Publish) -> None:
+        self._require("publish", command.topic)
+        future = self._node.publish(command.topic, bytes(command.data), self._sender, command.key)
+        future.add_done_callback(partial(self._published, pending, command.topic))
+
+    def _published(self, pending: Pending, topic: str, future: "asyncio.Future[Published]") -> None:
+        if (error := _failure(future, topic)) is not None:
+            self._session.fail(pending, error)
+            return
+        at = future.result()
+        ok = PublishOk(topic=topic, seq=at.seq, epoch=at.epoch, at=at.at, duplicate=at.duplicate)
+        self._session.succeed(pending, ok)
+
+    def _signal(self, pending: Pending, command: Signal) -> None:
+        self._require("publish", command.topic)
+        future = self._node.signal(command.topic, bytes(command.data), self._sender)
+        future.add_done_callback(partial(self._signalled, pending, command.topic))
+
+    def _signalled(self, pending: Pending, topic: str, future: "asyncio.Future[None]") -> None:
+        if (error := _failure(future, topic)) is not None:
+            self._session.fail(pending, error)
+        else:
+            self._session.succeed(pending, TopicOk(topic=topic))
+
+    def _history(self, pending: Pending, command: History) -> None:
+        self._require("history", command.topic)
+        self._run(pending, self._history_later(pending, command))
+
+    async def _history_later(self, pending: Pending, command: History) -> None:
+        found, messages = await self._node.history(
+            command.topic, before=command.before, after=command.after, limit=command.limit
+        )
+        ok = HistoryOk(topic=command.topic, epoch=found.epoch, messages=messages, more=found.more)
+        self._session.succeed(pending, ok)
+
+    _handlers: ClassVar[dict[type, Callable[["Connection", Pending, Any], None]]] = {
+        Auth: _auth,
+        Subscribe: _subscribe,
+        Unsubscribe: _unsubscribe,
+        Publish: _publish,
+        Signal: _signal,
+        History: _history,
+    }
+
+
+def _failure(future: "asyncio.Future[Any]", topic: str) -> ChatError | None:
+    if future.cancelled():
+        return Unavailable("the server stopped before it was stored", topic=topic)
+    error = future.exception()
+    if error is None:
+        return None
+    if isinstance(error, ChatError):
+        return error
+    logger.error("a publication failed", exc_info=error)
+    return Internal("something went wrong; it has been logged", topic=topic)

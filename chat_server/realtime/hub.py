@@ -1,0 +1,232 @@
+"""This worker's topics: opened with their first subscriber, repaired after trouble, then closed."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
+
+from ..protocol.errors import Unavailable
+from ..protocol.events import Event
+from ..protocol.messages import Position
+from .ports import Broker, Transport
+from .recovery import Recovery, recover_last, recover_since, start_here
+from .topic import Topic
+
+logger = logging.getLogger(__name__)
+
+MAX_CONCURRENT_REPAIRS = 32
+RETRY_SECONDS = 0.5
+REPLAY_CHUNK = 100
+"""Events read at once for one subscriber: what it may hold in memory beside its buffer."""
+
+
+class Hub:
+    """Keeps subscribers in their topics and every topic in its order.
+
+    It is the broker's listener. One path leads to subscribers: the broker's events, also for what
+    this worker published itself, so that all workers see one order.
+
+    Args:
+        broker: where events come from and where they are read again.
+        max_replay: events read at once for a subscriber that resumes, or for a repair.
+    """
+
+    def __init__(self, broker: Broker, max_replay: int) -> None:
+        self._broker = broker
+        self._max_replay = max_replay
+        self._topics: dict[str, Topic] = {}
+        self._opened: dict[str, asyncio.Event] = {}
+        self._repairing: set[Topic] = set()
+        self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def topic_count(self) -> int:
+        """Topics with subscribers on this worker."""
+        return len(self._topics)
+
+    async def stop(self) -> None:
+        """End all repairs."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Subscribers ---------------------------------------------------------------------------
+
+    def join_now(self, transport: Transport, name: str) -> Recovery | None:
+        """Let a subscriber join from here on, if that needs nothing of the store."""
+        topic = self._topics.get(name)
+        if topic is None or not topic.established:
+            return None
+        topic.join(transport)
+        return start_here(topic.position)
+
+    async def join(
+        self, transport: Transport, name: str, since: Position | None, last: int | None
+    ) -> Recovery:
+        """Let a subscriber join a topic; it is sent nothing before `enter`.
+
+        Args:
+            transport: the subscriber's.
+            name: the topic.
+            since: the last position the subscriber saw.
+            last: how many stored events it wants instead.
+
+        Returns:
+            What it is told, and where it starts.
+
+        Raises:
+            Unavailable: the store does not answer; the subscriber is not in the topic.
+        """
+        topic = self._topics.get(name) or self._open(name)
+        topic.join(transport)
+        try:
+            if not topic.established:
+                await self._opened[name].wait()
+                if not topic.established:
+                    raise Unavailable("the topic cannot be reached now", topic=name)
+            return await self._recover(topic, since, last)
+        except BaseException:
+            self._remove(transport, topic)
+            raise
+
+    def enter(self, transport: Transport, name: str, recovery: Recovery) -> bool:
+        """Place a subscriber that joined; return whether it must be replayed more than was read."""
+        topic = self._topics[name]
+        topic.enter(transport, recovery.start)
+        if topic.lag_of(transport) is not None:
+            topic.replay(transport, recovery.found)
+        return topic.lag_of(transport) is not None
+
+    def leave(self, transport: Transport, name: str) -> None:
+        """Take a subscriber out of a topic."""
+        topic = self._topics.get(name)
+        if topic is not None:
+            self._remove(transport, topic)
+
+    def lag(self, transport: Transport, names: Iterable[str]) -> None:
+        """Send a subscriber of these topics nothing until it is replayed."""
+        for name in names:
+            topic = self._topics.get(name)
+            if topic is not None:
+                topic.lag(transport)
+
+    async def replay(self, transport: Transport, name: str) -> None:
+        """Send a lagging subscriber what it missed until it is live, or not writable any more."""
+        while transport.writable:
+            topic = self._topics.get(name)
+            seen = None if topic is None else topic.lag_of(transport)
+            if topic is None or seen is None:
+                return
+            try:
+                found = await self._broker.read(name, after=seen.seq, limit=REPLAY_CHUNK)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            # It may have left, come back or moved on while the store was read.
+            if self._topics.get(name) is topic and topic.lag_of(transport) == seen:
+                topic.replay(transport, found)
+
+    async def _recover(self, topic: Topic, since: Position | None, last: int | None) -> Recovery:
+        if last is not None:
+            return recover_last(await self._broker.read(topic.name, limit=last, newest=True))
+        if since is not None:
+            found = await self._broker.read(topic.name, after=since.seq, limit=REPLAY_CHUNK)
+            recovery = recover_since(since, found, self._max_replay)
+            if recovery.recovered:
+                return recovery
+            if recovery.position.epoch != topic.position.epoch:
+                return recovery
+            return start_here(max(recovery.position, topic.position, key=_seq), recovery.reason)
+        return start_here(topic.position)
+
+    def _remove(self, transport: Transport, topic: Topic) -> None:
+        topic.leave(transport)
+        if topic.empty and self._topics.get(topic.name) is topic:
+            self._close(topic)
+
+    # Topics --------------------------------------------------------------------------------
+
+    def _open(self, name: str) -> Topic:
+        topic = self._topics[name] = Topic(name)
+        opened = self._opened[name] = asyncio.Event()
+        self._spawn(self._establish(topic, opened))
+        return topic
+
+    async def _establish(self, topic: Topic, opened: asyncio.Event) -> None:
+        try:
+            await self._broker.subscribe(topic.name)
+            found = await self._broker.read(topic.name, limit=0)
+            if not topic.catch_up(found):
+                self._repair(topic)
+        except Unavailable:
+            # Whoever waits is told so; the next one to come starts afresh.
+            if self._topics.get(topic.name) is topic:
+                self._close(topic)
+        finally:
+            opened.set()
+
+    def _close(self, topic: Topic) -> None:
+        del self._topics[topic.name]
+        del self._opened[topic.name]
+        self._broker.unsubscribe(topic.name)
+
+    def _repair(self, topic: Topic) -> None:
+        if topic in self._repairing or not topic.established:
+            return
+        self._repairing.add(topic)
+        self._spawn(self._run_repair(topic))
+
+    async def _run_repair(self, topic: Topic) -> None:
+        try:
+            async with self._repair_slots:
+                while self._topics.get(topic.name) is topic and topic.behind:
+                    try:
+                        found = await self._broker.read(
+                            topic.name, after=topic.position.seq, limit=self._max_replay
+                        )
+                    except Unavailable:
+                        if not self._broker.available:
+                            return  # on_restored starts it again
+                        await asyncio.sleep(RETRY_SECONDS)
+                    else:
+                        topic.catch_up(found)
+        finally:
+            self._repairing.discard(topic)
+
+    # The broker's listener -----------------------------------------------------------------
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Deliver a batch; see `ports.Listener`."""
+        for event in events:
+            topic = self._topics.get(event.topic)
+            if topic is not None and topic.offer(event):
+                logger.warning("topic %s: events are missing, reading them again", topic.name)
+                self._repair(topic)
+
+    def on_lost(self) -> None:
+        """Note that events may be missed from now on."""
+        logger.warning("the broker cannot be reached; publishing is refused until it is back")
+
+    def on_restored(self) -> None:
+        """Read again, for every topic, what may have been missed."""
+        logger.info("the broker is back; catching up %d topics", len(self._topics))
+        for topic in self._topics.values():
+            if topic.established:
+                topic.behind = True
+                self._repair(topic)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        with suppress(asyncio.CancelledError):
+            if (error := task.exception()) is not None:
+                logger.error("a topic's upkeep failed", exc_info=error)
+
+
+def _seq(position: Position) -> int:
+    return position.seq

@@ -1,0 +1,182 @@
+"""One worker's part of the server: joins its connections, its topics and the broker."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from ..clock import Clock
+from ..protocol.close_codes import CloseCode
+from ..protocol.errors import BadRequest
+from ..protocol.events import Draft, Kind, Published, Retention, Slice
+from ..protocol.messages import Limits, User
+from ..settings import Settings
+from .hub import Hub
+from .limits import ConnectionCounts
+from .ports import Broker
+
+RECONNECT_SPREAD_MS = 3_000
+"""Clients of a stopping worker come back at random within this time, not all at once."""
+
+
+class Client(Protocol):
+    """What the node must be able to do to a connection."""
+
+    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        """Say goodbye and close."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        ...
+
+
+class Node:
+    """The state of one worker.
+
+    Args:
+        settings: the server's.
+        broker: shared with other workers, or not.
+        clock: for times that clients see.
+        name: what others call this worker.
+    """
+
+    def __init__(self, settings: Settings, broker: Broker, clock: Clock, name: str) -> None:
+        self.settings = settings
+        self.broker = broker
+        self.clock = clock
+        self.name = name
+        self.hub = Hub(broker, settings.limits.max_replay)
+        self.counts = ConnectionCounts(
+            settings.limits.max_connections_per_user, settings.limits.max_connections_per_address
+        )
+        self.draining = False
+        self.started_at = clock.monotonic()
+        self._clients: set[Client] = set()
+        self._emptied = asyncio.Event()
+        limits = settings.limits
+        self.limits = Limits(
+            max_message_bytes=limits.max_message_bytes,
+            max_topics=limits.max_topics,
+            max_pending_commands=limits.max_pending_commands,
+            messages_per_second=limits.messages_per_second,
+            message_burst=limits.message_burst,
+        )
+
+    async def start(self) -> None:
+        """Begin to receive events."""
+        await self.broker.start(self.hub)
+
+    async def stop(self) -> None:
+        """Close every connection within `drain_seconds`, then let go of the broker."""
+        await self.drain()
+        await self.hub.stop()
+        await self.broker.stop()
+
+    async def drain(self) -> None:
+        """Send every client elsewhere, and abort those that are not gone in `drain_seconds`."""
+        self.draining = True
+        for client in list(self._clients):
+            wait = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spreads load, no secret
+            client.close(CloseCode.RESTART, "the server restarts", wait)
+        if not self._clients:
+            return
+        self._emptied.clear()
+        try:
+            await asyncio.wait_for(self._emptied.wait(), self.settings.server.drain_seconds)
+        except TimeoutError:
+            for client in list(self._clients):
+                client.abort()
+
+    # Connections ---------------------------------------------------------------------------
+
+    @property
+    def connection_count(self) -> int:
+        """Connections of this worker, authenticated or not."""
+        return len(self._clients)
+
+    def add(self, client: Client) -> None:
+        """Take a connection in."""
+        self._clients.add(client)
+
+    def remove(self, client: Client) -> None:
+        """Let a connection go."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._emptied.set()
+
+    # Topics --------------------------------------------------------------------------------
+
+    def publish(
+        self, topic: str, data: bytes, sender: User | None, key: str | None = None
+    ) -> "asyncio.Future[Published]":
+        """Store a message and send it to every subscriber on every worker.
+
+        Args:
+            topic: a checked topic name.
+            data: JSON text that a codec has checked.
+            sender: shown to subscribers.
+            key: makes a repetition by the same sender a duplicate.
+
+        Returns:
+            A future of its place in the topic's order.
+
+        Raises:
+            Unavailable: the broker cannot be reached (also by the future).
+        """
+        # The NUL cannot be part of a topic and separates two texts that users choose.
+        scoped = None if key is None else f"{sender.user if sender else ''}\0{key}"
+        return self.broker.publish(
+            Draft(
+                topic=topic,
+                kind=Kind.MESSAGE,
+                head=b'{"type":"message","topic":"%s","seq":' % topic.encode(),
+                tail=b',"from":%s,"data":%s}' % (msgspec.json.encode(sender), data),
+                retention=self.retention(topic),
+                key=scoped,
+            )
+        )
+
+    def signal(self, topic: str, data: bytes, sender: User | None) -> "asyncio.Future[None]":
+        """Tell a topic's present subscribers something that is not stored.
+
+        Raises:
+            Unavailable: the broker cannot be reached (also by the future).
+        """
+        frame = b'{"type":"signal","topic":"%s","from":%s,"data":%s,"at":%d}' % (
+            topic.encode(),
+            msgspec.json.encode(sender),
+            data,
+            int(self.clock.time() * 1000),
+        )
+        return self.broker.signal(topic, frame)
+
+    async def history(
+        self, topic: str, *, before: int | None, after: int | None, limit: int
+    ) -> tuple[Slice, list[msgspec.Raw]]:
+        """Read stored messages, ascending: the newest, those before or those after a seq.
+
+        Returns:
+            What was read, and the messages in it as JSON text.
+
+        Raises:
+            BadRequest: both `before` and `after` are given.
+            Unavailable: the broker cannot be reached.
+        """
+        if before is not None and after is not None:
+            raise BadRequest("before, after: only one of them may be given")
+        found = await self.broker.read(
+            topic, after=after or 0, before=before, limit=limit, newest=after is None
+        )
+        return found, list(_messages(found))
+
+    def retention(self, topic: str) -> Retention:
+        """Return how much of a topic's history is kept."""
+        namespace = self.settings.namespace(topic)
+        return Retention(namespace.history_size, namespace.history_seconds)
+
+
+def _messages(found: Slice) -> Iterable[msgspec.Raw]:
+    return (msgspec.Raw(event.frame) for event in found.events if event.kind is Kind.MESSAGE)
