@@ -1,0 +1,112 @@
+"""What both brokers share: the listener they report to, a frame's assembly, epochs, failures."""
+
+import asyncio
+import itertools
+import logging
+import math
+import secrets
+import time
+from asyncio import Future
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from ..protocol.errors import Unavailable
+from ..protocol.events import Event
+
+log = logging.getLogger(__name__)
+
+AWAY_RETRY_MS = 1_000
+"""What a client is told to wait when the store is away: about as long as a reconnect takes."""
+
+BUSY_RETRY_MS = 250
+"""What a client is told to wait when the store is there, but behind."""
+
+
+class Listener(Protocol):
+    """What a broker calls on its node: plain calls that return at once."""
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take events of subscribed topics, in the order in which they came."""
+        ...
+
+    def on_lost(self) -> None:
+        """The store cannot be reached."""
+        ...
+
+    def on_restored(self) -> None:
+        """The store is back and every subscription stands again."""
+        ...
+
+
+class Reporter:
+    """Calls a listener without letting its faults reach the broker."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def events(self, events: Sequence[Event]) -> None:
+        try:
+            self._listener.on_events(events)
+        except Exception:
+            log.exception("a listener failed on %d events", len(events))
+
+    def lost(self) -> None:
+        try:
+            self._listener.on_lost()
+        except Exception:
+            log.exception("a listener failed on the loss of the store")
+
+    def restored(self) -> None:
+        try:
+            self._listener.on_restored()
+        except Exception:
+            log.exception("a listener failed on the return of the store")
+
+
+class Seldom:
+    """Says when to log again, so that a lasting fault does not fill the log."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def due(self, kind: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(kind, -math.inf) < self._seconds:
+            return False
+        self._last[kind] = now
+        return True
+
+
+def assemble(head: bytes, seq: int, at: int, tail: bytes) -> bytes:
+    """Put an event's frame together (`protocol.events.Draft`); publish.lua does the same."""
+    return b'%s%d,"at":%d%s' % (head, seq, at, tail)
+
+
+def epochs() -> Iterator[str]:
+    """Return names for epochs that nobody else gives out and that never come again."""
+    # Random once per broker, then counted: one is offered with every publication.
+    mine = secrets.token_hex(6)
+    return (f"{mine}.{count:x}" for count in itertools.count())
+
+
+def away() -> Unavailable:
+    """Return the answer of a broker whose store cannot be reached."""
+    return Unavailable("the message store cannot be reached", retry_in_ms=AWAY_RETRY_MS)
+
+
+def busy() -> Unavailable:
+    """Return the answer of a broker with too much to do."""
+    return Unavailable("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
+
+
+def refused() -> Unavailable:
+    """Return the answer of a broker whose store refuses; the log says why."""
+    return Unavailable("the message store refuses", retry_in_ms=AWAY_RETRY_MS)
+
+
+def failed(error: Unavailable) -> Future[Any]:
+    """Return a future that has failed already."""
+    future: Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future

@@ -1,0 +1,281 @@
+"""Carries commands to Redis in pipelines: what gathers while one is under way becomes the next."""
+
+import asyncio
+import hashlib
+import logging
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any, Final, TypeVar
+
+from hiredis import pack_command
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,
+    InvalidResponse,
+    NoScriptError,
+    ReadOnlyError,
+)
+
+from ..protocol.errors import Unavailable
+from .base import Seldom, away, busy, failed, refused
+from .link import LINK_ERRORS, Link
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Argument = str | bytes | int
+
+SCRIPT_ATTEMPTS = 3
+"""Times a pipeline is sent when Redis has forgotten the scripts; twice means somebody flushes."""
+
+WRONG_SERVER = (ReadOnlyError, ClusterDownError, ConnectionError)
+"""Error replies about the server or our standing with it rather than about one command: READONLY,
+MASTERDOWN, LOADING, NOAUTH. Another connection may lead to a server that works."""
+
+
+def pack(*command: Argument) -> bytes:
+    """Return a command as Redis reads it."""
+    # hiredis declares a tuple of one item.
+    packer: Any = pack_command
+    packed: bytes = packer(command)
+    return packed
+
+
+class Script:
+    """A Lua script of scripts/, called by its digest."""
+
+    def __init__(self, name: str) -> None:
+        text = files(__package__).joinpath("scripts", f"{name}.lua").read_bytes()
+        self.digest: Final = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+        self.load: Final = pack("SCRIPT", "LOAD", text)
+
+
+class _Request:
+    """A command on its way, and who waits for the answer."""
+
+    __slots__ = ("command", "decode", "future", "scripted")
+
+    def __init__(self, command: bytes, decode: Callable[[Any], Any], scripted: bool) -> None:
+        self.command = command
+        self.decode = decode
+        self.scripted = scripted
+        self.future: Future[Any] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Unavailable) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def succeed(self, reply: Any) -> None:
+        if self.future.done():
+            return
+        try:
+            self.future.set_result(self.decode(reply))
+        except Exception:
+            log.exception("Redis gave an answer that makes no sense")
+            self.future.set_exception(refused())
+
+
+class Lane:
+    """One connection with one pipeline at a time, so that commands run in the order given.
+
+    It connects when it has something to send. When the connection fails, so does everything that
+    waits, and `on_trouble` is told. Nothing is ever sent twice, except what Redis says that it has
+    not run because it forgot the script.
+
+    Args:
+        connect: makes a link.
+        scripts: loaded into the server of every new link.
+        timeout_seconds: how long Redis may stay silent while an answer is due.
+        limit: requests that may wait; further ones fail at once.
+        pipeline: commands sent together at most.
+        on_trouble: called with every failure of the connection.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        scripts: Sequence[Script],
+        *,
+        timeout_seconds: float,
+        limit: int,
+        pipeline: int,
+        on_trouble: Callable[[Exception], None],
+    ) -> None:
+        self._connect = connect
+        self._scripts = scripts
+        self._timeout = timeout_seconds
+        self._limit = limit
+        self._pipeline = pipeline
+        self._on_trouble = on_trouble
+        self._link: Link | None = None
+        self._outdated = False
+        self._queue: list[_Request] = []
+        self._batch: list[_Request] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._seldom = Seldom()
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="redis lane")
+
+    async def stop(self) -> None:
+        """End the connection; what waits fails."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._fail_all()
+
+    def __len__(self) -> int:
+        """Return how many requests wait for an answer."""
+        return len(self._queue) + len(self._batch)
+
+    def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        decode: Callable[[Any], T],
+    ) -> "Future[T]":
+        """Run a script; see `send`."""
+        command = pack("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        return self._submit(_Request(command, decode, scripted=True))
+
+    def send(self, command: bytes, decode: Callable[[Any], T]) -> "Future[T]":
+        """Send a packed command after those before it.
+
+        Returns:
+            A future of what `decode` makes of the reply. It fails with `Unavailable`; giving up on
+            it does not keep the command from being sent.
+        """
+        return self._submit(_Request(command, decode, scripted=False))
+
+    def renew(self) -> None:
+        """Use another connection from the next pipeline on: the server may be another one."""
+        self._outdated = True
+
+    def _submit(self, request: _Request) -> "Future[Any]":
+        if self._task is None:
+            return failed(away())
+        if len(self) >= self._limit:
+            return failed(busy())
+        self._queue.append(request)
+        # The task wakes in the loop's next turn, so that all requests of this one go together.
+        self._wake.set()
+        return request.future
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    await self._send_some()
+        finally:
+            await self._disconnect()
+
+    async def _send_some(self) -> None:
+        self._batch = self._queue[: self._pipeline]
+        del self._queue[: self._pipeline]
+        try:
+            await self._exchange()
+        except Exception as error:
+            if not isinstance(error, LINK_ERRORS):
+                log.exception("a lane failed")
+            self._fail_all()
+            if not self._outdated:
+                self._on_trouble(error)
+            await self._disconnect()
+
+    async def _exchange(self) -> None:
+        """Send the batch until all of it is answered, or raise with the rest still in it."""
+        link = await self._connected()
+        for _ in range(SCRIPT_ATTEMPTS):
+            replies: list[Any] = []
+            trouble: Exception | None = None
+            try:
+                commands = [request.command for request in self._batch]
+                await self._roundtrip(link, commands, replies)
+            finally:
+                trouble = self._settle(replies)
+            if trouble is not None:
+                raise trouble
+            if not self._batch:
+                return
+            await self._load_scripts(link)
+        log.error("Redis forgets scripts as soon as they are loaded")
+        self._fail(self._batch)
+        self._batch = []
+
+    async def _roundtrip(self, link: Link, commands: list[bytes], replies: list[Any]) -> None:
+        async with asyncio.timeout(self._timeout):
+            link.write(b"".join(commands))
+            await link.drain()
+        while len(replies) < len(commands):
+            async with asyncio.timeout(self._timeout):
+                replies += await link.read()
+        if len(replies) > len(commands):
+            raise InvalidResponse("Redis answered more than it was asked")
+
+    def _settle(self, replies: list[Any]) -> Exception | None:
+        """Answer requests, and keep in the batch those that must be sent again.
+
+        Returns:
+            An error reply after which the connection is not to be used any more.
+        """
+        again: list[_Request] = []
+        trouble: Exception | None = None
+        for request, reply in zip(self._batch, replies, strict=False):
+            if not isinstance(reply, Exception):
+                if again and request.scripted:
+                    # Somebody loaded the script meanwhile, and this request has overtaken those:
+                    # sending them now would break their order.
+                    self._fail(again)
+                    again = []
+                request.succeed(reply)
+            elif isinstance(reply, NoScriptError):
+                again.append(request)
+            else:
+                request.fail(refused())
+                if isinstance(reply, WRONG_SERVER):
+                    trouble = trouble or reply
+                elif self._seldom.due(type(reply).__name__):
+                    log.error("Redis refuses a command: %s", reply)
+        self._batch = again + self._batch[len(replies) :]
+        return trouble
+
+    def _fail_all(self) -> None:
+        failing = self._batch + self._queue
+        self._batch, self._queue = [], []
+        self._fail(failing)
+
+    @staticmethod
+    def _fail(requests: Sequence[_Request]) -> None:
+        for request in requests:
+            request.fail(away())
+
+    async def _connected(self) -> Link:
+        if self._link is not None and (self._outdated or self._link.dead):
+            await self._disconnect()
+        if self._link is None:
+            self._outdated = False
+            self._link = self._connect()
+            await self._link.open(self._timeout)
+            await self._load_scripts(self._link)
+        return self._link
+
+    async def _disconnect(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            with suppress(*LINK_ERRORS):
+                await link.close()
+
+    async def _load_scripts(self, link: Link) -> None:
+        replies: list[Any] = []
+        await self._roundtrip(link, [script.load for script in self._scripts], replies)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply

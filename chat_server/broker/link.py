@@ -1,0 +1,160 @@
+"""One connection to Redis, written to in pipelines and read one socket read at a time.
+
+redis-py does what it is good at: URLs, TLS, authentication, the handshake. Its commands are not
+used: with an await per reply they cost ten times what the bytes do, and they may be retried, which
+for a publication means sent twice.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.exceptions import ConnectionError, InvalidResponse, RedisError
+
+READ_BYTES = 65_536
+"""One socket read: a few hundred small messages, and below what keeps the loop busy for long."""
+
+LINK_ERRORS = (RedisError, OSError)
+"""What a link raises; `TimeoutError` is an `OSError`."""
+
+
+class Link(Protocol):
+    """A connection as lanes and the subscriber use it. Every method raises `LINK_ERRORS`."""
+
+    async def open(self, seconds: float) -> None:
+        """Connect and authenticate within `seconds`, once."""
+        ...
+
+    @property
+    def dead(self) -> bool:
+        """Whether the other side is known to have closed."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Queue packed commands."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until what is queued is bounded again."""
+        ...
+
+    async def read(self) -> list[Any]:
+        """Wait for replies and return all that came; error replies are exceptions among them."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once; a `read` under way raises."""
+        ...
+
+    async def close(self) -> None:
+        """Drop the connection and wait until it is gone."""
+        ...
+
+
+class BatchParser(_AsyncHiredisParser):
+    """redis-py's parser with a way to take every reply of one socket read in one call."""
+
+    async def read_batch(self) -> list[Any]:
+        """Wait for at least one reply and return all that are there."""
+        reader: Any = self._reader
+        stream: Any = self._stream
+        if reader is None or not self._connected:
+            raise ConnectionError("the connection is closed")
+        while True:
+            replies = list(iter(reader.gets, NOT_ENOUGH_DATA))
+            if replies:
+                return replies
+            data = await stream.read(READ_BYTES)
+            if not data:
+                raise ConnectionError("Redis closed the connection")
+            reader.feed(data)
+
+
+class RedisLink:
+    """A `Link` over a connection of redis-py, which is private to it."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        # redis-py types its commands, but little of its connections.
+        self._connection: Any = connection
+
+    async def open(self, seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            await self._connection.connect()
+
+    @property
+    def dead(self) -> bool:
+        reader, writer = self._connection._reader, self._connection._writer
+        return reader is None or writer is None or reader.at_eof() or writer.is_closing()
+
+    def write(self, data: bytes) -> None:
+        self._writer().write(data)
+
+    async def drain(self) -> None:
+        await self._writer().drain()
+
+    async def read(self) -> list[Any]:
+        parser = self._connection._parser
+        if not isinstance(parser, BatchParser):
+            raise InvalidResponse(f"redis-py replaced the parser by {type(parser).__name__}")
+        return await parser.read_batch()
+
+    def abort(self) -> None:
+        writer = self._connection._writer
+        if writer is not None:
+            # close() would wait for ever to flush what a stopped Redis does not read.
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        self.abort()
+        await self._connection.disconnect()
+
+    def _writer(self) -> asyncio.StreamWriter:
+        writer: asyncio.StreamWriter | None = self._connection._writer
+        if writer is None:
+            raise ConnectionError("the connection is closed")
+        return writer
+
+
+def connector(url: str) -> Callable[[], Link]:
+    """Return a function that makes new, unopened links to the server at `url`.
+
+    Raises:
+        ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
+    """
+    problem = "redis.url: must be a redis://, rediss:// or unix:// address with known options"
+    try:
+        options: dict[str, Any] = dict(parse_url(url))
+        connection_class = options.pop("connection_class", Connection)
+        options |= {
+            # RESP2: understood by every server, and the cheaper one to parse. Replies come in the
+            # order of the commands, so pushes need no type of their own.
+            "protocol": 2,
+            "parser_class": BatchParser,
+            "socket_read_size": READ_BYTES,
+            "decode_responses": False,
+            # No second try behind our back (a publication must not be sent twice), and no deadline
+            # of redis-py's: lanes and the subscriber have their own.
+            "retry": None,
+            "retry_on_timeout": False,
+            "retry_on_error": [],
+            "health_check_interval": 0,
+            "socket_timeout": None,
+            "socket_connect_timeout": None,
+        }
+        sample = connection_class(**options)
+        # Reads the certificates of the system, from files: now, not in the running loop.
+        tls = sample.ssl_context if isinstance(sample, SSLConnection) else None
+        if tls is not None:
+            tls.get()
+    except (ValueError, TypeError, RedisError, OSError):
+        raise ValueError(problem) from None
+
+    def connect() -> Link:
+        connection = connection_class(**options)
+        if tls is not None:
+            connection.ssl_context = tls
+        return RedisLink(connection)
+
+    return connect

@@ -1,0 +1,234 @@
+"""The broker for a single process: the semantics of the Redis one, in dictionaries."""
+
+import asyncio
+from asyncio import Future
+from collections import OrderedDict, deque
+from itertools import islice
+from typing import Final, TypeVar
+
+from ..clock import Clock
+from ..protocol.events import Draft, Event, Kind, Published, Retention, Slice
+from ..settings import BrokerSettings
+from .base import Listener, Reporter, assemble, away, epochs, failed
+
+T = TypeVar("T")
+
+MAX_KEYS: Final = 100_000
+"""Idempotency keys remembered at most, some 300 bytes each. Past it the oldest are forgotten before
+their time: at 300 publications with a key per second, every second, the full five minutes fit."""
+
+
+EVICTION_TRIES: Final = 16
+"""Topics looked at to find one without subscribers. If all of them have some, the table grows by
+one: it exceeds its limit only while most of its topics are in use, and then by a sixteenth."""
+
+
+class _Topic:
+    """A topic's position and history."""
+
+    __slots__ = ("epoch", "events", "expires_at", "history_expires_at", "history_seconds", "seq")
+
+    def __init__(self, epoch: str, expires_at: float) -> None:
+        self.epoch = epoch
+        self.seq = 0
+        self.expires_at = expires_at
+        self.events: deque[Event] = deque()
+        self.history_seconds = 0.0
+        self.history_expires_at = 0.0
+
+
+class MemoryBroker:
+    """Keeps `realtime.ports.Broker` for one process.
+
+    Topics beyond `memory_max_topics` are forgotten with all they hold, those first that have no
+    subscribers and were not used for longest. What expires is dropped by the next call, whichever
+    topic it is for.
+
+    Args:
+        settings: how long positions and idempotency keys are kept, and how many topics.
+        clock: dates events and ends what is kept.
+    """
+
+    def __init__(self, settings: BrokerSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._epochs = epochs()
+        self._reporter: Reporter | None = None
+        self._outbox: list[Event] = []
+        self._subscribed: set[str] = set()
+        # The least recently used first.
+        self._topics: OrderedDict[str, _Topic] = OrderedDict()
+        # By how long they are kept, and there the first to expire first.
+        self._histories: dict[float, OrderedDict[str, _Topic]] = {}
+        self._keys: OrderedDict[tuple[str, str | None], tuple[float, Published]] = OrderedDict()
+
+    @property
+    def available(self) -> bool:
+        """Whether the broker has been started."""
+        return self._reporter is not None
+
+    # Life ----------------------------------------------------------------------------------
+
+    async def start(self, listener: Listener) -> None:
+        """Begin to deliver to `listener`."""
+        self._reporter = Reporter(listener)
+
+    async def stop(self) -> None:
+        """Deliver nothing more; what is stored stays."""
+        self._reporter = None
+        self._outbox.clear()
+
+    # Events --------------------------------------------------------------------------------
+
+    def publish(self, draft: Draft) -> "Future[Published]":
+        """Store `draft`; subscribers get it in the next turn of the loop, as with Redis."""
+        if self._reporter is None:
+            return failed(away())
+        now = self._clock.monotonic()
+        self._expire(now)
+        once = (draft.topic, draft.key)
+        if once in self._keys:
+            _, first = self._keys[once]
+            return _resolved(Published(first.seq, first.epoch, first.at, duplicate=True))
+        topic = self._use(draft.topic, now)
+        topic.seq += 1
+        at = int(self._clock.time() * 1_000)
+        frame = assemble(draft.head, topic.seq, at, draft.tail)
+        event = Event(draft.topic, topic.epoch, topic.seq, draft.kind, frame)
+        lifetime = max(self._settings.position_seconds, draft.retention.seconds)
+        topic.expires_at = now + lifetime
+        self._store(topic, event, draft.retention, now)
+        published = Published(topic.seq, topic.epoch, at)
+        if draft.key is not None:
+            self._keys[once] = now + self._settings.idempotency_seconds, published
+            if len(self._keys) > MAX_KEYS:
+                self._keys.popitem(last=False)
+        self._send(event)
+        return _resolved(published)
+
+    def signal(self, topic: str, frame: bytes) -> "Future[None]":
+        """Deliver `frame` in the next turn of the loop."""
+        if self._reporter is None:
+            return failed(away())
+        self._send(Event(topic, "", 0, Kind.SIGNAL, frame))
+        return _resolved(None)
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        """Receive the topic's events from now on."""
+        self._subscribed.add(topic)
+        return failed(away()) if self._reporter is None else _resolved(None)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Receive them no more."""
+        self._subscribed.discard(topic)
+
+    async def read(
+        self,
+        topic: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool = False,
+    ) -> Slice:
+        """Read stored events and the topic's position."""
+        if self._reporter is None:
+            raise away()
+        now = self._clock.monotonic()
+        self._expire(now)
+        found = self._use(topic, now)
+        events = found.events
+        oldest = events[0].seq if events else found.seq + 1
+        # What is stored has no holes, so a seq tells its index.
+        start = max(after + 1 - oldest, 0)
+        end = len(events) if before is None else max(min(before - oldest, len(events)), start)
+        more = 0 < limit < end - start
+        if newest:
+            start = max(start, end - limit)
+        else:
+            end = min(end, start + limit)
+        return Slice(found.epoch, found.seq, list(islice(events, start, end)), more)
+
+    async def ping(self) -> float:
+        """Return at once."""
+        if self._reporter is None:
+            raise away()
+        return 0.0
+
+    def _send(self, event: Event) -> None:
+        if event.topic not in self._subscribed:
+            return
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._deliver)
+        self._outbox.append(event)
+
+    def _deliver(self) -> None:
+        events, self._outbox = self._outbox, []
+        if events and self._reporter is not None:
+            self._reporter.events(events)
+
+    # Storage -------------------------------------------------------------------------------
+
+    def _use(self, name: str, now: float) -> _Topic:
+        topic = self._topics.get(name)
+        if topic is not None and topic.expires_at <= now:
+            self._forget(name)
+            topic = None
+        if topic is None:
+            expires_at = now + self._settings.position_seconds
+            topic = self._topics[name] = _Topic(next(self._epochs), expires_at)
+            if len(self._topics) > self._settings.memory_max_topics:
+                self._evict(name)
+        else:
+            self._topics.move_to_end(name)
+        return topic
+
+    def _evict(self, newcomer: str) -> None:
+        for _ in range(EVICTION_TRIES):
+            name = next(iter(self._topics))
+            if name == newcomer:
+                return
+            if name not in self._subscribed:
+                self._forget(name)
+                return
+            self._topics.move_to_end(name)
+
+    def _store(self, topic: _Topic, event: Event, retention: Retention, now: float) -> None:
+        self._leave_histories(event.topic, topic)
+        if retention.size == 0:
+            topic.events.clear()
+            return
+        topic.events.append(event)
+        while len(topic.events) > retention.size:
+            topic.events.popleft()
+        topic.history_seconds = retention.seconds
+        topic.history_expires_at = now + retention.seconds
+        self._histories.setdefault(retention.seconds, OrderedDict())[event.topic] = topic
+
+    def _leave_histories(self, name: str, topic: _Topic) -> None:
+        history = self._histories.get(topic.history_seconds)
+        if history is not None:
+            history.pop(name, None)
+
+    def _forget(self, name: str) -> None:
+        self._leave_histories(name, self._topics.pop(name))
+
+    def _expire(self, now: float) -> None:
+        for history in self._histories.values():
+            while history and (topic := next(iter(history.values()))).history_expires_at <= now:
+                history.popitem(last=False)
+                topic.events.clear()
+        while self._keys and next(iter(self._keys.values()))[0] <= now:
+            self._keys.popitem(last=False)
+        # Only a hint: behind one that was used lately others may have expired. `_use` looks anew.
+        while self._topics:
+            name, first = next(iter(self._topics.items()))
+            if first.expires_at > now:
+                break
+            self._forget(name)
+
+
+def _resolved(result: T) -> "Future[T]":
+    future: Future[T] = asyncio.get_running_loop().create_future()
+    future.set_result(result)
+    return future

@@ -1,0 +1,261 @@
+"""The connection on which a worker hears of events, and the subscriptions that it holds."""
+
+import asyncio
+import builtins
+import logging
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from redis.exceptions import InvalidResponse, ResponseError, TimeoutError
+
+from ..protocol.events import Event, Kind
+from .base import Reporter, Seldom, away, busy, failed, refused
+from .lane import pack
+from .link import LINK_ERRORS, Link
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 3.0
+"""Silence after which Redis is asked for a sign of life. A link that a firewall has forgotten says
+nothing at all; with the answer's deadline this is how long a worker may be deaf without knowing."""
+
+CHANNELS_PER_COMMAND = 500
+"""Channels named in one command when all subscriptions are made again: large enough to be quick,
+small enough that Redis serves others in between."""
+
+_COMMANDS = {b"subscribe": "SUBSCRIBE", b"unsubscribe": "UNSUBSCRIBE", b"pong": "PING"}
+_KINDS = {kind.encode(): kind for kind in Kind}
+_VERSION = b"1"
+
+
+def signal_payload(frame: bytes) -> bytes:
+    """Return what is sent to a channel for a signal; for stored events publish.lua does this."""
+    return b"1  0 signal " + frame
+
+
+class _Command:
+    """A command whose confirmations are awaited, one per channel."""
+
+    __slots__ = ("answer", "due", "future")
+
+    def __init__(self, answer: bytes, due: int) -> None:
+        self.answer = answer
+        self.due = due
+        self.future: Future[None] = asyncio.get_running_loop().create_future()
+
+    def confirm(self) -> bool:
+        """Count one confirmation, and say whether it was the last."""
+        self.due -= 1
+        if self.due == 0 and not self.future.done():
+            self.future.set_result(None)
+        return self.due == 0
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            # Nobody waits for an UNSUBSCRIBE.
+            self.future.exception()
+
+
+class Subscriber:
+    """One connection in subscriber mode; its owner opens it again when it is lost.
+
+    Redis answers in the order it is asked, so each confirmation belongs to the oldest command that
+    lacks one, however fast a topic is subscribed and unsubscribed.
+
+    Args:
+        connect: makes a link.
+        channel: names a topic's channel.
+        timeout_seconds: how long Redis may stay silent while an answer is due.
+        limit: commands that may be unconfirmed; further subscriptions fail.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        channel: Callable[[str], str],
+        *,
+        timeout_seconds: float,
+        limit: int,
+    ) -> None:
+        self._connect = connect
+        self._channel = channel
+        self._timeout = timeout_seconds
+        self._limit = limit
+        self._reporter: Reporter
+        self._topics: dict[bytes, str] = {}
+        self._link: Link | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._unconfirmed: deque[_Command] = deque()
+        self._outbox: list[bytes] = []
+        self._deadline: asyncio.Timeout | None = None
+        self._answer_due = 0.0
+        self._seldom = Seldom(60.0)
+
+    async def open(self, reporter: Reporter) -> None:
+        """Connect and make every remembered subscription; `close` must follow in any case.
+
+        Raises:
+            LINK_ERRORS: there is no connection, or it was lost again.
+            Unavailable: a subscription is refused.
+        """
+        self._reporter = reporter
+        link = self._link = self._connect()
+        await link.open(self._timeout)
+        self._reader = asyncio.create_task(self._read(link), name="redis subscriber")
+        channels = iter(list(self._topics))
+        commands: list[_Command] = []
+        while chunk := list(islice(channels, CHANNELS_PER_COMMAND)):
+            commands.append(self._command(b"subscribe", chunk))
+        commands.append(self._command(b"pong", ()))
+        for command in commands:
+            # The reader settles all of them, also when it fails; its error says more than theirs.
+            await asyncio.wait([command.future])
+        if self._reader.done():
+            self._reader.result()
+        for command in commands:
+            command.future.result()
+
+    async def lost(self) -> BaseException | None:
+        """Wait until the connection has ended and return why."""
+        if self._reader is None:
+            return None
+        await asyncio.wait([self._reader])
+        return None if self._reader.cancelled() else self._reader.exception()
+
+    async def close(self) -> None:
+        """End the connection; the topics stay remembered."""
+        reader, self._reader = self._reader, None
+        link, self._link = self._link, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait([reader])
+        if link is not None:
+            with suppress(*LINK_ERRORS):
+                await link.close()
+
+    def abort(self) -> None:
+        """Drop the connection; `lost` returns soon."""
+        if self._link is not None:
+            self._link.abort()
+
+    def check(self) -> None:
+        """Find out now whether the connection works."""
+        if self._is_open:
+            self._command(b"pong", ())
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        """Remember `topic`, and subscribe to it if there is a connection."""
+        channel = self._channel(topic).encode()
+        if not self._is_open:
+            self._topics[channel] = topic
+            return failed(away())
+        if len(self._unconfirmed) >= self._limit:
+            return failed(busy())
+        self._topics[channel] = topic
+        return self._command(b"subscribe", (channel,)).future
+
+    def unsubscribe(self, topic: str) -> None:
+        """Forget `topic`."""
+        channel = self._channel(topic).encode()
+        if self._topics.pop(channel, None) is not None and self._is_open:
+            self._command(b"unsubscribe", (channel,))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._reader is not None and not self._reader.done()
+
+    def _command(self, answer: bytes, channels: Sequence[bytes]) -> _Command:
+        loop = asyncio.get_running_loop()
+        command = _Command(answer, len(channels) or 1)
+        if not self._unconfirmed:
+            self._answer_due = loop.time() + self._timeout
+            if self._deadline is not None and not self._deadline.expired():
+                self._deadline.reschedule(self._answer_due)
+        self._unconfirmed.append(command)
+        if not self._outbox:
+            loop.call_soon(self._flush)
+        self._outbox.append(pack(_COMMANDS[answer], *channels))
+        return command
+
+    def _flush(self) -> None:
+        data = b"".join(self._outbox)
+        self._outbox.clear()
+        if self._link is not None and data:
+            with suppress(*LINK_ERRORS):  # The reader meets the same error.
+                self._link.write(data)
+
+    async def _read(self, link: Link) -> None:
+        try:
+            while True:
+                self._take(await self._receive(link))
+        finally:
+            self._outbox.clear()
+            while self._unconfirmed:
+                self._unconfirmed.popleft().fail(away())
+
+    async def _receive(self, link: Link) -> list[Any]:
+        """Return the next replies; ask for a sign of life when none come by themselves."""
+        loop = asyncio.get_running_loop()
+        self._answer_due = loop.time() + self._timeout
+        while True:
+            due = self._answer_due if self._unconfirmed else loop.time() + PING_SECONDS
+            try:
+                async with asyncio.timeout_at(due) as self._deadline:
+                    replies = await link.read()
+            except builtins.TimeoutError:
+                if not self._unconfirmed:
+                    self.check()
+                elif loop.time() >= self._answer_due:
+                    raise TimeoutError(f"no answer within {self._timeout:g} s") from None
+            else:
+                return replies
+            finally:
+                self._deadline = None
+
+    def _take(self, replies: list[Any]) -> None:
+        events: list[Event] = []
+        for reply in replies:
+            if type(reply) is list and reply[0] == b"message":
+                event = self._parse(reply[1], reply[2])
+                if event is not None:
+                    events.append(event)
+            else:
+                self._confirm(reply)
+        if events:
+            self._reporter.events(events)
+
+    def _parse(self, channel: bytes, payload: bytes) -> Event | None:
+        topic = self._topics.get(channel)
+        if topic is None:
+            return None  # It was on its way when the topic was unsubscribed.
+        try:
+            version, epoch, seq, kind, frame = payload.split(b" ", 4)
+            if version != _VERSION:
+                raise ValueError("another version")
+            return Event(topic, epoch.decode(), int(seq), _KINDS[kind], frame)
+        except (ValueError, KeyError):
+            if self._seldom.due("payload"):
+                log.warning("dropped a message on %s that no publisher of ours wrote", channel)
+            return None
+
+    def _confirm(self, reply: Any) -> None:
+        if not self._unconfirmed:
+            raise InvalidResponse("Redis answered what it was not asked")
+        command = self._unconfirmed[0]
+        if isinstance(reply, Exception):
+            self._unconfirmed.popleft().fail(refused())
+            if command.answer == b"pong" or not isinstance(reply, ResponseError):
+                raise reply
+            log.error("Redis refuses a subscription: %s", reply)
+            return
+        # Without any subscription a PONG comes bare.
+        answer = reply[0] if isinstance(reply, list) else b"pong"
+        if answer != command.answer:
+            raise InvalidResponse("Redis answered out of order")
+        if command.confirm():
+            self._unconfirmed.popleft()

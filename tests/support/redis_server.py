@@ -1,0 +1,110 @@
+"""A real redis-server of its own for tests: a free port, a temporary folder, nothing saved."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+READY_SECONDS = 10.0
+
+
+class RedisServer:
+    """A redis-server process that tests may stop, kill, freeze and start again.
+
+    Every method blocks, though not for long; only tests call them.
+
+    Args:
+        directory: the server's folder.
+        arguments: further options, as on its command line.
+
+    Raises:
+        RuntimeError: no redis-server is installed, or it does not come up.
+    """
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise RuntimeError("redis-server is not installed: `apt-get install redis-server`")
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._log = directory / f"redis-{self.port}.log"
+        self._command = [
+            *(program, "--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--dir", str(directory), "--save", "", "--appendonly", "no"),
+            *("--logfile", str(self._log), "--daemonize", "no"),
+            *arguments,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = self._log.read_text() if self._log.exists() else "(it wrote no log)"
+                self.kill()
+                raise RuntimeError(f"redis-server did not come up:\n{log}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ask the server to end and wait until it has."""
+        if self._process is not None:
+            self.resume()
+            self._process.terminate()
+            try:
+                self._process.wait(READY_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End the server without giving it a chance to say anything."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill the server if it runs, and start an empty one on the same port."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the server: connections stand, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
+    def command(self, *arguments: str | bytes) -> bytes:
+        """Run one command on a connection of its own and return the start of the raw reply."""
+        parts = [part.encode() if isinstance(part, str) else part for part in arguments]
+        request = b"*%d\r\n" % len(parts)
+        request += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(request)
+            return connection.recv(65_536)
+
+    def _answers(self) -> bool:
+        try:
+            # A server that wants a password is up, too.
+            return self.command("PING").startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
