@@ -43,6 +43,9 @@ check: .venv/test.stamp ## check format, lint, types and architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
+bench: .venv/run.stamp ## measure the fan-out of a server that this starts; under a minute
+	@$(BIN)/python -m loadtest fanout
+
 clean: ## remove the environment and everything generated
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Load tests: `python -m loadtest --help`."""

@@ -1,0 +1,70 @@
+"""Child processes that report through a pipe until they are done."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Collection, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self
+
+from .wire import LoadError
+
+END_SECONDS = 5.0
+
+
+class Workers:
+    """Child processes, all ended when this context is left."""
+
+    def __init__(self) -> None:
+        # Not fork: a child must not inherit the sockets and threads of whoever calls.
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list[BaseProcess] = []
+
+    def start(self, target: Callable[[Connection, Any], None], plan: object) -> Connection:
+        """Run `target(pipe, plan)` in a process of its own; return this end of the pipe."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=target, args=(theirs, plan), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes.append(process)
+        return ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for process in self._processes:
+            if kind is not None:
+                process.kill()
+            process.join(END_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def messages(
+    pipes: Collection[Connection], *, seconds: float
+) -> Iterator[tuple[Connection, object]]:
+    """Yield each message with the pipe it came from; a pipe may be removed meanwhile.
+
+    Raises:
+        LoadError: a process said so or ended early, or `seconds` have passed.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        for pipe in wait(list(pipes), timeout=left):
+            assert isinstance(pipe, Connection)
+            try:
+                message = pipe.recv()
+            except (EOFError, ConnectionError):
+                raise LoadError("a process of the load test ended early") from None
+            if isinstance(message, LoadError):
+                raise message
+            yield pipe, message
+    raise LoadError(f"the server took longer than {seconds:.0f} s")
