@@ -121,7 +121,10 @@ class Socket(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"the server closed a connection: {exc or self._websocket.close_exc}")
+        if not self._ended:
+            self._websocket.receive_eof()
+            reason = exc or self._websocket.handshake_exc or self._websocket.close_exc
+            self._fail(f"the server closed a connection: {reason}")
 
     def _on_message(self, message: Inbound, now: int) -> None:
         if message.type == "goodbye":

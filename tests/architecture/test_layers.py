@@ -30,7 +30,7 @@ RULES = {
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "server": May(("app", "gateway", *CORE), (*QUART, "uvloop")),
     "app": May(("http", "gateway", "broker", *CORE), QUART),
-    "http": May(CORE, (*QUART, "msgspec")),
+    "http": May(("gateway.handshake", *CORE), (*QUART, "msgspec")),
     "gateway": May(CORE, (*QUART, "websockets", "msgspec")),
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     "broker": May(("protocol", *LEAVES), ("redis", "hiredis", "msgspec")),
