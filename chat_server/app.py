@@ -27,9 +27,6 @@ from .realtime.node import Node
 from .realtime.ports import Broker
 from .settings import Settings, load_settings
 
-_BODY_SLACK_BYTES = 1024
-"""What a request's body may hold around its `data`."""
-
 
 class ChatServer:
     """A Quart extension: the chat's routes, and the life of what stands behind them.

@@ -1,9 +1,11 @@
 """`/api/topics/{topic}/messages`: publish to a topic, and read what it keeps."""
 
+import asyncio
+
 import msgspec
 from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_request, document_response
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
@@ -105,12 +107,20 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
 
 
 async def _body(max_bytes: int) -> bytes:
-    request.max_content_length = max_bytes
+    body = bytearray()
     try:
-        body: bytes = await request.get_data()
+        async with asyncio.timeout(request.body_timeout):
+            async for chunk in request.body:
+                body += chunk
+                if len(body) > max_bytes:
+                    break
+    except TimeoutError:
+        raise RequestTimeout("The request's body did not come in time.") from None
     except RequestEntityTooLarge:
-        raise TooLarge(f"body: may have {max_bytes} bytes at most") from None
-    return body
+        body += bytes(max_bytes + 1)
+    if len(body) > max_bytes:
+        raise TooLarge(f"body: may have {max_bytes} bytes at most")
+    return bytes(body)
 
 
 def _json(value: object, status: int) -> Response:

@@ -69,7 +69,7 @@ class JsonCodec(Codec):
         self._encode = msgspec.json.Encoder().encode
 
     def decode(self, frame: bytes) -> ClientMessage:
-        command = _decode(frame, self._decode, self._envelope)
+        command: ClientMessage = _decode(frame, self._decode, self._envelope)
         if isinstance(command, Publish | Signal):
             self.check_data(bytes(command.data), command.id)
         return command
@@ -128,7 +128,7 @@ class MsgpackCodec(Codec):
         self._from_json = msgspec.json.Decoder().decode
 
     def decode(self, frame: bytes) -> ClientMessage:
-        command = _decode(frame, self._decode, self._envelope)
+        command: ClientMessage = _decode(frame, self._decode, self._envelope)
         if isinstance(command, Publish | Signal):
             command.data = Raw(self._json_data(bytes(command.data), command.id))
         return command
@@ -189,7 +189,7 @@ def _is_id(value: object) -> bool:
 
 
 def readable(error: msgspec.ValidationError) -> str:
-    """Name the field first: turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected `str`, got `int`"."""
+    """Name the field first: "Expected X - at `$.topic`" becomes "topic: expected X"."""
     rule, _, path = str(error).partition(" - at `$")
     field = path.rstrip("`").lstrip(".") or "message"
     return f"{field}: {rule[:1].lower()}{rule[1:]}"

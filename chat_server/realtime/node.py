@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,9 @@ from .ports import Broker
 
 RECONNECT_SPREAD_MS = 3_000
 """Clients of a stopping worker come back at random within this time, not all at once."""
+
+ABORT_SECONDS = 1.0
+"""How long the loop may take to tell of aborted connections."""
 
 
 class Client(Protocol):
@@ -81,14 +85,17 @@ class Node:
         for client in list(self._clients):
             wait = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spreads load, no secret
             client.close(CloseCode.RESTART, "the server restarts", wait)
-        if not self._clients:
-            return
-        self._emptied.clear()
-        try:
-            await asyncio.wait_for(self._emptied.wait(), self.settings.server.drain_seconds)
-        except TimeoutError:
+        if not await self._all_gone(self.settings.server.drain_seconds):
             for client in list(self._clients):
                 client.abort()
+            await self._all_gone(ABORT_SECONDS)
+
+    async def _all_gone(self, seconds: float) -> bool:
+        if self._clients:
+            self._emptied.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), seconds)
+        return not self._clients
 
     # Connections ---------------------------------------------------------------------------
 

@@ -1,0 +1,70 @@
+"""The one place that touches Hypercorn's internals: a connection whose socket a route can take.
+
+Written against Hypercorn 0.18 and held by tests/server/test_hypercorn.py. What it relies on: the
+connection's `state` mapping reaches the ASGI scope, `protocol.protocol` is an `H11Protocol` for
+HTTP/1.1, all output goes through `protocol_send`, and `run` ends when the reader is at its end.
+"""
+
+import asyncio
+from typing import Any
+
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.events import Event
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import AppWrapper, LifespanState
+
+from ..gateway.handover import STATE_KEY
+
+
+class HandoverServer(TCPServer):
+    """One connection of Hypercorn's; a `gateway.handover.Socket` for the routes it serves."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        own_state: dict[str, Any] = {**state, STATE_KEY: self}
+        super().__init__(app, loop, config, context, LifespanState(own_state), reader, writer)
+        self._handed_over = False
+
+    def hand_over(self) -> tuple[asyncio.Transport, object] | None:
+        """See `gateway.handover.Socket`."""
+        if not self._is_exclusive():
+            return None
+        self._handed_over = True
+        # Ends `run`, which must find nothing to do any more.
+        self.reader.feed_eof()
+        # The writer goes along: its finaliser would close the transport.
+        return self.writer.transport, self.writer  # type: ignore[return-value]
+
+    def abort(self) -> None:
+        """See `gateway.handover.Socket`."""
+        if self._is_exclusive():
+            self.writer.transport.abort()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write what the HTTP protocol wants to send, unless the socket is not ours any more."""
+        if not self._handed_over:
+            await super().protocol_send(event)
+
+    async def _close(self) -> None:
+        if self._handed_over:
+            await self.idle_task.stop()
+        else:
+            await super()._close()
+
+    async def _initiate_server_close(self) -> None:
+        if not self._handed_over:
+            await super()._initiate_server_close()
+
+    def _is_exclusive(self) -> bool:
+        """Whether the socket carries one request at a time: not under HTTP/2."""
+        return isinstance(self.protocol.protocol, H11Protocol)

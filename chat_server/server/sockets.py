@@ -1,0 +1,58 @@
+"""The port that one or several workers listen on."""
+
+import socket
+
+from ..settings import Settings
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text is one line that says why."""
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on `server.bind`, which nobody else may.
+
+    Raises:
+        ListenError: it is taken, forbidden or no address of this machine.
+    """
+    host, port = settings.server.host, settings.server.port
+    try:
+        return socket.create_server((host, port), family=_family(host))
+    except OSError as error:
+        raise ListenError(
+            f"server.bind: cannot listen on {settings.server.bind}: {error.strerror or error}"
+        ) from None
+
+
+def reserve(settings: Settings) -> socket.socket:
+    """Return a socket that holds `server.bind` for workers that share it, but does not listen.
+
+    Raises:
+        ListenError: it is taken, forbidden or no address of this machine.
+    """
+    # Two servers that both share would silently split the connections between them, so first ask
+    # for the port alone.
+    with listen(settings) as alone:
+        address = alone.getsockname()
+    return _shared(address)
+
+
+def share(reserved: tuple[str, int]) -> socket.socket:
+    """Return one worker's listening socket on a reserved address."""
+    listener = _shared(reserved)
+    listener.listen()
+    return listener
+
+
+def _shared(address: tuple[str, int]) -> socket.socket:
+    # The kernel spreads connections evenly over such sockets; a single one that all workers accept
+    # from gives most of them to whichever wakes first.
+    shared = socket.socket(_family(address[0]), socket.SOCK_STREAM)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind(address)
+    return shared
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

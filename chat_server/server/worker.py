@@ -1,0 +1,159 @@
+"""One worker: an event loop that serves the application on a listening socket."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import LifespanState
+from quart import Quart
+
+from ..app import ChatServer, create_app
+from ..settings import Settings
+from .hypercorn import HandoverServer
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections the system accepts ahead of us: a reconnecting crowd must not be refused."""
+
+STOP_SLACK_SECONDS = 5.0
+"""What a stop may take beyond `drain_seconds`."""
+
+
+def run_worker(
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    stop_on: frozenset[signal.Signals],
+    parent: int | None = None,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until one of the signals comes, or the parent process is gone.
+
+    Args:
+        settings: the server's.
+        listener: a listening socket; closed at the end.
+        stop_on: signals that ask for a stop; a second one ends the process without ado.
+        parent: a file descriptor that becomes readable when the parent process ends.
+        on_ready: called once requests are accepted.
+
+    Raises:
+        SettingsError: the settings name keys that cannot be read.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in stop_on:
+            loop.add_signal_handler(number, _stop_or_die, stop, number)
+        if parent is not None:
+            loop.add_reader(parent, _stop_watching, loop, parent, stop)
+        await Worker(create_app(settings), settings).serve(listener, stop, on_ready)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _stop_or_die(stop: asyncio.Event, number: signal.Signals) -> None:
+    if stop.is_set():
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    stop.set()
+
+
+def _stop_watching(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(parent)
+    logger.warning("the supervisor is gone; stopping")
+    stop.set()
+
+
+class Worker:
+    """Hypercorn's parts in a loop of our own.
+
+    Hypercorn's loop cannot hand sockets over, and on Python 3.12 and later it waits for WebSockets
+    before it lets anything be closed.
+
+    Args:
+        app: an application with a `ChatServer` in it.
+        settings: the server's.
+    """
+
+    def __init__(self, app: Quart, settings: Settings) -> None:
+        self._app = ASGIWrapper(app)
+        self._chat: ChatServer = app.extensions["chat_server"]
+        self._drain_seconds = settings.server.drain_seconds
+        self._config = _hypercorn_config(settings)
+        self._context = WorkerContext(max_requests=None)
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def serve(
+        self, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]
+    ) -> None:
+        """Serve `listener` until `stop` is set; close everything within the drain time."""
+        loop = asyncio.get_running_loop()
+        state = LifespanState({})
+        lifespan = Lifespan(self._app, self._config, loop, state)
+        lifespan_task = loop.create_task(lifespan.handle_lifespan())
+        try:
+            await lifespan.wait_for_startup()
+            if lifespan_task.done():
+                await lifespan_task
+
+            async def on_connection(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+            ) -> None:
+                task = asyncio.current_task()
+                assert task is not None  # noqa: S101 - callbacks of streams run in tasks
+                self._connections.add(task)
+                task.add_done_callback(self._connections.discard)
+                await HandoverServer(
+                    self._app, loop, self._config, self._context, state, reader, writer
+                )
+
+            server = await asyncio.start_server(on_connection, sock=listener, backlog=BACKLOG)
+            on_ready()
+            await stop.wait()
+            server.close()
+            await self._drain()
+            await lifespan.wait_for_shutdown()
+        finally:
+            lifespan_task.cancel()
+            await asyncio.gather(lifespan_task, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        """End WebSockets, then the requests that are still under way, then what is left."""
+        await self._context.terminated.set()
+        deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        await self._chat.node.drain()
+        if self._connections:
+            left = max(deadline - asyncio.get_running_loop().time(), 1.0)
+            await asyncio.wait(self._connections, timeout=left)
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+
+def _hypercorn_config(settings: Settings) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    config.websocket_max_message_size = settings.limits.max_message_bytes
+    config.websocket_ping_interval = settings.gateway.heartbeat_seconds
+    config.startup_timeout = 30.0
+    config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
+    return config
