@@ -1,0 +1,190 @@
+"""Topic patterns: table-driven, and against a reference that is slow and obvious."""
+
+import re
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chat_server.auth.claims import Claims, TopicGrants
+from chat_server.auth.permissions import MAX_REMEMBERED, Permissions, allows, check_pattern
+from chat_server.protocol.errors import BadRequest
+from chat_server.protocol.topics import check_topic
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "expected"),
+    [
+        ("room:lobby", "room:lobby", True),
+        ("room:lobby", "room:Lobby", False),
+        ("room:lobby", "room:lobby:x", False),
+        ("room:lobby", "room", False),
+        ("room:*", "room:lobby", True),
+        ("room:*", "room", False),
+        ("room:*", "room:a:b", False),
+        ("*", "room", True),
+        ("*", "room:a", False),
+        ("*:lobby", "room:lobby", True),
+        ("*:*", "room:lobby", True),
+        ("room:*:log", "room:a:log", True),
+        ("room:*:log", "room:a:b:log", False),
+        ("room:**", "room:a", True),
+        ("room:**", "room:a:b:c", True),
+        ("room:**", "room", False),
+        ("room:**", "rooms:a", False),
+        ("**", "a", True),
+        ("**", "a:b:c", True),
+        ("*:**", "a", False),
+        ("*:**", "a:b", True),
+        ("user:{sub}", "user:alice", True),
+        ("user:{sub}", "user:bob", False),
+        ("{sub}", "alice", True),
+        ("dm:{sub}-*", "dm:alice-x", False),
+        ("dm:{sub}.inbox", "dm:alice.inbox", True),
+        ("dm:{sub}.inbox", "dm:bob.inbox", False),
+        ("dm:{sub}{sub}", "dm:alicealice", True),
+        ("user:{sub}:**", "user:alice:a:b", True),
+        ("user:{sub}:**", "user:alice", False),
+        ("room.x:a", "roomyx:a", False),
+        ("room:**", "room:", False),
+        ("room:*", "room:", False),
+        ("**", "", False),
+        ("**", "a::b", False),
+        ("*", ":", False),
+    ],
+)
+def test_matching(pattern: str, topic: str, expected: bool) -> None:
+    assert allows([pattern], topic, "alice") is expected
+
+
+@pytest.mark.parametrize("sub", ["*", "**", "{sub}", "a:b", ":", "", "bob:**", ".*", "a b", "é"])
+@pytest.mark.parametrize("pattern", ["user:{sub}", "user:{sub}:x", "user:{sub}{sub}", "{sub}"])
+@pytest.mark.parametrize(
+    "topic",
+    ["user:bob", "user:a:b", "user:bob:x", "user:a:b:x", "user", "bob:x", "user:a.b", "a:b"],
+)
+def test_a_hostile_subject_stands_for_itself_only(sub: str, pattern: str, topic: str) -> None:
+    assert not allows([pattern], topic, sub)
+
+
+def test_any_of_several_patterns_is_enough_and_none_is_not() -> None:
+    assert allows(("news", "room:*"), "room:a", "alice")
+    assert not allows((), "room:a", "alice")
+
+
+NAMES = st.text("ab.-", min_size=1, max_size=3)
+PATTERN_SEGMENTS = st.one_of(
+    st.just("*"),
+    st.just("{sub}"),
+    st.builds("{}{}{}".format, NAMES, st.sampled_from(["", "{sub}"]), NAMES),
+    NAMES,
+)
+PATTERNS = st.builds(
+    lambda segments, rest: ":".join([*segments, "**"] if rest else segments),
+    st.lists(PATTERN_SEGMENTS, min_size=1, max_size=4),
+    st.booleans(),
+)
+TOPICS = st.lists(NAMES, min_size=1, max_size=5).map(":".join)
+SUBS = st.one_of(NAMES, st.sampled_from(["*", "**", "{sub}", "a:b", "a"]), st.text(max_size=4))
+
+
+def reference(pattern: str, topic: str, sub: str) -> bool:
+    """Match by a regular expression made of quoted pieces."""
+    pieces = []
+    for segment in pattern.split(":"):
+        if segment == "**":
+            pieces.append("[^:]+(?::[^:]+)*")
+        elif segment == "*":
+            pieces.append("[^:]+")
+        else:
+            pieces.append(re.escape(segment).replace(re.escape("{sub}"), "<sub>"))
+    expression = ":".join(pieces)
+    if "<sub>" in expression and ":" in sub:
+        return False  # no segment has a colon, so none equals this
+    # By a function, so that the subject's backslashes mean nothing.
+    return re.fullmatch(re.sub("<sub>", lambda _: re.escape(sub), expression), topic) is not None
+
+
+@given(PATTERNS, TOPICS, SUBS)
+@example("a{sub}", "a*", "*")
+def test_matching_agrees_with_the_reference(pattern: str, topic: str, sub: str) -> None:
+    check_pattern(pattern)
+    assert allows([pattern], topic, sub) == reference(pattern, topic, sub)
+
+
+@given(st.one_of(st.text("ab:*{}su", max_size=12), st.text(max_size=12), PATTERNS))
+def test_a_pattern_is_a_topic_but_for_its_wildcards(pattern: str) -> None:
+    segments = pattern.split(":")
+    plain = ["x" if s == "*" or (s == "**" and i == len(segments)) else s.replace("{sub}", "x")
+             for i, s in enumerate(segments, 1)]  # fmt: skip
+    try:
+        check_topic(":".join(plain))
+        expected = True
+    except BadRequest:
+        expected = False
+    try:
+        accepted = check_pattern(pattern) == pattern
+    except ValueError:
+        accepted = False
+    assert accepted is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rule"),
+    [
+        ("", "empty"),
+        ("a" * 256, "255"),
+        ("room:**:x", "end"),
+        ("**:**", "end"),
+        ("room:a*", "segments"),
+        ("room:***", "segments"),
+        ("room: x", "segments"),
+        ("room::x", "segments"),
+        (":x", "segments"),
+        ("room:", "segments"),
+        ("room:{user}", "segments"),
+        ("room:{sub", "segments"),
+        ("room:é", "segments"),
+        ("room:x\n", "segments"),
+    ],
+)
+def test_bad_patterns_are_refused_with_the_rule(pattern: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        check_pattern(pattern)
+
+
+def test_hostile_lengths_take_linear_time() -> None:
+    patterns = [check_pattern(":".join(["*"] * 100) + ":**")] * 100
+    sub = "{sub}" * 10_000
+    start = time.perf_counter()
+    for _ in range(10):
+        allows(patterns, ":".join(["a"] * 128), sub)
+        allows([check_pattern("{sub}" * 51)], "a" * 255, sub)
+    with pytest.raises(ValueError, match="segments"):
+        check_pattern("{sub}" * 50 + "{su")
+    assert time.perf_counter() - start < 2
+
+
+def permissions(**grants: tuple[str, ...]) -> Permissions:
+    return Permissions(Claims(sub="alice", topics=TopicGrants(**grants)))
+
+
+def test_each_action_has_its_own_list() -> None:
+    may = permissions(subscribe=("room:**",), publish=("user:{sub}",)).may
+    assert may("subscribe", "room:a")
+    assert not may("publish", "room:a")
+    assert may("publish", "user:alice")
+    assert not may("history", "room:a")
+    assert not may("presence", "room:a")
+    assert not may("moderate", "room:a")
+
+
+def test_remembered_answers_stay_right_and_bounded() -> None:
+    subject = permissions(publish=("room:*",))
+    for _ in range(2):
+        for number in range(1_000):
+            assert subject.may("publish", f"room:{number}")
+            assert not subject.may("publish", f"user:{number}")
+            assert not subject.may("subscribe", f"room:{number}")
+    assert len(subject._answers) <= MAX_REMEMBERED
