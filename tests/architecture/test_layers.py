@@ -28,7 +28,7 @@ RULES = {
     "": May(),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
-    "server": May(("app", "gateway", *CORE), (*QUART, "uvloop")),
+    "server": May(("app", "gateway", *CORE), (*QUART, "uvloop", "click")),
     "app": May(("http", "gateway", "broker", *CORE), QUART),
     "http": May(("gateway.handshake", *CORE), (*QUART, "msgspec")),
     "gateway": May(CORE, (*QUART, "websockets", "msgspec")),
