@@ -1,6 +1,7 @@
 """`/api/topics/{topic}/messages`: publish to a topic, and read what it keeps."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -25,7 +26,7 @@ PATH = "/api/topics/<path:topic>/messages"
 class PublishRequest(msgspec.Struct):
     """`data` is any JSON value; `key` makes a repetition within five minutes a duplicate."""
 
-    data: object
+    data: Any
     key: str | None = None
 
 
