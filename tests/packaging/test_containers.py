@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from chat_server.app import create_app
 from chat_server.settings import load_settings
 
 from ..architecture.source import ROOT
@@ -72,7 +73,10 @@ def test_the_image_serves_where_its_healthcheck_asks() -> None:
 
     [check] = [arguments for name, arguments in stage if name == "HEALTHCHECK"]
     port = settings.server.bind.rpartition(":")[2]
-    assert f"http://127.0.0.1:{port}/health/live" in check
+    url = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w/]+)", check)
+    assert url is not None
+    assert url[1] == port
+    assert url[2] in {rule.rule for rule in create_app(settings).url_map.iter_rules()}
 
 
 def test_two_servers_share_a_redis_on_ports_of_their_own(
