@@ -490,10 +490,5 @@ def _described(kind: Any) -> str:
 
 
 def _error(key: str, reason: str, source: str = "") -> SettingsError:
-    origin = f" (from {source})" if source else ""
-    return SettingsError("".join(_printable(f"{key}: {reason}{origin}")))
-
-
-def _printable(line: str) -> Iterator[str]:
-    for character in line:
-        yield character if character.isprintable() else repr(character)[1:-1]
+    line = f"{key}: {reason} (from {source})" if source else f"{key}: {reason}"
+    return SettingsError("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))

@@ -1,0 +1,324 @@
+"""What is refused although each value is fine by itself, and what is printed of secrets."""
+
+import pickle
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from chat_server import settings as module
+from chat_server.settings import (
+    DEVELOPMENT_SECRET,
+    AuthSettings,
+    Namespace,
+    RedisSettings,
+    ServerSettings,
+    Settings,
+    SettingsError,
+    check,
+    load_settings,
+    masked,
+    split_bind,
+)
+
+SECRET = "0123456789abcdef" * 2
+CONFIG = Path(module.__file__).parent.parent / "config"
+PRODUCTION = {"CHAT_ENVIRONMENT": "production", "CHAT_AUTH__SECRET": SECRET}
+
+
+def refusal(**variables: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ={f"CHAT_{name}": text for name, text in variables.items()})
+    return str(caught.value)
+
+
+def production(**variables: str) -> str:
+    """Return what production says to these, or nothing."""
+    environ = PRODUCTION | {f"CHAT_{name}": text for name, text in variables.items()}
+    try:
+        load_settings(environ=environ)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def test_production_refuses_what_is_only_safe_at_home() -> None:
+    assert production() == ""
+    assert "public" in production(AUTH__SECRET=DEVELOPMENT_SECRET)
+    assert "at least 32 bytes" in production(AUTH__SECRET="x" * 31)
+    assert production(AUTH__SECRET="é" * 16) == ""
+    assert "is needed" in production(AUTH__SECRET="")
+    assert '"*" is refused' in production(HTTP__ALLOWED_ORIGINS="https://a.example,*")
+    assert production(HTTP__ALLOWED_ORIGINS="https://a.example") == ""
+
+
+def test_production_holds_hmac_to_the_size_of_its_hash() -> None:
+    assert "at least 48 bytes" in production(AUTH__ALGORITHMS="HS256,HS384")
+    assert "at least 64 bytes" in production(AUTH__ALGORITHMS="HS512", AUTH__SECRET="x" * 63)
+    assert production(AUTH__ALGORITHMS="HS512", AUTH__SECRET="x" * 64) == ""
+
+
+def test_production_without_a_secret_takes_public_keys() -> None:
+    rest = {"AUTH__SECRET": "", "AUTH__ALGORITHMS": "RS256"}
+    assert production(AUTH__JWKS_URL="https://id.example/jwks.json", **rest) == ""
+    assert production(AUTH__PUBLIC_KEY_FILE="key.pem", **rest) == ""
+
+
+@pytest.mark.parametrize("environment", ["development", "testing", "production"])
+def test_several_workers_need_redis_everywhere(environment: str) -> None:
+    base = {
+        "ENVIRONMENT": environment,
+        "SERVER__WORKERS": "2",
+        "AUTH__SECRET": SECRET,
+    }
+    line = refusal(**base)
+    assert line.startswith("server.workers: more than one worker needs Redis")
+    assert line.endswith("(from the environment variable CHAT_SERVER__WORKERS)")
+    load_settings(
+        environ={f"CHAT_{k}": v for k, v in base.items()} | {"CHAT_REDIS__URL": "redis://localhost"}
+    )
+
+
+@pytest.mark.parametrize("environment", ["development", "testing"])
+@pytest.mark.parametrize("bind", ["0.0.0.0:80", "[::]:80", "192.168.1.5:80", "example.org:80"])
+def test_the_development_secret_stays_at_home(environment: str, bind: str) -> None:
+    line = refusal(ENVIRONMENT=environment, SERVER__BIND=bind)
+    assert "only a loopback address" in line
+    assert DEVELOPMENT_SECRET not in line
+    environ = {
+        "CHAT_ENVIRONMENT": environment,
+        "CHAT_SERVER__BIND": bind,
+        "CHAT_AUTH__SECRET": "x",
+    }
+    assert load_settings(environ=environ).server.bind == bind
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.8.8.8:80", "[::1]:80", "localhost:65535"])
+def test_loopback_addresses_are_home(bind: str) -> None:
+    load_settings(environ={"CHAT_SERVER__BIND": bind})
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"ALGORITHMS": "HS256,RS256"}, "HS256 needs a shared secret and excludes"),
+        ({"JWKS_URL": "https://id.example/"}, "(auth.jwks_url is set)"),
+        ({"PUBLIC_KEY_FILE": "key.pem"}, "(auth.public_key_file is set)"),
+        ({"ALGORITHMS": "RS256"}, "auth.public_key_file: set this or auth.jwks_url"),
+        ({"ALGORITHMS": "EdDSA,ES256"}, "auth.public_key_file: set this or auth.jwks_url"),
+        (
+            {
+                "ALGORITHMS": "RS256",
+                "JWKS_URL": "https://id.example/",
+                "PUBLIC_KEY_FILE": "key.pem",
+            },
+            "auth.jwks_url: set either",
+        ),
+        ({"SECRET": ""}, "auth.secret: is needed"),
+        ({"ALGORITHMS": "RS256", "JWKS_URL": "file:///etc/passwd"}, "auth.jwks_url: must be"),
+        ({"ALGORITHMS": "RS256", "JWKS_URL": "id.example"}, "auth.jwks_url: must be"),
+    ],
+)
+def test_one_way_to_verify_tokens(variables: dict[str, str], reason: str) -> None:
+    assert reason in refusal(**{f"AUTH__{name}": text for name, text in variables.items()})
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
+        ("[::1]:0", ("::1", 0)),
+        ("[::]:65535", ("::", 65535)),
+        ("chat.example.org:80", ("chat.example.org", 80)),
+    ],
+)
+def test_bind(bind: str, expected: tuple[str, int]) -> None:
+    assert split_bind(bind) == expected
+    server = ServerSettings(bind=bind)
+    assert (server.host, server.port) == expected
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "",
+        ":",
+        ":8000",
+        "8000",
+        "localhost",
+        "localhost:",
+        "localhost:x",
+        "localhost:-1",
+        "localhost:65536",
+        "localhost:000080",
+        "localhost:８０",
+        "::1:8000",
+        "[::1]",
+        "[]:80",
+        "[x]:80",
+        "a b:80",
+        "http://localhost:80",
+        "127.0.0.1:80\n",
+    ],
+)
+def test_bad_bind(bind: str) -> None:
+    assert refusal(SERVER__BIND=bind).startswith("server.bind: must be HOST:PORT")
+
+
+@pytest.mark.parametrize(
+    ("origin", "good"),
+    [
+        ("https://chat.example.org", True),
+        ("http://localhost:3000", True),
+        ("http://[::1]:3000", True),
+        ("*", True),
+        ("https://chat.example.org/", False),
+        ("https://chat.example.org/x", False),
+        ("https://Chat.example.org", False),
+        ("https://*.example.org", False),
+        ("https://user@example.org", False),
+        ("https://example.org:x", False),
+        ("https://example.org?x", False),
+        ("https://", False),
+        ("chat.example.org", False),
+        ("ftp://chat.example.org", False),
+        ("null", False),
+    ],
+)
+def test_origins(origin: str, good: bool) -> None:
+    if good:
+        load_settings(environ={"CHAT_HTTP__ALLOWED_ORIGINS": origin})
+    else:
+        assert "http.allowed_origins: must hold origins" in refusal(HTTP__ALLOWED_ORIGINS=origin)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:1/0", "unix:///run/redis.sock?db=1"])
+def test_redis_urls(url: str) -> None:
+    assert load_settings(environ={"CHAT_REDIS__URL": url}).redis.url == url
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://h", "redis://", "redis://h:x", "h", "/"])
+def test_bad_redis_urls(url: str) -> None:
+    assert refusal(REDIS__URL=url).startswith("redis.url: must be a redis://")
+
+
+def test_namespaces() -> None:
+    assert "named like" in refusal(**{"NAMESPACES__A:B__HISTORY_SIZE": "1"})
+    assert "must not exceed" in refusal(NAMESPACES__ROOM__HISTORY_SECONDS="2592001")
+    assert Settings(namespaces={}).namespace("room:a") == Namespace()
+
+
+def test_check_names_no_source_it_was_not_told() -> None:
+    with pytest.raises(SettingsError) as caught:
+        check(Settings())
+    assert str(caught.value) == (
+        "auth.secret: is needed to verify tokens; set it, a public key or a JWKS URL"
+    )
+    check(Settings(auth=AuthSettings(secret="x")))
+
+
+# Secrets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", ""),
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:hidden@localhost", "redis://********@localhost"),
+        ("rediss://user:hidden@h:1/2?db=3", "rediss://********@h:1/2?db=3"),
+        ("redis://:hi@hidden/hidden@h", "redis://********@h"),
+        ("redis://h?password=hidden&db=1", "redis://h?password=********&db=1"),
+        (":hidden@h", "********@h"),
+    ],
+)
+def test_secrets_are_masked(url: str, expected: str) -> None:
+    settings = Settings(
+        auth=AuthSettings(secret="hidden", jwks_url=url), redis=RedisSettings(url=url)
+    )
+    plain = masked(settings)
+    assert plain["redis"]["url"] == expected
+    assert plain["auth"]["jwks_url"] == expected
+    assert plain["auth"]["secret"] == "********"
+    for text in (repr(settings), str(settings.auth), f"{settings.redis!r}", repr(plain)):
+        assert "hidden" not in text
+    assert "hidden" not in str([*settings.auth.__rich_repr__(), *settings.redis.__rich_repr__()])
+
+
+def test_masked_settings_are_plain_and_whole() -> None:
+    settings = load_settings(environ={})
+    plain = masked(settings)
+    assert plain["auth"]["default_topics"]["publish"] == ["room:**"]
+    assert msgspec.convert(plain, Settings) == replace(
+        settings, auth=replace(settings.auth, secret="********")
+    )
+    assert masked(Settings())["auth"]["secret"] == ""
+
+
+def test_no_error_shows_a_secret() -> None:
+    for name in ("AUTH__SECRET__X", "AUTH__JWKS_URL", "REDIS__URL", "AUTH__ALGORITHMS"):
+        assert "hidden" not in refusal(**{name: "hidden:hidden@hidden"})
+    assert "hidden" not in production(AUTH__SECRET="hidden")
+
+
+# As an object ---------------------------------------------------------------------------------
+
+
+def test_settings_travel_to_other_processes() -> None:
+    settings = load_settings(environ={"CHAT_NAMESPACES__ROOM__HISTORY_SIZE": "1"})
+    copy = pickle.loads(pickle.dumps(settings))
+    assert copy == settings
+    assert copy.auth.secret == DEVELOPMENT_SECRET
+
+
+def test_settings_are_frozen_and_replaceable() -> None:
+    settings = Settings()
+    with pytest.raises(AttributeError):
+        settings.auth = AuthSettings()  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        settings.auth.secret = "x"  # type: ignore[misc]
+    changed = replace(settings, auth=replace(settings.auth, secret="x"))
+    assert changed.auth.secret == "x"
+    assert settings.auth.secret == ""
+
+
+# The reference --------------------------------------------------------------------------------
+
+
+def leaves(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def test_the_reference_lists_every_key_with_its_default() -> None:
+    documented = tomllib.loads((CONFIG / "default.toml").read_text())
+    assert dict(leaves(documented)) == dict(leaves(masked(Settings())))
+
+
+def test_the_reference_explains_every_key() -> None:
+    lines = (CONFIG / "default.toml").read_text().splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"\w+ = ", line):
+            # A comment of its own, or one shared with the key above.
+            assert before.startswith("#") or re.match(r"\w+ = ", before), line
+
+
+@pytest.mark.parametrize("environment", ["development", "testing", "production"])
+def test_the_files_hold_known_keys_and_the_one_development_secret(environment: str) -> None:
+    table = tomllib.loads((CONFIG / f"{environment}.toml").read_text())
+    assert set(dict(leaves(table))) <= set(dict(leaves(masked(Settings()))))
+    secret = table.get("auth", {}).get("secret")
+    assert secret == (None if environment == "production" else DEVELOPMENT_SECRET)
+
+
+def test_the_development_secret_is_long_enough_for_every_algorithm() -> None:
+    assert len(DEVELOPMENT_SECRET) >= 64
