@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
@@ -120,9 +121,11 @@ class Worker:
                 assert task is not None  # noqa: S101 - callbacks of streams run in tasks
                 self._connections.add(task)
                 task.add_done_callback(self._connections.discard)
-                await HandoverServer(
-                    self._app, loop, self._config, self._context, state, reader, writer
-                )
+                # Only `_drain` cancels it; Python 3.11's streams would take that for a fault.
+                with suppress(asyncio.CancelledError):
+                    await HandoverServer(
+                        self._app, loop, self._config, self._context, state, reader, writer
+                    )
 
             server = await asyncio.start_server(on_connection, sock=listener, backlog=BACKLOG)
             on_ready()
@@ -153,7 +156,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     config.websocket_max_message_size = settings.limits.max_message_bytes
-    config.websocket_ping_interval = settings.gateway.heartbeat_seconds
     config.startup_timeout = 30.0
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
     return config
