@@ -78,13 +78,15 @@ class KeySet(Generic[Keys]):
     async def start(self) -> None:
         """Begin to keep the keys fresh; returns at once, whether or not the URL answers."""
         self._stopped = False
-        self._keeper = asyncio.create_task(self._keep(), name="jwks-keeper")
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="jwks-keeper")
 
     async def stop(self) -> None:
         """End every task; a fetch in its thread ends by its own timeout, its result unused."""
         self._stopped = True
         tasks = [task for task in (self._keeper, self._flight) if task is not None]
-        self._keeper = None
+        # A task that is cancelled before its first step cannot do this itself.
+        self._keeper = self._flight = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

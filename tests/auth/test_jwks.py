@@ -213,6 +213,24 @@ async def test_stopping_during_a_fetch_answers_its_waiters(
     server.gate.set()
 
 
+async def test_stopping_at_once_leaves_it_able_to_start_again(
+    subject: Verifier, server: KeyServer, clock: ManualClock
+) -> None:
+    for turns in range(4):
+        await subject.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await subject.stop()
+    clock.advance(60)
+    await subject.start()
+    await subject.start()
+    token = sign("RS256", PRIVATE["RSA"], {"exp": NOW + 600}, kid="old")
+    try:
+        assert (await subject.verify(token)).sub == "alice"
+    finally:
+        await subject.stop()
+
+
 async def test_the_server_starts_while_its_issuer_is_away(clock: ManualClock) -> None:
     with serve_keys() as gone:
         url = gone.url
