@@ -1,1 +1,55 @@
+"""The Python client: for bots, scripts, the command line and load tests.
 
+    async with connect("http://127.0.0.1:8000", token=token) as chat:
+        await chat.publish("room:lobby", {"text": "hello"})
+
+`client` has the public calls, `link` takes up lost connections, `registry` and `subscription` see
+to it that no event is lost or comes twice, `flow` bounds what waits for slow consumers, and
+`connection` is one WebSocket.
+"""
+
+from .bulk import publish_all
+from .client import Client, connect
+from .ending import Backoff, Ending
+from .errors import (
+    BadServer,
+    ClientClosed,
+    ClientError,
+    CommandFailed,
+    ConnectFailed,
+    ConnectionLost,
+    Disconnected,
+    NotConnected,
+    TokenRejected,
+)
+from .events import Event, Gap, Message, Other, Page, Position, Published, Signal, User
+from .link import LinkState
+from .subscription import Subscription
+
+__all__ = [
+    "Backoff",
+    "BadServer",
+    "Client",
+    "ClientClosed",
+    "ClientError",
+    "CommandFailed",
+    "ConnectFailed",
+    "ConnectionLost",
+    "Disconnected",
+    "Ending",
+    "Event",
+    "Gap",
+    "LinkState",
+    "Message",
+    "NotConnected",
+    "Other",
+    "Page",
+    "Position",
+    "Published",
+    "Signal",
+    "Subscription",
+    "TokenRejected",
+    "User",
+    "connect",
+    "publish_all",
+]

@@ -1,0 +1,270 @@
+"""The link to the server: one connection at a time, taken up again whenever it is lost."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from ssl import SSLContext
+from typing import NoReturn, Protocol
+
+from msgspec import Struct
+
+from ..protocol.close_codes import STOP, CloseCode
+from ..protocol.messages import Auth
+from .connection import Connection, Ended, Push
+from .credentials import Credentials
+from .ending import Backoff, Ending
+from .errors import (
+    ClientClosed,
+    ClientError,
+    ConnectFailed,
+    Disconnected,
+    NotConnected,
+    TokenRejected,
+)
+from .flow import Flow
+from .wire import Done, Wire
+
+STEADY_SECONDS = 10.0
+"""A connection that lasted this long shows that all is well: after it, waits begin short again."""
+
+MAX_REFUSALS = 3
+"""Tokens refused in a row before the client gives up, where each is a fresh one."""
+
+logger = logging.getLogger("chat_server.client")
+
+
+class LinkState(StrEnum):
+    """How a client stands with its server."""
+
+    ONLINE = "online"
+    RECONNECTING = "reconnecting"
+    CLOSED = "closed"
+
+
+class LinkOptions(Struct, frozen=True, kw_only=True):
+    """How connections are made; `client.connect` explains each."""
+
+    url: str
+    open_timeout: float
+    ssl: SSLContext | None
+    on_state: Callable[[LinkState, str], None] | None
+
+
+class LinkUser(Protocol):
+    """Whom a link serves; none of the plain calls may raise."""
+
+    def on_push(self, push: Push) -> None:
+        """Take a message that answers no command."""
+        ...
+
+    def on_lost(self) -> None:
+        """Note that the connection is gone."""
+        ...
+
+    def on_end(self, error: ClientError | None) -> None:
+        """Note that there will be no other connection; without `error`, because it was closed."""
+        ...
+
+    async def keep(self, connection: Connection) -> NoReturn:
+        """Do what has to be done for as long as `connection` lives."""
+        ...
+
+
+class Link:
+    """Connects, and connects again: obeys close codes, asks for fresh tokens, waits its time."""
+
+    def __init__(
+        self,
+        options: LinkOptions,
+        credentials: Credentials,
+        backoff: Backoff,
+        wire: Wire,
+        flow: Flow,
+    ) -> None:
+        self._options = options
+        self._credentials = credentials
+        self._backoff = backoff
+        self._wire = wire
+        self._flow = flow
+        self._user: LinkUser
+        self._connection: Connection | None = None
+        self._error: ClientError | None = None
+        self._settled = asyncio.Event()  # there is a connection, or there will never be one
+        self._runner: asyncio.Task[None] | None = None
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None and self._connection.is_open
+
+    def connection(self) -> Connection:
+        """Return the connection.
+
+        Raises:
+            NotConnected: there is none at the moment.
+            ClientError: there will be none; the error that ended the link.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._connection is None or not self._connection.is_open:
+            # Its end may not have been noticed yet; let `wait` wait for the next one.
+            self._settled.clear()
+            raise NotConnected("there is no connection to the server at the moment")
+        return self._connection
+
+    async def wait(self) -> Connection:
+        """Wait for a connection and return it.
+
+        Raises:
+            ClientError: there will be none; the error that ended the link.
+        """
+        while True:
+            await self._settled.wait()
+            try:
+                return self.connection()
+            except NotConnected:
+                continue  # `connection` has cleared `_settled`
+
+    async def start(self, user: LinkUser) -> None:
+        """Connect for the first time, and from then on keep connected.
+
+        Raises:
+            ConnectFailed: the server could not be reached.
+            TokenRejected: it does not accept the token.
+            Disconnected: it does not want this client.
+        """
+        if self._runner is not None or self._error is not None:
+            raise RuntimeError("a client can be entered only once")
+        self._user = user
+        try:
+            connection = await self._open()
+        except ConnectFailed as failed:
+            self._give_up_after(failed.ending, refusals=MAX_REFUSALS)
+            raise
+        self._go_online(connection)
+        self._runner = asyncio.create_task(self._run(connection), name="chat client")
+
+    async def stop(self) -> None:
+        """Close the connection, and end everything that waits for the server."""
+        closed = ClientClosed("the client is closed")
+        if self._runner is None:
+            self._error = closed
+            return
+        self._runner.cancel()
+        await asyncio.wait([self._runner])
+        if self._connection is not None:  # cancelled before its first step
+            await self._connection.close()
+        self._end(closed)
+        if not self._runner.cancelled():
+            self._runner.result()
+
+    # One connection after another ----------------------------------------------------------
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            while True:
+                ending = await self._serve(connection)
+                connection = await self._reconnect(ending)
+                self._go_online(connection)
+        except ClientError as error:
+            self._end(error)
+        except Exception as fault:
+            self._end(ClientError(f"a fault of the client's own: {fault!r}"))
+            raise
+
+    async def _serve(self, connection: Connection) -> Ending:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        jobs = [self._read(connection), self._keep_authorized(connection)]
+        tasks = [asyncio.create_task(job) for job in (*jobs, self._user.keep(connection))]
+        try:
+            # Only reading ends by itself; should another job fail, so does this.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            self._connection = None
+            self._settled.clear()
+            self._user.on_lost()
+            if loop.time() - began >= STEADY_SECONDS:
+                self._backoff.reset()
+            for task in tasks:
+                task.cancel()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                await connection.close()
+
+    async def _read(self, connection: Connection) -> Ending:
+        while True:
+            await self._flow.may_read()
+            try:
+                push = await connection.receive()
+            except Ended as ended:
+                return ended.ending
+            if push is not None:
+                self._user.on_push(push)
+
+    async def _keep_authorized(self, connection: Connection) -> NoReturn:
+        while True:
+            await connection.token_expired.wait()
+            connection.token_expired.clear()
+            if not self._credentials.renewable:
+                continue
+            try:
+                token = await self._credentials.token()
+                await connection.command(Auth(token=token), Done)
+            except ClientError as error:
+                # The server will close the connection with 4401, and then all begins anew.
+                logger.warning("the token could not be refreshed: %s", error)
+
+    async def _reconnect(self, ending: Ending) -> Connection:
+        refusals = 0
+        while True:
+            refusals += ending.code == CloseCode.UNAUTHORIZED
+            self._give_up_after(ending, refusals)
+            delay = self._backoff.delay(ending)
+            self._report(LinkState.RECONNECTING, f"{ending}; next attempt in {delay:.1f} s")
+            await asyncio.sleep(delay)
+            try:
+                return await self._open()
+            except ConnectFailed as failed:
+                ending = failed.ending
+
+    def _give_up_after(self, ending: Ending, refusals: int) -> None:
+        if ending.code in STOP:
+            raise Disconnected(ending)
+        if ending.code == CloseCode.UNAUTHORIZED and (
+            refusals >= MAX_REFUSALS or not self._credentials.renewable
+        ):
+            raise TokenRejected(f"the token was refused: {ending.reason}")
+
+    async def _open(self) -> Connection:
+        token = await self._credentials.token()
+        return await Connection.open(
+            self._options.url,
+            token,
+            self._wire,
+            self._flow,
+            timeout=self._options.open_timeout,
+            ssl=self._options.ssl,
+        )
+
+    def _go_online(self, connection: Connection) -> None:
+        self._connection = connection
+        self._settled.set()
+        self._report(LinkState.ONLINE, f"signed in as {connection.welcome.user}")
+
+    def _end(self, error: ClientError) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self._connection = None
+        self._settled.set()
+        self._user.on_end(None if isinstance(error, ClientClosed) else error)
+        self._report(LinkState.CLOSED, str(error))
+
+    def _report(self, state: LinkState, reason: str) -> None:
+        logger.debug("%s: %s", state, reason)
+        if self._options.on_state is not None:
+            self._options.on_state(state, reason)

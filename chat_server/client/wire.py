@@ -1,0 +1,72 @@
+"""The client's side of the two encodings of `chat.v1`."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..protocol.codecs import JSON, MSGPACK
+from ..protocol.messages import Command
+from .errors import BadServer
+
+Encoding = Literal["json", "msgpack"]
+
+T = TypeVar("T")
+
+
+class Envelope(Struct):
+    """As much of a message as decides who gets it."""
+
+    type: str
+    id: int | None = None
+    topic: str | None = None
+    seq: int | None = None
+
+
+class Done(Struct, frozen=True):
+    """An answer of which no more is wanted than that it came."""
+
+
+class Wire:
+    """Encodes commands and decodes what the server sends.
+
+    Args:
+        encoding: `json` or `msgpack`.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        codec = {"json": JSON, "msgpack": MSGPACK}[encoding]
+        library = {"json": msgspec.json, "msgpack": msgspec.msgpack}[encoding]
+        self.subprotocol = codec.subprotocol
+        self.binary = codec.binary
+        self._encode: Callable[[object], bytes] = library.Encoder().encode
+        self._library = library
+        self._decoders: dict[Any, Any] = {}
+
+    def data(self, value: object) -> Raw:
+        """Encode what a user publishes.
+
+        Raises:
+            TypeError: `value` has no form in this encoding.
+        """
+        return Raw(self._encode(value))
+
+    def encode(self, command: Command) -> bytes:
+        """Return `command` as one WebSocket message."""
+        return self._encode(command)
+
+    def decode(self, frame: bytes, kind: type[T]) -> T:
+        """Decode a WebSocket message; fields that `kind` does not have are ignored.
+
+        Raises:
+            BadServer: it is not of this kind.
+        """
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            decoder = self._decoders[kind] = self._library.Decoder(kind)
+        try:
+            message: T = decoder.decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadServer(f"the server sent what is not {self.subprotocol}: {error}") from None
+        return message

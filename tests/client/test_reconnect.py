@@ -1,0 +1,413 @@
+"""What a client does when its connection is lost, by close code, token and goodbye."""
+
+import asyncio
+import itertools
+from http import HTTPStatus
+
+import pytest
+
+from chat_server.client import (
+    Backoff,
+    BadServer,
+    CommandFailed,
+    ConnectionLost,
+    Disconnected,
+    Ending,
+    LinkState,
+    NotConnected,
+    TokenRejected,
+    connect,
+)
+from chat_server.protocol import messages
+from chat_server.protocol.close_codes import LONG_BACKOFF, STOP, CloseCode
+from tests.client.conftest import Connect
+from tests.client.helpers import message
+from tests.support.fake_server import FakeServer, until
+
+
+class Watch:
+    """Remembers what `on_state` was told."""
+
+    def __init__(self) -> None:
+        self.states: list[LinkState] = []
+        self.reasons: list[str] = []
+
+    def __call__(self, state: LinkState, reason: str) -> None:
+        self.states.append(state)
+        self.reasons.append(reason)
+
+
+class Delays(Backoff):
+    """Remembers which endings were waited for, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endings: list[Ending] = []
+
+    def delay(self, ending: Ending) -> float:
+        self.endings.append(ending)
+        return 0.0
+
+
+async def test_states_are_reported(server: FakeServer, client: Connect) -> None:
+    watch = Watch()
+    async with client(on_state=watch) as chat:
+        server.drop()
+        await until(lambda: len(watch.states) == 3)
+        assert chat.online
+    assert watch.states == [
+        LinkState.ONLINE,
+        LinkState.RECONNECTING,
+        LinkState.ONLINE,
+        LinkState.CLOSED,
+    ]
+    assert "the connection broke; next attempt in" in watch.reasons[1]
+
+
+@pytest.mark.parametrize("code", sorted(set(CloseCode) - STOP - {CloseCode.UNAUTHORIZED}))
+async def test_codes_that_let_the_client_come_back(
+    server: FakeServer, client: Connect, code: CloseCode
+) -> None:
+    delays = Delays()
+    async with client(backoff=delays) as chat, chat.subscribe("room:a") as room:
+        await server.close(code, "a reason")
+        await server.publish("room:a", "missed")
+        assert (await message(room)).data == "missed"
+        assert delays.endings == [Ending("a reason", code)]
+
+
+@pytest.mark.parametrize("code", sorted(STOP))
+async def test_codes_that_end_the_client(
+    server: FakeServer, client: Connect, code: CloseCode
+) -> None:
+    async with client() as chat, chat.subscribe("room:a") as room:
+        await server.publish("room:a", "before")
+        await until(lambda: len(server.topic("room:a").messages) == 1)
+        await server.close(code, "a reason")
+        assert (await message(room)).data == "before"
+        with pytest.raises(Disconnected, match=rf"a reason \({code}\)"):
+            await anext(room)
+        with pytest.raises(Disconnected) as caught:
+            await chat.publish("room:a", 1)
+        assert caught.value.ending.code == code
+    assert len(server.tokens) == 1
+
+
+async def test_goodbye_says_when_to_come_back(server: FakeServer, client: Connect) -> None:
+    delays = Delays()
+    async with client(backoff=delays):
+        await server.close(CloseCode.RESTART, "restart", reconnect_in_ms=30)
+        await until(lambda: len(server.tokens) == 2)
+    assert delays.endings == [Ending("restart", CloseCode.RESTART, 30)]
+
+
+async def test_goodbye_counts_when_the_close_frame_is_lost(
+    server: FakeServer, client: Connect
+) -> None:
+    delays = Delays()
+    async with client(backoff=delays):
+        await server.connections[0].send(
+            messages.Goodbye(code=CloseCode.OVERLOADED, reason="busy", reconnect_in_ms=10)
+        )
+        await asyncio.sleep(0.01)
+        server.drop()
+        await until(lambda: len(server.tokens) == 2)
+    assert delays.endings == [Ending("busy", CloseCode.OVERLOADED, 10)]
+
+
+async def test_a_server_that_is_away_is_tried_again_and_again(
+    server: FakeServer, client: Connect
+) -> None:
+    watch = Watch()
+    async with client(on_state=watch) as chat, chat.subscribe("room:a") as room:
+        await server.stop()
+        await until(lambda: watch.states.count(LinkState.RECONNECTING) >= 4)
+        server.topic("room:a").append("room:a", "missed")
+        await server.start()
+        assert (await message(room)).data == "missed"
+    assert "connection refused" in watch.reasons[2]
+
+
+async def test_refused_upgrades_are_tried_again(server: FakeServer, client: Connect) -> None:
+    async with client() as chat:
+        server.status = HTTPStatus.BAD_GATEWAY
+        server.drop()
+        await until(lambda: len(server.tokens) >= 4)
+        server.status = None
+        await chat.wait_online()
+        assert await chat.ping() > 0
+
+
+async def test_too_many_connections_are_waited_for_with_patience(
+    server: FakeServer, client: Connect
+) -> None:
+    delays = Delays()
+    async with client(backoff=delays) as chat:
+        server.status = HTTPStatus.TOO_MANY_REQUESTS
+        server.drop()
+        await until(lambda: len(delays.endings) >= 2)
+        server.status = None
+        await chat.wait_online()
+    assert delays.endings[1].code == CloseCode.TOO_MANY
+
+
+# Tokens ----------------------------------------------------------------------------------------
+
+
+async def test_each_connection_asks_for_a_fresh_token(server: FakeServer, client: Connect) -> None:
+    numbers = itertools.count(1)
+
+    async def token() -> str:
+        await asyncio.sleep(0)
+        return f"token-{next(numbers)}"
+
+    async with client(token=token) as chat:
+        await server.close(CloseCode.UNAUTHORIZED, "expired")
+        await until(lambda: len(server.tokens) == 2)
+        await chat.wait_online()
+        assert await chat.ping() > 0
+    assert server.tokens == ["token-1", "token-2"]
+
+
+async def test_a_token_that_cannot_be_renewed_ends_the_client(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client(token="fixed") as chat, chat.subscribe("room:a") as room:
+        await server.close(CloseCode.UNAUTHORIZED, "the token has expired")
+        with pytest.raises(TokenRejected, match="the token has expired"):
+            await anext(room)
+    assert server.tokens == ["fixed"]
+
+
+async def test_fresh_tokens_that_are_refused_end_the_client(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client(token=lambda: "again") as chat:
+        server.accept = lambda token: False
+        server.drop()
+        with pytest.raises(TokenRejected):
+            await chat.publish("room:a", 1, key="k1", wait=True)
+    assert len(server.tokens) == 4
+
+
+async def test_a_token_source_that_fails_is_asked_again(
+    server: FakeServer, client: Connect
+) -> None:
+    answers = iter(["first", "", "second"])
+
+    def token() -> str:
+        answer = next(answers)
+        if not answer:
+            raise OSError("no route")
+        return answer
+
+    watch = Watch()
+    async with client(token=token, on_state=watch) as chat:
+        server.drop()
+        await until(lambda: len(server.tokens) == 2)
+        await chat.wait_online()
+    assert any("no token: no route" in reason for reason in watch.reasons)
+
+
+async def test_an_expired_token_is_refreshed_on_the_living_connection(
+    server: FakeServer, client: Connect
+) -> None:
+    numbers = itertools.count(1)
+    async with client(token=lambda: f"token-{next(numbers)}") as chat:
+        notice = messages.Error(code="unauthorized", message="the token has expired")
+        await server.connections[0].send(notice)
+        await until(lambda: server.received(messages.Auth))
+        assert await chat.ping() > 0
+    assert server.tokens == ["token-1", "token-2"]
+    assert len(server.received(messages.Auth)) == 1
+
+
+async def test_a_refresh_that_fails_does_not_end_the_connection(
+    server: FakeServer, client: Connect
+) -> None:
+    server.refuse("auth", "unauthorized")
+    async with client(token=lambda: "again") as chat:
+        notice = messages.Error(code="unauthorized", message="the token has expired")
+        await server.connections[0].send(notice)
+        await until(lambda: server.received(messages.Auth))
+        assert await chat.ping() > 0
+
+
+# Publishing meanwhile --------------------------------------------------------------------------
+
+
+async def test_without_key_the_outcome_is_unknown(server: FakeServer, client: Connect) -> None:
+    server.silent.add("publish")
+    async with client() as chat:
+        task = asyncio.create_task(chat.publish("room:a", 1, wait=True))
+        await until(lambda: server.received(messages.Publish))
+        server.drop()
+        with pytest.raises(ConnectionLost):
+            await task
+    assert len(server.received(messages.Publish)) == 1
+
+
+async def test_with_key_it_is_published_again_and_stored_once(
+    server: FakeServer, client: Connect
+) -> None:
+    def break_after_storing(command: messages.ClientMessage) -> None:
+        if isinstance(command, messages.Publish):
+            server.topic("room:a").keys["k1"] = server.topic("room:a").append("room:a", "x").seq
+            server.drop()
+            server.on_command = lambda command: None
+
+    server.on_command = break_after_storing
+    async with client() as chat:
+        published = await chat.publish("room:a", "x", key="k1", wait=True)
+    assert published.duplicate
+    assert published.seq == 1
+    assert len(server.topic("room:a").messages) == 1
+    assert len(server.received(messages.Publish)) == 2
+
+
+async def test_with_key_but_without_wait_the_loss_is_told(
+    server: FakeServer, client: Connect
+) -> None:
+    server.silent.add("publish")
+    async with client() as chat:
+        task = asyncio.create_task(chat.publish("room:a", 1, key="k1"))
+        await until(lambda: server.received(messages.Publish))
+        server.drop()
+        with pytest.raises(ConnectionLost):
+            await task
+
+
+async def test_publications_that_waited_keep_their_order(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat:
+        await server.stop()
+        await until(lambda: not chat.online)
+        with pytest.raises(NotConnected):
+            await chat.signal("room:a", 1)
+        tasks = [
+            asyncio.create_task(chat.publish("room:a", n, key=f"k{n}", wait=True))
+            for n in range(20)
+        ]
+        await asyncio.sleep(0)
+        await server.start()
+        await asyncio.gather(*tasks)
+    assert [message.data for message in server.topic("room:a").messages] == list(range(20))
+
+
+async def test_a_server_that_talks_nonsense_is_left(server: FakeServer, client: Connect) -> None:
+    async with client() as chat, chat.subscribe("room:a") as room:
+        await server.connections[0].send_raw(b'{"type": 7}')
+        with pytest.raises(BadServer, match=r"not chat\.v1\.json"):
+            await anext(room)
+        assert not chat.online
+    assert len(server.tokens) == 1
+
+
+async def test_entering_and_leaving_at_once(server: FakeServer, client: Connect) -> None:
+    for _ in range(3):
+        async with client():
+            pass
+    await until(lambda: not server.connections)
+
+
+async def test_cancelled_while_connecting(server: FakeServer) -> None:
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    task = asyncio.create_task(connect(server.url, token=never).__aenter__())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_closed_while_reconnecting(server: FakeServer, client: Connect) -> None:
+    async with client(backoff=Backoff(first=60)) as chat:
+        room = await chat.subscribe("room:a").__aenter__()
+        server.drop()
+        await until(lambda: not chat.online)
+    assert [event async for event in room] == []
+
+
+async def test_cancelled_at_every_turn_leaves_nothing_behind(
+    server: FakeServer, client: Connect
+) -> None:
+    """The fixture fails the test if a task is left."""
+
+    async def use() -> None:
+        async with client() as chat, chat.subscribe("room:a", last=1) as room:
+            await chat.publish("room:a", 1)
+            await anext(room)
+            await chat.history("room:a")
+
+    for turns in range(60):
+        task = asyncio.create_task(use())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    await until(lambda: not server.connections)
+
+
+async def test_a_refusal_to_resume_ends_the_subscription(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat, chat.subscribe("room:a") as room:
+        server.refuse("subscribe", "forbidden")
+        server.drop()
+        with pytest.raises(CommandFailed, match="forbidden"):
+            await anext(room)
+        async with chat.subscribe("room:a") as again:
+            await chat.publish("room:a", 1)
+            assert (await message(again)).data == 1
+
+
+async def test_a_passing_refusal_to_resume_is_waited_for(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat, chat.subscribe("room:a") as room:
+        server.refuse("subscribe", "unavailable", retry_in_ms=5)
+        server.refuse("subscribe", "rate_limited", retry_in_ms=5)
+        server.drop()
+        await server.publish("room:a", "missed")
+        assert (await message(room)).data == "missed"
+    assert len(server.received(messages.Subscribe)) == 4
+
+
+# The waits -------------------------------------------------------------------------------------
+
+
+def test_waits_grow_up_to_the_longest() -> None:
+    backoff = Backoff(first=0.5, longest=30, rng=lambda: 1.0)
+    waits = [backoff.delay(Ending("gone")) for _ in range(9)]
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    backoff.reset()
+    assert backoff.delay(Ending("gone")) == 0.5
+
+
+def test_waits_are_spread_over_their_whole_length() -> None:
+    assert Backoff(first=0.5, rng=lambda: 0.0).delay(Ending("gone")) == 0.0
+    waits = {Backoff().delay(Ending("gone")) for _ in range(100)}
+    assert len(waits) == 100
+    assert max(waits) <= 0.5
+
+
+@pytest.mark.parametrize("code", sorted(LONG_BACKOFF))
+def test_an_overloaded_server_is_given_time(code: CloseCode) -> None:
+    assert Backoff(patient=10, rng=lambda: 0.0).delay(Ending("busy", code)) == 5
+    backoff = Backoff(patient=10, rng=lambda: 1.0)
+    assert [backoff.delay(Ending("busy", code)) for _ in range(6)] == [10, 20, 40, 80, 80, 80]
+
+
+def test_the_servers_own_wish_comes_first() -> None:
+    ending = Ending("restart", CloseCode.RESTART, retry_in_ms=2000)
+    assert Backoff(rng=lambda: 0.0).delay(ending) == 2.0
+    assert Backoff(rng=lambda: 1.0).delay(ending) == pytest.approx(2.2)
+
+
+def test_an_ending_reads_well() -> None:
+    assert str(Ending("restart", 1012)) == "restart (1012)"
+    assert str(Ending("", 1011)) == "no reason (1011)"
+    assert str(Ending("the connection broke")) == "the connection broke"

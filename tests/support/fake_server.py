@@ -1,0 +1,341 @@
+"""A small chat server in the test's own loop: it speaks `chat.v1`, and fails on demand."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from chat_server.protocol import messages
+from chat_server.protocol.codecs import CODECS, Codec
+from chat_server.protocol.messages import Error, Message, Position, User
+
+LIMITS = messages.Limits(
+    max_message_bytes=65_536,
+    max_topics=128,
+    max_pending_commands=64,
+    messages_per_second=10_000.0,
+    message_burst=10_000,
+)
+
+
+class FakeTopic:
+    """A topic's stored messages."""
+
+    def __init__(self) -> None:
+        self.epoch = "e1"
+        self.seq = 0
+        self.messages: list[Message] = []
+        self.keys: dict[str, int] = {}
+
+    def append(self, topic: str, data: object, user: str | None = None) -> Message:
+        """Store `data` as the next message."""
+        self.seq += 1
+        message = Message(
+            topic=topic,
+            seq=self.seq,
+            at=1_700_000_000_000 + self.seq,
+            sender=User(user=user) if user else None,
+            data=data,
+        )
+        self.messages.append(message)
+        return message
+
+    def restart(self, epoch: str) -> None:
+        """Lose everything, and begin to count anew."""
+        self.epoch, self.seq, self.messages = epoch, 0, []
+
+
+class FakeConnection:
+    """One client's connection."""
+
+    def __init__(self, websocket: ServerConnection, codec: Codec) -> None:
+        self.websocket = websocket
+        self.codec = codec
+        self.topics: set[str] = set()
+        self.order = asyncio.Lock()
+        """Held while messages are sent that belong together."""
+
+    async def send(self, message: messages.ServerMessage) -> None:
+        """Send one message, waiting while the client does not read."""
+        await self.send_raw(self.codec.encode(message))
+
+    async def send_raw(self, frame: bytes) -> None:
+        """Send any bytes as one message."""
+        await self.websocket.send(frame, text=not self.codec.binary)
+
+
+class FakeServer:
+    """Listens on a free port of 127.0.0.1 while entered.
+
+    Its attributes may be changed at any time:
+        accept: whether a token is accepted.
+        refusals: errors that the next commands of a type are answered with, in order.
+        silent: types of commands that are not answered at all.
+        limits: what the welcome says.
+        status: refuses connections with this HTTP status.
+        on_command: called with each command before it is answered.
+    """
+
+    def __init__(self) -> None:
+        self.topics: dict[str, FakeTopic] = {}
+        self.connections: list[FakeConnection] = []
+        self.tokens: list[str] = []
+        self.commands: list[messages.ClientMessage] = []
+        self.accept: Callable[[str], bool] = lambda token: True
+        self.refusals: dict[str, deque[Error]] = {}
+        self.silent: set[str] = set()
+        self.limits = LIMITS
+        self.status: HTTPStatus | None = None
+        self.on_command: Callable[[messages.ClientMessage], None] = lambda command: None
+        self.port = 0
+        self._server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        """The base address for clients."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, on the same port as before if it ran before."""
+        self._server = await serve(
+            self._serve,
+            "127.0.0.1",
+            self.port,
+            subprotocols=[Subprotocol(name) for name in CODECS],
+            process_request=self._check,
+            compression=None,
+            ping_interval=None,
+            close_timeout=1,
+            write_limit=4096,
+        )
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+
+    async def stop(self) -> None:
+        """Close every connection with 1012, and stop listening."""
+        if self._server is not None:
+            self._server.close()
+            self.drop()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # What tests make it do -----------------------------------------------------------------
+
+    def topic(self, name: str) -> FakeTopic:
+        """Return the topic, made at its first use."""
+        return self.topics.setdefault(name, FakeTopic())
+
+    async def publish(self, topic: str, data: object, user: str | None = "server") -> Message:
+        """Store a message and send it to the topic's subscribers."""
+        message = self.topic(topic).append(topic, data, user)
+        await self.push(message)
+        return message
+
+    async def push(self, message: Any) -> None:
+        """Send an event to the topic's subscribers, whether or not it is stored."""
+        for connection in list(self.connections):
+            async with connection.order:
+                if message.topic in connection.topics:
+                    with suppress(ConnectionClosed):
+                        await connection.send(message)
+
+    def refuse(self, kind: str, code: str, retry_in_ms: int | None = None) -> None:
+        """Answer the next command of type `kind` that has no refusal yet with an error."""
+        error = Error(code=code, message=f"{kind} was refused", retry_in_ms=retry_in_ms)
+        self.refusals.setdefault(kind, deque()).append(error)
+
+    def drop(self) -> None:
+        """Break all connections without a word."""
+        for connection in self.connections:
+            connection.websocket.transport.abort()
+        self.connections.clear()
+
+    async def close(self, code: int, reason: str = "", reconnect_in_ms: int | None = None) -> None:
+        """Close all connections, after a goodbye if `reconnect_in_ms` is given."""
+        connections, self.connections = self.connections, []
+        for connection in connections:
+            if reconnect_in_ms is not None:
+                await connection.send(
+                    messages.Goodbye(code=code, reason=reason, reconnect_in_ms=reconnect_in_ms)
+                )
+            await connection.websocket.close(code, reason)
+
+    def received(self, kind: type[messages.Command]) -> list[Any]:
+        """Return the commands of one type that came so far."""
+        return [command for command in self.commands if isinstance(command, kind)]
+
+    # What it does by itself ----------------------------------------------------------------
+
+    async def _check(self, websocket: ServerConnection, request: Request) -> Response | None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.tokens.append(token)
+        if self.status is not None:
+            return websocket.respond(self.status, "no\n")
+        if not self.accept(token):
+            response = websocket.respond(HTTPStatus.UNAUTHORIZED, '{"detail": "bad token"}')
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/problem+json"
+            return response
+        return None
+
+    async def _serve(self, websocket: ServerConnection) -> None:
+        codec = CODECS[websocket.subprotocol or "chat.v1.json"]
+        connection = FakeConnection(websocket, codec)
+        try:
+            await connection.send(
+                messages.Welcome(
+                    session="s", user="me", server="fake", heartbeat_seconds=25, limits=self.limits
+                )
+            )
+            self.connections.append(connection)
+            async for frame in websocket:
+                command = codec.decode(frame.encode() if isinstance(frame, str) else frame)
+                self.commands.append(command)
+                self.on_command(command)
+                await self._answer(connection, command)
+        except ConnectionClosed:
+            pass
+        finally:
+            if connection in self.connections:
+                self.connections.remove(connection)
+
+    async def _answer(self, connection: FakeConnection, command: messages.ClientMessage) -> None:
+        kind = type(command).__name__.lower()
+        if kind in self.silent:
+            return
+        if self.refusals.get(kind):
+            error = self.refusals[kind].popleft()
+            await connection.send(msgspec.structs.replace(error, id=command.id))
+            return
+        handler = getattr(self, f"_on_{kind}")
+        await handler(connection, command)
+
+    async def _on_ping(self, connection: FakeConnection, command: messages.Ping) -> None:
+        await connection.send(messages.Pong(id=command.id or 0))
+
+    async def _on_auth(self, connection: FakeConnection, command: messages.Auth) -> None:
+        self.tokens.append(command.token)
+        await connection.send(messages.AuthOk(id=command.id, user="me"))
+
+    async def _on_publish(self, connection: FakeConnection, command: messages.Publish) -> None:
+        topic = self.topic(command.topic)
+        first = topic.keys.get(command.key or "")
+        if first is None:
+            data = msgspec.json.decode(command.data)
+            first = (await self.publish(command.topic, data, "me")).seq
+            if command.key is not None:
+                topic.keys[command.key] = first
+            duplicate = False
+        else:
+            duplicate = True
+        await connection.send(
+            messages.PublishOk(
+                id=command.id,
+                topic=command.topic,
+                seq=first,
+                epoch=topic.epoch,
+                at=1_700_000_000_000 + first,
+                duplicate=duplicate,
+            )
+        )
+
+    async def _on_signal(self, connection: FakeConnection, command: messages.Signal) -> None:
+        data = msgspec.json.decode(command.data)
+        push = messages.SignalPush(
+            topic=command.topic, sender=User(user="me"), data=data, at=1_700_000_000_000
+        )
+        await self.push(push)
+        await connection.send(messages.TopicOk(id=command.id, topic=command.topic))
+
+    async def _on_history(self, connection: FakeConnection, command: messages.History) -> None:
+        topic = self.topic(command.topic)
+        stored = topic.messages
+        if command.after is not None:
+            page = [message for message in stored if message.seq > command.after]
+            found = page[: command.limit]
+        else:
+            page = [m for m in stored if command.before is None or m.seq < command.before]
+            found = page[-command.limit :]
+        await connection.send(
+            messages.HistoryOk(
+                id=command.id,
+                topic=command.topic,
+                epoch=topic.epoch,
+                messages=[msgspec.Raw(msgspec.json.encode(message)) for message in found],
+                more=len(found) < len(page),
+            )
+        )
+
+    async def _on_subscribe(self, connection: FakeConnection, command: messages.Subscribe) -> None:
+        async with connection.order:
+            if command.topic in connection.topics:
+                error = Error(id=command.id, code="already_subscribed", message="twice")
+                await connection.send(error)
+            else:
+                await self._join(connection, command)
+
+    async def _join(self, connection: FakeConnection, command: messages.Subscribe) -> None:
+        topic = self.topic(command.topic)
+        replay: list[Message] = []
+        recovered, reason = False, None
+        if command.since is not None:
+            recovered, replay, reason = _recover(topic, command.since)
+        elif command.last is not None:
+            replay = topic.messages[-command.last :]
+        connection.topics.add(command.topic)
+        await connection.send(
+            messages.SubscribeOk(
+                id=command.id,
+                topic=command.topic,
+                epoch=topic.epoch,
+                seq=topic.seq,
+                recovered=recovered,
+                replayed=len(replay),
+                reason=reason,
+            )
+        )
+        for message in replay:
+            await connection.send(message)
+
+    async def _on_unsubscribe(
+        self, connection: FakeConnection, command: messages.Unsubscribe
+    ) -> None:
+        connection.topics.discard(command.topic)
+        if command.id is not None:
+            await connection.send(messages.TopicOk(id=command.id, topic=command.topic))
+
+
+def _recover(topic: FakeTopic, since: Position) -> tuple[bool, list[Message], str | None]:
+    if since.epoch != topic.epoch or since.seq > topic.seq:
+        return False, [], "epoch_changed"
+    missed = [message for message in topic.messages if message.seq > since.seq]
+    if len(missed) != topic.seq - since.seq:
+        return False, [], "expired"
+    return True, missed, None
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until `condition` holds; fail if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  (anything can be waited for)
+            await asyncio.sleep(0.002)
