@@ -6,7 +6,6 @@ whose own buffer is bounded by `slow_buffer_bytes`.
 
 import asyncio
 import struct
-from collections import deque
 
 from websockets.extensions import Extension
 from websockets.frames import CloseCode, Frame, Opcode
@@ -69,30 +68,20 @@ class DirectTransport(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._receiver: Receiver
         self._loop: asyncio.AbstractEventLoop
-        self._keep_alive: object = None
         self._paused = False
         self._full = False
         self._ended = False
         self._lost = False
-        self._inbox: deque[tuple[bytes, bool]] = deque()
+        self._inbox: list[tuple[bytes, bool]] = []
         self._message = bytearray()
         self._binary = False
         self._deadline: asyncio.TimerHandle | None = None
 
-    def take(
-        self, transport: asyncio.Transport, receiver: Receiver, keep_alive: object = None
-    ) -> None:
-        """Begin to serve a socket whose handshake is done.
-
-        Args:
-            transport: the socket's.
-            receiver: told of everything that comes.
-            keep_alive: held until the connection ends.
-        """
+    def take(self, transport: asyncio.Transport, receiver: Receiver) -> None:
+        """Begin to serve a socket whose handshake is done, and tell `receiver` what comes."""
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._receiver = receiver
-        self._keep_alive = keep_alive
         transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
         transport.set_protocol(self)
 
@@ -164,7 +153,6 @@ class DirectTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
         self._ended = self._lost = True
-        self._keep_alive = None
         self._inbox.clear()
         if self._deadline is not None:
             self._deadline.cancel()
@@ -214,9 +202,13 @@ class DirectTransport(asyncio.Protocol):
             self._receiver.on_message(payload, binary=self._binary)
 
     def _go_on_reading(self) -> None:
-        while self._inbox and not (self._paused or self._full):
-            payload, binary = self._inbox.popleft()
+        taken = 0
+        for payload, binary in self._inbox:
+            if self._paused or self._full:
+                break
+            taken += 1
             self._receiver.on_message(payload, binary=binary)
+        del self._inbox[:taken]
         if self._paused or self._full or self._lost:
             return
         if self._ws.state is not State.OPEN:

@@ -10,12 +10,11 @@ STATE_KEY = "chat_server.socket"
 class Socket(Protocol):
     """The socket a request came by."""
 
-    def hand_over(self) -> tuple[asyncio.Transport, object] | None:
+    def hand_over(self) -> asyncio.Transport | None:
         """Let go of the socket: the HTTP server writes and reads nothing more.
 
         Returns:
-            Its transport, and an object that must be kept as long as the transport is used; None if
-            the socket cannot be given away (it also carries other requests).
+            Its transport, or None if it cannot be given away (it also carries other requests).
         """
         ...
 

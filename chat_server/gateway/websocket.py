@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -120,13 +121,12 @@ class Gateway:
 
     def _serve_directly(
         self,
-        handed_over: tuple[asyncio.Transport, object],
+        socket: asyncio.Transport,
         response: bytes,
         codec: Codec,
         start: "Start",
     ) -> None:
         """Give the socket its own protocol; this route then ends and nothing of it stays."""
-        socket, keep_alive = handed_over
         limits = self._settings.limits
         transport = DirectTransport(
             DIRECT_WIRES[codec.subprotocol],
@@ -136,8 +136,9 @@ class Gateway:
         )
         connection, begin = start(transport)
         socket.write(response)
-        transport.take(socket, connection, keep_alive)
-        begin()
+        transport.take(socket, connection)
+        # What begins here outlives the request: timers and tasks must not keep its context.
+        Context().run(begin)
 
     async def _serve_portably(
         self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"

@@ -9,7 +9,6 @@ commands either way.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
@@ -146,11 +145,12 @@ class Session:
         self._rules = rules
         self._codec = codec
         self._rate_limit = rate_limit
-        self._waiting: deque[Pending] = deque()
-        self._running: deque[Pending] = deque()
+        # Lists, because both are short and an idle connection is to cost little memory.
+        self._waiting: list[Pending] = []
+        self._running: list[Pending] = []
         self._advancing = False
         self._paused = False
-        self._strikes: deque[float] = deque(maxlen=STRIKES)
+        self._strikes: list[float] = []
         self._rejected = 0
         self._state_deadline = now + rules.auth_timeout_seconds
         self._heard_at = now
@@ -261,9 +261,9 @@ class Session:
         try:
             while not self.closed:
                 if self._running and self._running[0].done:
-                    self._answer(self._running.popleft())
+                    self._answer(self._running.pop(0))
                 elif self._waiting and self._may_start(self._waiting[0]):
-                    self._running.append(self._waiting.popleft())
+                    self._running.append(self._waiting.pop(0))
                     self._start(self._running[-1])
                 else:
                     break
@@ -356,7 +356,7 @@ class Session:
 
     def _strike(self, now: float) -> bool:
         """Count a message that is no command; close and return True if it was one too many."""
-        self._strikes.append(now)
+        self._strikes = [*self._strikes[1 - STRIKES :], now]
         if len(self._strikes) < STRIKES or now - self._strikes[0] > STRIKE_WINDOW_SECONDS:
             return False
         self.close(CloseCode.PROTOCOL_VIOLATION, f"{STRIKES} messages could not be parsed")

@@ -18,6 +18,13 @@ from hypercorn.typing import AppWrapper, LifespanState
 from ..gateway.handover import STATE_KEY
 
 
+class _ReleasedWriter(asyncio.StreamWriter):
+    """A writer whose transport belongs to somebody else; the base class closes it when it goes."""
+
+    def __del__(self, *args: object) -> None:
+        pass
+
+
 class HandoverServer(TCPServer):
     """One connection of Hypercorn's; a `gateway.handover.Socket` for the routes it serves."""
 
@@ -35,15 +42,15 @@ class HandoverServer(TCPServer):
         super().__init__(app, loop, config, context, LifespanState(own_state), reader, writer)
         self._handed_over = False
 
-    def hand_over(self) -> tuple[asyncio.Transport, object] | None:
+    def hand_over(self) -> asyncio.Transport | None:
         """See `gateway.handover.Socket`."""
         if not self._is_exclusive():
             return None
         self._handed_over = True
         # Ends `run`, which must find nothing to do any more.
         self.reader.feed_eof()
-        # The writer goes along: its finaliser would close the transport.
-        return self.writer.transport, self.writer  # type: ignore[return-value]
+        self.writer.__class__ = _ReleasedWriter
+        return self.writer.transport  # type: ignore[return-value]  # a socket's is no mere writer
 
     def abort(self) -> None:
         """See `gateway.handover.Socket`."""
