@@ -1,0 +1,77 @@
+"""Read as much of Markdown as the documentation uses: headings, tables, fenced blocks, links."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what kind it declares, and its text."""
+
+    kind: str
+    text: str
+
+
+def documents() -> list[Path]:
+    """Return the project's own Markdown files."""
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the fenced blocks in their order."""
+    return [Block(match[1], match[2]) for match in _FENCE.finditer(text)]
+
+
+def prose(text: str) -> str:
+    """Return `text` without its fenced blocks."""
+    return _FENCE.sub("", text)
+
+
+def section(text: str, heading: str) -> str:
+    """Return what stands under a heading, subsections included."""
+    found = [match for match in _HEADING.finditer(prose(text)) if match[2] == heading]
+    assert len(found) == 1, f"{len(found)} headings named {heading!r}"
+    level = len(found[0][1])
+    start = text.index(found[0][0] + "\n")
+    for match in _HEADING.finditer(text, start + 1):
+        if len(match[1]) <= level:
+            return text[start : match.start()]
+    return text[start:]
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Return the tables, each as rows of cells by column."""
+    found: list[list[dict[str, str]]] = []
+    for lines in re.findall(r"(?:^\|.*\|$\n?)+", prose(text), re.MULTILINE):
+        header, _, *rows = [_cells(line) for line in lines.splitlines()]
+        assert all(len(row) == len(header) for row in rows), f"ragged table: {header}"
+        found.append([dict(zip(header, row, strict=True)) for row in rows])
+    return found
+
+
+def code(cell: str) -> list[str]:
+    """Return the parts of a cell that are set as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def links(text: str) -> Iterator[str]:
+    """Yield the targets of links and images."""
+    return (match[1] for match in _LINK.finditer(prose(text)))
+
+
+def anchors(text: str) -> set[str]:
+    """Return the fragments that GitHub gives to the headings."""
+    titles = (match[2].strip().lower().replace("`", "") for match in _HEADING.finditer(prose(text)))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
