@@ -22,10 +22,11 @@ from .http import problems, requests
 from .http.docs import docs_blueprint
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
+from .http.openapi import Provider
 from .http.page import page_blueprint
 from .realtime.node import Node
 from .realtime.ports import Broker
-from .settings import Settings, load_settings
+from .settings import Settings, SettingsError, load_settings
 
 
 class ChatServer:
@@ -119,13 +120,17 @@ def _describe(app: Quart) -> None:
         security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
         security=[{"bearer": []}],
         conversion_preference="msgspec",
+        openapi_provider_class=Provider,
     )
     app.register_blueprint(docs_blueprint())
 
 
 def _make_broker(settings: Settings, clock: Clock) -> Broker:
     if settings.redis.url:
-        return RedisBroker(settings.redis, settings.broker)
+        try:
+            return RedisBroker(settings.redis, settings.broker)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
     return MemoryBroker(settings.broker, clock)
 
 

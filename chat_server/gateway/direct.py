@@ -32,6 +32,10 @@ class DirectWire:
             return struct.pack("!BBH", self._first, 126, size) + payload
         return struct.pack("!BBQ", self._first, 127, size) + payload
 
+    def join(self, packets: list[bytes]) -> list[bytes]:
+        """Return one packet: frames may follow one another in the same bytes."""
+        return [b"".join(packets)]
+
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 

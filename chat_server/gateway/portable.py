@@ -27,6 +27,10 @@ class PortableWire:
         """Return `payload`."""
         return payload
 
+    def join(self, packets: list[bytes]) -> list[bytes]:
+        """Return `packets`: ASGI sends one message at a time."""
+        return packets
+
 
 PORTABLE_WIRES: dict[str, Wire] = {name: PortableWire(codec) for name, codec in CODECS.items()}
 

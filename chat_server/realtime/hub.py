@@ -124,8 +124,14 @@ class Hub:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             # It may have left, come back or moved on while the store was read.
-            if self._topics.get(name) is topic and topic.lag_of(transport) == seen:
-                topic.replay(transport, found)
+            if self._topics.get(name) is not topic or topic.lag_of(transport) != seen:
+                continue
+            topic.replay(transport, found)
+            if topic.lag_of(transport) == seen and transport.writable:
+                # The store has no more, and yet this worker stands elsewhere: it must look.
+                topic.behind = True
+                self._repair(topic)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _recover(self, topic: Topic, since: Position | None, last: int | None) -> Recovery:
         if last is not None:
@@ -198,9 +204,12 @@ class Hub:
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Deliver a batch; see `ports.Listener`."""
+        batches: dict[str, list[Event]] = {}
         for event in events:
-            topic = self._topics.get(event.topic)
-            if topic is not None and topic.offer(event):
+            batches.setdefault(event.topic, []).append(event)
+        for name, batch in batches.items():
+            topic = self._topics.get(name)
+            if topic is not None and topic.offer(batch):
                 logger.warning("topic %s: events are missing, reading them again", topic.name)
                 self._repair(topic)
 

@@ -112,6 +112,10 @@ class Wire(Protocol):
         """Return an encoded message as its transports' `write` takes it."""
         ...
 
+    def join(self, packets: list[bytes]) -> list[bytes]:
+        """Return `packets`, merged where one `write` can take several."""
+        ...
+
 
 class Transport(Protocol):
     """One client's connection, as the session's effects see it; every call returns at once.

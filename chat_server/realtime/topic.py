@@ -1,6 +1,7 @@
 """One topic on one worker: its place in the order, its subscribers, and fan-out to them."""
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -33,6 +34,7 @@ class Topic:
         self.position = Position("", 0)
         self.behind = True
         self._backlog: deque[Event] = deque()
+        self._frames: list[bytes] = []
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
@@ -109,25 +111,25 @@ class Topic:
 
     # Events --------------------------------------------------------------------------------
 
-    def offer(self, event: Event) -> bool:
-        """Take an event from the broker; return True if the topic has just fallen behind."""
+    def offer(self, events: Sequence[Event]) -> bool:
+        """Take events from the broker; return True if the topic has just fallen behind."""
+        was_behind = self.behind
+        for event in events:
+            self._take(event)
+        self._flush()
+        return self.behind and not was_behind
+
+    def _take(self, event: Event) -> None:
         if event.kind is Kind.SIGNAL:
             self._write(event.frame)
             for transport in self._ahead:
                 self._write_to(transport, event.frame)
-            return False
-        if self.behind:
+        elif self.behind or event.epoch != self.position.epoch:
             self._keep(event)
-            return False
-        if event.epoch == self.position.epoch:
-            if event.seq == self.position.seq + 1:
-                self._deliver(event)
-                return False
-            if event.seq <= self.position.seq:
-                return False
-        self.behind = True
-        self._keep(event)
-        return True
+        elif event.seq == self.position.seq + 1:
+            self._deliver(event)
+        elif event.seq > self.position.seq:
+            self._keep(event)
 
     def catch_up(self, found: Slice) -> bool:
         """Take what a read of everything after `position` found; return whether it was enough."""
@@ -139,7 +141,8 @@ class Topic:
             self._fill(found)
         backlog, self._backlog, self.behind = self._backlog, deque(), found.more
         for event in backlog:
-            self.offer(event)
+            self._take(event)
+        self._flush()
         return not self.behind
 
     def _fill(self, found: Slice) -> None:
@@ -157,6 +160,7 @@ class Topic:
             self._gap(found.seq + 1, "expired")
 
     def _keep(self, event: Event) -> None:
+        self.behind = True
         if len(self._backlog) >= MAX_BACKLOG:
             self._backlog.popleft()
         self._backlog.append(event)
@@ -172,26 +176,39 @@ class Topic:
 
     def _restart(self, here: Position) -> None:
         """Go on in a new order: the old one, and what was in it, is lost."""
-        self._write(self._restart_frame(here))
+        frame = self._restart_frame(here)
+        self._write(frame)
+        self._flush()
+        self.position = here
         ahead, self._ahead = self._ahead, {}
-        self._move_to(here)
         for transport, seen in ahead.items():
-            self.enter(transport, seen)
+            if seen != here:
+                self._write_to(transport, frame)
+            self.enter(transport, here)
 
     def _move_to(self, position: Position) -> None:
         self.position = position
         if self._ahead:
+            self._flush()  # those who become live have seen all of it
             for transport in [t for t, seen in self._ahead.items() if seen.seq <= position.seq]:
                 self.enter(transport, self._ahead.pop(transport))
 
     # Fan-out -------------------------------------------------------------------------------
 
     def _write(self, frame: bytes) -> None:
-        """Write one push to every live subscriber: encoded once per wire, no task, no await."""
+        """Write one push to every live subscriber, together with others of the same batch."""
+        self._frames.append(frame)
+
+    def _flush(self) -> None:
+        """Do so: everything encoded once per wire, no task, no await."""
+        frames, self._frames = self._frames, []
+        if not frames:
+            return
         for wire, transports in self._live.items():
-            packet = wire.pack(wire.codec.transcode(frame))
+            packets = wire.join([wire.pack(wire.codec.transcode(frame)) for frame in frames])
             for transport in transports:
-                transport.write(packet)
+                for packet in packets:
+                    transport.write(packet)
 
     @staticmethod
     def _write_to(transport: Transport, frame: bytes) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from .. import logs
+from ..app import create_app
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
 from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError
@@ -28,6 +29,7 @@ def run(settings: Settings) -> int:
     announce = partial(_announce, settings)
     try:
         if settings.server.workers > 1:
+            create_app(settings)  # what is wrong with the settings is said once, and here
             return Supervisor(settings, announce).run()
         listener = sockets.listen(settings)
         run_worker(
