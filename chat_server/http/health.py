@@ -2,7 +2,7 @@
 
 import msgspec
 from quart import Blueprint, Response
-from quart_schema import document_response
+from quart_schema import document_response, security_scheme_blueprint
 
 from .. import __version__
 from ..protocol.errors import ChatError
@@ -39,6 +39,7 @@ def health_blueprint(node: Node) -> Blueprint:
     """Return the routes for a worker's node."""
     blueprint = Blueprint("chat_health", __name__)
     problems.register(blueprint)
+    security_scheme_blueprint(blueprint, [])  # open to all
 
     @blueprint.get("/health")
     @document_response(Health, 200)

@@ -14,7 +14,7 @@ from ..auth.tokens import Verifier
 from ..gateway.handshake import bearer_token
 from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Forbidden, TooLarge
-from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Message, Seq
+from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
 from ..protocol.topics import check_topic
 from ..realtime.limits import UserRates
 from ..realtime.node import Node
@@ -27,7 +27,7 @@ class PublishRequest(msgspec.Struct):
     """`data` is any JSON value; `key` makes a repetition within five minutes a duplicate."""
 
     data: Any
-    key: str | None = None
+    key: Key | None = None
 
 
 class PublishResponse(msgspec.Struct):

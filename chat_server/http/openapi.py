@@ -1,0 +1,74 @@
+"""`/openapi.json`: the HTTP surface described."""
+
+import re
+from typing import Any
+
+from msgspec.json import schema_components
+from quart_schema.openapi import OpenAPIProvider
+from quart_schema.typing import Model
+from quart_schema.validation import DataSource
+from werkzeug.routing.rules import Rule
+
+from .problems import MEDIA_TYPE, Problem
+
+_REFERENCE = "#/components/schemas/{name}"
+
+_ARGUMENTS = re.compile(r"\s+Args:\n")
+_ARGUMENT = re.compile(r"^\s+(\w+): (.+)$", re.MULTILINE)
+
+
+class Provider(OpenAPIProvider):
+    """quart-schema's description of the routes, with every struct in it exactly once.
+
+    Left to itself it writes a struct out wherever it is used, and leaves out those that it refers
+    to.
+    """
+
+    def build_request_body(
+        self, model: type[Model], source: DataSource
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Describe a request's body."""
+        body, _ = super().build_request_body(model, source)
+        schema, components = _describe(model)
+        body["content"]["application/json"]["schema"] = schema
+        body["required"] = True
+        return body, components
+
+    def build_response_object(
+        self, model: type[Model], headers_model: type[Model] | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Describe a response."""
+        response, _ = super().build_response_object(model, headers_model)
+        schema, components = _describe(model)
+        response["content"]["application/json"]["schema"] = schema
+        return response, components
+
+    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Describe a route; those that need a token may answer with a problem."""
+        paths, components = super().build_paths(rule)
+        problem, more = _describe(Problem)
+        for path in paths.values():
+            for operation in path.values():
+                operation["description"] = operation["description"].strip()
+                responses = {
+                    str(status): answer for status, answer in operation["responses"].items()
+                }
+                operation["responses"] = responses
+                if operation.get("security") != []:
+                    responses["default"] = {
+                        "description": "A problem document, RFC 9457.",
+                        "content": {MEDIA_TYPE: {"schema": problem}},
+                    }
+                    components.update(more)
+        return paths, components
+
+
+def _describe(model: type[Model]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a reference to a struct, and the schemas of it and of all that it refers to."""
+    (schema,), components = schema_components([model], ref_template=_REFERENCE)
+    for component in components.values():
+        text, *arguments = _ARGUMENTS.split(component.get("description", ""), maxsplit=1)
+        component["description"] = text
+        for name, meaning in _ARGUMENT.findall("".join(arguments)):
+            component["properties"][name]["description"] = meaning
+    return schema, components
