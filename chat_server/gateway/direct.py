@@ -12,6 +12,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as WebSocketProtocol
 
+from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Receiver, Wire
 
@@ -74,6 +75,7 @@ class DirectTransport(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop
         self._paused = False
         self._full = False
+        self._told_full = False
         self._ended = False
         self._lost = False
         self._inbox: list[tuple[bytes, bool]] = []
@@ -122,7 +124,7 @@ class DirectTransport(asyncio.Protocol):
         """See `ports.Transport`."""
         self._inbox.clear()
         if self._ws.state is State.OPEN:
-            self._ws.send_close(code, reason)
+            self._ws.send_close(code, fit_reason(reason))
         self._flush()
         self._end()
 
@@ -192,18 +194,22 @@ class DirectTransport(asyncio.Protocol):
     def _take_message(self, payload: bytes) -> None:
         if self._ended:
             return
-        if not self._binary and not payload.isascii():
+        if self._paused or self._full or self._inbox:
+            self._inbox.append((payload, self._binary))
+        else:
+            self._deliver(payload, self._binary)
+
+    def _deliver(self, payload: bytes, binary: bool) -> None:
+        if not binary and not payload.isascii():
             try:
                 payload.decode()
             except UnicodeDecodeError as error:
+                self._inbox.clear()
                 self._ws.fail(CloseCode.INVALID_DATA, f"{error.reason} at byte {error.start}")
                 self._flush()
                 self._end()
                 return
-        if self._paused or self._full or self._inbox:
-            self._inbox.append((payload, self._binary))
-        else:
-            self._receiver.on_message(payload, binary=self._binary)
+        self._receiver.on_message(payload, binary=binary)
 
     def _go_on_reading(self) -> None:
         taken = 0
@@ -211,24 +217,30 @@ class DirectTransport(asyncio.Protocol):
             if self._paused or self._full:
                 break
             taken += 1
-            self._receiver.on_message(payload, binary=binary)
+            self._deliver(payload, binary)
         del self._inbox[:taken]
         if self._paused or self._full or self._lost:
             return
+        self._flush()
         if self._ws.state is not State.OPEN:
-            self._flush()
             self._end()
         elif not self._transport.is_closing():
             self._transport.resume_reading()
 
+    # The buffer may change more than once before these run; the receiver hears of both in turns.
+
     def _report_full(self) -> None:
-        if self._full and not self._ended:
+        if self._full and not (self._told_full or self._ended):
+            self._told_full = True
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if not self._full and not self._ended:
+        if self._full or self._ended:
+            return
+        if self._told_full:
+            self._told_full = False
             self._receiver.on_drained()
-            self._go_on_reading()
+        self._go_on_reading()
 
     # The end -------------------------------------------------------------------------------
 

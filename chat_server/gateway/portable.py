@@ -13,6 +13,7 @@ from quart import Quart
 from quart.asgi import ASGIWebsocketConnection
 from quart.wrappers import Websocket
 
+from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Receiver, Wire
 
@@ -98,6 +99,7 @@ class PortableTransport:
         self._may_read = asyncio.Event()
         self._paused = False
         self._full = False
+        self._told_full = False
         self._closing: tuple[int, str] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -160,7 +162,7 @@ class PortableTransport:
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
         if self._closing is None:
-            self._closing = (code, reason)
+            self._closing = (code, fit_reason(reason))
             self._deadline = self._loop.call_later(self._close_timeout, self.abort)
             self._wake_writer.set()
             self._set_reading()
@@ -216,11 +218,17 @@ class PortableTransport:
         if not task.cancelled() and task.exception() is not None:
             self._reader.cancel()
 
+    # The queue may change more than once before these run; the receiver hears of both in turns.
+
     def _report_full(self) -> None:
-        if self._full and self._closing is None:
+        if self._full and not self._told_full and self._closing is None:
+            self._told_full = True
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if not self._full and self._closing is None:
+        if self._full or self._closing is not None:
+            return
+        if self._told_full:
+            self._told_full = False
             self._receiver.on_drained()
-            self._set_reading()
+        self._set_reading()

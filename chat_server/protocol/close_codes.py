@@ -35,3 +35,12 @@ STOP = frozenset(
 
 LONG_BACKOFF = frozenset({CloseCode.OVERLOADED, CloseCode.TOO_MANY})
 """After these a client waits longer before it reconnects."""
+
+
+MAX_REASON_BYTES = 123
+"""A control frame carries 125 bytes, two of which are the code: RFC 6455 section 5.5."""
+
+
+def fit_reason(reason: str) -> str:
+    """Return as much of `reason` as a close frame holds."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
