@@ -112,7 +112,7 @@ class RedisLink:
 
     def _writer(self) -> asyncio.StreamWriter:
         writer: asyncio.StreamWriter | None = self._connection._writer
-        if writer is None:
+        if writer is None or writer.is_closing():
             raise ConnectionError("the connection is closed")
         return writer
 
@@ -140,6 +140,8 @@ def connector(url: str) -> Callable[[], Link]:
             "retry_on_timeout": False,
             "retry_on_error": [],
             "health_check_interval": 0,
+            # redis-py would look its own version up on disk, for every connection.
+            "driver_info": None,
             "socket_timeout": None,
             "socket_connect_timeout": None,
         }

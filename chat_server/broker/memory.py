@@ -19,8 +19,8 @@ their time: at 300 publications with a key per second, every second, the full fi
 
 
 EVICTION_TRIES: Final = 16
-"""Topics looked at to find one without subscribers. If all of them have some, the table grows by
-one: it exceeds its limit only while most of its topics are in use, and then by a sixteenth."""
+"""Topics looked at, when one is added to a full table, for some without subscribers. The table
+exceeds its limit only while most of its topics are in use, and then by a fifteenth."""
 
 
 class _Topic:
@@ -177,8 +177,7 @@ class MemoryBroker:
         if topic is None:
             expires_at = now + self._settings.position_seconds
             topic = self._topics[name] = _Topic(next(self._epochs), expires_at)
-            if len(self._topics) > self._settings.memory_max_topics:
-                self._evict(name)
+            self._evict(name)
         else:
             self._topics.move_to_end(name)
         return topic
@@ -186,12 +185,12 @@ class MemoryBroker:
     def _evict(self, newcomer: str) -> None:
         for _ in range(EVICTION_TRIES):
             name = next(iter(self._topics))
-            if name == newcomer:
+            if name == newcomer or len(self._topics) <= self._settings.memory_max_topics:
                 return
-            if name not in self._subscribed:
+            if name in self._subscribed:
+                self._topics.move_to_end(name)
+            else:
                 self._forget(name)
-                return
-            self._topics.move_to_end(name)
 
     def _store(self, topic: _Topic, event: Event, retention: Retention, now: float) -> None:
         self._leave_histories(event.topic, topic)

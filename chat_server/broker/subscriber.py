@@ -131,12 +131,14 @@ class Subscriber:
         """End the connection; the topics stay remembered."""
         reader, self._reader = self._reader, None
         link, self._link = self._link, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait([reader])
-        if link is not None:
-            with suppress(*LINK_ERRORS):
-                await link.close()
+        try:
+            if reader is not None:
+                reader.cancel()
+                await asyncio.wait([reader])
+        finally:
+            if link is not None:
+                with suppress(*LINK_ERRORS):
+                    await link.close()
 
     def abort(self) -> None:
         """Drop the connection; `lost` returns soon."""

@@ -1,0 +1,467 @@
+"""The contract of `realtime.ports.Broker`, held by every broker over every store."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import pytest
+
+from chat_server.protocol.errors import Unavailable
+from chat_server.protocol.events import Event, Kind, Retention, Slice
+
+from .helpers import FOREVER, TOPIC, Recorder, Store, draft, text_of, until
+
+
+def seqs(found: Slice) -> list[int]:
+    return [event.seq for event in found.events]
+
+
+class TestOrder:
+    async def test_seq_counts_every_event_of_a_topic_from_one(self, store: Store) -> None:
+        broker, _ = await store.start()
+        published = [await broker.publish(draft(str(number))) for number in range(5)]
+        other = await broker.publish(draft(topic="room:other"))
+        assert [place.seq for place in published] == [1, 2, 3, 4, 5]
+        assert other.seq == 1
+        assert len({place.epoch for place in published}) == 1
+        assert other.epoch != published[0].epoch
+        assert not any(place.duplicate for place in published)
+
+    async def test_a_frame_is_put_together_with_seq_and_time(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        place = await broker.publish(draft("grüße"))
+        (event,) = await recorder.wait_for(1)
+        assert event == Event(TOPIC, place.epoch, 1, Kind.MESSAGE, event.frame)
+        assert event.frame.decode() == (
+            f'{{"type":"message","topic":"room:lobby","seq":1,"at":{place.at},'
+            '"from":null,"data":"grüße"}'
+        )
+        now = store.clock.time() if store.name == "memory" else time.time()
+        assert abs(place.at - now * 1_000) < 60_000
+
+    async def test_a_thousand_calls_of_one_loop_turn_keep_their_order(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        order: list[int] = []
+        futures = [broker.publish(draft(str(number))) for number in range(1_000)]
+        for future in futures:
+            future.add_done_callback(lambda done: order.append(done.result().seq))
+        published = await asyncio.gather(*futures)
+        assert [place.seq for place in published] == list(range(1, 1_001))
+        assert order == list(range(1, 1_001)), "answers come in the order of the calls"
+        events = await recorder.wait_for(1_000)
+        assert [event.seq for event in events] == list(range(1, 1_001))
+        assert [text_of(event) for event in events] == [str(number) for number in range(1_000)]
+        assert recorder.batches < 500, "events are delivered in batches"
+
+    async def test_events_are_delivered_after_publish_returned(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        future = broker.publish(draft())
+        assert not recorder.events
+        await future
+        await recorder.wait_for(1)
+
+    async def test_frames_may_hold_any_bytes(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        text = 'a b  c\r\n\0 \\ " é \U0001f600 1 - 2 ' * 3_000
+        await broker.publish(draft(text))
+        (event,) = await recorder.wait_for(1)
+        assert text_of(event) == text
+        found = await broker.read(TOPIC, limit=1)
+        assert found.events == [event]
+
+    @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.SIGNAL])
+    async def test_an_event_keeps_its_kind(self, store: Store, kind: Kind) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        await broker.publish(draft(kind=kind))
+        (event,) = await recorder.wait_for(1)
+        found = await broker.read(TOPIC, limit=1)
+        assert event.kind is found.events[0].kind is kind
+
+    async def test_two_workers_see_one_order(self, shared_store: Store) -> None:
+        first, heard_by_first = await shared_store.start()
+        second, heard_by_second = await shared_store.start()
+        await asyncio.gather(first.subscribe(TOPIC), second.subscribe(TOPIC))
+        places = await asyncio.gather(
+            *(broker.publish(draft(str(n))) for n in range(100) for broker in (first, second))
+        )
+        assert len({place.epoch for place in places}) == 1
+        assert sorted(place.seq for place in places) == list(range(1, 201))
+        assert await heard_by_first.wait_for(200) == await heard_by_second.wait_for(200)
+        assert heard_by_first.seqs() == list(range(1, 201))
+        assert (await first.read(TOPIC, limit=200)) == (await second.read(TOPIC, limit=200))
+
+
+class TestEpoch:
+    async def test_reading_gives_a_topic_its_epoch(self, store: Store) -> None:
+        broker, _ = await store.start()
+        empty = await broker.read(TOPIC, limit=0)
+        again = await broker.read(TOPIC, limit=10)
+        assert empty == again == Slice(empty.epoch, 0, [])
+        assert empty.epoch
+        assert (await broker.publish(draft())).epoch == empty.epoch
+
+    async def test_workers_agree_on_an_epoch(self, shared_store: Store) -> None:
+        brokers = [(await shared_store.start())[0] for _ in range(4)]
+        found = await asyncio.gather(*(broker.read(TOPIC, limit=0) for broker in brokers))
+        assert len({place.epoch for place in found}) == 1
+
+    async def test_a_forgotten_topic_begins_another_epoch(self, store: Store) -> None:
+        broker, _ = await store.start(position_seconds=0.2)
+        first = await broker.publish(draft(retention=Retention(10, 0.1)))
+        await store.elapse(0.3)
+        found = await broker.read(TOPIC, limit=10)
+        assert (found.seq, found.events) == (0, [])
+        assert found.epoch != first.epoch
+        await store.elapse(0.3)
+        second = await broker.publish(draft(retention=Retention(10, 0.1)))
+        assert second.seq == 1
+        assert second.epoch not in (first.epoch, found.epoch)
+
+    async def test_a_position_outlives_what_is_stored(self, store: Store) -> None:
+        broker, _ = await store.start(position_seconds=0.1)
+        place = await broker.publish(draft())
+        await store.elapse(0.3)
+        found = await broker.read(TOPIC, limit=10)
+        assert (found.epoch, seqs(found)) == (place.epoch, [1])
+
+
+class TestIdempotency:
+    async def test_a_key_stores_once(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        first = await broker.publish(draft("first", key="k"))
+        second = await broker.publish(draft("second", key="k"))
+        third = await broker.publish(draft("third"))
+        assert not first.duplicate
+        assert second.duplicate
+        assert (second.seq, second.epoch, second.at) == (first.seq, first.epoch, first.at)
+        assert third.seq == 2
+        await recorder.wait_for(2)
+        assert [text_of(event) for event in recorder.events] == ["first", "third"]
+
+    async def test_a_key_belongs_to_its_topic(self, store: Store) -> None:
+        broker, _ = await store.start()
+        await broker.publish(draft(key="k"))
+        assert not (await broker.publish(draft(key="k", topic="room:other"))).duplicate
+        assert not (await broker.publish(draft(key="k2"))).duplicate
+
+    async def test_keys_may_hold_any_character(self, store: Store) -> None:
+        broker, _ = await store.start()
+        for key in ("alice\0k", "a b", "}{*", "ключ", "\n"):
+            assert not (await broker.publish(draft(key=key))).duplicate
+            assert (await broker.publish(draft(key=key))).duplicate
+
+    async def test_one_key_twice_at_once(self, shared_store: Store) -> None:
+        first, _ = await shared_store.start()
+        second, _ = await shared_store.start()
+        places = await asyncio.gather(
+            *(broker.publish(draft(key="k")) for broker in (first, second, first, second))
+        )
+        assert sorted(place.duplicate for place in places) == [False, True, True, True]
+        assert {place.seq for place in places} == {1}
+
+    async def test_a_key_is_forgotten_after_its_window(self, store: Store) -> None:
+        broker, _ = await store.start(idempotency_seconds=0.2)
+        both = [broker.publish(draft(key="k")) for _ in range(2)]
+        assert [(await place).duplicate for place in both] == [False, True]
+        await store.elapse(0.3)
+        late = await broker.publish(draft(key="k"))
+        assert (late.seq, late.duplicate) == (2, False)
+
+    async def test_a_duplicate_of_an_earlier_epoch_keeps_its_place(self, store: Store) -> None:
+        broker, _ = await store.start(position_seconds=0.1)
+        brief = Retention(10, 0.1)
+        await broker.publish(draft(retention=brief))
+        first = await broker.publish(draft(key="k", retention=brief))
+        await store.elapse(0.2)
+        again = await broker.publish(draft(key="k", retention=brief))
+        assert (again.seq, again.epoch, again.duplicate) == (2, first.epoch, True)
+        assert (await broker.publish(draft(retention=brief))).epoch != first.epoch
+
+
+class TestHistory:
+    async def test_the_oldest_are_trimmed_exactly(self, store: Store) -> None:
+        broker, _ = await store.start()
+        few = Retention(3, 3_600.0)
+        for number in range(250):
+            await broker.publish(draft(str(number), retention=few))
+        found = await broker.read(TOPIC, limit=100)
+        assert seqs(found) == [248, 249, 250]
+        assert (found.seq, found.more) == (250, False)
+
+    async def test_history_expires_but_the_position_stays(self, store: Store) -> None:
+        broker, _ = await store.start()
+        brief = Retention(10, 0.2)
+        place = await broker.publish(draft(retention=brief))
+        await store.elapse(0.3)
+        assert await broker.read(TOPIC, limit=10) == Slice(place.epoch, 1, [])
+        await broker.publish(draft(retention=brief))
+        assert (await broker.read(TOPIC, limit=10)).seq == 2
+
+    async def test_without_history_seq_still_counts(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        for _ in range(3):
+            place = await broker.publish(draft(retention=Retention(0, 60.0)))
+        assert await broker.read(TOPIC, limit=10) == Slice(place.epoch, 3, [])
+        await recorder.wait_for(3)
+        assert recorder.seqs() == [1, 2, 3]
+
+    async def test_history_that_was_off_for_a_while_has_no_hole(self, store: Store) -> None:
+        broker, _ = await store.start()
+        for retention in (FOREVER, Retention(0, 60.0), FOREVER):
+            await broker.publish(draft(retention=retention))
+        assert seqs(await broker.read(TOPIC, limit=10)) == [3]
+
+    async def test_a_smaller_history_trims_at_the_next_event(self, store: Store) -> None:
+        broker, _ = await store.start()
+        for size in (10, 10, 10, 2):
+            await broker.publish(draft(retention=Retention(size, 60.0)))
+        assert seqs(await broker.read(TOPIC, limit=10)) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "limit", "newest", "expected", "more"),
+    [
+        (0, None, 20, False, range(1, 11), False),
+        (0, None, 10, False, range(1, 11), False),
+        (0, None, 9, False, range(1, 10), True),
+        (0, None, 9, True, range(2, 11), True),
+        (0, None, 10, True, range(1, 11), False),
+        (0, None, 0, False, (), False),
+        (0, None, 0, True, (), False),
+        (4, None, 3, False, (5, 6, 7), True),
+        (7, None, 3, False, (8, 9, 10), False),
+        (4, None, 3, True, (8, 9, 10), True),
+        (10, None, 3, False, (), False),
+        (99, None, 3, False, (), False),
+        (0, 5, 3, False, (1, 2, 3), True),
+        (0, 5, 3, True, (2, 3, 4), True),
+        (0, 5, 4, True, (1, 2, 3, 4), False),
+        (2, 6, 10, False, (3, 4, 5), False),
+        (2, 6, 2, False, (3, 4), True),
+        (2, 6, 2, True, (4, 5), True),
+        (5, 6, 10, False, (), False),
+        (6, 3, 10, False, (), False),
+        (0, 1, 10, True, (), False),
+        (0, 0, 10, True, (), False),
+        (0, 2**53 - 1, 2, True, (9, 10), True),
+        (2**53 - 1, None, 2, False, (), False),
+    ],
+)
+async def test_reading(
+    store: Store,
+    after: int,
+    before: int | None,
+    limit: int,
+    newest: bool,
+    expected: range | tuple[int, ...],
+    more: bool,
+) -> None:
+    broker, _ = await store.start()
+    places = await asyncio.gather(*(broker.publish(draft(str(n))) for n in range(1, 11)))
+    found = await broker.read(TOPIC, after=after, before=before, limit=limit, newest=newest)
+    assert seqs(found) == list(expected)
+    assert (found.epoch, found.seq, found.more) == (places[0].epoch, 10, more)
+    assert [text_of(event) for event in found.events] == [str(seq) for seq in expected]
+    assert [json.loads(event.frame)["seq"] for event in found.events] == list(expected)
+
+
+class TestSignals:
+    async def test_a_signal_is_delivered_but_not_stored(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        await broker.signal(TOPIC, b'{"type":"signal", "data": 1}')
+        (event,) = await recorder.wait_for(1)
+        assert event == Event(TOPIC, "", 0, Kind.SIGNAL, b'{"type":"signal", "data": 1}')
+        assert (await broker.read(TOPIC, limit=10)).events == []
+        assert (await broker.publish(draft())).seq == 1
+
+    async def test_signals_and_events_keep_their_order(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        for number in range(10):
+            broker.publish(draft(str(number)))
+            broker.signal(TOPIC, b"{}")
+        await recorder.wait_for(20)
+        assert recorder.seqs() == [seq for n in range(1, 11) for seq in (n, 0)]
+
+
+class TestSubscriptions:
+    async def test_what_is_published_once_subscribed_arrives(self, shared_store: Store) -> None:
+        hearing, recorder = await shared_store.start()
+        speaking, _ = await shared_store.start()
+        for number in range(50):
+            topic = f"room:{number}"
+            await hearing.subscribe(topic)
+            await speaking.publish(draft(topic=topic))
+        await recorder.wait_for(50)
+        assert {event.topic for event in recorder.events} == {f"room:{n}" for n in range(50)}
+
+    async def test_publishing_at_once_after_subscribing(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        await broker.publish(draft())
+        await recorder.wait_for(1)
+
+    async def test_other_topics_are_not_heard(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        for topic in ("room:lobby2", "room:lobb", "Room:lobby", TOPIC):
+            await broker.publish(draft(topic=topic))
+        await recorder.wait_for(1)
+        assert [event.topic for event in recorder.events] == [TOPIC]
+
+    async def test_nothing_comes_once_unsubscribed(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        broker.unsubscribe(TOPIC)
+        broker.unsubscribe("room:never")
+        # Confirmed after the unsubscription, so what follows it cannot be on its way.
+        await broker.subscribe("room:other")
+        await broker.publish(draft())
+        await broker.publish(draft(topic="room:other"))
+        await recorder.wait_for(1)
+        assert [event.topic for event in recorder.events] == ["room:other"]
+
+    async def test_subscribing_again_at_once(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        futures = []
+        for _ in range(20):
+            futures.append(broker.subscribe(TOPIC))
+            broker.unsubscribe(TOPIC)
+        futures.append(broker.subscribe(TOPIC))
+        await asyncio.gather(*futures)
+        await broker.publish(draft())
+        await recorder.wait_for(1)
+
+    async def test_subscribing_twice_delivers_once(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await asyncio.gather(broker.subscribe(TOPIC), broker.subscribe(TOPIC))
+        await broker.subscribe(TOPIC)
+        for _ in range(3):
+            await broker.publish(draft())
+        await recorder.wait_for(3)
+        assert recorder.seqs() == [1, 2, 3]
+
+    async def test_a_listener_that_fails_goes_on_hearing(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Faulty(Recorder):
+            def on_events(self, events: Sequence[Event]) -> None:
+                super().on_events(events)
+                raise RuntimeError("a fault of the listener")
+
+        broker, faulty = store.make(), Faulty()
+        await broker.start(faulty)
+        await broker.subscribe(TOPIC)
+        await broker.publish(draft())
+        await faulty.wait_for(1)
+        await broker.publish(draft())
+        await faulty.wait_for(2)
+        assert "a fault of the listener" in caplog.text
+        assert broker.available
+
+
+class TestGivingUp:
+    async def test_a_cancelled_publication_is_stored_all_the_same(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        futures = [broker.publish(draft(str(number))) for number in range(10)]
+        for future in futures[::2]:
+            future.cancel()
+        assert [(await future).seq for future in futures[1::2]] == [2, 4, 6, 8, 10]
+        await recorder.wait_for(10)
+        assert recorder.seqs() == list(range(1, 11))
+
+    async def test_cancelling_at_any_moment_harms_nobody_else(self, store: Store) -> None:
+        broker, _ = await store.start()
+        for turns in range(12):
+            tasks: list[asyncio.Future[Any]] = [
+                asyncio.create_task(broker.read(TOPIC, limit=5)),
+                asyncio.create_task(broker.ping()),
+                asyncio.ensure_future(broker.publish(draft())),
+                asyncio.ensure_future(broker.subscribe(TOPIC)),
+                asyncio.ensure_future(broker.signal(TOPIC, b"{}")),
+            ]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        assert (await broker.publish(draft())).seq == 13
+        assert (await broker.read(TOPIC, limit=50)).seq == 13
+        assert await broker.ping() >= 0
+        assert broker.available
+
+    async def test_stopping_leaves_nothing_pending(self, store: Store) -> None:
+        broker, _ = await store.start()
+        futures: list[asyncio.Future[Any]] = [
+            *(asyncio.ensure_future(broker.publish(draft())) for _ in range(100)),
+            asyncio.ensure_future(broker.subscribe(TOPIC)),
+            asyncio.ensure_future(broker.signal(TOPIC, b"{}")),
+            asyncio.create_task(broker.read(TOPIC, limit=1)),
+        ]
+        await broker.stop()
+        await asyncio.wait(futures, timeout=1)
+        for future in futures:
+            assert isinstance(future.exception(), Unavailable | None)
+
+    async def test_a_stopped_broker_is_unavailable(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        states = [broker.available]
+        await broker.stop()
+        await broker.stop()
+        states.append(broker.available)
+        assert states == [True, False]
+        await _assert_unavailable(broker.publish(draft()))
+        await _assert_unavailable(broker.signal(TOPIC, b"{}"))
+        await _assert_unavailable(broker.subscribe(TOPIC))
+        await _assert_unavailable(broker.read(TOPIC, limit=1))
+        await _assert_unavailable(broker.ping())
+        broker.unsubscribe(TOPIC)
+        assert (recorder.losses, recorder.returns) == (0, 0)
+
+    async def test_a_broker_that_was_not_started_is_unavailable(self, store: Store) -> None:
+        broker = store.make()
+        assert not broker.available
+        await _assert_unavailable(broker.publish(draft()))
+        await _assert_unavailable(broker.read(TOPIC, limit=1))
+        await broker.stop()
+
+    async def test_stopping_while_starting(self, store: Store) -> None:
+        for turns in range(12):
+            broker = store.make()
+            starting = asyncio.create_task(broker.start(Recorder()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait([starting])
+            await broker.stop()
+
+
+async def test_ping_tells_how_long_it_took(store: Store) -> None:
+    broker, _ = await store.start()
+    assert 0 <= await broker.ping() < 5
+
+
+async def test_many_topics_at_once(store: Store) -> None:
+    broker, recorder = await store.start()
+    topics = [f"room:{number}" for number in range(1_200)]
+    await asyncio.gather(*(broker.subscribe(topic) for topic in topics))
+    await asyncio.gather(*(broker.publish(draft(topic=topic)) for topic in topics))
+    await until(lambda: {event.topic for event in recorder.events} == set(topics))
+
+
+async def _assert_unavailable(awaitable: Awaitable[Any]) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await awaitable
+    assert caught.value.retry_in_ms is not None
+    assert "127.0.0.1" not in str(caught.value)

@@ -1,0 +1,335 @@
+"""A lane against a link that does exactly what the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, ResponseError
+
+from chat_server.broker.lane import Lane, Script, pack
+from chat_server.protocol.errors import Unavailable
+
+from .fakes import ScriptedLink
+from .helpers import until
+
+PUBLISH = Script("publish")
+TIMEOUT = 0.2
+
+
+class Bench:
+    """A lane, the links that it opened, and the trouble that it reported."""
+
+    def __init__(self, *, limit: int = 100, pipeline: int = 10) -> None:
+        self.links: list[ScriptedLink] = []
+        self.trouble: list[Exception] = []
+        self.prepare: Callable[[ScriptedLink], None] = lambda link: None
+        self.lane = Lane(
+            self._connect,
+            [PUBLISH],
+            timeout_seconds=TIMEOUT,
+            limit=limit,
+            pipeline=pipeline,
+            on_trouble=self.trouble.append,
+        )
+        self.lane.start()
+
+    @property
+    def link(self) -> ScriptedLink:
+        return self.links[-1]
+
+    def _connect(self) -> ScriptedLink:
+        link = ScriptedLink()
+        link.answer(b"digest")  # to SCRIPT LOAD
+        self.prepare(link)
+        self.links.append(link)
+        return link
+
+    def send(self, name: str) -> "asyncio.Future[Any]":
+        return self.lane.send(pack(name), lambda reply: reply)
+
+    def call(self, name: str) -> "asyncio.Future[Any]":
+        return self.lane.call(PUBLISH, [name], [], lambda reply: reply)
+
+    async def ready(self) -> None:
+        """Open the link and forget what that took."""
+        future = self.send("FIRST")
+        await until(lambda: bool(self.links))
+        self.link.answer(b"OK")
+        await future
+        self.link.written.clear()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    yield made
+    await made.lane.stop()
+    assert all(link.closed for link in made.links)
+
+
+async def failed(*futures: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(futures, timeout=5)
+    assert all(isinstance(future.exception(), Unavailable) for future in futures)
+
+
+async def test_what_comes_in_one_turn_goes_together(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send(name) for name in "abc"]
+    await until(lambda: bool(bench.link.written))
+    assert bench.link.written == [pack("a") + pack("b") + pack("c")]
+    bench.link.answer(1, 2)
+    later = [bench.send(name) for name in "de"]
+    bench.link.answer(3)
+    assert [await future for future in futures] == [1, 2, 3]
+    await until(lambda: len(bench.link.written) == 2)
+    assert bench.link.written[1] == pack("d") + pack("e")
+    bench.link.answer(4, 5)
+    assert [await future for future in later] == [4, 5]
+
+
+async def test_one_pipeline_at_a_time_and_bounded(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send(str(number)) for number in range(25)]
+    for size in (10, 10, 5):
+        await until(lambda: bool(bench.link.written))
+        await asyncio.sleep(0)
+        (written,) = bench.link.written
+        assert written.count(b"*1\r\n") == size
+        bench.link.written.clear()
+        bench.link.answer(*range(size))
+    assert [await future for future in futures] == [*range(10), *range(10), *range(5)]
+
+
+async def test_scripts_are_loaded_before_anything_else(bench: Bench) -> None:
+    future = bench.call("topic")
+    await until(lambda: bool(bench.links) and len(bench.link.written) == 2)
+    assert bench.link.written[0] == PUBLISH.load
+    assert PUBLISH.digest.encode() in bench.link.written[1]
+    bench.link.answer([1])
+    assert await future == [1]
+
+
+async def test_unknown_scripts_are_loaded_and_run_again_in_order(bench: Bench) -> None:
+    await bench.ready()
+    done, signal = bench.call("done"), bench.send("signal")
+    again = [bench.call(name) for name in "abc"]
+    gone = NoScriptError("No matching script")
+    bench.link.answer([0], 7, gone, gone, gone)
+    await until(lambda: len(bench.link.written) == 2)
+    assert (await done, await signal) == ([0], 7)
+    assert bench.link.written[1] == PUBLISH.load
+    bench.link.answer(b"digest")
+    await until(lambda: len(bench.link.written) == 3)
+    assert bench.link.written[2] == b"".join(
+        pack("EVALSHA", PUBLISH.digest, 1, name) for name in "abc"
+    )
+    bench.link.answer([1], [2], [3])
+    assert [await future for future in again] == [[1], [2], [3]]
+    assert not bench.trouble
+
+
+async def test_what_was_overtaken_is_not_run_late(bench: Bench) -> None:
+    await bench.ready()
+    first, signal, second, third = (
+        *(bench.call("first"), bench.send("signal")),
+        *(bench.call("second"), bench.call("third")),
+    )
+    gone = NoScriptError("No matching script")
+    # Somebody else loads the script between the first and the second.
+    bench.link.answer(gone, 7, [2], gone)
+    await failed(first)
+    assert (await signal, await second) == (7, [2])
+    bench.link.answer(b"digest")
+    bench.link.answer([3])
+    assert await third == [3]
+    assert sum(written.count(b"first") for written in bench.link.written) == 1
+
+
+async def test_a_server_that_keeps_no_script_is_given_up(bench: Bench) -> None:
+    await bench.ready()
+    future = bench.call("topic")
+    for _ in range(3):
+        bench.link.answer(NoScriptError("gone"))
+        bench.link.answer(b"digest")
+    await failed(future)
+    later = bench.send("PING")
+    bench.link.answer(b"PONG")
+    assert await later == b"PONG"
+
+
+async def test_nothing_is_sent_twice_when_the_connection_fails(bench: Bench) -> None:
+    await bench.ready()
+    batch = [bench.call(name) for name in "abc"]
+    await until(lambda: bool(bench.link.written))
+    waiting = bench.call("d")
+    bench.link.answer([1])
+    bench.link.fail(ConnectionError("gone"))
+    assert await batch[0] == [1], "what was answered before the failure counts"
+    await failed(*batch[1:], waiting)
+    assert [type(error) for error in bench.trouble] == [ConnectionError]
+    assert bench.link.closed
+    first = bench.link
+    later = bench.call("e")
+    await until(lambda: len(bench.links) == 2 and len(bench.link.written) == 2)
+    bench.link.answer([5])
+    assert await later == [5]
+    for name in (b"$1\r\nb", b"$1\r\nc", b"$1\r\nd"):
+        assert sum(name in written for written in bench.link.written) == 0
+        assert sum(name in written for written in first.written) <= 1
+
+
+async def test_silence_is_a_failure(bench: Bench) -> None:
+    await bench.ready()
+    await failed(bench.send("a"))
+    assert isinstance(bench.trouble[0], TimeoutError)
+    assert bench.link.closed
+
+
+async def test_answers_that_keep_coming_are_waited_for(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send(str(number)) for number in range(4)]
+    for number in range(4):
+        await asyncio.sleep(TIMEOUT * 0.6)
+        bench.link.answer(number)
+    assert [await future for future in futures] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("step", ["open", "drain", "read"])
+async def test_a_failure_at_any_step(bench: Bench, step: str) -> None:
+    bench.prepare = lambda link: link.failures.update({step: OSError("no route")})
+    await failed(bench.send("a"), bench.send("b"))
+    assert [str(error) for error in bench.trouble] == ["no route"]
+    bench.prepare = lambda link: None
+    later = bench.send("c")
+    await until(lambda: len(bench.links) == 2)
+    bench.link.answer(b"OK")
+    assert await later == b"OK"
+
+
+@pytest.mark.parametrize("step", ["open", "drain", "read"])
+async def test_stopping_at_any_step(step: str) -> None:
+    bench = Bench()
+    bench.prepare = lambda link: link.hang(step)
+    futures = [bench.send("a"), bench.send("b")]
+    await until(lambda: bool(bench.links) and bench.link.hanging)
+    futures.append(bench.send("c"))
+    await bench.lane.stop()
+    await failed(*futures)
+    assert bench.link.closed
+    assert not bench.trouble
+    await failed(bench.send("late"))
+
+
+async def test_stopping_before_the_first_turn() -> None:
+    bench = Bench()
+    future = bench.send("a")
+    await bench.lane.stop()
+    await failed(future)
+    assert not bench.links
+
+
+async def test_an_answer_that_makes_no_sense(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ready()
+    odd = bench.lane.send(pack("a"), lambda reply: reply.no_such_thing)
+    fine = bench.send("b")
+    bench.link.answer(1, 2)
+    await failed(odd)
+    assert await fine == 2
+    assert "makes no sense" in caplog.text
+
+
+async def test_more_answers_than_questions_end_the_connection(bench: Bench) -> None:
+    await bench.ready()
+    future = bench.send("a")
+    bench.link.answer(1, 2)
+    assert await future == 1
+    await until(lambda: bench.link.closed)
+    assert len(bench.trouble) == 1
+
+
+async def test_a_fault_of_ours_does_not_end_the_lane(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.prepare = lambda link: link.failures.update({"drain": RuntimeError("a bug")})
+    await failed(bench.send("a"))
+    assert "a bug" in caplog.text
+    bench.prepare = lambda link: None
+    later = bench.send("b")
+    await until(lambda: len(bench.links) == 2)
+    bench.link.answer(b"OK")
+    assert await later == b"OK"
+
+
+async def test_a_refused_command_concerns_only_itself(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ready()
+    futures = [bench.send(name) for name in "abc"]
+    bench.link.answer(1, ResponseError("ERR wrong"), 3)
+    assert (await futures[0], await futures[2]) == (1, 3)
+    await failed(futures[1])
+    assert "ERR wrong" in caplog.text
+    assert not bench.trouble
+
+
+async def test_a_server_that_is_not_the_right_one_is_left(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send(name) for name in "ab"]
+    bench.link.answer(BusyLoadingError("loading"), 2)
+    await failed(futures[0])
+    assert await futures[1] == 2
+    await until(lambda: bench.link.closed)
+    assert [type(error) for error in bench.trouble] == [BusyLoadingError]
+
+
+async def test_the_limit() -> None:
+    bench = Bench(limit=3)
+    await bench.ready()
+    futures = [bench.send(name) for name in "abc"]
+    over = bench.send("d")
+    assert over.done()
+    with pytest.raises(Unavailable) as caught:
+        await over
+    assert caught.value.retry_in_ms
+    bench.link.answer(1, 2, 3)
+    assert [await future for future in futures] == [1, 2, 3]
+    assert len(bench.lane) == 0
+    await bench.lane.stop()
+
+
+async def test_a_dead_connection_is_not_written_to(bench: Bench) -> None:
+    await bench.ready()
+    old = bench.link
+    old.dead = True
+    future = bench.send("a")
+    await until(lambda: len(bench.links) == 2)
+    bench.link.answer(b"OK")
+    assert await future == b"OK"
+    assert (old.closed, old.written, bench.trouble) == (True, [], [])
+
+
+async def test_renewal_spares_what_is_under_way(bench: Bench) -> None:
+    await bench.ready()
+    future = bench.send("a")
+    await until(lambda: bool(bench.link.written))
+    bench.lane.renew()
+    bench.link.answer(1)
+    assert await future == 1
+    later = bench.send("b")
+    await until(lambda: len(bench.links) == 2)
+    bench.link.answer(2)
+    assert await later == 2
+    assert bench.links[0].closed
+
+
+async def test_trouble_of_an_outdated_connection_is_no_news(bench: Bench) -> None:
+    await bench.ready()
+    future = bench.send("a")
+    await until(lambda: bool(bench.link.written))
+    bench.lane.renew()
+    bench.link.fail(ConnectionError("gone"))
+    await failed(future)
+    assert not bench.trouble

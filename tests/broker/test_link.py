@@ -1,0 +1,169 @@
+"""The one place that touches redis-py's insides: an upgrade that moves them fails here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError, ResponseError
+
+from chat_server.broker.lane import pack
+from chat_server.broker.link import LINK_ERRORS, RedisLink, connector
+
+from ..support.redis_server import RedisServer
+
+Serve = Callable[[list[bytes]], Awaitable[RedisLink]]
+
+
+async def test_a_link_to_a_real_server(redis_server: RedisServer) -> None:
+    link = connector(redis_server.url)()
+    states = [link.dead]
+    await link.open(5)
+    states.append(link.dead)
+    link.write(pack("ECHO", b"\0\r\n\xff") + pack("NO-SUCH-COMMAND") + pack("ECHO", "ü"))
+    await link.drain()
+    replies: list[Any] = []
+    while len(replies) < 3:
+        replies += await link.read()
+    assert replies[0] == b"\0\r\n\xff"
+    assert isinstance(replies[1], ResponseError)
+    assert replies[2] == "ü".encode()
+    await link.close()
+    states.append(link.dead)
+    assert states == [True, False, True]
+    await link.close()
+
+
+async def test_many_replies_come_in_few_reads(redis_server: RedisServer) -> None:
+    link = connector(redis_server.url)()
+    await link.open(5)
+    link.write(pack("PING") * 1_000)
+    reads = [await link.read()]
+    while sum(map(len, reads)) < 1_000:
+        reads.append(await link.read())
+    assert len(reads) < 50
+    await link.close()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Run a server that sends the given pieces one by one, then closes."""
+    servers: list[asyncio.Server] = []
+
+    async def _serve(pieces: list[bytes]) -> RedisLink:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.close()
+
+        servers.append(await asyncio.start_server(answer, "127.0.0.1", 0))
+        port = servers[-1].sockets[0].getsockname()[1]
+        link = connector(f"redis://127.0.0.1:{port}")()
+        assert isinstance(link, RedisLink)
+        await link.open(5)
+        return link
+
+    yield _serve
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_replies_cut_at_every_byte(serve: Serve) -> None:
+    stream = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n\r\n\r\n:7\r\n-ERR no\r\n+OK\r\n$-1\r\n"
+    for cut in range(len(stream) + 1):
+        link = await serve([stream[:cut], stream[cut:]])
+        replies: list[Any] = []
+        while len(replies) < 5:
+            replies += await link.read()
+        assert replies[:2] == [[b"message", b"a", b"\r\n\r\n"], 7]
+        assert isinstance(replies[2], ResponseError)
+        assert replies[3:] == [b"OK", None]
+        with pytest.raises(ConnectionError):
+            await link.read()
+        await link.close()
+
+
+async def test_what_is_no_redis_at_all(serve: Serve) -> None:
+    link = await serve([b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+    with pytest.raises(LINK_ERRORS):
+        await link.read()
+    await link.close()
+
+
+async def test_abort_ends_a_read(redis_server: RedisServer) -> None:
+    link = connector(redis_server.url)()
+    await link.open(5)
+    reading = asyncio.create_task(link.read())
+    await asyncio.sleep(0)
+    link.abort()
+    with pytest.raises(LINK_ERRORS):
+        await reading
+    assert link.dead
+    with pytest.raises(LINK_ERRORS):
+        link.write(pack("PING"))
+    link.abort()
+    await link.close()
+
+
+async def test_a_closed_link_cannot_be_used(redis_server: RedisServer) -> None:
+    link = connector(redis_server.url)()
+    for _ in range(2):
+        with pytest.raises(LINK_ERRORS):
+            link.write(pack("PING"))
+        with pytest.raises(LINK_ERRORS):
+            await link.drain()
+        with pytest.raises(LINK_ERRORS):
+            await link.read()
+        await link.open(5)
+        await link.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "redis", "http://:s3cret@host", "//host", "redis://:s3cret/x@host:6379"),
+        *("redis://host:s3cret", "redis://:s3cret@host?no_such_option=1"),
+        *("redis://:s3cret@host?socket_timeout=s3cret", "rediss://:s3cret@host?ssl_cert_reqs=x"),
+        "rediss://host?ssl_ca_certs=/no/s3cret",
+    ],
+)
+def test_an_unusable_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^redis\.url: ") as caught:
+        connector(url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_urls_of_every_scheme() -> None:
+    for url, kind in (
+        ("rediss://:pw@host:1", SSLConnection),
+        ("unix:///run/redis.sock?db=3", UnixDomainSocketConnection),
+    ):
+        link = connector(url)()
+        assert isinstance(link, RedisLink)
+        assert type(link._connection) is kind
+        assert "pw" not in repr(link)
+
+
+def test_options_in_the_url_cannot_undo_ours() -> None:
+    connect = connector("redis://host?protocol=3&decode_responses=yes&socket_timeout=9&db=2")
+    link = connect()
+    assert isinstance(link, RedisLink)
+    connection = link._connection
+    assert (connection.protocol, connection.db, connection.socket_timeout) == (2, 2, None)
+    assert connection.retry.get_retries() == 0
+    assert not connection.encoder.decode_responses
+
+
+def test_tls_contexts_are_made_once() -> None:
+    connect = connector("rediss://host")
+    first, second = connect(), connect()
+    assert isinstance(first, RedisLink)
+    assert isinstance(second, RedisLink)
+    assert first._connection.ssl_context is second._connection.ssl_context
+    assert first._connection.ssl_context.context is not None

@@ -1,0 +1,459 @@
+"""What happens to the Redis broker when Redis does not do as it should."""
+
+import asyncio
+import gc
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server.broker import subscriber
+from chat_server.broker.redis import RedisBroker
+from chat_server.protocol.errors import Unavailable
+from chat_server.settings import BrokerSettings, RedisSettings
+
+from ..support.redis_server import RedisServer
+from .helpers import TOPIC, Recorder, draft, text_of, until
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(own_redis: RedisServer) -> AsyncIterator[Start]:
+    """Start brokers on a server that the test may harm."""
+    brokers: list[RedisBroker] = []
+
+    async def _start(
+        url: str = "", timeout: float = 0.4, **settings: Any
+    ) -> tuple[RedisBroker, Recorder]:
+        redis = RedisSettings(url=url or own_redis.url, timeout_seconds=timeout)
+        broker, recorder = RedisBroker(redis, BrokerSettings(**settings)), Recorder()
+        brokers.append(broker)
+        await broker.start(recorder)
+        return broker, recorder
+
+    yield _start
+    own_redis.resume()
+    for broker in brokers:
+        await broker.stop()
+
+
+async def assert_away(broker: RedisBroker) -> None:
+    """Check that everything fails, and at once."""
+    assert not broker.available
+    began = time.monotonic()
+    for awaitable in (
+        broker.publish(draft()),
+        broker.signal(TOPIC, b"{}"),
+        broker.read(TOPIC, limit=1),
+        broker.ping(),
+    ):
+        with pytest.raises(Unavailable):
+            await awaitable
+    assert time.monotonic() - began < 0.1
+
+
+async def test_a_killed_server_is_noticed_and_awaited(start: Start, own_redis: RedisServer) -> None:
+    broker, recorder = await start()
+    topics = [f"room:{number}" for number in range(1_100)]
+    await asyncio.gather(*(broker.subscribe(topic) for topic in topics))
+    before = await broker.publish(draft(topic="room:7"))
+    await recorder.wait_for(1)
+
+    own_redis.kill()
+    await until(lambda: not broker.available)
+    await assert_away(broker)
+    with pytest.raises(Unavailable):
+        await broker.subscribe("room:while-away")
+    broker.unsubscribe("room:0")
+    assert (recorder.losses, recorder.returns) == (1, 0)
+
+    own_redis.start()
+    await until(lambda: recorder.returns == 1)
+    assert broker.available
+    after = await broker.publish(draft("again", topic="room:7"))
+    assert (after.seq, after.epoch != before.epoch) == (1, True)
+    for topic in ("room:0", "room:1099", "room:while-away"):
+        await broker.publish(draft(topic=topic))
+    await recorder.wait_for(4)
+    assert [event.topic for event in recorder.events[1:]] == [
+        *("room:7", "room:1099", "room:while-away")
+    ]
+    assert (recorder.losses, recorder.returns) == (1, 1)
+
+
+async def test_what_waits_when_the_server_dies_fails(start: Start, own_redis: RedisServer) -> None:
+    broker, _ = await start(timeout=5.0)
+    own_redis.pause()
+    futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(1_000)]
+    futures.append(asyncio.ensure_future(broker.subscribe(TOPIC)))
+    futures.append(asyncio.ensure_future(broker.read(TOPIC, limit=1)))
+    await asyncio.sleep(0)
+    futures.append(asyncio.ensure_future(broker.publish(draft())))
+    own_redis.kill()
+    _, pending = await asyncio.wait(futures, timeout=2)
+    assert not pending
+    assert all(isinstance(future.exception(), Unavailable) for future in futures)
+
+
+async def test_a_frozen_server_is_given_up_and_found_again(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    own_redis.pause()
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await broker.publish(draft("in doubt"))
+    assert 0.3 < time.monotonic() - began < 3
+    await assert_away(broker)
+    assert recorder.losses == 1
+    # It stays away for several attempts to connect, which the kernel accepts in its stead.
+    await asyncio.sleep(1.0)
+    await assert_away(broker)
+    own_redis.resume()
+    await until(lambda: recorder.returns == 1)
+    place = await broker.publish(draft("fine"))
+    await until(lambda: "fine" in map(text_of, recorder.events))
+    # Redis ran what it had received, once at most.
+    assert place.seq in (1, 2)
+    assert (recorder.losses, recorder.returns) == (1, 1)
+
+
+async def test_a_silent_server_is_noticed_without_any_traffic(
+    start: Start, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 0.1)
+    broker, recorder = await start()
+    await asyncio.sleep(0.5)
+    assert broker.available, "a server that answers is not given up"
+    own_redis.pause()
+    await until(lambda: not broker.available)
+    own_redis.resume()
+    await until(lambda: recorder.returns == 1)
+    assert recorder.losses == 1
+
+
+async def test_a_subscription_does_not_wait_for_ever(start: Start, own_redis: RedisServer) -> None:
+    broker, _ = await start()
+    own_redis.pause()
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await broker.subscribe(TOPIC)
+    assert time.monotonic() - began < 3
+
+
+async def test_a_cut_subscriber_connection_is_made_again(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    await broker.publish(draft())
+    await recorder.wait_for(1)
+    assert own_redis.command("CLIENT", "KILL", "TYPE", "pubsub").startswith(b":1")
+    await until(lambda: recorder.returns == 1)
+    await broker.publish(draft())
+    await recorder.wait_for(2)
+    assert recorder.seqs() == [1, 2]
+    assert recorder.losses == 1
+
+
+async def test_publications_under_way_survive_a_cut_subscriber(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, _ = await start(timeout=5.0)
+    own_redis.pause()
+    futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    broker._subscriber.abort()
+    await until(lambda: not broker.available)
+    own_redis.resume()
+    places = await asyncio.gather(*futures)
+    assert [place.seq for place in places] == list(range(1, 11))
+
+
+async def test_idle_connections_that_the_server_closes_are_made_again(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    await broker.publish(draft())
+    await broker.read(TOPIC, limit=1)
+    own_redis.command("CLIENT", "KILL", "TYPE", "normal")
+    links = [lane._link for lane in broker._lanes if lane._link is not None]
+    await until(lambda: all(link.dead for link in links))
+    assert broker.available
+    assert (await broker.publish(draft())).seq == 2
+    assert len((await broker.read(TOPIC, limit=9)).events) == 2
+    assert recorder.losses == 0
+
+
+async def test_forgotten_scripts_are_loaded_again(start: Start, own_redis: RedisServer) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    for number in itertools.count():
+        futures = [broker.publish(draft(f"{number}-{n}")) for n in range(50)]
+        own_redis.command("SCRIPT", "FLUSH")
+        places = await asyncio.gather(*futures)
+        found = await broker.read(TOPIC, limit=1)
+        assert [place.seq for place in places] == list(range(number * 50 + 1, number * 50 + 51))
+        assert found.seq == number * 50 + 50
+        if number == 5:
+            break
+    await recorder.wait_for(300)
+    assert [text_of(event) for event in recorder.events] == [
+        f"{number}-{n}" for number in range(6) for n in range(50)
+    ]
+    assert (recorder.losses, broker.available) == (0, True)
+
+
+async def test_wiped_data_is_another_epoch(start: Start, own_redis: RedisServer) -> None:
+    broker, _ = await start()
+    first = await broker.publish(draft(key="k"))
+    own_redis.command("FLUSHALL")
+    second = await broker.publish(draft(key="k"))
+    assert (second.seq, second.duplicate) == (1, False)
+    assert second.epoch != first.epoch
+
+
+async def test_a_log_without_its_position_is_not_continued(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, _ = await start()
+    for _ in range(5):
+        await broker.publish(draft())
+    own_redis.command("DEL", f"chat:{{{TOPIC}}}:meta")
+    assert (await broker.publish(draft())).seq == 1
+    assert [event.seq for event in (await broker.read(TOPIC, limit=9)).events] == [1]
+    own_redis.command("DEL", f"chat:{{{TOPIC}}}:meta")
+    assert (await broker.read(TOPIC, limit=9)).events == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"", b" ", b"\xff\xfe", b"{}", b"1", b"1 e 1 message", b"2 e 1 message {}"),
+        *(b"1 e x message {}", b"1 e 1 unheard-of {}", b"1 \xff 1 message {}", b"1  -0 x {}"),
+    ],
+)
+async def test_what_others_write_to_a_channel_is_dropped(
+    start: Start, own_redis: RedisServer, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    for _ in range(3):
+        own_redis.command("PUBLISH", f"chat:{{{TOPIC}}}", payload)
+    await broker.publish(draft())
+    await recorder.wait_for(1)
+    assert recorder.seqs() == [1]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, "said once, not once per message"
+    assert broker.available
+
+
+async def test_big_numbers_stay_whole(start: Start, own_redis: RedisServer) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    await broker.read(TOPIC, limit=0)
+    own_redis.command("HSET", f"chat:{{{TOPIC}}}:meta", "seq", str(2**53 - 3))
+    places = [await broker.publish(draft(key=str(n % 2))) for n in range(3)]
+    assert [place.seq for place in places] == [2**53 - 2, 2**53 - 1, 2**53 - 2]
+    found = await broker.read(TOPIC, after=2**53 - 2, limit=5)
+    assert [event.seq for event in found.events] == [2**53 - 1]
+    assert b'"seq":9007199254740991,"at":' in found.events[0].frame
+    assert found.seq == 2**53 - 1
+    await recorder.wait_for(2)
+    assert recorder.seqs() == [2**53 - 2, 2**53 - 1]
+
+
+async def test_a_server_without_memory_refuses_but_is_there(
+    start: Start, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, recorder = await start()
+    await broker.publish(draft())
+    own_redis.command("CONFIG", "SET", "maxmemory", "1")
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await broker.publish(draft())
+    assert caplog.text.count("maxmemory") == 1
+    assert len((await broker.read(TOPIC, limit=5)).events) == 1
+    assert broker.available
+    own_redis.command("CONFIG", "SET", "maxmemory", "0")
+    assert (await broker.publish(draft())).seq == 2, "a refused publication takes no seq"
+    assert recorder.losses == 0
+
+
+async def test_a_master_that_becomes_a_replica_is_left(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, recorder = await start()
+    own_redis.command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(Unavailable):
+        await broker.publish(draft())
+    await assert_away(broker)
+    await asyncio.sleep(0.3)
+    assert (recorder.losses, recorder.returns) == (1, 0), "it is no use while it takes no writes"
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    await until(lambda: recorder.returns == 1)
+    assert (await broker.publish(draft())).seq == 1
+
+
+async def test_a_server_without_free_clients_is_awaited(
+    start: Start, own_redis: RedisServer
+) -> None:
+    own_redis.command("CONFIG", "SET", "maxclients", "2")
+    broker, recorder = await start()
+    assert broker.available
+    with pytest.raises(Unavailable):
+        await broker.read(TOPIC, limit=1)
+    # One connection too few is no reason to drop those that work.
+    assert (await broker.publish(draft())).seq == 1
+    assert recorder.losses == 0
+
+
+async def test_an_absent_server_is_awaited_from_the_start(
+    start: Start, own_redis: RedisServer
+) -> None:
+    own_redis.kill()
+    broker, recorder = await start()
+    await assert_away(broker)
+    with pytest.raises(Unavailable):
+        await broker.subscribe(TOPIC)
+    assert (recorder.losses, recorder.returns) == (1, 0)
+    own_redis.start()
+    await until(lambda: recorder.returns == 1)
+    await broker.publish(draft())
+    await recorder.wait_for(1)
+
+
+async def test_a_frozen_server_does_not_hold_up_the_start(
+    start: Start, own_redis: RedisServer
+) -> None:
+    own_redis.pause()
+    began = time.monotonic()
+    broker, recorder = await start()
+    assert time.monotonic() - began < 2
+    await assert_away(broker)
+    assert recorder.losses == 1
+    own_redis.resume()
+    await until(lambda: recorder.returns == 1)
+
+
+async def test_stopping_does_not_wait_for_a_frozen_server(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, _ = await start(timeout=30.0)
+    own_redis.pause()
+    futures = [asyncio.ensure_future(broker.publish(draft("x" * 60_000))) for _ in range(500)]
+    futures.append(asyncio.ensure_future(broker.read(TOPIC, limit=1)))
+    futures.append(asyncio.ensure_future(broker.subscribe(TOPIC)))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await broker.stop()
+    assert time.monotonic() - began < 2
+    await asyncio.wait(futures)
+    assert all(isinstance(future.exception(), Unavailable) for future in futures)
+
+
+async def test_stopping_at_any_moment_of_a_reconnect(start: Start) -> None:
+    for turns in range(30):
+        broker, recorder = await start()
+        futures = [
+            asyncio.ensure_future(broker.publish(draft())),
+            asyncio.ensure_future(broker.subscribe(TOPIC)),
+            asyncio.ensure_future(broker.read(TOPIC, limit=1)),
+        ]
+        broker._subscriber.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await broker.stop()
+        await asyncio.wait(futures, timeout=1)
+        assert all(isinstance(future.exception(), Unavailable | None) for future in futures)
+        assert recorder.losses <= 1
+    # A connection that nobody closed warns when it is collected.
+    gc.collect()
+
+
+async def test_too_many_waiting_publications_are_refused(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, _ = await start(timeout=5.0, max_pending=100)
+    own_redis.pause()
+    futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(100)]
+    for _ in range(3):
+        with pytest.raises(Unavailable) as caught:
+            await broker.publish(draft())
+        assert caught.value.retry_in_ms
+    assert broker.available
+    own_redis.resume()
+    assert [(await future).seq for future in futures] == list(range(1, 101))
+    assert (await broker.publish(draft())).seq == 101
+
+
+class TestCredentials:
+    @pytest.fixture
+    def guarded(self, tmp_path: Path) -> Any:
+        server = RedisServer(tmp_path, "--requirepass", "right")
+        server.start()
+        yield server
+        server.stop()
+
+    async def test_a_wrong_password_is_told_but_not_shown(
+        self, start: Start, guarded: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        url = f"redis://:wrong-s3cret@127.0.0.1:{guarded.port}/0"
+        broker, recorder = await start(url)
+        await assert_away(broker)
+        assert recorder.losses == 1
+        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert "redis.url" in record.getMessage()
+        with pytest.raises(Unavailable) as caught:
+            await broker.publish(draft())
+        assert "s3cret" not in caplog.text + str(caught.value) + repr(broker)
+
+    async def test_a_missing_password_is_told(
+        self, start: Start, guarded: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broker, _ = await start(guarded.url)
+        await assert_away(broker)
+        assert any(record.levelno == logging.ERROR for record in caplog.records)
+
+    async def test_the_right_password_is_let_in(self, start: Start, guarded: RedisServer) -> None:
+        broker, _ = await start(f"redis://:right@127.0.0.1:{guarded.port}/3")
+        assert (await broker.publish(draft())).seq == 1
+
+    async def test_a_user_who_may_not_subscribe_is_told(
+        self, start: Start, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        own_redis.command(
+            *("ACL", "SETUSER", "bob", "on", ">pw", "~chat:*", "&other:*", "+@all"),
+        )
+        url = f"redis://bob:pw@127.0.0.1:{own_redis.port}/0"
+        broker, _ = await start(url)
+        with pytest.raises(Unavailable):
+            await broker.subscribe(TOPIC)
+        assert "refuses a subscription" in caplog.text
+        with pytest.raises(Unavailable):
+            await broker.publish(draft())
+
+    async def test_a_user_with_just_enough_rights(
+        self, start: Start, own_redis: RedisServer
+    ) -> None:
+        commands = (
+            *("+ping", "+select", "+subscribe", "+unsubscribe", "+publish", "+evalsha"),
+            *("+script|load", "+set", "+get", "+del", "+hget", "+hmget", "+hset", "+hincrby"),
+            *("+time", "+xadd", "+xrange", "+xrevrange", "+pexpire"),
+        )
+        own_redis.command(
+            *("ACL", "SETUSER", "bob", "on", ">pw", "~chat:*", "&chat:*", "-@all", *commands)
+        )
+        broker, recorder = await start(f"redis://bob:pw@127.0.0.1:{own_redis.port}/0")
+        await broker.subscribe(TOPIC)
+        await broker.publish(draft(key="k"))
+        await recorder.wait_for(1)
+        assert len((await broker.read(TOPIC, limit=1)).events) == 1
+        assert await broker.ping() >= 0
