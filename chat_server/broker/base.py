@@ -105,8 +105,16 @@ def refused() -> Unavailable:
     return Unavailable("the message store refuses", retry_in_ms=AWAY_RETRY_MS)
 
 
+def fail(future: Future[Any], error: Unavailable) -> None:
+    """Fail `future` unless it is done; nobody needs to look at it."""
+    if not future.done():
+        future.set_exception(error)
+        # Callers may give up on a future; asyncio would report that as a forgotten exception.
+        future.exception()
+
+
 def failed(error: Unavailable) -> Future[Any]:
     """Return a future that has failed already."""
     future: Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
+    fail(future, error)
     return future

@@ -7,6 +7,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
@@ -18,14 +19,17 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-from ..protocol.errors import Unavailable
-from .base import Seldom, away, busy, failed, refused
+from .base import Seldom, away, busy, fail, failed, refused
 from .link import LINK_ERRORS, Link
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Argument = str | bytes | int
+
+PIPELINE_BYTES = 1_048_576
+"""About what is written at once: a slow network's work of a moment, so that the deadline says
+something about Redis and not about the size of messages."""
 
 SCRIPT_ATTEMPTS = 3
 """Times a pipeline is sent when Redis has forgotten the scripts; twice means somebody flushes."""
@@ -63,10 +67,6 @@ class _Request:
         self.scripted = scripted
         self.future: Future[Any] = asyncio.get_running_loop().create_future()
 
-    def fail(self, error: Unavailable) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
     def succeed(self, reply: Any) -> None:
         if self.future.done():
             return
@@ -74,7 +74,7 @@ class _Request:
             self.future.set_result(self.decode(reply))
         except Exception:
             log.exception("Redis gave an answer that makes no sense")
-            self.future.set_exception(refused())
+            fail(self.future, refused())
 
 
 class Lane:
@@ -175,11 +175,11 @@ class Lane:
                 while self._queue:
                     await self._send_some()
         finally:
+            self._fail_all()
             await self._disconnect()
 
     async def _send_some(self) -> None:
-        self._batch = self._queue[: self._pipeline]
-        del self._queue[: self._pipeline]
+        self._fill_batch()
         try:
             await self._exchange()
         except Exception as error:
@@ -189,6 +189,16 @@ class Lane:
             if not self._outdated:
                 self._on_trouble(error)
             await self._disconnect()
+
+    def _fill_batch(self) -> None:
+        count = size = 0
+        for request in islice(self._queue, self._pipeline):
+            count += 1
+            size += len(request.command)
+            if size >= PIPELINE_BYTES:
+                break
+        self._batch = self._queue[:count]
+        del self._queue[:count]
 
     async def _exchange(self) -> None:
         """Send the batch until all of it is answered, or raise with the rest still in it."""
@@ -239,7 +249,7 @@ class Lane:
             elif isinstance(reply, NoScriptError):
                 again.append(request)
             else:
-                request.fail(refused())
+                fail(request.future, refused())
                 if isinstance(reply, WRONG_SERVER):
                     trouble = trouble or reply
                 elif self._seldom.due(type(reply).__name__):
@@ -255,7 +265,7 @@ class Lane:
     @staticmethod
     def _fail(requests: Sequence[_Request]) -> None:
         for request in requests:
-            request.fail(away())
+            fail(request.future, away())
 
     async def _connected(self) -> Link:
         if self._link is not None and (self._outdated or self._link.dead):

@@ -41,7 +41,10 @@ class Link(Protocol):
         ...
 
     async def read(self) -> list[Any]:
-        """Wait for replies and return all that came; error replies are exceptions among them."""
+        """Wait until something comes and return the replies that are complete, perhaps none.
+
+        Error replies are exceptions among them.
+        """
         ...
 
     def abort(self) -> None:
@@ -57,19 +60,16 @@ class BatchParser(_AsyncHiredisParser):
     """redis-py's parser with a way to take every reply of one socket read in one call."""
 
     async def read_batch(self) -> list[Any]:
-        """Wait for at least one reply and return all that are there."""
+        """Read from the socket once and return the replies that are complete now, perhaps none."""
         reader: Any = self._reader
         stream: Any = self._stream
         if reader is None or not self._connected:
             raise ConnectionError("the connection is closed")
-        while True:
-            replies = list(iter(reader.gets, NOT_ENOUGH_DATA))
-            if replies:
-                return replies
-            data = await stream.read(READ_BYTES)
-            if not data:
-                raise ConnectionError("Redis closed the connection")
-            reader.feed(data)
+        data = await stream.read(READ_BYTES)
+        if not data:
+            raise ConnectionError("Redis closed the connection")
+        reader.feed(data)
+        return list(iter(reader.gets, NOT_ENOUGH_DATA))
 
 
 class RedisLink:

@@ -112,16 +112,19 @@ class RedisBroker:
             async with asyncio.timeout(self._timeout):
                 await tried.wait()
         except TimeoutError:
-            self._away(TimeoutError(f"no answer within {self._timeout:g} s"))
+            if not tried.is_set():
+                self._away(TimeoutError(f"no answer within {self._timeout:g} s"))
 
     async def stop(self) -> None:
         """End every task and connection; pending futures fail with `Unavailable`."""
         self._available = False
         supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.wait([supervisor])
-        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        try:
+            if supervisor is not None:
+                supervisor.cancel()
+                await asyncio.wait([supervisor])
+        finally:
+            await asyncio.gather(*(lane.stop() for lane in self._lanes))
 
     @property
     def _lanes(self) -> list[Lane]:
@@ -145,8 +148,8 @@ class RedisBroker:
             await asyncio.sleep(_RANDOM.uniform(0, delay))
             delay = min(delay * 2, longest)
 
-    async def _hold(self, tried: asyncio.Event) -> BaseException | None:
-        """Connect, be available until the connection is lost, and return why it was."""
+    async def _hold(self, tried: asyncio.Event) -> Exception:
+        """Connect, be available until the connection is lost, and return why that is."""
         try:
             await self._subscriber.open(self._reporter)
             for lane in self._lanes:
@@ -157,12 +160,11 @@ class RedisBroker:
             await self._publisher.send(probe, bool)
             self._here()
             tried.set()
-            return await self._subscriber.lost()
-        except (*LINK_ERRORS, Unavailable) as error:
+            await self._subscriber.lost()
+        except Exception as error:
+            if not isinstance(error, (*LINK_ERRORS, Unavailable)):
+                log.exception("the connection to Redis failed by a fault of our own")
             return error
-        except Exception as fault:
-            log.exception("the connection to Redis failed by a fault of our own")
-            return fault
 
     def _here(self) -> None:
         self._available = True
@@ -171,11 +173,13 @@ class RedisBroker:
             log.info("Redis is back")
             self._reporter.restored()
 
-    def _away(self, error: BaseException | None) -> None:
+    def _away(self, error: Exception) -> None:
         self._available = False
-        self._complain(error)
-        if not self._lost:
+        if self._lost:
+            self._mention(error)
+        else:
             self._lost = True
+            _report(error)
             self._reporter.lost()
 
     def _on_trouble(self, error: Exception) -> None:
@@ -183,20 +187,15 @@ class RedisBroker:
         closed = type(error) is ConnectionError or isinstance(error, OSError)
         if closed and not isinstance(error, TimeoutError):
             # That may happen to any one connection; the subscriber's shows whether it is more.
-            self._complain(error)
+            self._mention(error)
             self._subscriber.check()
         else:
             self._away(error)
             self._subscriber.abort()
 
-    def _complain(self, error: BaseException | None) -> None:
-        kind = type(error).__name__
-        if not self._seldom.due(kind):
-            return
-        if isinstance(error, AuthenticationError | NoPermissionError):
-            log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
-        else:
-            log.warning("Redis cannot be reached: %s", str(error) or kind)
+    def _mention(self, error: Exception) -> None:
+        if self._seldom.due(type(error).__name__):
+            _report(error)
 
     # Events --------------------------------------------------------------------------------
 
@@ -293,6 +292,13 @@ class RedisBroker:
     def _keys(self, topic: str) -> list[str]:
         channel = self._channel(topic)
         return [f"{channel}:meta", f"{channel}:log", channel]
+
+
+def _report(error: Exception) -> None:
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
+    else:
+        log.warning("Redis cannot be reached: %s", str(error) or type(error).__name__)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
-from redis.exceptions import InvalidResponse, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
 from ..protocol.events import Event, Kind
-from .base import Reporter, Seldom, away, busy, failed, refused
+from .base import Reporter, Seldom, away, busy, fail, failed, refused
 from .lane import pack
 from .link import LINK_ERRORS, Link
 
@@ -53,12 +53,6 @@ class _Command:
         if self.due == 0 and not self.future.done():
             self.future.set_result(None)
         return self.due == 0
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-            # Nobody waits for an UNSUBSCRIBE.
-            self.future.exception()
 
 
 class Subscriber:
@@ -120,12 +114,16 @@ class Subscriber:
         for command in commands:
             command.future.result()
 
-    async def lost(self) -> BaseException | None:
-        """Wait until the connection has ended and return why."""
-        if self._reader is None:
-            return None
-        await asyncio.wait([self._reader])
-        return None if self._reader.cancelled() else self._reader.exception()
+    async def lost(self) -> NoReturn:
+        """Wait for the end of the connection.
+
+        Raises:
+            LINK_ERRORS: always, to say why it ended.
+        """
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
+            self._reader.result()
+        raise ConnectionError("there is no connection")
 
     async def close(self) -> None:
         """End the connection; the topics stay remembered."""
@@ -198,7 +196,7 @@ class Subscriber:
         finally:
             self._outbox.clear()
             while self._unconfirmed:
-                self._unconfirmed.popleft().fail(away())
+                fail(self._unconfirmed.popleft().future, away())
 
     async def _receive(self, link: Link) -> list[Any]:
         """Return the next replies; ask for a sign of life when none come by themselves."""
@@ -250,7 +248,7 @@ class Subscriber:
             raise InvalidResponse("Redis answered what it was not asked")
         command = self._unconfirmed[0]
         if isinstance(reply, Exception):
-            self._unconfirmed.popleft().fail(refused())
+            fail(self._unconfirmed.popleft().future, refused())
             if command.answer == b"pong" or not isinstance(reply, ResponseError):
                 raise reply
             log.error("Redis refuses a subscription: %s", reply)

@@ -1,12 +1,14 @@
 """A lane against a link that does exactly what the test says."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, ResponseError
 
+from chat_server.broker import lane
 from chat_server.broker.lane import Lane, Script, pack
 from chat_server.protocol.errors import Unavailable
 
@@ -99,6 +101,29 @@ async def test_one_pipeline_at_a_time_and_bounded(bench: Bench) -> None:
         bench.link.written.clear()
         bench.link.answer(*range(size))
     assert [await future for future in futures] == [*range(10), *range(10), *range(5)]
+
+
+async def test_large_commands_go_in_smaller_pipelines(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "PIPELINE_BYTES", 1_000)
+    await bench.ready()
+    futures = [bench.send("x" * 600) for _ in range(3)]
+    futures += [bench.send("y" * 5_000), bench.send("z")]
+    for size in (2, 2, 1):
+        await until(lambda: bool(bench.link.written))
+        bench.link.written.clear()
+        bench.link.answer(*range(size))
+    assert [await future for future in futures] == [0, 1, 0, 1, 0]
+
+
+async def test_callers_may_forget_their_futures(bench: Bench) -> None:
+    await bench.ready()
+    bench.send("a")
+    bench.link.fail(ConnectionError("gone"))
+    await until(lambda: bool(bench.trouble))
+    # asyncio would report an exception that nobody has looked at; the test's loop fails on that.
+    gc.collect()
 
 
 async def test_scripts_are_loaded_before_anything_else(bench: Bench) -> None:
