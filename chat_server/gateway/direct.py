@@ -163,6 +163,10 @@ class DirectTransport(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._receiver.on_closed()
+        # Taken apart: what refers to each other in a circle would need the garbage collector.
+        del self._receiver
+        self._ws.parser.close()
+        self._ws.parser_exc = None
 
     # Frames --------------------------------------------------------------------------------
 

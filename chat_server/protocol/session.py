@@ -235,15 +235,19 @@ class Session:
         """Say goodbye and close, unless that has happened."""
         if self.closed:
             return
-        self._effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
+        effects = self._effects
+        effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
         self.lost()
-        self._effects.disconnect(code, reason)
+        effects.disconnect(code, reason)
 
     def lost(self) -> None:
         """Note that the connection is gone."""
         self.state = State.CLOSED
         self._waiting.clear()
         self._running.clear()
+        # Nothing is asked of it any more, and it refers back to us: that circle would need the
+        # garbage collector.
+        self.__dict__.pop("_effects", None)
 
     def drop_topic(self, topic: str, error: ChatError) -> None:
         """End a subscription that may not go on, and tell the client with an error of no `id`."""

@@ -42,6 +42,15 @@ class HandoverServer(TCPServer):
         super().__init__(app, loop, config, context, LifespanState(own_state), reader, writer)
         self._handed_over = False
 
+    async def run(self) -> None:
+        """Serve until the connection ends or is handed over."""
+        try:
+            await super().run()
+        finally:
+            # Its parts refer to one another; taken apart they go now, and not when the garbage
+            # collector finds them after stopping the loop for it.
+            self.__dict__.clear()
+
     def hand_over(self) -> asyncio.Transport | None:
         """See `gateway.handover.Socket`."""
         if not self._is_exclusive():
