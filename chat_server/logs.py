@@ -48,6 +48,8 @@ def configure(settings: LogSettings) -> None:
             root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(settings.level)
+    # It tells of every connection's end at INFO, which says nothing to an operator.
+    logging.getLogger("websockets").setLevel(max(logging.WARNING, root.level))
 
 
 def redact(text: str) -> str:
