@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 from .client import Client
 from .errors import CommandFailed
@@ -17,7 +17,12 @@ HEADROOM = 0.9
 
 
 async def publish_all(
-    client: Client, topic: str, items: AsyncIterable[object], *, window: int = 32
+    client: Client,
+    topic: str,
+    items: AsyncIterable[object],
+    *,
+    window: int = 32,
+    on_refusal: Callable[[CommandFailed], None] | None = None,
 ) -> AsyncGenerator[Published, None]:
     """Publish all of `items` to `topic` in their order, and yield where each stands.
 
@@ -30,13 +35,14 @@ async def publish_all(
 
     Args:
         window: items on their way at most.
+        on_refusal: called with each refusal that is waited for.
 
     Raises:
         CommandFailed: the server refused an item for good; those before it are stored.
         ClientError: the client had to give up.
         Exception: whatever `items` raised, once those before are stored.
     """
-    bulk = _Bulk(client, topic, window)
+    bulk = _Bulk(client, topic, window, on_refusal)
     feeder = asyncio.create_task(bulk.feed(items))
     try:
         while (item := await bulk.next()) is not None:
@@ -58,9 +64,16 @@ class _Item:
 class _Bulk:
     """One run of `publish_all`: the feeder starts publications, the generator settles them."""
 
-    def __init__(self, client: Client, topic: str, window: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        window: int,
+        on_refusal: Callable[[CommandFailed], None] | None,
+    ) -> None:
         self._client = client
         self._topic = topic
+        self._on_refusal = on_refusal
         self._run = secrets.token_hex(8)
         self._pace = _Pace(client)
         self._slots = asyncio.Semaphore(window)
@@ -102,6 +115,8 @@ class _Bulk:
             except CommandFailed as error:
                 if not error.transient:
                     raise
+                if self._on_refusal is not None:
+                    self._on_refusal(error)
                 self._may_start.clear()
                 await asyncio.sleep((error.retry_in_ms or RETRY_SECONDS * 1000) / 1000)
                 self._start(item)

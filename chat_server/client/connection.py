@@ -24,6 +24,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from ..protocol.close_codes import CloseCode
+from ..protocol.errors import TooLarge
 from ..protocol.messages import Command, Error, Goodbye, Welcome
 from .ending import Ending
 from .errors import (
@@ -156,7 +157,7 @@ class Connection:
             then: called with the answer before anything that came after it is read.
 
         Raises:
-            CommandFailed: the server answered with an error.
+            CommandFailed: the server answered with an error, or `command` is too large for it.
             NotConnected: nothing was sent.
             ConnectionLost: no answer came.
         """
@@ -164,12 +165,17 @@ class Connection:
             raise NotConnected("the connection is closing")
         self._last_id += 1
         command.id = id = self._last_id
+        frame = self._wire.encode(command)
+        most = self.welcome.limits.max_message_bytes
+        if len(frame) > most:
+            # The server would close the connection with 1009.
+            raise CommandFailed(TooLarge.code, f"has {len(frame)} bytes, more than {most}")
         waiting = _Waiting(kind, asyncio.get_running_loop().create_future(), then)
         self._waiting[id] = waiting
         self._flow.begin_command()
         try:
             # Written before anything is awaited: commands leave in the order of the calls.
-            await self._socket.send(self._wire.encode(command), text=not self._wire.binary)
+            await self._socket.send(frame, text=not self._wire.binary)
             outcome = await waiting.outcome
         except ConnectionClosed as error:
             raise ConnectionLost("the connection broke while the command was sent") from error

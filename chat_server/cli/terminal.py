@@ -1,0 +1,163 @@
+"""Input and output of a terminal program in an event loop, and how the program ends."""
+
+import asyncio
+import os
+import stat
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import CancelledError
+from io import TextIOWrapper
+from typing import Any
+
+import click
+
+from ..client import ClientError
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+MAX_LINE_BYTES = 2**20
+CHUNK_BYTES = 2**16
+
+
+class Failure(click.ClickException):
+    """An error that is one line on stderr."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        complain(self.format_message())
+
+
+class Misuse(Failure):
+    """The same for what is wrong with the call, the settings or the environment."""
+
+    exit_code = 2
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command, and turn its failure into one line and an exit code."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What the locale cannot show must not end the program.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Nobody reads on; Python must not try to write what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ClientError as error:
+        raise Failure(str(error)) from None
+
+
+async def while_read(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, but end it as soon as nobody reads stdout any more.
+
+    Raises:
+        BrokenPipeError: nobody does.
+    """
+    loop = asyncio.get_running_loop()
+    unread = loop.create_future()
+    task = asyncio.create_task(work)
+    output = sys.stdout.fileno()
+    if pipe := stat.S_ISFIFO(os.fstat(output).st_mode):
+        loop.add_reader(output, unread.cancel)  # the writing end is readable only when it is broken
+    try:
+        await asyncio.wait([task, unread], return_when=asyncio.FIRST_COMPLETED)
+        if unread.cancelled():
+            raise BrokenPipeError
+        task.result()
+    finally:
+        if pipe:
+            loop.remove_reader(output)
+        unread.cancel()
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a file, a pipe or a terminal, without their ends.
+
+    Raises:
+        Failure: it cannot be read, or a line is longer than `MAX_LINE_BYTES`.
+    """
+    rest = b""
+    number = 0
+    async for chunk in _chunks(descriptor):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise Failure(f"line {number + 1}: is longer than {MAX_LINE_BYTES} bytes")
+    if rest:
+        yield rest
+
+
+async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
+    """Read a file, a pipe or a terminal without blocking the loop, one chunk ahead at most.
+
+    Nothing in asyncio reads all three. The thread is a daemon because nobody could end its wait for
+    input, and it reads the descriptor because a buffered file is locked when Python shuts down.
+    """
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
+
+    def read() -> None:
+        chunk: bytes | OSError = b"..."
+        while chunk and not isinstance(chunk, OSError):
+            try:
+                chunk = os.read(descriptor, CHUNK_BYTES)
+            except OSError as error:
+                chunk = error
+            try:
+                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+            except (CancelledError, RuntimeError):
+                return  # the loop is gone, and so is whoever wanted it
+
+    threading.Thread(target=read, daemon=True).start()
+    while chunk := await chunks.get():
+        if isinstance(chunk, OSError):
+            raise Failure(f"stdin: {chunk.strerror}")
+        yield chunk
+
+
+async def write_line(line: str) -> None:
+    """Print one line; in a thread, because stdout may block for as long as its reader likes."""
+    await asyncio.to_thread(_write, line)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """Print one line to stderr."""
+    click.echo(harmless(f"chat-server: {line}"), err=True)
+
+
+def harmless(text: str) -> str:
+    """Return `text` in one line, with whatever could act on a terminal replaced by a picture of it.
+
+    That is control characters, among them ESC, and those that turn the direction of writing.
+    """
+    return text.translate(_PICTURES)
+
+
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x7F: 0x2421,
+    **dict.fromkeys(
+        (
+            *(0x061C, 0x200E, 0x200F),
+            *range(0x80, 0xA0),
+            *range(0x2028, 0x202F),
+            *range(0x2066, 0x206A),
+        ),
+        0xFFFD,
+    ),
+}
