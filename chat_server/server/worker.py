@@ -16,6 +16,7 @@ from quart import Quart
 
 from ..app import ChatServer, create_app
 from ..settings import Settings
+from .garbage import Collector
 from .hypercorn import HandoverServer
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Worker:
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
         self._connections: set[asyncio.Task[None]] = set()
+        self._collector = Collector(lambda: self._chat.node.connection_count)
 
     async def serve(
         self, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]
@@ -128,8 +130,10 @@ class Worker:
                     )
 
             server = await asyncio.start_server(on_connection, sock=listener, backlog=BACKLOG)
+            self._collector.start()
             on_ready()
             await stop.wait()
+            self._collector.stop()
             server.close()
             await self._drain()
             await lifespan.wait_for_shutdown()
@@ -155,7 +159,9 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
-    config.websocket_max_message_size = settings.limits.max_message_bytes
+    # Above ours, which then finds most of what is too big: when Hypercorn does, it answers the
+    # client's close only if that comes in a packet of its own.
+    config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
     config.startup_timeout = 30.0
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
     return config
