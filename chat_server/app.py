@@ -56,11 +56,19 @@ class ChatServer:
         app.extensions["chat_server"] = self
         app.before_serving(self.start)
         app.after_serving(self.stop)
-        Gateway(self.node, self.verifier).register(app)
-        app.register_blueprint(health_blueprint(self.node))
-        app.register_blueprint(messages_blueprint(self.node, self.verifier))
+        gateway = Gateway(self.node, self.verifier)
+        gateway.adapt(app)
+        blueprints = [
+            gateway.blueprint(),
+            health_blueprint(self.node),
+            messages_blueprint(self.node, self.verifier),
+        ]
         if self.settings.http.page:
-            app.register_blueprint(page_blueprint())
+            blueprints.append(page_blueprint())
+        for blueprint in blueprints:
+            problems.register(blueprint)
+            requests.register(blueprint)
+            app.register_blueprint(blueprint)
 
     async def start(self) -> None:
         """Begin to accept work; a broker that is away is awaited in the background."""

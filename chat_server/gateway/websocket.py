@@ -1,6 +1,7 @@
 """The route `/ws`: origin, encoding and credentials, then the connection's own life begins."""
 
 import asyncio
+import base64
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -9,9 +10,8 @@ from typing import Any
 from hypercorn.typing import WebsocketScope
 from quart import Blueprint, Quart, websocket
 from quart.typing import ASGIWebsocketProtocol
-from websockets.datastructures import Headers
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
+from quart_cors import cors_exempt
+from websockets.utils import accept_key
 
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
@@ -33,6 +33,7 @@ from .handshake import (
 from .portable import PORTABLE_WIRES, PortableConnection, PortableTransport
 
 PATH = "/ws"
+NONCE_BYTES = 16
 
 
 class Gateway:
@@ -48,11 +49,14 @@ class Gateway:
         self._verifier = verifier
         self._settings = node.settings
 
-    def register(self, app: Quart) -> None:
-        """Add the route to `app`."""
+    def blueprint(self) -> Blueprint:
+        """Return the route."""
         blueprint = Blueprint("chat_websocket", __name__)
         blueprint.add_websocket(PATH, "connect", self.connect)
-        app.register_blueprint(blueprint)
+        return blueprint
+
+    def adapt(self, app: Quart) -> None:
+        """Let `app` carry our WebSockets as the portable transport needs, others as before."""
         others = app.asgi_websocket_class
 
         def choose(app: Quart, scope: WebsocketScope) -> ASGIWebsocketProtocol:
@@ -61,6 +65,8 @@ class Gateway:
 
         app.asgi_websocket_class = choose  # type: ignore[assignment]  # called like a class
 
+    # Left to it, quart-cors would refuse clients without an origin, and pages of this very host.
+    @cors_exempt
     async def connect(self) -> None:
         """Serve one handshake, and under an ASGI server that cannot hand over the connection too.
 
@@ -163,15 +169,25 @@ Start = Callable[[Transport], tuple[Connection, Callable[[], None]]]
 def _upgrade_response(subprotocol: str | None) -> bytes:
     """Return the answer 101 to the current handshake, RFC 6455 section 4.2.2.
 
+    The server has checked all of the request but its key; websockets' own handshake would check
+    everything again, at several times the cost.
+
     Raises:
-        BadRequest: the handshake is not one.
+        BadRequest: the key is not one.
     """
-    server = ServerProtocol(select_subprotocol=lambda _, __: subprotocol)  # type: ignore[arg-type,return-value]
-    headers = Headers(
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in websocket.scope["headers"]
-    )
-    response = server.accept(Request(websocket.path, headers))
-    if response.status_code != 101:
-        raise BadRequest(response.body.decode().strip())
-    return response.serialize()
+    key = websocket.headers.get("Sec-WebSocket-Key", "").strip()
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != NONCE_BYTES:
+        raise BadRequest(f"Sec-WebSocket-Key: must be {NONCE_BYTES} bytes in base64")
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_key(key)}",
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    return "\r\n".join([*lines, "", ""]).encode()

@@ -7,7 +7,6 @@ from quart_schema import document_response, security_scheme_blueprint
 from .. import __version__
 from ..protocol.errors import ChatError
 from ..realtime.node import Node
-from . import problems
 
 
 class Check(msgspec.Struct):
@@ -38,7 +37,6 @@ class Status(msgspec.Struct):
 def health_blueprint(node: Node) -> Blueprint:
     """Return the routes for a worker's node."""
     blueprint = Blueprint("chat_health", __name__)
-    problems.register(blueprint)
     security_scheme_blueprint(blueprint, [])  # open to all
 
     @blueprint.get("/health")

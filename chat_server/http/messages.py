@@ -18,7 +18,6 @@ from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
 from ..protocol.topics import check_topic
 from ..realtime.limits import UserRates
 from ..realtime.node import Node
-from . import problems
 
 PATH = "/api/topics/<path:topic>/messages"
 
@@ -62,7 +61,6 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     blueprint = Blueprint("chat_messages", __name__)
     limits = node.settings.limits
     rates = UserRates(limits.messages_per_second, limits.message_burst)
-    problems.register(blueprint)
 
     async def authorize(action: Action, topic: str) -> Claims:
         claims = await verifier.verify(bearer_token(request.headers.get("Authorization")))
@@ -125,4 +123,6 @@ async def _body(max_bytes: int) -> bytes:
 
 
 def _json(value: object, status: int) -> Response:
-    return Response(msgspec.json.encode(value), status, content_type="application/json")
+    response = Response(msgspec.json.encode(value), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

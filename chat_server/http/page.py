@@ -5,15 +5,12 @@ from pathlib import Path
 from quart import Blueprint, Response, send_from_directory
 from quart_schema import hide
 
-from . import problems
-
 WEB = Path(__file__).parent.parent / "web"
 
 
 def page_blueprint() -> Blueprint:
     """Return the routes of the page and its files."""
     blueprint = Blueprint("chat_page", __name__)
-    problems.register(blueprint)
 
     @blueprint.get("/")
     @hide

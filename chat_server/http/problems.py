@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import msgspec
-from quart import Blueprint, Quart, Response, g, has_request_context
+from quart import Blueprint, Quart, Response, g, has_app_context
 from werkzeug.exceptions import HTTPException
 
 from ..protocol.errors import ChatError, Internal
@@ -40,8 +40,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 def respond(problem: Problem) -> Response:
     """Return the response that carries `problem`."""
-    if has_request_context():
-        problem.request_id = g.get("request_id")
+    problem.request_id = _request_id()
     response = Response(msgspec.json.encode(problem), problem.status, content_type=MEDIA_TYPE)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -85,6 +84,10 @@ async def _on_http_error(error: HTTPException) -> Response:
 
 
 async def _on_fault(error: Exception) -> Response:
-    request_id = g.get("request_id") if has_request_context() else None
-    logger.error("request %s failed", request_id, exc_info=error)
+    logger.error("request %s failed", _request_id(), exc_info=error)
     return await _on_chat_error(Internal("something went wrong; it has been logged"))
+
+
+def _request_id() -> str | None:
+    request_id: str | None = g.get("request_id") if has_app_context() else None
+    return request_id

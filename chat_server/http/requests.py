@@ -4,8 +4,12 @@ import logging
 import re
 import secrets
 import time
+from typing import TypeVar
 
-from quart import Quart, Response, g, request
+from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
+from quart.typing import ResponseTypes
+
+AnyResponse = TypeVar("AnyResponse", bound=ResponseTypes)
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +30,54 @@ SECURITY_HEADERS = {
 }
 
 
-def register(app: Quart) -> None:
-    """Add ids, headers and log lines to every request of `app`."""
-    app.before_request(_begin)
-    app.after_request(_end)
+def register(target: Quart | Blueprint) -> None:
+    """Add ids, headers and log lines to every request and every refused handshake of `target`.
+
+    For an application and its blueprints alike: on one request it acts once.
+    """
+    target.before_request(_begin_request)
+    target.after_request(_end_request)
+    target.before_websocket(_begin_handshake)
+    target.after_websocket(_end_handshake)
 
 
-async def _begin() -> None:
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    g.started_at = time.monotonic()
+async def _begin_request() -> None:
+    _begin(request)
 
 
-async def _end(response: Response) -> Response:
+async def _begin_handshake() -> None:
+    _begin(websocket)
+
+
+async def _end_request(response: ResponseTypes) -> ResponseTypes:
+    return _end(request, response)
+
+
+async def _end_handshake(response: ResponseTypes | None) -> ResponseTypes | None:
+    # None stands for a handshake that succeeded.
+    return None if response is None else _end(websocket, response)
+
+
+def _begin(incoming: Request | Websocket) -> None:
+    if "request_id" not in g:
+        given = incoming.headers.get(REQUEST_ID_HEADER, "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        g.started_at = time.monotonic()
+
+
+def _end(incoming: Request | Websocket, response: AnyResponse) -> AnyResponse:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    # The path without its query, which may hold a token.
-    if "request_id" in g:
+    started_at = g.pop("started_at", None)
+    if started_at is not None:
         response.headers[REQUEST_ID_HEADER] = g.request_id
+        # The path without its query, which may hold a token.
         logger.debug(
             "%s %s answered %d in %.1f ms",
-            request.method,
-            request.path,
+            incoming.method,
+            incoming.path,
             response.status_code,
-            (time.monotonic() - g.started_at) * 1000,
+            (time.monotonic() - started_at) * 1000,
             extra={"request_id": g.request_id},
         )
     return response

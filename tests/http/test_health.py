@@ -1,0 +1,66 @@
+"""`/health`, `/health/live` and `/health/ready`."""
+
+from typing import Any
+
+import pytest
+from quart import Response
+
+from chat_server import __version__
+from tests.server.inprocess import make_settings, serving
+from tests.support.server import mint
+from tests.support.wire import chat, request
+
+from .client import client
+
+
+async def _json(response: Response) -> dict[str, Any]:
+    body: dict[str, Any] = await response.get_json()
+    return body
+
+
+async def test_tells_how_the_worker_is_doing() -> None:
+    async with serving(make_settings()) as server, await chat(server.ws_url, mint("ada")) as ada:
+        await ada.ok(type="subscribe", topic="room:a")
+        await ada.ok(type="subscribe", topic="room:b")
+        answer = await request(server.port, "GET", "/health")
+        body = answer.json()
+        assert answer.status == 200
+        assert set(body) == {
+            *("status", "version", "uptime_seconds", "node", "connections", "topics", "checks")
+        }
+        assert (body["status"], body["version"]) == ("ok", __version__)
+        assert (body["connections"], body["topics"]) == (1, 2)
+        assert body["node"] == ada.welcome["server"]
+        assert body["uptime_seconds"] >= 0
+        assert body["checks"] == {"broker": {"status": "ok", "latency_ms": 0.0}}
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
+async def test_needs_no_token_and_answers_head(path: str) -> None:
+    async with client() as http:
+        for method in ("GET", "HEAD"):
+            assert (await http.ask(method, path)).status_code == 200
+
+
+async def test_an_unreachable_store_is_told_but_the_process_is_alive() -> None:
+    async with client() as http:
+        await http.node.broker.stop()
+        health = await http.ask("GET", "/health")
+        assert health.status_code == 503
+        body = await _json(health)
+        assert body["status"] == "unavailable"
+        assert body["checks"] == {"broker": {"status": "unavailable", "latency_ms": None}}
+        ready = await http.ask("GET", "/health/ready")
+        assert (ready.status_code, await _json(ready)) == (503, {"status": "unavailable"})
+        live = await http.ask("GET", "/health/live")
+        assert (live.status_code, await _json(live)) == (200, {"status": "ok"})
+
+
+async def test_a_draining_worker_is_not_ready() -> None:
+    async with client() as http:
+        await http.node.drain()
+        for path in ("/health", "/health/ready"):
+            response = await http.ask("GET", path)
+            assert response.status_code == 503
+            assert (await _json(response))["status"] == "draining"
+        assert (await http.ask("GET", "/health/live")).status_code == 200
