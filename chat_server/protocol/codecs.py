@@ -5,24 +5,26 @@ accepted here can be written into every subscriber's frame in either encoding. `
 does not promise that (it takes invalid UTF-8 inside strings), hence the full decode.
 """
 
-import math
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .errors import BadRequest, Malformed
-from .messages import MAX_ID, ClientMessage, Publish, PublishBody, ServerMessage, Signal
+from .messages import ClientMessage, Id, Publish, PublishBody, ServerMessage, Signal
+from .nesting import MAX_DEPTH, TOO_DEEP, BadData, check_depth, check_msgpack
 
-MAX_DEPTH = 100
-"""Levels of nesting `data` may have: far below where CPython's or a browser's decoder gives up."""
+MAX_REASON = 200
+"""Characters of a reason that are sent: it may quote what the client wrote."""
 
 
 class _Envelope(Struct):
     """As much of a message as is needed to say which one was wrong."""
 
-    id: Any = None
+    # Only looked at if it may be an id: nothing is built of what a client sends instead.
+    id: Raw = Raw()
 
 
 class Codec:
@@ -63,13 +65,15 @@ class JsonCodec(Codec):
     def __init__(self) -> None:
         self._decode = msgspec.json.Decoder(ClientMessage).decode
         self._decode_body = msgspec.json.Decoder(PublishBody).decode
-        self._envelope = msgspec.json.Decoder(_Envelope).decode
+        self._find_id = partial(
+            _find_id, msgspec.json.Decoder(_Envelope).decode, msgspec.json.Decoder(Id).decode
+        )
         self._value = msgspec.json.Decoder().decode
         self._pack = msgspec.msgpack.Encoder().encode
         self._encode = msgspec.json.Encoder().encode
 
     def decode(self, frame: bytes) -> ClientMessage:
-        command: ClientMessage = _decode(frame, self._decode, self._envelope)
+        command: ClientMessage = _decode(frame, self._decode, self._find_id)
         if isinstance(command, Publish | Signal):
             self.check_data(bytes(command.data), command.id)
         return command
@@ -80,7 +84,7 @@ class JsonCodec(Codec):
         Raises:
             BadRequest: it is none; the message names the field and the rule.
         """
-        publication = _decode(body, self._decode_body, self._envelope)
+        publication = _decode(body, self._decode_body, self._find_id)
         self.check_data(bytes(publication.data))
         return publication
 
@@ -93,15 +97,15 @@ class JsonCodec(Codec):
         try:
             value = self._value(data)
             if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-                _check_tree(value)
+                check_depth(value)
             # MessagePack ends at 64 bits; refusing here keeps one sender from failing another's
             # encoding later.
             self._pack(value)
         except OverflowError:
             raise BadRequest("data: integers must fit into 64 bits", id=id) from None
         except RecursionError:
-            raise BadRequest(_TOO_DEEP, id=id) from None
-        except _BadData as error:
+            raise BadRequest(TOO_DEEP, id=id) from None
+        except BadData as error:
             raise BadRequest(str(error), id=id) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"data: is not valid JSON: {error}", id=id) from None
@@ -121,28 +125,27 @@ class MsgpackCodec(Codec):
 
     def __init__(self) -> None:
         self._decode = msgspec.msgpack.Decoder(ClientMessage).decode
-        self._envelope = msgspec.msgpack.Decoder(_Envelope).decode
+        self._find_id = partial(
+            _find_id, msgspec.msgpack.Decoder(_Envelope).decode, msgspec.msgpack.Decoder(Id).decode
+        )
         self._value = msgspec.msgpack.Decoder(strict=True).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._to_json = msgspec.json.Encoder().encode
         self._from_json = msgspec.json.Decoder().decode
 
     def decode(self, frame: bytes) -> ClientMessage:
-        command: ClientMessage = _decode(frame, self._decode, self._envelope)
+        command: ClientMessage = _decode(frame, self._decode, self._find_id)
         if isinstance(command, Publish | Signal):
             command.data = Raw(self._json_data(bytes(command.data), command.id))
         return command
 
     def _json_data(self, data: bytes, id: int | None) -> bytes:
         try:
-            value = self._value(data)
-            _check_tree(value)
-            return self._to_json(value)
-        except RecursionError:
-            raise BadRequest(_TOO_DEEP, id=id) from None
-        except _BadData as error:
+            check_msgpack(data)
+            return self._to_json(self._value(data))
+        except BadData as error:
             raise BadRequest(str(error), id=id) from None
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"data: is not valid MessagePack: {error}", id=id) from None
 
     def encode(self, message: ServerMessage) -> bytes:
@@ -154,66 +157,47 @@ class MsgpackCodec(Codec):
 
 Decoded = TypeVar("Decoded")
 
-JSON = JsonCodec()
-MSGPACK = MsgpackCodec()
-CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
-
-_TOO_DEEP = f"data: must not be nested deeper than {MAX_DEPTH} levels"
-
-
-class _BadData(ValueError):
-    pass
-
 
 def _decode(
-    frame: bytes, decode: Callable[[bytes], Decoded], envelope: Callable[[bytes], _Envelope]
+    frame: bytes, decode: Callable[[bytes], Decoded], find_id: Callable[[bytes], int | None]
 ) -> Decoded:
     try:
-        return decode(frame)
-    except msgspec.ValidationError as error:
-        reason = readable(error)
-    except RecursionError:
-        reason = "message: is nested too deeply"
-        raise Malformed(reason) from None
-    except (msgspec.DecodeError, ValueError) as error:
-        raise Malformed(f"message: cannot be parsed: {error}") from None
-    try:
-        id = envelope(frame).id
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+        try:
+            return decode(frame)
+        except msgspec.ValidationError as error:
+            reason = readable(error)
+        except UnicodeDecodeError:
+            reason = "message: holds text that is not UTF-8"
+        id = find_id(frame)
+    except msgspec.ValidationError:
         raise Malformed(f"message: must be a map with string keys: {reason}") from None
-    raise BadRequest(reason, id=id if _is_id(id) else None)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"message: cannot be parsed: {error}") from None
+    except RecursionError:
+        raise Malformed("message: is nested too deeply") from None
+    raise BadRequest(reason, id=id)
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_ID
+def _find_id(
+    envelope: Callable[[bytes], _Envelope], read: Callable[[bytes], int], frame: bytes
+) -> int | None:
+    id = bytes(envelope(frame).id)
+    try:
+        return read(id)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def readable(error: msgspec.ValidationError) -> str:
     """Name the field first: "Expected X - at `$.topic`" becomes "topic: expected X"."""
-    rule, _, path = str(error).partition(" - at `$")
+    # From the right: the rule may quote text of the client's that looks like a path.
+    rule, found, path = str(error).rpartition(" - at `$")
+    if not found:
+        rule, path = path, ""
     field = path.rstrip("`").lstrip(".") or "message"
-    return f"{field}: {rule[:1].lower()}{rule[1:]}"
+    return f"{field}: {rule[:1].lower()}{rule[1:MAX_REASON]}"
 
 
-def _check_tree(value: object) -> None:
-    """Check a decoded value against what JSON can express, without recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return
-    raise _BadData(_TOO_DEEP)
-
-
-def _children(item: object) -> Iterable[object]:
-    if isinstance(item, dict):
-        if not all(isinstance(key, str) for key in item):
-            raise _BadData("data: map keys must be strings")
-        return item.values()
-    if isinstance(item, list):
-        return item
-    if isinstance(item, float) and not math.isfinite(item):
-        raise _BadData("data: NaN and infinity have no JSON form")
-    if item is not None and not isinstance(item, str | int | bool | float):
-        raise _BadData("data: must not hold binary, timestamp or extension values")
-    return ()
+JSON = JsonCodec()
+MSGPACK = MsgpackCodec()
+CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}

@@ -1,0 +1,420 @@
+"""Stand-ins for what a session, a hub and a connection work with; all of them remember."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.codecs import JSON, Codec
+from chat_server.protocol.errors import ChatError, Unavailable
+from chat_server.protocol.events import Draft, Event, Kind, Published, Slice
+from chat_server.protocol.messages import ClientMessage, ServerMessage
+from chat_server.protocol.session import Pending
+from chat_server.realtime.ports import Listener, Receiver, Wire
+
+
+def as_client(codec: Codec, payload: bytes) -> Any:
+    """Return a frame's payload as a client of this encoding reads it."""
+    return msgspec.msgpack.decode(payload) if codec.binary else msgspec.json.decode(payload)
+
+
+class RecordingEffects:
+    """What a session asks for, in order; `execute` leaves commands undone unless told how.
+
+    Args:
+        codec: what the client would read the messages with.
+    """
+
+    def __init__(self, codec: Codec = JSON) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.executed: list[tuple[Pending, ClientMessage]] = []
+        self.carry_out: Callable[[Pending, ClientMessage], None] | None = None
+        self._codec = codec
+
+    @property
+    def names(self) -> list[str]:
+        """The calls without what they were given."""
+        return [call[0] for call in self.calls]
+
+    def send(self, message: ServerMessage) -> None:
+        plain = as_client(self._codec, self._codec.encode(message))
+        self.sent.append(plain)
+        self.calls.append(("send", plain))
+
+    def execute(self, pending: Pending, command: ClientMessage) -> None:
+        self.calls.append(("execute", command))
+        self.executed.append((pending, command))
+        if self.carry_out is not None:
+            self.carry_out(pending, command)
+
+    def ping(self) -> None:
+        self.calls.append(("ping",))
+
+    def pause(self) -> None:
+        self.calls.append(("pause",))
+
+    def resume(self) -> None:
+        self.calls.append(("resume",))
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        self.calls.append(("disconnect", code, reason))
+
+
+class FakeWire:
+    """Leaves messages as they are, and counts how often it had to pack one."""
+
+    def __init__(self, codec: Codec = JSON) -> None:
+        self.codec = codec
+        self.packed = 0
+
+    def pack(self, payload: bytes) -> bytes:
+        self.packed += 1
+        return payload
+
+    def join(self, packets: list[bytes]) -> list[bytes]:
+        return packets
+
+
+class FakeTransport:
+    """A client that reads what a test lets it read.
+
+    Nothing is written to it after `close` or `abort`, as the contract has it; `lose` ends it. Once
+    `room` packets are queued it is full until `drain`.
+
+    Args:
+        wire: how it writes; its own unless given.
+        room: packets it takes before it is full, or None for any number.
+    """
+
+    can_ping = True
+
+    def __init__(self, wire: Wire | None = None, room: int | None = None) -> None:
+        self.wire: Wire = wire or FakeWire()
+        self.room = room
+        self.writable = True
+        self.written: list[bytes] = []
+        self.pings = 0
+        self.paused = False
+        self.closed: tuple[int, str] | None = None
+        self.aborted = False
+        self.lost = False
+        self.receiver: Receiver | None = None
+        self._queued = 0
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """Everything written, as the client reads it."""
+        return [as_client(self.wire.codec, packet) for packet in self.written]
+
+    def of_type(self, *types: str) -> list[dict[str, Any]]:
+        """The messages of these types."""
+        return [message for message in self.messages if message["type"] in types]
+
+    def say(self, **command: Any) -> None:
+        """Let the client send a command."""
+        assert self.receiver is not None
+        codec = self.wire.codec
+        encode = msgspec.msgpack.encode if codec.binary else msgspec.json.encode
+        self.receiver.on_message(encode(command), binary=codec.binary)
+
+    def fill(self) -> None:
+        """Let the client read too slowly."""
+        self.writable = False
+        if self.receiver is not None:
+            self.receiver.on_full()
+
+    def drain(self, room: int | None = None) -> None:
+        """Let the client catch up, and then take `room` packets more."""
+        self.room, self._queued = room, 0
+        self.writable = True
+        if self.receiver is not None and not self.lost:
+            self.receiver.on_drained()
+
+    def lose(self) -> None:
+        """End the connection; more than once is as good as once."""
+        if not self.lost:
+            self.lost = True
+            if self.receiver is not None:
+                self.receiver.on_closed()
+
+    # realtime.ports.Transport ----------------------------------------------------------------
+
+    def write(self, packet: bytes) -> None:
+        if self.closed is not None or self.aborted or self.lost:
+            return
+        self.written.append(packet)
+        self._queued += 1
+        if self.writable and self.room is not None and self._queued >= self.room:
+            self.writable = False
+            if self.receiver is not None:
+                # As the contract has it: not before this returned.
+                asyncio.get_running_loop().call_soon(self._report_full)
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def close(self, code: int, reason: str) -> None:
+        assert self.closed is None, "closed twice"
+        self.closed = (code, reason)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def _report_full(self) -> None:
+        if not self.writable and not self.lost and self.receiver is not None:
+            self.receiver.on_full()
+
+
+class Gate:
+    """Where calls wait until a test lets them go on."""
+
+    def __init__(self) -> None:
+        self.shut = False
+        self.waiting: list[Future[None]] = []
+
+    async def __call__(self) -> None:
+        if self.shut:
+            future: Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(future)
+            await future
+
+    def release(self, error: Exception | None = None) -> None:
+        """Let everyone go on, or fail with `error`; whoever comes later waits again."""
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            if not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+    def open(self) -> None:
+        """Let everyone go on, also who comes later."""
+        self.shut = False
+        self.release()
+
+
+class StoredTopic:
+    """What the fake store holds of one topic."""
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.seq = 0
+        self.events: list[Event] = []
+
+
+class FakeBroker:
+    """A store that does what a test says.
+
+    It takes a `read`'s answer when the call is made, and hands it over when `reads` lets it, so a
+    read that waits returns what has become old. Events go to `outbox`; they are delivered in the
+    next loop turn, or by `deliver` when `manual` is set.
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.available = True
+        self.manual = False
+        self.outbox: list[Event] = []
+        self.subscribed: set[str] = set()
+        self.calls: list[tuple[Any, ...]] = []
+        self.reads = Gate()
+        self.subscribes = Gate()
+        self.read_error: Exception | None = None
+        self.publications: list[Future[Published]] | None = None
+        self.raises: ChatError | None = None
+        self._topics: dict[str, StoredTopic] = {}
+        self._keys: dict[tuple[str, str], Published] = {}
+        self._listener = listener
+        self._epochs = (f"epoch{number}" for number in range(1_000_000))
+
+    # What a test does --------------------------------------------------------------------------
+
+    def count(self, name: str) -> int:
+        """How often a method was called."""
+        return sum(call[0] == name for call in self.calls)
+
+    def topic(self, name: str) -> StoredTopic:
+        """What the store holds of a topic; begins one if there is none."""
+        if name not in self._topics:
+            self._topics[name] = StoredTopic(next(self._epochs))
+        return self._topics[name]
+
+    def store(self, topic: str, data: Any = None, *, keep: int | None = None) -> Event:
+        """Store a message and put its event into the outbox, as another worker would."""
+        head = b'{"type":"message","topic":"%s","seq":' % topic.encode()
+        return self._append(topic, Kind.MESSAGE, head, _tail(data), keep)
+
+    def wipe(self, topic: str) -> None:
+        """Lose a topic: its order starts anew."""
+        self._topics.pop(topic, None)
+
+    def forget(self, topic: str, keep: int = 0) -> None:
+        """Lose a topic's history but for the newest events."""
+        stored = self.topic(topic)
+        stored.events = stored.events[len(stored.events) - keep :] if keep else []
+
+    def deliver(self, *indexes: int) -> None:
+        """Deliver the outbox, or the events at these places of it; the others are lost."""
+        events, self.outbox = self.outbox, []
+        if indexes:
+            events = [events[index] for index in indexes]
+        events = [event for event in events if event.topic in self.subscribed]
+        if events and self._listener is not None:
+            self._listener.on_events(events)
+
+    def go_away(self) -> None:
+        """Become unavailable, and lose what is on its way."""
+        self.available = False
+        self.outbox.clear()
+        assert self._listener is not None
+        self._listener.on_lost()
+
+    def come_back(self) -> None:
+        """Become available again."""
+        self.available = True
+        assert self._listener is not None
+        self._listener.on_restored()
+
+    # realtime.ports.Broker -------------------------------------------------------------------
+
+    async def start(self, listener: Listener) -> None:
+        self.calls.append(("start",))
+        self._listener = listener
+
+    async def stop(self) -> None:
+        self.calls.append(("stop",))
+
+    def publish(self, draft: Draft) -> "Future[Published]":
+        self.calls.append(("publish", draft))
+        if self.raises is not None:
+            raise self.raises
+        future: Future[Published] = asyncio.get_running_loop().create_future()
+        if self.publications is not None:
+            self.publications.append(future)
+        elif not self.available:
+            future.set_exception(_away())
+        else:
+            future.set_result(self._publish(draft))
+        return future
+
+    def signal(self, topic: str, frame: bytes) -> "Future[None]":
+        self.calls.append(("signal", topic, frame))
+        if self.raises is not None:
+            raise self.raises
+        future: Future[None] = asyncio.get_running_loop().create_future()
+        if self.available:
+            self._emit(Event(topic, "", 0, Kind.SIGNAL, frame))
+            future.set_result(None)
+        else:
+            future.set_exception(_away())
+        return future
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        self.calls.append(("subscribe", topic))
+        self.subscribed.add(topic)
+        future: Future[None] = asyncio.get_running_loop().create_future()
+        if not self.available:
+            future.set_exception(_away())
+        elif self.subscribes.shut:
+            self.subscribes.waiting.append(future)
+        else:
+            future.set_result(None)
+        return future
+
+    def unsubscribe(self, topic: str) -> None:
+        self.calls.append(("unsubscribe", topic))
+        self.subscribed.discard(topic)
+
+    async def read(
+        self,
+        topic: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool = False,
+    ) -> Slice:
+        self.calls.append(("read", topic, after, before, limit, newest))
+        if not self.available:
+            raise _away()
+        stored = self.topic(topic)
+        events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
+        chosen = (events[-limit:] if newest else events[:limit]) if limit else []
+        found = Slice(stored.epoch, stored.seq, chosen, more=0 < limit < len(events))
+        await self.reads()
+        if self.read_error is not None:
+            raise self.read_error
+        return found
+
+    async def ping(self) -> float:
+        if not self.available:
+            raise _away()
+        return 0.0
+
+    # Within ----------------------------------------------------------------------------------
+
+    def _publish(self, draft: Draft) -> Published:
+        once = None if draft.key is None else (draft.topic, draft.key)
+        if once in self._keys:
+            first = self._keys[once]
+            return Published(first.seq, first.epoch, first.at, duplicate=True)
+        keep = draft.retention.size
+        event = self._append(draft.topic, draft.kind, draft.head, draft.tail, keep)
+        published = Published(event.seq, event.epoch, _AT)
+        if once is not None:
+            self._keys[once] = published
+        return published
+
+    def _append(self, name: str, kind: Kind, head: bytes, tail: bytes, keep: int | None) -> Event:
+        stored = self.topic(name)
+        stored.seq += 1
+        frame = b'%s%d,"at":%d%s' % (head, stored.seq, _AT, tail)
+        event = Event(name, stored.epoch, stored.seq, kind, frame)
+        stored.events.append(event)
+        if keep is not None:
+            self.forget(name, min(keep, len(stored.events)))
+        self._emit(event)
+        return event
+
+    def _emit(self, event: Event) -> None:
+        if event.topic not in self.subscribed:
+            return
+        if not self.manual and not self.outbox:
+            asyncio.get_running_loop().call_soon(self._deliver_all)
+        self.outbox.append(event)
+
+    def _deliver_all(self) -> None:
+        if not self.manual:
+            self.deliver()
+
+
+_AT = 1_700_000_000_000
+
+
+def _tail(data: Any) -> bytes:
+    return b',"from":null,"data":%s}' % msgspec.json.encode(data)
+
+
+def _away() -> Unavailable:
+    return Unavailable("the message store cannot be reached", retry_in_ms=1000)
+
+
+async def turns(count: int = 20) -> None:
+    """Let the loop run on for some turns: enough for anything that waits for nobody."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def deep(levels: int, leaf: str = "") -> str:
+    """Return JSON text of so many nested lists."""
+    return "[" * levels + leaf + "]" * levels
