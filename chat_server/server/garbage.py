@@ -10,12 +10,12 @@ import gc
 from collections.abc import Callable
 
 THRESHOLDS = (1_000, 10, 1_000_000)
-"""Young collections look at 10,000 objects at most, some 8 ms; full ones do not happen by themselves
-(they would be counted up to in days)."""
+"""Young collections look at 10,000 objects at most, some 8 ms; a full one does not come by itself:
+it would take a million of them."""
 
 FULL_SECONDS = 60.0
 FULL_MAX_CONNECTIONS = 300
-"""Connections up to which a full collection is quick: they take some 30 objects each, about 8 ms."""
+"""Connections up to which a full collection is quick: at some 30 objects each, about 8 ms."""
 
 
 class Collector:
