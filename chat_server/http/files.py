@@ -11,7 +11,9 @@ WEB = Path(__file__).parent.parent / "web"
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
+    ".ico": "image/x-icon",
     ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
 }
 """By suffix: a system's own table may be wrong, and browsers are told not to guess."""
