@@ -10,6 +10,11 @@ STATE_KEY = "chat_server.socket"
 class Socket(Protocol):
     """The socket a request came by."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for an answer: the client is gone, or was refused without us."""
+        ...
+
     def hand_over(self) -> asyncio.Transport | None:
         """Let go of the socket: the HTTP server writes and reads nothing more.
 

@@ -99,7 +99,12 @@ class Gateway:
         start = partial(self._start, address=address, claims=claims, refusal=refusal)
         state: dict[str, Any] = dict(websocket.scope.get("state") or {})
         socket: Socket | None = state.get(STATE_KEY)
-        if socket is not None and self._settings.gateway.transport != "portable":
+        if socket is not None and socket.is_over:
+            socket.abort()
+            return
+        direct = self._settings.gateway.transport != "portable"
+        # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
+        if socket is not None and direct and websocket.http_version == "1.1":
             response = _upgrade_response(subprotocol)
             handed_over = socket.hand_over()
             if handed_over is not None:

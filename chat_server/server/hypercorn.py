@@ -2,7 +2,8 @@
 
 Written against Hypercorn 0.18 and held by tests/server/test_hypercorn.py. What it relies on: the
 connection's `state` mapping reaches the ASGI scope, `protocol.protocol` is an `H11Protocol` for
-HTTP/1.1, all output goes through `protocol_send`, and `run` ends when the reader is at its end.
+HTTP/1.1 whose `stream` is the request's and tells whether it is `closed`, all output goes through
+`protocol_send`, and `run` ends when the reader is at its end.
 """
 
 import asyncio
@@ -50,6 +51,17 @@ class HandoverServer(TCPServer):
             # Its parts refer to one another; taken apart they go now, and not when the garbage
             # collector finds them after stopping the loop for it.
             self.__dict__.clear()
+
+    @property
+    def is_over(self) -> bool:
+        """See `gateway.handover.Socket`."""
+        if self.reader.at_eof() or self.writer.transport.is_closing():
+            return True
+        # Hypercorn refuses a client that sends frames before it has the answer, but goes on here.
+        protocol = self.protocol.protocol
+        return isinstance(protocol, H11Protocol) and (
+            protocol.stream is None or protocol.stream.closed
+        )
 
     def hand_over(self) -> asyncio.Transport | None:
         """See `gateway.handover.Socket`."""

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -214,21 +215,21 @@ class Wire:
             return Answer(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return Answer(status, headers, await self._chunks())
-        return Answer(status, headers, await self._take(int(headers.get("content-length", "0"))))
+        return Answer(status, headers, await self.take(int(headers.get("content-length", "0"))))
 
     async def read_frame(self) -> Frame | None:
         """Read one frame; None if the connection ended instead."""
-        head = await self._take(2)
+        head = await self.take(2)
         if len(head) < 2:
             return None
         assert not head[0] & 0x70, "reserved bits are set"
         assert not head[1] & 0x80, "a server must not mask"
         size = head[1]
         if size == 126:
-            (size,) = struct.unpack("!H", await self._take(2))
+            (size,) = struct.unpack("!H", await self.take(2))
         elif size == 127:
-            (size,) = struct.unpack("!Q", await self._take(8))
-        payload = await self._take(size)
+            (size,) = struct.unpack("!Q", await self.take(8))
+        payload = await self.take(size)
         if len(payload) < size:
             return None
         return Frame(head[0] & 0x0F, payload, bool(head[0] & 0x80))
@@ -265,7 +266,8 @@ class Wire:
         rest, self.buffer[:] = bytes(self.buffer), b""
         return rest
 
-    async def _take(self, size: int) -> bytes:
+    async def take(self, size: int) -> bytes:
+        """Read that many bytes, or less if the connection ends."""
         while len(self.buffer) < size and await self._more():
             pass
         taken = bytes(self.buffer[:size])
@@ -280,7 +282,7 @@ class Wire:
             line, _, rest = bytes(self.buffer).partition(b"\r\n")
             self.buffer[:] = rest
             size = int(line, 16)
-            body += (await self._take(size + 2))[:size]
+            body += (await self.take(size + 2))[:size]
             if size == 0:
                 return body
 
@@ -422,6 +424,7 @@ async def chat(
     encoding: str = JSON,
     bearer: bool = False,
     query: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> Chat:
     """Connect to `url` and, if a token is given, take the welcome.
 
@@ -429,6 +432,7 @@ async def chat(
         token: presented in the Authorization header unless one of the next two is set.
         bearer: present it as a subprotocol.
         query: present it in the address.
+        tls: for a wss:// address.
     """
     subprotocols = [encoding]
     headers = {}
@@ -438,7 +442,7 @@ async def chat(
         url = f"{url}?token={token}"
     elif token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    client = Chat(await open_websocket(url, subprotocols, headers))
+    client = Chat(await open_websocket(url, subprotocols, headers, tls))
     if token is not None:
         client.welcome = await client.next()
         assert client.welcome["type"] == "welcome", client.welcome
@@ -446,7 +450,10 @@ async def chat(
 
 
 async def open_websocket(
-    url: str, subprotocols: Iterable[str] = (), headers: Mapping[str, str] | None = None
+    url: str,
+    subprotocols: Iterable[str] = (),
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> ClientConnection:
     """Connect by the `websockets` library, directly and with room for large messages."""
     return await connect(
@@ -457,4 +464,5 @@ async def open_websocket(
         close_timeout=SECONDS,
         max_size=2**24,
         proxy=None,
+        ssl=tls,
     )

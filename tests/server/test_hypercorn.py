@@ -1,0 +1,285 @@
+"""The seam with Hypercorn: what the hand-over relies on, so that an upgrade fails loudly."""
+
+import asyncio
+import gc
+import ssl
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import LifespanState
+
+from chat_server.app import create_app
+from chat_server.gateway.handover import STATE_KEY
+from chat_server.server.hypercorn import HandoverServer
+from tests.server.inprocess import make_settings, serving
+from tests.support import wire
+from tests.support.server import mint
+from tests.support.wire import Wire, chat, request, text, until, upgrade
+
+from .certificates import make_certificate
+from .http2 import Http2
+
+Asgi = Callable[[Any, Any, Any], Any]
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+class Echo(asyncio.Protocol):
+    """What takes a socket over."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data.upper())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+    def take(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        transport.set_protocol(self)
+
+
+class Listening:
+    """A port that every connection of is served by a `HandoverServer`."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.config = Config()
+        self.config.accesslog = None
+        self.config.errorlog = None
+        self.config.include_server_header = False
+        self.config.include_date_header = False
+        self.servers: weakref.WeakSet[HandoverServer] = weakref.WeakSet()
+        self.running: set[asyncio.Task[None]] = set()
+
+
+@asynccontextmanager
+async def listening(app: Asgi, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listening]:
+    """Serve an ASGI application that may take sockets over."""
+    own = Listening()
+    context = WorkerContext(max_requests=None)
+    loop = asyncio.get_running_loop()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        own.running.add(task)
+        task.add_done_callback(own.running.discard)
+        server = HandoverServer(
+            ASGIWrapper(app),
+            loop,
+            own.config,
+            context,
+            LifespanState({"mine": "kept"}),
+            reader,
+            writer,
+        )
+        own.servers.add(server)
+        await server
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    own.port = server.sockets[0].getsockname()[1]
+    try:
+        yield own
+    finally:
+        await context.terminated.set()
+        server.close()
+        await until(lambda: not own.running)
+
+
+def test_is_the_version_the_seam_was_written_against() -> None:
+    assert version("hypercorn").startswith("0.18."), (
+        "chat_server/server/hypercorn.py relies on Hypercorn's internals: read what changed, "
+        "run tests/server and tests/e2e, then move the bound in pyproject.toml and this one"
+    )
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_handed_over_socket_is_out_of_hypercorns_hands(loop: Any) -> None:
+    async def main() -> None:
+        echo = Echo()
+        states: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert (await receive())["type"] == "websocket.connect"
+            states.append(scope["state"]["mine"])
+            socket = scope["state"][STATE_KEY]
+            assert not socket.is_over
+            transport = socket.hand_over()
+            transport.write(b"mine now\n")
+            echo.take(transport)
+
+        async with listening(app) as server, await Wire.connect(server.port) as client:
+            server.config.keep_alive_timeout = 0.05
+            await client.send(upgrade())
+            assert await client.take(9) == b"mine now\n"
+            assert states == ["kept"]
+            await until(lambda: not server.running)
+            gc.collect()
+            assert not list(server.servers), "something keeps the HTTP connection alive"
+            # Longer than the timeout of an idle HTTP connection, and past any finaliser.
+            await asyncio.sleep(0.2)
+            await client.send(b"hello")
+            assert await client.take(5) == b"HELLO"
+            assert not echo.lost.is_set()
+            client.socket.close()
+            async with asyncio.timeout(wire.SECONDS):
+                await echo.lost.wait()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+async def test_a_socket_is_not_over_only_while_somebody_waits() -> None:
+    seen: list[bool] = []
+    go_on = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        socket = scope["state"][STATE_KEY]
+        seen.append(socket.is_over)
+        asked.set()
+        await go_on.wait()
+        seen.append(socket.is_over)
+        socket.abort()
+
+    for leave in (Wire.reset, Wire.half_close, lambda client: None):
+        seen.clear()
+        go_on.clear()
+        asked.clear()
+        async with listening(app) as server, await Wire.connect(server.port) as client:
+            await client.send(upgrade())
+            async with asyncio.timeout(wire.SECONDS):
+                await asked.wait()
+            leave(client)
+            # What left the client is here when the next connection is.
+            async with await Wire.connect(server.port) as other:
+                await other.send(b"GET /\r\n\r\n")
+                await other.read_to_end()
+            go_on.set()
+            await until(lambda: len(seen) == 2)
+        assert seen == [False, leave in (Wire.reset, Wire.half_close)]
+
+
+async def test_frames_before_the_answer_are_refused() -> None:
+    """RFC 6455 section 4.1: a client sends nothing before it has the server's handshake."""
+    for transport in ("direct", "portable"):
+        async with (
+            serving(make_settings(gateway__transport=transport)) as server,
+            await Wire.connect(server.port) as client,
+        ):
+            await client.send(upgrade(token=mint("ada")), text({"type": "ping", "id": 1}))
+            assert (await client.read_answer()).status == 400
+            assert await client.read_to_end() == b""
+            assert server.node.connection_count == 0
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("leave", [Wire.reset, Wire.half_close])
+async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
+    transport: str, leave: Callable[[Wire], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(make_settings(gateway__transport=transport)) as server:
+        verifier = server.app.extensions["chat_server"].verifier
+        verify = verifier.verify
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(token: str) -> Any:
+            asked.set()
+            await go_on.wait()
+            return await verify(token)
+
+        monkeypatch.setattr(verifier, "verify", slowly)
+        async with await Wire.connect(server.port) as client:
+            await client.send(upgrade(token=mint("ada")))
+            async with asyncio.timeout(wire.SECONDS):
+                await asked.wait()
+            leave(client)
+            assert (await request(server.port, "GET", "/health")).status == 200
+            go_on.set()
+            await until(lambda: server.node.connection_count == 0)
+            if leave is Wire.half_close:
+                assert await client.read_to_end() == b""
+        assert server.node.connection_count == 0
+
+
+# TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_hands_over_below_tls(loop: Any, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+
+    async def main() -> None:
+        settings = make_settings(gateway__transport="direct")
+        app = await asyncio.to_thread(create_app, settings)
+        node = app.extensions["chat_server"].node
+
+        async def asgi(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+
+        async with app.test_app(), listening(asgi, served) as server:
+            url = f"wss://localhost:{server.port}/ws"
+            async with (
+                await chat(url, mint("ada"), tls=trusting) as ada,
+                await chat(url, mint("bob"), encoding=wire.MSGPACK, tls=trusting) as bob,
+            ):
+                await until(lambda: not server.running)
+                await ada.ok(type="subscribe", topic="room:a")
+                await bob.ok(type="subscribe", topic="room:a")
+                data = "x" * 60_000
+                for _ in range(20):
+                    await bob.ok(type="publish", topic="room:a", data=data)
+                for client in (ada, bob):
+                    seqs = [(await client.next())["seq"] for _ in range(20)]
+                    assert seqs == list(range(1, 21))
+                await ada.websocket.send(b"binary")
+                assert await ada.closed() == 1003
+                await bob.websocket.close(1000)
+            await until(lambda: node.connection_count == 0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+# HTTP/2 --------------------------------------------------------------------------------------
+
+
+async def test_http_2_carries_websockets_portably() -> None:
+    """RFC 8441; one TCP connection carries several, so none of them may take it over."""
+    async with (
+        serving(make_settings(gateway__transport="direct")) as server,
+        await Http2.connect(server.port) as client,
+    ):
+        assert await client.get("/health/live") == 200
+        one = await client.websocket("/ws", mint("ada"))
+        two = await client.websocket("/ws", mint("bob"))
+        assert [(await one.message())["user"], (await two.message())["user"]] == ["ada", "bob"]
+        for stream in (one, two):
+            await stream.send(text({"type": "subscribe", "id": 1, "topic": "room:a"}))
+            assert (await stream.message())["type"] == "ok"
+        await one.send(text({"type": "publish", "topic": "room:a", "data": "over HTTP/2"}))
+        for stream in (one, two):
+            assert (await stream.message())["data"] == "over HTTP/2"
+        assert server.node.connection_count == 2
+        # The end of one WebSocket is not that of the others.
+        await one.send(wire.frame(wire.BINARY, b"{}"))
+        assert (await one.message())["code"] == 1003
+        await until(lambda: server.node.connection_count == 1)
+        await two.send(text({"type": "ping", "id": 2}))
+        assert await two.message() == {"type": "pong", "id": 2}
+        assert await client.get("/health/live") == 200
