@@ -189,18 +189,10 @@ class Session:
                 CloseCode.WRONG_FRAME_KIND, f"{self._codec.subprotocol} uses {kind} messages"
             )
             return
-        try:
-            command = self._codec.decode(payload)
-            self._limit_rate(command.id, now)
-        except ChatError as error:
-            if isinstance(error, Malformed) and self._strike(now):
-                return
-            pending = Pending(error.id, None)
-            self._settle(pending, error)
-        else:
-            pending = Pending(command.id, command)
-        self._waiting.append(pending)
-        self._advance()
+        pending = self._read(payload, now)
+        if not self.closed:
+            self._waiting.append(pending)
+            self._advance()
 
     def heard(self, now: float) -> None:
         """Note a sign of life from the client."""
@@ -223,13 +215,20 @@ class Session:
         self._settle(pending, error)
         self._advance()
 
-    def tick(self, now: float) -> float:
-        """Do what is due and return when something will be next, on the same clock."""
+    def tick(self, now: float, *, reading: bool = True) -> float:
+        """Do what is due and return when something will be next, on the same clock.
+
+        Args:
+            now: seconds.
+            reading: whether what the client sends is read, as far as the session does not know.
+        """
         if not self.closed and now >= self._state_deadline:
             self._expire(now)
-        if self.closed:
-            return math.inf
-        return min(self._state_deadline, self._heartbeat(now))
+        if self._paused or not reading:
+            # A client that is not read cannot be found silent.
+            self.heard(now)
+        due = min(self._state_deadline, self._heartbeat(now))
+        return math.inf if self.closed else due
 
     def close(self, code: CloseCode, reason: str, *, reconnect_in_ms: int = 0) -> None:
         """Say goodbye and close, unless that has happened."""
@@ -251,9 +250,45 @@ class Session:
 
     def drop_topic(self, topic: str, error: ChatError) -> None:
         """End a subscription that may not go on, and tell the client with an error of no `id`."""
+        if self.closed:
+            return
         self.topics.discard(topic)
         error.topic = topic
         self._effects.send(_error_message(None, error))
+
+    # What it means -------------------------------------------------------------------------
+
+    def _read(self, payload: bytes, now: float) -> Pending:
+        """Decode one message; what cannot be carried out comes with its answer."""
+        wait = self._take_rate(now)
+        try:
+            command = self._codec.decode(payload)
+            pending = Pending(command.id, command)
+        except BadRequest as error:
+            if isinstance(error, Malformed):
+                self._strike(now)
+            pending = Pending(error.id, None)
+            self._settle(pending, error)
+        if wait:
+            pending = Pending(pending.id, None)
+            retry_in_ms = math.ceil(wait * 1000)
+            message = "too many commands in too short a time"
+            self._settle(pending, RateLimited(message, retry_in_ms=retry_in_ms))
+        return pending
+
+    def _take_rate(self, now: float) -> float:
+        """Return the seconds this message comes too early; close if that has no effect."""
+        wait = self._rate_limit.take(now)
+        self._rejected = self._rejected + 1 if wait else 0
+        if self._rejected >= MAX_REJECTED:
+            self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
+        return wait
+
+    def _strike(self, now: float) -> None:
+        """Count a message that is no command, and close if it was one too many."""
+        self._strikes = [*self._strikes[1 - STRIKES :], now]
+        if len(self._strikes) == STRIKES and now - self._strikes[0] <= STRIKE_WINDOW_SECONDS:
+            self.close(CloseCode.PROTOCOL_VIOLATION, f"{STRIKES} messages could not be parsed")
 
     # The order of commands -----------------------------------------------------------------
 
@@ -346,26 +381,6 @@ class Session:
             raise BadRequest("since, last: only one of them may be given", topic=topic)
         self.topics.add(topic)
 
-    def _limit_rate(self, id: int | None, now: float) -> None:
-        wait = self._rate_limit.take(now)
-        if not wait:
-            self._rejected = 0
-            return
-        self._rejected += 1
-        if self._rejected >= MAX_REJECTED:
-            self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
-        raise RateLimited(
-            "too many commands in too short a time", id=id, retry_in_ms=math.ceil(wait * 1000)
-        )
-
-    def _strike(self, now: float) -> bool:
-        """Count a message that is no command; close and return True if it was one too many."""
-        self._strikes = [*self._strikes[1 - STRIKES :], now]
-        if len(self._strikes) < STRIKES or now - self._strikes[0] > STRIKE_WINDOW_SECONDS:
-            return False
-        self.close(CloseCode.PROTOCOL_VIOLATION, f"{STRIKES} messages could not be parsed")
-        return True
-
     # Deadlines -----------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
@@ -381,7 +396,7 @@ class Session:
             self.close(CloseCode.TIMEOUT, "no auth came in time")
 
     def _heartbeat(self, now: float) -> float:
-        if self._rules.heartbeat_seconds is None:
+        if self.closed or self._rules.heartbeat_seconds is None:
             return math.inf
         if self._pinged_at is not None:
             due = self._pinged_at + self._rules.pong_timeout_seconds
