@@ -33,7 +33,7 @@ class RecordingEffects:
         self.sent: list[dict[str, Any]] = []
         self.executed: list[tuple[Pending, ClientMessage]] = []
         self.carry_out: Callable[[Pending, ClientMessage], None] | None = None
-        self._codec = codec
+        self.codec = codec
 
     @property
     def names(self) -> list[str]:
@@ -41,7 +41,7 @@ class RecordingEffects:
         return [call[0] for call in self.calls]
 
     def send(self, message: ServerMessage) -> None:
-        plain = as_client(self._codec, self._codec.encode(message))
+        plain = as_client(self.codec, self.codec.encode(message))
         self.sent.append(plain)
         self.calls.append(("send", plain))
 
