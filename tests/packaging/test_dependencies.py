@@ -1,0 +1,69 @@
+"""What the package imports is installed with it, not just by luck beside it."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from ..architecture.source import PACKAGE, ROOT
+
+IMPORT_ALL = f"""
+import importlib, json, pkgutil, sys
+started_with = set(sys.modules)
+import {PACKAGE}
+for module in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(json.dumps(sorted({{name.partition(".")[0] for name in set(sys.modules) - started_with}})))
+"""
+
+
+def _closure(requirements: list[str]) -> set[str]:
+    """Return the distributions that installing `requirements` brings here."""
+    waiting = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        wanted = waiting.pop()
+        key = (_normal(wanted.name), frozenset(wanted.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        for text in metadata.requires(wanted.name) or ():
+            needed = Requirement(text)
+            environments = [{"extra": extra} for extra in ("", *wanted.extras)]
+            if needed.marker is None or any(map(needed.marker.evaluate, environments)):
+                waiting.append(needed)
+    return {name for name, _ in seen}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_import_is_declared_by_somebody() -> None:
+    imported = json.loads(subprocess.check_output([sys.executable, "-c", IMPORT_ALL], cwd=ROOT))
+    providers = metadata.packages_distributions()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = _closure(project["dependencies"]) | {project["name"]}
+    undeclared = {
+        name: providers[name]
+        for name in imported
+        if name in providers and not declared & set(map(_normal, providers[name]))
+    }
+    assert undeclared == {}
+
+
+def test_constraints_pin_every_dependency_of_the_project_and_its_tests() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").split()
+    pinned = dict(line.split("==") for line in lines)
+    assert list(pinned) == sorted(pinned)
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[_normal(requirement.name)]), requirement
+    assert _closure(wanted) <= set(pinned)
