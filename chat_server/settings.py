@@ -122,6 +122,7 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
 
 class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     transport: Literal["auto", "direct", "portable"] = "auto"
+    compression: bool = False
     auth_timeout_seconds: Seconds = 10.0
     heartbeat_seconds: Seconds = 25.0
     pong_timeout_seconds: Seconds = 10.0

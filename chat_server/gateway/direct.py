@@ -26,16 +26,21 @@ class DirectWire:
 
     def pack(self, payload: bytes) -> bytes:
         """Return the one unmasked frame that carries `payload`."""
-        size = len(payload)
-        if size < 126:
-            return bytes((self._first, size)) + payload
-        if size < 65_536:
-            return struct.pack("!BBH", self._first, 126, size) + payload
-        return struct.pack("!BBQ", self._first, 127, size) + payload
+        return frame(self._first, payload)
 
     def join(self, packets: list[bytes]) -> list[bytes]:
         """Return one packet: frames may follow one another in the same bytes."""
         return [b"".join(packets)]
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """Return a final, unmasked frame with this first byte, RFC 6455 section 5.2."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
 
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -43,10 +48,21 @@ _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 DIRECT_WIRES: dict[str, Wire] = {name: DirectWire(codec) for name, codec in CODECS.items()}
 
 
+class _WebSocket(WebSocketProtocol):
+    """websockets' protocol, which takes a close frame amid a fragmented message for an error."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # RFC 6455 lets control frames, this one too, come between fragments: section 5.4.
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class DirectTransport(asyncio.Protocol):
     """One WebSocket after its handshake; see `realtime.ports.Transport`.
 
     Args:
+        transport: the socket's, whose handshake is done.
         wire: how it writes.
         max_message_bytes: the largest message taken; more closes with 1009.
         slow_buffer_bytes: bytes that may wait for a client that reads slowly.
@@ -58,6 +74,7 @@ class DirectTransport(asyncio.Protocol):
 
     def __init__(
         self,
+        transport: asyncio.Transport,
         wire: Wire,
         *,
         max_message_bytes: int,
@@ -68,11 +85,11 @@ class DirectTransport(asyncio.Protocol):
         self.wire = wire
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
-        self._ws = WebSocketProtocol(SERVER, state=State.OPEN, max_size=max_message_bytes)
+        self._ws = _WebSocket(SERVER, state=State.OPEN, max_size=max_message_bytes)
         self._ws.extensions = extensions or []
-        self._transport: asyncio.Transport
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
         self._receiver: Receiver
-        self._loop: asyncio.AbstractEventLoop
         self._paused = False
         self._full = False
         self._told_full = False
@@ -83,13 +100,11 @@ class DirectTransport(asyncio.Protocol):
         self._binary = False
         self._deadline: asyncio.TimerHandle | None = None
 
-    def take(self, transport: asyncio.Transport, receiver: Receiver) -> None:
-        """Begin to serve a socket whose handshake is done, and tell `receiver` what comes."""
-        self._loop = asyncio.get_running_loop()
-        self._transport = transport
+    def serve(self, receiver: Receiver) -> None:
+        """Tell `receiver` from now on of everything that comes."""
         self._receiver = receiver
-        transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
-        transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
+        self._transport.set_protocol(self)
 
     # Transport -----------------------------------------------------------------------------
 
@@ -171,10 +186,12 @@ class DirectTransport(asyncio.Protocol):
     # Frames --------------------------------------------------------------------------------
 
     def _handle_frames(self) -> None:
-        for frame in self._ws.events_received():
-            assert isinstance(frame, Frame)  # noqa: S101 - the other events are of the handshake
-            if frame.opcode in _DATA:
-                self._assemble(frame)
+        if self._ws.state is State.OPEN:
+            self._flush()  # a pong overtakes the messages behind its ping
+        for event in self._ws.events_received():
+            assert isinstance(event, Frame)  # noqa: S101 - the other events are of the handshake
+            if event.opcode in _DATA:
+                self._assemble(event)
             else:
                 self._receiver.on_sign_of_life()
         self._flush()
@@ -182,15 +199,15 @@ class DirectTransport(asyncio.Protocol):
         if self._ws.state is not State.OPEN and not self._inbox:
             self._end()
 
-    def _assemble(self, frame: Frame) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self._binary = frame.opcode is Opcode.BINARY
-            if frame.fin:
-                self._take_message(bytes(frame.data))
+    def _assemble(self, part: Frame) -> None:
+        if part.opcode is not Opcode.CONT:
+            self._binary = part.opcode is Opcode.BINARY
+            if part.fin:
+                self._take_message(bytes(part.data))
                 return
         # Not a list of fragments: a million empty ones must not cost anything.
-        self._message += frame.data
-        if frame.fin:
+        self._message += part.data
+        if part.fin:
             payload = bytes(self._message)
             self._message.clear()
             self._take_message(payload)
@@ -249,8 +266,8 @@ class DirectTransport(asyncio.Protocol):
     # The end -------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        if self._inbox:
-            return
+        if self._inbox and self._ws.state is not State.OPEN:
+            return  # the answer to a close frame waits until all before it has been taken
         for data in self._ws.data_to_send():
             if self._transport.is_closing():
                 return

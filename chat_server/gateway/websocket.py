@@ -1,6 +1,5 @@
 """The route `/ws`: origin, encoding and credentials, then the connection's own life begins."""
 
-import asyncio
 import base64
 from collections.abc import Callable
 from contextvars import Context
@@ -15,12 +14,14 @@ from websockets.utils import accept_key
 
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
-from ..protocol.codecs import Codec
+from ..protocol.codecs import JSON, Codec
 from ..protocol.errors import BadRequest, ChatError, Unauthorized
 from ..realtime.connection import Connection
 from ..realtime.node import Node
 from ..realtime.ports import Transport
+from .deflate import DEFLATE_WIRES, negotiate_deflate
 from .direct import DIRECT_WIRES, DirectTransport
+from .echo import Echo
 from .handover import STATE_KEY, Socket
 from .handshake import (
     Credentials,
@@ -50,9 +51,11 @@ class Gateway:
         self._settings = node.settings
 
     def blueprint(self) -> Blueprint:
-        """Return the route."""
+        """Return the routes."""
         blueprint = Blueprint("chat_websocket", __name__)
         blueprint.add_websocket(PATH, "connect", self.connect)
+        if self._settings.environment == "development":
+            blueprint.add_websocket(f"{PATH}/echo", "echo", self.echo)
         return blueprint
 
     def adapt(self, app: Quart) -> None:
@@ -97,20 +100,27 @@ class Gateway:
             self._settings.server.trusted_proxy_hops,
         )
         start = partial(self._start, address=address, claims=claims, refusal=refusal)
-        state: dict[str, Any] = dict(websocket.scope.get("state") or {})
-        socket: Socket | None = state.get(STATE_KEY)
+        socket = _socket()
         if socket is not None and socket.is_over:
             socket.abort()
-            return
-        direct = self._settings.gateway.transport != "portable"
-        # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
-        if socket is not None and direct and websocket.http_version == "1.1":
-            response = _upgrade_response(subprotocol)
-            handed_over = socket.hand_over()
-            if handed_over is not None:
-                self._serve_directly(handed_over, response, codec, start)
-                return
-        await self._serve_portably(socket, codec, subprotocol, start)
+        elif (direct := self._take_socket(codec, subprotocol)) is not None:
+            connection, begin = start(direct)
+            direct.serve(connection)
+            # What begins here outlives the request: timers and tasks must not keep its context.
+            Context().run(begin)
+        else:
+            await self._serve_portably(socket, codec, subprotocol, start)
+
+    @cors_exempt
+    async def echo(self) -> None:
+        """Echo text and binary messages, for connectivity checks and conformance suites."""
+        direct = self._take_socket(JSON, None)
+        if direct is None:
+            while True:
+                await websocket.send(await websocket.receive())
+        echo = Echo(self._node, direct)
+        direct.serve(echo)
+        echo.start()
 
     async def _verify(self, credentials: Credentials) -> Claims | None:
         if credentials.source is Source.NONE:
@@ -130,26 +140,37 @@ class Gateway:
         connection = Connection(self._node, self._verifier, transport, address)
         return connection, partial(connection.start, claims, refusal)
 
-    def _serve_directly(
-        self,
-        socket: asyncio.Transport,
-        response: bytes,
-        codec: Codec,
-        start: "Start",
-    ) -> None:
-        """Give the socket its own protocol; this route then ends and nothing of it stays."""
+    def _take_socket(self, codec: Codec, subprotocol: str | None) -> DirectTransport | None:
+        """Take the socket away from the HTTP server, where that can be, and answer on it.
+
+        The route then ends, and nothing of it stays.
+        """
+        socket = _socket()
+        # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
+        if (
+            socket is None
+            or self._settings.gateway.transport == "portable"
+            or websocket.http_version != "1.1"
+        ):
+            return None
+        accept = _accept_key()
+        handed_over = socket.hand_over()
+        if handed_over is None:
+            return None
+        deflate = None
+        if self._settings.gateway.compression:
+            deflate = negotiate_deflate(websocket.headers.getlist("Sec-WebSocket-Extensions"))
+        handed_over.write(_upgrade_response(accept, subprotocol, deflate and deflate[0]))
+        wires = DEFLATE_WIRES if deflate else DIRECT_WIRES
         limits = self._settings.limits
-        transport = DirectTransport(
-            DIRECT_WIRES[codec.subprotocol],
+        return DirectTransport(
+            handed_over,
+            wires[codec.subprotocol],
             max_message_bytes=limits.max_message_bytes,
             slow_buffer_bytes=limits.slow_buffer_bytes,
             close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
+            extensions=[deflate[1]] if deflate else [],
         )
-        connection, begin = start(transport)
-        socket.write(response)
-        transport.take(socket, connection)
-        # What begins here outlives the request: timers and tasks must not keep its context.
-        Context().run(begin)
 
     async def _serve_portably(
         self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"
@@ -171,11 +192,17 @@ class Gateway:
 Start = Callable[[Transport], tuple[Connection, Callable[[], None]]]
 
 
-def _upgrade_response(subprotocol: str | None) -> bytes:
-    """Return the answer 101 to the current handshake, RFC 6455 section 4.2.2.
+def _socket() -> Socket | None:
+    """Return the current request's socket, if the server lets us have it."""
+    state: dict[str, Any] = dict(websocket.scope.get("state") or {})
+    return state.get(STATE_KEY)
 
-    The server has checked all of the request but its key; websockets' own handshake would check
-    everything again, at several times the cost.
+
+def _accept_key() -> str:
+    """Return the answer to the handshake's key, RFC 6455 section 4.2.2.
+
+    The server has checked the rest of the request; websockets' own handshake would check it all
+    again, at several times the cost.
 
     Raises:
         BadRequest: the key is not one.
@@ -187,12 +214,18 @@ def _upgrade_response(subprotocol: str | None) -> bytes:
         nonce = b""
     if len(nonce) != NONCE_BYTES:
         raise BadRequest(f"Sec-WebSocket-Key: must be {NONCE_BYTES} bytes in base64")
+    return accept_key(key)
+
+
+def _upgrade_response(accept: str, subprotocol: str | None, extensions: str | None) -> bytes:
     lines = [
         "HTTP/1.1 101 Switching Protocols",
         "Upgrade: websocket",
         "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {accept_key(key)}",
+        f"Sec-WebSocket-Accept: {accept}",
     ]
     if subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extensions is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     return "\r\n".join([*lines, "", ""]).encode()

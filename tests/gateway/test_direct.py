@@ -25,12 +25,13 @@ class Lane:
         self.socket = FakeSocket(tls=tls)
         self.receiver = RecordingReceiver()
         self.transport = DirectTransport(
+            self.socket,
             DIRECT_WIRES[JSON.subprotocol],
             max_message_bytes=MAX_MESSAGE,
             slow_buffer_bytes=SLOW_BUFFER,
             close_timeout_seconds=close_timeout,
         )
-        self.transport.take(self.socket, self.receiver)
+        self.transport.serve(self.receiver)
 
     def feed(self, *parts: bytes) -> None:
         self.transport.data_received(b"".join(parts))
@@ -201,15 +202,19 @@ async def test_takes_nothing_while_paused_and_everything_in_order_later(lane: La
     assert lane.socket.reading
 
 
-async def test_pings_that_waited_behind_messages_are_answered_when_those_are_taken(
-    lane: Lane,
-) -> None:
+async def test_pings_are_answered_at_once_even_behind_messages_that_wait(lane: Lane) -> None:
     lane.transport.pause()
     lane.feed(frame(wire.TEXT, b"1"), frame(wire.PING, b"hello"))
-    assert lane.frames() == []
-    lane.transport.resume()
-    await turns()
     assert lane.frames() == [(10, b"hello")]
+    lane.feed(frame(wire.PING, b"again"))
+    assert lane.frames() == [(10, b"hello"), (10, b"again")]
+    assert lane.receiver.payloads == []
+
+
+async def test_a_close_amid_a_fragmented_message_is_a_close(lane: Lane) -> None:
+    close = frame(wire.CLOSE, (1000).to_bytes(2, "big"))
+    lane.feed(frame(wire.TEXT, b"begin", fin=False), close)
+    assert lane.frames() == [(8, (1000).to_bytes(2, "big"))]
 
 
 async def test_closing_while_it_takes_what_waited_drops_the_rest(lane: Lane) -> None:

@@ -1,0 +1,81 @@
+"""permessage-deflate, RFC 7692, without context takeover: a message is compressed once for all.
+
+With context takeover, as most servers have it, every connection would compress every message again
+and hold a window of some 300 KB for that.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+from websockets.exceptions import InvalidHandshake
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.headers import build_extension, parse_extension
+from websockets.typing import ExtensionParameter
+
+from ..protocol.codecs import CODECS, Codec
+from ..realtime.ports import Wire
+from .direct import DirectWire, frame
+
+MIN_BYTES = 256
+"""Shorter messages (answers, most chat) do not gain what compressing them costs."""
+
+LEVEL = 4
+WINDOW_BITS = 15
+
+_COMPRESSED = 0x40
+_FACTORY = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True, client_no_context_takeover=True
+)
+
+
+class DeflateWire(DirectWire):
+    """Packs a message into one frame, compressed if that makes it shorter."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(codec)
+        self._compressed_first = self._first | _COMPRESSED
+
+    def pack(self, payload: bytes) -> bytes:
+        """Return the one unmasked frame that carries `payload`."""
+        if len(payload) >= MIN_BYTES:
+            deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS)
+            data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            # The last four bytes are the same in every message: section 7.2.1.
+            if len(data) - 4 < len(payload):
+                return frame(self._compressed_first, data[:-4])
+        return super().pack(payload)
+
+
+DEFLATE_WIRES: dict[str, Wire] = {name: DeflateWire(codec) for name, codec in CODECS.items()}
+
+
+def negotiate_deflate(offers: list[str]) -> tuple[str, Extension] | None:
+    """Accept the first offer of permessage-deflate that a shared compressor can serve.
+
+    Args:
+        offers: the Sec-WebSocket-Extensions headers.
+
+    Returns:
+        The value to answer with, and the extension that reads the client's messages; None if
+        nothing fitting is offered or an offer cannot be read.
+    """
+    try:
+        for offer in offers:
+            for name, parameters in parse_extension(offer):
+                if name == _FACTORY.name and (accepted := _accept(parameters)) is not None:
+                    return accepted
+    except InvalidHandshake:
+        return None
+    return None
+
+
+def _accept(parameters: Sequence[ExtensionParameter]) -> tuple[str, Extension] | None:
+    try:
+        answer, extension = _FACTORY.process_request_params(parameters, [])
+    except InvalidHandshake:
+        return None
+    # A client that wants a smaller window than the rest cannot share their bytes.
+    if extension.local_max_window_bits < WINDOW_BITS:
+        return None
+    return build_extension([(_FACTORY.name, answer)]), extension

@@ -1,0 +1,49 @@
+"""What answers on `/ws/echo`: every message as it came, through the same wire layer as `/ws`."""
+
+from ..protocol.close_codes import CloseCode
+from ..protocol.codecs import JSON, MSGPACK
+from ..realtime.node import Node
+from .direct import DIRECT_WIRES, DirectTransport
+
+TEXT = DIRECT_WIRES[JSON.subprotocol]
+BINARY = DIRECT_WIRES[MSGPACK.subprotocol]
+
+
+class Echo:
+    """One connection; see `realtime.ports.Receiver` and `realtime.node.Client`.
+
+    A client that does not read is not read from either: the transport sees to that.
+    """
+
+    def __init__(self, node: Node, transport: DirectTransport) -> None:
+        self._node = node
+        self._transport = transport
+
+    def start(self) -> None:
+        """Let the node close it when it stops."""
+        self._node.add(self)
+
+    def on_message(self, payload: bytes, *, binary: bool) -> None:
+        """See `ports.Receiver`."""
+        self._transport.write((BINARY if binary else TEXT).pack(payload))
+
+    def on_sign_of_life(self) -> None:
+        """See `ports.Receiver`."""
+
+    def on_full(self) -> None:
+        """See `ports.Receiver`."""
+
+    def on_drained(self) -> None:
+        """See `ports.Receiver`."""
+
+    def on_closed(self) -> None:
+        """See `ports.Receiver`."""
+        self._node.remove(self)
+
+    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        """See `node.Client`."""
+        self._transport.close(int(code), reason)
+
+    def abort(self) -> None:
+        """See `node.Client`."""
+        self._transport.abort()
