@@ -10,14 +10,14 @@ def docs_blueprint() -> Blueprint:
     """Return the routes of the page and its files."""
     blueprint = Blueprint("chat_docs", __name__)
     page = read_file("docs.html")
-    files = {name: read_file(name) for name in ("docs.css", "docs.js")}
+    files = {name: read_file(name) for name in ("docs.css", "docs.js", "docs.svg")}
 
     @blueprint.get("/docs")
     @hide
     async def docs() -> Response:
         return await send_file(page)
 
-    @blueprint.get("/docs/<any('docs.css', 'docs.js'):name>")
+    @blueprint.get("/docs/<any('docs.css', 'docs.js', 'docs.svg'):name>")
     @hide
     async def docs_file(name: str) -> Response:
         return await send_file(files[name])

@@ -14,10 +14,11 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: what kind it declares, and its text."""
+    """A fenced block: what kind it declares, its text, and the heading it stands under."""
 
     kind: str
     text: str
+    heading: str
 
 
 def documents() -> list[Path]:
@@ -27,7 +28,11 @@ def documents() -> list[Path]:
 
 def blocks(text: str) -> list[Block]:
     """Return the fenced blocks in their order."""
-    return [Block(match[1], match[2]) for match in _FENCE.finditer(text)]
+    headings = [(match.start(), match[2]) for match in _HEADING.finditer(_blank_blocks(text))]
+    return [
+        Block(match[1], match[2], [name for at, name in headings if at < match.start()][-1])
+        for match in _FENCE.finditer(text)
+    ]
 
 
 def prose(text: str) -> str:
@@ -35,16 +40,19 @@ def prose(text: str) -> str:
     return _FENCE.sub("", text)
 
 
+def _blank_blocks(text: str) -> str:
+    """Return `text` with spaces where fenced blocks are, so that offsets stay."""
+    return _FENCE.sub(lambda match: " " * len(match[0]), text)
+
+
 def section(text: str, heading: str) -> str:
     """Return what stands under a heading, subsections included."""
-    found = [match for match in _HEADING.finditer(prose(text)) if match[2] == heading]
+    headings = list(_HEADING.finditer(_blank_blocks(text)))
+    found = [match for match in headings if match[2] == heading]
     assert len(found) == 1, f"{len(found)} headings named {heading!r}"
-    level = len(found[0][1])
-    start = text.index(found[0][0] + "\n")
-    for match in _HEADING.finditer(text, start + 1):
-        if len(match[1]) <= level:
-            return text[start : match.start()]
-    return text[start:]
+    level, start = len(found[0][1]), found[0].start()
+    ends = [m.start() for m in headings if m.start() > start and len(m[1]) <= level]
+    return text[start : min(ends, default=len(text))]
 
 
 def tables(text: str) -> list[list[dict[str, str]]]:

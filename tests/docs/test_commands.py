@@ -1,0 +1,135 @@
+"""The commands and snippets in the documents do what stands beside them."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..support.server import ServerProcess, mint
+from .markdown import ROOT, Block, blocks
+from .walk import DOCUMENTED_ADDRESS, SECONDS, Walk, environment, matches, topic_count, wait_until
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("document", "commands"),
+    [("README.md", 7), ("docs/configuration.md", 1), ("docs/embedding.md", 1)],
+)
+def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
+    walk = Walk(server, tmp_path)
+    walk.follow((ROOT / document).read_text("utf-8"))
+    assert len(walk.followed) == commands, walk.followed
+
+
+def test_every_document_with_commands_is_followed() -> None:
+    with_commands = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("**/*.md")
+        if ".venv" not in path.parts
+        and any(block.kind == "sh" for block in blocks(path.read_text("utf-8")))
+    }
+    assert with_commands == {"README.md", "docs/configuration.md", "docs/embedding.md"}
+
+
+def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
+    snippet = _only("python", README).text.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    environ = environment(server, tmp_path)
+    bot = subprocess.Popen(
+        [sys.executable, "-c", snippet],
+        env={**environ, "TOKEN": mint("bot")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: bot.poll() is not None or topic_count(server) > 0, "it subscribed")
+        _publish(server, "ping")
+        wait_until(
+            lambda: (
+                [(m["from"]["user"], m["data"]) for m in _history(server)]
+                == [("alice", {"text": "ping"}), ("bot", {"text": "pong"})]
+            ),
+            "it answered",
+        )
+    finally:
+        bot.kill()
+        _, errors = bot.communicate(timeout=SECONDS)
+    assert errors == ""
+
+
+def test_embedding_snippet() -> None:
+    """The application in docs/embedding.md serves its own page and the chat."""
+    snippet = _only("python", (ROOT / "docs" / "embedding.md").read_text("utf-8")).text
+    probe = """
+async def main() -> None:
+    async with app.test_app() as running:
+        client = running.test_client()
+        assert (await client.get("/")).status_code == 404
+        assert (await client.get("/health/ready")).status_code == 200
+        assert await (await client.post("/orders")).get_json() == {"seq": 1}
+        assert await (await client.post("/orders")).get_json() == {"seq": 2}
+
+import asyncio
+asyncio.run(main())
+"""
+    subprocess.run(
+        [sys.executable, "-c", snippet + probe],
+        cwd=ROOT,
+        env={"CHAT_ENVIRONMENT": "testing"},
+        check=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("documented", "actual", "same"),
+    [
+        ('{"seq":2,"at":…}\n', '{"seq":2,"at":17}', True),
+        ('{"seq":2,"at":…}\n', '{"seq":3,"at":17}', False),
+        ("14:02:11 alice: hello", "09:59:00 alice: hello", True),
+        ("14:02:11 alice: hello", "soon alice: hello", False),
+        ("one\n…\n", "one\ntwo\nthree", True),
+        ("one", "one\ntwo", False),
+    ],
+)
+def test_comparison(documented: str, actual: str, same: bool) -> None:
+    assert matches(documented, actual) == same
+
+
+def _only(kind: str, text: str) -> Block:
+    found = [block for block in blocks(text) if block.kind == kind]
+    assert len(found) == 1
+    return found[0]
+
+
+def _publish(server: ServerProcess, text: str, name: str | None = None) -> None:
+    body = json.dumps({"data": {"text": text}}).encode()
+    with urllib.request.urlopen(_request(server, body, name), timeout=SECONDS) as response:
+        assert response.status == 201
+
+
+def _history(server: ServerProcess) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(_request(server), timeout=SECONDS) as response:
+        messages: list[dict[str, Any]] = json.load(response)["messages"]
+        return messages
+
+
+def _request(
+    server: ServerProcess, body: bytes | None = None, name: str | None = None
+) -> urllib.request.Request:
+    return urllib.request.Request(
+        f"{server.url}/api/topics/room:lobby/messages",
+        body,
+        {"Authorization": f"Bearer {mint('alice', name=name)}"},
+    )
