@@ -24,7 +24,7 @@ class Topic:
     A subscriber stands in one of four places:
 
     - joining: it keeps the topic open, but does not know its place in the order yet;
-    - lagging: it is sent stored events by `replay`, as fast as it reads;
+    - lagging: it is sent stored events by `replay`, as fast as it reads, and nothing else;
     - ahead: by replay it has events that this worker has yet to receive;
     - live: it has seen exactly what this worker has.
     """
@@ -34,6 +34,7 @@ class Topic:
         self.position = Position("", 0)
         self.behind = True
         self._backlog: deque[Event] = deque()
+        self._doubted: set[Position] = set()
         self._frames: list[bytes] = []
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
@@ -59,12 +60,13 @@ class Topic:
     def enter(self, transport: Transport, seen: Position) -> None:
         """Place a subscriber that has seen everything up to `seen`."""
         self._joining.discard(transport)
-        if seen.epoch == self.position.epoch and seen.seq == self.position.seq:
-            self._live.setdefault(transport.wire, {})[transport] = None
-        elif seen.epoch == self.position.epoch and seen.seq > self.position.seq:
+        same_order = seen.epoch == self.position.epoch
+        if not same_order or seen.seq < self.position.seq or not transport.writable:
+            self._lagging[transport] = seen
+        elif seen.seq > self.position.seq:
             self._ahead[transport] = seen
         else:
-            self._lagging[transport] = seen
+            self._live.setdefault(transport.wire, {})[transport] = None
 
     def leave(self, transport: Transport) -> None:
         """Forget a subscriber, wherever it stands."""
@@ -139,11 +141,19 @@ class Topic:
             self._restart(Position(found.epoch, found.seq))
         else:
             self._fill(found)
-        backlog, self._backlog, self.behind = self._backlog, deque(), found.more
-        for event in backlog:
-            self._take(event)
+        self._take_backlog(found)
         self._flush()
         return not self.behind
+
+    def _take_backlog(self, found: Slice) -> None:
+        backlog, self._backlog, self.behind = self._backlog, deque(), found.more
+        for event in backlog:
+            found_too = event.epoch == found.epoch and event.seq <= found.seq
+            if found_too or Position(event.epoch, event.seq) not in self._doubted:
+                self._take(event)
+        # What the read did not know is newer than it, or of an order that is lost. The next read is
+        # newer for certain; if it does not know of it either, asking on would never end.
+        self._doubted = {Position(event.epoch, event.seq) for event in self._backlog}
 
     def _fill(self, found: Slice) -> None:
         known = {event.seq: event for event in found.events}
@@ -171,8 +181,13 @@ class Topic:
 
     def _gap(self, before: int, reason: str) -> None:
         """Tell that nothing comes before `before`, and go on from there."""
+        here = Position(self.position.epoch, before - 1)
         self._write(self._gap_frame(self.position, before, reason))
-        self._move_to(Position(self.position.epoch, before - 1))
+        for transport, seen in self._ahead.items():
+            if seen.seq < here.seq:
+                self._write_to(transport, self._gap_frame(seen, before, reason))
+                self._ahead[transport] = here
+        self._move_to(here)
 
     def _restart(self, here: Position) -> None:
         """Go on in a new order: the old one, and what was in it, is lost."""
