@@ -51,6 +51,7 @@ class TestOrder:
             future.add_done_callback(lambda done: order.append(done.result().seq))
         published = await asyncio.gather(*futures)
         assert [place.seq for place in published] == list(range(1, 1_001))
+        await until(lambda: len(order) == 1_000)
         assert order == list(range(1, 1_001)), "answers come in the order of the calls"
         events = await recorder.wait_for(1_000)
         assert [event.seq for event in events] == list(range(1, 1_001))

@@ -254,6 +254,17 @@ async def test_stopping_before_the_first_turn() -> None:
     assert not bench.links
 
 
+async def test_a_lane_that_others_end_keeps_nobody_waiting(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send("a")]
+    await until(lambda: bool(bench.link.written))
+    futures.append(bench.send("b"))
+    task = bench.lane._task
+    assert task is not None
+    task.cancel()
+    await failed(*futures)
+
+
 async def test_an_answer_that_makes_no_sense(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

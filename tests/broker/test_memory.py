@@ -101,6 +101,22 @@ async def test_what_expires_is_let_go_by_any_call() -> None:
     assert set(broker._topics) == {"another"}
 
 
+async def test_a_topic_in_use_does_not_keep_the_history_of_others() -> None:
+    broker, clock, _ = await started()
+    brief, long = Retention(10, 10.0), Retention(10, 50.0)
+    await broker.publish(draft(topic="busy", retention=brief))
+    await broker.publish(draft(topic="changing", retention=brief))
+    clock.advance(5)
+    await broker.publish(draft(topic="quiet", retention=brief))
+    await broker.publish(draft(topic="changing", retention=long))
+    clock.advance(4)
+    await broker.publish(draft(topic="busy", retention=brief))
+    clock.advance(7)
+    await broker.read("other", limit=0)
+    stored = {name: len(topic.events) for name, topic in broker._topics.items()}
+    assert stored == {"busy": 2, "changing": 2, "quiet": 0, "other": 0}
+
+
 async def test_an_event_renews_its_history() -> None:
     broker, clock, _ = await started()
     brief = Retention(10, 10.0)
