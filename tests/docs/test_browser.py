@@ -2,27 +2,17 @@
 
 import asyncio
 import json
-import shutil
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
+from ..support.chromium import chromium
 from ..support.server import ServerProcess, mint
 from .markdown import ROOT, blocks
 from .walk import DOCUMENTED_ADDRESS, SECONDS, matches
-
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +23,8 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    installed = shutil.which("chromium") or shutil.which("google-chrome")
     faults: list[str] = []
-    async with (
-        async_playwright() as playwright,
-        await playwright.chromium.launch(executable_path=installed, args=[*QUIET]) as browser,
-    ):
+    async with chromium() as browser:
         page = await browser.new_page()
         page.set_default_timeout(SECONDS * 1000)
         page.on("pageerror", lambda error: faults.append(str(error)))

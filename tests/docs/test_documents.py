@@ -21,7 +21,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 VARIABLE = re.compile(r"\bCHAT_[A-Z_]+\b")
 KEY = re.compile(r"(?:[a-z_]+\.)+[a-z_]+")
 KEY_WITH_DEFAULT = re.compile(r"`([a-z_]+\.[a-z_]+)` \((\d+(?:\.\d+)?)[,)]")
-FILE = re.compile(r"[\w./-]+\.(?:py|lua|toml|yml|js|css|html|md)")
+# What begins with a slash is an address, and what is in build/ a result.
+FILE = re.compile(r"(?!build/)\w[\w./-]*\.(?:py|lua|toml|yml|js|css|html|md)")
 
 
 @pytest.fixture(params=DOCUMENTS)
