@@ -39,6 +39,7 @@ class Hub:
         self._repairing: set[Topic] = set()
         self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restorations = 0
 
     @property
     def topic_count(self) -> int:
@@ -161,9 +162,11 @@ class Hub:
 
     async def _establish(self, topic: Topic, opened: asyncio.Event) -> None:
         try:
+            if self._topics.get(topic.name) is not topic:
+                return  # whoever wanted it has left, and nobody would end the subscription
             await self._broker.subscribe(topic.name)
-            found = await self._broker.read(topic.name, limit=0)
-            if not topic.catch_up(found):
+            await self._catch_up(topic, limit=0)
+            if topic.behind:
                 self._repair(topic)
         except Unavailable:
             # Whoever waits is told so; the next one to come starts afresh.
@@ -177,6 +180,12 @@ class Hub:
         del self._opened[topic.name]
         self._broker.unsubscribe(topic.name)
 
+    async def _catch_up(self, topic: Topic, limit: int) -> None:
+        restorations = self._restorations
+        topic.catch_up(await self._broker.read(topic.name, after=topic.position.seq, limit=limit))
+        if restorations != self._restorations:
+            topic.behind = True  # the read may be older than what was missed
+
     def _repair(self, topic: Topic) -> None:
         if topic in self._repairing or not topic.established:
             return
@@ -188,15 +197,11 @@ class Hub:
             async with self._repair_slots:
                 while self._topics.get(topic.name) is topic and topic.behind:
                     try:
-                        found = await self._broker.read(
-                            topic.name, after=topic.position.seq, limit=self._max_replay
-                        )
+                        await self._catch_up(topic, self._max_replay)
                     except Unavailable:
                         if not self._broker.available:
                             return  # on_restored starts it again
                         await asyncio.sleep(RETRY_SECONDS)
-                    else:
-                        topic.catch_up(found)
         finally:
             self._repairing.discard(topic)
 
@@ -220,6 +225,7 @@ class Hub:
     def on_restored(self) -> None:
         """Read again, for every topic, what may have been missed."""
         logger.info("the broker is back; catching up %d topics", len(self._topics))
+        self._restorations += 1
         for topic in self._topics.values():
             if topic.established:
                 topic.behind = True

@@ -116,7 +116,8 @@ def test_a_read_that_was_cut_off_is_continued() -> None:
     assert topic.catch_up(found([6, 7], seq=10, more=True)) is False
     assert topic.behind
     assert got(one) == [6, 7]
-    assert topic.catch_up(found([8, 9, 10], seq=10)) is True
+    assert topic.catch_up(found([8, 9], seq=11, more=True)) is False
+    assert topic.catch_up(found([10, 11], seq=11)) is True
     assert got(one) == [6, 7, 8, 9, 10, 11]
 
 

@@ -415,6 +415,13 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until `condition` holds; fail after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what it asks of tells nobody
+            await asyncio.sleep(0.001)
+
+
 def deep(levels: int, leaf: str = "") -> str:
     """Return JSON text of so many nested lists."""
     return "[" * levels + leaf + "]" * levels

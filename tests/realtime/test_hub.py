@@ -1,0 +1,562 @@
+"""A worker's topics: opened once, repaired after trouble, closed with their last subscriber."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+
+from chat_server.protocol.errors import Unavailable
+from chat_server.protocol.messages import Position
+from chat_server.realtime import hub as hub_module
+from chat_server.realtime.hub import MAX_CONCURRENT_REPAIRS, REPLAY_CHUNK, Hub
+from chat_server.realtime.recovery import Recovery
+
+from ..support.fakes import FakeBroker, FakeTransport, turns, until
+from .observer import Observer
+
+ROOM = "room:a"
+MAX_REPLAY = 300
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    return FakeBroker()
+
+
+@pytest.fixture
+async def hub(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.001)
+    hub = Hub(broker, MAX_REPLAY)
+    await broker.start(hub)
+    yield hub
+    await hub.stop()
+
+
+def start(work: Coroutine[Any, Any, Recovery]) -> "asyncio.Task[Recovery]":
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def subscribe(
+    hub: Hub,
+    transport: FakeTransport,
+    name: str = ROOM,
+    since: Position | None = None,
+    last: int | None = None,
+) -> Recovery:
+    recovery = await hub.join(transport, name, since, last)
+    if hub.enter(transport, name, recovery):
+        await hub.replay(transport, name)
+    return recovery
+
+
+def seqs(transport: FakeTransport) -> list[int]:
+    return [message["seq"] for message in transport.of_type("message")]
+
+
+def nothing_is_left(hub: Hub, broker: FakeBroker) -> bool:
+    return (hub.topic_count, broker.subscribed, hub._opened) == (0, set(), {})
+
+
+# Opening ---------------------------------------------------------------------------------------
+
+
+async def test_concurrent_joins_share_one_subscription(hub: Hub, broker: FakeBroker) -> None:
+    broker.subscribes.shut = True
+    transports = [FakeTransport() for _ in range(5)]
+    joins = [start(hub.join(transport, ROOM, None, None)) for transport in transports]
+    await turns()
+    assert not any(join.done() for join in joins)
+    broker.subscribes.open()
+    recoveries = await asyncio.gather(*joins)
+    assert (broker.count("subscribe"), broker.count("read")) == (1, 1)
+    assert len({recovery.position.epoch for recovery in recoveries}) == 1
+    for transport, recovery in zip(transports, recoveries, strict=True):
+        assert hub.enter(transport, ROOM, recovery) is False
+    broker.store(ROOM)
+    await turns()
+    assert all(seqs(transport) == [1] for transport in transports)
+
+
+async def test_a_known_topic_is_joined_without_the_store(hub: Hub, broker: FakeBroker) -> None:
+    one, other = FakeTransport(), FakeTransport()
+    assert hub.join_now(one, ROOM) is None
+    await subscribe(hub, one)
+    broker.calls.clear()
+    recovery = hub.join_now(other, ROOM)
+    assert recovery is not None
+    hub.leave(one, ROOM)
+    assert hub.topic_count == 1, "who has joined keeps it open"
+    hub.enter(other, ROOM, recovery)
+    assert broker.calls == []
+
+
+async def test_a_topic_being_opened_is_not_joined_without_the_store(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    broker.reads.shut = True
+    one, other = FakeTransport(), FakeTransport()
+    first = start(hub.join(one, ROOM, None, None))
+    await turns()
+    assert hub.join_now(other, ROOM) is None
+    broker.reads.open()
+    await first
+
+
+@pytest.mark.parametrize("gate", ["subscribes", "reads"])
+async def test_a_failure_to_open_tells_all_who_wait(
+    hub: Hub, broker: FakeBroker, gate: str
+) -> None:
+    getattr(broker, gate).shut = True
+    joins = [start(hub.join(FakeTransport(), ROOM, None, None)) for _ in range(3)]
+    await turns()
+    getattr(broker, gate).release(Unavailable("away"))
+    results = await asyncio.gather(*joins, return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert nothing_is_left(hub, broker)
+    getattr(broker, gate).open()
+    await subscribe(hub, FakeTransport())
+    assert hub.topic_count == 1
+
+
+async def test_a_store_that_is_away_is_told_at_once(hub: Hub, broker: FakeBroker) -> None:
+    broker.go_away()
+    with pytest.raises(Unavailable) as caught:
+        await hub.join(FakeTransport(), ROOM, None, None)
+    assert caught.value.topic == ROOM
+    assert nothing_is_left(hub, broker)
+
+
+async def test_a_fault_while_opening_is_logged_and_leaves_nothing(
+    hub: Hub, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.read_error = RuntimeError("a bug")
+    with pytest.raises(Unavailable):
+        await hub.join(FakeTransport(), ROOM, None, None)
+    await turns()
+    assert nothing_is_left(hub, broker)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    broker.read_error = None
+    await subscribe(hub, FakeTransport())
+
+
+@pytest.mark.parametrize("last", [None, 5])
+async def test_a_failure_to_read_history_leaves_the_topic_to_others(
+    hub: Hub, broker: FakeBroker, last: int | None
+) -> None:
+    one, other = FakeTransport(), FakeTransport()
+    await subscribe(hub, one)
+    broker.reads.shut = True
+    since = None if last else Position("epoch0", 0)
+    join = start(hub.join(other, ROOM, since, last))
+    await turns()
+    broker.reads.release(Unavailable("away"))
+    with pytest.raises(Unavailable):
+        await join
+    broker.reads.open()
+    assert hub.topic_count == 1
+    hub.leave(one, ROOM)
+    assert nothing_is_left(hub, broker)
+
+
+# Leaving and cancellation ----------------------------------------------------------------------
+
+
+async def test_the_last_to_leave_ends_the_subscription(hub: Hub, broker: FakeBroker) -> None:
+    one, other = FakeTransport(), FakeTransport()
+    await subscribe(hub, one)
+    await subscribe(hub, other)
+    hub.leave(one, ROOM)
+    hub.leave(one, ROOM)
+    hub.leave(FakeTransport(), ROOM)
+    hub.leave(FakeTransport(), "room:other")
+    assert broker.subscribed == {ROOM}
+    hub.leave(other, ROOM)
+    assert nothing_is_left(hub, broker)
+    await subscribe(hub, one)
+    assert broker.subscribed == {ROOM}
+
+
+@pytest.mark.parametrize("cancel", [True, False], ids=["cancelled", "left"])
+@pytest.mark.parametrize("passed", range(6))
+async def test_giving_up_while_joining_leaves_nothing(
+    hub: Hub, broker: FakeBroker, cancel: bool, passed: int
+) -> None:
+    """Give up after so many turns of the loop: at each place where the work may wait."""
+    broker.topic(ROOM)
+    transport = FakeTransport()
+    join = start(hub.join(transport, ROOM, Position("epoch0", 0), None))
+    await turns(passed)
+    hub.leave(transport, ROOM)
+    if cancel:
+        join.cancel()
+    await asyncio.gather(join, return_exceptions=True)
+    hub.leave(transport, ROOM)
+    await turns()
+    assert nothing_is_left(hub, broker)
+
+
+@pytest.mark.parametrize("gate", ["subscribes", "reads"])
+async def test_giving_up_leaves_the_others_waiting(hub: Hub, broker: FakeBroker, gate: str) -> None:
+    getattr(broker, gate).shut = True
+    one, other = FakeTransport(), FakeTransport()
+    first, second = (start(hub.join(who, ROOM, None, None)) for who in (one, other))
+    await turns()
+    first.cancel()
+    await turns()
+    getattr(broker, gate).open()
+    recovery = await second
+    hub.enter(other, ROOM, recovery)
+    assert broker.subscribed == {ROOM}
+    hub.leave(other, ROOM)
+    assert nothing_is_left(hub, broker)
+
+
+@pytest.mark.parametrize("gate", ["subscribes", "reads"])
+async def test_a_topic_left_while_it_opens_can_be_joined_again(
+    hub: Hub, broker: FakeBroker, gate: str
+) -> None:
+    getattr(broker, gate).shut = True
+    one, other = FakeTransport(), FakeTransport()
+    first = start(hub.join(one, ROOM, None, None))
+    await turns()
+    hub.leave(one, ROOM)
+    first.cancel()
+    second = start(hub.join(other, ROOM, None, None))
+    await turns()
+    broker.store(ROOM)
+    getattr(broker, gate).open()
+    recovery = await second
+    hub.enter(other, ROOM, recovery)
+    watcher = Observer(recovery.position)
+    broker.store(ROOM)
+    await turns()
+    for push in other.messages:
+        watcher.take(push)
+    assert watcher.position.seq == 2
+    assert broker.subscribed == {ROOM}
+    hub.leave(other, ROOM)
+    assert nothing_is_left(hub, broker)
+
+
+async def test_the_first_attempt_failing_late_does_not_harm_the_second(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    broker.reads.shut = True
+    one, other = FakeTransport(), FakeTransport()
+    first = start(hub.join(one, ROOM, None, None))
+    await turns()
+    hub.leave(one, ROOM)
+    first.cancel()
+    (late,) = broker.reads.waiting
+    broker.reads.open = lambda: None  # type: ignore[method-assign]  # only the second goes on
+    broker.reads.waiting.clear()
+    broker.reads.shut = False
+    await subscribe(hub, other)
+    late.set_exception(Unavailable("away"))
+    await turns()
+    assert (hub.topic_count, broker.subscribed) == (1, {ROOM})
+    broker.store(ROOM)
+    await turns()
+    assert seqs(other) == [1]
+
+
+async def test_stop_ends_what_is_under_way(hub: Hub, broker: FakeBroker) -> None:
+    broker.subscribes.shut = True
+    join = start(hub.join(FakeTransport(), ROOM, None, None))
+    await turns()
+    await hub.stop()
+    with pytest.raises(Unavailable):
+        await join
+
+
+# Recovery --------------------------------------------------------------------------------------
+
+
+async def test_a_resume_is_replayed_before_what_is_live(hub: Hub, broker: FakeBroker) -> None:
+    for number in range(5):
+        broker.store(ROOM, number)
+    one = FakeTransport()
+    recovery = await hub.join(one, ROOM, Position("epoch0", 2), None)
+    assert (recovery.recovered, recovery.replayed) == (True, 3)
+    assert one.messages == []
+    assert hub.enter(one, ROOM, recovery) is False
+    broker.store(ROOM)
+    await turns()
+    assert seqs(one) == [3, 4, 5, 6]
+
+
+async def test_a_long_resume_is_read_in_pieces(hub: Hub, broker: FakeBroker) -> None:
+    count = 2 * REPLAY_CHUNK + 5
+    for number in range(count):
+        broker.store(ROOM, number)
+    one = FakeTransport()
+    recovery = await subscribe(hub, one, since=Position("epoch0", 0))
+    assert recovery.replayed == count
+    assert seqs(one) == [*range(1, count + 1)]
+    reads = [call for call in broker.calls if call[0] == "read" and call[4]]
+    assert [call[4] for call in reads] == [REPLAY_CHUNK] * 3
+
+
+async def test_more_than_may_be_replayed_is_not(hub: Hub, broker: FakeBroker) -> None:
+    for _ in range(MAX_REPLAY + 1):
+        broker.store(ROOM)
+    recovery = await subscribe(hub, FakeTransport(), since=Position("epoch0", 0))
+    assert (recovery.recovered, recovery.reason) == (False, "too_far_behind")
+    assert recovery.position.seq == MAX_REPLAY + 1
+    recovery = await subscribe(hub, FakeTransport(), since=Position("epoch0", 1))
+    assert recovery.recovered
+
+
+async def test_the_newest_are_replayed(hub: Hub, broker: FakeBroker) -> None:
+    for _ in range(9):
+        broker.store(ROOM)
+    one, other = FakeTransport(), FakeTransport()
+    recovery = await subscribe(hub, one, last=3)
+    assert (recovery.recovered, recovery.replayed) == (True, 3)
+    await subscribe(hub, other, last=100)
+    broker.store(ROOM)
+    await turns()
+    assert seqs(one) == [7, 8, 9, 10]
+    assert seqs(other) == [*range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [
+        (Position("another", 1), "epoch_changed"),
+        (Position("epoch0", 6), "epoch_changed"),
+        (Position("epoch0", 1), "expired"),
+        (Position("", 0), "epoch_changed"),
+    ],
+)
+async def test_what_cannot_be_resumed_begins_here(
+    hub: Hub, broker: FakeBroker, since: Position, reason: str
+) -> None:
+    for _ in range(5):
+        broker.store(ROOM, keep=2)
+    one = FakeTransport()
+    recovery = await subscribe(hub, one, since=since)
+    assert (recovery.recovered, recovery.replayed, recovery.reason) == (False, 0, reason)
+    assert recovery.position == Position("epoch0", 5)
+    broker.store(ROOM)
+    await turns()
+    assert seqs(one) == [6]
+
+
+async def test_what_came_in_while_history_was_read_is_not_missed(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    live = FakeTransport()
+    await subscribe(hub, live)
+    broker.store(ROOM)
+    await turns()
+    broker.reads.shut = True
+    joins: list[tuple[FakeTransport, asyncio.Task[Recovery]]] = []
+    for since, last in (
+        (Position("epoch0", 0), None),
+        (Position("epoch0", 1), None),
+        (Position("other", 5), None),
+        (None, 10),
+    ):
+        transport = FakeTransport()
+        joins.append((transport, start(hub.join(transport, ROOM, since, last))))
+    await turns()
+    broker.store(ROOM)
+    broker.store(ROOM)
+    await turns()
+    broker.reads.open()
+    for transport, join in joins:
+        recovery = await join
+        watcher = Observer(recovery.start)
+        if hub.enter(transport, ROOM, recovery):
+            await hub.replay(transport, ROOM)
+        broker.store(ROOM)
+        await turns()
+        for push in transport.messages:
+            watcher.take(push)
+        assert watcher.gaps == []
+        assert watcher.position == Position("epoch0", broker.topic(ROOM).seq)
+
+
+async def test_who_joins_ahead_of_the_worker_waits_for_it(hub: Hub, broker: FakeBroker) -> None:
+    broker.manual = True
+    live, ahead = FakeTransport(), FakeTransport()
+    await subscribe(hub, live)
+    for _ in range(3):
+        broker.store(ROOM)
+    recovery = await subscribe(hub, ahead, since=Position("epoch0", 1))
+    assert recovery.replayed == 2
+    broker.deliver()
+    assert seqs(live) == [1, 2, 3]
+    assert seqs(ahead) == [2, 3]
+    broker.store(ROOM)
+    broker.deliver()
+    assert seqs(ahead) == [2, 3, 4]
+
+
+# Repair ----------------------------------------------------------------------------------------
+
+
+async def test_a_lost_event_is_read_again(hub: Hub, broker: FakeBroker) -> None:
+    broker.manual = True
+    one = FakeTransport()
+    await subscribe(hub, one)
+    for _ in range(4):
+        broker.store(ROOM)
+    broker.deliver(0, 3)
+    assert seqs(one) == [1]
+    await turns()
+    assert seqs(one) == [1, 2, 3, 4]
+
+
+async def test_one_repair_of_a_topic_at_a_time(hub: Hub, broker: FakeBroker) -> None:
+    broker.manual = True
+    one = FakeTransport()
+    await subscribe(hub, one)
+    broker.reads.shut = True
+    for _ in range(9):
+        broker.store(ROOM)
+    broker.deliver(1, 3, 5)
+    hub.on_restored()
+    await turns()
+    assert len(broker.reads.waiting) == 1
+    broker.reads.open()
+    await turns()
+    assert seqs(one) == [*range(1, 10)]
+    assert len(broker.reads.waiting) == 0
+
+
+async def test_a_repair_is_tried_again_while_the_store_seems_there(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    broker.manual = True
+    one = FakeTransport()
+    await subscribe(hub, one)
+    broker.read_error = Unavailable("busy")
+    for _ in range(2):
+        broker.store(ROOM)
+    broker.deliver(1)
+    await until(lambda: broker.count("read") >= 5)
+    assert seqs(one) == []
+    broker.read_error = None
+    await until(lambda: seqs(one) != [])
+    assert seqs(one) == [1, 2]
+
+
+async def test_a_repair_waits_for_a_store_that_is_away(hub: Hub, broker: FakeBroker) -> None:
+    broker.manual = True
+    one = FakeTransport()
+    await subscribe(hub, one)
+    for _ in range(2):
+        broker.store(ROOM)
+    broker.available = False
+    broker.deliver(1)
+    await turns()
+    reads = broker.count("read")
+    await asyncio.sleep(0.01)
+    assert broker.count("read") == reads, "it waits to be told, and does not ask"
+    broker.come_back()
+    await turns()
+    assert seqs(one) == [1, 2]
+
+
+async def test_a_store_that_is_back_has_every_topic_read_again(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    names = [f"room:{number}" for number in range(2 * MAX_CONCURRENT_REPAIRS + 3)]
+    transports = {name: FakeTransport() for name in names}
+    for name, transport in transports.items():
+        await subscribe(hub, transport, name)
+    broker.go_away()
+    for name in names:
+        broker.store(name)
+    broker.outbox.clear()
+    broker.reads.shut = True
+    broker.come_back()
+    await turns()
+    assert len(broker.reads.waiting) == MAX_CONCURRENT_REPAIRS
+    broker.reads.open()
+    await turns(100)
+    assert all(seqs(transport) == [1] for transport in transports.values())
+
+
+@pytest.mark.parametrize("repairing", [True, False], ids=["repairing", "opening"])
+async def test_a_read_from_before_the_loss_does_not_count(
+    hub: Hub, broker: FakeBroker, repairing: bool
+) -> None:
+    one = FakeTransport()
+    if repairing:
+        await subscribe(hub, one)
+        broker.reads.shut = True
+        hub.on_restored()
+        join = None
+    else:
+        broker.reads.shut = True
+        join = start(hub.join(one, ROOM, None, None))
+    await turns()
+    assert len(broker.reads.waiting) == 1
+    # Its answer is on its way when an event is lost with the connection.
+    broker.go_away()
+    broker.store(ROOM)
+    broker.outbox.clear()
+    broker.come_back()
+    broker.reads.open()
+    if join is not None:
+        recovery = await join
+        watcher = Observer(recovery.position)
+        hub.enter(one, ROOM, recovery)
+    else:
+        watcher = Observer(Position("epoch0", 0))
+    await turns()
+    for push in one.messages:
+        watcher.take(push)
+    assert watcher.position.seq == 1
+
+
+async def test_a_topic_closed_while_it_is_repaired_is_left_alone(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    one = FakeTransport()
+    await subscribe(hub, one)
+    broker.reads.shut = True
+    hub.on_restored()
+    await turns()
+    hub.leave(one, ROOM)
+    broker.reads.open()
+    await turns()
+    assert nothing_is_left(hub, broker)
+    assert hub._repairing == set()
+    assert hub._tasks == set()
+
+
+async def test_a_fault_in_a_repair_is_logged(
+    hub: Hub, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await subscribe(hub, FakeTransport())
+    broker.read_error = RuntimeError("a bug")
+    hub.on_restored()
+    await turns()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    broker.read_error = None
+    hub.on_restored()
+    await turns()
+    assert hub._repairing == set()
+
+
+async def test_events_of_topics_without_subscribers_are_ignored(hub: Hub) -> None:
+    broker = FakeBroker()
+    hub.on_events([broker.store("room:x")])
+    assert hub.topic_count == 0
+
+
+async def test_one_batch_may_hold_many_topics(hub: Hub, broker: FakeBroker) -> None:
+    broker.manual = True
+    one, other = FakeTransport(), FakeTransport()
+    await subscribe(hub, one, "room:a")
+    await subscribe(hub, other, "room:b")
+    for name in ("room:a", "room:b", "room:a", "room:b"):
+        broker.store(name)
+    broker.deliver()
+    assert (seqs(one), seqs(other)) == ([1, 2], [1, 2])
