@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import secrets
 from collections.abc import Callable, Coroutine
@@ -130,7 +131,7 @@ class Connection:
 
     def on_full(self) -> None:
         """See `ports.Receiver`."""
-        if self._gone:
+        if self._gone or self._slow_timer is not None:
             return
         self._node.hub.lag(self._transport, self._session.topics)
         timeout = self._node.settings.limits.slow_timeout_seconds
@@ -141,6 +142,7 @@ class Connection:
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
+        self.on_sign_of_life()
         self._replay()
 
     def on_closed(self) -> None:
@@ -206,26 +208,33 @@ class Connection:
         logger.exception("connection %s: a command failed", self.id)
         return Internal("something went wrong; it has been logged")
 
-    def _run(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, pending: Pending, command: ClientMessage, work: "Work") -> None:
         """Run the part of a command that has to wait; it ends with the connection."""
-        task = asyncio.get_running_loop().create_task(self._guard(pending, work))
+        self._spawn(self._guard(pending, command, work))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _guard(self, pending: Pending, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, pending: Pending, command: ClientMessage, work: "Work") -> None:
+        # The task may be cancelled before it begins, so the work must not be a coroutine already.
         try:
-            await work
+            await work(pending, command)
         except ChatError as error:
             self._session.fail(pending, error)
         except Exception:
             self._session.fail(pending, self._internal())
 
     def _on_timer(self) -> None:
-        if self._session.closed:
-            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         now = self._node.clock.monotonic()
-        wait = self._session.tick(now) - now
-        if not self._session.closed and wait != float("inf"):
+        # The transport of a client that reads too slowly does not read from it either.
+        wait = self._session.tick(now, reading=self._slow_timer is None) - now
+        if wait != math.inf:
             self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0), self._on_timer)
 
     # Authentication ------------------------------------------------------------------------
@@ -237,7 +246,7 @@ class Connection:
             self._reject(pending, error)
             return
         if claims is None:
-            self._run(pending, self._auth_later(pending, command))
+            self._run(pending, command, self._auth_later)
         else:
             self._authenticated(pending, claims)
 
@@ -279,7 +288,7 @@ class Connection:
         )
         self._session.open(self._welcome(claims), expires_in, now)
         self._drop_forbidden_topics()
-        self._restart_timer()
+        self._on_timer()
 
     def _welcome(self, claims: Claims) -> Welcome:
         return Welcome(
@@ -305,11 +314,6 @@ class Connection:
                     topic, Forbidden("the new token does not allow this subscription")
                 )
 
-    def _restart_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._on_timer()
-
     # Topics --------------------------------------------------------------------------------
 
     def _may(self, action: Action, topic: str) -> bool:
@@ -328,7 +332,7 @@ class Connection:
             if recovery is not None:
                 self._subscribed(pending, command.topic, recovery)
                 return
-        self._run(pending, self._subscribe_later(pending, command))
+        self._run(pending, command, self._subscribe_later)
 
     async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
         recovery = await self._node.hub.join(
@@ -353,15 +357,23 @@ class Connection:
 
     def _replay(self) -> None:
         """See to it that topics in which this connection lags are replayed."""
-        if self._gone or (self._replaying is not None and not self._replaying.done()):
-            return
-        self._replaying = asyncio.get_running_loop().create_task(self._replay_topics())
-        self._tasks.add(self._replaying)
-        self._replaying.add_done_callback(self._tasks.discard)
+        if not self._gone and (self._replaying is None or self._replaying.done()):
+            self._replaying = self._spawn(self._replay_topics())
 
     async def _replay_topics(self) -> None:
-        for topic in list(self._session.topics):
-            await self._node.hub.replay(self._transport, topic)
+        try:
+            # Again from the start each time: while one was replayed others may have begun to lag.
+            while (topic := self._lagging_topic()) is not None:
+                await self._node.hub.replay(self._transport, topic)
+        except Exception:
+            logger.exception("connection %s: a replay failed", self.id)
+            self._session.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
+
+    def _lagging_topic(self) -> str | None:
+        if not self._transport.writable:
+            return None  # on_drained comes back to it
+        lags = partial(self._node.hub.lags, self._transport)
+        return next(filter(lags, self._session.topics), None)
 
     def _unsubscribe(self, pending: Pending, command: Unsubscribe) -> None:
         self._node.hub.leave(self._transport, command.topic)
@@ -393,7 +405,7 @@ class Connection:
 
     def _history(self, pending: Pending, command: History) -> None:
         self._require("history", command.topic)
-        self._run(pending, self._history_later(pending, command))
+        self._run(pending, command, self._history_later)
 
     async def _history_later(self, pending: Pending, command: History) -> None:
         found, messages = await self._node.history(
@@ -410,6 +422,10 @@ class Connection:
         Signal: _signal,
         History: _history,
     }
+
+
+Work = Callable[[Pending, Any], Coroutine[Any, Any, None]]
+"""The part of a command that has to wait."""
 
 
 def _failure(future: "asyncio.Future[Any]", topic: str) -> ChatError | None:

@@ -112,6 +112,11 @@ class Hub:
             if topic is not None:
                 topic.lag(transport)
 
+    def lags(self, transport: Transport, name: str) -> bool:
+        """Return whether a subscriber of a topic has to be replayed."""
+        topic = self._topics.get(name)
+        return topic is not None and topic.lag_of(transport) is not None
+
     async def replay(self, transport: Transport, name: str) -> None:
         """Send a lagging subscriber what it missed until it is live, or not writable any more."""
         while transport.writable:

@@ -494,7 +494,7 @@ async def test_a_read_from_before_the_loss_does_not_count(
         join = None
     else:
         broker.reads.shut = True
-        join = start(hub.join(one, ROOM, None, None))
+        join = start(subscribe(hub, one))
     await turns()
     assert len(broker.reads.waiting) == 1
     # Its answer is on its way when an event is lost with the connection.
@@ -503,12 +503,7 @@ async def test_a_read_from_before_the_loss_does_not_count(
     broker.outbox.clear()
     broker.come_back()
     broker.reads.open()
-    if join is not None:
-        recovery = await join
-        watcher = Observer(recovery.position)
-        hub.enter(one, ROOM, recovery)
-    else:
-        watcher = Observer(Position("epoch0", 0))
+    watcher = Observer((await join).position if join else Position("epoch0", 0))
     await turns()
     for push in one.messages:
         watcher.take(push)

@@ -98,7 +98,7 @@ class FakeTransport:
         self.writable = True
         self.written: list[bytes] = []
         self.pings = 0
-        self.paused = False
+        self.flow: list[str] = []
         self.closed: tuple[int, str] | None = None
         self.aborted = False
         self.lost = False
@@ -158,10 +158,10 @@ class FakeTransport:
         self.pings += 1
 
     def pause(self) -> None:
-        self.paused = True
+        self.flow.append("pause")
 
     def resume(self) -> None:
-        self.paused = False
+        self.flow.append("resume")
 
     def close(self, code: int, reason: str) -> None:
         assert self.closed is None, "closed twice"
@@ -351,6 +351,7 @@ class FakeBroker:
         events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
         chosen = (events[-limit:] if newest else events[:limit]) if limit else []
         found = Slice(stored.epoch, stored.seq, chosen, more=0 < limit < len(events))
+        await asyncio.sleep(0)
         await self.reads()
         if self.read_error is not None:
             raise self.read_error
