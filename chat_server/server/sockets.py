@@ -19,8 +19,10 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((host, port), family=_family(host))
     except OSError as error:
+        # Python adds the address, which is named already.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ListenError(
-            f"server.bind: cannot listen on {settings.server.bind}: {error.strerror or error}"
+            f"server.bind: cannot listen on {settings.server.bind}: {reason}"
         ) from None
 
 

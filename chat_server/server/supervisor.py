@@ -152,12 +152,10 @@ class Supervisor:
             slot.wait = min(max(slot.wait * 2, first), longest)
         slot.restart_at = now + slot.wait
         if not self._signals:
-            logger.error(
-                "worker %d ended with code %s; restarting it in %g s",
-                slot.number,
-                code,
-                slot.wait,
-            )
+            plan = f"restarting it in {slot.wait:g} s"
+            if not self._announced and not slot.was_ready:
+                plan = "stopping, for it never accepted a connection"
+            logger.error("worker %d ended with code %s; %s", slot.number, code, plan)
 
     # Stopping ------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ BACKLOG = 2048
 STOP_SLACK_SECONDS = 5.0
 """What a stop may take beyond `drain_seconds`."""
 
+ABORT_SECONDS = 1.0
+"""What of it is left to requests that are cut."""
+
 
 def run_worker(
     settings: Settings,
@@ -100,7 +103,7 @@ class Worker:
         self._drain_seconds = settings.server.drain_seconds
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._collector = Collector(lambda: self._chat.node.connection_count)
 
     async def serve(
@@ -121,8 +124,8 @@ class Worker:
             ) -> None:
                 task = asyncio.current_task()
                 assert task is not None  # noqa: S101 - callbacks of streams run in tasks
-                self._connections.add(task)
-                task.add_done_callback(self._connections.discard)
+                self._connections[task] = writer
+                task.add_done_callback(self._connections.pop)
                 # Only `_drain` cancels it; Python 3.11's streams would take that for a fault.
                 with suppress(asyncio.CancelledError):
                     await HandoverServer(
@@ -149,6 +152,12 @@ class Worker:
         if self._connections:
             left = max(deadline - asyncio.get_running_loop().time(), 1.0)
             await asyncio.wait(self._connections, timeout=left)
+        if self._connections:
+            # Quart cancels a request whose client is gone, but if it is cancelled itself, it
+            # leaves the request running.
+            for writer in self._connections.values():
+                writer.transport.abort()
+            await asyncio.wait(self._connections, timeout=ABORT_SECONDS)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

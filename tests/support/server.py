@@ -20,6 +20,8 @@ from chat_server.settings import AuthSettings, load_settings
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+LEFTOVER_SECONDS = 5.0
+"""How long multiprocessing's resource tracker may outlive the supervisor it watches."""
 POLL_SECONDS = 0.02
 
 
@@ -95,6 +97,9 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"did not stop in {STOP_SECONDS} s:\n{self.stderr}") from None
+        deadline = time.monotonic() + LEFTOVER_SECONDS
+        while _group_exists(process.pid) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         assert not self.kill(), f"left workers behind:\n{self.stderr}"
         return code
 
@@ -154,6 +159,14 @@ class ServerProcess:
             assert code is None, f"ended with {code}:\n{self.stderr}"
             assert time.monotonic() < deadline, f"not ready:\n{self.stderr}"
             time.sleep(POLL_SECONDS)
+
+
+def _group_exists(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> int:

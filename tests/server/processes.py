@@ -1,0 +1,87 @@
+"""The processes below a server."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.server import ServerProcess, mint
+from tests.support.wire import SECONDS, Chat, chat, request
+
+
+def refused(*flags: str, **environ: str) -> tuple[int, str]:
+    """Run a server that must not start; return its exit code and what it wrote to stderr."""
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "chat_server", "serve", *flags],
+        env={**inherited, "CHAT_ENVIRONMENT": "testing", **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def workers(supervisor: int) -> set[int]:
+    """Return the worker processes of a supervisor that run now."""
+    try:
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
+    except FileNotFoundError:
+        return set()
+    return {pid for pid in map(int, children.split()) if "spawn_main" in _command(pid)}
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def worker_of(client: Chat) -> int:
+    """Return the process that serves a client, which its name tells."""
+    return _pid(client.welcome["server"])
+
+
+async def ready_workers(server: ServerProcess, count: int) -> set[int]:
+    """Wait until that many workers of a server accept connections; return their processes."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + SECONDS
+    while len(seen) < count or not seen <= workers(server.pid):
+        assert time.monotonic() < deadline, f"only {seen} of {workers(server.pid)} answer"
+        seen &= workers(server.pid)
+        with suppress(OSError):
+            health = await request(server.port, "GET", "/health")
+            seen.add(_pid(health.json()["node"]))
+    return seen
+
+
+def _pid(node: str) -> int:
+    return int(node.rsplit("-", 2)[1])
+
+
+async def connect_to(url: str, pid: int, sub: str = "ada") -> Chat:
+    """Connect until the kernel chooses the given worker."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client = await chat(url, mint(sub))
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        if worker_of(client) == pid:
+            return client
+        await client.websocket.close()
+    raise AssertionError(f"no connection to worker {pid} of {os.getpid()}")

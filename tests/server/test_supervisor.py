@@ -1,0 +1,176 @@
+"""Several workers on one port: they live, die and stop as one server."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from tests.support.server import ServerProcess
+from tests.support.wire import request, until
+
+from .processes import connect_to, ready_workers, refused, runs, workers
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def _server(redis: RedisServer, **environ: str) -> ServerProcess:
+    return ServerProcess(
+        *("--workers", "2", "--redis-url", redis.url),
+        environ={"CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "1000", **environ},
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(redis: RedisServer) -> Iterator[ServerProcess]:
+    """A server of two workers, for tests that leave it as they found it."""
+    with _server(redis) as server:
+        yield server
+
+
+async def test_the_kernel_spreads_connections_over_the_workers(pair: ServerProcess) -> None:
+    assert await ready_workers(pair, 2) == workers(pair.pid)
+
+
+async def test_a_killed_worker_is_replaced_while_the_others_go_on(pair: ServerProcess) -> None:
+    first, second = await ready_workers(pair, 2)
+    async with await connect_to(pair.ws_url, first) as ada:
+        await ada.ok(type="subscribe", topic="room:a")
+        os.kill(second, signal.SIGKILL)
+        await until(lambda: not runs(second))
+        # The one that is left is all of the port's listeners, so nothing is refused.
+        for _ in range(20):
+            assert (await request(pair.port, "GET", "/health/ready")).status == 200
+        await until(lambda: len(workers(pair.pid)) == 2)
+        [third] = workers(pair.pid) - {first}
+        async with await connect_to(pair.ws_url, third, "bob") as bob:
+            await bob.ok(type="publish", topic="room:a", data="from the new one")
+            assert (await ada.next())["data"] == "from the new one"
+    assert re.search(r"ERROR .*worker \d ended with code -9; restarting it in", pair.stderr)
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_second_server_on_the_same_port_is_refused(pair: ServerProcess, count: str) -> None:
+    bind, redis_url = f"127.0.0.1:{pair.port}", "redis://127.0.0.1:1/0"
+    code, line = refused("--bind", bind, "--workers", count, "--redis-url", redis_url)
+    assert code == 1
+    assert line.count("\n") == 1
+    assert "Address already in use" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_all_of_them(redis: RedisServer, number: signal.Signals) -> None:
+    with _server(redis) as server:
+        pids = await ready_workers(server, 2)
+        clients = [await connect_to(server.ws_url, pid) for pid in pids]
+        began = time.monotonic()
+        # Ctrl-C in a terminal reaches the whole group; the workers leave it to the supervisor.
+        if number is signal.SIGINT:
+            os.killpg(server.pid, number)
+        else:
+            os.kill(server.pid, number)
+        for client in clients:
+            assert await client.closed() == 1012
+        assert await asyncio.to_thread(server.wait) == 0
+        assert time.monotonic() - began < 10
+        assert not [pid for pid in pids if runs(pid)]
+        assert server.stderr == ""
+
+
+async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: RedisServer) -> None:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="60") as server:
+        pids = await ready_workers(server, 2)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(server.pid, signal.SIGTERM)
+        # The first has been taken when it has been passed on.
+        await until(lambda: all(_pending(pid, signal.SIGTERM) for pid in pids))
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        await asyncio.to_thread(server.wait)
+        assert time.monotonic() - began < 10
+        assert not [pid for pid in pids if runs(pid)]
+
+
+def _pending(pid: int, number: signal.Signals) -> bool:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("ShdPnd:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer) -> None:
+    program = (
+        "import os, signal, sys, threading\n"
+        "from chat_server.server import supervisor\n"
+        "from chat_server.settings import load_settings\n"
+        "from tests.server.processes import workers\n"
+        "supervisor.STOP_SLACK_SECONDS = 0.5\n"
+        "def ready(address):\n"
+        "    for pid in workers(os.getpid()):\n"
+        "        os.kill(pid, signal.SIGSTOP)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "if __name__ == '__main__':\n"
+        "    settings = load_settings(flags={'server.workers': 2, 'server.drain_seconds': 0.5})\n"
+        "    sys.exit(supervisor.Supervisor(settings, ready).run())\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert time.monotonic() - began > 1.5, "they were not given their time"
+
+
+async def test_workers_end_with_their_supervisor(redis: RedisServer) -> None:
+    server = _server(redis)
+    with server:
+        pids = await ready_workers(server, 2)
+        clients = [await connect_to(server.ws_url, pid) for pid in pids]
+        os.kill(server.pid, signal.SIGKILL)
+        for client in clients:
+            assert await client.closed() == 1012
+        await until(lambda: not [pid for pid in pids if runs(pid)])
+        server.kill()
+
+
+def test_the_port_can_be_taken_again_at_once(redis: RedisServer) -> None:
+    port = None
+    for count in (2, 1):
+        flags = ("--workers", str(count), "--redis-url", redis.url)
+        with ServerProcess(*flags, port=port) as server:
+            port = server.port
+            # A connection that the server closes leaves the port in TIME_WAIT.
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"nonsense\r\n\r\n")
+                while client.recv(1000):
+                    pass
+
+
+def test_a_setting_that_only_workers_find_wrong_is_one_clear_line(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.pem"
+    environ = {"CHAT_AUTH__ALGORITHMS": "RS256", "CHAT_AUTH__PUBLIC_KEY_FILE": str(missing)}
+    for count in ("1", "2"):
+        code, line = refused("--workers", count, "--redis-url", redis.url, **environ)
+        assert code == 2, line
+        assert line.count("\n") == 1, line
+        assert line.startswith("chat-server: auth.public_key_file: ")

@@ -1,0 +1,259 @@
+"""One worker: what it finishes before it stops, and what it does not wait for."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from chat_server.app import create_app
+from chat_server.server.worker import Worker
+from tests.support import wire
+from tests.support.server import ServerProcess, mint
+from tests.support.wire import Wire, chat, request, text, until
+
+from .inprocess import make_settings, serving
+from .processes import refused
+
+
+class Slow:
+    """A route that answers when the test says so."""
+
+    def __init__(self, app: Quart) -> None:
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = False
+        app.add_url_rule("/slow", "slow", self._answer)
+
+    async def _answer(self) -> str:
+        self.asked.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return "done"
+
+
+async def _slow_app(**flags: object) -> tuple[Quart, Slow]:
+    app = await asyncio.to_thread(create_app, make_settings(**flags))
+    return app, Slow(app)
+
+
+async def test_a_request_under_way_is_finished() -> None:
+    app, slow = await _slow_app(server__drain_seconds=20)
+    async with serving(make_settings(server__drain_seconds=20), app=app) as server:
+        answering = asyncio.create_task(request(server.port, "GET", "/slow"))
+        await slow.asked.wait()
+        server.begin_to_stop()
+        await until(lambda: not _accepts(server.port))
+        slow.go_on.set()
+        answer = await answering
+        assert (answer.status, answer.body) == (200, b"done")
+        await server.stopped()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+async def test_a_request_that_takes_longer_is_cut_at_the_deadline() -> None:
+    app, slow = await _slow_app()
+    async with (
+        serving(make_settings(server__drain_seconds=0.2), app=app) as server,
+        await Wire.connect(server.port) as client,
+    ):
+        await client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await slow.asked.wait()
+        server.begin_to_stop()
+        await server.stopped()
+        assert await client.read_to_end() == b""
+        assert slow.cancelled
+
+
+async def test_idle_connections_hold_nothing_up() -> None:
+    async with (
+        serving(make_settings(server__drain_seconds=60)) as server,
+        await Wire.connect(server.port) as fresh,
+        await Wire.connect(server.port) as used,
+    ):
+        await used.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await used.read_answer()).status == 200
+        began = time.monotonic()
+        server.begin_to_stop()
+        await server.stopped()
+        assert time.monotonic() - began < 10
+        assert await used.read_to_end() == b""
+        assert await fresh.read_to_end() == b""
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_clients_are_sent_elsewhere(transport: str) -> None:
+    settings = make_settings(gateway__transport=transport, server__drain_seconds=60)
+    async with (
+        serving(settings) as server,
+        await chat(server.ws_url, mint("ada")) as ada,
+        await chat(server.ws_url) as nobody,
+    ):
+        await ada.ok(type="subscribe", topic="room:a")
+        server.begin_to_stop()
+        for client in (ada, nobody):
+            goodbye = await client.next()
+            assert (goodbye["type"], goodbye["code"]) == ("goodbye", 1012)
+            assert 0 <= goodbye["reconnect_in_ms"] <= 10_000
+            assert await client.closed() == 1012
+        await server.stopped()
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_who_upgrades_while_it_drains_is_sent_elsewhere(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(gateway__transport=transport, server__drain_seconds=20)
+    async with serving(settings) as server, await Wire.connect(server.port) as late:
+        verifier = server.app.extensions["chat_server"].verifier
+        verify = verifier.verify
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(token: str) -> Any:
+            asked.set()
+            await go_on.wait()
+            return await verify(token)
+
+        monkeypatch.setattr(verifier, "verify", slowly)
+        await late.send(wire.upgrade(token=mint("ada")))
+        await asked.wait()
+        server.begin_to_stop()
+        await until(lambda: server.node.draining)
+        go_on.set()
+        assert (await late.read_answer()).status == 101
+        code, messages = await late.read_to_close()
+        assert code == 1012
+        assert [m["type"] for m in messages] == ["goodbye"]
+        late.socket.close()
+        await server.stopped()
+
+
+async def test_a_start_that_fails_fails() -> None:
+    settings = make_settings()
+    app = await asyncio.to_thread(create_app, settings)
+
+    @app.before_serving
+    async def fail() -> None:
+        raise RuntimeError("cannot start")
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    ready: list[bool] = []
+
+    def on_ready() -> None:
+        ready.append(True)
+
+    with listener, pytest.raises(Exception, match="cannot start"):
+        await Worker(app, settings).serve(listener, asyncio.Event(), on_ready)
+    assert not ready
+
+
+# In a process of its own -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(transport: str) -> None:
+    environ = {
+        "CHAT_GATEWAY__TRANSPORT": transport,
+        "CHAT_SERVER__DRAIN_SECONDS": "2",
+        "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "1000",
+        "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
+        "CHAT_LIMITS__MESSAGE_BURST": "100000",
+    }
+    with ServerProcess(environ=environ) as server:
+        async with AsyncExitStack() as stack:
+            readers: list[Wire] = []
+            stuck: list[Wire] = []
+            for number in range(200):
+                deaf = number % 10 == 0
+                client = await Wire.open(
+                    server.port, token=mint("ada"), receive_buffer=4096 if deaf else None
+                )
+                await stack.enter_async_context(client)
+                if deaf:
+                    await client.send(text({"type": "subscribe", "topic": "room:a"}))
+                (stuck if deaf else readers).append(client)
+            publisher = readers[0]
+            await publisher.read_message()
+            big = text({"type": "publish", "id": 1, "topic": "room:a", "data": "x" * 60_000})
+            for _ in range(40):
+                await publisher.send(big)
+                assert (await publisher.read_message())["type"] == "ok"
+            began = time.monotonic()
+            code = asyncio.create_task(asyncio.to_thread(server.stop))
+            endings = [await client.read_to_close() for client in readers]
+            assert {ending for ending, _ in endings} == {1012}
+            assert await code == 0
+            took = time.monotonic() - began
+            assert took < 2 + 5, f"took {took:.1f} s"
+            assert "ERROR" not in server.stderr
+            for client in stuck:
+                await client.read_to_end()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_stops_it(name: str) -> None:
+    with ServerProcess() as server:
+        _send(server.pid, name)
+        assert server.wait() == 0
+        assert server.stderr == ""
+
+
+def _send(pid: int, name: str) -> None:
+    os.kill(pid, signal.Signals[name])
+
+
+async def test_a_second_signal_ends_it_at_once() -> None:
+    with ServerProcess(environ={"CHAT_SERVER__DRAIN_SECONDS": "60"}) as server:
+        async with await _deaf(server.port):
+            _send(server.pid, "SIGTERM")
+            await until(lambda: not _accepts(server.port))
+            began = time.monotonic()
+            _send(server.pid, "SIGTERM")
+            assert await asyncio.to_thread(server.wait) == -15
+            assert time.monotonic() - began < 10
+
+
+async def _deaf(port: int) -> Wire:
+    """Return a client that does not read and for which much waits."""
+    client = await Wire.open(port, token=mint("ada"), receive_buffer=4096)
+    await client.send(text({"type": "subscribe", "topic": "room:a"}))
+    async with await chat(f"ws://127.0.0.1:{port}/ws", mint("bob")) as bob:
+        for _ in range(40):
+            await bob.ok(type="publish", topic="room:a", data="x" * 60_000)
+    return client
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_one_clear_line(workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        redis = ("--redis-url", "redis://127.0.0.1:1/0")
+        code, line = refused("--bind", bind, "--workers", workers, *redis)
+    assert code == 1
+    assert line == f"chat-server: server.bind: cannot listen on {bind}: Address already in use\n"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_address_of_another_machine_is_one_clear_line(workers: str) -> None:
+    redis = ("--redis-url", "redis://127.0.0.1:1/0")
+    code, line = refused(
+        *("--bind", "203.0.113.1:8000", "--workers", workers, *redis), CHAT_AUTH__SECRET="x" * 40
+    )
+    assert code == 1
+    assert line.count("\n") == 1
+    assert line.startswith("chat-server: server.bind: cannot listen on 203.0.113.1:8000: ")
