@@ -2,21 +2,27 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
+from .accounting import pin
 from .wire import LoadError
 
 END_SECONDS = 5.0
 
 
 class Workers:
-    """Child processes, all ended when this context is left."""
+    """Child processes, all ended when this context is left.
 
-    def __init__(self) -> None:
+    Args:
+        cores: where they are kept; anywhere if empty.
+    """
+
+    def __init__(self, cores: Sequence[int] = ()) -> None:
+        self._cores = cores
         # Not fork: a child must not inherit the sockets and threads of whoever calls.
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
@@ -26,6 +32,8 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=target, args=(theirs, plan), daemon=True)
         process.start()
+        if process.pid is not None:
+            pin(process.pid, self._cores)
         theirs.close()
         self._processes.append(process)
         return ours
@@ -67,4 +75,4 @@ def messages(
             if isinstance(message, LoadError):
                 raise message
             yield pipe, message
-    raise LoadError(f"the server took longer than {seconds:.0f} s")
+    raise LoadError(f"the server took longer than {seconds:g} s")

@@ -2,74 +2,158 @@
 
 from msgspec import Struct
 
+from .accounting import Machine
+from .histogram import Histogram
+
 
 class Latency(Struct, frozen=True):
-    """Milliseconds from when a message was due to when a subscriber had read it."""
+    """Milliseconds from when something was due to when it had happened."""
 
     p50: float
+    p90: float
     p99: float
+    p999: float
     max: float
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> "Latency | None":
+        """Return the percentiles of a histogram of µs, None if it is empty."""
+        if not any(histogram.counts):
+            return None
+        shares = (0.5, 0.9, 0.99, 0.999, 1.0)
+        return cls(*(histogram.quantile(share) / 1000 for share in shares))
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The result of one fan-out.
+    """The result of one scenario; None is what it did not do, or what could not be measured.
 
     Args:
-        deliveries: messages that reached a subscriber, each subscriber counted.
+        parameters: what it was told.
         lost: deliveries of acknowledged messages that did not happen.
-        skipped: places in the topic's order that a subscriber did not see.
+        skipped: places in a topic's order that a subscriber did not see.
         duplicates: messages that reached a subscriber again, or after a later one.
-        server_cpu_us_per_delivery: None if the server's pid or /proc is not known.
-        busiest_generator: the share of one core that the busiest subscriber process used; near 1
-            the latency is that of the load test itself.
+        stalled, stalled_cut: readers that stalled, and those that the server then disconnected.
+        connecting, delivery, acknowledgement: latencies.
+        cpu_us_per_…: CPU time of all the server's processes; that per delivery and that per
+            publication are the same time in other units.
+        idle_cpu_us_per_second: the same, per connection that does nothing, in a second.
+        redis_cpu_us_per_publish: CPU time of the Redis started for the server.
+        memory_bytes_per_connection: what connecting added, divided by their number.
+        talk_memory_bytes: what the server's memory grew by at most while messages were sent.
+        server_cores: CPU seconds in a second while messages were sent.
+        bytes_per_delivery: frames that came in, headers included.
+        busiest_generator: the share of one core that the busiest process of the load test used;
+            near 1 the latency is that of the load test itself.
+        delivery_counts: the histogram behind `delivery`, to be drawn.
     """
 
-    subscribers: int
-    rate: float
-    seconds: float
-    payload_bytes: int
+    scenario: str
+    target: str
+    parameters: dict[str, float]
+    machine: Machine
+    connections: int
     connect_seconds: float
-    published: int
-    acknowledged: int
-    errors: dict[str, int]
-    deliveries: int
-    lost: int
-    skipped: int
-    duplicates: int
-    lost_connections: list[str]
-    deliveries_per_second: float
-    latency_ms: Latency
-    server_cpu_us_per_delivery: float | None
-    busiest_generator: float
+    connecting: Latency | None
+    published: int = 0
+    acknowledged: int = 0
+    errors: dict[str, int] = {}
+    deliveries: int = 0
+    lost: int = 0
+    skipped: int = 0
+    duplicates: int = 0
+    lost_connections: dict[str, int] = {}
+    stalled: int = 0
+    stalled_cut: int = 0
+    deliveries_per_second: float = 0.0
+    publishes_per_second: float = 0.0
+    delivery: Latency | None = None
+    acknowledgement: Latency | None = None
+    cpu_us_per_connect: float | None = None
+    cpu_us_per_delivery: float | None = None
+    cpu_us_per_publish: float | None = None
+    idle_cpu_us_per_second: float | None = None
+    redis_cpu_us_per_publish: float | None = None
+    memory_bytes: int | None = None
+    memory_bytes_per_connection: float | None = None
+    talk_memory_bytes: int | None = None
+    server_cores: float | None = None
+    bytes_per_delivery: float | None = None
+    busiest_generator: float = 0.0
+    delivery_counts: list[int] = []
 
     @property
     def passed(self) -> bool:
-        """Whether every subscriber got every message once and in order."""
+        """Whether every message was taken and reached every subscriber once and in order."""
         broken = self.lost or self.skipped or self.duplicates or self.lost_connections
-        return not broken and self.published == self.acknowledged > 0
+        return not broken and self.published == self.acknowledged
 
 
 def table(report: Report) -> str:
     """Return a report as lines for people."""
-    cpu = report.server_cpu_us_per_delivery
-    rows = [
-        ("subscribers", f"{report.subscribers:,}, connected in {report.connect_seconds:.1f} s"),
-        ("published", f"{report.published:,} at {report.rate:g}/s, {report.payload_bytes} bytes"),
-        ("acknowledged", f"{report.acknowledged:,}"),
-        ("deliveries", f"{report.deliveries:,}"),
-        ("deliveries/s", f"{report.deliveries_per_second:,.0f}"),
-        ("latency p50", f"{report.latency_ms.p50:.2f} ms"),
-        ("latency p99", f"{report.latency_ms.p99:.2f} ms"),
-        ("latency max", f"{report.latency_ms.max:.2f} ms"),
-        ("server CPU per delivery", "unknown" if cpu is None else f"{cpu:.1f} µs"),
-        ("busiest generator", f"{report.busiest_generator:.0%} of a core"),
-    ]
-    problems = {"lost": report.lost, "skipped": report.skipped, "duplicates": report.duplicates}
-    rows += [(name, f"{count:,}") for name, count in (problems | report.errors).items() if count]
-    rows += [("connection lost", reason) for reason in sorted(set(report.lost_connections))]
+    rows = [*_connections(report), *_messages(report), *_costs(report), *_problems(report)]
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    lines.append(
-        "every message reached every subscriber once and in order" if report.passed else "FAILED"
-    )
+    lines = [f"{report.scenario}, {report.target}", *(f"{n:<{width}}  {v}" for n, v in rows)]
+    if not report.passed:
+        lines.append("FAILED")
+    elif report.published:
+        lines.append("every message reached every subscriber once and in order")
     return "\n".join(lines)
+
+
+Row = tuple[str, str]
+
+
+def _connections(report: Report) -> list[Row]:
+    per_second = report.connections / report.connect_seconds if report.connect_seconds else 0.0
+    took = f"{report.connections:,} in {report.connect_seconds:.1f} s ({per_second:,.0f}/s)"
+    rows = [("connections", took), *_latency("connecting", report.connecting)]
+    if report.stalled:
+        rows.append(("stalled", f"{report.stalled:,}, {report.stalled_cut:,} of them cut off"))
+    return rows
+
+
+def _messages(report: Report) -> list[Row]:
+    rows = []
+    if report.published:
+        sent = f"{report.published:,} ({report.publishes_per_second:,.0f}/s)"
+        rows.append(("published", sent))
+        rows += _latency("acknowledgement", report.acknowledgement)
+    if report.deliveries:
+        came = f"{report.deliveries:,} ({report.deliveries_per_second:,.0f}/s)"
+        rows += [("deliveries", came), *_latency("delivery", report.delivery)]
+    return rows
+
+
+def _costs(report: Report) -> list[Row]:
+    microseconds = {
+        "CPU per connect": report.cpu_us_per_connect,
+        "CPU per delivery": report.cpu_us_per_delivery if report.deliveries else None,
+        "CPU per publish": report.cpu_us_per_publish,
+        "CPU per idle second": report.idle_cpu_us_per_second,
+        "Redis CPU per publish": report.redis_cpu_us_per_publish,
+    }
+    rows = [(name, f"{us:,.1f} µs") for name, us in microseconds.items() if us is not None]
+    if report.server_cores is not None and report.published:
+        rows.append(("server CPU", f"{report.server_cores:.2f} cores while sending"))
+    if report.memory_bytes_per_connection is not None and report.memory_bytes is not None:
+        each, total = report.memory_bytes_per_connection / 1024, report.memory_bytes / 2**20
+        rows.append(("memory", f"{total:,.0f} MiB, {each:.1f} KiB per connection"))
+    if report.talk_memory_bytes is not None and report.published:
+        grown = f"{report.talk_memory_bytes / 2**20:,.1f} MiB more at most"
+        rows.append(("memory while sending", grown))
+    if report.published:
+        rows.append(("busiest generator", f"{report.busiest_generator:.0%} of a core"))
+    return rows
+
+
+def _problems(report: Report) -> list[Row]:
+    counts = {"lost": report.lost, "skipped": report.skipped, "duplicates": report.duplicates}
+    lost = {f"connection lost: {why}": number for why, number in report.lost_connections.items()}
+    return [(what, f"{n:,}") for what, n in (counts | report.errors | lost).items() if n]
+
+
+def _latency(name: str, latency: Latency | None) -> list[Row]:
+    if latency is None:
+        return []
+    shown = zip(("p50", "p90", "p99", "p99.9", "max"), (latency.p50, latency.p90, latency.p99, latency.p999, latency.max), strict=True)
+    return [(name, ", ".join(f"{share} {ms:.2f}" for share, ms in shown) + " ms")]

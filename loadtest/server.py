@@ -1,7 +1,8 @@
-"""The server under test: started here or already running, and what it costs."""
+"""The servers under test: started here and pinned, or already running."""
 
-import math
+import functools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,14 +10,22 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
+from msgspec import Struct
+
+from chat_server.auth.tokens import issue_token
+from chat_server.clock import SystemClock
+from chat_server.settings import Settings, load_settings
+
+from .accounting import cores, pin
+from .crowd import raise_file_limit
 from .wire import LoadError
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+TOKEN_SECONDS = 3600.0
 
 UNLIMITED = {
     "CHAT_LIMITS__MAX_CONNECTIONS_PER_ADDRESS": "1000000",
@@ -28,27 +37,136 @@ UNLIMITED = {
 """Settings under which the limits of a single client do not limit the load test."""
 
 
+class Target(Struct, frozen=True):
+    """A server to put load on.
+
+    Args:
+        name: what the reports call it.
+        dialect: what it speaks; see `dialects.DIALECTS`.
+        pid: its first process, to tell what it costs; None if not known.
+        redis_pid: that of a Redis started for it.
+    """
+
+    name: str
+    dialect: str
+    port: int
+    host: str = "127.0.0.1"
+    pid: int | None = None
+    redis_pid: int | None = None
+
+    def mint(self, user: str, topic: str) -> str:
+        """Return a token for a user of one topic, "" where the server wants none."""
+        if self.dialect != "chat":
+            return ""
+        return issue_token(
+            _settings().auth,
+            sub=user,
+            topics={"subscribe": [topic], "publish": [topic]},
+            ttl_seconds=TOKEN_SECONDS,
+            clock=SystemClock(),
+        )
+
+
+def server_cores(workers: int = 1) -> list[int]:
+    """Return the cores for a server: as many as it has workers, but never all of the machine."""
+    available = cores()
+    return available[: min(workers, len(available) - 1)]
+
+
+def load_cores(workers: int = 1) -> list[int]:
+    """Return the cores for everything else: those that `server_cores` leaves."""
+    return cores()[len(server_cores(workers)) :]
+
+
 @contextmanager
-def started(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
-    """Run `chat-server serve` with limits out of the way; yield its WebSocket URL and its pid.
+def started(
+    *flags: str, workers: int = 1, redis: bool = False, environ: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """Run `chat-server serve` with the limits of clients out of the way.
+
+    Args:
+        flags: more arguments for it.
+        workers: processes that share the port.
+        redis: start a Redis for it as well.
+        environ: more settings, as `CHAT_` variables.
 
     Raises:
         LoadError: it does not get ready; bears what it wrote.
     """
-    port = _free_port()
+    if redis:
+        with redis_server() as (redis_url, redis_pid):
+            own = [*flags, "--redis-url", redis_url]
+            with started(*own, workers=workers, environ=environ) as target:
+                yield Target(target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid)
+        return
+    port = free_port()
+    serve = [sys.executable, "-m", "chat_server", "serve", "--bind", f"127.0.0.1:{port}"]
+    command = [*serve, "--workers", str(workers), *flags]
+    with launched(
+        command,
+        ready=lambda: answers(f"http://127.0.0.1:{port}/health/ready"),
+        environ={**UNLIMITED, **(environ or {})},
+        to=server_cores(workers),
+    ) as pid:
+        yield Target("chat_server", "chat", port, pid=pid)
+
+
+@contextmanager
+def redis_server() -> Iterator[tuple[str, int]]:
+    """Run a redis-server that stores nothing on disk; yield its URL and pid.
+
+    Raises:
+        LoadError: it is not installed, or does not get ready.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        raise LoadError("redis-server is not installed")
+    port = free_port()
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with launched(
+        [*command, "--appendonly", "no"], ready=lambda: accepts(port), to=load_cores()
+    ) as pid:
+        yield f"redis://127.0.0.1:{port}/0", pid
+
+
+@contextmanager
+def launched(
+    command: Sequence[str],
+    *,
+    ready: Callable[[], bool],
+    environ: Mapping[str, str] | None = None,
+    to: Sequence[int] = (),
+) -> Iterator[int]:
+    """Run a process until this context is left; yield its pid once it is ready.
+
+    Args:
+        command: what to run.
+        ready: tells whether it is.
+        environ: variables besides our own.
+        to: the cores to keep it on.
+
+    Raises:
+        LoadError: it ended, or was not ready in time; bears what it wrote.
+    """
+    raise_file_limit()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "chat_server", "serve", "--bind", f"127.0.0.1:{port}", *flags],
-            env={**os.environ, **UNLIMITED, **(environ or {})},
+            command,
+            env={**os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
         )
         try:
-            if not _await_ready(process, port):
-                log.seek(0)
-                raise LoadError("the server did not start:\n" + log.read().decode(errors="replace"))
-            yield f"ws://127.0.0.1:{port}/ws", process.pid
+            pin(process.pid, to)
+            deadline = time.monotonic() + START_SECONDS
+            while not ready():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    wrote = log.read().decode(errors="replace")
+                    raise LoadError(f"{command[0]} did not start:\n{wrote}")
+                time.sleep(0.05)
+            yield process.pid
         finally:
             process.terminate()
             try:
@@ -58,48 +176,32 @@ def started(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[t
                 process.wait()
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """Return the CPU time that a process and its descendants have used.
-
-    Not a number if there is no `pid`, or no /proc.
-    """
-    if pid is None or not Path("/proc/self/stat").exists():
-        return math.nan
-    ticks: dict[int, int] = {}
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # It has ended meanwhile.
-        process = int(entry.parent.name)
-        parents[process] = int(fields[1])
-        ticks[process] = int(fields[11]) + int(fields[12])
-    if pid not in ticks:
-        raise LoadError(f"there is no process {pid}")
-    total = sum(used for process, used in ticks.items() if _descends(process, pid, parents))
-    return total / os.sysconf("SC_CLK_TCK")
+def answers(url: str) -> bool:
+    """Return whether an HTTP GET succeeds."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
-def _descends(process: int, ancestor: int, parents: Mapping[int, int]) -> bool:
-    while process != ancestor and process in parents:
-        process = parents[process]
-    return process == ancestor
+def accepts(port: int) -> bool:
+    """Return whether something listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
-def _await_ready(process: subprocess.Popen[bytes], port: int) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    return False
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load_settings()

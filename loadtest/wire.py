@@ -1,55 +1,35 @@
-"""The cheapest WebSocket client that is still a correct one.
+"""The cheapest WebSocket client that is still a correct one, RFC 6455.
 
 A load test shares its machine with the server it measures, so receiving must cost as little as it
-can: no task, queue or stream for a connection, and a plain call for each message.
+can: no task, queue, stream or decoded message for a connection. Frames are only walked through;
+what they say is counted by the `Dialect`'s expressions over all that came in one read.
 """
 
 import asyncio
-import time
-from collections.abc import Callable
+import struct
 from typing import Protocol, cast
 
-import msgspec
-from msgspec import Struct
-from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
-
-
-class Stamp(Struct):
-    """What the publisher puts into `data`: when the message was due, in ns of the monotonic clock.
-
-    All processes of one machine share that clock.
-    """
-
-    due: int
-
-
-class Inbound(Struct):
-    """As much of any server message as the load test looks at."""
-
-    type: str
-    id: int | None = None
-    seq: int = 0
-    data: Stamp | None = None
-    code: str | int = ""
-    message: str = ""
-    reason: str = ""
+_UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+)
+_CLOSE, _PING = 0x8, 0x9
+_PONG = b"\x8a\x80\0\0\0\0"
 
 
 class LoadError(Exception):
     """The load test cannot go on; the text says why."""
 
 
-decode: Callable[[bytes], Inbound] = msgspec.json.Decoder(Inbound).decode
-
-
 class Handler(Protocol):
-    """What a connection's messages are handed to."""
+    """What a connection tells about itself."""
 
-    def on_message(self, message: Inbound, now: int) -> None:
-        """Take a message that was read at `now`, in ns of the monotonic clock."""
+    def on_open(self) -> None:
+        """The server accepted the handshake."""
+        ...
+
+    def on_frames(self, data: bytes) -> None:
+        """Take whole frames, one after the other, their headers included."""
         ...
 
     def on_lost(self, reason: str) -> None:
@@ -57,95 +37,108 @@ class Handler(Protocol):
         ...
 
 
+def frame(payload: bytes, *, binary: bool = False) -> bytes:
+    """Return the masked frame that carries `payload`; the mask is zero, which costs nothing."""
+    first, size = 0x82 if binary else 0x81, len(payload)
+    if size < 126:
+        return struct.pack("!BBI", first, 0x80 | size, 0) + payload
+    return struct.pack("!BBHI", first, 0x80 | 126, size, 0) + payload
+
+
 class Socket(asyncio.Protocol):
-    """One connection that speaks `chat.v1.json`.
+    """One connection; it answers pings by itself.
 
     Args:
-        url: where the server's WebSocket endpoint is.
-        token: the JWT to present.
-        handler: what takes its messages, once `connect` has returned.
+        host, port, path: the server's WebSocket endpoint.
+        headers: more lines of the request, each with its end of line.
+        handler: what is told of it.
     """
 
-    def __init__(self, url: str, token: str, handler: Handler) -> None:
-        self._uri = parse_uri(url)
-        self._websocket = ClientProtocol(
-            self._uri, subprotocols=[Subprotocol("chat.v1.json")], max_size=None
-        )
-        self._token = token
+    def __init__(self, host: str, port: int, path: str, headers: str, handler: Handler) -> None:
+        self._request = _UPGRADE.format(host=host, port=port, path=path, headers=headers).encode()
         self._handler = handler
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport
+        self._upgraded = False
         self._ended = False
+        self._rest = b""
 
-    async def connect(self) -> None:
-        """Open the connection and return once the server's `welcome` came.
+    def write(self, data: bytes) -> None:
+        """Write frames."""
+        self._transport.write(data)
 
-        Raises:
-            LoadError: the server cannot be reached or refuses.
-        """
-        host, port = self._uri.host, self._uri.port
-        try:
-            await asyncio.get_running_loop().create_connection(lambda: self, host, port)
-        except OSError as error:
-            raise LoadError(f"cannot reach {host}:{port}: {error}") from None
-        await self._ready
+    def stall(self) -> None:
+        """Stop reading."""
+        self._transport.pause_reading()
 
-    def send(self, text: bytes) -> None:
-        """Send one message."""
-        self._websocket.send_text(text)
-        self._flush()
+    def resume(self) -> None:
+        """Read again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """End the connection without ceremony."""
         self._ended = True
-        if self._transport is not None:
+        if hasattr(self, "_transport"):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports do not derive from asyncio's.
-        self._transport = cast("asyncio.WriteTransport", transport)
-        request = self._websocket.connect()
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        self._websocket.send_request(request)
-        self._flush()
+        self._transport = cast("asyncio.Transport", transport)
+        self.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        now = time.monotonic_ns()
-        self._websocket.receive_data(data)
-        for event in self._websocket.events_received():
-            # The server sends each message in one frame; the rest is control frames.
-            if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-                self._on_message(decode(bytes(event.data)), now)
-        if self._websocket.handshake_exc is not None:
-            self._fail(f"the server refuses the connection: {self._websocket.handshake_exc}")
-        self._flush()
+        if self._rest:
+            data = self._rest + data
+        if not self._upgraded:
+            head, end, data = data.partition(b"\r\n\r\n")
+            if not end:
+                self._rest = head
+                return
+            self._on_response(head)
+        whole = self._walk(data)
+        self._rest = data[whole:]
+        if whole:
+            self._handler.on_frames(data if whole == len(data) else data[:whole])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._ended:
-            self._websocket.receive_eof()
-            reason = exc or self._websocket.handshake_exc or self._websocket.close_exc
-            self._fail(f"the server closed a connection: {reason}")
+        self._fail(str(exc) if exc else "closed without a close frame")
 
-    def _on_message(self, message: Inbound, now: int) -> None:
-        if message.type == "goodbye":
-            self._fail(f"the server closes a connection: {message.code} {message.reason}")
-        elif self._ready.done():
-            self._handler.on_message(message, now)
-        elif message.type == "welcome":
-            self._ready.set_result(None)
+    def _on_response(self, head: bytes) -> None:
+        self._upgraded = True
+        status = head.partition(b"\r\n")[0].decode("latin-1")
+        if " 101 " in f"{status} ":
+            self._handler.on_open()
+        else:
+            self._fail(f"the server refuses the connection: {status}")
+
+    def _walk(self, data: bytes) -> int:
+        """Return where the last whole frame ends; react to control frames."""
+        at, end_of_data = 0, len(data)
+        while at + 2 <= end_of_data:
+            size, head = data[at + 1], 2
+            if size == 126:
+                head = 4
+                size = int.from_bytes(data[at + 2 : at + 4], "big")
+            elif size == 127:
+                head = 10
+                size = int.from_bytes(data[at + 2 : at + 10], "big")
+            end = at + head + size
+            if end > end_of_data or at + head > end_of_data:
+                break
+            if data[at] & 0x08:
+                self._on_control(data[at] & 0x0F, data[at + head : end])
+            at = end
+        return at
+
+    def _on_control(self, opcode: int, payload: bytes) -> None:
+        if opcode == _PING and not self._ended:
+            size = 0x80 | len(payload)
+            self.write(bytes((0x8A, size, 0, 0, 0, 0)) + payload if payload else _PONG)
+        elif opcode == _CLOSE:
+            code = int.from_bytes(payload[:2], "big")
+            self._fail(f"closed with {code} {payload[2:].decode(errors='replace')}".rstrip())
 
     def _fail(self, reason: str) -> None:
-        if self._ended:
-            return
-        if self._ready.done():
+        if not self._ended:
+            self.close()
             self._handler.on_lost(reason)
-        else:
-            self._ready.set_exception(LoadError(reason))
-        self.close()
-
-    def _flush(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        data = b"".join(self._websocket.data_to_send())
-        if data:
-            self._transport.write(data)

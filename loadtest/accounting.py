@@ -1,0 +1,110 @@
+"""What processes cost, from the operating system's accounting; Linux only."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from msgspec import Struct
+
+from .wire import LoadError
+
+PROC = Path("/proc")
+
+
+class Usage(Struct, frozen=True):
+    """CPU time used so far, and memory in use now, of some processes and all their descendants."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class Machine(Struct, frozen=True):
+    """Where a run took place, as far as its numbers depend on it."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    versions: dict[str, str]
+
+
+def usage(pid: int | None) -> Usage | None:
+    """Return what a process and its descendants have used; None without a pid or without /proc.
+
+    Raises:
+        LoadError: there is no such process.
+    """
+    if pid is None or not (PROC / "self/stat").exists():
+        return None
+    processes = dict(_processes())
+    if pid not in processes:
+        raise LoadError(f"there is no process {pid}")
+    parents = {process: parent for process, (parent, _, _) in processes.items()}
+    mine = [processes[process] for process in processes if _descends(process, pid, parents)]
+    return Usage(
+        cpu_seconds=sum(ticks for _, ticks, _ in mine) / os.sysconf("SC_CLK_TCK"),
+        memory_bytes=sum(pages for _, _, pages in mine) * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def machine(libraries: Sequence[str] = ()) -> Machine:
+    """Describe this machine, with the versions of `libraries` that are installed."""
+    return Machine(
+        cpu=_cpu_model(),
+        cores=len(cores()),
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        system=f"{platform.system()} {platform.release().partition('-')[0]}",
+        python=platform.python_version(),
+        versions={name: found for name in libraries if (found := _version(name))},
+    )
+
+
+def cores() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def pin(pid: int, to: Sequence[int]) -> None:
+    """Keep a process, and those it will start, on some cores, where the system can do that."""
+    if to and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, to)
+
+
+def _processes() -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """Yield each process with its parent, the ticks it has run, and its resident pages."""
+    for entry in PROC.glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # It has ended meanwhile.
+        yield (
+            int(entry.parent.name),
+            (int(fields[1]), int(fields[11]) + int(fields[12]), int(fields[21])),
+        )
+
+
+def _descends(process: int, ancestor: int, parents: Mapping[int, int]) -> bool:
+    while process != ancestor and process in parents:
+        process = parents[process]
+    return process == ancestor
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = (PROC / "cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -1,0 +1,361 @@
+"""A process that holds many connections, which listen, talk, or stall.
+
+Each message bears the time at which it was due, so that a publisher or a server that falls behind
+shows in the latency instead of hiding it.
+"""
+
+import asyncio
+import resource
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import uvloop
+from msgspec import Struct
+
+from .dialects import DIALECTS, DUE, data_of
+from .histogram import Histogram
+from .wire import LoadError, Socket
+
+CONNECTS_AT_ONCE = 50
+"""Handshakes under way at a time, fewer than a listening socket's backlog."""
+
+REPORT_SECONDS = 0.25
+ANSWER_SECONDS = 15.0
+"""How long after the last message its answer may take."""
+
+GOODBYE_SECONDS = 3.0
+"""How long a stalled reader that reads again may need to see that it was disconnected."""
+
+STALLED_BUFFER_BYTES = 4096
+STALLED_SEGMENT_BYTES = 1400
+"""What the kernel takes in for a stalled reader, and segments as on a network: with those of the
+loopback device, 64 KiB long, the kernels of both sides would hold megabytes."""
+
+BURST = 50
+"""Messages sent without a look at what came back."""
+
+
+class Member(Struct, frozen=True):
+    """One connection; without a topic to listen to it only talks."""
+
+    token: str
+    topic: str
+    listens: bool = True
+    talks: bool = False
+    stalls: bool = False
+
+
+class CrowdPlan(Struct, frozen=True, kw_only=True):
+    """What one process does.
+
+    Args:
+        host, port, dialect: of the server.
+        members: its connections.
+        connects_per_second: when each connection is due; None opens the next as one is ready.
+        rate: messages a second of all members that talk, in turns.
+        payload_bytes: how long the JSON text of each message's `data` is.
+    """
+
+    host: str
+    port: int
+    dialect: str
+    members: list[Member]
+    connects_per_second: float | None = None
+    rate: float = 0.0
+    payload_bytes: int = 100
+
+
+class Progress(Struct, frozen=True):
+    """How far a process has come."""
+
+    connected: int
+    deliveries: int
+    bytes_in: int
+
+
+class Talk(Struct, frozen=True):
+    """Tells a process to publish from `start_ns` of the monotonic clock on."""
+
+    start_ns: int
+    seconds: float
+
+
+class Talked(Struct, frozen=True):
+    """What became of the messages; errors by their code."""
+
+    sent: int
+    acknowledged: int
+    errors: dict[str, int]
+
+
+class Finish(Struct, frozen=True):
+    """Tells a process to end with a `Result`."""
+
+
+class Result(Struct, frozen=True):
+    """All that a process has counted; `lost` connections by reason, stalled ones apart."""
+
+    deliveries: int
+    duplicates: int
+    skipped: int
+    bytes_in: int
+    last_ns: int
+    lost: dict[str, int]
+    stalled_cut: int
+    cpu_seconds: float
+    connecting: list[int]
+    delivery: list[int]
+    acknowledgement: list[int]
+
+
+class _Tally:
+    """What all members of the process count together."""
+
+    def __init__(self) -> None:
+        self.connected = 0
+        self.cpu_at_start = 0.0
+        self.sent = 0
+        self.acknowledged = 0
+        self.errors: Counter[str] = Counter()
+        self.deliveries = 0
+        self.duplicates = 0
+        self.skipped = 0
+        self.bytes_in = 0
+        self.last_ns = 0
+        self.lost: Counter[str] = Counter()
+        self.stalled_cut = 0
+        self.connecting = Histogram()
+        self.delivery = Histogram()
+        self.acknowledgement = Histogram()
+        self.due_of: Callable[[int], int] = lambda number: 0
+
+    def result(self) -> Result:
+        return Result(
+            deliveries=self.deliveries,
+            duplicates=self.duplicates,
+            skipped=self.skipped,
+            bytes_in=self.bytes_in,
+            last_ns=self.last_ns,
+            lost=dict(self.lost),
+            stalled_cut=self.stalled_cut,
+            cpu_seconds=time.process_time() - self.cpu_at_start,
+            connecting=self.connecting.counts,
+            delivery=self.delivery.counts,
+            acknowledgement=self.acknowledgement.counts,
+        )
+
+
+class _Client:
+    """One member's connection and its place in the topic's order."""
+
+    def __init__(self, plan: CrowdPlan, member: Member, tally: _Tally) -> None:
+        self.member = member
+        self._plan = plan
+        self._dialect = DIALECTS[plan.dialect]
+        self._tally = tally
+        self._steps = list(self._dialect.steps(member.topic if member.listens else None))
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._seq: int | None = None
+        headers = self._dialect.headers(member.token)
+        self.socket = Socket(plan.host, plan.port, self._dialect.path, headers, self)
+
+    async def connect(self) -> None:
+        """Connect and get ready.
+
+        Raises:
+            LoadError: the server cannot be reached or refuses.
+        """
+        host, port = self._plan.host, self._plan.port
+        loop = asyncio.get_running_loop()
+        try:
+            if self.member.stalls:
+                small = await _socket_with_small_buffer(loop, host, port)
+                await loop.create_connection(lambda: self.socket, sock=small)
+            else:
+                await loop.create_connection(lambda: self.socket, host, port)
+        except OSError as error:
+            raise LoadError(f"cannot reach {host}:{port}: {error}") from None
+        await self._ready
+        if self.member.stalls:
+            self.socket.stall()
+
+    def publish(self, number: int, due_ns: int) -> None:
+        """Send the message that is the `number`-th of this process, from 1."""
+        data = data_of(due_ns, self._plan.payload_bytes)
+        self.socket.write(self._dialect.publish(self.member.topic, number, data))
+
+    def on_open(self) -> None:
+        """See `wire.Handler`."""
+
+    def on_frames(self, data: bytes) -> None:
+        """See `wire.Handler`."""
+        if self._ready.done():
+            self._count(data, time.monotonic_ns())
+        elif self._steps[0][0] in data:
+            _, answer = self._steps.pop(0)
+            if answer:
+                self.socket.write(answer)
+            if not self._steps:
+                start = self._dialect.start(data)
+                if start and self._dialect.orders:
+                    self._seq = int([start[1], *self._dialect.seqs(data)][-1])
+                self._ready.set_result(None)
+        elif self._dialect.errors(data):
+            self.on_lost(data[2:].decode(errors="replace"))
+
+    def on_lost(self, reason: str) -> None:
+        """See `wire.Handler`."""
+        if not self._ready.done():
+            self._ready.set_exception(LoadError(reason))
+        elif self.member.stalls:
+            self._tally.stalled_cut += 1
+        else:
+            self._tally.lost[reason] += 1
+
+    def _count(self, data: bytes, now: int) -> None:
+        tally = self._tally
+        tally.bytes_in += len(data)
+        if self.member.talks and self._dialect.acknowledges:
+            for number in self._dialect.acknowledged(data):
+                tally.acknowledged += 1
+                tally.acknowledgement.add((now - tally.due_of(int(number))) / 1000)
+            for code in self._dialect.errors(data):
+                tally.errors[code.decode()] += 1
+        if self.member.stalls or not (stamps := DUE(data)):
+            return
+        tally.deliveries += len(stamps)
+        tally.last_ns = now
+        add = tally.delivery.add
+        for due in stamps:
+            add((now - int(due)) / 1000)
+        if self._seq is not None:
+            self._check_order([int(seq) for seq in self._dialect.seqs(data)], len(stamps))
+
+    def _check_order(self, seqs: list[int], messages: int) -> None:
+        assert self._seq is not None
+        expected = range(self._seq + 1, self._seq + 1 + messages)
+        if seqs == list(expected):
+            self._seq += messages
+            return
+        for seq in seqs:
+            if seq <= self._seq:
+                self._tally.duplicates += 1
+            else:
+                self._tally.skipped += seq - self._seq - 1
+                self._seq = seq
+
+
+async def _socket_with_small_buffer(
+    loop: asyncio.AbstractEventLoop, host: str, port: int
+) -> socket.socket:
+    """Return a connected socket for which the kernel keeps little that was not read."""
+    small = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
+    small.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
+    small.setblocking(False)
+    await loop.sock_connect(small, (host, port))
+    return small
+
+
+def raise_file_limit() -> int:
+    """Allow this process, and those it starts, as many open files as the system lets it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def main(pipe: Connection, plan: CrowdPlan) -> None:
+    """Run one process: connect all, report progress, and do what it is told until `Finish`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_file_limit()
+    uvloop.run(_main(pipe, plan))
+
+
+async def _main(pipe: Connection, plan: CrowdPlan) -> None:
+    tally = _Tally()
+    clients = [_Client(plan, member, tally) for member in plan.members]
+    orders: asyncio.Queue[object] = asyncio.Queue()  # bounded by the parent: one at a time
+    asyncio.get_running_loop().add_reader(pipe.fileno(), _take_order, pipe, orders)
+    reporter = asyncio.create_task(_report(pipe, tally))
+    try:
+        await _connect(clients, plan, tally)
+        tally.cpu_at_start = time.process_time()
+        while isinstance(order := await orders.get(), Talk):
+            pipe.send(await _talk(clients, plan, order, tally))
+        if any(member.stalls for member in plan.members):
+            await _wake(clients, tally)
+        pipe.send(tally.result())
+    except LoadError as error:
+        pipe.send(error)
+    finally:
+        reporter.cancel()
+        for client in clients:
+            client.socket.close()
+
+
+def _take_order(pipe: Connection, orders: asyncio.Queue[object]) -> None:
+    try:
+        orders.put_nowait(pipe.recv())
+    except (EOFError, ConnectionError):  # the load test was stopped
+        asyncio.get_running_loop().remove_reader(pipe.fileno())
+        orders.put_nowait(Finish())
+
+
+async def _connect(clients: list[_Client], plan: CrowdPlan, tally: _Tally) -> None:
+    places = asyncio.Semaphore(CONNECTS_AT_ONCE)
+    begin = time.monotonic()
+
+    async def connect(number: int, client: _Client) -> None:
+        due = begin
+        if plan.connects_per_second is not None:
+            due += number / plan.connects_per_second
+            await asyncio.sleep(due - time.monotonic())
+        async with places:
+            if plan.connects_per_second is None:
+                due = time.monotonic()
+            await client.connect()
+        tally.connecting.add((time.monotonic() - due) * 1e6)
+        tally.connected += 1
+
+    # The first failure ends the process, and with it all the others.
+    await asyncio.gather(*(connect(number, client) for number, client in enumerate(clients)))
+
+
+async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> Talked:
+    """Publish each message when it is due, then wait for the answers."""
+    talkers = [client for client in clients if client.member.talks]
+    tally.due_of = lambda number: talk.start_ns + round((number - 1) * 1e9 / plan.rate)
+    total = round(plan.rate * talk.seconds) if talkers else 0
+    for number in range(1, total + 1):
+        due_ns = tally.due_of(number)
+        wait = (due_ns - time.monotonic_ns()) / 1e9
+        # Also when late, or the answers would not be read.
+        if wait > 0 or number % BURST == 0:
+            await asyncio.sleep(max(0.0, wait))
+        talkers[number % len(talkers)].publish(number, due_ns)
+    if not DIALECTS[plan.dialect].acknowledges:
+        return Talked(total, total, {})
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while tally.acknowledged + tally.errors.total() < total and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return Talked(total, tally.acknowledged, dict(tally.errors))
+
+
+async def _wake(clients: list[_Client], tally: _Tally) -> None:
+    """Let stalled members read again, and see which of them the server has disconnected."""
+    stalled = [client for client in clients if client.member.stalls]
+    for client in stalled:
+        client.socket.resume()
+    deadline = time.monotonic() + GOODBYE_SECONDS
+    while tally.stalled_cut < len(stalled) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+
+
+async def _report(pipe: Connection, tally: _Tally) -> None:
+    while True:
+        pipe.send(Progress(tally.connected, tally.deliveries, tally.bytes_in))
+        await asyncio.sleep(REPORT_SECONDS)

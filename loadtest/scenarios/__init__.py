@@ -1,0 +1,1 @@
+"""What load tests do: each module makes a `Stage` of its options."""

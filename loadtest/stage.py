@@ -1,0 +1,288 @@
+"""Runs any scenario: connections come, stay a while, messages are sent, and all is counted."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
+
+from msgspec import Struct
+
+from .accounting import Usage, machine, usage
+from .crowd import (
+    ANSWER_SECONDS,
+    GOODBYE_SECONDS,
+    CrowdPlan,
+    Finish,
+    Member,
+    Progress,
+    Result,
+    Talk,
+    Talked,
+    main,
+)
+from .histogram import Histogram
+from .processes import Workers, messages
+from .report import Latency, Report
+from .server import Target, load_cores
+
+CONNECT_SECONDS = 180.0
+SETTLE_SECONDS = 0.5
+"""Between the last connection and a look at the server's memory."""
+
+DRAIN_SECONDS = 10.0
+"""How long after the last answer the last delivery may come."""
+
+LIBRARIES = ("websockets", "hypercorn", "quart", "uvloop", "msgspec", "redis", "pyjwt")
+
+Tell = Callable[[str], None]
+
+
+class Stage(Struct, frozen=True, kw_only=True):
+    """What a scenario does.
+
+    Args:
+        scenario, parameters: for the report.
+        crowds: the processes and their connections.
+        listeners: how many receive each message.
+        hold_seconds: how long the connections do nothing before messages are sent.
+        seconds: for how long messages are sent; 0 for none.
+        drain_seconds: how long the last delivery may take after the last answer.
+    """
+
+    scenario: str
+    parameters: dict[str, float]
+    crowds: list[CrowdPlan]
+    listeners: int = 0
+    hold_seconds: float = 0.0
+    seconds: float = 0.0
+    drain_seconds: float = DRAIN_SECONDS
+
+    @property
+    def members(self) -> Iterable[Member]:
+        """All connections."""
+        return (member for crowd in self.crowds for member in crowd.members)
+
+
+class _Measured(Struct):
+    """What was found on the way, besides the crowds' own results."""
+
+    connect_seconds: float = 0.0
+    before: Usage | None = None
+    connected: Usage | None = None
+    idle: Usage | None = None
+    talked: Usage | None = None
+    redis_before: Usage | None = None
+    redis_talked: Usage | None = None
+    peak_bytes: int = 0
+    start_ns: int = 0
+
+
+def perform(stage: Stage, target: Target, tell: Tell) -> Report:
+    """Run a scenario against a server, telling how far it is.
+
+    Raises:
+        LoadError: it cannot be carried out.
+    """
+    found = _Measured(before=usage(target.pid))
+    begin = time.monotonic()
+    with Workers(load_cores()) as workers:
+        pipes = [workers.start(main, crowd) for crowd in stage.crowds]
+        fleet = _Fleet(pipes, target, tell, found)
+        fleet.await_connected(sum(len(crowd.members) for crowd in stage.crowds))
+        found.connect_seconds = time.monotonic() - begin
+        time.sleep(SETTLE_SECONDS)
+        found.connected = found.idle = usage(target.pid)
+        if stage.hold_seconds:
+            fleet.hold(stage.hold_seconds)
+            found.idle = usage(target.pid)
+        talked: list[Talked] = []
+        if stage.seconds:
+            found.redis_before = usage(target.redis_pid)
+            talked = fleet.talk(stage.seconds)
+            acknowledged = sum(part.acknowledged for part in talked)
+            fleet.await_deliveries(acknowledged * stage.listeners, stage.drain_seconds)
+            found.talked = usage(target.pid)
+            found.redis_talked = usage(target.redis_pid)
+        results = fleet.finish()
+    return _report(stage, target, found, talked, results)
+
+
+class _Fleet:
+    """All processes of the load test, and how far they are."""
+
+    def __init__(
+        self, pipes: list[Connection], target: Target, tell: Tell, found: _Measured
+    ) -> None:
+        self._pipes = pipes
+        self._target = target
+        self._tell = tell
+        self._found = found
+        self._progress = dict.fromkeys(pipes, Progress(0, 0, 0))
+        self._told_at = time.monotonic()
+        self._told_deliveries = 0
+
+    def await_connected(self, wanted: int) -> None:
+        for pipe, message in messages(self._pipes, seconds=CONNECT_SECONDS):
+            self._note(pipe, message)
+            if sum(progress.connected for progress in self._progress.values()) == wanted:
+                return
+
+    def hold(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for pipe, message in messages(self._pipes, seconds=seconds + CONNECT_SECONDS):
+            self._note(pipe, message)
+            if time.monotonic() >= end:
+                return
+
+    def talk(self, seconds: float) -> list[Talked]:
+        """Let all that talk do so at the same time, until everything is answered."""
+        self._found.start_ns = time.monotonic_ns() + 100_000_000
+        self._send(Talk(self._found.start_ns, seconds))
+        waiting = set(self._pipes)
+        talked = []
+        for pipe, message in messages(self._pipes, seconds=3 * seconds + ANSWER_SECONDS + 10):
+            self._note(pipe, message)
+            self._watch_memory()
+            if isinstance(message, Talked):
+                talked.append(message)
+                waiting.discard(pipe)
+            if not waiting:
+                break
+        return talked
+
+    def await_deliveries(self, expected: int, seconds: float) -> None:
+        """Wait until as many came as expected, or nothing comes any more."""
+        seen, deadline = -1, time.monotonic() + seconds
+        for pipe, message in messages(self._pipes, seconds=CONNECT_SECONDS):
+            self._note(pipe, message)
+            self._watch_memory()
+            deliveries = sum(progress.deliveries for progress in self._progress.values())
+            if deliveries > seen:
+                seen, deadline = deliveries, time.monotonic() + seconds
+            if deliveries >= expected or time.monotonic() > deadline:
+                return
+
+    def finish(self) -> list[Result]:
+        self._send(Finish())
+        waiting = set(self._pipes)
+        results = []
+        for pipe, message in messages(waiting, seconds=2 * DRAIN_SECONDS + GOODBYE_SECONDS):
+            if isinstance(message, Result):
+                results.append(message)
+                waiting.discard(pipe)
+            if not waiting:
+                break
+        return results
+
+    def _send(self, order: object) -> None:
+        for pipe in self._pipes:
+            pipe.send(order)
+
+    def _watch_memory(self) -> None:
+        used = usage(self._target.pid)
+        if used is not None:
+            self._found.peak_bytes = max(self._found.peak_bytes, used.memory_bytes)
+
+    def _note(self, pipe: Connection, message: object) -> None:
+        if not isinstance(message, Progress):
+            return
+        self._progress[pipe] = message
+        seconds = time.monotonic() - self._told_at
+        if seconds < 0.5:
+            return
+        connected = sum(progress.connected for progress in self._progress.values())
+        deliveries = sum(progress.deliveries for progress in self._progress.values())
+        rate = (deliveries - self._told_deliveries) / seconds
+        self._tell(f"{connected:,} connected, {deliveries:,} deliveries, {rate:,.0f}/s")
+        self._told_at += seconds
+        self._told_deliveries = deliveries
+
+
+def _report(
+    stage: Stage,
+    target: Target,
+    found: _Measured,
+    talked: list[Talked],
+    results: list[Result],
+) -> Report:
+    members = list(stage.members)
+    acknowledged = sum(part.acknowledged for part in talked)
+    deliveries = sum(result.deliveries for result in results)
+    last_ns = max(result.last_ns for result in results)
+    elapsed = max((last_ns - found.start_ns) / 1e9, stage.seconds) or found.connect_seconds
+    delivery = _merged(result.delivery for result in results)
+    return Report(
+        scenario=stage.scenario,
+        target=target.name,
+        parameters=stage.parameters,
+        machine=machine(LIBRARIES),
+        connections=len(members),
+        connect_seconds=found.connect_seconds,
+        connecting=Latency.of(_merged(result.connecting for result in results)),
+        published=sum(part.sent for part in talked),
+        acknowledged=acknowledged,
+        errors=_sum(part.errors for part in talked),
+        deliveries=deliveries,
+        lost=max(0, acknowledged * stage.listeners - deliveries),
+        skipped=sum(result.skipped for result in results),
+        duplicates=sum(result.duplicates for result in results),
+        lost_connections=_sum(result.lost for result in results),
+        stalled=sum(member.stalls for member in members),
+        stalled_cut=sum(result.stalled_cut for result in results),
+        deliveries_per_second=deliveries / elapsed,
+        publishes_per_second=acknowledged / elapsed,
+        delivery=Latency.of(delivery),
+        acknowledgement=Latency.of(_merged(result.acknowledgement for result in results)),
+        bytes_per_delivery=_per(sum(result.bytes_in for result in results), deliveries),
+        busiest_generator=max(result.cpu_seconds for result in results) / elapsed,
+        delivery_counts=delivery.counts,
+        **_costs(stage, found, len(members), deliveries, acknowledged, elapsed),
+    )
+
+
+def _costs(
+    stage: Stage,
+    found: _Measured,
+    connections: int,
+    deliveries: int,
+    acknowledged: int,
+    elapsed: float,
+) -> dict[str, float | None]:
+    connecting = _cpu(found.before, found.connected)
+    talking = _cpu(found.idle, found.talked)
+    redis = _cpu(found.redis_before, found.redis_talked)
+    idle = _cpu(found.connected, found.idle) if stage.hold_seconds else None
+    before, connected = found.before, found.connected
+    grown = connected.memory_bytes - before.memory_bytes if before and connected else None
+    return {
+        "cpu_us_per_connect": _per(connecting, connections, 1e6),
+        "cpu_us_per_delivery": _per(talking, deliveries, 1e6),
+        "cpu_us_per_publish": _per(talking, acknowledged, 1e6),
+        "idle_cpu_us_per_second": _per(idle, connections * stage.hold_seconds, 1e6),
+        "redis_cpu_us_per_publish": _per(redis, acknowledged, 1e6),
+        "memory_bytes": connected.memory_bytes if connected else None,
+        "memory_bytes_per_connection": _per(grown, connections),
+        "talk_memory_bytes": max(0, found.peak_bytes - connected.memory_bytes)
+        if connected and found.peak_bytes
+        else None,
+        "server_cores": _per(talking, elapsed),
+    }
+
+
+def _cpu(before: Usage | None, after: Usage | None) -> float | None:
+    return after.cpu_seconds - before.cpu_seconds if before and after else None
+
+
+def _per(amount: float | None, number: float, unit: float = 1.0) -> float | None:
+    return None if amount is None or not number else amount * unit / number
+
+
+def _merged(parts: Iterable[list[int]]) -> Histogram:
+    whole = Histogram()
+    for part in parts:
+        whole.merge(Histogram(part))
+    return whole
+
+
+def _sum(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+    return dict(sum((Counter(part) for part in parts), Counter[str]()))
