@@ -17,6 +17,7 @@ const STOP = new Set([1000, 1003, 1007, 1009, 4400, 4403]);
 /** After these it wants to be left alone for a while. */
 const LONG_BACKOFF = new Set([1013, 4429]);
 const UNAUTHORIZED = 4401;
+const NO_CLOSE_FRAME = 1006;
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
@@ -231,6 +232,8 @@ export class ChatClient {
     for (const { reject } of answers) reject(error);
     if (Date.now() - this.#since >= STEADY_MS) this.#attempts = 0;
     this.#since = Infinity;
+    // The close frame may be lost where the goodbye before it was not.
+    if (code === NO_CLOSE_FRAME && this.#goodbye) ({ code, reason } = this.#goodbye);
     this.#reconnect(code, reason);
   }
 

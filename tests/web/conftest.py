@@ -1,0 +1,45 @@
+"""A real server, and people with real browsers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.support.chromium import chromium
+from tests.support.server import ServerProcess
+from tests.web.visitor import Visitor
+
+GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
+
+Visit = Callable[..., Awaitable[Visitor]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess(environ=GENEROUS) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def visit(browser: Browser, server: ServerProcess) -> AsyncIterator[Visit]:
+    """Let somebody open the page, each in a browser of their own."""
+    async with AsyncExitStack() as stack:
+
+        async def open_page(
+            user: str = "", room: str = "lobby", *, at: ServerProcess = server, **options: object
+        ) -> Visitor:
+            visitor = await stack.enter_async_context(Visitor.arrive(browser, at.url, **options))
+            if user:
+                await visitor.sign_in(user, room)
+            else:
+                await visitor.page.goto(at.url)
+            return visitor
+
+        yield open_page

@@ -1,0 +1,136 @@
+"""The chat page when things go wrong: restarts, expired tokens, limits."""
+
+import asyncio
+import re
+from pathlib import Path
+
+from playwright.async_api import expect
+
+from chat_server.client import connect
+from chat_server.protocol.close_codes import LONG_BACKOFF, STOP
+from tests.support.redis_server import RedisServer
+from tests.support.server import ServerProcess, mint
+from tests.web.conftest import Visit
+
+CLIENT = Path(__file__).parents[2] / "chat_server/web/client.js"
+
+
+async def started(server: ServerProcess) -> ServerProcess:
+    """Enter a server without blocking the loop that drives the browser."""
+    await asyncio.to_thread(server.__enter__)
+    return server
+
+
+async def left(server: ServerProcess) -> None:
+    """Leave it again."""
+    await asyncio.to_thread(server.__exit__, None, None, None)
+
+
+async def test_a_restart_is_survived_without_loss_or_repeat(visit: Visit, tmp_path: Path) -> None:
+    """While one server is away, others write through a second one, and Alice writes offline."""
+    redis = RedisServer(tmp_path)
+    await asyncio.to_thread(redis.start)
+    flags = ("--redis-url", redis.url)
+    one, two = ServerProcess(*flags), ServerProcess(*flags)
+    try:
+        await asyncio.gather(started(one), started(two))
+        alice = await visit("alice", "restart", at=one)
+        await alice.say("before")
+        await alice.sees(["before"])
+        await asyncio.to_thread(one.stop)
+        await expect(alice.state).to_contain_text("Reconnecting")
+        await alice.say("offline 1")
+        await alice.say("offline 2")
+        await expect(alice.outbox.locator(".note")).to_have_text(["Sending…", "Sending…"])
+        async with connect(two.url, token=mint("bob")) as bob:
+            for number in range(5):
+                await bob.publish("room:restart", {"text": f"meanwhile {number}"})
+            await asyncio.to_thread(one.start)
+            await alice.online()
+            await alice.sees(
+                ["before", *(f"meanwhile {n}" for n in range(5)), "offline 1", "offline 2"]
+            )
+            await bob.publish("room:restart", {"text": "after"})
+            page = await bob.history("room:restart")
+        await expect(alice.log.last).to_contain_text("after")
+        assert [message.data["text"] for message in page.messages].count("offline 1") == 1
+    finally:
+        await asyncio.gather(left(one), left(two))
+        await asyncio.to_thread(redis.stop)
+
+
+async def test_a_server_that_forgets_is_survived_too(visit: Visit) -> None:
+    """The memory broker loses everything at a restart; the page says so and goes on."""
+    server = await started(ServerProcess())
+    try:
+        alice = await visit("alice", "memory", at=server)
+        await alice.say("before")
+        await alice.sees(["before"])
+        await asyncio.to_thread(server.stop)
+        await expect(alice.state).to_contain_text("Reconnecting")
+        await alice.say("offline")
+        await asyncio.to_thread(server.start)
+        await alice.online()
+        await alice.sees(["before", "offline"])
+        await expect(alice.page.locator("#log .notice")).to_contain_text(
+            "has lost what was written"
+        )
+        await alice.say("after")
+        await alice.sees(["before", "offline", "after"])
+    finally:
+        await left(server)
+
+
+async def test_a_killed_connection_is_resumed(visit: Visit) -> None:
+    server = await started(ServerProcess())
+    try:
+        alice, bob = await visit("alice", "cut", at=server), await visit("bob", "cut", at=server)
+        await alice.page.context.set_offline(True)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await bob.online()
+        await bob.say("can you hear me?")
+        await bob.sees(["can you hear me?"])
+        await alice.page.context.set_offline(False)
+        await alice.sees(["can you hear me?"])
+    finally:
+        await left(server)
+
+
+async def test_an_expired_token_leads_back_to_signing_in(visit: Visit) -> None:
+    environ = {"CHAT_GATEWAY__REFRESH_GRACE_SECONDS": "0", "CHAT_AUTH__LEEWAY_SECONDS": "0"}
+    server = await started(ServerProcess(environ=environ))
+    try:
+        alice = await visit(at=server)
+        await alice.sign_in("alice", "lobby", ttl_seconds=2)
+        await expect(alice.page.get_by_role("alert")).to_contain_text("sign-in has expired")
+        await expect(alice.page.get_by_label("Token")).to_be_focused()
+        assert await alice.page.evaluate("sessionStorage.getItem('chat.token')") is None
+    finally:
+        await left(server)
+
+
+async def test_who_writes_too_fast_waits_and_loses_nothing(visit: Visit) -> None:
+    environ = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "2", "CHAT_LIMITS__MESSAGE_BURST": "3"}
+    server = await started(ServerProcess(environ=environ))
+    try:
+        alice = await visit("alice", "fast", at=server)
+        texts = [f"m{n}" for n in range(6)]
+        for text in texts:
+            await alice.say(text)
+        await expect(alice.outbox.first.locator(".note")).to_contain_text("writing too fast")
+        await alice.sees(texts)
+    finally:
+        await left(server)
+
+
+async def test_the_browser_client_obeys_the_same_close_codes() -> None:
+    source = CLIENT.read_text()
+
+    def table(name: str) -> set[int]:
+        match = re.search(rf"const {name} = new Set\(\[([\d, ]+)\]\)", source)
+        assert match
+        return {int(code) for code in match[1].split(",")}
+
+    assert table("STOP") == STOP
+    assert table("LONG_BACKOFF") == LONG_BACKOFF
