@@ -133,8 +133,9 @@ class Node:
         Raises:
             Unavailable: the broker cannot be reached (also by the future).
         """
-        # The NUL cannot be part of a topic and separates two texts that users choose.
-        scoped = None if key is None else f"{sender.user if sender else ''}\0{key}"
+        user = sender.user if sender else ""
+        # With the length no other user's key can be made to look the same.
+        scoped = None if key is None else f"{len(user)}:{user}:{key}"
         return self.broker.publish(
             Draft(
                 topic=topic,

@@ -1,0 +1,126 @@
+"""Token buckets and counts of connections."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_server.protocol.errors import RateLimited
+from chat_server.realtime.limits import ConnectionCounts, TokenBucket, UserRates
+
+RATES = st.floats(0.01, 1_000)
+BURSTS = st.integers(1, 200)
+WAITS = st.lists(st.floats(0, 20), max_size=100)
+
+
+@given(RATES, BURSTS, WAITS)
+def test_a_bucket_gives_no_more_than_its_rate_and_burst(
+    rate: float, burst: int, waits: list[float]
+) -> None:
+    now, taken = 1_000.0, 0
+    bucket = TokenBucket(rate, burst, now)
+    for wait in waits:
+        now += wait
+        taken += not bucket.take(now)
+        assert taken <= burst + (now - 1_000.0) * rate + 1e-6
+
+
+@given(RATES, BURSTS, WAITS)
+def test_a_bucket_tells_truly_when_there_is_a_token(
+    rate: float, burst: int, waits: list[float]
+) -> None:
+    now = 1_000.0
+    bucket = TokenBucket(rate, burst, now)
+    for wait in waits:
+        now += wait
+        told = bucket.take(now)
+        if not told:
+            continue
+        assert 0 < told <= 1 / rate
+        assert bucket.take(now + told / 2) > 0
+        # What a client is told is rounded up to whole milliseconds.
+        now += math.ceil(told * 1000) / 1000
+        assert bucket.take(now) == pytest.approx(0, abs=1e-6)
+
+
+@given(RATES, BURSTS)
+def test_a_burst_is_given_at_once_and_again_after_a_rest(rate: float, burst: int) -> None:
+    now = 1_000.0
+    bucket = TokenBucket(rate, burst, now)
+    for _ in range(2):
+        assert [bucket.take(now) for _ in range(burst)] == [0.0] * burst
+        assert bucket.take(now) > 0
+        now += burst / rate + 1.0
+
+
+def test_refusals_cost_nothing() -> None:
+    bucket = TokenBucket(1.0, 1, 0.0)
+    assert bucket.take(0.0) == 0.0
+    assert [bucket.take(0.5) for _ in range(100)] == [0.5] * 100
+    assert bucket.take(1.0) == 0.0
+
+
+# By user -----------------------------------------------------------------------------------------
+
+
+def test_each_user_has_a_bucket() -> None:
+    rates = UserRates(rate=10.0, burst=2)
+    for user in ("alice", "bob"):
+        rates.take(user, 0.0)
+        rates.take(user, 0.0)
+        with pytest.raises(RateLimited) as caught:
+            rates.take(user, 0.05)
+        assert caught.value.retry_in_ms == 50
+    rates.take("alice", 0.1)
+
+
+def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UserRates, "MAX_USERS", 3)
+    rates = UserRates(rate=1.0, burst=1)
+    for user in ("a", "b", "c"):
+        rates.take(user, 0.0)
+    with pytest.raises(RateLimited):
+        rates.take("a", 0.0)
+    rates.take("d", 0.0)
+    rates.take("b", 0.0)
+    for user in ("a", "d", "b"):
+        with pytest.raises(RateLimited):
+            rates.take(user, 0.0)
+    assert len(rates._buckets) == 3
+
+
+# Connections -------------------------------------------------------------------------------------
+
+
+def test_connections_are_counted_by_user_and_by_address() -> None:
+    counts = ConnectionCounts(per_user=2, per_address=1)
+    counts.add_user("x")
+    counts.add_user("x")
+    counts.add_address("x")
+    with pytest.raises(RateLimited, match="user"):
+        counts.add_user("x")
+    with pytest.raises(RateLimited, match="address"):
+        counts.add_address("x")
+    counts.remove_user("x")
+    counts.add_user("x")
+    counts.remove_address("x")
+    counts.add_address("x")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=100))
+def test_counts_forget_who_is_gone(steps: list[tuple[str, bool]]) -> None:
+    counts = ConnectionCounts(per_user=3, per_address=3)
+    model = dict.fromkeys("abc", 0)
+    for user, join in steps:
+        if not join and model[user]:
+            counts.remove_user(user)
+            model[user] -= 1
+        elif join:
+            try:
+                counts.add_user(user)
+            except RateLimited:
+                assert model[user] == 3
+            else:
+                model[user] += 1
+    assert dict(counts._users) == {user: count for user, count in model.items() if count}

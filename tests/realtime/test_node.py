@@ -1,0 +1,173 @@
+"""The worker as a whole: what it hands to the broker, its history, and its end."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from chat_server.clock import ManualClock
+from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.errors import BadRequest
+from chat_server.protocol.events import Draft, Kind, Retention
+from chat_server.protocol.messages import Limits, User
+from chat_server.realtime.node import RECONNECT_SPREAD_MS, Node
+from chat_server.settings import ServerSettings
+
+from ..support.fakes import FakeBroker, turns
+from .world import World, claims, settings
+
+
+def node_with(broker: FakeBroker, drain_seconds: float = 0.05) -> Node:
+    changed = msgspec.structs.replace(
+        settings(), server=ServerSettings(drain_seconds=drain_seconds)
+    )
+    return Node(changed, broker, ManualClock(), "here")
+
+
+class FakeClient:
+    """A connection that goes when it is asked to, or only when it is made to."""
+
+    def __init__(self, node: Node, *, stubborn: bool = False) -> None:
+        self.node = node
+        self.stubborn = stubborn
+        self.calls: list[tuple[Any, ...]] = []
+        node.add(self)
+
+    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        self.calls.append(("close", code, reconnect_in_ms))
+        if not self.stubborn:
+            asyncio.get_running_loop().call_soon(self.node.remove, self)
+
+    def abort(self) -> None:
+        self.calls.append(("abort",))
+        asyncio.get_running_loop().call_soon(self.node.remove, self)
+
+
+# Publishing ------------------------------------------------------------------------------------
+
+
+async def test_a_draft_becomes_a_message() -> None:
+    broker = FakeBroker()
+    node = node_with(broker)
+    sender = User("alice", name='A "quoted" name\n', info={"é": 1})
+    node.publish("room:a", b'{"text":"hi"}', sender, "k")
+    ((_, draft),) = broker.calls
+    assert isinstance(draft, Draft)
+    assert (draft.topic, draft.kind) == ("room:a", Kind.MESSAGE)
+    frame = msgspec.json.decode(draft.head + b'7,"at":8' + draft.tail)
+    assert frame == {
+        "type": "message",
+        "topic": "room:a",
+        "seq": 7,
+        "at": 8,
+        "from": {"user": "alice", "name": 'A "quoted" name\n', "info": {"é": 1}},
+        "data": {"text": "hi"},
+    }
+
+
+async def test_keys_are_scoped_to_their_publisher() -> None:
+    broker = FakeBroker()
+    node = node_with(broker)
+    senders = [User("a"), User("b"), User("a:b"), User("a\0b"), None]
+    keys = ["k", "b", "b:k", "b\0k"]
+    for sender in senders:
+        for key in (*keys, None):
+            node.publish("room:a", b"1", sender, key)
+    scoped = [call[1].key for call in broker.calls]
+    assert scoped.count(None) == len(senders)
+    assert len({*scoped} - {None}) == len(senders) * len(keys)
+
+
+async def test_a_namespace_decides_what_is_kept() -> None:
+    node = node_with(FakeBroker())
+    assert node.retention("room:a") == Retention(1_000, 86_400.0)
+    assert node.retention("brief:a") == node.retention("brief") == Retention(0, 86_400.0)
+
+
+async def test_history_from_one_end_only() -> None:
+    node = node_with(FakeBroker())
+    with pytest.raises(BadRequest):
+        await node.history("room:a", before=0, after=0, limit=1)
+
+
+async def test_history_holds_messages_only() -> None:
+    broker = FakeBroker()
+    node = node_with(broker)
+    broker.store("room:a")
+    other = msgspec.structs.replace(broker.store("room:a"), kind=Kind.EDITED)
+    broker.topic("room:a").events[-1] = other
+    found, messages = await node.history("room:a", before=None, after=None, limit=10)
+    assert found.seq == 2
+    assert [msgspec.json.decode(message)["seq"] for message in messages] == [1]
+
+
+async def test_limits_come_from_the_settings() -> None:
+    limits = settings().limits
+    assert node_with(FakeBroker()).limits == Limits(
+        max_message_bytes=limits.max_message_bytes,
+        max_topics=limits.max_topics,
+        max_pending_commands=limits.max_pending_commands,
+        messages_per_second=limits.messages_per_second,
+        message_burst=limits.message_burst,
+    )
+
+
+# The end -----------------------------------------------------------------------------------------
+
+
+async def test_draining_sends_every_client_elsewhere() -> None:
+    node = node_with(FakeBroker(), drain_seconds=20.0)
+    clients = [FakeClient(node) for _ in range(20)]
+    assert node.connection_count == 20
+    await node.drain()
+    assert node.draining
+    assert node.connection_count == 0
+    waits = set()
+    for client in clients:
+        ((call, code, wait),) = client.calls
+        assert (call, code) == ("close", CloseCode.RESTART)
+        assert 0 <= wait < RECONNECT_SPREAD_MS
+        waits.add(wait)
+    assert len(waits) > 10
+
+
+async def test_draining_aborts_who_does_not_go() -> None:
+    node = node_with(FakeBroker())
+    stubborn, willing = FakeClient(node, stubborn=True), FakeClient(node)
+    await node.drain()
+    assert [call[0] for call in stubborn.calls] == ["close", "abort"]
+    assert [call[0] for call in willing.calls] == ["close"]
+    assert node.connection_count == 0
+
+
+async def test_draining_without_clients_takes_no_time() -> None:
+    node = node_with(FakeBroker(), drain_seconds=1_000.0)
+    async with asyncio.timeout(10):
+        await node.drain()
+        await node.drain()
+
+
+async def test_stopping_drains_first_and_lets_go_of_the_broker_last() -> None:
+    broker = FakeBroker()
+    node = node_with(broker)
+    await node.start()
+    client = FakeClient(node, stubborn=True)
+    await node.stop()
+    assert [call[0] for call in client.calls] == ["close", "abort"]
+    assert [call[0] for call in broker.calls] == ["start", "stop"]
+
+
+async def test_real_connections_are_drained(world: World) -> None:
+    transports = [await world.subscribed("room:a", "room:b") for _ in range(3)]
+    late = world.connect(claims())
+    drain = asyncio.get_running_loop().create_task(world.node.drain())
+    await turns()
+    refused = world.connect(claims("bob"))
+    for transport in (*transports, late, refused):
+        assert transport.closed is not None
+        assert transport.closed[0] == CloseCode.RESTART
+        assert transport.messages[-1]["type"] == "goodbye"
+        transport.lose()
+    await drain
+    assert world.node.hub.topic_count == 0

@@ -1,0 +1,239 @@
+"""A client that reads too slowly: nothing is pushed to it, nothing is missed, nobody else waits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from chat_server.protocol.messages import Position
+from chat_server.realtime import hub as hub_module
+
+from ..support.fakes import FakeTransport, turns, until
+from .observer import Observer
+from .world import World, answer, claims
+
+ROOM = "room:a"
+
+
+@pytest.fixture
+async def brisk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A world that soon gives up on slow clients, and soon tries again."""
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.001)
+    world = World(slow_timeout_seconds=0.02)
+    await world.start()
+    yield world
+    await world.stop()
+
+
+def seqs(transport: FakeTransport) -> list[int]:
+    return [message["seq"] for message in transport.of_type("message")]
+
+
+def store(world: World, count: int, topic: str = ROOM) -> None:
+    for _ in range(count):
+        world.broker.store(topic)
+
+
+async def test_pushes_pause_and_are_caught_up_with(world: World) -> None:
+    slow, quick = await world.subscribed(ROOM), await world.subscribed(ROOM)
+    store(world, 2)
+    await turns()
+    slow.fill()
+    store(world, 250)
+    await turns()
+    assert seqs(slow) == [1, 2]
+    assert len(seqs(quick)) == 252
+    slow.drain()
+    await turns(50)
+    store(world, 1)
+    await turns()
+    assert seqs(slow) == seqs(quick) == [*range(1, 254)]
+
+
+async def test_what_history_lost_meanwhile_becomes_a_gap(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    slow.fill()
+    store(world, 9)
+    world.broker.forget(ROOM, keep=3)
+    await turns()
+    slow.drain()
+    await turns()
+    gap, *messages = slow.messages
+    assert (gap["type"], gap["after"], gap["before"], gap["reason"]) == ("gap", 0, 7, "expired")
+    assert [message["seq"] for message in messages] == [7, 8, 9]
+
+
+async def test_answers_go_on(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    slow.fill()
+    assert (await answer(slow, type="publish", topic=ROOM, data=1))["type"] == "ok"
+
+
+async def test_it_fills_again_while_it_is_caught_up_with(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    watcher = Observer(Position("epoch0", 0))
+    slow.fill()
+    store(world, 35)
+    await turns()
+    for _ in range(20):
+        slow.drain(room=3)
+        await turns()
+    assert seqs(slow) == [*range(1, 36)]
+    for push in slow.messages:
+        watcher.take(push)
+    slow.drain()
+    store(world, 1)
+    await turns()
+    assert seqs(slow)[-1] == 36
+
+
+async def test_topics_that_lag_behind_one_that_is_replayed(world: World) -> None:
+    """It fills up again, and drains again, while one of its topics waits for the store."""
+    topics = [f"room:{number}" for number in range(5)]
+    slow = await world.subscribed(*topics)
+    slow.fill()
+    for topic in topics:
+        store(world, 2, topic)
+    await turns()
+    world.broker.reads.shut = True
+    slow.drain()
+    for _ in topics:
+        await turns()
+        slow.fill()
+        for topic in topics:
+            store(world, 1, topic)
+        await turns()
+        slow.drain()
+        await turns()
+        world.broker.reads.release()
+    world.broker.reads.open()
+    await turns(100)
+    for topic in topics:
+        got = [m["seq"] for m in slow.of_type("message") if m["topic"] == topic]
+        assert got == [*range(1, 8)], topic
+
+
+async def test_a_topic_joined_while_it_is_full_is_not_pushed_to(world: World) -> None:
+    slow = world.connect(claims())
+    slow.fill()
+    await answer(slow, type="subscribe", topic=ROOM)
+    store(world, 3)
+    await turns()
+    assert seqs(slow) == []
+    slow.drain()
+    await turns()
+    assert seqs(slow) == [1, 2, 3]
+
+
+async def test_a_topic_left_while_it_lags_is_forgotten(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    slow.fill()
+    store(world, 3)
+    await answer(slow, type="unsubscribe", topic=ROOM)
+    slow.drain()
+    await turns()
+    assert seqs(slow) == []
+    assert world.node.hub.topic_count == 0
+
+
+async def test_who_left_and_came_back_is_not_sent_the_old_replay(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    await world.subscribed(ROOM)
+    slow.fill()
+    store(world, 3)
+    await turns()
+    world.broker.reads.shut = True
+    slow.drain()
+    await turns()
+    await answer(slow, type="unsubscribe", topic=ROOM)
+    reply = await answer(slow, type="subscribe", topic=ROOM)
+    assert reply["seq"] == 3
+    world.broker.reads.open()
+    store(world, 1)
+    await turns()
+    assert seqs(slow) == [4]
+
+
+async def test_a_broker_that_is_away_is_asked_again(brisk: World) -> None:
+    slow = await brisk.subscribed(ROOM)
+    slow.fill()
+    store(brisk, 3)
+    await turns()
+    brisk.broker.available = False
+    slow.drain()
+    await asyncio.sleep(0.005)
+    assert seqs(slow) == []
+    brisk.broker.available = True
+    await until(lambda: seqs(slow) == [1, 2, 3])
+
+
+async def test_a_worker_in_a_lost_order_looks_again(brisk: World) -> None:
+    """What a subscriber reads may show first that the store has begun anew."""
+    slow, quick = await brisk.subscribed(ROOM), await brisk.subscribed(ROOM)
+    store(brisk, 5)
+    await turns()
+    slow.fill()
+    brisk.broker.wipe(ROOM)
+    slow.drain()
+    await until(lambda: brisk.node.hub._topics[ROOM].position.epoch == "epoch1")
+    store(brisk, 1)
+    for transport in (slow, quick):
+        await until(lambda transport=transport: seqs(transport)[-1:] == [1])  # type: ignore[misc]
+        (gap,) = transport.of_type("gap")
+        assert (gap["epoch"], gap["after"], gap["before"]) == ("epoch1", 0, 1)
+
+
+# The end of patience -----------------------------------------------------------------------------
+
+
+async def test_who_does_not_drain_in_time_is_closed(brisk: World) -> None:
+    slow, quick = await brisk.subscribed(ROOM), await brisk.subscribed(ROOM)
+    slow.fill()
+    await until(lambda: slow.closed is not None)
+    assert slow.messages[-1]["type"] == "goodbye"
+    assert slow.messages[-1]["code"] == 4490
+    store(brisk, 1)
+    await turns()
+    assert seqs(quick) == [1]
+    assert seqs(slow) == []
+
+
+async def test_who_drains_in_time_is_not(brisk: World) -> None:
+    slow = await brisk.subscribed(ROOM)
+    for _ in range(10):
+        slow.fill()
+        slow.fill()
+        await asyncio.sleep(0.005)
+        slow.drain()
+    await asyncio.sleep(0.05)
+    assert slow.closed is None
+
+
+async def test_fullness_after_the_end_starts_nothing(brisk: World) -> None:
+    slow = await brisk.subscribed(ROOM)
+    slow.fill()
+    await until(lambda: slow.closed is not None)
+    slow.drain()
+    slow.fill()
+    slow.drain()
+    await turns()
+    connection: Any = slow.receiver
+    assert connection._tasks == set()
+    slow.lose()
+    assert brisk.node.hub.topic_count == 0
+
+
+async def test_a_client_too_slow_to_be_read_is_not_taken_for_dead(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    world.advance(28)
+    assert slow.pings == 1
+    # The pong may be there, but the transport does not read while it is full.
+    slow.fill()
+    world.advance(10)
+    slow.drain()
+    world.advance(10)
+    assert slow.of_type("goodbye") == []
+    world.advance(28)
+    world.advance(10)
+    assert [goodbye["code"] for goodbye in slow.of_type("goodbye")] == [4408]
