@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -69,10 +70,21 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def pin(pid: int, to: Sequence[int]) -> None:
-    """Keep a process, and those it will start, on some cores, where the system can do that."""
-    if to and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, to)
+@contextmanager
+def pinned(to: Sequence[int]) -> Iterator[None]:
+    """Keep the processes started here on some cores, where the system can do that.
+
+    They inherit it from this thread, so that they never see more cores than they have.
+    """
+    if not to or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int, int]]]:

@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
-from .accounting import pin
+from .accounting import pinned
 from .wire import LoadError
 
 END_SECONDS = 5.0
@@ -31,9 +31,8 @@ class Workers:
         """Run `target(pipe, plan)` in a process of its own; return this end of the pipe."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=target, args=(theirs, plan), daemon=True)
-        process.start()
-        if process.pid is not None:
-            pin(process.pid, self._cores)
+        with pinned(self._cores):
+            process.start()
         theirs.close()
         self._processes.append(process)
         return ours

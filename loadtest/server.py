@@ -19,7 +19,7 @@ from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
 from chat_server.settings import Settings, load_settings
 
-from .accounting import cores, pin
+from .accounting import cores, pinned
 from .crowd import raise_file_limit
 from .wire import LoadError
 
@@ -150,15 +150,15 @@ def launched(
     """
     raise_file_limit()
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        with pinned(to):
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **(environ or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         try:
-            pin(process.pid, to)
             deadline = time.monotonic() + START_SECONDS
             while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:

@@ -45,6 +45,21 @@ def frame(payload: bytes, *, binary: bool = False) -> bytes:
     return struct.pack("!BBHI", first, 0x80 | 126, size, 0) + payload
 
 
+def unmask(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return what the first client's frame in `data` carries, and the rest; None if not whole."""
+    if len(data) < 6:
+        return None
+    size, head = data[1] & 0x7F, 2
+    if size == 126:
+        size, head = int.from_bytes(data[2:4], "big"), 4
+    end = head + 4 + size
+    if len(data) < end:
+        return None
+    mask = data[head : head + 4] * (size // 4 + 1)
+    payload = bytes(byte ^ key for byte, key in zip(data[head + 4 : end], mask, strict=False))
+    return payload, data[end:]
+
+
 class Socket(asyncio.Protocol):
     """One connection; it answers pings by itself.
 
