@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 from .client import Client
-from .errors import CommandFailed
+from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
 from .events import Published
 
 RETRY_SECONDS = 1.0
@@ -27,9 +27,10 @@ async def publish_all(
     """Publish all of `items` to `topic` in their order, and yield where each stands.
 
     Up to `window` are on their way at a time, within the server's rate limit. Each has a key of its
-    own, so that it is stored once however often the connection breaks. If the server refuses one
-    for the moment, no more leave until it and those already on their way are stored. (Of these,
-    some may overtake it: that takes a store that fails and returns within a few milliseconds.)
+    own, so that it is stored once however often the connection breaks. When one is lost with the
+    connection or refused for the moment, no more leave until it and those behind it are stored, one
+    after the other. (Only if the server refuses one and takes the next, both being on their way at
+    that moment, the next overtakes it: say, a store that fails and is back within milliseconds.)
 
     Close the generator (`contextlib.aclosing`) if it is not read to its end.
 
@@ -112,20 +113,21 @@ class _Bulk:
         while True:
             try:
                 published = await item.outcome
+            except (NotConnected, ConnectionLost):
+                await self._client.wait_online()
             except CommandFailed as error:
                 if not error.transient:
                     raise
                 if self._on_refusal is not None:
                     self._on_refusal(error)
-                self._may_start.clear()
                 await asyncio.sleep((error.retry_in_ms or RETRY_SECONDS * 1000) / 1000)
-                self._start(item)
             else:
                 self._under_way.discard(item)
                 self._slots.release()
                 if not self._under_way:
                     self._may_start.set()
                 return published
+            self._start(item)
 
     def cancel(self) -> list[asyncio.Task[Published]]:
         """Give up what is under way, and return the tasks to wait for."""
@@ -135,8 +137,15 @@ class _Bulk:
         return tasks
 
     def _start(self, item: _Item) -> None:
-        publication = self._client.publish(self._topic, item.data, key=item.key, wait=True)
-        item.outcome = asyncio.create_task(publication)
+        item.outcome = asyncio.create_task(self._publish(item))
+
+    async def _publish(self, item: _Item) -> Published:
+        try:
+            return await self._client.publish(self._topic, item.data, key=item.key)
+        except ClientError:
+            # From this moment, and not only when it is settled: nothing new may overtake it.
+            self._may_start.clear()
+            raise
 
 
 class _Pace:

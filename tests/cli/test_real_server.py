@@ -1,0 +1,47 @@
+"""The commands as the README shows them, against a real server in the development environment."""
+
+import getpass
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.program import program, run
+from tests.support.server import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[ServerProcess]:
+    with ServerProcess(environ={"CHAT_ENVIRONMENT": "development"}) as server:
+        yield server
+
+
+async def test_tail_beside_publish_without_any_set_up(real: ServerProcess) -> None:
+    assert await run("publish", "room:lobby", "early", url=real.url, token=None) == (0, "", "")
+    async with program("tail", "room:lobby", "--last", "1", url=real.url, token=None) as tail:
+        assert (await tail.line()).endswith(f" {getpass.getuser()}: early")
+        assert await run("publish", "room:lobby", "hello", url=real.url, token=None) == (0, "", "")
+        assert (await tail.line()).endswith(f" {getpass.getuser()}: hello")
+        tail.interrupt()
+        assert await tail.end() == (130, "", "")
+
+
+async def test_a_token_of_ones_own(real: ServerProcess) -> None:
+    _, token, _ = await run(
+        "token", "--sub", "carol", "--name", "Carol", "--publish", "room:own", url=real.url
+    )
+    token = token.strip()
+    assert await run("publish", "room:own", "hi", url=real.url, token=token) == (0, "", "")
+    code, _, err = await run("publish", "room:other", "hi", url=real.url, token=token)
+    assert (code, err.startswith("chat-server: forbidden: ")) == (1, True)
+    async with program("tail", "room:own", "--last", "1", url=real.url, token=token) as tail:
+        assert (await tail.line()).endswith(" Carol: hi")
+
+
+async def test_more_lines_than_the_rate_limit_allows_at_once(real: ServerProcess) -> None:
+    stdin = b"".join(b"%d\n" % number for number in range(150))
+    code, out, err = await run("publish", "-v", "room:bulk", url=real.url, token=None, stdin=stdin)
+    assert (code, err) == (0, "")
+    assert out.split() == [str(seq) for seq in range(1, 151)]
+    async with program("tail", "room:bulk", "--last", "150", url=real.url, token=None) as tail:
+        shown = [(await tail.line()).rpartition(" ")[2] for _ in range(150)]
+    assert shown == [str(number) for number in range(150)]

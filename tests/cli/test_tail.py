@@ -1,0 +1,97 @@
+"""`chat-server tail`, as a process, against a server that fails on demand."""
+
+import json
+
+from chat_server.protocol import messages
+from tests.cli.program import program, run
+from tests.support.fake_server import FakeServer, until
+
+
+async def test_messages_as_they_come(server: FakeServer) -> None:
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.received(messages.Subscribe), 30)
+        await server.publish("room:a", {"text": "hello"}, "alice")
+        assert (await running.line()).endswith(" alice: hello")
+        await server.publish("room:a", [1], "bob")
+        assert (await running.line()).endswith(" bob: [1]")
+        running.interrupt()
+        assert await running.end() == (130, "", "")
+
+
+async def test_last_begins_earlier(server: FakeServer) -> None:
+    for number in range(5):
+        server.topic("room:a").append("room:a", {"text": f"m{number}"}, "alice")
+    async with program("tail", "--last", "2", "room:a", url=server.url) as running:
+        assert (await running.line()).endswith("alice: m3")
+        assert (await running.line()).endswith("alice: m4")
+
+
+async def test_json(server: FakeServer) -> None:
+    server.topic("room:a").append("room:a", {"text": "\x1b[2J"}, "alice")
+    async with program("tail", "--json", "--last", "1", "room:a", url=server.url) as running:
+        line = await running.line()
+    assert line.isprintable()
+    assert json.loads(line)["data"] == {"text": "\x1b[2J"}
+
+
+async def test_control_characters_reach_no_terminal(server: FakeServer) -> None:
+    server.topic("room:a").append("room:a", {"text": "\x1b[2J\nalice: fake"}, "e\x07ve")
+    async with program("tail", "--last", "1", "room:a", url=server.url) as running:
+        assert (await running.line()).endswith(" e␇ve: ␛[2J␊alice: fake")
+
+
+async def test_resumes_by_itself_and_says_so(server: FakeServer) -> None:
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await server.publish("room:a", {"text": "before"})
+        assert (await running.line()).endswith("before")
+        await server.stop()
+        assert (await running.complaint()).startswith("chat-server: reconnecting: ")
+        server.topic("room:a").append("room:a", {"text": "missed"})
+        await server.start()
+        assert (await running.line()).endswith("missed")
+        assert await running.complaint() == "chat-server: connected again"
+        running.interrupt()
+        assert await running.end() == (130, "", "")
+
+
+async def test_lost_messages_are_told(server: FakeServer) -> None:
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        gap = messages.Gap(topic="room:a", epoch="e1", after=0, before=4, reason="expired")
+        await server.push(gap)
+        assert await running.complaint() == "chat-server: messages 1 to 3 are lost: expired"
+
+
+async def test_signals_are_not_shown(server: FakeServer) -> None:
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await server.push(messages.SignalPush(topic="room:a", sender=None, data=1, at=1))
+        await server.publish("room:a", {"text": "stored"})
+        assert (await running.line()).endswith("stored")
+
+
+async def test_a_reader_that_leaves_ends_it_at_once(server: FakeServer) -> None:
+    """As in `tail | head -1`: it must not take another message to notice."""
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await server.publish("room:a", {"text": "one"})
+        assert (await running.line()).endswith("one")
+        running.stop_reading()
+        assert await running.wait() == 0
+        assert (await running.end()) == (0, "", "")
+    await until(lambda: not server.connections)
+
+
+async def test_reading_may_be_forbidden(server: FakeServer) -> None:
+    server.refuse("subscribe", "forbidden")
+    result = await run("tail", "room:a", url=server.url)
+    assert result == (1, "", "chat-server: forbidden: subscribe was refused\n")
+
+
+async def test_being_blocked_ends_it(server: FakeServer) -> None:
+    async with program("tail", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await server.close(4403, "blocked")
+        code, _, err = await running.end()
+        assert (code, err) == (1, "chat-server: disconnected by the server: blocked (4403)\n")

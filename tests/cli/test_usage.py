@@ -1,0 +1,237 @@
+"""What the command line says and takes, without a server."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chat_server import __version__, server
+from chat_server.cli import main
+from chat_server.cli.commands import _json_line, _text_line
+from chat_server.cli.terminal import harmless
+from chat_server.protocol.messages import Message, User
+from chat_server.settings import Settings
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    clean = {f"CHAT_{name.upper()}": value for name, value in environ.items()}
+    return CliRunner(env={"CHATCLIENT_TOKEN": None, **clean}).invoke(main, arguments)
+
+
+def claims(token: str) -> Any:
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def test_help_names_every_command() -> None:
+    result = run("-h")
+    assert result.exit_code == 0
+    for command in ("serve", "token", "publish", "tail"):
+        assert command in result.output
+        assert run(command, "-h").exit_code == 0
+
+
+def test_version() -> None:
+    assert run("--version").output == f"chat-server {__version__}\n"
+
+
+# serve -----------------------------------------------------------------------------------------
+
+
+def test_serve_hands_its_flags_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def fake_run(settings: Settings) -> int:
+        seen.append(settings)
+        return 7
+
+    monkeypatch.setattr(server, "run", fake_run)
+    flags = ("--bind", "127.0.0.1:9", "--workers", "3", "--redis-url", "redis://r:1/0")
+    result = run("serve", *flags, redis__prefix="mine")
+    assert result.exit_code == 7
+    [settings] = seen
+    assert settings.server.bind == "127.0.0.1:9"
+    assert settings.server.workers == 3
+    assert settings.redis.url == "redis://r:1/0"
+    assert settings.redis.prefix == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workers", "2"), "more than one worker needs Redis"),
+        (("--workers", "two"), "server.workers: must be an integer"),
+        (("--bind", "nonsense"), "server.bind: must be HOST:PORT"),
+        (("--redis-url", "http://r"), "redis.url: must be a redis://"),
+        (("--config", "/nowhere.toml"), "/nowhere.toml: cannot be read"),
+    ],
+)
+def test_wrong_settings_are_one_line(arguments: tuple[str, ...], words: str) -> None:
+    result = run("serve", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("chat-server: ")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_config_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(server, "run", seen.append)
+    file = tmp_path / "chat.toml"
+    file.write_text("[limits]\nmax_topics = 5\n")
+    assert run("serve", "--config", str(file)).exit_code == 0
+    assert seen[0].limits.max_topics == 5
+
+
+# token -----------------------------------------------------------------------------------------
+
+
+def test_token_says_what_was_asked_for() -> None:
+    result = run(
+        "token",
+        *("--sub", "alice", "--name", "Alice", "--ttl", "2h"),
+        *("--subscribe", "room:**", "--subscribe", "news", "--publish", "room:{sub}"),
+    )
+    assert result.exit_code == 0
+    said = claims(result.output.strip())
+    assert (said["sub"], said["name"]) == ("alice", "Alice")
+    assert said["exp"] - said["iat"] in (7200, 7201)
+    assert said["topics"] == {"subscribe": ["room:**", "news"], "publish": ["room:{sub}"]}
+
+
+def test_token_leaves_topics_to_the_server() -> None:
+    assert not claims(run("token", "--sub", "alice").output.strip()).get("topics")
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3600), ("7d", 604_800)]
+)
+def test_durations(ttl: str, seconds: int) -> None:
+    said = claims(run("token", "--sub", "alice", "--ttl", ttl).output.strip())
+    assert said["exp"] - said["iat"] in (seconds, seconds + 1)
+
+
+@pytest.mark.parametrize("ttl", ["", "1", "h", "1.5h", "-1h", "0s", "1y", "1h30m", "1 h", "１h"])
+def test_other_durations_are_refused(ttl: str) -> None:
+    result = run("token", "--sub", "alice", f"--ttl={ttl}")
+    assert result.exit_code == 2
+    assert "no duration" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--sub", ""), "`sub`"),
+        (("--sub", "x" * 129), "`sub`"),
+        (("--sub", "alice", "--publish", "room:"), "publish"),
+    ],
+)
+def test_tokens_that_no_server_takes_are_refused(arguments: tuple[str, ...], words: str) -> None:
+    result = run("token", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_token_needs_a_shared_secret(tmp_path: Path) -> None:
+    result = run(
+        "token", "--sub", "alice", auth__algorithms="RS256", auth__public_key_file="key.pem"
+    )
+    assert result.exit_code == 2
+    assert "only a shared secret" in result.stderr
+
+
+# publish and tail ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["publish", "tail"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("my room",), "must be segments"),
+        (("",), "must not be empty"),
+        (("room:a", "--url", "localhost:8000"), "not an http://"),
+        ((), "Missing argument 'TOPIC'"),
+    ],
+)
+def test_wrong_calls_are_explained(command: str, arguments: tuple[str, ...], words: str) -> None:
+    result = run(command, *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_publish_checks_its_json() -> None:
+    result = run("publish", "room:a", "--json", "{oops")
+    assert result.exit_code == 2
+    assert "is not JSON" in result.stderr
+
+
+@pytest.mark.parametrize("last", ["-1", "301", "many"])
+def test_tail_checks_its_number(last: str) -> None:
+    assert run("tail", "room:a", f"--last={last}").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("publish", "room:a", "x"), ("tail", "room:a")])
+def test_outside_development_a_token_must_be_given(command: tuple[str, ...]) -> None:
+    result = run(*command, environment="testing")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "chat-server: no token: give --token or CHATCLIENT_TOKEN (`chat-server token` prints one)\n"
+    )
+
+
+# Lines -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain grüße 👩‍💻", "plain grüße 👩‍💻"),
+        ("\x1b[31mred\x1b]0;title\x07", "␛[31mred␛]0;title␇"),
+        ("two\nlines\r\n", "two␊lines␍␊"),
+        ("tab\tnul\0del\x7f", "tab␉nul␀del␡"),
+        ("\x9b31m\x85", "\ufffd31m\ufffd"),
+        ("abc\u202edef\u2066\u200f\u2028", "abc\ufffddef\ufffd\ufffd\ufffd"),
+    ],
+)
+def test_nothing_acts_on_the_terminal(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def message(data: object, sender: User | None = None) -> Message:
+    return Message(topic="room:a", seq=1, at=1_700_000_000_000, sender=sender, data=data)
+
+
+@pytest.mark.parametrize(
+    ("sender", "data", "line"),
+    [
+        (User(user="bob"), {"text": "hi"}, "bob: hi"),
+        (User(user="bob", name="Bob"), {"text": "hi", "x": 1}, "Bob: hi"),
+        (None, {"text": "hi"}, "(server): hi"),
+        (User(user="bob"), {"text": 5}, 'bob: {"text": 5}'),
+        (User(user="bob"), ["ü", None], 'bob: ["ü", null]'),
+        (User(user="bob", name="\x1b[2J"), {"text": "a\nb"}, "␛[2J: a␊b"),
+    ],
+)
+def test_a_message_is_one_line(sender: User | None, data: object, line: str) -> None:
+    time, _, rest = _text_line(message(data, sender)).partition(" ")
+    assert len(time) == len("12:30:01")
+    assert rest == line
+
+
+def test_a_message_as_json_is_whole_and_harmless() -> None:
+    line = _json_line(message({"text": "\x1b\u202eü\n"}, User(user="bob")))
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == {
+        "type": "message",
+        "topic": "room:a",
+        "seq": 1,
+        "at": 1_700_000_000_000,
+        "from": {"user": "bob"},
+        "data": {"text": "\x1b\u202eü\n"},
+    }
