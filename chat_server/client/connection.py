@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -111,6 +112,7 @@ class Connection:
                     close_timeout=CLOSE_SECONDS,
                     max_size=MAX_MESSAGE_BYTES,
                     ssl=(ssl or True) if urlsplit(url).scheme == "wss" else None,
+                    proxy=None if _is_loopback(urlsplit(url).hostname or "") else True,
                 )
                 connection = cls(socket, wire, flow)
                 try:
@@ -264,6 +266,14 @@ class Connection:
         else:
             return Ending(closed.sent.reason if closed.sent else "the connection broke")
         return Ending(reason, code, goodbye.reconnect_in_ms if goodbye else None)
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether `host` is this machine, where no proxy of the environment can lead."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class _Problem(Struct):

@@ -222,6 +222,14 @@ async def test_something_else_listens(client: Connect) -> None:
                 pass
 
 
+async def test_a_proxy_is_not_asked_for_the_way_to_this_machine(
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with client() as chat:
+        assert await chat.ping() > 0
+
+
 async def test_a_server_that_says_nothing_is_given_up(client: Connect) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

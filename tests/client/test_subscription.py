@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from chat_server.client import CommandFailed, Gap, Other, Position
+from chat_server.client import CommandFailed, Event, Gap, Other, Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, take
@@ -226,6 +226,32 @@ async def test_a_cancelled_subscription_is_taken_back(server: FakeServer, client
         server.silent.clear()
         async with chat.subscribe("room:a"):
             pass
+
+
+async def test_cancelled_at_every_turn_it_can_be_had_again(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat:
+
+        async def visit() -> None:
+            async with chat.subscribe("room:a") as room:
+                await chat.publish("room:a", "x")
+                await anext(room)
+
+        for turns in range(30):
+            task = asyncio.create_task(visit())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            async with chat.subscribe("room:a") as room:
+                await chat.ping()
+                await server.publish("room:a", turns)
+                events: list[Event] = []
+                while turns not in data(events):
+                    events += await take(room, 1)
+        await chat.ping()
+        assert not server.connections[0].topics
 
 
 async def test_an_end_that_the_server_refused_to_hear_of(
