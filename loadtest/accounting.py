@@ -51,15 +51,18 @@ def usage(pid: int | None) -> Usage | None:
     )
 
 
+LIBRARIES = ("quart", "hypercorn", "websockets", "uvloop", "msgspec", "redis", "hiredis", "pyjwt")
+
+
 def machine(libraries: Sequence[str] = ()) -> Machine:
-    """Describe this machine, with the versions of `libraries` that are installed."""
+    """Describe this machine, with the versions of the server's and of more `libraries`."""
     return Machine(
         cpu=_cpu_model(),
         cores=len(cores()),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         system=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
-        versions={name: found for name in libraries if (found := _version(name))},
+        versions={name: found for name in (*LIBRARIES, *libraries) if (found := _version(name))},
     )
 
 

@@ -129,7 +129,8 @@ def _slow(**options: Any) -> None:
 @main.command("publish")
 @_options
 @click.option("--publishers", type=Count, default=50, show_default=True)
-@_rate(5000.0, "Messages a second, of all publishers together.")
+@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Of all; 0: as fast as answered.")
+@click.option("--window", type=Count, default=10, show_default=True, help="Unanswered at rate 0.")
 @click.option("--seconds", type=Positive, default=5.0, show_default=True)
 @_payload(100)
 def _publish(**options: Any) -> None:

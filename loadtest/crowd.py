@@ -56,7 +56,9 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
         host, port, dialect: of the server.
         members: its connections.
         connects_per_second: when each connection is due; None opens the next as one is ready.
-        rate: messages a second of all members that talk, in turns.
+        rate: messages a second of all members that talk, in turns; 0 sends the next as soon as
+            one of a connection's `window` messages is answered.
+        window: messages of one connection that may be unanswered at rate 0.
         payload_bytes: how long the JSON text of each message's `data` is.
     """
 
@@ -66,6 +68,7 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
     members: list[Member]
     connects_per_second: float | None = None
     rate: float = 0.0
+    window: int = 1
     payload_bytes: int = 100
 
 
@@ -132,6 +135,7 @@ class _Tally:
         self.delivery = Histogram()
         self.acknowledgement = Histogram()
         self.due_of: Callable[[int], int] = lambda number: 0
+        self.on_answer: Callable[[_Client], None] = lambda client: None
 
     def result(self) -> Result:
         return Result(
@@ -223,6 +227,7 @@ class _Client:
             for number in self._dialect.acknowledged(data):
                 tally.acknowledged += 1
                 tally.acknowledgement.add((now - tally.due_of(int(number))) / 1000)
+                tally.on_answer(self)
             for code in self._dialect.errors(data):
                 tally.errors[code.decode()] += 1
         if self.member.stalls or not (stamps := DUE(data)):
@@ -326,8 +331,23 @@ async def _connect(clients: list[_Client], plan: CrowdPlan, tally: _Tally) -> No
 
 
 async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> Talked:
-    """Publish each message when it is due, then wait for the answers."""
+    """Publish, then wait for the answers."""
     talkers = [client for client in clients if client.member.talks]
+    acknowledges = DIALECTS[plan.dialect].acknowledges
+    if plan.rate or not (talkers and acknowledges):
+        total = await _keep_time(talkers, plan, talk, tally)
+    else:
+        total = await _keep_busy(talkers, plan, talk, tally)
+    if not acknowledges:
+        return Talked(total, total, {})
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while tally.acknowledged + tally.errors.total() < total and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return Talked(total, tally.acknowledged, dict(tally.errors))
+
+
+async def _keep_time(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> int:
+    """Publish each message when it is due, whatever the server does; return how many."""
     tally.due_of = lambda number: talk.start_ns + round((number - 1) * 1e9 / plan.rate)
     total = round(plan.rate * talk.seconds) if talkers else 0
     for number in range(1, total + 1):
@@ -337,12 +357,28 @@ async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tal
         if wait > 0 or number % BURST == 0:
             await asyncio.sleep(max(0.0, wait))
         talkers[number % len(talkers)].publish(number, due_ns)
-    if not DIALECTS[plan.dialect].acknowledges:
-        return Talked(total, total, {})
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while tally.acknowledged + tally.errors.total() < total and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    return Talked(total, tally.acknowledged, dict(tally.errors))
+    return total
+
+
+async def _keep_busy(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> int:
+    """Publish as fast as the server answers; return how many. A message is due when it is sent."""
+    dues: list[int] = []
+    end_ns = talk.start_ns + round(talk.seconds * 1e9)
+
+    def publish(client: _Client) -> None:
+        due_ns = time.monotonic_ns()
+        if due_ns < end_ns:
+            dues.append(due_ns)
+            client.publish(len(dues), due_ns)
+
+    tally.due_of = lambda number: dues[number - 1]
+    tally.on_answer = publish
+    await asyncio.sleep(max(0.0, (talk.start_ns - time.monotonic_ns()) / 1e9))
+    for client in talkers:
+        for _ in range(plan.window):
+            publish(client)
+    await asyncio.sleep(talk.seconds)
+    return len(dues)
 
 
 async def _wake(clients: list[_Client], tally: _Tally) -> None:

@@ -45,7 +45,7 @@ class Dialect:
         if topic is None:
             return [(b'"welcome"', b"")]
         subscribe = b'{"type":"subscribe","id":1,"topic":"%s"}' % topic.encode()
-        return [(b'"welcome"', frame(subscribe)), (b'"type":"ok"', b"")]
+        return [(b'"welcome"', frame(subscribe)), (b'"ok"', b"")]
 
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
         """Return the frame that publishes `data`; its answer bears `number`."""

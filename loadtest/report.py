@@ -24,7 +24,7 @@ class Latency(Struct, frozen=True):
         return cls(*(histogram.quantile(share) / 1000 for share in shares))
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of one scenario; None is what it did not do, or what could not be measured.
 
     Args:
@@ -50,10 +50,10 @@ class Report(Struct, frozen=True, kw_only=True):
     scenario: str
     target: str
     parameters: dict[str, float]
-    machine: Machine
+    machine: Machine | None = None
     connections: int
     connect_seconds: float
-    connecting: Latency | None
+    connecting: Latency | None = None
     published: int = 0
     acknowledged: int = 0
     errors: dict[str, int] = {}

@@ -32,8 +32,6 @@ SETTLE_SECONDS = 0.5
 DRAIN_SECONDS = 10.0
 """How long after the last answer the last delivery may come."""
 
-LIBRARIES = ("websockets", "hypercorn", "quart", "uvloop", "msgspec", "redis", "pyjwt")
-
 Tell = Callable[[str], None]
 
 
@@ -215,7 +213,7 @@ def _report(
         scenario=stage.scenario,
         target=target.name,
         parameters=stage.parameters,
-        machine=machine(LIBRARIES),
+        machine=machine(),
         connections=len(members),
         connect_seconds=found.connect_seconds,
         connecting=Latency.of(_merged(result.connecting for result in results)),

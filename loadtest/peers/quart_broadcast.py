@@ -22,6 +22,7 @@ def create_app() -> Quart:
 
     @app.websocket("/ws")
     async def ws() -> None:
+        await websocket.accept()
         queue: asyncio.Queue[str] = asyncio.Queue()
         await queue.put(json.dumps({"type": "welcome"}))
         sender = asyncio.create_task(send(queue))

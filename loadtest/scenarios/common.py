@@ -33,6 +33,7 @@ def crowd(
     members: Iterable[Member],
     *,
     rate: float = 0.0,
+    window: int = 1,
     payload_bytes: int = 0,
     connects_per_second: float | None = None,
 ) -> CrowdPlan:
@@ -44,6 +45,7 @@ def crowd(
         members=list(members),
         connects_per_second=connects_per_second,
         rate=rate,
+        window=window,
         payload_bytes=payload_bytes,
     )
 

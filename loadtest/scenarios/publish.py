@@ -10,7 +10,8 @@ def publish(
     target: Target,
     *,
     publishers: int = 50,
-    rate: float = 5000.0,
+    rate: float = 0.0,
+    window: int = 10,
     seconds: float = 5.0,
     payload_bytes: int = 100,
     processes: int = 1,
@@ -20,7 +21,8 @@ def publish(
     Args:
         target: the server.
         publishers: connections, each with a topic of its own.
-        rate: messages a second of all together.
+        rate: messages a second of all together; 0: as fast as the server answers.
+        window: messages that each publisher then has unanswered.
         seconds: for how long.
         payload_bytes: how long the JSON text of each message's `data` is.
         processes: over how many the connections are spread.
@@ -33,12 +35,18 @@ def publish(
     processes = min(processes, publishers)
     return Stage(
         scenario="publish",
-        parameters={"publishers": publishers, "rate": rate, "payload_bytes": payload_bytes},
+        parameters={
+            "publishers": publishers,
+            "rate": rate,
+            "window": window,
+            "payload_bytes": payload_bytes,
+        },
         crowds=[
             crowd(
                 target,
                 members[process::processes],
                 rate=rate / processes,
+                window=window,
                 payload_bytes=payload_bytes,
             )
             for process in range(processes)

@@ -1,0 +1,177 @@
+"""The same fan-out against other servers, in turns, and connecting against a bare route."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+from msgspec import Struct
+
+from .accounting import Machine, machine
+from .peers import Peer, bare_route, peers, running
+from .report import Report
+from .sampling import Entrant, Samples, alternate, median
+from .scenarios.connect import connect
+from .scenarios.fanout import fanout
+from .server import Target
+from .stage import Stage, Tell
+
+OURS = "chat_server"
+MAX_CORE_SECONDS = 30.0
+"""A run that would keep a peer's core busy for longer is left out."""
+
+
+class Rate(Struct, frozen=True):
+    """One rate of fan-out: who took part, and who was left out for want of speed."""
+
+    rate: float
+    samples: Samples
+    too_slow: dict[str, float]
+    """By title, how many cores it would need."""
+
+
+class Comparison(Struct, frozen=True):
+    """What `compare` has found; `missing` are the peers that are not installed, by what lacks."""
+
+    machine: Machine
+    rounds: int
+    subscribers: int
+    seconds: float
+    payload_bytes: int
+    rates: list[Rate]
+    connects: Samples
+    floor: str
+    missing: dict[str, list[str]]
+
+
+class ComparePlan(Struct, frozen=True, kw_only=True):
+    """How to compare; `only` names the peers that take part, all if empty."""
+
+    rounds: int
+    subscribers: int
+    rates: tuple[float, ...]
+    seconds: float
+    payload_bytes: int
+    connections: int
+    only: Collection[str] = ()
+
+
+def compare(plan: ComparePlan, tell: Tell) -> Comparison:
+    """Run the comparison, telling how far it is."""
+    invited = [peer for peer in peers() if not plan.only or peer.name in plan.only]
+    missing = {peer.title: peer.missing for peer in invited if peer.missing}
+    present = [peer for peer in invited if not peer.missing]
+    rates: list[Rate] = []
+    for rate in plan.rates:
+        too_slow = _too_slow(present, rates, rate, plan)
+        entrants = [
+            _entrant(peer, partial(_fanout, plan, rate))
+            for peer in (None, *present)
+            if peer is None or peer.title not in too_slow
+        ]
+        rates.append(Rate(rate, alternate(entrants, plan.rounds, tell), too_slow))
+    connecting = [_entrant(peer, partial(_connect, plan)) for peer in (None, bare_route())]
+    return Comparison(
+        machine=machine([library for peer in present for library in peer.libraries]),
+        rounds=plan.rounds,
+        subscribers=plan.subscribers,
+        seconds=plan.seconds,
+        payload_bytes=plan.payload_bytes,
+        rates=rates,
+        connects=alternate(connecting, plan.rounds, tell),
+        floor=peers()[0].title,
+        missing=missing,
+    )
+
+
+def lines(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of a table for each rate, the header first."""
+    header = [
+        *("messages/s", "server", "CPU per delivery", "of the floor", "deliveries/s"),
+        *("p50", "p99", "memory per connection"),
+    ]
+    rows = [header]
+    for rate in comparison.rates:
+        samples = rate.samples
+        for title in samples.reports:
+            rows.append([f"{rate.rate:g}", title, *_cells(samples, title, comparison.floor)])
+        for title, cores in rate.too_slow.items():
+            rows.append([f"{rate.rate:g}", title, f"left out: needs {cores:.0f} cores", *[""] * 5])
+        for title in samples.failures:
+            rows.append([f"{rate.rate:g}", title, "failed", *[""] * 5])
+    return rows
+
+
+def _cells(samples: Samples, title: str, floor: str) -> list[str]:
+    def show(cost: Callable[[Report], float | None], text: str) -> str:
+        value = samples.median(title, cost)
+        return "unknown" if value is None else text.format(value)
+
+    of_floor = samples.ratio(title, floor, _per_delivery)
+    return [
+        show(_per_delivery, "{:.1f} µs"),
+        "unknown" if of_floor is None else f"{of_floor:.2f} ×",
+        show(lambda report: report.deliveries_per_second, "{:,.0f}"),
+        show(lambda report: report.delivery and report.delivery.p50, "{:,.1f} ms"),
+        show(lambda report: report.delivery and report.delivery.p99, "{:,.1f} ms"),
+        show(_memory, "{:.1f} KiB"),
+    ]
+
+
+def connect_lines(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of the table about connecting, the header first."""
+    rows = [["server", "CPU per connect", "of the bare route"]]
+    theirs = bare_route().title
+    for title in comparison.connects.reports:
+        cost = comparison.connects.median(title, _per_connect)
+        of_bare = comparison.connects.ratio(title, theirs, _per_connect)
+        rows.append(
+            [
+                title,
+                "unknown" if cost is None else f"{cost:,.0f} µs",
+                "unknown" if of_bare is None else f"{of_bare:.2f} ×",
+            ]
+        )
+    return rows
+
+
+def _too_slow(
+    present: list[Peer], rates: list[Rate], rate: float, plan: ComparePlan
+) -> dict[str, float]:
+    """Return whom a rate would keep busy for too long, judging by its cost at earlier rates."""
+    found = {}
+    for peer in present[1:]:
+        cost = median(earlier.samples.median(peer.title, _per_delivery) for earlier in rates)
+        cores = (cost or 0.0) / 1e6 * rate * plan.subscribers
+        if cores * plan.seconds > MAX_CORE_SECONDS:
+            found[peer.title] = cores
+    return found
+
+
+def _entrant(peer: Peer | None, scenario: Callable[[Target], Stage]) -> Entrant:
+    return Entrant(OURS if peer is None else peer.title, partial(running, peer), scenario)
+
+
+def _fanout(plan: ComparePlan, rate: float, target: Target) -> Stage:
+    return fanout(
+        target,
+        subscribers=plan.subscribers,
+        rate=rate,
+        seconds=plan.seconds,
+        payload_bytes=plan.payload_bytes,
+    )
+
+
+def _connect(plan: ComparePlan, target: Target) -> Stage:
+    return connect(target, connections=plan.connections)
+
+
+def _per_delivery(report: Report) -> float | None:
+    return report.cpu_us_per_delivery
+
+
+def _per_connect(report: Report) -> float | None:
+    return report.cpu_us_per_connect
+
+
+def _memory(report: Report) -> float | None:
+    each = report.memory_bytes_per_connection
+    return None if each is None else each / 1024

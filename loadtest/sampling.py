@@ -1,0 +1,94 @@
+"""Several rounds of alternating runs, and what they have in common.
+
+A machine is never quite quiet. What is compared therefore takes turns, costs are CPU time instead
+of wall time, a ratio is taken within a round, and the median of the rounds counts.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+
+from msgspec import Struct
+
+from .report import Report
+from .server import Target
+from .stage import Stage, Tell, perform
+from .wire import LoadError
+
+Cost = Callable[[Report], float | None]
+
+
+class Entrant(Struct, frozen=True):
+    """One of those that take turns.
+
+    Args:
+        key: what its reports are found by.
+        running: runs its server.
+        scenario: what is done to it.
+    """
+
+    key: str
+    running: Callable[[], AbstractContextManager[Target]]
+    scenario: Callable[[Target], Stage]
+
+
+class Samples(Struct):
+    """The reports of each entrant, a round each, and why some have none."""
+
+    reports: dict[str, list[Report]] = {}
+    failures: dict[str, str] = {}
+
+    def median(self, key: str, cost: Cost) -> float | None:
+        """Return the median of an entrant's rounds, None if there is none."""
+        return median(cost(report) for report in self.reports.get(key, []))
+
+    def ratio(self, key: str, other: str, cost: Cost) -> float | None:
+        """Return the median over the rounds of how many times as much as another it cost."""
+        pairs = zip(self.reports.get(key, []), self.reports.get(other, []), strict=False)
+        return median(ratio(cost(mine), cost(theirs)) for mine, theirs in pairs)
+
+
+def alternate(
+    entrants: Sequence[Entrant], rounds: int, tell: Tell, samples: Samples | None = None
+) -> Samples:
+    """Run all in turns, every other round backwards; who fails once is left out from then on.
+
+    Args:
+        entrants: who takes turns.
+        rounds: how often.
+        tell: is told how far it is.
+        samples: where to add the results, if not to new ones.
+    """
+    samples = samples or Samples()
+    for number in range(rounds):
+        for entrant in entrants if number % 2 == 0 else reversed(entrants):
+            if entrant.key in samples.failures:
+                continue
+            prefix = f"round {number + 1} of {rounds}, {entrant.key}: "
+            tell(prefix + "starting")
+            try:
+                with entrant.running() as target:
+                    stage = entrant.scenario(target)
+                    report = perform(stage, target, lambda text, to=prefix: tell(to + text))
+            except LoadError as error:
+                samples.failures[entrant.key] = str(error)
+                continue
+            samples.reports.setdefault(entrant.key, []).append(slim(report))
+    return samples
+
+
+def slim(report: Report) -> Report:
+    """Return a report without what is the same in all of a run, or only good for pictures."""
+    fields = {name: getattr(report, name) for name in report.__struct_fields__}
+    return Report(**{**fields, "machine": None, "delivery_counts": []})
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Return the median of those values that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def ratio(mine: float | None, theirs: float | None) -> float | None:
+    """Return how many times as much as theirs mine is, None if either is not known."""
+    return mine / theirs if mine is not None and theirs else None
