@@ -56,6 +56,14 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert dead == []
 
 
+def test_the_index_lists_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / link).resolve() for link in links(index.read_text("utf-8"))}
+    assert [
+        str(page) for page in (ROOT / "docs").rglob("*.md") if page not in {*listed, index}
+    ] == []
+
+
 def test_links_stay_in_the_repository(document: Path) -> None:
     for link in links(document.read_text("utf-8")):
         if not re.match(r"https?:", link):
