@@ -85,3 +85,11 @@ async def connect_to(url: str, pid: int, sub: str = "ada") -> Chat:
             return client
         await client.websocket.close()
     raise AssertionError(f"no connection to worker {pid} of {os.getpid()}")
+
+
+def rss(pid: int) -> int:
+    """Return the bytes of memory that a process has now."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"{pid} has ended")

@@ -54,7 +54,7 @@ def bad_tokens(now: float | None = None) -> dict[str, str]:
         "an empty subject": forge(sub="", **good),
         "no expiry": forge(aud="chat", exp=None),
         "a pattern that is none": forge(topics={"subscribe": ["x" * 100 + " "]}, **good),
-        "not a token": "hello",
+        "not a token": "not-a-token-at-all",
         "three dots": "...",
         "longer than any token": "a" * 9000,
     }

@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -247,7 +248,7 @@ class Wire:
     async def read_to_close(self) -> tuple[int, list[Any]]:
         """Read until the connection ends; return the close code and the messages before it.
 
-        The code is 1006 if there was no close frame, and 1005 if it was empty.
+        A close frame is answered. The code is 1006 if there was none, and 1005 if it was empty.
         """
         messages = []
         code = 1006
@@ -255,6 +256,8 @@ class Wire:
             assert code == 1006, f"a frame after the close frame: {got}"
             if got.opcode == CLOSE:
                 code = int.from_bytes(got.payload[:2], "big") or 1005
+                with suppress(OSError):
+                    await self.send(frame(CLOSE, got.payload))
             elif got.opcode in (TEXT, BINARY):
                 messages.append(msgspec.json.decode(got.payload))
         return code, messages

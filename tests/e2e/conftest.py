@@ -1,0 +1,55 @@
+"""A real server process, once for each transport and module."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from tests.support.server import ServerProcess
+
+from .differences import TRANSPORTS
+from .room import Room
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """The transport under test."""
+    value: str = request.param
+    return value
+
+
+@pytest.fixture(scope="module")
+def server(transport: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server with the module's `ENVIRON` and the transport."""
+    environ = {"CHAT_GATEWAY__TRANSPORT": transport, **request.module.ENVIRON}
+    with ServerProcess(environ=environ) as running:
+        yield running
+
+
+@pytest.fixture
+def quiet(server: ServerProcess) -> Iterator[None]:
+    """Whatever the test did was no fault of the server, so nothing is logged as one."""
+    before = len(server.stderr)
+    yield
+    written = server.stderr[before:]
+    assert " ERROR " not in written, written
+    assert "Traceback" not in written, written
+
+
+@pytest.fixture
+async def room(server: ServerProcess) -> AsyncIterator[Room]:
+    """A room with somebody in it who must notice nothing of what the test does to others."""
+    async with await Room.open(server) as opened:
+        yield opened
+        await opened.check_undisturbed()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A redis-server of the module's own."""
+    directory: Path = tmp_path_factory.mktemp("redis")
+    running = RedisServer(directory)
+    running.start()
+    yield running
+    running.stop()
