@@ -1,12 +1,12 @@
-"""What a client may conclude from the pushes of one topic; raises where the promise is broken."""
+"""What a client may conclude from the pushes of one topic; fails where the promise is broken."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from chat_server.protocol.messages import Position
 
-Order = Mapping[tuple[str, int], bytes]
-"""Every frame that was ever stored, by epoch and seq."""
+Frames = Mapping[tuple[str, str, int], set[bytes]]
+"""Every frame that was ever stored, by topic, epoch and seq."""
 
 
 class Observer:
@@ -14,43 +14,33 @@ class Observer:
 
     Args:
         position: what the `ok` said, or where the replay begins if it was `recovered`.
+        frames: what messages are compared with.
     """
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, frames: Frames | None = None) -> None:
         self.position = position
-        self.seen: list[int] = []
-        self.gaps: list[dict[str, Any]] = []
+        self._frames = frames
 
-    def take(
-        self, push: dict[str, Any], frame: bytes | None = None, order: Order | None = None
-    ) -> None:
-        """Take one push.
-
-        Args:
-            push: as decoded.
-            frame: as received, and
-            order: what it must be equal to.
-        """
-        epoch, seq = self.position.epoch, self.position.seq
+    def take(self, push: dict[str, Any], frame: bytes = b"") -> None:
+        """Take one push, decoded and as it was received."""
         if push["type"] == "gap":
             self._take_gap(push)
         elif push["type"] == "message":
-            assert push["seq"] == seq + 1, f"{push} after {self.position}"
-            if order is not None:
-                assert order[epoch, seq + 1] == frame, "another epoch's event"
-            self.position = Position(epoch, seq + 1)
-            self.seen.append(push["seq"])
+            seq = self.position.seq + 1
+            assert push["seq"] == seq, f"{push} behind {self.position}"
+            if self._frames is not None:
+                stored = self._frames[push["topic"], self.position.epoch, seq]
+                assert frame in stored, "an event of another order"
+            self.position = Position(self.position.epoch, seq)
 
     def _take_gap(self, gap: dict[str, Any]) -> None:
+        epoch, seq = self.position.epoch, self.position.seq
         if gap["reason"] == "epoch_changed":
             assert gap["after"] == 0
-            assert gap["before"] >= 1
             # The same epoch again means that the store lost its newest events.
-            if gap["epoch"] == self.position.epoch:
-                assert gap["before"] <= self.position.seq
+            assert gap["epoch"] != epoch or gap["before"] <= seq, f"{gap} behind {self.position}"
         else:
             assert gap["reason"] == "expired"
-            assert (gap["epoch"], gap["after"]) == (self.position.epoch, self.position.seq)
-            assert gap["before"] > gap["after"] + 1, "an empty gap"
+            assert (gap["epoch"], gap["after"]) == (epoch, seq), f"{gap} behind {self.position}"
+            assert gap["before"] > seq + 1, "a gap without anything in it"
         self.position = Position(gap["epoch"], gap["before"] - 1)
-        self.gaps.append(gap)

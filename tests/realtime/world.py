@@ -101,10 +101,12 @@ class World:
         address: str = "10.0.0.1",
         wire: Wire | None = None,
         can_ping: bool = True,
+        transport: FakeTransport | None = None,
     ) -> FakeTransport:
         """Return the transport of a new connection: without claims it has to send `auth`."""
-        transport = FakeTransport(wire or self.wire)
-        transport.can_ping = can_ping
+        if transport is None:
+            transport = FakeTransport(wire or self.wire)
+            transport.can_ping = can_ping
         connection = Connection(self.node, self.verifier, transport, address)
         transport.receiver = connection
         self.transports.append(transport)

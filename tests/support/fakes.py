@@ -218,7 +218,8 @@ class FakeBroker:
 
     It takes a `read`'s answer when the call is made, and hands it over when `reads` lets it, so a
     read that waits returns what has become old. Events go to `outbox`; they are delivered in the
-    next loop turn, or by `deliver` when `manual` is set.
+    next loop turn, or by `deliver` when `manual` is set. `frames` keeps all that was ever stored,
+    by topic, epoch and seq.
     """
 
     def __init__(self, listener: Listener | None = None) -> None:
@@ -231,6 +232,7 @@ class FakeBroker:
         self.subscribes = Gate()
         self.read_error: Exception | None = None
         self.publications: list[Future[Published]] | None = None
+        self.frames: dict[tuple[str, str, int], set[bytes]] = {}
         self.raises: ChatError | None = None
         self._topics: dict[str, StoredTopic] = {}
         self._keys: dict[tuple[str, str], Published] = {}
@@ -382,6 +384,7 @@ class FakeBroker:
         frame = b'%s%d,"at":%d%s' % (head, stored.seq, _AT, tail)
         event = Event(name, stored.epoch, stored.seq, kind, frame)
         stored.events.append(event)
+        self.frames.setdefault((name, stored.epoch, stored.seq), set()).add(frame)
         if keep is not None:
             self.forget(name, min(keep, len(stored.events)))
         self._emit(event)
