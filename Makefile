@@ -43,8 +43,8 @@ check: .venv/test.stamp ## check format, lint, types and architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
-bench: .venv/run.stamp ## measure the fan-out of a server that this starts; under a minute
-	@$(BIN)/python -m loadtest fanout
+bench: .venv/run.stamp ## measure the budgets of docs/performance.md; under five minutes on two cores
+	@$(BIN)/python -m loadtest bench
 
 clean: ## remove the environment and everything generated
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -12,6 +12,7 @@ import msgspec
 
 from chat_server.settings import SettingsError
 
+from .cli_studies import bench_command, compare_command, page_command, plan_command
 from .crowd import raise_file_limit
 from .report import Report, table
 from .scenarios.connect import connect
@@ -49,12 +50,16 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Add what every scenario takes."""
     for option in (
         click.option("--plot", type=click.Path(), help="Draw the latency into this PNG or SVG."),
-        click.option("--json", "json", type=click.File("w"), help="Write the report here; - prints it."),
+        click.option(
+            "--json", "json", type=click.File("w"), help="Write the report here; - prints it."
+        ),
         click.option("--processes", type=Count, default=1, help="To hold the readers."),
         click.option("--redis", is_flag=True, help="Give a server started here a Redis as well."),
         click.option("--workers", type=Count, default=1, help="Of a server started here."),
         click.option("--server-pid", type=int, help="The running server's process, to measure it."),
-        click.option("--url", help="A running server's ws://127.0.0.1:PORT/ws; else one is started."),
+        click.option(
+            "--url", help="A running server's ws://127.0.0.1:PORT/ws; else one is started."
+        ),
     ):
         command = option(command)
     return command
@@ -99,7 +104,9 @@ def _rooms(**options: Any) -> None:
 @main.command("connect")
 @_options
 @click.option("--connections", type=Count, default=2000, show_default=True)
-@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Due in a second; 0: 50 at a time.")
+@click.option(
+    "--rate", type=click.FloatRange(0), default=0.0, help="Due in a second; 0: 50 at a time."
+)
 def _connect(**options: Any) -> None:
     """A storm of clients that come with a token and subscribe."""
     _run(connect, options)
@@ -129,7 +136,9 @@ def _slow(**options: Any) -> None:
 @main.command("publish")
 @_options
 @click.option("--publishers", type=Count, default=50, show_default=True)
-@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Of all; 0: as fast as answered.")
+@click.option(
+    "--rate", type=click.FloatRange(0), default=0.0, help="Of all; 0: as fast as answered."
+)
 @click.option("--window", type=Count, default=10, show_default=True, help="Unanswered at rate 0.")
 @click.option("--seconds", type=Positive, default=5.0, show_default=True)
 @_payload(100)
@@ -192,3 +201,7 @@ def _address(url: str) -> tuple[str, int]:
     if parts.scheme != "ws" or parts.path != "/ws" or not local:
         raise click.UsageError("--url must be a ws:// address of this machine that ends with /ws")
     return parts.hostname or "", parts.port or 80
+
+
+for _study in (bench_command, compare_command, plan_command, page_command):
+    main.add_command(_study)

@@ -92,11 +92,12 @@ def lines(comparison: Comparison) -> list[list[str]]:
     for rate in comparison.rates:
         samples = rate.samples
         for title in samples.reports:
-            rows.append([f"{rate.rate:g}", title, *_cells(samples, title, comparison.floor)])
+            rows += [[f"{rate.rate:g}", title, *_cells(samples, title, comparison.floor)]]
         for title, cores in rate.too_slow.items():
-            rows.append([f"{rate.rate:g}", title, f"left out: needs {cores:.0f} cores", *[""] * 5])
+            left_out = f"left out: needs {cores:.0f} cores"
+            rows += [[f"{rate.rate:g}", title, left_out, *[""] * 5]]
         for title in samples.failures:
-            rows.append([f"{rate.rate:g}", title, "failed", *[""] * 5])
+            rows += [[f"{rate.rate:g}", title, "failed", *[""] * 5]]
     return rows
 
 
@@ -110,8 +111,8 @@ def _cells(samples: Samples, title: str, floor: str) -> list[str]:
         show(_per_delivery, "{:.1f} µs"),
         "unknown" if of_floor is None else f"{of_floor:.2f} ×",
         show(lambda report: report.deliveries_per_second, "{:,.0f}"),
-        show(lambda report: report.delivery and report.delivery.p50, "{:,.1f} ms"),
-        show(lambda report: report.delivery and report.delivery.p99, "{:,.1f} ms"),
+        show(lambda report: report.delivery.p50 if report.delivery else None, "{:,.1f} ms"),
+        show(lambda report: report.delivery.p99 if report.delivery else None, "{:,.1f} ms"),
         show(_memory, "{:.1f} KiB"),
     ]
 

@@ -340,9 +340,7 @@ async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tal
         total = await _keep_busy(talkers, plan, talk, tally)
     if not acknowledges:
         return Talked(total, total, {})
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while tally.acknowledged + tally.errors.total() < total and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+    await _until(lambda: tally.acknowledged + tally.errors.total() >= total, ANSWER_SECONDS)
     return Talked(total, tally.acknowledged, dict(tally.errors))
 
 
@@ -386,9 +384,14 @@ async def _wake(clients: list[_Client], tally: _Tally) -> None:
     stalled = [client for client in clients if client.member.stalls]
     for client in stalled:
         client.socket.resume()
-    deadline = time.monotonic() + GOODBYE_SECONDS
-    while tally.stalled_cut < len(stalled) and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
+    await _until(lambda: tally.stalled_cut == len(stalled), GOODBYE_SECONDS)
+
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    # Looked at now and then, because counting a message must not cost more than counting it.
+    while not done() and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def _report(pipe: Connection, tally: _Tally) -> None:

@@ -155,5 +155,9 @@ def _problems(report: Report) -> list[Row]:
 def _latency(name: str, latency: Latency | None) -> list[Row]:
     if latency is None:
         return []
-    shown = zip(("p50", "p90", "p99", "p99.9", "max"), (latency.p50, latency.p90, latency.p99, latency.p999, latency.max), strict=True)
+    shown = zip(
+        ("p50", "p90", "p99", "p99.9", "max"),
+        (latency.p50, latency.p90, latency.p99, latency.p999, latency.max),
+        strict=True,
+    )
     return [(name, ", ".join(f"{share} {ms:.2f}" for share, ms in shown) + " ms")]

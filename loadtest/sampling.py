@@ -7,6 +7,7 @@ of wall time, a ratio is taken within a round, and the median of the rounds coun
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from msgspec import Struct
 
@@ -69,12 +70,16 @@ def alternate(
             try:
                 with entrant.running() as target:
                     stage = entrant.scenario(target)
-                    report = perform(stage, target, lambda text, to=prefix: tell(to + text))
+                    report = perform(stage, target, partial(_tell_with, tell, prefix))
             except LoadError as error:
                 samples.failures[entrant.key] = str(error)
                 continue
             samples.reports.setdefault(entrant.key, []).append(slim(report))
     return samples
+
+
+def _tell_with(tell: Tell, prefix: str, text: str) -> None:
+    tell(prefix + text)
 
 
 def slim(report: Report) -> Report:

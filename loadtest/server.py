@@ -97,7 +97,9 @@ def started(
         with redis_server() as (redis_url, redis_pid):
             own = [*flags, "--redis-url", redis_url]
             with started(*own, workers=workers, environ=environ) as target:
-                yield Target(target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid)
+                yield Target(
+                    target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid
+                )
         return
     port = free_port()
     serve = [sys.executable, "-m", "chat_server", "serve", "--bind", f"127.0.0.1:{port}"]

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from msgspec import Struct
 
@@ -245,7 +246,7 @@ def _costs(
     deliveries: int,
     acknowledged: int,
     elapsed: float,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     connecting = _cpu(found.before, found.connected)
     talking = _cpu(found.idle, found.talked)
     redis = _cpu(found.redis_before, found.redis_talked)

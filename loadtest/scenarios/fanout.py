@@ -13,6 +13,7 @@ def fanout(
     seconds: float = 10.0,
     payload_bytes: int = 100,
     processes: int = 1,
+    hold_seconds: float = 0.0,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> Stage:
     """Return the scenario.
@@ -24,6 +25,7 @@ def fanout(
         seconds: for how long.
         payload_bytes: how long the JSON text of each message's `data` is.
         processes: over how many the subscribers are spread.
+        hold_seconds: how long nothing is sent at first.
         drain_seconds: how long nothing may come before the rest counts as lost.
     """
     return Stage(
@@ -34,6 +36,7 @@ def fanout(
             publisher(target, rate, payload_bytes),
         ],
         listeners=subscribers,
+        hold_seconds=hold_seconds,
         seconds=seconds,
         drain_seconds=drain_seconds,
     )

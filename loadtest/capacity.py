@@ -1,0 +1,177 @@
+"""Measures what the capacity model needs, and holds its predictions to a real run."""
+
+from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
+
+from .accounting import Machine, machine
+from .model import WIRE_OVERHEAD_BYTES, Costs, Load, predict
+from .report import Report
+from .sampling import Entrant, Samples, alternate
+from .scenarios.fanout import fanout
+from .scenarios.publish import publish
+from .scenarios.rooms import rooms
+from .server import Target, started
+from .stage import Stage, Tell
+from .wire import LoadError
+
+BIG_ROOM, PUBLISHING, PAIRS, CHECK = "one big room", "publish", "rooms of one", "check"
+ROOM = 1000
+TALKERS = 200
+
+
+class Calibration(Struct, frozen=True):
+    """The costs on a machine, and the runs they come from."""
+
+    machine: Machine
+    rounds: int
+    costs: Costs
+    samples: Samples
+
+
+class Compared(Struct, frozen=True):
+    """One number of a check."""
+
+    what: str
+    predicted: float
+    measured: float | None
+
+
+class Check(Struct, frozen=True):
+    """A real run beside what the model said before it; medians of `rounds`."""
+
+    machine: Machine
+    rounds: int
+    load: Load
+    workers: int
+    compared: list[Compared]
+
+
+def calibrate(rounds: int, seconds: float, hold_seconds: float, tell: Tell) -> Calibration:
+    """Measure the costs, all with Redis.
+
+    One big room tells what a delivery, a connection and its heartbeats cost; publishing without a
+    reader, what a publication costs the worker and Redis; rooms of one member each, what receiving
+    it adds.
+
+    Raises:
+        LoadError: the operating system does not tell what processes use, or a run failed.
+    """
+    run = partial(started, redis=True)
+    entrants = [
+        Entrant(
+            BIG_ROOM,
+            run,
+            lambda target: fanout(
+                target, subscribers=ROOM, rate=20, seconds=seconds, hold_seconds=hold_seconds
+            ),
+        ),
+        Entrant(PUBLISHING, run, partial(_publish, seconds)),
+        Entrant(
+            PAIRS,
+            run,
+            lambda target: rooms(target, rooms=TALKERS, members=1, rate=5, seconds=seconds),
+        ),
+    ]
+    samples = alternate(entrants, rounds, tell)
+    for key, failure in samples.failures.items():
+        raise LoadError(f"{key}: {failure}")
+    return Calibration(machine(), rounds, _costs(samples), samples)
+
+
+def check(
+    costs: Costs, load: Load, *, workers: int, rounds: int, seconds: float, tell: Tell
+) -> Check:
+    """Run a load for real and return what was predicted beside what was measured.
+
+    Raises:
+        LoadError: the run failed.
+    """
+    members = round(load.members)
+    entrant = Entrant(
+        CHECK,
+        partial(started, workers=workers, redis=True),
+        lambda target: rooms(
+            target, rooms=load.rooms, members=members, rate=load.rate, seconds=seconds
+        ),
+    )
+    samples = alternate([entrant], rounds, tell)
+    for failure in samples.failures.values():
+        raise LoadError(failure)
+    predicted = predict(costs, load, workers)
+
+    def measured(cost: Callable[[Report], float | None]) -> float | None:
+        return samples.median(CHECK, cost)
+
+    return Check(
+        machine(),
+        rounds,
+        load,
+        workers,
+        [
+            Compared("cores of the workers", predicted.worker_cores, measured(_worker_cores)),
+            Compared("cores of Redis", predicted.redis_cores, measured(_redis_cores)),
+            Compared("memory, MiB", predicted.memory_bytes / 2**20, measured(_memory)),
+            Compared("deliveries a second", load.deliveries, measured(_deliveries)),
+            Compared("network, Mbit/s", predicted.network_bits / 1e6, measured(_network)),
+        ],
+    )
+
+
+def _publish(seconds: float, target: Target) -> Stage:
+    return publish(target, publishers=TALKERS, rate=5.0 * TALKERS, seconds=seconds)
+
+
+def _costs(samples: Samples) -> Costs:
+    def cost(key: str, of: Callable[[Report], float | None]) -> float:
+        value = samples.median(key, of)
+        if value is None:
+            raise LoadError("the operating system does not tell what processes use")
+        return value
+
+    delivery = cost(BIG_ROOM, lambda report: report.cpu_us_per_delivery)
+    publishing = cost(PUBLISHING, lambda report: report.cpu_us_per_publish)
+    store = cost(PUBLISHING, lambda report: report.redis_cpu_us_per_publish)
+    pair = cost(PAIRS, lambda report: report.cpu_us_per_publish)
+    pair_redis = cost(PAIRS, lambda report: report.redis_cpu_us_per_publish)
+    connection = cost(BIG_ROOM, lambda report: report.memory_bytes_per_connection)
+    total = cost(BIG_ROOM, lambda report: report.memory_bytes)
+    return Costs(
+        delivery_us=delivery,
+        publish_us=publishing,
+        receive_us=max(0.0, pair - publishing - delivery),
+        connect_us=cost(BIG_ROOM, lambda report: report.cpu_us_per_connect),
+        idle_us_per_second=cost(BIG_ROOM, lambda report: report.idle_cpu_us_per_second),
+        store_us=store,
+        forward_us=max(0.0, pair_redis - store),
+        connection_bytes=connection,
+        worker_bytes=total - connection * samples.reports[BIG_ROOM][0].connections,
+        frame_bytes=cost(BIG_ROOM, lambda report: report.bytes_per_delivery),
+    )
+
+
+def _worker_cores(report: Report) -> float | None:
+    return report.server_cores
+
+
+def _redis_cores(report: Report) -> float | None:
+    each = report.redis_cpu_us_per_publish
+    return None if each is None else each * report.publishes_per_second / 1e6
+
+
+def _memory(report: Report) -> float | None:
+    return None if report.memory_bytes is None else report.memory_bytes / 2**20
+
+
+def _deliveries(report: Report) -> float:
+    return report.deliveries_per_second
+
+
+def _network(report: Report) -> float | None:
+    if report.bytes_per_delivery is None:
+        return None
+    # Acknowledgements are in the bytes that came in; headers are counted as the model does.
+    packets = report.deliveries_per_second + report.publishes_per_second
+    came = report.deliveries_per_second * report.bytes_per_delivery
+    return (came + packets * WIRE_OVERHEAD_BYTES) * 8 / 1e6
