@@ -138,7 +138,7 @@ class Topic:
         if not self.established:
             self._move_to(Position(found.epoch, found.seq))
         elif found.epoch != self.position.epoch or found.seq < self.position.seq:
-            self._restart(Position(found.epoch, found.seq))
+            self._restart(self._before_backlog(found))
         else:
             self._fill(found)
         self._take_backlog(found)
@@ -154,6 +154,14 @@ class Topic:
         # What the read did not know is newer than it, or of an order that is lost. The next read is
         # newer for certain; if it does not know of it either, asking on would never end.
         self._doubted = {Position(event.epoch, event.seq) for event in self._backlog}
+
+    def _before_backlog(self, found: Slice) -> Position:
+        """Return where a new order has to start so that no event of it that came is lost."""
+        held = {event.seq for event in self._backlog if event.epoch == found.epoch}
+        seq = found.seq
+        while seq in held:
+            seq -= 1
+        return Position(found.epoch, seq)
 
     def _fill(self, found: Slice) -> None:
         known = {event.seq: event for event in found.events}
@@ -196,9 +204,8 @@ class Topic:
         self._flush()
         self.position = here
         ahead, self._ahead = self._ahead, {}
-        for transport, seen in ahead.items():
-            if seen != here:
-                self._write_to(transport, frame)
+        for transport in ahead:
+            self._write_to(transport, frame)
             self.enter(transport, here)
 
     def _move_to(self, position: Position) -> None:
