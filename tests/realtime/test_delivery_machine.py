@@ -304,4 +304,4 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 
 TestDelivery = DeliveryMachine.TestCase
-TestDelivery.settings = settings(max_examples=150, stateful_step_count=60)
+TestDelivery.settings = settings(max_examples=100, stateful_step_count=60)
