@@ -101,10 +101,13 @@ class ChatPage {
 
   #signOut(reason) {
     this.#visit = null;
+    // Who signs out is done; who was signed out goes on with what was not sent.
+    const unsent = [...this.#pending].filter(({ seq }) => seq === null).map(({ text }) => text);
+    $("text").value = reason ? [...unsent, $("text").value].filter(Boolean).join("\n") : "";
+    this.#pending.clear();
     this.#client?.close();
     this.#client = this.#subscription = null;
     session.token = null;
-    this.#pending.clear();
     clearInterval(this.#countdown);
     $("chat").hidden = true;
     $("sign-in").hidden = false;
@@ -215,7 +218,7 @@ class ChatPage {
   }
 
   async #publish(text) {
-    const pending = { seq: null, view: this.#list.addPending(text) };
+    const pending = { text, seq: null, view: this.#list.addPending(text) };
     const subscription = this.#subscription;
     this.#pending.add(pending);
     try {
@@ -227,7 +230,7 @@ class ChatPage {
       if (this.#subscription === subscription && subscription.position?.seq < seq) return;
       this.#settle(pending);
     } catch (error) {
-      this.#pending.delete(pending);
+      if (!this.#pending.delete(pending)) return;
       pending.view.fail(`Not sent. ${words(error)}`, () => this.#publish(text));
     }
   }

@@ -2,7 +2,10 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.async_api import expect
 
@@ -15,14 +18,16 @@ from tests.web.conftest import Visit
 CLIENT = Path(__file__).parents[2] / "chat_server/web/client.js"
 
 
-async def started(server: ServerProcess) -> ServerProcess:
-    """Enter a server without blocking the loop that drives the browser."""
+@asynccontextmanager
+async def running(*flags: str, **options: Any) -> AsyncIterator[ServerProcess]:
+    """Run a server without blocking the loop that drives the browser."""
+    server = ServerProcess(*flags, **options)
     await asyncio.to_thread(server.__enter__)
-    return server
-
-
-async def left(server: ServerProcess) -> None:
-    """Leave it again."""
+    try:
+        yield server
+    except BaseException as error:
+        await asyncio.to_thread(server.__exit__, type(error), error, None)
+        raise
     await asyncio.to_thread(server.__exit__, None, None, None)
 
 
@@ -31,38 +36,34 @@ async def test_a_restart_is_survived_without_loss_or_repeat(visit: Visit, tmp_pa
     redis = RedisServer(tmp_path)
     await asyncio.to_thread(redis.start)
     flags = ("--redis-url", redis.url)
-    one, two = ServerProcess(*flags), ServerProcess(*flags)
     try:
-        await asyncio.gather(started(one), started(two))
-        alice = await visit("alice", "restart", at=one)
-        await alice.say("before")
-        await alice.sees(["before"])
-        await asyncio.to_thread(one.stop)
-        await expect(alice.state).to_contain_text("Reconnecting")
-        await alice.say("offline 1")
-        await alice.say("offline 2")
-        await expect(alice.outbox.locator(".note")).to_have_text(["Sending…", "Sending…"])
-        async with connect(two.url, token=mint("bob")) as bob:
-            for number in range(5):
-                await bob.publish("room:restart", {"text": f"meanwhile {number}"})
-            await asyncio.to_thread(one.start)
-            await alice.online()
-            await alice.sees(
-                ["before", *(f"meanwhile {n}" for n in range(5)), "offline 1", "offline 2"]
-            )
-            await bob.publish("room:restart", {"text": "after"})
-            page = await bob.history("room:restart")
-        await expect(alice.log.last).to_contain_text("after")
-        assert [message.data["text"] for message in page.messages].count("offline 1") == 1
+        async with running(*flags) as one, running(*flags) as two:
+            alice = await visit("alice", "restart", at=one)
+            await alice.say("before")
+            await alice.sees(["before"])
+            await asyncio.to_thread(one.stop)
+            await expect(alice.state).to_contain_text("Reconnecting")
+            await alice.say("offline 1")
+            await alice.say("offline 2")
+            await expect(alice.outbox.locator(".note")).to_have_text(["Sending…", "Sending…"])
+            async with connect(two.url, token=mint("bob")) as bob:
+                for number in range(5):
+                    await bob.publish("room:restart", {"text": f"meanwhile {number}"})
+                await asyncio.to_thread(one.start)
+                await alice.online()
+                missed = [f"meanwhile {number}" for number in range(5)]
+                await alice.sees(["before", *missed, "offline 1", "offline 2"])
+                await bob.publish("room:restart", {"text": "after"})
+                stored = (await bob.history("room:restart")).messages
+            await alice.sees(["before", *missed, "offline 1", "offline 2", "after"])
+            assert len(stored) == 9
     finally:
-        await asyncio.gather(left(one), left(two))
         await asyncio.to_thread(redis.stop)
 
 
 async def test_a_server_that_forgets_is_survived_too(visit: Visit) -> None:
     """The memory broker loses everything at a restart; the page says so and goes on."""
-    server = await started(ServerProcess())
-    try:
+    async with running() as server:
         alice = await visit("alice", "memory", at=server)
         await alice.say("before")
         await alice.sees(["before"])
@@ -77,13 +78,10 @@ async def test_a_server_that_forgets_is_survived_too(visit: Visit) -> None:
         )
         await alice.say("after")
         await alice.sees(["before", "offline", "after"])
-    finally:
-        await left(server)
 
 
 async def test_a_killed_connection_is_resumed(visit: Visit) -> None:
-    server = await started(ServerProcess())
-    try:
+    async with running() as server:
         alice, bob = await visit("alice", "cut", at=server), await visit("bob", "cut", at=server)
         await alice.page.context.set_offline(True)
         await asyncio.to_thread(server.kill)
@@ -93,35 +91,43 @@ async def test_a_killed_connection_is_resumed(visit: Visit) -> None:
         await bob.sees(["can you hear me?"])
         await alice.page.context.set_offline(False)
         await alice.sees(["can you hear me?"])
-    finally:
-        await left(server)
 
 
 async def test_an_expired_token_leads_back_to_signing_in(visit: Visit) -> None:
     environ = {"CHAT_GATEWAY__REFRESH_GRACE_SECONDS": "0", "CHAT_AUTH__LEEWAY_SECONDS": "0"}
-    server = await started(ServerProcess(environ=environ))
-    try:
+    async with running(environ=environ) as server:
         alice = await visit(at=server)
-        await alice.sign_in("alice", "lobby", ttl_seconds=2)
+        await alice.sign_in("alice", "lobby", ttl_seconds=6)
         await expect(alice.page.get_by_role("alert")).to_contain_text("sign-in has expired")
         await expect(alice.page.get_by_label("Token")).to_be_focused()
         assert await alice.page.evaluate("sessionStorage.getItem('chat.token')") is None
-    finally:
-        await left(server)
+
+
+async def test_what_was_not_sent_outlives_signing_in_again(visit: Visit) -> None:
+    async with running() as server:
+        alice = await visit("alice", "kept", at=server)
+        await asyncio.to_thread(server.stop)
+        await alice.say("not lost")
+        strict = {"CHAT_AUTH__ISSUER": "somebody else"}
+        async with running(port=server.port, environ=strict):
+            await expect(alice.page.get_by_role("alert")).to_contain_text("sign-in has expired or")
+        await asyncio.to_thread(server.start)
+        await alice.page.get_by_label("Token").fill(mint("alice"))
+        await alice.page.get_by_role("button", name="Sign in").click()
+        await expect(alice.field).to_have_value("not lost")
+        await alice.field.press("Enter")
+        await alice.sees(["not lost"])
 
 
 async def test_who_writes_too_fast_waits_and_loses_nothing(visit: Visit) -> None:
-    environ = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "2", "CHAT_LIMITS__MESSAGE_BURST": "3"}
-    server = await started(ServerProcess(environ=environ))
-    try:
+    environ = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "0.5", "CHAT_LIMITS__MESSAGE_BURST": "3"}
+    async with running(environ=environ) as server:
         alice = await visit("alice", "fast", at=server)
-        texts = [f"m{n}" for n in range(6)]
+        texts = [f"m{n}" for n in range(5)]
         for text in texts:
             await alice.say(text)
         await expect(alice.outbox.first.locator(".note")).to_contain_text("writing too fast")
         await alice.sees(texts)
-    finally:
-        await left(server)
 
 
 async def test_the_browser_client_obeys_the_same_close_codes() -> None:
