@@ -17,7 +17,6 @@ from .stage import Stage, Tell
 from .wire import LoadError
 
 BIG_ROOM, PUBLISHING, PAIRS, CHECK = "one big room", "publish", "rooms of one", "check"
-ROOM = 1000
 TALKERS = 200
 
 
@@ -48,7 +47,9 @@ class Check(Struct, frozen=True):
     compared: list[Compared]
 
 
-def calibrate(rounds: int, seconds: float, hold_seconds: float, tell: Tell) -> Calibration:
+def calibrate(
+    *, rounds: int, room: int, seconds: float, hold_seconds: float, tell: Tell
+) -> Calibration:
     """Measure the costs, all with Redis.
 
     One big room tells what a delivery, a connection and its heartbeats cost; publishing without a
@@ -64,7 +65,7 @@ def calibrate(rounds: int, seconds: float, hold_seconds: float, tell: Tell) -> C
             BIG_ROOM,
             run,
             lambda target: fanout(
-                target, subscribers=ROOM, rate=20, seconds=seconds, hold_seconds=hold_seconds
+                target, subscribers=room, rate=20, seconds=seconds, hold_seconds=hold_seconds
             ),
         ),
         Entrant(PUBLISHING, run, partial(_publish, seconds)),

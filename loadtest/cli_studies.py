@@ -104,6 +104,7 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
 @click.option("--check-rooms", type=Count, default=100, show_default=True)
 @click.option("--check-rate", type=Positive, default=4.0, show_default=True)
 @click.option("--check-workers", type=Count, default=2, show_default=True)
+@click.option("--room", type=Count, default=1000, help="To measure a delivery in.")
 @click.option("--check-json", type=click.Path(dir_okay=False), help="Write the check here.")
 @click.option("--rounds", type=Count, default=3, show_default=True)
 @click.option("--seconds", type=Positive, default=5.0, help="Of each run.", show_default=True)
@@ -116,7 +117,13 @@ def plan_command(costs: str | None, json: str | None, **options: Any) -> None:
         found = msgspec.json.decode(Path(costs).read_bytes(), type=Calibration)
     else:
         with Line() as line:
-            found = calibrate(rounds, seconds, options["hold_seconds"], line.tell)
+            found = calibrate(
+                rounds=rounds,
+                room=options["room"],
+                seconds=seconds,
+                hold_seconds=options["hold_seconds"],
+                tell=line.tell,
+            )
     _save(found, json)
     load = Load(
         connections=options["connections"],

@@ -1,0 +1,149 @@
+"""Medians, ratios, budgets and tables of made-up reports."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from loadtest import sampling
+from loadtest.accounting import Machine
+from loadtest.bench import (
+    BURST,
+    CROWDED,
+    FLOOR,
+    MEMORY,
+    STEADY,
+    Bench,
+    Effort,
+    budget_lines,
+    budgets,
+)
+from loadtest.layout import columns, markdown, replace_section
+from loadtest.report import Latency, Report, table
+from loadtest.sampling import Entrant, Samples, alternate, median, ratio
+from loadtest.server import Target
+from loadtest.stage import Stage, Tell
+from loadtest.wire import LoadError
+
+MACHINE = Machine("a CPU", 2, 2**30, "Linux 1", "3.11", {})
+
+
+def _report(
+    *, acknowledged: int = 40, lost: int = 0, delivery_us: float | None = None, **costs: float
+) -> Report:
+    return Report(
+        scenario="fanout",
+        target="a server",
+        parameters={},
+        connections=20,
+        connect_seconds=0.5,
+        published=40,
+        acknowledged=acknowledged,
+        errors={"rate_limited": 40 - acknowledged} if acknowledged < 40 else {},
+        deliveries=800 - lost,
+        lost=lost,
+        delivery=Latency(1.0, 2.0, 3.0, 4.0, 5.0),
+        cpu_us_per_delivery=delivery_us,
+        cpu_us_per_publish=costs.get("publish_us"),
+        memory_bytes_per_connection=costs.get("memory"),
+    )
+
+
+def test_a_report_fails_if_anything_is_missing() -> None:
+    assert _report().passed
+    assert "lost" not in table(_report())
+
+    assert not _report(lost=1).passed
+    assert "FAILED" in table(_report(lost=1))
+    assert not _report(acknowledged=39).passed
+    assert "rate_limited" in table(_report(acknowledged=39))
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    assert median([None, 3.0, 1.0, 2.0]) == 2.0
+    assert median([None]) is None
+    assert ratio(4.0, 2.0) == 2.0
+    assert ratio(None, 2.0) is None
+    assert ratio(4.0, None) is None
+    assert ratio(4.0, 0.0) is None
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    samples = Samples(
+        reports={
+            "a": [_report(delivery_us=cost) for cost in (10.0, 20.0, 90.0)],
+            "b": [_report(delivery_us=cost) for cost in (10.0, 10.0, 30.0)],
+        }
+    )
+    assert samples.median("a", lambda report: report.cpu_us_per_delivery) == 20.0
+    assert samples.ratio("a", "b", lambda report: report.cpu_us_per_delivery) == 2.0
+    assert samples.ratio("a", "c", lambda report: report.cpu_us_per_delivery) is None
+
+
+def test_entrants_take_turns_and_failures_stay_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+
+    @contextmanager
+    def running() -> Iterator[Target]:
+        yield Target("a server", "chat", 1)
+
+    def perform(stage: Stage, target: Target, tell: Tell) -> Report:
+        turns.append(stage.scenario)
+        if stage.scenario == "bad":
+            raise LoadError("it broke")
+        return _report()
+
+    monkeypatch.setattr(sampling, "perform", perform)
+
+    def scenario(key: str, target: Target) -> Stage:
+        return Stage(scenario=key, parameters={}, crowds=[])
+
+    entrants = [Entrant(key, running, partial(scenario, key)) for key in ("first", "bad", "last")]
+    samples = alternate(entrants, 3, lambda text: None)
+    assert turns == ["first", "bad", "last", "last", "first", "first", "last"]
+    assert {key: len(reports) for key, reports in samples.reports.items()} == {
+        "first": 3,
+        "last": 3,
+    }
+    assert samples.failures == {"bad": "it broke"}
+
+
+def _bench(**reports: Report) -> Bench:
+    keys = {"floor": FLOOR, "steady": STEADY, "burst": BURST, "crowded": CROWDED, "memory": MEMORY}
+    samples = Samples(reports={keys[name]: [report] for name, report in reports.items()})
+    return Bench(MACHINE, Effort(), "the floor", samples)
+
+
+def test_budgets_are_judged() -> None:
+    found = _bench(
+        floor=_report(delivery_us=10.0),
+        steady=_report(delivery_us=13.0),
+        burst=_report(delivery_us=11.0),
+        crowded=_report(delivery_us=14.0, memory=9000.0),
+        memory=_report(publish_us=40.0),
+    )
+    verdicts = [budget.met for budget in budgets(found)]
+    # Fan-out, burst, memory, publish: memory and Redis, connect, p99, growth.
+    assert verdicts == [True, False, False, True, None, None, True, True]
+    assert "NOT MET" in columns(budget_lines(budgets(found)))
+
+
+def test_without_any_report_nothing_is_claimed() -> None:
+    assert {budget.met for budget in budgets(_bench())} == {None}
+
+
+def test_tables() -> None:
+    rows = [["what", "cost"], ["a longer name", "1"]]
+    assert columns(rows).splitlines()[0] == "what           cost"
+    assert markdown(rows).splitlines() == ["| what | cost |", "|---|---|", "| a longer name | 1 |"]
+
+
+def test_a_section_of_a_page_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nz\n")
+    replace_section(page, "x", "new")
+    assert page.read_text() == "a\n<!-- x -->\nnew\n<!-- end of x -->\nz\n"
+    with pytest.raises(LoadError, match="no section"):
+        replace_section(page, "y", "new")

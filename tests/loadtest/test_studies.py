@@ -1,0 +1,131 @@
+"""bench, compare, plan and page end by themselves and say what they must; no number is checked."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtest.bench import Bench, budgets
+from loadtest.capacity import Calibration, Check
+from loadtest.compare import OURS, Comparison
+from loadtest.peers import Peer, peers
+
+from ..architecture.source import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
+
+
+def _run(*arguments: str) -> str:
+    environ = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest", *arguments],
+        cwd=ROOT,
+        env=environ | {"CHAT_ENVIRONMENT": "testing"},
+        capture_output=True,
+        text=True,
+        timeout=115,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@redis
+def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
+    found = tmp_path / "bench.json"
+    options = ("--rounds", "1", "--seconds", "0.5", "--room", "20", "--crowd", "40")
+    more = ("--connections", "20", "--hold-seconds", "0.5", "--json", str(found))
+    output = _run("bench", *options, *more)
+    bench = msgspec.json.decode(found.read_bytes(), type=Bench)
+    assert bench.samples.failures == {}
+    assert len(budgets(bench)) == 8
+    for budget in budgets(bench):
+        assert budget.what in output
+        assert budget.met is not None or not budget.measured
+
+
+def test_compare_runs_who_is_there_and_names_who_is_not(tmp_path: Path) -> None:
+    found = tmp_path / "compare.json"
+    options = ("--rounds", "1", "--seconds", "1", "--subscribers", "10", "--rate", "5")
+    output = _run("compare", *options, "--connections", "10", "--json", str(found))
+    comparison = msgspec.json.decode(found.read_bytes(), type=Comparison)
+    samples = comparison.rates[0].samples
+    assert samples.failures == {}
+    for peer in peers():
+        if peer.missing:
+            assert f"skipped: {peer.title}" in output
+        else:
+            assert peer.title in output
+            assert all(report.passed for report in samples.reports[peer.title])
+            assert [report.deliveries for report in samples.reports[peer.title]] == [50]
+    assert [report.deliveries for report in samples.reports[OURS]] == [50]
+    assert len(comparison.connects.reports) == 2
+
+
+def test_the_floor_without_a_compiler_is_named_as_such(tmp_path: Path) -> None:
+    found = tmp_path / "compare.json"
+    options = ("--rounds", "1", "--seconds", "1", "--subscribers", "10", "--rate", "5")
+    environ = {**os.environ, "PATH": str(tmp_path), "CHAT_ENVIRONMENT": "testing"}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "loadtest", "compare", "--only", "floor", *options),
+            *("--connections", "5", "--json", str(found)),
+        ],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    comparison = msgspec.json.decode(found.read_bytes(), type=Comparison)
+    assert comparison.floor == "bare send() loop, Python"
+    reports = comparison.rates[0].samples.reports[comparison.floor]
+    assert [report.deliveries for report in reports] == [50]
+
+
+def test_a_peer_knows_what_it_lacks() -> None:
+    def command(port: int, folder: Path) -> list[str]:
+        return []
+
+    lacking = Peer(
+        name="x", title="X", dialect="plain", needs=("json", "no_such_module"), command=command
+    )
+    assert lacking.missing == ["no_such_module"]
+
+
+@redis
+def test_plan_and_page(tmp_path: Path) -> None:
+    costs, checked = tmp_path / "costs.json", tmp_path / "check.json"
+    quick = ("--rounds", "1", "--seconds", "1", "--hold-seconds", "0.5", "--room", "20")
+    output = _run("plan", *quick, "--json", str(costs), "--connections", "1000000")
+    assert "which limit comes first" in output
+    calibration = msgspec.json.decode(costs.read_bytes(), type=Calibration)
+    assert calibration.costs.delivery_us > 0
+
+    small = ("--check-connections", "20", "--check-rooms", "4", "--check-rate", "5")
+    output = _run(
+        *("plan", "--costs", str(costs), "--check", *small, *quick),
+        *("--check-json", str(checked)),
+    )
+    assert "measured / predicted" in output
+    check = msgspec.json.decode(checked.read_bytes(), type=Check)
+    compared = {one.what: one for one in check.compared}
+    assert compared["deliveries a second"].measured == pytest.approx(100, rel=0.5)
+
+    page = tmp_path / "page.md"
+    page.write_text(
+        "a\n<!-- costs -->\nold\n<!-- end of costs -->\n<!-- plan -->\n<!-- end of plan -->\n"
+        "<!-- check -->\n<!-- end of check -->\nz\n"
+    )
+    _run("page", str(page), "--results", str(tmp_path))
+    text = page.read_text()
+    assert "old" not in text
+    assert "| a delivery |" in text
+    assert text.startswith("a\n")
+    assert text.endswith("z\n")

@@ -1,0 +1,105 @@
+"""The reader's walk through frames, however they are cut."""
+
+import pytest
+
+from loadtest.dialects import DIALECTS, DUE, data_of
+from loadtest.wire import Socket, frame, unmask
+
+SMALL, MEDIUM = b"x" * 125, b"y" * 70_000
+
+
+class _Handler:
+    def __init__(self) -> None:
+        self.opened = 0
+        self.data = b""
+        self.lost: list[str] = []
+
+    def on_open(self) -> None:
+        self.opened += 1
+
+    def on_frames(self, data: bytes) -> None:
+        self.data += data
+
+    def on_lost(self, reason: str) -> None:
+        self.lost.append(reason)
+
+
+class _Transport:
+    def __init__(self) -> None:
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def _socket() -> tuple[Socket, _Handler, _Transport]:
+    handler, transport = _Handler(), _Transport()
+    socket = Socket("127.0.0.1", 1, "/ws", "", handler)
+    socket.connection_made(transport)  # type: ignore[arg-type]  # as much of one as is used
+    transport.written = b""
+    return socket, handler, transport
+
+
+def _server_frame(payload: bytes, opcode: int = 1) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 65_536:
+        return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100_000])
+def test_frames_come_whole_however_they_are_cut(step: int) -> None:
+    socket, handler, transport = _socket()
+    sizes = (0, 1, 125, 126, 300, 70_000) if step > 3 else (0, 1, 125, 126, 300)
+    frames = b"".join(_server_frame(b"z" * size) for size in sizes)
+    stream = HEAD + frames + _server_frame(b"hi", opcode=9) + frames
+    for at in range(0, len(stream), step):
+        socket.data_received(stream[at : at + step])
+    assert handler.opened == 1
+    assert handler.data == frames + _server_frame(b"hi", opcode=9) + frames
+    assert transport.written == b"\x8a\x82\0\0\0\0hi"
+    assert handler.lost == []
+
+
+def test_a_close_frame_and_a_refusal_are_told_once() -> None:
+    socket, handler, transport = _socket()
+    socket.data_received(HEAD + _server_frame((4490).to_bytes(2, "big") + b"too slow", opcode=8))
+    socket.connection_lost(None)
+    assert handler.lost == ["closed with 4490 too slow"]
+    assert transport.aborted
+
+    socket, handler, _ = _socket()
+    socket.data_received(b"HTTP/1.1 401 Unauthorized\r\n\r\n{}")
+    assert handler.lost == ["the server refuses the connection: HTTP/1.1 401 Unauthorized"]
+
+
+@pytest.mark.parametrize("payload", [b"", SMALL, b"x" * 126, b"x" * 60_000])
+def test_frames_of_clients_can_be_read_back(payload: bytes) -> None:
+    whole = frame(payload)
+    assert unmask(whole + b"rest") == (payload, b"rest")
+    assert unmask(whole[:-1] if payload else whole[:1]) is None
+
+
+@pytest.mark.parametrize("size", [40, 100, 5000])
+def test_data_is_as_long_as_asked_and_bears_its_stamp(size: int) -> None:
+    data = data_of(1_234_567_890_123_456, size)
+    assert len(data) == size
+    assert DUE(data + data) == [b"1234567890123456"] * 2
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_every_dialect_says_what_it_publishes(name: str) -> None:
+    data = data_of(123, 60)
+    found = unmask(DIALECTS[name].publish("room:a", 7, data))
+    assert found is not None
+    assert data in found[0]
+    assert b"room:a" in found[0]
