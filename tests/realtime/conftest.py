@@ -1,9 +1,14 @@
-"""A world for each test, and the check that nothing of it is left."""
+"""A hub, or a whole world, for each test, and the check that nothing of it is left."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from chat_server.realtime import hub as hub_module
+from chat_server.realtime.hub import Hub
+
+from ..support.fakes import FakeBroker
+from .helpers import MAX_REPLAY
 from .world import World
 
 
@@ -13,3 +18,17 @@ async def world() -> AsyncIterator[World]:
     await world.start()
     yield world
     await world.stop()
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    return FakeBroker()
+
+
+@pytest.fixture
+async def hub(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.001)
+    hub = Hub(broker, MAX_REPLAY)
+    await broker.start(hub)
+    yield hub
+    await hub.stop()

@@ -19,6 +19,7 @@ from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.protocol.errors import Unavailable
 from chat_server.protocol.messages import Position
 from chat_server.realtime import hub as hub_module
+from chat_server.realtime.connection import Connection
 
 from ..support.fakes import FakeTransport, FakeWire
 from .observer import Observer
@@ -182,6 +183,10 @@ class DeliveryMachine(RuleBasedStateMachine):
     def leave(self, which: int, abort: bool) -> None:
         client = self.clients[which]
         client.look()
+        connection = client.receiver
+        if abort and isinstance(connection, Connection):
+            self.loop.do(connection.abort)
+            self.loop.turn()
         self.loop.do(client.lose)
         self.clients[which] = self.connect(which)
 

@@ -109,6 +109,14 @@ def test_without_history_what_came_in_meanwhile_is_used() -> None:
     assert got(one) == [first, 7, 8, second, 10, third]
 
 
+def test_what_came_in_of_another_order_fills_no_hole() -> None:
+    topic = topic_at(5)
+    one = subscriber(topic)
+    topic.offer(events([7], LATER))
+    assert topic.catch_up(found(seq=8)) is False
+    assert got(one) == [(EPOCH, 5, 9, "expired")]
+
+
 def test_a_read_that_was_cut_off_is_continued() -> None:
     topic = topic_at(5)
     one = subscriber(topic)

@@ -1,0 +1,39 @@
+"""What tests of the hub share."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from chat_server.protocol.messages import Position
+from chat_server.realtime.hub import Hub
+from chat_server.realtime.recovery import Recovery
+
+from ..support.fakes import FakeBroker, FakeTransport
+
+ROOM = "room:a"
+MAX_REPLAY = 300
+
+
+def start(work: Coroutine[Any, Any, Recovery]) -> "asyncio.Task[Recovery]":
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def subscribe(
+    hub: Hub,
+    transport: FakeTransport,
+    name: str = ROOM,
+    since: Position | None = None,
+    last: int | None = None,
+) -> Recovery:
+    recovery = await hub.join(transport, name, since, last)
+    if hub.enter(transport, name, recovery):
+        await hub.replay(transport, name)
+    return recovery
+
+
+def seqs(transport: FakeTransport) -> list[int]:
+    return [message["seq"] for message in transport.of_type("message")]
+
+
+def nothing_is_left(hub: Hub, broker: FakeBroker) -> bool:
+    return (hub.topic_count, broker.subscribed, hub._opened) == (0, set(), {})
