@@ -123,6 +123,28 @@ async def test_what_came_in_while_history_was_read_is_not_missed(
         assert watcher.position == Position("epoch0", broker.topic(ROOM).seq)
 
 
+@pytest.mark.parametrize("delivered", [True, False], ids=["worker", "store"])
+async def test_who_cannot_resume_is_told_the_newest_position_known(
+    hub: Hub, broker: FakeBroker, delivered: bool
+) -> None:
+    await subscribe(hub, FakeTransport())
+    broker.manual = True
+    broker.reads.shut = delivered
+    late = FakeTransport()
+    if not delivered:
+        broker.store(ROOM)
+    join = start(subscribe(hub, late, since=Position("another", 1)))
+    await turns()
+    if delivered:
+        broker.store(ROOM)
+        broker.deliver()
+        broker.reads.open()
+    assert (await join).position == Position("epoch0", 1)
+    broker.store(ROOM)
+    broker.deliver()
+    assert seqs(late) == [2]
+
+
 async def test_who_joins_ahead_of_the_worker_waits_for_it(hub: Hub, broker: FakeBroker) -> None:
     broker.manual = True
     live, ahead = FakeTransport(), FakeTransport()
