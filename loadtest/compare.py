@@ -8,7 +8,7 @@ from msgspec import Struct
 from .accounting import Machine, machine
 from .peers import Peer, bare_route, peers, running
 from .report import Report
-from .sampling import Entrant, Samples, alternate, median
+from .sampling import Cost, Entrant, Samples, alternate, median
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
 from .server import Target
@@ -132,6 +132,30 @@ def connect_lines(comparison: Comparison) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def losses(comparison: Comparison) -> list[str]:
+    """Return, as sentences, where others were better than we."""
+    named: dict[str, Cost] = {
+        "CPU per delivery": _per_delivery,
+        "p99": lambda report: report.delivery.p99 if report.delivery else None,
+        "memory per connection": _memory,
+    }
+    found = []
+    for rate in comparison.rates:
+        for name, cost in named.items():
+            ours = rate.samples.median(OURS, cost)
+            for title in rate.samples.reports:
+                theirs = rate.samples.median(title, cost)
+                if ours is not None and theirs is not None and theirs < ours:
+                    share = f"{theirs / ours:.0%} of ours"
+                    found.append(f"{title}, {name} at {rate.rate:g} messages/s: {share}")
+    theirs, ours = (
+        comparison.connects.median(title, _per_connect) for title in (bare_route().title, OURS)
+    )
+    if theirs is not None and ours is not None and theirs < ours:
+        found.append(f"{bare_route().title}, CPU per connect: {theirs / ours:.0%} of ours")
+    return found
 
 
 def _too_slow(

@@ -6,7 +6,7 @@ import msgspec
 
 from .bench import Bench, budget_lines, budgets, connection_lines
 from .capacity import Calibration, Check
-from .compare import Comparison, connect_lines, lines
+from .compare import Comparison, connect_lines, lines, losses
 from .layout import describe, markdown, replace_section
 from .model import Costs, Host, Load, Plan, plan
 from .wire import LoadError
@@ -112,7 +112,11 @@ def _compare(found: Comparison) -> dict[str, str]:
         for title in rate.samples.failures
     ]
     text = "\n\n".join([runs, markdown(lines(found)), "\n".join(skipped)])
-    return {"compare": text, "connect": markdown(connect_lines(found))}
+    return {
+        "compare": text,
+        "connect": markdown(connect_lines(found)),
+        "losses": "\n".join(f"- {loss}" for loss in losses(found)) or "Nowhere in these runs.",
+    }
 
 
 def _plan(found: Calibration) -> dict[str, str]:
