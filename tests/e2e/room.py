@@ -1,12 +1,13 @@
 """A bystander: somebody in a room, minding their own business."""
 
+import asyncio
 import itertools
 from types import TracebackType
 from typing import Any, Self
 
 from tests.support.server import ServerProcess
 from tests.support.tokens import forge
-from tests.support.wire import Chat, chat
+from tests.support.wire import SECONDS, Chat, chat, request
 
 _NUMBERS = itertools.count(1)
 
@@ -51,3 +52,19 @@ class Room:
             if message["data"] == "still here":
                 return
         raise AssertionError(f"the bystander received {message}")
+
+
+async def count_connections(server: ServerProcess) -> int:
+    """Return how many connections the server says it has."""
+    health = await request(server.port, "GET", "/health")
+    connections: int = health.json()["connections"]
+    return connections
+
+
+async def settle(server: ServerProcess, connections: int) -> None:
+    """Wait until the server has no more connections than that."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if await count_connections(server) <= connections:
+                return
+            await asyncio.sleep(0.02)

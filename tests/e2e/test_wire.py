@@ -15,7 +15,7 @@ from tests.support.server import ServerProcess
 from tests.support.wire import Wire, chat, closing, frame, request, text, upgrade
 
 from .differences import COMPRESSES
-from .room import Room, token
+from .room import Room, count_connections, settle, token
 
 ENVIRON = {
     "CHAT_AUTH__AUDIENCE": "chat",
@@ -197,22 +197,6 @@ async def test_leaving_without_a_word(
         await client.read_to_end()
         client.socket.close()
     await settle(server, connections)
-
-
-async def count_connections(server: ServerProcess) -> int:
-    """Return how many connections the server says it has."""
-    health = await request(server.port, "GET", "/health")
-    connections: int = health.json()["connections"]
-    return connections
-
-
-async def settle(server: ServerProcess, connections: int) -> None:
-    """Wait until the server has no more connections than that."""
-    async with asyncio.timeout(wire.SECONDS):
-        while True:
-            if await count_connections(server) <= connections:
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_a_client_that_does_not_answer_the_close(server: ServerProcess) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.server import ServerProcess, mint
-from tests.support.wire import SECONDS, Chat, chat, request
+from tests.support.wire import SECONDS, Chat, Closed, chat, request
 
 
 def refused(*flags: str, **environ: str) -> tuple[int, str]:
@@ -72,13 +72,13 @@ def _pid(node: str) -> int:
     return int(node.rsplit("-", 2)[1])
 
 
-async def connect_to(url: str, pid: int, sub: str = "ada") -> Chat:
+async def connect_to(url: str, pid: int, jwt: str | None = None) -> Chat:
     """Connect until the kernel chooses the given worker."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
-            client = await chat(url, mint(sub))
-        except OSError:
+            client = await chat(url, jwt or mint("ada"))
+        except (OSError, Closed):
             await asyncio.sleep(0.05)
             continue
         if worker_of(client) == pid:

@@ -57,7 +57,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(pair: ServerPr
             assert (await request(pair.port, "GET", "/health/ready")).status == 200
         await until(lambda: len(workers(pair.pid)) == 2)
         [third] = workers(pair.pid) - {first}
-        async with await connect_to(pair.ws_url, third, "bob") as bob:
+        async with await connect_to(pair.ws_url, third) as bob:
             await bob.ok(type="publish", topic="room:a", data="from the new one")
             assert (await ada.next())["data"] == "from the new one"
     assert re.search(r"ERROR .*worker \d ended with code -9; restarting it in", pair.stderr)

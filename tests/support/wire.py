@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.typing import Subprotocol
 
 SECONDS = 20.0
@@ -135,8 +135,12 @@ class Wire:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        async with asyncio.timeout(SECONDS):
-            await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
+        try:
+            async with asyncio.timeout(SECONDS):
+                await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
+        except BaseException:
+            connected.close()
+            raise
         return cls(connected)
 
     @classmethod
@@ -368,10 +372,11 @@ class Chat:
 
     async def send(self, **command: Any) -> None:
         """Send a command."""
-        if self.binary:
-            await self.websocket.send(msgspec.msgpack.encode(command))
-        else:
-            await self.websocket.send(json.dumps(command))
+        data = msgspec.msgpack.encode(command) if self.binary else json.dumps(command)
+        try:
+            await self.websocket.send(data)
+        except ConnectionClosed as error:
+            raise _closed(error) from None
 
     async def call(self, **command: Any) -> dict[str, Any]:
         """Send a command with an id and return its answer; pushes before it are kept."""
@@ -411,13 +416,17 @@ class Chat:
             async with asyncio.timeout(SECONDS):
                 data = await self.websocket.recv()
         except ConnectionClosed as error:
-            raise Closed(error.rcvd.code if error.rcvd else 1006) from None
+            raise _closed(error) from None
         if isinstance(data, bytes):
             value = msgspec.msgpack.decode(data)
         else:
             value = msgspec.json.decode(data)
         assert isinstance(value, dict)
         return value
+
+
+def _closed(error: ConnectionClosed) -> Closed:
+    return Closed(error.rcvd.code if error.rcvd else 1006)
 
 
 async def chat(
@@ -459,13 +468,17 @@ async def open_websocket(
     tls: ssl.SSLContext | None = None,
 ) -> ClientConnection:
     """Connect by the `websockets` library, directly and with room for large messages."""
-    return await connect(
-        url,
-        subprotocols=[Subprotocol(name) for name in subprotocols] or None,
-        additional_headers=dict(headers or {}),
-        open_timeout=SECONDS,
-        close_timeout=SECONDS,
-        max_size=2**24,
-        proxy=None,
-        ssl=tls,
-    )
+    try:
+        return await connect(
+            url,
+            subprotocols=[Subprotocol(name) for name in subprotocols] or None,
+            additional_headers=dict(headers or {}),
+            open_timeout=SECONDS,
+            close_timeout=SECONDS,
+            max_size=2**24,
+            proxy=None,
+            ssl=tls,
+        )
+    except InvalidMessage:
+        # The connection ended before there was an answer.
+        raise Closed(1006) from None

@@ -1,0 +1,201 @@
+"""Clients that read slowly, not at all, or fall silent: they cost little, and only themselves."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.server.processes import rss
+from tests.support import wire
+from tests.support.server import ServerProcess
+from tests.support.wire import Chat, Wire, chat, frame, text
+
+from .differences import CLOSE_CODES
+from .room import Room, count_connections, settle, token
+
+SLOW_SECONDS = 1.5
+MEMORY = 24 * 2**20
+
+ENVIRON = {
+    "CHAT_AUTH__AUDIENCE": "chat",
+    "CHAT_GATEWAY__HEARTBEAT_SECONDS": "0.5",
+    "CHAT_GATEWAY__PONG_TIMEOUT_SECONDS": "0.5",
+    "CHAT_GATEWAY__CLOSE_TIMEOUT_SECONDS": "4",
+    "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "10000",
+    "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
+    "CHAT_LIMITS__MESSAGE_BURST": "1000000",
+    "CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": str(SLOW_SECONDS),
+    "CHAT_NAMESPACES__ROOM__HISTORY_SIZE": "100",
+    "CHAT_NAMESPACES__LONG__HISTORY_SIZE": "1000",
+}
+
+SIZE = 20_000
+"""Of one message: many of them fill every buffer there is on the way."""
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+async def subscribed(server: ServerProcess, topic: str) -> Wire:
+    """Return a client with a small receive buffer that has subscribed, and read nothing else."""
+    client = await Wire.open(server.port, token=token("slow"), receive_buffer=4096)
+    await client.read_message()
+    await client.send(text({"type": "subscribe", "id": 1, "topic": topic}))
+    assert (await client.read_message())["type"] == "ok"
+    return client
+
+
+async def publish(sender: Chat, topic: str, first: int, count: int) -> list[float]:
+    """Publish large messages and return how long each took to be answered, in seconds."""
+    took = []
+    for number in range(first, first + count):
+        began = time.monotonic()
+        await sender.ok(type="publish", topic=topic, data=f"{number}".ljust(SIZE))
+        took.append(time.monotonic() - began)
+    return took
+
+
+def check_complete(messages: list[dict[str, Any]], last: int, *, gaps: bool) -> None:
+    """Fail if a client missed something without being told."""
+    seen = 0
+    for message in messages:
+        if message["type"] == "gap":
+            assert gaps, message
+            assert message["after"] == seen
+            seen = message["before"] - 1
+        elif message["type"] == "message":
+            assert message["seq"] == seen + 1
+            assert message["data"] == f"{message['seq']}".ljust(SIZE)
+            seen = message["seq"]
+    assert seen == last
+
+
+async def read_to(client: Wire, last: int) -> list[dict[str, Any]]:
+    """Read pushes until the one with seq `last`, or a gap that covers it."""
+    messages: list[dict[str, Any]] = []
+    while not messages or _reached(messages[-1]) < last:
+        messages.append(await client.read_message())
+    return messages
+
+
+def _reached(message: dict[str, Any]) -> int:
+    return int(message["before"]) - 1 if message["type"] == "gap" else int(message["seq"])
+
+
+@pytest.mark.parametrize("namespace", ["room", "long"])
+async def test_a_client_that_pauses_gets_everything_or_is_told(
+    server: ServerProcess, room: Room, namespace: str
+) -> None:
+    count = 400
+    topic = f"{namespace}:pausing:{room.topic.rpartition(':')[2]}"
+    async with (
+        await subscribed(server, topic) as slow,
+        await chat(server.ws_url, token("fast")) as sender,
+    ):
+        before = rss(server.pid)
+        took = await publish(sender, topic, 1, count)
+        assert max(took) < 5, "the publisher felt it"
+        if namespace == "room":
+            assert rss(server.pid) - before < MEMORY
+        messages = await read_to(slow, count)
+        check_complete(messages, count, gaps=namespace == "room")
+        assert any(m["type"] == "gap" for m in messages) is (namespace == "room")
+        # It is live again.
+        await publish(sender, topic, count + 1, 3)
+        live = [(await slow.read_message())["seq"] for _ in range(3)]
+        assert live == [count + 1, count + 2, count + 3]
+
+
+async def test_a_client_that_stops_reading_is_closed_and_nobody_else_feels_it(
+    server: ServerProcess, room: Room
+) -> None:
+    topic = f"{room.topic}:stopping"
+    async with (
+        await subscribed(server, topic) as deaf,
+        await chat(server.ws_url, token("fast")) as fast,
+        await chat(server.ws_url, token("sender")) as sender,
+    ):
+        await fast.ok(type="subscribe", topic=topic)
+        began = time.monotonic()
+        number, latencies, before = 0, [], 0
+        while time.monotonic() - began < SLOW_SECONDS + 1:
+            number += 1
+            sent_at = time.monotonic()
+            await sender.send(type="publish", topic=topic, data=f"{number}".ljust(SIZE))
+            message = await fast.next()
+            latencies.append(time.monotonic() - sent_at)
+            assert message["seq"] == number
+            if number == 150:
+                before = rss(server.pid)
+        assert number > 200, f"only {number} messages in this time"
+        assert sorted(latencies)[len(latencies) * 95 // 100] < 0.5
+        assert rss(server.pid) - before < MEMORY
+        # What was written before it was given up on is still there to be read, then the reason.
+        code, messages = await deaf.read_to_close()
+        assert code == 4490
+        assert messages[-1]["type"] == "goodbye"
+        assert messages[-1]["code"] == 4490
+        seen = [m["seq"] for m in messages[:-1]]
+        assert seen == list(range(1, len(seen) + 1))
+
+
+async def test_a_client_that_never_reads_again_is_let_go(server: ServerProcess, room: Room) -> None:
+    connections = await count_connections(server)
+    topic = f"{room.topic}:never"
+    async with await chat(server.ws_url, token("sender")) as sender:
+        deaf = [await subscribed(server, topic) for _ in range(20)]
+        try:
+            before = rss(server.pid)
+            await publish(sender, topic, 1, 300)
+            assert rss(server.pid) - before < 2 * MEMORY
+            await settle(server, connections + 1)
+        finally:
+            for client in deaf:
+                client.reset()
+
+
+# Heartbeats ------------------------------------------------------------------------------------
+
+
+async def test_a_silent_client_is_pinged_and_its_pong_keeps_it(
+    server: ServerProcess, transport: str
+) -> None:
+    if not CLOSE_CODES["a client that answers no ping"][transport]:
+        pytest.skip("the portable transport has no pings")
+    async with await Wire.open(server.port, token=token()) as client:
+        await client.read_message()
+        for _ in range(4):
+            got = await client.read_frame()
+            assert got is not None
+            assert got.opcode == wire.PING
+            await client.send(frame(wire.PONG, got.payload))
+        await client.send(text({"type": "ping", "id": 1}))
+        assert await client.read_message() == {"type": "pong", "id": 1}
+
+
+async def test_a_client_that_answers_no_ping_is_closed(
+    server: ServerProcess, transport: str
+) -> None:
+    code = CLOSE_CODES["a client that answers no ping"][transport]
+    async with await Wire.open(server.port, token=token()) as client:
+        await client.read_message()
+        if code:
+            assert (await client.read_to_close())[0] == code
+        else:
+            await asyncio.sleep(2)
+            await client.send(text({"type": "ping", "id": 1}))
+            assert await client.read_message() == {"type": "pong", "id": 1}
+
+
+async def test_a_busy_client_is_not_pinged(server: ServerProcess) -> None:
+    async with await Wire.open(server.port, token=token()) as client:
+        await client.read_message()
+        began = time.monotonic()
+        number = 0
+        while time.monotonic() - began < 1.5:
+            number += 1
+            await client.send(text({"type": "ping", "id": number}))
+            got = await client.read_frame()
+            assert got is not None
+            assert got.opcode == wire.TEXT
+            await asyncio.sleep(0.02)
