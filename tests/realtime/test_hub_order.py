@@ -145,6 +145,27 @@ async def test_who_cannot_resume_is_told_the_newest_position_known(
     assert seqs(late) == [2]
 
 
+async def test_who_finds_the_order_lost_before_the_worker_does(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    broker.manual = True
+    old, new = FakeTransport(), FakeTransport()
+    await subscribe(hub, old)
+    for _ in range(5):
+        broker.store(ROOM)
+    broker.deliver()
+    broker.wipe(ROOM)
+    broker.store(ROOM)
+    join = start(subscribe(hub, new, since=Position("epoch0", 5)))
+    await until(lambda: join.done())
+    assert (await join).position == Position("epoch1", 1)
+    assert [gap["epoch"] for gap in old.of_type("gap")] == ["epoch1"], "the worker has looked too"
+    broker.store(ROOM)
+    broker.deliver()
+    assert seqs(new) == [2]
+    assert seqs(old) == [1, 2, 3, 4, 5, 2]
+
+
 async def test_who_joins_ahead_of_the_worker_waits_for_it(hub: Hub, broker: FakeBroker) -> None:
     broker.manual = True
     live, ahead = FakeTransport(), FakeTransport()
