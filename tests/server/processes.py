@@ -42,12 +42,17 @@ def _command(pid: int) -> str:
         return ""
 
 
+def state(pid: int) -> str:
+    """Return a process's state as `ps` shows it, or nothing if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def runs(pid: int) -> bool:
     """Return whether a process is there and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state(pid) not in ("", "Z")
 
 
 def worker_of(client: Chat) -> int:

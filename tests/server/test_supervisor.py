@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess
 from tests.support.wire import request, until
 
-from .processes import connect_to, ready_workers, refused, runs, workers
+from .processes import connect_to, ready_workers, refused, runs, state, workers
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,7 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
         pids = await ready_workers(server, 2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        await until(lambda: all(state(pid) == "T" for pid in pids))
         os.kill(server.pid, signal.SIGTERM)
         # The first has been taken when it has been passed on.
         await until(lambda: all(_pending(pid, signal.SIGTERM) for pid in pids))

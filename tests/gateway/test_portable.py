@@ -1,0 +1,297 @@
+"""The portable transport over an ASGI server that the test plays itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from quart import Quart
+from quart.wrappers import Websocket
+
+from chat_server.gateway.portable import (
+    PORTABLE_WIRES,
+    PortableConnection,
+    PortableTransport,
+)
+from chat_server.protocol.codecs import JSON
+from tests.support.wire import SECONDS, until
+
+from .doubles import RecordingReceiver, turns
+
+MAX_MESSAGE = 1000
+SLOW_BUFFER = 10_000
+
+
+class FakeWebsocket:
+    """Quart's WebSocket, with a queue of one as `PortableConnection` has, and a stoppable peer."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue(maxsize=1)
+        self.sent: list[str | bytes] = []
+        self.closed: tuple[int, str] | None = None
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.broken = False
+
+    async def receive(self) -> str | bytes | None:
+        return await self.incoming.get()
+
+    async def send(self, data: str | bytes) -> None:
+        await self._reach()
+        self.sent.append(data)
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._reach()
+        self.closed = (code, reason)
+
+    async def _reach(self) -> None:
+        await self.reads.wait()
+        if self.broken:
+            raise ConnectionError("the ASGI server says so")
+
+
+class Portable:
+    """A transport under test."""
+
+    def __init__(self, *, close_timeout: float, abort: Callable[[], None] | None) -> None:
+        self.websocket = FakeWebsocket()
+        self.receiver = RecordingReceiver()
+        self.transport = PortableTransport(
+            PORTABLE_WIRES[JSON.subprotocol],
+            cast(Websocket, self.websocket),
+            max_message_bytes=MAX_MESSAGE,
+            slow_buffer_bytes=SLOW_BUFFER,
+            close_timeout_seconds=close_timeout,
+            abort_socket=abort,
+        )
+        self.task: asyncio.Task[None]
+
+    @property
+    def told(self) -> list[Any]:
+        return self.receiver.told
+
+    async def put(self, *messages: str | bytes | None) -> None:
+        """Let messages come, as far as they are taken."""
+        for message in messages:
+            async with asyncio.timeout(SECONDS):
+                await self.websocket.incoming.put(message)
+
+    async def ended(self) -> None:
+        """Wait until the route has ended."""
+        async with asyncio.timeout(SECONDS):
+            await asyncio.wait({self.task})
+
+
+@asynccontextmanager
+async def portable(
+    *,
+    close_timeout: float = 60.0,
+    abort: Callable[[], None] | None = None,
+    begin: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Portable]:
+    """Serve until the block ends, and see that all of it ends."""
+    lane = Portable(close_timeout=close_timeout, abort=abort)
+    lane.task = asyncio.create_task(lane.transport.serve(lane.receiver, begin))
+    await turns()
+    try:
+        yield lane
+    finally:
+        if not lane.task.done():
+            lane.task.cancel()
+        await lane.ended()
+        assert lane.told.count("closed") == 1
+        assert lane.told[-1] == "closed"
+
+
+async def test_carries_text_and_binary_both_ways() -> None:
+    async with portable() as lane:
+        await lane.put("Grüße", b"\xff", "", b"")
+        await until(lambda: len(lane.told) == 4)
+        assert lane.told == [("Grüße".encode(), False), (b"\xff", True), (b"", False), (b"", True)]
+        lane.transport.write("Grüße".encode())
+        await turns()
+        assert lane.websocket.sent == ["Grüße"]
+
+
+async def test_a_disconnect_ends_it_after_what_came_before() -> None:
+    async with portable() as lane:
+        await lane.put("1", "2", None)
+        await lane.ended()
+        assert lane.told == [(b"1", False), (b"2", False), "closed"]
+
+
+async def test_takes_nothing_while_paused() -> None:
+    async with portable() as lane:
+        lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
+        await lane.put("1", "2")
+        await turns()
+        assert lane.receiver.payloads == [b"1"]
+        # One is on its way and one waits: the server is not read from any more.
+        await lane.put("3")
+        with pytest.raises(asyncio.QueueFull):
+            lane.websocket.incoming.put_nowait("4")
+        for taken in (2, 3):
+            lane.transport.resume()
+            await turns()
+            assert len(lane.receiver.payloads) == taken
+        assert lane.receiver.payloads == [b"1", b"2", b"3"]
+
+
+async def test_a_full_queue_is_told_once_and_stops_the_reading() -> None:
+    async with portable() as lane:
+        lane.websocket.reads.clear()
+        lane.transport.write(b"x" * (SLOW_BUFFER + 1))
+        lane.transport.write(b"x" * SLOW_BUFFER)
+        writable = [lane.transport.writable]
+        assert lane.told == [], "told from within write()"
+        await lane.put("1")
+        await turns()
+        assert lane.told == ["full"]
+        lane.websocket.reads.set()
+        await turns(10)
+        writable.append(lane.transport.writable)
+        assert writable == [False, True]
+        assert lane.told == ["full", "drained", (b"1", False)]
+
+
+async def test_full_and_drained_alternate_however_fast_they_change() -> None:
+    async with portable() as lane:
+        for _ in range(3):
+            lane.transport.write(b"x" * (SLOW_BUFFER + 1))
+            await turns(1)
+        await turns(10)
+        changes = [event for event in lane.told if event in ("full", "drained")]
+        assert changes == ["full", "drained"] * (len(changes) // 2)
+
+
+async def test_closing_flushes_what_is_queued() -> None:
+    async with portable() as lane:
+        lane.transport.write(b"1")
+        lane.transport.write(b"2")
+        lane.transport.close(1012, "ü" * 200)
+        lane.transport.write(b"3")
+        lane.transport.close(1000, "")
+        await turns(10)
+        assert lane.websocket.sent == ["1", "2"]
+        assert lane.websocket.closed == (1012, "ü" * 61)
+        await lane.put("ignored", None)
+        await lane.ended()
+        assert lane.told == ["closed"]
+
+
+async def test_a_message_that_is_too_big_in_bytes_closes() -> None:
+    async with portable() as lane:
+        await lane.put("x" * MAX_MESSAGE, "ü" * (MAX_MESSAGE // 2 + 1), "ignored")
+        await until(lambda: lane.websocket.closed)
+        assert lane.websocket.closed is not None
+        assert lane.websocket.closed[0] == 1009
+        assert lane.receiver.payloads == [b"x" * MAX_MESSAGE]
+        await lane.put(None)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_client_that_does_not_answer_the_close_is_dropped(reads: bool) -> None:
+    aborted: list[bool] = []
+    async with portable(close_timeout=0.01, abort=lambda: aborted.append(True)) as lane:
+        if not reads:
+            lane.websocket.reads.clear()
+            lane.transport.write(b"x")
+        lane.transport.close(1012, "")
+        await lane.ended()
+        assert aborted == [True]
+
+
+async def test_an_abort_ends_it_at_once() -> None:
+    for abort in (None, lambda: None):
+        async with portable(abort=abort) as lane:
+            lane.websocket.reads.clear()
+            lane.transport.write(b"x")
+            await turns()
+            lane.transport.abort()
+            lane.transport.write(b"y")
+            lane.transport.close(1000, "")
+            await lane.ended()
+            assert lane.websocket.sent == []
+
+
+async def test_a_send_that_fails_ends_it() -> None:
+    async with portable() as lane:
+        lane.websocket.broken = True
+        lane.transport.write(b"x")
+        await lane.ended()
+        assert lane.told == ["closed"]
+
+
+async def test_a_beginning_that_fails_leaves_nothing_behind() -> None:
+    def fail() -> None:
+        raise RuntimeError("at once")
+
+    async with portable(begin=fail) as lane:
+        await lane.ended()
+        assert isinstance(lane.task.exception(), RuntimeError)
+
+
+async def test_cancelled_anywhere_it_ends_completely() -> None:
+    async def idle(lane: Portable) -> None:
+        await turns()
+
+    async def paused(lane: Portable) -> None:
+        lane.transport.pause()
+        await lane.put("1", "2")
+
+    async def blocked(lane: Portable) -> None:
+        lane.websocket.reads.clear()
+        lane.transport.write(b"x")
+        await turns()
+
+    async def closing(lane: Portable) -> None:
+        lane.websocket.reads.clear()
+        lane.transport.close(1000, "")
+        await turns()
+
+    states: list[Callable[[Portable], Awaitable[None]]] = [idle, paused, blocked, closing]
+    for bring_about in states:
+        async with portable() as lane:
+            await bring_about(lane)
+            lane.task.cancel()
+            await lane.ended()
+            assert lane.task.cancelled(), bring_about
+
+
+# Quart's side ----------------------------------------------------------------------------------
+
+
+async def test_quarts_side_loses_no_message_and_piles_up_none() -> None:
+    """Left to itself Quart turns b"" into None, queues without end and cancels on a disconnect."""
+    scope: Any = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
+    connection = PortableConnection(Quart("test", static_folder=None), scope)
+    events: list[Any] = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "bytes": b"", "text": None},
+        {"type": "websocket.receive", "bytes": None, "text": ""},
+        {"type": "websocket.receive", "text": "text"},
+        {"type": "websocket.receive", "bytes": b"bytes"},
+        {"type": "websocket.disconnect", "code": 1006},
+    ]
+    taken = 0
+
+    async def receive() -> Any:
+        nonlocal taken
+        if taken == len(events):
+            await asyncio.get_running_loop().create_future()
+        taken += 1
+        return events[taken - 1]
+
+    task = asyncio.create_task(connection.handle_messages(receive))
+    await turns()
+    assert taken <= 3, "one waits, one is on its way"
+    got = []
+    for _ in range(5):
+        async with asyncio.timeout(SECONDS):
+            got.append(await connection.queue.get())
+    assert got == [b"", "", "text", b"bytes", None]
+    await turns()
+    assert not task.done(), "the route decides when it ends"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
