@@ -54,6 +54,19 @@ def usage(pid: int | None) -> Usage | None:
 LIBRARIES = ("quart", "hypercorn", "websockets", "uvloop", "msgspec", "redis", "hiredis", "pyjwt")
 
 
+def busy_seconds() -> float | None:
+    """Return the time that all cores have worked, or waited for the hypervisor to let them work.
+
+    What runs at low priority is left out, because it gives way. None without /proc.
+    """
+    try:
+        line = (PROC / "stat").read_text().partition("\n")[0]
+    except OSError:
+        return None
+    user, _, system, _, _, irq, softirq, steal, *_ = (int(ticks) for ticks in line.split()[1:])
+    return (user + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def machine(libraries: Sequence[str] = ()) -> Machine:
     """Describe this machine, with the versions of the server's and of more `libraries`."""
     return Machine(

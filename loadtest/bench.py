@@ -10,7 +10,7 @@ from .accounting import Machine, machine
 from .crowd import raise_file_limit
 from .peers import Peer, bare_route, floor, running
 from .report import Report
-from .sampling import Entrant, Samples, alternate, median, ratio
+from .sampling import Entrant, Rounds, Samples, alternate, median, ratio
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
 from .scenarios.publish import publish
@@ -32,6 +32,7 @@ class Effort(Struct, frozen=True, kw_only=True):
     """How much a bench does; the defaults take some four minutes on two cores."""
 
     rounds: int = 3
+    attempts: int = 1
     room: int = ROOM
     crowd: int = CROWD
     connections: int = 1500
@@ -87,8 +88,9 @@ def bench(effort: Effort, tell: Tell) -> Bench:
         ),
         _entrant(CROWDED_FLOOR, floor(), partial(_fanout, effort, crowd, rate)),
     ]
-    samples = alternate(entrants, effort.rounds, tell)
-    return Bench(machine(), effort, floor().title, alternate(once, 1, tell, samples))
+    samples = alternate(entrants, Rounds(effort.rounds, effort.attempts), tell)
+    alternate(once, Rounds(1, effort.attempts), tell, samples)
+    return Bench(machine(), effort, floor().title, samples)
 
 
 def budgets(bench: Bench) -> list[Budget]:
@@ -114,6 +116,8 @@ def budget_lines(found: list[Budget]) -> list[list[str]]:
 
 def connection_lines(bench: Bench) -> Iterator[str]:
     """Yield what else is known of many connections."""
+    disturbance = bench.samples.disturbance or 0.0
+    yield f"other work on the machine: {disturbance:.2f} cores, stolen time included"
     crowded = bench.samples.reports.get(CROWDED, [])
     for report in crowded:
         if report.memory_bytes_per_connection is not None:

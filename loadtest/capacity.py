@@ -8,7 +8,7 @@ from msgspec import Struct
 from .accounting import Machine, machine
 from .model import WIRE_OVERHEAD_BYTES, Costs, Load, predict
 from .report import Report
-from .sampling import Entrant, Samples, alternate
+from .sampling import Entrant, Rounds, Samples, alternate
 from .scenarios.fanout import fanout
 from .scenarios.publish import publish
 from .scenarios.rooms import rooms
@@ -48,7 +48,7 @@ class Check(Struct, frozen=True):
 
 
 def calibrate(
-    *, rounds: int, room: int, seconds: float, hold_seconds: float, tell: Tell
+    *, rounds: Rounds, room: int, seconds: float, hold_seconds: float, tell: Tell
 ) -> Calibration:
     """Measure the costs, all with Redis.
 
@@ -78,11 +78,11 @@ def calibrate(
     samples = alternate(entrants, rounds, tell)
     for key, failure in samples.failures.items():
         raise LoadError(f"{key}: {failure}")
-    return Calibration(machine(), rounds, _costs(samples), samples)
+    return Calibration(machine(), rounds.count, _costs(samples), samples)
 
 
 def check(
-    costs: Costs, load: Load, *, workers: int, rounds: int, seconds: float, tell: Tell
+    costs: Costs, load: Load, *, workers: int, rounds: Rounds, seconds: float, tell: Tell
 ) -> Check:
     """Run a load for real and return what was predicted beside what was measured.
 
@@ -107,7 +107,7 @@ def check(
 
     return Check(
         machine(),
-        rounds,
+        rounds.count,
         load,
         workers,
         [

@@ -188,7 +188,7 @@ def _target(
     if redis or workers > 1:
         raise click.UsageError("--workers and --redis are for a server started here")
     host, port = _address(url)
-    yield Target("chat_server", "chat", port, host=host, pid=pid)
+    yield Target("chat_server", "chat", port, host=host, pid=pid, started_elsewhere=True)
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from .crowd import raise_file_limit
 from .layout import columns, describe
 from .model import Host, Load, plan
 from .plot import draw_costs
+from .sampling import Rounds
 from .terminal import Line
 
 SPARE_FILES = 1000
@@ -24,6 +25,9 @@ Study = TypeVar("Study", Bench, Comparison, Calibration, Check)
 Count = click.IntRange(1)
 Positive = click.FloatRange(0.0, min_open=True)
 
+_attempts = click.option(
+    "--attempts", type=Count, default=1, show_default=True, help="Of a run while others disturb it."
+)
 _json = click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
 
 
@@ -34,6 +38,7 @@ _json = click.option("--json", "json", type=click.Path(dir_okay=False), help="Wr
 @click.option("--crowd", type=Count, default=16_000, show_default=True)
 @click.option("--connections", type=Count, default=1000, help="In a storm.", show_default=True)
 @click.option("--hold-seconds", type=Positive, default=26.0, help="Idle.", show_default=True)
+@_attempts
 @_json
 def bench_command(json: str | None, **effort: Any) -> None:
     """The budgets of the design: measured beside allowed, in some minutes.
@@ -61,6 +66,7 @@ def bench_command(json: str | None, **effort: Any) -> None:
 @click.option("--connections", type=Count, default=1000, help="In a storm.", show_default=True)
 @click.option("--only", multiple=True, metavar="PEER", help="floor nats fastapi quart socketio.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw the costs into this file.")
+@_attempts
 @_json
 def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
     """The same fan-out against other servers, each on one core, in alternating rounds."""
@@ -109,10 +115,11 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
 @click.option("--rounds", type=Count, default=3, show_default=True)
 @click.option("--seconds", type=Positive, default=5.0, help="Of each run.", show_default=True)
 @click.option("--hold-seconds", type=Positive, default=26.0, help="Idle.", show_default=True)
+@_attempts
 @_json
 def plan_command(costs: str | None, json: str | None, **options: Any) -> None:
     """What a load needs, from what things cost on this machine; measures that first."""
-    rounds, seconds = options["rounds"], options["seconds"]
+    rounds, seconds = Rounds(options["rounds"], options["attempts"]), options["seconds"]
     if costs is not None:
         found = msgspec.json.decode(Path(costs).read_bytes(), type=Calibration)
     else:
@@ -155,19 +162,20 @@ def plan_command(costs: str | None, json: str | None, **options: Any) -> None:
 )
 @click.option("--measure", is_flag=True, help="Run everything first; some twenty minutes.")
 @click.option("--rounds", type=Count, default=5, show_default=True)
+@click.option("--attempts", type=Count, default=3, show_default=True, help="As of the others.")
 @click.pass_context
 def page_command(
-    context: click.Context, file: str, results: str, measure: bool, rounds: int
+    context: click.Context, /, file: str, results: str, measure: bool, **turns: int
 ) -> None:
     """Write the tables of a page from the JSON of runs."""
     folder = Path(results)
     if measure:
         folder.mkdir(exist_ok=True)
-        context.invoke(bench_command, rounds=rounds, json=str(folder / pages.BENCH))
-        context.invoke(compare_command, rounds=rounds, json=str(folder / pages.COMPARE))
+        context.invoke(bench_command, **turns, json=str(folder / pages.BENCH))
+        context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE))
         context.invoke(
             plan_command,
-            rounds=rounds,
+            **turns,
             checks=True,
             json=str(folder / pages.COSTS),
             check_json=str(folder / pages.CHECK),

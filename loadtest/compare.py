@@ -8,7 +8,7 @@ from msgspec import Struct
 from .accounting import Machine, machine
 from .peers import Peer, bare_route, peers, running
 from .report import Report
-from .sampling import Cost, Entrant, Samples, alternate, median
+from .sampling import Cost, Entrant, Rounds, Samples, alternate, median
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
 from .server import Target
@@ -46,6 +46,7 @@ class ComparePlan(Struct, frozen=True, kw_only=True):
     """How to compare; `only` names the peers that take part, all if empty."""
 
     rounds: int
+    attempts: int
     subscribers: int
     rates: tuple[float, ...]
     seconds: float
@@ -59,6 +60,7 @@ def compare(plan: ComparePlan, tell: Tell) -> Comparison:
     invited = [peer for peer in peers() if not plan.only or peer.name in plan.only]
     missing = {peer.title: peer.missing for peer in invited if peer.missing}
     present = [peer for peer in invited if not peer.missing]
+    rounds = Rounds(plan.rounds, plan.attempts)
     rates: list[Rate] = []
     for rate in plan.rates:
         too_slow = _too_slow(present, rates, rate, plan)
@@ -67,7 +69,7 @@ def compare(plan: ComparePlan, tell: Tell) -> Comparison:
             for peer in (None, *present)
             if peer is None or peer.title not in too_slow
         ]
-        rates.append(Rate(rate, alternate(entrants, plan.rounds, tell), too_slow))
+        rates.append(Rate(rate, alternate(entrants, rounds, tell), too_slow))
     connecting = [_entrant(peer, partial(_connect, plan)) for peer in (None, bare_route())]
     return Comparison(
         machine=machine([library for peer in present for library in peer.libraries]),
@@ -76,7 +78,7 @@ def compare(plan: ComparePlan, tell: Tell) -> Comparison:
         seconds=plan.seconds,
         payload_bytes=plan.payload_bytes,
         rates=rates,
-        connects=alternate(connecting, plan.rounds, tell),
+        connects=alternate(connecting, rounds, tell),
         floor=peers()[0].title,
         missing=missing,
     )
@@ -86,7 +88,7 @@ def lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows of a table for each rate, the header first."""
     header = [
         *("messages/s", "server", "CPU per delivery", "of the floor", "deliveries/s"),
-        *("p50", "p99", "memory per connection"),
+        *("p50", "p99", "memory per connection", "other work"),
     ]
     rows = [header]
     for rate in comparison.rates:
@@ -95,9 +97,9 @@ def lines(comparison: Comparison) -> list[list[str]]:
             rows += [[f"{rate.rate:g}", title, *_cells(samples, title, comparison.floor)]]
         for title, cores in rate.too_slow.items():
             left_out = f"left out: needs {cores:.0f} cores"
-            rows += [[f"{rate.rate:g}", title, left_out, *[""] * 5]]
+            rows += [[f"{rate.rate:g}", title, left_out, *[""] * 6]]
         for title in samples.failures:
-            rows += [[f"{rate.rate:g}", title, "failed", *[""] * 5]]
+            rows += [[f"{rate.rate:g}", title, "failed", *[""] * 6]]
     return rows
 
 
@@ -114,6 +116,7 @@ def _cells(samples: Samples, title: str, floor: str) -> list[str]:
         show(lambda report: report.delivery.p50 if report.delivery else None, "{:,.1f} ms"),
         show(lambda report: report.delivery.p99 if report.delivery else None, "{:,.1f} ms"),
         show(_memory, "{:.1f} KiB"),
+        show(lambda report: report.disturbance, "{:.2f} cores"),
     ]
 
 

@@ -44,6 +44,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
         bytes_per_delivery: frames that came in, headers included.
         busiest_generator: the share of one core that the busiest process of the load test used;
             near 1 the latency is that of the load test itself.
+        disturbance: cores that were busy with anything else, or stolen by the hypervisor.
         delivery_counts: the histogram behind `delivery`, to be drawn.
     """
 
@@ -79,6 +80,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     server_cores: float | None = None
     bytes_per_delivery: float | None = None
     busiest_generator: float = 0.0
+    disturbance: float = 0.0
     delivery_counts: list[int] = []
 
     @property
@@ -143,6 +145,7 @@ def _costs(report: Report) -> list[Row]:
         rows.append(("memory while sending", grown))
     if report.published:
         rows.append(("busiest generator", f"{report.busiest_generator:.0%} of a core"))
+    rows.append(("other work", f"{report.disturbance:.2f} cores, stolen time included"))
     return rows
 
 

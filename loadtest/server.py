@@ -45,6 +45,7 @@ class Target(Struct, frozen=True):
         dialect: what it speaks; see `dialects.DIALECTS`.
         pid: its first process, to tell what it costs; None if not known.
         redis_pid: that of a Redis started for it.
+        started_elsewhere: not by this load test.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Target(Struct, frozen=True):
     host: str = "127.0.0.1"
     pid: int | None = None
     redis_pid: int | None = None
+    started_elsewhere: bool = False
 
     def mint(self, user: str, topic: str) -> str:
         """Return a token for a user of one topic, "" where the server wants none."""

@@ -1,5 +1,6 @@
 """Runs any scenario: connections come, stay a while, messages are sent, and all is counted."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .accounting import Usage, machine, usage
+from .accounting import Usage, busy_seconds, machine, usage
 from .crowd import (
     ANSWER_SECONDS,
     GOODBYE_SECONDS,
@@ -72,6 +73,7 @@ class _Measured(Struct):
     talked: Usage | None = None
     redis_before: Usage | None = None
     redis_talked: Usage | None = None
+    disturbance: float = 0.0
     peak_bytes: int = 0
     start_ns: int = 0
 
@@ -83,7 +85,7 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
         LoadError: it cannot be carried out.
     """
     found = _Measured(before=usage(target.pid))
-    begin = time.monotonic()
+    begin, others = time.monotonic(), _others(target)
     with Workers(load_cores()) as workers:
         pipes = [workers.start(main, crowd) for crowd in stage.crowds]
         fleet = _Fleet(pipes, target, tell, found)
@@ -102,8 +104,19 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
             fleet.await_deliveries(acknowledged * stage.listeners, stage.drain_seconds)
             found.talked = usage(target.pid)
             found.redis_talked = usage(target.redis_pid)
+        found.disturbance = (_others(target) - others) / (time.monotonic() - begin)
         results = fleet.finish()
     return _report(stage, target, found, talked, results)
+
+
+def _others(target: Target) -> float:
+    """Return the CPU seconds that went to anything but this load test and its server so far."""
+    busy, own = busy_seconds(), usage(os.getpid())
+    if busy is None or own is None:
+        return 0.0
+    # A server that was started elsewhere is not among this process's descendants.
+    served = usage(target.pid) if target.started_elsewhere else None
+    return busy - own.cpu_seconds - (served.cpu_seconds if served else 0.0)
 
 
 class _Fleet:
@@ -234,6 +247,7 @@ def _report(
         acknowledgement=Latency.of(_merged(result.acknowledgement for result in results)),
         bytes_per_delivery=_per(sum(result.bytes_in for result in results), deliveries),
         busiest_generator=max(result.cpu_seconds for result in results) / elapsed,
+        disturbance=max(0.0, found.disturbance),
         delivery_counts=delivery.counts,
         **_costs(stage, found, len(members), deliveries, acknowledged, elapsed),
     )

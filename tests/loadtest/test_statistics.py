@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from loadtest import sampling
 from loadtest.accounting import Machine
@@ -22,7 +23,7 @@ from loadtest.bench import (
 )
 from loadtest.layout import columns, markdown, replace_section
 from loadtest.report import Latency, Report, table
-from loadtest.sampling import Entrant, Samples, alternate, median, ratio
+from loadtest.sampling import Entrant, Rounds, Samples, alternate, median, ratio
 from loadtest.server import Target
 from loadtest.stage import Stage, Tell
 from loadtest.wire import LoadError
@@ -101,13 +102,35 @@ def test_entrants_take_turns_and_failures_stay_out(monkeypatch: pytest.MonkeyPat
         return Stage(scenario=key, parameters={}, crowds=[])
 
     entrants = [Entrant(key, running, partial(scenario, key)) for key in ("first", "bad", "last")]
-    samples = alternate(entrants, 3, lambda text: None)
+    samples = alternate(entrants, Rounds(3), lambda text: None)
     assert turns == ["first", "bad", "last", "last", "first", "first", "last"]
     assert {key: len(reports) for key, reports in samples.reports.items()} == {
         "first": 3,
         "last": 3,
     }
     assert samples.failures == {"bad": "it broke"}
+
+
+def test_the_quietest_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def running() -> Iterator[Target]:
+        yield Target("a server", "chat", 1)
+
+    def kept(*disturbances: float) -> float:
+        left = iter(disturbances)
+
+        def perform(stage: Stage, target: Target, tell: Tell) -> Report:
+            return replace(_report(), disturbance=next(left))
+
+        monkeypatch.setattr(sampling, "perform", perform)
+        entrant = Entrant("x", running, lambda _: Stage(scenario="x", parameters={}, crowds=[]))
+        samples = alternate([entrant], Rounds(1, attempts=3), lambda text: None)
+        assert list(left) == []
+        return samples.reports["x"][0].disturbance
+
+    assert kept(0.1) == 0.1
+    assert kept(0.9, 0.1) == 0.1
+    assert kept(0.9, 0.5, 0.7) == 0.5
 
 
 def _bench(**reports: Report) -> Bench:
