@@ -225,7 +225,6 @@ class DirectTransport(asyncio.Protocol):
             try:
                 payload.decode()
             except UnicodeDecodeError as error:
-                self._inbox.clear()
                 self._ws.fail(CloseCode.INVALID_DATA, f"{error.reason} at byte {error.start}")
                 self._flush()
                 self._end()

@@ -23,6 +23,10 @@ class Socket(Protocol):
         """
         ...
 
+    def forgo_compression(self) -> None:
+        """Let the server answer the current handshake without permessage-deflate."""
+        ...
+
     def abort(self) -> None:
         """Drop the connection at once, if it carries nothing but this request."""
         ...

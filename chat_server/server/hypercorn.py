@@ -2,8 +2,9 @@
 
 Written against Hypercorn 0.18 and held by tests/server/test_hypercorn.py. What it relies on: the
 connection's `state` mapping reaches the ASGI scope, `protocol.protocol` is an `H11Protocol` for
-HTTP/1.1 whose `stream` is the request's and tells whether it is `closed`, all output goes through
-`protocol_send`, and `run` ends when the reader is at its end.
+HTTP/1.1 whose `stream` is the request's and tells whether it is `closed`, a WebSocket's `handshake`
+holds the `extensions` on offer, all output goes through `protocol_send`, and `run` ends when the
+reader is at its end.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Event
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, LifespanState
 
 from ..gateway.handover import STATE_KEY
@@ -72,6 +74,17 @@ class HandoverServer(TCPServer):
         self.reader.feed_eof()
         self.writer.__class__ = _ReleasedWriter
         return self.writer.transport  # type: ignore[return-value]  # a socket's is no mere writer
+
+    def forgo_compression(self) -> None:
+        """See `gateway.handover.Socket`; under HTTP/2 it is that of all handshakes under way."""
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H11Protocol):
+            streams = [protocol.stream]
+        else:
+            streams = list(protocol.streams.values())
+        for stream in streams:
+            if isinstance(stream, WSStream):
+                stream.handshake.extensions = None
 
     def abort(self) -> None:
         """See `gateway.handover.Socket`."""

@@ -12,6 +12,3 @@ CLOSE_CODES: dict[str, dict[str, int]] = {
     "a client that answers no ping": {"direct": 4408, "portable": 0},
 }
 """Close codes by what happened; 0 stands for a connection that stays."""
-
-COMPRESSES = {"direct": False, "portable": True}
-"""Whether permessage-deflate is negotiated with a client that offers it, by default."""

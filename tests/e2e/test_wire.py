@@ -14,7 +14,6 @@ from tests.support import wire
 from tests.support.server import ServerProcess
 from tests.support.wire import Wire, chat, closing, frame, request, text, upgrade
 
-from .differences import COMPRESSES
 from .room import Room, count_connections, settle, token
 
 ENVIRON = {
@@ -335,14 +334,33 @@ async def test_what_is_no_handshake(server: ServerProcess, room: Room) -> None:
             group.create_task(one(head))
 
 
-async def test_compression_is_negotiated_or_not_but_works(
-    server: ServerProcess, room: Room, transport: str
+@pytest.mark.parametrize("key", ["c2hvcnQ=", "no base64 at all", "=" * 24])
+async def test_a_key_that_is_none(server: ServerProcess, transport: str, key: str) -> None:
+    async with await Wire.connect(server.port) as client:
+        await client.send(upgrade(token=token(), headers={"Sec-WebSocket-Key": key}))
+        answer = await client.read_answer()
+        assert answer.status == (400 if transport == "direct" else 101)
+
+
+@pytest.mark.parametrize("times", [2, 5])
+async def test_a_message_far_too_big_ends_with_its_client(
+    server: ServerProcess, room: Room, times: int
 ) -> None:
+    connections = await count_connections(server)
+    async with await Wire.open(server.port, token=token()) as client:
+        await client.read_message()
+        await client.send(frame(wire.TEXT, b"x" * (times * 65_536)))
+        assert await client.read_to_close() == (1009, [])
+    await settle(server, connections)
+
+
+async def test_compression_is_off_unless_switched_on(server: ServerProcess, room: Room) -> None:
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
     async with await Wire.connect(server.port) as client:
         await client.send(upgrade(token=token(), headers=headers))
         answer = await client.read_answer()
-        assert ("sec-websocket-extensions" in answer.headers) is COMPRESSES[transport]
+        assert answer.status == 101
+        assert "sec-websocket-extensions" not in answer.headers
     async with await chat(server.ws_url, token("ada")) as ada:
         await ada.ok(type="subscribe", topic=room.topic)
         await ada.ok(type="publish", topic=room.topic, data="x" * 10_000)

@@ -153,6 +153,7 @@ async def test_a_socket_is_not_over_only_while_somebody_waits() -> None:
         await go_on.wait()
         seen.append(socket.is_over)
         socket.abort()
+        assert socket.is_over
 
     for leave in (Wire.reset, Wire.half_close, lambda client: None):
         seen.clear()
@@ -212,6 +213,21 @@ async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
             if leave is Wire.half_close:
                 assert await client.read_to_end() == b""
         assert server.node.connection_count == 0
+
+
+async def test_the_portable_transport_forgoes_compression() -> None:
+    headers = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+    async with (
+        serving(make_settings(gateway__transport="portable")) as server,
+        await Wire.connect(server.port) as client,
+    ):
+        await client.send(upgrade(token=mint("ada"), headers=headers))
+        answer = await client.read_answer()
+        assert answer.status == 101
+        assert "sec-websocket-extensions" not in answer.headers
+        assert (await client.read_message())["type"] == "welcome"
+        client.reset()
+        await until(lambda: server.node.connection_count == 0)
 
 
 # TLS -----------------------------------------------------------------------------------------
