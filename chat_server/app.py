@@ -19,6 +19,7 @@ from .broker.redis import RedisBroker
 from .clock import Clock, SystemClock
 from .gateway.websocket import Gateway
 from .http import problems, requests
+from .http.application import Application
 from .http.docs import docs_blueprint
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
@@ -97,7 +98,7 @@ def create_app(
     if settings is None:
         settings = load_settings()
         logs.configure(settings.log)
-    app = Quart("chat_server", static_folder=None)
+    app = Application("chat_server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_message_bytes
     app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds

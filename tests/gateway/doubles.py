@@ -10,6 +10,7 @@ class RecordingReceiver:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.hang_up: Callable[[], None] = lambda: None
         self.react: Callable[[Any], None] = lambda _: None
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
@@ -23,6 +24,10 @@ class RecordingReceiver:
 
     def on_drained(self) -> None:
         self._note("drained")
+
+    def on_hang_up(self) -> None:
+        assert "closed" not in self.told, "hung up after the end"
+        self.hang_up()
 
     def on_closed(self) -> None:
         self._note("closed")

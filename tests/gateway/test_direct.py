@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -31,6 +32,7 @@ class Lane:
             slow_buffer_bytes=SLOW_BUFFER,
             close_timeout_seconds=close_timeout,
         )
+        self.receiver.hang_up = partial(self.transport.close, 1000, "")
         self.transport.serve(self.receiver)
 
     def feed(self, *parts: bytes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -67,6 +68,7 @@ class Portable:
             close_timeout_seconds=close_timeout,
             abort_socket=abort,
         )
+        self.receiver.hang_up = partial(self.transport.close, 1000, "")
         self.task: asyncio.Task[None]
 
     @property
@@ -196,6 +198,24 @@ async def test_a_message_that_is_too_big_in_bytes_closes() -> None:
         assert lane.websocket.closed is not None
         assert lane.websocket.closed[0] == 1009
         assert lane.receiver.payloads == [b"x" * MAX_MESSAGE]
+        await lane.put(None)
+
+
+async def test_a_fault_in_taking_a_message_is_logged_and_closes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(event: object) -> None:
+        if event != "closed":
+            raise RuntimeError("a fault of ours")
+
+    async with portable() as lane:
+        lane.receiver.react = fail
+        await lane.put("x", "ignored")
+        await until(lambda: lane.websocket.closed)
+        assert lane.websocket.closed is not None
+        assert lane.websocket.closed[0] == 1011
+        assert "fault" not in lane.websocket.closed[1]
+        assert "a fault of ours" in caplog.text
         await lane.put(None)
 
 

@@ -251,3 +251,19 @@ async def test_a_refused_handshake_is_a_response_like_any_other(
         missing = await request(server.port, "GET", "/ws/none", headers=upgrade)
         assert (missing.status, missing.json()["code"]) == (404, "not_found")
         assert missing.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("host", [".", "a..b", "a" * 64, "ä.example", "[::1", "a b", "a:b:c"])
+async def test_a_host_that_is_none_is_no_fault_of_ours(
+    host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(make_settings()) as server:
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        for headers in ({}, {**upgrade, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}):
+            async with await Wire.connect(server.port) as wire:
+                fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+                await wire.send(f"GET /ws HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
+                answer = await wire.read_answer()
+                assert answer.status in (101, 400)
+                wire.reset()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
