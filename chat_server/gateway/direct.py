@@ -93,6 +93,7 @@ class DirectTransport(asyncio.Protocol):
         self._paused = False
         self._full = False
         self._told_full = False
+        self._hung_up = False
         self._ended = False
         self._lost = False
         self._inbox: list[tuple[bytes, bool]] = []
@@ -120,7 +121,8 @@ class DirectTransport(asyncio.Protocol):
 
     def ping(self) -> None:
         """See `ports.Transport`."""
-        if not self._ended:
+        # A flush would give a waiting answer to the client's close frame away as well.
+        if not self._ended and self._ws.state is State.OPEN:
             self._ws.send_ping(b"")
             self._flush()
 
@@ -155,10 +157,11 @@ class DirectTransport(asyncio.Protocol):
         self._ws.receive_data(data)
         self._handle_frames()
 
-    def eof_received(self) -> None:
-        """Take the end of the stream; the transport then closes itself."""
+    def eof_received(self) -> bool:
+        """Take the end of the stream; return whether the transport must stay open to answer it."""
         self._ws.receive_eof()
         self._handle_frames()
+        return self._hung_up and not self._ended and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Note that what is buffered for the client has reached its bound."""
@@ -194,10 +197,10 @@ class DirectTransport(asyncio.Protocol):
                 self._assemble(event)
             else:
                 self._receiver.on_sign_of_life()
-        self._flush()
-        # The client's close frame is answered when all that came before it has been taken.
-        if self._ws.state is not State.OPEN and not self._inbox:
-            self._end()
+        if self._ws.state is State.OPEN:
+            self._flush()
+        elif not self._inbox:
+            self._finish()
 
     def _assemble(self, part: Frame) -> None:
         if part.opcode is not Opcode.CONT:
@@ -241,10 +244,11 @@ class DirectTransport(asyncio.Protocol):
         del self._inbox[:taken]
         if self._paused or self._full or self._lost:
             return
-        self._flush()
         if self._ws.state is not State.OPEN:
-            self._end()
-        elif not self._transport.is_closing():
+            self._finish()
+            return
+        self._flush()
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     # The buffer may change more than once before these run; the receiver hears of both in turns.
@@ -264,9 +268,17 @@ class DirectTransport(asyncio.Protocol):
 
     # The end -------------------------------------------------------------------------------
 
+    def _finish(self) -> None:
+        """End what the client has ended, once all that it said before is done."""
+        by_close_frame = self._ws.close_rcvd is not None and self._ws.parser_exc is None
+        if self._ended or not by_close_frame:
+            self._flush()
+            self._end()
+        elif not self._hung_up:
+            self._hung_up = True
+            self._receiver.on_hang_up()
+
     def _flush(self) -> None:
-        if self._inbox and self._ws.state is not State.OPEN:
-            return  # the answer to a close frame waits until all before it has been taken
         for data in self._ws.data_to_send():
             if self._transport.is_closing():
                 return

@@ -36,6 +36,10 @@ class Echo:
     def on_drained(self) -> None:
         """See `ports.Receiver`."""
 
+    def on_hang_up(self) -> None:
+        """See `ports.Receiver`."""
+        self._transport.close(int(CloseCode.NORMAL), "")
+
     def on_closed(self) -> None:
         """See `ports.Receiver`."""
         self._node.remove(self)

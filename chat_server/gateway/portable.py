@@ -5,6 +5,7 @@ transport costs none.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -13,9 +14,11 @@ from quart import Quart
 from quart.asgi import ASGIWebsocketConnection
 from quart.wrappers import Websocket
 
-from ..protocol.close_codes import fit_reason
+from ..protocol.close_codes import CloseCode, fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Receiver, Wire
+
+logger = logging.getLogger(__name__)
 
 
 class PortableWire:
@@ -100,6 +103,7 @@ class PortableTransport:
         self._paused = False
         self._full = False
         self._told_full = False
+        self._may_end = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -163,6 +167,7 @@ class PortableTransport:
         """See `ports.Transport`."""
         if self._closing is None:
             self._closing = (code, fit_reason(reason))
+            self._may_end.set()
             self._deadline = self._loop.call_later(self._close_timeout, self.abort)
             self._wake_writer.set()
             self._set_reading()
@@ -188,15 +193,25 @@ class PortableTransport:
             # The session may have paused while this one was on its way.
             await self._may_read.wait()
             if message is None:
-                return
-            if self._closing is not None:
-                continue
-            binary = isinstance(message, bytes)
-            payload = message if isinstance(message, bytes) else message.encode()
-            if len(payload) > self._max_message_bytes:
-                self.close(1009, f"a message may have {self._max_message_bytes} bytes at most")
-            else:
-                self._receiver.on_message(payload, binary=binary)
+                break
+            if self._closing is None:
+                self._take(message)
+        if self._closing is None:
+            self._receiver.on_hang_up()
+            await self._may_end.wait()
+
+    def _take(self, message: str | bytes) -> None:
+        binary = isinstance(message, bytes)
+        payload = message if isinstance(message, bytes) else message.encode()
+        if len(payload) > self._max_message_bytes:
+            limit = f"a message may have {self._max_message_bytes} bytes at most"
+            self.close(CloseCode.TOO_BIG, limit)
+            return
+        try:
+            self._receiver.on_message(payload, binary=binary)
+        except Exception:
+            logger.exception("a message could not be taken")
+            self.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
 
     async def _write(self) -> None:
         binary = self.wire.codec.binary

@@ -150,6 +150,7 @@ class Session:
         self._running: list[Pending] = []
         self._advancing = False
         self._paused = False
+        self._hanging_up = False
         self._strikes: list[float] = []
         self._rejected = 0
         self._state_deadline = now + rules.auth_timeout_seconds
@@ -238,6 +239,11 @@ class Session:
         effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
         self.lost()
         effects.disconnect(code, reason)
+
+    def hang_up(self) -> None:
+        """Note that the client says nothing more; what it said is still carried out."""
+        self._hanging_up = True
+        self._advance()
 
     def lost(self) -> None:
         """Note that the connection is gone."""
@@ -338,6 +344,11 @@ class Session:
     def _control_flow(self) -> None:
         undone = len(self._waiting) + len(self._running)
         if self.closed:
+            return
+        if self._hanging_up and not undone:
+            effects = self._effects
+            self.lost()
+            effects.disconnect(CloseCode.NORMAL, "")
             return
         if not self._paused and undone >= self._rules.max_pending_commands:
             self._paused = True

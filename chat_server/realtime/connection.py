@@ -145,6 +145,10 @@ class Connection:
         self.on_sign_of_life()
         self._replay()
 
+    def on_hang_up(self) -> None:
+        """See `ports.Receiver`."""
+        self._session.hang_up()
+
     def on_closed(self) -> None:
         """See `ports.Receiver`."""
         self._session.lost()

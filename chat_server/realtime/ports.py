@@ -186,6 +186,13 @@ class Receiver(Protocol):
         """Go on: the client has read most of what was queued."""
         ...
 
+    def on_hang_up(self) -> None:
+        """Note that the client has closed: `Transport.close` must follow once all it said is done.
+
+        It may be gone before that, as `on_closed` then says.
+        """
+        ...
+
     def on_closed(self) -> None:
         """Note that the connection is gone; called exactly once, and nothing after it."""
         ...

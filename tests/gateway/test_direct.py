@@ -213,6 +213,18 @@ async def test_pings_are_answered_at_once_even_behind_messages_that_wait(lane: L
     assert lane.receiver.payloads == []
 
 
+async def test_the_clients_close_is_answered_once_all_it_said_is_done(lane: Lane) -> None:
+    close = (1000).to_bytes(2, "big")
+    lane.receiver.hang_up = lambda: None
+    lane.feed(frame(wire.TEXT, b"1"), frame(wire.CLOSE, close))
+    lane.transport.ping()
+    assert lane.frames() == [], "not while something is undone"
+    assert lane.transport.eof_received() is True, "nor when it has shut its side down"
+    lane.transport.write(DIRECT_WIRES[JSON.subprotocol].pack(b"done"))
+    lane.transport.close(1000, "")
+    assert lane.frames() == [(1, b"done"), (8, close)]
+
+
 async def test_a_close_amid_a_fragmented_message_is_a_close(lane: Lane) -> None:
     close = frame(wire.CLOSE, (1000).to_bytes(2, "big"))
     lane.feed(frame(wire.TEXT, b"begin", fin=False), close)

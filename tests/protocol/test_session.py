@@ -373,6 +373,29 @@ def test_a_command_may_close_the_session_it_runs_in() -> None:
     assert harness.effects.names == ["execute", "send", "disconnect"]
 
 
+def test_what_was_said_before_a_hang_up_is_carried_out() -> None:
+    harness = Harness()
+    harness.history(1)
+    harness.publish(2)
+    harness.session.hang_up()
+    assert harness.session.state is State.OPEN
+    harness.succeed(1)
+    assert harness.executed == [1, 2]
+    assert harness.session.state is State.OPEN
+    harness.succeed(2)
+    assert harness.answered == [1, 2]
+    assert harness.session.closed
+    assert harness.effects.calls[-1] == ("disconnect", CloseCode.NORMAL, "")
+
+
+def test_a_hang_up_with_nothing_to_do_ends_at_once_and_without_goodbye() -> None:
+    harness = Harness()
+    harness.session.hang_up()
+    assert harness.session.closed
+    assert harness.sent == []
+    assert harness.effects.calls == [("disconnect", CloseCode.NORMAL, "")]
+
+
 def test_a_lost_connection_is_not_said_goodbye_to() -> None:
     harness = Harness()
     harness.history(1)
