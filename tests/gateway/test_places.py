@@ -1,0 +1,59 @@
+"""The places that connections take: freed however they end, counted by the client's own address."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from tests.server.inprocess import make_settings, serving
+from tests.support.server import mint
+from tests.support.wire import BINARY, Wire, closing, frame, text, until
+
+
+def gone(client: Wire) -> None:
+    client.socket.close()
+
+
+ENDS: list[Callable[[Wire], Any]] = [
+    gone,
+    Wire.reset,
+    Wire.half_close,
+    lambda client: client.send(closing(1000)),
+    lambda client: client.send(frame(BINARY, b"{}")),
+    lambda client: client.send(b"nonsense"),
+    lambda client: client.send(text("{") * 20),
+]
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_however_a_connection_ends_its_place_is_free_again(transport: str) -> None:
+    settings = make_settings(
+        gateway__transport=transport,
+        limits__max_connections_per_user=1,
+        limits__max_connections_per_address=1,
+    )
+    async with serving(settings) as server:
+        for end in ENDS:
+            async with await Wire.open(server.port, token=mint("ada")) as client:
+                assert (await client.read_message())["type"] == "welcome", end
+                if (ending := end(client)) is not None:
+                    await ending
+                if client.socket.fileno() >= 0:
+                    await client.read_to_close()
+                client.socket.close()
+                await until(lambda: server.node.connection_count == 0)
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+async def test_addresses_behind_a_proxy_count_apart_if_it_is_trusted(hops: int) -> None:
+    settings = make_settings(server__trusted_proxy_hops=hops, limits__max_connections_per_address=1)
+    async with serving(settings) as server, AsyncExitStack() as stack:
+        told = []
+        for address in ("1.2.3.4", "5.6.7.8", "6.6.6.6, 1.2.3.4"):
+            client = await Wire.open(
+                server.port, token=mint("ada"), headers={"X-Forwarded-For": address}
+            )
+            await stack.enter_async_context(client)
+            told.append((await client.read_message())["type"])
+        assert told == ["welcome", "welcome" if hops else "goodbye", "goodbye"]
