@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from ..support.ports import free_port
 from ..support.redis_server import RedisServer
-from ..support.server import ServerProcess, free_port
+from ..support.server import ServerProcess
 from .markdown import ROOT, blocks
 
 DOCUMENTED_ADDRESS = "127.0.0.1:8000"

@@ -12,7 +12,8 @@ import pytest
 from loadtest.report import Report
 
 from ..architecture.source import ROOT
-from ..support.server import ServerProcess, free_port
+from ..support.ports import free_port
+from ..support.server import ServerProcess
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from .ports import free_port
+
 READY_SECONDS = 10.0
 
 
@@ -100,11 +102,3 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from typing import Self
 from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
 from chat_server.settings import AuthSettings, load_settings
+
+from .ports import free_port
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -167,14 +168,6 @@ def _group_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def mint(
