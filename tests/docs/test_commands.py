@@ -40,9 +40,16 @@ def test_every_document_with_commands_is_followed() -> None:
         if ".venv" not in path.parts
         and any(block.kind == "sh" for block in blocks(path.read_text("utf-8")))
     }
-    # The conformance suite is a program that cannot be installed here.
-    with_commands.remove("docs/conformance.md")
+    # The conformance suite is a program that cannot be installed here, and measuring takes long.
+    with_commands -= {"docs/conformance.md", "docs/performance.md"}
     assert with_commands == {"README.md", "docs/configuration.md", "docs/embedding.md"}
+
+
+def test_the_measurements_of_the_performance_page_have_that_command() -> None:
+    page = (ROOT / "docs/performance.md").read_text("utf-8")
+    assert "python -m loadtest page --measure" in page
+    command = [sys.executable, "-m", "loadtest", "page", "--help"]
+    assert "--measure" in subprocess.check_output(command, cwd=ROOT, text=True)
 
 
 def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
