@@ -18,6 +18,9 @@ from .wire import LoadError
 
 BIG_ROOM, PUBLISHING, PAIRS, CHECK = "one big room", "publish", "rooms of one", "check"
 TALKERS = 200
+TALKER_RATE = 15.0
+"""Messages a second of each: a load under which Redis and workers already do several at once, as
+those that the model plans for do."""
 
 
 class Calibration(Struct, frozen=True):
@@ -72,7 +75,9 @@ def calibrate(
         Entrant(
             PAIRS,
             run,
-            lambda target: rooms(target, rooms=TALKERS, members=1, rate=5, seconds=seconds),
+            lambda target: rooms(
+                target, rooms=TALKERS, members=1, rate=TALKER_RATE, seconds=seconds
+            ),
         ),
     ]
     samples = alternate(entrants, rounds, tell)
@@ -121,7 +126,7 @@ def check(
 
 
 def _publish(seconds: float, target: Target) -> Stage:
-    return publish(target, publishers=TALKERS, rate=5.0 * TALKERS, seconds=seconds)
+    return publish(target, publishers=TALKERS, rate=TALKER_RATE * TALKERS, seconds=seconds)
 
 
 def _costs(samples: Samples) -> Costs:

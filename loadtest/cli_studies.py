@@ -108,7 +108,7 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
 @click.option("--check", "checks", is_flag=True, help="Hold the model to a real run as well.")
 @click.option("--check-connections", type=Count, default=2000, show_default=True)
 @click.option("--check-rooms", type=Count, default=100, show_default=True)
-@click.option("--check-rate", type=Positive, default=4.0, show_default=True)
+@click.option("--check-rate", type=Positive, default=15.0, show_default=True)
 @click.option("--check-workers", type=Count, default=2, show_default=True)
 @click.option("--room", type=Count, default=1000, help="To measure a delivery in.")
 @click.option("--check-json", type=click.Path(dir_okay=False), help="Write the check here.")

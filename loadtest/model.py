@@ -125,13 +125,15 @@ def predict(costs: Costs, load: Load, workers: int) -> Usage:
         + load.connections * costs.idle_us_per_second
         + load.reconnects * costs.connect_us
     )
+    # Several workers have a supervisor, which imports what they do.
+    processes = workers + (workers > 1)
     redis_us = publications * costs.store_us + received * costs.forward_us
     packet_bits = 8 * (costs.frame_bytes + WIRE_OVERHEAD_BYTES)
     return Usage(
         workers=workers,
         worker_cores=worker_us / 1e6,
         redis_cores=redis_us / 1e6,
-        memory_bytes=workers * costs.worker_bytes + load.connections * costs.connection_bytes,
+        memory_bytes=processes * costs.worker_bytes + load.connections * costs.connection_bytes,
         network_bits=(deliveries + publications) * packet_bits,
         redis_network_bits=(publications + received) * packet_bits,
     )
