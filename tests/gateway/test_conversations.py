@@ -8,8 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import pytest
-from quart.testing import connections
-from quart.testing.connections import WebsocketDisconnectError, WebsocketResponseError
+from quart import Quart
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chat_server.app import create_app
@@ -47,23 +46,54 @@ class Ended(Exception):
     """The server closed, or refused the handshake."""
 
 
-class ClientPeer:
-    """Quart's test client: ASGI without a server, hence the portable transport."""
+class AsgiPeer:
+    """ASGI without a server, hence the portable transport and nothing in its way."""
 
-    def __init__(self, connection: connections.TestWebsocketConnection) -> None:
-        self._connection = connection
+    def __init__(self, app: Quart, subprotocols: Sequence[str], headers: dict[str, str]) -> None:
+        self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        fields = {"Host": "localhost", **headers}
+        scope: Any = {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": "/ws",
+            "raw_path": b"/ws",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(n.lower().encode(), v.encode()) for n, v in fields.items()],
+            "client": ("127.0.0.1", 50_000),
+            "server": ("127.0.0.1", 80),
+            "subprotocols": list(subprotocols),
+            "extensions": {"websocket.http.response": {}},
+        }
+        self._to_app.put_nowait({"type": "websocket.connect"})
+        receive: Any = self._to_app.get
+        send: Any = self._from_app.put
+        self._task = asyncio.ensure_future(app(scope, receive, send))
 
     async def send(self, data: Data) -> None:
-        await self._connection.send(data)
+        kind = "text" if isinstance(data, str) else "bytes"
+        await self._to_app.put({"type": "websocket.receive", kind: data})
 
     async def receive(self) -> Data:
-        try:
+        while True:
             async with asyncio.timeout(SECONDS):
-                return await self._connection.receive()
-        except WebsocketDisconnectError as error:
-            raise Ended(error.args[0]) from None
-        except WebsocketResponseError as error:
-            raise Ended(error.response.status_code) from None
+                event = await self._from_app.get()
+            if event["type"] == "websocket.send":
+                data: Data | None = event.get("bytes")
+                return event["text"] if data is None else data
+            if event["type"] == "websocket.close":
+                raise Ended(event["code"])
+            if event["type"] == "websocket.http.response.start":
+                raise Ended(event["status"])
+            assert event["type"] == "websocket.accept"
+
+    async def close(self) -> None:
+        await self._to_app.put({"type": "websocket.disconnect", "code": 1005})
+        async with asyncio.timeout(SECONDS):
+            await self._task
 
 
 class SocketPeer:
@@ -110,21 +140,21 @@ class Way(Protocol):
         ...
 
 
-class ClientWay:
-    """Through Quart's test client."""
+class AsgiWay:
+    """Calls the application."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, app: Quart) -> None:
+        self._app = app
 
     @asynccontextmanager
     async def connect(
         self, subprotocols: Sequence[str] = (), headers: dict[str, str] | None = None
     ) -> AsyncIterator[Peer]:
-        # Quart's own argument `subprotocols` does nothing.
-        async with self._client.websocket(
-            "/ws", headers=headers or {}, scope_base={"subprotocols": list(subprotocols)}
-        ) as connection:
-            yield ClientPeer(connection)
+        peer = AsgiPeer(self._app, subprotocols, headers or {})
+        try:
+            yield peer
+        finally:
+            await peer.close()
 
 
 class SocketWay:
@@ -145,16 +175,16 @@ class SocketWay:
 
 
 PUSHES = ("message", "signal", "gap")
-WAYS = ("test client", "portable", "direct")
+WAYS = ("asgi", "portable", "direct")
 
 
 @asynccontextmanager
 async def open_way(name: str, settings: Settings, clock: ManualClock) -> AsyncIterator[Way]:
     broker = MemoryBroker(BrokerSettings(), clock)
-    if name == "test client":
+    if name == "asgi":
         app = create_app(settings, broker=broker, clock=clock)
-        async with app.test_app() as test_app:
-            yield ClientWay(test_app.test_client())
+        async with app.test_app():
+            yield AsgiWay(app)
     else:
         settings = msgspec.structs.replace(
             settings, gateway=msgspec.structs.replace(settings.gateway, transport=name)
@@ -401,7 +431,7 @@ async def test_clients_without_an_origin_and_own_pages_connect_whatever_is_allow
     allowed: list[str], origin: str | None, token: str
 ) -> None:
     settings = _settings(http__allowed_origins=allowed)
-    async with open_way("test client", settings, ManualClock(wall=NOW)) as way:
+    async with open_way("asgi", settings, ManualClock(wall=NOW)) as way:
         headers = {"Host": "localhost", **({"Origin": origin} if origin else {}), **_bearer(token)}
         async with way.connect([JSON], headers) as peer:
             assert json.loads(await peer.receive())["type"] == "welcome"
@@ -443,7 +473,8 @@ async def test_connections_of_one_user_and_of_one_address_are_bounded(
 
 async def test_the_default_minting_is_accepted() -> None:
     app = create_app(make_settings())
-    async with app.test_app() as test_app:
-        way = ClientWay(test_app.test_client())
-        async with way.connect([JSON], _bearer(mint("ada", name="Ada"))) as peer:
-            assert json.loads(await peer.receive())["user"] == "ada"
+    async with (
+        app.test_app(),
+        AsgiWay(app).connect([JSON], _bearer(mint("ada", name="Ada"))) as peer,
+    ):
+        assert json.loads(await peer.receive())["user"] == "ada"
