@@ -8,8 +8,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias, cast
 
-from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
 from quart import Quart
 from quart.asgi import ASGIWebsocketConnection
 from quart.wrappers import Websocket
@@ -39,28 +40,42 @@ class PortableWire:
 PORTABLE_WIRES: dict[str, Wire] = {name: PortableWire(codec) for name, codec in CODECS.items()}
 
 
-class PortableConnection(ASGIWebsocketConnection):
-    """Quart's side of a WebSocket, changed where it would lose or pile up messages.
+INBOX_KEY = "chat_server.inbox"
+"""Where, in the ASGI scope's `state`, the route finds its `Inbox`."""
 
-    Its own queue is unbounded, turns an empty binary message into None, and cancels the route on a
-    disconnect before the route has seen what came before. Here one message waits at most (the ASGI
-    server's flow control does the rest), and None ends them.
+Inbox: TypeAlias = "asyncio.Queue[str | bytes | None]"
+"""The messages of a client, of which one waits at most; None ends them."""
+
+
+class PortableConnection(ASGIWebsocketConnection):
+    """Quart's side of a WebSocket, without its queue.
+
+    That is unbounded, takes an empty binary message for a text, and a disconnect cancels the route
+    before it has seen what came before. Here the ASGI server's flow control reaches the route.
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
-        super().__init__(app, scope)
-        self.queue = asyncio.Queue(maxsize=1)
+        self._inbox: Inbox = asyncio.Queue(maxsize=1)
+        state = {**(scope.get("state") or {}), INBOX_KEY: self._inbox}
+        super().__init__(app, cast(WebsocketScope, {**scope, "state": state}))
 
-    async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
-        """Pass messages on until this is cancelled, when the route has ended."""
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Run the route until it ends."""
+        websocket = self._create_websocket_from_scope(send)
+        async with asyncio.TaskGroup() as group:
+            messages = group.create_task(self._pass_on(receive))
+            await self.handle_websocket(websocket, send)
+            messages.cancel()
+
+    async def _pass_on(self, receive: ASGIReceiveCallable) -> None:
         while True:
             event = await receive()
             if event["type"] == "websocket.receive":
                 data = event.get("bytes")
-                await self.queue.put(event["text"] if data is None else data)
+                await self._inbox.put(event["text"] if data is None else data)
             elif event["type"] == "websocket.disconnect":
-                await self.queue.put(None)
-                await asyncio.get_running_loop().create_future()
+                await self._inbox.put(None)
+                return
 
 
 class PortableTransport:
@@ -69,6 +84,7 @@ class PortableTransport:
     Args:
         wire: how it writes.
         websocket: Quart's, already accepted.
+        inbox: what comes from the client.
         max_message_bytes: the largest message taken; more closes with 1009.
         slow_buffer_bytes: bytes that may wait for a client that reads slowly.
         close_timeout_seconds: how long the client has to answer a close frame.
@@ -81,6 +97,7 @@ class PortableTransport:
         self,
         wire: Wire,
         websocket: Websocket,
+        inbox: Inbox,
         *,
         max_message_bytes: int,
         slow_buffer_bytes: int,
@@ -89,6 +106,7 @@ class PortableTransport:
     ) -> None:
         self.wire = wire
         self._websocket = websocket
+        self._inbox = inbox
         self._max_message_bytes = max_message_bytes
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
@@ -189,7 +207,7 @@ class PortableTransport:
 
     async def _read(self) -> None:
         while True:
-            message: str | bytes | None = await self._websocket.receive()
+            message = await self._inbox.get()
             # The session may have paused while this one was on its way.
             await self._may_read.wait()
             if message is None:

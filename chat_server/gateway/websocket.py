@@ -31,7 +31,7 @@ from .handshake import (
     find_credentials,
     negotiate,
 )
-from .portable import PORTABLE_WIRES, PortableConnection, PortableTransport
+from .portable import INBOX_KEY, PORTABLE_WIRES, PortableConnection, PortableTransport
 
 PATH = "/ws"
 NONCE_BYTES = 16
@@ -187,6 +187,7 @@ class Gateway:
         transport = PortableTransport(
             PORTABLE_WIRES[codec.subprotocol],
             websocket,
+            _state()[INBOX_KEY],
             max_message_bytes=limits.max_message_bytes,
             slow_buffer_bytes=limits.slow_buffer_bytes,
             close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
@@ -201,8 +202,11 @@ Start = Callable[[Transport], tuple[Connection, Callable[[], None]]]
 
 def _socket() -> Socket | None:
     """Return the current request's socket, if the server lets us have it."""
-    state: dict[str, Any] = dict(websocket.scope.get("state") or {})
-    return state.get(STATE_KEY)
+    return _state().get(STATE_KEY)
+
+
+def _state() -> dict[str, Any]:
+    return dict(websocket.scope.get("state") or {})
 
 
 def _accept_key() -> str:

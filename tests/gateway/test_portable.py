@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-from quart import Quart
+from quart import Quart, websocket
 from quart.wrappers import Websocket
 
 from chat_server.gateway.portable import (
+    INBOX_KEY,
     PORTABLE_WIRES,
     PortableConnection,
     PortableTransport,
@@ -36,9 +37,6 @@ class FakeWebsocket:
         self.broken = False
         self.on_send: Callable[[str | bytes], None] = lambda data: None
 
-    async def receive(self) -> str | bytes | None:
-        return await self.incoming.get()
-
     async def send(self, data: str | bytes) -> None:
         self.on_send(data)
         await self._reach()
@@ -63,6 +61,7 @@ class Portable:
         self.transport = PortableTransport(
             PORTABLE_WIRES[JSON.subprotocol],
             cast(Websocket, self.websocket),
+            self.websocket.incoming,
             max_message_bytes=MAX_MESSAGE,
             slow_buffer_bytes=SLOW_BUFFER,
             close_timeout_seconds=close_timeout,
@@ -291,36 +290,64 @@ async def test_cancelled_anywhere_it_ends_completely() -> None:
 # Quart's side ----------------------------------------------------------------------------------
 
 
-async def test_quarts_side_loses_no_message_and_piles_up_none() -> None:
-    """Left to itself Quart turns b"" into None, queues without end and cancels on a disconnect."""
-    scope: Any = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-    connection = PortableConnection(Quart("test", static_folder=None), scope)
-    events: list[Any] = [
-        {"type": "websocket.connect"},
-        {"type": "websocket.receive", "bytes": b"", "text": None},
-        {"type": "websocket.receive", "bytes": None, "text": ""},
-        {"type": "websocket.receive", "text": "text"},
-        {"type": "websocket.receive", "bytes": b"bytes"},
-        {"type": "websocket.disconnect", "code": 1006},
-    ]
-    taken = 0
+class Playing:
+    """A `PortableConnection` whose route reads when the test says so."""
 
-    async def receive() -> Any:
-        nonlocal taken
-        if taken == len(events):
+    def __init__(self, events: list[Any]) -> None:
+        self.events = events
+        self.taken = 0
+        self.sent: list[Any] = []
+        self.got: list[str | bytes | None] = []
+        self.reads = asyncio.Event()
+        self.app = Quart("test", static_folder=None)
+        self.app.add_websocket("/ws", "route", self._route)
+        headers = [(b"host", b"localhost")]
+        scope: Any = {"type": "websocket", "path": "/ws", "raw_path": b"/ws", "scheme": "ws"}
+        scope |= {"headers": headers, "query_string": b"", "asgi": {"spec_version": "2.3"}}
+        self.connection = PortableConnection(self.app, scope)
+
+    async def receive(self) -> Any:
+        if self.taken == len(self.events):
             await asyncio.get_running_loop().create_future()
-        taken += 1
-        return events[taken - 1]
+        self.taken += 1
+        return self.events[self.taken - 1]
 
-    task = asyncio.create_task(connection.handle_messages(receive))
+    async def send(self, event: Any) -> None:
+        self.sent.append(event)
+
+    async def _route(self) -> None:
+        inbox = cast(dict[str, Any], websocket.scope["state"])[INBOX_KEY]
+        await websocket.accept()
+        while not self.got or self.got[-1] is not None:
+            await self.reads.wait()
+            self.got.append(await inbox.get())
+
+
+async def test_quarts_side_loses_no_message_and_piles_up_none() -> None:
+    playing = Playing(
+        [
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "bytes": b"", "text": None},
+            {"type": "websocket.receive", "bytes": None, "text": ""},
+            {"type": "websocket.receive", "text": "text"},
+            {"type": "websocket.receive", "bytes": b"bytes"},
+            {"type": "websocket.disconnect", "code": 1006},
+        ]
+    )
+    task = asyncio.ensure_future(playing.connection(playing.receive, playing.send))
+    await until(lambda: playing.sent)
     await turns()
-    assert taken <= 3, "one waits, one is on its way"
-    got = []
-    for _ in range(5):
-        async with asyncio.timeout(SECONDS):
-            got.append(await connection.queue.get())
-    assert got == [b"", "", "text", b"bytes", None]
-    await turns()
-    assert not task.done(), "the route decides when it ends"
+    assert playing.taken <= 3, "one waits, one is on its way"
+    playing.reads.set()
+    async with asyncio.timeout(SECONDS):
+        await task
+    assert playing.got == [b"", "", "text", b"bytes", None]
+
+
+async def test_quarts_side_ends_with_the_route_and_with_its_server() -> None:
+    playing = Playing([{"type": "websocket.connect"}])
+    task = asyncio.ensure_future(playing.connection(playing.receive, playing.send))
+    await until(lambda: playing.sent)
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises(asyncio.CancelledError):
+        await task
