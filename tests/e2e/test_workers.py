@@ -19,8 +19,7 @@ from .room import token
 CLIENTS = 50
 ROOMS = 20
 ROOMS_EACH = 2
-MESSAGES = {"direct": 10_000, "portable": 2_000}
-"""Fewer where each delivery costs ten times as much."""
+MESSAGES = 10_000
 
 ENVIRON = {
     "CHAT_AUTH__AUDIENCE": "chat",
@@ -69,7 +68,7 @@ class Member:
 
 @pytest.mark.usefixtures("quiet")
 async def test_every_subscriber_sees_every_message_once_and_in_order(
-    server: ServerProcess, transport: str
+    server: ServerProcess,
 ) -> None:
     await health(server)
     async with AsyncExitStack() as stack:
@@ -86,13 +85,13 @@ async def test_every_subscriber_sees_every_message_once_and_in_order(
                 await member.client.ok(type="subscribe", topic=room)
 
         # Everybody publishes everywhere, also where they are not subscribed.
-        each = MESSAGES[transport] // CLIENTS
+        each = MESSAGES // CLIENTS
         targets = {
             member.number: [f"room:{(member.number + n) % ROOMS}" for n in range(each)]
             for member in members
         }
         expected = Counter(itertools.chain.from_iterable(targets.values()))
-        assert expected.total() == MESSAGES[transport]
+        assert expected.total() == MESSAGES
         async with asyncio.timeout(100), asyncio.TaskGroup() as group:
             for member in members:
                 group.create_task(member.send_all(targets[member.number]))
