@@ -14,8 +14,10 @@ from quart_schema import HttpSecurityScheme, Info, QuartSchema
 
 from . import __version__, logs
 from .auth.tokens import Verifier
+from .broker.cluster import ClusterBroker
 from .broker.memory import MemoryBroker
 from .broker.redis import RedisBroker
+from .broker.spool import SpoolingBroker
 from .clock import Clock, SystemClock
 from .gateway.websocket import Gateway
 from .http import problems, requests
@@ -27,7 +29,7 @@ from .http.openapi import Provider
 from .http.page import page_blueprint
 from .realtime.node import Node
 from .realtime.ports import Broker
-from .settings import Settings, SettingsError, load_settings
+from .settings import Settings, SettingsError, load_settings, take_apart
 
 
 class ChatServer:
@@ -48,9 +50,9 @@ class ChatServer:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.verifier = Verifier(settings.auth, self.clock)
-        self.node = Node(
-            settings, broker or _make_broker(settings, self.clock), self.clock, _node_name()
-        )
+        broker = broker or _make_broker(settings, self.clock)
+        self._spool = SpoolingBroker(broker, settings) if settings.spools else None
+        self.node = Node(settings, self._spool or broker, self.clock, _node_name())
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -61,7 +63,7 @@ class ChatServer:
         gateway.adapt(app)
         blueprints = [
             gateway.blueprint(),
-            health_blueprint(self.node),
+            health_blueprint(self.node, self._spool),
             messages_blueprint(self.node, self.verifier),
         ]
         if self.settings.http.page:
@@ -137,6 +139,9 @@ def _describe(app: Quart) -> None:
 def _make_broker(settings: Settings, clock: Clock) -> Broker:
     if settings.redis.url:
         try:
+            several = take_apart(settings.redis.url)
+            if several is not None and several.kind == "cluster":
+                return ClusterBroker(settings.redis, settings.broker)
             return RedisBroker(settings.redis, settings.broker)
         except ValueError as error:
             raise SettingsError(str(error)) from None

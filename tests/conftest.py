@@ -14,7 +14,10 @@ settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True
 settings.register_profile("dev", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-STARTUP = (("chat_server/settings.py", "load_settings"), ("chat_server/app.py", "create_app"))
+STARTUP = (
+    ("chat_server/settings/loading.py", "load_settings"),
+    ("chat_server/app.py", "create_app"),
+)
 """What reads files before there is anyone to be kept waiting."""
 
 CLOSING_TURNS = 10

@@ -10,8 +10,9 @@ from asyncio import Future
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from ..protocol.errors import Unavailable
+from ..protocol.errors import Refused, Unavailable
 from ..protocol.events import Event
+from ..settings import Address
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,19 @@ def epochs() -> Iterator[str]:
     return (f"{mine}.{count:x}" for count in itertools.count())
 
 
+class Moved(Refused):
+    """Redis has not run a command, because another server of the cluster serves the topic, or soon
+    will.
+
+    Attributes:
+        server: which one, if Redis said so.
+    """
+
+    def __init__(self, server: Address | None) -> None:
+        super().__init__("the topic is moving between stores", retry_in_ms=BUSY_RETRY_MS)
+        self.server = server
+
+
 def away() -> Unavailable:
     """Return the answer of a broker whose store cannot be reached."""
     return Unavailable("the message store cannot be reached", retry_in_ms=AWAY_RETRY_MS)
@@ -100,9 +114,9 @@ def busy() -> Unavailable:
     return Unavailable("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
 
 
-def refused() -> Unavailable:
+def refused() -> Refused:
     """Return the answer of a broker whose store refuses; the log says why."""
-    return Unavailable("the message store refuses", retry_in_ms=AWAY_RETRY_MS)
+    return Refused("the message store refuses", retry_in_ms=AWAY_RETRY_MS)
 
 
 def fail(future: Future[Any], error: Unavailable) -> None:

@@ -12,14 +12,18 @@ from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
 from redis.exceptions import (
+    AskError,
     ClusterDownError,
     ConnectionError,
     InvalidResponse,
     NoScriptError,
     ReadOnlyError,
+    TryAgainError,
 )
 
-from .base import Seldom, away, busy, fail, failed, refused
+from ..protocol.errors import Unavailable
+from ..settings import Address
+from .base import Moved, Seldom, away, busy, fail, failed, refused
 from .link import LINK_ERRORS, Link
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,13 @@ def pack(*command: Argument) -> bytes:
     packer: Any = pack_command
     packed: bytes = packer(command)
     return packed
+
+
+def redirection(reply: Exception) -> Moved | None:
+    """Return what an error reply says about another server of a cluster, if it does."""
+    if isinstance(reply, AskError):
+        return Moved(Address(*reply.node_addr) if reply.host else None)
+    return Moved(None) if isinstance(reply, TryAgainError) else None
 
 
 class Script:
@@ -217,7 +228,7 @@ class Lane:
                 return
             await self._load_scripts(link)
         log.error("Redis forgets scripts as soon as they are loaded")
-        self._fail(self._batch)
+        self._fail(self._batch, refused)
         self._batch = []
 
     async def _roundtrip(self, link: Link, commands: list[bytes], replies: list[Any]) -> None:
@@ -242,17 +253,22 @@ class Lane:
             if not isinstance(reply, Exception):
                 if again and request.scripted:
                     # Somebody loaded the script meanwhile, and this request has overtaken those:
-                    # sending them now would break their order.
-                    self._fail(again)
+                    # sending them now would break their order, and so would their callers.
+                    self._fail(again, refused)
                     again = []
                 request.succeed(reply)
             elif isinstance(reply, NoScriptError):
                 again.append(request)
+            elif (moved := redirection(reply)) is not None:
+                fail(request.future, moved)
+                if self._seldom.due("moved"):
+                    log.info("Redis serves a key elsewhere: %s", reply)
+            elif isinstance(reply, WRONG_SERVER):
+                fail(request.future, away())
+                trouble = trouble or reply
             else:
                 fail(request.future, refused())
-                if isinstance(reply, WRONG_SERVER):
-                    trouble = trouble or reply
-                elif self._seldom.due(type(reply).__name__):
+                if self._seldom.due(type(reply).__name__):
                     log.error("Redis refuses a command: %s", reply)
         self._batch = again + self._batch[len(replies) :]
         return trouble
@@ -263,9 +279,9 @@ class Lane:
         self._fail(failing)
 
     @staticmethod
-    def _fail(requests: Sequence[_Request]) -> None:
+    def _fail(requests: Sequence[_Request], reason: Callable[[], Unavailable] = away) -> None:
         for request in requests:
-            fail(request.future, away())
+            fail(request.future, reason())
 
     async def _connected(self) -> Link:
         if self._link is not None and (self._outdated or self._link.dead):

@@ -13,6 +13,8 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 
+from ..settings import REDIS_URL_RULE, Address
+
 READ_BYTES = 65_536
 """One socket read: a few hundred small messages, and below what keeps the loop busy for long."""
 
@@ -118,12 +120,21 @@ class RedisLink:
 
 
 def connector(url: str) -> Callable[[], Link]:
-    """Return a function that makes new, unopened links to the server at `url`.
+    """Return a function that makes new, unopened links to the one server at `url`.
 
     Raises:
         ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
     """
-    problem = "redis.url: must be a redis://, rediss:// or unix:// address with known options"
+    make = connections(url)
+    return lambda: RedisLink(make(None))
+
+
+def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
+    """Return a function that makes connections to `url`, or to another address in its way.
+
+    Raises:
+        ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
+    """
     try:
         options: dict[str, Any] = dict(parse_url(url))
         connection_class = options.pop("connection_class", Connection)
@@ -151,12 +162,15 @@ def connector(url: str) -> Callable[[], Link]:
         if tls is not None:
             tls.get()
     except (ValueError, TypeError, RedisError, OSError):
-        raise ValueError(problem) from None
+        raise ValueError(f"redis.url: {REDIS_URL_RULE}") from None
 
-    def connect() -> Link:
-        connection = connection_class(**options)
+    def make(address: Address | None) -> AbstractConnection:
+        connection: Any = connection_class(**options)
         if tls is not None:
             connection.ssl_context = tls
-        return RedisLink(connection)
+        if address is not None:
+            connection.host, connection.port = address
+        made: AbstractConnection = connection
+        return made
 
-    return connect
+    return make

@@ -1,13 +1,17 @@
 """The broker for a single process: the semantics of the Redis one, in dictionaries."""
 
 import asyncio
+import math
 from asyncio import Future
 from collections import OrderedDict, deque
 from itertools import islice
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
+
 from ..clock import Clock
 from ..protocol.events import Draft, Event, Kind, Published, Retention, Slice
+from ..protocol.messages import Position
 from ..settings import BrokerSettings
 from .base import Listener, Reporter, assemble, away, epochs, failed
 
@@ -26,11 +30,14 @@ exceeds its limit only while most of its topics are in use, and then by a fiftee
 class _Topic:
     """A topic's position and history."""
 
-    __slots__ = ("epoch", "events", "expires_at", "history_expires_at", "history_seconds", "seq")
+    __slots__ = (
+        *("base", "epoch", "events", "expires_at"),
+        *("history_expires_at", "history_seconds", "seq"),
+    )
 
     def __init__(self, epoch: str, expires_at: float) -> None:
         self.epoch = epoch
-        self.seq = 0
+        self.seq = self.base = 0
         self.expires_at = expires_at
         self.events: deque[Event] = deque()
         self.history_seconds = 0.0
@@ -54,6 +61,7 @@ class MemoryBroker:
         self._clock = clock
         self._epochs = epochs()
         self._reporter: Reporter | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._outbox: list[Event] = []
         self._subscribed: set[str] = set()
         # The least recently used first.
@@ -61,16 +69,28 @@ class MemoryBroker:
         # By how long they are kept, and there the first to expire first.
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, Published]] = OrderedDict()
+        self._next_expiry = math.inf
 
     @property
     def available(self) -> bool:
         """Whether the broker has been started."""
         return self._reporter is not None
 
+    @property
+    def deaf(self) -> bool:
+        """Never: there is nothing between who publishes and who hears."""
+        return False
+
+    @property
+    def deaf_seconds(self) -> float:
+        """None, for the same reason."""
+        return 0.0
+
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:
         """Begin to deliver to `listener`."""
+        self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(listener)
 
     async def stop(self) -> None:
@@ -89,7 +109,7 @@ class MemoryBroker:
         once = (draft.topic, draft.key)
         if once in self._keys:
             _, first = self._keys[once]
-            return _resolved(Published(first.seq, first.epoch, first.at, duplicate=True))
+            return self._resolved(Published(first.seq, first.epoch, first.at, duplicate=True))
         topic = self._use(draft.topic, now)
         topic.seq += 1
         at = int(self._clock.time() * 1_000)
@@ -100,23 +120,23 @@ class MemoryBroker:
         self._store(topic, event, draft.retention, now)
         published = Published(topic.seq, topic.epoch, at)
         if draft.key is not None:
-            self._keys[once] = now + self._settings.idempotency_seconds, published
+            self._keys[once] = self._until(now + self._settings.idempotency_seconds), published
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
         self._send(event)
-        return _resolved(published)
+        return self._resolved(published)
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]":
         """Deliver `frame` in the next turn of the loop."""
         if self._reporter is None:
             return failed(away())
         self._send(Event(topic, "", 0, Kind.SIGNAL, frame))
-        return _resolved(None)
+        return self._resolved(None)
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from now on."""
         self._subscribed.add(topic)
-        return failed(away()) if self._reporter is None else _resolved(None)
+        return failed(away()) if self._reporter is None else self._resolved(None)
 
     def unsubscribe(self, topic: str) -> None:
         """Receive them no more."""
@@ -147,7 +167,17 @@ class MemoryBroker:
             start = max(start, end - limit)
         else:
             end = min(end, start + limit)
-        return Slice(found.epoch, found.seq, list(islice(events, start, end)), more)
+        return Slice(found.epoch, found.seq, list(islice(events, start, end)), more, found.base)
+
+    async def begin_epoch(self, topic: str, lost: str) -> Position:
+        """Begin another epoch where the topic stands."""
+        if self._reporter is None:
+            raise away()
+        found = self._use(topic, self._clock.monotonic())
+        if found.epoch == lost:
+            found.epoch, found.base = next(self._epochs), found.seq
+            found.events = deque(replace(event, epoch=found.epoch) for event in found.events)
+        return Position(found.epoch, found.base)
 
     async def ping(self) -> float:
         """Return at once."""
@@ -159,13 +189,18 @@ class MemoryBroker:
         if event.topic not in self._subscribed:
             return
         if not self._outbox:
-            asyncio.get_running_loop().call_soon(self._deliver)
+            self._loop.call_soon(self._deliver)
         self._outbox.append(event)
 
     def _deliver(self) -> None:
         events, self._outbox = self._outbox, []
         if events and self._reporter is not None:
             self._reporter.events(events)
+
+    def _resolved(self, result: T) -> "Future[T]":
+        future: Future[T] = self._loop.create_future()
+        future.set_result(result)
+        return future
 
     # Storage -------------------------------------------------------------------------------
 
@@ -175,7 +210,7 @@ class MemoryBroker:
             self._forget(name)
             topic = None
         if topic is None:
-            expires_at = now + self._settings.position_seconds
+            expires_at = self._until(now + self._settings.position_seconds)
             topic = self._topics[name] = _Topic(next(self._epochs), expires_at)
             self._evict(name)
         else:
@@ -201,7 +236,7 @@ class MemoryBroker:
         while len(topic.events) > retention.size:
             topic.events.popleft()
         topic.history_seconds = retention.seconds
-        topic.history_expires_at = now + retention.seconds
+        topic.history_expires_at = self._until(now + retention.seconds)
         self._histories.setdefault(retention.seconds, OrderedDict())[event.topic] = topic
 
     def _leave_histories(self, name: str, topic: _Topic) -> None:
@@ -212,22 +247,33 @@ class MemoryBroker:
     def _forget(self, name: str) -> None:
         self._leave_histories(name, self._topics.pop(name))
 
+    def _until(self, expiry: float) -> float:
+        if expiry < self._next_expiry:
+            self._next_expiry = expiry
+        return expiry
+
     def _expire(self, now: float) -> None:
+        if now < self._next_expiry:
+            return
+        self._next_expiry = math.inf
         for history in self._histories.values():
-            while history and (topic := next(iter(history.values()))).history_expires_at <= now:
+            while history:
+                topic = next(iter(history.values()))
+                if topic.history_expires_at > now:
+                    self._until(topic.history_expires_at)
+                    break
                 history.popitem(last=False)
                 topic.events.clear()
-        while self._keys and next(iter(self._keys.values()))[0] <= now:
+        while self._keys:
+            expires_at, _ = next(iter(self._keys.values()))
+            if expires_at > now:
+                self._until(expires_at)
+                break
             self._keys.popitem(last=False)
         # Only a hint: behind one that was used lately others may have expired. `_use` looks anew.
         while self._topics:
             name, first = next(iter(self._topics.items()))
             if first.expires_at > now:
+                self._until(first.expires_at)
                 break
             self._forget(name)
-
-
-def _resolved(result: T) -> "Future[T]":
-    future: Future[T] = asyncio.get_running_loop().create_future()
-    future.set_result(result)
-    return future

@@ -13,8 +13,11 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 
 from ..protocol.errors import Unavailable
 from ..protocol.events import Draft, Event, Kind, Published, Slice
-from ..settings import BrokerSettings, RedisSettings
+from ..protocol.messages import Position
+from ..settings import BrokerSettings, RedisSettings, take_apart
 from .base import Listener, Reporter, Seldom, away, epochs, failed
+from .canary import Canary, Deaf
+from .discovery import master_connector
 from .lane import Lane, Script, pack
 from .link import LINK_ERRORS, Link, connector
 from .subscriber import Subscriber, signal_payload
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PUBLISH: Final = Script("publish")
 READ: Final = Script("read")
+BEGIN: Final = Script("begin")
 
 PUBLISH_PIPELINE = 512
 """Publications sent together at most: by then the cost of a round trip is spread thin, and the
@@ -38,7 +42,7 @@ _RANDOM = secrets.SystemRandom()
 
 
 class RedisBroker:
-    """Keeps `realtime.ports.Broker` over one Redis server.
+    """Keeps `realtime.ports.Broker` over one Redis server, or whichever sentinels call the master.
 
     A worker has one connection to hear, one to publish (so that its publications keep their order)
     and, as needed, some to read. Whether Redis is available is decided by the first: it is never
@@ -49,6 +53,11 @@ class RedisBroker:
         redis: where Redis is, and how long it may stay silent.
         broker: how long positions and idempotency keys are kept, how much may wait.
         connect: makes links to it; by default to `redis.url`.
+        sharded: whether it is one shard of a cluster, whose pub/sub goes by slots.
+        on_evicted: called with a topic that has been subscribed to and that it serves no longer.
+
+    Attributes:
+        home: the hash tag of what is its own; in a cluster one that this shard serves.
 
     Raises:
         ValueError: `redis.url` cannot be used.
@@ -60,8 +69,10 @@ class RedisBroker:
         broker: BrokerSettings,
         *,
         connect: Callable[[], Link] | None = None,
+        sharded: bool = False,
+        on_evicted: Callable[[str], None] = lambda topic: None,
     ) -> None:
-        connect = connect or connector(redis.url)
+        connect = connect or _connector(redis.url)
         self._prefix = redis.prefix
         self._timeout = redis.timeout_seconds
         self._position_ms = _milliseconds(broker.position_seconds)
@@ -73,27 +84,55 @@ class RedisBroker:
         self._reporter: Reporter
         self._supervisor: asyncio.Task[None] | None = None
         self._subscriber = Subscriber(
-            connect, self._channel, timeout_seconds=self._timeout, limit=broker.max_pending
+            connect,
+            self._channel,
+            timeout_seconds=self._timeout,
+            limit=broker.max_pending,
+            sharded=sharded,
+            on_evicted=on_evicted,
         )
 
-        def lane(script: Script, pipeline: int) -> Lane:
+        def lane(pipeline: int, *scripts: Script) -> Lane:
             return Lane(
                 connect,
-                [script],
+                scripts,
                 timeout_seconds=self._timeout,
                 limit=broker.max_pending,
                 pipeline=pipeline,
                 on_trouble=self._on_trouble,
             )
 
-        self._publisher = lane(PUBLISH, PUBLISH_PIPELINE)
+        self._publisher = lane(PUBLISH_PIPELINE, PUBLISH)
+        self.settle("")
+        self._canary = Canary(
+            self._publisher,
+            self._subscriber,
+            every_seconds=redis.canary_seconds,
+            timeout_seconds=self._timeout,
+        )
         readers = max(1, redis.max_connections - 2)
-        self._readers = [lane(READ, READ_PIPELINE) for _ in range(readers)]
+        self._readers = [lane(READ_PIPELINE, READ, BEGIN) for _ in range(readers)]
 
     @property
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
+
+    @property
+    def deaf(self) -> bool:
+        """Whether Redis takes publications that this worker does not hear."""
+        return self._canary.deaf
+
+    @property
+    def deaf_seconds(self) -> float:
+        """How long that was so, in all."""
+        return self._canary.deaf_seconds
+
+    def settle(self, home: str) -> None:
+        """Use `home` as the hash tag of its own key and channel."""
+        self.home = home
+        self._own = self._channel(home) if home else self._prefix
+        self._subscriber.move_canary(f"{self._own}:canary:{secrets.token_hex(8)}")
 
     # Life ----------------------------------------------------------------------------------
 
@@ -156,11 +195,12 @@ class RedisBroker:
                 # The address may lead to another server than before.
                 lane.renew()
             # A server that takes no writes (a replica, a full disk) is no use to us.
-            probe = pack("SET", f"{self._prefix}:probe", "1", "PX", 1_000)
+            probe = pack("SET", f"{self._own}:probe", "1", "PX", 1_000)
             await self._publisher.send(probe, bool)
+            await self._canary.sing()
             self._here()
             tried.set()
-            await self._subscriber.lost()
+            await self._canary.watch()
         except Exception as error:
             if not isinstance(error, (*LINK_ERRORS, Unavailable)):
                 log.exception("the connection to Redis failed by a fault of our own")
@@ -175,11 +215,11 @@ class RedisBroker:
 
     def _away(self, error: Exception) -> None:
         self._available = False
-        if self._lost:
-            self._mention(error)
-        else:
-            self._lost = True
+        due = self._seldom.due(type(error).__name__)
+        if due or not self._lost:
             _report(error)
+        if not self._lost:
+            self._lost = True
             self._reporter.lost()
 
     def _on_trouble(self, error: Exception) -> None:
@@ -220,6 +260,7 @@ class RedisBroker:
                 # What is stored has no place without a position.
                 max(self._position_ms, history_ms),
                 self._once_ms,
+                self._subscriber.publish,
             ),
             _published,
         )
@@ -228,15 +269,21 @@ class RedisBroker:
         """Send `frame` to every worker."""
         if not self._available:
             return failed(away())
-        command = pack("PUBLISH", self._channel(topic), signal_payload(frame))
+        command = pack(self._subscriber.publish, self._channel(topic), signal_payload(frame))
         return self._publisher.send(command, _nothing)
+
+    def settled(self) -> "Future[bool]":
+        """Return when everything published before this call is answered, if `Redis` is there."""
+        return self._publisher.send(pack("PING"), bool)
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
         While Redis is away the future fails, but the topic is remembered.
         """
-        return self._subscriber.subscribe(topic)
+        future = self._subscriber.subscribe(topic)
+        # A connection that is still being made again may take its time.
+        return future if self._available else failed(away())
 
     def unsubscribe(self, topic: str) -> None:
         """Forget the subscription."""
@@ -273,6 +320,13 @@ class RedisBroker:
 
         return await self._reader().call(READ, (meta, log_key), arguments, decode)
 
+    async def begin_epoch(self, topic: str, lost: str) -> Position:
+        """Begin another epoch where the topic stands, unless somebody has."""
+        if not self._available:
+            raise away()
+        meta, _, _ = self._keys(topic)
+        return await self._reader().call(BEGIN, (meta,), (lost, next(self._epochs)), _position)
+
     async def ping(self) -> float:
         """Send PING and return how long the answer took, in seconds."""
         if not self._available:
@@ -294,9 +348,19 @@ class RedisBroker:
         return [f"{channel}:meta", f"{channel}:log", channel]
 
 
+def _connector(url: str) -> Callable[[], Link]:
+    try:
+        several = take_apart(url)
+    except ValueError as error:
+        raise ValueError(f"redis.url: {error}") from None
+    return connector(url) if several is None else master_connector(several)
+
+
 def _report(error: Exception) -> None:
     if isinstance(error, AuthenticationError | NoPermissionError):
         log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
+    elif isinstance(error, Deaf):
+        log.error("Redis takes what is published but does not deliver it; subscribing anew")
     else:
         log.warning("Redis cannot be reached: %s", str(error) or type(error).__name__)
 
@@ -314,8 +378,13 @@ def _published(reply: Any) -> Published:
     return Published(seq, epoch.decode(), at, duplicate == 1)
 
 
+def _position(reply: Any) -> Position:
+    epoch, seq = reply
+    return Position(epoch.decode(), seq)
+
+
 def _slice(topic: str, reply: Any, limit: int, newest: bool) -> Slice:
-    place, seq, entries = reply
+    place, seq, entries, base = reply
     epoch = place.decode()
     events = [
         Event(topic, epoch, int(id.partition(b"-")[0]), Kind(fields[1].decode()), fields[5])
@@ -323,4 +392,4 @@ def _slice(topic: str, reply: Any, limit: int, newest: bool) -> Slice:
     ]
     if newest:
         events.reverse()
-    return Slice(epoch, seq, events, more=len(entries) > limit)
+    return Slice(epoch, seq, events, more=len(entries) > limit, base=base)

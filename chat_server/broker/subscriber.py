@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
 from ..protocol.events import Event, Kind
-from .base import Reporter, Seldom, away, busy, fail, failed, refused
-from .lane import pack
+from .base import Moved, Reporter, Seldom, away, busy, fail, failed, refused
+from .lane import pack, redirection
 from .link import LINK_ERRORS, Link
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ CHANNELS_PER_COMMAND = 500
 """Channels named in one command when all subscriptions are made again: large enough to be quick,
 small enough that Redis serves others in between."""
 
-_COMMANDS = {b"subscribe": "SUBSCRIBE", b"unsubscribe": "UNSUBSCRIBE", b"pong": "PING"}
+_PING = b"pong"
 _KINDS = {kind.encode(): kind for kind in Kind}
 _VERSION = b"1"
 
@@ -40,11 +40,12 @@ def signal_payload(frame: bytes) -> bytes:
 class _Command:
     """A command whose confirmations are awaited, one per channel."""
 
-    __slots__ = ("answer", "due", "future")
+    __slots__ = ("answer", "channels", "due", "future")
 
-    def __init__(self, answer: bytes, due: int) -> None:
+    def __init__(self, answer: bytes, channels: Sequence[bytes]) -> None:
         self.answer = answer
-        self.due = due
+        self.channels = channels
+        self.due = len(channels) or 1
         self.future: Future[None] = asyncio.get_running_loop().create_future()
 
     def confirm(self) -> bool:
@@ -66,6 +67,12 @@ class Subscriber:
         channel: names a topic's channel.
         timeout_seconds: how long Redis may stay silent while an answer is due.
         limit: commands that may be unconfirmed; further subscriptions fail.
+        sharded: whether to use the pub/sub of clusters, whose channels belong to slots.
+        on_evicted: called with a topic whose channel the server serves no longer; it is forgotten.
+
+    Attributes:
+        publish: the command that sends to its channels.
+        canary: the channel of `hear`.
     """
 
     def __init__(
@@ -75,13 +82,24 @@ class Subscriber:
         *,
         timeout_seconds: float,
         limit: int,
+        sharded: bool = False,
+        on_evicted: Callable[[str], None] = lambda topic: None,
     ) -> None:
+        self.publish = "SPUBLISH" if sharded else "PUBLISH"
+        self.canary = ""
+        kind = b"s" if sharded else b""
+        self._subscribe, self._unsubscribe = kind + b"subscribe", kind + b"unsubscribe"
+        self._message = kind + b"message"
+        # Channels of one command have to be of one slot.
+        self._together = 1 if sharded else CHANNELS_PER_COMMAND
+        self._on_evicted = on_evicted
         self._connect = connect
         self._channel = channel
         self._timeout = timeout_seconds
         self._limit = limit
         self._reporter: Reporter
         self._topics: dict[bytes, str] = {}
+        self._hearing: set[Future[None]] = set()
         self._link: Link | None = None
         self._reader: asyncio.Task[None] | None = None
         self._unconfirmed: deque[_Command] = deque()
@@ -103,27 +121,29 @@ class Subscriber:
         self._reader = asyncio.create_task(self._read(link), name="redis subscriber")
         channels = iter(list(self._topics))
         commands: list[_Command] = []
-        while chunk := list(islice(channels, CHANNELS_PER_COMMAND)):
-            commands.append(self._command(b"subscribe", chunk))
-        commands.append(self._command(b"pong", ()))
+        while chunk := list(islice(channels, self._together)):
+            commands.append(self._command(self._subscribe, chunk))
+        commands.append(self._command(_PING, ()))
         for command in commands:
             # The reader settles all of them, also when it fails; its error says more than theirs.
             await asyncio.wait([command.future])
         if self._reader.done():
             self._reader.result()
         for command in commands:
-            command.future.result()
+            with suppress(Moved):  # Whoever was told of the eviction sees to it.
+                command.future.result()
 
-    async def lost(self) -> NoReturn:
-        """Wait for the end of the connection.
+    async def lost(self, within: float | None = None) -> None:
+        """Wait for the end of the connection, `within` so many seconds.
 
         Raises:
-            LINK_ERRORS: always, to say why it ended.
+            LINK_ERRORS: it ended, to say why.
         """
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
+        if self._reader is None:
+            raise ConnectionError("there is no connection")
+        await asyncio.wait([self._reader], timeout=within)
+        if self._reader.done():
             self._reader.result()
-        raise ConnectionError("there is no connection")
 
     async def close(self) -> None:
         """End the connection; the topics stay remembered."""
@@ -143,10 +163,26 @@ class Subscriber:
         if self._link is not None:
             self._link.abort()
 
-    def check(self) -> None:
-        """Find out now whether the connection works."""
-        if self._is_open:
-            self._command(b"pong", ())
+    def check(self) -> "Future[None]":
+        """Find out now whether the connection works; resolved when it does."""
+        return self._command(_PING, ()).future if self._is_open else failed(away())
+
+    def move_canary(self, channel: str) -> None:
+        """Subscribe to this channel, too, always; see `hear`."""
+        self._topics.pop(self.canary.encode(), None)
+        self.canary = channel
+        # No topic is called "".
+        self._topics[channel.encode()] = ""
+        self.abort()
+
+    def hear(self) -> "Future[None]":
+        """Return a future of the next message to the canary's channel."""
+        if not self._is_open:
+            return failed(away())
+        heard: Future[None] = asyncio.get_running_loop().create_future()
+        self._hearing.add(heard)
+        heard.add_done_callback(self._hearing.discard)
+        return heard
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Remember `topic`, and subscribe to it if there is a connection."""
@@ -157,13 +193,13 @@ class Subscriber:
         if len(self._unconfirmed) >= self._limit:
             return failed(busy())
         self._topics[channel] = topic
-        return self._command(b"subscribe", (channel,)).future
+        return self._command(self._subscribe, (channel,)).future
 
     def unsubscribe(self, topic: str) -> None:
         """Forget `topic`."""
         channel = self._channel(topic).encode()
         if self._topics.pop(channel, None) is not None and self._is_open:
-            self._command(b"unsubscribe", (channel,))
+            self._command(self._unsubscribe, (channel,))
 
     @property
     def _is_open(self) -> bool:
@@ -171,7 +207,7 @@ class Subscriber:
 
     def _command(self, answer: bytes, channels: Sequence[bytes]) -> _Command:
         loop = asyncio.get_running_loop()
-        command = _Command(answer, len(channels) or 1)
+        command = _Command(answer, channels)
         if not self._unconfirmed:
             self._answer_due = loop.time() + self._timeout
             if self._deadline is not None and not self._deadline.expired():
@@ -179,7 +215,7 @@ class Subscriber:
         self._unconfirmed.append(command)
         if not self._outbox:
             loop.call_soon(self._flush)
-        self._outbox.append(pack(_COMMANDS[answer], *channels))
+        self._outbox.append(pack("PING" if answer == _PING else answer.upper(), *channels))
         return command
 
     def _flush(self) -> None:
@@ -197,6 +233,8 @@ class Subscriber:
             self._outbox.clear()
             while self._unconfirmed:
                 fail(self._unconfirmed.popleft().future, away())
+            for heard in self._hearing:
+                fail(heard, away())
 
     async def _receive(self, link: Link) -> list[Any]:
         """Return the next replies; ask for a sign of life when none come by themselves."""
@@ -220,7 +258,7 @@ class Subscriber:
     def _take(self, replies: list[Any]) -> None:
         events: list[Event] = []
         for reply in replies:
-            if type(reply) is list and reply[0] == b"message":
+            if type(reply) is list and reply[0] == self._message:
                 event = self._parse(reply[1], reply[2])
                 if event is not None:
                     events.append(event)
@@ -231,7 +269,9 @@ class Subscriber:
 
     def _parse(self, channel: bytes, payload: bytes) -> Event | None:
         topic = self._topics.get(channel)
-        if topic is None:
+        if not topic:
+            if topic is not None:
+                self._heard()
             return None  # It was on its way when the topic was unsubscribed.
         try:
             version, epoch, seq, kind, frame = payload.split(b" ", 4)
@@ -243,19 +283,53 @@ class Subscriber:
                 log.warning("dropped a message on %s that no publisher of ours wrote", channel)
             return None
 
+    def _heard(self) -> None:
+        for heard in self._hearing:
+            if not heard.done():
+                heard.set_result(None)
+
     def _confirm(self, reply: Any) -> None:
+        if self._is_eviction(reply):
+            self._evict(reply[1])
+            return
         if not self._unconfirmed:
             raise InvalidResponse("Redis answered what it was not asked")
         command = self._unconfirmed[0]
         if isinstance(reply, Exception):
-            fail(self._unconfirmed.popleft().future, refused())
-            if command.answer == b"pong" or not isinstance(reply, ResponseError):
-                raise reply
-            log.error("Redis refuses a subscription: %s", reply)
+            self._refuse(self._unconfirmed.popleft(), reply)
             return
         # Without any subscription a PONG comes bare.
-        answer = reply[0] if isinstance(reply, list) else b"pong"
+        answer = reply[0] if isinstance(reply, list) else _PING
         if answer != command.answer:
             raise InvalidResponse("Redis answered out of order")
         if command.confirm():
             self._unconfirmed.popleft()
+
+    def _refuse(self, command: _Command, reply: Exception) -> None:
+        if (moved := redirection(reply)) is not None:
+            fail(command.future, moved)
+            if command.answer == self._subscribe:
+                self._evict(command.channels[0])
+            return
+        fail(command.future, refused())
+        if command.answer == _PING or not isinstance(reply, ResponseError):
+            raise reply
+        log.error("Redis refuses a subscription: %s", reply)
+
+    def _is_eviction(self, reply: Any) -> bool:
+        """Whether the server ends a subscription by itself: the channel's slot has moved."""
+        if self._unsubscribe != b"sunsubscribe" or not isinstance(reply, list):
+            return False
+        if reply[0] != self._unsubscribe:
+            return False
+        command = self._unconfirmed[0] if self._unconfirmed else None
+        # If both cross on the wire, a reply is left over at the end, and the connection made anew.
+        asked = command is not None and command.answer == self._unsubscribe
+        return not (asked and command is not None and reply[1] in command.channels)
+
+    def _evict(self, channel: bytes) -> None:
+        if channel == self.canary.encode():
+            raise ConnectionError("the canary's slot has moved")
+        topic = self._topics.pop(channel, None)
+        if topic is not None:
+            self._on_evicted(topic)

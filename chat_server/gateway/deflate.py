@@ -15,7 +15,8 @@ from websockets.typing import ExtensionParameter
 
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Wire
-from .direct import DirectWire, frame
+from .direct import DirectWire
+from .frames import frame
 
 MIN_BYTES = 256
 """Shorter messages (answers, most chat) do not gain what compressing them costs."""

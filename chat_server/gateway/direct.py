@@ -5,7 +5,7 @@ whose own buffer is bounded by `slow_buffer_bytes`.
 """
 
 import asyncio
-import struct
+from collections.abc import Callable
 
 from websockets.extensions import Extension
 from websockets.frames import CloseCode, Frame, Opcode
@@ -15,6 +15,7 @@ from websockets.protocol import Protocol as WebSocketProtocol
 from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Receiver, Wire
+from .frames import FINAL, frame, whole_message
 
 
 class DirectWire:
@@ -22,7 +23,7 @@ class DirectWire:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self._first = 0x80 | (Opcode.BINARY if codec.binary else Opcode.TEXT)
+        self._first = FINAL | (Opcode.BINARY if codec.binary else Opcode.TEXT)
 
     def pack(self, payload: bytes) -> bytes:
         """Return the one unmasked frame that carries `payload`."""
@@ -33,15 +34,11 @@ class DirectWire:
         return [b"".join(packets)]
 
 
-def frame(first: int, payload: bytes) -> bytes:
-    """Return a final, unmasked frame with this first byte, RFC 6455 section 5.2."""
-    size = len(payload)
-    if size < 126:
-        return bytes((first, size)) + payload
-    if size < 65_536:
-        return struct.pack("!BBH", first, 126, size) + payload
-    return struct.pack("!BBQ", first, 127, size) + payload
+CORK_BYTES = 16_384
+"""Answers that are gathered at most before they are written."""
 
+TINY_BYTES = 126
+"""Fragments shorter than this are counted: reading one costs as much as reading a message."""
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
@@ -49,13 +46,24 @@ DIRECT_WIRES: dict[str, Wire] = {name: DirectWire(codec) for name, codec in CODE
 
 
 class _WebSocket(WebSocketProtocol):
-    """websockets' protocol, which takes a close frame amid a fragmented message for an error."""
+    """websockets' protocol, which takes a close frame amid a fragmented message for an error.
+
+    `between_messages` tells whether what comes next begins a message.
+    """
+
+    between_messages = True
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        self.between_messages = False
+        super().receive_data(data)
 
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             # RFC 6455 lets control frames, this one too, come between fragments: section 5.4.
             self.current_size = None
         super().recv_frame(frame)
+        at_end = self.current_size is None and not self.reader.buffer
+        self.between_messages = at_end and self.state is State.OPEN
 
 
 class DirectTransport(asyncio.Protocol):
@@ -83,6 +91,7 @@ class DirectTransport(asyncio.Protocol):
         extensions: list[Extension] | None = None,
     ) -> None:
         self.wire = wire
+        self._max_message_bytes = max_message_bytes
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
         self._ws = _WebSocket(SERVER, state=State.OPEN, max_size=max_message_bytes)
@@ -90,6 +99,7 @@ class DirectTransport(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver
+        self._corked: bytearray | None = None
         self._paused = False
         self._full = False
         self._told_full = False
@@ -101,11 +111,20 @@ class DirectTransport(asyncio.Protocol):
         self._binary = False
         self._deadline: asyncio.TimerHandle | None = None
 
-    def serve(self, receiver: Receiver) -> None:
-        """Tell `receiver` from now on of everything that comes."""
+    def serve(self, receiver: Receiver, begin: Callable[[], None], upgrade: bytes = b"") -> None:
+        """Tell `receiver` from now on of everything that comes.
+
+        Args:
+            receiver: what takes it.
+            begin: called at once; what it writes leaves together with `upgrade`.
+            upgrade: the answer to the handshake, if that is to be written yet.
+        """
         self._receiver = receiver
         self._transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
         self._transport.set_protocol(self)
+        self._corked = bytearray(upgrade)
+        begin()
+        self._uncork()
 
     # Transport -----------------------------------------------------------------------------
 
@@ -116,8 +135,14 @@ class DirectTransport(asyncio.Protocol):
 
     def write(self, packet: bytes) -> None:
         """See `ports.Transport`."""
-        if not self._ended:
+        if self._ended:
+            return
+        if self._corked is None:
             self._transport.write(packet)
+            return
+        self._corked += packet
+        if len(self._corked) > CORK_BYTES:
+            self._uncork()
 
     def ping(self) -> None:
         """See `ports.Transport`."""
@@ -154,8 +179,12 @@ class DirectTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        self._ws.receive_data(data)
-        self._handle_frames()
+        self._corked = bytearray()
+        at = self._take_whole_messages(data) if self._ws.between_messages else 0
+        if at < len(data):
+            self._ws.receive_data(data[at:])
+            self._handle_frames()
+        self._uncork()
 
     def eof_received(self) -> bool:
         """Take the end of the stream; return whether the transport must stay open to answer it."""
@@ -186,6 +215,17 @@ class DirectTransport(asyncio.Protocol):
         self._ws.parser.close()
         self._ws.parser_exc = None
 
+    def _take_whole_messages(self, data: bytes) -> int:
+        """Take the messages at the start of `data` and return where something else begins."""
+        at = 0
+        while not self._ended:
+            found = whole_message(data, at, self._max_message_bytes)
+            if found is None:
+                break
+            payload, binary, at = found
+            self._take_message(payload, binary)
+        return at
+
     # Frames --------------------------------------------------------------------------------
 
     def _handle_frames(self) -> None:
@@ -206,22 +246,24 @@ class DirectTransport(asyncio.Protocol):
         if part.opcode is not Opcode.CONT:
             self._binary = part.opcode is Opcode.BINARY
             if part.fin:
-                self._take_message(bytes(part.data))
+                self._take_message(bytes(part.data), self._binary)
                 return
-        # Not a list of fragments: a million empty ones must not cost anything.
+        if not part.fin and len(part.data) < TINY_BYTES:
+            self._receiver.on_sign_of_life()
+        # Not a list of fragments: a million empty ones must not cost memory.
         self._message += part.data
         if part.fin:
             payload = bytes(self._message)
             self._message.clear()
-            self._take_message(payload)
+            self._take_message(payload, self._binary)
 
-    def _take_message(self, payload: bytes) -> None:
+    def _take_message(self, payload: bytes, binary: bool) -> None:
         if self._ended:
             return
         if self._paused or self._full or self._inbox:
-            self._inbox.append((payload, self._binary))
+            self._inbox.append((payload, binary))
         else:
-            self._deliver(payload, self._binary)
+            self._deliver(payload, binary)
 
     def _deliver(self, payload: bytes, binary: bool) -> None:
         if not binary and not payload.isascii():
@@ -236,12 +278,14 @@ class DirectTransport(asyncio.Protocol):
 
     def _go_on_reading(self) -> None:
         taken = 0
+        self._corked = bytearray()
         for payload, binary in self._inbox:
             if self._paused or self._full:
                 break
             taken += 1
             self._deliver(payload, binary)
         del self._inbox[:taken]
+        self._uncork()
         if self._paused or self._full or self._lost:
             return
         if self._ws.state is not State.OPEN:
@@ -278,8 +322,17 @@ class DirectTransport(asyncio.Protocol):
             self._hung_up = True
             self._receiver.on_hang_up()
 
+    def _uncork(self) -> None:
+        """Write the answers to what came in one piece, in one piece."""
+        corked, self._corked = self._corked, None
+        if corked and not self._transport.is_closing():
+            self._transport.write(corked)
+
     def _flush(self) -> None:
-        for data in self._ws.data_to_send():
+        waiting = self._ws.data_to_send()
+        if waiting:
+            self._uncork()
+        for data in waiting:
             if self._transport.is_closing():
                 return
             if data:

@@ -103,11 +103,11 @@ class Gateway:
         socket = _socket()
         if socket is not None and socket.is_over:
             socket.abort()
-        elif (direct := self._take_socket(codec, subprotocol)) is not None:
+        elif (taken := self._take_socket(codec, subprotocol)) is not None:
+            direct, upgrade = taken
             connection, begin = start(direct)
-            direct.serve(connection)
             # What begins here outlives the request: timers and tasks must not keep its context.
-            Context().run(begin)
+            Context().run(direct.serve, connection, begin, upgrade)
         else:
             await self._serve_portably(socket, codec, subprotocol, start)
 
@@ -118,13 +118,13 @@ class Gateway:
         if socket is not None and socket.is_over:
             socket.abort()
             return
-        direct = self._take_socket(JSON, None)
-        if direct is None:
+        taken = self._take_socket(JSON, None)
+        if taken is None:
             while True:
                 await websocket.send(await websocket.receive())
+        direct, upgrade = taken
         echo = Echo(self._node, direct)
-        direct.serve(echo)
-        echo.start()
+        direct.serve(echo, echo.start, upgrade)
 
     async def _verify(self, credentials: Credentials) -> Claims | None:
         if credentials.source is Source.NONE:
@@ -144,10 +144,15 @@ class Gateway:
         connection = Connection(self._node, self._verifier, transport, address)
         return connection, partial(connection.start, claims, refusal)
 
-    def _take_socket(self, codec: Codec, subprotocol: str | None) -> DirectTransport | None:
-        """Take the socket away from the HTTP server, where that can be, and answer on it.
+    def _take_socket(
+        self, codec: Codec, subprotocol: str | None
+    ) -> tuple[DirectTransport, bytes] | None:
+        """Take the socket away from the HTTP server, where that can be.
 
         The route then ends, and nothing of it stays.
+
+        Returns:
+            What serves the socket from now on, and what it has to answer the handshake with.
         """
         socket = _socket()
         # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
@@ -164,10 +169,9 @@ class Gateway:
         deflate = None
         if self._settings.gateway.compression:
             deflate = negotiate_deflate(websocket.headers.getlist("Sec-WebSocket-Extensions"))
-        handed_over.write(_upgrade_response(accept, subprotocol, deflate and deflate[0]))
         wires = DEFLATE_WIRES if deflate else DIRECT_WIRES
         limits = self._settings.limits
-        return DirectTransport(
+        direct = DirectTransport(
             handed_over,
             wires[codec.subprotocol],
             max_message_bytes=limits.max_message_bytes,
@@ -175,6 +179,7 @@ class Gateway:
             close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
             extensions=[deflate[1]] if deflate else [],
         )
+        return direct, _upgrade_response(accept, subprotocol, deflate and deflate[0])
 
     async def _serve_portably(
         self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"

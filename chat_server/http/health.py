@@ -1,6 +1,9 @@
 """`/health` for operators, `/health/live` and `/health/ready` for what supervises the process."""
 
+from typing import Protocol
+
 import msgspec
+from msgspec import UNSET, UnsetType
 from quart import Blueprint, Response
 from quart_schema import document_response, security_scheme_blueprint
 
@@ -10,10 +13,17 @@ from ..realtime.node import Node
 
 
 class Check(msgspec.Struct):
-    """One part the server depends on; `latency_ms` is null when it did not answer."""
+    """One part the server depends on.
+
+    `latency_ms` is null when it did not answer; `deaf_seconds` is how long, in all, it took what
+    was published and this worker did not hear it; `spooled` counts the publications that are kept
+    until it is back, where some namespace has that.
+    """
 
     status: str
     latency_ms: float | None
+    deaf_seconds: float
+    spooled: int | UnsetType = UNSET
 
 
 class Health(msgspec.Struct):
@@ -29,12 +39,21 @@ class Health(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """One word: ok, draining or unavailable."""
+    """One word: ok, draining, deaf or unavailable."""
 
     status: str
 
 
-def health_blueprint(node: Node) -> Blueprint:
+class Spool(Protocol):
+    """What keeps publications while the broker is away."""
+
+    @property
+    def spooled(self) -> int:
+        """How many there are."""
+        ...
+
+
+def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
     """Return the routes for a worker's node."""
     blueprint = Blueprint("chat_health", __name__)
     security_scheme_blueprint(blueprint, [])  # open to all
@@ -45,6 +64,8 @@ def health_blueprint(node: Node) -> Blueprint:
     async def health() -> Response:
         """Tell how the worker is doing; 503 when it does not accept work."""
         broker = await _check_broker(node)
+        if spool is not None:
+            broker.spooled = spool.spooled
         status = "draining" if node.draining else broker.status
         return _answer(
             Health(
@@ -77,17 +98,25 @@ def health_blueprint(node: Node) -> Blueprint:
 
 
 async def _check_broker(node: Node) -> Check:
+    deaf_seconds = round(node.broker.deaf_seconds, 3)
     try:
         latency = await node.broker.ping()
     except ChatError:
-        return Check("unavailable", None)
-    return Check("ok" if node.broker.available else "unavailable", round(latency * 1000, 3))
+        return Check(_broker_status(node, answers=False), None, deaf_seconds)
+    status = _broker_status(node, answers=node.broker.available)
+    return Check(status, round(latency * 1000, 3), deaf_seconds)
+
+
+def _broker_status(node: Node, *, answers: bool) -> str:
+    if node.broker.deaf:
+        return "deaf"
+    return "ok" if answers else "unavailable"
 
 
 def _readiness(node: Node) -> str:
     if node.draining:
         return "draining"
-    return "ok" if node.broker.available else "unavailable"
+    return _broker_status(node, answers=node.broker.available)
 
 
 def _answer(value: object, status: str) -> Response:

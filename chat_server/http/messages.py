@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from quart import Blueprint, Response, request
+from quart.typing import ResponseTypes
 from quart_schema import document_querystring, document_request, document_response
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
@@ -13,13 +14,17 @@ from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
 from ..gateway.handshake import bearer_token
 from ..protocol.codecs import JSON, readable
-from ..protocol.errors import BadRequest, Forbidden, TooLarge
+from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
+from ..protocol.events import Published
 from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
 from ..protocol.topics import check_topic
 from ..realtime.limits import UserRates
 from ..realtime.node import Node
 
 PATH = "/api/topics/<path:topic>/messages"
+
+SPOOLED_RETRY_MS = 1_000
+"""What a publisher is told to wait whose message is still spooled when its request has to end."""
 
 
 class PublishRequest(msgspec.Struct):
@@ -81,7 +86,8 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         claims = await authorize("publish", topic)
         rates.take(claims.sub, node.clock.monotonic())
         publication = JSON.decode_body(await _body(limits.max_message_bytes))
-        place = await node.publish(topic, bytes(publication.data), claims.user, publication.key)
+        future = node.publish(topic, bytes(publication.data), claims.user, publication.key)
+        place = await _stored(future, node.settings.http.request_timeout_seconds)
         answer = PublishResponse(topic, place.seq, place.epoch, place.at, place.duplicate)
         return _json(answer, 200 if place.duplicate else 201)
 
@@ -102,7 +108,26 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
             {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200
         )
 
+    @blueprint.after_request
+    async def part(response: ResponseTypes) -> ResponseTypes:
+        if node.draining and request.http_version.startswith("1"):
+            # A next request on this connection might find it closed.
+            response.headers["Connection"] = "close"
+        return response
+
     return blueprint
+
+
+async def _stored(future: "asyncio.Future[Published]", seconds: float) -> Published:
+    try:
+        async with asyncio.timeout(seconds):
+            return await future
+    except TimeoutError:
+        # Spooled, that is: the broker itself gives up sooner.
+        raise Unavailable(
+            "it may yet be stored: only with the same `key` is another try no second message",
+            retry_in_ms=SPOOLED_RETRY_MS,
+        ) from None
 
 
 async def _body(max_bytes: int) -> bytes:

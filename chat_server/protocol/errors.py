@@ -12,6 +12,7 @@
     ├── TooManyTopics       429
     ├── RateLimited         429
     ├── Unavailable         503
+    │   └── Refused         503  the broker is there but does not store this; for clients the same
     └── Internal            500
 
 Every failure a client is told about is one of these; errors of third-party libraries are mapped to
@@ -132,6 +133,10 @@ class Unavailable(ChatError):
     code = "unavailable"
     status = 503
     title = "Unavailable"
+
+
+class Refused(Unavailable):
+    """The broker is there and has answered that it does not do this."""
 
 
 class Internal(ChatError):

@@ -60,7 +60,7 @@ class Published(Struct, frozen=True):
     duplicate: bool = False
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One event as a broker delivers it; `seq` is 0 and `epoch` empty for a signal."""
 
     topic: str
@@ -78,9 +78,11 @@ class Slice(Struct, frozen=True):
         seq: the last seq the topic has given out, whether or not it is still stored.
         events: the stored events asked for.
         more: whether stored events in the direction of the read were left out by its limit.
+        base: where the epoch began: what is stored up to this seq is of an earlier one.
     """
 
     epoch: str
     seq: int
     events: list[Event]
     more: bool = False
+    base: int = 0

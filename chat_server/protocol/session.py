@@ -48,7 +48,10 @@ from .topics import check_topic
 STRIKES = 10
 STRIKE_WINDOW_SECONDS = 60.0
 MAX_REJECTED = 1000
-"""Rate-limited commands in a row after which the client is taken to ignore `retry_in_ms`."""
+"""Rate-limited commands after which the client is taken to ignore `retry_in_ms`."""
+
+FORGIVEN = 10
+"""How many of them one that keeps the rate makes up for: at 100 times the rate, one in 100 does."""
 
 
 class State(Enum):
@@ -151,6 +154,7 @@ class Session:
         self._advancing = False
         self._paused = False
         self._hanging_up = False
+        self._farewell: tuple[CloseCode, str, int] | None = None
         self._strikes: list[float] = []
         self._rejected = 0
         self._state_deadline = now + rules.auth_timeout_seconds
@@ -181,7 +185,7 @@ class Session:
 
     def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
         """Take one WebSocket message."""
-        if self.closed:
+        if self.closed or self._farewell is not None:
             return
         self.heard(now)
         if binary is not self._codec.binary:
@@ -199,6 +203,12 @@ class Session:
         """Note a sign of life from the client."""
         self._heard_at = now
         self._pinged_at = None
+
+    def heard_frame(self, now: float) -> None:
+        """Take a frame that is no message, a ping say: there may be no more than messages."""
+        self.heard(now)
+        if not self.closed:
+            self._take_rate(now)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
         """End a command well; `after` runs right behind its answer, before anything else."""
@@ -239,6 +249,11 @@ class Session:
         effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
         self.lost()
         effects.disconnect(code, reason)
+
+    def dismiss(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        """Close once what has been taken is answered; nothing more is taken."""
+        self._farewell = (code, reason, reconnect_in_ms)
+        self._advance()
 
     def hang_up(self) -> None:
         """Note that the client says nothing more; what it said is still carried out."""
@@ -285,7 +300,7 @@ class Session:
     def _take_rate(self, now: float) -> float:
         """Return the seconds this message comes too early; close if that has no effect."""
         wait = self._rate_limit.take(now)
-        self._rejected = self._rejected + 1 if wait else 0
+        self._rejected = self._rejected + 1 if wait else max(self._rejected - FORGIVEN, 0)
         if self._rejected >= MAX_REJECTED:
             self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
         return wait
@@ -349,6 +364,10 @@ class Session:
             effects = self._effects
             self.lost()
             effects.disconnect(CloseCode.NORMAL, "")
+            return
+        if self._farewell is not None and not undone:
+            code, reason, reconnect_in_ms = self._farewell
+            self.close(code, reason, reconnect_in_ms=reconnect_in_ms)
             return
         if not self._paused and undone >= self._rules.max_pending_commands:
             self._paused = True

@@ -34,7 +34,7 @@ from ..protocol.messages import (
 )
 from ..protocol.session import Pending, Rules, Session
 from .limits import TokenBucket
-from .node import Node
+from .node import RESTARTS, Node
 from .ports import Transport
 from .recovery import Recovery
 
@@ -65,9 +65,10 @@ class Connection:
         self._permissions: Permissions | None = None
         self._sender: User | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._slot: int | None = None
         self._slow_timer: asyncio.TimerHandle | None = None
         self._replaying: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         self._gone = False
         now = node.clock.monotonic()
         limits = node.settings.limits
@@ -95,24 +96,32 @@ class Connection:
 
     def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
         """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
+        full = self._node.connection_count >= self._node.settings.limits.max_connections
         self._node.add(self)
+        if full:
+            self._address = ""
+            self._session.close(
+                CloseCode.OVERLOADED, "this server has as many connections as it may"
+            )
+            return
         try:
             self._node.counts.add_address(self._address)
         except RateLimited as error:
             self._address = ""
             self._session.close(CloseCode.TOO_MANY, error.message)
             return
-        if self._node.draining:
-            self.close(CloseCode.RESTART, "the server restarts", 0)
-        elif refusal is not None:
+        if refusal is not None:
             self._refuse(refusal)
         elif claims is not None:
             self._open(claims)
-        self._on_timer()
+        if self._node.draining:
+            # Even so it is welcomed: to a client that is a connection lost, not one refused.
+            self.close(CloseCode.RESTART, RESTARTS, self._node.reconnect_in_ms())
+        self.on_timer()
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close; see `node.Client`."""
-        self._session.close(code, reason, reconnect_in_ms=reconnect_in_ms)
+        """Say goodbye and close once commands are answered; see `node.Client`."""
+        self._session.dismiss(code, reason, reconnect_in_ms)
 
     def abort(self) -> None:
         """Drop the connection at once; see `node.Client`."""
@@ -127,7 +136,7 @@ class Connection:
 
     def on_sign_of_life(self) -> None:
         """See `ports.Receiver`."""
-        self._session.heard(self._node.clock.monotonic())
+        self._session.heard_frame(self._node.clock.monotonic())
 
     def on_full(self) -> None:
         """See `ports.Receiver`."""
@@ -142,7 +151,9 @@ class Connection:
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
-        self.on_sign_of_life()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._session.heard(self._node.clock.monotonic())
         self._replay()
 
     def on_hang_up(self) -> None:
@@ -167,9 +178,10 @@ class Connection:
         if self._gone:
             return
         self._gone = True
-        for timer in (self._timer, self._slow_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._slot is not None:
+            self._node.wheel.cancel(self, self._slot)
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
         for topic in self._session.topics:
             self._node.hub.leave(self._transport, topic)
         for task in self._tasks:
@@ -231,15 +243,16 @@ class Connection:
         except Exception:
             self._session.fail(pending, self._internal())
 
-    def _on_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def on_timer(self) -> None:
+        """See `wheel.Timed`."""
+        if self._slot is not None:
+            self._node.wheel.cancel(self, self._slot)
+            self._slot = None
         now = self._node.clock.monotonic()
         # The transport of a client that reads too slowly does not read from it either.
         wait = self._session.tick(now, reading=self._slow_timer is None) - now
         if wait != math.inf:
-            self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0), self._on_timer)
+            self._slot = self._node.wheel.plan(self, wait)
 
     # Authentication ------------------------------------------------------------------------
 
@@ -292,7 +305,7 @@ class Connection:
         )
         self._session.open(self._welcome(claims), expires_in, now)
         self._drop_forbidden_topics()
-        self._on_timer()
+        self.on_timer()
 
     def _welcome(self, claims: Claims) -> Welcome:
         return Welcome(
@@ -386,7 +399,10 @@ class Connection:
     def _publish(self, pending: Pending, command: Publish) -> None:
         self._require("publish", command.topic)
         future = self._node.publish(command.topic, bytes(command.data), self._sender, command.key)
-        future.add_done_callback(partial(self._published, pending, command.topic))
+        if future.done():
+            self._published(pending, command.topic, future)
+        else:
+            future.add_done_callback(partial(self._published, pending, command.topic))
 
     def _published(self, pending: Pending, topic: str, future: "asyncio.Future[Published]") -> None:
         if (error := _failure(future, topic)) is not None:
@@ -412,6 +428,10 @@ class Connection:
         self._run(pending, command, self._history_later)
 
     async def _history_later(self, pending: Pending, command: History) -> None:
+        while self._slow_timer is not None:
+            # Else the answers to all commands that wait would pile up, megabytes each.
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
         found, messages = await self._node.history(
             command.topic, before=command.before, after=command.after, limit=command.limit
         )

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 
 from ..protocol.errors import Unavailable
-from ..protocol.events import Event
+from ..protocol.events import Event, Slice
 from ..protocol.messages import Position
 from .ports import Broker, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
@@ -95,7 +95,7 @@ class Hub:
         """Place a subscriber that joined; return whether it must be replayed more than was read."""
         topic = self._topics[name]
         topic.enter(transport, recovery.start)
-        if topic.lag_of(transport) is not None:
+        if topic.lag_of(transport) is not None and transport.writable:
             topic.replay(transport, recovery.found)
         return topic.lag_of(transport) is not None
 
@@ -129,8 +129,9 @@ class Hub:
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            # It may have left, come back or moved on while the store was read.
-            if self._topics.get(name) is not topic or topic.lag_of(transport) != seen:
+            # It may have left, come back, moved on or filled up while the store was read.
+            moved = self._topics.get(name) is not topic or topic.lag_of(transport) != seen
+            if moved or not transport.writable:
                 continue
             topic.replay(transport, found)
             if topic.lag_of(transport) == seen and transport.writable:
@@ -170,7 +171,7 @@ class Hub:
             if self._topics.get(topic.name) is not topic:
                 return  # whoever wanted it has left, and nobody would end the subscription
             await self._broker.subscribe(topic.name)
-            await self._catch_up(topic, limit=0)
+            await self._catch_up(topic)
             if topic.behind:
                 self._repair(topic)
         except Unavailable:
@@ -185,11 +186,27 @@ class Hub:
         del self._opened[topic.name]
         self._broker.unsubscribe(topic.name)
 
-    async def _catch_up(self, topic: Topic, limit: int) -> None:
+    async def _catch_up(self, topic: Topic) -> None:
         restorations = self._restorations
-        topic.catch_up(await self._broker.read(topic.name, after=topic.position.seq, limit=limit))
+        topic.catch_up(await self._read_on(topic))
         if restorations != self._restorations:
             topic.behind = True  # the read may be older than what was missed
+
+    async def _read_on(self, topic: Topic) -> Slice:
+        """Read what follows a topic's position, or all of another order if that one is lost."""
+        name, here = topic.name, topic.position
+        if not topic.established:
+            return await self._broker.read(name, limit=1, newest=True)
+        # With the last event passed on, to know it again: see `Topic.contradicts`.
+        after = max(here.seq - 1, 0)
+        found = await self._broker.read(name, after=after, limit=self._max_replay + 1)
+        began = Position(found.epoch, found.base)
+        if topic.contradicts(found):
+            logger.warning("topic %s: the store lost events that were delivered", name)
+            began = await self._broker.begin_epoch(name, found.epoch)
+        if began.epoch == here.epoch:
+            return found
+        return await self._broker.read(name, after=began.seq, limit=self._max_replay)
 
     def _repair(self, topic: Topic) -> None:
         if topic in self._repairing or not topic.established:
@@ -202,7 +219,7 @@ class Hub:
             async with self._repair_slots:
                 while self._topics.get(topic.name) is topic and topic.behind:
                     try:
-                        await self._catch_up(topic, self._max_replay)
+                        await self._catch_up(topic)
                     except Unavailable:
                         if not self._broker.available:
                             return  # on_restored starts it again

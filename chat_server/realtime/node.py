@@ -1,6 +1,7 @@
 """One worker's part of the server: joins its connections, its topics and the broker."""
 
 import asyncio
+import math
 import random
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,9 +18,21 @@ from ..settings import Settings
 from .hub import Hub
 from .limits import ConnectionCounts
 from .ports import Broker
+from .wheel import Wheel
 
-RECONNECT_SPREAD_MS = 3_000
-"""Clients of a stopping worker come back at random within this time, not all at once."""
+RESTARTS = "the server restarts"
+
+RETURNS_PER_SECOND = 100
+"""Clients of a stopping worker that are told to come back within a second, while the drain time
+allows so few. Each is told a time of its own."""
+
+SHORTEST_SPREAD_SECONDS = 1.0
+
+BATCH = 100
+"""Clients that are sent away at once, while half of the drain time allows so few. The other half is
+left to those that are slow."""
+
+BATCH_SECONDS = 0.05
 
 ABORT_SECONDS = 1.0
 """How long the loop may take to tell of aborted connections."""
@@ -29,7 +42,7 @@ class Client(Protocol):
     """What the node must be able to do to a connection."""
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close."""
+        """Say goodbye and close, once the commands that have come are answered."""
         ...
 
     def abort(self) -> None:
@@ -56,7 +69,9 @@ class Node:
         self.counts = ConnectionCounts(
             settings.limits.max_connections_per_user, settings.limits.max_connections_per_address
         )
+        self.wheel = Wheel()
         self.draining = False
+        self._spread_ms = int(1000 * SHORTEST_SPREAD_SECONDS)
         self.started_at = clock.monotonic()
         self._clients: set[Client] = set()
         self._emptied = asyncio.Event()
@@ -76,19 +91,46 @@ class Node:
     async def stop(self) -> None:
         """Close every connection within `drain_seconds`, then let go of the broker."""
         await self.drain()
+        self.wheel.stop()
         await self.hub.stop()
         await self.broker.stop()
 
     async def drain(self) -> None:
         """Send every client elsewhere, and abort those that are not gone in `drain_seconds`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.server.drain_seconds
         self.draining = True
-        for client in list(self._clients):
-            wait = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spreads load, no secret
-            client.close(CloseCode.RESTART, "the server restarts", wait)
-        if not await self._all_gone(self.settings.server.drain_seconds):
+        await self._send_away()
+        if not await self._all_gone(max(deadline - loop.time(), 0.0)):
             for client in list(self._clients):
                 client.abort()
             await self._all_gone(ABORT_SECONDS)
+
+    async def _send_away(self) -> None:
+        """Close in batches; the moments at which clients are to return follow evenly."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        drain_seconds = self.settings.server.drain_seconds
+        clients = list(self._clients)
+        spread = max(min(len(clients) / RETURNS_PER_SECOND, drain_seconds), SHORTEST_SPREAD_SECONDS)
+        self._spread_ms = int(1000 * spread)
+        done = 0
+        while done < len(clients):
+            passed = loop.time() - began
+            batches = max((drain_seconds / 2 - passed) / BATCH_SECONDS, 1.0)
+            size = max(BATCH, math.ceil((len(clients) - done) / batches))
+            for number, client in enumerate(clients[done : done + size], start=done):
+                if client in self._clients:
+                    back = (number + random.random()) / len(clients) * spread  # noqa: S311
+                    wait_ms = max(math.ceil((back - passed) * 1000), 1)
+                    client.close(CloseCode.RESTART, RESTARTS, wait_ms)
+            done += size
+            if done < len(clients):
+                await asyncio.sleep(BATCH_SECONDS)
+
+    def reconnect_in_ms(self) -> int:
+        """Return when somebody who came while we drain may come back."""
+        return random.randint(1, self._spread_ms)  # noqa: S311 - spreads load, no secret
 
     async def _all_gone(self, seconds: float) -> bool:
         if self._clients:

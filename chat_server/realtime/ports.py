@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ..protocol.codecs import Codec
 from ..protocol.events import Draft, Event, Published, Slice
+from ..protocol.messages import Position
 
 
 class Listener(Protocol):
@@ -40,7 +41,17 @@ class Broker(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether the store is believed to be reachable."""
+        """Whether the store is believed to be reachable, and heard."""
+        ...
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the store takes publications, but this worker does not hear them."""
+        ...
+
+    @property
+    def deaf_seconds(self) -> float:
+        """How long that was so since the start, in all."""
         ...
 
     async def start(self, listener: Listener) -> None:
@@ -89,6 +100,13 @@ class Broker(Protocol):
         At most `limit` of them: the oldest, or with `newest` the newest; ascending either way. A
         `limit` of 0 reads the position alone. A topic without a position is given one, so that
         every worker names the same epoch for it.
+        """
+        ...
+
+    async def begin_epoch(self, topic: str, lost: str) -> Position:
+        """Let another epoch begin where the topic stands, if it is still in the epoch `lost`.
+
+        What is stored stays. Returns where the epoch began that the topic is in now.
         """
         ...
 

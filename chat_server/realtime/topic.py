@@ -1,5 +1,6 @@
 """One topic on one worker: its place in the order, its subscribers, and fan-out to them."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ import msgspec
 from ..protocol.events import Event, Kind, Slice
 from ..protocol.messages import Gap, Position
 from .ports import Transport, Wire
+
+logger = logging.getLogger(__name__)
 
 MAX_BACKLOG = 1_000
 """Events held while the store is being read. More come only if that takes seconds; the oldest then
@@ -33,6 +36,7 @@ class Topic:
         self.name = name
         self.position = Position("", 0)
         self.behind = True
+        self._last = (0, 0)
         self._backlog: deque[Event] = deque()
         self._doubted: set[Position] = set()
         self._frames: list[bytes] = []
@@ -94,7 +98,13 @@ class Topic:
     def replay(self, transport: Transport, found: Slice) -> None:
         """Send a lagging subscriber what a read behind its position found, while it is writable."""
         seen = self._lagging.pop(transport)
-        if found.epoch != seen.epoch or found.seq < seen.seq:
+        if found.epoch != seen.epoch:
+            # What was read lies behind the old seq: the new order is yet to be read.
+            seen = Position(found.epoch, found.base)
+            self._write_to(transport, self._restart_frame(seen))
+            self.enter(transport, seen)
+            return
+        if found.seq < seen.seq:
             seen = Position(found.epoch, found.seq)
             self._write_to(transport, self._restart_frame(seen))
         for event in found.events:
@@ -106,7 +116,7 @@ class Topic:
                 self._write_to(transport, event.frame)
                 seen = Position(event.epoch, event.seq)
         else:
-            if not found.more and seen.seq < found.seq:
+            if transport.writable and not found.more and seen.seq < found.seq:
                 self._write_to(transport, self._gap_frame(seen, found.seq + 1, "expired"))
                 seen = Position(found.epoch, found.seq)
         self.enter(transport, seen)
@@ -135,18 +145,38 @@ class Topic:
 
     def catch_up(self, found: Slice) -> bool:
         """Take what a read of everything after `position` found; return whether it was enough."""
+        more = found.more
         if not self.established:
+            more = False
             self._move_to(Position(found.epoch, found.seq))
-        elif found.epoch != self.position.epoch or found.seq < self.position.seq:
-            self._restart(self._before_backlog(found))
+            self._remember(found.events)
         else:
+            if found.epoch != self.position.epoch or found.seq < self.position.seq:
+                self._restart(self._start_of(found))
             self._fill(found)
-        self._take_backlog(found)
+        self._take_backlog(found, more)
         self._flush()
         return not self.behind
 
-    def _take_backlog(self, found: Slice) -> None:
-        backlog, self._backlog, self.behind = self._backlog, deque(), found.more
+    def contradicts(self, found: Slice) -> bool:
+        """Return whether a read shows that the store lost events which this worker has seen.
+
+        Then its seqs are behind, or were given out again: the event at the position is another.
+        """
+        if found.epoch != self.position.epoch:
+            return False
+        seq, digest = self._last
+        return found.seq < self.position.seq or any(
+            hash(event.frame) != digest for event in found.events[:1] if event.seq == seq
+        )
+
+    def _remember(self, events: Sequence[Event]) -> None:
+        """Keep what is needed to know the last of these again."""
+        for event in events[-1:]:
+            self._last = (event.seq, hash(event.frame))
+
+    def _take_backlog(self, found: Slice, more: bool) -> None:
+        backlog, self._backlog, self.behind = self._backlog, deque(), more
         for event in backlog:
             found_too = event.epoch == found.epoch and event.seq <= found.seq
             if found_too or Position(event.epoch, event.seq) not in self._doubted:
@@ -155,8 +185,10 @@ class Topic:
         # newer for certain; if it does not know of it either, asking on would never end.
         self._doubted = {Position(event.epoch, event.seq) for event in self._backlog}
 
-    def _before_backlog(self, found: Slice) -> Position:
-        """Return where a new order has to start so that no event of it that came is lost."""
+    def _start_of(self, found: Slice) -> Position:
+        """Return where a new order has to start so that no event of it is lost."""
+        if any(event.seq == found.base + 1 for event in found.events[:1]):
+            return Position(found.epoch, found.base)
         held = {event.seq for event in self._backlog if event.epoch == found.epoch}
         seq = found.seq
         while seq in held:
@@ -164,11 +196,12 @@ class Topic:
         return Position(found.epoch, seq)
 
     def _fill(self, found: Slice) -> None:
-        known = {event.seq: event for event in found.events}
+        here = self.position.seq
+        known = {event.seq: event for event in found.events if event.seq > here}
         if not found.more:
             # A topic that keeps no history still has what came in meanwhile.
             for event in self._backlog:
-                if event.epoch == found.epoch and self.position.seq < event.seq <= found.seq:
+                if event.epoch == found.epoch and here < event.seq <= found.seq:
                     known.setdefault(event.seq, event)
         for seq in sorted(known):
             if seq > self.position.seq + 1:
@@ -185,6 +218,7 @@ class Topic:
 
     def _deliver(self, event: Event) -> None:
         self._write(event.frame)
+        self._last = (event.seq, hash(event.frame))
         self._move_to(Position(event.epoch, event.seq))
 
     def _gap(self, before: int, reason: str) -> None:
@@ -203,6 +237,7 @@ class Topic:
         self._write(frame)
         self._flush()
         self.position = here
+        self._last = (0, 0)
         ahead, self._ahead = self._ahead, {}
         for transport in ahead:
             self._write_to(transport, frame)
@@ -227,14 +262,28 @@ class Topic:
         if not frames:
             return
         for wire, transports in self._live.items():
-            packets = wire.join([wire.pack(wire.codec.transcode(frame)) for frame in frames])
+            packets = wire.join(self._pack(wire, frames))
             for transport in transports:
                 for packet in packets:
                     transport.write(packet)
 
-    @staticmethod
-    def _write_to(transport: Transport, frame: bytes) -> None:
-        transport.write(transport.wire.pack(transport.wire.codec.transcode(frame)))
+    def _write_to(self, transport: Transport, frame: bytes) -> None:
+        for packet in self._pack(transport.wire, [frame]):
+            transport.write(packet)
+
+    def _pack(self, wire: Wire, frames: list[bytes]) -> list[bytes]:
+        """Return frames as a wire takes them, without those that are no JSON text.
+
+        No worker writes such a thing, but others may write to the store.
+        """
+        pack, transcode = wire.pack, wire.codec.transcode
+        try:
+            return [pack(transcode(frame)) for frame in frames]
+        except Exception as error:
+            if len(frames) == 1:
+                logger.error("topic %s: left out an event that is no JSON: %s", self.name, error)
+                return []
+        return [packet for frame in frames for packet in self._pack(wire, [frame])]
 
     def _restart_frame(self, here: Position) -> bytes:
         return self._gap_frame(Position(here.epoch, 0), here.seq + 1, "epoch_changed")

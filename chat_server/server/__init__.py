@@ -13,6 +13,7 @@ from ..auth.tokens import issue_token
 from ..clock import SystemClock
 from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError
 from . import sockets
+from .hangup import Terminal
 from .supervisor import Supervisor
 from .worker import run_worker
 
@@ -36,6 +37,7 @@ def run(settings: Settings) -> int:
             settings,
             listener,
             stop_on=frozenset({signal.SIGINT, signal.SIGTERM}),
+            terminal=Terminal(),
             on_ready=partial(announce, listener.getsockname()[:2]),
         )
     except sockets.ListenError as error:

@@ -4,21 +4,27 @@ Written against Hypercorn 0.18 and held by tests/server/test_hypercorn.py. What 
 connection's `state` mapping reaches the ASGI scope, `protocol.protocol` is an `H11Protocol` for
 HTTP/1.1 whose `stream` is the request's and tells whether it is `closed`, a WebSocket's `handshake`
 holds the `extensions` on offer, all output goes through `protocol_send`, and `run` ends when the
-reader is at its end.
+reader is at its end. An idle connection runs `_idle_timeout` in `idle_task`, which is cancelled
+when a request comes, and which `_read_data` leaves behind.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Event
+from hypercorn.events import Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, LifespanState
 
 from ..gateway.handover import STATE_KEY
+
+NEWCOMER_SECONDS = 1.0
+"""So long after it was accepted a connection may ask something, even if the worker is stopping."""
 
 
 class _ReleasedWriter(asyncio.StreamWriter):
@@ -44,12 +50,16 @@ class HandoverServer(TCPServer):
         own_state: dict[str, Any] = {**state, STATE_KEY: self}
         super().__init__(app, loop, config, context, LifespanState(own_state), reader, writer)
         self._handed_over = False
+        self._accepted_at = loop.time()
+        self._cut: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve until the connection ends or is handed over."""
         try:
             await super().run()
         finally:
+            if self._cut is not None:
+                self._cut.cancel()
             # Its parts refer to one another; taken apart they go now, and not when the garbage
             # collector finds them after stopping the loop for it.
             self.__dict__.clear()
@@ -93,18 +103,49 @@ class HandoverServer(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Write what the HTTP protocol wants to send, unless the socket is not ours any more."""
-        if not self._handed_over:
-            await super().protocol_send(event)
+        if self._handed_over:
+            return
+        await super().protocol_send(event)
+        protocol = self.protocol.protocol
+        if (
+            isinstance(event, RawData)
+            and isinstance(protocol, H2Protocol)
+            and protocol.idle
+            and not protocol.closed
+            and self.idle_task._handle is None
+        ):
+            # Hypercorn takes the preface of HTTP/2 for a request, and waits for the next for ever.
+            await super().protocol_send(Updated(idle=True))
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Else one that is gone would last until it had been idle for long enough.
+        await self.idle_task.stop()
 
     async def _close(self) -> None:
         if self._handed_over:
             await self.idle_task.stop()
         else:
+            self._limit_end()
             await super()._close()
+
+    async def _idle_timeout(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.context.terminated.wait(), self.config.keep_alive_timeout)
+            # Whoever has just connected could not know, and must not find a dead connection.
+            await asyncio.sleep(self._accepted_at + NEWCOMER_SECONDS - self.loop.time())
+        await asyncio.shield(self._initiate_server_close())
 
     async def _initiate_server_close(self) -> None:
         if not self._handed_over:
+            self._limit_end()
             await super()._initiate_server_close()
+
+    def _limit_end(self) -> None:
+        # A client that does not read the rest of its answer would keep the connection for ever.
+        if self._cut is None:
+            abort = self.writer.transport.abort
+            self._cut = self.loop.call_later(self.config.keep_alive_timeout, abort)
 
     def _is_exclusive(self) -> bool:
         """Whether the socket carries one request at a time: not under HTTP/2."""

@@ -36,17 +36,11 @@ def reserve(settings: Settings) -> socket.socket:
     # for the port alone.
     with listen(settings) as alone:
         address = alone.getsockname()
-    return _shared(address)
+    return share(address)
 
 
-def share(reserved: tuple[str, int]) -> socket.socket:
-    """Return one worker's listening socket on a reserved address."""
-    listener = _shared(reserved)
-    listener.listen()
-    return listener
-
-
-def _shared(address: tuple[str, int]) -> socket.socket:
+def share(address: tuple[str, int]) -> socket.socket:
+    """Return one worker's socket on a reserved address; connections come once it listens."""
     # The kernel spreads connections evenly over such sockets; a single one that all workers accept
     # from gives most of them to whichever wakes first.
     shared = socket.socket(_family(address[0]), socket.SOCK_STREAM)

@@ -1,20 +1,17 @@
-"""Several workers on one port: started, watched, restarted, and stopped together."""
+"""Several workers on one port: started, watched, replaced, and stopped together."""
 
 import logging
-import multiprocessing
-import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import wait
 
-from .. import logs
 from ..settings import Settings
 from . import sockets
-from .worker import STOP_SLACK_SECONDS, run_worker
+from .hangup import Terminal
+from .process import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +21,34 @@ HEALTHY_SECONDS = 10.0
 RESTART_SECONDS = (1.0, 30.0)
 """The first such wait and the longest; each is twice the one before."""
 
+LATE_SECONDS = 2.0
+"""Who wakes up so much too late has been stopped, perhaps with the workers: Ctrl-Z."""
+
 
 class _Slot:
-    """One of the workers: its present process, and when the next may start."""
+    """One of the workers: its socket, its present process, and those before and after."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.process: SpawnProcess | None = None
-        self.ready: Connection | None = None
+        self.listener: socket.socket | None = None
+        self.worker: WorkerProcess | None = None
+        self.successor: WorkerProcess | None = None
+        self.leaving: WorkerProcess | None = None
         self.was_ready = False
-        self.started_at = 0.0
         self.restart_at = 0.0
         self.wait = 0.0
 
+    def processes(self) -> list[WorkerProcess]:
+        return [p for p in (self.worker, self.successor, self.leaving) if p is not None]
+
+    def close(self) -> None:
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+
 
 class Supervisor:
-    """Keeps `server.workers` processes running until SIGINT or SIGTERM.
+    """Keeps `server.workers` processes running until SIGINT or SIGTERM; SIGHUP replaces them.
 
     Args:
         settings: the server's.
@@ -49,10 +58,12 @@ class Supervisor:
     def __init__(self, settings: Settings, on_ready: Callable[[tuple[str, int]], None]) -> None:
         self._settings = settings
         self._on_ready = on_ready
-        self._context = multiprocessing.get_context("spawn")
         self._slots = [_Slot(number) for number in range(1, settings.server.workers + 1)]
+        self._to_replace: list[_Slot] = []
         self._announced = False
-        self._signals = 0
+        self._terminal = Terminal()
+        self._stops = 0
+        self._stopping = False
         self._address: tuple[str, int] = ("", 0)
 
     def run(self) -> int:
@@ -64,11 +75,17 @@ class Supervisor:
         with ExitStack() as stack:
             reserved = stack.enter_context(sockets.reserve(self._settings))
             self._address = reserved.getsockname()[:2]
+            # At a fault of our own; Python would wait for them before it ends.
+            stack.callback(self._kill_all)
             wake = self._catch_signals(stack)
             failed = False
-            while not self._signals and not failed:
+            while not self._stops and not failed:
                 self._start_due()
-                failed = self._watch(wake)
+                self._replace_next()
+                self._watch(wake)
+                failed = not self._announced and any(
+                    slot.worker is None and not slot.was_ready for slot in self._slots
+                )
             self._stop(wake)
             return 1 if failed else 0
 
@@ -78,124 +95,147 @@ class Supervisor:
             end.setblocking(False)
             stack.enter_context(end)
         stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(notify.fileno()))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
         return wake
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._signals += 1
+        if number != signal.SIGHUP:
+            self._stops += 1
+        elif not self._terminal.is_gone:
+            self._to_replace = list(self._slots)
+        elif not self._stops:  # it may be told of that twice
+            self._stops += 1
 
-    # Starting and watching -----------------------------------------------------------------
+    def _processes(self) -> Iterator[tuple[_Slot, WorkerProcess]]:
+        return ((slot, process) for slot in self._slots for process in slot.processes())
+
+    # Starting and replacing ------------------------------------------------------------------
 
     def _start_due(self) -> None:
         for slot in self._slots:
-            if slot.process is None and time.monotonic() >= slot.restart_at:
-                self._start(slot)
+            if slot.worker is None and time.monotonic() >= slot.restart_at:
+                slot.worker = self._start(slot)
+                if slot.worker is None:
+                    self._wait(slot)
 
-    def _start(self, slot: _Slot) -> None:
-        slot.ready, ready = self._context.Pipe(duplex=False)
-        slot.started_at = time.monotonic()
-        slot.process = self._context.Process(
-            target=_work,
-            args=(self._settings, self._address, ready),
-            name=f"chat-server worker {slot.number}",
-        )
-        slot.process.start()
-        ready.close()
-
-    def _watch(self, wake: socket.socket) -> bool:
-        """Wait for something to happen; return True if it makes going on pointless."""
-        waiting: list[object] = [wake]
-        for slot in self._slots:
-            if slot.process is not None:
-                waiting.append(slot.process.sentinel)
-            if slot.ready is not None:
-                waiting.append(slot.ready)
-        happened = wait(waiting, timeout=self._seconds_to_restart())  # type: ignore[arg-type]
-        for slot in self._slots:
-            if slot.ready in happened:
-                self._note_ready(slot)
-            if slot.process is not None and slot.process.sentinel in happened:
-                self._bury(slot)
-        return not self._announced and any(
-            slot.process is None and not slot.was_ready for slot in self._slots
-        )
-
-    def _seconds_to_restart(self) -> float | None:
-        due = [slot.restart_at for slot in self._slots if slot.process is None]
-        return max(min(due) - time.monotonic(), 0.0) if due else None
-
-    def _note_ready(self, slot: _Slot) -> None:
-        assert slot.ready is not None  # noqa: S101 - only those are waited for
+    def _start(self, slot: _Slot) -> WorkerProcess | None:
+        # The socket outlives a process that is replaced, with the connections that wait in it.
+        if slot.listener is None:
+            slot.listener = sockets.share(self._address)
         try:
-            slot.ready.recv_bytes()
-            slot.was_ready = True
-        except EOFError:
-            pass  # it ended before it was ready
-        slot.ready.close()
-        slot.ready = None
+            return WorkerProcess(slot.number, self._settings, slot.listener)
+        except OSError as error:
+            logger.error("worker %d cannot be started: %s", slot.number, error)
+            return None
+
+    def _wait(self, slot: _Slot) -> None:
+        """Put off the next start; meanwhile the others get all connections."""
+        first, longest = RESTART_SECONDS
+        slot.wait = min(max(slot.wait * 2, first), longest)
+        slot.restart_at = time.monotonic() + slot.wait
+        slot.close()
+
+    def _replace_next(self) -> None:
+        """Begin to replace the next worker, unless one is being replaced."""
+        if any(slot.successor or slot.leaving for slot in self._slots):
+            return
+        while self._to_replace:
+            slot = self._to_replace.pop(0)
+            # One that is not ready yet is new.
+            if slot.worker is not None and slot.worker.ready:
+                logger.info("replacing worker %d (%d)", slot.number, slot.worker.pid)
+                slot.successor = self._start(slot)
+                if slot.successor is None:
+                    self._to_replace.clear()
+                return
+
+    # Watching --------------------------------------------------------------------------------
+
+    def _watch(self, wake: socket.socket) -> None:
+        """Wait for something to happen, and see to it."""
+        waiting: list[object] = [wake]
+        due = []
+        if not self._stopping:
+            due = [slot.restart_at for slot in self._slots if slot.worker is None]
+        for _, process in self._processes():
+            waiting.append(process.sentinel)
+            due.append(process.deadline)
+            if process.pipe is not None:
+                waiting.append(process.pipe)
+        asked_at = time.monotonic()
+        timeout = min(max(min(due, default=0.0) - asked_at, 0.0), 3600.0)
+        happened = wait(waiting, timeout)  # type: ignore[arg-type]
+        late = time.monotonic() - asked_at > timeout + LATE_SECONDS
+        with suppress(BlockingIOError):
+            wake.recv(1024)
+        for slot, process in list(self._processes()):
+            if process.pipe is not None and process.pipe in happened:
+                self._listen(slot, process)
+            if process.sentinel in happened:
+                self._bury(slot, process)
+            elif late:
+                process.excuse()
+            else:
+                process.kill_overdue()
+
+    def _listen(self, slot: _Slot, process: WorkerProcess) -> None:
+        process.listen()
+        if not process.ready:
+            return
+        slot.was_ready = True
+        if process is slot.successor:
+            slot.leaving, slot.worker, slot.successor = slot.worker, process, None
+            if slot.leaving is not None:
+                slot.leaving.stop()
         if not self._announced and all(slot.was_ready for slot in self._slots):
             self._announced = True
             self._on_ready(self._address)
 
-    def _bury(self, slot: _Slot) -> None:
-        assert slot.process is not None  # noqa: S101 - only those are waited for
-        slot.process.join()
-        code = slot.process.exitcode
-        slot.process.close()
-        slot.process = None
-        now = time.monotonic()
-        if now - slot.started_at >= HEALTHY_SECONDS:
-            slot.wait = 0.0
+    def _bury(self, slot: _Slot, process: WorkerProcess) -> None:
+        reason = process.bury()
+        if process is slot.leaving:
+            slot.leaving = None
+            logger.info("worker %d (%d) is replaced", slot.number, process.pid)
+            return
+        if process is slot.successor:
+            slot.successor = None
+            self._to_replace.clear()
+            plan = "the worker it was to replace goes on, and so do all others"
+        elif slot.successor is not None:
+            slot.worker, slot.successor = slot.successor, None
+            plan = "the one that was to replace it does so now"
         else:
-            first, longest = RESTART_SECONDS
-            slot.wait = min(max(slot.wait * 2, first), longest)
-        slot.restart_at = now + slot.wait
-        if not self._signals:
-            plan = f"restarting it in {slot.wait:g} s"
-            if not self._announced and not slot.was_ready:
-                plan = "stopping, for it never accepted a connection"
-            logger.error("worker %d ended with code %s; %s", slot.number, code, plan)
+            plan = self._lose_worker(slot, process)
+        if not (self._stops or self._stopping):
+            logger.error("worker %d (%d) %s; %s", slot.number, process.pid, reason, plan)
 
-    # Stopping ------------------------------------------------------------------------------
+    def _lose_worker(self, slot: _Slot, process: WorkerProcess) -> str:
+        slot.worker = None
+        slot.close()
+        if time.monotonic() - process.started_at >= HEALTHY_SECONDS:
+            slot.wait = slot.restart_at = 0.0
+        else:
+            self._wait(slot)
+        if not self._announced and not slot.was_ready:
+            return "stopping, for it never accepted a connection"
+        return f"restarting it in {slot.wait:g} s"
+
+    # Stopping --------------------------------------------------------------------------------
 
     def _stop(self, wake: socket.socket) -> None:
-        """Let the workers drain, and kill what is left at the deadline or at a second signal."""
+        """Let the workers drain; what is left at the deadline or a second signal is killed."""
+        self._stopping = True
+        stops = max(self._stops, 1)
         for slot in self._slots:
-            if slot.process is not None:
-                slot.process.terminate()
-        seconds = self._settings.server.drain_seconds + 2 * STOP_SLACK_SECONDS
-        deadline = time.monotonic() + seconds
-        first = self._signals
-        while running := [s.process for s in self._slots if s.process is not None]:
-            left = deadline - time.monotonic()
-            if left <= 0 or self._signals > max(first, 1):
-                for process in running:
-                    process.kill()
-            happened = wait([wake, *(p.sentinel for p in running)], timeout=max(left, 0.1))
-            if wake in happened:
-                wake.recv(1024)
-            for slot in self._slots:
-                if slot.process is not None and slot.process.sentinel in happened:
-                    self._bury(slot)
+            slot.close()
+        for _, process in self._processes():
+            process.stop()
+        while any(slot.processes() for slot in self._slots):
+            if self._stops > stops:
+                self._kill_all()
+            self._watch(wake)
 
-
-def _work(settings: Settings, address: tuple[str, int], ready: Connection) -> None:
-    """Be a worker; runs in a process of its own."""
-    # Ctrl-C reaches the whole process group, but whether to stop is the supervisor's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logs.configure(settings.log)
-    parent = multiprocessing.parent_process()
-
-    def on_ready() -> None:
-        ready.send_bytes(b"ready")
-        ready.close()
-        logger.info("worker %d accepts connections", os.getpid())
-
-    run_worker(
-        settings,
-        sockets.share(address),
-        stop_on=frozenset({signal.SIGTERM}),
-        parent=None if parent is None else parent.sentinel,
-        on_ready=on_ready,
-    )
+    def _kill_all(self) -> None:
+        for _, process in self._processes():
+            process.kill()

@@ -16,7 +16,9 @@ from quart import Quart
 
 from ..app import ChatServer, create_app
 from ..settings import Settings
+from . import descriptors
 from .garbage import Collector
+from .hangup import Terminal
 from .hypercorn import HandoverServer
 
 logger = logging.getLogger(__name__)
@@ -27,8 +29,15 @@ BACKLOG = 2048
 STOP_SLACK_SECONDS = 5.0
 """What a stop may take beyond `drain_seconds`."""
 
+ACCEPT_TURNS = 5
+
 ABORT_SECONDS = 1.0
 """What of it is left to requests that are cut."""
+
+NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\nRetry-After: 10\r\n\r\n"
+)
 
 
 def run_worker(
@@ -36,6 +45,7 @@ def run_worker(
     listener: socket.socket,
     *,
     stop_on: frozenset[signal.Signals],
+    terminal: Terminal | None = None,
     parent: int | None = None,
     on_ready: Callable[[], None],
 ) -> None:
@@ -45,6 +55,7 @@ def run_worker(
         settings: the server's.
         listener: a listening socket; closed at the end.
         stop_on: signals that ask for a stop; a second one ends the process without ado.
+        terminal: whose end, told by SIGHUP, asks for a stop too.
         parent: a file descriptor that becomes readable when the parent process ends.
         on_ready: called once requests are accepted.
 
@@ -57,6 +68,8 @@ def run_worker(
         stop = asyncio.Event()
         for number in stop_on:
             loop.add_signal_handler(number, _stop_or_die, stop, number)
+        if terminal is not None:
+            loop.add_signal_handler(signal.SIGHUP, _stop_if_gone, stop, terminal)
         if parent is not None:
             loop.add_reader(parent, _stop_watching, loop, parent, stop)
         await Worker(create_app(settings), settings).serve(listener, stop, on_ready)
@@ -78,6 +91,13 @@ def _stop_or_die(stop: asyncio.Event, number: signal.Signals) -> None:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
     stop.set()
+
+
+def _stop_if_gone(stop: asyncio.Event, terminal: Terminal) -> None:
+    if terminal.is_gone:
+        stop.set()
+    else:
+        logger.warning("SIGHUP does nothing with one worker; several it replaces one by one")
 
 
 def _stop_watching(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
@@ -105,6 +125,11 @@ class Worker:
         self._context = WorkerContext(max_requests=None)
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._collector = Collector(lambda: self._chat.node.connection_count)
+        self._max_connections = settings.http.max_connections
+        if settings.gateway.transport == "portable":
+            # Its WebSockets stay with Hypercorn.
+            self._max_connections += settings.limits.max_connections
+        self._max_descriptor = descriptors.raise_limit(settings)
 
     async def serve(
         self, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]
@@ -122,6 +147,10 @@ class Worker:
             async def on_connection(
                 reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             ) -> None:
+                if self._is_full(writer):
+                    writer.write(NO_ROOM)
+                    writer.close()
+                    return
                 task = asyncio.current_task()
                 assert task is not None  # noqa: S101 - callbacks of streams run in tasks
                 self._connections[task] = writer
@@ -138,17 +167,26 @@ class Worker:
             await stop.wait()
             self._collector.stop()
             server.close()
+            # What the loop has accepted becomes a connection in its next turns.
+            for _ in range(ACCEPT_TURNS):
+                await asyncio.sleep(0)
             await self._drain()
             await lifespan.wait_for_shutdown()
         finally:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
 
+    def _is_full(self, newcomer: asyncio.StreamWriter) -> bool:
+        descriptor = newcomer.get_extra_info("socket").fileno()
+        full = len(self._connections) >= self._max_connections
+        return full or descriptor >= self._max_descriptor
+
     async def _drain(self) -> None:
         """End WebSockets, then the requests that are still under way, then what is left."""
-        await self._context.terminated.set()
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        # Meanwhile connections that are kept alive may ask whether we are ready.
         await self._chat.node.drain()
+        await self._context.terminated.set()
         if self._connections:
             left = max(deadline - asyncio.get_running_loop().time(), 1.0)
             await asyncio.wait(self._connections, timeout=left)
@@ -171,6 +209,7 @@ def _hypercorn_config(settings: Settings) -> Config:
     # Above ours, which then finds most of what is too big: when Hypercorn does, it answers the
     # client's close only if that comes in a packet of its own.
     config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
+    config.keep_alive_timeout = settings.http.head_timeout_seconds
     config.startup_timeout = 30.0
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
     return config

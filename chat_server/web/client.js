@@ -110,6 +110,7 @@ export class ChatClient {
   #online = false;
   #closed = null;
   #goodbye = null;
+  #asked = false;
   #limits = null;
   #lastId = 0;
   #answers = new Map();
@@ -259,6 +260,7 @@ export class ChatClient {
     const attempts = this.#attempts++;
     const asked = this.#goodbye?.reconnect_in_ms;
     this.#goodbye = null;
+    this.#asked = Boolean(asked);
     if (asked) return asked * (1 + 0.1 * Math.random());
     if (LONG_BACKOFF.has(code)) {
       return PATIENT_WAIT_MS * 2 ** Math.min(attempts, 3) * (0.5 + Math.random() / 2);
@@ -280,8 +282,10 @@ export class ChatClient {
   /** A network that comes back need not be waited for, and one that changed may be dead. */
   #networkChanged() {
     if (document.visibilityState === "hidden") return;
-    if (this.#retry !== null) this.#open("reconnecting");
-    else if (this.#online) this.#checkLife();
+    if (this.#retry !== null) {
+      // Unless the server has said when: it may be one of very many that it sent away.
+      if (!this.#asked) this.#open("reconnecting");
+    } else if (this.#online) this.#checkLife();
   }
 
   #checkLife() {

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ..support.redis_cluster import RedisCluster
+from ..support.redis_sentinel import SentinelTrio
 from ..support.redis_server import RedisServer
 from .fakes import fake_connector
 from .helpers import Store
@@ -28,14 +30,36 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
-@pytest.fixture(params=["memory", "fakeredis", "redis"])
+@pytest.fixture(scope="session")
+def sentinel_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelTrio]:
+    """A master watched by sentinels, for all tests that do not harm it."""
+    trio = SentinelTrio(tmp_path_factory.mktemp("sentinel"))
+    try:
+        trio.start()
+        yield trio
+    finally:
+        trio.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A cluster of three nodes, for all tests that do not harm it."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis", "sentinel", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store in turn."""
     async for made in _store(request):
         yield made
 
 
-@pytest.fixture(params=["fakeredis", "redis"])
+@pytest.fixture(params=["fakeredis", "redis", "sentinel", "cluster"])
 async def shared_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store that several workers can share."""
     async for made in _store(request):
@@ -47,6 +71,12 @@ async def _store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     if name == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         made = Store(name, url=server.url)
+    elif name == "sentinel":
+        trio: SentinelTrio = request.getfixturevalue("sentinel_trio")
+        made = Store(name, url=trio.url)
+    elif name == "cluster":
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        made = Store(name, url=cluster.url)
     else:
         made = Store(name, connect=fake_connector() if name == "fakeredis" else None)
     yield made

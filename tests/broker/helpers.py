@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from chat_server.broker.cluster import ClusterBroker
 from chat_server.broker.link import Link
 from chat_server.broker.memory import MemoryBroker
 from chat_server.broker.redis import RedisBroker
@@ -73,7 +74,10 @@ class Store:
                 timeout_seconds=timeout,
                 max_connections=connections,
             )
-            made = RedisBroker(redis, broker, connect=self._connect)
+            if self.name == "cluster":
+                made = ClusterBroker(redis, broker)
+            else:
+                made = RedisBroker(redis, broker, connect=self._connect)
         self._brokers.append(made)
         return made
 

@@ -125,6 +125,23 @@ class TestEpoch:
         assert second.seq == 1
         assert second.epoch not in (first.epoch, found.epoch)
 
+    async def test_an_epoch_can_begin_within_an_order(self, store: Store) -> None:
+        broker, recorder = await store.start()
+        await broker.subscribe(TOPIC)
+        first = [await broker.publish(draft(str(number))) for number in range(3)]
+        assert (await broker.read(TOPIC, limit=0)).base == 0
+        began = await broker.begin_epoch(TOPIC, first[0].epoch)
+        assert (began.seq, began.epoch != first[0].epoch) == (3, True)
+        again = await broker.begin_epoch(TOPIC, first[0].epoch)
+        assert again == began, "others who find the same out change nothing"
+        place = await broker.publish(draft("3"))
+        assert (place.seq, place.epoch) == (4, began.epoch)
+        found = await broker.read(TOPIC, limit=9)
+        assert (found.epoch, found.seq, found.base) == (began.epoch, 4, 3)
+        assert seqs(found) == [1, 2, 3, 4], "what is stored stays"
+        assert {event.epoch for event in found.events} == {began.epoch}
+        assert [event.epoch for event in await recorder.wait_for(4)][-1] == began.epoch
+
     async def test_a_position_outlives_what_is_stored(self, store: Store) -> None:
         broker, _ = await store.start(position_seconds=0.1)
         place = await broker.publish(draft())

@@ -6,11 +6,21 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, ResponseError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ConnectionError,
+    MovedError,
+    NoScriptError,
+    ResponseError,
+    TryAgainError,
+)
 
 from chat_server.broker import lane
+from chat_server.broker.base import Moved
 from chat_server.broker.lane import Lane, Script, pack
-from chat_server.protocol.errors import Unavailable
+from chat_server.protocol.errors import Refused, Unavailable
+from chat_server.settings import Address
 
 from .fakes import ScriptedLink
 from .helpers import until
@@ -73,6 +83,16 @@ async def bench() -> AsyncIterator[Bench]:
 async def failed(*futures: "asyncio.Future[Any]") -> None:
     await asyncio.wait(futures, timeout=5)
     assert all(isinstance(future.exception(), Unavailable) for future in futures)
+
+
+async def test_only_what_redis_has_answered_is_refused(bench: Bench) -> None:
+    """Who keeps publications until Redis is back keeps all but those."""
+    await bench.ready()
+    refused, loading, lost = (bench.send(name) for name in "abc")
+    bench.link.answer(ResponseError("OOM"), BusyLoadingError("loading"))
+    await failed(refused, loading, lost)
+    kinds = [type(future.exception()) for future in (refused, loading, lost)]
+    assert kinds == [Refused, Unavailable, Unavailable]
 
 
 async def test_what_comes_in_one_turn_goes_together(bench: Bench) -> None:
@@ -164,6 +184,7 @@ async def test_what_was_overtaken_is_not_run_late(bench: Bench) -> None:
     # Somebody else loads the script between the first and the second.
     bench.link.answer(gone, 7, [2], gone)
     await failed(first)
+    assert isinstance(first.exception(), Refused), "another try would overtake, too"
     assert (await signal, await second) == (7, [2])
     bench.link.answer(b"digest")
     bench.link.answer([3])
@@ -369,3 +390,16 @@ async def test_trouble_of_an_outdated_connection_is_no_news(bench: Bench) -> Non
     bench.link.fail(ConnectionError("gone"))
     await failed(future)
     assert not bench.trouble
+
+
+async def test_what_another_server_serves_is_told_from_what_is_refused(bench: Bench) -> None:
+    await bench.ready()
+    futures = [bench.send(name) for name in "abcd"]
+    bench.link.answer(MovedError("1 there:7000"), AskError("1 there:7001"), TryAgainError("x"))
+    bench.link.answer(b"OK")
+    errors = await asyncio.gather(*futures[:3], return_exceptions=True)
+    assert [error.server for error in errors if isinstance(error, Moved)] == [
+        *(Address("there", 7000), Address("there", 7001), None)
+    ]
+    assert await futures[3] == b"OK"
+    assert bench.trouble == [], "the connection is as good as before"

@@ -5,14 +5,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.exceptions import BusyLoadingError, InvalidResponse, NoPermissionError, RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    InvalidResponse,
+    MovedError,
+    NoPermissionError,
+    RedisError,
+)
 
 from chat_server.broker import subscriber as module
-from chat_server.broker.base import Reporter
+from chat_server.broker.base import Moved, Reporter
 from chat_server.broker.lane import pack
 from chat_server.broker.subscriber import Subscriber, signal_payload
 from chat_server.protocol.errors import Unavailable
 from chat_server.protocol.events import Kind
+from chat_server.settings import Address
 
 from .fakes import ScriptedLink
 from .helpers import Recorder, until
@@ -30,12 +37,18 @@ def message(topic: str, seq: int) -> list[bytes]:
 
 
 class Bench:
-    def __init__(self, limit: int = 100) -> None:
+    def __init__(self, limit: int = 100, *, sharded: bool = False) -> None:
+        self.evicted: list[str] = []
         self.links: list[ScriptedLink] = []
         self.recorder = Recorder()
         self.hang = ""
         self.subscriber = Subscriber(
-            self._connect, lambda topic: f"chat:{topic}", timeout_seconds=TIMEOUT, limit=limit
+            self._connect,
+            lambda topic: f"chat:{topic}",
+            timeout_seconds=TIMEOUT,
+            limit=limit,
+            sharded=sharded,
+            on_evicted=self.evicted.append,
         )
 
     @property
@@ -268,3 +281,72 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_order(bench: Bench) ->
     bench.link.answer(*confirmed("subscribe", "a", "b"), message("a", 1))
     await second
     assert bench.recorder.seqs("a") == [1]
+
+
+class TestSharded:
+    @pytest.fixture
+    async def shard(self) -> AsyncIterator[Bench]:
+        made = Bench(sharded=True)
+        yield made
+        await made.subscriber.close()
+
+    async def test_it_speaks_of_shards(self, shard: Bench) -> None:
+        await shard.open()
+        future = shard.subscriber.subscribe("a")
+        await until(lambda: bool(shard.written))
+        assert shard.written == pack("SSUBSCRIBE", "chat:a")
+        event = [b"smessage", *message("a", 1)[1:]]
+        shard.link.answer(*confirmed("ssubscribe", "a"), event)
+        await future
+        await until(lambda: shard.recorder.seqs("a") == [1])
+        shard.subscriber.unsubscribe("a")
+        await until(lambda: b"SUNSUBSCRIBE" in shard.written)
+        shard.link.answer(*confirmed("sunsubscribe", "a"))
+        working = shard.subscriber.subscribe("b")
+        shard.link.answer(*confirmed("ssubscribe", "b"))
+        await working
+        assert shard.evicted == []
+
+    async def test_every_channel_has_a_command_of_its_own(self, shard: Bench) -> None:
+        for topic in "abc":
+            with pytest.raises(Unavailable):
+                await shard.subscriber.subscribe(topic)
+        opening = shard.opening()
+        await until(lambda: bool(shard.links) and b"PING" in shard.written)
+        assert shard.written.count(b"SSUBSCRIBE") == 3, "they may be of different slots"
+        moved = MovedError("1 127.0.0.1:7000")
+        shard.link.answer(*confirmed("ssubscribe", "a"), moved, *confirmed("ssubscribe", "c"))
+        shard.link.answer(PONG)
+        await opening
+        assert shard.evicted == ["b"], "one that is elsewhere is no reason to give up the others"
+
+    async def test_a_channel_whose_slot_has_moved_is_told(self, shard: Bench) -> None:
+        await shard.open()
+        first = shard.subscriber.subscribe("a")
+        shard.link.answer(*confirmed("ssubscribe", "a"))
+        await first
+        second = shard.subscriber.subscribe("b")
+        shard.link.answer(*confirmed("sunsubscribe", "a"), *confirmed("ssubscribe", "b"))
+        await second
+        third = shard.subscriber.subscribe("a")
+        shard.link.answer(MovedError("1 127.0.0.1:7000"))
+        with pytest.raises(Moved) as caught:
+            await third
+        assert caught.value.server == Address("127.0.0.1", 7000)
+        assert shard.evicted == ["a", "a"]
+        # What nobody subscribes to any more is nobody's business.
+        shard.link.answer(*confirmed("sunsubscribe", "a"))
+        fourth = shard.subscriber.subscribe("c")
+        shard.link.answer(*confirmed("ssubscribe", "c"))
+        await fourth
+        assert shard.evicted == ["a", "a"]
+
+    async def test_when_both_end_it_at_once_the_connection_is_made_anew(self, shard: Bench) -> None:
+        await shard.open()
+        future = shard.subscriber.subscribe("a")
+        shard.link.answer(*confirmed("ssubscribe", "a"))
+        await future
+        shard.subscriber.unsubscribe("a")
+        # Redis evicts it, and then cannot do what it is asked.
+        shard.link.answer(*confirmed("sunsubscribe", "a"), MovedError("1 127.0.0.1:7000"))
+        assert isinstance(await shard.end(), InvalidResponse)

@@ -101,6 +101,17 @@ async def test_goodbye_says_when_to_come_back(server: FakeServer, client: Connec
     assert delays.endings == [Ending("restart", CloseCode.RESTART, 30)]
 
 
+async def test_the_client_stays_away_for_as_long_as_goodbye_asks(
+    server: FakeServer, client: Connect
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with client():  # whose own waits are far shorter
+        left = loop.time()
+        await server.close(CloseCode.RESTART, "restart", reconnect_in_ms=500)
+        await until(lambda: len(server.tokens) == 2)
+    assert loop.time() - left >= 0.5
+
+
 async def test_goodbye_counts_when_the_close_frame_is_lost(
     server: FakeServer, client: Connect
 ) -> None:

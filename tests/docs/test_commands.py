@@ -41,7 +41,7 @@ def test_every_document_with_commands_is_followed() -> None:
         and any(block.kind == "sh" for block in blocks(path.read_text("utf-8")))
     }
     # The conformance suite is a program that cannot be installed here, and measuring takes long.
-    with_commands -= {"docs/conformance.md", "docs/performance.md"}
+    with_commands -= {"docs/conformance.md", "docs/performance.md", "docs/reliability.md"}
     assert with_commands == {"README.md", "docs/configuration.md", "docs/embedding.md"}
 
 

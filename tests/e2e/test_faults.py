@@ -30,7 +30,6 @@ ENVIRON = {
 }
 
 AT_ONCE_SECONDS = 2.0
-REDIS_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +80,7 @@ async def check_refusals(server: ServerProcess, clients: list[Chat], topic: str)
             began = time.monotonic()
             answer = await client.call(**command)
             assert (answer["type"], answer.get("code")) == ("error", "unavailable"), answer
-            # A subscription may be waiting for an attempt to reconnect.
-            patience = REDIS_SECONDS if command["type"] == "subscribe" else 0.0
-            assert time.monotonic() - began < AT_ONCE_SECONDS + patience, command
+            assert time.monotonic() - began < AT_ONCE_SECONDS, command
             if command["type"] == "publish":
                 assert answer["retry_in_ms"] > 0
         assert (await client.call(type="ping"))["type"] == "pong"
@@ -147,9 +144,9 @@ async def test_a_store_that_lost_everything_is_told_as_a_new_epoch(
         for client, gap in zip((one, two), gaps, strict=True):
             assert (gap["type"], gap["reason"], gap["after"]) == ("gap", "epoch_changed", 0)
             assert gap["epoch"] != place["epoch"]
-            # What the worker found in the new order is within the gap.
+            assert gap["before"] == 1, "nothing of the new order is missed"
             rest = await receive_until(client, "newer")
-            assert [m["seq"] for m in rest] == list(range(gap["before"], seq + 1))
+            assert [m["seq"] for m in rest] == list(range(1, seq + 1))
         since = {"epoch": place["epoch"], "seq": 5}
         async with await chat(server.ws_url, token("late")) as late:
             answer = await late.ok(type="subscribe", topic=topic, since=since)

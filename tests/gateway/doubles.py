@@ -49,6 +49,7 @@ class FakeSocket(asyncio.Transport):
     def __init__(self, *, tls: bool = False) -> None:
         super().__init__()
         self.written = bytearray()
+        self.writes = 0
         self.reading = True
         self.ended = False
         self.aborted = False
@@ -70,6 +71,7 @@ class FakeSocket(asyncio.Transport):
         assert not self.ended, "written behind the end of the stream"
         assert self._protocol is not None, "written to a connection that is gone"
         self.written += data
+        self.writes += 1
         self._unsent += len(data)
         if self._unsent > self.high and not self._congested:
             self._congested = True

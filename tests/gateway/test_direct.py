@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from websockets.frames import Frame, Opcode
 
-from chat_server.gateway.direct import DIRECT_WIRES, DirectTransport, DirectWire
+from chat_server.gateway.direct import CORK_BYTES, DIRECT_WIRES, DirectTransport, DirectWire
 from chat_server.protocol.codecs import JSON, MSGPACK
 from tests.support import wire
 from tests.support.wire import frame, until
@@ -33,7 +33,7 @@ class Lane:
             close_timeout_seconds=close_timeout,
         )
         self.receiver.hang_up = partial(self.transport.close, 1000, "")
-        self.transport.serve(self.receiver)
+        self.transport.serve(self.receiver, lambda: None)
 
     def feed(self, *parts: bytes) -> None:
         self.transport.data_received(b"".join(parts))
@@ -115,13 +115,14 @@ async def test_takes_fragments_with_control_frames_between_them(lane: Lane) -> N
         frame(wire.CONT, b"c"),
         frame(wire.BINARY, b"d"),
     )
-    assert lane.told == ["sign of life", "sign of life", (b"abc", False), (b"d", True)]
+    # Fragments as small as these are told of as well.
+    assert lane.told == ["sign of life"] * 4 + [(b"abc", False), (b"d", True)]
     assert lane.frames() == [(10, b"hello")]
 
 
 async def test_empty_messages_are_messages(lane: Lane) -> None:
     lane.feed(frame(wire.TEXT), frame(wire.BINARY), frame(wire.TEXT, fin=False), frame(wire.CONT))
-    assert lane.told == [(b"", False), (b"", True), (b"", False)]
+    assert lane.receiver.payloads == [b"", b"", b""]
 
 
 async def test_text_may_be_split_within_a_character(lane: Lane) -> None:
@@ -177,9 +178,16 @@ async def test_a_million_empty_fragments_cost_nothing(lane: Lane) -> None:
     many = frame(wire.CONT, fin=False) * 10_000
     for _ in range(3):
         lane.feed(many)
-    assert lane.told == []
+    assert lane.told == ["sign of life"] * 30_001, "each is to be counted, since it takes time"
     lane.feed(frame(wire.CONT, b"x"))
     assert lane.receiver.payloads == [b"x"]
+
+
+async def test_fragments_of_a_useful_size_are_not_counted(lane: Lane) -> None:
+    part = b"x" * 126
+    lane.feed(frame(wire.TEXT, part, fin=False), frame(wire.CONT, part, fin=False))
+    lane.feed(frame(wire.CONT, b"x"))
+    assert lane.told == [(part * 2 + b"x", False)]
 
 
 # Flow control --------------------------------------------------------------------------------
@@ -229,6 +237,53 @@ async def test_a_close_amid_a_fragmented_message_is_a_close(lane: Lane) -> None:
     close = frame(wire.CLOSE, (1000).to_bytes(2, "big"))
     lane.feed(frame(wire.TEXT, b"begin", fin=False), close)
     assert lane.frames() == [(8, (1000).to_bytes(2, "big"))]
+
+
+async def test_a_buffer_that_fills_amid_a_read_holds_up_the_rest_of_it(lane: Lane) -> None:
+    def answer(event: object) -> None:
+        if event != "full":
+            lane.transport.write(b"x" * (CORK_BYTES + 1))
+
+    lane.receiver.react = answer
+    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(4)))
+    assert lane.receiver.payloads == [b"0"]
+    assert not lane.socket.reading
+    await turns()
+    assert lane.told[1:] == ["full"]
+    lane.receiver.react = lambda _: None
+    lane.socket.drain()
+    await turns()
+    assert lane.receiver.payloads == [b"0", b"1", b"2", b"3"]
+    assert lane.socket.reading
+
+
+async def test_closing_amid_a_read_drops_the_rest_of_it(lane: Lane) -> None:
+    def close(event: object) -> None:
+        if event == (b"1", False):
+            lane.transport.close(4400, "")
+
+    lane.receiver.react = close
+    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(4)))
+    assert lane.receiver.payloads == [b"0", b"1"]
+    assert lane.frames() == [(8, struct.pack("!H", 4400))]
+    await end(lane)
+
+
+async def test_a_read_full_of_tiny_messages_is_taken_as_the_receiver_can(lane: Lane) -> None:
+    """As much as a loop reads at once, in the smallest messages there are."""
+    count = 262_144 // 7
+    lane.receiver.react = lambda _: lane.transport.pause()
+    lane.feed(frame(wire.TEXT, b"x") * count)
+    taken = 0
+    while (now := len(lane.receiver.payloads)) < count:
+        assert now == taken + 1
+        taken = now
+        if taken == 1_000:
+            lane.receiver.react = lambda _: None
+            taken = count - 1
+        lane.transport.resume()
+        await turns(2)
+    assert lane.socket.reading
 
 
 async def test_closing_while_it_takes_what_waited_drops_the_rest(lane: Lane) -> None:

@@ -7,6 +7,7 @@ from quart import Response
 
 from chat_server import __version__
 from tests.server.inprocess import make_settings, serving
+from tests.support.fakes import FakeBroker
 from tests.support.server import mint
 from tests.support.wire import chat, request
 
@@ -32,7 +33,9 @@ async def test_tells_how_the_worker_is_doing() -> None:
         assert (body["connections"], body["topics"]) == (1, 2)
         assert body["node"] == ada.welcome["server"]
         assert body["uptime_seconds"] >= 0
-        assert body["checks"] == {"broker": {"status": "ok", "latency_ms": 0.0}}
+        assert body["checks"] == {
+            "broker": {"status": "ok", "latency_ms": 0.0, "deaf_seconds": 0.0}
+        }
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
@@ -49,11 +52,25 @@ async def test_an_unreachable_store_is_told_but_the_process_is_alive() -> None:
         assert health.status_code == 503
         body = await _json(health)
         assert body["status"] == "unavailable"
-        assert body["checks"] == {"broker": {"status": "unavailable", "latency_ms": None}}
+        check = {"status": "unavailable", "latency_ms": None, "deaf_seconds": 0.0}
+        assert body["checks"] == {"broker": check}
         ready = await http.ask("GET", "/health/ready")
         assert (ready.status_code, await _json(ready)) == (503, {"status": "unavailable"})
         live = await http.ask("GET", "/health/live")
         assert (live.status_code, await _json(live)) == (200, {"status": "ok"})
+
+
+async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
+    broker = FakeBroker()
+    async with serving(make_settings(), broker=broker) as server:
+        broker.deaf, broker.deaf_seconds, broker.available = True, 1.25, False
+        ready = await request(server.port, "GET", "/health/ready")
+        assert (ready.status, ready.json()) == (503, {"status": "deaf"})
+        health = await request(server.port, "GET", "/health")
+        check = {"status": "deaf", "latency_ms": None, "deaf_seconds": 1.25}
+        assert (health.status, health.json()["status"]) == (503, "deaf")
+        assert health.json()["checks"] == {"broker": check}
+        assert (await request(server.port, "GET", "/health/live")).status == 200
 
 
 async def test_a_draining_worker_is_not_ready() -> None:

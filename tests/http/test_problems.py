@@ -24,7 +24,7 @@ SECRET_DETAIL = "the password is hunter2"
         ("POST", "/nothing", 404, "not_found"),
         ("GET", "/api/topics/room:lobby", 404, "not_found"),
         ("GET", "/static/nothing.js", 404, "not_found"),
-        ("GET", "/static/../settings.py", 404, "not_found"),
+        ("GET", "/static/../settings/schema.py", 404, "not_found"),
         ("GET", "/ws", 400, "bad_request"),
     ],
 )

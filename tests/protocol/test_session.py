@@ -346,6 +346,41 @@ def test_goodbye_comes_before_the_close(state: State) -> None:
     assert harness.session.closed
 
 
+def test_who_is_dismissed_gets_its_answers_first() -> None:
+    harness = Harness()
+    harness.publish(1, 2)
+    harness.history(3)
+    harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
+    assert harness.effects.names == ["execute", "execute"], "closed before it was answered"
+    harness.publish(4)
+    harness.succeed(1, 2)
+    harness.fail(3, Unavailable("no"))
+    goodbye = {"type": "goodbye", "code": 1012, "reason": "restarting", "reconnect_in_ms": 7}
+    assert harness.answered == [1, 2, 3]
+    assert harness.effects.calls[-2:] == [
+        ("send", goodbye),
+        ("disconnect", CloseCode.RESTART, "restarting"),
+    ]
+    assert harness.executed == [1, 2, 3], "taken after the end had been decided"
+
+
+def test_who_has_asked_nothing_is_dismissed_at_once() -> None:
+    harness = Harness(State.AUTHENTICATING)
+    harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
+    harness.session.dismiss(CloseCode.RESTART, "again", 8)
+    assert harness.effects.names == ["send", "disconnect"]
+
+
+def test_who_hangs_up_while_being_dismissed_is_let_go() -> None:
+    harness = Harness()
+    harness.publish(1)
+    harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
+    harness.session.hang_up()
+    harness.succeed(1)
+    assert harness.answered == [1]
+    assert harness.effects.calls[-1] == ("disconnect", CloseCode.NORMAL, "")
+
+
 def test_nothing_comes_after_the_end() -> None:
     harness = Harness(topics=("b",))
     harness.publish(1)

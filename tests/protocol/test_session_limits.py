@@ -5,7 +5,13 @@ import pytest
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.errors import Internal
-from chat_server.protocol.session import MAX_REJECTED, STRIKE_WINDOW_SECONDS, STRIKES, State
+from chat_server.protocol.session import (
+    FORGIVEN,
+    MAX_REJECTED,
+    STRIKE_WINDOW_SECONDS,
+    STRIKES,
+    State,
+)
 
 from .harness import RULES, Harness, ok
 
@@ -114,7 +120,7 @@ def test_rejections_keep_their_place_in_the_order() -> None:
     assert harness.executed == [1, 3]
 
 
-def test_ignoring_it_a_thousand_times_in_a_row_closes() -> None:
+def test_ignoring_it_a_thousand_times_closes() -> None:
     rate_limit = Scripted(0.5)
     harness = Harness(rate_limit=rate_limit)
     for _ in range(MAX_REJECTED - 1):
@@ -122,12 +128,22 @@ def test_ignoring_it_a_thousand_times_in_a_row_closes() -> None:
     rate_limit.wait = 0.0
     harness.publish(2)
     rate_limit.wait = 0.5
-    for _ in range(MAX_REJECTED - 1):
+    for _ in range(FORGIVEN):
         harness.say(type="ping")
     assert "disconnect" not in harness.effects.names
     harness.say(type="ping")
     assert harness.sent[-1]["code"] == CloseCode.TOO_MANY
     assert harness.effects.names[-2:] == ["send", "disconnect"]
+
+
+def test_some_times_too_fast_is_never_closed_but_a_hundred_times_is() -> None:
+    for times, closes in ((FORGIVEN, False), (100, True)):
+        rate_limit = Scripted()
+        harness = Harness(rate_limit=rate_limit)
+        for number in range(3 * MAX_REJECTED):
+            rate_limit.wait = 0.5 if number % times else 0.0
+            harness.say(type="ping")
+        assert ("disconnect" in harness.effects.names) is closes
 
 
 def test_a_refused_subscription_is_not_remembered() -> None:

@@ -13,7 +13,14 @@ from chat_server.protocol.close_codes import (
     CloseCode,
     fit_reason,
 )
-from chat_server.protocol.errors import ERRORS, BadRequest, ChatError, Malformed
+from chat_server.protocol.errors import (
+    ERRORS,
+    BadRequest,
+    ChatError,
+    Malformed,
+    Refused,
+    Unavailable,
+)
 
 STATUS_OF = {
     "bad_request": 400,
@@ -57,9 +64,12 @@ def test_every_error_has_its_place_in_the_table() -> None:
     def below(kind: type[ChatError]) -> set[type[ChatError]]:
         return {kind}.union(*(below(child) for child in kind.__subclasses__()))
 
-    # Malformed is a bad_request to clients; the difference is the session's.
-    assert below(ChatError) - {ChatError, Malformed} == set(ERRORS)
+    # Malformed is a bad_request to clients; the difference is the session's. So is Refused an
+    # unavailable, and the difference the broker's.
+    looks_like_another = {Malformed, Refused} | below(Refused)
+    assert below(ChatError) - {ChatError} - looks_like_another == set(ERRORS)
     assert (Malformed.code, Malformed.status) == (BadRequest.code, BadRequest.status)
+    assert (Refused.code, Refused.status) == (Unavailable.code, Unavailable.status)
 
 
 @pytest.mark.parametrize("kind", ERRORS)

@@ -136,8 +136,7 @@ async def test_the_expiry_of_a_refreshed_token_is_watched(world: World, can_ping
     world.verifier.tokens["t"] = claims(expires_in=5)
     await authenticate(world, transport, "t")
     connection: Any = transport.receiver
-    assert connection._timer is not None
-    assert not connection._timer.cancelled()
+    assert connection._slot is not None
     world.advance(5)
     assert transport.messages[-1]["code"] == "unauthorized"
     world.advance(25)
@@ -253,6 +252,20 @@ async def test_connections_of_a_user_are_limited_and_released() -> None:
         transport.say(type="auth", token="t", id=1)
     assert [closed_with(t) for t in (fourth, fifth)] == [None, 4429]
     await world.stop()
+
+
+async def test_connections_in_all_are_limited_and_released() -> None:
+    world = World(max_connections=2)
+    await world.start()
+    first = world.connect(claims("alice"), address="10.0.0.1")
+    world.connect(address="10.0.0.2")
+    late = world.connect(claims("carol"), address="10.0.0.3")
+    assert closed_with(late) == 1013
+    late.lose()
+    first.lose()
+    assert closed_with(world.connect(claims("carol"), address="10.0.0.3")) is None
+    await world.stop()
+    assert not world.node.counts._addresses
 
 
 async def test_connections_of_an_address_are_limited_and_released() -> None:

@@ -239,6 +239,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         if not self.broker.available:
             self.loop.do(self.broker.come_back)
 
+    @rule(topic=TOPIC, lost=st.integers(1, 4))
+    def fail_over(self, topic: str, lost: int) -> None:
+        if not self.broker.available:
+            self.broker.fail_over(topic, lost)
+
     @rule(topic=TOPIC, keep=st.integers(0, 5))
     def expire(self, topic: str, keep: int) -> None:
         self.broker.forget(topic, keep)

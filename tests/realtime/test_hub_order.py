@@ -38,7 +38,7 @@ async def test_a_long_resume_is_read_in_pieces(hub: Hub, broker: FakeBroker) -> 
     recovery = await subscribe(hub, one, since=Position("epoch0", 0))
     assert recovery.replayed == count
     assert seqs(one) == [*range(1, count + 1)]
-    reads = [call for call in broker.calls if call[0] == "read" and call[4]]
+    reads = [call for call in broker.calls if call[0] == "read" and not call[5]]
     assert [call[4] for call in reads] == [REPLAY_CHUNK] * 3
 
 
@@ -163,7 +163,7 @@ async def test_who_finds_the_order_lost_before_the_worker_does(
     broker.store(ROOM)
     broker.deliver()
     assert seqs(new) == [2]
-    assert seqs(old) == [1, 2, 3, 4, 5, 2]
+    assert seqs(old) == [1, 2, 3, 4, 5, 1, 2]
 
 
 async def test_who_joins_ahead_of_the_worker_waits_for_it(hub: Hub, broker: FakeBroker) -> None:
@@ -195,6 +195,65 @@ async def test_a_lost_event_is_read_again(hub: Hub, broker: FakeBroker) -> None:
     assert seqs(one) == [1]
     await turns()
     assert seqs(one) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("again", [0, 2, 3, 9])
+async def test_events_that_a_failover_lost_end_the_epoch(
+    hub: Hub, broker: FakeBroker, again: int
+) -> None:
+    """Three events are lost, and their seqs given `again` before this worker can look."""
+    one, late = FakeTransport(), FakeTransport()
+    await subscribe(hub, one)
+    for number in range(5):
+        broker.store(ROOM, number)
+    await turns()
+    broker.go_away()
+    broker.fail_over(ROOM, 3)
+    for number in range(again):
+        broker.store(ROOM, f"other {number}")
+    broker.outbox.clear()
+    broker.come_back()
+    await turns()
+    (gap,) = one.of_type("gap")
+    assert (gap["epoch"], gap["reason"], gap["before"]) == ("epoch1", "epoch_changed", 3 + again)
+    assert broker.topic(ROOM).epoch == "epoch1"
+    assert len(broker.topic(ROOM).events) == 2 + again, "what is left is kept"
+    recovery = await subscribe(hub, late, since=Position("epoch0", 4))
+    assert (recovery.recovered, recovery.reason) == (False, "epoch_changed")
+    broker.store(ROOM)
+    await turns()
+    assert seqs(late) == [3 + again]
+    assert seqs(one) == [1, 2, 3, 4, 5, 3 + again]
+
+
+async def test_a_position_learnt_by_subscribing_is_known_again(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    one = FakeTransport()
+    for number in range(3):
+        broker.store(ROOM, number)
+    await subscribe(hub, one)
+    broker.go_away()
+    broker.fail_over(ROOM, 1)
+    for _ in range(2):
+        broker.store(ROOM, "another")
+    broker.outbox.clear()
+    broker.come_back()
+    await turns()
+    assert [gap["reason"] for gap in one.of_type("gap")] == ["epoch_changed"]
+
+
+async def test_a_store_that_lost_nothing_keeps_the_epoch(hub: Hub, broker: FakeBroker) -> None:
+    one = FakeTransport()
+    await subscribe(hub, one)
+    for number in range(3):
+        broker.store(ROOM, number)
+        await turns()
+        broker.go_away()
+        broker.come_back()
+        await turns()
+    assert broker.count("begin_epoch") == 0
+    assert (seqs(one), one.of_type("gap")) == ([1, 2, 3], [])
 
 
 async def test_one_repair_of_a_topic_at_a_time(hub: Hub, broker: FakeBroker) -> None:

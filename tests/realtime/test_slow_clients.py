@@ -75,6 +75,32 @@ async def test_answers_go_on(world: World) -> None:
     assert (await answer(slow, type="publish", topic=ROOM, data=1))["type"] == "ok"
 
 
+async def test_histories_wait_until_there_is_room(world: World) -> None:
+    """Each may be megabytes, and as many commands may wait as the session takes in."""
+    slow = await world.subscribed(ROOM)
+    store(world, 1)
+    await turns()
+    slow.fill()
+    await turns()
+    for id in (7, 8):
+        slow.say(type="history", id=id, topic=ROOM)
+    await turns()
+    assert [ok for ok in slow.of_type("ok") if ok.get("id") in (7, 8)] == []
+    slow.drain()
+    await turns()
+    assert [ok["id"] for ok in slow.of_type("ok")][-2:] == [7, 8]
+
+
+async def test_a_client_that_leaves_while_its_history_waits(world: World) -> None:
+    slow = await world.subscribed(ROOM)
+    slow.fill()
+    slow.say(type="history", id=7, topic=ROOM)
+    await turns()
+    slow.lose()
+    await turns()
+    assert world.node.connection_count == 0
+
+
 async def test_it_fills_again_while_it_is_caught_up_with(world: World) -> None:
     slow = await world.subscribed(ROOM)
     watcher = Observer(Position("epoch0", 0))

@@ -214,6 +214,21 @@ def test_a_frame_is_packed_once_per_wire() -> None:
     assert (json_wire.packed, msgpack_wire.packed) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "frame", [b"no JSON", b'{"data":"\xff"}', b'{"data":%d}' % 2**70, b"[" * 9_999]
+)
+def test_what_cannot_be_encoded_is_left_out(frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    topic = topic_at(0)
+    live, late = FakeTransport(FakeWire(MSGPACK)), FakeTransport(FakeWire(MSGPACK))
+    topic.enter(live, topic.position)
+    foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, frame)
+    topic.offer([event(1), foreign, event(3)])
+    topic.enter(late, Position(EPOCH, 0))
+    topic.replay(late, Slice(EPOCH, 3, [event(1), foreign, event(3)]))
+    assert got(live) == got(late) == [1, 3]
+    assert caplog.text.count("no JSON") == 2
+
+
 # Subscribers -----------------------------------------------------------------------------------
 
 
@@ -313,6 +328,15 @@ def test_a_replay_stops_where_the_transport_is_full() -> None:
     assert topic.lag_of(one) is None
 
 
+def test_a_replay_writes_nothing_to_who_is_full() -> None:
+    topic = topic_at(9)
+    one = subscriber(topic, 5)
+    one.writable = False
+    topic.replay(one, found(seq=9))
+    assert got(one) == []
+    assert topic.lag_of(one) == Position(EPOCH, 5)
+
+
 def test_a_replay_tells_what_expired() -> None:
     topic = topic_at(9)
     one, other, last = subscriber(topic, 5), subscriber(topic, 5), subscriber(topic, 5)
@@ -330,8 +354,43 @@ def test_a_replay_in_a_new_epoch_starts_anew() -> None:
     one = subscriber(topic, 5)
     # What was read behind the old seq is behind the new start only by chance.
     topic.replay(one, found([6, 7, 8], seq=9, epoch=LATER, more=True))
-    assert got(one) == [(LATER, 0, 10, "epoch_changed")]
+    assert got(one) == [(LATER, 0, 1, "epoch_changed")]
+    topic.replay(one, found([7, 8, 9], seq=9, epoch=LATER))
+    assert got(one)[1:] == [(LATER, 0, 7, "expired"), 7, 8, 9]
     assert topic.lag_of(one) is None
+
+
+@pytest.mark.parametrize("seqs", [[1, 2, 3], [1]], ids=["whole", "in pieces"])
+def test_all_that_is_stored_of_a_new_order_is_sent(seqs: list[int]) -> None:
+    topic = topic_at(5)
+    one = subscriber(topic)
+    topic.behind = True
+    topic.catch_up(found(seqs, seq=3, epoch=LATER, more=len(seqs) < 3))
+    assert got(one) == [(LATER, 0, 1, "epoch_changed"), *seqs]
+    assert topic.position == Position(LATER, seqs[-1])
+
+
+def test_an_epoch_that_began_within_an_order_starts_there() -> None:
+    topic = topic_at(5)
+    one, lagging = subscriber(topic), subscriber(topic, 3)
+    topic.behind = True
+    topic.catch_up(Slice(LATER, 8, events([8], LATER), base=7))
+    topic.replay(lagging, Slice(LATER, 8, events([8], LATER), base=7))
+    assert got(one) == [(LATER, 0, 8, "epoch_changed"), 8]
+    assert got(lagging) == [(LATER, 0, 8, "epoch_changed")]
+    assert topic.lag_of(lagging) == Position(LATER, 7)
+
+
+def test_a_store_that_gives_a_seq_again_is_found_out() -> None:
+    topic = topic_at(5)
+    topic.offer(events([6, 7]))
+    assert not topic.contradicts(found([7], seq=7))
+    assert not topic.contradicts(found([7, 8], seq=9))
+    assert not topic.contradicts(found([8, 9], seq=9)), "it was trimmed"
+    assert topic.contradicts(found([6], seq=6))
+    other = Event(ROOM, EPOCH, 7, Kind.MESSAGE, b'{"type":"message","seq":7,"data":"other"}')
+    assert topic.contradicts(Slice(EPOCH, 8, [other, event(8)]))
+    assert not topic.contradicts(Slice(LATER, 8, [other, event(8)])), "it says so itself"
 
 
 def test_a_replay_of_an_order_that_lost_its_end_starts_anew() -> None:

@@ -128,7 +128,7 @@ class World:
         self.clock.advance(seconds)
         for transport in self.transports:
             if isinstance(transport.receiver, Connection) and not transport.lost:
-                transport.receiver._on_timer()
+                transport.receiver.on_timer()
 
 
 async def answer(transport: FakeTransport, **command: Any) -> dict[str, Any]:

@@ -60,7 +60,9 @@ async def test_a_killed_worker_is_replaced_while_the_others_go_on(pair: ServerPr
         async with await connect_to(pair.ws_url, third) as bob:
             await bob.ok(type="publish", topic="room:a", data="from the new one")
             assert (await ada.next())["data"] == "from the new one"
-    assert re.search(r"ERROR .*worker \d ended with code -9; restarting it in", pair.stderr)
+    assert re.search(
+        rf"ERROR .*worker \d \({second}\) was ended by SIGKILL; restarting it in", pair.stderr
+    )
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
@@ -107,6 +109,24 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
         assert not [pid for pid in pids if runs(pid)]
 
 
+async def test_who_waits_for_the_last_worker_does_not_spin(redis: RedisServer) -> None:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="60") as server:
+        first, second = await ready_workers(server, 2)
+        os.kill(second, signal.SIGSTOP)
+        await until(lambda: state(second) == "T")
+        os.kill(server.pid, signal.SIGTERM)
+        await until(lambda: not state(first))
+        before = _cpu_seconds(server.pid)
+        await asyncio.sleep(3)  # longer than the wait before a restart, which there is none of
+        assert _cpu_seconds(server.pid) - before < 0.5
+        os.kill(second, signal.SIGCONT)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def _pending(pid: int, number: signal.Signals) -> bool:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("ShdPnd:"):
@@ -117,10 +137,10 @@ def _pending(pid: int, number: signal.Signals) -> bool:
 def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer) -> None:
     program = (
         "import os, signal, sys, threading\n"
-        "from chat_server.server import supervisor\n"
+        "from chat_server.server import process, supervisor\n"
         "from chat_server.settings import load_settings\n"
         "from tests.server.processes import workers\n"
-        "supervisor.STOP_SLACK_SECONDS = 0.5\n"
+        "process.STOP_SLACK_SECONDS = 0.5\n"
         "def ready(address):\n"
         "    for pid in workers(os.getpid()):\n"
         "        os.kill(pid, signal.SIGSTOP)\n"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server import settings as module
 from chat_server.settings import (
     DEVELOPMENT_SECRET,
     Namespace,
@@ -17,9 +16,10 @@ from chat_server.settings import (
     SettingsError,
     load_settings,
 )
+from chat_server.settings import loading as module
 
 SECRET = "0123456789abcdef" * 2
-CONFIG = Path(module.__file__).parent.parent / "config"
+CONFIG = Path(module.__file__).parents[2] / "config"
 
 
 def load(
@@ -275,7 +275,7 @@ def test_a_packaged_config_comes_before_the_repository(
 ) -> None:
     package = tmp_path / "chat_server"
     package.mkdir()
-    monkeypatch.setattr(module, "__file__", str(package / "settings.py"))
+    monkeypatch.setattr(module, "__file__", str(package / "settings" / "loading.py"))
     assert module._config_directory() == tmp_path / "config"
     (package / "config").mkdir()
     assert module._config_directory() == package / "config"

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from chat_server import settings as module
 from chat_server.settings import (
     DEVELOPMENT_SECRET,
     AuthSettings,
@@ -26,9 +25,10 @@ from chat_server.settings import (
     masked,
     split_bind,
 )
+from chat_server.settings import loading as module
 
 SECRET = "0123456789abcdef" * 2
-CONFIG = Path(module.__file__).parent.parent / "config"
+CONFIG = Path(module.__file__).parents[2] / "config"
 PRODUCTION = {"CHAT_ENVIRONMENT": "production", "CHAT_AUTH__SECRET": SECRET}
 
 
@@ -198,12 +198,41 @@ def test_origins(origin: str, good: bool) -> None:
         assert "http.allowed_origins: must hold origins" in refusal(HTTP__ALLOWED_ORIGINS=origin)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://:p@h:1/0", "unix:///run/redis.sock?db=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://h", "rediss://:p@h:1/0", "unix:///run/redis.sock?db=1"),
+        *(
+            "redis+sentinel://h/chat",
+            "rediss+sentinel://u:p@h:1,[::1]:2,h3/chat/4?ssl_cert_reqs=none",
+        ),
+        *("redis+cluster://h", "rediss+cluster://u:p@h:1,h2/0"),
+    ],
+)
 def test_redis_urls(url: str) -> None:
     assert load_settings(environ={"CHAT_REDIS__URL": url}).redis.url == url
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://h", "redis://", "redis://h:x", "h", "/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:6379", "http://h", "redis://", "redis://h:x", "h", "/"),
+        *(
+            "redis+sentinel://h",
+            "redis+sentinel://h/",
+            "redis+sentinel:///chat",
+            "redis+x://h/chat",
+        ),
+        *("redis+sentinel://h,/chat", "redis+sentinel://h:0/chat", "redis+sentinel://h/chat/x"),
+        *(
+            "redis+cluster://",
+            "redis+cluster://h/1",
+            "redis+cluster://h:x",
+            "redis+cluster://h/a/b",
+        ),
+        *("redis+cluster://h?sentinel_password=p", "unix+cluster://h", "redis+cluster://a b"),
+    ],
+)
 def test_bad_redis_urls(url: str) -> None:
     assert refusal(REDIS__URL=url).startswith("redis.url: must be a redis://")
 
@@ -236,6 +265,10 @@ def test_check_names_no_source_it_was_not_told() -> None:
         ("redis://:hi@hidden/hidden@h", "redis://********@h"),
         ("redis://h?password=hidden&db=1", "redis://h?password=********&db=1"),
         (":hidden@h", "********@h"),
+        (
+            "redis+sentinel://u:hidden@a,b/chat?sentinel_password=hidden",
+            "redis+sentinel://********@a,b/chat?sentinel_password=********",
+        ),
     ],
 )
 def test_secrets_are_masked(url: str, expected: str) -> None:
@@ -302,6 +335,18 @@ def leaves(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 def test_the_reference_lists_every_key_with_its_default() -> None:
     documented = tomllib.loads((CONFIG / "default.toml").read_text())
     assert dict(leaves(documented)) == dict(leaves(masked(Settings())))
+
+
+def test_what_is_spooled_is_not_kept_longer_than_its_key() -> None:
+    spooling = {
+        "REDIS__URL": "redis://127.0.0.1",
+        "NAMESPACES__ROOM__SPOOL_MESSAGES": "10",
+        "BROKER__SPOOL_SECONDS": "299",
+    }
+    assert refusal(**spooling).startswith("broker.spool_seconds: must, with redis.timeout_seconds")
+    assert production(**spooling | {"REDIS__TIMEOUT_SECONDS": "1"}) == ""
+    for name in ("REDIS__URL", "NAMESPACES__ROOM__SPOOL_MESSAGES"):
+        assert production(**{key: v for key, v in spooling.items() if key != name}) == ""
 
 
 def test_the_reference_explains_every_key() -> None:

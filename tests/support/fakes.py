@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.events import Draft, Event, Kind, Published, Slice
-from chat_server.protocol.messages import ClientMessage, ServerMessage
+from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
 from chat_server.protocol.session import Pending
 from chat_server.realtime.ports import Listener, Receiver, Wire
 
@@ -209,7 +210,7 @@ class StoredTopic:
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
-        self.seq = 0
+        self.seq = self.base = 0
         self.events: list[Event] = []
 
 
@@ -224,6 +225,8 @@ class FakeBroker:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.available = True
+        self.deaf = False
+        self.deaf_seconds = 0.0
         self.manual = False
         self.outbox: list[Event] = []
         self.subscribed: set[str] = set()
@@ -259,6 +262,12 @@ class FakeBroker:
     def wipe(self, topic: str) -> None:
         """Lose a topic: its order starts anew."""
         self._topics.pop(topic, None)
+
+    def fail_over(self, topic: str, lost: int) -> None:
+        """Lose a topic's newest events, as a replica does that had not received them."""
+        stored = self.topic(topic)
+        stored.seq = max(stored.base, stored.seq - lost)
+        stored.events = [event for event in stored.events if event.seq <= stored.seq]
 
     def forget(self, topic: str, keep: int = 0) -> None:
         """Lose a topic's history but for the newest events."""
@@ -352,12 +361,26 @@ class FakeBroker:
         stored = self.topic(topic)
         events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
         chosen = (events[-limit:] if newest else events[:limit]) if limit else []
-        found = Slice(stored.epoch, stored.seq, chosen, more=0 < limit < len(events))
+        found = Slice(stored.epoch, stored.seq, chosen, 0 < limit < len(events), stored.base)
         await asyncio.sleep(0)
         await self.reads()
         if self.read_error is not None:
             raise self.read_error
         return found
+
+    async def begin_epoch(self, topic: str, lost: str) -> Position:
+        self.calls.append(("begin_epoch", topic, lost))
+        if not self.available:
+            raise _away()
+        stored = self.topic(topic)
+        if stored.epoch == lost:
+            stored.epoch, stored.base = next(self._epochs), stored.seq
+            stored.events = [replace(event, epoch=stored.epoch) for event in stored.events]
+            for event in stored.events:
+                place = (topic, stored.epoch, event.seq)
+                self.frames.setdefault(place, set()).add(event.frame)
+        await asyncio.sleep(0)
+        return Position(stored.epoch, stored.base)
 
     async def ping(self) -> float:
         if not self.available:

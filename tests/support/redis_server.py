@@ -20,12 +20,13 @@ class RedisServer:
     Args:
         directory: the server's folder.
         arguments: further options, as on its command line.
+        config: a file of options, for a sentinel, which keeps what it learns there.
 
     Raises:
         RuntimeError: no redis-server is installed, or it does not come up.
     """
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, config: Path | None = None) -> None:
         program = shutil.which("redis-server")
         if program is None:
             raise RuntimeError("redis-server is not installed: `apt-get install redis-server`")
@@ -33,8 +34,9 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._log = directory / f"redis-{self.port}.log"
         self._command = [
-            *(program, "--bind", "127.0.0.1", "--port", str(self.port)),
-            *("--dir", str(directory), "--save", "", "--appendonly", "no"),
+            *((program, str(config), "--sentinel") if config else (program,)),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory)),
+            *(() if config else ("--save", "", "--appendonly", "no")),
             *("--logfile", str(self._log), "--daemonize", "no"),
             *arguments,
         ]
@@ -91,6 +93,15 @@ class RedisServer:
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
             connection.sendall(request)
             return connection.recv(65_536)
+
+    def has_replicated_to(self, replica: "RedisServer") -> bool:
+        """Return whether a replica has everything that was written here."""
+        ours, theirs = (server._offset() for server in (self, replica))
+        return ours == theirs
+
+    def _offset(self) -> bytes:
+        lines = self.command("INFO", "replication").splitlines()
+        return next(line for line in lines if line.startswith(b"master_repl_offset:"))
 
     def _answers(self) -> bool:
         try:

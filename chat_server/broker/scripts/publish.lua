@@ -1,12 +1,13 @@
 -- Give an event the next place in its topic's order, store it and send it to every worker.
 --
--- KEYS  1 meta: the topic's epoch and last seq
+-- KEYS  1 meta: the topic's epoch, the seq behind which it began (none: 0), and the last seq
 --       2 log: a stream of its events, whose IDs are <seq>-0
 --       3 channel: not a key, but in the same hash slot (sharded pub/sub wants it so)
 --       4 once (optional): where an event bearing this idempotency key was stored
 -- ARGV  1 the epoch to begin if the topic has none
 --       2 kind  3 head  4 tail
 --       5 events kept  6 ms they are kept  7 ms the position is kept  8 ms `once` is kept
+--       9 'PUBLISH', or 'SPUBLISH' in a cluster
 -- Returns {epoch, seq, at in ms, 1 if it is a duplicate else 0}.
 
 local meta, log, channel, once = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -47,5 +48,5 @@ if once then
   redis.call('SET', once, table.concat({epoch, seq, at}, ' '), 'PX', ARGV[8])
 end
 -- subscriber.py reads this: version, epoch, seq, kind, frame.
-redis.call('PUBLISH', channel, table.concat({'1', epoch, seq, kind, frame}, ' '))
+redis.call(ARGV[9], channel, table.concat({'1', epoch, seq, kind, frame}, ' '))
 return {epoch, number, tonumber(at), 0}

@@ -1,0 +1,353 @@
+"""The broker over a Redis Cluster: one `RedisBroker` for each shard, and topics routed by slot."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any, TypeVar
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.crc import key_slot
+
+from ..protocol.errors import Unavailable
+from ..protocol.events import Draft, Event, Published, Slice
+from ..protocol.messages import Position
+from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
+from .base import Listener, Moved, Reporter, Seldom, away, failed
+from .discovery import Span, find_shards
+from .link import LINK_ERRORS, Link, RedisLink, connections
+from .redis import RedisBroker
+from .router import Router
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOK_SECONDS = (0.05, 0.5, 30.0)
+"""How long the map of the cluster is good for: at least, while a shard is away, and at most. The
+last is a precaution: whoever meets a slot that has moved asks for a new map."""
+
+TOPICS_AT_ONCE = 500
+"""Topics whose subscriptions are moved together: fewer than the subscriber takes unconfirmed."""
+
+
+class _ShardListener:
+    """Hears one shard for the cluster."""
+
+    def __init__(self, cluster: "ClusterBroker", address: Address) -> None:
+        self._cluster = cluster
+        self._address = address
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        self._cluster._reporter.events(events)
+
+    def on_lost(self) -> None:
+        self._cluster._on_lost(self._address)
+
+    def on_restored(self) -> None:
+        self._cluster._on_restored(self._address)
+
+
+class ClusterBroker:
+    """Keeps `realtime.ports.Broker` over a Redis Cluster with sharded pub/sub.
+
+    Each master is a `RedisBroker` of its own, and a `Router` finds the one that serves a topic.
+
+    Args:
+        redis: where seeds of the cluster are, and how long a server may stay silent.
+        broker: see `RedisBroker`; `max_pending` holds for each shard.
+
+    Raises:
+        ValueError: `redis.url` cannot be used.
+    """
+
+    def __init__(self, redis: RedisSettings, broker: BrokerSettings) -> None:
+        several = take_apart(redis.url)
+        if several is None or several.kind != "cluster":
+            raise ValueError(f"redis.url: {REDIS_URL_RULE}")
+        self._make = connections(several.data)
+        self._seeds = several.seeds
+        self._redis = redis
+        self._broker = broker
+        self._timeout = redis.timeout_seconds
+        self._shards: dict[Address, RedisBroker] = {}
+        self._owners: list[RedisBroker | None] = [None] * SLOTS
+        self._topics: dict[str, RedisBroker | None] = {}
+        self._retiring: set[RedisBroker] = set()
+        self._router = Router(self, limit=broker.max_pending, seconds=self._timeout)
+        self._hint: Address | None = None
+        self._wanted = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._lost = False
+        self._stopped = True
+        self._reporter: Reporter
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._seldom = Seldom()
+
+    @property
+    def available(self) -> bool:
+        """Whether every shard is believed to be reachable."""
+        return bool(self._shards) and all(shard.available for shard in self._shards.values())
+
+    @property
+    def deaf(self) -> bool:
+        """Whether a shard takes publications that this worker does not hear."""
+        return any(shard.deaf for shard in self._shards.values())
+
+    @property
+    def deaf_seconds(self) -> float:
+        """How long that was so, in all, added up over the shards."""
+        return sum(shard.deaf_seconds for shard in self._shards.values())
+
+    # Life ----------------------------------------------------------------------------------
+
+    async def start(self, listener: Listener) -> None:
+        """Begin to deliver to `listener`; what is away is awaited in the background."""
+        self._reporter = Reporter(listener)
+        self._stopped = False
+        looked = self._looked
+        self._spawn(self._watch(), "redis cluster")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await looked.wait()
+        self._judge()
+
+    async def stop(self) -> None:
+        """End every task and connection; pending futures fail with `Unavailable`."""
+        self._stopped = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            await self._router.stop()
+            shards, self._shards = list(self._shards.values()), {}
+            self._owners = [None] * SLOTS
+            shards += self._retiring
+            await asyncio.gather(*(shard.stop() for shard in shards))
+
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The map -------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Keep the map of the cluster."""
+        least, soon, most = LOOK_SECONDS
+        while True:
+            self._wanted.clear()
+            try:
+                await self._look()
+            except LINK_ERRORS as error:
+                if self._seldom.due(type(error).__name__):
+                    log.warning("the map of the Redis Cluster cannot be read: %s", error)
+            except Exception:
+                log.exception("the map of the Redis Cluster could not be followed")
+            looked, self._looked = self._looked, asyncio.Event()
+            looked.set()
+            self._judge()
+            await asyncio.sleep(least)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(most if self.available else soon):
+                    await self._wanted.wait()
+
+    async def _look(self) -> None:
+        # News takes a while to reach every node. Whoever was right about the last move is asked
+        # first, so that another's older map does not undo it.
+        near = sorted(self._shards, key=lambda address: not self._shards[address].available)
+        nodes = dict.fromkeys([*([self._hint] if self._hint else []), *near, *self._seeds])
+        hint = self._hint
+        answered, spans = await find_shards(self._connect, list(nodes), self._timeout / 2)
+        if self._hint is hint:
+            self._hint = answered
+        await self._follow(spans)
+
+    def _connect(self, address: Address) -> Link:
+        return RedisLink(self._make(address))
+
+    async def _follow(self, spans: list[Span]) -> None:
+        """Have the shards that the cluster has, and every topic where it belongs."""
+        masters = {span.master for span in spans}
+        fresh = {master: self._make_shard(master) for master in masters - self._shards.keys()}
+        gone = [self._shards.pop(address) for address in self._shards.keys() - masters]
+        self._shards |= fresh
+        owners: list[RedisBroker | None] = [None] * SLOTS
+        for first, last, master in spans:
+            owners[first : last + 1] = [self._shards[master]] * (last + 1 - first)
+        self._owners = owners
+        for shard in self._shards.values():
+            if not shard.home or self._owner(shard.home) is not shard:
+                # Found by trying: a key of the shard's own has to be in one of its slots.
+                tags = map(str, count())
+                shard.settle(next(tag for tag in tags if self._owner(tag) is shard))
+        for shard in gone:
+            self._retiring.add(shard)
+            self._spawn(self._retire(shard), "redis shard")
+        landed = await self._move_topics()
+        # They begin with the topics that they have got, so that they are heard once available.
+        await asyncio.gather(
+            *(shard.start(_ShardListener(self, address)) for address, shard in fresh.items())
+        )
+        if landed or (fresh and self._topics):
+            self._reporter.restored()  # Events were missed between the two subscriptions.
+
+    def _make_shard(self, address: Address) -> RedisBroker:
+        def connect() -> Link:
+            return self._connect(address)
+
+        def on_evicted(topic: str) -> None:
+            # Perhaps it is somewhere else by now.
+            if self._topics.get(topic) is shard:
+                self._topics[topic] = None
+                self.doubt(address)  # It knows who has the slot instead.
+
+        shard = RedisBroker(
+            self._redis, self._broker, connect=connect, sharded=True, on_evicted=on_evicted
+        )
+        return shard
+
+    async def _retire(self, shard: RedisBroker) -> None:
+        """Let a server go that serves no slot any more, once it has answered."""
+        with suppress(Unavailable):
+            await shard.settled()
+        await shard.stop()
+        self._retiring.discard(shard)
+
+    async def _move_topics(self) -> int:
+        """Subscribe to topics where they belong, and return how many subscriptions stand."""
+        moved = [topic for topic, at in self._topics.items() if at is not self._owner(topic)]
+        landed = 0
+        for start in range(0, len(moved), TOPICS_AT_ONCE):
+            landed += await self._move(moved[start : start + TOPICS_AT_ONCE])
+        return landed
+
+    async def _move(self, topics: Iterable[str]) -> int:
+        futures = []
+        for topic in topics:
+            if topic not in self._topics:
+                continue  # It was unsubscribed while others moved.
+            before = self._topics[topic]
+            if before is not None:
+                before.unsubscribe(topic)
+            futures.append(self._subscribe(topic, self._owner(topic)))
+        # A shard that is away remembers the topic; a slot that moves on evicts it.
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Moved):
+                self.doubt(result.server)
+        return results.count(None)
+
+    def _subscribe(self, topic: str, shard: RedisBroker | None) -> "Future[None]":
+        self._topics[topic] = shard
+        return failed(away()) if shard is None else shard.subscribe(topic)
+
+    def _owner(self, topic: str) -> RedisBroker | None:
+        return self._owners[key_slot(topic.encode())]
+
+    def owner(self, slot: int) -> RedisBroker | None:
+        """See `SlotMap`."""
+        return self._owners[slot]
+
+    def doubt(self, hint: Address | None) -> None:
+        """See `SlotMap`."""
+        self._hint = hint or self._hint
+        self._wanted.set()
+
+    async def renewed(self) -> None:
+        """See `SlotMap`."""
+        looked = self._looked
+        self._wanted.set()
+        await looked.wait()
+
+    def _on_lost(self, address: Address) -> None:
+        if address in self._shards:
+            self._wanted.set()
+            self._judge()
+
+    def _on_restored(self, address: Address) -> None:
+        if address in self._shards and not self._judge():
+            self._reporter.restored()  # Its topics can be read, whatever of the others.
+
+    def _judge(self) -> bool:
+        """Tell once that something is away, and once that all is back, which is returned."""
+        if self._stopped or self._lost != self.available:
+            return False
+        self._lost = not self._lost
+        if self._lost:
+            self._reporter.lost()
+        else:
+            self._reporter.restored()
+        return not self._lost
+
+    # Events --------------------------------------------------------------------------------
+
+    def publish(self, draft: Draft) -> "Future[Published]":
+        """Store `draft` and send it to every worker, on the shard that serves the topic."""
+        return self._submit(draft.topic, lambda shard: shard.publish(draft), ordered=True)
+
+    def signal(self, topic: str, frame: bytes) -> "Future[None]":
+        """Send `frame` to every worker."""
+        return self._submit(topic, lambda shard: shard.signal(topic, frame))
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        """Receive the topic's events from all workers.
+
+        While its shard is away the future fails, but the topic is remembered.
+        """
+        self._topics.setdefault(topic, None)
+
+        def call(shard: RedisBroker) -> "Future[None]":
+            if topic not in self._topics:
+                return failed(away())  # It was unsubscribed while it waited.
+            return self._subscribe(topic, shard)
+
+        return self._submit(topic, call)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Forget the subscription."""
+        shard = self._topics.pop(topic, None)
+        if shard is not None:
+            shard.unsubscribe(topic)
+
+    async def read(
+        self,
+        topic: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool = False,
+    ) -> Slice:
+        """Read stored events and the topic's position, from the shard that serves it."""
+
+        def call(shard: RedisBroker) -> "Future[Slice]":
+            reading = shard.read(topic, after=after, before=before, limit=limit, newest=newest)
+            return self._spawn(reading, "redis read")
+
+        return await self._submit(topic, call)
+
+    async def begin_epoch(self, topic: str, lost: str) -> Position:
+        """Begin another epoch where the topic stands, unless somebody has."""
+
+        def call(shard: RedisBroker) -> "Future[Position]":
+            return self._spawn(shard.begin_epoch(topic, lost), "redis epoch")
+
+        return await self._submit(topic, call)
+
+    async def ping(self) -> float:
+        """Return how long the slowest shard took to answer PING, in seconds."""
+        if not self.available:
+            raise away()
+        return max(await asyncio.gather(*(shard.ping() for shard in self._shards.values())))
+
+    def _submit(
+        self, topic: str, call: Callable[[RedisBroker], "Future[T]"], *, ordered: bool = False
+    ) -> "Future[T]":
+        return self._router.submit(key_slot(topic.encode()), call, ordered=ordered)

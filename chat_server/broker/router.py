@@ -1,0 +1,253 @@
+"""Calls on the shards of a cluster, kept in their order while the slot they are for moves."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from ..protocol.errors import Unavailable
+from ..settings import Address
+from .base import Moved, away, busy, fail, failed, refused
+from .redis import RedisBroker
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 0.05
+"""How soon a shard that has too much to do is asked again."""
+
+
+class SlotMap(Protocol):
+    """Who serves which slot."""
+
+    def owner(self, slot: int) -> RedisBroker | None:
+        """Return who serves a slot as far as is known."""
+        ...
+
+    def doubt(self, hint: Address | None) -> None:
+        """Note that the map is out of date, as a server has said that may name a better one."""
+        ...
+
+    async def renewed(self) -> None:
+        """Wait until the cluster was asked again."""
+        ...
+
+
+class _Request:
+    """A call on the shard that serves a slot, and who waits for its result.
+
+    Attributes:
+        ordered: whether it must not be overtaken by others of its slot.
+        shard: the one it was sent to.
+    """
+
+    __slots__ = ("call", "deadline", "future", "ordered", "shard", "slot")
+
+    def __init__(
+        self, slot: int, call: Callable[[RedisBroker], Future[Any]], ordered: bool, seconds: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.slot = slot
+        self.call = call
+        self.ordered = ordered
+        self.deadline = loop.time() + seconds
+        self.future: Future[Any] = loop.create_future()
+        self.shard: RedisBroker | None = None
+
+    def settle(self, result: Future[Any]) -> None:
+        error = away() if result.cancelled() else result.exception()
+        if error is not None:
+            fail(self.future, error if isinstance(error, Unavailable) else away())
+        elif not self.future.done():
+            self.future.set_result(result.result())
+
+
+class _Detour:
+    """What waits for a slot to settle, in the order of the calls."""
+
+    __slots__ = ("_returned", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[_Request] = deque()
+        self._returned = 0
+
+    def come_back(self, request: _Request) -> None:
+        """Take a request that a server has sent back: before those that were not sent."""
+        self.queue.insert(self._returned, request)
+        self._returned += 1
+
+    def overtake(self) -> None:
+        """Fail what came back and must keep its order: a later request has been run."""
+        for request in islice(self.queue, self._returned):
+            if request.ordered:
+                fail(request.future, refused())
+
+
+class Router:
+    """Calls the shard that serves a slot.
+
+    What a shard answers with `Moved` it has not run: that waits, and what comes after it for the
+    same slot waits behind it, until the slot has settled. While Redis migrates a slot it refuses
+    scripts of several keys, so there is no point in following `ASK`.
+
+    Args:
+        map: who serves which slot.
+        limit: calls that may wait; further ones fail at once.
+        seconds: how long a call may wait.
+    """
+
+    def __init__(self, map: SlotMap, *, limit: int, seconds: float) -> None:
+        self._map = map
+        self._limit = limit
+        self._seconds = seconds
+        self._detours: dict[int, _Detour] = {}
+        self._latest: dict[int, _Request] = {}
+        self._waiting = 0
+        self._stopped = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """Fail what waits, and whatever comes."""
+        self._stopped = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for slot in list(self._detours):
+            self._end_detour(slot)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="redis detour")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def submit(
+        self, slot: int, call: Callable[[RedisBroker], "Future[T]"], *, ordered: bool = False
+    ) -> "Future[T]":
+        """Call the shard that serves `slot`.
+
+        Args:
+            slot: the slot.
+            call: does it; called again if the shard has not run it.
+            ordered: whether later ordered calls for the slot must not be run before it.
+
+        Returns:
+            A future of the result. It fails with `Unavailable`.
+        """
+        if self._stopped:
+            return failed(away())
+        request = _Request(slot, call, ordered, self._seconds)
+        detour = self._detours.get(slot)
+        if detour is None:
+            self._send(request)
+        elif self._waiting >= self._limit:
+            return failed(busy())
+        else:
+            self._wait_in(detour.queue.append, request)
+        return request.future
+
+    def _send(self, request: _Request) -> None:
+        slot = request.slot
+        shard = request.shard = self._map.owner(slot)
+        if shard is None:
+            self._map.doubt(None)
+            fail(request.future, away())
+            return
+        if request.ordered:
+            before = self._latest.get(slot)
+            if before is not None and before.shard is not shard and slot not in self._detours:
+                # The slot has moved under it: it may come back, and belongs before this one.
+                self._wait_in(self._detour(slot, before.shard).queue.append, request)
+                return
+            self._latest[slot] = request
+        request.call(shard).add_done_callback(partial(self._done, request))
+
+    def _done(self, request: _Request, result: Future[Any]) -> None:
+        slot = request.slot
+        if self._latest.get(slot) is request:
+            del self._latest[slot]
+        if not self._stopped and (moved := _moved(result)) is not None:
+            self._map.doubt(moved.server)
+            self._wait_in(self._detour(slot, request.shard).come_back, request)
+            return
+        request.settle(result)
+        detour = self._detours.get(slot)
+        if detour is not None and request.ordered and _succeeded(result):
+            detour.overtake()
+
+    def _detour(self, slot: int, shard: RedisBroker | None) -> _Detour:
+        """Return the slot's detour; begin one if need be, because of what `shard` was sent."""
+        if slot not in self._detours:
+            self._detours[slot] = _Detour()
+            self._spawn(self._settle(slot, shard))
+        return self._detours[slot]
+
+    def _wait_in(self, line: Callable[[_Request], None], request: _Request) -> None:
+        line(request)
+        self._waiting += 1
+
+    async def _settle(self, slot: int, shard: RedisBroker | None) -> None:
+        """Wait until a slot is served again, and then have done in order what waits for it."""
+        try:
+            await self._all_back(shard)
+            while (head := self._head(slot)) is not None:
+                await self._map.renewed()
+                owner = self._map.owner(slot)
+                if owner is None:
+                    continue
+                result = head.call(owner)
+                await asyncio.wait([result])
+                if (moved := _moved(result)) is not None:
+                    self._map.doubt(moved.server)
+                    continue
+                head.settle(result)
+                self._take(slot)
+                while self._detours[slot].queue:
+                    self._send(self._take(slot))
+        except Exception:
+            log.exception("a slot of the Redis Cluster could not be followed")
+        finally:
+            self._end_detour(slot)
+
+    async def _all_back(self, shard: RedisBroker | None) -> None:
+        """Wait until a shard has answered all it was sent, so that the order is known."""
+        while shard is not None and shard.available:
+            try:
+                await shard.settled()
+            except Unavailable:
+                await asyncio.sleep(BUSY_SECONDS)  # It has too much to do.
+            else:
+                return
+
+    def _head(self, slot: int) -> _Request | None:
+        """Return the first request that still waits, after failing those that did for too long."""
+        queue, now = self._detours[slot].queue, asyncio.get_running_loop().time()
+        while queue and (queue[0].future.done() or now > queue[0].deadline):
+            # Not as if the store were away: those behind it may still be stored.
+            fail(self._take(slot).future, refused())
+        return queue[0] if queue else None
+
+    def _take(self, slot: int) -> _Request:
+        self._waiting -= 1
+        return self._detours[slot].queue.popleft()
+
+    def _end_detour(self, slot: int) -> None:
+        if slot in self._detours:
+            while self._detours[slot].queue:
+                fail(self._take(slot).future, away())
+            del self._detours[slot]
+
+
+def _moved(result: Future[Any]) -> Moved | None:
+    error = None if result.cancelled() else result.exception()
+    return error if isinstance(error, Moved) else None
+
+
+def _succeeded(result: Future[Any]) -> bool:
+    return not result.cancelled() and result.exception() is None

@@ -1,0 +1,46 @@
+"""The server's settings: one frozen, typed object, read from files, the environment and flags."""
+
+from .loading import load_settings
+from .rules import check
+from .schema import (
+    DEVELOPMENT_SECRET,
+    AuthSettings,
+    BrokerSettings,
+    DefaultTopics,
+    GatewaySettings,
+    HttpSettings,
+    LimitSettings,
+    LogSettings,
+    Namespace,
+    RedisSettings,
+    ServerSettings,
+    Settings,
+    SettingsError,
+    masked,
+    split_bind,
+)
+from .urls import REDIS_URL_RULE, Address, Several, take_apart
+
+__all__ = [
+    "DEVELOPMENT_SECRET",
+    "REDIS_URL_RULE",
+    "Address",
+    "AuthSettings",
+    "BrokerSettings",
+    "DefaultTopics",
+    "GatewaySettings",
+    "HttpSettings",
+    "LimitSettings",
+    "LogSettings",
+    "Namespace",
+    "RedisSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "Several",
+    "check",
+    "load_settings",
+    "masked",
+    "split_bind",
+    "take_apart",
+]

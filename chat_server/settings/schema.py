@@ -1,0 +1,238 @@
+"""Every setting: its key, its type, its bounds and its default.
+
+config/default.toml documents each of them for the user; a test holds the two together.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+DEVELOPMENT_SECRET: Final = (
+    "this-secret-is-public-and-for-development-only"  # noqa: S105  (no secret: it is published)
+    "-set-your-own-with-CHAT_AUTH__SECRET"
+)
+"""The secret in config/development.toml; whoever knows this repository can sign with it."""
+
+_TEN_YEARS = 315_360_000
+_MOST = 2**31 - 1
+
+Seconds = Annotated[
+    float, Meta(gt=0, le=_TEN_YEARS, description="a number of seconds above 0, at most ten years")
+]
+SecondsOrZero = Annotated[
+    float, Meta(ge=0, le=_TEN_YEARS, description="a number of seconds, 0 to ten years")
+]
+Positive = Annotated[int, Meta(ge=1, le=_MOST, description=f"an integer, 1 to {_MOST}")]
+Count = Annotated[int, Meta(ge=0, le=_MOST, description=f"an integer, 0 to {_MOST}")]
+Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number above 0, at most 1e9")]
+KeyPrefix = Annotated[
+    str,
+    Meta(
+        # Braces would be taken for Redis Cluster's hash tag, which belongs to the topic.
+        pattern=r"^[A-Za-z0-9._:-]{1,64}\Z",
+        description="1 to 64 of the characters A-Z a-z 0-9 . _ : -",
+    ),
+]
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+Algorithms = Annotated[
+    tuple[Algorithm, ...],
+    Meta(min_length=1, description=f"a list of one or more of {', '.join(get_args(Algorithm))}"),
+]
+
+_MASK = "********"
+
+
+class SettingsError(ValueError):
+    """A setting is missing, unknown or wrong; the text is one line that names it and its source."""
+
+
+class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
+    """A group whose secrets stay out of its repr."""
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({fields})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, _mask(name, getattr(self, name))) for name in self.__struct_fields__]
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    bind: str = "127.0.0.1:8000"
+    workers: Positive = 1
+    drain_seconds: SecondsOrZero = 10.0
+    hang_seconds: SecondsOrZero = 30.0
+    trusted_proxy_hops: Count = 0
+
+    @property
+    def host(self) -> str:
+        """The address of `bind`, without brackets."""
+        return split_bind(self.bind)[0]
+
+    @property
+    def port(self) -> int:
+        """The port of `bind`; 0 lets the system choose."""
+        return split_bind(self.bind)[1]
+
+
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    allowed_origins: tuple[str, ...] = ()
+    page: bool = True
+    docs: bool = True
+    request_timeout_seconds: Seconds = 30.0
+    head_timeout_seconds: Seconds = 10.0
+    max_connections: Positive = 4_096
+
+
+class DefaultTopics(Struct, frozen=True, forbid_unknown_fields=True):
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+    presence: tuple[str, ...] = ()
+    moderate: tuple[str, ...] = ()
+
+
+class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    secret: str = ""
+    algorithms: Algorithms = ("HS256",)
+    public_key_file: str = ""
+    jwks_url: str = ""
+    jwks_min_refresh_seconds: Seconds = 60.0
+    issuer: str = ""
+    audience: str = ""
+    leeway_seconds: SecondsOrZero = 5.0
+    require_expiry: bool = True
+    query_token: bool = True
+    default_topics: DefaultTopics = DefaultTopics()
+
+
+class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    transport: Literal["auto", "direct", "portable"] = "auto"
+    compression: bool = False
+    auth_timeout_seconds: Seconds = 10.0
+    heartbeat_seconds: Seconds = 25.0
+    pong_timeout_seconds: Seconds = 10.0
+    refresh_grace_seconds: SecondsOrZero = 25.0
+    close_timeout_seconds: Seconds = 2.0
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    max_message_bytes: Positive = 65_536
+    max_topics: Positive = 128
+    max_connections: Positive = 10_000
+    max_connections_per_user: Positive = 100
+    max_connections_per_address: Positive = 1_000
+    messages_per_second: Rate = 50.0
+    message_burst: Positive = 100
+    max_pending_commands: Positive = 64
+    max_replay: Positive = 1_000
+    slow_buffer_bytes: Positive = 262_144
+    slow_timeout_seconds: Seconds = 15.0
+
+
+class RedisSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    url: str = ""
+    prefix: KeyPrefix = "chat"
+    timeout_seconds: Seconds = 2.0
+    canary_seconds: Seconds = 5.0
+    max_connections: Positive = 8
+
+
+class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    idempotency_seconds: Seconds = 300.0
+    position_seconds: Seconds = 2_592_000.0
+    max_pending: Positive = 10_000
+    memory_max_topics: Positive = 100_000
+    spool_bytes: Positive = 16_777_216
+    spool_seconds: Seconds = 60.0
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds for the topics whose first segment is the namespace's name."""
+
+    history_size: Count = 1_000
+    history_seconds: Seconds = 86_400.0
+    spool_messages: Count = 0
+
+
+_FALLBACK = Namespace()
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be configured; `config/default.toml` says what each key means.
+
+    Built directly, it holds the defaults and whatever it is given, unchecked across keys: see
+    `check`.
+    """
+
+    environment: Literal["development", "testing", "production"] = "development"
+    server: ServerSettings = ServerSettings()
+    http: HttpSettings = HttpSettings()
+    auth: AuthSettings = AuthSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    limits: LimitSettings = LimitSettings()
+    redis: RedisSettings = RedisSettings()
+    broker: BrokerSettings = BrokerSettings()
+    log: LogSettings = LogSettings()
+    namespaces: dict[str, Namespace] = msgspec.field(
+        default_factory=lambda: {"default": Namespace()}
+    )
+
+    @property
+    def spools(self) -> bool:
+        """Whether publications of some namespace are kept while Redis is away."""
+        return bool(self.redis.url) and any(n.spool_messages for n in self.namespaces.values())
+
+    def namespace(self, topic: str) -> Namespace:
+        """Return what holds for `topic`: the namespace of its first segment, else the default."""
+        found = self.namespaces.get(topic.partition(":")[0])
+        return found or self.namespaces.get("default", _FALLBACK)
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Return `settings` as plain dicts and lists for printing, with every secret masked."""
+
+    def plain(value: Any, name: str = "") -> Any:
+        if isinstance(value, Struct):
+            value = {field: getattr(value, field) for field in value.__struct_fields__}
+        if isinstance(value, dict):
+            return {field: plain(item, field) for field, item in value.items()}
+        return list(value) if isinstance(value, tuple) else _mask(name, value)
+
+    result: dict[str, Any] = plain(settings)
+    return result
+
+
+def split_bind(bind: str) -> tuple[str, int]:
+    """Split `HOST:PORT`, an IPv6 host being in brackets, into its parts.
+
+    Raises:
+        ValueError: `bind` has another form.
+    """
+    host, _, port = bind.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif re.fullmatch(r"[A-Za-z0-9.-]+", host) is None:
+        raise ValueError("host")
+    if re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65_535:
+        raise ValueError("port")
+    return host, int(port)
+
+
+def _mask(name: str, value: Any) -> Any:
+    if name == "secret":
+        return _MASK if value else ""
+    if isinstance(value, str) and name.endswith("url"):
+        value = re.sub(r"^([\w+]+://)?.*@", rf"\g<1>{_MASK}@", value, flags=re.DOTALL)
+        return re.sub(r"([?&;]\w*(?:pass|secret|token|key)\w*=)[^&;]*", rf"\g<1>{_MASK}", value)
+    return value

@@ -1,0 +1,101 @@
+"""Redis addresses that name several servers: sentinels, or the seeds of a cluster."""
+
+import re
+from typing import Final, Literal, NamedTuple, cast
+from urllib.parse import parse_qsl, unquote, urlencode
+
+REDIS_URL_RULE: Final = (
+    "must be a redis://, rediss:// or unix:// address with known options, "
+    "redis+sentinel://HOST:PORT,…/SERVICE[/DB] or redis+cluster://HOST:PORT,… (rediss+ for TLS)"
+)
+
+_THEIRS = "sentinel_"
+_LOGIN = ("username", "password")
+_DEFAULT_PORTS = {"sentinel": 26_379, "cluster": 6_379}
+_SEVERAL = re.compile(
+    r"(rediss?)\+(sentinel|cluster)://(?:([^/?#]*)@)?([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?"
+)
+_SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:,\s]+))(?::([0-9]{1,5}))?", re.ASCII)
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+class Several(NamedTuple):
+    """A URL of several servers, taken apart.
+
+    Attributes:
+        kind: what the servers are.
+        seeds: where they are; each of them knows where everything else is.
+        data: the address of one Redis server with the same credentials and options, whose host
+            stands for whichever is found.
+        sentinel: likewise of one sentinel.
+        service: what the sentinels call the servers they watch.
+    """
+
+    kind: Literal["sentinel", "cluster"]
+    seeds: tuple[Address, ...]
+    data: str
+    sentinel: str
+    service: str
+
+
+def take_apart(url: str) -> Several | None:
+    """Return the parts of a `url` of several servers, or None if it names one.
+
+    Raises:
+        ValueError: it has a form of several servers, but breaks its rules.
+    """
+    if not re.match(r"rediss?\+", url):
+        return None
+    match = _SEVERAL.fullmatch(url)
+    if match is None:
+        raise ValueError(REDIS_URL_RULE)
+    scheme, kind, user, hosts, path, query = match.groups(default="")
+    seeds = tuple(_address(host, _DEFAULT_PORTS[kind]) for host in hosts.split(","))
+    service, _, database = unquote(path).removeprefix("/").partition("/")
+    if kind == "cluster":
+        service, database = "", service + database
+    named = bool(service) == (kind == "sentinel")
+    # A cluster has one database, number 0.
+    numbered = re.fullmatch(r"[0-9]*" if kind == "sentinel" else r"0?", database, re.ASCII)
+    if not named or numbered is None:
+        raise ValueError(REDIS_URL_RULE)
+    data, sentinel = _options(query)
+    if kind == "cluster" and any(name in _LOGIN for name, _ in sentinel):
+        raise ValueError(REDIS_URL_RULE)
+    return Several(
+        cast(Literal["sentinel", "cluster"], kind),
+        seeds,
+        f"{scheme}://{user + '@' if user else ''}localhost/{database}?{urlencode(data)}",
+        f"{scheme}://localhost?{urlencode(sentinel)}",
+        service,
+    )
+
+
+def _options(query: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the options for the servers and those for the sentinels, who share those of TLS."""
+    data, sentinel = [], []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name.startswith(_THEIRS):
+            sentinel.append((name.removeprefix(_THEIRS), value))
+        else:
+            data.append((name, value))
+            if name.startswith("ssl_"):
+                sentinel.append((name, value))
+    return data, sentinel
+
+
+def _address(text: str, default_port: int) -> Address:
+    match = _SERVER.fullmatch(text)
+    if match is None:
+        raise ValueError(REDIS_URL_RULE)
+    address, name, port = match.groups(default="")
+    number = int(port or default_port)
+    if not 0 < number < 65_536:
+        raise ValueError(REDIS_URL_RULE)
+    return Address(address or name, number)

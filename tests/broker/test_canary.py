@@ -1,0 +1,214 @@
+"""A broker that hears nothing notices, whatever its connections look like."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from chat_server.broker.base import Reporter
+from chat_server.broker.canary import Canary, Deaf
+from chat_server.broker.lane import Lane
+from chat_server.broker.redis import RedisBroker
+from chat_server.broker.subscriber import Subscriber
+from chat_server.protocol.errors import Unavailable
+from chat_server.settings import BrokerSettings, RedisSettings
+
+from ..support.redis_proxy import RedisProxy
+from ..support.redis_server import RedisServer
+from .fakes import ScriptedLink
+from .helpers import TOPIC, Recorder, draft, until
+
+TIMEOUT = 0.4
+CHANNEL = "chat:canary:1"
+
+
+@pytest.fixture
+async def proxy(own_redis: RedisServer) -> AsyncIterator[RedisProxy]:
+    async with RedisProxy(own_redis.port) as running:
+        yield running
+
+
+Start = Callable[[str], Any]
+
+
+@pytest.fixture
+async def start(proxy: RedisProxy) -> AsyncIterator[Start]:
+    brokers: list[RedisBroker] = []
+
+    async def _start(url: str) -> tuple[RedisBroker, Recorder]:
+        redis = RedisSettings(url=url, timeout_seconds=TIMEOUT, canary_seconds=0.1)
+        broker, recorder = RedisBroker(redis, BrokerSettings()), Recorder()
+        brokers.append(broker)
+        await broker.start(recorder)
+        return broker, recorder
+
+    yield _start
+    for broker in brokers:
+        await broker.stop()
+
+
+async def test_a_deaf_broker_says_so_until_it_hears_again(
+    start: Start, proxy: RedisProxy, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, recorder = await start(proxy.url)
+    other, _ = await start(own_redis.url)
+    await broker.subscribe(TOPIC)
+    await other.publish(draft("heard"))
+    await recorder.wait_for(1)
+    assert (broker.deaf, broker.deaf_seconds) == (False, 0.0)
+
+    proxy.muted = True
+    missed = await other.publish(draft("missed"))
+    await until(lambda: broker.deaf)
+    assert not broker.available
+    with pytest.raises(Unavailable):
+        await broker.publish(draft())
+    before = proxy.connections
+    await until(lambda: proxy.connections > before + 1)
+    assert broker.deaf, "a new connection that hears nothing is no better"
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1, "said once, not at every attempt"
+    assert (recorder.losses, recorder.returns) == (1, 0)
+    assert other.available
+    assert not other.deaf
+
+    proxy.muted = False
+    await until(lambda: recorder.returns == 1)
+    assert broker.available
+    assert not broker.deaf
+    total = broker.deaf_seconds
+    assert total >= TIMEOUT
+    (event,) = (await broker.read(TOPIC, after=1, limit=9)).events
+    assert event.seq == missed.seq
+    await broker.publish(draft("heard again"))
+    await recorder.wait_for(2)
+    assert broker.deaf_seconds == total, "it counts no further"
+
+
+async def test_a_server_that_is_away_or_frozen_is_not_unheard(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, recorder = await start(own_redis.url)
+    own_redis.pause()
+    await until(lambda: not broker.available)
+    assert not broker.deaf
+    own_redis.resume()
+    await until(lambda: recorder.returns == 1)
+    own_redis.kill()
+    await until(lambda: not broker.available)
+    assert (broker.deaf, broker.deaf_seconds) == (False, 0.0)
+
+
+async def test_a_cut_connection_is_not_waited_for(start: Start, proxy: RedisProxy) -> None:
+    _, recorder = await start(proxy.url)
+    for _ in range(5):
+        returns = recorder.returns
+        proxy.cut()
+        await until(lambda: recorder.returns > returns)  # noqa: B023 - it is awaited here
+
+
+class Bench:
+    """A canary over two links that do what a test says."""
+
+    def __init__(self) -> None:
+        self.heard, self.sent = ScriptedLink(), ScriptedLink()
+        self.subscriber = Subscriber(
+            *(lambda: self.heard, str),
+            timeout_seconds=TIMEOUT,
+            limit=9,
+        )
+        self.subscriber.move_canary(CHANNEL)
+        self.lane = Lane(
+            *(lambda: self.sent, []),
+            timeout_seconds=TIMEOUT,
+            limit=9,
+            pipeline=9,
+            on_trouble=lambda _: None,
+        )
+        self.canary = Canary(
+            self.lane, self.subscriber, every_seconds=0.01, timeout_seconds=TIMEOUT
+        )
+
+    async def open(self) -> None:
+        self.sent.answer()  # the scripts, of which it has none
+        self.lane.start()
+        self.heard.answer([b"subscribe", CHANNEL.encode(), 1], [b"pong", b""])
+        await self.subscriber.open(Reporter(Recorder()))
+        self.heard.written.clear()
+
+    async def pong(self) -> None:
+        await until(lambda: b"PING" in b"".join(self.heard.written))
+        self.heard.written.clear()
+        self.heard.answer([b"pong", b""])
+
+    def bring(self) -> None:
+        self.heard.answer([b"message", CHANNEL.encode(), b""])
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    await made.open()
+    yield made
+    await made.subscriber.close()
+    await made.lane.stop()
+
+
+async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
+    singing = asyncio.create_task(bench.canary.sing())
+    bench.sent.answer(1)
+    for _ in range(6):
+        await asyncio.sleep(TIMEOUT / 3)
+        bench.heard.answer([b"message", b"busy", b"1  0 signal {}"])
+        assert not singing.done()
+    bench.bring()
+    await singing
+    assert not bench.canary.deaf
+
+
+async def test_one_that_did_not_come_before_the_pong_has_some_time(bench: Bench) -> None:
+    singing = asyncio.create_task(bench.canary.sing())
+    bench.sent.answer(1)
+    await bench.pong()
+    await asyncio.sleep(TIMEOUT / 4)
+    bench.bring()
+    await singing
+    assert bench.canary.deaf_seconds == 0.0
+
+
+async def test_one_that_never_comes(bench: Bench) -> None:
+    singing = asyncio.create_task(bench.canary.sing())
+    bench.sent.answer(1)
+    await bench.pong()
+    with pytest.raises(Deaf):
+        await singing
+    assert bench.canary.deaf
+    assert bench.canary.deaf_seconds >= TIMEOUT
+    singing = asyncio.create_task(bench.canary.sing())
+    bench.sent.answer(1)
+    bench.bring()
+    await singing
+    assert not bench.canary.deaf
+
+
+@pytest.mark.parametrize("link", ["heard", "sent"])
+async def test_a_lost_connection_is_not_deafness(bench: Bench, link: str) -> None:
+    singing = asyncio.create_task(bench.canary.sing())
+    await asyncio.sleep(0)
+    getattr(bench, link).fail(RedisError("cut"))
+    with pytest.raises(Unavailable):
+        await singing
+    assert not bench.canary.deaf
+
+
+async def test_what_is_given_up_leaves_nothing(bench: Bench) -> None:
+    singing = asyncio.create_task(bench.canary.sing())
+    await asyncio.sleep(0)
+    singing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await singing
+    await asyncio.sleep(0)
+    assert not bench.subscriber._hearing

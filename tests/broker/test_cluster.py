@@ -1,0 +1,314 @@
+"""What happens to the broker over a Redis Cluster when slots move and nodes fail."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server.broker.cluster import ClusterBroker
+from chat_server.protocol.errors import Unavailable
+from chat_server.protocol.events import Published, Retention
+from chat_server.settings import BrokerSettings, RedisSettings
+
+from ..server.certificates import make_certificate
+from ..support.redis_cluster import RedisCluster
+from ..support.redis_server import RedisServer
+from .helpers import TOPIC, Recorder, draft, text_of, until
+
+Start = Callable[..., Any]
+
+EVERYTHING = Retention(1_000_000, 3_600.0)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """Nodes to be harmed."""
+    cluster = RedisCluster(tmp_path)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+async def start(cluster: RedisCluster) -> AsyncIterator[Start]:
+    brokers: list[ClusterBroker] = []
+
+    async def _start(url: str = "", timeout: float = 5.0, **settings: Any) -> Any:
+        redis = RedisSettings(url=url or cluster.url, timeout_seconds=timeout)
+        broker, recorder = ClusterBroker(redis, BrokerSettings(**settings)), Recorder()
+        brokers.append(broker)
+        await broker.start(recorder)
+        return broker, recorder
+
+    yield _start
+    for broker in brokers:
+        await broker.stop()
+
+
+def topics_by_node(cluster: RedisCluster) -> dict[int, str]:
+    """Return one topic for each node's port."""
+    found: dict[int, str] = {}
+    for number in count():
+        topic = f"room:{number}"
+        found.setdefault(cluster.owner(topic).port, topic)
+        if len(found) == 3:
+            return found
+    raise AssertionError
+
+
+def another(cluster: RedisCluster, node: RedisServer) -> RedisServer:
+    return next(other for other in cluster.nodes if other is not node)
+
+
+class Publisher:
+    """Publishes bursts to a topic, not waiting for answers, until it is told to stop."""
+
+    def __init__(self, broker: ClusterBroker, topic: str = TOPIC) -> None:
+        self.futures: list[asyncio.Future[Published]] = []
+        self._broker = broker
+        self._topic = topic
+        self._stopped = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while not self._stopped.is_set():
+            for _ in range(3):
+                text = str(len(self.futures))
+                publication = draft(text, topic=self._topic, retention=EVERYTHING)
+                self.futures.append(self._broker.publish(publication))
+            await asyncio.sleep(0.002)
+
+    async def published(self, number: int) -> None:
+        """Wait until there are so many more."""
+        count = len(self.futures) + number
+        await until(lambda: len(self.futures) >= count)
+
+    async def answered(self, number: int) -> None:
+        """Wait until so many more were answered."""
+        mine = len(self.futures) + number
+        await until(lambda: len(self.futures) > mine and self.futures[mine].done())
+
+    async def stop(self) -> list[Published | BaseException]:
+        """Return how each publication ended."""
+        self._stopped.set()
+        await self._task
+        return await asyncio.gather(*self.futures, return_exceptions=True)
+
+
+async def test_a_slot_moves_under_publications(start: Start, cluster: RedisCluster) -> None:
+    broker, _ = await start()
+    other, heard = await start()
+    await other.subscribe(TOPIC)
+    publisher = Publisher(broker)
+    for _ in range(3):
+        await publisher.answered(30)
+        target = another(cluster, cluster.owner(TOPIC))
+        await asyncio.to_thread(cluster.begin_move, TOPIC, target)
+        await publisher.published(30)
+        assert not publisher.futures[-1].done(), "a slot that is being migrated runs no script"
+        await asyncio.to_thread(cluster.end_move, TOPIC, target)
+    await publisher.answered(30)
+    places = [end for end in await publisher.stop() if isinstance(end, Published)]
+    assert len(places) == len(publisher.futures)
+    assert [place.seq for place in places] == list(range(1, len(places) + 1)), (
+        "none failed, and all are in the order in which they were published"
+    )
+    assert len({place.epoch for place in places}) == 1
+    found = await other.read(TOPIC, limit=100_000)
+    assert [text_of(event) for event in found.events] == list(map(str, range(len(places))))
+    # What came between two subscriptions is read again, which the listener is told.
+    await until(lambda: heard.returns >= 3)
+    last = await broker.publish(draft("last"))
+    await until(lambda: last.seq in heard.seqs())
+    assert heard.seqs() == sorted(set(heard.seqs()))
+    assert heard.losses == 0
+    assert other.available
+
+
+async def test_a_quiet_subscription_moves_with_its_slot(
+    start: Start, cluster: RedisCluster
+) -> None:
+    broker, recorder = await start()
+    topics = [TOPIC, "room:quiet"]
+    await asyncio.gather(*(broker.subscribe(topic) for topic in topics))
+    target = another(cluster, cluster.owner(TOPIC))
+    await asyncio.to_thread(cluster.begin_move, TOPIC, target)
+    await asyncio.to_thread(cluster.end_move, TOPIC, target)
+    await until(lambda: recorder.returns == 1)
+    fresh, _ = await start()
+    for topic in topics:
+        await fresh.publish(draft(topic=topic))
+    await recorder.wait_for(2)
+    assert sorted(event.topic for event in recorder.events) == sorted(topics)
+    # It is forgotten where it is now, too.
+    broker.unsubscribe(TOPIC)
+    await broker.ping()
+    await fresh.publish(draft(topic=TOPIC))
+    await fresh.publish(draft(topic="room:quiet"))
+    await recorder.wait_for(3)
+    assert recorder.events[-1].topic == "room:quiet"
+
+
+async def test_everything_waits_for_a_slot_but_not_for_ever(
+    start: Start, cluster: RedisCluster
+) -> None:
+    broker, _ = await start(timeout=0.5, max_pending=10)
+    for number in range(3):
+        await broker.publish(draft(str(number)))
+    target = another(cluster, cluster.owner(TOPIC))
+    await asyncio.to_thread(cluster.begin_move, TOPIC, target)
+    with pytest.raises(Unavailable):
+        await broker.publish(draft(key="k"))
+    futures = [broker.publish(draft(str(number))) for number in range(20)]
+    ended = await asyncio.gather(*futures, return_exceptions=True)
+    assert all(isinstance(error, Unavailable) for error in ended)
+    assert broker.available, "all others are served"
+    assert (await broker.publish(draft(topic="room:other"))).seq == 1
+    await asyncio.to_thread(cluster.end_move, TOPIC, target)
+    assert (await broker.publish(draft())).seq == 4
+    assert len((await broker.read(TOPIC, limit=10)).events) == 4
+
+
+async def test_reads_and_subscriptions_follow_a_slot(start: Start, cluster: RedisCluster) -> None:
+    broker, recorder = await start()
+    await broker.publish(draft())
+    target = another(cluster, cluster.owner(TOPIC))
+    await asyncio.to_thread(cluster.begin_move, TOPIC, target)
+    await asyncio.to_thread(cluster.end_move, TOPIC, target)
+    # The broker has not heard of it yet.
+    found, _, place = await asyncio.gather(
+        broker.read(TOPIC, limit=10), broker.subscribe(TOPIC), broker.publish(draft())
+    )
+    assert found.events[0].seq == 1
+    await until(lambda: recorder.seqs() == [place.seq] or recorder.returns > 0)
+    await broker.publish(draft())
+    await until(lambda: 3 in recorder.seqs())
+
+
+async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisCluster) -> None:
+    broker, recorder = await start(timeout=1.0)
+    topics = topics_by_node(cluster)
+    victim = cluster.nodes[2]
+    lost, *kept = topics[victim.port], *(topics[node.port] for node in cluster.nodes[:2])
+    await asyncio.gather(*(broker.subscribe(topic) for topic in topics.values()))
+    before = await broker.publish(draft(topic=lost))
+    await recorder.wait_for(1)
+    victim.kill()
+    await until(lambda: not broker.available)
+    assert recorder.losses == 1
+    with pytest.raises(Unavailable):
+        await broker.publish(draft(topic=lost))
+    with pytest.raises(Unavailable):
+        await broker.read(lost, limit=1)
+    for topic in kept:
+        assert (await broker.publish(draft(topic=topic))).seq == 1
+    await recorder.wait_for(3)
+    await asyncio.to_thread(victim.start)
+    await until(lambda: broker.available and recorder.returns == 1, 30)
+    after = await broker.publish(draft(topic=lost))
+    assert (after.seq, after.epoch != before.epoch) == (1, True), "it had saved nothing"
+    await recorder.wait_for(4)
+    assert recorder.losses == 1
+
+
+async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_path: Path) -> None:
+    topics = topics_by_node(cluster)
+    victim = cluster.nodes[2]
+    topic = topics[victim.port]
+    replica = await asyncio.to_thread(cluster.add_replica, victim, tmp_path)
+    broker, recorder = await start(timeout=1.0)
+    await asyncio.gather(*(broker.subscribe(topic) for topic in topics.values()))
+    before = await broker.publish(draft(topic=topic))
+    await recorder.wait_for(1)
+    await until(lambda: victim.has_replicated_to(replica))
+    victim.kill()
+    await until(lambda: recorder.losses == 1)
+    await until(lambda: broker.available, 30)
+    after = await broker.publish(draft(topic=topic))
+    assert (after.epoch, after.seq) == (before.epoch, 2)
+    await recorder.wait_for(2)
+    assert recorder.returns >= 1
+    assert {address.port for address in broker._shards} == {
+        *(node.port for node in cluster.nodes[:2]),
+        replica.port,
+    }
+    assert not broker._retiring, "nothing is kept of the dead node"
+
+
+async def test_a_cluster_that_is_away_is_awaited(start: Start, cluster: RedisCluster) -> None:
+    for node in cluster.nodes:
+        node.kill()
+    broker, recorder = await start(timeout=0.5)
+    assert (broker.available, recorder.losses) == (False, 1)
+    for call in (broker.publish(draft()), broker.subscribe(TOPIC), broker.ping()):
+        with pytest.raises(Unavailable):
+            await call
+    for node in cluster.nodes:
+        await asyncio.to_thread(node.start)
+    await until(lambda: recorder.returns > 0 and broker.available, 30)
+    assert (await broker.publish(draft())).seq == 1
+    await recorder.wait_for(1)
+
+
+async def test_one_seed_of_many_is_enough(start: Start, cluster: RedisCluster) -> None:
+    port = cluster.nodes[1].port
+    broker, _ = await start(f"redis+cluster://127.0.0.1:1,127.0.0.1:{port}")
+    assert broker.available
+    assert len(broker._shards) == 3
+
+
+async def test_credentials(
+    start: Start, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    for node in cluster.nodes:
+        node.command(
+            *("ACL", "SETUSER", "bob", "on", ">s3cret", "~chat:*", "&chat:*", "-@all"),
+            *("+ping", "+cluster|slots", "+ssubscribe", "+sunsubscribe", "+spublish", "+evalsha"),
+            *("+script|load", "+set", "+get", "+del", "+hget", "+hmget", "+hset", "+hincrby"),
+            *("+time", "+xadd", "+xrange", "+xrevrange", "+pexpire"),
+        )
+    wrong, _ = await start(cluster.url.replace("://", "://bob:wr0ng@"))
+    assert not wrong.available
+    assert any(record.levelno >= logging.WARNING for record in caplog.records)
+    assert "wr0ng" not in caplog.text
+    broker, recorder = await start(cluster.url.replace("://", "://bob:s3cret@"))
+    await broker.subscribe(TOPIC)
+    await broker.publish(draft(key="k"))
+    await recorder.wait_for(1)
+    assert len((await broker.read(TOPIC, limit=1)).events) == 1
+
+
+async def test_tls(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path, make_certificate(tmp_path))
+    broker, recorder = None, Recorder()
+    try:
+        await asyncio.to_thread(cluster.start)
+        broker = ClusterBroker(RedisSettings(url=cluster.url), BrokerSettings())
+        await broker.start(recorder)
+        await asyncio.gather(*(broker.subscribe(f"room:{n}") for n in range(9)))
+        await asyncio.gather(*(broker.publish(draft(topic=f"room:{n}")) for n in range(9)))
+        await recorder.wait_for(9)
+        assert not {address.port for address in broker._shards} & {n.port for n in cluster.nodes}
+    finally:
+        if broker is not None:
+            await broker.stop()
+        cluster.stop()
+
+
+async def test_stopping_while_a_slot_moves(start: Start, cluster: RedisCluster) -> None:
+    broker, _ = await start()
+    await broker.subscribe(TOPIC)
+    publisher = Publisher(broker)
+    await publisher.answered(10)
+    await asyncio.to_thread(cluster.begin_move, TOPIC, another(cluster, cluster.owner(TOPIC)))
+    await publisher.published(10)
+    await broker.stop()
+    ended = await publisher.stop()
+    assert isinstance(ended[-1], Unavailable)
+    assert all(isinstance(end, Published | Unavailable) for end in ended)

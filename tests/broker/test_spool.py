@@ -1,0 +1,373 @@
+"""Publications that wait for a store that is away."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+
+from chat_server.broker import spool as module
+from chat_server.broker.spool import SpoolingBroker
+from chat_server.protocol.errors import Unavailable
+from chat_server.protocol.events import Published
+from chat_server.settings import BrokerSettings, Namespace, Settings
+
+from .helpers import TOPIC, Recorder, draft, until
+from .scripted import ScriptedBroker
+
+PLAIN = "plain:a"
+"""A topic of a namespace that keeps nothing."""
+
+
+class World:
+    """A spooling broker over a scripted one."""
+
+    def __init__(self, *, room: int = 100, limit: int = 1_000, **broker: float) -> None:
+        settings = Settings(
+            broker=BrokerSettings(**broker),  # type: ignore[arg-type]
+            namespaces={
+                "room": Namespace(spool_messages=room),
+                "other": Namespace(spool_messages=2),
+                "plain": Namespace(),
+            },
+        )
+        self.store = ScriptedBroker(limit)
+        self.broker = SpoolingBroker(self.store, settings)
+        self.recorder = Recorder()
+
+    def publish(self, *texts: str, topic: str = TOPIC) -> "list[Future[Published]]":
+        return [self.broker.publish(draft(text, topic=topic)) for text in texts]
+
+    async def answer_all(self) -> None:
+        """Store whatever comes until nothing does."""
+        async with asyncio.timeout(10):
+            while self.broker.spooled or self.store.inbox:
+                self.store.answer()
+                await asyncio.sleep(0.001)
+
+    def texts(self, topic: str = TOPIC) -> list[str]:
+        return [tail.split(b'"')[-2].decode() for tail in self.store.texts(topic)]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    await made.broker.start(made.recorder)
+    yield made
+    await made.broker.stop()
+
+
+async def seqs(futures: "Iterable[Future[Published]]") -> list[int]:
+    return [(await future).seq for future in futures]
+
+
+async def check_refused(future: "Future[Published]", message: str = "message store") -> None:
+    assert future.done(), "it had to wait"
+    with pytest.raises(Unavailable, match=message) as caught:
+        await future
+    assert caught.value.retry_in_ms
+
+
+async def test_what_is_published_during_an_outage_is_stored_after_it(world: World) -> None:
+    before = world.publish("0")
+    world.store.answer()
+    world.store.lose()
+    during = world.publish("1", "2", "3")
+    await asyncio.sleep(0)
+    assert not any(future.done() for future in during)
+    assert (world.broker.spooled, world.broker.available) == (3, False)
+    world.store.restore()
+    after = world.publish("4")
+    await world.answer_all()
+    assert await seqs(before + during + after) == [1, 2, 3, 4, 5]
+    assert world.texts() == ["0", "1", "2", "3", "4"]
+    assert (world.recorder.losses, world.recorder.returns) == (1, 1)
+
+
+async def test_a_namespace_without_a_spool_is_refused_at_once(world: World) -> None:
+    world.store.lose()
+    (refused,) = world.publish("lost", topic=PLAIN)
+    await check_refused(refused)
+    (unknown,) = world.publish("lost", topic="nowhere:a")
+    await check_refused(unknown)
+    assert world.broker.spooled == 0
+
+
+async def test_what_keeps_nothing_is_sent_as_it_is(world: World) -> None:
+    plain = draft(topic=PLAIN)
+    future = world.broker.publish(plain)
+    assert world.store.sent == [plain]
+    world.store.answer()
+    await future
+
+
+@pytest.mark.parametrize("stored", [0, 1, 2, 3])
+async def test_what_was_under_way_is_stored_once_and_in_order(world: World, stored: int) -> None:
+    under_way = world.publish("0", "1", "2")
+    world.store.lose(stored)
+    later = world.publish("3")
+    await asyncio.sleep(0)
+    assert world.broker.spooled == 4
+    world.store.restore()
+    await world.answer_all()
+    places = [await future for future in under_way + later]
+    assert [place.seq for place in places] == [1, 2, 3, 4]
+    assert not any(place.duplicate for place in places)
+    assert world.texts() == ["0", "1", "2", "3"]
+
+
+async def test_every_attempt_bears_the_same_key_which_nobody_knows(world: World) -> None:
+    first, second = world.publish("0", "1")
+    world.store.lose()
+    await asyncio.sleep(0)
+    world.store.restore()
+    await world.answer_all()
+    await asyncio.gather(first, second)
+    keys = [sent.key for sent in world.store.sent]
+    assert keys[:2] == keys[2:]
+    assert len(set(keys)) == 2
+    for key in keys:
+        # The node begins a client's key with the length of the user's name.
+        assert key is not None
+        assert key.startswith("spool:")
+        assert len(key) >= 32
+
+
+async def test_a_clients_key_is_kept_and_its_repetition_is_one(world: World) -> None:
+    world.store.lose()
+    keyed = draft("once", key="3:ada:k")
+    first, second = world.broker.publish(keyed), world.broker.publish(keyed)
+    world.store.restore()
+    await world.answer_all()
+    assert ((await first).seq, (await first).duplicate) == (1, False)
+    assert ((await second).seq, (await second).duplicate) == (1, True)
+    assert world.store.stored[TOPIC] == [keyed]
+
+
+async def test_nothing_overtakes_what_failed_in_the_same_turn(world: World) -> None:
+    """The connection breaks, but the store counts as available: there will be no on_restored."""
+    under_way = world.publish("0", "1")
+    world.store.cut(1)
+    later = world.publish("2")
+    assert [len(world.store.inbox), world.broker.spooled] == [0, 1]
+    world.broker.flush()
+    assert not world.store.inbox, "it was sent before those that have to be sent again"
+    await until(lambda: len(world.store.inbox) == 3)
+    await world.answer_all()
+    assert await seqs(under_way + later) == [1, 2, 3]
+    assert world.texts() == ["0", "1", "2"]
+
+
+async def test_other_topics_do_not_wait(world: World) -> None:
+    world.publish("0")
+    world.store.cut()
+    (other,) = world.publish("1", topic="room:other")
+    world.store.answer()
+    assert (await other).seq == 1
+    assert world.texts() == []
+    await until(lambda: len(world.store.inbox) == 1)
+    await world.answer_all()
+
+
+async def test_a_refusal_is_passed_on(world: World) -> None:
+    futures = world.publish("0", "1")
+    world.store.refuse()
+    world.store.answer()
+    await until(futures[0].done)
+    await check_refused(futures[0], "refuses")
+    assert (await futures[1]).seq == 1
+    assert world.broker.spooled == 0
+
+
+async def test_what_was_overtaken_is_not_stored_late(world: World) -> None:
+    futures = world.publish("0", "1", "2", "3")
+    world.store.stumble(stored=1)
+    await until(futures[0].done)
+    await check_refused(futures[0])
+    await until(lambda: len(world.store.inbox) == 2)
+    await world.answer_all()
+    assert await seqs(futures[1:]) == [1, 2, 3]
+    assert world.texts() == ["1", "2", "3"]
+
+
+async def test_a_failure_while_it_is_sent_again_keeps_the_rest(world: World) -> None:
+    world.store.lose()
+    futures = world.publish(*map(str, range(10)))
+    for stored in (3, 0, 2):
+        world.store.restore()
+        assert world.store.inbox
+        world.store.lose(stored)
+        futures += world.publish(str(len(futures)))
+        await asyncio.sleep(0)
+    world.store.restore()
+    await world.answer_all()
+    assert await seqs(futures) == list(range(1, 14))
+    assert world.texts() == [str(number) for number in range(13)]
+
+
+async def test_sending_again_is_paced() -> None:
+    world = World(room=1_000, max_pending=100)
+    await world.broker.start(world.recorder)
+    world.store.lose()
+    futures = world.publish(*map(str, range(300)))
+    futures += world.publish(*map(str, range(300)), topic="room:b")
+    world.store.restore()
+    most = 0
+    while world.broker.spooled:
+        most = max(most, len(world.store.inbox))
+        topics = {sent.topic for sent, _ in world.store.inbox}
+        assert world.broker.spooled < 300 or len(topics) == 2, "one topic waits for the other"
+        world.store.answer(20)
+        await asyncio.sleep(0)
+    assert most == 50
+    assert await seqs(futures) == [*range(1, 301)] * 2
+    await world.broker.stop()
+
+
+async def test_what_is_new_goes_behind_what_is_kept() -> None:
+    world = World(max_pending=2)
+    await world.broker.start(world.recorder)
+    world.store.lose()
+    futures = world.publish("0", "1")
+    world.store.restore()
+    assert len(world.store.inbox) == 1
+    futures += world.publish("2")
+    assert len(world.store.inbox) == 1
+    await world.answer_all()
+    assert world.texts() == ["0", "1", "2"]
+    assert await seqs(futures) == [1, 2, 3]
+    await world.broker.stop()
+
+
+async def test_a_busy_store_is_asked_again() -> None:
+    world = World(limit=4)
+    await world.broker.start(world.recorder)
+    world.store.lose()
+    futures = world.publish(*map(str, range(10)))
+    world.store.restore()
+    assert len(world.store.inbox) == 4
+    futures += world.publish("10")
+    await world.answer_all()
+    assert await seqs(futures) == list(range(1, 12))
+    await world.broker.stop()
+
+
+async def test_past_its_bound_a_namespace_is_refused_at_once(world: World) -> None:
+    world.store.lose()
+    kept = world.publish("0", topic="other:a") + world.publish("1", topic="other:b")
+    for topic in ("other:a", "other:c"):
+        (refused,) = world.publish("2", topic=topic)
+        await check_refused(refused, "as much waits")
+    kept += world.publish("3")
+    world.store.restore()
+    await world.answer_all()
+    await asyncio.gather(*kept)
+    world.store.lose()
+    kept = world.publish("4", "5", topic="other:a")
+    world.store.restore()
+    await world.answer_all()
+    assert await seqs(kept) == [2, 3]
+
+
+async def test_what_was_under_way_is_kept_up_to_the_bound(world: World) -> None:
+    futures = world.publish("0", "1", "2", topic="other:a")
+    world.store.lose()
+    await asyncio.sleep(0)
+    await check_refused(futures[2], "as much waits")
+    world.store.restore()
+    await world.answer_all()
+    assert await seqs(futures[:2]) == [1, 2]
+
+
+async def test_bytes_are_bounded() -> None:
+    world = World(spool_bytes=10 * module.ENTRY_BYTES)
+    await world.broker.start(world.recorder)
+    world.store.lose()
+    kept = world.publish("x" * 5 * module.ENTRY_BYTES)
+    (refused,) = world.publish("y" * 5 * module.ENTRY_BYTES)
+    await check_refused(refused, "as much waits")
+    kept += world.publish("z")
+    world.store.restore()
+    await world.answer_all()
+    assert await seqs(kept) == [1, 2]
+    world.store.lose()
+    kept = world.publish("x" * 5 * module.ENTRY_BYTES)
+    assert not kept[0].done()
+    await world.broker.stop()
+
+
+async def test_what_waits_too_long_is_refused() -> None:
+    world = World(spool_seconds=0.5)
+    await world.broker.start(world.recorder)
+    world.store.lose()
+    (future,) = world.publish("old")
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(asyncio.shield(future), 10)
+    assert world.broker.spooled == 0
+    world.store.restore()
+    assert not world.store.inbox
+    (future,) = world.publish("new")
+    world.store.answer()
+    assert (await future).seq == 1
+    await world.broker.stop()
+
+
+async def test_who_gives_up_on_it_does_not_undo_it(world: World) -> None:
+    world.store.lose()
+    gone, other = world.publish("0", "1")
+    gone.cancel()
+    world.store.restore()
+    await world.answer_all()
+    assert (await other).seq == 2
+    assert world.texts() == ["0", "1"]
+
+
+async def test_a_stop_gives_up_what_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    await world.broker.start(world.recorder)
+    under_way = world.publish("0")
+    world.store.lose()
+    await asyncio.sleep(0)
+    world.store.restore()
+    assert world.store.inbox
+    futures = under_way + world.publish("1", topic="room:b")
+    world.store.lose()
+    futures += world.publish("2")
+    await world.broker.stop()
+    await asyncio.sleep(0)
+    for future in (*futures, *world.publish("3")):
+        await check_refused(future)
+    assert world.store.stopped
+    assert world.broker.spooled == 0
+    assert "2 spooled publications were not stored" in caplog.text
+
+
+async def test_the_log_says_when_it_begins_and_ends(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.store.lose()
+    futures = world.publish(*map(str, range(50)))
+    await until(lambda: "are spooled" in caplog.text)
+    world.store.restore()
+    await world.answer_all()
+    await asyncio.gather(*futures)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "nothing is spooled any more" in caplog.text
+
+
+async def test_all_else_meets_the_store(world: World) -> None:
+    with pytest.raises(Unavailable):
+        await world.broker.signal(TOPIC, b"{}")
+    with pytest.raises(Unavailable):
+        await world.broker.subscribe(TOPIC)
+    world.broker.unsubscribe(TOPIC)
+    with pytest.raises(Unavailable):
+        await world.broker.read(TOPIC, limit=1)
+    with pytest.raises(Unavailable):
+        await world.broker.begin_epoch(TOPIC, "old")
+    with pytest.raises(Unavailable):
+        await world.broker.ping()
+    world.store.deaf, world.store.deaf_seconds = True, 1.5
+    assert (world.broker.deaf, world.broker.deaf_seconds) == (True, 1.5)

@@ -1,0 +1,174 @@
+"""While Redis is away a namespace that spools takes publications, and answers them afterwards."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from tests.support.server import ServerProcess
+from tests.support.wire import SECONDS, Chat, Wire, chat, request
+
+from .cluster import KeptAlive
+from .room import settle, token
+
+ENVIRON = {
+    "CHAT_AUTH__AUDIENCE": "chat",
+    "CHAT_HTTP__REQUEST_TIMEOUT_SECONDS": "2",
+    "CHAT_LOG__LEVEL": "INFO",
+    "CHAT_NAMESPACES__ORDER__SPOOL_MESSAGES": "1000",
+    "CHAT_NAMESPACES__SMALL__SPOOL_MESSAGES": "3",
+    "CHAT_REDIS__TIMEOUT_SECONDS": "1",
+}
+AT_ONCE_SECONDS = 3.0
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that forgets nothing when it is killed."""
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    running = RedisServer(tmp_path_factory.mktemp("redis"), *durable)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(redis: RedisServer) -> Iterator[ServerProcess]:
+    with ServerProcess("--redis-url", redis.url, environ=ENVIRON) as running:
+        yield running
+
+
+async def spooled(server: ServerProcess) -> int:
+    """Return how many publications the server says that it keeps."""
+    health = (await request(server.port, "GET", "/health")).json()
+    count: int = health["checks"]["broker"]["spooled"]
+    return count
+
+
+async def until_spooled(server: ServerProcess, count: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if await spooled(server) == count:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def until_unavailable(server: ServerProcess) -> None:
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if (await request(server.port, "GET", "/health/ready")).status != 200:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def check_refused(client: Chat, topic: str) -> None:
+    began = time.monotonic()
+    answer = await client.call(type="publish", topic=topic, data="lost")
+    assert (answer["type"], answer["code"]) == ("error", "unavailable"), answer
+    assert answer["retry_in_ms"] > 0
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+
+
+@pytest.mark.parametrize("outage", ["killed", "frozen"])
+async def test_publications_of_an_outage_are_answered_after_it(
+    server: ServerProcess, redis: RedisServer, outage: str
+) -> None:
+    """Some are under way when it begins, and nobody can tell whether they were stored."""
+    topic = f"order:{outage}"
+    async with (
+        await chat(server.ws_url, token("reader")) as reader,
+        await chat(server.ws_url, token("writer")) as writer,
+        await chat(server.ws_url, token("other")) as other,
+    ):
+        start = (await reader.ok(type="subscribe", topic=topic))["seq"]
+        for number in range(COUNT // 2):
+            await writer.send(type="publish", id=number + 1, topic=topic, data=number)
+        (redis.kill if outage == "killed" else redis.pause)()
+        for number in range(COUNT // 2, COUNT):
+            await writer.send(type="publish", id=number + 1, topic=topic, data=number)
+        try:
+            await until_unavailable(server)
+            await check_refused(other, "room:plain")
+            assert await spooled(server) >= COUNT // 2
+        finally:
+            await asyncio.to_thread(redis.start if outage == "killed" else redis.resume)
+        for number in range(COUNT):
+            answer = await writer.next()
+            place = (answer["type"], answer["id"], answer.get("seq"), answer.get("duplicate"))
+            assert place == ("ok", number + 1, start + number + 1, False), answer
+        for number in range(COUNT):
+            message = await reader.next()
+            assert (message["seq"], message["data"]) == (start + number + 1, number)
+        await other.ok(type="publish", topic=topic, data="last")
+        assert (await reader.next())["data"] == "last"
+    assert await spooled(server) == 0
+    assert "Traceback" not in server.stderr
+
+
+async def test_who_is_gone_is_published_all_the_same(
+    server: ServerProcess, redis: RedisServer
+) -> None:
+    topic = "order:gone"
+    async with await chat(server.ws_url, token("reader")) as reader:
+        await reader.ok(type="subscribe", topic=topic)
+        redis.pause()
+        try:
+            await until_unavailable(server)
+            writer = await chat(server.ws_url, token("writer"))
+            await writer.send(type="publish", topic=topic, data="farewell")
+            await until_spooled(server, 1)
+            writer.websocket.transport.abort()
+            await settle(server, 1)
+            async with await Wire.connect(server.port) as wire:
+                http = KeptAlive(wire)
+                answer = await http.publish(topic, "by http", key="once")
+                assert (answer.status, answer.json()["code"]) == (503, "unavailable")
+                assert int(answer.headers["retry-after"]) >= 1
+            assert await spooled(server) == 2
+        finally:
+            redis.resume()
+        assert [(await reader.next())["data"] for _ in range(2)] == ["farewell", "by http"]
+        async with await Wire.connect(server.port) as wire:
+            answer = await KeptAlive(wire).publish(topic, "by http", key="once")
+            assert (answer.status, answer.json()["duplicate"]) == (200, True)
+
+
+async def test_past_the_bound_it_is_refused_at_once(
+    server: ServerProcess, redis: RedisServer
+) -> None:
+    async with (
+        await chat(server.ws_url, token("writer")) as writer,
+        await chat(server.ws_url, token("other")) as other,
+    ):
+        redis.pause()
+        try:
+            await until_unavailable(server)
+            for number in range(3):
+                topic = f"small:{number}"
+                await writer.send(type="publish", id=number + 1, topic=topic, data=number)
+            await until_spooled(server, 3)
+            await check_refused(other, "small:0")
+            await check_refused(other, "small:new")
+        finally:
+            redis.resume()
+        for number in range(3):
+            answer = await writer.next()
+            assert (answer["type"], answer["id"]) == ("ok", number + 1)
+
+
+async def test_a_stop_does_not_wait_for_redis(redis: RedisServer) -> None:
+    environ = {**ENVIRON, "CHAT_SERVER__DRAIN_SECONDS": "1"}
+    with ServerProcess("--redis-url", redis.url, environ=environ) as server:
+        redis.pause()
+        try:
+            await until_unavailable(server)
+            async with await chat(server.ws_url, token("writer")) as writer:
+                await writer.send(type="publish", topic="order:stop", data="lost")
+                await until_spooled(server, 1)
+                assert await asyncio.to_thread(server.stop) == 0
+        finally:
+            redis.resume()
+        assert "1 spooled publications were not stored" in server.stderr

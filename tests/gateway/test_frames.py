@@ -1,0 +1,145 @@
+"""Whole messages are read as websockets' parser reads them, and answers leave together."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from chat_server.gateway.direct import CORK_BYTES, DIRECT_WIRES, DirectTransport
+from chat_server.gateway.frames import whole_message
+from chat_server.protocol.codecs import JSON
+from tests.support import wire
+from tests.support.wire import frame
+
+from .doubles import FakeSocket, RecordingReceiver, turns
+
+MAX_MESSAGE = 300
+BAD_TEXT = (1007).to_bytes(2)
+
+Take = Callable[[bytes], bytes]
+
+
+def transport(receiver: RecordingReceiver, socket: FakeSocket) -> DirectTransport:
+    lane = DirectTransport(
+        socket,
+        DIRECT_WIRES[JSON.subprotocol],
+        max_message_bytes=MAX_MESSAGE,
+        slow_buffer_bytes=1_000_000,
+        close_timeout_seconds=60,
+    )
+    receiver.hang_up = lambda: lane.close(1000, "")
+    lane.serve(receiver, lambda: None)
+    return lane
+
+
+payloads = st.binary(max_size=8) | st.sampled_from(
+    [b"x" * 125, b"x" * 126, b"x" * 127, b"x" * MAX_MESSAGE, b"x" * (MAX_MESSAGE + 1)]
+)
+frames = st.one_of(
+    st.builds(frame, st.sampled_from([wire.TEXT, wire.BINARY]), payloads),
+    st.builds(
+        frame,
+        st.sampled_from([wire.TEXT, wire.BINARY, wire.CONT, wire.PING, wire.PONG]),
+        payloads,
+        fin=st.booleans(),
+    ),
+    st.just(wire.closing()),
+    st.binary(max_size=12),
+)
+
+
+async def hears(stream: bytes, cuts: list[int], *, whole: bool) -> tuple[list[object], bytes]:
+    """Return what a receiver is told of a stream that comes in pieces, and what is answered."""
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    lane = transport(receiver, socket)
+    edges = sorted({0, *(cut % (len(stream) + 1) for cut in cuts), len(stream)})
+    for start, end in itertools.pairwise(edges):
+        if not whole:
+            lane._ws.between_messages = False
+        lane.data_received(stream[start:end])
+    await turns()
+    told = list(receiver.told)
+    socket.lose()
+    return told, bytes(socket.written)
+
+
+@given(parts=st.lists(frames, max_size=8), cuts=st.lists(st.integers(0, 4_000), max_size=8))
+def test_whole_messages_are_read_as_the_library_reads_them(
+    parts: list[bytes], cuts: list[int]
+) -> None:
+    stream = b"".join(parts)
+    ours = asyncio.run(hears(stream, cuts, whole=True))
+    theirs = asyncio.run(hears(stream, cuts, whole=False))
+    # A close frame right behind text that is not UTF-8: which of the two ends it is open.
+    assume(BAD_TEXT not in ours[1] + theirs[1])
+    assert ours == theirs
+
+
+def test_reads_a_whole_message_and_tells_where_it_ends() -> None:
+    data = b"before" + frame(wire.BINARY, b"one") + frame(wire.TEXT, b"x" * 200)
+    assert whole_message(data, 6, 300) == (b"one", True, 15)
+    assert whole_message(data, 15, 300) == (b"x" * 200, False, len(data))
+    assert whole_message(data, 15, 199) is None
+    assert whole_message(data, len(data), 300) is None
+
+
+async def test_the_answers_to_one_read_leave_in_one_write() -> None:
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    lane = transport(receiver, socket)
+    receiver.react = lambda event: lane.write(b"answer to " + event[0] + b".")
+    lane.data_received(frame(wire.TEXT, b"one") + frame(wire.TEXT, b"two"))
+    assert bytes(socket.written) == b"answer to one.answer to two."
+    assert socket.writes == 1
+    lane.write(b"push")
+    assert socket.writes == 2
+    receiver.react = lambda _: None
+    socket.lose()
+
+
+async def test_what_waits_for_one_write_is_bounded() -> None:
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    lane = transport(receiver, socket)
+    waiting: list[int] = []
+
+    def answer(event: object) -> None:
+        lane.write(b"x" * 1_000)
+        waiting.append(1_000 * (len(waiting) + 1) - len(socket.written))
+
+    receiver.react = answer
+    lane.data_received(frame(wire.TEXT, b"one") * 100)
+    assert max(waiting) <= CORK_BYTES
+    assert len(socket.written) == 100_000
+    receiver.react = lambda _: None
+    socket.lose()
+
+
+async def test_what_was_answered_leaves_before_a_pong_and_before_the_close() -> None:
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    lane = transport(receiver, socket)
+
+    def answer(event: object) -> None:
+        if event == (b"bye", False):
+            lane.write(b"goodbye.")
+            lane.close(4001, "")
+        elif isinstance(event, tuple):
+            lane.write(b"answer.")
+
+    receiver.react = answer
+    lane.data_received(frame(wire.TEXT, b"one") + frame(wire.PING, b"?"))
+    assert bytes(socket.written) == b"answer.\x8a\x01?"
+    socket.written.clear()
+    lane.data_received(frame(wire.TEXT, b"bye") + frame(wire.TEXT, b"one"))
+    assert bytes(socket.written) == b"goodbye.\x88\x02\x0f\xa1"
+    receiver.react = lambda _: None
+    socket.lose()
+
+
+async def test_the_answer_to_the_handshake_leaves_with_what_follows() -> None:
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    lane = transport(receiver, socket)
+    lane.serve(receiver, lambda: lane.write(b"welcome"), b"101 ")
+    assert bytes(socket.written) == b"101 welcome"
+    assert socket.writes == 1
+    socket.lose()

@@ -1,0 +1,90 @@
+"""A master, its replicas and the sentinels that watch over them, for tests."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from .redis_server import READY_SECONDS, RedisServer
+
+SERVICE = "chat"
+FAST = ("--repl-diskless-sync-delay", "0", "--repl-backlog-size", "1mb")
+
+
+class SentinelTrio:
+    """One master, one replica, three sentinels; every method blocks.
+
+    Args:
+        directory: where the servers keep their files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.servers = [RedisServer(directory, *FAST) for _ in range(2)]
+        self.sentinels: list[RedisServer] = []
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
+    def start(self) -> None:
+        """Start everything, and wait until the sentinels agree that they can fail over."""
+        master, replica = self.servers
+        for server in self.servers:
+            server.start()
+        replica.command("REPLICAOF", "127.0.0.1", str(master.port))
+        wait_for(lambda: b"state=online" in master.command("INFO", "replication"))
+        for number in range(3):
+            config = self._directory / f"sentinel-{number}.conf"
+            config.write_text(
+                f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2\n"
+                f"sentinel down-after-milliseconds {SERVICE} 500\n"
+                f"sentinel failover-timeout {SERVICE} 3000\n"
+            )
+            sentinel = RedisServer(self._directory, config=config)
+            self.sentinels.append(sentinel)
+            sentinel.start()
+        for sentinel in self.sentinels:
+            wait_for(partial(self._sees_all, sentinel))
+
+    def stop(self) -> None:
+        """End everything."""
+        for server in (*self.sentinels, *self.servers):
+            server.resume()
+            server.kill()
+
+    def fail_over(self) -> None:
+        """Have the sentinels make the replica the master, as an operator does."""
+        reply = self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+        assert reply == b"+OK\r\n", reply
+
+    def master(self) -> RedisServer:
+        """Return the server that the first sentinel calls the master."""
+        reply = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return next(server for server in self.servers if b"%d" % server.port in reply)
+
+    @staticmethod
+    def _sees_all(sentinel: RedisServer) -> bool:
+        reply = sentinel.command("SENTINEL", "MASTER", SERVICE)
+        fields = reply.split(b"\r\n")
+        values = {
+            name: fields[fields.index(name) + 2]
+            for name in (b"num-slaves", b"num-other-sentinels")
+            if name in fields
+        }
+        return values == {b"num-slaves": b"1", b"num-other-sentinels": b"2"}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until servers that were started are ready.
+
+    Raises:
+        RuntimeError: they are not.
+    """
+    deadline = time.monotonic() + 3 * READY_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the servers did not get ready")
+        time.sleep(0.05)
