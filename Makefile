@@ -21,7 +21,7 @@ else
 PYTHON := python3
 endif
 
-.PHONY: help run test format check bench clean anew
+.PHONY: help run test format check bench chaos clean anew
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ check: .venv/test.stamp ## check format, lint, types and architecture
 
 bench: .venv/run.stamp ## measure the budgets of docs/performance.md; under five minutes on two cores
 	@$(BIN)/python -m loadtest bench
+
+chaos: .venv/run.stamp ## ten minutes of faults at random while people talk; fails if anything is lost
+	@$(BIN)/python -m loadtest chaos
 
 clean: ## remove the environment and everything generated
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

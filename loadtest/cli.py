@@ -12,6 +12,7 @@ import msgspec
 
 from chat_server.settings import SettingsError
 
+from .cli_chaos import chaos_command
 from .cli_studies import bench_command, compare_command, page_command, plan_command
 from .crowd import raise_file_limit
 from .report import Report, table
@@ -203,5 +204,5 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or 80
 
 
-for _study in (bench_command, compare_command, plan_command, page_command):
+for _study in (bench_command, chaos_command, compare_command, plan_command, page_command):
     main.add_command(_study)

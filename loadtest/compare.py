@@ -103,6 +103,18 @@ def lines(comparison: Comparison) -> list[list[str]]:
     return rows
 
 
+def summary_lines(comparison: Comparison) -> list[list[str]]:
+    """Return the rows of a short table, of one rate that all can follow, the header first."""
+    rates = [rate for rate in comparison.rates if not rate.too_slow]
+    rows = [["server", "CPU per delivery", "of the floor", "p99", "memory per connection"]]
+    if rates:
+        samples = rates[-1].samples
+        for title in samples.reports:
+            cost, of_floor, _, _, p99, memory, _ = _cells(samples, title, comparison.floor)
+            rows.append([title, cost, of_floor, p99, memory])
+    return rows
+
+
 def _cells(samples: Samples, title: str, floor: str) -> list[str]:
     def show(cost: Callable[[Report], float | None], text: str) -> str:
         value = samples.median(title, cost)

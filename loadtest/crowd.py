@@ -177,7 +177,7 @@ class _Client:
         loop = asyncio.get_running_loop()
         try:
             if self.member.stalls:
-                small = await _socket_with_small_buffer(loop, host, port)
+                small = await socket_with_small_buffer(loop, host, port)
                 await loop.create_connection(lambda: self.socket, sock=small)
             else:
                 await loop.create_connection(lambda: self.socket, host, port)
@@ -254,7 +254,7 @@ class _Client:
                 self._seq = seq
 
 
-async def _socket_with_small_buffer(
+async def socket_with_small_buffer(
     loop: asyncio.AbstractEventLoop, host: str, port: int
 ) -> socket.socket:
     """Return a connected socket for which the kernel keeps little that was not read."""
@@ -262,7 +262,11 @@ async def _socket_with_small_buffer(
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
     small.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
     small.setblocking(False)
-    await loop.sock_connect(small, (host, port))
+    try:
+        await loop.sock_connect(small, (host, port))
+    except BaseException:
+        small.close()
+        raise
     return small
 
 

@@ -1,5 +1,6 @@
 """Tables for the terminal and for Markdown pages."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def describe(machine: Machine) -> str:
         f"{machine.cpu}, {machine.cores} cores, {memory:.0f} GiB; {machine.system}; "
         f"CPython {machine.python}; {versions}."
     )
+
+
+def section_names(page: Path) -> set[str]:
+    """Return what sections a page has; see `replace_section`."""
+    return set(re.findall("<!-- end of (.+?) -->", page.read_text("utf-8")))
 
 
 def replace_section(page: Path, name: str, text: str) -> None:

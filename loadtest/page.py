@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md from the JSON of runs, so that none is by hand."""
+"""Writes the tables of docs/performance.md and README.md from the JSON of runs: none is by hand."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import msgspec
 
 from .bench import Bench, budget_lines, budgets, connection_lines
 from .capacity import Calibration, Check
-from .compare import Comparison, connect_lines, lines, losses
-from .layout import describe, markdown, replace_section
+from .compare import Comparison, connect_lines, lines, losses, summary_lines
+from .layout import describe, markdown, replace_section, section_names
 from .model import Costs, Host, Load, Plan, plan
 from .wire import LoadError
 
@@ -20,10 +20,10 @@ EXAMPLE_HOST = Host(
 
 
 def write(page: Path, folder: Path) -> None:
-    """Write every table for which `folder` has a file.
+    """Write every table that the page has a section for, and `folder` a file.
 
     Raises:
-        LoadError: it has none, or the page lacks a section.
+        LoadError: there is none.
     """
     sections: dict[str, str] = {}
     if (path := folder / BENCH).exists():
@@ -36,8 +36,11 @@ def write(page: Path, folder: Path) -> None:
         sections["check"] = _check(msgspec.json.decode(path.read_bytes(), type=Check))
     if not sections:
         raise LoadError(f"{folder} has no results; measure them with --measure")
-    for name, text in sections.items():
-        replace_section(page, name, text)
+    wanted = sections.keys() & section_names(page)
+    if not wanted:
+        raise LoadError(f"{page} has no section for a table; they are {', '.join(sections)}")
+    for name in wanted:
+        replace_section(page, name, sections[name])
 
 
 def cost_lines(costs: Costs) -> list[list[str]]:
@@ -114,6 +117,7 @@ def _compare(found: Comparison) -> dict[str, str]:
     text = "\n\n".join([runs, markdown(lines(found)), "\n".join(skipped)])
     return {
         "compare": text,
+        "summary": markdown(summary_lines(found)),
         "connect": markdown(connect_lines(found)),
         "losses": "\n".join(f"- {loss}" for loss in losses(found)) or "Nowhere in these runs.",
     }

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -28,6 +29,8 @@ STOP_SECONDS = 20.0
 TOKEN_SECONDS = 3600.0
 
 UNLIMITED = {
+    "CHAT_LIMITS__MAX_CONNECTIONS": "1000000",
+    "CHAT_HTTP__MAX_CONNECTIONS": "1000000",
     "CHAT_LIMITS__MAX_CONNECTIONS_PER_ADDRESS": "1000000",
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
     "CHAT_LIMITS__MESSAGE_BURST": "1000000",
@@ -57,13 +60,13 @@ class Target(Struct, frozen=True):
     started_elsewhere: bool = False
 
     def mint(self, user: str, topic: str) -> str:
-        """Return a token for a user of one topic, "" where the server wants none."""
+        """Return a token for a user of a topic or a pattern, "" where the server wants none."""
         if self.dialect != "chat":
             return ""
         return issue_token(
             _settings().auth,
             sub=user,
-            topics={"subscribe": [topic], "publish": [topic]},
+            topics={"subscribe": [topic], "publish": [topic], "history": [topic]},
             ttl_seconds=TOKEN_SECONDS,
             clock=SystemClock(),
         )
@@ -82,7 +85,11 @@ def load_cores(workers: int = 1) -> list[int]:
 
 @contextmanager
 def started(
-    *flags: str, workers: int = 1, redis: bool = False, environ: Mapping[str, str] | None = None
+    *flags: str,
+    workers: int = 1,
+    redis: bool = False,
+    environ: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[Target]:
     """Run `chat-server serve` with the limits of clients out of the way.
 
@@ -91,6 +98,7 @@ def started(
         workers: processes that share the port.
         redis: start a Redis for it as well.
         environ: more settings, as `CHAT_` variables.
+        log: where what it writes is kept.
 
     Raises:
         LoadError: it does not get ready; bears what it wrote.
@@ -98,7 +106,7 @@ def started(
     if redis:
         with redis_server() as (redis_url, redis_pid):
             own = [*flags, "--redis-url", redis_url]
-            with started(*own, workers=workers, environ=environ) as target:
+            with started(*own, workers=workers, environ=environ, log=log) as target:
                 yield Target(
                     target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid
                 )
@@ -111,6 +119,7 @@ def started(
         ready=lambda: answers(f"http://127.0.0.1:{port}/health/ready"),
         environ={**UNLIMITED, **(environ or {})},
         to=server_cores(workers),
+        log=log,
     ) as pid:
         yield Target("chat_server", "chat", port, pid=pid)
 
@@ -140,6 +149,7 @@ def launched(
     ready: Callable[[], bool],
     environ: Mapping[str, str] | None = None,
     to: Sequence[int] = (),
+    log: Path | None = None,
 ) -> Iterator[int]:
     """Run a process until this context is left; yield its pid once it is ready.
 
@@ -148,26 +158,27 @@ def launched(
         ready: tells whether it is.
         environ: variables besides our own.
         to: the cores to keep it on.
+        log: where what it writes is kept.
 
     Raises:
         LoadError: it ended, or was not ready in time; bears what it wrote.
     """
     raise_file_limit()
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() if log is None else log.open("w+b") as written:
         with pinned(to):
             process = subprocess.Popen(
                 command,
                 env={**os.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=written,
+                stderr=written,
             )
         try:
             deadline = time.monotonic() + START_SECONDS
             while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    wrote = log.read().decode(errors="replace")
+                    written.seek(0)
+                    wrote = written.read().decode(errors="replace")
                     raise LoadError(f"{command[0]} did not start:\n{wrote}")
                 time.sleep(0.05)
             yield process.pid

@@ -1,0 +1,56 @@
+"""What a round came to, for the terminal and for docs/reliability.md."""
+
+from pathlib import Path
+
+from ..layout import describe, markdown, replace_section
+from .run import Outcome
+from .verify import Violation
+
+
+def lines(outcome: Outcome) -> list[list[str]]:
+    """Return the rows of a table, the header first."""
+    verdict = outcome.verdict
+    rows = {
+        "publications, acknowledged": f"{outcome.published:,}, {outcome.acknowledged:,}",
+        "sent again, of these known as duplicates": (
+            f"{outcome.attempts - outcome.published:,}, {outcome.duplicates:,}"
+        ),
+        "deliveries": f"{outcome.deliveries:,}",
+        "resumes, recovered": f"{verdict.resumes:,}, {verdict.recovered:,}",
+        "gaps told": f"{verdict.gaps:,}",
+        "new epochs told": f"{verdict.new_epochs:,}",
+        "connections ended": _counts(outcome.closes),
+        "errors answered": _counts(outcome.errors),
+        "longest time without any delivery, pauses included": f"{outcome.longest_silence:.1f} s",
+        "longest wait for an acknowledgement": f"{outcome.longest_ack:.1f} s",
+        "violations": f"{len(verdict.violations):,}",
+    }
+    faults = [[kind, f"{count:,}"] for kind, count in sorted(outcome.faults.items())]
+    total = ["faults", f"{sum(outcome.faults.values()):,}"]
+    return [["what", "count"], total, *faults, *([name, text] for name, text in rows.items())]
+
+
+def told(violation: Violation, seed: int) -> str:
+    """Return a violation in one line."""
+    where = f"{violation.topic} {violation.seq} {violation.subscriber}".strip()
+    return f"VIOLATION (seed {seed}) {violation.kind}: {where}: {violation.detail}"
+
+
+def write(page: Path, outcome: Outcome) -> None:
+    """Write a round into its section of a page.
+
+    Raises:
+        LoadError: the page has no such section.
+    """
+    effort = outcome.effort
+    name = f"{effort.broker}, wiped" if effort.wipe else effort.broker
+    workers = "one worker" if effort.broker == "memory" else f"{effort.workers} workers"
+    people = f"{effort.publishers} publishers, {effort.readers} subscribers"
+    about = f"Seed {effort.seed}, {outcome.took_seconds:.0f} s, {workers}, {people}."
+    text = f"{about} {describe(outcome.machine)}\n\n{markdown(lines(outcome))}"
+    replace_section(page, name, text)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name}: {count:,}" for name, count in ordered) or "none"

@@ -1,0 +1,68 @@
+"""The command `chaos`: faults at random, and whether anything was lost."""
+
+import asyncio
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from .chaos import page as pages
+from .chaos.run import Effort, Outcome, Tell, perform
+from .layout import columns
+from .terminal import Line
+
+SHOWN = 20
+SEEDS = 1_000_000
+
+Count = click.IntRange(1)
+Positive = click.FloatRange(0.0, min_open=True)
+
+
+async def _perform(effort: Effort, tell: Tell) -> Outcome:
+    """Carry a round out; leave no process behind when asked to end, as with Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await perform(effort, tell)
+
+
+@click.command("chaos")
+@click.option(
+    "--broker", type=click.Choice(["memory", "redis"]), default="redis", show_default=True
+)
+@click.option("--seed", type=click.IntRange(0), help="Of an earlier run, for the same faults.")
+@click.option("--seconds", type=Positive, default=600.0, show_default=True)
+@click.option("--faults", type=Count, default=240, show_default=True)
+@click.option("--workers", type=Count, default=2, show_default=True, help="With Redis.")
+@click.option("--wipe", is_flag=True, help="Let Redis lose everything now and then, too.")
+@click.option("--publishers", type=Count, default=6, show_default=True)
+@click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
+@click.option("--rate", type=Positive, default=8.0, show_default=True, help="Of each publisher.")
+@click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
+@click.option("--page", type=click.Path(dir_okay=False, exists=True), help="Write it into this.")
+def chaos_command(json: str | None, page: str | None, seed: int | None, **options: Any) -> None:
+    """Kill, cut, freeze and stall while people talk; exit with 1 if anything was lost."""
+    seed = random.randrange(SEEDS) if seed is None else seed
+    click.echo(f"seed {seed}", err=True)
+    effort = Effort(seed=seed, **options)
+    with Line() as line:
+        try:
+            outcome = asyncio.run(_perform(effort, line.tell))
+        except asyncio.CancelledError:
+            raise click.Abort from None
+    if json is not None:
+        text = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
+        Path(json).write_bytes(text + b"\n")
+    if page is not None:
+        pages.write(Path(page), outcome)
+    click.echo(columns(pages.lines(outcome)))
+    violations = outcome.verdict.violations
+    for violation in violations[:SHOWN]:
+        click.echo(pages.told(violation, seed), err=True)
+    if len(violations) > SHOWN:
+        click.echo(f"… and {len(violations) - SHOWN} more", err=True)
+    sys.exit(not outcome.passed)

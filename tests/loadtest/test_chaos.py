@@ -1,0 +1,315 @@
+"""The verifier finds every kind of violation, a plan depends on its seed, and short rounds pass."""
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_server.protocol.messages import Position
+from loadtest.chaos.faults import ALL, WIPE, kinds
+from loadtest.chaos.page import told, write
+from loadtest.chaos.people import name_of, payload_of
+from loadtest.chaos.plan import plan
+from loadtest.chaos.proxy import Proxy
+from loadtest.chaos.record import Ack, Entered, Entry, Record, Rules, Seen, Told, Trail
+from loadtest.chaos.run import Outcome
+from loadtest.chaos.verify import Violation, verify
+
+from ..architecture.source import ROOT
+
+TOPIC = "room:a"
+START = Entered("e", 0, recovered=False, replayed=0)
+
+
+def _acks(*seqs: int, epoch: str = "e") -> list[Ack]:
+    return [Ack("pub", TOPIC, epoch, seq, f"{epoch}{seq}") for seq in seqs]
+
+
+def _seen(*seqs: int, epoch: str = "e") -> list[Entry]:
+    return [Seen(seq, f"{epoch}{seq}") for seq in seqs]
+
+
+def _resumed(seq: int, to: int, *, epoch: str = "e", reason: str | None = None) -> Entered:
+    recovered = reason is None
+    replayed = to - seq if recovered else 0
+    since = Position("e", seq)
+    return Entered(epoch, to, recovered, replayed=replayed, since=since, reason=reason)
+
+
+def _record(
+    entries: list[Entry],
+    acks: list[Ack] | None = None,
+    *,
+    final: Position | None = None,
+    history: int = 100,
+    wipes: int = 0,
+) -> Record:
+    rules = Rules({TOPIC: history}, max_replay=50, wipes=wipes)
+    trail = Trail("ada", TOPIC, entries)
+    acks = _acks(1, 2, 3, 4) if acks is None else acks
+    return Record(rules, acks, [trail], {TOPIC: final or Position("e", 4)})
+
+
+def _found(record: Record) -> list[tuple[str, int]]:
+    return sorted({(violation.kind, violation.seq) for violation in verify(record).violations})
+
+
+def test_what_is_as_promised_passes() -> None:
+    plain = [START, *_seen(1, 2, 3, 4)]
+    resumed = [START, *_seen(1), _resumed(1, 3), *_seen(2, 3, 4)]
+    late = [Entered("e", 2, recovered=False, replayed=0), *_seen(3, 4)]
+    last = [Entered("e", 3, recovered=True, replayed=2), *_seen(2, 3, 4)]
+    for entries in (plain, resumed, late, last):
+        assert _found(_record(entries)) == []
+
+
+def test_it_counts() -> None:
+    gap = Told("e", 1, 3, "expired")
+    far = _resumed(3, 4, reason="expired")
+    entries = [START, *_seen(1), gap, _resumed(2, 3), *_seen(3), far]
+    verdict = verify(_record(entries, history=0))
+    assert verdict.violations == []
+    assert (verdict.resumes, verdict.recovered, verdict.gaps) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param([START, *_seen(1, 3, 4)], [("missing", 2), ("skipped", 2)], id="skipped"),
+        pytest.param([START, *_seen(1, 2, 2, 3, 4)], [("twice", 2)], id="twice"),
+        pytest.param(
+            [START, *_seen(1, 3, 2, 4)],
+            [("missing", 2), ("out of order", 2), ("skipped", 2)],
+            id="out of order",
+        ),
+        pytest.param([START, *_seen(1, 2)], [("left behind", 3), ("missing", 3), ("missing", 4)]),
+        pytest.param(
+            [START, *_seen(1), Seen(2, "x"), *_seen(3, 4)], [("another event", 2)], id="payload"
+        ),
+        pytest.param(
+            [START, *_seen(1, 2, 3), Seen(4, "e1")],
+            [("another event", 4)],
+            id="another payload",
+        ),
+        pytest.param(
+            [START, *_seen(1), _resumed(1, 3, reason="expired"), *_seen(4)],
+            [("not recovered", 2)],
+            id="not recovered",
+        ),
+        pytest.param(
+            [START, *_seen(1), _resumed(1, 4), *_seen(3, 4)],
+            [("missing", 2), ("skipped", 2)],
+            id="hole in a replay",
+        ),
+        pytest.param(
+            [
+                START,
+                *_seen(1),
+                Entered("e", 3, True, replayed=1, since=Position("e", 1)),
+                *_seen(2, 3, 4),
+            ],
+            [("wrong resume", 1)],
+            id="wrong resume",
+        ),
+        pytest.param(
+            [START, *_seen(1), Told("e", 1, 3, "expired"), *_seen(3, 4)],
+            [("needless gap", 2)],
+            id="needless gap",
+        ),
+        pytest.param(
+            [START, *_seen(1), Told("e", 2, 4, "expired"), *_seen(4)],
+            [("needless gap", 3), ("skipped", 2)],
+            id="gap with a hole before it",
+        ),
+        pytest.param(
+            [START, *_seen(1, 2, 3), Told("e", 0, 2, "epoch_changed"), *_seen(4)],
+            [("went back", 3)],
+            id="went back",
+        ),
+        pytest.param([*_seen(1), START, *_seen(1, 2, 3, 4)], [("uninvited", 0)], id="uninvited"),
+    ],
+)
+def test_each_violation_is_found(entries: list[Entry], expected: list[tuple[str, int]]) -> None:
+    assert _found(_record(entries)) == expected
+
+
+def test_what_is_no_longer_stored_may_be_missing() -> None:
+    acks = _acks(*range(1, 9))
+    final = Position("e", 8)
+    live = [START, *_seen(1), Told("e", 1, 5, "expired"), *_seen(5, 6, 7, 8)]
+    resumed = [START, *_seen(1), _resumed(1, 6, reason="expired"), *_seen(7, 8)]
+    for entries in (live, resumed):
+        assert _found(_record(entries, acks, final=final, history=4)) == []
+        assert _found(_record(entries, acks, final=final, history=5)) != []
+
+
+def test_what_is_too_far_behind_need_not_be_recovered() -> None:
+    acks, final = _acks(*range(1, 53)), Position("e", 52)
+    for seq, expected in ((1, []), (2, [("not recovered", 3)])):
+        entries = [START, *_seen(*range(1, seq + 1)), _resumed(seq, 52, reason="too_far_behind")]
+        assert _found(_record(entries, acks, final=final)) == expected
+
+
+def test_a_wiped_store_may_begin_a_new_epoch_and_nothing_else_may() -> None:
+    acks = [*_acks(1, 2, 3), *_acks(1, 2, epoch="f")]
+    final = Position("f", 2)
+    told_live = [START, *_seen(1, 2), Told("f", 0, 1, "epoch_changed"), *_seen(1, 2, epoch="f")]
+    resume = _resumed(2, 0, epoch="f", reason="epoch_changed")
+    told_on_resume = [START, *_seen(1, 2), resume, *_seen(1, 2, epoch="f")]
+    for entries in (told_live, told_on_resume):
+        assert _found(_record(entries, acks, final=final, wipes=1)) == []
+        assert _found(_record(entries, acks, final=final)) == [("needless epoch", 0)]
+        hole = [entry for entry in entries if entry != Seen(1, "f1")]
+        found = _found(_record(hole, acks, final=final, wipes=1))
+        assert found == [("missing", 1), ("skipped", 1)]
+
+
+def test_an_epoch_does_not_come_back() -> None:
+    entries = [
+        *(START, *_seen(1)),
+        *(Told("f", 0, 1, "epoch_changed"), *_seen(1, epoch="f")),
+        Told("e", 0, 5, "epoch_changed"),
+    ]
+    found = _found(_record(entries, _acks(1), wipes=1))
+    assert found == [("went back", 4)]
+
+
+def test_a_publication_is_stored_once() -> None:
+    entries = [START, *_seen(1, 2), Seen(3, "e1"), Seen(4, "e4")]
+    assert _found(_record(entries, _acks(1, 2, 4))) == [("stored twice", 3)]
+    again = Ack("pub", TOPIC, "e", 3, "e1")
+    assert ("stored twice", 3) in _found(_record(entries, [*_acks(1, 2, 4), again]))
+
+
+def test_a_violation_names_all_that_is_needed_to_look_for_it() -> None:
+    line = told(Violation("missing", TOPIC, 7, "ada", "e7"), 42)
+    assert line == "VIOLATION (seed 42) missing: room:a 7 ada: e7"
+
+
+def test_a_payload_that_changed_is_not_taken_for_the_one_that_was_sent() -> None:
+    assert name_of(payload_of("pub-1")) == "pub-1"
+    for changed in ({**payload_of("pub-1"), "pad": ""}, {"name": "pub-1"}, None, "pub-1"):
+        assert name_of(changed) != "pub-1"
+
+
+def test_a_plan_depends_on_the_seed_alone_and_leaves_no_kind_out() -> None:
+    names = kinds("redis", 2, wipe=False)
+    plans = [plan(seed, names, faults=30, seconds=60, longest=5) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1] != plans[2]
+    assert {fault.kind for fault in plans[2]} == set(names)
+    assert all(0 <= fault.at <= 60 and 0 <= fault.seconds <= 5 for fault in plans[0])
+
+
+def test_only_what_a_server_can_survive_is_done_to_it() -> None:
+    assert set(kinds("redis", 2, wipe=True)) == set(ALL)
+    assert WIPE not in kinds("redis", 2, wipe=False)
+    assert "worker killed" not in kinds("redis", 1, wipe=False)
+    assert {ALL[kind].needs for kind in kinds("memory", 1, wipe=True)} == {""}
+
+
+async def test_the_proxy_passes_on_holds_cuts_and_refuses() -> None:
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data.upper())
+        writer.close()
+
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    async with server, Proxy(server.sockets[0].getsockname()[1]) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"a")
+        assert await reader.read(1) == b"A"
+        (link,) = proxy.pick(0.1, random.Random(1))
+        link.down.clear()
+        writer.write(b"b")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        link.down.set()
+        assert await reader.read(1) == b"B"
+        link.cut()
+        assert await reader.read(1) == b""
+        with proxy.refusing():
+            refused, other = await asyncio.open_connection("127.0.0.1", proxy.port)
+            assert await refused.read(1) == b""
+        for open_ in (writer, other):
+            open_.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("broker", ["memory", "redis"])
+def test_a_short_round(broker: str, tmp_path: Path) -> None:
+    if broker == "redis" and shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server")
+    found, page = tmp_path / "found.json", tmp_path / "page.md"
+    page.write_text(f"before\n<!-- {broker} -->\n<!-- end of {broker} -->\nafter\n")
+    seconds, faults = ("6", "8") if broker == "memory" else ("15", "14")
+    environ = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "error", "-m", "loadtest", "chaos", "--broker", broker),
+            *("--seed", "7", "--seconds", seconds, "--faults", faults),
+            *("--publishers", "3", "--readers", "8", "--json", str(found), "--page", str(page)),
+        ],
+        cwd=ROOT,
+        env=environ | {"CHAT_ENVIRONMENT": "testing"},
+        capture_output=True,
+        text=True,
+        timeout=115,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed 7" in done.stderr
+    outcome = msgspec.json.decode(found.read_bytes(), type=Outcome)
+    assert outcome.passed
+    assert sum(outcome.faults.values()) == int(faults)
+    assert set(outcome.faults) == set(kinds(broker, 2, wipe=False))
+    assert outcome.published == outcome.acknowledged > 0
+    assert outcome.deliveries > 0
+    assert outcome.verdict.resumes > 0
+    before = page.read_text()
+    assert "publications, acknowledged" in before
+    write(page, outcome)
+    assert page.read_text() == before
+
+
+@st.composite
+def _kept(draw: st.DrawFn) -> list[Entry]:
+    """What a subscriber of a server without fault may see: all of 1 to 20, over connections."""
+    entries: list[Entry] = [START]
+    seq = 0
+    while seq < 20:
+        to = draw(st.integers(seq + 1, 20))
+        entries += _seen(*range(seq + 1, to + 1))
+        seq = to
+        if draw(st.booleans()):
+            entries.append(_resumed(seq, draw(st.integers(seq, 20))))
+    return entries
+
+
+@given(entries=_kept(), data=st.data())
+def test_no_single_change_to_what_was_kept_passes(
+    entries: list[Entry], data: st.DataObject
+) -> None:
+    acks, final = _acks(*range(1, 21)), Position("e", 20)
+    assert _found(_record(entries, acks, final=final)) == []
+    places = [place for place, entry in enumerate(entries) if isinstance(entry, Seen)]
+    place = data.draw(st.sampled_from(places))
+    event = entries[place]
+    assert isinstance(event, Seen)
+    changed: dict[str, list[Entry]] = {
+        "lost": [],
+        "repeated": [event, event],
+        "altered": [Seen(event.seq, "other")],
+        "moved": [Seen(event.seq % 20 + 1, event.payload)],
+        "gap": [Told("e", event.seq - 1, event.seq + 1, "expired")],
+    }
+    how = data.draw(st.sampled_from(sorted(changed)))
+    assert _found(
+        _record([*entries[:place], *changed[how], *entries[place + 1 :]], acks, final=final)
+    )
