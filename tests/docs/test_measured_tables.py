@@ -1,0 +1,33 @@
+"""What pages say was measured is what the committed runs say."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtest.chaos import page as reliability
+from loadtest.chaos.run import Outcome
+from loadtest.page import write
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/performance.md"])
+def test_no_table_was_changed_by_hand(name: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    shutil.copy(ROOT / name, page)
+    write(page, ROOT / "docs" / "performance")
+    assert page.read_text() == (ROOT / name).read_text()
+
+
+def test_what_was_survived_is_what_the_runs_say(tmp_path: Path) -> None:
+    original, page = ROOT / "docs" / "reliability.md", tmp_path / "page.md"
+    shutil.copy(original, page)
+    runs = sorted((ROOT / "docs" / "reliability").glob("*.json"))
+    assert len(runs) == 3
+    for run in runs:
+        outcome = msgspec.json.decode(run.read_bytes(), type=Outcome)
+        assert outcome.passed
+        reliability.write(page, outcome)
+    assert page.read_text() == original.read_text()
