@@ -41,11 +41,13 @@ class Subscriber:
     def __init__(self, server: ServerProcess, number: int) -> None:
         self.seqs: list[int] = []
         self.lost: list[str] = []
+        self.state = LinkState.CLOSED
         self.client: Client = connect(
             server.url, token=token(f"user-{number}"), on_state=self._on_state
         )
 
     def _on_state(self, state: LinkState, reason: str) -> None:
+        self.state = state
         if state is LinkState.RECONNECTING:
             self.lost.append(reason)
 
@@ -93,6 +95,8 @@ async def test_nothing_is_lost_while_workers_are_replaced(server: ServerProcess)
             await entered.acquire()
         group.create_task(_publish(publisher, stop, last))
         for _ in range(ROLLS):
+            # Who is still away because the last roll told it to wait would not notice this one.
+            await until(lambda: all(s.state is LinkState.ONLINE for s in subscribers), 30)
             await _replace(server)
         stop.set()
     for subscriber in subscribers:
