@@ -279,6 +279,19 @@ class Resuming:
                 self.place["seq"] = message["seq"]
 
 
+async def send(server: ServerProcess, topic: str, count: int, *, pace: float = 0.003) -> None:
+    """Publish the numbers up to `count`, each until it is acknowledged."""
+    number = 1
+    while number <= count:
+        with suppress(Closed, OSError):
+            async with await chat(server.ws_url, token("sender")) as sender:
+                while number <= count:
+                    key = f"key-{number}"
+                    await sender.ok(type="publish", topic=topic, data=number, key=key)
+                    number += 1
+                    await asyncio.sleep(pace)
+
+
 async def test_killed_workers_cost_resuming_clients_nothing(
     server: ServerProcess, redis: RedisServer
 ) -> None:
@@ -290,18 +303,7 @@ async def test_killed_workers_cost_resuming_clients_nothing(
             group.create_task(client.follow(count))
         await until(lambda: all(client.place for client in clients))
 
-        async def send() -> None:
-            number = 1
-            while number <= count:
-                with suppress(Closed, OSError):
-                    async with await chat(server.ws_url, token("sender")) as sender:
-                        while number <= count:
-                            key = f"key-{number}"
-                            await sender.ok(type="publish", topic=topic, data=number, key=key)
-                            number += 1
-                            await asyncio.sleep(0.003)
-
-        sending = group.create_task(send())
+        sending = group.create_task(send(server, topic, count))
         await until(lambda: all(len(client.seqs) > 50 for client in clients))
         os.kill(first, signal.SIGKILL)
         await until(lambda: not runs(first))
@@ -312,6 +314,24 @@ async def test_killed_workers_cost_resuming_clients_nothing(
     for client in clients:
         assert client.seqs == list(range(1, count + 1)), "a hole or a repeat"
     assert sum(client.resumed for client in clients) >= 1
+    await ready_workers(server, 2)
+
+
+async def test_a_storm_of_resumes_costs_nobody_anything(server: ServerProcess) -> None:
+    topic, count, crowd = "room:storm", 150, 500
+    old = await ready_workers(server, 2)
+    clients = [Resuming(server.ws_url, topic) for _ in range(crowd)]
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+        for client in clients:
+            group.create_task(client.follow(count))
+        await until(lambda: all(client.place for client in clients), 60)
+        group.create_task(send(server, topic, count, pace=0.02))
+        await until(lambda: all(len(client.seqs) > 10 for client in clients), 60)
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+    for client in clients:
+        assert client.seqs == list(range(1, count + 1)), "a hole or a repeat"
+        assert client.resumed >= 1
     await ready_workers(server, 2)
 
 
