@@ -101,6 +101,11 @@ class ClusterBroker:
         """How long that was so, in all, added up over the shards."""
         return sum(shard.deaf_seconds for shard in self._shards.values())
 
+    def reaches(self, topic: str) -> bool:
+        """Return whether the shard that serves the topic is believed to be reachable."""
+        shard = self._owner(topic)
+        return shard is not None and shard.available
+
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:

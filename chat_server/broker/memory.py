@@ -76,6 +76,10 @@ class MemoryBroker:
         """Whether the broker has been started."""
         return self._reporter is not None
 
+    def reaches(self, topic: str) -> bool:
+        """Return whether the broker has been started."""
+        return self.available
+
     @property
     def deaf(self) -> bool:
         """Never: there is nothing between who publishes and who hears."""

@@ -128,6 +128,10 @@ class RedisBroker:
         """How long that was so, in all."""
         return self._canary.deaf_seconds
 
+    def reaches(self, topic: str) -> bool:
+        """Return whether what is published to the topic can be stored now."""
+        return self._available
+
     def settle(self, home: str) -> None:
         """Use `home` as the hash tag of its own key and channel."""
         self.home = home

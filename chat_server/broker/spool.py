@@ -54,6 +54,8 @@ class Store(Protocol):
     @property
     def deaf_seconds(self) -> float: ...
 
+    def reaches(self, topic: str) -> bool: ...
+
     async def start(self, listener: Listener) -> None: ...
 
     async def stop(self) -> None: ...
@@ -218,6 +220,10 @@ class SpoolingBroker:
         """Whether the store is believed to be reachable."""
         return self._store.available
 
+    def reaches(self, topic: str) -> bool:
+        """Return whether what is published to the topic could be stored now."""
+        return self._store.reaches(topic)
+
     @property
     def deaf(self) -> bool:
         """Whether the store takes publications that this worker does not hear."""
@@ -273,7 +279,7 @@ class SpoolingBroker:
         line = self._lines.get(topic)
         if line is None:
             line = self._lines[topic] = _Line()
-        if line.held or not self._store.available or not self._send(line, entry):
+        if line.held or not self._store.reaches(topic) or not self._send(line, entry):
             if self._admit(entry):
                 line.waiting.append(entry)
             else:
@@ -393,16 +399,16 @@ class SpoolingBroker:
     # Sending again -------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send what is kept, if the store is there: some now, the rest as it is answered."""
-        if self._running and self._store.available:
+        """Send what is kept, where the store is there: some now, the rest as it is answered."""
+        if self._running:
             self._ready |= {topic: line for topic, line in self._lines.items() if line.waiting}
             self._send_ready()
 
     def _send_ready(self) -> None:
-        while self._ready and self._under_way < self._window and self._store.available:
+        while self._ready and self._under_way < self._window:
             topic = next(iter(self._ready))
             line = self._ready.pop(topic)
-            if line.blocked:
+            if line.blocked or not self._store.reaches(topic):
                 continue
             for _ in range(min(SHARE, self._window - self._under_way, len(line.waiting))):
                 if not self._send(line, line.waiting[0]):

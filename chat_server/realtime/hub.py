@@ -221,7 +221,7 @@ class Hub:
                     try:
                         await self._catch_up(topic)
                     except Unavailable:
-                        if not self._broker.available:
+                        if not self._broker.reaches(topic.name):
                             return  # on_restored starts it again
                         await asyncio.sleep(RETRY_SECONDS)
         finally:

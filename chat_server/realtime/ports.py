@@ -41,7 +41,11 @@ class Broker(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether the store is believed to be reachable, and heard."""
+        """Whether all of the store is believed to be reachable, and heard."""
+        ...
+
+    def reaches(self, topic: str) -> bool:
+        """Return whether the part of the store that has `topic` is believed to be reachable."""
         ...
 
     @property

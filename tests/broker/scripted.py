@@ -19,6 +19,7 @@ class ScriptedBroker:
         stored: the drafts stored, by topic; a `seq` is the place, from 1.
         sent: every draft that was handed in.
         limit: as many may be in the inbox.
+        away: topics whose part of the store is away.
     """
 
     def __init__(self, limit: int = 1_000) -> None:
@@ -26,6 +27,7 @@ class ScriptedBroker:
         self.deaf = False
         self.deaf_seconds = 0.0
         self.limit = limit
+        self.away: set[str] = set()
         self.inbox: list[tuple[Draft, Future[Published]]] = []
         self.late: list[list[Draft]] = []
         self.stored: dict[str, list[Draft]] = {}
@@ -104,6 +106,9 @@ class ScriptedBroker:
 
     # realtime.ports.Broker -----------------------------------------------------------------
 
+    def reaches(self, topic: str) -> bool:
+        return self.available and topic not in self.away
+
     async def start(self, listener: Listener) -> None:
         self._listener = listener
 
@@ -113,7 +118,7 @@ class ScriptedBroker:
         self.cut()
 
     def publish(self, draft: Draft) -> "Future[Published]":
-        if not self.available:
+        if not self.reaches(draft.topic):
             return failed(away())
         if len(self.inbox) >= self.limit:
             return failed(busy())

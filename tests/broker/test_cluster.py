@@ -202,6 +202,7 @@ async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisClust
     victim.kill()
     await until(lambda: not broker.available)
     assert recorder.losses == 1
+    assert [broker.reaches(topic) for topic in (lost, *kept)] == [False, True, True]
     with pytest.raises(Unavailable):
         await broker.publish(draft(topic=lost))
     with pytest.raises(Unavailable):

@@ -434,11 +434,11 @@ class TestGivingUp:
 
     async def test_a_stopped_broker_is_unavailable(self, store: Store) -> None:
         broker, recorder = await store.start()
-        states = [broker.available]
+        states = [(broker.available, broker.reaches(TOPIC))]
         await broker.stop()
         await broker.stop()
-        states.append(broker.available)
-        assert states == [True, False]
+        states.append((broker.available, broker.reaches(TOPIC)))
+        assert states == [(True, True), (False, False)]
         await _assert_unavailable(broker.publish(draft()))
         await _assert_unavailable(broker.signal(TOPIC, b"{}"))
         await _assert_unavailable(broker.subscribe(TOPIC))

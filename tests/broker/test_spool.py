@@ -85,6 +85,36 @@ async def test_what_is_published_during_an_outage_is_stored_after_it(world: Worl
     assert (world.recorder.losses, world.recorder.returns) == (1, 1)
 
 
+async def test_a_part_of_the_store_that_is_away_holds_up_its_own_topics_only(world: World) -> None:
+    world.store.away.add(TOPIC)
+    (kept,) = world.publish("kept")
+    (stored,) = world.publish("stored", topic="room:elsewhere")
+    world.store.answer()
+    assert (await stored).seq == 1
+    assert world.broker.spooled == 1
+    world.broker.flush()
+    assert (world.store.inbox, world.broker.spooled) == ([], 1), "sent where nobody is"
+    world.store.away.clear()
+    world.store.restore()
+    await world.answer_all()
+    assert (await kept).seq == 1
+
+
+async def test_what_waits_goes_where_the_store_is_there(world: World) -> None:
+    world.store.lose()
+    (kept,) = world.publish("kept")
+    (freed,) = world.publish("freed", topic="room:elsewhere")
+    world.store.away.add(TOPIC)
+    world.store.restore()
+    world.store.answer()
+    assert (await freed).seq == 1
+    assert not kept.done()
+    world.store.away.clear()
+    world.store.restore()
+    await world.answer_all()
+    assert (await kept).seq == 1
+
+
 async def test_a_namespace_without_a_spool_is_refused_at_once(world: World) -> None:
     world.store.lose()
     (refused,) = world.publish("lost", topic=PLAIN)

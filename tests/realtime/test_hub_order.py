@@ -273,12 +273,16 @@ async def test_one_repair_of_a_topic_at_a_time(hub: Hub, broker: FakeBroker) -> 
     assert len(broker.reads.waiting) == 0
 
 
+@pytest.mark.parametrize("partly", [False, True], ids=["whole", "partly"])
 async def test_a_repair_is_tried_again_while_the_store_seems_there(
-    hub: Hub, broker: FakeBroker
+    hub: Hub, broker: FakeBroker, partly: bool
 ) -> None:
     broker.manual = True
     one = FakeTransport()
     await subscribe(hub, one)
+    if partly:
+        broker.available = False
+        broker.reachable.add(ROOM)
     broker.read_error = Unavailable("busy")
     for _ in range(2):
         broker.store(ROOM)

@@ -225,6 +225,8 @@ class FakeBroker:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.available = True
+        # Topics that can be reached though not all of the store is there.
+        self.reachable: set[str] = set()
         self.deaf = False
         self.deaf_seconds = 0.0
         self.manual = False
@@ -241,6 +243,9 @@ class FakeBroker:
         self._keys: dict[tuple[str, str], Published] = {}
         self._listener = listener
         self._epochs = (f"epoch{number}" for number in range(1_000_000))
+
+    def reaches(self, topic: str) -> bool:
+        return self.available or topic in self.reachable
 
     # What a test does --------------------------------------------------------------------------
 
@@ -334,7 +339,7 @@ class FakeBroker:
         self.calls.append(("subscribe", topic))
         self.subscribed.add(topic)
         future: Future[None] = asyncio.get_running_loop().create_future()
-        if not self.available:
+        if not self.reaches(topic):
             future.set_exception(_away())
         elif self.subscribes.shut:
             self.subscribes.waiting.append(future)
@@ -356,7 +361,7 @@ class FakeBroker:
         newest: bool = False,
     ) -> Slice:
         self.calls.append(("read", topic, after, before, limit, newest))
-        if not self.available:
+        if not self.reaches(topic):
             raise _away()
         stored = self.topic(topic)
         events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
@@ -370,7 +375,7 @@ class FakeBroker:
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         self.calls.append(("begin_epoch", topic, lost))
-        if not self.available:
+        if not self.reaches(topic):
             raise _away()
         stored = self.topic(topic)
         if stored.epoch == lost:
