@@ -4,147 +4,107 @@ import asyncio
 import logging
 import math
 import multiprocessing
-import os
 import signal
 import socket
-import sys
-import time
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from multiprocessing import resource_tracker
 
-from .. import logs
-from ..settings import Settings, SettingsError
-from .worker import STOP_SLACK_SECONDS, run_worker
+from ..settings import Settings
+from .worker import GROUP_SIGNALS, STOP_SLACK_SECONDS, run_supervised
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 """How long a worker may take until it accepts connections."""
 
-BEATS = 10
-"""Signs of life within `server.hang_seconds`."""
+LATE_SECONDS = 2.0
+"""Who wakes up so much too late has been stopped, perhaps with the workers: Ctrl-Z."""
+
+SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
 class WorkerProcess:
-    """One worker, from its start on.
-
-    Whether it is in time is for the supervisor to check: it must not pass its `deadline`.
+    """One worker, from its start on; it is killed when it takes too long for what it has to do.
 
     Args:
         number: tells the server's workers apart.
         settings: the server's.
         listener: taken from here by the process; ours to close.
+        on_beat: called at each sign of life, of which the first says that it is ready.
 
     Raises:
         OSError: the system has no room for another process.
     """
 
-    def __init__(self, number: int, settings: Settings, listener: socket.socket) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.number = number
-        self.ready = False
-        self.started_at = time.monotonic()
-        self.deadline = self.started_at + START_SECONDS
-        self._overdue = f"did not accept connections within {START_SECONDS:g} s"
+    def __init__(
+        self, number: int, settings: Settings, listener: socket.socket, on_beat: Callable[[], None]
+    ) -> None:
+        self.ended = asyncio.Event()
         self._leaving = False
-        self._hang_seconds = settings.server.hang_seconds or math.inf
-        self._drain_seconds = settings.server.drain_seconds
-        # It shows its life on a pipe, first when it is ready; closed once it cannot any more.
-        pipe, beats = context.Pipe(duplex=False)
-        self.pipe: Connection | None = pipe
-        self._process = context.Process(
-            target=_work, args=(settings, listener, beats), name=f"chat-server worker {number}"
-        )
+        self._server = settings.server
+        self._on_beat = on_beat
+        # On this it shows its life; its end closes when the process ends, and ours with us.
+        self._pulse, pulse = socket.socketpair()
+        name = f"worker {number}"
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(None, run_supervised, name, (settings, listener, pulse))
+        # Until it can ignore them itself.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         try:
+            resource_tracker.ensure_running()  # which unblocks SIGINT
+            signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
             self._process.start()
-        except BaseException:
-            pipe.close()
+        except OSError:
+            self._pulse.close()
             raise
         finally:
-            beats.close()
-        self.pid = self._process.pid
-        self.sentinel = self._process.sentinel
-
-    def listen(self) -> None:
-        """Take the signs of life that wait in the pipe."""
-        assert self.pipe is not None  # noqa: S101 - only an open one has anything
-        if not os.read(self.pipe.fileno(), 4096):
-            self.pipe.close()
-            self.pipe = None
-            return
-        self.ready = True
-        self.excuse()
-
-    def excuse(self) -> None:
-        """Begin to wait anew for the next sign of life."""
-        if self.ready and not self._leaving:
-            self.deadline = time.monotonic() + self._hang_seconds
-            self._overdue = f"did nothing for {self._hang_seconds:g} s"
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            pulse.close()
+        self.name = f"{name} ({self._process.pid})"
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._pulse, self._listen)
+        fault = "did not accept connections within"
+        self._timer = self._loop.call_later(START_SECONDS, self._overdue, fault, START_SECONDS)
 
     def stop(self) -> None:
         """Let it drain and end; may be repeated."""
-        if self._leaving:
-            return  # a second signal would cut its drain short
-        self._leaving = True
-        seconds = self._drain_seconds + 2 * STOP_SLACK_SECONDS
-        self.deadline = time.monotonic() + seconds
-        self._overdue = f"did not end within {seconds:g} s"
-        self._process.terminate()
+        if not (self._leaving or self.ended.is_set()):  # a second signal would cut its drain short
+            self._leaving = True
+            self._process.terminate()
+            self._expect("did not end within", self._server.drain_seconds + 2 * STOP_SLACK_SECONDS)
 
     def kill(self) -> None:
-        """End it at once."""
-        self.deadline = math.inf
-        self._process.kill()
+        """End it at once; may be repeated."""
+        if not self.ended.is_set():
+            self._process.kill()
 
-    def kill_overdue(self) -> None:
-        """End it at once if it has passed its deadline."""
-        if time.monotonic() > self.deadline:
-            logger.error("worker %d (%d) %s; killing it", self.number, self.pid, self._overdue)
+    def _listen(self) -> None:
+        if not self._pulse.recv(4096):
+            self._bury()
+        elif not self._leaving:
+            self._on_beat()
+            self._expect("did nothing for", self._server.hang_seconds or math.inf)
+
+    def _expect(self, fault: str, seconds: float) -> None:
+        """Kill it for that fault unless something else is expected of it in time."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._overdue, fault, seconds)
+
+    def _overdue(self, fault: str, seconds: float) -> None:
+        if self._loop.time() > self._timer.when() + LATE_SECONDS:
+            self._expect(fault, seconds)
+        else:
+            logger.error("%s %s %g s; killing it", self.name, fault, seconds)
             self.kill()
 
-    def bury(self) -> str:
-        """Take note of the end that has come; return its reason."""
+    def _bury(self) -> None:
+        self._timer.cancel()
+        self._loop.remove_reader(self._pulse)
+        self._pulse.close()
         self._process.join()
         code = self._process.exitcode or 0
         self._process.close()
-        if self.pipe is not None:
-            self.pipe.close()
-            self.pipe = None
-        if code >= 0:
-            return f"ended with exit code {code}"
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"was ended by signal {-code}"
-
-
-def _work(settings: Settings, listener: socket.socket, pipe: Connection) -> None:
-    """Be a worker; runs in a process of its own."""
-    # Ctrl-C and a hang-up reach the whole process group; what to do is the supervisor's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    logs.configure(settings.log)
-    parent = multiprocessing.parent_process()
-    # A supervisor that does not read for hours must not stop us.
-    os.set_blocking(pipe.fileno(), False)
-
-    def on_ready() -> None:
-        logger.info("worker %d accepts connections", os.getpid())
-        beat()
-
-    def beat() -> None:
-        with suppress(OSError):
-            os.write(pipe.fileno(), b".")
-        if settings.server.hang_seconds:
-            asyncio.get_running_loop().call_later(settings.server.hang_seconds / BEATS, beat)
-
-    try:
-        run_worker(
-            settings,
-            listener,
-            stop_on=frozenset({signal.SIGTERM}),
-            parent=None if parent is None else parent.sentinel,
-            on_ready=on_ready,
-        )
-    except SettingsError as error:  # such as a file with a key that is gone
-        logger.error("%s", error)
-        sys.exit(2)
+        killer = SIGNALS.get(-code, f"signal {-code}")
+        how = f"was ended by {killer}" if code < 0 else f"ended with exit code {code}"
+        self.end = f"{self.name} {how}"
+        self.ended.set()

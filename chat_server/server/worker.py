@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,8 +16,9 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 from quart import Quart
 
+from .. import logs
 from ..app import ChatServer, create_app
-from ..settings import Settings
+from ..settings import Settings, SettingsError
 from . import descriptors
 from .garbage import Collector
 from .hangup import Terminal
@@ -33,6 +36,12 @@ ACCEPT_TURNS = 5
 
 ABORT_SECONDS = 1.0
 """What of it is left to requests that are cut."""
+
+BEATS = 10
+"""Signs of life within `server.hang_seconds`."""
+
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""They may reach the whole process group; what to do is for the supervisor to say."""
 
 NO_ROOM = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -76,6 +85,46 @@ def run_worker(
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
+
+
+def run_supervised(settings: Settings, listener: socket.socket, pulse: socket.socket) -> None:
+    """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
+
+    Args:
+        settings: the server's.
+        listener: a listening socket; closed at the end.
+        pulse: one end of a pair, where bytes tell that we live; readable when the supervisor ends.
+    """
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    logs.configure(settings.log)
+    # A supervisor that does not read for hours must not stop us.
+    pulse.setblocking(False)
+
+    def on_ready() -> None:
+        logger.info("worker %d accepts connections", os.getpid())
+        beat()
+
+    def beat() -> None:
+        with suppress(OSError):
+            pulse.send(b".")
+        if settings.server.hang_seconds:
+            asyncio.get_running_loop().call_later(settings.server.hang_seconds / BEATS, beat)
+
+    try:
+        run_worker(
+            settings,
+            listener,
+            stop_on=frozenset({signal.SIGTERM}),
+            parent=pulse.fileno(),
+            on_ready=on_ready,
+        )
+    except SettingsError as error:  # such as a file with a key that is gone
+        logger.error("%s", error)
+        sys.exit(2)
+    finally:
+        pulse.detach()  # that it is closed tells that the process has ended
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
