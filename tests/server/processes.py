@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,20 @@ def state(pid: int) -> str:
 def runs(pid: int) -> bool:
     """Return whether a process is there and has not ended."""
     return state(pid) not in ("", "Z")
+
+
+def pending(pid: int, number: signal.Signals) -> bool:
+    """Return whether a signal has been sent to a process that has not taken it yet."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("ShdPnd:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def holdings(pid: int) -> tuple[int, int]:
+    """Return how many files a process has open, and how many children, also ended ones."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return len(os.listdir(f"/proc/{pid}/fd")), len(children)
 
 
 def worker_of(client: Chat) -> int:

@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess, mint
 from tests.support.wire import Wire, chat, request, until
 
-from .processes import connect_to, ready_workers, runs, state, workers
+from .processes import connect_to, holdings, ready_workers, runs, state, workers
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.stop()
 
 
-def _server(redis: RedisServer, **environ: str) -> ServerProcess:
+def _server(redis: RedisServer, module: str = "chat_server", **environ: str) -> ServerProcess:
     generous = {
         "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "10000",
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
@@ -38,7 +38,7 @@ def _server(redis: RedisServer, **environ: str) -> ServerProcess:
         "CHAT_LOG__LEVEL": "INFO",
     }
     flags = ("--workers", "2", "--redis-url", redis.url)
-    return ServerProcess(*flags, environ={**generous, **environ})
+    return ServerProcess(*flags, environ={**generous, **environ}, module=module)
 
 
 class Callers:
@@ -82,6 +82,7 @@ async def _replaced(server: ServerProcess, old: set[int]) -> set[int]:
 async def test_workers_are_replaced_one_by_one_and_nobody_is_refused(redis: RedisServer) -> None:
     with _server(redis) as server:
         old = await ready_workers(server, 2)
+        held = holdings(server.pid)
         members = [await connect_to(server.ws_url, pid) for pid in sorted(old)]
         callers = Callers(server)
         async with asyncio.TaskGroup() as group:
@@ -95,6 +96,7 @@ async def test_workers_are_replaced_one_by_one_and_nobody_is_refused(redis: Redi
             callers.stop = True
         assert callers.failures == []
         assert not new & old
+        assert holdings(server.pid) == held
         for member in members:
             assert (await member.next())["type"] == "goodbye"
             assert await member.closed() == 1012
@@ -190,6 +192,37 @@ async def test_a_worker_that_hangs_is_replaced(redis: RedisServer) -> None:
         hung = rf"worker \d \({second}\)"
         assert re.search(rf"ERROR .*{hung} did nothing for 5 s; killing it", server.stderr)
         assert re.search(rf"ERROR .*{hung} was ended by SIGKILL; restarting it", server.stderr)
+
+
+@pytest.mark.parametrize("how", ["loop", "sleep"])
+async def test_a_worker_whose_event_loop_is_blocked_is_replaced(
+    redis: RedisServer, how: str
+) -> None:
+    with _server(redis, "tests.server.hindered", CHAT_SERVER__HANG_SECONDS="5") as server:
+        pids = await ready_workers(server, 2)
+        # A new connection might come to the one that is blocked.
+        clients = {pid: await connect_to(server.ws_url, pid) for pid in pids}
+        asking = asyncio.create_task(request(server.port, "GET", f"/block/{how}"))
+        await until(lambda: "blocked: " in server.stderr)
+        found = re.search(r"blocked: (\d+)", server.stderr)
+        assert found
+        hung = int(found[1])
+        [other] = pids - {hung}
+        pongs = 0
+        async with asyncio.timeout(30):
+            while runs(hung):
+                pongs += (await clients[other].call(type="ping"))["type"] == "pong"
+                await asyncio.sleep(0.05)
+        assert pongs > 1, "the other one served nobody meanwhile"
+        assert await clients[hung].closed() == 1006
+        assert other in await ready_workers(server, 2)
+        assert (await clients[other].call(type="ping"))["type"] == "pong"
+        with pytest.raises((OSError, AssertionError)):
+            await asking
+        assert re.search(
+            rf"ERROR .*worker \d \({hung}\) did nothing for 5 s; killing it", server.stderr
+        )
+        assert re.search(rf"ERROR .*\({hung}\) was ended by SIGKILL; restarting it", server.stderr)
 
 
 async def test_all_that_were_stopped_together_go_on_together(redis: RedisServer) -> None:

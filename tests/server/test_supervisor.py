@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess
 from tests.support.wire import request, until
 
-from .processes import connect_to, ready_workers, refused, runs, state, workers
+from .processes import connect_to, pending, ready_workers, refused, runs, state, workers
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
         await until(lambda: all(state(pid) == "T" for pid in pids))
         os.kill(server.pid, signal.SIGTERM)
         # The first has been taken when it has been passed on.
-        await until(lambda: all(_pending(pid, signal.SIGTERM) for pid in pids))
+        await until(lambda: all(pending(pid, signal.SIGTERM) for pid in pids))
         began = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         await asyncio.to_thread(server.wait)
@@ -125,13 +126,6 @@ async def test_who_waits_for_the_last_worker_does_not_spin(redis: RedisServer) -
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def _pending(pid: int, number: signal.Signals) -> bool:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("ShdPnd:"):
-            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
 
 
 def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer) -> None:
@@ -158,6 +152,55 @@ def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer)
     )
     assert done.returncode == 0
     assert time.monotonic() - began > 1.5, "they were not given their time"
+
+
+def test_workers_that_never_accept_a_connection_stop_the_server(tmp_path: Path) -> None:
+    # What is wrong with settings is found before there are workers, unless it comes about later.
+    program = (
+        "import sys\n"
+        "from chat_server.server.supervisor import Supervisor\n"
+        "from chat_server.settings import load_settings\n"
+        "if __name__ == '__main__':\n"
+        "    settings = load_settings(flags={'server.workers': 2, 'server.bind': '127.0.0.1:0'})\n"
+        "    sys.exit(Supervisor(settings, print).run())\n"
+    )
+    environ = {
+        "CHAT_ENVIRONMENT": "testing",
+        "CHAT_REDIS__URL": "redis://127.0.0.1:1/0",
+        "CHAT_AUTH__ALGORITHMS": "RS256",
+        "CHAT_AUTH__PUBLIC_KEY_FILE": str(tmp_path / "missing.pem"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "ended with exit code 2; stopping, for it never accepted a connection" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(redis: RedisServer) -> None:
+    with _server(redis) as server:
+        first, second = await ready_workers(server, 2)
+        _, most = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, most))
+        os.kill(server.pid, signal.SIGHUP)
+        await until(lambda: "Too many open files; the worker it was to replace" in server.stderr)
+        os.kill(second, signal.SIGKILL)
+        failed = (
+            r"ERROR .*worker \d cannot be started: .*Too many open files; restarting it in (\d)"
+        )
+        await until(lambda: len(re.findall(failed, server.stderr)) > 1)
+        one, other, *_ = re.findall(failed, server.stderr)
+        assert int(other) == 2 * int(one)
+        assert (await request(server.port, "GET", "/health/ready")).status == 200
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+        assert first in await ready_workers(server, 2)
 
 
 async def test_workers_end_with_their_supervisor(redis: RedisServer) -> None:

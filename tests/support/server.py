@@ -36,17 +36,22 @@ class ServerProcess:
         flags: arguments for `chat-server serve`, besides --bind.
         environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing; the test's own do not count.
         port: where to listen on 127.0.0.1; a free one if None, kept when started again.
+        module: what to run instead, which takes the same arguments.
     """
 
     def __init__(
-        self, *flags: str, environ: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        *flags: str,
+        environ: Mapping[str, str] | None = None,
+        port: int | None = None,
+        module: str = "chat_server",
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws_url = f"ws://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
         self._environ = {**inherited, "CHAT_ENVIRONMENT": "testing", **(environ or {})}
-        serve = (sys.executable, "-m", "chat_server", "serve")
+        serve = (sys.executable, "-m", module, "serve")
         self._command = [*serve, "--bind", f"127.0.0.1:{self.port}", *flags]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
         self._process: subprocess.Popen[bytes] | None = None
