@@ -101,6 +101,7 @@ class DirectTransport(asyncio.Protocol):
         self._receiver: Receiver
         self._corked: bytearray | None = None
         self._paused = False
+        self._stopped = False
         self._full = False
         self._told_full = False
         self._hung_up = False
@@ -160,6 +161,12 @@ class DirectTransport(asyncio.Protocol):
         """See `ports.Transport`."""
         # Not from here: the session may just be taking a message.
         self._paused = False
+        self._loop.call_soon(self._go_on_reading)
+
+    def stop_reading(self) -> None:
+        """See `ports.Transport`."""
+        self._stopped = True
+        self._transport.pause_reading()
         self._loop.call_soon(self._go_on_reading)
 
     def close(self, code: int, reason: str) -> None:
@@ -286,14 +293,17 @@ class DirectTransport(asyncio.Protocol):
             self._deliver(payload, binary)
         del self._inbox[:taken]
         self._uncork()
-        if self._paused or self._full or self._lost:
+        if self._lost:
             return
-        if self._ws.state is not State.OPEN:
-            self._finish()
-            return
-        self._flush()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._stopped and not self._inbox:
+            self._hang_up()
+        elif not (self._paused or self._full):
+            if self._ws.state is not State.OPEN:
+                self._finish()
+                return
+            self._flush()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     # The buffer may change more than once before these run; the receiver hears of both in turns.
 
@@ -318,7 +328,11 @@ class DirectTransport(asyncio.Protocol):
         if self._ended or not by_close_frame:
             self._flush()
             self._end()
-        elif not self._hung_up:
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if not (self._hung_up or self._ended):
             self._hung_up = True
             self._receiver.on_hang_up()
 

@@ -47,6 +47,11 @@ Inbox: TypeAlias = "asyncio.Queue[str | bytes | None]"
 """The messages of a client, of which one waits at most; None ends them."""
 
 
+QUIET_TURNS = 20
+"""Turns of the loop in which nothing comes, after which the ASGI server has nothing left that it
+read. ASGI does not tell; on its way to us a message waits a turn in each of a few queues."""
+
+
 class PortableConnection(ASGIWebsocketConnection):
     """Quart's side of a WebSocket, without its queue.
 
@@ -114,6 +119,8 @@ class PortableTransport:
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver
         self._reader: asyncio.Task[None]
+        self._hearing_out: asyncio.Task[None] | None = None
+        self._quiet_turns = 0
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._wake_writer = asyncio.Event()
@@ -144,9 +151,10 @@ class PortableTransport:
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
-            self._reader.cancel()
-            writer.cancel()
-            await asyncio.gather(self._reader, writer, return_exceptions=True)
+            tasks = [task for task in (self._reader, writer, self._hearing_out) if task]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             receiver.on_closed()
 
     # Transport -----------------------------------------------------------------------------
@@ -180,6 +188,10 @@ class PortableTransport:
         """See `ports.Transport`."""
         self._paused = False
         self._set_reading()
+
+    def stop_reading(self) -> None:
+        """See `ports.Transport`."""
+        self._hearing_out = self._loop.create_task(self._hear_out())
 
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
@@ -218,7 +230,18 @@ class PortableTransport:
             self._receiver.on_hang_up()
             await self._may_end.wait()
 
+    async def _hear_out(self) -> None:
+        """Report the client's end once what the ASGI server had read has been taken."""
+        self._quiet_turns = 0
+        while self._quiet_turns < QUIET_TURNS:
+            await self._may_read.wait()
+            await asyncio.sleep(0)
+            self._quiet_turns += 1
+        if self._closing is None:
+            self._receiver.on_hang_up()
+
     def _take(self, message: str | bytes) -> None:
+        self._quiet_turns = 0
         binary = isinstance(message, bytes)
         payload = message if isinstance(message, bytes) else message.encode()
         if len(payload) > self._max_message_bytes:

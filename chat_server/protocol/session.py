@@ -115,6 +115,10 @@ class Effects(Protocol):
         """Read from the client again."""
         ...
 
+    def stop_reading(self) -> None:
+        """Read nothing more; `Session.hang_up` follows once what was read has been received."""
+        ...
+
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """Close the connection once what was sent before has left."""
         ...
@@ -185,7 +189,7 @@ class Session:
 
     def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
         """Take one WebSocket message."""
-        if self.closed or self._farewell is not None:
+        if self.closed or self._hanging_up:
             return
         self.heard(now)
         if binary is not self._codec.binary:
@@ -235,7 +239,7 @@ class Session:
         """
         if not self.closed and now >= self._state_deadline:
             self._expire(now)
-        if self._paused or not reading:
+        if self._paused or self._farewell is not None or not reading:
             # A client that is not read cannot be found silent.
             self.heard(now)
         due = min(self._state_deadline, self._heartbeat(now))
@@ -251,12 +255,14 @@ class Session:
         effects.disconnect(code, reason)
 
     def dismiss(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Close once what has been taken is answered; nothing more is taken."""
+        """Close once everything that was read from the client is answered."""
+        if self.closed or self._farewell is not None:
+            return
         self._farewell = (code, reason, reconnect_in_ms)
-        self._advance()
+        self._effects.stop_reading()
 
     def hang_up(self) -> None:
-        """Note that the client says nothing more; what it said is still carried out."""
+        """Note that nothing more comes from the client; what came is still carried out."""
         self._hanging_up = True
         self._advance()
 
@@ -361,20 +367,23 @@ class Session:
         if self.closed:
             return
         if self._hanging_up and not undone:
-            effects = self._effects
-            self.lost()
-            effects.disconnect(CloseCode.NORMAL, "")
-            return
-        if self._farewell is not None and not undone:
-            code, reason, reconnect_in_ms = self._farewell
-            self.close(code, reason, reconnect_in_ms=reconnect_in_ms)
-            return
-        if not self._paused and undone >= self._rules.max_pending_commands:
+            self._part()
+        elif not self._paused and undone >= self._rules.max_pending_commands:
             self._paused = True
             self._effects.pause()
         elif self._paused and undone <= self._rules.max_pending_commands // 2:
             self._paused = False
             self._effects.resume()
+
+    def _part(self) -> None:
+        """Close: because the client was dismissed, or else because it has closed."""
+        if self._farewell is not None:
+            code, reason, reconnect_in_ms = self._farewell
+            self.close(code, reason, reconnect_in_ms=reconnect_in_ms)
+            return
+        effects = self._effects
+        self.lost()
+        effects.disconnect(CloseCode.NORMAL, "")
 
     def _settle(self, pending: Pending, error: ChatError) -> None:
         pending.done = True

@@ -206,6 +206,10 @@ class Connection:
         """See `session.Effects`."""
         self._transport.resume()
 
+    def stop_reading(self) -> None:
+        """See `session.Effects`."""
+        self._transport.stop_reading()
+
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See `session.Effects`."""
         self._let_go()

@@ -177,6 +177,13 @@ class Transport(Protocol):
         """Read from the client again."""
         ...
 
+    def stop_reading(self) -> None:
+        """Read nothing more from the client, for good.
+
+        What was read is still handed over, as `pause` allows; then comes `Receiver.on_hang_up`.
+        """
+        ...
+
     def close(self, code: int, reason: str) -> None:
         """Flush what is queued, close with `code`, and abort if the client does not play along."""
         ...
@@ -209,7 +216,9 @@ class Receiver(Protocol):
         ...
 
     def on_hang_up(self) -> None:
-        """Note that the client has closed: `Transport.close` must follow once all it said is done.
+        """Note that nothing more comes: `Transport.close` must follow once all that came is done.
+
+        The client has closed, or `Transport.stop_reading` was called.
 
         It may be gone before that, as `on_closed` then says.
         """

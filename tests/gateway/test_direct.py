@@ -212,6 +212,21 @@ async def test_takes_nothing_while_paused_and_everything_in_order_later(lane: La
     assert lane.socket.reading
 
 
+async def test_what_was_read_before_the_reading_stopped_is_handed_over(lane: Lane) -> None:
+    ends: list[list[bytes]] = []
+    lane.receiver.hang_up = lambda: ends.append(lane.receiver.payloads)
+    lane.receiver.react = lambda _: lane.transport.pause()
+    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(3)))
+    lane.transport.stop_reading()
+    await turns()
+    for _ in range(2):
+        assert not ends
+        lane.transport.resume()
+        await turns()
+    assert not lane.socket.reading
+    assert ends == [[b"0", b"1", b"2"]]
+
+
 async def test_pings_are_answered_at_once_even_behind_messages_that_wait(lane: Lane) -> None:
     lane.transport.pause()
     lane.feed(frame(wire.TEXT, b"1"), frame(wire.PING, b"hello"))

@@ -13,6 +13,7 @@ from quart.wrappers import Websocket
 from chat_server.gateway.portable import (
     INBOX_KEY,
     PORTABLE_WIRES,
+    QUIET_TURNS,
     PortableConnection,
     PortableTransport,
 )
@@ -138,6 +139,24 @@ async def test_takes_nothing_while_paused() -> None:
             lane.transport.resume()
             await turns()
             assert len(lane.receiver.payloads) == taken
+        assert lane.receiver.payloads == [b"1", b"2", b"3"]
+
+
+async def test_what_the_server_had_read_when_the_reading_stopped_is_taken() -> None:
+    async with portable() as lane:
+        lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
+        await lane.put("1", "2", "3")
+        lane.transport.stop_reading()
+        for taken in (2, 3):
+            await turns(2 * QUIET_TURNS)
+            assert lane.websocket.closed is None
+            lane.transport.resume()
+            await turns()
+            assert len(lane.receiver.payloads) == taken
+        lane.transport.resume()
+        await until(lambda: lane.websocket.closed is not None)
+        await lane.put("too late", None)
+        await lane.ended()
         assert lane.receiver.payloads == [b"1", b"2", b"3"]
 
 

@@ -11,7 +11,7 @@ from chat_server.protocol.errors import Forbidden, Internal, Unavailable
 from chat_server.protocol.messages import ClientMessage, Subscribe
 from chat_server.protocol.session import Pending, State
 
-from .harness import START, WELCOME, Harness, ok
+from .harness import RULES, START, WELCOME, Harness, ok
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "auth": {"type": "auth", "token": "t"},
@@ -348,12 +348,17 @@ def test_goodbye_comes_before_the_close(state: State) -> None:
 
 def test_who_is_dismissed_gets_its_answers_first() -> None:
     harness = Harness()
-    harness.publish(1, 2)
-    harness.history(3)
+    harness.publish(1)
     harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
-    assert harness.effects.names == ["execute", "execute"], "closed before it was answered"
+    assert harness.effects.names == ["execute", "stop_reading"]
+    harness.succeed(1)
+    assert not harness.session.closed, "closed before all that was read has been received"
+    harness.publish(2)
+    harness.history(3)
+    harness.session.hang_up()
     harness.publish(4)
-    harness.succeed(1, 2)
+    harness.succeed(2)
+    assert not harness.session.closed, "closed before it was answered"
     harness.fail(3, Unavailable("no"))
     goodbye = {"type": "goodbye", "code": 1012, "reason": "restarting", "reconnect_in_ms": 7}
     assert harness.answered == [1, 2, 3]
@@ -364,21 +369,23 @@ def test_who_is_dismissed_gets_its_answers_first() -> None:
     assert harness.executed == [1, 2, 3], "taken after the end had been decided"
 
 
-def test_who_has_asked_nothing_is_dismissed_at_once() -> None:
+def test_the_first_dismissal_counts() -> None:
     harness = Harness(State.AUTHENTICATING)
     harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
     harness.session.dismiss(CloseCode.RESTART, "again", 8)
-    assert harness.effects.names == ["send", "disconnect"]
-
-
-def test_who_hangs_up_while_being_dismissed_is_let_go() -> None:
-    harness = Harness()
-    harness.publish(1)
-    harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
     harness.session.hang_up()
-    harness.succeed(1)
-    assert harness.answered == [1]
-    assert harness.effects.calls[-1] == ("disconnect", CloseCode.NORMAL, "")
+    harness.session.dismiss(CloseCode.RESTART, "and again", 9)
+    assert harness.effects.names == ["stop_reading", "send", "disconnect"]
+    assert harness.sent[0]["reconnect_in_ms"] == 7
+
+
+def test_more_is_taken_from_who_is_dismissed_once_there_is_room() -> None:
+    harness = Harness()
+    limit = RULES.max_pending_commands
+    harness.publish(*range(1, limit + 1))
+    harness.session.dismiss(CloseCode.RESTART, "restarting", 7)
+    harness.succeed(*range(1, limit + 1))
+    assert [n for n in harness.effects.names if n in ("pause", "resume")] == ["pause", "resume"]
 
 
 def test_nothing_comes_after_the_end() -> None:

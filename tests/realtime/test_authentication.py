@@ -291,6 +291,7 @@ async def test_whatever_ends_it_a_connection_is_uncounted(why: str) -> None:
     if why == "draining":
         world.node.draining = True
         transport = world.connect(claims())
+        await turns()
         assert closed_with(transport) == 1012
     elif why == "refused":
         transport = world.connect(refusal=Unauthorized("no"))

@@ -218,6 +218,7 @@ async def test_real_connections_are_drained(world: World) -> None:
     drain = asyncio.get_running_loop().create_task(world.node.drain())
     await turns()
     refused = world.connect(claims("bob"))
+    await turns()
     for transport in (*transports, late, refused):
         assert transport.closed is not None
         assert transport.closed[0] == CloseCode.RESTART

@@ -161,6 +161,39 @@ async def test_commands_that_have_come_are_answered_first(transport: str) -> Non
 
 
 @pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: str) -> None:
+    settings = make_settings(
+        gateway__transport=transport,
+        server__drain_seconds=20,
+        limits__max_pending_commands=4,
+        limits__message_burst=1000,
+    )
+    broker = FakeBroker()
+    held = broker.publications = []
+    commands = [
+        text({"type": "publish", "id": number, "topic": "room:a", "data": number})
+        for number in range(1, 301)
+    ]
+    async with (
+        serving(settings, broker=broker) as server,
+        await Wire.open(server.port, token=mint("ada")) as ada,
+    ):
+        await ada.read_message()
+        await ada.send(b"".join(commands))
+        await until(lambda: len(held) == 4)
+        server.begin_to_stop()
+        await until(lambda: server.node.draining)
+        broker.publications = None
+        for number, publication in enumerate(held, start=1):
+            publication.set_result(Published(number, "e", 1))
+        code, messages = await ada.read_to_close()
+        assert [message.get("id") for message in messages] == [*range(1, 301), None]
+        assert {message["type"] for message in messages[:-1]} == {"ok"}
+        assert (messages[-1]["type"], code) == ("goodbye", 1012)
+        await server.stopped()
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
 async def test_clients_are_sent_elsewhere(transport: str) -> None:
     settings = make_settings(gateway__transport=transport, server__drain_seconds=60)
     async with (

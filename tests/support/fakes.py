@@ -61,6 +61,9 @@ class RecordingEffects:
     def resume(self) -> None:
         self.calls.append(("resume",))
 
+    def stop_reading(self) -> None:
+        self.calls.append(("stop_reading",))
+
     def disconnect(self, code: CloseCode, reason: str) -> None:
         self.calls.append(("disconnect", code, reason))
 
@@ -164,12 +167,20 @@ class FakeTransport:
     def resume(self) -> None:
         self.flow.append("resume")
 
+    def stop_reading(self) -> None:
+        # As the contract has it: not before this returned.
+        asyncio.get_running_loop().call_soon(self._report_end)
+
     def close(self, code: int, reason: str) -> None:
         assert self.closed is None, "closed twice"
         self.closed = (code, reason)
 
     def abort(self) -> None:
         self.aborted = True
+
+    def _report_end(self) -> None:
+        if self.receiver is not None and not (self.lost or self.closed):
+            self.receiver.on_hang_up()
 
     def _report_full(self) -> None:
         if not self.writable and not self.lost and self.receiver is not None:
