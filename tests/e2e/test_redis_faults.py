@@ -20,7 +20,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess
 from tests.support.wire import SECONDS, Chat, chat, until
 
-from .cluster import one_on_each, until_health
+from .cluster import health, one_on_each, until_health
 from .room import token
 
 ENVIRON = {
@@ -30,6 +30,7 @@ ENVIRON = {
     "CHAT_LOG__LEVEL": "INFO",
     "CHAT_REDIS__TIMEOUT_SECONDS": "1",
 }
+FROZEN_SECONDS = 10.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 Place = tuple[str, int]
@@ -171,8 +172,39 @@ async def rig(redis: RedisServer) -> AsyncIterator[Rig]:
             await asyncio.to_thread(server.__exit__, None, None, None)
 
 
+class Speaker:
+    """Somebody who publishes each message once, whatever the answer."""
+
+    def __init__(self, name: str, client: Chat) -> None:
+        self.name = name
+        self.refused = 0
+        self.acknowledged: dict[Place, object] = {}
+        self._client = client
+        self._said = 0
+
+    async def speak(self, topic: str, over: asyncio.Event) -> None:
+        """Publish until it is over."""
+        while not over.is_set():
+            self._said += 1
+            data = f"{self.name} {self._said:06}"
+            answer = await self._client.call(type="publish", topic=topic, data=data)
+            if answer["type"] == "ok":
+                self.acknowledged[answer["epoch"], answer["seq"]] = data
+            else:
+                assert answer["code"] == "unavailable", answer
+                self.refused += 1
+                await asyncio.sleep(0.02)
+
+    async def heard_again(self) -> None:
+        """Wait until more was acknowledged."""
+        count = len(self.acknowledged)
+        await until(lambda: len(self.acknowledged) >= count + 5)
+
+
 def check_nothing_was_lost(stories: list[Story], acknowledged: dict[Place, object]) -> None:
     for story in stories:
+        numbers = [data for data in story.seen.values() if isinstance(data, int)]
+        assert numbers == list(range(1, len(numbers) + 1)), "not once each, in order"
         assert story.gaps == []
         assert {epoch for epoch, _ in story.seen} == {story.began[0]}
         assert set(story.seen) >= set(acknowledged)
@@ -200,14 +232,41 @@ async def test_kicked_subscribers_lose_nothing(rig: Rig) -> None:
 
 
 @durable
-async def test_a_frozen_redis_loses_nothing(rig: Rig) -> None:
-    async def fault() -> None:
-        rig.redis.pause()
-        await until_health(rig.server, "unavailable")
-        rig.redis.resume()
-        await rig.until_back()
+async def test_a_redis_that_is_frozen_for_long_loses_nothing(rig: Rig) -> None:
+    topic = "room:frozen"
+    speakers: list[Speaker] = []
+    nodes: set[str] = set()
 
-    check_nothing_was_lost(await rig.during("room:frozen", fault), rig.acknowledged)
+    async def fault() -> None:
+        nodes.update(await health(rig.server))
+        one, two = await one_on_each(rig.server, "speaker")
+        over = asyncio.Event()
+        async with one, two, asyncio.TaskGroup() as group:
+            speakers.extend((Speaker("one", one), Speaker("two", two)))
+            for speaker in speakers:
+                group.create_task(speaker.speak(topic, over))
+                await speaker.heard_again()
+            rig.redis.pause()
+            thaw = asyncio.create_task(asyncio.sleep(FROZEN_SECONDS))
+            await until_health(rig.server, "unavailable")
+            await thaw
+            rig.redis.resume()
+            await rig.until_back()
+            for speaker in speakers:
+                await speaker.heard_again()
+            over.set()
+
+    stories = await rig.during(topic, fault)
+    for speaker in speakers:
+        assert speaker.refused, "nobody was told that Redis is away"
+        rig.acknowledged |= speaker.acknowledged
+    check_nothing_was_lost(stories, rig.acknowledged)
+    for story in stories:
+        story.check(rig.acknowledged)
+        for speaker in speakers:
+            said = [data for data in story.seen.values() if str(data).startswith(speaker.name)]
+            assert said == sorted(set(said), key=str), "something came twice, or out of order"
+    assert set(await health(rig.server)) == nodes, "repaired by themselves, not started anew"
 
 
 @durable
