@@ -15,8 +15,9 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.protocol.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings, take_apart
 
+from ..server.certificates import make_certificate
 from ..support.redis_sentinel import SentinelTrio
-from .helpers import TOPIC, Recorder, draft, text_of, until
+from .helpers import LEAST, TOPIC, Recorder, draft, text_of, until
 
 Start = Callable[..., Any]
 
@@ -175,3 +176,36 @@ async def test_credentials_for_servers_and_sentinels(
     assert not {"s3cret", "w0rd", "wr0ng"} & set(caplog.text.split())
     right, _ = await start(url + "?sentinel_username=eve&sentinel_password=w0rd")
     assert (await right.publish(draft())).seq == 1
+
+
+async def test_tls_for_servers_and_sentinels_with_users_that_may_do_no_more_than_they_must(
+    tmp_path: Path,
+) -> None:
+    trio = SentinelTrio(tmp_path, make_certificate(tmp_path))
+    broker, recorder = None, Recorder()
+    try:
+        await asyncio.to_thread(trio.start)
+        for server in trio.servers:
+            commands = ("+role", "+subscribe", "+unsubscribe", "+publish")
+            server.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
+        for sentinel in trio.sentinels:
+            user = ("eve", "on", ">w0rd", "-@all", "+sentinel")
+            assert sentinel.command("ACL", "SETUSER", *user) == b"+OK\r\n"
+        url = trio.url.replace("://", "://bob:s3cret@")
+        url += "&sentinel_username=eve&sentinel_password=w0rd"
+        broker = RedisBroker(RedisSettings(url=url, timeout_seconds=1.0), BrokerSettings())
+        await broker.start(recorder)
+        await broker.subscribe(TOPIC)
+        assert (await broker.publish(draft("before", key="k"))).seq == 1
+        await recorder.wait_for(1)
+        old = trio.master()
+        await until(lambda: old.has_replicated_to(trio.servers[1]))
+        old.kill()
+        await until(lambda: recorder.returns == 1, 30)
+        assert (await broker.publish(draft("after"))).seq == 2
+        await recorder.wait_for(2)
+        assert [text_of(event) for event in recorder.events] == ["before", "after"]
+    finally:
+        if broker is not None:
+            await broker.stop()
+        trio.stop()

@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from .ports import free_port
 from .redis_sentinel import wait_for
-from .redis_server import RedisServer
+from .redis_server import RedisServer, tls_options
 
 NODE_TIMEOUT_MS = 1_000
 
@@ -40,18 +40,12 @@ class RedisCluster:
             folder,
             *("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"),
             *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-port", str(bus)),
-            *("--repl-diskless-sync-delay", "0", *self._tls(tls_port)),
+            *("--repl-diskless-sync-delay", "0", *tls_options(tls_port, self._certificate)),
+            *(("--tls-cluster", "yes") if self._certificate else ()),
         )
         self._buses[node.port] = bus
         self._tls_ports[node.port] = tls_port
         return node
-
-    def _tls(self, port: int) -> tuple[str, ...]:
-        if self._certificate is None:
-            return ()
-        files = ("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file")
-        given = (part for option in files for part in (option, str(self._certificate)))
-        return ("--tls-port", str(port), *given, "--tls-auth-clients", "no", "--tls-cluster", "yes")
 
     def _meet(self, node: RedisServer, other: RedisServer) -> None:
         self.run(node, "CLUSTER", "MEET", "127.0.0.1", other.port, self._buses[other.port])

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .redis_server import READY_SECONDS, RedisServer
+from .ports import free_port
+from .redis_server import READY_SECONDS, RedisServer, tls_options
 
 SERVICE = "chat"
 FAST = ("--repl-diskless-sync-delay", "0", "--repl-backlog-size", "1mb")
@@ -16,34 +17,52 @@ class SentinelTrio:
 
     Args:
         directory: where the servers keep their files.
+        certificate: lets clients use TLS, which all then use among each other; holds the key, too.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificate: Path | None = None) -> None:
         self._directory = directory
-        self.servers = [RedisServer(directory, *FAST) for _ in range(2)]
+        self._certificate = certificate
+        self._tls_ports: dict[int, int] = {}
+        self.servers = [self._server(*FAST) for _ in range(2)]
         self.sentinels: list[RedisServer] = []
+
+    def _server(self, *arguments: str, config: Path | None = None) -> RedisServer:
+        port = free_port()
+        tls = tls_options(port, self._certificate)
+        if tls:
+            tls = (*tls, "--tls-replication", "yes")
+        server = RedisServer(self._directory, *arguments, *tls, config=config)
+        self._tls_ports[server.port] = port
+        return server
+
+    def port_of(self, server: RedisServer) -> int:
+        """Return the port by which a server is known to the others."""
+        return self._tls_ports[server.port] if self._certificate else server.port
 
     @property
     def url(self) -> str:
         """The address of the service."""
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{SERVICE}"
+        hosts = ",".join(f"127.0.0.1:{self.port_of(sentinel)}" for sentinel in self.sentinels)
+        if self._certificate is None:
+            return f"redis+sentinel://{hosts}/{SERVICE}"
+        return f"rediss+sentinel://{hosts}/{SERVICE}?ssl_ca_certs={self._certificate}"
 
     def start(self) -> None:
         """Start everything, and wait until the sentinels agree that they can fail over."""
         master, replica = self.servers
         for server in self.servers:
             server.start()
-        replica.command("REPLICAOF", "127.0.0.1", str(master.port))
+        replica.command("REPLICAOF", "127.0.0.1", str(self.port_of(master)))
         wait_for(lambda: b"state=online" in master.command("INFO", "replication"))
         for number in range(3):
             config = self._directory / f"sentinel-{number}.conf"
             config.write_text(
-                f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2\n"
+                f"sentinel monitor {SERVICE} 127.0.0.1 {self.port_of(master)} 2\n"
                 f"sentinel down-after-milliseconds {SERVICE} 500\n"
                 f"sentinel failover-timeout {SERVICE} 3000\n"
             )
-            sentinel = RedisServer(self._directory, config=config)
+            sentinel = self._server(config=config)
             self.sentinels.append(sentinel)
             sentinel.start()
         for sentinel in self.sentinels:
@@ -63,7 +82,7 @@ class SentinelTrio:
     def master(self) -> RedisServer:
         """Return the server that the first sentinel calls the master."""
         reply = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return next(server for server in self.servers if b"%d" % server.port in reply)
+        return next(s for s in self.servers if b"%d" % self.port_of(s) in reply)
 
     @staticmethod
     def _sees_all(sentinel: RedisServer) -> bool:

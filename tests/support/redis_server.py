@@ -113,3 +113,16 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+
+def tls_options(port: int, certificate: Path | None) -> tuple[str, ...]:
+    """Return what makes a server offer TLS on `port`, too; nothing without a certificate.
+
+    Args:
+        certificate: holds the key, too, and vouches for itself.
+    """
+    if certificate is None:
+        return ()
+    files = ("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file")
+    given = (part for option in files for part in (option, str(certificate)))
+    return ("--tls-port", str(port), *given, "--tls-auth-clients", "no")
