@@ -76,6 +76,7 @@ class ClusterBroker:
         self._owners: list[RedisBroker | None] = [None] * SLOTS
         self._topics: dict[str, RedisBroker | None] = {}
         self._retiring: set[RedisBroker] = set()
+        self._left_deaf_seconds = 0.0
         self._router = Router(self, limit=broker.max_pending, seconds=self._timeout)
         self._hint: Address | None = None
         self._wanted = asyncio.Event()
@@ -99,7 +100,7 @@ class ClusterBroker:
     @property
     def deaf_seconds(self) -> float:
         """How long that was so, in all, added up over the shards."""
-        return sum(shard.deaf_seconds for shard in self._shards.values())
+        return self._left_deaf_seconds + sum(s.deaf_seconds for s in self._shards.values())
 
     def reaches(self, topic: str) -> bool:
         """Return whether the shard that serves the topic is believed to be reachable."""
@@ -193,6 +194,7 @@ class ClusterBroker:
                 tags = map(str, count())
                 shard.settle(next(tag for tag in tags if self._owner(tag) is shard))
         for shard in gone:
+            self._left_deaf_seconds += shard.deaf_seconds
             self._retiring.add(shard)
             self._spawn(self._retire(shard), "redis shard")
         landed = await self._move_topics()

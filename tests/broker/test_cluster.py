@@ -228,6 +228,8 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
     before = await broker.publish(draft(topic=topic))
     await recorder.wait_for(1)
     await until(lambda: victim.has_replicated_to(replica))
+    (leaving,) = (s for address, s in broker._shards.items() if address.port == victim.port)
+    leaving._canary._deaf_seconds = 1.5
     victim.kill()
     await until(lambda: recorder.losses == 1)
     await until(lambda: broker.available, 30)
@@ -240,6 +242,7 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
         replica.port,
     }
     assert not broker._retiring, "nothing is kept of the dead node"
+    assert broker.deaf_seconds >= 1.5, "a count that people watch does not go back"
 
 
 async def test_a_cluster_that_is_away_is_awaited(start: Start, cluster: RedisCluster) -> None:
