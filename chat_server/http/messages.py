@@ -102,7 +102,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         except msgspec.ValidationError as error:
             raise BadRequest(readable(error)) from None
         found, messages = await node.history(
-            topic, before=query.before, after=query.after, limit=query.limit
+            topic, JSON, before=query.before, after=query.after, limit=query.limit
         )
         return _json(
             {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200

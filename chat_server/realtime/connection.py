@@ -436,10 +436,11 @@ class Connection:
             # Else the answers to all commands that wait would pile up, megabytes each.
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
+        topic, before, after = command.topic, command.before, command.after
         found, messages = await self._node.history(
-            command.topic, before=command.before, after=command.after, limit=command.limit
+            topic, self._codec, before=before, after=after, limit=command.limit
         )
-        ok = HistoryOk(topic=command.topic, epoch=found.epoch, messages=messages, more=found.more)
+        ok = HistoryOk(topic=topic, epoch=found.epoch, messages=messages, more=found.more)
         self._session.succeed(pending, ok)
 
     _handlers: ClassVar[dict[type, Callable[["Connection", Pending, Any], None]]] = {

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import random
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -11,6 +10,7 @@ import msgspec
 
 from ..clock import Clock
 from ..protocol.close_codes import CloseCode
+from ..protocol.codecs import Codec
 from ..protocol.errors import BadRequest
 from ..protocol.events import Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Limits, User
@@ -18,6 +18,7 @@ from ..settings import Settings
 from .hub import Hub
 from .limits import ConnectionCounts
 from .ports import Broker
+from .topic import transcoded
 from .wheel import Wheel
 
 RESTARTS = "the server restarts"
@@ -204,12 +205,12 @@ class Node:
         return self.broker.signal(topic, frame)
 
     async def history(
-        self, topic: str, *, before: int | None, after: int | None, limit: int
+        self, topic: str, codec: Codec, *, before: int | None, after: int | None, limit: int
     ) -> tuple[Slice, list[msgspec.Raw]]:
         """Read stored messages, ascending: the newest, those before or those after a seq.
 
         Returns:
-            What was read, and the messages in it as JSON text.
+            What was read, and the messages in it that `codec` can carry, as JSON text.
 
         Raises:
             BadRequest: both `before` and `after` are given.
@@ -220,13 +221,10 @@ class Node:
         found = await self.broker.read(
             topic, after=after or 0, before=before, limit=limit, newest=after is None
         )
-        return found, list(_messages(found))
+        messages = (event.frame for event in found.events if event.kind is Kind.MESSAGE)
+        return found, [msgspec.Raw(m) for m in messages if transcoded(m, codec, topic) is not None]
 
     def retention(self, topic: str) -> Retention:
         """Return how much of a topic's history is kept."""
         namespace = self.settings.namespace(topic)
         return Retention(namespace.history_size, namespace.history_seconds)
-
-
-def _messages(found: Slice) -> Iterable[msgspec.Raw]:
-    return (msgspec.Raw(event.frame) for event in found.events if event.kind is Kind.MESSAGE)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ..protocol.codecs import Codec
 from ..protocol.events import Event, Kind, Slice
 from ..protocol.messages import Gap, Position
 from .ports import Transport, Wire
@@ -15,6 +16,18 @@ logger = logging.getLogger(__name__)
 MAX_BACKLOG = 1_000
 """Events held while the store is being read. More come only if that takes seconds; the oldest then
 go, and the next read finds them."""
+
+
+def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
+    """Return an event's frame in an encoding, or None if it is no JSON text.
+
+    No worker writes such a thing, but others may write to the store.
+    """
+    try:
+        return codec.transcode(frame)
+    except Exception as error:
+        logger.error("topic %s: left out an event that is no JSON: %s", topic, error)
+        return None
 
 
 class Topic:
@@ -272,18 +285,8 @@ class Topic:
             transport.write(packet)
 
     def _pack(self, wire: Wire, frames: list[bytes]) -> list[bytes]:
-        """Return frames as a wire takes them, without those that are no JSON text.
-
-        No worker writes such a thing, but others may write to the store.
-        """
-        pack, transcode = wire.pack, wire.codec.transcode
-        try:
-            return [pack(transcode(frame)) for frame in frames]
-        except Exception as error:
-            if len(frames) == 1:
-                logger.error("topic %s: left out an event that is no JSON: %s", self.name, error)
-                return []
-        return [packet for frame in frames for packet in self._pack(wire, [frame])]
+        pushes = (transcoded(frame, wire.codec, self.name) for frame in frames)
+        return [wire.pack(push) for push in pushes if push is not None]
 
     def _restart_frame(self, here: Position) -> bytes:
         return self._gap_frame(Position(here.epoch, 0), here.seq + 1, "epoch_changed")

@@ -10,13 +10,14 @@ import pytest
 
 from chat_server.clock import ManualClock
 from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.codecs import CODECS, JSON, Codec
 from chat_server.protocol.errors import BadRequest
 from chat_server.protocol.events import Draft, Kind, Published, Retention
 from chat_server.protocol.messages import Limits, User
 from chat_server.realtime.node import BATCH, Node
 from chat_server.settings import ServerSettings
 
-from ..support.fakes import FakeBroker, turns
+from ..support.fakes import NO_JSON, FakeBroker, turns
 from ..support.wire import until
 from .world import World, claims, settings
 
@@ -92,7 +93,7 @@ async def test_a_namespace_decides_what_is_kept() -> None:
 async def test_history_from_one_end_only() -> None:
     node = node_with(FakeBroker())
     with pytest.raises(BadRequest):
-        await node.history("room:a", before=0, after=0, limit=1)
+        await node.history("room:a", JSON, before=0, after=0, limit=1)
 
 
 async def test_history_holds_messages_only() -> None:
@@ -101,9 +102,25 @@ async def test_history_holds_messages_only() -> None:
     broker.store("room:a")
     other = msgspec.structs.replace(broker.store("room:a"), kind=Kind.EDITED)
     broker.topic("room:a").events[-1] = other
-    found, messages = await node.history("room:a", before=None, after=None, limit=10)
+    found, messages = await node.history("room:a", JSON, before=None, after=None, limit=10)
     assert found.seq == 2
     assert [msgspec.json.decode(message)["seq"] for message in messages] == [1]
+
+
+@pytest.mark.parametrize("codec", CODECS.values())
+@pytest.mark.parametrize("frame", NO_JSON)
+async def test_history_leaves_out_what_cannot_be_read(
+    frame: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker()
+    node = node_with(broker)
+    for data in ("one", "foreign", "Grüße"):
+        broker.store("room:a", data)
+    stored = broker.topic("room:a").events
+    stored[1] = msgspec.structs.replace(stored[1], frame=frame)
+    found, messages = await node.history("room:a", codec, before=None, after=None, limit=10)
+    assert [msgspec.json.decode(message)["seq"] for message in messages] == [1, 3]
+    assert (found.seq, caplog.text.count("no JSON")) == (3, 1)
 
 
 async def test_limits_come_from_the_settings() -> None:

@@ -1,17 +1,18 @@
 """One topic's order and its subscribers, step by step."""
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import msgspec
 import pytest
 
-from chat_server.protocol.codecs import MSGPACK
+from chat_server.protocol.codecs import CODECS, MSGPACK, Codec
 from chat_server.protocol.events import Event, Kind, Slice
 from chat_server.protocol.messages import Position
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
 
-from ..support.fakes import FakeTransport, FakeWire
+from ..support.fakes import NO_JSON, FakeTransport, FakeWire
 
 EPOCH, LATER = "e", "f"
 ROOM = "room:a"
@@ -215,11 +216,14 @@ def test_a_frame_is_packed_once_per_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [b"no JSON", b'{"data":"\xff"}', b'{"data":%d}' % 2**70, b"[" * 9_999]
+    ("frame", "codec"),
+    [*product(NO_JSON, CODECS.values()), (b'{"data":%d}' % 2**70, MSGPACK)],
 )
-def test_what_cannot_be_encoded_is_left_out(frame: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_encoded_is_left_out(
+    frame: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
     topic = topic_at(0)
-    live, late = FakeTransport(FakeWire(MSGPACK)), FakeTransport(FakeWire(MSGPACK))
+    live, late = FakeTransport(FakeWire(codec)), FakeTransport(FakeWire(codec))
     topic.enter(live, topic.position)
     foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, frame)
     topic.offer([event(1), foreign, event(3)])

@@ -16,6 +16,9 @@ from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
 from chat_server.protocol.session import Pending
 from chat_server.realtime.ports import Listener, Receiver, Wire
 
+NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
+"""What another program may have written where our frames are."""
+
 
 def as_client(codec: Codec, payload: bytes) -> Any:
     """Return a frame's payload as a client of this encoding reads it."""
