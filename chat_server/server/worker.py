@@ -32,7 +32,8 @@ BACKLOG = 2048
 STOP_SLACK_SECONDS = 5.0
 """What a stop may take beyond `drain_seconds`."""
 
-ACCEPT_TURNS = 5
+ACCEPT_TURNS = 10
+"""Turns of the loop until what it has accepted is a connection of ours; asyncio needs four."""
 
 ABORT_SECONDS = 1.0
 """What of it is left to requests that are cut."""
@@ -216,7 +217,6 @@ class Worker:
             await stop.wait()
             self._collector.stop()
             server.close()
-            # What the loop has accepted becomes a connection in its next turns.
             for _ in range(ACCEPT_TURNS):
                 await asyncio.sleep(0)
             await self._drain()

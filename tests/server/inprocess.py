@@ -60,10 +60,11 @@ async def serving(
     broker: Broker | None = None,
     clock: Clock | None = None,
     app: Quart | None = None,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[Served]:
     """Serve until the block ends."""
     app = app or create_app(settings, broker=broker, clock=clock)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(Worker(app, settings).serve(listener, stop, ready.set))

@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+import uvloop
 from quart import Quart
 
 from chat_server.app import create_app
@@ -21,6 +23,8 @@ from tests.support.wire import Wire, chat, request, text, until
 
 from .inprocess import make_settings, serving
 from .processes import refused
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
 class Slow:
@@ -108,6 +112,45 @@ async def test_who_has_just_connected_is_still_answered() -> None:
         await client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.read_answer()).status == 200
         assert await client.read_to_end() == b""
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_whoever_connects_as_it_stops_is_answered_or_left_to_another_worker(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        with listener.dup() as another:
+            another.setblocking(False)
+            settings = make_settings(server__drain_seconds=20)
+            async with AsyncExitStack() as stack:
+                server = await stack.enter_async_context(serving(settings, listener=listener))
+                clients: list[Wire] = []
+                for _ in range(10):
+                    # Without the loop, which is to find each of them in a turn of its own.
+                    connected = socket.create_connection(("127.0.0.1", server.port))
+                    connected.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+                    connected.setblocking(False)
+                    clients.append(await stack.enter_async_context(Wire(connected)))
+                    await asyncio.sleep(0)
+                server.begin_to_stop()
+                await server.stopped()
+                left = set(_waiting(another))
+                for client in clients:
+                    if client.socket.getsockname() not in left:
+                        assert (await client.read_answer()).status == 200
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def _waiting(listener: socket.socket) -> Iterator[Any]:
+    """Return the addresses of those whom nobody has accepted."""
+    with suppress(BlockingIOError):
+        while True:
+            accepted, address = listener.accept()
+            accepted.close()
+            yield address
 
 
 async def test_kept_connections_are_told_that_it_drains() -> None:
