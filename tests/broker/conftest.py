@@ -5,51 +5,57 @@ from pathlib import Path
 
 import pytest
 
+from chat_server.realtime.ports import Broker
+
 from ..support.redis_cluster import RedisCluster
 from ..support.redis_sentinel import SentinelTrio
-from ..support.redis_server import RedisServer
+from ..support.redis_server import RedisServer, running
 from .fakes import fake_connector
-from .helpers import Store
+from .helpers import Recorder, Run, Store
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server for all tests that do not harm it; each uses its own key prefix."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as server:
+        yield server
 
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A server to be killed, frozen and flushed."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with running(RedisServer(tmp_path)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def sentinel_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelTrio]:
     """A master watched by sentinels, for all tests that do not harm it."""
-    trio = SentinelTrio(tmp_path_factory.mktemp("sentinel"))
-    try:
-        trio.start()
+    with running(SentinelTrio(tmp_path_factory.mktemp("sentinel"))) as trio:
         yield trio
-    finally:
-        trio.stop()
 
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A cluster of three nodes, for all tests that do not harm it."""
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
+    with running(RedisCluster(tmp_path_factory.mktemp("cluster"))) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Run]:
+    """Starts brokers, and stops them after the test."""
+    brokers: list[Broker] = []
+
+    async def _run(broker: Broker) -> tuple[Broker, Recorder]:
+        recorder = Recorder()
+        brokers.append(broker)
+        await broker.start(recorder)
+        return broker, recorder
+
+    yield _run
+    for broker in brokers:
+        await broker.stop()
 
 
 @pytest.fixture(params=["memory", "fakeredis", "redis", "sentinel", "cluster"])

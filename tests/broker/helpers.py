@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -56,6 +56,10 @@ class Recorder:
     async def wait_for(self, count: int) -> list[Event]:
         await until(lambda: len(self.events) >= count)
         return self.events
+
+
+Run = Callable[[Broker], Awaitable[tuple[Any, Recorder]]]
+"""Starts a broker, and returns it and what it tells."""
 
 
 class Store:

@@ -19,7 +19,7 @@ from chat_server.settings import BrokerSettings, RedisSettings
 from ..support.redis_proxy import RedisProxy
 from ..support.redis_server import RedisServer
 from .fakes import ScriptedLink
-from .helpers import TOPIC, Recorder, draft, until
+from .helpers import TOPIC, Recorder, Run, draft, until
 
 TIMEOUT = 0.4
 CHANNEL = "chat:canary:1"
@@ -35,19 +35,12 @@ Start = Callable[[str], Any]
 
 
 @pytest.fixture
-async def start(proxy: RedisProxy) -> AsyncIterator[Start]:
-    brokers: list[RedisBroker] = []
-
-    async def _start(url: str) -> tuple[RedisBroker, Recorder]:
+def start(proxy: RedisProxy, run: Run) -> Start:
+    def _start(url: str) -> Any:
         redis = RedisSettings(url=url, timeout_seconds=TIMEOUT, canary_seconds=0.1)
-        broker, recorder = RedisBroker(redis, BrokerSettings()), Recorder()
-        brokers.append(broker)
-        await broker.start(recorder)
-        return broker, recorder
+        return run(RedisBroker(redis, BrokerSettings()))
 
-    yield _start
-    for broker in brokers:
-        await broker.stop()
+    return _start
 
 
 async def test_a_deaf_broker_says_so_until_it_hears_again(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..server.certificates import make_certificate
 from ..support.redis_cluster import RedisCluster
-from ..support.redis_server import RedisServer
-from .helpers import LEAST, TOPIC, Recorder, draft, text_of, until
+from ..support.redis_server import RedisServer, running
+from .helpers import LEAST, TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
@@ -27,28 +27,17 @@ EVERYTHING = Retention(1_000_000, 3_600.0)
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     """Nodes to be harmed."""
-    cluster = RedisCluster(tmp_path)
-    try:
-        cluster.start()
+    with running(RedisCluster(tmp_path)) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture
-async def start(cluster: RedisCluster) -> AsyncIterator[Start]:
-    brokers: list[ClusterBroker] = []
-
-    async def _start(url: str = "", timeout: float = 5.0, **settings: Any) -> Any:
+def start(cluster: RedisCluster, run: Run) -> Start:
+    def _start(url: str = "", timeout: float = 5.0, **settings: Any) -> Any:
         redis = RedisSettings(url=url or cluster.url, timeout_seconds=timeout)
-        broker, recorder = ClusterBroker(redis, BrokerSettings(**settings)), Recorder()
-        brokers.append(broker)
-        await broker.start(recorder)
-        return broker, recorder
+        return run(ClusterBroker(redis, BrokerSettings(**settings)))
 
-    yield _start
-    for broker in brokers:
-        await broker.stop()
+    return _start
 
 
 def topics_by_node(cluster: RedisCluster) -> dict[int, str]:
@@ -284,21 +273,20 @@ async def test_credentials(
     assert len((await broker.read(TOPIC, limit=1)).events) == 1
 
 
-async def test_tls(tmp_path: Path) -> None:
-    cluster = RedisCluster(tmp_path, make_certificate(tmp_path))
-    broker, recorder = None, Recorder()
-    try:
-        await asyncio.to_thread(cluster.start)
-        broker = ClusterBroker(RedisSettings(url=cluster.url), BrokerSettings())
-        await broker.start(recorder)
-        await asyncio.gather(*(broker.subscribe(f"room:{n}") for n in range(9)))
-        await asyncio.gather(*(broker.publish(draft(topic=f"room:{n}")) for n in range(9)))
-        await recorder.wait_for(9)
-        assert not {address.port for address in broker._shards} & {n.port for n in cluster.nodes}
-    finally:
-        if broker is not None:
-            await broker.stop()
-        cluster.stop()
+@pytest.fixture
+def secure_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    with running(RedisCluster(tmp_path, make_certificate(tmp_path))) as cluster:
+        yield cluster
+
+
+async def test_tls(secure_cluster: RedisCluster, run: Run) -> None:
+    redis = RedisSettings(url=secure_cluster.url)
+    broker, recorder = await run(ClusterBroker(redis, BrokerSettings()))
+    await asyncio.gather(*(broker.subscribe(f"room:{n}") for n in range(9)))
+    await asyncio.gather(*(broker.publish(draft(topic=f"room:{n}")) for n in range(9)))
+    await recorder.wait_for(9)
+    plain = {node.port for node in secure_cluster.nodes}
+    assert not {address.port for address in broker._shards} & plain
 
 
 async def test_stopping_while_a_slot_moves(start: Start, cluster: RedisCluster) -> None:

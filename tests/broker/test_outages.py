@@ -5,7 +5,7 @@ import gc
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +17,21 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_server import RedisServer
-from .helpers import TOPIC, Recorder, draft, text_of, until
+from .helpers import TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
 
 @pytest.fixture
-async def start(own_redis: RedisServer) -> AsyncIterator[Start]:
+def start(own_redis: RedisServer, run: Run) -> Iterator[Start]:
     """Start brokers on a server that the test may harm."""
-    brokers: list[RedisBroker] = []
 
-    async def _start(
-        url: str = "", timeout: float = 0.4, **settings: Any
-    ) -> tuple[RedisBroker, Recorder]:
+    def _start(url: str = "", timeout: float = 0.4, **settings: Any) -> Any:
         redis = RedisSettings(url=url or own_redis.url, timeout_seconds=timeout)
-        broker, recorder = RedisBroker(redis, BrokerSettings(**settings)), Recorder()
-        brokers.append(broker)
-        await broker.start(recorder)
-        return broker, recorder
+        return run(RedisBroker(redis, BrokerSettings(**settings)))
 
     yield _start
     own_redis.resume()
-    for broker in brokers:
-        await broker.stop()
 
 
 async def assert_away(broker: RedisBroker) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from chat_server.settings import BrokerSettings, RedisSettings, take_apart
 
 from ..server.certificates import make_certificate
 from ..support.redis_sentinel import SentinelTrio
-from .helpers import LEAST, TOPIC, Recorder, draft, text_of, until
+from ..support.redis_server import running
+from .helpers import LEAST, TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
@@ -27,28 +28,17 @@ EVERYTHING = Retention(1_000_000, 3_600.0)
 @pytest.fixture
 def trio(tmp_path: Path) -> Iterator[SentinelTrio]:
     """Servers and sentinels to be harmed."""
-    trio = SentinelTrio(tmp_path)
-    try:
-        trio.start()
+    with running(SentinelTrio(tmp_path)) as trio:
         yield trio
-    finally:
-        trio.stop()
 
 
 @pytest.fixture
-async def start(trio: SentinelTrio) -> AsyncIterator[Start]:
-    brokers: list[RedisBroker] = []
+def start(trio: SentinelTrio, run: Run) -> Start:
+    def _start(url: str = "") -> Any:
+        redis = RedisSettings(url=url or trio.url, timeout_seconds=1.0)
+        return run(RedisBroker(redis, BrokerSettings()))
 
-    async def _start(url: str = "") -> tuple[RedisBroker, Recorder]:
-        settings = RedisSettings(url=url or trio.url, timeout_seconds=1.0)
-        broker, recorder = RedisBroker(settings, BrokerSettings()), Recorder()
-        brokers.append(broker)
-        await broker.start(recorder)
-        return broker, recorder
-
-    yield _start
-    for broker in brokers:
-        await broker.stop()
+    return _start
 
 
 async def publish_until(broker: RedisBroker, texts: list[str], done: Callable[[], bool]) -> None:
@@ -178,34 +168,32 @@ async def test_credentials_for_servers_and_sentinels(
     assert (await right.publish(draft())).seq == 1
 
 
-async def test_tls_for_servers_and_sentinels_with_users_that_may_do_no_more_than_they_must(
-    tmp_path: Path,
+@pytest.fixture
+def secure_trio(tmp_path: Path) -> Iterator[SentinelTrio]:
+    with running(SentinelTrio(tmp_path, make_certificate(tmp_path))) as trio:
+        yield trio
+
+
+async def test_tls_with_users_that_may_do_no_more_than_they_must(
+    secure_trio: SentinelTrio, run: Run
 ) -> None:
-    trio = SentinelTrio(tmp_path, make_certificate(tmp_path))
-    broker, recorder = None, Recorder()
-    try:
-        await asyncio.to_thread(trio.start)
-        for server in trio.servers:
-            commands = ("+role", "+subscribe", "+unsubscribe", "+publish")
-            server.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
-        for sentinel in trio.sentinels:
-            user = ("eve", "on", ">w0rd", "-@all", "+sentinel")
-            assert sentinel.command("ACL", "SETUSER", *user) == b"+OK\r\n"
-        url = trio.url.replace("://", "://bob:s3cret@")
-        url += "&sentinel_username=eve&sentinel_password=w0rd"
-        broker = RedisBroker(RedisSettings(url=url, timeout_seconds=1.0), BrokerSettings())
-        await broker.start(recorder)
-        await broker.subscribe(TOPIC)
-        assert (await broker.publish(draft("before", key="k"))).seq == 1
-        await recorder.wait_for(1)
-        old = trio.master()
-        await until(lambda: old.has_replicated_to(trio.servers[1]))
-        old.kill()
-        await until(lambda: recorder.returns == 1, 30)
-        assert (await broker.publish(draft("after"))).seq == 2
-        await recorder.wait_for(2)
-        assert [text_of(event) for event in recorder.events] == ["before", "after"]
-    finally:
-        if broker is not None:
-            await broker.stop()
-        trio.stop()
+    trio = secure_trio
+    for server in trio.servers:
+        commands = ("+role", "+subscribe", "+unsubscribe", "+publish")
+        server.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
+    for sentinel in trio.sentinels:
+        sentinel.command("ACL", "SETUSER", "eve", "on", ">w0rd", "-@all", "+sentinel")
+    url = trio.url.replace("://", "://bob:s3cret@")
+    url += "&sentinel_username=eve&sentinel_password=w0rd"
+    redis = RedisSettings(url=url, timeout_seconds=1.0)
+    broker, recorder = await run(RedisBroker(redis, BrokerSettings()))
+    await broker.subscribe(TOPIC)
+    assert (await broker.publish(draft("before", key="k"))).seq == 1
+    await recorder.wait_for(1)
+    old = trio.master()
+    await until(lambda: old.has_replicated_to(trio.servers[1]))
+    old.kill()
+    await until(lambda: recorder.returns == 1, 30)
+    assert (await broker.publish(draft("after"))).seq == 2
+    await recorder.wait_for(2)
+    assert [text_of(event) for event in recorder.events] == ["before", "after"]

@@ -77,7 +77,7 @@ async def test_what_is_published_during_an_outage_is_stored_after_it(world: Worl
     await asyncio.sleep(0)
     assert not any(future.done() for future in during)
     assert (world.broker.spooled, world.broker.available) == (3, False)
-    world.store.restore()
+    world.store.come_back()
     after = world.publish("4")
     await world.answer_all()
     assert await seqs(before + during + after) == [1, 2, 3, 4, 5]
@@ -95,7 +95,7 @@ async def test_a_part_of_the_store_that_is_away_holds_up_its_own_topics_only(wor
     world.broker.flush()
     assert (world.store.inbox, world.broker.spooled) == ([], 1), "sent where nobody is"
     world.store.away.clear()
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
 
@@ -105,12 +105,12 @@ async def test_what_waits_goes_where_the_store_is_there(world: World) -> None:
     (kept,) = world.publish("kept")
     (freed,) = world.publish("freed", topic="room:elsewhere")
     world.store.away.add(TOPIC)
-    world.store.restore()
+    world.store.come_back()
     world.store.answer()
     assert (await freed).seq == 1
     assert not kept.done()
     world.store.away.clear()
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
 
@@ -139,7 +139,7 @@ async def test_what_was_under_way_is_stored_once_and_in_order(world: World, stor
     later = world.publish("3")
     await asyncio.sleep(0)
     assert world.broker.spooled == 4
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     places = [await future for future in under_way + later]
     assert [place.seq for place in places] == [1, 2, 3, 4]
@@ -151,7 +151,7 @@ async def test_every_attempt_bears_the_same_key_which_nobody_knows(world: World)
     first, second = world.publish("0", "1")
     world.store.lose()
     await asyncio.sleep(0)
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     await asyncio.gather(first, second)
     keys = [sent.key for sent in world.store.sent]
@@ -168,11 +168,11 @@ async def test_a_clients_key_is_kept_and_its_repetition_is_one(world: World) -> 
     world.store.lose()
     keyed = draft("once", key="3:ada:k")
     first, second = world.broker.publish(keyed), world.broker.publish(keyed)
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert ((await first).seq, (await first).duplicate) == (1, False)
     assert ((await second).seq, (await second).duplicate) == (1, True)
-    assert world.store.stored[TOPIC] == [keyed]
+    assert world.texts() == ["once"]
 
 
 async def test_nothing_overtakes_what_failed_in_the_same_turn(world: World) -> None:
@@ -225,12 +225,12 @@ async def test_a_failure_while_it_is_sent_again_keeps_the_rest(world: World) -> 
     world.store.lose()
     futures = world.publish(*map(str, range(10)))
     for stored in (3, 0, 2):
-        world.store.restore()
+        world.store.come_back()
         assert world.store.inbox
         world.store.lose(stored)
         futures += world.publish(str(len(futures)))
         await asyncio.sleep(0)
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert await seqs(futures) == list(range(1, 14))
     assert world.texts() == [str(number) for number in range(13)]
@@ -242,7 +242,7 @@ async def test_sending_again_is_paced() -> None:
     world.store.lose()
     futures = world.publish(*map(str, range(300)))
     futures += world.publish(*map(str, range(300)), topic="room:b")
-    world.store.restore()
+    world.store.come_back()
     most = 0
     while world.broker.spooled:
         most = max(most, len(world.store.inbox))
@@ -260,7 +260,7 @@ async def test_what_is_new_goes_behind_what_is_kept() -> None:
     await world.broker.start(world.recorder)
     world.store.lose()
     futures = world.publish("0", "1")
-    world.store.restore()
+    world.store.come_back()
     assert len(world.store.inbox) == 1
     futures += world.publish("2")
     assert len(world.store.inbox) == 1
@@ -275,7 +275,7 @@ async def test_a_busy_store_is_asked_again() -> None:
     await world.broker.start(world.recorder)
     world.store.lose()
     futures = world.publish(*map(str, range(10)))
-    world.store.restore()
+    world.store.come_back()
     assert len(world.store.inbox) == 4
     futures += world.publish("10")
     await world.answer_all()
@@ -290,12 +290,12 @@ async def test_past_its_bound_a_namespace_is_refused_at_once(world: World) -> No
         (refused,) = world.publish("2", topic=topic)
         await check_refused(refused, "as much waits")
     kept += world.publish("3")
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     await asyncio.gather(*kept)
     world.store.lose()
     kept = world.publish("4", "5", topic="other:a")
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert await seqs(kept) == [2, 3]
 
@@ -305,7 +305,7 @@ async def test_what_was_under_way_is_kept_up_to_the_bound(world: World) -> None:
     world.store.lose()
     await asyncio.sleep(0)
     await check_refused(futures[2], "as much waits")
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert await seqs(futures[:2]) == [1, 2]
 
@@ -318,7 +318,7 @@ async def test_bytes_are_bounded() -> None:
     (refused,) = world.publish("y" * 5 * module.ENTRY_BYTES)
     await check_refused(refused, "as much waits")
     kept += world.publish("z")
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert await seqs(kept) == [1, 2]
     world.store.lose()
@@ -335,7 +335,7 @@ async def test_what_waits_too_long_is_refused() -> None:
     with pytest.raises(Unavailable):
         await asyncio.wait_for(asyncio.shield(future), 10)
     assert world.broker.spooled == 0
-    world.store.restore()
+    world.store.come_back()
     assert not world.store.inbox
     (future,) = world.publish("new")
     world.store.answer()
@@ -347,7 +347,7 @@ async def test_who_gives_up_on_it_does_not_undo_it(world: World) -> None:
     world.store.lose()
     gone, other = world.publish("0", "1")
     gone.cancel()
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     assert (await other).seq == 2
     assert world.texts() == ["0", "1"]
@@ -359,7 +359,7 @@ async def test_a_stop_gives_up_what_is_kept(caplog: pytest.LogCaptureFixture) ->
     under_way = world.publish("0")
     world.store.lose()
     await asyncio.sleep(0)
-    world.store.restore()
+    world.store.come_back()
     assert world.store.inbox
     futures = under_way + world.publish("1", topic="room:b")
     world.store.lose()
@@ -368,7 +368,7 @@ async def test_a_stop_gives_up_what_is_kept(caplog: pytest.LogCaptureFixture) ->
     await asyncio.sleep(0)
     for future in (*futures, *world.publish("3")):
         await check_refused(future)
-    assert world.store.stopped
+    assert world.store.count("stop") == 1
     assert world.broker.spooled == 0
     assert "2 spooled publications were not stored" in caplog.text
 
@@ -380,7 +380,7 @@ async def test_the_log_says_when_it_begins_and_ends(
     world.store.lose()
     futures = world.publish(*map(str, range(50)))
     await until(lambda: "are spooled" in caplog.text)
-    world.store.restore()
+    world.store.come_back()
     await world.answer_all()
     await asyncio.gather(*futures)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -388,6 +388,7 @@ async def test_the_log_says_when_it_begins_and_ends(
 
 
 async def test_all_else_meets_the_store(world: World) -> None:
+    world.store.lose()
     with pytest.raises(Unavailable):
         await world.broker.signal(TOPIC, b"{}")
     with pytest.raises(Unavailable):
@@ -399,5 +400,7 @@ async def test_all_else_meets_the_store(world: World) -> None:
         await world.broker.begin_epoch(TOPIC, "old")
     with pytest.raises(Unavailable):
         await world.broker.ping()
+    calls = ["start", "signal", "subscribe", "unsubscribe", "read", "begin_epoch"]
+    assert [call[0] for call in world.store.calls] == calls
     world.store.deaf, world.store.deaf_seconds = True, 1.5
     assert (world.broker.deaf, world.broker.deaf_seconds) == (True, 1.5)

@@ -107,7 +107,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def restore(self) -> None:
         if not self.store.available:
-            self.loop.do(self.store.restore)
+            self.loop.do(self.store.come_back)
 
     @rule(which=st.integers(0, 9), count=st.integers(1, 4))
     def arrive(self, which: int, count: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 
 from .differences import TRANSPORTS
@@ -23,8 +23,8 @@ def transport(request: pytest.FixtureRequest) -> str:
 def server(transport: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server with the module's `ENVIRON` and the transport."""
     environ = {"CHAT_GATEWAY__TRANSPORT": transport, **request.module.ENVIRON}
-    with ServerProcess(environ=environ) as running:
-        yield running
+    with ServerProcess(environ=environ) as started:
+        yield started
 
 
 @pytest.fixture
@@ -49,7 +49,5 @@ async def room(server: ServerProcess) -> AsyncIterator[Room]:
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A redis-server of the module's own."""
     directory: Path = tmp_path_factory.mktemp("redis")
-    running = RedisServer(directory)
-    running.start()
-    yield running
-    running.stop()
+    with running(RedisServer(directory)) as started:
+        yield started

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_sentinel import SentinelTrio
+from tests.support.redis_server import running
 from tests.support.server import ServerProcess
 from tests.support.wire import SECONDS, Chat, until
 
@@ -26,22 +27,14 @@ TOPIC = "room:failover"
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    running = RedisCluster(tmp_path)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
+    with running(RedisCluster(tmp_path)) as started:
+        yield started
 
 
 @pytest.fixture
 def trio(tmp_path: Path) -> Iterator[SentinelTrio]:
-    running = SentinelTrio(tmp_path)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
+    with running(SentinelTrio(tmp_path)) as started:
+        yield started
 
 
 @asynccontextmanager

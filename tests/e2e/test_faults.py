@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.server.processes import ready_workers, rss, runs, workers
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 from tests.support.wire import SECONDS, Chat, Closed, Wire, chat, request, text, until
 
@@ -36,17 +36,15 @@ AT_ONCE_SECONDS = 2.0
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that forgets nothing when it is killed."""
     durable = ("--appendonly", "yes", "--appendfsync", "always")
-    running = RedisServer(tmp_path_factory.mktemp("redis"), *durable)
-    running.start()
-    yield running
-    running.stop()
+    with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def server(redis: RedisServer) -> Iterator[ServerProcess]:
     flags = ("--workers", "2", "--redis-url", redis.url)
-    with ServerProcess(*flags, environ=ENVIRON) as running:
-        yield running
+    with ServerProcess(*flags, environ=ENVIRON) as started:
+        yield started
 
 
 async def receive_until(client: Chat, data: object) -> list[dict[str, Any]]:
@@ -196,10 +194,8 @@ async def test_lost_connections_to_redis_lose_no_message(
 @pytest.fixture
 def brisk(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that writes nothing to the disk."""
-    running = RedisServer(tmp_path)
-    running.start()
-    yield running
-    running.stop()
+    with running(RedisServer(tmp_path)) as started:
+        yield started
 
 
 async def test_a_paused_redis_stops_the_reading_of_who_publishes(brisk: RedisServer) -> None:

@@ -16,7 +16,7 @@ from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
 from tests.support.ports import free_port
 from tests.support.redis_proxy import RedisProxy
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 from tests.support.wire import SECONDS, Chat, chat, until
 
@@ -151,10 +151,8 @@ class Story:
 
 @pytest.fixture
 def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    running = RedisServer(tmp_path, *request.param)
-    running.start()
-    yield running
-    running.stop()
+    with running(RedisServer(tmp_path, *request.param)) as started:
+        yield started
 
 
 durable = pytest.mark.parametrize("redis", [DURABLE], ids=["durable"], indirect=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 from tests.support.wire import SECONDS, Chat, Wire, chat, request
 
@@ -29,16 +29,14 @@ COUNT = 40
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that forgets nothing when it is killed."""
     durable = ("--appendonly", "yes", "--appendfsync", "always")
-    running = RedisServer(tmp_path_factory.mktemp("redis"), *durable)
-    running.start()
-    yield running
-    running.stop()
+    with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def server(redis: RedisServer) -> Iterator[ServerProcess]:
-    with ServerProcess("--redis-url", redis.url, environ=ENVIRON) as running:
-        yield running
+    with ServerProcess("--redis-url", redis.url, environ=ENVIRON) as started:
+        yield started
 
 
 async def spooled(server: ServerProcess) -> int:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess, mint
 from tests.support.wire import Wire, chat, request, until
 
@@ -24,10 +24,8 @@ from .processes import connect_to, holdings, ready_workers, runs, state, workers
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
+        yield started
 
 
 def _server(redis: RedisServer, module: str = "chat_server", **environ: str) -> ServerProcess:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 from tests.support.wire import request, until
 
@@ -23,10 +23,8 @@ from .processes import connect_to, pending, ready_workers, refused, runs, state,
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
+        yield started
 
 
 def _server(redis: RedisServer, **environ: str) -> ServerProcess:

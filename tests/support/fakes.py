@@ -415,7 +415,7 @@ class FakeBroker:
             return Published(first.seq, first.epoch, first.at, duplicate=True)
         keep = draft.retention.size
         event = self._append(draft.topic, draft.kind, draft.head, draft.tail, keep)
-        published = Published(event.seq, event.epoch, _AT)
+        published = Published(event.seq, event.epoch, AT)
         if once is not None:
             self._keys[once] = published
         return published
@@ -423,7 +423,7 @@ class FakeBroker:
     def _append(self, name: str, kind: Kind, head: bytes, tail: bytes, keep: int | None) -> Event:
         stored = self.topic(name)
         stored.seq += 1
-        frame = b'%s%d,"at":%d%s' % (head, stored.seq, _AT, tail)
+        frame = b'%s%d,"at":%d%s' % (head, stored.seq, AT, tail)
         event = Event(name, stored.epoch, stored.seq, kind, frame)
         stored.events.append(event)
         self.frames.setdefault((name, stored.epoch, stored.seq), set()).add(frame)
@@ -444,7 +444,7 @@ class FakeBroker:
             self.deliver()
 
 
-_AT = 1_700_000_000_000
+AT = 1_700_000_000_000
 
 
 def _tail(data: Any) -> bytes:

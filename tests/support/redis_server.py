@@ -5,11 +5,35 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from .ports import free_port
 
 READY_SECONDS = 10.0
+
+
+class Servers(Protocol):
+    """One server, or several that belong together."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+SomeServers = TypeVar("SomeServers", bound=Servers)
+
+
+@contextmanager
+def running(servers: SomeServers) -> Iterator[SomeServers]:
+    """Start servers, and end them with the block."""
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
 
 
 class RedisServer:
