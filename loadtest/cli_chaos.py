@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from .chaos import page as pages
-from .chaos.run import Effort, Outcome, Tell, perform
+from .chaos.effort import Effort
+from .chaos.run import Outcome, Tell, perform
 from .layout import columns
 from .terminal import Line
 
@@ -32,16 +33,23 @@ async def _perform(effort: Effort, tell: Tell) -> Outcome:
 
 @click.command("chaos")
 @click.option(
-    "--broker", type=click.Choice(["memory", "redis"]), default="redis", show_default=True
+    "--broker",
+    type=click.Choice(["memory", "redis", "cluster"]),
+    default="redis",
+    show_default=True,
 )
 @click.option("--seed", type=click.IntRange(0), help="Of an earlier run, for the same faults.")
 @click.option("--seconds", type=Positive, default=600.0, show_default=True)
 @click.option("--faults", type=Count, default=240, show_default=True)
 @click.option("--workers", type=Count, default=2, show_default=True, help="With Redis.")
-@click.option("--wipe", is_flag=True, help="Let Redis lose everything now and then, too.")
+@click.option("--wipe", is_flag=True, help="Let a Redis lose everything now and then.")
+@click.option(
+    "--spool", is_flag=True, help="Talk in topics that spool what Redis cannot take, too."
+)
 @click.option("--publishers", type=Count, default=6, show_default=True)
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
 @click.option("--rate", type=Positive, default=8.0, show_default=True, help="Of each publisher.")
+@click.option("--module", default="chat_server", show_default=True, help="Run as the server.")
 @click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
 @click.option("--page", type=click.Path(dir_okay=False, exists=True), help="Write it into this.")
 def chaos_command(json: str | None, page: str | None, seed: int | None, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -90,6 +91,7 @@ def started(
     redis: bool = False,
     environ: Mapping[str, str] | None = None,
     log: Path | None = None,
+    module: str = "chat_server",
 ) -> Iterator[Target]:
     """Run `chat-server serve` with the limits of clients out of the way.
 
@@ -99,6 +101,7 @@ def started(
         redis: start a Redis for it as well.
         environ: more settings, as `CHAT_` variables.
         log: where what it writes is kept.
+        module: what is run as `chat-server`.
 
     Raises:
         LoadError: it does not get ready; bears what it wrote.
@@ -106,13 +109,13 @@ def started(
     if redis:
         with redis_server() as (redis_url, redis_pid):
             own = [*flags, "--redis-url", redis_url]
-            with started(*own, workers=workers, environ=environ, log=log) as target:
+            with started(*own, workers=workers, environ=environ, log=log, module=module) as target:
                 yield Target(
                     target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid
                 )
         return
     port = free_port()
-    serve = [sys.executable, "-m", "chat_server", "serve", "--bind", f"127.0.0.1:{port}"]
+    serve = [sys.executable, "-m", module, "serve", "--bind", f"127.0.0.1:{port}"]
     command = [*serve, "--workers", str(workers), *flags]
     with launched(
         command,
@@ -210,11 +213,16 @@ def accepts(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+
+    None of those that systems give to outgoing connections (32768 and above): such a connection
+    could take it while a server that is restarted does not hold it.
+    """
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @functools.cache

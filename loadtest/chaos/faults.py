@@ -5,8 +5,8 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from .plan import Fault
 from .proxy import Link, Proxy
 from .site import Site
 
-Inject = Callable[[Site, Fault, random.Random], Awaitable[None]]
+Inject = Callable[[Site, Fault, random.Random], Awaitable[bool]]
 
 STORE_SHARE = 0.5
 """Of a fault's time that Redis is away: that costs everybody, and also comes back slowly."""
@@ -31,115 +31,121 @@ class Kind(Struct, frozen=True):
     """A kind of fault.
 
     Args:
-        inject: brings it about, and returns when it is over.
-        needs: what the server must have: "redis", "workers" or nothing.
-        alone: kinds that bear the same name here wait for each other.
+        inject: brings it about, and returns when it is over whether it found anything to strike.
+        needs: what the server must have: "redis", "cluster", "workers" or nothing.
+        alone: kinds that share a name here wait for each other.
     """
 
     inject: Inject
     needs: str = ""
-    alone: str = ""
+    alone: tuple[str, ...] = ()
 
 
-async def _cut_clients(site: Site, fault: Fault, rng: random.Random) -> None:
-    for link in site.front.pick(fault.share, rng):
-        link.cut()
+async def _cut_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
+    return _cut(site.front, fault, rng)
 
 
-async def _refuse_clients(site: Site, fault: Fault, rng: random.Random) -> None:
-    with site.front.refusing():
-        await _cut_clients(site, fault, rng)
-        await asyncio.sleep(fault.seconds)
+async def _refuse_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
+    return await _refuse(site.front, fault, rng)
 
 
-async def _hold_clients(site: Site, fault: Fault, rng: random.Random) -> None:
-    async with _holding(site.front, fault, rng, up=True, down=True) as links:
-        pass
+async def _hold_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
+    links = await _hold(site.front, fault, rng, up=True, down=True)
     # As when an address changes: what was on its way is gone.
     for link in links[: len(links) // 2]:
         link.cut()
+    return bool(links)
 
 
-async def _mute_clients(site: Site, fault: Fault, rng: random.Random) -> None:
-    async with _holding(site.front, fault, rng, up=True):
-        pass
+async def _mute_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
+    return bool(await _hold(site.front, fault, rng, up=True))
 
 
-async def _stall_readers(site: Site, fault: Fault, rng: random.Random) -> None:
+async def _stall_readers(site: Site, fault: Fault, rng: random.Random) -> bool:
     fault = replace(fault, seconds=STALL_FACTOR * fault.seconds)
-    async with _holding(site.front, fault, rng, down=True):
-        pass
+    return bool(await _hold(site.front, fault, rng, down=True))
 
 
-async def _cut_redis(site: Site, fault: Fault, rng: random.Random) -> None:
-    for link in site.back.pick(fault.share, rng):
-        link.cut()
+async def _cut_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+    return _cut(rng.choice(site.shards).proxy, fault, rng)
 
 
-async def _refuse_redis(site: Site, fault: Fault, rng: random.Random) -> None:
-    with site.back.refusing():
-        await _cut_redis(site, fault, rng)
-        await asyncio.sleep(fault.seconds * STORE_SHARE)
+async def _refuse_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+    fault = replace(fault, seconds=STORE_SHARE * fault.seconds)
+    return await _refuse(rng.choice(site.shards).proxy, fault, rng)
 
 
-async def _hold_redis(site: Site, fault: Fault, rng: random.Random) -> None:
+async def _hold_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
     both = rng.random() < 0.5
     down = rng.random() < 0.5
-    async with _holding(site.back, fault, rng, up=both or not down, down=both or down) as links:
-        pass
+    proxy = rng.choice(site.shards).proxy
+    links = await _hold(proxy, fault, rng, up=both or not down, down=both or down)
     # What was on its way is gone, which its sender may not learn.
     for link in links if rng.random() < 0.5 else ():
         link.cut()
+    return bool(links)
 
 
-async def _kick_subscribers(site: Site, fault: Fault, rng: random.Random) -> None:
-    await asyncio.to_thread(site.store.command, "CLIENT KILL TYPE pubsub")
+async def _kick_subscribers(site: Site, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(site.shards).server
+    return bool(await asyncio.to_thread(server.run, "CLIENT", "KILL", "TYPE", "pubsub"))
 
 
-async def _freeze_redis(site: Site, fault: Fault, rng: random.Random) -> None:
-    site.store.freeze()
+async def _freeze_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(site.shards).server
+    server.freeze()
     try:
         await asyncio.sleep(fault.seconds)
     finally:
-        site.store.thaw()
+        server.thaw()
+    return True
 
 
-async def _restart_redis(site: Site, fault: Fault, rng: random.Random) -> None:
-    await asyncio.to_thread(site.store.kill)
+async def _restart_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(site.shards).server
+    await asyncio.to_thread(server.kill)
     try:
         await asyncio.sleep(fault.seconds * STORE_SHARE)
     finally:
-        await asyncio.to_thread(site.store.start)
+        await asyncio.to_thread(server.start)
+    return True
 
 
-async def _wipe_redis(site: Site, fault: Fault, rng: random.Random) -> None:
-    await asyncio.to_thread(site.store.kill)
-    await asyncio.to_thread(site.store.wipe)
+async def _wipe_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(site.shards).server
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.wipe)
     try:
         await asyncio.sleep(fault.seconds * STORE_SHARE)
     finally:
-        await asyncio.to_thread(site.store.start)
+        await asyncio.to_thread(server.start)
+    return True
 
 
-async def _kill_worker(site: Site, fault: Fault, rng: random.Random) -> None:
-    _send_to_one(site, rng, signal.SIGKILL)
+async def _move_slot(site: Site, fault: Fault, rng: random.Random) -> bool:
+    await site.cluster.move(fault.seconds, rng)
+    return True
 
 
-async def _freeze_worker(site: Site, fault: Fault, rng: random.Random) -> None:
+async def _kill_worker(site: Site, fault: Fault, rng: random.Random) -> bool:
+    return _send_to_one(site, rng, signal.SIGKILL) is not None
+
+
+async def _freeze_worker(site: Site, fault: Fault, rng: random.Random) -> bool:
     pid = _send_to_one(site, rng, signal.SIGSTOP)
+    if pid is None:
+        return False
     try:
         await asyncio.sleep(fault.seconds)
     finally:
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    return True
 
 
-async def _roll_workers(site: Site, fault: Fault, rng: random.Random) -> None:
-    if site.rolls():
-        site.roll()
-    else:
-        _send_to_one(site, rng, signal.SIGTERM)
+async def _roll_workers(site: Site, fault: Fault, rng: random.Random) -> bool:
+    site.roll()
+    return True
 
 
 def _send_to_one(site: Site, rng: random.Random, number: signal.Signals) -> int | None:
@@ -148,40 +154,60 @@ def _send_to_one(site: Site, rng: random.Random, number: signal.Signals) -> int 
     if not workers:
         return None
     pid = rng.choice(workers)
-    with suppress(ProcessLookupError):
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return None
     return pid
 
 
-@asynccontextmanager
-async def _holding(
+def _cut(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
+    """Reset a share of the connections; return whether there were any."""
+    links = proxy.pick(fault.share, rng)
+    for link in links:
+        link.cut()
+    return bool(links)
+
+
+async def _refuse(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
+    """Reset a share of the connections, and new ones; return whether there were any."""
+    before = proxy.refused
+    with proxy.refusing():
+        struck = _cut(proxy, fault, rng)
+        await asyncio.sleep(fault.seconds)
+    return struck or proxy.refused > before
+
+
+async def _hold(
     proxy: Proxy, fault: Fault, rng: random.Random, *, up: bool = False, down: bool = False
-) -> AsyncIterator[Sequence[Link]]:
-    """Pass nothing on for a share of the connections, for as long as the fault lasts."""
+) -> Sequence[Link]:
+    """Pass nothing on for a share of the connections, which are returned in the end."""
     links = proxy.pick(fault.share, rng)
     gates = [gate for link in links for gate, shut in ((link.up, up), (link.down, down)) if shut]
     for gate in gates:
         gate.clear()
     try:
-        await asyncio.sleep(fault.seconds)
-        yield links
+        if gates:
+            await asyncio.sleep(fault.seconds)
     finally:
         for gate in gates:
             gate.set()
+    return links
 
 
 KINDS = {
     "clients cut off": Kind(_cut_clients),
     "clients refused": Kind(_refuse_clients),
-    "clients' network held": Kind(_hold_clients, alone="front"),
-    "clients mute": Kind(_mute_clients, alone="front"),
-    "readers stalled": Kind(_stall_readers, alone="front"),
+    "clients' network held": Kind(_hold_clients, alone=("front",)),
+    "clients mute": Kind(_mute_clients, alone=("front",)),
+    "readers stalled": Kind(_stall_readers, alone=("front",)),
     "Redis cut off": Kind(_cut_redis, "redis"),
     "Redis refused": Kind(_refuse_redis, "redis"),
-    "Redis' network held": Kind(_hold_redis, "redis", "back"),
-    "Redis kicks subscribers": Kind(_kick_subscribers, "redis", "store"),
-    "Redis frozen": Kind(_freeze_redis, "redis", "store"),
-    "Redis restarted": Kind(_restart_redis, "redis", "store"),
+    "Redis' network held": Kind(_hold_redis, "redis", ("back",)),
+    "Redis kicks subscribers": Kind(_kick_subscribers, "redis", ("store",)),
+    "Redis frozen": Kind(_freeze_redis, "redis", ("store",)),
+    "Redis restarted": Kind(_restart_redis, "redis", ("store",)),
+    "slot moved": Kind(_move_slot, "cluster", ("slot",)),
     "worker killed": Kind(_kill_worker, "workers"),
     "worker frozen": Kind(_freeze_worker, "workers"),
     "workers rolled": Kind(_roll_workers, "workers"),
@@ -191,12 +217,18 @@ KINDS = {
 WIPE = "Redis wiped"
 """The one after which a new epoch is told instead."""
 
-ALL = {**KINDS, WIPE: Kind(_wipe_redis, "redis", "store")}
+# Of a topic of which half is lost nobody could tell what is still stored.
+ALL = {**KINDS, WIPE: Kind(_wipe_redis, "redis", ("slot", "store"))}
 
 
 def kinds(broker: str, workers: int, *, wipe: bool) -> list[str]:
     """Return the kinds of faults that a server can be held to."""
-    has = {"": True, "redis": broker != "memory", "workers": broker != "memory" and workers > 1}
+    has = {
+        "": True,
+        "redis": broker != "memory",
+        "cluster": broker == "cluster",
+        "workers": broker != "memory" and workers > 1,
+    }
     return [name for name, kind in ALL.items() if has[kind.needs] and (wipe or name != WIPE)]
 
 
@@ -206,14 +238,19 @@ class Conductor:
     Args:
         site: what is struck.
         seed: chooses the victims.
+
+    Attributes:
+        injected: faults by kind.
+        missed: those that found nothing to strike.
     """
 
     def __init__(self, site: Site, seed: int) -> None:
         self.injected: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
         self._done_until = 0.0
         self._site = site
         self._seed = seed
-        self._alone = {kind.alone: asyncio.Lock() for kind in ALL.values() if kind.alone}
+        self._alone = {name: asyncio.Lock() for kind in ALL.values() for name in kind.alone}
 
     async def run(self, faults: Sequence[Fault], hush: Callable[[], object]) -> None:
         """Bring them about, and return when all are over.
@@ -237,12 +274,14 @@ class Conductor:
     async def _inject(self, fault: Fault, hush: Callable[[], object] | None) -> None:
         kind = ALL[fault.kind]
         rng = random.Random(f"{self._seed}:{fault.number}")
-        async with self._alone.get(kind.alone) or nullcontext():
+        async with AsyncExitStack() as stack:
+            for name in kind.alone:
+                await stack.enter_async_context(self._alone[name])
             if hush is None:
-                await kind.inject(self._site, fault, rng)
+                struck = await kind.inject(self._site, fault, rng)
             else:
                 timer = asyncio.get_running_loop().call_later(HUSH_SHARE * fault.seconds, hush)
-                await kind.inject(self._site, fault, rng)
+                struck = await kind.inject(self._site, fault, rng)
                 timer.cancel()
                 hush()
-        self.injected[fault.kind] += 1
+        (self.injected if struck else self.missed)[fault.kind] += 1

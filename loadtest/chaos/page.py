@@ -27,7 +27,14 @@ def lines(outcome: Outcome) -> list[list[str]]:
     }
     faults = [[kind, f"{count:,}"] for kind, count in sorted(outcome.faults.items())]
     total = ["faults", f"{sum(outcome.faults.values()):,}"]
-    return [["what", "count"], total, *faults, *([name, text] for name, text in rows.items())]
+    missed = ["found nothing to strike, and do not count", _counts(outcome.missed)]
+    return [
+        ["what", "count"],
+        total,
+        *faults,
+        missed,
+        *([name, text] for name, text in rows.items()),
+    ]
 
 
 def told(violation: Violation, seed: int) -> str:
@@ -43,7 +50,8 @@ def write(page: Path, outcome: Outcome) -> None:
         LoadError: the page has no such section.
     """
     effort = outcome.effort
-    name = f"{effort.broker}, wiped" if effort.wipe else effort.broker
+    ways = {"wiped": effort.wipe, "spooled": effort.spool}
+    name = ", ".join([effort.broker, *(way for way, taken in ways.items() if taken)])
     workers = "one worker" if effort.broker == "memory" else f"{effort.workers} workers"
     people = f"{effort.publishers} publishers, {effort.readers} subscribers"
     about = f"Seed {effort.seed}, {outcome.took_seconds:.0f} s, {workers}, {people}."

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from chat_server.client import Gap, Message, Position, connect
+from chat_server.client import Backoff, Gap, Message, Position, connect
 from chat_server.client.errors import ClientError
 
 from .record import Ack, Entered, Seen, Told, Trail
@@ -18,7 +18,8 @@ from .wire import Lost, Wire
 ANSWER_SECONDS = 8.0
 RETRY_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
-"""How long a `reconnect_in_ms` or `retry_in_ms` is obeyed at most."""
+"""How long a `reconnect_in_ms` or `retry_in_ms` is obeyed, and the library backs off, at most:
+when all faults are over everybody has to be back before patience ends."""
 
 PAD_BYTES = 8_000
 """Of each payload at most: enough for a reader that stalls to fill what the server keeps for it."""
@@ -230,7 +231,9 @@ class LibrarySubscriber:
         self.trails = {topic: Trail(name, topic)}
         self.places: dict[str, Position] = {}
         self._topic = topic
-        self._connect: Callable[[], Any] = lambda: connect(url, token=token)
+        self._connect: Callable[[], Any] = lambda: connect(
+            url, token=token, backoff=Backoff(longest=LONGEST_WAIT_SECONDS)
+        )
         self._notes = notes
 
     async def run(self) -> None:

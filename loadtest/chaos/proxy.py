@@ -33,10 +33,14 @@ class Proxy:
 
     Args:
         port: where to pass it to.
+
+    Attributes:
+        refused: connections that were, since the start.
     """
 
     def __init__(self, port: int) -> None:
         self.port = 0
+        self.refused = 0
         self._target = port
         self._refusing = 0
         self._links: dict[Link, asyncio.Task[None]] = {}
@@ -75,6 +79,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         if self._refusing:
+            self.refused += 1
             near.transport.abort()
             return
         try:

@@ -12,6 +12,7 @@ from chat_server.protocol.messages import Position
 from ..accounting import Machine, machine
 from ..wire import LoadError
 from .audit import HARMLESS, Auditor, end_of
+from .effort import Effort
 from .faults import Conductor, kinds
 from .people import LibrarySubscriber, Notes, Publisher, Subscriber
 from .plan import Fault, plan
@@ -40,36 +41,12 @@ def batched(faults: Sequence[Fault], size: int) -> Iterator[Sequence[Fault]]:
         yield faults[first : first + size]
 
 
-class Effort(Struct, frozen=True, kw_only=True):
-    """How much of it.
-
-    Args:
-        broker: "memory" or "redis".
-        workers: of the server.
-        seconds: during which faults come.
-        faults: how many.
-        wipe: Redis loses everything now and then, too.
-        rooms: topics that keep all their history; there are two more that keep little.
-        readers: subscribers; every fourth uses the client library.
-        rate: publications of each of the publishers in a second.
-    """
-
-    broker: str
-    seed: int
-    workers: int = 2
-    seconds: float = 600.0
-    faults: int = 240
-    wipe: bool = False
-    rooms: int = 4
-    publishers: int = 6
-    readers: int = 12
-    rate: float = 8.0
-
-
 class Outcome(Struct, frozen=True, kw_only=True):
     """What came of it.
 
     Args:
+        faults: by kind.
+        missed: those that found nothing to strike, by kind.
         attempts: publications sent, repetitions included.
         duplicates: repetitions of which the server knew that it had stored them.
         longest_silence: seconds in which no subscriber at all got anything.
@@ -80,6 +57,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     machine: Machine
     took_seconds: float
     faults: dict[str, int]
+    missed: dict[str, int]
     published: int
     attempts: int
     acknowledged: int
@@ -104,9 +82,8 @@ async def perform(effort: Effort, tell: Tell) -> Outcome:
         LoadError: the server does not start, or has ended.
     """
     began = time.monotonic()
-    workers = 1 if effort.broker == "memory" else effort.workers
-    async with open_site(effort.broker, workers) as site:
-        names = kinds(effort.broker, workers, wipe=effort.wipe)
+    async with open_site(effort) as site:
+        names = kinds(effort.broker, effort.workers, wipe=effort.wipe)
         faults = plan(
             effort.seed,
             names,
@@ -116,7 +93,7 @@ async def perform(effort: Effort, tell: Tell) -> Outcome:
         )
         round_ = _Round(effort, site)
         try:
-            record, injected, violations = await round_.run(faults, tell)
+            record, conductor, violations = await round_.run(faults, tell)
         except LoadError as error:
             raise LoadError(f"{error}\nThe server wrote:\n{site.last_words()}") from None
         violations += _faults_of_the_server(site, round_.notes)
@@ -127,7 +104,8 @@ async def perform(effort: Effort, tell: Tell) -> Outcome:
         effort=effort,
         machine=machine(),
         took_seconds=time.monotonic() - began,
-        faults=injected,
+        faults=dict(conductor.injected),
+        missed=dict(conductor.missed),
         published=notes.published,
         attempts=notes.attempts,
         acknowledged=len(notes.acks),
@@ -154,8 +132,7 @@ class _Round:
         self.notes = Notes()
         self._effort = effort
         self._site = site
-        rooms = [f"room:{number}" for number in range(effort.rooms)]
-        self._topics = [*rooms, "short:0", "short:1"]
+        self._topics = effort.topics
         self._url = f"ws://127.0.0.1:{site.front.port}/ws"
         self._publishers = [
             self._publisher(f"publisher{number}") for number in range(effort.publishers)
@@ -166,8 +143,8 @@ class _Round:
 
     async def run(
         self, faults: list[Fault], tell: Tell
-    ) -> tuple[Record, dict[str, int], list[Violation]]:
-        """Do everything; return the record, the faults by kind, and what did not settle."""
+    ) -> tuple[Record, Conductor, list[Violation]]:
+        """Do everything; return the record, who brought the faults, and what did not settle."""
         conductor = Conductor(self._site, self._effort.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
         tasks.append(asyncio.create_task(self._report(faults, conductor, tell)))
@@ -192,7 +169,7 @@ class _Round:
         )
         final = {trail.topic: end_of(trail) for trail in history}
         record = Record(rules, self.notes.acks, [*trails, *history], final)
-        return record, dict(conductor.injected), violations
+        return record, conductor, violations
 
     async def _settle(self, tasks: list[asyncio.Task[None]]) -> list[Violation]:
         """Wait until all is quiet and everybody has everything; return who has not."""

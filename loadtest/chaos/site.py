@@ -2,19 +2,27 @@
 
 import asyncio
 import os
+import re
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+
+from msgspec import Struct
 
 from ..accounting import PROC
 from ..server import Target, started
 from ..wire import LoadError
+from .cluster import Cluster, options
+from .effort import Effort
 from .proxy import Proxy
-from .store import Store
+from .store import RedisServer
 
-HISTORY = {"room": 1_000_000, "short": 5}
+SHARDS = {"memory": 0, "redis": 1, "cluster": 3}
+"""Redis servers by broker."""
+
+HISTORY = {"room": 1_000_000, "short": 5, "spool": 1_000_000}
 """Events kept by namespace: all, and so few that a client that was away finds them gone."""
 
 MAX_REPLAY = 1_000
@@ -29,10 +37,27 @@ ENVIRON = {
     **{f"CHAT_NAMESPACES__{name}__HISTORY_SIZE".upper(): str(n) for name, n in HISTORY.items()},
 }
 
+SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
+
 LAST_WORDS = 4000
 
-EXPECTED = ("chat_server.server", "does not deliver")
-"""In lines at level ERROR that the faults may cause: workers that died or hung, a deaf link."""
+EXPECTED = re.compile(
+    r" ERROR (?:"
+    r"chat_server\.server\.supervisor: worker \d+ \(\d+\) was ended by SIGKILL; .*"
+    r"|chat_server\.server\.process: worker \d+ \(\d+\) did (?:nothing for|not end within) \S+ s;"
+    r" killing it"
+    r"|chat_server\.broker\.redis: Redis takes what is published but does not deliver it;"
+    r" subscribing anew"
+    r")$"
+)
+"""Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link."""
+
+
+class Shard(Struct, frozen=True):
+    """A Redis, and the only way from the workers to it."""
+
+    server: RedisServer
+    proxy: Proxy
 
 
 class Site:
@@ -41,8 +66,9 @@ class Site:
     Args:
         target: the server.
         front: between clients and the server.
-        back: between the workers and Redis, if there is one.
         log: what the server writes.
+        shards: where messages are stored; none in memory.
+        cluster: of which they are the masters.
     """
 
     def __init__(
@@ -50,33 +76,27 @@ class Site:
         target: Target,
         front: Proxy,
         log: Path,
-        back: Proxy | None = None,
-        store: Store | None = None,
+        shards: Sequence[Shard] = (),
+        cluster: Cluster | None = None,
     ) -> None:
         self.front = front
         assert target.pid is not None
         self.target = target
+        self.shards = shards
         self._pid = target.pid
         self._log = log
-        self._back = back
-        self._store = store
+        self._cluster = cluster
 
     @property
-    def back(self) -> Proxy:
-        """The proxy before Redis."""
-        assert self._back is not None, "there is no Redis"
-        return self._back
-
-    @property
-    def store(self) -> Store:
-        """Redis."""
-        assert self._store is not None, "there is no Redis"
-        return self._store
+    def cluster(self) -> Cluster:
+        """The Redis Cluster."""
+        assert self._cluster is not None, "there is none"
+        return self._cluster
 
     @property
     def wipes(self) -> int:
-        """How often the store lost everything."""
-        return self._store.wipes if self._store is not None else 0
+        """How often a store lost everything."""
+        return sum(shard.server.wipes for shard in self.shards)
 
     def workers(self) -> list[int]:
         """Return the worker processes that run now, if the server has several."""
@@ -86,12 +106,6 @@ class Site:
             return []
         return [pid for pid in map(int, children) if b"spawn_main" in _command(pid)]
 
-    def rolls(self) -> bool:
-        """Return whether the supervisor replaces its workers when it is told to by SIGHUP."""
-        status = (PROC / f"{self._pid}/status").read_text()
-        (caught,) = (line for line in status.splitlines() if line.startswith("SigCgt:"))
-        return bool(int(caught.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
-
     def roll(self) -> None:
         """Have the workers replaced one by one."""
         os.kill(self._pid, signal.SIGHUP)
@@ -99,7 +113,7 @@ class Site:
     def faults_logged(self) -> list[str]:
         """Return the lines in which the server says that something happened which must not."""
         lines = self._log.read_text(errors="replace").splitlines()
-        return [line for line in lines if "Traceback" in line or _is_fault(line)]
+        return [line for line in lines if is_fault(line)]
 
     def check(self) -> None:
         """Fail if the server has ended.
@@ -115,8 +129,10 @@ class Site:
         return self._log.read_text(errors="replace")[-LAST_WORDS:]
 
 
-def _is_fault(line: str) -> bool:
-    return " ERROR " in line and not any(text in line for text in EXPECTED)
+def is_fault(line: str) -> bool:
+    """Return whether a line of the server's log tells of what no fault of ours explains."""
+    bad = " ERROR " in line or " CRITICAL " in line or "Traceback" in line
+    return bad and not EXPECTED.search(line)
 
 
 def _command(pid: int) -> bytes:
@@ -132,11 +148,8 @@ def _state(pid: int) -> str:
 
 
 @asynccontextmanager
-async def open_site(broker: str, workers: int) -> AsyncIterator[Site]:
+async def open_site(effort: Effort) -> AsyncIterator[Site]:
     """Start a server, its Redis if it is to have one, and the proxies.
-
-    Args:
-        broker: "memory" or "redis".
 
     Raises:
         LoadError: something does not start.
@@ -145,15 +158,35 @@ async def open_site(broker: str, workers: int) -> AsyncIterator[Site]:
         raise LoadError("chaos needs Linux: it looks for the workers in /proc")
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        environ, store, back = dict(ENVIRON), None, None
-        if broker == "redis":
-            store = stack.enter_context(Store(folder))
-            back = await stack.enter_async_context(Proxy(store.port))
-            environ["CHAT_REDIS__URL"] = f"redis://127.0.0.1:{back.port}/0"
+        environ, cluster = ENVIRON | (SPOOLING if effort.spool else {}), None
+        shards = [
+            await _open_shard(
+                stack, folder / f"redis-{number}", clustered=effort.broker == "cluster"
+            )
+            for number in range(SHARDS[effort.broker])
+        ]
+        places = [f"127.0.0.1:{shard.proxy.port}" for shard in shards]
+        if effort.broker == "redis":
+            environ["CHAT_REDIS__URL"] = f"redis://{places[0]}/0"
+        elif effort.broker == "cluster":
+            cluster = Cluster([shard.server for shard in shards], effort.topics)
+            await asyncio.to_thread(cluster.form)
+            # The third has to be found through them.
+            environ["CHAT_REDIS__URL"] = f"redis+cluster://{','.join(places[:2])}"
         log = folder / "server.log"
-        server = started(workers=workers, environ=environ, log=log)
+        workers = effort.workers if shards else 1
+        server = started(workers=workers, environ=environ, log=log, module=effort.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
         target = await asyncio.to_thread(server.__enter__)
         stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
         front = await stack.enter_async_context(Proxy(target.port))
-        yield Site(target, front, log, back, store)
+        yield Site(target, front, log, shards, cluster)
+
+
+async def _open_shard(stack: AsyncExitStack, folder: Path, *, clustered: bool) -> Shard:
+    server = stack.enter_context(RedisServer(folder))
+    proxy = await stack.enter_async_context(Proxy(server.port))
+    if clustered:
+        server.configure(*options(announced=proxy.port))
+    await asyncio.to_thread(server.start)
+    return Shard(server, proxy)

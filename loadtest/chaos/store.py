@@ -2,18 +2,27 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from ..server import START_SECONDS, free_port
 from ..wire import LoadError
 
+ANSWER_SECONDS = 5.0
 
-class Store:
+CLUSTER_STATE = "nodes.conf"
+"""What a node of a cluster knows of the others; its operator would not let it forget that."""
+
+
+class RedisServer:
     """A redis-server that writes every command to disk before it answers.
 
     Every method blocks, though not for long.
@@ -31,12 +40,16 @@ class Store:
             raise LoadError("redis-server is not installed")
         self.port = free_port()
         self.wipes = 0
-        self._folder = folder / "redis"
+        self._folder = folder
         self._command = [
             *(program, "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""),
             *("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, *options: str) -> None:
+        """Start it with more arguments from now on."""
+        self._command += options
 
     def start(self) -> None:
         """Start it, and return once it answers.
@@ -62,8 +75,12 @@ class Store:
             self._process = None
 
     def wipe(self) -> None:
-        """Forget everything; it must not run."""
-        shutil.rmtree(self._folder)
+        """Forget everything that was stored; it must not run."""
+        for path in self._folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != CLUSTER_STATE:
+                path.unlink()
         self.wipes += 1
 
     def freeze(self) -> None:
@@ -76,20 +93,28 @@ class Store:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
-    def command(self, text: str) -> bytes:
-        """Run a command on a connection of its own, and return the start of the raw reply."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            connection.sendall(text.encode() + b"\r\n")
-            return connection.recv(1024)
+    def run(self, *command: str | bytes | int) -> Any:
+        """Run a command on a connection of its own, past every proxy, and return the reply.
+
+        Raises:
+            RedisError: it cannot be reached, or refuses.
+        """
+        with Redis(
+            port=self.port,
+            protocol=2,
+            socket_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            single_connection_client=True,
+        ) as client:
+            return client.execute_command(*command)
 
     def _answers(self) -> bool:
         try:
-            return self.command("PING").startswith(b"+PONG")
-        except OSError:
+            return bool(self.run("PING"))
+        except RedisError:
             return False
 
     def __enter__(self) -> Self:
-        self.start()
         return self
 
     def __exit__(

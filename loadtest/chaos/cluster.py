@@ -1,0 +1,160 @@
+"""A Redis Cluster, and the operator who moves its slots and does not leave one half moved."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from ..server import START_SECONDS, free_port
+from ..wire import LoadError
+from .store import RedisServer
+
+NODE_TIMEOUT_MS = 1_000
+"""Shorter than the longest fault, so that the others also come to call a node failed."""
+
+MIGRATE_MS = 1_000
+"""How long a server that migrates keys stands still at most because the other one does."""
+
+KEYS_AT_ONCE = 100
+MOVE_SECONDS = 60.0
+RETRY_SECONDS = 0.1
+
+
+def options(announced: int) -> list[str]:
+    """Return the arguments of a node that clients reach on another port than its own."""
+    # The nodes' own port is by default among those of outgoing connections.
+    bus = str(free_port())
+    return [
+        *("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"),
+        *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-port", bus),
+        *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(announced)),
+        *("--cluster-announce-bus-port", bus),
+    ]
+
+
+class Cluster:
+    """Masters that share the slots, without replicas.
+
+    Args:
+        servers: started with `options`.
+        topics: those whose slots are moved.
+    """
+
+    def __init__(self, servers: Sequence[RedisServer], topics: Sequence[str]) -> None:
+        self._servers = servers
+        self._share = -(-SLOTS // len(servers))
+        self._owners = {slot: self._servers[slot // self._share] for slot in _slots(topics)}
+        self._names: dict[RedisServer, str] = {}
+        self._announced: set[int] = set()
+
+    def form(self) -> None:
+        """Join the servers, and return once all agree; blocks.
+
+        Raises:
+            LoadError: they do not.
+        """
+        for number, server in enumerate(self._servers):
+            start = number * self._share
+            end = min(SLOTS, start + self._share) - 1
+            server.run("CLUSTER", "ADDSLOTSRANGE", start, end)
+            server.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            self._names[server] = server.run("CLUSTER", "MYID").decode()
+            self._announced.add(int(server.run("CONFIG", "GET", "cluster-announce-port")[1]))
+        for server in self._servers[1:]:
+            bus = server.run("CONFIG", "GET", "cluster-port")[1]
+            self._servers[0].run("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        deadline = time.monotonic() + START_SECONDS
+        while not all(map(self._is_whole, self._servers)):
+            if time.monotonic() > deadline:
+                raise LoadError("the nodes of the Redis Cluster did not find each other")
+            time.sleep(0.02)
+
+    def spread(self) -> list[int]:
+        """Return how many of the topics' slots each server has."""
+        counts = Counter(self._owners.values())
+        return [counts[server] for server in self._servers]
+
+    async def move(self, seconds: float, rng: random.Random) -> None:
+        """Move a topic's slot to the other master that has the fewest, while it is in use.
+
+        Whatever strikes the two servers meanwhile, it is carried on until the slot is whole again.
+
+        Args:
+            seconds: how long the slot stands half moved on purpose.
+            rng: draws the slot, and where the pauses are.
+
+        Raises:
+            LoadError: it cannot be moved.
+        """
+        slot = rng.choice(sorted(self._owners))
+        source = self._owners[slot]
+        counts = Counter(self._owners.values())
+        others = [server for server in self._servers if server is not source]
+        target = min(rng.sample(others, len(others)), key=lambda server: counts[server])
+        operator = _Operator(time.monotonic() + seconds + MOVE_SECONDS)
+        pause = seconds * rng.random()
+        await operator.run(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._names[source])
+        await operator.run(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._names[target])
+        await asyncio.sleep(pause)
+        # Some of them, so that the keys of one topic are on both servers for a while.
+        keys = sorted(await operator.keys(source, slot))
+        await operator.migrate(source, target, rng.sample(keys, rng.randint(0, len(keys))))
+        await asyncio.sleep(seconds - pause)
+        while keys := await operator.keys(source, slot):
+            await operator.migrate(source, target, keys)
+        # Once each: a node that is told a second time ends the subscriptions in the slot anew.
+        for server in dict.fromkeys((target, source, *self._servers)):
+            await operator.run(server, "CLUSTER", "SETSLOT", slot, "NODE", self._names[target])
+        self._owners[slot] = target
+
+    def _is_whole(self, server: RedisServer) -> bool:
+        lines = server.run("CLUSTER", "INFO").split(b"\r\n")
+        known = f"cluster_known_nodes:{len(self._servers)}".encode()
+        whole = {b"cluster_state:ok", b"cluster_slots_ok:16384", known} <= set(lines)
+        ports = {master[1] for _, _, master, *_ in server.run("CLUSTER", "SLOTS")}
+        return whole and ports == self._announced
+
+
+def _slots(topics: Sequence[str]) -> list[int]:
+    return [key_slot(topic.encode()) for topic in topics]
+
+
+class _Operator:
+    """Has servers do what they are told, however often they have to be told.
+
+    Args:
+        deadline: on the monotonic clock, when the operator gives up.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    async def run(self, server: RedisServer, *command: str | bytes | int) -> Any:
+        """Run a command on a server that may be away, or not have come back yet."""
+        while True:
+            try:
+                return await asyncio.to_thread(server.run, *command)
+            except RedisError as error:
+                if time.monotonic() > self._deadline:
+                    told = " ".join(map(str, command[:4]))
+                    raise LoadError(f"a slot cannot be moved: {told}: {error}") from None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def keys(self, server: RedisServer, slot: int) -> list[bytes]:
+        """Return what a server still has of a slot."""
+        count = await self.run(server, "CLUSTER", "COUNTKEYSINSLOT", slot)
+        found: list[bytes] = await self.run(server, "CLUSTER", "GETKEYSINSLOT", slot, count)
+        return found
+
+    async def migrate(self, source: RedisServer, target: RedisServer, keys: list[bytes]) -> None:
+        """Move keys; what expires meanwhile is no matter."""
+        # An attempt whose answer was lost may have left copies.
+        to = ("127.0.0.1", target.port, "", 0, MIGRATE_MS, "REPLACE", "KEYS")
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            await self.run(source, "MIGRATE", *to, *keys[start : start + KEYS_AT_ONCE])

@@ -1,0 +1,39 @@
+"""What a round is to be."""
+
+from msgspec import Struct
+
+
+class Effort(Struct, frozen=True, kw_only=True):
+    """How much of it.
+
+    Args:
+        broker: "memory", "redis" or "cluster".
+        workers: of the server; in memory there is always one.
+        seconds: during which faults come.
+        faults: how many.
+        wipe: a Redis loses everything now and then, too.
+        spool: there are topics whose publications are kept while Redis is away, too.
+        rooms: topics that keep all their history; there are two more that keep little.
+        readers: subscribers; every fourth uses the client library.
+        rate: publications of each of the publishers in a second.
+        module: what is run as the server.
+    """
+
+    broker: str
+    seed: int
+    workers: int = 2
+    seconds: float = 600.0
+    faults: int = 240
+    wipe: bool = False
+    spool: bool = False
+    rooms: int = 4
+    publishers: int = 6
+    readers: int = 12
+    rate: float = 8.0
+    module: str = "chat_server"
+
+    @property
+    def topics(self) -> list[str]:
+        """What is talked in."""
+        rooms = [f"room:{number}" for number in range(self.rooms)]
+        return [*rooms, "short:0", "short:1", *(["spool:0", "spool:1"] if self.spool else [])]
