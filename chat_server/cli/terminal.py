@@ -6,7 +6,6 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import CancelledError
 from io import TextIOWrapper
 from typing import Any
 
@@ -104,24 +103,27 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
     input, and it reads the descriptor because a buffered file is locked when Python shuts down.
     """
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()  # `wanted` bounds it
+    wanted = threading.Semaphore()
 
     def read() -> None:
         chunk: bytes | OSError = b"..."
         while chunk and not isinstance(chunk, OSError):
+            wanted.acquire()
             try:
                 chunk = os.read(descriptor, CHUNK_BYTES)
             except OSError as error:
                 chunk = error
             try:
-                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
-            except (CancelledError, RuntimeError):
-                return  # the loop is gone, and so is whoever wanted it
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            except RuntimeError:
+                return  # the loop is closed, and so is whoever wanted it
 
     threading.Thread(target=read, daemon=True).start()
     while chunk := await chunks.get():
         if isinstance(chunk, OSError):
             raise Failure(f"stdin: {chunk.strerror}")
+        wanted.release()
         yield chunk
 
 
