@@ -32,7 +32,7 @@ from ..clock import SystemClock
 from ..protocol.errors import BadRequest
 from ..protocol.messages import MAX_HISTORY
 from ..protocol.topics import check_topic
-from ..settings import Settings, SettingsError, load_settings
+from ..settings import Settings, SettingsError, load_settings, with_flags
 from .terminal import Failure, Misuse, complain, harmless, read_lines, run, while_read, write_line
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -92,19 +92,34 @@ def main() -> None:
 
 
 @main.command()
+@click.option(
+    "--app",
+    "application",
+    metavar="MODULE:NAME",
+    help="A Quart application that embeds a ChatServer, whose settings hold.",
+)
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
 @click.option("--workers", metavar="N", help="Processes; more than one needs Redis.")
 @click.option("--redis-url", metavar="URL", help="The Redis that joins the workers.")
 @config_option
 def serve(
-    bind: str | None, workers: str | None, redis_url: str | None, config: Path | None
+    application: str | None,
+    bind: str | None,
+    workers: str | None,
+    redis_url: str | None,
+    config: Path | None,
 ) -> None:
     """Run the server until SIGINT or SIGTERM."""
-    flags = {"server.bind": bind, "server.workers": workers, "redis.url": redis_url}
-    settings = _settings(config, flags)
+    flags = {"server.bind": bind, "server.workers": workers}
+    if application is None:
+        settings = _settings(config, {**flags, "redis.url": redis_url})
+    elif redis_url is not None or config is not None:
+        raise Misuse("--redis-url, --config: with --app the application's own settings hold")
+    else:
+        settings = _embedded_settings(application, flags)
     from ..server import run as run_server  # the other commands start faster without it
 
-    sys.exit(run_server(settings))
+    sys.exit(run_server(settings, application or ""))
 
 
 @main.command()
@@ -200,6 +215,15 @@ def tail(
 def _settings(config: Path | None, flags: Mapping[str, str | None] | None = None) -> Settings:
     try:
         return load_settings(config_file=config, flags=flags)
+    except SettingsError as error:
+        raise Misuse(str(error)) from None
+
+
+def _embedded_settings(application: str, flags: Mapping[str, str | None]) -> Settings:
+    from ..server import application_settings, load_application
+
+    try:
+        return with_flags(application_settings(load_application(application)), flags)
     except SettingsError as error:
         raise Misuse(str(error)) from None
 

@@ -8,33 +8,40 @@ from functools import partial
 import click
 
 from .. import logs
-from ..app import create_app
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
 from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError
 from . import sockets
+from .application import application_settings, load_application, make_application
 from .hangup import Terminal
 from .supervisor import Supervisor
+from .tls import tls_context
 from .worker import run_worker
+
+__all__ = ["application_settings", "load_application", "run"]
 
 GUEST_SECONDS = 24 * 3600
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, application: str = "") -> int:
     """Serve until SIGINT or SIGTERM and return the process's exit code.
 
     Args:
         settings: checked by `load_settings`.
+        application: MODULE:NAME of one to serve instead of our own.
     """
     logs.configure(settings.log)
     announce = partial(_announce, settings)
     try:
         if settings.server.workers > 1:
-            create_app(settings)  # what is wrong with the settings is said once, and here
-            return Supervisor(settings, announce).run()
+            # What is wrong with the settings is said once, and here.
+            make_application(settings, application)
+            tls_context(settings)
+            return Supervisor(settings, application, announce).run()
         listener = sockets.listen(settings)
         run_worker(
             settings,
+            application,
             listener,
             stop_on=frozenset({signal.SIGINT, signal.SIGTERM}),
             terminal=Terminal(),
@@ -52,7 +59,8 @@ def run(settings: Settings) -> int:
 def _announce(settings: Settings, address: tuple[str, int]) -> None:
     """Tell the person who started the server where it is."""
     host, port = address
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if settings.server.tls_certificate_file else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     click.echo(f"chat_server listens on {url} (Ctrl-C stops it)")
     if settings.auth.secret == DEVELOPMENT_SECRET and settings.http.page:
         token = issue_token(

@@ -29,6 +29,7 @@ class WorkerProcess:
     Args:
         number: tells the server's workers apart.
         settings: the server's.
+        application: see `run_worker`.
         listener: taken from here by the process; ours to close.
         on_beat: called at each sign of life, of which the first says that it is ready.
 
@@ -37,7 +38,12 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, number: int, settings: Settings, listener: socket.socket, on_beat: Callable[[], None]
+        self,
+        number: int,
+        settings: Settings,
+        application: str,
+        listener: socket.socket,
+        on_beat: Callable[[], None],
     ) -> None:
         self.ended = asyncio.Event()
         self._leaving = False
@@ -47,7 +53,8 @@ class WorkerProcess:
         self._pulse, pulse = socket.socketpair()
         name = f"worker {number}"
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(None, run_supervised, name, (settings, listener, pulse))
+        given = (settings, application, listener, pulse)
+        self._process = context.Process(None, run_supervised, name, given)
         # Until it can ignore them itself.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         try:

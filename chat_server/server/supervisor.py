@@ -42,13 +42,20 @@ class Supervisor:
 
     Args:
         settings: the server's.
+        application: see `run_worker`.
         on_ready: called with the address once every worker has accepted requests.
     """
 
     _serving: asyncio.Task[None]
 
-    def __init__(self, settings: Settings, on_ready: Callable[[tuple[str, int]], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        application: str,
+        on_ready: Callable[[tuple[str, int]], None],
+    ) -> None:
         self._settings = settings
+        self._application = application
         self._on_ready = on_ready
         self._address: tuple[str, int] = ("", 0)
         self._terminal = Terminal()
@@ -151,7 +158,9 @@ class Supervisor:
             await asyncio.sleep(pause)
 
     def _start(self, slot: _Slot, listener: socket.socket) -> WorkerProcess:
-        worker = WorkerProcess(slot.number, self._settings, listener, slot.on_beat)
+        worker = WorkerProcess(
+            slot.number, self._settings, self._application, listener, slot.on_beat
+        )
         self._processes = [p for p in self._processes if not p.ended.is_set()] + [worker]
         return worker
 

@@ -17,12 +17,14 @@ from hypercorn.typing import LifespanState
 from quart import Quart
 
 from .. import logs
-from ..app import ChatServer, create_app
+from ..app import ChatServer
 from ..settings import Settings, SettingsError
 from . import descriptors
+from .application import make_application
 from .garbage import Collector
 from .hangup import Terminal
 from .hypercorn import HandoverServer
+from .tls import tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ NO_ROOM = (
 
 def run_worker(
     settings: Settings,
+    application: str,
     listener: socket.socket,
     *,
     stop_on: frozenset[signal.Signals],
@@ -63,6 +66,7 @@ def run_worker(
 
     Args:
         settings: the server's.
+        application: MODULE:NAME of one to serve instead of our own, or nothing.
         listener: a listening socket; closed at the end.
         stop_on: signals that ask for a stop; a second one ends the process without ado.
         terminal: whose end, told by SIGHUP, asks for a stop too.
@@ -82,17 +86,21 @@ def run_worker(
             loop.add_signal_handler(signal.SIGHUP, _stop_if_gone, stop, terminal)
         if parent is not None:
             loop.add_reader(parent, _stop_watching, loop, parent, stop)
-        await Worker(create_app(settings), settings).serve(listener, stop, on_ready)
+        app = make_application(settings, application)
+        await Worker(app, settings).serve(listener, stop, on_ready)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
 
 
-def run_supervised(settings: Settings, listener: socket.socket, pulse: socket.socket) -> None:
+def run_supervised(
+    settings: Settings, application: str, listener: socket.socket, pulse: socket.socket
+) -> None:
     """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 
     Args:
         settings: the server's.
+        application: see `run_worker`.
         listener: a listening socket; closed at the end.
         pulse: one end of a pair, where bytes tell that we live; readable when the supervisor ends.
     """
@@ -116,6 +124,7 @@ def run_supervised(settings: Settings, listener: socket.socket, pulse: socket.so
     try:
         run_worker(
             settings,
+            application,
             listener,
             stop_on=frozenset({signal.SIGTERM}),
             parent=pulse.fileno(),
@@ -180,6 +189,7 @@ class Worker:
             # Its WebSockets stay with Hypercorn.
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
+        self._tls = tls_context(settings)
 
     async def serve(
         self, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]
@@ -211,7 +221,13 @@ class Worker:
                         self._app, loop, self._config, self._context, state, reader, writer
                     )
 
-            server = await asyncio.start_server(on_connection, sock=listener, backlog=BACKLOG)
+            server = await asyncio.start_server(
+                on_connection,
+                sock=listener,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._config.keep_alive_timeout if self._tls else None,
+            )
             self._collector.start()
             on_ready()
             await stop.wait()

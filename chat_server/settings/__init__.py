@@ -1,6 +1,6 @@
 """The server's settings: one frozen, typed object, read from files, the environment and flags."""
 
-from .loading import load_settings
+from .loading import load_settings, with_flags
 from .rules import check
 from .schema import (
     DEVELOPMENT_SECRET,
@@ -43,4 +43,5 @@ __all__ = [
     "masked",
     "split_bind",
     "take_apart",
+    "with_flags",
 ]

@@ -45,10 +45,7 @@ def load_settings(
         if name.startswith("CHAT_"):
             path = name.removeprefix("CHAT_").lower().split("__")
             overrides.add(_nest(path, text), f"the environment variable {name}", text=True)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            overrides.add(_nest(key.split("."), value), "the command line", text=True)
-
+    overrides.add_flags(flags or {})
     layers = _Layers()
     layers.read(directory / "default.toml")
     environment = {**layers.values, **overrides.values}.get("environment", "development")
@@ -60,6 +57,24 @@ def load_settings(
     settings = msgspec.convert(layers.values, Settings)
     check(settings, layers.sources)
     return settings
+
+
+def with_flags(settings: Settings, flags: Mapping[str, object]) -> Settings:
+    """Return `settings` with some of them replaced.
+
+    Args:
+        settings: as loaded or built.
+        flags: values by dotted key; None stands for a flag that was not given.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    layers = _Layers()
+    layers.add(msgspec.to_builtins(settings), "the application")
+    layers.add_flags(flags)
+    result = msgspec.convert(layers.values, Settings)
+    check(result, layers.sources)
+    return result
 
 
 class _Layers:
@@ -82,6 +97,12 @@ class _Layers:
     def add(self, table: dict[str, Any], source: str, *, text: bool = False) -> None:
         """Add nested values; with `text`, strings are parsed into the type that is wanted."""
         self._merge(Settings, table, self.values, (), source, text)
+
+    def add_flags(self, flags: Mapping[str, object]) -> None:
+        """Add what was given on the command line, by dotted key."""
+        for key, value in flags.items():
+            if value is not None:
+                self.add(_nest(key.split("."), value), "the command line", text=True)
 
     def update(self, other: "_Layers") -> None:
         """Add what `other` has, together with its sources."""

@@ -35,6 +35,8 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         return
     if settings.server.workers > 1 and not settings.redis.url:
         yield "server.workers", "more than one worker needs Redis between them: set redis.url"
+    if settings.server.tls_key_file and not settings.server.tls_certificate_file:
+        yield "server.tls_key_file", "is of no use without server.tls_certificate_file"
     if settings.redis.url and not _is_redis_url(settings.redis.url):
         yield "redis.url", REDIS_URL_RULE
     for origin in settings.http.allowed_origins:

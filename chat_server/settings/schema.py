@@ -67,6 +67,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: Positive = 1
     drain_seconds: SecondsOrZero = 10.0
     hang_seconds: SecondsOrZero = 30.0
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
     trusted_proxy_hops: Count = 0
 
     @property

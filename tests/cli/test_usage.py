@@ -44,7 +44,8 @@ def test_version() -> None:
 def test_serve_hands_its_flags_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def fake_run(settings: Settings) -> int:
+    def fake_run(settings: Settings, application: str) -> int:
+        assert application == ""
         seen.append(settings)
         return 7
 
@@ -80,7 +81,7 @@ def test_wrong_settings_are_one_line(arguments: tuple[str, ...], words: str) -> 
 
 def test_a_config_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
-    monkeypatch.setattr(server, "run", seen.append)
+    monkeypatch.setattr(server, "run", lambda settings, application: seen.append(settings))
     file = tmp_path / "chat.toml"
     file.write_text("[limits]\nmax_topics = 5\n")
     assert run("serve", "--config", str(file)).exit_code == 0

@@ -25,11 +25,14 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize(
     ("document", "commands"),
-    [("README.md", 7), ("docs/configuration.md", 1), ("docs/embedding.md", 1)],
+    [("README.md", 7), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    if document == "docs/embedding.md":
+        (tmp_path / "orders.py").write_text(_only("python", text).text, "utf-8")
     walk = Walk(server, tmp_path)
-    walk.follow((ROOT / document).read_text("utf-8"))
+    walk.follow(text)
     assert len(walk.followed) == commands, walk.followed
 
 

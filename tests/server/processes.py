@@ -9,16 +9,17 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.server import ServerProcess, mint
+from tests.support.server import ROOT, ServerProcess, mint
 from tests.support.wire import SECONDS, Chat, Closed, chat, request
 
 
-def refused(*flags: str, **environ: str) -> tuple[int, str]:
+def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:
     """Run a server that must not start; return its exit code and what it wrote to stderr."""
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
     done = subprocess.run(
         [sys.executable, "-m", "chat_server", "serve", *flags],
-        env={**inherited, "CHAT_ENVIRONMENT": "testing", **environ},
+        env={**inherited, "CHAT_ENVIRONMENT": "testing", "PYTHONPATH": str(ROOT)} | environ,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=30,

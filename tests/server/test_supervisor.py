@@ -232,7 +232,9 @@ def test_a_setting_that_only_workers_find_wrong_is_one_clear_line(
     missing = tmp_path / "missing.pem"
     environ = {"CHAT_AUTH__ALGORITHMS": "RS256", "CHAT_AUTH__PUBLIC_KEY_FILE": str(missing)}
     for count in ("1", "2"):
-        code, line = refused("--workers", count, "--redis-url", redis.url, **environ)
+        code, line = refused(
+            *("--workers", count, "--redis-url", redis.url), folder=tmp_path, **environ
+        )
         assert code == 2, line
         assert line.count("\n") == 1, line
         assert line.startswith("chat-server: auth.public_key_file: ")

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +20,8 @@ from chat_server.clock import SystemClock
 from chat_server.settings import AuthSettings, load_settings
 
 from .ports import free_port
+
+ROOT = Path(__file__).parent.parent.parent
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -37,6 +41,8 @@ class ServerProcess:
         environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing; the test's own do not count.
         port: where to listen on 127.0.0.1; a free one if None, kept when started again.
         module: what to run instead, which takes the same arguments.
+        certificate: a PEM file with a certificate for localhost and its key, to speak TLS with.
+        folder: where to start it, if not here.
     """
 
     def __init__(
@@ -45,12 +51,21 @@ class ServerProcess:
         environ: Mapping[str, str] | None = None,
         port: int | None = None,
         module: str = "chat_server",
+        certificate: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.ws_url = f"ws://127.0.0.1:{self.port}/ws"
+        self.tls = ssl.create_default_context(cafile=certificate) if certificate else None
+        secure = "s" if certificate else ""
+        self.url = f"http{secure}://127.0.0.1:{self.port}"
+        self.ws_url = f"ws{secure}://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
         self._environ = {**inherited, "CHAT_ENVIRONMENT": "testing", **(environ or {})}
+        if certificate is not None:
+            self._environ["CHAT_SERVER__TLS_CERTIFICATE_FILE"] = str(certificate)
+        self._folder = folder
+        if folder is not None:
+            self._environ["PYTHONPATH"] = str(ROOT)
         serve = (sys.executable, "-m", module, "serve")
         self._command = [*serve, "--bind", f"127.0.0.1:{self.port}", *flags]
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
@@ -78,6 +93,7 @@ class ServerProcess:
         self._process = subprocess.Popen(
             self._command,
             env=self._environ,
+            cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._output,
@@ -123,7 +139,8 @@ class ServerProcess:
     def is_ready(self) -> bool:
         """Return whether the server says that it accepts work."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as response:
+            ready = f"{self.url}/health/ready"
+            with urllib.request.urlopen(ready, timeout=5, context=self.tls) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False

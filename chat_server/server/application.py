@@ -1,0 +1,57 @@
+"""What a worker serves: our own application, or one that embeds a `ChatServer`."""
+
+import importlib
+import os
+import sys
+
+from quart import Quart
+
+from ..app import create_app
+from ..settings import Settings, SettingsError
+
+
+def make_application(settings: Settings, target: str = "") -> Quart:
+    """Return the application to serve.
+
+    Args:
+        settings: for our own.
+        target: MODULE:NAME of another one, which has settings already.
+
+    Raises:
+        SettingsError: there is no such application, or the settings name keys that cannot be read.
+    """
+    return load_application(target) if target else create_app(settings)
+
+
+def load_application(target: str) -> Quart:
+    """Import an application that embeds a `ChatServer`.
+
+    Args:
+        target: MODULE:NAME; modules in the working directory are found first.
+
+    Raises:
+        SettingsError: the module is not there, or the name in it is no such application.
+    """
+    module_name, _, name = target.partition(":")
+    if not (module_name and name.isidentifier()):
+        raise SettingsError(f"--app: must be MODULE:NAME, as in orders:app, not {target!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it is there, but something that it imports is not
+        raise SettingsError(f"--app: there is no module {error.name!r}") from None
+    app = getattr(module, name, None)
+    if not isinstance(app, Quart):
+        raise SettingsError(f"--app: {name!r} in {module_name!r} is no Quart application")
+    if "chat_server" not in app.extensions:
+        raise SettingsError(f"--app: {target} embeds no ChatServer: call its init_app(app)")
+    return app
+
+
+def application_settings(app: Quart) -> Settings:
+    """Return the settings of the `ChatServer` that `app` embeds."""
+    settings: Settings = app.extensions["chat_server"].settings
+    return settings

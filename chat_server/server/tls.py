@@ -1,0 +1,36 @@
+"""TLS for those who have no proxy in front that speaks it."""
+
+import ssl
+from pathlib import Path
+
+from ..settings import Settings, SettingsError
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return what `server.tls_certificate_file` asks for, or None if it is not set.
+
+    Raises:
+        SettingsError: a file cannot be read, is no PEM, or the key is not that of the certificate.
+    """
+    certificate, key = settings.server.tls_certificate_file, settings.server.tls_key_file
+    if not certificate:
+        return None
+    for name, file in (("tls_certificate_file", certificate), ("tls_key_file", key)):
+        try:
+            if file:
+                Path(file).read_bytes()
+        except OSError as error:  # OpenSSL does not say which of the files it is
+            raise SettingsError(f"server.{name}: cannot be read: {error.strerror}") from None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Not h2: a browser would carry its WebSocket in the page's connection, whose socket cannot be
+    # handed over.
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without a password of ours OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(certificate, key or None, password="")
+    except ssl.SSLError:
+        raise SettingsError(
+            "server.tls_certificate_file: must hold a certificate in PEM, and its unencrypted key"
+            " if server.tls_key_file does not"
+        ) from None
+    return context
