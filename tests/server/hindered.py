@@ -13,7 +13,7 @@ from quart import Quart
 
 from chat_server.app import create_app
 from chat_server.cli import main
-from chat_server.server import worker
+from chat_server.server import application
 from chat_server.settings import Settings
 
 
@@ -30,7 +30,7 @@ def _create_app(settings: Settings) -> Quart:
     return app
 
 
-vars(worker)["create_app"] = _create_app
+vars(application)["create_app"] = _create_app
 
 if __name__ == "__main__":
     main()

@@ -185,7 +185,7 @@ def test_a_new_worker_that_does_not_get_ready_is_given_up(
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "if __name__ == '__main__':\n"
         "    settings = load_settings(flags={'server.workers': 2, 'server.bind': '127.0.0.1:0'})\n"
-        "    sys.exit(supervisor.Supervisor(settings, ready).run())\n"
+        "    sys.exit(supervisor.Supervisor(settings, '', ready).run())\n"
     )
     environ = {**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url}
     with subprocess.Popen(

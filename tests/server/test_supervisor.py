@@ -139,7 +139,7 @@ def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer)
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "if __name__ == '__main__':\n"
         "    settings = load_settings(flags={'server.workers': 2, 'server.drain_seconds': 0.5})\n"
-        "    sys.exit(supervisor.Supervisor(settings, ready).run())\n"
+        "    sys.exit(supervisor.Supervisor(settings, '', ready).run())\n"
     )
     began = time.monotonic()
     done = subprocess.run(
@@ -160,7 +160,7 @@ def test_workers_that_never_accept_a_connection_stop_the_server(tmp_path: Path) 
         "from chat_server.settings import load_settings\n"
         "if __name__ == '__main__':\n"
         "    settings = load_settings(flags={'server.workers': 2, 'server.bind': '127.0.0.1:0'})\n"
-        "    sys.exit(Supervisor(settings, print).run())\n"
+        "    sys.exit(Supervisor(settings, '', print).run())\n"
     )
     environ = {
         "CHAT_ENVIRONMENT": "testing",
