@@ -37,6 +37,15 @@ class DirectWire:
 CORK_BYTES = 16_384
 """Answers that are gathered at most before they are written."""
 
+SLICE_BYTES = 16_384
+"""What is parsed at a time: pings of six bytes, say, are counted before there are too many."""
+
+LARGE_READ_BYTES = 65_536
+"""A read of that size is followed by a turn of everybody else."""
+
+HEED_BYTES = 262_144
+"""What is parsed after our own close; what a flood sends beyond that is left unread."""
+
 TINY_BYTES = 126
 """Fragments shorter than this are counted: reading one costs as much as reading a message."""
 
@@ -103,9 +112,9 @@ class DirectTransport(asyncio.Protocol):
         self._paused = False
         self._stopped = False
         self._full = False
-        self._told_full = False
         self._hung_up = False
         self._ended = False
+        self._heed_bytes = HEED_BYTES
         self._lost = False
         self._inbox: list[tuple[bytes, bool]] = []
         self._message = bytearray()
@@ -188,10 +197,26 @@ class DirectTransport(asyncio.Protocol):
         """Take bytes from the socket."""
         self._corked = bytearray()
         at = self._take_whole_messages(data) if self._ws.between_messages else 0
-        if at < len(data):
-            self._ws.receive_data(data[at:])
+        while at < len(data) and self._heeds(SLICE_BYTES):
+            self._ws.receive_data(data[at : at + SLICE_BYTES])
             self._handle_frames()
+            at += SLICE_BYTES
         self._uncork()
+        if len(data) >= LARGE_READ_BYTES and not self._transport.is_closing():
+            # uvloop reads on and on while there is something, and nobody else would have a turn.
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _heeds(self, size: int) -> bool:
+        """Return whether to look at so much more; after our close, only for the client's answer."""
+        if self._ended:
+            self._heed_bytes -= size
+        return self._heed_bytes > 0
+
+    def _read_on(self) -> None:
+        held = self._paused or self._full or self._stopped
+        if not (self._transport.is_closing() or (held and not self._ended)):
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Take the end of the stream; return whether the transport must stay open to answer it."""
@@ -305,20 +330,17 @@ class DirectTransport(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    # The buffer may change more than once before these run; the receiver hears of both in turns.
+    # The buffer may change more than once before these run. That it drained is told in any case: a
+    # replay has stopped when it saw the buffer full, whether or not that was told.
 
     def _report_full(self) -> None:
-        if self._full and not (self._told_full or self._ended):
-            self._told_full = True
+        if self._full and not self._ended:
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if self._full or self._ended:
-            return
-        if self._told_full:
-            self._told_full = False
+        if not (self._full or self._ended):
             self._receiver.on_drained()
-        self._go_on_reading()
+            self._go_on_reading()
 
     # The end -------------------------------------------------------------------------------
 

@@ -127,7 +127,6 @@ class PortableTransport:
         self._may_read = asyncio.Event()
         self._paused = False
         self._full = False
-        self._told_full = False
         self._may_end = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -274,17 +273,15 @@ class PortableTransport:
         if not task.cancelled() and task.exception() is not None:
             self._reader.cancel()
 
-    # The queue may change more than once before these run; the receiver hears of both in turns.
+    # The queue may change more than once before these run. That it drained is told in any case: a
+    # replay has stopped when it saw the queue full, whether or not that was told.
 
     def _report_full(self) -> None:
-        if self._full and not self._told_full and self._closing is None:
-            self._told_full = True
+        if self._full and self._closing is None:
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
         if self._full or self._closing is not None:
             return
-        if self._told_full:
-            self._told_full = False
-            self._receiver.on_drained()
+        self._receiver.on_drained()
         self._set_reading()

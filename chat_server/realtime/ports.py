@@ -4,7 +4,7 @@
 """
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..protocol.codecs import Codec
@@ -23,12 +23,16 @@ class Listener(Protocol):
         """
         ...
 
-    def on_lost(self) -> None:
-        """The store cannot be reached; events may be missed from now on."""
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
+        """Events of these topics, or of all, may be missed from now on.
+
+        Those that come are not known to follow: the store may have lost some and given their seqs
+        out again. `on_restored` follows, for each topic that is still subscribed.
+        """
         ...
 
-    def on_restored(self) -> None:
-        """The store is back and every subscription stands again; events may have been missed."""
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
+        """The subscriptions to these topics, or to all, stand again; events may have been missed."""
         ...
 
 
@@ -207,12 +211,16 @@ class Receiver(Protocol):
     def on_full(self) -> None:
         """Stop the pushes: the client reads too slowly, and what is queued reached its bound.
 
-        Nothing is read from the client either, so that answers do not add to it.
+        Nothing is read from the client either, so that answers do not add to it. It may be told
+        more than once, and not at all if the queue drains in the same moment.
         """
         ...
 
     def on_drained(self) -> None:
-        """Go on: the client has read most of what was queued."""
+        """Go on: the client has read most of what was queued.
+
+        It follows whenever `writable` was false, also if `on_full` was not told.
+        """
         ...
 
     def on_hang_up(self) -> None:
