@@ -178,7 +178,7 @@ async def test_a_body_that_trickles_is_given_up(server: KeyServer) -> None:
     server.body = b" " * 10_000
     server.pause_seconds = 0.01  # each byte comes in time, the whole would take 100 seconds
     with pytest.raises(jwks.FetchError, match="in time"):
-        await asyncio.to_thread(jwks.fetch, server.url, seconds=0.1, max_bytes=10**6)
+        await asyncio.to_thread(jwks.fetch, server.url, seconds=1.0, max_bytes=10**6)
 
 
 async def test_a_cancelled_waiter_leaves_the_fetch_to_the_others(

@@ -13,6 +13,9 @@ from ..support.redis_server import RedisServer, running
 from .fakes import fake_connector
 from .helpers import Recorder, Run, Store
 
+PATIENCE_MS = 5_000
+"""How long a server may stall before the others find it dead, where no test means it to be."""
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -31,14 +34,16 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def sentinel_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelTrio]:
     """A master watched by sentinels, for all tests that do not harm it."""
-    with running(SentinelTrio(tmp_path_factory.mktemp("sentinel"))) as trio:
+    folder = tmp_path_factory.mktemp("sentinel")
+    with running(SentinelTrio(folder, down_after_ms=PATIENCE_MS)) as trio:
         yield trio
 
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A cluster of three nodes, for all tests that do not harm it."""
-    with running(RedisCluster(tmp_path_factory.mktemp("cluster"))) as cluster:
+    folder = tmp_path_factory.mktemp("cluster")
+    with running(RedisCluster(folder, node_timeout_ms=PATIENCE_MS)) as cluster:
         yield cluster
 
 

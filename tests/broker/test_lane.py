@@ -32,14 +32,16 @@ TIMEOUT = 0.2
 class Bench:
     """A lane, the links that it opened, and the trouble that it reported."""
 
-    def __init__(self, *, limit: int = 100, pipeline: int = 10) -> None:
+    def __init__(
+        self, *, limit: int = 100, pipeline: int = 10, timeout_seconds: float = TIMEOUT
+    ) -> None:
         self.links: list[ScriptedLink] = []
         self.trouble: list[Exception] = []
         self.prepare: Callable[[ScriptedLink], None] = lambda link: None
         self.lane = Lane(
             self._connect,
             [PUBLISH],
-            timeout_seconds=TIMEOUT,
+            timeout_seconds=timeout_seconds,
             limit=limit,
             pipeline=pipeline,
             on_trouble=self.trouble.append,
@@ -232,13 +234,16 @@ async def test_silence_is_a_failure(bench: Bench) -> None:
     assert bench.link.closed
 
 
-async def test_answers_that_keep_coming_are_waited_for(bench: Bench) -> None:
+async def test_answers_that_keep_coming_are_waited_for() -> None:
+    timeout = 1.5
+    bench = Bench(timeout_seconds=timeout)
     await bench.ready()
-    futures = [bench.send(str(number)) for number in range(4)]
-    for number in range(4):
-        await asyncio.sleep(TIMEOUT * 0.6)
+    futures = [bench.send(str(number)) for number in range(8)]
+    for number in range(8):
+        await asyncio.sleep(timeout / 5)
         bench.link.answer(number)
-    assert [await future for future in futures] == [0, 1, 2, 3]
+    assert [await future for future in futures] == list(range(8))
+    await bench.lane.stop()
 
 
 @pytest.mark.parametrize("step", ["open", "drain", "read"])

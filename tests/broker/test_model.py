@@ -206,4 +206,4 @@ def test_redis_does_what_memory_does(redis_server: RedisServer, commands: list[A
 
 _examples = itertools.count()
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)

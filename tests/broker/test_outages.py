@@ -26,7 +26,7 @@ Start = Callable[..., Any]
 def start(own_redis: RedisServer, run: Run) -> Iterator[Start]:
     """Start brokers on a server that the test may harm."""
 
-    def _start(url: str = "", timeout: float = 0.4, **settings: Any) -> Any:
+    def _start(url: str = "", timeout: float = 1.5, **settings: Any) -> Any:
         redis = RedisSettings(url=url or own_redis.url, timeout_seconds=timeout)
         return run(RedisBroker(redis, BrokerSettings(**settings)))
 
@@ -46,7 +46,7 @@ async def assert_away(broker: RedisBroker) -> None:
     ):
         with pytest.raises(Unavailable):
             await awaitable
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 1.0
 
 
 async def test_a_killed_server_is_noticed_and_awaited(start: Start, own_redis: RedisServer) -> None:
@@ -87,7 +87,7 @@ async def test_what_waits_when_the_server_dies_fails(start: Start, own_redis: Re
     await asyncio.sleep(0)
     futures.append(asyncio.ensure_future(broker.publish(draft())))
     own_redis.kill()
-    _, pending = await asyncio.wait(futures, timeout=2)
+    _, pending = await asyncio.wait(futures, timeout=10)
     assert not pending
     assert all(isinstance(future.exception(), Unavailable) for future in futures)
 
@@ -101,11 +101,11 @@ async def test_a_frozen_server_is_given_up_and_found_again(
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await broker.publish(draft("in doubt"))
-    assert 0.3 < time.monotonic() - began < 3
+    assert 1.2 < time.monotonic() - began < 10
     await assert_away(broker)
     assert recorder.losses == 1
     # It stays away for several attempts to connect, which the kernel accepts in its stead.
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(4.0)
     await assert_away(broker)
     own_redis.resume()
     await until(lambda: recorder.returns == 1)
@@ -136,7 +136,7 @@ async def test_a_subscription_does_not_wait_for_ever(start: Start, own_redis: Re
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await broker.subscribe(TOPIC)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 async def test_a_cut_subscriber_connection_is_made_again(
@@ -182,13 +182,16 @@ async def test_all_connections_are_made_anew(start: Start) -> None:
     assert not set(before) & set(after), "they might lead to a server that was replaced"
 
 
-async def test_a_cut_connection_is_a_reason_to_look(start: Start, own_redis: RedisServer) -> None:
+async def test_a_cut_connection_is_a_reason_to_look(
+    start: Start, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 30.0)
     broker, _ = await start()
     own_redis.pause()
     future = asyncio.ensure_future(broker.publish(draft()))
+    await until(lambda: broker._publisher._link is not None)
     await asyncio.sleep(0.05)
     link = broker._publisher._link
-    assert link is not None
     link.abort()
     with pytest.raises(Unavailable):
         await future
@@ -359,7 +362,7 @@ async def test_a_frozen_server_does_not_hold_up_the_start(
     own_redis.pause()
     began = time.monotonic()
     broker, recorder = await start()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     await assert_away(broker)
     assert recorder.losses == 1
     own_redis.resume()
@@ -379,7 +382,7 @@ async def test_stopping_does_not_wait_for_a_frozen_server(
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await broker.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     await asyncio.wait(futures)
     assert all(isinstance(future.exception(), Unavailable) for future in futures)
 
@@ -396,7 +399,7 @@ async def test_stopping_at_any_moment_of_a_reconnect(start: Start) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         await broker.stop()
-        await asyncio.wait(futures, timeout=1)
+        await asyncio.wait(futures, timeout=10)
         assert all(isinstance(future.exception(), Unavailable | None) for future in futures)
         assert recorder.losses <= 1
     # A connection that nobody closed warns when it is collected.

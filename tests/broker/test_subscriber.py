@@ -37,7 +37,9 @@ def message(topic: str, seq: int) -> list[bytes]:
 
 
 class Bench:
-    def __init__(self, limit: int = 100, *, sharded: bool = False) -> None:
+    def __init__(
+        self, limit: int = 100, *, sharded: bool = False, timeout_seconds: float = TIMEOUT
+    ) -> None:
         self.evicted: list[str] = []
         self.links: list[ScriptedLink] = []
         self.recorder = Recorder()
@@ -45,7 +47,7 @@ class Bench:
         self.subscriber = Subscriber(
             self._connect,
             lambda topic: f"chat:{topic}",
-            timeout_seconds=TIMEOUT,
+            timeout_seconds=timeout_seconds,
             limit=limit,
             sharded=sharded,
             on_evicted=self.evicted.append,
@@ -167,17 +169,18 @@ async def test_silence_is_broken_by_a_ping(bench: Bench, monkeypatch: pytest.Mon
     await bench.end()
 
 
-async def test_a_flood_of_messages_is_a_sign_of_life(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_flood_of_messages_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PING_SECONDS", 0.02)
+    timeout = 1.5
+    bench = Bench(timeout_seconds=timeout)
     await bench.open()
     future = bench.subscriber.subscribe("a")
-    for number in range(10):
+    for number in range(8):
         bench.link.answer(message("a", number))
-        await asyncio.sleep(TIMEOUT / 3)
+        await asyncio.sleep(timeout / 5)
     bench.link.answer(*confirmed("subscribe", "a"))
     await future
+    await bench.subscriber.close()
 
 
 async def test_an_unconfirmed_subscription_ends_the_connection(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from chat_server.client import (
     TokenRejected,
     connect,
 )
+from chat_server.client import connection as connection_module
 from chat_server.client.client import websocket_url
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
@@ -277,13 +278,14 @@ async def test_closing_ends_subscriptions_behind_what_they_hold(
 
 
 async def test_closing_while_the_server_floods_takes_no_timeout(
-    server: FakeServer, client: Connect
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_SECONDS", 20.0)
     async with client(max_held=2) as chat:
         await chat.subscribe("room:a").__aenter__()
         flood = asyncio.create_task(_flood(server))
         await until(lambda: server.topic("room:a").seq > 50)
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(15):
             await chat.close()
         flood.cancel()
         await asyncio.wait([flood])

@@ -85,7 +85,7 @@ async def test_nothing_is_lost_while_workers_are_replaced(server: ServerProcess)
     last: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     async with (
-        asyncio.timeout(100),
+        asyncio.timeout(380),
         connect(server.url, token=token("bot")) as publisher,
         asyncio.TaskGroup() as group,
     ):

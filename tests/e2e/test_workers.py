@@ -92,7 +92,7 @@ async def test_every_subscriber_sees_every_message_once_and_in_order(
         }
         expected = Counter(itertools.chain.from_iterable(targets.values()))
         assert expected.total() == MESSAGES
-        async with asyncio.timeout(100), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(380), asyncio.TaskGroup() as group:
             for member in members:
                 group.create_task(member.send_all(targets[member.number]))
                 group.create_task(member.read_until(each, expected))

@@ -32,7 +32,7 @@ def _round(
         env=clean | {"CHAT_ENVIRONMENT": "testing"} | environ,
         capture_output=True,
         text=True,
-        timeout=115,
+        timeout=380,
     )
 
 

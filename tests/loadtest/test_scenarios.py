@@ -26,7 +26,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environ | {"CHAT_ENVIRONMENT": "testing"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=380,
     )
 
 

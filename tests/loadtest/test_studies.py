@@ -28,7 +28,7 @@ def _run(*arguments: str) -> str:
         env=environ | {"CHAT_ENVIRONMENT": "testing"},
         capture_output=True,
         text=True,
-        timeout=115,
+        timeout=380,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -80,7 +80,7 @@ def test_the_floor_without_a_compiler_is_named_as_such(tmp_path: Path) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=380,
     )
     assert done.returncode == 0, done.stderr
     comparison = msgspec.json.decode(found.read_bytes(), type=Comparison)
@@ -110,7 +110,7 @@ def test_plan_and_page(tmp_path: Path) -> None:
 
     small = ("--check-connections", "20", "--check-rooms", "4", "--check-rate", "5")
     output = _run(
-        *("plan", "--costs", str(costs), "--check", *small, *quick),
+        *("plan", "--costs", str(costs), "--check", *small, *quick, "--seconds", "3"),
         *("--check-json", str(checked)),
     )
     assert "measured / predicted" in output

@@ -22,7 +22,7 @@ def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     return done.returncode, done.stderr

@@ -334,7 +334,7 @@ def _recover(topic: FakeTopic, since: Position) -> tuple[bool, list[Message], st
     return True, missed, None
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait until `condition` holds; fail if it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (anything can be waited for)

@@ -21,9 +21,16 @@ class RedisCluster:
     Args:
         directory: where the nodes keep their files.
         certificate: lets clients use TLS; holds the key, too.
+        node_timeout_ms: how long a node may be silent before the others find that it failed.
     """
 
-    def __init__(self, directory: Path, certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        certificate: Path | None = None,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+    ) -> None:
+        self._node_timeout_ms = node_timeout_ms
         self._certificate = certificate
         self._tls_ports: dict[int, int] = {}
         self._buses: dict[int, int] = {}
@@ -39,7 +46,7 @@ class RedisCluster:
         node = RedisServer(
             folder,
             *("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"),
-            *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-port", str(bus)),
+            *("--cluster-node-timeout", str(self._node_timeout_ms), "--cluster-port", str(bus)),
             *("--repl-diskless-sync-delay", "0", *tls_options(tls_port, self._certificate)),
             *(("--tls-cluster", "yes") if self._certificate else ()),
         )

@@ -18,9 +18,13 @@ class SentinelTrio:
     Args:
         directory: where the servers keep their files.
         certificate: lets clients use TLS, which all then use among each other; holds the key, too.
+        down_after_ms: how long the master may be silent before it is replaced.
     """
 
-    def __init__(self, directory: Path, certificate: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, certificate: Path | None = None, down_after_ms: int = 500
+    ) -> None:
+        self._down_after_ms = down_after_ms
         self._directory = directory
         self._certificate = certificate
         self._tls_ports: dict[int, int] = {}
@@ -59,7 +63,7 @@ class SentinelTrio:
             config = self._directory / f"sentinel-{number}.conf"
             config.write_text(
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self.port_of(master)} 2\n"
-                f"sentinel down-after-milliseconds {SERVICE} 500\n"
+                f"sentinel down-after-milliseconds {SERVICE} {self._down_after_ms}\n"
                 f"sentinel failover-timeout {SERVICE} 3000\n"
             )
             sentinel = self._server(config=config)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from .ports import free_port
 
-READY_SECONDS = 10.0
+READY_SECONDS = 30.0
 
 
 class Servers(Protocol):
@@ -114,7 +114,7 @@ class RedisServer:
         parts = [part.encode() if isinstance(part, str) else part for part in arguments]
         request = b"*%d\r\n" % len(parts)
         request += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(request)
             return connection.recv(65_536)
 
