@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import resource
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,6 +15,21 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# Whoever starts the tests in the background has them ignore Ctrl-C, which programs inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Servers of tests are on this machine, and no proxy is asked for them.
+for _proxy in ("http_proxy", "https_proxy", "all_proxy"):
+    os.environ.pop(_proxy, None)
+    os.environ.pop(_proxy.upper(), None)
+
+FILES = 8_192
+"""What tests and the programs they start may have open, if the system lets them."""
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft != resource.RLIM_INFINITY and _soft < FILES:
+    _soft = FILES if _hard == resource.RLIM_INFINITY else min(FILES, _hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_soft, _hard))
 
 STARTUP = (
     ("chat_server/settings/loading.py", "load_settings"),

@@ -9,7 +9,11 @@ from contextlib import asynccontextmanager
 
 SECONDS = 30.0
 
+USER = "grace"
+"""Who runs the program: the user of the tests may have no name."""
+
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHAT")}
+ENVIRON["LOGNAME"] = USER
 
 
 class Program:

@@ -1,11 +1,10 @@
 """The commands as the README shows them, against a real server in the development environment."""
 
-import getpass
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.program import program, run
+from tests.cli.program import USER, program, run
 from tests.support.server import ServerProcess
 
 
@@ -18,9 +17,9 @@ def real() -> Iterator[ServerProcess]:
 async def test_tail_beside_publish_without_any_set_up(real: ServerProcess) -> None:
     assert await run("publish", "room:lobby", "early", url=real.url, token=None) == (0, "", "")
     async with program("tail", "room:lobby", "--last", "1", url=real.url, token=None) as tail:
-        assert (await tail.line()).endswith(f" {getpass.getuser()}: early")
+        assert (await tail.line()).endswith(f" {USER}: early")
         assert await run("publish", "room:lobby", "hello", url=real.url, token=None) == (0, "", "")
-        assert (await tail.line()).endswith(f" {getpass.getuser()}: hello")
+        assert (await tail.line()).endswith(f" {USER}: hello")
         tail.interrupt()
         assert await tail.end() == (130, "", "")
 

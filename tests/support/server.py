@@ -23,11 +23,17 @@ from .ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 LEFTOVER_SECONDS = 5.0
 """How long multiprocessing's resource tracker may outlive the supervisor it watches."""
 POLL_SECONDS = 0.02
+
+FEWER_CONNECTIONS = {
+    "CHAT_LIMITS__MAX_CONNECTIONS": "2000",
+    "CHAT_HTTP__MAX_CONNECTIONS": "1000",
+}
+"""Enough for every test, and for a system that allows a process 4,096 files not too many."""
 
 
 class ServerProcess:
@@ -38,7 +44,8 @@ class ServerProcess:
 
     Args:
         flags: arguments for `chat-server serve`, besides --bind.
-        environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing; the test's own do not count.
+        environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing and `FEWER_CONNECTIONS`; the
+            test's own do not count.
         port: where to listen on 127.0.0.1; a free one if None, kept when started again.
         module: what to run instead, which takes the same arguments.
         certificate: a PEM file with a certificate for localhost and its key, to speak TLS with.
@@ -60,7 +67,8 @@ class ServerProcess:
         self.url = f"http{secure}://127.0.0.1:{self.port}"
         self.ws_url = f"ws{secure}://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
-        self._environ = {**inherited, "CHAT_ENVIRONMENT": "testing", **(environ or {})}
+        defaults = {"CHAT_ENVIRONMENT": "testing", **FEWER_CONNECTIONS}
+        self._environ = {**inherited, **defaults, **(environ or {})}
         if certificate is not None:
             self._environ["CHAT_SERVER__TLS_CERTIFICATE_FILE"] = str(certificate)
         self._folder = folder
