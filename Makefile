@@ -11,6 +11,7 @@ export HYPOTHESIS_PROFILE ?= ci
 
 # An environment is kept unless another interpreter is named: `make PYTHON=python3.13 …`.
 version = $(shell $(1) -c 'import sys; print(sys.version[:4])' 2>/dev/null)
+recent = $(shell $(1) -c 'import sys; print("yes" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
 ifneq ($(PYTHON),)
 ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
 ANEW := anew
@@ -18,7 +19,8 @@ endif
 else ifneq ($(call version,$(BIN)/python),)
 PYTHON := $(BIN)/python
 else
-PYTHON := python3
+# The first that is new enough; if none is, scripts/venv.sh says what is wrong with python3.
+PYTHON := $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(call recent,$(name)),$(name))) python3)
 endif
 
 .PHONY: help run test format check bench chaos clean anew

@@ -11,6 +11,9 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo -n "${as_root[@]}")
 fi
 
+# The machine may be installing something else at the moment, and the network may stumble.
+patient=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Acquire::http::Timeout=20)
+
 echo "Installing $*" >&2
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -qq --no-install-recommends "$@" >/dev/null
+"${as_root[@]}" apt-get update -qq "${patient[@]}" || echo "The package lists may be old" >&2
+"${as_root[@]}" apt-get install -qq --no-install-recommends "${patient[@]}" "$@" >/dev/null

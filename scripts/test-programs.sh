@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make sure that the programs which the tests start are there: redis-server and Chromium.
+# Make sure that the programs which the tests start are there: redis-server and Chromium; and
+# nginx if it can be had, without which the tests of its configuration are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,10 @@ with sync_playwright() as playwright:
     raise SystemExit(not os.path.exists(playwright.chromium.executable_path))'
 } >/dev/null 2>&1
 
+have_nginx() {
+    PATH=$PATH:/usr/sbin command -v nginx >/dev/null
+}
+
 install_chromium() {
     # Ubuntu has Chromium as a snap only, which containers cannot run: there playwright brings its own.
     if grep -qs '^ID=ubuntu' /etc/os-release; then
@@ -26,6 +31,8 @@ install_chromium() {
 
 command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || missing+=(redis-server)
 have_chromium || install_chromium || missing+=(chromium)
+
+have_nginx || scripts/apt-install.sh nginx-light || echo "Going on without nginx" >&2
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "The tests need: ${missing[*]}" >&2
