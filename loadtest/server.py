@@ -215,14 +215,21 @@ def accepts(port: int) -> bool:
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
 
+    Each is given once: whoever got it may bind it later, or stop and start again.
     None of those that systems give to outgoing connections (32768 and above): such a connection
     could take it while a server that is restarted does not hold it.
     """
     while True:
-        port = random.randrange(15_000, 30_000)
+        port = random.randrange(10_000, 15_000)  # the tests' own are above
+        if port in _given_ports:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given_ports.add(port)
             return port
+
+
+_given_ports: set[int] = set()
 
 
 @functools.cache
