@@ -87,7 +87,7 @@ async def test_a_signal_stops_all_of_them(redis: RedisServer, number: signal.Sig
         for client in clients:
             assert await client.closed() == 1012
         assert await asyncio.to_thread(server.wait) == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         assert not [pid for pid in pids if runs(pid)]
         assert server.stderr == ""
 
@@ -104,7 +104,7 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
         began = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         await asyncio.to_thread(server.wait)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         assert not [pid for pid in pids if runs(pid)]
 
 
@@ -145,7 +145,7 @@ def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer)
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url},
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0

@@ -97,7 +97,7 @@ async def test_idle_connections_hold_nothing_up() -> None:
         began = time.monotonic()
         server.begin_to_stop()
         await server.stopped()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         assert await used.read_to_end() == b""
         assert await fresh.read_to_end() == b""
 
@@ -368,7 +368,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
             began = time.monotonic()
             _send(server.pid, "SIGTERM")
             assert await asyncio.to_thread(server.wait) == -15
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 25
 
 
 async def _deaf(port: int) -> Wire:
