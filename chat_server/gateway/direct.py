@@ -154,6 +154,10 @@ class DirectTransport(asyncio.Protocol):
         if len(self._corked) > CORK_BYTES:
             self._uncork()
 
+    def write_message(self, payload: bytes, *, binary: bool) -> None:
+        """Write a message of either kind, whichever the wire's are."""
+        self.write(frame(FINAL | (Opcode.BINARY if binary else Opcode.TEXT), payload))
+
     def ping(self) -> None:
         """See `ports.Transport`."""
         # A flush would give a waiting answer to the client's close frame away as well.

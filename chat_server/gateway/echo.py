@@ -1,12 +1,9 @@
 """What answers on `/ws/echo`: every message as it came, through the same wire layer as `/ws`."""
 
 from ..protocol.close_codes import CloseCode
-from ..protocol.codecs import JSON, MSGPACK
 from ..realtime.node import Node
-from .direct import DIRECT_WIRES, DirectTransport
-
-TEXT = DIRECT_WIRES[JSON.subprotocol]
-BINARY = DIRECT_WIRES[MSGPACK.subprotocol]
+from .direct import DirectTransport
+from .portable import PortableTransport
 
 
 class Echo:
@@ -15,7 +12,7 @@ class Echo:
     A client that does not read is not read from either: the transport sees to that.
     """
 
-    def __init__(self, node: Node, transport: DirectTransport) -> None:
+    def __init__(self, node: Node, transport: DirectTransport | PortableTransport) -> None:
         self._node = node
         self._transport = transport
 
@@ -25,7 +22,7 @@ class Echo:
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
-        self._transport.write((BINARY if binary else TEXT).pack(payload))
+        self._transport.write_message(payload, binary=binary)
 
     def on_sign_of_life(self) -> None:
         """See `ports.Receiver`."""

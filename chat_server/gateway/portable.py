@@ -121,7 +121,7 @@ class PortableTransport:
         self._reader: asyncio.Task[None]
         self._hearing_out: asyncio.Task[None] | None = None
         self._quiet_turns = 0
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._wake_writer = asyncio.Event()
         self._may_read = asyncio.Event()
@@ -165,10 +165,14 @@ class PortableTransport:
 
     def write(self, packet: bytes) -> None:
         """See `ports.Transport`."""
+        self.write_message(packet, binary=self.wire.codec.binary)
+
+    def write_message(self, payload: bytes, *, binary: bool) -> None:
+        """Write a message of either kind, whichever the wire's are."""
         if self._closing is not None:
             return
-        self._queue.append(packet)
-        self._queued_bytes += len(packet)
+        self._queue.append((payload, binary))
+        self._queued_bytes += len(payload)
         self._wake_writer.set()
         if not self._full and self._queued_bytes > self._slow_buffer_bytes:
             self._full = True
@@ -254,12 +258,11 @@ class PortableTransport:
             self.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
 
     async def _write(self) -> None:
-        binary = self.wire.codec.binary
         while True:
             while self._queue:
-                packet = self._queue.popleft()
-                await self._websocket.send(packet if binary else packet.decode())
-                self._queued_bytes -= len(packet)
+                payload, binary = self._queue.popleft()
+                await self._websocket.send(payload if binary else payload.decode())
+                self._queued_bytes -= len(payload)
                 if self._full and self._queued_bytes <= self._slow_buffer_bytes // 4:
                     self._full = False
                     self._loop.call_soon(self._report_drained)

@@ -18,7 +18,7 @@ from ..protocol.codecs import JSON, Codec
 from ..protocol.errors import BadRequest, ChatError, Unauthorized
 from ..realtime.connection import Connection
 from ..realtime.node import Node
-from ..realtime.ports import Transport
+from ..realtime.ports import Receiver, Transport
 from .deflate import DEFLATE_WIRES, negotiate_deflate
 from .direct import DIRECT_WIRES, DirectTransport
 from .echo import Echo
@@ -34,6 +34,7 @@ from .handshake import (
 from .portable import INBOX_KEY, PORTABLE_WIRES, PortableConnection, PortableTransport
 
 PATH = "/ws"
+ECHO_PATH = f"{PATH}/echo"
 NONCE_BYTES = 16
 
 
@@ -49,21 +50,23 @@ class Gateway:
         self._node = node
         self._verifier = verifier
         self._settings = node.settings
+        self._echoes = self._settings.environment == "development"
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
         blueprint = Blueprint("chat_websocket", __name__)
         blueprint.add_websocket(PATH, "connect", self.connect)
-        if self._settings.environment == "development":
-            blueprint.add_websocket(f"{PATH}/echo", "echo", self.echo)
+        if self._echoes:
+            blueprint.add_websocket(ECHO_PATH, "echo", self.echo)
         return blueprint
 
     def adapt(self, app: Quart) -> None:
         """Let `app` carry our WebSockets as the portable transport needs, others as before."""
         others = app.asgi_websocket_class
+        paths = (PATH, ECHO_PATH) if self._echoes else (PATH,)
 
         def choose(app: Quart, scope: WebsocketScope) -> ASGIWebsocketProtocol:
-            ours = scope["path"] == scope.get("root_path", "") + PATH
+            ours = scope["path"].removeprefix(scope.get("root_path", "")) in paths
             return PortableConnection(app, scope) if ours else others(app, scope)
 
         app.asgi_websocket_class = choose  # type: ignore[assignment]  # called like a class
@@ -100,31 +103,12 @@ class Gateway:
             self._settings.server.trusted_proxy_hops,
         )
         start = partial(self._start, address=address, claims=claims, refusal=refusal)
-        socket = _socket()
-        if socket is not None and socket.is_over:
-            socket.abort()
-        elif (taken := self._take_socket(codec, subprotocol)) is not None:
-            direct, upgrade = taken
-            connection, begin = start(direct)
-            # What begins here outlives the request: timers and tasks must not keep its context.
-            Context().run(direct.serve, connection, begin, upgrade)
-        else:
-            await self._serve_portably(socket, codec, subprotocol, start)
+        await self._carry(codec, subprotocol, start)
 
     @cors_exempt
     async def echo(self) -> None:
         """Echo text and binary messages, for connectivity checks and conformance suites."""
-        socket = _socket()
-        if socket is not None and socket.is_over:
-            socket.abort()
-            return
-        taken = self._take_socket(JSON, None)
-        if taken is None:
-            while True:
-                await websocket.send(await websocket.receive())
-        direct, upgrade = taken
-        echo = Echo(self._node, direct)
-        direct.serve(echo, echo.start, upgrade)
+        await self._carry(JSON, None, self._start_echo)
 
     async def _verify(self, credentials: Credentials) -> Claims | None:
         if credentials.source is Source.NONE:
@@ -143,6 +127,25 @@ class Gateway:
     ) -> tuple[Connection, Callable[[], None]]:
         connection = Connection(self._node, self._verifier, transport, address)
         return connection, partial(connection.start, claims, refusal)
+
+    def _start_echo(
+        self, transport: DirectTransport | PortableTransport
+    ) -> tuple[Echo, Callable[[], None]]:
+        echo = Echo(self._node, transport)
+        return echo, echo.start
+
+    async def _carry(self, codec: Codec, subprotocol: str | None, start: "Start") -> None:
+        """Accept the handshake, and let what `start` makes talk to the client."""
+        socket = _socket()
+        if socket is not None and socket.is_over:
+            socket.abort()
+        elif (taken := self._take_socket(codec, subprotocol)) is not None:
+            direct, upgrade = taken
+            receiver, begin = start(direct)
+            # What begins here outlives the request: timers and tasks must not keep its context.
+            Context().run(direct.serve, receiver, begin, upgrade)
+        else:
+            await self._serve_portably(socket, codec, subprotocol, start)
 
     def _take_socket(
         self, codec: Codec, subprotocol: str | None
@@ -198,11 +201,11 @@ class Gateway:
             close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
             abort_socket=None if socket is None else socket.abort,
         )
-        connection, begin = start(transport)
-        await transport.serve(connection, begin)
+        receiver, begin = start(transport)
+        await transport.serve(receiver, begin)
 
 
-Start = Callable[[Transport], tuple[Connection, Callable[[], None]]]
+Start = Callable[[DirectTransport | PortableTransport], tuple[Receiver, Callable[[], None]]]
 
 
 def _socket() -> Socket | None:

@@ -1,22 +1,22 @@
 """`/ws/echo` and compression, through a real server and the `websockets` client."""
 
+import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from ..support.server import ServerProcess, mint
+from tests.server.processes import rss
+from tests.support import wire
+from tests.support.server import ServerProcess, mint
+from tests.support.wire import Wire, frame, request
 
+from .room import settle
+
+ENVIRON = {"CHAT_ENVIRONMENT": "development", "CHAT_GATEWAY__COMPRESSION": "true"}
 ROOM = "room:echo"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    environ = {"CHAT_ENVIRONMENT": "development", "CHAT_GATEWAY__COMPRESSION": "true"}
-    with ServerProcess(environ=environ) as process:
-        yield process
+MEMORY = 16 * 2**20
 
 
 def compressed(client: ClientConnection) -> bool:
@@ -26,8 +26,9 @@ def compressed(client: ClientConnection) -> bool:
 @pytest.mark.parametrize("message", ["", "text ✓", b"", b"\x00\xff", "x" * 60_000, b"y" * 60_000])
 async def test_echoes_text_and_binary(server: ServerProcess, message: str | bytes) -> None:
     async with connect(f"{server.ws_url}/echo") as client:
-        await client.send(message)
-        assert await client.recv() == message
+        for sent in (message, "and on", message):
+            await client.send(sent)
+            assert await client.recv() == sent
 
 
 async def test_echoes_fragments_as_one_message(server: ServerProcess) -> None:
@@ -36,8 +37,38 @@ async def test_echoes_fragments_as_one_message(server: ServerProcess) -> None:
         assert await client.recv() == "one two three"
 
 
+async def test_counts_among_the_connections_and_is_bounded(server: ServerProcess) -> None:
+    async with connect(f"{server.ws_url}/echo") as client:
+        health = (await request(server.port, "GET", "/health")).json()
+        assert health["connections"] == 1
+        await client.send("x" * 70_000)
+        await client.wait_closed()
+        assert client.close_code == 1009
+    await settle(server, 0)
+
+
+async def test_does_not_read_from_who_does_not_read(server: ServerProcess) -> None:
+    """Otherwise whatever a client sends would pile up: Quart's own queue has no bound."""
+    count, size = 500, 40_000
+    messages = b"".join(
+        frame(wire.BINARY, number.to_bytes(4, "big") * (size // 4)) for number in range(count)
+    )
+    async with await Wire.open(server.port, path="/ws/echo", receive_buffer=4096) as client:
+        before = rss(server.pid)
+        sent = await client.send_what_fits(messages, patience=1.0)
+        assert sent < len(messages), "the server took everything"
+        assert rss(server.pid) - before < MEMORY
+        sending = asyncio.create_task(client.send(messages[sent:]))
+        for number in range(count):
+            got = await client.read_frame()
+            assert got is not None
+            assert got.opcode == wire.BINARY
+            assert got.payload == number.to_bytes(4, "big") * (size // 4)
+        await sending
+
+
 async def test_one_publication_reaches_clients_with_and_without_compression(
-    server: ServerProcess,
+    server: ServerProcess, transport: str
 ) -> None:
     token = mint("alice")
     headers = {"Authorization": f"Bearer {token}"}
@@ -45,7 +76,7 @@ async def test_one_publication_reaches_clients_with_and_without_compression(
         connect(server.ws_url, additional_headers=headers) as squeezed,
         connect(server.ws_url, additional_headers=headers, compression=None) as plain,
     ):
-        assert compressed(squeezed)
+        assert compressed(squeezed) is (transport == "direct")
         assert not compressed(plain)
         for client in (squeezed, plain):
             await client.recv()
