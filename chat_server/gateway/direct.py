@@ -43,8 +43,8 @@ SLICE_BYTES = 16_384
 LARGE_READ_BYTES = 65_536
 """A read of that size is followed by a turn of everybody else."""
 
-HEED_BYTES = 262_144
-"""What is parsed after our own close; what a flood sends beyond that is left unread."""
+HEED_FRAMES = 1_000
+"""So many are read after our own close, to find the client's; of a flood the rest is not parsed."""
 
 TINY_BYTES = 126
 """Fragments shorter than this are counted: reading one costs as much as reading a message."""
@@ -114,7 +114,7 @@ class DirectTransport(asyncio.Protocol):
         self._full = False
         self._hung_up = False
         self._ended = False
-        self._heed_bytes = HEED_BYTES
+        self._heed_frames = HEED_FRAMES
         self._lost = False
         self._inbox: list[tuple[bytes, bool]] = []
         self._message = bytearray()
@@ -201,7 +201,7 @@ class DirectTransport(asyncio.Protocol):
         """Take bytes from the socket."""
         self._corked = bytearray()
         at = self._take_whole_messages(data) if self._ws.between_messages else 0
-        while at < len(data) and self._heeds(SLICE_BYTES):
+        while at < len(data) and self._heed_frames > 0:
             self._ws.receive_data(data[at : at + SLICE_BYTES])
             self._handle_frames()
             at += SLICE_BYTES
@@ -210,12 +210,6 @@ class DirectTransport(asyncio.Protocol):
             # uvloop reads on and on while there is something, and nobody else would have a turn.
             self._transport.pause_reading()
             self._loop.call_soon(self._read_on)
-
-    def _heeds(self, size: int) -> bool:
-        """Return whether to look at so much more; after our close, only for the client's answer."""
-        if self._ended:
-            self._heed_bytes -= size
-        return self._heed_bytes > 0
 
     def _read_on(self) -> None:
         held = self._paused or self._full or self._stopped
@@ -267,7 +261,10 @@ class DirectTransport(asyncio.Protocol):
     def _handle_frames(self) -> None:
         if self._ws.state is State.OPEN:
             self._flush()  # a pong overtakes the messages behind its ping
-        for event in self._ws.events_received():
+        events = self._ws.events_received()
+        if self._ended:
+            self._heed_frames -= len(events)
+        for event in events:
             assert isinstance(event, Frame)  # noqa: S101 - the other events are of the handshake
             if event.opcode in _DATA:
                 self._assemble(event)

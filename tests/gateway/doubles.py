@@ -10,6 +10,7 @@ class RecordingReceiver:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.ended = False
         self.hang_up: Callable[[], None] = lambda: None
         self.react: Callable[[Any], None] = lambda _: None
 
@@ -26,14 +27,15 @@ class RecordingReceiver:
         self._note("drained")
 
     def on_hang_up(self) -> None:
-        assert "closed" not in self.told, "hung up after the end"
+        assert not self.ended, "hung up after the end"
         self.hang_up()
 
     def on_closed(self) -> None:
         self._note("closed")
+        self.ended = True
 
     def _note(self, event: Any) -> None:
-        assert "closed" not in self.told, f"{event} after the end"
+        assert not self.ended, f"{event} after the end"
         self.told.append(event)
         self.react(event)
 
