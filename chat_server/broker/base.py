@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 from asyncio import Future
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ..protocol.errors import Refused, Unavailable
@@ -30,12 +30,12 @@ class Listener(Protocol):
         """Take events of subscribed topics, in the order in which they came."""
         ...
 
-    def on_lost(self) -> None:
-        """The store cannot be reached."""
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
+        """Events of these topics, or of all, may be missed from now on."""
         ...
 
-    def on_restored(self) -> None:
-        """The store is back and every subscription stands again."""
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
+        """The subscriptions to these topics, or to all, stand again."""
         ...
 
 
@@ -51,15 +51,15 @@ class Reporter:
         except Exception:
             log.exception("a listener failed on %d events", len(events))
 
-    def lost(self) -> None:
+    def lost(self, topics: Iterable[str] | None = None) -> None:
         try:
-            self._listener.on_lost()
+            self._listener.on_lost(topics)
         except Exception:
             log.exception("a listener failed on the loss of the store")
 
-    def restored(self) -> None:
+    def restored(self, topics: Iterable[str] | None = None) -> None:
         try:
-            self._listener.on_restored()
+            self._listener.on_restored(topics)
         except Exception:
             log.exception("a listener failed on the return of the store")
 

@@ -36,18 +36,18 @@ TOPICS_AT_ONCE = 500
 class _ShardListener:
     """Hears one shard for the cluster."""
 
-    def __init__(self, cluster: "ClusterBroker", address: Address) -> None:
+    def __init__(self, cluster: "ClusterBroker", shard: RedisBroker) -> None:
         self._cluster = cluster
-        self._address = address
+        self._shard = shard
 
     def on_events(self, events: Sequence[Event]) -> None:
         self._cluster._reporter.events(events)
 
-    def on_lost(self) -> None:
-        self._cluster._on_lost(self._address)
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
+        self._cluster._on_lost(self._shard)
 
-    def on_restored(self) -> None:
-        self._cluster._on_restored(self._address)
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
+        self._cluster._on_restored(self._shard)
 
 
 class ClusterBroker:
@@ -81,8 +81,6 @@ class ClusterBroker:
         self._hint: Address | None = None
         self._wanted = asyncio.Event()
         self._looked = asyncio.Event()
-        self._lost = False
-        self._stopped = True
         self._reporter: Reporter
         self._tasks: set[asyncio.Task[Any]] = set()
         self._seldom = Seldom()
@@ -112,17 +110,14 @@ class ClusterBroker:
     async def start(self, listener: Listener) -> None:
         """Begin to deliver to `listener`; what is away is awaited in the background."""
         self._reporter = Reporter(listener)
-        self._stopped = False
         looked = self._looked
         self._spawn(self._watch(), "redis cluster")
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 await looked.wait()
-        self._judge()
 
     async def stop(self) -> None:
         """End every task and connection; pending futures fail with `Unavailable`."""
-        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -158,7 +153,6 @@ class ClusterBroker:
                 log.exception("the map of the Redis Cluster could not be followed")
             looked, self._looked = self._looked, asyncio.Event()
             looked.set()
-            self._judge()
             await asyncio.sleep(least)
             with suppress(TimeoutError):
                 async with asyncio.timeout(most if self.available else soon):
@@ -184,6 +178,7 @@ class ClusterBroker:
         fresh = {master: self._make_shard(master) for master in masters - self._shards.keys()}
         gone = [self._shards.pop(address) for address in self._shards.keys() - masters]
         self._shards |= fresh
+        before = self._owners
         owners: list[RedisBroker | None] = [None] * SLOTS
         for first, last, master in spans:
             owners[first : last + 1] = [self._shards[master]] * (last + 1 - first)
@@ -197,13 +192,19 @@ class ClusterBroker:
             self._left_deaf_seconds += shard.deaf_seconds
             self._retiring.add(shard)
             self._spawn(self._retire(shard), "redis shard")
-        landed = await self._move_topics()
+        # Nearly always nothing has moved, and there may be many topics.
+        moved = self._misplaced() if owners != before or None in self._topics.values() else []
+        if moved:
+            self._reporter.lost(moved)
+        for start in range(0, len(moved), TOPICS_AT_ONCE):
+            await self._move(moved[start : start + TOPICS_AT_ONCE])
         # They begin with the topics that they have got, so that they are heard once available.
         await asyncio.gather(
-            *(shard.start(_ShardListener(self, address)) for address, shard in fresh.items())
+            *(shard.start(_ShardListener(self, shard)) for shard in fresh.values())
         )
-        if landed or (fresh and self._topics):
-            self._reporter.restored()  # Events were missed between the two subscriptions.
+        # A shard that is away will say itself when it has its topics again.
+        if landed := [topic for topic in moved if self._is_heard(topic)]:
+            self._reporter.restored(landed)
 
     def _make_shard(self, address: Address) -> RedisBroker:
         def connect() -> Link:
@@ -227,15 +228,16 @@ class ClusterBroker:
         await shard.stop()
         self._retiring.discard(shard)
 
-    async def _move_topics(self) -> int:
-        """Subscribe to topics where they belong, and return how many subscriptions stand."""
-        moved = [topic for topic, at in self._topics.items() if at is not self._owner(topic)]
-        landed = 0
-        for start in range(0, len(moved), TOPICS_AT_ONCE):
-            landed += await self._move(moved[start : start + TOPICS_AT_ONCE])
-        return landed
+    def _misplaced(self) -> list[str]:
+        """Return topics that are not subscribed to where they belong."""
+        return [topic for topic, at in self._topics.items() if at is not self._owner(topic)]
 
-    async def _move(self, topics: Iterable[str]) -> int:
+    def _is_heard(self, topic: str) -> bool:
+        shard = self._topics.get(topic)
+        return shard is not None and shard.available
+
+    async def _move(self, topics: Iterable[str]) -> None:
+        """Subscribe to topics where they belong."""
         futures = []
         for topic in topics:
             if topic not in self._topics:
@@ -249,7 +251,6 @@ class ClusterBroker:
         for result in results:
             if isinstance(result, Moved):
                 self.doubt(result.server)
-        return results.count(None)
 
     def _subscribe(self, topic: str, shard: RedisBroker | None) -> "Future[None]":
         self._topics[topic] = shard
@@ -273,25 +274,15 @@ class ClusterBroker:
         self._wanted.set()
         await looked.wait()
 
-    def _on_lost(self, address: Address) -> None:
-        if address in self._shards:
-            self._wanted.set()
-            self._judge()
+    def _on_lost(self, shard: RedisBroker) -> None:
+        self._wanted.set()
+        self._reporter.lost(self._topics_at(shard))
 
-    def _on_restored(self, address: Address) -> None:
-        if address in self._shards and not self._judge():
-            self._reporter.restored()  # Its topics can be read, whatever of the others.
+    def _on_restored(self, shard: RedisBroker) -> None:
+        self._reporter.restored(self._topics_at(shard))
 
-    def _judge(self) -> bool:
-        """Tell once that something is away, and once that all is back, which is returned."""
-        if self._stopped or self._lost != self.available:
-            return False
-        self._lost = not self._lost
-        if self._lost:
-            self._reporter.lost()
-        else:
-            self._reporter.restored()
-        return not self._lost
+    def _topics_at(self, shard: RedisBroker) -> list[str]:
+        return [topic for topic, at in self._topics.items() if at is shard]
 
     # Events --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import logging
 import secrets
 from asyncio import Future, TimerHandle
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -167,12 +167,12 @@ class _Relay:
     def on_events(self, events: Sequence[Event]) -> None:
         self._listener.on_events(events)
 
-    def on_lost(self) -> None:
-        self._listener.on_lost()
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
+        self._listener.on_lost(topics)
 
-    def on_restored(self) -> None:
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
         try:
-            self._listener.on_restored()
+            self._listener.on_restored(topics)
         finally:
             self._spool.flush()
 

@@ -39,7 +39,6 @@ class Hub:
         self._repairing: set[Topic] = set()
         self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._restorations = 0
 
     @property
     def topic_count(self) -> int:
@@ -171,7 +170,8 @@ class Hub:
             if self._topics.get(topic.name) is not topic:
                 return  # whoever wanted it has left, and nobody would end the subscription
             await self._broker.subscribe(topic.name)
-            await self._catch_up(topic)
+            while not topic.established:
+                await self._catch_up(topic)
             if topic.behind:
                 self._repair(topic)
         except Unavailable:
@@ -187,10 +187,10 @@ class Hub:
         self._broker.unsubscribe(topic.name)
 
     async def _catch_up(self, topic: Topic) -> None:
-        restorations = self._restorations
-        topic.catch_up(await self._read_on(topic))
-        if restorations != self._restorations:
-            topic.behind = True  # the read may be older than what was missed
+        interruptions = topic.interruptions
+        found = await self._read_on(topic)
+        if interruptions == topic.interruptions:  # else it may be older than what was missed
+            topic.catch_up(found)
 
     async def _read_on(self, topic: Topic) -> Slice:
         """Read what follows a topic's position, or all of another order if that one is lost."""
@@ -240,18 +240,27 @@ class Hub:
                 logger.warning("topic %s: events are missing, reading them again", topic.name)
                 self._repair(topic)
 
-    def on_lost(self) -> None:
-        """Note that events may be missed from now on."""
-        logger.warning("the broker cannot be reached; publishing is refused until it is back")
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
+        """Hold these topics' events from now on: their seqs may be given out for the second time.
 
-    def on_restored(self) -> None:
-        """Read again, for every topic, what may have been missed."""
-        logger.info("the broker is back; catching up %d topics", len(self._topics))
-        self._restorations += 1
-        for topic in self._topics.values():
-            if topic.established:
-                topic.behind = True
-                self._repair(topic)
+        Whether that is so only a read can tell, once the store is back.
+        """
+        if interrupted := self._interrupt(topics):
+            logger.warning("the events of %d topics may be missed", len(interrupted))
+
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
+        """Read again, for each of these topics, what may have been missed."""
+        if interrupted := self._interrupt(topics):
+            logger.info("the store is back; catching up %d topics", len(interrupted))
+        for topic in interrupted:
+            self._repair(topic)
+
+    def _interrupt(self, names: Iterable[str] | None) -> list[Topic]:
+        names = self._topics if names is None else names
+        topics = [self._topics[name] for name in names if name in self._topics]
+        for topic in topics:
+            topic.interrupt()
+        return topics
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

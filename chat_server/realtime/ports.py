@@ -32,7 +32,7 @@ class Listener(Protocol):
         ...
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """The subscriptions to these topics, or to all, stand again; events may have been missed."""
+        """The subscriptions to these topics, or to all, stand again; events may be missing."""
         ...
 
 

@@ -34,8 +34,9 @@ class Topic:
     """A topic with subscribers on this worker.
 
     Events are offered in the order the broker delivers them; what subscribers see is every seq
-    exactly once, or a `gap`. While `behind` is true there is a hole: new events wait in a backlog
-    until the node has read what is missing and calls `catch_up`.
+    exactly once, or a `gap`. While `behind` is true there may be a hole: new events wait in a
+    backlog until the node has read what is missing and calls `catch_up`. `interruptions` counts how
+    often events may have been missed: a read is as good as the number it began with.
 
     A subscriber stands in one of four places:
 
@@ -49,6 +50,7 @@ class Topic:
         self.name = name
         self.position = Position("", 0)
         self.behind = True
+        self.interruptions = 0
         self._last = (0, 0)
         self._backlog: deque[Event] = deque()
         self._doubted: set[Position] = set()
@@ -155,6 +157,11 @@ class Topic:
             self._deliver(event)
         elif event.seq > self.position.seq:
             self._keep(event)
+
+    def interrupt(self) -> None:
+        """Note that events may be missed, also such as look like the next one."""
+        self.behind = True
+        self.interruptions += 1
 
     def catch_up(self, found: Slice) -> bool:
         """Take what a read of everything after `position` found; return whether it was enough."""

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,17 +38,21 @@ class Recorder:
         self.batches = 0
         self.losses = 0
         self.returns = 0
+        self.lost: list[list[str] | None] = []
+        self.restored: list[list[str] | None] = []
 
     def on_events(self, events: Sequence[Event]) -> None:
         assert events
         self.events += events
         self.batches += 1
 
-    def on_lost(self) -> None:
+    def on_lost(self, topics: Iterable[str] | None = None) -> None:
         self.losses += 1
+        self.lost.append(None if topics is None else sorted(topics))
 
-    def on_restored(self) -> None:
+    def on_restored(self, topics: Iterable[str] | None = None) -> None:
         self.returns += 1
+        self.restored.append(None if topics is None else sorted(topics))
 
     def seqs(self, topic: str = TOPIC) -> list[int]:
         return [event.seq for event in self.events if event.topic == topic]
