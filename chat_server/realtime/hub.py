@@ -125,6 +125,9 @@ class Hub:
                 return
             try:
                 found = await self._broker.read(name, after=seen.seq, limit=REPLAY_CHUNK)
+                if found.epoch == seen.epoch and found.seq < seen.seq:
+                    await self._begin_epoch(name, found.epoch)
+                    continue
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -197,16 +200,21 @@ class Hub:
         name, here = topic.name, topic.position
         if not topic.established:
             return await self._broker.read(name, limit=1, newest=True)
-        # With the last event passed on, to know it again: see `Topic.contradicts`.
+        # With the last event passed on, to know it again: see `Topic.contradicts`. Subscribers may
+        # be sent what is newer than the read while it is under way: that is no evidence.
+        evidence = topic.evidence
         after = max(here.seq - 1, 0)
         found = await self._broker.read(name, after=after, limit=self._max_replay + 1)
         began = Position(found.epoch, found.base)
-        if topic.contradicts(found):
-            logger.warning("topic %s: the store lost events that were delivered", name)
-            began = await self._broker.begin_epoch(name, found.epoch)
+        if topic.contradicts(found, evidence):
+            began = await self._begin_epoch(name, found.epoch)
         if began.epoch == here.epoch:
             return found
         return await self._broker.read(name, after=began.seq, limit=self._max_replay)
+
+    async def _begin_epoch(self, name: str, lost: str) -> Position:
+        logger.warning("topic %s: the store lost events that were delivered", name)
+        return await self._broker.begin_epoch(name, lost)
 
     def _repair(self, topic: Topic) -> None:
         if topic in self._repairing or not topic.established:

@@ -30,6 +30,10 @@ def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
         return None
 
 
+_Place = tuple[int, int | None]
+"""A seq, and a digest of the event there if that is known."""
+
+
 class Topic:
     """A topic with subscribers on this worker.
 
@@ -51,7 +55,8 @@ class Topic:
         self.position = Position("", 0)
         self.behind = True
         self.interruptions = 0
-        self._last = (0, 0)
+        self._last: _Place = (0, None)
+        self._furthest: _Place = (0, None)
         self._backlog: deque[Event] = deque()
         self._doubted: set[Position] = set()
         self._frames: list[bytes] = []
@@ -76,10 +81,12 @@ class Topic:
         """Keep the topic open for a subscriber that is yet to `enter`."""
         self._joining.add(transport)
 
-    def enter(self, transport: Transport, seen: Position) -> None:
-        """Place a subscriber that has seen everything up to `seen`."""
+    def enter(self, transport: Transport, seen: Position, digest: int | None = None) -> None:
+        """Place a subscriber that has seen everything up to `seen`, an event with this digest."""
         self._joining.discard(transport)
         same_order = seen.epoch == self.position.epoch
+        if same_order and seen.seq > self._furthest[0]:
+            self._furthest = (seen.seq, digest)
         if not same_order or seen.seq < self.position.seq or not transport.writable:
             self._lagging[transport] = seen
         elif seen.seq > self.position.seq:
@@ -119,9 +126,7 @@ class Topic:
             self._write_to(transport, self._restart_frame(seen))
             self.enter(transport, seen)
             return
-        if found.seq < seen.seq:
-            seen = Position(found.epoch, found.seq)
-            self._write_to(transport, self._restart_frame(seen))
+        digest = None
         for event in found.events:
             if not transport.writable:
                 break
@@ -129,12 +134,12 @@ class Topic:
                 self._write_to(transport, self._gap_frame(seen, event.seq, "expired"))
             if event.seq > seen.seq:
                 self._write_to(transport, event.frame)
-                seen = Position(event.epoch, event.seq)
+                seen, digest = Position(event.epoch, event.seq), hash(event.frame)
         else:
             if transport.writable and not found.more and seen.seq < found.seq:
                 self._write_to(transport, self._gap_frame(seen, found.seq + 1, "expired"))
-                seen = Position(found.epoch, found.seq)
-        self.enter(transport, seen)
+                seen, digest = Position(found.epoch, found.seq), None
+        self.enter(transport, seen, digest)
 
     # Events --------------------------------------------------------------------------------
 
@@ -178,16 +183,19 @@ class Topic:
         self._flush()
         return not self.behind
 
-    def contradicts(self, found: Slice) -> bool:
-        """Return whether a read shows that the store lost events which this worker has seen.
+    @property
+    def evidence(self) -> dict[int, int | None]:
+        """Digests, by seq, of what was passed on: what a read must find if it begins now."""
+        return {0: None, self.position.seq: None, **dict([self._furthest, self._last])}
 
-        Then its seqs are behind, or were given out again: the event at the position is another.
+    def contradicts(self, found: Slice, evidence: dict[int, int | None]) -> bool:
+        """Return whether a read shows that the store lost events which subscribers have seen.
+
+        Then its seqs are behind, or were given out again: an event is another than in `evidence`.
         """
-        if found.epoch != self.position.epoch:
-            return False
-        seq, digest = self._last
-        return found.seq < self.position.seq or any(
-            hash(event.frame) != digest for event in found.events[:1] if event.seq == seq
+        return found.epoch == self.position.epoch and (
+            found.seq < max(evidence)
+            or any(evidence.get(e.seq) not in (None, hash(e.frame)) for e in found.events)
         )
 
     def _remember(self, events: Sequence[Event]) -> None:
@@ -257,7 +265,7 @@ class Topic:
         self._write(frame)
         self._flush()
         self.position = here
-        self._last = (0, 0)
+        self._last = self._furthest = (0, None)
         ahead, self._ahead = self._ahead, {}
         for transport in ahead:
             self._write_to(transport, frame)

@@ -31,6 +31,12 @@ def found(seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, more: bool 
     return Slice(epoch, seq, events(seqs, epoch), more)
 
 
+def other(seq: int) -> Event:
+    return Event(
+        ROOM, EPOCH, seq, Kind.MESSAGE, b'{"type":"message","seq":%d,"data":"other"}' % seq
+    )
+
+
 def signal(text: str) -> Event:
     frame = msgspec.json.encode({"type": "signal", "topic": ROOM, "data": text})
     return Event(ROOM, "", 0, Kind.SIGNAL, frame)
@@ -388,20 +394,25 @@ def test_an_epoch_that_began_within_an_order_starts_there() -> None:
 def test_a_store_that_gives_a_seq_again_is_found_out() -> None:
     topic = topic_at(5)
     topic.offer(events([6, 7]))
-    assert not topic.contradicts(found([7], seq=7))
-    assert not topic.contradicts(found([7, 8], seq=9))
-    assert not topic.contradicts(found([8, 9], seq=9)), "it was trimmed"
-    assert topic.contradicts(found([6], seq=6))
-    other = Event(ROOM, EPOCH, 7, Kind.MESSAGE, b'{"type":"message","seq":7,"data":"other"}')
-    assert topic.contradicts(Slice(EPOCH, 8, [other, event(8)]))
-    assert not topic.contradicts(Slice(LATER, 8, [other, event(8)])), "it says so itself"
+    seen = topic.evidence
+    assert not topic.contradicts(found([7], seq=7), seen)
+    assert not topic.contradicts(found([7, 8], seq=9), seen)
+    assert not topic.contradicts(found([8, 9], seq=9), seen), "it was trimmed"
+    assert topic.contradicts(found([6], seq=6), seen)
+    assert topic.contradicts(Slice(EPOCH, 8, [other(7), event(8)]), seen)
+    assert not topic.contradicts(Slice(LATER, 8, [other(7), event(8)]), seen), "it says so itself"
 
 
-def test_a_replay_of_an_order_that_lost_its_end_starts_anew() -> None:
-    topic = topic_at(9)
-    one = subscriber(topic, 8)
-    topic.replay(one, found(seq=4))
-    assert got(one) == [(EPOCH, 0, 5, "epoch_changed")]
+def test_who_is_ahead_is_a_witness_of_what_the_store_had() -> None:
+    topic = topic_at(5)
+    before = topic.evidence
+    one = subscriber(topic, 4)
+    topic.replay(one, found([5, 6, 7], seq=7))
+    topic.leave(one)
+    for seen, lost in ((before, False), (topic.evidence, True)):
+        assert topic.contradicts(found([5, 6], seq=6), seen) is lost
+        assert topic.contradicts(Slice(EPOCH, 8, [event(6), other(7), event(8)]), seen) is lost
+        assert not topic.contradicts(found([6, 7, 8], seq=8), seen)
 
 
 @pytest.mark.parametrize("seq", [5, 8])
