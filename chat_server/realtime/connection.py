@@ -383,18 +383,10 @@ class Connection:
 
     async def _replay_topics(self) -> None:
         try:
-            # Again from the start each time: while one was replayed others may have begun to lag.
-            while (topic := self._lagging_topic()) is not None:
-                await self._node.hub.replay(self._transport, topic)
+            await self._node.hub.replay(self._transport, self._session.topics)
         except Exception:
             logger.exception("connection %s: a replay failed", self.id)
             self._session.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
-
-    def _lagging_topic(self) -> str | None:
-        if not self._transport.writable:
-            return None  # on_drained comes back to it
-        lags = partial(self._node.hub.lags, self._transport)
-        return next(filter(lags, self._session.topics), None)
 
     def _unsubscribe(self, pending: Pending, command: Unsubscribe) -> None:
         self._node.hub.leave(self._transport, command.topic)

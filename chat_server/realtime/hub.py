@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
 from ..protocol.errors import Unavailable
@@ -111,26 +111,39 @@ class Hub:
             if topic is not None:
                 topic.lag(transport)
 
-    def lags(self, transport: Transport, name: str) -> bool:
-        """Return whether a subscriber of a topic has to be replayed."""
+    async def replay(self, transport: Transport, names: Collection[str]) -> None:
+        """Send a subscriber of these topics what it missed, where it lags.
+
+        Ends when it lags nowhere, or is not writable any more.
+
+        Args:
+            transport: the subscriber's.
+            names: its topics; may change while they are replayed.
+        """
+        while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
+            # None waits for another: the store may be away with one of them only.
+            done = [await self._replay(transport, name) for name in lagging]
+            if not any(done):
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _lags(self, transport: Transport, name: str) -> bool:
         topic = self._topics.get(name)
         return topic is not None and topic.lag_of(transport) is not None
 
-    async def replay(self, transport: Transport, name: str) -> None:
-        """Send a lagging subscriber what it missed until it is live, or not writable any more."""
+    async def _replay(self, transport: Transport, name: str) -> bool:
+        """Replay one topic; return False if it has to be tried again after a while."""
         while transport.writable:
             topic = self._topics.get(name)
             seen = None if topic is None else topic.lag_of(transport)
             if topic is None or seen is None:
-                return
+                return True
             try:
                 found = await self._broker.read(name, after=seen.seq, limit=REPLAY_CHUNK)
                 if found.epoch == seen.epoch and found.seq < seen.seq:
                     await self._begin_epoch(name, found.epoch)
                     continue
             except Unavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
+                return False
             # It may have left, come back, moved on or filled up while the store was read.
             moved = self._topics.get(name) is not topic or topic.lag_of(transport) != seen
             if moved or not transport.writable:
@@ -140,7 +153,8 @@ class Hub:
                 # The store has no more, and yet this worker stands elsewhere: it must look.
                 topic.behind = True
                 self._repair(topic)
-                await asyncio.sleep(RETRY_SECONDS)
+                return False
+        return True
 
     async def _recover(self, topic: Topic, since: Position | None, last: int | None) -> Recovery:
         if last is not None:

@@ -27,7 +27,7 @@ async def subscribe(
 ) -> Recovery:
     recovery = await hub.join(transport, name, since, last)
     if hub.enter(transport, name, recovery):
-        await hub.replay(transport, name)
+        await hub.replay(transport, [name])
     return recovery
 
 

@@ -131,7 +131,7 @@ async def test_who_was_ahead_of_the_worker_is_told_too(
     broker.manual = False
     await turns(50)
     ahead.drain()
-    await hub.replay(ahead, ROOM)
+    await hub.replay(ahead, [ROOM])
     broker.store(ROOM, "newest")
     await turns(50)
     for transport in (live, ahead):
@@ -153,7 +153,7 @@ async def test_a_subscriber_may_find_the_loss_before_the_worker_looks(
     hub.lag(slow, [ROOM])
     broker.fail_over(ROOM, 1)
     slow.drain()
-    await hub.replay(slow, ROOM)
+    await hub.replay(slow, [ROOM])
     broker.store(ROOM, "new 3")
     await turns(50)
     for transport in (one, slow):

@@ -114,7 +114,7 @@ async def test_what_came_in_while_history_was_read_is_not_missed(
         recovery = await join
         watcher = Observer(recovery.start)
         if hub.enter(transport, ROOM, recovery):
-            await hub.replay(transport, ROOM)
+            await hub.replay(transport, [ROOM])
         broker.store(ROOM)
         await turns()
         for push in transport.messages:

@@ -200,6 +200,29 @@ async def test_a_broker_that_is_away_is_asked_again(brisk: None, world: World) -
     await until(lambda: seqs(slow) == [1, 2, 3])
 
 
+async def test_a_topic_that_cannot_be_read_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    topics = [f"room:{number}" for number in range(5)]
+    slow = await world.subscribed(*topics)
+    slow.fill()
+    for topic in topics:
+        store(world, 2, topic)
+    await turns()
+    world.broker.available = False
+    world.broker.reachable = set(topics[1:-1])
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 3_600.0)
+    slow.drain()
+    await turns(50)
+    store(world, 1, topics[1])
+    await turns()
+    got = {
+        topic: [m["seq"] for m in slow.of_type("message") if m["topic"] == topic]
+        for topic in topics
+    }
+    assert list(got.values()) == [[], [1, 2, 3], [1, 2], [1, 2], []]
+
+
 async def test_a_worker_in_a_lost_order_looks_again(brisk: None, world: World) -> None:
     """What a subscriber reads may show first that the store has begun anew."""
     slow, quick = await world.subscribed(ROOM), await world.subscribed(ROOM)
