@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import math
-import multiprocessing
 import signal
 import socket
-from collections.abc import Callable
 from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
+from typing import NamedTuple
 
 from ..settings import Settings
 from .worker import GROUP_SIGNALS, STOP_SLACK_SECONDS, run_supervised
@@ -23,38 +23,43 @@ LATE_SECONDS = 2.0
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
+class Work(NamedTuple):
+    """What all workers of a server do.
+
+    Args:
+        settings: the server's.
+        application: see `run_worker`.
+    """
+
+    settings: Settings
+    application: str
+
+
 class WorkerProcess:
     """One worker, from its start on; it is killed when it takes too long for what it has to do.
 
     Args:
         number: tells the server's workers apart.
-        settings: the server's.
-        application: see `run_worker`.
+        work: what it is to do.
         listener: taken from here by the process; ours to close.
-        on_beat: called at each sign of life, of which the first says that it is ready.
+        ready: done at its first sign of life, unless it is done before.
 
     Raises:
         OSError: the system has no room for another process.
     """
 
     def __init__(
-        self,
-        number: int,
-        settings: Settings,
-        application: str,
-        listener: socket.socket,
-        on_beat: Callable[[], None],
+        self, number: int, work: Work, listener: socket.socket, ready: asyncio.Future[None]
     ) -> None:
-        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[str] = self._loop.create_future()  # and how; to be shielded
+        self._ready = ready
         self._leaving = False
-        self._server = settings.server
-        self._on_beat = on_beat
+        self._server = work.settings.server
         # On this it shows its life; its end closes when the process ends, and ours with us.
         self._pulse, pulse = socket.socketpair()
         name = f"worker {number}"
-        context = multiprocessing.get_context("spawn")
-        given = (settings, application, listener, pulse)
-        self._process = context.Process(None, run_supervised, name, given)
+        self._process = SpawnProcess(None, run_supervised, name, (*work, listener, pulse))
         # Until it can ignore them itself.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         try:
@@ -68,28 +73,29 @@ class WorkerProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             pulse.close()
         self.name = f"{name} ({self._process.pid})"
-        self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pulse, self._listen)
         fault = "did not accept connections within"
         self._timer = self._loop.call_later(START_SECONDS, self._overdue, fault, START_SECONDS)
 
-    def stop(self) -> None:
-        """Let it drain and end; may be repeated."""
-        if not (self._leaving or self.ended.is_set()):  # a second signal would cut its drain short
+    async def stop(self) -> None:
+        """Let it drain, and return when it has ended; may be repeated."""
+        if not (self._leaving or self.ended.done()):  # a second signal would cut its drain short
             self._leaving = True
             self._process.terminate()
             self._expect("did not end within", self._server.drain_seconds + 2 * STOP_SLACK_SECONDS)
+        await asyncio.shield(self.ended)
 
     def kill(self) -> None:
         """End it at once; may be repeated."""
-        if not self.ended.is_set():
+        if not self.ended.done():
             self._process.kill()
 
     def _listen(self) -> None:
         if not self._pulse.recv(4096):
             self._bury()
         elif not self._leaving:
-            self._on_beat()
+            if not self._ready.done():
+                self._ready.set_result(None)
             self._expect("did nothing for", self._server.hang_seconds or math.inf)
 
     def _expect(self, fault: str, seconds: float) -> None:
@@ -113,5 +119,4 @@ class WorkerProcess:
         self._process.close()
         killer = SIGNALS.get(-code, f"signal {-code}")
         how = f"was ended by {killer}" if code < 0 else f"ended with exit code {code}"
-        self.end = f"{self.name} {how}"
-        self.ended.set()
+        self.ended.set_result(f"{self.name} {how}")

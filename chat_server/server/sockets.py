@@ -4,6 +4,9 @@ import socket
 
 from ..settings import Settings
 
+Address = tuple[str, int]
+"""Host and port."""
+
 
 class ListenError(Exception):
     """The address cannot be listened on; the text is one line that says why."""
@@ -39,7 +42,7 @@ def reserve(settings: Settings) -> socket.socket:
     return share(address)
 
 
-def share(address: tuple[str, int]) -> socket.socket:
+def share(address: Address) -> socket.socket:
     """Return one worker's socket on a reserved address; connections come once it listens."""
     # The kernel spreads connections evenly over such sockets; a single one that all workers accept
     # from gives most of them to whichever wakes first.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ..settings import Settings
 from . import sockets
 from .hangup import Terminal
-from .process import WorkerProcess
+from .process import Work, WorkerProcess
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,6 @@ class _Slot:
         self.listener = listener
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def on_beat(self) -> None:
-        if not self.ready.done():
-            self.ready.set_result(None)
-
 
 class Supervisor:
     """Keeps `server.workers` processes running until SIGINT or SIGTERM; SIGHUP replaces them.
@@ -46,18 +42,14 @@ class Supervisor:
         on_ready: called with the address once every worker has accepted requests.
     """
 
+    _address: sockets.Address
     _serving: asyncio.Task[None]
 
     def __init__(
-        self,
-        settings: Settings,
-        application: str,
-        on_ready: Callable[[tuple[str, int]], None],
+        self, settings: Settings, application: str, on_ready: Callable[[sockets.Address], None]
     ) -> None:
-        self._settings = settings
-        self._application = application
+        self._work = Work(settings, application)
         self._on_ready = on_ready
-        self._address: tuple[str, int] = ("", 0)
         self._terminal = Terminal()
         self._processes: list[WorkerProcess] = []
         self._hung_up = asyncio.Event()
@@ -69,7 +61,7 @@ class Supervisor:
         Raises:
             ListenError: the address cannot be listened on.
         """
-        with sockets.reserve(self._settings) as reserved:
+        with sockets.reserve(self._work.settings) as reserved:
             self._address = reserved.getsockname()[:2]
             asyncio.run(self._supervise())
         return self._exit_code
@@ -83,10 +75,7 @@ class Supervisor:
         try:
             with suppress(asyncio.CancelledError):
                 await self._serving
-            for process in self._processes:
-                process.stop()
-            for process in self._processes:
-                await process.ended.wait()
+            await asyncio.gather(*(process.stop() for process in self._processes))
         finally:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()
@@ -108,7 +97,7 @@ class Supervisor:
     async def _serve(self) -> None:
         """Have all workers, and replace them at each SIGHUP, until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            count = self._settings.server.workers
+            count = self._work.settings.server.workers
             slots = [self._open(_Slot(number), group) for number in range(1, count + 1)]
             try:
                 await asyncio.gather(*(slot.ready for slot in slots))
@@ -126,9 +115,7 @@ class Supervisor:
                         if self._hung_up.is_set():
                             break  # those that are new already are not new enough
                 except OSError as error:
-                    logger.error(
-                        "%s; the worker it was to replace goes on, as do the others", error
-                    )
+                    logger.error("%s; the worker it was to replace goes on", error)
 
     def _open(self, slot: _Slot, group: asyncio.TaskGroup) -> _Slot:
         slot.keeper = group.create_task(self._keep(slot))
@@ -143,9 +130,10 @@ class Supervisor:
             try:
                 # It is closed when the worker crashes, for the others to get all connections.
                 with slot.listener or sockets.share(self._address) as slot.listener:
-                    slot.worker = self._start(slot, slot.listener)
-                    await slot.worker.ended.wait()
-                end = slot.worker.end
+                    slot.worker = WorkerProcess(slot.number, self._work, slot.listener, slot.ready)
+                    self._processes = [p for p in self._processes if not p.ended.done()]
+                    self._processes.append(slot.worker)
+                    end = await asyncio.shield(slot.worker.ended)
             except OSError as error:
                 end = f"worker {slot.number} cannot be started: {error}"
             slot.listener = None
@@ -157,13 +145,6 @@ class Supervisor:
             logger.error("%s; restarting it in %g s", end, pause)
             await asyncio.sleep(pause)
 
-    def _start(self, slot: _Slot, listener: socket.socket) -> WorkerProcess:
-        worker = WorkerProcess(
-            slot.number, self._settings, self._application, listener, slot.on_beat
-        )
-        self._processes = [p for p in self._processes if not p.ended.is_set()] + [worker]
-        return worker
-
     async def _replace(self, old: _Slot, group: asyncio.TaskGroup) -> _Slot:
         """Return the slot of a new worker once that is ready and the old one has drained."""
         logger.info("replacing %s", old.worker.name)
@@ -171,7 +152,6 @@ class Supervisor:
         new = self._open(_Slot(old.number, old.listener and old.listener.dup()), group)
         await new.ready
         old.keeper.cancel()
-        old.worker.stop()
-        await old.worker.ended.wait()
+        await old.worker.stop()
         logger.info("%s is replaced", old.worker.name)
         return new

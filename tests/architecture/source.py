@@ -1,6 +1,8 @@
-"""Read a package's source without importing it: modules, imports, functions, module-level names."""
+"""Read a package's source without importing it: modules, imports, lines of code."""
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,3 +79,29 @@ def _import(dotted: str, line: int, known: Set[str]) -> Import:
     while rest not in known:
         rest = rest.rpartition(".")[0]
     return Import(rest, internal=True, line=line)
+
+
+def count_code(source: str) -> int:
+    """Return the lines with code on them: not blank, and more than a comment or a docstring.
+
+    A statement over three lines counts as three.
+    """
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        # A string by itself is a docstring, also one that describes a constant, below it.
+        if isinstance(node, ast.Expr) and _is_string(node.value):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def _is_string(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+_NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
+    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
+}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from .source import PACKAGE, ROOT, read
+from .source import PACKAGE, ROOT, count_code, read
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
+MAX_SUPERVISOR_LINES = 200
 SOURCE_SUFFIXES = {".py", ".lua", ".js", ".css", ".html"}
 
 MUTABLE = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
@@ -87,12 +88,37 @@ def test_modules_hold_no_state(folder: str) -> None:
     assert found == []
 
 
+def test_the_supervisor_is_small() -> None:
+    """What runs in the supervising process once it has sockets; docs/design/workers.md says why."""
+    modules = ("supervisor", "process", "hangup")
+    lines = {
+        name: count_code((ROOT / PACKAGE / "server" / f"{name}.py").read_text("utf-8"))
+        for name in modules
+    }
+    assert sum(lines.values()) <= MAX_SUPERVISOR_LINES, lines
+
+
 def test_the_checker_counts_lines() -> None:
     def function(lines: int) -> ast.Module:
         return ast.parse("class C:\n  async def f():\n" + "    pass\n" * (lines - 1))
 
     assert list(long_functions(function(MAX_FUNCTION_LINES))) == []
     assert list(long_functions(function(MAX_FUNCTION_LINES + 1))) == ["f, line 2: 61 lines"]
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("", 0),
+        ("\n# a comment\n\na = 1  # another\n", 1),
+        ('"""Two\nlines."""\na = 1\n"""What it is."""\n', 1),
+        ('def f() -> None:\n    """Do it."""\n    # like so\n    g(\n        1\n    )\n', 4),
+        ('a = """one\n\nthree"""\n', 3),
+        ("def f() -> None: ...\n", 1),
+    ],
+)
+def test_the_checker_counts_lines_of_code(source: str, lines: int) -> None:
+    assert count_code(source) == lines
 
 
 @pytest.mark.parametrize(
