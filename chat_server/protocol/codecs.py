@@ -42,8 +42,12 @@ class Codec:
     subprotocol: str
     binary: bool
 
-    def decode(self, frame: bytes) -> ClientMessage:
+    def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
         """Return the command in `frame`, with any `data` turned into checked JSON text.
+
+        Args:
+            frame: one message's payload.
+            check_data: whether it will be used; else it is left as it came.
 
         Raises:
             Malformed: `frame` is not a map in this encoding.
@@ -81,9 +85,9 @@ class JsonCodec(Codec):
         self._pack = msgspec.msgpack.Encoder().encode
         self._encode = msgspec.json.Encoder().encode
 
-    def decode(self, frame: bytes) -> ClientMessage:
+    def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
         command: ClientMessage = _decode(frame, self._decode, self._find_id)
-        if isinstance(command, Publish | Signal):
+        if check_data and isinstance(command, Publish | Signal):
             self.check_data(bytes(command.data), command.id)
         return command
 
@@ -145,9 +149,9 @@ class MsgpackCodec(Codec):
         self._to_json = msgspec.json.Encoder().encode
         self._from_json = msgspec.json.Decoder().decode
 
-    def decode(self, frame: bytes) -> ClientMessage:
+    def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
         command: ClientMessage = _decode(frame, self._decode, self._find_id)
-        if isinstance(command, Publish | Signal):
+        if check_data and isinstance(command, Publish | Signal):
             command.data = Raw(self._json_data(bytes(command.data), command.id))
         return command
 

@@ -23,12 +23,15 @@ class TokenBucket:
         self._tokens = float(burst)
         self._updated_at = now
 
-    def take(self, now: float) -> float:
-        """Take one token and return 0.0, or take none and return the seconds until there is one."""
+    def take(self, now: float, cost: float = 1.0) -> float:
+        """Take `cost` tokens and return 0.0, or none and return the seconds until there is one.
+
+        One is enough to begin with: what costs more is owed.
+        """
         tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
         if tokens >= 1.0:
-            self._tokens = tokens - 1.0
+            self._tokens = tokens - cost
             return 0.0
         self._tokens = tokens
         return (1.0 - tokens) / self._rate

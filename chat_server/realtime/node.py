@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 from contextlib import suppress
+from itertools import accumulate
 from typing import Protocol
 
 import msgspec
@@ -209,6 +210,8 @@ class Node:
     ) -> tuple[Slice, list[msgspec.Raw]]:
         """Read stored messages, ascending: the newest, those before or those after a seq.
 
+        They are as many as fill `limits.slow_buffer_bytes`, or else one.
+
         Returns:
             What was read, and the messages in it that `codec` can carry, as JSON text.
 
@@ -221,8 +224,18 @@ class Node:
         found = await self.broker.read(
             topic, after=after or 0, before=before, limit=limit, newest=after is None
         )
-        messages = (event.frame for event in found.events if event.kind is Kind.MESSAGE)
-        return found, [msgspec.Raw(m) for m in messages if transcoded(m, codec, topic) is not None]
+        frames = [event.frame for event in found.events if event.kind is Kind.MESSAGE]
+        readable = [frame for frame in frames if transcoded(frame, codec, topic) is not None]
+        kept = self._fitting(readable if after is not None else readable[::-1])
+        if len(kept) < len(readable):
+            found = msgspec.structs.replace(found, more=True)
+        return found, [msgspec.Raw(frame) for frame in (kept if after is not None else kept[::-1])]
+
+    def _fitting(self, frames: list[bytes]) -> list[bytes]:
+        """Return the first of these that an answer may hold."""
+        sizes = accumulate(map(len, frames))
+        fitting = sum(1 for size in sizes if size <= self.settings.limits.slow_buffer_bytes)
+        return frames[: max(fitting, 1)]
 
     def retention(self, topic: str) -> Retention:
         """Return how much of a topic's history is kept."""

@@ -17,7 +17,7 @@ from tests.support.wire import SECONDS, Chat, Wire, chat, frame, request, text, 
 
 from .room import Room, count_connections, settle, token
 
-HEAD_SECONDS = 2.0
+HEAD_SECONDS = 5.0
 PER_ADDRESS = 30
 MAX_WEBSOCKETS = 60
 MAX_HTTP = 80
@@ -40,7 +40,7 @@ ENVIRON = {
 }
 
 MEMORY = 32 * 2**20
-LATENCY = 3.0
+LATENCY = 10.0
 """What somebody else's message may take meanwhile: the machine may be busy."""
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -194,7 +194,7 @@ async def test_connections_that_are_dropped_at_once_leave_nothing(
     await come_and_go(1_000)
     await settle(server, connections)
     await until_sockets(server, open_before)
-    assert rss(server.pid) - before < 8 * 2**20
+    assert rss(server.pid) - before < 16 * 2**20
 
 
 # Heads of requests -------------------------------------------------------------------------------
@@ -233,13 +233,16 @@ DRIPS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("drip", DRIPS)
-async def test_a_head_that_never_ends_is_cut(
-    server: ServerProcess, bystanders: Bystanders, drip: str
-) -> None:
+async def test_a_head_that_never_ends_is_cut(server: ServerProcess, bystanders: Bystanders) -> None:
     """What comes meanwhile does not prolong the time."""
-    beginning, more = DRIPS[drip]
     open_before = sockets(server)
+    await asyncio.gather(*(cut(server, drip) for drip in DRIPS))
+    await until_sockets(server, open_before)
+
+
+async def cut(server: ServerProcess, drip: str) -> None:
+    """Drip until the server hangs up."""
+    beginning, more = DRIPS[drip]
     async with await Wire.connect(server.port) as client:
         await client.send(beginning)
         ending = asyncio.create_task(client.read_to_end())
@@ -247,12 +250,11 @@ async def test_a_head_that_never_ends_is_cut(
         number = 0
         while not ending.done():
             number += 1
-            assert time.monotonic() - began < HEAD_SECONDS + SECONDS / 2, "it is not cut"
+            assert time.monotonic() - began < HEAD_SECONDS + SECONDS / 2, f"{drip}: not cut"
             with suppress(ConnectionError):
                 await client.send(more(number))
             await asyncio.wait({ending}, timeout=0.1)
         await ending
-    await until_sockets(server, open_before)
 
 
 # Clients that never read -------------------------------------------------------------------------
@@ -291,7 +293,8 @@ async def test_large_answers_that_nobody_reads_do_not_pile_up(
         assert peak - before < 2 * MEMORY
         # It was only made to wait.
         await client.read_message()
-        assert len((await client.read_message())["messages"]) == 100
+        answer = await client.read_message()
+        assert (len(answer["messages"]), answer["more"]) == (4, True), "256 KiB at a time"
         client.reset()
 
 

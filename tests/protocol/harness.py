@@ -35,7 +35,7 @@ WELCOME = Welcome(
 class Unlimited:
     """Takes every command."""
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, cost: float = 1.0) -> float:
         return 0.0
 
 

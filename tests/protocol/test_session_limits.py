@@ -1,9 +1,12 @@
 """Strikes, the rate of commands and flow control: what a session asks of a client."""
 
+from unittest.mock import patch
+
 import msgspec
 import pytest
 
 from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.codecs import JSON
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.session import (
     FORGIVEN,
@@ -21,8 +24,10 @@ class Scripted:
 
     def __init__(self, wait: float = 0.0) -> None:
         self.wait = wait
+        self.costs: list[float] = []
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, cost: float = 1.0) -> float:
+        self.costs.append(cost)
         return self.wait
 
 
@@ -92,6 +97,28 @@ def test_what_comes_too_fast_is_told_when_to_come_back() -> None:
     assert (first["id"], first["code"], first["retry_in_ms"]) == (1, "rate_limited", 11)
     assert "id" not in second
     assert second["retry_in_ms"] == 1
+
+
+@pytest.mark.parametrize(("size", "cost"), [(100, 1), (4_000, 1), (5_000, 2), (65_000, 16)])
+def test_large_messages_count_more(size: int, cost: int) -> None:
+    rate_limit = Scripted()
+    harness = Harness(rate_limit=rate_limit)
+    harness.say(type="publish", topic="a", data="x" * size)
+    assert rate_limit.costs == [cost]
+
+
+def test_data_that_will_not_be_used_is_not_looked_at() -> None:
+    command = b'{"type":"publish","topic":"a","id":4,"data":1e999}'
+    for state, wait, code in (
+        (State.OPEN, 0.0, "bad_request"),
+        (State.OPEN, 1.0, "rate_limited"),
+        (State.AUTHENTICATING, 0.0, "unauthorized"),
+    ):
+        with patch.object(JSON, "check_data", wraps=JSON.check_data) as checked:
+            harness = Harness(state, rate_limit=Scripted(wait))
+            harness.raw(command)
+        assert (harness.codes, harness.answered) == ([code], [4])
+        assert checked.called is (code == "bad_request")
 
 
 @pytest.mark.parametrize("payload", [b'{"type":"nope","id":4}', b"[]"])

@@ -29,7 +29,7 @@ class EveryTenth:
     def __init__(self) -> None:
         self.count = 0
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, cost: float = 1.0) -> float:
         self.count += 1
         return 0.5 if self.count % 10 == 0 else 0.0
 

@@ -54,6 +54,14 @@ def test_a_burst_is_given_at_once_and_again_after_a_rest(rate: float, burst: int
         now += burst / rate + 1.0
 
 
+def test_what_costs_more_than_there_is_is_owed() -> None:
+    bucket = TokenBucket(1.0, 10, 0.0)
+    assert bucket.take(0.0, 9.5) == 0.0
+    assert bucket.take(0.0, 5.0) == 0.5, "there is less than one"
+    assert bucket.take(0.5, 100.0) == 0.0
+    assert bucket.take(0.5) == 100.0
+
+
 def test_refusals_cost_nothing() -> None:
     bucket = TokenBucket(1.0, 1, 0.0)
     assert bucket.take(0.0) == 0.0

@@ -15,16 +15,20 @@ from chat_server.protocol.errors import BadRequest
 from chat_server.protocol.events import Draft, Kind, Published, Retention
 from chat_server.protocol.messages import Limits, User
 from chat_server.realtime.node import BATCH, Node
-from chat_server.settings import ServerSettings
+from chat_server.settings import LimitSettings, ServerSettings
 
 from ..support.fakes import NO_JSON, FakeBroker, turns
 from ..support.wire import until
 from .world import World, claims, settings
 
 
-def node_with(broker: FakeBroker, drain_seconds: float = 0.05) -> Node:
+def node_with(
+    broker: FakeBroker, drain_seconds: float = 0.05, slow_buffer_bytes: int = 262_144
+) -> Node:
     changed = msgspec.structs.replace(
-        settings(), server=ServerSettings(drain_seconds=drain_seconds)
+        settings(),
+        server=ServerSettings(drain_seconds=drain_seconds),
+        limits=LimitSettings(slow_buffer_bytes=slow_buffer_bytes),
     )
     return Node(changed, broker, ManualClock(), "here")
 
@@ -105,6 +109,29 @@ async def test_history_holds_messages_only() -> None:
     found, messages = await node.history("room:a", JSON, before=None, after=None, limit=10)
     assert found.seq == 2
     assert [msgspec.json.decode(message)["seq"] for message in messages] == [1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "size", "seqs"),
+    [
+        (None, None, 1_000, [3, 4, 5, 6]),
+        (None, 0, 1_000, [1, 2, 3, 4]),
+        (5, None, 1_000, [1, 2, 3, 4]),
+        (6, None, 1_000, [2, 3, 4, 5]),
+        (None, None, 10_000, [6]),
+        (None, 2, 10_000, [3]),
+    ],
+)
+async def test_history_is_bounded_in_bytes(
+    before: int | None, after: int | None, size: int, seqs: list[int]
+) -> None:
+    broker = FakeBroker()
+    node = node_with(broker, slow_buffer_bytes=5_000)
+    for _ in range(6):
+        broker.store("room:a", "x" * size)
+    found, messages = await node.history("room:a", JSON, before=before, after=after, limit=10)
+    assert [msgspec.json.decode(message)["seq"] for message in messages] == seqs
+    assert found.more is (seqs[0] != 1 if after is None else seqs[-1] != 6)
 
 
 @pytest.mark.parametrize("codec", CODECS.values())
