@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -16,6 +16,12 @@ logger = logging.getLogger(__name__)
 MAX_BACKLOG = 1_000
 """Events held while the store is being read. More come only if that takes seconds; the oldest then
 go, and the next read finds them."""
+
+
+FLUSH_BYTES = 65_536
+"""Frames that are written at once; of more, each subscriber gets as much as it can take."""
+
+_Push = tuple[bytes, Position]
 
 
 def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
@@ -59,7 +65,7 @@ class Topic:
         self._furthest: _Place = (0, None)
         self._backlog: deque[Event] = deque()
         self._doubted: set[Position] = set()
-        self._frames: list[bytes] = []
+        self._pushes: list[_Push] = []
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
@@ -153,7 +159,7 @@ class Topic:
 
     def _take(self, event: Event) -> None:
         if event.kind is Kind.SIGNAL:
-            self._write(event.frame)
+            self._gather(event.frame, self.position)
             for transport in self._ahead:
                 self._write_to(transport, event.frame)
         elif self.behind or event.epoch != self.position.epoch:
@@ -245,14 +251,15 @@ class Topic:
         self._backlog.append(event)
 
     def _deliver(self, event: Event) -> None:
-        self._write(event.frame)
+        here = Position(event.epoch, event.seq)
+        self._gather(event.frame, here)
         self._last = (event.seq, hash(event.frame))
-        self._move_to(Position(event.epoch, event.seq))
+        self._move_to(here)
 
     def _gap(self, before: int, reason: str) -> None:
         """Tell that nothing comes before `before`, and go on from there."""
         here = Position(self.position.epoch, before - 1)
-        self._write(self._gap_frame(self.position, before, reason))
+        self._gather(self._gap_frame(self.position, before, reason), here)
         for transport, seen in self._ahead.items():
             if seen.seq < here.seq:
                 self._write_to(transport, self._gap_frame(seen, before, reason))
@@ -262,7 +269,7 @@ class Topic:
     def _restart(self, here: Position) -> None:
         """Go on in a new order: the old one, and what was in it, is lost."""
         frame = self._restart_frame(here)
-        self._write(frame)
+        self._gather(frame, here)
         self._flush()
         self.position = here
         self._last = self._furthest = (0, None)
@@ -280,20 +287,30 @@ class Topic:
 
     # Fan-out -------------------------------------------------------------------------------
 
-    def _write(self, frame: bytes) -> None:
-        """Write one push to every live subscriber, together with others of the same batch."""
-        self._frames.append(frame)
+    def _gather(self, frame: bytes, here: Position) -> None:
+        """Have one push written to every live subscriber, who has then seen all up to `here`."""
+        self._pushes.append((frame, here))
 
     def _flush(self) -> None:
-        """Do so: everything encoded once per wire, no task, no await."""
-        frames, self._frames = self._frames, []
-        if not frames:
-            return
-        for wire, transports in self._live.items():
-            packets = wire.join(self._pack(wire, frames))
-            for transport in transports:
-                for packet in packets:
-                    transport.write(packet)
+        """Write what was gathered: everything encoded once per wire, no task, no await."""
+        pushes, self._pushes = self._pushes, []
+        seen: Position | None = None
+        for part in _parts(pushes):
+            if seen is not None:
+                self._leave_behind(seen)
+            for wire, transports in self._live.items():
+                packets = wire.join(self._pack(wire, [frame for frame, _ in part]))
+                for transport in transports:
+                    for packet in packets:
+                        transport.write(packet)
+            _, seen = part[-1]
+
+    def _leave_behind(self, seen: Position) -> None:
+        """Let `replay` send what follows to those who cannot take it at once."""
+        for transports in list(self._live.values()):
+            for transport in [t for t in transports if not t.writable]:
+                self.leave(transport)
+                self._lagging[transport] = seen
 
     def _write_to(self, transport: Transport, frame: bytes) -> None:
         for packet in self._pack(transport.wire, [frame]):
@@ -310,3 +327,17 @@ class Topic:
         return msgspec.json.encode(
             Gap(topic=self.name, epoch=after.epoch, after=after.seq, before=before, reason=reason)
         )
+
+
+def _parts(pushes: list[_Push]) -> Iterator[list[_Push]]:
+    """Split pushes into such as may be written at once."""
+    part: list[_Push] = []
+    size = 0
+    for push in pushes:
+        size += len(push[0])
+        if part and size > FLUSH_BYTES:
+            yield part
+            part, size = [], len(push[0])
+        part.append(push)
+    if part:
+        yield part
