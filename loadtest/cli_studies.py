@@ -1,6 +1,7 @@
 """The commands that run many scenarios: bench, compare, plan and page."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,17 +10,16 @@ import msgspec
 
 from . import page as pages
 from .accounting import cores
-from .bench import Bench, Effort, bench, budget_lines, budgets, connection_lines
+from .bench import Bench, Effort, bench
+from .budgets import budget_lines, budgets, more_lines
 from .capacity import Calibration, Check, calibrate, check
 from .compare import ComparePlan, Comparison, compare, connect_lines, lines
-from .crowd import raise_file_limit
+from .crowd import SPARE_FILES, raise_file_limit
 from .layout import columns, describe
 from .model import Host, Load, plan
 from .plot import draw_costs
 from .sampling import Rounds
 from .terminal import Line
-
-SPARE_FILES = 1000
 
 Study = TypeVar("Study", Bench, Comparison, Calibration, Check)
 Count = click.IntRange(1)
@@ -31,13 +31,21 @@ _attempts = click.option(
 _json = click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
 
 
+def _effort(name: str, kind: click.ParamType[Any], text: str) -> Callable[..., Any]:
+    """Return an option of `bench` whose default is that of `Effort`."""
+    option = f"--{name.replace('_', '-')}"
+    default = getattr(Effort(), name)
+    return click.option(option, type=kind, default=default, show_default=True, help=text)
+
+
 @click.command("bench")
-@click.option("--rounds", type=Count, default=3, show_default=True)
-@click.option("--seconds", type=Positive, default=3.0, help="Of each run.", show_default=True)
-@click.option("--room", type=Count, default=1000, show_default=True)
-@click.option("--crowd", type=Count, default=16_000, show_default=True)
-@click.option("--connections", type=Count, default=1000, help="In a storm.", show_default=True)
-@click.option("--hold-seconds", type=Positive, default=26.0, help="Idle.", show_default=True)
+@_effort("rounds", Count, "How often all take turns.")
+@_effort("seconds", Positive, "For how long each run sends messages.")
+@_effort("room", Count, "Subscribers of the room in which a delivery is measured.")
+@_effort("crowd", Count, "Subscribers up to which the growth of its cost is measured.")
+@_effort("packed", Count, "Connections with which memory and the garbage collector are measured.")
+@_effort("connections", Count, "How many come in a storm.")
+@_effort("hold_seconds", Positive, "For how long the packed connections do nothing.")
 @_attempts
 @_json
 def bench_command(json: str | None, **effort: Any) -> None:
@@ -50,7 +58,7 @@ def bench_command(json: str | None, **effort: Any) -> None:
     _save(found, json)
     click.echo(describe(found.machine) + "\n")
     click.echo(columns(budget_lines(budgets(found))) + "\n")
-    click.echo("\n".join(connection_lines(found)))
+    click.echo("\n".join(more_lines(found)))
     for key, failure in found.samples.failures.items():
         click.echo(f"{key}: {failure}", err=True)
 

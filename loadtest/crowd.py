@@ -30,6 +30,9 @@ ANSWER_SECONDS = 15.0
 GOODBYE_SECONDS = 3.0
 """How long a stalled reader that reads again may need to see that it was disconnected."""
 
+SPARE_FILES = 100
+"""Open files that a process needs besides its connections: the chat server keeps 64 for itself."""
+
 STALLED_BUFFER_BYTES = 4096
 STALLED_SEGMENT_BYTES = 1400
 """What the kernel takes in for a stalled reader, and segments as on a network: with those of the

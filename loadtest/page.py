@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from .bench import Bench, budget_lines, budgets, connection_lines
+from .bench import Bench
+from .budgets import budget_lines, budgets, more_lines
 from .capacity import Calibration, Check
 from .compare import Comparison, connect_lines, lines, losses, summary_lines
 from .layout import describe, markdown, replace_section, section_names
@@ -97,7 +98,7 @@ def _needs(workers_for: dict[str, int]) -> str:
 def _bench(found: Bench) -> dict[str, str]:
     effort = found.effort
     runs = f"Medians of {effort.rounds} alternating rounds, {effort.seconds:g} s each."
-    more = "\n".join(f"- {line}" for line in connection_lines(found))
+    more = "\n".join(f"- {line}" for line in more_lines(found))
     table = markdown(budget_lines(budgets(found)))
     return {"machine": describe(found.machine), "bench": f"{runs}\n\n{table}\n\n{more}"}
 

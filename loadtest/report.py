@@ -1,9 +1,16 @@
 """What a load test has found, for people and for machines."""
 
+from collections.abc import Iterator
+
 from msgspec import Struct
+
+from chat_server.settings import GatewaySettings
 
 from .accounting import Machine
 from .histogram import Histogram
+from .pauses import Pauses
+
+HEARTBEAT_SECONDS = GatewaySettings().heartbeat_seconds
 
 
 class Latency(Struct, frozen=True):
@@ -42,6 +49,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
         talk_memory_bytes: what the server's memory grew by at most while messages were sent.
         server_cores: CPU seconds in a second while messages were sent.
         bytes_per_delivery: frames that came in, headers included.
+        pauses: of the server's garbage collector, by generation, until all connections are gone.
         busiest_generator: the share of one core that the busiest process of the load test used;
             near 1 the latency is that of the load test itself.
         disturbance: cores that were busy with anything else, or stolen by the hypervisor.
@@ -79,6 +87,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     talk_memory_bytes: int | None = None
     server_cores: float | None = None
     bytes_per_delivery: float | None = None
+    pauses: dict[str, Pauses] = {}
     busiest_generator: float = 0.0
     disturbance: float = 0.0
     delivery_counts: list[int] = []
@@ -126,15 +135,27 @@ def _messages(report: Report) -> list[Row]:
     return rows
 
 
-def _costs(report: Report) -> list[Row]:
-    microseconds = {
-        "CPU per connect": report.cpu_us_per_connect,
-        "CPU per delivery": report.cpu_us_per_delivery if report.deliveries else None,
-        "CPU per publish": report.cpu_us_per_publish,
-        "CPU per idle second": report.idle_cpu_us_per_second,
-        "Redis CPU per publish": report.redis_cpu_us_per_publish,
+def _cpu(report: Report) -> Iterator[Row]:
+    if report.memory_bytes is None:  # nothing is known of the server's process
+        return
+    held = report.parameters.get("hold_seconds", 0.0)
+    each = {
+        "CPU per connect": (report.cpu_us_per_connect, report.connections),
+        "CPU per delivery": (report.cpu_us_per_delivery, report.deliveries),
+        "CPU per publish": (report.cpu_us_per_publish, report.acknowledged),
+        "CPU per idle second": (report.idle_cpu_us_per_second, held),
     }
-    rows = [(name, f"{us:,.1f} µs") for name, us in microseconds.items() if us is not None]
+    for name, (us, number) in each.items():
+        if number:
+            yield name, "too short a run to tell" if us is None else f"{us:,.1f} µs"
+    if 0 < held < HEARTBEAT_SECONDS:
+        yield "heartbeats", f"none: they come every {HEARTBEAT_SECONDS:g} s"
+    if report.redis_cpu_us_per_publish is not None:
+        yield "Redis CPU per publish", f"{report.redis_cpu_us_per_publish:,.1f} µs"
+
+
+def _costs(report: Report) -> list[Row]:
+    rows = list(_cpu(report))
     if report.server_cores is not None and report.published:
         rows.append(("server CPU", f"{report.server_cores:.2f} cores while sending"))
     if report.memory_bytes_per_connection is not None and report.memory_bytes is not None:
@@ -143,6 +164,9 @@ def _costs(report: Report) -> list[Row]:
     if report.talk_memory_bytes is not None and report.published:
         grown = f"{report.talk_memory_bytes / 2**20:,.1f} MiB more at most"
         rows.append(("memory while sending", grown))
+    for generation, found in report.pauses.items():
+        text = f"{found.count:,}, {found.total_ms:,.1f} ms, longest {found.longest_ms:.1f} ms"
+        rows.append((f"garbage, generation {generation}", text))
     if report.published:
         rows.append(("busiest generator", f"{report.busiest_generator:.0%} of a core"))
     rows.append(("other work", f"{report.disturbance:.2f} cores, stolen time included"))

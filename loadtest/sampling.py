@@ -47,10 +47,9 @@ class Samples(Struct):
         """Return the median of an entrant's rounds, None if there is none."""
         return median(cost(report) for report in self.reports.get(key, []))
 
-    @property
-    def disturbance(self) -> float | None:
-        """The median over all runs of what others kept busy, in cores."""
-        return median(report.disturbance for runs in self.reports.values() for report in runs)
+    def disturbance(self, *keys: str) -> float | None:
+        """Return the median over all runs of some entrants of what others kept busy, in cores."""
+        return median(report.disturbance for key in keys for report in self.reports.get(key, []))
 
     def ratio(self, key: str, other: str, cost: Cost) -> float | None:
         """Return the median over the rounds of how many times as much as another it cost."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
@@ -23,6 +24,7 @@ from chat_server.settings import Settings, load_settings
 
 from .accounting import cores, pinned
 from .crowd import raise_file_limit
+from .pauses import VARIABLE
 from .wire import LoadError
 
 START_SECONDS = 20.0
@@ -50,6 +52,7 @@ class Target(Struct, frozen=True):
         pid: its first process, to tell what it costs; None if not known.
         redis_pid: that of a Redis started for it.
         started_elsewhere: not by this load test.
+        pauses: where it notes its garbage collections, if it does.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Target(Struct, frozen=True):
     pid: int | None = None
     redis_pid: int | None = None
     started_elsewhere: bool = False
+    pauses: Path | None = None
 
     def mint(self, user: str, topic: str) -> str:
         """Return a token for a user of a topic or a pattern, "" where the server wants none."""
@@ -110,9 +114,7 @@ def started(
         with redis_server() as (redis_url, redis_pid):
             own = [*flags, "--redis-url", redis_url]
             with started(*own, workers=workers, environ=environ, log=log, module=module) as target:
-                yield Target(
-                    target.name, target.dialect, target.port, redis_pid=redis_pid, pid=target.pid
-                )
+                yield replace(target, redis_pid=redis_pid)
         return
     port = free_port()
     serve = [sys.executable, "-m", module, "serve", "--bind", f"127.0.0.1:{port}"]
@@ -125,6 +127,16 @@ def started(
         log=log,
     ) as pid:
         yield Target("chat_server", "chat", port, pid=pid)
+
+
+@contextmanager
+def started_noting_pauses() -> Iterator[Target]:
+    """Run the chat server so that reports tell how long its garbage collector stopped it."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "pauses"
+        environ = {VARIABLE: str(notes)}
+        with started(module=f"{__package__}.pauses_server", environ=environ) as target:
+            yield replace(target, pauses=notes)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .accounting import Usage, busy_seconds, machine, usage
+from .accounting import NANOSECOND, Usage, busy_seconds, machine, usage
 from .crowd import (
     ANSWER_SECONDS,
     GOODBYE_SECONDS,
@@ -23,16 +23,24 @@ from .crowd import (
     main,
 )
 from .histogram import Histogram
+from .pauses import Pauses, pauses_since
 from .processes import Workers, messages
 from .report import Latency, Report
 from .server import Target, load_cores
+from .wire import LoadError
 
-CONNECT_SECONDS = 180.0
+PATIENCE_SECONDS = 15.0
+"""Without another connection that is ready, or another delivery: then it is given up."""
+
+LONGEST_SECONDS = 3600.0
 SETTLE_SECONDS = 0.5
 """Between the last connection and a look at the server's memory."""
 
 DRAIN_SECONDS = 10.0
 """How long after the last answer the last delivery may come."""
+
+LEAST_STEPS = 20
+"""Of CPU time, where it is counted in ticks: with fewer a cost would be off by more than 5 %."""
 
 Tell = Callable[[str], None]
 
@@ -74,6 +82,7 @@ class _Measured(Struct):
     redis_before: Usage | None = None
     redis_talked: Usage | None = None
     disturbance: float = 0.0
+    pauses: dict[str, Pauses] = {}
     peak_bytes: int = 0
     start_ns: int = 0
 
@@ -85,11 +94,11 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
         LoadError: it cannot be carried out.
     """
     found = _Measured(before=usage(target.pid))
-    begin, others = time.monotonic(), _others(target)
+    begin_ns, begin, others = time.monotonic_ns(), time.monotonic(), _others(target)
     with Workers(load_cores()) as workers:
         pipes = [workers.start(main, crowd) for crowd in stage.crowds]
         fleet = _Fleet(pipes, target, tell, found)
-        fleet.await_connected(sum(len(crowd.members) for crowd in stage.crowds))
+        fleet.await_connected(stage)
         found.connect_seconds = time.monotonic() - begin
         time.sleep(SETTLE_SECONDS)
         found.connected = found.idle = usage(target.pid)
@@ -106,6 +115,8 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
             found.redis_talked = usage(target.redis_pid)
         found.disturbance = (_others(target) - others) / (time.monotonic() - begin)
         results = fleet.finish()
+    if target.pauses is not None and target.pid is not None:
+        found.pauses = pauses_since(target.pauses, target.pid, begin_ns)
     return _report(stage, target, found, talked, results)
 
 
@@ -133,15 +144,34 @@ class _Fleet:
         self._told_at = time.monotonic()
         self._told_deliveries = 0
 
-    def await_connected(self, wanted: int) -> None:
-        for pipe, message in messages(self._pipes, seconds=CONNECT_SECONDS):
+    def await_connected(self, stage: Stage) -> None:
+        """Wait until all are ready.
+
+        Raises:
+            LoadError: the server does not let any more get ready.
+        """
+        wanted = sum(len(crowd.members) for crowd in stage.crowds)
+        patience = PATIENCE_SECONDS + max(
+            1 / crowd.connects_per_second if crowd.connects_per_second else 0.0
+            for crowd in stage.crowds
+        )
+        seen, deadline = 0, time.monotonic() + patience
+        for pipe, message in messages(self._pipes, seconds=LONGEST_SECONDS):
             self._note(pipe, message)
-            if sum(progress.connected for progress in self._progress.values()) == wanted:
+            connected = sum(progress.connected for progress in self._progress.values())
+            if connected == wanted:
                 return
+            if connected > seen:
+                seen, deadline = connected, time.monotonic() + patience
+            if time.monotonic() > deadline:
+                raise LoadError(
+                    f"{self._target.host}:{self._target.port} has not answered for {patience:g} s;"
+                    f" {connected:,} of {wanted:,} connections are ready"
+                )
 
     def hold(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        for pipe, message in messages(self._pipes, seconds=seconds + CONNECT_SECONDS):
+        for pipe, message in messages(self._pipes, seconds=seconds + PATIENCE_SECONDS):
             self._note(pipe, message)
             if time.monotonic() >= end:
                 return
@@ -165,7 +195,7 @@ class _Fleet:
     def await_deliveries(self, expected: int, seconds: float) -> None:
         """Wait until as many came as expected, or nothing comes any more."""
         seen, deadline = -1, time.monotonic() + seconds
-        for pipe, message in messages(self._pipes, seconds=CONNECT_SECONDS):
+        for pipe, message in messages(self._pipes, seconds=LONGEST_SECONDS):
             self._note(pipe, message)
             self._watch_memory()
             deliveries = sum(progress.deliveries for progress in self._progress.values())
@@ -246,6 +276,7 @@ def _report(
         delivery=Latency.of(delivery),
         acknowledgement=Latency.of(_merged(result.acknowledgement for result in results)),
         bytes_per_delivery=_per(sum(result.bytes_in for result in results), deliveries),
+        pauses=found.pauses,
         busiest_generator=max(result.cpu_seconds for result in results) / elapsed,
         disturbance=max(0.0, found.disturbance),
         delivery_counts=delivery.counts,
@@ -261,10 +292,10 @@ def _costs(
     acknowledged: int,
     elapsed: float,
 ) -> dict[str, Any]:
-    connecting = _cpu(found.before, found.connected)
-    talking = _cpu(found.idle, found.talked)
-    redis = _cpu(found.redis_before, found.redis_talked)
-    idle = _cpu(found.connected, found.idle) if stage.hold_seconds else None
+    connecting = cpu_between(found.before, found.connected)
+    talking = cpu_between(found.idle, found.talked)
+    redis = cpu_between(found.redis_before, found.redis_talked)
+    idle = cpu_between(found.connected, found.idle) if stage.hold_seconds else None
     before, connected = found.before, found.connected
     grown = connected.memory_bytes - before.memory_bytes if before and connected else None
     return {
@@ -282,8 +313,13 @@ def _costs(
     }
 
 
-def _cpu(before: Usage | None, after: Usage | None) -> float | None:
-    return after.cpu_seconds - before.cpu_seconds if before and after else None
+def cpu_between(before: Usage | None, after: Usage | None) -> float | None:
+    """Return the CPU time between, None if not known, or too short to be told in such steps."""
+    if before is None or after is None:
+        return None
+    used = after.cpu_seconds - before.cpu_seconds
+    coarse = after.step_seconds > NANOSECOND
+    return None if coarse and used < LEAST_STEPS * after.step_seconds else max(0.0, used)
 
 
 def _per(amount: float | None, number: float, unit: float = 1.0) -> float | None:

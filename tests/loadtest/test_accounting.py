@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+from msgspec.structs import replace
 
-from loadtest.accounting import cores, machine, pinned, usage
+from loadtest import accounting
+from loadtest.accounting import NANOSECOND, Usage, cores, machine, pinned, usage
 from loadtest.server import load_cores, server_cores
+from loadtest.stage import cpu_between
 from loadtest.wire import LoadError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -30,11 +34,40 @@ def test_usage_counts_a_process_and_its_children() -> None:
     assert before is not None
     assert child is not None
     assert both is not None
-    # The kernel counts in ticks of 10 ms.
-    assert child.cpu_seconds > 0.25
+    assert child.cpu_seconds >= 0.3
     assert child.memory_bytes > 50_000_000
-    assert both.cpu_seconds > before.cpu_seconds + 0.25
+    assert both.cpu_seconds > before.cpu_seconds + 0.3
     assert both.memory_bytes > before.memory_bytes + 50_000_000
+
+
+@linux
+def test_cpu_time_is_finer_than_ticks() -> None:
+    before, begin = usage(os.getpid()), time.process_time()
+    while time.process_time() < begin + 0.001:
+        pass
+    after = usage(os.getpid())
+    assert before is not None
+    assert after is not None
+    assert after.step_seconds == NANOSECOND
+    # Some of it went to looking; in ticks of 10 ms it would be none or ten times as much.
+    assert 0.001 <= after.cpu_seconds - before.cpu_seconds <= time.process_time() - begin + 0.001
+
+
+@linux
+def test_where_there_are_but_ticks_they_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounting, "_clock", lambda process: None)
+    found = usage(os.getpid())
+    assert found is not None
+    assert found.step_seconds == 1 / os.sysconf("SC_CLK_TCK")
+
+
+def test_too_few_ticks_tell_nothing() -> None:
+    begin = Usage(cpu_seconds=1.0, memory_bytes=0, step_seconds=0.01)
+    assert cpu_between(begin, replace(begin, cpu_seconds=1.1)) is None
+    assert cpu_between(begin, replace(begin, cpu_seconds=1.5)) == pytest.approx(0.5)
+    exact = replace(begin, step_seconds=NANOSECOND, cpu_seconds=1.0001)
+    assert cpu_between(begin, exact) == pytest.approx(0.0001)
+    assert cpu_between(None, exact) is None
 
 
 @linux

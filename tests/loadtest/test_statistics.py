@@ -10,18 +10,10 @@ from msgspec.structs import replace
 
 from loadtest import sampling
 from loadtest.accounting import Machine
-from loadtest.bench import (
-    BURST,
-    CROWDED,
-    FLOOR,
-    MEMORY,
-    STEADY,
-    Bench,
-    Effort,
-    budget_lines,
-    budgets,
-)
+from loadtest.bench import BURST, CROWDED, FLOOR, MEMORY, PACKED, STEADY, Bench, Effort
+from loadtest.budgets import budget_lines, budgets, more_lines
 from loadtest.layout import columns, markdown, replace_section
+from loadtest.pauses import Pauses
 from loadtest.report import Latency, Report, table
 from loadtest.sampling import Entrant, Rounds, Samples, alternate, median, ratio
 from loadtest.server import Target
@@ -134,9 +126,16 @@ def test_the_quietest_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _bench(**reports: Report) -> Bench:
-    keys = {"floor": FLOOR, "steady": STEADY, "burst": BURST, "crowded": CROWDED, "memory": MEMORY}
+    keys = {
+        "floor": FLOOR,
+        "steady": STEADY,
+        "burst": BURST,
+        "crowded": CROWDED,
+        "memory": MEMORY,
+        "packed": PACKED,
+    }
     samples = Samples(reports={keys[name]: [report] for name, report in reports.items()})
-    return Bench(MACHINE, Effort(), "the floor", samples)
+    return Bench(MACHINE, Effort(), "the floor", samples, took_seconds=270.0)
 
 
 def test_budgets_are_judged() -> None:
@@ -144,13 +143,25 @@ def test_budgets_are_judged() -> None:
         floor=_report(delivery_us=10.0),
         steady=_report(delivery_us=13.0),
         burst=_report(delivery_us=11.0),
-        crowded=_report(delivery_us=14.0, memory=9000.0),
+        crowded=_report(delivery_us=14.0),
         memory=_report(publish_us=40.0),
+        packed=replace(
+            _report(memory=9000.0),
+            pauses={"0": Pauses(9, 40.0, 8.0), "1": Pauses(2, 30.0, 20.5)},
+            disturbance=0.25,
+        ),
     )
     verdicts = [budget.met for budget in budgets(found)]
-    # Fan-out, burst, memory, publish: memory and Redis, connect, p99, growth.
-    assert verdicts == [True, False, False, True, None, None, True, True]
-    assert "NOT MET" in columns(budget_lines(budgets(found)))
+    # Fan-out, burst, memory, publish: memory and Redis, connect, p99, growth, pauses.
+    assert verdicts == [True, False, False, True, None, None, True, True, False]
+    table = columns(budget_lines(budgets(found)))
+    assert "NOT MET" in table
+    assert "0.25 cores" in table
+    # Twenty connections are what the made-up reports have, not what was asked for.
+    more = "\n".join(more_lines(found))
+    assert "allow 20 connections on this machine, not 20,000" in more
+    assert "generation 1: 2, 30 ms in all, the longest 20.5 ms" in more
+    assert "took 4.5 minutes" in more
 
 
 def test_without_any_report_nothing_is_claimed() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.bench import Bench, budgets
+from loadtest.bench import PACKED, Bench
+from loadtest.budgets import budgets
 from loadtest.capacity import Calibration, Check
 from loadtest.compare import OURS, Comparison
 from loadtest.peers import Peer, peers
@@ -39,11 +40,13 @@ def _run(*arguments: str) -> str:
 def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
     found = tmp_path / "bench.json"
     options = ("--rounds", "1", "--seconds", "0.5", "--room", "20", "--crowd", "40")
-    more = ("--connections", "20", "--hold-seconds", "0.5", "--json", str(found))
+    more = ("--packed", "60", "--connections", "20", "--hold-seconds", "0.5", "--json", str(found))
     output = _run("bench", *options, *more)
     bench = msgspec.json.decode(found.read_bytes(), type=Bench)
     assert bench.samples.failures == {}
-    assert len(budgets(bench)) == 8
+    assert len(budgets(bench)) == 9
+    # There are collections as soon as connections come; how long they take is another matter.
+    assert bench.samples.reports[PACKED][0].pauses
     for budget in budgets(bench):
         assert budget.what in output
         assert budget.met is not None or not budget.measured

@@ -1,0 +1,51 @@
+"""How long the garbage collector of a server stopped it; see `pauses_server`."""
+
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from .accounting import open_files
+
+VARIABLE = "LOADTEST_PAUSES"
+"""The environment variable that names the file of notes."""
+
+NOTE = struct.Struct("=qqq")
+"""One collection: its generation, the monotonic clock when it began, how long it took; in ns."""
+
+GONE_SECONDS = 15.0
+IDLE_FILES = 100
+"""More open files than a server without connections has."""
+
+
+class Pauses(Struct, frozen=True):
+    """The collections of one generation."""
+
+    count: int
+    total_ms: float
+    longest_ms: float
+
+
+def pauses_since(notes: Path, pid: int, begin_ns: int) -> dict[str, Pauses]:
+    """Return what a server noted from a time on, by generation, once all connections are gone.
+
+    Taking thousands of them apart is part of what may give the collector work.
+    """
+    deadline = time.monotonic() + GONE_SECONDS
+    while open_files(pid) > IDLE_FILES and time.monotonic() < deadline:
+        time.sleep(0.1)
+    found: dict[str, list[float]] = {}
+    for generation, started_ns, took_ns in NOTE.iter_unpack(notes.read_bytes()):
+        if started_ns >= begin_ns:
+            found.setdefault(str(generation), []).append(took_ns / 1e6)
+    return {
+        generation: Pauses(len(took), sum(took), max(took))
+        for generation, took in sorted(found.items())
+    }
+
+
+def longest(pauses: Mapping[str, Pauses]) -> float | None:
+    """Return the longest of all generations in ms, None if none was noted."""
+    return max((one.longest_ms for one in pauses.values()), default=None)

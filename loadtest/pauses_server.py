@@ -1,0 +1,36 @@
+"""`python -m loadtest.pauses_server serve …`: the chat server, which notes each garbage collection.
+
+Not part of the product: nobody but a load test needs to know, and noting costs a little.
+"""
+
+import gc
+import os
+import time
+
+from chat_server.cli import main
+
+from .pauses import NOTE, VARIABLE
+
+
+def note_collections(path: str) -> None:
+    """Append a note for each collection of this process from now on."""
+    # One write of a few bytes at the end: workers can share the file.
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    begin = 0
+
+    def on_collection(phase: str, info: dict[str, int]) -> None:
+        nonlocal begin
+        now = time.monotonic_ns()
+        if phase == "start":
+            begin = now
+        else:
+            os.write(notes, NOTE.pack(info["generation"], begin, now - begin))
+
+    gc.callbacks.append(on_collection)
+
+
+# Not below `__main__`: workers of a supervisor import this module by another name.
+note_collections(os.environ[VARIABLE])
+
+if __name__ == "__main__":
+    main(prog_name="chat-server")

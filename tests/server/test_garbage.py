@@ -1,0 +1,81 @@
+"""The garbage collector leaves a worker with many connections alone."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from chat_server.server import garbage
+from chat_server.server.garbage import FULL_MAX_CONNECTIONS, THRESHOLDS, Collector
+
+
+class Knot:
+    """An object that refers to itself, so that only a collection takes it apart."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def collector_state() -> Iterator[None]:
+    """Begin with nothing set aside, and leave the collector as it was."""
+    thresholds = gc.get_threshold()
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+async def test_what_exists_at_the_start_is_set_aside() -> None:
+    collector = Collector(lambda: 0)
+    assert gc.get_freeze_count() == 0
+    collector.start()
+    try:
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == THRESHOLDS
+    finally:
+        collector.stop()
+
+
+@pytest.mark.parametrize(
+    ("connections", "taken_apart"),
+    [(FULL_MAX_CONNECTIONS, True), (FULL_MAX_CONNECTIONS + 1, False)],
+)
+async def test_full_collections_come_while_connections_are_few(
+    connections: int, taken_apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    asked = asyncio.Event()
+
+    def count() -> int:
+        asked.set()
+        return connections
+
+    collector = Collector(count)
+    collector.start()
+    gc.disable()  # so that nothing but the collector takes it apart
+    try:
+        knot = weakref.ref(Knot())
+        await asked.wait()
+        assert (knot() is None) == taken_apart
+    finally:
+        gc.enable()
+        collector.stop()
+
+
+async def test_none_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    asked: list[int] = []
+
+    def count() -> int:
+        asked.append(1)
+        return 0
+
+    collector = Collector(count)
+    collector.start()
+    collector.stop()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not asked
