@@ -104,6 +104,10 @@ class Moved(Refused):
         self.server = server
 
 
+class Busy(Unavailable):
+    """Too much is waiting for the store to take one thing more, which was not sent."""
+
+
 def away() -> Unavailable:
     """Return the answer of a broker whose store cannot be reached."""
     return Unavailable("the message store cannot be reached", retry_in_ms=AWAY_RETRY_MS)
@@ -111,7 +115,7 @@ def away() -> Unavailable:
 
 def busy() -> Unavailable:
     """Return the answer of a broker with too much to do."""
-    return Unavailable("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
+    return Busy("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
 
 
 def refused() -> Refused:

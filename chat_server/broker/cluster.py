@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
-from ..protocol.errors import Unavailable
+from ..protocol.errors import Refused, Unavailable
 from ..protocol.events import Draft, Event, Published, Slice
 from ..protocol.messages import Position
 from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
-from .base import Listener, Moved, Reporter, Seldom, away, failed
+from .base import Busy, Listener, Moved, Reporter, Seldom, away, failed
 from .discovery import Span, find_shards
 from .link import LINK_ERRORS, Link, RedisLink, connections
 from .redis import RedisBroker
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_SECONDS = (0.05, 0.5, 30.0)
-"""How long the map of the cluster is good for: at least, while a shard is away, and at most. The
-last is a precaution: whoever meets a slot that has moved asks for a new map."""
+"""How long the map of the cluster is good for: at least, while a shard is away or a topic is not
+subscribed to, and at most. The last is a precaution: whoever meets a slot that has moved asks for a
+new map."""
 
 TOPICS_AT_ONCE = 500
 """Topics whose subscriptions are moved together: fewer than the subscriber takes unconfirmed."""
@@ -155,19 +156,26 @@ class ClusterBroker:
             looked.set()
             await asyncio.sleep(least)
             with suppress(TimeoutError):
-                async with asyncio.timeout(most if self.available else soon):
+                settled = self.available and None not in self._topics.values()
+                async with asyncio.timeout(most if settled else soon):
                     await self._wanted.wait()
 
     async def _look(self) -> None:
         # News takes a while to reach every node. Whoever was right about the last move is asked
-        # first, so that another's older map does not undo it.
-        near = sorted(self._shards, key=lambda address: not self._shards[address].available)
-        nodes = dict.fromkeys([*([self._hint] if self._hint else []), *near, *self._seeds])
+        # first, so that another's older map does not undo it. But a master that was cut off and
+        # replaced may go on to give its own map: none that is away is asked before others.
         hint = self._hint
+        here = sorted(self._shards, key=self._is_away)
+        first = [] if hint is None or self._is_away(hint) else [hint]
+        nodes = dict.fromkeys([*first, *here, *self._seeds])
         answered, spans = await find_shards(self._connect, list(nodes), self._timeout / 2)
         if self._hint is hint:
             self._hint = answered
         await self._follow(spans)
+
+    def _is_away(self, address: Address) -> bool:
+        shard = self._shards.get(address)
+        return shard is not None and not shard.available
 
     def _connect(self, address: Address) -> Link:
         return RedisLink(self._make(address))
@@ -238,19 +246,26 @@ class ClusterBroker:
 
     async def _move(self, topics: Iterable[str]) -> None:
         """Subscribe to topics where they belong."""
-        futures = []
-        for topic in topics:
-            if topic not in self._topics:
-                continue  # It was unsubscribed while others moved.
-            before = self._topics[topic]
-            if before is not None:
-                before.unsubscribe(topic)
-            futures.append(self._subscribe(topic, self._owner(topic)))
-        # A shard that is away remembers the topic; a slot that moves on evicts it.
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        for result in results:
+        wanted = [topic for topic in topics if topic in self._topics]  # others were unsubscribed
+        for topic in wanted:
+            self._leave(topic)
+        results = await asyncio.gather(
+            *(self._subscribe(topic, self._owner(topic)) for topic in wanted),
+            return_exceptions=True,
+        )
+        for topic, result in zip(wanted, results, strict=True):
+            # A shard that is away remembers the topic. One that has too much to do, or refuses, is
+            # asked again with the next look at the map; whoever subscribed does not.
+            if isinstance(result, Busy | Refused):
+                self._leave(topic)
             if isinstance(result, Moved):
                 self.doubt(result.server)
+
+    def _leave(self, topic: str) -> None:
+        """Let a topic be without a place, unless it has been unsubscribed."""
+        if (shard := self._topics.get(topic)) is not None:
+            shard.unsubscribe(topic)
+            self._topics[topic] = None
 
     def _subscribe(self, topic: str, shard: RedisBroker | None) -> "Future[None]":
         self._topics[topic] = shard
