@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..protocol.errors import Unavailable
 from ..settings import Address
-from .base import Moved, away, busy, fail, failed, refused
+from .base import Busy, Moved, away, busy, fail, failed, refused
 from .redis import RedisBroker
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class Router:
                     self._map.doubt(moved.server)
                     continue
                 head.settle(result)
-                self._take(slot)
+                self._drop(head)
                 while self._detours[slot].queue:
                     self._send(self._take(slot))
         except Exception:
@@ -216,12 +216,17 @@ class Router:
             self._end_detour(slot)
 
     async def _all_back(self, shard: RedisBroker | None) -> None:
-        """Wait until a shard has answered all it was sent, so that the order is known."""
-        while shard is not None and shard.available:
+        """Wait until a shard has answered all it was sent, so that the order is known.
+
+        Also one that counts as away: its connection may yet bring answers.
+        """
+        while shard is not None:
             try:
                 await shard.settled()
+            except Busy:
+                await asyncio.sleep(BUSY_SECONDS)
             except Unavailable:
-                await asyncio.sleep(BUSY_SECONDS)  # It has too much to do.
+                return  # With the connection, all that was sent on it has failed.
             else:
                 return
 
@@ -232,6 +237,11 @@ class Router:
             # Not as if the store were away: those behind it may still be stored.
             fail(self._take(slot).future, refused())
         return queue[0] if queue else None
+
+    def _drop(self, head: _Request) -> None:
+        """Take out what was run; reads that came back meanwhile may stand before it."""
+        self._detours[head.slot].queue.remove(head)
+        self._waiting -= 1
 
     def _take(self, slot: int) -> _Request:
         self._waiting -= 1

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from chat_server.broker.base import Moved, away, fail
+from chat_server.broker import router as module
+from chat_server.broker.base import Moved, away, busy, fail
 from chat_server.broker.redis import RedisBroker
 from chat_server.broker.router import Router
 from chat_server.protocol.errors import Unavailable
@@ -153,6 +154,60 @@ async def test_a_new_map_lets_nothing_overtake_what_is_under_way(bench: Bench) -
     await until(lambda: bench.two.names == ["b"])
     bench.two.answer()
     assert [await future for future in (first, second, other)] == ["a", "b", "x"]
+
+
+async def test_a_shard_that_counts_as_away_may_yet_answer(bench: Bench) -> None:
+    """Its readers have failed, and the map is new; what was published to it is under way."""
+    first = bench.submit("a")
+    bench.one.available = False
+    bench.serving = bench.two
+    second = bench.submit("b")
+    await until(lambda: bench.one.names == ["a", "settled"])
+    assert bench.two.names == []
+    bench.one.answer(Moved(None))
+    bench.one.answer()
+    for name in "ab":
+        await until(lambda name=name: bench.two.names == [name])  # type: ignore[misc]
+        bench.two.answer()
+    assert [await first, await second] == ["a", "b"]
+
+
+async def test_a_shard_with_too_much_to_do_is_asked_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.001)
+    first = bench.submit("a")
+    bench.one.available = False
+    bench.serving = bench.two
+    second = bench.submit("b")
+    await until(lambda: bench.one.names == ["a", "settled"])
+    _, settled = bench.one.asked.pop()
+    fail(settled, busy())
+    await until(lambda: bench.one.names == ["a", "settled"])
+    assert bench.two.names == []
+    bench.one.answer()
+    bench.one.answer()
+    await until(lambda: bench.two.names == ["b"])
+    bench.two.answer()
+    assert [await first, await second] == ["a", "b"]
+
+
+async def test_a_read_that_comes_back_late_takes_nobodys_place(bench: Bench) -> None:
+    """Readers have connections of their own, which nobody waits for."""
+    read, first = bench.submit("r", ordered=False), bench.submit("a")
+    bench.serving = bench.two
+    second = bench.submit("b")
+    late = bench.one.asked.pop(0)
+    for _ in range(2):
+        bench.one.answer()
+        await turns()
+    await until(lambda: bench.two.names == ["b"])
+    fail(late[1], Moved(None))
+    await turns()
+    bench.two.answer()
+    await until(lambda: bench.two.names == ["r"])
+    bench.two.answer()
+    assert [await read, await first, await second] == ["r", "a", "b"]
 
 
 async def test_a_shard_that_goes_away_ends_the_waiting(bench: Bench) -> None:
