@@ -33,6 +33,7 @@ ENVIRON = {
 
 FLOOD = 500
 HISTORY = 1_000
+SIZE = 1_000
 LAST = "the last of them"
 REPLAYS = 20
 TALKERS = 2
@@ -154,7 +155,7 @@ async def fill(server: ServerProcess, topic: str) -> str:
     for number in range(0, HISTORY, BURST):
         async with await Wire.open(server.port, token=token()) as author:
             await author.read_message()
-            said = ["x" * 100] * BURST
+            said = ["x" * SIZE] * BURST
             if number + BURST == HISTORY:
                 said[-1] = LAST
             command = {"type": "publish", "id": 1, "topic": topic}
