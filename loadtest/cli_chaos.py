@@ -49,6 +49,13 @@ async def _perform(effort: Effort, tell: Tell) -> Outcome:
 @click.option("--publishers", type=Count, default=6, show_default=True)
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
 @click.option("--rate", type=Positive, default=8.0, show_default=True, help="Of each publisher.")
+@click.option(
+    "--patience",
+    type=Positive,
+    default=30.0,
+    show_default=True,
+    help="Seconds until all must have settled once the faults are over.",
+)
 @click.option("--module", default="chat_server", show_default=True, help="Run as the server.")
 @click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
 @click.option("--page", type=click.Path(dir_okay=False, exists=True), help="Write it into this.")
@@ -56,6 +63,8 @@ def chaos_command(json: str | None, page: str | None, seed: int | None, **option
     """Kill, cut, freeze and stall while people talk; exit with 1 if anything was lost."""
     seed = random.randrange(SEEDS) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
+    if options["broker"] == "memory":
+        options["workers"] = 1
     effort = Effort(seed=seed, **options)
     with Line() as line:
         try:
@@ -73,4 +82,10 @@ def chaos_command(json: str | None, page: str | None, seed: int | None, **option
         click.echo(pages.told(violation, seed), err=True)
     if len(violations) > SHOWN:
         click.echo(f"… and {len(violations) - SHOWN} more", err=True)
+    if outcome.struck < effort.least_faults:
+        click.echo(
+            f"only {outcome.struck} of {effort.faults} faults found something to strike;"
+            f" at least {effort.least_faults} have to",
+            err=True,
+        )
     sys.exit(not outcome.passed)

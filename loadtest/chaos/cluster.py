@@ -80,6 +80,10 @@ class Cluster:
         counts = Counter(self._owners.values())
         return [counts[server] for server in self._servers]
 
+    def server_of(self, topic: str) -> RedisServer:
+        """Return the master that has a topic's slot."""
+        return self._owners[key_slot(topic.encode())]
+
     async def move(self, seconds: float, rng: random.Random) -> None:
         """Move a topic's slot to the other master that has the fewest, while it is in use.
 

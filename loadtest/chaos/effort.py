@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+MISSES_ALLOWED = 0.05
+"""Of the faults, the share that may find nothing to strike; but always one."""
+
 
 class Effort(Struct, frozen=True, kw_only=True):
     """How much of it.
@@ -16,6 +19,7 @@ class Effort(Struct, frozen=True, kw_only=True):
         rooms: topics that keep all their history; there are two more that keep little.
         readers: subscribers; every fourth uses the client library.
         rate: publications of each of the publishers in a second.
+        patience: seconds until everybody has to have everything once the faults are over.
         module: what is run as the server.
     """
 
@@ -30,7 +34,13 @@ class Effort(Struct, frozen=True, kw_only=True):
     publishers: int = 6
     readers: int = 12
     rate: float = 8.0
+    patience: float = 30.0
     module: str = "chat_server"
+
+    @property
+    def least_faults(self) -> int:
+        """How many must have found something to strike."""
+        return max(1, self.faults - max(1, int(self.faults * MISSES_ALLOWED)))
 
     @property
     def topics(self) -> list[str]:

@@ -23,6 +23,11 @@ STORE_SHARE = 0.5
 STALL_FACTOR = 2.0
 """By which readers stall longer: it takes time to fill what the server keeps for them."""
 
+VICTIM_SECONDS = 5.0
+"""How long a fault that finds nothing to strike looks for it."""
+
+RETRY_SECONDS = 0.05
+
 HUSH_SHARE = 0.3
 """Of the time of a fault that has passed when publishers fall silent."""
 
@@ -238,18 +243,20 @@ class Conductor:
     Args:
         site: what is struck.
         seed: chooses the victims.
+        patience: seconds until a fault that finds nothing to strike is given up.
 
     Attributes:
         injected: faults by kind.
         missed: those that found nothing to strike.
     """
 
-    def __init__(self, site: Site, seed: int) -> None:
+    def __init__(self, site: Site, seed: int, patience: float = VICTIM_SECONDS) -> None:
         self.injected: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self._done_until = 0.0
         self._site = site
         self._seed = seed
+        self._patience = patience
         self._alone = {name: asyncio.Lock() for kind in ALL.values() for name in kind.alone}
 
     async def run(self, faults: Sequence[Fault], hush: Callable[[], object]) -> None:
@@ -273,15 +280,18 @@ class Conductor:
 
     async def _inject(self, fault: Fault, hush: Callable[[], object] | None) -> None:
         kind = ALL[fault.kind]
+        loop = asyncio.get_running_loop()
         rng = random.Random(f"{self._seed}:{fault.number}")
         async with AsyncExitStack() as stack:
             for name in kind.alone:
                 await stack.enter_async_context(self._alone[name])
-            if hush is None:
-                struck = await kind.inject(self._site, fault, rng)
-            else:
-                timer = asyncio.get_running_loop().call_later(HUSH_SHARE * fault.seconds, hush)
-                struck = await kind.inject(self._site, fault, rng)
+            timer = None if hush is None else loop.call_later(HUSH_SHARE * fault.seconds, hush)
+            deadline = loop.time() + self._patience
+            while not (struck := await kind.inject(self._site, fault, rng)):
+                if loop.time() >= deadline:
+                    break
+                await asyncio.sleep(RETRY_SECONDS)
+            if timer is not None and hush is not None:
                 timer.cancel()
                 hush()
         (self.injected if struck else self.missed)[fault.kind] += 1

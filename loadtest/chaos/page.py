@@ -15,6 +15,7 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "sent again, of these known as duplicates": (
             f"{outcome.attempts - outcome.published:,}, {outcome.duplicates:,}"
         ),
+        "events stored while no worker could hear them, in the silences": f"{outcome.unheard:,}",
         "deliveries": f"{outcome.deliveries:,}",
         "resumes, recovered": f"{verdict.resumes:,}, {verdict.recovered:,}",
         "gaps told": f"{verdict.gaps:,}",
@@ -26,7 +27,7 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "violations": f"{len(verdict.violations):,}",
     }
     faults = [[kind, f"{count:,}"] for kind, count in sorted(outcome.faults.items())]
-    total = ["faults", f"{sum(outcome.faults.values()):,}"]
+    total = ["faults", f"{outcome.struck:,} of {outcome.effort.faults:,}"]
     missed = ["found nothing to strike, and do not count", _counts(outcome.missed)]
     return [
         ["what", "count"],

@@ -68,6 +68,11 @@ class Proxy:
         links = list(self._links)
         return rng.sample(links, min(len(links), max(1, round(share * len(links)))))
 
+    def cut(self) -> None:
+        """Reset all connections."""
+        for link in self._links:
+            link.cut()
+
     @contextmanager
     def refusing(self) -> Iterator[None]:
         """Reset whatever connects meanwhile."""
@@ -77,15 +82,23 @@ class Proxy:
         finally:
             self._refusing -= 1
 
-    async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+    def _refused(self, near: asyncio.StreamWriter) -> bool:
+        """Reset a connection if none is wanted now; return whether that is so."""
         if self._refusing:
             self.refused += 1
             near.transport.abort()
+        return self._refusing > 0
+
+    async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        if self._refused(near):
             return
         try:
             far_reader, far = await self._connect()
         except OSError:
             near.transport.abort()
+            return
+        if self._refused(near):  # by now
+            far.transport.abort()
             return
         link = Link(near, far)
         task = asyncio.current_task()

@@ -94,6 +94,18 @@ class Site:
         return self._cluster
 
     @property
+    def sharded(self) -> bool:
+        """Whether the store is a Redis Cluster."""
+        return self._cluster is not None
+
+    def server_of(self, topic: str) -> RedisServer:
+        """Return the Redis that stores a topic; no slot may be moving."""
+        if self._cluster is not None:
+            return self._cluster.server_of(topic)
+        (shard,) = self.shards
+        return shard.server
+
+    @property
     def wipes(self) -> int:
         """How often a store lost everything."""
         return sum(shard.server.wipes for shard in self.shards)

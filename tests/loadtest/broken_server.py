@@ -3,18 +3,27 @@
 `python -m tests.loadtest.broken_server serve …`
 """
 
+import asyncio
 import os
+from typing import Any
 
 from chat_server.cli import main
-from chat_server.protocol.events import Event
+from chat_server.protocol.events import Event, Published
+from chat_server.protocol.messages import Position
 from chat_server.realtime import hub
+from chat_server.realtime.node import Node
 from chat_server.realtime.topic import Topic
 
-TIMES = {"loses": 0, "repeats": 2}[os.environ["SABOTAGE"]]
+SABOTAGE = os.environ["SABOTAGE"]
+
+TIMES = {"loses": 0, "repeats": 2}.get(SABOTAGE, 1)
 
 STRUCK = 2
 """The place in each topic's order whose event comes so many times. Not the last one, or the test
 would wait for those who lack it."""
+
+SWALLOWED = "short:0"
+"""The topic whose publications are never answered."""
 
 
 class BrokenTopic(Topic):
@@ -27,12 +36,36 @@ class BrokenTopic(Topic):
         super()._deliver(event)
         self._times = 1
 
-    def _write(self, frame: bytes) -> None:
+    def _gather(self, frame: bytes, here: Position) -> None:
         for _ in range(self._times):
-            super()._write(frame)
+            super()._gather(frame, here)
+
+
+def _forget(_: hub.Hub, *__: Any) -> None:
+    """Repair nothing when the broker is lost or back: the next event shows what is missing."""
+
+
+_publish = Node.publish
+
+
+def _swallow(node: Node, topic: str, *more: Any) -> "asyncio.Future[Published]":
+    if topic == SWALLOWED:
+        return asyncio.get_running_loop().create_future()
+    return _publish(node, topic, *more)
+
+
+def _fail(node: Node, topic: str, *more: Any) -> "asyncio.Future[Published]":
+    Node.publish = _publish  # type: ignore[method-assign]
+    raise RuntimeError("sabotage")
 
 
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]
+if SABOTAGE == "forgets":
+    hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
+elif SABOTAGE == "swallows":
+    Node.publish = _swallow  # type: ignore[assignment]
+elif SABOTAGE == "fails":
+    Node.publish = _fail  # type: ignore[assignment]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

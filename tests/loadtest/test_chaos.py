@@ -3,21 +3,27 @@
 import asyncio
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.protocol.messages import Position
+from loadtest.accounting import machine
+from loadtest.chaos.effort import Effort
 from loadtest.chaos.faults import ALL, WIPE, Conductor, kinds
 from loadtest.chaos.page import told
-from loadtest.chaos.people import name_of, payload_of
-from loadtest.chaos.plan import plan
+from loadtest.chaos.people import Notes, name_of, payload_of
+from loadtest.chaos.plan import Fault, plan
 from loadtest.chaos.proxy import Proxy
 from loadtest.chaos.record import Ack, Entered, Entry, Record, Rules, Seen, Told, Trail
+from loadtest.chaos.run import Outcome, Tell, faults_of_the_server
 from loadtest.chaos.site import Site, is_fault
-from loadtest.chaos.verify import Violation, verify
+from loadtest.chaos.verify import Verdict, Violation, verify
+from loadtest.cli_chaos import chaos_command
 from loadtest.server import Target
 
 TOPIC = "room:a"
@@ -254,12 +260,102 @@ def test_the_server_may_complain_of_what_was_done_to_it_and_of_nothing_else(
 async def test_a_fault_that_finds_nothing_to_strike_does_not_count(tmp_path: Path) -> None:
     async with Proxy(1) as front:
         site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
-        conductor = Conductor(site, seed=1)
+        conductor = Conductor(site, seed=1, patience=0.0)
         names = kinds("memory", 1, wipe=False)
         faults = plan(1, names, faults=5, seconds=0.01, longest=0.01)
         await conductor.run(faults, hush=list)
     assert conductor.injected == {}
     assert conductor.missed == dict.fromkeys(names, 1)
+
+
+async def test_a_fault_waits_for_something_to_strike(tmp_path: Path) -> None:
+    async def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server, Proxy(server.sockets[0].getsockname()[1]) as front:
+        site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
+        conductor = Conductor(site, seed=1, patience=60.0)
+        fault = Fault(1, at=0.0, kind="clients refused", seconds=0.01, share=1.0)
+        striking = asyncio.create_task(conductor.run([fault], hush=list))
+        while not striking.done():
+            reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+            await reader.read()
+            writer.close()
+    await striking
+    assert conductor.injected == {"clients refused": 1}
+    assert conductor.missed == {}
+
+
+def _outcome(effort: Effort, struck: int, *violations: Violation) -> Outcome:
+    verdict = Verdict(list(violations), resumes=0, recovered=0, gaps=0, new_epochs=0)
+    return Outcome(
+        effort=effort,
+        machine=machine(),
+        took_seconds=1.0,
+        faults={"clients mute": struck},
+        missed={"clients mute": effort.faults - struck},
+        published=0,
+        attempts=0,
+        acknowledged=0,
+        duplicates=0,
+        unheard=0,
+        deliveries=0,
+        closes={},
+        errors={},
+        longest_silence=0.0,
+        longest_ack=0.0,
+        verdict=verdict,
+    )
+
+
+@pytest.mark.parametrize(
+    ("struck", "violations", "code", "told"),
+    [
+        (40, 0, 0, ""),
+        (38, 0, 0, ""),
+        (37, 0, 1, "only 37 of 40 faults found something to strike; at least 38 have to"),
+        (40, 1, 1, "VIOLATION (seed 5) missing: room:a 1 ada: it is"),
+    ],
+)
+def test_a_round_fails_when_something_is_lost_or_too_little_was_struck(
+    struck: int, violations: int, code: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    violation = Violation("missing", TOPIC, 1, "ada", "it is")
+
+    async def perform(effort: Effort, tell: Tell) -> Outcome:
+        return _outcome(effort, struck, *[violation] * violations)
+
+    monkeypatch.setattr("loadtest.cli_chaos.perform", perform)
+    done = CliRunner().invoke(chaos_command, ["--seed", "5", "--faults", "40"])
+    assert done.exit_code == code
+    assert done.stderr.splitlines() == ["seed 5", *([told] if told else [])]
+
+
+def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
+    asked = [Effort(broker="redis", seed=1, faults=count) for count in (1, 2, 8, 40, 240)]
+    assert [effort.least_faults for effort in asked] == [1, 1, 7, 38, 228]
+
+
+async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "2026-01-02T03:04:05.678Z INFO chat_server.broker.redis: Redis is back\n"
+        "2026-01-02T03:04:05.678Z CRITICAL chat_server: on fire\n"
+    )
+    async with Proxy(1) as front:
+        site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, log)
+        closes = {"1006": 5, "1012": 4, "1011": 3, "not connected": 2}
+        notes = Notes(closes=Counter(closes), errors=Counter({"unavailable": 9, "internal": 8}))
+        found = faults_of_the_server(site, notes)
+    assert [(violation.kind, violation.detail) for violation in found] == [
+        (
+            "fault of the server",
+            "it logged: 2026-01-02T03:04:05.678Z CRITICAL chat_server: on fire",
+        ),
+        ("fault of the server", "it closed 3 connections with 1011"),
+        ("fault of the server", "it answered 8 times internal"),
+    ]
 
 
 async def test_the_proxy_passes_on_holds_cuts_and_refuses() -> None:
