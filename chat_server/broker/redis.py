@@ -35,6 +35,11 @@ first of them waits only some 10 ms for the last."""
 READ_PIPELINE = 16
 """Reads sent together at most: each may return megabytes, and whole pipelines are held."""
 
+PASSING_MS = 60_000
+"""How long a position is kept that was given to a topic because somebody read it: long enough for
+one who reads and then subscribes. With subscribers or events it is kept as the settings say, but
+anyone may read any number of topics that there are none of."""
+
 BACKOFF_SECONDS = (0.05, 2.0)
 """The first and the longest time between two attempts to connect, before jitter."""
 
@@ -309,14 +314,16 @@ class RedisBroker:
         if last is not None and last < first:
             limit = 0
         meta, log_key, _ = self._keys(topic)
+        lasting = self._subscriber.remembers(topic)
         arguments = (
             next(self._epochs),
-            self._position_ms,
+            self._position_ms if lasting else min(PASSING_MS, self._position_ms),
             f"{first}-0",
             "+" if last is None else f"{last}-0",
             # One more than asked for tells whether there are more.
             limit + 1 if limit else 0,
             int(newest),
+            int(lasting),
         )
 
         def decode(reply: Any) -> Slice:

@@ -195,6 +195,10 @@ class Subscriber:
         self._topics[channel] = topic
         return self._command(self._subscribe, (channel,)).future
 
+    def remembers(self, topic: str) -> bool:
+        """Return whether `topic` is subscribed to, or will be when there is a connection."""
+        return self._channel(topic).encode() in self._topics
+
     def unsubscribe(self, topic: str) -> None:
         """Forget `topic`."""
         channel = self._channel(topic).encode()

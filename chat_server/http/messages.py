@@ -96,7 +96,8 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     @document_response(HistoryResponse, 200)
     async def history(topic: str) -> Response:
         """Read stored messages."""
-        await authorize("history", topic)
+        claims = await authorize("history", topic)
+        rates.take(claims.sub, node.clock.monotonic())
         try:
             query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
         except msgspec.ValidationError as error:

@@ -38,7 +38,7 @@ class TokenBucket:
 
 
 class UserRates:
-    """A bucket for each user who publishes by HTTP, where no connection can hold it.
+    """A bucket for each user who publishes or reads by HTTP, where no connection can hold it.
 
     Only the latest are remembered; whoever is forgotten starts with a full bucket.
 

@@ -107,7 +107,7 @@ class Broker(Protocol):
 
         At most `limit` of them: the oldest, or with `newest` the newest; ascending either way. A
         `limit` of 0 reads the position alone. A topic without a position is given one, so that
-        every worker names the same epoch for it.
+        every worker names the same epoch for it; to be kept for long it takes a subscription.
         """
         ...
 

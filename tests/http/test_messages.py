@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from chat_server.clock import ManualClock
 from tests.server.inprocess import make_settings, serving
 from tests.support.server import mint
+from tests.support.tokens import forge
 from tests.support.wire import chat, request
 
 from .client import MESSAGES, Client, client, problem
@@ -122,6 +124,21 @@ async def test_a_query_that_is_none_names_the_parameter(
 async def test_an_unknown_parameter_does_no_harm() -> None:
     async with client() as http:
         assert (await http.history(color="red")).status_code == 200
+
+
+async def test_reading_counts_against_the_rate_as_publishing_does() -> None:
+    limits = {"limits__messages_per_second": 0.5, "limits__message_burst": 3}
+    async with client(clock=ManualClock(wall=1e9), auth__require_expiry=False, **limits) as http:
+        ada, bob = forge(sub="ada", exp=None), forge(sub="bob", exp=None)
+        for topic in ("room:a", "room:b"):
+            path = f"/api/topics/{topic}/messages"
+            assert (await http.ask("GET", path, token=ada)).status_code == 200
+        answer = await http.ask("POST", MESSAGES, token=ada, json={"data": 1})
+        assert answer.status_code == 201
+        answer = await http.ask("GET", MESSAGES, token=ada)
+        body = await problem(answer, 429, "rate_limited")
+        assert (body["retry_in_ms"], answer.headers["Retry-After"]) == (2000, "2")
+        assert (await http.ask("GET", MESSAGES, token=bob)).status_code == 200
 
 
 async def test_a_topic_nobody_knows_is_empty() -> None:
