@@ -152,10 +152,13 @@ class Link:
             self._error = closed
             return
         self._runner.cancel()
-        await asyncio.wait([self._runner])
-        if self._connection is not None:  # cancelled before its first step
-            await self._connection.close()
-        self._end(closed)
+        try:
+            await asyncio.wait([self._runner])
+            if self._connection is not None:  # cancelled before its first step
+                await self._connection.close()
+        finally:
+            # Also for who gives up on a server that does not answer the close.
+            self._end(closed)
         if not self._runner.cancelled():
             self._runner.result()
 

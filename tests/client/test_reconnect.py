@@ -9,6 +9,7 @@ import pytest
 from chat_server.client import (
     Backoff,
     BadServer,
+    ClientClosed,
     CommandFailed,
     ConnectionLost,
     Disconnected,
@@ -18,6 +19,7 @@ from chat_server.client import (
     TokenRejected,
     connect,
 )
+from chat_server.client.connection import Connection
 from chat_server.protocol import messages
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP, CloseCode
 from tests.client.conftest import Connect
@@ -340,6 +342,33 @@ async def test_closed_while_reconnecting(server: FakeServer, client: Connect) ->
         server.drop()
         await until(lambda: not chat.online)
     assert [event async for event in room] == []
+
+
+async def test_a_close_that_is_given_up_ends_what_waits_all_the_same(
+    client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, go_on = asyncio.Event(), asyncio.Event()
+    close = Connection.close
+
+    async def close_slowly(connection: Connection) -> None:
+        closing.set()
+        await go_on.wait()
+        await close(connection)
+
+    monkeypatch.setattr(Connection, "close", close_slowly)
+    async with client() as chat:
+        room = await chat.subscribe("room:a").__aenter__()
+        task = asyncio.create_task(chat.close())
+        await closing.wait()
+        waiter = asyncio.create_task(chat.wait_online())
+        task.cancel()
+        await asyncio.wait([task])
+        async with asyncio.timeout(20):
+            assert [event async for event in room] == []
+            for waiting in (waiter, chat.wait_online()):
+                with pytest.raises(ClientClosed):
+                    await waiting
+        go_on.set()
 
 
 async def test_cancelled_at_every_turn_leaves_nothing_behind(
