@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -25,6 +26,10 @@ from loadtest.chaos.site import Site, is_fault
 from loadtest.chaos.verify import Verdict, Violation, verify
 from loadtest.cli_chaos import chaos_command
 from loadtest.server import Target
+
+from ..architecture.source import ROOT
+
+RUNS = ROOT / "docs" / "reliability"
 
 TOPIC = "room:a"
 START = Entered("e", 0, recovered=False, replayed=0)
@@ -330,6 +335,13 @@ def test_a_round_fails_when_something_is_lost_or_too_little_was_struck(
     done = CliRunner().invoke(chaos_command, ["--seed", "5", "--faults", "40"])
     assert done.exit_code == code
     assert done.stderr.splitlines() == ["seed 5", *([told] if told else [])]
+
+
+@pytest.mark.parametrize("run", sorted(RUNS.glob("*.json")), ids=lambda run: run.stem)
+def test_the_committed_runs_all_have_the_shape_that_is_written_now(run: Path) -> None:
+    text = run.read_bytes()
+    outcome = msgspec.json.decode(text, type=Outcome)
+    assert msgspec.json.format(msgspec.json.encode(outcome), indent=1) == text.rstrip(b"\n")
 
 
 def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
