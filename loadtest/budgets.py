@@ -79,7 +79,8 @@ def more_lines(bench: Bench) -> Iterator[str]:
             yield (
                 f"with {report.connections:,} connections, from the first to their end, garbage "
                 f"collections of generation {generation}: {found.count:,}, "
-                f"{found.total_ms:,.0f} ms in all, the longest {found.longest_ms:.1f} ms"
+                f"{found.total_ms:,.0f} ms in all, the longest {found.longest_ms:.1f} ms, "
+                f"of CPU time {found.longest_cpu_ms:.1f} ms"
             )
     idle_cost = samples.median(PACKED, lambda report: report.idle_cpu_us_per_second)
     if idle_cost is not None:

@@ -1,20 +1,22 @@
 """The command line: `python -m loadtest SCENARIO`."""
 
+import inspect
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
-from typing import Any, TextIO
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 import msgspec
 
 from chat_server.settings import SettingsError
 
+from . import options as kinds
 from .cli_chaos import chaos_command
 from .cli_studies import bench_command, compare_command, page_command, plan_command
 from .crowd import raise_file_limit
+from .plot import draw_latency
 from .report import Report, table
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
@@ -22,187 +24,175 @@ from .scenarios.idle import idle
 from .scenarios.publish import publish
 from .scenarios.rooms import rooms
 from .scenarios.slow import slow
-from .server import Target, started
+from .server import Target, started, started_noting_pauses
 from .stage import Stage, perform
 from .terminal import Line
-from .wire import LoadError
+from .wire import InputError, LoadError
 
-Positive = click.FloatRange(0.0, min_open=True)
-Count = click.IntRange(1)
+OWN_KINDS: Mapping[str, click.ParamType[Any]] = {
+    "payload_bytes": kinds.Payload,
+    "stalled_share": kinds.Number(0, 0.9),
+}
+"""Parameters of scenarios that not just any number will do for."""
+
+SERVER_OPTIONS = [
+    click.Option(
+        ["--url"],
+        type=kinds.Address(),
+        help="A running server's ws://127.0.0.1:PORT/ws; without it one is started.",
+    ),
+    click.Option(
+        ["--server-pid"], type=int, help="The running server's process, to measure its costs."
+    ),
+    click.Option(
+        ["--workers"],
+        type=kinds.Count,
+        default=1,
+        show_default=True,
+        help="Of a server started here; several have a Redis.",
+    ),
+    click.Option(["--redis"], is_flag=True, help="Give a server started here a Redis as well."),
+    click.Option(
+        ["--pauses"], is_flag=True, help="Time the garbage collector of a server started here."
+    ),
+    click.Option(
+        ["--json"],
+        type=kinds.Output(allow_dash=True),
+        help="Write the report into this file; - prints it.",
+    ),
+    click.Option(
+        ["--plot"], type=kinds.Picture(), help="Draw the latency into this PNG, SVG or PDF."
+    ),
+]
 
 
-class _Failure(click.Group):
-    """Says in one line what stopped a command."""
+class _Group(click.Group):
+    """Says in one line what stopped a command, and the whole first sentence of each."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None
         except (LoadError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
 
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
+        command.short_help = (command.help or "").partition("\n")[0]
+        super().add_command(command, name)
 
-@click.group(cls=_Failure)
+
+@click.group(
+    cls=_Group,
+    epilog=kinds.examples("fanout", "idle --url ws://127.0.0.1:8000/ws --server-pid 4711", "bench"),
+)
 def main() -> None:
     """Measure a chat server on this machine."""
     raise_file_limit()
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what every scenario takes."""
-    for option in (
-        click.option("--plot", type=click.Path(), help="Draw the latency into this PNG or SVG."),
-        click.option(
-            "--json", "json", type=click.File("w"), help="Write the report here; - prints it."
-        ),
-        click.option("--processes", type=Count, default=1, help="To hold the readers."),
-        click.option("--redis", is_flag=True, help="Give a server started here a Redis as well."),
-        click.option("--workers", type=Count, default=1, help="Of a server started here."),
-        click.option("--server-pid", type=int, help="The running server's process, to measure it."),
-        click.option(
-            "--url", help="A running server's ws://127.0.0.1:PORT/ws; else one is started."
-        ),
-    ):
-        command = option(command)
-    return command
+def _command(
+    scenario: Callable[..., Stage], *examples: str, environ: Mapping[str, str] | None = None
+) -> click.Command:
+    """Return the command of a scenario: its options are the parameters, their help its docstring.
+
+    Args:
+        scenario: what it runs; the module says in one sentence what that is.
+        examples: options to begin with.
+        environ: settings of a server started for it.
+    """
+    name = scenario.__name__
+    _, _, summary = (inspect.getdoc(inspect.getmodule(scenario)) or "").partition(": ")
+    texts = dict(re.findall(r"^ +(\w+): (.+)$", inspect.getdoc(scenario) or "", re.MULTILINE))
+    options = [
+        click.Option(
+            [f"--{parameter.name.replace('_', '-')}"],
+            type=_kind(parameter),
+            default=parameter.default,
+            show_default=True,
+            help=_sentence(texts[parameter.name]),
+        )
+        for parameter in list(inspect.signature(scenario).parameters.values())[1:]
+    ]
+    return click.Command(
+        name,
+        callback=lambda **chosen: _run(scenario, chosen, environ or {}),
+        params=[*options, *SERVER_OPTIONS],
+        help=_sentence(summary),
+        epilog=kinds.examples(*(f"{name} {example}" for example in examples)),
+    )
 
 
-_subscribers = click.option("--subscribers", type=Count, default=1000, show_default=True)
-_seconds = click.option("--seconds", type=Positive, default=10.0, show_default=True)
+def _kind(parameter: inspect.Parameter) -> click.ParamType[Any]:
+    number = kinds.Positive if parameter.default else kinds.NotNegative
+    whole = isinstance(parameter.default, int)
+    return OWN_KINDS.get(parameter.name, kinds.Count if whole else number)
 
 
-def _payload(default: int) -> Callable[..., Any]:
-    size = click.IntRange(40, 60_000)
-    return click.option("--payload-bytes", type=size, default=default, show_default=True)
-
-
-def _rate(default: float, text: str) -> Callable[..., Any]:
-    return click.option("--rate", type=Positive, default=default, show_default=True, help=text)
-
-
-@main.command("fanout")
-@_options
-@_subscribers
-@_rate(20.0, "Messages a second.")
-@_seconds
-@_payload(100)
-def _fanout(**options: Any) -> None:
-    """One topic, many subscribers, messages at a fixed rate."""
-    _run(fanout, options)
-
-
-@main.command("rooms")
-@_options
-@click.option("--rooms", type=Count, default=100, show_default=True)
-@click.option("--members", type=Count, default=10, show_default=True, help="Of each room.")
-@_rate(1.0, "Messages a second in each room.")
-@_seconds
-@_payload(100)
-def _rooms(**options: Any) -> None:
-    """Many small topics in which everybody talks."""
-    _run(rooms, options)
-
-
-@main.command("connect")
-@_options
-@click.option("--connections", type=Count, default=2000, show_default=True)
-@click.option(
-    "--rate", type=click.FloatRange(0), default=0.0, help="Due in a second; 0: 50 at a time."
-)
-def _connect(**options: Any) -> None:
-    """A storm of clients that come with a token and subscribe."""
-    _run(connect, options)
-
-
-@main.command("idle")
-@_options
-@click.option("--connections", type=Count, default=5000, show_default=True)
-@click.option("--hold-seconds", type=Positive, default=30.0, show_default=True)
-def _idle(**options: Any) -> None:
-    """Memory and heartbeats of connections that do nothing."""
-    _run(idle, options)
-
-
-@main.command("slow")
-@_options
-@_subscribers
-@click.option("--stalled-share", type=click.FloatRange(0, 0.9), default=0.1, show_default=True)
-@_rate(50.0, "Messages a second.")
-@_seconds
-@_payload(2000)
-def _slow(**options: Any) -> None:
-    """A part of the readers stalls, and nobody else may notice."""
-    _run(slow, options, environ={"CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "3"})
-
-
-@main.command("publish")
-@_options
-@click.option("--publishers", type=Count, default=50, show_default=True)
-@click.option(
-    "--rate", type=click.FloatRange(0), default=0.0, help="Of all; 0: as fast as answered."
-)
-@click.option("--window", type=Count, default=10, show_default=True, help="Unanswered at rate 0.")
-@click.option("--seconds", type=Positive, default=5.0, show_default=True)
-@_payload(100)
-def _publish(**options: Any) -> None:
-    """Messages that come in, to topics nobody listens to."""
-    _run(publish, options)
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _run(
-    scenario: Callable[..., Stage],
-    options: dict[str, Any],
-    *,
-    environ: dict[str, str] | None = None,
+    scenario: Callable[..., Stage], options: dict[str, Any], environ: Mapping[str, str]
 ) -> None:
     """Carry a scenario out; exit with 1 unless every message arrived once and in order."""
-    names = ("url", "server_pid", "workers", "redis", "json", "plot")
-    url, server_pid, workers, redis, json, plot = (options.pop(name) for name in names)
-    with _target(url, server_pid, workers, redis, environ or {}) as target, Line() as line:
+    json, plot = options.pop("json"), options.pop("plot")
+    names = ("url", "server_pid", "workers", "redis", "pauses")
+    server = {name: options.pop(name) for name in names}
+    with _target(**server, environ=environ) as target, Line() as line:
         report = perform(scenario(target, **options), target, line.tell)
     _publish_report(report, json, plot)
     sys.exit(not report.passed)
 
 
-def _publish_report(report: Report, json: TextIO | None, plot: str | None) -> None:
+def _publish_report(report: Report, json: str | None, plot: str | None) -> None:
     if json is not None:
-        json.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
-    if json is None or json.name != "<stdout>":
+        with click.open_file(json, "w") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
+    if json != "-":
         click.echo(table(report))
     if plot is not None:
-        from .plot import draw_latency
-
         draw_latency([report], plot)
 
 
 @contextmanager
 def _target(
-    url: str | None, pid: int | None, workers: int, redis: bool, environ: dict[str, str]
+    url: tuple[str, int] | None,
+    server_pid: int | None,
+    workers: int,
+    redis: bool,
+    pauses: bool,
+    environ: Mapping[str, str],
 ) -> Iterator[Target]:
     """Yield the running server at `url`, or one started for the time being.
 
     Tokens are signed with the secret that the environment names, as it does for the server.
     """
-    if url is None:
-        with started(workers=workers, redis=redis or workers > 1, environ=environ) as target:
-            yield target
+    if url is not None:
+        if redis or pauses or workers > 1:
+            raise InputError("--workers, --redis and --pauses are for a server started here")
+        host, port = url
+        yield Target("chat_server", "chat", port, host=host, pid=server_pid, started_elsewhere=True)
         return
-    if redis or workers > 1:
-        raise click.UsageError("--workers and --redis are for a server started here")
-    host, port = _address(url)
-    yield Target("chat_server", "chat", port, host=host, pid=pid, started_elsewhere=True)
+    if server_pid is not None:
+        raise InputError("--server-pid is for a running server, which --url names")
+    start = started_noting_pauses if pauses else started
+    with start(workers=workers, redis=redis or workers > 1, environ=environ) as target:
+        yield target
 
 
-def _address(url: str) -> tuple[str, int]:
-    """Refuse to put load on anything but this machine."""
-    parts = urlsplit(url)
-    try:
-        local = parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        local = False
-    if parts.scheme != "ws" or parts.path != "/ws" or not local:
-        raise click.UsageError("--url must be a ws:// address of this machine that ends with /ws")
-    return parts.hostname or "", parts.port or 80
-
-
-for _study in (bench_command, chaos_command, compare_command, plan_command, page_command):
-    main.add_command(_study)
+for _each in (
+    _command(fanout, "--subscribers 5000 --rate 10", "--plot latency.svg --json fanout.json"),
+    _command(rooms, "--rooms 200 --members 20 --workers 2"),
+    _command(connect, "--connections 10000", "--rate 300 --plot connecting.svg"),
+    _command(idle, "--connections 15000 --pauses", "--connections 2000 --hold-seconds 60"),
+    _command(
+        slow,
+        "--stalled-share 0.3",
+        environ={"CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "3"},
+    ),
+    _command(publish, "--redis", "--rate 2000 --seconds 20"),
+    *(bench_command, chaos_command, compare_command, plan_command, page_command),
+):
+    main.add_command(_each)

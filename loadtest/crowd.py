@@ -74,6 +74,11 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
     window: int = 1
     payload_bytes: int = 100
 
+    def sends(self, seconds: float) -> bool:
+        """Return whether there is a message in so many seconds."""
+        talks = any(member.talks for member in self.members)
+        return talks and (not self.rate or round(self.rate * seconds) > 0)
+
 
 class Progress(Struct, frozen=True):
     """How far a process has come."""

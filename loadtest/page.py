@@ -1,16 +1,28 @@
 """Writes the tables of docs/performance.md and README.md from the JSON of runs: none is by hand."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from .bench import Bench
 from .budgets import budget_lines, budgets, more_lines
 from .capacity import Calibration, Check
-from .compare import Comparison, connect_lines, lines, losses, summary_lines
+from .compare import (
+    Comparison,
+    connect_lines,
+    idle_lines,
+    idle_text,
+    lines,
+    losses,
+    summary_lines,
+    verdicts,
+)
 from .layout import describe, markdown, replace_section, section_names
 from .model import Costs, Host, Load, Plan, plan
-from .wire import LoadError
+from .wire import InputError
+
+Study = TypeVar("Study", Bench, Comparison, Calibration, Check)
 
 BENCH, COMPARE, COSTS, CHECK = "bench.json", "compare.json", "costs.json", "check.json"
 
@@ -24,24 +36,36 @@ def write(page: Path, folder: Path) -> None:
     """Write every table that the page has a section for, and `folder` a file.
 
     Raises:
-        LoadError: there is none.
+        InputError: there is none.
     """
     sections: dict[str, str] = {}
     if (path := folder / BENCH).exists():
-        sections |= _bench(msgspec.json.decode(path.read_bytes(), type=Bench))
+        sections |= _bench(read(path, Bench))
     if (path := folder / COMPARE).exists():
-        sections |= _compare(msgspec.json.decode(path.read_bytes(), type=Comparison))
+        sections |= _compare(read(path, Comparison))
     if (path := folder / COSTS).exists():
-        sections |= _plan(msgspec.json.decode(path.read_bytes(), type=Calibration))
+        sections |= _plan(read(path, Calibration))
     if (path := folder / CHECK).exists():
-        sections["check"] = _check(msgspec.json.decode(path.read_bytes(), type=Check))
+        sections["check"] = _check(read(path, Check))
     if not sections:
-        raise LoadError(f"{folder} has no results; measure them with --measure")
+        raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)
     if not wanted:
-        raise LoadError(f"{page} has no section for a table; they are {', '.join(sections)}")
+        raise InputError(f"{page} has no section for a table; they are {', '.join(sections)}")
     for name in wanted:
         replace_section(page, name, sections[name])
+
+
+def read(path: Path, kind: type[Study]) -> Study:
+    """Return what a run has written.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} is no {kind.__name__.lower()} of a run: {error}") from None
 
 
 def cost_lines(costs: Costs) -> list[list[str]]:
@@ -119,7 +143,9 @@ def _compare(found: Comparison) -> dict[str, str]:
     return {
         "compare": text,
         "summary": markdown(summary_lines(found)),
+        "idle": idle_text(found) + "\n\n" + markdown(idle_lines(found)),
         "connect": markdown(connect_lines(found)),
+        "verdict": "\n".join(f"- {line}" for line in verdicts(found)),
         "losses": "\n".join(f"- {loss}" for loss in losses(found)) or "Nowhere in these runs.",
     }
 

@@ -12,8 +12,9 @@ from .accounting import open_files
 VARIABLE = "LOADTEST_PAUSES"
 """The environment variable that names the file of notes."""
 
-NOTE = struct.Struct("=qqq")
-"""One collection: its generation, the monotonic clock when it began, how long it took; in ns."""
+NOTE = struct.Struct("=qqqq")
+"""One collection: its generation, the monotonic clock when it began, how long it took, and how
+much CPU time of that; in ns."""
 
 GONE_SECONDS = 15.0
 IDLE_FILES = 100
@@ -21,11 +22,16 @@ IDLE_FILES = 100
 
 
 class Pauses(Struct, frozen=True):
-    """The collections of one generation."""
+    """The collections of one generation.
+
+    Args:
+        longest_cpu_ms: less than `longest_ms` where others had the core meanwhile.
+    """
 
     count: int
     total_ms: float
     longest_ms: float
+    longest_cpu_ms: float
 
 
 def pauses_since(notes: Path, pid: int, begin_ns: int) -> dict[str, Pauses]:
@@ -36,13 +42,18 @@ def pauses_since(notes: Path, pid: int, begin_ns: int) -> dict[str, Pauses]:
     deadline = time.monotonic() + GONE_SECONDS
     while open_files(pid) > IDLE_FILES and time.monotonic() < deadline:
         time.sleep(0.1)
-    found: dict[str, list[float]] = {}
-    for generation, started_ns, took_ns in NOTE.iter_unpack(notes.read_bytes()):
+    found: dict[str, list[tuple[int, int]]] = {}
+    for generation, started_ns, took_ns, worked_ns in NOTE.iter_unpack(notes.read_bytes()):
         if started_ns >= begin_ns:
-            found.setdefault(str(generation), []).append(took_ns / 1e6)
+            found.setdefault(str(generation), []).append((took_ns, worked_ns))
     return {
-        generation: Pauses(len(took), sum(took), max(took))
-        for generation, took in sorted(found.items())
+        generation: Pauses(
+            len(each),
+            sum(took for took, _ in each) / 1e6,
+            max(took for took, _ in each) / 1e6,
+            max(worked for _, worked in each) / 1e6,
+        )
+        for generation, each in sorted(found.items())
     }
 
 

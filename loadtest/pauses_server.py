@@ -16,15 +16,15 @@ def note_collections(path: str) -> None:
     """Append a note for each collection of this process from now on."""
     # One write of a few bytes at the end: workers can share the file.
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    begin = 0
+    begin = worked = 0
 
     def on_collection(phase: str, info: dict[str, int]) -> None:
-        nonlocal begin
-        now = time.monotonic_ns()
+        nonlocal begin, worked
         if phase == "start":
-            begin = now
-        else:
-            os.write(notes, NOTE.pack(info["generation"], begin, now - begin))
+            begin, worked = time.monotonic_ns(), time.thread_time_ns()
+            return
+        took, worked = time.monotonic_ns() - begin, time.thread_time_ns() - worked
+        os.write(notes, NOTE.pack(info["generation"], begin, took, worked))
 
     gc.callbacks.append(on_collection)
 

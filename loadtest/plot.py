@@ -7,21 +7,22 @@ from typing import Any
 
 from .histogram import BUCKETS_PER_E
 from .report import Report
-from .wire import LoadError
+
+AXES = {
+    "delivery": "ms from when a message was due to when it was read",
+    "acknowledgement": "ms from when a message was due to its answer",
+    "connecting": "ms from when a connection was due to its subscription",
+}
+"""Latencies that may be drawn, each where there is none of those before it."""
 
 
 def draw_latency(reports: Sequence[Report], path: str) -> None:
-    """Draw for each report which share of deliveries took how long at most.
-
-    Raises:
-        LoadError: matplotlib is not installed.
-    """
+    """Draw what share took how long at most: of deliveries, or what else there is."""
     figure, axes = _figure()
+    name = next(name for name in AXES if any(any(report.counts[name]) for report in reports))
     for report in reports:
-        counts = report.delivery_counts
+        counts = report.counts[name]
         total = sum(counts)
-        if not total:
-            continue
         points = [
             (total / (total - seen), math.exp((bucket + 1) / BUCKETS_PER_E) / 1000)
             for bucket, seen in enumerate(accumulate(counts))
@@ -32,26 +33,21 @@ def draw_latency(reports: Sequence[Report], path: str) -> None:
     axes.set_yscale("log")
     axes.set_xticks([1, 2, 10, 100, 1000, 10_000], ["0", "50", "90", "99", "99.9", "99.99"])
     axes.set_xlabel("percentile")
-    axes.set_ylabel("ms from when a message was due to when it was read")
+    axes.set_ylabel(AXES[name])
     _save(figure, axes, path)
 
 
 def draw_costs(costs: dict[str, float], label: str, path: str) -> None:
-    """Draw a bar for each cost.
-
-    Raises:
-        LoadError: matplotlib is not installed.
-    """
+    """Draw a bar for each cost."""
     figure, axes = _figure()
     axes.barh(list(costs)[::-1], list(costs.values())[::-1], label=label)
     _save(figure, axes, path)
 
 
 def _figure() -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise LoadError("plots need matplotlib: pip install 'chat-server[peers]'") from None
+    # Part of an extra, which the option that asks for a plot has looked for.
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     return figure, figure.subplots()
 

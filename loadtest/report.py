@@ -53,7 +53,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
         busiest_generator: the share of one core that the busiest process of the load test used;
             near 1 the latency is that of the load test itself.
         disturbance: cores that were busy with anything else, or stolen by the hypervisor.
-        delivery_counts: the histogram behind `delivery`, to be drawn.
+        counts: the histograms behind the latencies, by name, to be drawn.
     """
 
     scenario: str
@@ -90,7 +90,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pauses: dict[str, Pauses] = {}
     busiest_generator: float = 0.0
     disturbance: float = 0.0
-    delivery_counts: list[int] = []
+    counts: dict[str, list[int]] = {}
 
     @property
     def passed(self) -> bool:
@@ -166,6 +166,7 @@ def _costs(report: Report) -> list[Row]:
         rows.append(("memory while sending", grown))
     for generation, found in report.pauses.items():
         text = f"{found.count:,}, {found.total_ms:,.1f} ms, longest {found.longest_ms:.1f} ms"
+        text += f", of CPU time {found.longest_cpu_ms:.1f} ms"
         rows.append((f"garbage, generation {generation}", text))
     if report.published:
         rows.append(("busiest generator", f"{report.busiest_generator:.0%} of a core"))

@@ -109,7 +109,7 @@ def _tell(tell: Tell, prefix: str, text: str) -> None:
 
 def slim(report: Report) -> Report:
     """Return a report without what is the same in all of a run, or only good for pictures."""
-    return replace(report, machine=None, delivery_counts=[])
+    return replace(report, machine=None, counts={})
 
 
 def median(values: Iterable[float | None]) -> float | None:

@@ -130,12 +130,18 @@ def started(
 
 
 @contextmanager
-def started_noting_pauses() -> Iterator[Target]:
-    """Run the chat server so that reports tell how long its garbage collector stopped it."""
+def started_noting_pauses(
+    *, workers: int = 1, redis: bool = False, environ: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """Run it so that reports tell how long its garbage collector stopped it; see `started`."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "pauses"
-        environ = {VARIABLE: str(notes)}
-        with started(module=f"{__package__}.pauses_server", environ=environ) as target:
+        with started(
+            workers=workers,
+            redis=redis,
+            environ={**(environ or {}), VARIABLE: str(notes)},
+            module=f"{__package__}.pauses_server",
+        ) as target:
             yield replace(target, pauses=notes)
 
 
@@ -231,17 +237,17 @@ def free_port() -> int:
     None of those that systems give to outgoing connections (32768 and above): such a connection
     could take it while a server that is restarted does not hold it.
     """
-    while True:
-        port = random.randrange(10_000, 15_000)  # the tests' own are above
-        if port in _given_ports:
-            continue
+    for port in _ports():
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            _given_ports.add(port)
             return port
+    raise LoadError("all ports have been given")
 
 
-_given_ports: set[int] = set()
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Return what is left to give; the tests' own ports are above."""
+    return iter(random.sample(range(10_000, 15_000), 5_000))
 
 
 @functools.cache

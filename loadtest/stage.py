@@ -27,7 +27,7 @@ from .pauses import Pauses, pauses_since
 from .processes import Workers, messages
 from .report import Latency, Report
 from .server import Target, load_cores
-from .wire import LoadError
+from .wire import InputError, LoadError
 
 PATIENCE_SECONDS = 15.0
 """Without another connection that is ready, or another delivery: then it is given up."""
@@ -93,6 +93,8 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
     Raises:
         LoadError: it cannot be carried out.
     """
+    if stage.seconds and not any(crowd.sends(stage.seconds) for crowd in stage.crowds):
+        raise InputError("nothing would be sent: rate × seconds is less than a message")
     found = _Measured(before=usage(target.pid))
     begin_ns, begin, others = time.monotonic_ns(), time.monotonic(), _others(target)
     with Workers(load_cores()) as workers:
@@ -252,7 +254,11 @@ def _report(
     deliveries = sum(result.deliveries for result in results)
     last_ns = max(result.last_ns for result in results)
     elapsed = max((last_ns - found.start_ns) / 1e9, stage.seconds) or found.connect_seconds
-    delivery = _merged(result.delivery for result in results)
+    latencies = {
+        "connecting": _merged(result.connecting for result in results),
+        "acknowledgement": _merged(result.acknowledgement for result in results),
+        "delivery": _merged(result.delivery for result in results),
+    }
     return Report(
         scenario=stage.scenario,
         target=target.name,
@@ -260,7 +266,6 @@ def _report(
         machine=machine(),
         connections=len(members),
         connect_seconds=found.connect_seconds,
-        connecting=Latency.of(_merged(result.connecting for result in results)),
         published=sum(part.sent for part in talked),
         acknowledged=acknowledged,
         errors=_sum(part.errors for part in talked),
@@ -273,13 +278,14 @@ def _report(
         stalled_cut=sum(result.stalled_cut for result in results),
         deliveries_per_second=deliveries / elapsed,
         publishes_per_second=acknowledged / elapsed,
-        delivery=Latency.of(delivery),
-        acknowledgement=Latency.of(_merged(result.acknowledgement for result in results)),
+        connecting=Latency.of(latencies["connecting"]),
+        delivery=Latency.of(latencies["delivery"]),
+        acknowledgement=Latency.of(latencies["acknowledgement"]),
         bytes_per_delivery=_per(sum(result.bytes_in for result in results), deliveries),
         pauses=found.pauses,
         busiest_generator=max(result.cpu_seconds for result in results) / elapsed,
         disturbance=max(0.0, found.disturbance),
-        delivery_counts=delivery.counts,
+        counts={name: histogram.counts for name, histogram in latencies.items()},
         **_costs(stage, found, len(members), deliveries, acknowledged, elapsed),
     )
 

@@ -21,6 +21,10 @@ class LoadError(Exception):
     """The load test cannot go on; the text says why."""
 
 
+class InputError(LoadError):
+    """What was asked for makes no sense; nothing was run."""
+
+
 class Handler(Protocol):
     """What a connection tells about itself."""
 

@@ -3,6 +3,7 @@
 from ..crowd import Member
 from ..server import Target
 from ..stage import Stage
+from ..wire import InputError
 from .common import TOPIC, crowd, publisher, readers
 
 
@@ -26,8 +27,13 @@ def slow(
         seconds: for how long.
         payload_bytes: how long the JSON text of each message's `data` is.
         processes: over how many those that read are spread.
+
+    Raises:
+        InputError: nobody would be left who reads.
     """
     stalled = round(subscribers * stalled_share)
+    if stalled == subscribers:
+        raise InputError(f"of {subscribers} subscribers nobody would be left who reads")
     return Stage(
         scenario="slow",
         parameters={

@@ -147,7 +147,7 @@ def test_budgets_are_judged() -> None:
         memory=_report(publish_us=40.0),
         packed=replace(
             _report(memory=9000.0),
-            pauses={"0": Pauses(9, 40.0, 8.0), "1": Pauses(2, 30.0, 20.5)},
+            pauses={"0": Pauses(9, 40.0, 8.0, 8.0), "1": Pauses(2, 30.0, 20.5, 19.0)},
             disturbance=0.25,
         ),
     )
@@ -160,7 +160,7 @@ def test_budgets_are_judged() -> None:
     # Twenty connections are what the made-up reports have, not what was asked for.
     more = "\n".join(more_lines(found))
     assert "allow 20 connections on this machine, not 20,000" in more
-    assert "generation 1: 2, 30 ms in all, the longest 20.5 ms" in more
+    assert "generation 1: 2, 30 ms in all, the longest 20.5 ms, of CPU time 19.0 ms" in more
     assert "took 4.5 minutes" in more
 
 
