@@ -15,7 +15,7 @@ from quart import Quart
 
 from chat_server.app import create_app
 from chat_server.protocol.events import Published
-from chat_server.server.worker import Worker
+from chat_server.server.worker import STOP_SLACK_SECONDS, Worker
 from tests.support import wire
 from tests.support.fakes import FakeBroker
 from tests.support.server import ServerProcess, mint
@@ -25,6 +25,9 @@ from .inprocess import make_settings, serving
 from .processes import refused
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+MACHINE_SECONDS = 10.0
+"""What a busy machine may need besides: reading the ends of a thousand connections, too."""
 
 
 class Slow:
@@ -306,13 +309,12 @@ async def test_a_start_that_fails_fails() -> None:
 # In a process of its own -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("transport", "clients"), [("direct", 1000), ("portable", 200)])
-async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(
-    transport: str, clients: int
-) -> None:
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(transport: str) -> None:
+    clients, drain_seconds = 1_000, 2
     environ = {
         "CHAT_GATEWAY__TRANSPORT": transport,
-        "CHAT_SERVER__DRAIN_SECONDS": "2",
+        "CHAT_SERVER__DRAIN_SECONDS": str(drain_seconds),
         "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "1000",
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
         "CHAT_LIMITS__MESSAGE_BURST": "100000",
@@ -342,7 +344,8 @@ async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(
             assert {ending for ending, _ in endings} == {1012}
             assert await code == 0
             took = time.monotonic() - began
-            assert took < 2 + 8, f"took {took:.1f} s"
+            limit = drain_seconds + STOP_SLACK_SECONDS + MACHINE_SECONDS
+            assert took < limit, f"took {took:.1f} s"
             assert "ERROR" not in server.stderr
             for client in stuck:
                 await client.read_to_end()
