@@ -1,6 +1,7 @@
 """Clients that read slowly, not at all, or fall silent: they cost little, and only themselves."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ ENVIRON = {
 
 SIZE = 20_000
 """Of one message: many of them fill every buffer there is on the way."""
+
+DEAF = 20
+SLOW_BUFFER = 262_144
+"""The default of `limits.slow_buffer_bytes`."""
+SLACK = 524_288
+"""What else a client that does not read may cost: the message that filled it, and its tasks."""
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -80,6 +87,17 @@ async def publish(sender: Chat, topic: str, first: int, count: int) -> list[floa
     for number in range(first, first + count):
         began = time.monotonic()
         await sender.ok(type="publish", topic=topic, data=f"{number}".ljust(SIZE))
+        took.append(time.monotonic() - began)
+    return took
+
+
+async def latencies(sender: Chat, reader: Chat, topic: str, first: int, count: int) -> list[float]:
+    """Publish large messages and return how long each took to reach a reader, in seconds."""
+    took = []
+    for number in range(first, first + count):
+        began = time.monotonic()
+        await sender.send(type="publish", topic=topic, data=f"{number}".ljust(SIZE))
+        assert (await reader.next())["seq"] == number
         took.append(time.monotonic() - began)
     return took
 
@@ -174,13 +192,20 @@ async def test_a_client_that_never_reads_again_is_let_go(hasty: ServerProcess) -
     async with (
         await Room.open(hasty) as room,
         await chat(hasty.ws_url, token("sender")) as sender,
+        await chat(hasty.ws_url, token("reader")) as reader,
     ):
-        deaf = [await subscribed(hasty, topic) for _ in range(20)]
+        await reader.ok(type="subscribe", topic=topic)
+        # With these the history is full.
+        usual = await latencies(sender, reader, topic, 1, 100)
+        deaf = [await subscribed(hasty, topic) for _ in range(DEAF)]
         try:
             before = rss(hasty.pid)
-            await publish(sender, topic, 1, 300)
-            assert rss(hasty.pid) - before < 2 * MEMORY
-            await settle(hasty, 2)
+            meanwhile = await latencies(sender, reader, topic, 101, 300)
+            assert rss(hasty.pid) - before < DEAF * (SLOW_BUFFER + SLACK)
+            # All that was to be written to them is: what comes now goes past them.
+            limit = 25 * max(statistics.median(usual), 0.005)
+            assert statistics.median(meanwhile[-100:]) < limit, "the reader feels them"
+            await settle(hasty, 3)
             await room.check_undisturbed()
         finally:
             for client in deaf:
