@@ -279,18 +279,18 @@ async def test_answers_of_http_that_nobody_reads(
 async def test_large_answers_that_nobody_reads_do_not_pile_up(
     server: ServerProcess, room: Room, bystanders: Bystanders
 ) -> None:
-    """All commands that may wait ask for megabytes each."""
+    """Each command asks for as much as an answer may hold."""
     topic = f"{room.topic}:large"
     async with await chat(server.ws_url, token("author")) as author:
-        for _ in range(100):
+        for _ in range(10):
             await author.ok(type="publish", topic=topic, data="x" * 60_000)
     before = rss(server.pid)
     asked = text({"type": "history", "id": 1, "topic": topic, "limit": 100})
     async with await Wire.open(server.port, token=token(), receive_buffer=4096) as client:
-        await client.send(asked * 60)
+        await client.send(asked * 150)
         await room.check_undisturbed()
         peak = await highest(server, 1.5)
-        assert peak - before < 2 * MEMORY
+        assert peak - before < MEMORY // 2, "all of them together are 38 MiB"
         # It was only made to wait.
         await client.read_message()
         answer = await client.read_message()
