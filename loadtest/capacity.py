@@ -6,21 +6,23 @@ from functools import partial
 from msgspec import Struct
 
 from .accounting import Machine, machine
+from .budgets import per_connect, per_publish
 from .model import WIRE_OVERHEAD_BYTES, Costs, Load, predict
 from .report import Report
 from .sampling import Entrant, Rounds, Samples, alternate
-from .scenarios.fanout import fanout
+from .scenarios.idle import idle
 from .scenarios.publish import publish
 from .scenarios.rooms import rooms
 from .server import Target, started
 from .stage import Stage, Tell
 from .wire import LoadError
 
-BIG_ROOM, PUBLISHING, PAIRS, CHECK = "one big room", "publish", "rooms of one", "check"
-TALKERS = 200
-TALKER_RATE = 15.0
-"""Messages a second of each: a load under which Redis and workers already do several at once, as
-those that the model plans for do."""
+IDLE, PUBLISHING, ALONE, ROOMS, CHECK = "idle", "publish", "rooms of one", "rooms", "check"
+TALKS = 50
+TALK_RATE = 15.0
+"""Rooms, and messages a second in each: what each worker of a check takes in. Costs depend on it,
+because what comes in one turn of the loop shares a round trip to Redis: a calibration that was four
+times as busy found a publication too cheap."""
 
 
 class Calibration(Struct, frozen=True):
@@ -51,39 +53,42 @@ class Check(Struct, frozen=True):
 
 
 def calibrate(
-    *, rounds: Rounds, room: int, seconds: float, hold_seconds: float, tell: Tell
+    *,
+    rounds: Rounds,
+    members: int,
+    connections: int,
+    seconds: float,
+    hold_seconds: float,
+    tell: Tell,
 ) -> Calibration:
     """Measure the costs, all with Redis.
 
-    One big room tells what a delivery, a connection and its heartbeats cost; publishing without a
+    Idle connections tell what they, their memory and their heartbeats cost; publishing without a
     reader, what a publication costs the worker and Redis; rooms of one member each, what receiving
-    it adds.
+    it adds; rooms of many, what each more delivery adds.
+
+    Args:
+        rounds: how often all take turns.
+        members: of a room of many.
+        connections: that are idle.
+        seconds: for how long messages are sent.
+        hold_seconds: for how long connections do nothing.
+        tell: is told how far it is.
 
     Raises:
         LoadError: the operating system does not tell what processes use, or a run failed.
     """
     run = partial(started, redis=True)
     entrants = [
-        Entrant(
-            BIG_ROOM,
-            run,
-            lambda target: fanout(
-                target, subscribers=room, rate=20, seconds=seconds, hold_seconds=hold_seconds
-            ),
-        ),
+        Entrant(IDLE, run, partial(_idle, connections, hold_seconds)),
         Entrant(PUBLISHING, run, partial(_publish, seconds)),
-        Entrant(
-            PAIRS,
-            run,
-            lambda target: rooms(
-                target, rooms=TALKERS, members=1, rate=TALKER_RATE, seconds=seconds
-            ),
-        ),
+        Entrant(ALONE, run, partial(_rooms, 1, seconds)),
+        Entrant(ROOMS, run, partial(_rooms, members, seconds)),
     ]
     samples = alternate(entrants, rounds, tell)
     for key, failure in samples.failures.items():
         raise LoadError(f"{key}: {failure}")
-    return Calibration(machine(), rounds.count, _costs(samples), samples)
+    return Calibration(machine(), rounds.count, _costs(samples, members), samples)
 
 
 def check(
@@ -125,35 +130,42 @@ def check(
     )
 
 
+def _idle(connections: int, hold_seconds: float, target: Target) -> Stage:
+    return idle(target, connections=connections, hold_seconds=hold_seconds)
+
+
 def _publish(seconds: float, target: Target) -> Stage:
-    return publish(target, publishers=TALKERS, rate=TALKER_RATE * TALKERS, seconds=seconds)
+    return publish(target, publishers=TALKS, rate=TALK_RATE * TALKS, seconds=seconds)
 
 
-def _costs(samples: Samples) -> Costs:
+def _rooms(members: int, seconds: float, target: Target) -> Stage:
+    return rooms(target, rooms=TALKS, members=members, rate=TALK_RATE, seconds=seconds)
+
+
+def _costs(samples: Samples, members: int) -> Costs:
     def cost(key: str, of: Callable[[Report], float | None]) -> float:
         value = samples.median(key, of)
         if value is None:
             raise LoadError("the operating system does not tell what processes use")
         return value
 
-    delivery = cost(BIG_ROOM, lambda report: report.cpu_us_per_delivery)
-    publishing = cost(PUBLISHING, lambda report: report.cpu_us_per_publish)
+    publishing, alone, full = (cost(key, per_publish) for key in (PUBLISHING, ALONE, ROOMS))
+    delivery = max(0.0, full - alone) / (members - 1)
     store = cost(PUBLISHING, lambda report: report.redis_cpu_us_per_publish)
-    pair = cost(PAIRS, lambda report: report.cpu_us_per_publish)
-    pair_redis = cost(PAIRS, lambda report: report.redis_cpu_us_per_publish)
-    connection = cost(BIG_ROOM, lambda report: report.memory_bytes_per_connection)
-    total = cost(BIG_ROOM, lambda report: report.memory_bytes)
+    forwarded = cost(ALONE, lambda report: report.redis_cpu_us_per_publish)
+    connection = cost(IDLE, lambda report: report.memory_bytes_per_connection)
+    total = cost(IDLE, lambda report: report.memory_bytes)
     return Costs(
         delivery_us=delivery,
         publish_us=publishing,
-        receive_us=max(0.0, pair - publishing - delivery),
-        connect_us=cost(BIG_ROOM, lambda report: report.cpu_us_per_connect),
-        idle_us_per_second=cost(BIG_ROOM, lambda report: report.idle_cpu_us_per_second),
+        receive_us=max(0.0, alone - publishing - delivery),
+        connect_us=cost(IDLE, per_connect),
+        idle_us_per_second=cost(IDLE, lambda report: report.idle_cpu_us_per_second),
         store_us=store,
-        forward_us=max(0.0, pair_redis - store),
+        forward_us=max(0.0, forwarded - store),
         connection_bytes=connection,
-        worker_bytes=total - connection * samples.reports[BIG_ROOM][0].connections,
-        frame_bytes=cost(BIG_ROOM, lambda report: report.bytes_per_delivery),
+        worker_bytes=total - connection * samples.reports[IDLE][0].connections,
+        frame_bytes=cost(ROOMS, lambda report: report.bytes_per_delivery),
     )
 
 

@@ -1,6 +1,7 @@
 """The commands that run many scenarios: bench, compare, plan and page."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,11 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
 @click.option("--check-workers", type=Count, default=2, show_default=True, help="Of that run.")
 @click.option("--check-json", type=kinds.Output(), help="Write that run into this file.")
 @click.option(
-    "--room",
-    type=Count,
-    default=1000,
+    "--members",
+    type=click.IntRange(2),
+    default=20,
     show_default=True,
-    help="Subscribers of the room in which a delivery is measured.",
+    help="Of each room in which a delivery is measured.",
 )
 @click.option(
     "--rounds", type=Count, default=3, show_default=True, help="How often everything is measured."
@@ -190,6 +191,13 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
     default=5.0,
     show_default=True,
     help="For how long each run sends messages.",
+)
+@click.option(
+    "--idle-connections",
+    type=Count,
+    default=1000,
+    show_default=True,
+    help="With which memory and heartbeats are measured.",
 )
 @click.option(
     "--hold-seconds",
@@ -210,7 +218,8 @@ def plan_command(costs: str | None, json: str | None, **options: Any) -> None:
         with Line() as line:
             found = calibrate(
                 rounds=rounds,
-                room=options["room"],
+                members=options["members"],
+                connections=options["idle_connections"],
                 seconds=seconds,
                 hold_seconds=options["hold_seconds"],
                 tell=line.tell,
@@ -262,7 +271,8 @@ def page_command(
     if measure:
         folder.mkdir(exist_ok=True)
         context.invoke(bench_command, **turns, json=str(folder / pages.BENCH))
-        context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE))
+        picture = str(folder / pages.PICTURE) if find_spec("matplotlib") else None
+        context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
         context.invoke(
             plan_command,
             **turns,

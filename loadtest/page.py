@@ -25,6 +25,7 @@ from .wire import InputError
 Study = TypeVar("Study", Bench, Comparison, Calibration, Check)
 
 BENCH, COMPARE, COSTS, CHECK = "bench.json", "compare.json", "costs.json", "check.json"
+PICTURE = "compare.svg"
 
 EXAMPLE = Load(connections=1_000_000, rooms=20_000, rate=0.2, reconnects=1000)
 EXAMPLE_HOST = Host(

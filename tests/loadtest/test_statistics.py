@@ -12,6 +12,7 @@ from loadtest import sampling
 from loadtest.accounting import Machine
 from loadtest.bench import BURST, CROWDED, FLOOR, MEMORY, PACKED, STEADY, Bench, Effort
 from loadtest.budgets import budget_lines, budgets, more_lines
+from loadtest.compare import OURS, Comparison, Rate, idle_lines, lines, losses, verdicts
 from loadtest.layout import columns, markdown, replace_section
 from loadtest.pauses import Pauses
 from loadtest.report import Latency, Report, table
@@ -61,6 +62,15 @@ def test_what_is_not_known_does_not_count() -> None:
     assert ratio(None, 2.0) is None
     assert ratio(4.0, None) is None
     assert ratio(4.0, 0.0) is None
+
+
+def test_a_run_in_ticks_that_is_too_short_says_so() -> None:
+    measured = replace(_report(), memory_bytes=2**20, cpu_us_per_connect=5.0)
+    text = " ".join(table(measured).split())
+    assert "CPU per connect 5.0 µs" in text
+    assert "CPU per delivery too short a run to tell" in text
+    # Of a server whose process is not known nothing is said.
+    assert "CPU per" not in table(_report())
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -166,6 +176,60 @@ def test_budgets_are_judged() -> None:
 
 def test_without_any_report_nothing_is_claimed() -> None:
     assert {budget.met for budget in budgets(_bench())} == {None}
+
+
+def _comparison(**costs: float) -> Comparison:
+    """Return one of a room where a delivery costs what is said of each, by title."""
+    samples = Samples(
+        reports={
+            title: [
+                replace(
+                    _report(delivery_us=cost),
+                    deliveries_per_second=1000.0 / cost,
+                    delivery=Latency(cost, 0.0, 100.0, 0.0, 0.0),
+                    busiest_generator=0.34,
+                )
+            ]
+            for title, cost in costs.items()
+        }
+    )
+    return Comparison(
+        machine=MACHINE,
+        rounds=1,
+        subscribers=1000,
+        seconds=1.0,
+        payload_bytes=100,
+        rates=[Rate(20.0, samples, {})],
+        connects=Samples(),
+        floor="floor",
+        missing={},
+        idle_connections=5,
+        hold_seconds=1.0,
+        idle=Samples(reports={OURS: [_report(memory=8192.0)], "nats": [_report(memory=4096.0)]}),
+    )
+
+
+def test_the_budget_is_about_peers_and_not_the_floor() -> None:
+    [line] = verdicts(_comparison(chat_server=10.0, floor=8.0, nats=12.0, slow=90.0))
+    assert "at 20 messages/s, below every peer: 10.00 µs, nats 12.00 µs" in line
+    [line] = verdicts(_comparison(chat_server=10.0, floor=8.0, nats=9.0, slow=90.0))
+    assert "NOT below every peer: 10.00 µs, nats 9.00 µs" in line
+    assert verdicts(_comparison(chat_server=10.0, floor=8.0)) == []
+
+
+def test_losses_are_of_everything_that_is_compared() -> None:
+    assert losses(_comparison(chat_server=10.0, nats=5.0, near=9.95)) == [
+        "nats, CPU per delivery at 20 messages/s: 50% of ours",
+        "nats, p50 at 20 messages/s: 50% of ours",
+        "nats, deliveries/s at 20 messages/s: 200% of ours",
+        "nats, memory of an idle connection: 50% of ours",
+    ]
+
+
+def test_the_comparison_says_how_busy_its_readers_were() -> None:
+    found = _comparison(chat_server=10.0, floor=8.0)
+    assert "34%" in columns(lines(found))
+    assert "8.0 KiB" in columns(idle_lines(found))
 
 
 def test_tables() -> None:

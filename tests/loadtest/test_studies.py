@@ -17,7 +17,11 @@ from loadtest.peers import Peer, peers
 
 from ..architecture.source import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
+    # Ten servers start and stop, which a busy machine may take long for.
+    pytest.mark.timeout(300),
+]
 redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 
 
@@ -55,7 +59,8 @@ def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
 def test_compare_runs_who_is_there_and_names_who_is_not(tmp_path: Path) -> None:
     found = tmp_path / "compare.json"
     options = ("--rounds", "1", "--seconds", "1", "--subscribers", "10", "--rate", "5")
-    output = _run("compare", *options, "--connections", "10", "--json", str(found))
+    more = ("--connections", "10", "--idle-connections", "10", "--hold-seconds", "0.2")
+    output = _run("compare", *options, *more, "--json", str(found))
     comparison = msgspec.json.decode(found.read_bytes(), type=Comparison)
     samples = comparison.rates[0].samples
     assert samples.failures == {}
@@ -67,6 +72,8 @@ def test_compare_runs_who_is_there_and_names_who_is_not(tmp_path: Path) -> None:
             assert all(report.passed for report in samples.reports[peer.title])
             assert [report.deliveries for report in samples.reports[peer.title]] == [50]
     assert [report.deliveries for report in samples.reports[OURS]] == [50]
+    assert comparison.idle.reports.keys() == samples.reports.keys()
+    assert [report.connections for report in comparison.idle.reports[OURS]] == [10]
     assert len(comparison.connects.reports) == 2
 
 
@@ -77,7 +84,8 @@ def test_the_floor_without_a_compiler_is_named_as_such(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "loadtest", "compare", "--only", "floor", *options),
-            *("--connections", "5", "--json", str(found)),
+            *("--connections", "5", "--idle-connections", "5", "--hold-seconds", "0.2"),
+            *("--json", str(found)),
         ],
         cwd=ROOT,
         env=environ,
@@ -105,7 +113,8 @@ def test_a_peer_knows_what_it_lacks() -> None:
 @redis
 def test_plan_and_page(tmp_path: Path) -> None:
     costs, checked = tmp_path / "costs.json", tmp_path / "check.json"
-    quick = ("--rounds", "1", "--seconds", "1", "--hold-seconds", "0.5", "--room", "20")
+    quick: tuple[str, ...] = ("--rounds", "1", "--seconds", "1", "--hold-seconds", "0.5")
+    quick += ("--members", "3", "--idle-connections", "20")
     output = _run("plan", *quick, "--json", str(costs), "--connections", "1000000")
     assert "which limit comes first" in output
     calibration = msgspec.json.decode(costs.read_bytes(), type=Calibration)
