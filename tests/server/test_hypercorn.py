@@ -241,7 +241,7 @@ def test_hands_over_below_tls(loop: Any, tmp_path: Path) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate))
 
     async def main() -> None:
-        settings = make_settings(gateway__transport="direct")
+        settings = make_settings(gateway__transport="direct", limits__message_burst=1_000)
         app = await asyncio.to_thread(create_app, settings)
         node = app.extensions["chat_server"].node
 

@@ -364,7 +364,8 @@ def _send(pid: int, name: str) -> None:
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    with ServerProcess(environ={"CHAT_SERVER__DRAIN_SECONDS": "60"}) as server:
+    environ = {"CHAT_SERVER__DRAIN_SECONDS": "60", "CHAT_LIMITS__MESSAGE_BURST": "1000"}
+    with ServerProcess(environ=environ) as server:
         async with await _deaf(server.port):
             _send(server.pid, "SIGTERM")
             await until(lambda: not _accepts(server.port))
