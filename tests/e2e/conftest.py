@@ -8,8 +8,23 @@ import pytest
 from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess
 
-from .differences import TRANSPORTS
+from .differences import DIRECT_ONLY, TRANSPORTS
+from .elsewhere import serve
 from .room import Room
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `DIRECT_ONLY` lists of the portable transport."""
+    left_out = [item for item in items if _is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or item.originalname not in DIRECT_ONLY:
+        return False
+    return item.callspec.params.get("transport") == "portable"
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
@@ -22,8 +37,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def server(transport: str, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """A server with the module's `ENVIRON` and the transport."""
-    environ = {"CHAT_GATEWAY__TRANSPORT": transport, **request.module.ENVIRON}
-    with ServerProcess(environ=environ) as started:
+    with serve(transport, request.module.ENVIRON) as started:
         yield started
 
 

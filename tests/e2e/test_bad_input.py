@@ -11,7 +11,7 @@ from tests.support import wire
 from tests.support.server import ServerProcess
 from tests.support.wire import Wire, frame, text
 
-from .differences import CLOSE_CODES
+from .differences import close_code, everywhere
 from .room import Room, token
 
 MAX_MESSAGE = 4_000_000
@@ -189,6 +189,7 @@ async def receive(client: Wire) -> Any:
     raise AssertionError("the connection ended")
 
 
+@everywhere
 @pytest.mark.usefixtures("quiet")
 class TestBadInput:
     """With somebody in the room who notices nothing."""
@@ -286,7 +287,7 @@ class TestBadInput:
         async with await connected(server) as client:
             await client.send(frame(wire.TEXT, bad))
             code, messages = await client.read_to_close()
-            assert code == CLOSE_CODES["text that is not UTF-8"][transport]
+            assert code == close_code("text that is not UTF-8", transport)
             assert messages == []
 
     @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ class TestBadInput:
         async with await connected(server) as client:
             await client.send(sent)
             code, messages = await client.read_to_close()
-            assert code == CLOSE_CODES["a frame that breaks RFC 6455"][transport]
+            assert code == close_code("a frame that breaks RFC 6455", transport)
             assert messages == []
 
     @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ class TestBadInput:
     async def test_a_frame_that_claims_more_than_it_may(
         self, server: ServerProcess, room: Room, transport: str
     ) -> None:
-        code = CLOSE_CODES["a frame that only claims to be too big"][transport]
+        code = close_code("a frame that only claims to be too big", transport)
         async with await connected(server) as client:
             await client.send(frame(wire.TEXT, b"x", length=2**62))
             if code:

@@ -33,17 +33,18 @@ AT_ONCE_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that forgets nothing when it is killed."""
+def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that forgets nothing when it is killed; another one for each transport."""
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def server(redis: RedisServer) -> Iterator[ServerProcess]:
+def server(redis: RedisServer, transport: str) -> Iterator[ServerProcess]:
     flags = ("--workers", "2", "--redis-url", redis.url)
-    with ServerProcess(*flags, environ=ENVIRON) as started:
+    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+    with ServerProcess(*flags, environ=environ) as started:
         yield started
 
 
@@ -198,10 +199,16 @@ def brisk(tmp_path: Path) -> Iterator[RedisServer]:
         yield started
 
 
-async def test_a_paused_redis_stops_the_reading_of_who_publishes(brisk: RedisServer) -> None:
+async def test_a_paused_redis_stops_the_reading_of_who_publishes(
+    brisk: RedisServer, transport: str
+) -> None:
     """5,000 publications are sent at once, and 64 of them may wait in the server."""
     topic, count = "room:paused", 5_000
-    environ = {**ENVIRON, "CHAT_REDIS__TIMEOUT_SECONDS": "15"}
+    environ = {
+        **ENVIRON,
+        "CHAT_GATEWAY__TRANSPORT": transport,
+        "CHAT_REDIS__TIMEOUT_SECONDS": "15",
+    }
     with ServerProcess("--redis-url", brisk.url, environ=environ) as server:
         async with await Wire.open(server.port, token=token()) as client:
             await client.read_message()

@@ -160,9 +160,11 @@ forgetful = pytest.mark.parametrize("redis", [()], ids=["forgetful"], indirect=T
 
 
 @pytest.fixture
-async def rig(redis: RedisServer) -> AsyncIterator[Rig]:
+async def rig(redis: RedisServer, transport: str) -> AsyncIterator[Rig]:
     async with RedisProxy(redis.port) as proxy:
-        server = ServerProcess("--workers", "2", "--redis-url", proxy.url, environ=ENVIRON)
+        flags = ("--workers", "2", "--redis-url", proxy.url)
+        environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+        server = ServerProcess(*flags, environ=environ)
         await asyncio.to_thread(server.__enter__)
         try:
             yield Rig(redis, proxy, server)

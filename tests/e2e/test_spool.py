@@ -26,16 +26,17 @@ COUNT = 40
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that forgets nothing when it is killed."""
+def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that forgets nothing when it is killed; another one for each transport."""
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def server(redis: RedisServer) -> Iterator[ServerProcess]:
-    with ServerProcess("--redis-url", redis.url, environ=ENVIRON) as started:
+def server(redis: RedisServer, transport: str) -> Iterator[ServerProcess]:
+    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+    with ServerProcess("--redis-url", redis.url, environ=environ) as started:
         yield started
 
 
