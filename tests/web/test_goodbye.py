@@ -25,7 +25,9 @@ async def test_the_browser_client_comes_back_when_it_was_asked_to(visit: Visit) 
         await until_soon(lambda: len(server.connections) == 1, 20)
         await server.close(CloseCode.RESTART, "the server restarts", reconnect_in_ms=WAIT_MS)
         await until_soon(lambda: not server.connections, 20)
-        await visitor.page.wait_for_function("window.states.at(-1).state === 'reconnecting'")
+        await visitor.page.wait_for_function(
+            "window.states.some(({ state }) => state === 'reconnecting')"
+        )
         # A network that comes back is no reason to come earlier.
         await visitor.page.evaluate("window.dispatchEvent(new Event('online'))")
         await until_soon(lambda: len(server.connections) == 1, 20)

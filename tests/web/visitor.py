@@ -8,7 +8,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from tests.support.server import mint
 
-SECONDS = 20.0
+SECONDS = 40.0
 expect.set_options(timeout=SECONDS * 1000)
 
 
