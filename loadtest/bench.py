@@ -23,7 +23,7 @@ MEMORY, REDIS = "publish, memory", "publish, Redis"
 CONNECT, BARE = "connect", "bare Quart route"
 
 PACKED_RATE = 1.0
-"""Messages a second to all of `packed`: as many deliveries as to a busy room of a thousand."""
+"""Messages a second to all that are packed: as many deliveries as to a busy room of a thousand."""
 
 
 class Effort(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,6 @@ class Effort(Struct, frozen=True, kw_only=True):
         packed: connections with which memory and garbage collections are measured, once.
         connections: how many come in a storm.
         seconds: for how long messages are sent in each run.
-        hold_seconds: for how long the packed connections do nothing.
     """
 
     rounds: int = 3
@@ -47,7 +46,6 @@ class Effort(Struct, frozen=True, kw_only=True):
     packed: int = 20_000
     connections: int = 1000
     seconds: float = 3.0
-    hold_seconds: float = 26.0
 
 
 class Bench(Struct, frozen=True):
@@ -91,8 +89,7 @@ def _fitting(connections: int) -> int:
 
 def _packed(effort: Effort) -> Entrant:
     connections = _fitting(effort.packed)
-    hold = effort.hold_seconds
-    scenario = partial(_fanout, effort, connections, PACKED_RATE, hold_seconds=hold)
+    scenario = partial(_fanout, effort, connections, PACKED_RATE)
     return Entrant(PACKED, started_noting_pauses, scenario)
 
 
@@ -101,16 +98,8 @@ def _entrant(key: str, peer: Peer | None, scenario: Callable[[Target], Stage]) -
     return Entrant(key, run, scenario)
 
 
-def _fanout(
-    effort: Effort, subscribers: int, rate: float, target: Target, hold_seconds: float = 0.0
-) -> Stage:
-    return fanout(
-        target,
-        subscribers=subscribers,
-        rate=rate,
-        seconds=effort.seconds,
-        hold_seconds=hold_seconds,
-    )
+def _fanout(effort: Effort, subscribers: int, rate: float, target: Target) -> Stage:
+    return fanout(target, subscribers=subscribers, rate=rate, seconds=effort.seconds)
 
 
 def _publish(effort: Effort, target: Target) -> Stage:

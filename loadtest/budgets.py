@@ -82,9 +82,6 @@ def more_lines(bench: Bench) -> Iterator[str]:
                 f"{found.total_ms:,.0f} ms in all, the longest {found.longest_ms:.1f} ms, "
                 f"of CPU time {found.longest_cpu_ms:.1f} ms"
             )
-    idle_cost = samples.median(PACKED, lambda report: report.idle_cpu_us_per_second)
-    if idle_cost is not None:
-        yield f"an idle connection: {idle_cost:.2f} µs of CPU in a second, for heartbeats"
     grown = samples.ratio(CROWDED_FLOOR, FLOOR, per_delivery)
     if grown is not None:
         yield f"the floor's own cost per delivery grows by {grown - 1:+.0%} to as many connections"

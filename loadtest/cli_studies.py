@@ -45,7 +45,6 @@ _BENCH, _COMPARE = Effort(), ComparePlan()
 @of(_BENCH, "crowd", Count, "Subscribers up to which the growth of its cost is measured.")
 @of(_BENCH, "packed", Count, "Connections with which memory and garbage are measured.")
 @of(_BENCH, "connections", Count, "How many come in a storm.")
-@of(_BENCH, "hold_seconds", Positive, "For how long the packed connections do nothing.")
 @kinds.attempts
 @kinds.json
 def bench_command(json: str | None, **effort: Any) -> None:

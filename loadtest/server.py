@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import shlex
 import shutil
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from .crowd import raise_file_limit
 from .pauses import VARIABLE
 from .wire import LoadError
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 TOKEN_SECONDS = 3600.0
 
@@ -200,7 +201,8 @@ def launched(
                 if process.poll() is not None or time.monotonic() > deadline:
                     written.seek(0)
                     wrote = written.read().decode(errors="replace")
-                    raise LoadError(f"{command[0]} did not start:\n{wrote}")
+                    how = "ended" if process.returncode is not None else "is not ready"
+                    raise LoadError(f"{shlex.join(command)} {how}\n{wrote}".rstrip())
                 time.sleep(0.05)
             yield process.pid
         finally:
