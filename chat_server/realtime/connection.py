@@ -40,6 +40,9 @@ from .recovery import Recovery
 
 logger = logging.getLogger(__name__)
 
+REPLAYS_PER_SECOND = 2
+"""How often a client gets `limits.max_replay` events, once it has had so many of every topic."""
+
 HEARTBEAT_JITTER = 0.1
 """Part of the heartbeat's period by which connections differ, so that pings spread out."""
 
@@ -72,6 +75,10 @@ class Connection:
         self._gone = False
         now = node.clock.monotonic()
         limits = node.settings.limits
+        # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
+        self._replays = TokenBucket(
+            REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay, now
+        )
         self._session = Session(
             self,
             self._rules(),
@@ -356,9 +363,15 @@ class Connection:
         self._run(pending, command, self._subscribe_later)
 
     async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
+        replays = command.since is not None or command.last is not None
+        if replays and (wait := self._replays.take(self._node.clock.monotonic())):
+            message = "too many events were replayed in too short a time"
+            retry_in_ms = math.ceil(wait * 1000)
+            raise RateLimited(message, topic=command.topic, retry_in_ms=retry_in_ms)
         recovery = await self._node.hub.join(
             self._transport, command.topic, command.since, command.last
         )
+        self._replays.owe(recovery.replayed)
         self._subscribed(pending, command.topic, recovery)
 
     def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:

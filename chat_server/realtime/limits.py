@@ -36,6 +36,10 @@ class TokenBucket:
         self._tokens = tokens
         return (1.0 - tokens) / self._rate
 
+    def owe(self, cost: float) -> None:
+        """Take tokens whether or not there are so many."""
+        self._tokens -= cost
+
 
 class UserRates:
     """A bucket for each user who publishes or reads by HTTP, where no connection can hold it.
