@@ -150,7 +150,9 @@ def _costs(samples: Samples, members: int) -> Costs:
         return value
 
     publishing, alone, full = (cost(key, per_publish) for key in (PUBLISHING, ALONE, ROOMS))
+    # What each more member adds: the publication, its answer and its receiving are the same.
     delivery = max(0.0, full - alone) / (members - 1)
+    bytes_alone, bytes_each = (cost(key, _delivered_bytes) for key in (ALONE, ROOMS))
     store = cost(PUBLISHING, lambda report: report.redis_cpu_us_per_publish)
     forwarded = cost(ALONE, lambda report: report.redis_cpu_us_per_publish)
     connection = cost(IDLE, lambda report: report.memory_bytes_per_connection)
@@ -165,8 +167,12 @@ def _costs(samples: Samples, members: int) -> Costs:
         forward_us=max(0.0, forwarded - store),
         connection_bytes=connection,
         worker_bytes=total - connection * samples.reports[IDLE][0].connections,
-        frame_bytes=cost(ROOMS, lambda report: report.bytes_per_delivery),
+        frame_bytes=(members * bytes_each - bytes_alone) / (members - 1),
     )
+
+
+def _delivered_bytes(report: Report) -> float | None:
+    return report.bytes_per_delivery
 
 
 def _worker_cores(report: Report) -> float | None:
