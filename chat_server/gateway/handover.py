@@ -27,6 +27,10 @@ class Socket(Protocol):
         """Let the server answer the current handshake without permessage-deflate."""
         ...
 
+    def limit_end(self) -> None:
+        """Give the connection a bounded time to end, if it carries nothing but this request."""
+        ...
+
     def abort(self) -> None:
         """Drop the connection at once, if it carries nothing but this request."""
         ...

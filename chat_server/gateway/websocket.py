@@ -202,7 +202,12 @@ class Gateway:
             abort_socket=None if socket is None else socket.abort,
         )
         receiver, begin = start(transport)
-        await transport.serve(receiver, begin)
+        try:
+            await transport.serve(receiver, begin)
+        finally:
+            if socket is not None:
+                # Hypercorn may still hold what the client has sent, and wait for us to take it.
+                socket.limit_end()
 
 
 Start = Callable[[DirectTransport | PortableTransport], tuple[Receiver, Callable[[], None]]]

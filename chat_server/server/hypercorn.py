@@ -52,6 +52,7 @@ class HandoverServer(TCPServer):
         self._handed_over = False
         self._accepted_at = loop.time()
         self._cut: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Task[Any] | None = None
 
     async def run(self) -> None:
         """Serve until the connection ends or is handed over."""
@@ -101,6 +102,11 @@ class HandoverServer(TCPServer):
         if self._is_exclusive():
             self.writer.transport.abort()
 
+    def limit_end(self) -> None:
+        """See `gateway.handover.Socket`."""
+        if self._is_exclusive():
+            self._limit_end()
+
     async def protocol_send(self, event: Event) -> None:
         """Write what the HTTP protocol wants to send, unless the socket is not ours any more."""
         if self._handed_over:
@@ -118,7 +124,15 @@ class HandoverServer(TCPServer):
             await super().protocol_send(Updated(idle=True))
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        self._reading = task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it runs in the connection's
+        try:
+            await super()._read_data()
+        except asyncio.CancelledError:
+            if self._reading is not None:
+                raise
+            task.uncancel()  # it was `_cut_off`
+        self._reading = None
         # Else one that is gone would last until it had been idle for long enough.
         await self.idle_task.stop()
 
@@ -144,8 +158,14 @@ class HandoverServer(TCPServer):
     def _limit_end(self) -> None:
         # A client that does not read the rest of its answer would keep the connection for ever.
         if self._cut is None:
-            abort = self.writer.transport.abort
-            self._cut = self.loop.call_later(self.config.keep_alive_timeout, abort)
+            self._cut = self.loop.call_later(self.config.keep_alive_timeout, self._cut_off)
+
+    def _cut_off(self) -> None:
+        self.writer.transport.abort()
+        # Hypercorn may wait for an application that has ended to take what the client sent.
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            reading.cancel()
 
     def _is_exclusive(self) -> bool:
         """Whether the socket carries one request at a time: not under HTTP/2."""

@@ -1,5 +1,6 @@
 """The places that connections take: freed however they end, counted by the client's own address."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from tests.server.inprocess import make_settings, serving
 from tests.support.server import mint
-from tests.support.wire import BINARY, Wire, closing, frame, text, until
+from tests.support.wire import BINARY, PING, Wire, chat, closing, frame, text, until
 
 
 def gone(client: Wire) -> None:
@@ -57,3 +58,27 @@ async def test_addresses_behind_a_proxy_count_apart_if_it_is_trusted(hops: int) 
             await stack.enter_async_context(client)
             told.append((await client.read_message())["type"])
         assert told == ["welcome", "welcome" if hops else "goodbye", "goodbye"]
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+async def test_who_only_sends_and_then_goes_leaves_nothing_behind(transport: str) -> None:
+    """Not even with the HTTP server, which holds messages that nobody takes any more."""
+    settings = make_settings(
+        gateway__transport=transport,
+        limits__slow_timeout_seconds=1,
+        limits__message_burst=1_000_000,
+        http__head_timeout_seconds=1,
+    )
+    asked = text({"type": "history", "id": 1, "topic": "room:a"}) + frame(PING, b"x" * 100)
+    async with serving(settings) as server:
+        async with await chat(server.ws_url, mint("bob")) as bob:
+            for _ in range(40):
+                await bob.ok(type="publish", topic="room:a", data="x" * 1_000)
+        await until(lambda: server.node.connection_count == 0)
+        before = len(asyncio.all_tasks())
+        async with await Wire.open(server.port, token=mint("ada"), receive_buffer=4096) as client:
+            await client.send_what_fits(asked * 40_000, patience=0.5)
+            assert server.node.connection_count == 1
+            client.reset()
+        await until(lambda: len(asyncio.all_tasks()) <= before)
+        assert server.node.connection_count == 0
