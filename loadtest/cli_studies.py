@@ -177,7 +177,7 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
 @click.option(
     "--members",
     type=click.IntRange(2),
-    default=20,
+    default=8,
     show_default=True,
     help="Of each room in which a delivery is measured.",
 )
