@@ -9,9 +9,9 @@ import asyncio
 import gc
 from collections.abc import Callable
 
-THRESHOLDS = (1_000, 10, 1_000_000)
-"""Young collections look at 10,000 objects at most, some 8 ms; a full one does not come by itself:
-it would take a million of them."""
+THRESHOLDS = (1_000, 5, 1_000_000)
+"""Young collections look at some 6,000 objects at most, a few ms; each object is looked at twice
+however small they are. A full one does not come by itself: it would take a million of them."""
 
 FULL_SECONDS = 60.0
 FULL_MAX_CONNECTIONS = 300
