@@ -257,12 +257,17 @@ async def test_one_seed_of_many_is_enough(start: Start, cluster: RedisCluster) -
     assert len(broker._shards) == 3
 
 
-async def test_credentials(
-    start: Start, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
-) -> None:
+def let_in_bob(cluster: RedisCluster) -> None:
+    """Add a user who may do what the pages say, and no more."""
     for node in cluster.nodes:
         commands = ("+cluster|slots", "+ssubscribe", "+sunsubscribe", "+spublish")
         node.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
+
+
+async def test_credentials(
+    start: Start, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_in_bob(cluster)
     wrong, _ = await start(cluster.url.replace("://", "://bob:wr0ng@"))
     assert not wrong.available
     assert any(record.levelno >= logging.WARNING for record in caplog.records)
@@ -280,8 +285,11 @@ def secure_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
         yield cluster
 
 
-async def test_tls(secure_cluster: RedisCluster, run: Run) -> None:
-    redis = RedisSettings(url=secure_cluster.url)
+async def test_tls_with_users_that_may_do_no_more_than_they_must(
+    secure_cluster: RedisCluster, run: Run
+) -> None:
+    let_in_bob(secure_cluster)
+    redis = RedisSettings(url=secure_cluster.url.replace("://", "://bob:s3cret@"))
     broker, recorder = await run(ClusterBroker(redis, BrokerSettings()))
     await asyncio.gather(*(broker.subscribe(f"room:{n}") for n in range(9)))
     await asyncio.gather(*(broker.publish(draft(topic=f"room:{n}")) for n in range(9)))
