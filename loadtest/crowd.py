@@ -387,7 +387,9 @@ async def _keep_busy(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally:
     for client in talkers:
         for _ in range(plan.window):
             publish(client)
-    await asyncio.sleep(talk.seconds)
+    # A timer of uvloop may be some milliseconds early, and messages sent after that be uncounted.
+    while (left_ns := end_ns - time.monotonic_ns()) > 0:
+        await asyncio.sleep(left_ns / 1e9)
     return len(dues)
 
 
