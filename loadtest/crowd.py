@@ -388,7 +388,7 @@ async def _keep_busy(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally:
         for _ in range(plan.window):
             publish(client)
     # A timer of uvloop may be some milliseconds early, and messages sent after that be uncounted.
-    while (left_ns := end_ns - time.monotonic_ns()) > 0:
+    while (left_ns := end_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110
         await asyncio.sleep(left_ns / 1e9)
     return len(dues)
 
