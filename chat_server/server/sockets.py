@@ -8,6 +8,16 @@ Address = tuple[str, int]
 """Host and port."""
 
 
+VANISHED = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 90_000,
+}
+"""After 60 s of silence the kernel asks, and 30 s without any answer end the connection; so do 90 s
+(in ms) in which the other side takes nothing of what it was sent."""
+
+
 class ListenError(Exception):
     """The address cannot be listened on; the text is one line that says why."""
 
@@ -20,13 +30,15 @@ def listen(settings: Settings) -> socket.socket:
     """
     host, port = settings.server.host, settings.server.port
     try:
-        return socket.create_server((host, port), family=_family(host))
+        alone = socket.create_server((host, port), family=_family(host))
     except OSError as error:
         # Python adds the address, which is named already.
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ListenError(
             f"server.bind: cannot listen on {settings.server.bind}: {reason}"
         ) from None
+    _find_the_vanished(alone)
+    return alone
 
 
 def reserve(settings: Settings) -> socket.socket:
@@ -50,7 +62,19 @@ def share(address: Address) -> socket.socket:
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     shared.bind(address)
+    _find_the_vanished(shared)
     return shared
+
+
+def _find_the_vanished(listener: socket.socket) -> None:
+    """Let the kernel end connections whose other side has gone without a word.
+
+    Those that are accepted inherit it. The direct transport finds out by itself, and sooner.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in VANISHED.items():
+        if option := getattr(socket, name, None):  # not every system has all of them
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _family(host: str) -> socket.AddressFamily:
