@@ -75,10 +75,7 @@ class Connection:
         self._gone = False
         now = node.clock.monotonic()
         limits = node.settings.limits
-        # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
-        self._replays = TokenBucket(
-            REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay, now
-        )
+        self._replays: TokenBucket | None = None
         self._session = Session(
             self,
             self._rules(),
@@ -363,16 +360,24 @@ class Connection:
         self._run(pending, command, self._subscribe_later)
 
     async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
-        replays = command.since is not None or command.last is not None
-        if replays and (wait := self._replays.take(self._node.clock.monotonic())):
-            message = "too many events were replayed in too short a time"
-            retry_in_ms = math.ceil(wait * 1000)
-            raise RateLimited(message, topic=command.topic, retry_in_ms=retry_in_ms)
+        if command.since is not None or command.last is not None:
+            self._limit_replays(command.topic)
         recovery = await self._node.hub.join(
             self._transport, command.topic, command.since, command.last
         )
-        self._replays.owe(recovery.replayed)
+        if self._replays is not None:
+            self._replays.owe(recovery.replayed)
         self._subscribed(pending, command.topic, recovery)
+
+    def _limit_replays(self, topic: str) -> None:
+        """Let every topic be resumed at once, but not again and again: each costs some 20 ms."""
+        now, limits = self._node.clock.monotonic(), self._node.settings.limits
+        if self._replays is None:
+            burst = limits.max_topics * limits.max_replay
+            self._replays = TokenBucket(REPLAYS_PER_SECOND * limits.max_replay, burst, now)
+        if wait := self._replays.take(now):
+            message = "too many events were replayed in too short a time"
+            raise RateLimited(message, topic=topic, retry_in_ms=math.ceil(wait * 1000))
 
     def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:
         ok = SubscribeOk(
