@@ -45,7 +45,7 @@ class Effort(Struct, frozen=True, kw_only=True):
     crowd: int = 16_000
     packed: int = 20_000
     connections: int = 1000
-    seconds: float = 3.0
+    seconds: float = 2.0
 
 
 class Bench(Struct, frozen=True):
