@@ -180,6 +180,7 @@ async def test_kept_connections_are_told_that_it_drains() -> None:
         assert (answer.status, answer.headers["connection"]) == (401, "close")
         assert await publisher.read_to_end() == b""
         assert (await slow.read_to_close())[0] == 1012
+        slow.socket.close()
         assert await probe.read_to_end() == b""
         await server.stopped()
 
