@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import ssl
 import urllib.request
 from collections.abc import Iterator
@@ -10,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.redis_server import RedisServer, running
 from tests.support.server import ServerProcess, mint
-from tests.support.wire import MSGPACK, SECONDS, Wire, chat
+from tests.support.wire import MSGPACK, SECONDS, Wire, chat, until
 
 from .certificates import make_certificate
-from .processes import refused
+from .processes import refused, workers
 
 SLOW_SECONDS = "1"
 
@@ -122,3 +125,22 @@ def test_files_that_cannot_be_used_are_one_line(certificate: Path, tmp_path: Pat
         code, line = refused("--bind", "127.0.0.1:0", folder=tmp_path, **environ)
         assert (code, line.count("\n")) == (2, 1), line
         assert line.startswith(f"chat-server: {words}")
+
+
+async def test_replaced_workers_use_the_renewed_certificate(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "renewed").mkdir()
+    file = make_certificate(tmp_path)
+    renewed = make_certificate(tmp_path / "renewed")
+    with (
+        running(RedisServer(tmp_path / "redis")) as redis,
+        ServerProcess("--workers", "2", "--redis-url", redis.url, certificate=file) as server,
+    ):
+        await until(lambda: len(workers(server.pid)) == 2)
+        before = workers(server.pid)
+        file.write_bytes(renewed.read_bytes())
+        os.kill(server.pid, signal.SIGHUP)
+        await until(lambda: len(workers(server.pid) - before) == 2 == len(workers(server.pid)))
+        server.tls = ssl.create_default_context(cafile=renewed)
+        async with await chat(server.ws_url, mint("ada"), tls=server.tls) as ada:
+            await ada.ok(type="subscribe", topic="room:a")
