@@ -23,17 +23,21 @@ else
 PYTHON := $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(call recent,$(name)),$(name))) python3)
 endif
 
-.PHONY: help run test format check bench chaos clean anew
+.PHONY: help run test test-all format check bench chaos clean anew
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: .venv/run.stamp ## start a server on http://127.0.0.1:8000 with the memory broker
 	@$(BIN)/python -m chat_server serve
 
 test: .venv/test.stamp ## install what the tests need, and run all of them
 	@scripts/test-programs.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not timing and not extra"
+	$(BIN)/python -m pytest -m "timing and not extra"
+
+test-all: test ## run the tests, and those that take long or install what others wrote
+	$(BIN)/python -m pytest -m extra
 
 format: .venv/test.stamp ## format the code
 	$(BIN)/ruff format $(SOURCES)

@@ -40,7 +40,7 @@ TALKERS = 2
 MEMORY = 8 * 2**20
 
 bystanders = hostile.bystanders
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timing]
 
 
 async def test_a_crowd_that_answers_no_ping_is_sent_away(

@@ -43,7 +43,7 @@ MEMORY = 32 * 2**20
 LATENCY = 10.0
 """What somebody else's message may take meanwhile: the machine may be busy."""
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timing]
 
 
 class Bystanders:
