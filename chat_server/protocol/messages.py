@@ -102,13 +102,14 @@ class User(Struct, omit_defaults=True, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What one connection may do."""
+    """What one connection may do, and how long a `key` keeps a repetition from being stored."""
 
     max_message_bytes: int
     max_topics: int
     max_pending_commands: int
     messages_per_second: float
     message_burst: int
+    idempotency_seconds: float
 
 
 class ServerMessage(Struct, tag_field="type", omit_defaults=True, kw_only=True):

@@ -164,6 +164,8 @@ class Session:
         self._farewell: tuple[CloseCode, str, int] | None = None
         self._strikes: list[float] = []
         self._rejected = 0
+        # A client that comes back subscribes to all of its topics at once.
+        self._free_subscriptions = rules.max_topics
         self._state_deadline = now + rules.auth_timeout_seconds
         self._heard_at = now
         self._pinged_at: float | None = None
@@ -290,7 +292,9 @@ class Session:
 
     def _read(self, payload: bytes, now: float) -> Pending:
         """Decode one message; what cannot be carried out comes with its answer."""
-        wait = self._take_rate(now, 1 + len(payload) // BYTES_PER_COUNT)
+        wait = 0.0
+        if not self._is_free(payload):
+            wait = self._take_rate(now, 1 + len(payload) // BYTES_PER_COUNT)
         # The data of what is not carried out is not worth the time that looking at it takes.
         carried_out = not wait and self.state is not State.AUTHENTICATING
         try:
@@ -307,6 +311,18 @@ class Session:
             message = "too many commands in too short a time"
             self._settle(pending, RateLimited(message, retry_in_ms=retry_in_ms))
         return pending
+
+    def _is_free(self, payload: bytes) -> bool:
+        """Return whether this is one of the first `max_topics` subscriptions of the connection."""
+        small = len(payload) < BYTES_PER_COUNT
+        if not (self._free_subscriptions and small and b"subscribe" in payload):
+            return False
+        try:
+            free = isinstance(self._codec.decode(payload, check_data=False), Subscribe)
+        except BadRequest:
+            return False
+        self._free_subscriptions -= free
+        return free
 
     def _take_rate(self, now: float, cost: float = 1.0) -> float:
         """Return the seconds this message comes too early; close if that has no effect."""

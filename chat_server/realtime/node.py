@@ -84,6 +84,7 @@ class Node:
             max_pending_commands=limits.max_pending_commands,
             messages_per_second=limits.messages_per_second,
             message_burst=limits.message_burst,
+            idempotency_seconds=settings.broker.idempotency_seconds,
         )
 
     async def start(self) -> None:

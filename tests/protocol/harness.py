@@ -28,7 +28,7 @@ WELCOME = Welcome(
     user="alice",
     server="here",
     heartbeat_seconds=25.0,
-    limits=Limits(65536, 3, 8, 50.0, 100),
+    limits=Limits(65536, 3, 8, 50.0, 100, 300.0),
 )
 
 

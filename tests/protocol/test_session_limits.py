@@ -1,14 +1,16 @@
 """Strikes, the rate of commands and flow control: what a session asks of a client."""
 
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
 import pytest
 
 from chat_server.protocol.close_codes import CloseCode
-from chat_server.protocol.codecs import JSON
+from chat_server.protocol.codecs import JSON, MSGPACK, Codec
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.session import (
+    BYTES_PER_COUNT,
     FORGIVEN,
     MAX_REJECTED,
     STRIKE_WINDOW_SECONDS,
@@ -173,9 +175,40 @@ def test_some_times_too_fast_is_never_closed_but_a_hundred_times_is() -> None:
         assert ("disconnect" in harness.effects.names) is closes
 
 
+@pytest.mark.parametrize("codec", [JSON, MSGPACK])
+def test_the_first_subscriptions_of_a_connection_are_free(codec: Codec) -> None:
+    rate_limit = Scripted()
+    harness = Harness(codec=codec, rate_limit=rate_limit)
+    for number, topic in enumerate(("a", "b", "b")):
+        harness.say(type="subscribe", topic=topic, id=2 * number + 1)
+        harness.succeed(2 * number + 1)
+        harness.say(type="unsubscribe", topic=topic, id=2 * number + 2)
+        harness.succeed(2 * number + 2)
+    assert rate_limit.costs == [1, 1, 1], "only what is no subscription"
+    harness.say(type="subscribe", topic="a", id=9)
+    assert rate_limit.costs == [1, 1, 1, 1], "one after as many as there may be topics"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"type": "publish", "topic": "a", "data": "subscribe"},
+        {"type": "subscribe", "topic": 1},
+        {"type": "subscribe", "topic": "a", "filler": "x" * BYTES_PER_COUNT},
+    ],
+    ids=["another", "bad", "large"],
+)
+def test_nothing_else_is_free(command: dict[str, Any]) -> None:
+    harness = Harness(rate_limit=Scripted(1.0))
+    harness.say(**command)
+    assert harness.codes == ["rate_limited"]
+
+
 def test_a_refused_subscription_is_not_remembered() -> None:
     rate_limit = Scripted(1.0)
-    harness = Harness(rate_limit=rate_limit)
+    harness = Harness(rate_limit=rate_limit, rules=msgspec.structs.replace(RULES, max_topics=1))
+    harness.say(type="subscribe", topic="b")
+    harness.fail(None, Internal("no"))
     harness.say(type="subscribe", topic="a", id=1)
     assert harness.session.topics == set()
 

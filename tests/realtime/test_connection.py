@@ -390,4 +390,5 @@ async def test_limits_are_told(world: World) -> None:
         "max_pending_commands": limits.max_pending_commands,
         "messages_per_second": limits.messages_per_second,
         "message_burst": limits.message_burst,
+        "idempotency_seconds": 300.0,
     }

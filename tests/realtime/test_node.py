@@ -158,6 +158,7 @@ async def test_limits_come_from_the_settings() -> None:
         max_pending_commands=limits.max_pending_commands,
         messages_per_second=limits.messages_per_second,
         message_burst=limits.message_burst,
+        idempotency_seconds=300.0,
     )
 
 

@@ -24,6 +24,7 @@ LIMITS = messages.Limits(
     max_pending_commands=64,
     messages_per_second=10_000.0,
     message_burst=10_000,
+    idempotency_seconds=300.0,
 )
 
 
