@@ -12,7 +12,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
 from ..protocol.errors import Refused, Unavailable
-from ..protocol.events import Draft, Event, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
 from ..protocol.messages import Position
 from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
 from .base import Busy, Listener, Moved, Reporter, Seldom, away, failed
@@ -337,11 +337,14 @@ class ClusterBroker:
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         """Read stored events and the topic's position, from the shard that serves it."""
 
         def call(shard: RedisBroker) -> "Future[Slice]":
-            reading = shard.read(topic, after=after, before=before, limit=limit, newest=newest)
+            reading = shard.read(
+                topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
+            )
             return self._spawn(reading, "redis read")
 
         return await self._submit(topic, call)

@@ -4,13 +4,14 @@ import asyncio
 import math
 from asyncio import Future
 from collections import OrderedDict, deque
-from itertools import islice
+from collections.abc import Iterable
+from itertools import accumulate, islice
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
 from ..clock import Clock
-from ..protocol.events import Draft, Event, Kind, Published, Retention, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Retention, Slice
 from ..protocol.messages import Position
 from ..settings import BrokerSettings
 from .base import Listener, Reporter, assemble, away, epochs, failed
@@ -154,6 +155,7 @@ class MemoryBroker:
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         """Read stored events and the topic's position."""
         if self._reporter is None:
@@ -166,12 +168,13 @@ class MemoryBroker:
         # What is stored has no holes, so a seq tells its index.
         start = max(after + 1 - oldest, 0)
         end = len(events) if before is None else max(min(before - oldest, len(events)), start)
-        more = 0 < limit < end - start
-        if newest:
-            start = max(start, end - limit)
-        else:
-            end = min(end, start + limit)
-        return Slice(found.epoch, found.seq, list(islice(events, start, end)), more, found.base)
+        wanted = min(limit, end - start)
+        first = end - wanted if newest else start
+        chosen = list(islice(events, first, first + wanted))
+        fitting = _fitting(reversed(chosen) if newest else chosen, max_bytes)
+        chosen = chosen[len(chosen) - fitting :] if newest else chosen[:fitting]
+        more = 0 < len(chosen) < end - start
+        return Slice(found.epoch, found.seq, chosen, more, found.base)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""
@@ -281,3 +284,9 @@ class MemoryBroker:
                 self._until(first.expires_at)
                 break
             self._forget(name)
+
+
+def _fitting(events: Iterable[Event], max_bytes: int) -> int:
+    """Return how many of the first events fit; the very first always does."""
+    sizes = accumulate(len(event.frame) for event in events)
+    return sum(1 for number, size in enumerate(sizes) if number == 0 or size <= max_bytes)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
 
 from ..protocol.errors import Unavailable
-from ..protocol.events import Draft, Event, Kind, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
 from ..protocol.messages import Position
 from ..settings import BrokerSettings, RedisSettings, take_apart
 from .base import Listener, Reporter, Seldom, away, epochs, failed
@@ -306,6 +306,7 @@ class RedisBroker:
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         """Read stored events and the topic's position, in one script."""
         if not self._available:
@@ -320,14 +321,14 @@ class RedisBroker:
             self._position_ms if lasting else min(PASSING_MS, self._position_ms),
             f"{first}-0",
             "+" if last is None else f"{last}-0",
-            # One more than asked for tells whether there are more.
-            limit + 1 if limit else 0,
+            limit,
             int(newest),
             int(lasting),
+            max_bytes,
         )
 
         def decode(reply: Any) -> Slice:
-            return _slice(topic, reply, limit, newest)
+            return _slice(topic, reply, newest)
 
         return await self._reader().call(READ, (meta, log_key), arguments, decode)
 
@@ -394,13 +395,13 @@ def _position(reply: Any) -> Position:
     return Position(epoch.decode(), seq)
 
 
-def _slice(topic: str, reply: Any, limit: int, newest: bool) -> Slice:
-    place, seq, entries, base = reply
+def _slice(topic: str, reply: Any, newest: bool) -> Slice:
+    place, seq, entries, base, more = reply
     epoch = place.decode()
     events = [
         Event(topic, epoch, int(id.partition(b"-")[0]), Kind(fields[1].decode()), fields[5])
-        for id, fields in entries[:limit]
+        for id, fields in entries
     ]
     if newest:
         events.reverse()
-    return Slice(epoch, seq, events, more=len(entries) > limit, base=base)
+    return Slice(epoch, seq, events, more=more == 1, base=base)

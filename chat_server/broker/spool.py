@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ..protocol.errors import Refused, Unavailable
-from ..protocol.events import Draft, Event, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
 from ..protocol.messages import Position
 from ..settings import Settings
 from .base import AWAY_RETRY_MS, Listener, Seldom, away, fail, failed
@@ -76,6 +76,7 @@ class Store(Protocol):
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice: ...
 
     async def begin_epoch(self, topic: str, lost: str) -> Position: ...
@@ -442,9 +443,12 @@ class SpoolingBroker:
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         """Read stored events and the topic's position."""
-        return await self._store.read(topic, after=after, before=before, limit=limit, newest=newest)
+        return await self._store.read(
+            topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
+        )
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""

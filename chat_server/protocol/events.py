@@ -6,8 +6,12 @@ only copied: JSON subscribers of every worker get these very bytes.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
+
+READ_BYTES: Final = 1_048_576
+"""Frames that one read of a topic returns at most, unless the first alone is larger."""
 
 
 class Kind(StrEnum):
@@ -77,7 +81,7 @@ class Slice(Struct, frozen=True):
         epoch: the topic's epoch.
         seq: the last seq the topic has given out, whether or not it is still stored.
         events: the stored events asked for.
-        more: whether stored events in the direction of the read were left out by its limit.
+        more: whether stored events in the direction of the read were left out by its limits.
         base: where the epoch began: what is stored up to this seq is of an earlier one.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..protocol.codecs import Codec
-from ..protocol.events import Draft, Event, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
 from ..protocol.messages import Position
 
 
@@ -102,12 +102,15 @@ class Broker(Protocol):
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         """Read stored events with `after < seq < before`, atomically with the topic's position.
 
-        At most `limit` of them: the oldest, or with `newest` the newest; ascending either way. A
-        `limit` of 0 reads the position alone. A topic without a position is given one, so that
-        every worker names the same epoch for it; to be kept for long it takes a subscription.
+        At most `limit` of them, with at most `max_bytes` of frames together (the first comes in any
+        case): the oldest, or with `newest` the newest; ascending either way. `Slice.more` tells
+        whether these limits left some out. A `limit` of 0 reads the position alone. A topic without
+        a position is given one, so that every worker names the same epoch for it; to be kept for
+        long it takes a subscription.
         """
         ...
 

@@ -1,7 +1,6 @@
 """The contract of `realtime.ports.Broker`, held by every broker over every store."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -243,53 +242,6 @@ class TestHistory:
         for size in (10, 10, 10, 2):
             await broker.publish(draft(retention=Retention(size, 60.0)))
         assert seqs(await broker.read(TOPIC, limit=10)) == [3, 4]
-
-
-@pytest.mark.parametrize(
-    ("after", "before", "limit", "newest", "expected", "more"),
-    [
-        (0, None, 20, False, range(1, 11), False),
-        (0, None, 10, False, range(1, 11), False),
-        (0, None, 9, False, range(1, 10), True),
-        (0, None, 9, True, range(2, 11), True),
-        (0, None, 10, True, range(1, 11), False),
-        (0, None, 0, False, (), False),
-        (0, None, 0, True, (), False),
-        (4, None, 3, False, (5, 6, 7), True),
-        (7, None, 3, False, (8, 9, 10), False),
-        (4, None, 3, True, (8, 9, 10), True),
-        (10, None, 3, False, (), False),
-        (99, None, 3, False, (), False),
-        (0, 5, 3, False, (1, 2, 3), True),
-        (0, 5, 3, True, (2, 3, 4), True),
-        (0, 5, 4, True, (1, 2, 3, 4), False),
-        (2, 6, 10, False, (3, 4, 5), False),
-        (2, 6, 2, False, (3, 4), True),
-        (2, 6, 2, True, (4, 5), True),
-        (5, 6, 10, False, (), False),
-        (6, 3, 10, False, (), False),
-        (0, 1, 10, True, (), False),
-        (0, 0, 10, True, (), False),
-        (0, 2**53 - 1, 2, True, (9, 10), True),
-        (2**53 - 1, None, 2, False, (), False),
-    ],
-)
-async def test_reading(
-    store: Store,
-    after: int,
-    before: int | None,
-    limit: int,
-    newest: bool,
-    expected: range | tuple[int, ...],
-    more: bool,
-) -> None:
-    broker, _ = await store.start()
-    places = await asyncio.gather(*(broker.publish(draft(str(n))) for n in range(1, 11)))
-    found = await broker.read(TOPIC, after=after, before=before, limit=limit, newest=newest)
-    assert seqs(found) == list(expected)
-    assert (found.epoch, found.seq, found.more) == (places[0].epoch, 10, more)
-    assert [text_of(event) for event in found.events] == [str(seq) for seq in expected]
-    assert [json.loads(event.frame)["seq"] for event in found.events] == list(expected)
 
 
 class TestSignals:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.errors import ChatError, Unavailable
-from chat_server.protocol.events import Draft, Event, Kind, Published, Slice
+from chat_server.protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
 from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
 from chat_server.protocol.session import Pending
 from chat_server.realtime.ports import Listener, Receiver, Wire
@@ -373,6 +373,7 @@ class FakeBroker:
         before: int | None = None,
         limit: int,
         newest: bool = False,
+        max_bytes: int = READ_BYTES,
     ) -> Slice:
         self.calls.append(("read", topic, after, before, limit, newest))
         if not self.reaches(topic):
@@ -380,7 +381,10 @@ class FakeBroker:
         stored = self.topic(topic)
         events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
         chosen = (events[-limit:] if newest else events[:limit]) if limit else []
-        found = Slice(stored.epoch, stored.seq, chosen, 0 < limit < len(events), stored.base)
+        while len(chosen) > 1 and sum(len(event.frame) for event in chosen) > max_bytes:
+            chosen = chosen[1:] if newest else chosen[:-1]
+        more = 0 < len(chosen) < len(events)
+        found = Slice(stored.epoch, stored.seq, chosen, more, stored.base)
         await asyncio.sleep(0)
         await self.reads()
         if self.read_error is not None:

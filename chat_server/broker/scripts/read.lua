@@ -5,10 +5,15 @@
 --       3 first seq  4 last seq, or '+'
 --       5 events to return at most, 0 for none  6 '1' to prefer the newest
 --       7 '1' to keep a position so long that was there and that no event has used
--- Returns {epoch, seq, entries, base}; the newest entry comes first if the newest are preferred.
+--       8 bytes of frames to return at most, unless the first alone has more
+-- Returns {epoch, seq, entries, base, 1 if the limits left some out else 0}; the newest entry comes
+-- first if the newest are preferred.
+
+-- Entries taken out of the stream at once: it bounds what is read beyond the limit of bytes.
+local CHUNK = 16
 
 local meta, log = KEYS[1], KEYS[2]
-local limit = tonumber(ARGV[5])
+local limit, bytes, newest = tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[6] == '1'
 
 local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base')
 local epoch, seq, base = place[1], place[2], place[3] or '0'
@@ -21,10 +26,29 @@ elseif seq == '0' and ARGV[7] == '1' then
   redis.call('PEXPIRE', meta, ARGV[2])
 end
 
-local entries = {}
-if limit > 0 and ARGV[6] == '1' then
-  entries = redis.call('XREVRANGE', log, ARGV[4], ARGV[3], 'COUNT', limit)
-elseif limit > 0 then
-  entries = redis.call('XRANGE', log, ARGV[3], ARGV[4], 'COUNT', limit)
+local entries, size, more = {}, 0, 0
+local first, last = ARGV[3], ARGV[4]
+while limit > 0 and more == 0 do
+  -- One more than asked for tells whether there are more.
+  local count = math.min(CHUNK, limit + 1 - #entries)
+  local chunk
+  if newest then
+    chunk = redis.call('XREVRANGE', log, last, first, 'COUNT', count)
+  else
+    chunk = redis.call('XRANGE', log, first, last, 'COUNT', count)
+  end
+  for _, entry in ipairs(chunk) do
+    size = size + #(entry[2][6] or '')
+    if #entries == limit or (size > bytes and #entries > 0) then
+      more = 1
+      break
+    end
+    entries[#entries + 1] = entry
+  end
+  if #chunk < count then
+    break
+  end
+  local beyond = '(' .. chunk[#chunk][1]
+  if newest then last = beyond else first = beyond end
 end
-return {epoch, tonumber(seq), entries, tonumber(base)}
+return {epoch, tonumber(seq), entries, tonumber(base), more}
