@@ -1,5 +1,8 @@
 """Logging to stderr, as text for people or JSON lines for machines, without anybody's token.
 
+Lines are written by a thread: whoever logs never waits for stderr, which may be a pipe that nobody
+reads. What does not fit into the queue is dropped, and the log says how much that was.
+
 Secrets are taken out of the finished text, so that it does not matter whether they came with the
 message, its arguments, an extra field or an exception.
 """
@@ -9,12 +12,20 @@ import logging
 import math
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
+from .linewriter import LineWriter
 from .settings import LogSettings
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+"""How long the end of a process waits for a stderr that takes no lines."""
 
 _MASK = "********"
 
@@ -32,7 +43,7 @@ _SECRETS = re.compile(
 )
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_RESERVED = frozenset({"time", "level", "logger", "message", "exception"})
+_RESERVED = frozenset({"time", "level", "pid", "process", "logger", "message", "exception"})
 
 
 def configure(settings: LogSettings) -> None:
@@ -46,10 +57,22 @@ def configure(settings: LogSettings) -> None:
     for earlier in root.handlers[:]:
         if isinstance(earlier, _StderrHandler):
             root.removeHandler(earlier)
+            earlier.close()
     root.addHandler(handler)
     root.setLevel(settings.level)
     # It tells of every connection's end at INFO, which says nothing to an operator.
     logging.getLogger("websockets").setLevel(max(logging.WARNING, root.level))
+
+
+def capture_stderr() -> None:
+    """Log what Python itself would write to stderr: warnings, and exceptions that nobody handles.
+
+    For a process that is nothing but our server.
+    """
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_uncaught_in_thread
 
 
 def redact(text: str) -> str:
@@ -62,7 +85,7 @@ def redact(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for each record, `TIME LEVEL LOGGER: MESSAGE KEY=VALUE`, then its traceback.
+    """One line for each record, `TIME LEVEL [PID] LOGGER: MESSAGE KEY=VALUE`, then its traceback.
 
     Control characters are escaped and tracebacks indented, so that nothing a user sent can pass
     for a line of its own.
@@ -71,7 +94,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_quoted(value)}" for name, value in _extra(record))
         message = _escaped(_message(record))
-        head = f"{_time(record)} {record.levelname} {record.name}: {message}{fields}"
+        process = " ".join(filter(None, (_process(record), str(record.process))))
+        head = f"{_time(record)} {record.levelname} [{process}] {record.name}: {message}{fields}"
         below = [f"    {_escaped(line)}" for line in _exception(record).split("\n") if line]
         return redact("\n".join([head, *below]))
 
@@ -83,6 +107,8 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname,
+            "pid": record.process,
+            "process": _process(record) or "server",
             "logger": record.name,
             "message": redact(_message(record)),
         }
@@ -95,8 +121,54 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class _StderrHandler(logging.StreamHandler[Any]):
+class _StderrHandler(logging.Handler):
     """Known by its type, so that `configure` finds its own."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        # One lock for both: logging makes it anew in a process that is forked.
+        self._writer = LineWriter(stream, self._describe_dropped, self.lock)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:
+            # Left to itself logging would print message and arguments to stderr, tokens included.
+            reason = f"a line of {record.name} cannot be formatted: {type(error).__name__}"
+            line = self._own(logging.ERROR, reason)
+        self._writer.write(line)
+
+    def flush(self) -> None:
+        self._writer.flush(FLUSH_SECONDS)
+
+    def close(self) -> None:
+        self._writer.close()
+        super().close()
+
+    def _describe_dropped(self, count: int) -> str:
+        return self._own(logging.WARNING, f"{count} log lines were dropped: stderr took no more")
+
+    def _own(self, level: int, message: str) -> str:
+        return self.format(logger.makeRecord(logger.name, level, "", 0, message, (), None))
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logger.critical("an exception that nobody handles", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None:
+        kind, error, trace = arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+        logger.critical("an exception that ends a thread", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
+    if arguments.exc_value is not None:
+        kind, error, trace = arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+        message = arguments.err_msg or "an exception that cannot be raised"
+        logger.error("%s in %r", message, arguments.object, exc_info=(kind, error, trace))
 
 
 def _masked(found: re.Match[str]) -> str:
@@ -106,6 +178,11 @@ def _masked(found: re.Match[str]) -> str:
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def _process(record: logging.LogRecord) -> str:
+    """Return what multiprocessing calls the process, or nothing for the only one."""
+    return "" if record.processName in (None, "MainProcess") else str(record.processName)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -22,7 +22,16 @@ JWT = issue_token(
 )
 PARTS = [part for part in JWT.split(".") if len(part) > 10]
 
-Capture = Callable[[str], io.StringIO]
+Capture = Callable[[str], "Stream"]
+
+
+class Stream(io.StringIO):
+    """What replaces stderr; a thread writes to it."""
+
+    def getvalue(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return super().getvalue()
 
 
 @pytest.fixture
@@ -31,9 +40,9 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Capture]:
     root = logging.getLogger()
     level = root.level
 
-    def start(form: str) -> io.StringIO:
+    def start(form: str) -> Stream:
         root.handlers.clear()  # pytest puts its own there for the time of the test, and they raise
-        stream = io.StringIO()
+        stream = Stream()
         monkeypatch.setattr(sys, "stderr", stream)
         configure(LogSettings(level="DEBUG", format="json" if form == "json" else "text"))
         return stream
@@ -48,6 +57,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Capture]:
 def record(message: str, *args: object, **attributes: Any) -> logging.LogRecord:
     made = logging.LogRecord("chat_server.test", logging.INFO, __file__, 1, message, args, None)
     made.created = 1_700_000_000.25
+    made.process = 4711
     vars(made).update(attributes)
     return made
 
@@ -59,8 +69,16 @@ def fail(text: str) -> None:
 def test_text_form() -> None:
     line = TextFormatter().format(record("%d came", 3, topic="room:lobby", note="a b", n=1.5))
     assert line == (
-        '2023-11-14T22:13:20.250Z INFO chat_server.test: 3 came topic=room:lobby note="a b" n=1.5'
+        "2023-11-14T22:13:20.250Z INFO [4711] chat_server.test: 3 came"
+        ' topic=room:lobby note="a b" n=1.5'
     )
+
+
+def test_a_line_names_the_worker_that_wrote_it() -> None:
+    made = record("came", processName="worker 2")
+    assert "INFO [worker 2 4711] chat_server.test: came" in TextFormatter().format(made)
+    line = json.loads(JsonFormatter().format(made))
+    assert (line["process"], line["pid"]) == ("worker 2", 4711)
 
 
 def test_json_form() -> None:
@@ -71,6 +89,8 @@ def test_json_form() -> None:
     assert json.loads(line) == {
         "time": "2023-11-14T22:13:20.250Z",
         "level": "INFO",
+        "pid": 4711,
+        "process": "server",
         "logger": "chat_server.test",
         "message": "ünï\nx",
         "n": 1,
@@ -211,13 +231,26 @@ def test_a_message_whose_arguments_fail_is_still_logged() -> None:
     assert "'hello %s' (its arguments do not fit: RuntimeError)" in line
 
 
+def test_a_record_that_cannot_be_formatted_is_one_line(capture: Capture) -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError(JWT)
+
+    stream = capture("json")
+    logging.getLogger("chat_server.test").info("hello", extra={"field": Broken()})
+    [line] = stream.getvalue().splitlines()
+    assert json.loads(line)["message"] == (
+        "a line of chat_server.test cannot be formatted: RuntimeError"
+    )
+
+
 def test_configure_replaces_only_its_own_handler(
     capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = capture("text")
     other = logging.NullHandler()
     logging.getLogger().addHandler(other)
-    second = io.StringIO()
+    second = Stream()
     monkeypatch.setattr(sys, "stderr", second)
     configure(LogSettings(format="json"))
     assert other in logging.getLogger().handlers
