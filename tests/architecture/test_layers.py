@@ -28,7 +28,7 @@ RULES = {
     "": May(),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
-    "server": May(("app", "gateway", *CORE), (*QUART, "uvloop", "click")),
+    "server": May(("app", "gateway", "linewriter", *CORE), (*QUART, "uvloop", "click")),
     "app": May(("http", "gateway", "broker", *CORE), QUART),
     "http": May(("gateway.handshake", *CORE), (*QUART, "msgspec")),
     "gateway": May(CORE, (*QUART, "websockets", "msgspec")),
@@ -39,7 +39,8 @@ RULES = {
     "protocol": May((), ("msgspec",)),
     "client": May(("protocol",), ("websockets", "msgspec")),
     "settings": May((), ("msgspec",)),
-    "logs": May(("settings",), ("msgspec",)),
+    "logs": May(("linewriter", "settings"), ("msgspec",)),
+    "linewriter": May(),
     "metrics": May((), ("prometheus_client",)),
     "clock": May(),
 }
