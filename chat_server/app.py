@@ -4,6 +4,7 @@
 `ChatServer` instead. Either way every worker process has one of its own.
 """
 
+import logging
 import os
 import secrets
 import socket
@@ -29,7 +30,16 @@ from .http.openapi import Provider
 from .http.page import page_blueprint
 from .realtime.node import Node
 from .realtime.ports import Broker
-from .settings import Settings, SettingsError, load_settings, take_apart
+from .settings import (
+    Settings,
+    SettingsError,
+    advice,
+    load_settings,
+    origin_pattern,
+    take_apart,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class ChatServer:
@@ -98,8 +108,11 @@ def create_app(
         SettingsError: a setting is missing, unknown or wrong.
     """
     if settings is None:
-        settings = load_settings()
+        notes: list[str] = []
+        settings = load_settings(notes=notes)
         logs.configure(settings.log)
+        for line in (*notes, *advice(settings)):
+            logger.warning("%s", line)
     app = Application("chat_server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_message_bytes
     app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
@@ -113,7 +126,7 @@ def create_app(
         # Tokens are sent by hand, never by the browser, so credentials stay off.
         return cors(
             app,
-            allow_origin=list(settings.http.allowed_origins),
+            allow_origin=[origin_pattern(text) for text in settings.http.allowed_origins],
             allow_headers=["Authorization", "Content-Type"],
             allow_methods=["GET", "POST"],
             expose_headers=[requests.REQUEST_ID_HEADER, "Retry-After"],

@@ -111,15 +111,16 @@ def serve(
 ) -> None:
     """Run the server until SIGINT or SIGTERM."""
     flags = {"server.bind": bind, "server.workers": workers}
+    notes: list[str] = []
     if application is None:
-        settings = _settings(config, {**flags, "redis.url": redis_url})
+        settings = _settings(config, {**flags, "redis.url": redis_url}, notes)
     elif redis_url is not None or config is not None:
         raise Misuse("--redis-url, --config: with --app the application's own settings hold")
     else:
         settings = _embedded_settings(application, flags)
     from ..server import run as run_server  # the other commands start faster without it
 
-    sys.exit(run_server(settings, application or ""))
+    sys.exit(run_server(settings, application or "", notes))
 
 
 @main.command()
@@ -212,11 +213,23 @@ def tail(
 # Settings and tokens ----------------------------------------------------------------------------
 
 
-def _settings(config: Path | None, flags: Mapping[str, str | None] | None = None) -> Settings:
+def _settings(
+    config: Path | None,
+    flags: Mapping[str, str | None] | None = None,
+    notes: list[str] | None = None,
+) -> Settings:
+    """Read the settings; what there is to note about them is printed, unless `notes` gets it."""
+    found: list[str] = []
     try:
-        return load_settings(config_file=config, flags=flags)
+        return load_settings(config_file=config, flags=flags, notes=found)
     except SettingsError as error:
-        raise Misuse(str(error)) from None
+        raise _misuse(error) from None
+    finally:
+        if notes is not None:
+            notes += found
+        else:
+            for note in found:
+                complain(note)
 
 
 def _embedded_settings(application: str, flags: Mapping[str, str | None]) -> Settings:
@@ -225,7 +238,15 @@ def _embedded_settings(application: str, flags: Mapping[str, str | None]) -> Set
     try:
         return with_flags(application_settings(load_application(application)), flags)
     except SettingsError as error:
-        raise Misuse(str(error)) from None
+        raise _misuse(error) from None
+
+
+def _misuse(error: SettingsError) -> Misuse:
+    """Print what is wrong but for the last line, which ends the program."""
+    *others, last = error.lines
+    for line in others:
+        complain(line)
+    return Misuse(last)
 
 
 def _issue(settings: Settings, **claims: Any) -> str:

@@ -86,7 +86,7 @@ class Gateway:
         )
         codec, subprotocol = negotiate(offered)
         credentials = find_credentials(
-            headers.get("Authorization"), offered, websocket.args.get("token")
+            headers.getlist("Authorization"), offered, websocket.args.get("token")
         )
         claims: Claims | None = None
         refusal: ChatError | None = None

@@ -68,7 +68,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     rates = UserRates(limits.messages_per_second, limits.message_burst)
 
     async def authorize(action: Action, topic: str) -> Claims:
-        claims = await verifier.verify(bearer_token(request.headers.get("Authorization")))
+        claims = await verifier.verify(bearer_token(request.headers.getlist("Authorization")))
         check_topic(topic)
         if not Permissions(claims).may(action, topic):
             raise Forbidden(f"topic: the token does not allow {action} here", topic=topic)

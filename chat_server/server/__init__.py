@@ -1,8 +1,10 @@
 """The life of the server's processes."""
 
+import logging
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import click
@@ -10,7 +12,7 @@ import click
 from .. import logs
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
-from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError
+from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError, advice
 from . import sockets
 from .application import application_settings, load_application, make_application
 from .hangup import Terminal
@@ -22,15 +24,20 @@ __all__ = ["application_settings", "load_application", "run"]
 
 GUEST_SECONDS = 24 * 3600
 
+logger = logging.getLogger(__name__)
 
-def run(settings: Settings, application: str = "") -> int:
+
+def run(settings: Settings, application: str = "", notes: Sequence[str] = ()) -> int:
     """Serve until SIGINT or SIGTERM and return the process's exit code.
 
     Args:
         settings: checked by `load_settings`.
         application: MODULE:NAME of one to serve instead of our own.
+        notes: what `load_settings` noted.
     """
     logs.configure(settings.log)
+    for line in (*notes, *advice(settings)):
+        logger.warning("%s", line)
     announce = partial(_announce, settings)
     try:
         if settings.server.workers > 1:
@@ -51,7 +58,8 @@ def run(settings: Settings, application: str = "") -> int:
         click.echo(f"chat-server: {error}", err=True)
         return 1
     except SettingsError as error:
-        click.echo(f"chat-server: {error}", err=True)
+        for line in error.lines:
+            click.echo(f"chat-server: {line}", err=True)
         return 2
     return 0
 

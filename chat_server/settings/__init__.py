@@ -1,7 +1,9 @@
 """The server's settings: one frozen, typed object, read from files, the environment and flags."""
 
+from .hosts import is_loopback
 from .loading import load_settings, with_flags
-from .rules import check
+from .origins import origin_pattern
+from .rules import advice, check
 from .schema import (
     DEVELOPMENT_SECRET,
     AuthSettings,
@@ -38,9 +40,12 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Several",
+    "advice",
     "check",
+    "is_loopback",
     "load_settings",
     "masked",
+    "origin_pattern",
     "split_bind",
     "take_apart",
     "with_flags",

@@ -3,15 +3,19 @@
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
 
-from .rules import check, refuse
-from .schema import Settings
+from .environ import PREFIX, is_setting, nearest_setting
+from .rules import mistake, problems
+from .schema import Settings, SettingsError
+
+_LINE_ENDS = "\r\n\ufeff"
+"""What tools put around the text of a file, and nobody means: with it the byte order mark."""
 
 _DESCRIPTIONS = {str: "text", bool: "true or false", tuple: "a list of strings"}
 
@@ -21,6 +25,7 @@ def load_settings(
     config_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
+    notes: list[str] | None = None,
 ) -> Settings:
     """Read the settings from all their sources, later ones winning.
 
@@ -32,31 +37,27 @@ def load_settings(
         environ: environment variables, those of the process if None; `CHAT_REDIS__URL` sets
             `redis.url`, lists are given as `a,b` or as JSON.
         flags: values by dotted key; None stands for a flag that was not given.
+        notes: gets a line for each value that was not taken as it stands.
 
     Raises:
-        SettingsError: a source cannot be read, has an unknown key or a wrong value, or the whole
-            does not pass `check`.
+        SettingsError: sources cannot be read, have unknown keys or wrong values, or the whole
+            does not pass `check`; it holds a line for each mistake.
     """
-    directory = _config_directory()
-    overrides = _Layers()
+    notes = [] if notes is None else notes
+    overrides = _Layers(notes)
     if config_file is not None:
         overrides.read(config_file)
-    for name, text in sorted((os.environ if environ is None else environ).items()):
-        if name.startswith("CHAT_"):
-            path = name.removeprefix("CHAT_").lower().split("__")
-            overrides.add(_nest(path, text), f"the environment variable {name}", text=True)
+    overrides.add_environ(os.environ if environ is None else environ)
     overrides.add_flags(flags or {})
-    layers = _Layers()
+    layers = _Layers(notes)
+    directory = _config_directory()
     layers.read(directory / "default.toml")
-    environment = {**layers.values, **overrides.values}.get("environment", "development")
-    layers.read(directory / f"{environment}.toml")
+    chosen = {**layers.values, **overrides.values}.get("environment", "development")
+    layers.read(directory / f"{chosen}.toml")
     layers.update(overrides)
-    if layers.values.setdefault("environment", environment) != environment:
-        file = layers.sources["environment"]
-        raise refuse("environment", "must not be changed by the file it chose", file)
-    settings = msgspec.convert(layers.values, Settings)
-    check(settings, layers.sources)
-    return settings
+    if layers.values.setdefault("environment", chosen) != chosen:
+        layers.refuse("environment", "must not be changed by the file it chose")
+    return layers.settings()
 
 
 def with_flags(settings: Settings, flags: Mapping[str, object]) -> Settings:
@@ -69,30 +70,73 @@ def with_flags(settings: Settings, flags: Mapping[str, object]) -> Settings:
     Raises:
         SettingsError: as `load_settings`.
     """
-    layers = _Layers()
+    layers = _Layers([])
     layers.add(msgspec.to_builtins(settings), "the application")
     layers.add_flags(flags)
-    result = msgspec.convert(layers.values, Settings)
-    check(result, layers.sources)
-    return result
+    return layers.settings()
 
 
 class _Layers:
     """Nested values of several sources, each checked against the schema where it enters."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: list[str]) -> None:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
+        self.mistakes: list[tuple[str, str]] = []
+        """The dotted key and what is wrong with it."""
+        self.unread = False
+        """Whether a source is missing, so that nothing can be said of the whole."""
+        self._notes = notes
+
+    def refuse(self, key: str, reason: str, source: str | None = None) -> None:
+        """Note a mistake, and go on to find the others."""
+        source = self.sources.get(key, "") if source is None else source
+        self.mistakes.append((key, mistake(key, reason, source)))
+
+    def settings(self) -> Settings:
+        """Return what the layers make.
+
+        Raises:
+            SettingsError: there was a mistake in them, or they do not pass `check`.
+        """
+        settings = msgspec.convert(self.values, Settings)
+        wrong = {key for key, _ in self.mistakes}
+        # Which rules hold is not known before the environment is.
+        if not self.unread and "environment" not in wrong:
+            for key, reason in problems(settings):
+                if key not in wrong:
+                    self.refuse(key, reason)
+        if self.mistakes:
+            raise SettingsError(*dict.fromkeys(line for _, line in self.mistakes))
+        return settings
 
     def read(self, file: Path) -> None:
         """Add a TOML file."""
         try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
+            # Editors on Windows begin a file with a byte order mark.
+            table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:
-            raise refuse(str(file), f"cannot be read: {error.strerror or error}") from None
+            reason = f"cannot be read: {error.strerror or error}"
+        except UnicodeDecodeError:
+            reason = "is not valid TOML: it is not encoded in UTF-8"
         except (ValueError, RecursionError) as error:
-            raise refuse(str(file), f"is not valid TOML: {error}") from None
-        self.add(table, str(file))
+            reason = f"is not valid TOML: {error}"
+        else:
+            self.add(table, str(file))
+            return
+        self.refuse(str(file), reason, "")
+        self.unread = True
+
+    def add_environ(self, environ: Mapping[str, str]) -> None:
+        """Add the environment variables that are ours."""
+        for name, text in sorted(environ.items()):
+            source = f"the environment variable {name}"
+            if is_setting(name):
+                path = name.removeprefix(PREFIX).lower().split("__")
+                self.add(_nest(path, text), source, text=True)
+            elif meant := nearest_setting(name):
+                underscores = ", with two underscores" if "__" in meant else ""
+                self.refuse(name, f"did you mean {meant}{underscores}?", "")
 
     def add(self, table: dict[str, Any], source: str, *, text: bool = False) -> None:
         """Add nested values; with `text`, strings are parsed into the type that is wanted."""
@@ -108,6 +152,8 @@ class _Layers:
         """Add what `other` has, together with its sources."""
         self.add(other.values, "")
         self.sources.update(other.sources)
+        self.mistakes += other.mistakes
+        self.unread |= other.unread
 
     def _merge(
         self,
@@ -123,14 +169,34 @@ class _Layers:
             key = ".".join(path)
             child = _child(kind, name)
             if child is None:
-                raise refuse(key, f"unknown key{_suggestion(kind, path)}", source)
-            if not _is_group(child):
-                into[name] = _converted(key, value, child, source, text)
-                self.sources[key] = source
+                self.refuse(key, f"unknown key{_suggestion(kind, path)}", source)
+            elif not _is_group(child):
+                self._set(into, path, value, child, source, text)
             elif isinstance(value, dict):
                 self._merge(child, value, into.setdefault(name, {}), path, source, text)
             else:
-                raise refuse(key, "is a group of keys, not a value", source)
+                self.refuse(key, "is a group of keys, not a value", source)
+
+    def _set(
+        self,
+        into: dict[str, Any],
+        path: tuple[str, ...],
+        value: object,
+        kind: Any,
+        source: str,
+        text: bool,
+    ) -> None:
+        key = ".".join(path)
+        if isinstance(value, str) and value != (bare := value.strip(_LINE_ENDS)):
+            # `openssl rand -hex 32 > secret` ends the file, and so a Kubernetes secret, with one.
+            self._notes.append(mistake(key, "the line break around the value is left out", source))
+            value = bare
+        try:
+            into[path[-1]] = _converted(value, kind, text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            # Not the library's words: they would say `got str` of every environment variable.
+            self.refuse(key, f"must be {_described(kind)}", source)
+        self.sources[key] = source
 
 
 def _config_directory() -> Path:
@@ -162,16 +228,19 @@ def _suggestion(kind: Any, path: tuple[str, ...]) -> str:
     return f"; did you mean {'.'.join((*path[:-1], close[0]))}?" if close else ""
 
 
-def _converted(key: str, value: object, kind: Any, source: str, text: bool) -> Any:
-    try:
-        if isinstance(value, str):
-            value.encode()  # bytes of the environment that are not UTF-8 come as lone surrogates
-            if text and _bare(kind) is tuple:
-                value = _listed(value)
-        return msgspec.convert(value, kind, strict=not text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        # Not the library's words: they would say `got str` of every environment variable.
-        raise refuse(key, f"must be {_described(kind)}", source) from None
+def _converted(value: object, kind: Any, text: bool) -> Any:
+    if isinstance(value, str):
+        value.encode()  # bytes of the environment that are not UTF-8 come as lone surrogates
+        if text and _bare(kind) is tuple:
+            value = _listed(value)
+        elif get_origin(kind) is Literal:
+            value = _spelled(value, get_args(kind))
+    return msgspec.convert(value, kind, strict=not text)
+
+
+def _spelled(text: str, words: Sequence[str]) -> str:
+    """Return that of `words` which `text` is but for capitals, or `text` itself."""
+    return next((word for word in words if word.lower() == text.lower()), text)
 
 
 def _listed(text: str) -> Any:

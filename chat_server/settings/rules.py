@@ -1,11 +1,19 @@
 """What settings have to be together, beyond being valid one by one."""
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from .schema import DEVELOPMENT_SECRET, AuthSettings, Settings, SettingsError, split_bind
+from .hosts import is_loopback
+from .origins import ANY_PAGE, origin_pattern
+from .schema import (
+    DEVELOPMENT_SECRET,
+    AuthSettings,
+    LimitSettings,
+    Settings,
+    SettingsError,
+    split_bind,
+)
 from .urls import REDIS_URL_RULE, take_apart
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._~@-]{1,255}", re.ASCII)
@@ -20,19 +28,23 @@ def check(settings: Settings, sources: Mapping[str, str] | None = None) -> None:
         sources: where each dotted key was set, to be named in the error.
 
     Raises:
-        SettingsError: names the first key at fault.
+        SettingsError: names each key at fault.
     """
-    for key, reason in _problems(settings):
-        raise refuse(key, reason, (sources or {}).get(key, ""))
+    lines = [
+        mistake(key, reason, (sources or {}).get(key, "")) for key, reason in problems(settings)
+    ]
+    if lines:
+        raise SettingsError(*lines)
 
 
-def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
+def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     production = settings.environment == "production"
     try:
         host, _ = split_bind(settings.server.bind)
     except ValueError:
-        yield "server.bind", "must be HOST:PORT, an IPv6 host in brackets, as in [::1]:8000"
-        return
+        rule = "must be HOST:PORT, an IPv6 host in brackets, as in [::1]:8000"
+        yield "server.bind", f"{rule}; not {settings.server.bind!r}"
+        host = "localhost"
     if settings.server.workers > 1 and not settings.redis.url:
         yield "server.workers", "more than one worker needs Redis between them: set redis.url"
     if settings.server.tls_key_file and not settings.server.tls_certificate_file:
@@ -40,12 +52,34 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.redis.url and not _is_redis_url(settings.redis.url):
         yield "redis.url", REDIS_URL_RULE
     for origin in settings.http.allowed_origins:
-        if origin == "*" and production:
-            yield "http.allowed_origins", '"*" is refused in production: name the origins'
-        if origin != "*" and not _is_origin(origin):
-            yield "http.allowed_origins", 'must hold origins such as "https://chat.example.org"'
+        try:
+            origin_pattern(origin)
+        except ValueError as error:
+            yield "http.allowed_origins", f"{origin!r} {error}"
+        if production and origin in ANY_PAGE:
+            yield "http.allowed_origins", f'"{origin}" is refused in production: {ANY_PAGE[origin]}'
     yield from _namespace_problems(settings)
-    yield from _auth_problems(settings.auth, production, loopback=_is_loopback(host))
+    yield from _auth_problems(settings.auth, production)
+    if settings.auth.uses_public_secret and not production and not is_loopback(host):
+        yield (
+            "server.bind",
+            f"{settings.server.bind!r} is no loopback address, and no other may use the development"
+            " secret, which is public: set auth.secret (`openssl rand -hex 32`), or bind 127.0.0.1",
+        )
+
+
+def advice(settings: Settings) -> list[str]:
+    """Return a line for each setting that is allowed, but likely not what is wanted."""
+    limits = settings.limits
+    lines = []
+    if limits.max_topics > max(limits.message_burst, LimitSettings().max_topics):
+        # The first subscriptions of a connection are free; those after them are messages.
+        lines.append(
+            f"limits.max_topics: {limits.max_topics} is above limits.message_burst"
+            f" ({limits.message_burst}): a client that changes all of its topics at once is told"
+            " to slow down"
+        )
+    return lines
 
 
 def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -66,9 +100,7 @@ def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         )
 
 
-def _auth_problems(
-    auth: AuthSettings, production: bool, *, loopback: bool
-) -> Iterator[tuple[str, str]]:
+def _auth_problems(auth: AuthSettings, production: bool) -> Iterator[tuple[str, str]]:
     if auth.jwks_url and not _is_url(auth.jwks_url, "https", "http"):
         yield "auth.jwks_url", "must be an https:// or http:// address"
     if production and auth.secret == DEVELOPMENT_SECRET:
@@ -90,20 +122,9 @@ def _auth_problems(
         )
     if not auth.secret:
         yield "auth.secret", "is needed to verify tokens; set it, a public key or a JWKS URL"
-    if auth.secret == DEVELOPMENT_SECRET and not loopback:
-        yield "auth.secret", "the development secret is public: only a loopback address may use it"
     least = max(_SECRET_BYTES[name] for name in shared)
     if production and len(auth.secret.encode()) < least:
         yield "auth.secret", f"must be at least {least} bytes in production"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_url(text: str, *schemes: str) -> bool:
@@ -122,11 +143,7 @@ def _is_redis_url(text: str) -> bool:
     return several is not None or _is_url(text, "redis", "rediss", "unix")
 
 
-def _is_origin(text: str) -> bool:
-    plain = re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", text) is not None
-    return plain and _is_url(text, "http", "https")
-
-
-def refuse(key: str, reason: str, source: str = "") -> SettingsError:
+def mistake(key: str, reason: str, source: str = "") -> str:
+    """Return the line that tells of a mistake in `key`, printable whatever it holds."""
     line = f"{key}: {reason} (from {source})" if source else f"{key}: {reason}"
-    return SettingsError("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

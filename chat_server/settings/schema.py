@@ -25,6 +25,14 @@ Seconds = Annotated[
 SecondsOrZero = Annotated[
     float, Meta(ge=0, le=_TEN_YEARS, description="a number of seconds, 0 to ten years")
 ]
+UpToADay = Annotated[
+    float,
+    # Clients set timers of this length, and a browser's takes 2**31 ms (24.8 days) for none at all.
+    Meta(gt=0, le=86_400, description="a number of seconds above 0, at most 86400 (a day)"),
+]
+UpToADayOrZero = Annotated[
+    float, Meta(ge=0, le=86_400, description="a number of seconds, 0 to 86400 (a day)")
+]
 Positive = Annotated[int, Meta(ge=1, le=_MOST, description=f"an integer, 1 to {_MOST}")]
 Count = Annotated[int, Meta(ge=0, le=_MOST, description=f"an integer, 0 to {_MOST}")]
 Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number above 0, at most 1e9")]
@@ -48,7 +56,18 @@ _MASK = "********"
 
 
 class SettingsError(ValueError):
-    """A setting is missing, unknown or wrong; the text is one line that names it and its source."""
+    """Settings are missing, unknown or wrong.
+
+    Args:
+        lines: one for each mistake; it names the key and the source.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +84,7 @@ class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     bind: str = "127.0.0.1:8000"
     workers: Positive = 1
-    drain_seconds: SecondsOrZero = 10.0
+    drain_seconds: UpToADayOrZero = 10.0
     hang_seconds: SecondsOrZero = 30.0
     tls_certificate_file: str = ""
     tls_key_file: str = ""
@@ -112,14 +131,20 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     query_token: bool = True
     default_topics: DefaultTopics = DefaultTopics()
 
+    @property
+    def uses_public_secret(self) -> bool:
+        """Whether anybody can sign tokens, because the secret stands in the repository."""
+        shared = any(name.startswith("HS") for name in self.algorithms)
+        return shared and self.secret == DEVELOPMENT_SECRET
+
 
 class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     transport: Literal["auto", "direct", "portable"] = "auto"
     compression: bool = False
     auth_timeout_seconds: Seconds = 10.0
-    heartbeat_seconds: Seconds = 25.0
-    pong_timeout_seconds: Seconds = 10.0
-    refresh_grace_seconds: SecondsOrZero = 25.0
+    heartbeat_seconds: UpToADay = 25.0
+    pong_timeout_seconds: UpToADay = 10.0
+    refresh_grace_seconds: UpToADayOrZero = 25.0
     close_timeout_seconds: Seconds = 2.0
 
 

@@ -44,8 +44,9 @@ def test_version() -> None:
 def test_serve_hands_its_flags_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def fake_run(settings: Settings, application: str) -> int:
+    def fake_run(settings: Settings, application: str, notes: list[str]) -> int:
         assert application == ""
+        assert notes == []
         seen.append(settings)
         return 7
 
@@ -79,9 +80,36 @@ def test_wrong_settings_are_one_line(arguments: tuple[str, ...], words: str) -> 
     assert result.stderr.count("\n") == 1
 
 
+def test_each_wrong_setting_has_a_line() -> None:
+    result = run("serve", "--bind", "nowhere:8130", server_workers="2", limits__max_topics="x")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("chat-server: limits.max_topics: must be an integer")
+    assert lines[1].startswith("chat-server: CHAT_SERVER_WORKERS: did you mean CHAT_SERVER__WORKER")
+    assert lines[2].startswith("chat-server: server.bind: 'nowhere:8130' is no loopback address")
+    assert lines[2].endswith("(from the command line)")
+
+
+def test_a_line_end_in_the_secret_is_noted() -> None:
+    secret = "0123456789abcdef" * 2
+    result = run("token", "--sub", "ada", auth__secret=f"{secret}\n")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "chat-server: auth.secret: the line break around the value is left out "
+        "(from the environment variable CHAT_AUTH__SECRET)\n"
+    )
+    assert run("token", "--sub", "ada", auth__secret=secret).stderr == ""
+
+
+def test_services_of_kubernetes_stop_no_command() -> None:
+    links = {"port": "tcp://10.0.0.7:80", "server_service_host": "10.0.0.7", "_x_port": "tcp://x"}
+    assert run("token", "--sub", "ada", **links).exit_code == 0
+
+
 def test_a_config_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
-    monkeypatch.setattr(server, "run", lambda settings, application: seen.append(settings))
+    monkeypatch.setattr(server, "run", lambda settings, *_: seen.append(settings))
     file = tmp_path / "chat.toml"
     file.write_text("[limits]\nmax_topics = 5\n")
     assert run("serve", "--config", str(file)).exit_code == 0

@@ -118,6 +118,24 @@ async def test_the_way_with_the_highest_precedence_counts(server: ServerProcess)
         assert (await client.read_answer()).status == 401
 
 
+async def test_authentication_in_front_is_passed_over(server: ServerProcess) -> None:
+    basic = {"Authorization": "Basic dXNlcjpwYXNz"}
+    subprotocol = {**basic, "Sec-WebSocket-Protocol": f"chat.v1.json, bearer.{token('ada')}"}
+    async with await Wire.open(server.port, headers=subprotocol) as client:
+        assert (await client.read_message())["user"] == "ada"
+    path = f"/ws?token={token('ada')}"
+    async with await Wire.open(server.port, headers=basic, path=path) as client:
+        assert (await client.read_message())["user"] == "ada"
+    async with await Wire.open(server.port, headers=basic) as client:
+        await client.send(text({"type": "auth", "id": 1, "token": token("ada")}))
+        assert (await client.read_message())["user"] == "ada"
+    answer = await request(server.port, "GET", "/api/topics/room:lobby/messages", headers=basic)
+    assert (answer.status, answer.json()["detail"]) == (
+        401,
+        "Authorization: must be 'Bearer <jwt>'",
+    )
+
+
 async def test_http_takes_the_header_only(server: ServerProcess) -> None:
     path = "/api/topics/room:lobby/messages"
     assert (await request(server.port, "GET", f"{path}?token={token()}")).status == 401

@@ -25,7 +25,7 @@ async def test_an_allowed_origin_is_named_and_others_are_not() -> None:
             assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
             assert "Access-Control-Allow-Credentials" not in response.headers
             assert "Origin" in response.headers["Vary"]
-            for origin in (OTHER, "null", f"{ALLOWED}.evil.example", ALLOWED.upper()):
+            for origin in (OTHER, "null", f"{ALLOWED}.evil.example", f"{ALLOWED}:444"):
                 response = await http.ask("GET", path, headers={"Origin": origin})
                 assert "Access-Control-Allow-Origin" not in response.headers
                 assert "Origin" in response.headers["Vary"]
@@ -88,3 +88,14 @@ async def test_an_asterisk_allows_all_without_credentials() -> None:
         response = await http.ask("GET", "/health", headers={"Origin": OTHER})
         assert response.headers["Access-Control-Allow-Origin"] in ("*", OTHER)
         assert "Access-Control-Allow-Credentials" not in response.headers
+
+
+async def test_pages_below_a_domain_and_of_an_app() -> None:
+    allowed = ["https://*.example.org", "capacitor://localhost"]
+    async with client(http__allowed_origins=allowed) as http:
+        for origin in ("https://a.example.org", "capacitor://localhost"):
+            response = await http.ask("GET", "/health", headers={"Origin": origin})
+            assert response.headers["Access-Control-Allow-Origin"] == origin
+        for origin in ("https://example.org", "https://a.example.org.evil.example", "null"):
+            response = await http.ask("GET", "/health", headers={"Origin": origin})
+            assert "Access-Control-Allow-Origin" not in response.headers

@@ -1,0 +1,17 @@
+"""Names and addresses of this very machine."""
+
+import ipaddress
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host`, without port and brackets, leads to this machine wherever it is read.
+
+    That is `localhost` and what is below it (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
+    """
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
