@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 from playwright.async_api import Browser
 
-from tests.support.chromium import chromium
+from tests.support.chromium import chromium_process, connected
 from tests.support.server import ServerProcess
 from tests.web.visitor import Visitor
 
@@ -21,9 +21,16 @@ def server() -> Iterator[ServerProcess]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """One Chromium for all tests: starting it takes longer than most of them."""
+    with chromium_process() as address:
+        yield address
+
+
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as running:
+async def browser(endpoint: str) -> AsyncIterator[Browser]:
+    async with connected(endpoint) as running:
         yield running
 
 
