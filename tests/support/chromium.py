@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Browser, async_playwright
 from playwright.sync_api import sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -32,20 +32,19 @@ def installed() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-def executable(playwright: Playwright) -> str:
-    """Return the path of a Chromium: the system's, else playwright's own.
+def executable(downloaded: str) -> str:
+    """Return the path of a Chromium: the system's, else the one that playwright downloaded.
 
     Raises:
         AssertionError: there is none.
     """
     if path := installed():
         return path
-    own = playwright.chromium.executable_path
-    assert Path(own).exists(), (
+    assert Path(downloaded).exists(), (
         "these tests need Chromium: `make test` installs it, or `apt install chromium`, "
         "or `playwright install chromium`"
     )
-    return own
+    return downloaded
 
 
 @asynccontextmanager
@@ -53,7 +52,7 @@ async def chromium() -> AsyncIterator[Browser]:
     """Run a headless Chromium; each of its contexts is a browser of its own."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable(playwright), args=ARGUMENTS
+            executable_path=executable(playwright.chromium.executable_path), args=ARGUMENTS
         )
         try:
             yield browser
@@ -67,7 +66,7 @@ def chromium_process() -> Iterator[str]:
     path = installed()
     if path is None:
         with sync_playwright() as playwright:
-            path = executable(playwright)
+            path = executable(playwright.chromium.executable_path)
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         subprocess.Popen(
