@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
 
-from ..logs import Seldom
 from ..protocol.errors import Unavailable
 from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
 from ..protocol.messages import Position
 from ..settings import BrokerSettings, RedisSettings, take_apart
-from .base import Listener, Reporter, away, epochs, failed
+from .base import Listener, Reporter, Seldom, away, epochs, failed
 from .canary import Canary, Deaf
 from .discovery import master_connector
 from .lane import Lane, Script, pack

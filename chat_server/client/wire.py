@@ -64,8 +64,7 @@ class Wire:
         """
         decoder = self._decoders.get(kind)
         if decoder is None:
-            # Not strict: in MessagePack integers above 2^32 come as doubles.
-            decoder = self._decoders[kind] = self._library.Decoder(kind, strict=False)
+            decoder = self._decoders[kind] = self._library.Decoder(kind)
         try:
             message: T = decoder.decode(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

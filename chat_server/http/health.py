@@ -66,7 +66,7 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
         broker = await _check_broker(node)
         if spool is not None:
             broker.spooled = spool.spooled
-        status = "draining" if node.draining else broker.status
+        status = "draining" if node.leaving else broker.status
         return _answer(
             Health(
                 status=status,
@@ -114,7 +114,7 @@ def _broker_status(node: Node, *, answers: bool) -> str:
 
 
 def _readiness(node: Node) -> str:
-    if node.draining:
+    if node.leaving:
         return "draining"
     return _broker_status(node, answers=node.broker.available)
 

@@ -1,5 +1,6 @@
 """The life of the server's processes."""
 
+import atexit
 import logging
 import secrets
 import signal
@@ -9,11 +10,12 @@ from functools import partial
 
 import click
 
-from .. import logs
+from .. import __version__, logs
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
-from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError, advice
-from . import sockets
+from ..linewriter import LineWriter
+from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError, advice, take_apart
+from . import descriptors, sockets
 from .application import application_settings, load_application, make_application
 from .hangup import Terminal
 from .supervisor import Supervisor
@@ -36,10 +38,12 @@ def run(settings: Settings, application: str = "", notes: Sequence[str] = ()) ->
         notes: what `load_settings` noted.
     """
     logs.configure(settings.log)
+    logs.capture_stderr()
     for line in (*notes, *advice(settings)):
         logger.warning("%s", line)
     announce = partial(_announce, settings)
     try:
+        descriptors.require()
         if settings.server.workers > 1:
             # What is wrong with the settings is said once, and here.
             make_application(settings, application)
@@ -54,22 +58,42 @@ def run(settings: Settings, application: str = "", notes: Sequence[str] = ()) ->
             terminal=Terminal(),
             on_ready=partial(announce, listener.getsockname()[:2]),
         )
-    except sockets.ListenError as error:
-        click.echo(f"chat-server: {error}", err=True)
-        return 1
+    except (sockets.ListenError, descriptors.DescriptorError) as error:
+        return _fail(settings, [str(error)], 1)
     except SettingsError as error:
-        for line in error.lines:
-            click.echo(f"chat-server: {line}", err=True)
-        return 2
+        return _fail(settings, error.lines, 2)
     return 0
 
 
-def _announce(settings: Settings, address: tuple[str, int]) -> None:
-    """Tell the person who started the server where it is."""
+def _fail(settings: Settings, lines: Sequence[str], exit_code: int) -> int:
+    for line in lines:
+        if settings.log.format == "json":
+            logger.critical("%s", line)
+        else:
+            click.echo(f"chat-server: {line}", err=True)
+    return exit_code
+
+
+def _announce(settings: Settings, address: sockets.Address) -> None:
+    """Tell the log, and the person who started the server, where it is."""
     host, port = address
     scheme = "https" if settings.server.tls_certificate_file else "http"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    click.echo(f"chat_server listens on {url} (Ctrl-C stops it)")
+    logger.info(
+        "chat_server %s listens on %s",
+        *(__version__, url),
+        extra={
+            "environment": settings.environment,
+            "workers": settings.server.workers,
+            "broker": _broker(settings),
+        },
+    )
+    if settings.log.format == "json":
+        return  # stdout may be the same stream as stderr, where each line is to be JSON
+    # Nobody may read stdout either.
+    stdout = LineWriter(sys.stdout, lambda count: "")
+    atexit.register(stdout.flush, logs.FLUSH_SECONDS)
+    stdout.write(f"chat_server listens on {url} (Ctrl-C stops it)")
     if settings.auth.secret == DEVELOPMENT_SECRET and settings.http.page:
         token = issue_token(
             settings.auth,
@@ -77,5 +101,11 @@ def _announce(settings: Settings, address: tuple[str, int]) -> None:
             ttl_seconds=GUEST_SECONDS,
             clock=SystemClock(),
         )
-        click.echo(f"Chat as a guest: {url}/#token={token}&room=lobby")
-    sys.stdout.flush()
+        stdout.write(f"Chat as a guest: {url}/#token={token}&room=lobby")
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.redis.url:
+        return "memory"
+    several = take_apart(settings.redis.url)
+    return f"redis {several.kind}" if several else "redis"

@@ -1,17 +1,47 @@
 """What SIGHUP says: a terminal is gone, or whoever runs the server wants its workers replaced."""
 
+import asyncio
+import logging
 import os
+import signal
+
+logger = logging.getLogger(__name__)
 
 STDIN = 0
 
+CHECK_SECONDS = 1.0
+"""How often to look whether the terminal is still there; SIGHUP comes with its end, not later."""
+
 
 class Terminal:
-    """The terminal that the server was started in, if any."""
+    """The terminal that the server was started in, if any, and if its end is to end the server.
+
+    A server that survives its terminal (`disown`) has none from then on.
+    """
 
     def __init__(self) -> None:
-        self._had_one = os.isatty(STDIN)
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as under nohup
+        self._attached = os.isatty(STDIN) and not ignored
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look from time to time whether the terminal goes without a SIGHUP."""
+        if self._attached:
+            loop.call_later(CHECK_SECONDS, self._check, loop, False)
 
     @property
-    def is_gone(self) -> bool:
-        """Whether there was one and is no more."""
-        return self._had_one and not os.isatty(STDIN)
+    def hangs_up(self) -> bool:
+        """Whether a SIGHUP that comes now tells of the terminal's end; logged if so."""
+        if not self._attached or os.isatty(STDIN):
+            return False
+        logger.warning(
+            "SIGHUP: the terminal is gone; stopping (nohup or a service manager prevents that)"
+        )
+        return True
+
+    def _check(self, loop: asyncio.AbstractEventLoop, was_gone: bool) -> None:
+        gone = not os.isatty(STDIN)
+        if gone and was_gone:
+            self._attached = False
+            logger.warning("the terminal is gone, but the server goes on; SIGHUP will not stop it")
+        else:
+            loop.call_later(CHECK_SECONDS, self._check, loop, gone)

@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import socket
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
@@ -56,8 +57,10 @@ class WorkerProcess:
         self._ready = ready
         self._leaving = False
         self._server = work.settings.server
+        self._stop_seconds = self._server.drain_seconds + 2 * STOP_SLACK_SECONDS
         # On this it shows its life; its end closes when the process ends, and ours with us.
         self._pulse, pulse = socket.socketpair()
+        self._pulse.setblocking(False)
         name = f"worker {number}"
         self._process = SpawnProcess(None, run_supervised, name, (*work, listener, pulse))
         # Until it can ignore them itself.
@@ -77,13 +80,27 @@ class WorkerProcess:
         fault = "did not accept connections within"
         self._timer = self._loop.call_later(START_SECONDS, self._overdue, fault, START_SECONDS)
 
-    async def stop(self) -> None:
-        """Let it drain, and return when it has ended; may be repeated."""
-        if not (self._leaving or self.ended.done()):  # a second signal would cut its drain short
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Let it drain, and return when it has ended; may be repeated.
+
+        Args:
+            at_once: without `server.lame_duck_seconds`, as its successor has the same port.
+        """
+        if not (self._leaving or self.ended.done()):
             self._leaving = True
             self._process.terminate()
-            self._expect("did not end within", self._server.drain_seconds + 2 * STOP_SLACK_SECONDS)
+            self._expect("did not end within", self._server.lame_duck_seconds + self._stop_seconds)
+            if at_once:
+                self.hurry()
         await asyncio.shield(self.ended)
+
+    def hurry(self) -> None:
+        """Let it drain at once if it is still taking connections; may be repeated."""
+        if not self.ended.done():
+            with suppress(OSError):
+                self._pulse.send(b".")
+            if self._leaving:
+                self._expect("did not end within", self._stop_seconds)
 
     def kill(self) -> None:
         """End it at once; may be repeated."""
@@ -91,7 +108,11 @@ class WorkerProcess:
             self._process.kill()
 
     def _listen(self) -> None:
-        if not self._pulse.recv(4096):
+        try:
+            alive = self._pulse.recv(4096)
+        except ConnectionResetError:  # it has ended without reading what we sent
+            alive = b""
+        if not alive:
             self._bury()
         elif not self._leaving:
             if not self._ready.done():

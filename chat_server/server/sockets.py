@@ -1,6 +1,8 @@
 """The port that one or several workers listen on."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..settings import Settings
 
@@ -28,16 +30,14 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         ListenError: it is taken, forbidden or no address of this machine.
     """
-    host, port = settings.server.host, settings.server.port
-    try:
-        alone = socket.create_server((host, port), family=_family(host))
-    except OSError as error:
-        # Python adds the address, which is named already.
-        reason = (error.strerror or str(error)).partition(" (while")[0]
-        raise ListenError(
-            f"server.bind: cannot listen on {settings.server.bind}: {reason}"
-        ) from None
-    _find_the_vanished(alone)
+    with _explained(settings):
+        alone = _bound((settings.server.host, settings.server.port), shared=False)
+        try:
+            # On a dual-stack address only this finds out that somebody listens on IPv4 alone.
+            alone.listen()
+        except OSError:
+            alone.close()
+            raise
     return alone
 
 
@@ -50,20 +50,50 @@ def reserve(settings: Settings) -> socket.socket:
     # Two servers that both share would silently split the connections between them, so first ask
     # for the port alone.
     with listen(settings) as alone:
-        address = alone.getsockname()
-    return share(address)
+        address = alone.getsockname()[:2]
+    with _explained(settings):
+        return share(address)
 
 
 def share(address: Address) -> socket.socket:
-    """Return one worker's socket on a reserved address; connections come once it listens."""
+    """Return one worker's socket on a reserved address; connections come once it listens.
+
+    Raises:
+        OSError: it cannot be had.
+    """
     # The kernel spreads connections evenly over such sockets; a single one that all workers accept
     # from gives most of them to whichever wakes first.
-    shared = socket.socket(_family(address[0]), socket.SOCK_STREAM)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    shared.bind(address)
-    _find_the_vanished(shared)
-    return shared
+    return _bound(address, shared=True)
+
+
+def _bound(address: Address, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # Then [::] means IPv4 as well, whatever the system's default is.
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(address)
+        _find_the_vanished(made)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        # A name with a label that is empty or too long is a UnicodeError.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ListenError(
+            f"server.bind: cannot listen on {settings.server.bind}: {reason}"
+        ) from None
 
 
 def _find_the_vanished(listener: socket.socket) -> None:
@@ -75,7 +105,3 @@ def _find_the_vanished(listener: socket.socket) -> None:
     for name, value in VANISHED.items():
         if option := getattr(socket, name, None):  # not every system has all of them
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import current_process
 
 from ..settings import Settings
 from . import sockets
@@ -53,6 +55,7 @@ class Supervisor:
         self._terminal = Terminal()
         self._processes: list[WorkerProcess] = []
         self._hung_up = asyncio.Event()
+        self._lame_duck_until = -math.inf
         self._exit_code = 0
 
     def run(self) -> int:
@@ -61,6 +64,7 @@ class Supervisor:
         Raises:
             ListenError: the address cannot be listened on.
         """
+        current_process().name = "supervisor"  # in the log
         with sockets.reserve(self._work.settings) as reserved:
             self._address = reserved.getsockname()[:2]
             asyncio.run(self._supervise())
@@ -69,9 +73,10 @@ class Supervisor:
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
         self._serving = loop.create_task(self._serve())
-        loop.add_signal_handler(signal.SIGINT, self._on_stop)
-        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
         loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
+        self._terminal.watch(loop)
         try:
             with suppress(asyncio.CancelledError):
                 await self._serving
@@ -80,12 +85,23 @@ class Supervisor:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()
 
-    def _on_stop(self) -> None:
-        if not self._serving.cancel():  # stopping already
+    def _on_stop(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._serving.cancel():
+            running = sum(not process.ended.done() for process in self._processes)
+            logger.info("%s: stopping %d workers", reason, running)
+            self._lame_duck_until = now + self._work.settings.server.lame_duck_seconds
+        elif now < self._lame_duck_until:
+            logger.info("%s again: draining at once", reason)
+            self._lame_duck_until = now
+            for process in self._processes:
+                process.hurry()
+        else:
+            logger.warning("%s again: killing the workers", reason)
             self._kill_all()
 
     def _on_hang_up(self) -> None:
-        if self._terminal.is_gone:
+        if self._terminal.hangs_up:
             self._serving.cancel()  # it may be told of that twice
         else:
             self._hung_up.set()
@@ -152,6 +168,6 @@ class Supervisor:
         new = self._open(_Slot(old.number, old.listener and old.listener.dup()), group)
         await new.ready
         old.keeper.cancel()
-        await old.worker.stop()
+        await old.worker.stop(at_once=True)
         logger.info("%s is replaced", old.worker.name)
         return new

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -19,11 +20,12 @@ from quart import Quart
 from .. import logs
 from ..app import ChatServer
 from ..settings import Settings, SettingsError
-from . import descriptors
+from . import descriptors, orphan
 from .application import make_application
 from .garbage import Collector
 from .hangup import Terminal
 from .hypercorn import HandoverServer
+from .refusals import Refusals
 from .tls import tls_context
 
 logger = logging.getLogger(__name__)
@@ -46,11 +48,6 @@ BEATS = 10
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 """They may reach the whole process group; what to do is for the supervisor to say."""
 
-NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"Connection: close\r\nContent-Length: 0\r\nRetry-After: 10\r\n\r\n"
-)
-
 
 def run_worker(
     settings: Settings,
@@ -68,9 +65,11 @@ def run_worker(
         settings: the server's.
         application: MODULE:NAME of one to serve instead of our own, or nothing.
         listener: a listening socket; closed at the end.
-        stop_on: signals that ask for a stop; a second one ends the process without ado.
+        stop_on: signals that ask for a stop. A second one ends `server.lame_duck_seconds`, and the
+            next one the process.
         terminal: whose end, told by SIGHUP, asks for a stop too.
-        parent: a file descriptor that becomes readable when the parent process ends.
+        parent: instead of these the end of a pair whose other end the supervisor has: a byte ends
+            `server.lame_duck_seconds`, and its end both asks for a stop and does that.
         on_ready: called once requests are accepted.
 
     Raises:
@@ -79,15 +78,22 @@ def run_worker(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        if not settings.server.lame_duck_seconds:
+            hurry.set()
         for number in stop_on:
-            loop.add_signal_handler(number, _stop_or_die, stop, number)
+            loop.add_signal_handler(number, _on_stop, stop, hurry, number)
         if terminal is not None:
-            loop.add_signal_handler(signal.SIGHUP, _stop_if_gone, stop, terminal)
+            loop.add_signal_handler(signal.SIGHUP, _on_hang_up, stop, terminal)
+            terminal.watch(loop)
         if parent is not None:
-            loop.add_reader(parent, _stop_watching, loop, parent, stop)
+            # The supervisor alone decides what a second signal means: systemd sends the first one
+            # to all processes of a service, and then it passes it on.
+            loop.add_signal_handler(signal.SIGTERM, stop.set)
+            noticed = orphan.watch(parent)
+            loop.add_reader(parent, _on_supervisor, loop, parent, stop, hurry, noticed)
         app = make_application(settings, application)
-        await Worker(app, settings).serve(listener, stop, on_ready)
+        await Worker(app, settings).serve(listener, stop, on_ready, hurry)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
@@ -108,6 +114,7 @@ def run_supervised(
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     logs.configure(settings.log)
+    logs.capture_stderr()
     # A supervisor that does not read for hours must not stop us.
     pulse.setblocking(False)
 
@@ -126,13 +133,17 @@ def run_supervised(
             settings,
             application,
             listener,
-            stop_on=frozenset({signal.SIGTERM}),
+            stop_on=frozenset(),
             parent=pulse.fileno(),
             on_ready=on_ready,
         )
     except SettingsError as error:  # such as a file with a key that is gone
         logger.error("%s", error)
         sys.exit(2)
+    except Exception:
+        # Multiprocessing would write it to stderr in a form of its own.
+        logger.critical("the worker fails", exc_info=True)
+        sys.exit(1)
     finally:
         pulse.detach()  # that it is closed tells that the process has ended
 
@@ -145,24 +156,44 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _stop_or_die(stop: asyncio.Event, number: signal.Signals) -> None:
-    if stop.is_set():
+def _on_stop(stop: asyncio.Event, hurry: asyncio.Event, number: signal.Signals) -> None:
+    if not stop.is_set():
+        logger.info("%s: stopping", number.name)
+        stop.set()
+    elif not hurry.is_set():
+        logger.info("%s again: draining at once", number.name)
+        hurry.set()
+    else:
+        logger.warning("%s again: ending without ado", number.name)
+        logging.shutdown()  # what waits to be written
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-    stop.set()
 
 
-def _stop_if_gone(stop: asyncio.Event, terminal: Terminal) -> None:
-    if terminal.is_gone:
+def _on_hang_up(stop: asyncio.Event, terminal: Terminal) -> None:
+    if terminal.hangs_up:
         stop.set()
     else:
         logger.warning("SIGHUP does nothing with one worker; several it replaces one by one")
 
 
-def _stop_watching(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
-    loop.remove_reader(parent)
-    logger.warning("the supervisor is gone; stopping")
-    stop.set()
+def _on_supervisor(
+    loop: asyncio.AbstractEventLoop,
+    parent: int,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+    noticed: threading.Event,
+) -> None:
+    try:
+        alive = os.read(parent, 16)
+    except ConnectionResetError:  # it has ended without reading our signs of life
+        alive = b""
+    if not alive:
+        noticed.set()
+        loop.remove_reader(parent)
+        logger.warning("the supervisor is gone; stopping")
+        stop.set()
+    hurry.set()
 
 
 class Worker:
@@ -179,6 +210,7 @@ class Worker:
     def __init__(self, app: Quart, settings: Settings) -> None:
         self._app = ASGIWrapper(app)
         self._chat: ChatServer = app.extensions["chat_server"]
+        self._lame_duck_seconds = settings.server.lame_duck_seconds
         self._drain_seconds = settings.server.drain_seconds
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
@@ -189,12 +221,24 @@ class Worker:
             # Its WebSockets stay with Hypercorn.
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
+        self._refusals = Refusals()
         self._tls = tls_context(settings)
 
     async def serve(
-        self, listener: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]
+        self,
+        listener: socket.socket,
+        stop: asyncio.Event,
+        on_ready: Callable[[], None],
+        hurry: asyncio.Event | None = None,
     ) -> None:
-        """Serve `listener` until `stop` is set; close everything within the drain time."""
+        """Serve `listener` until `stop` is set; close everything within the drain time.
+
+        Args:
+            listener: a listening socket; closed at the end.
+            stop: once it is set, the worker is not ready any more.
+            on_ready: called once requests are accepted.
+            hurry: ends the time in which it is not ready and still takes connections.
+        """
         loop = asyncio.get_running_loop()
         state = LifespanState({})
         lifespan = Lifespan(self._app, self._config, loop, state)
@@ -207,9 +251,8 @@ class Worker:
             async def on_connection(
                 reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             ) -> None:
-                if self._is_full(writer):
-                    writer.write(NO_ROOM)
-                    writer.close()
+                if reason := self._fullness(writer):
+                    await self._refusals.refuse(reader, writer, reason)
                     return
                 task = asyncio.current_task()
                 assert task is not None  # noqa: S101 - callbacks of streams run in tasks
@@ -231,6 +274,7 @@ class Worker:
             self._collector.start()
             on_ready()
             await stop.wait()
+            await self._be_lame_duck(hurry)
             self._collector.stop()
             server.close()
             for _ in range(ACCEPT_TURNS):
@@ -241,13 +285,30 @@ class Worker:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
 
-    def _is_full(self, newcomer: asyncio.StreamWriter) -> bool:
-        descriptor = newcomer.get_extra_info("socket").fileno()
-        full = len(self._connections) >= self._max_connections
-        return full or descriptor >= self._max_descriptor
+    def _fullness(self, newcomer: asyncio.StreamWriter) -> str:
+        """Return why there is no room for a newcomer, or nothing."""
+        if len(self._connections) >= self._max_connections:
+            return f"{self._max_connections} connections are open (http.max_connections)"
+        if newcomer.get_extra_info("socket").fileno() >= self._max_descriptor:
+            return f"{self._max_descriptor} file descriptors are in use (ulimit -n)"
+        return ""
+
+    async def _be_lame_duck(self, hurry: asyncio.Event | None) -> None:
+        """Take connections for a while, for balancers to see that it is not ready any more."""
+        self._chat.node.leaving = True
+        if hurry is None or hurry.is_set():
+            return
+        logger.info("not ready any more; draining in %g s", self._lame_duck_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), self._lame_duck_seconds)
+        hurry.set()
 
     async def _drain(self) -> None:
         """End WebSockets, then the requests that are still under way, then what is left."""
+        logger.info(
+            "draining %d clients within %g s",
+            *(self._chat.node.connection_count, self._drain_seconds),
+        )
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
         # Meanwhile connections that are kept alive may ask whether we are ready.
         await self._chat.node.drain()

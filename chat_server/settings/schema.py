@@ -44,14 +44,6 @@ KeyPrefix = Annotated[
         description="1 to 64 of the characters A-Z a-z 0-9 . _ : -",
     ),
 ]
-ClaimName = Annotated[
-    str,
-    Meta(
-        pattern=r"^(/?[^\x00-\x20\x7f]{1,255})\Z",
-        description="the name of a claim, as in topics or https://chat.example.org/topics, or a"
-        " JSON Pointer, as in /app_metadata/topics",
-    ),
-]
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
@@ -92,6 +84,7 @@ class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     bind: str = "127.0.0.1:8000"
     workers: Positive = 1
+    lame_duck_seconds: UpToADayOrZero = 0.0
     drain_seconds: UpToADayOrZero = 10.0
     hang_seconds: SecondsOrZero = 30.0
     tls_certificate_file: str = ""
@@ -134,7 +127,6 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     jwks_min_refresh_seconds: Seconds = 60.0
     issuer: str = ""
     audience: str = ""
-    topics_claim: ClaimName = "topics"
     leeway_seconds: SecondsOrZero = 5.0
     require_expiry: bool = True
     query_token: bool = True

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from chat_server.app import create_app
+from chat_server.server.worker import STOP_SLACK_SECONDS
 from chat_server.settings import load_settings
 
 from ..architecture.source import ROOT
@@ -100,6 +101,8 @@ def test_two_servers_share_a_redis_on_ports_of_their_own(
         published.add(outside)
 
         grace = float(server["stop_grace_period"].removesuffix("s"))
-        assert grace > settings.server.drain_seconds + settings.gateway.close_timeout_seconds
+        server_settings = settings.server
+        needed = server_settings.lame_duck_seconds + server_settings.drain_seconds
+        assert grace >= needed + 2 * STOP_SLACK_SECONDS
     assert len(published) == 2
     assert "healthcheck" in compose["services"]["redis"]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,15 @@ def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]
         check=False,
     )
     return done.returncode, done.stderr
+
+
+def accepts(port: int) -> bool:
+    """Return whether somebody listens on a port of this machine."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def workers(supervisor: int) -> set[int]:

@@ -22,7 +22,7 @@ from tests.support.server import ServerProcess, mint
 from tests.support.wire import Wire, chat, request, text, until
 
 from .inprocess import make_settings, serving
-from .processes import refused
+from .processes import accepts, refused
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
@@ -60,19 +60,11 @@ async def test_a_request_under_way_is_finished() -> None:
         answering = asyncio.create_task(request(server.port, "GET", "/slow"))
         await slow.asked.wait()
         server.begin_to_stop()
-        await until(lambda: not _accepts(server.port))
+        await until(lambda: not accepts(server.port))
         slow.go_on.set()
         answer = await answering
         assert (answer.status, answer.body) == (200, b"done")
         await server.stopped()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
 
 
 async def test_a_request_that_takes_longer_is_cut_at_the_deadline() -> None:
@@ -111,7 +103,7 @@ async def test_who_has_just_connected_is_still_answered() -> None:
         await Wire.connect(server.port) as client,
     ):
         server.begin_to_stop()
-        await until(lambda: not _accepts(server.port))
+        await until(lambda: not accepts(server.port))
         await client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.read_answer()).status == 200
         assert await client.read_to_end() == b""
@@ -369,7 +361,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
     with ServerProcess(environ=environ) as server:
         async with await _deaf(server.port):
             _send(server.pid, "SIGTERM")
-            await until(lambda: not _accepts(server.port))
+            await until(lambda: not accepts(server.port))
             began = time.monotonic()
             _send(server.pid, "SIGTERM")
             assert await asyncio.to_thread(server.wait) == -15
