@@ -1,13 +1,19 @@
 /** The chat page: sign in, join a room, read, write. */
 
+import { isRoom, isToken, showAddress, takeFragment, topicOf, webSocketUrl } from "./address.js";
 import { ChatClient } from "./client.js";
+import { ask } from "./dialog.js";
 import { MessageList } from "./messages.js";
+import { Outbox } from "./outbox.js";
+import { Announcer, ConnectionStatus, showText } from "./status.js";
+import { openStorage } from "./storage.js";
+import { inert, isolated, nameNode } from "./text.js";
+import { allowed, isExpired, nameOf, userOf } from "./token.js";
 
 const LAST = 50;
 const DEFAULT_ROOM = "lobby";
-/** What may follow `room:` in a topic (docs/protocol.md, section 1). */
-const ROOM = /^[A-Za-z0-9._~@-]+(:[A-Za-z0-9._~@-]+)*$/;
-const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+/** A room that is not open after so long is being waited for. */
+const PATIENCE_MS = 2_000;
 
 const WORDS = {
   bad_request: "The server did not understand this.",
@@ -18,100 +24,176 @@ const WORDS = {
   rate_limited: "You are writing too fast. It will be sent in a moment.",
   unavailable: "The server cannot store messages now. It will be sent as soon as it can.",
   internal: "Something went wrong on the server.",
+  closed: "You were signed out first.",
+  outbox_full: "Too many messages wait to be sent.",
 };
 
 const $ = (id) => document.getElementById(id);
-
-/** What the page knows between two loads: never in the address, and gone with the tab. */
-const session = {
-  get token() {
-    return sessionStorage.getItem("chat.token");
-  },
-  set token(token) {
-    if (token === null) sessionStorage.removeItem("chat.token");
-    else sessionStorage.setItem("chat.token", token);
-  },
-  get room() {
-    return sessionStorage.getItem("chat.room") ?? DEFAULT_ROOM;
-  },
-  set room(room) {
-    sessionStorage.setItem("chat.room", room);
-  },
-};
 
 class ChatPage {
   /** What one sign-in is told from another by: a client that was left has nothing more to say. */
   #visit = null;
   #client = null;
   #subscription = null;
-  #room = DEFAULT_ROOM;
-  #pending = new Set();
-  #countdown = null;
+  #user = null;
+  #room = null;
+  #online = false;
+  #patience = null;
+  #session;
+  #texts;
+  #url = webSocketUrl();
+  #announcer = new Announcer($("announcer"));
+  #status = new ConnectionStatus({
+    pill: $("state"),
+    trouble: $("trouble"),
+    announcer: this.#announcer,
+    url: this.#url,
+  });
   #list = new MessageList({
+    region: $("history"),
     log: $("log"),
     outbox: $("outbox"),
     scroller: $("scroller"),
     newer: $("newer"),
     empty: $("empty"),
   });
+  #outbox;
 
   constructor() {
+    const { session, texts } = openStorage();
+    this.#session = session;
+    this.#texts = texts;
+    this.#outbox = new Outbox({
+      texts,
+      list: $("outbox"),
+      elsewhere: $("elsewhere"),
+      retry: (message) => this.#publish(message),
+      open: (room) => this.#go(room),
+    });
     $("sign-in-form").addEventListener("submit", (event) => this.#submitToken(event));
     $("room-form").addEventListener("submit", (event) => this.#submitRoom(event));
     $("room").addEventListener("input", () => this.#roomEdited());
+    $("room").addEventListener("keydown", (event) => this.#roomKeyPressed(event));
     $("room").addEventListener("blur", () => setTimeout(() => this.#roomLeft(), 200));
     $("composer").addEventListener("submit", (event) => this.#submitMessage(event));
     $("text").addEventListener("keydown", (event) => this.#keyPressed(event));
-    $("text").addEventListener("input", fitText);
-    $("sign-out").addEventListener("click", () => this.#signOut(""));
-    window.addEventListener("hashchange", () => this.#start());
+    $("text").addEventListener("input", () => this.#draftChanged());
+    $("sign-out").addEventListener("click", () => this.#leave());
+    window.addEventListener("hashchange", () => this.#navigated());
     window.addEventListener("beforeunload", (event) => {
-      if (this.#pending.size > 0) event.preventDefault();
+      // Of somebody else who was here before, this one could not send it.
+      const unsent = texts.unsent(this.#user ?? undefined).some(({ seq }) => seq === null);
+      if (unsent) event.preventDefault();
     });
-    this.#start();
+    this.#navigated();
   }
 
   // Signing in -----------------------------------------------------------------------------------
 
-  #start() {
-    takeFragment();
-    if (session.token) this.#signIn();
+  /** Follow the address: a room, or a link that signs somebody in. */
+  #navigated() {
+    const { token, room } = takeFragment();
+    const standing = this.#session.token;
+    if (token !== null && standing !== null && token !== standing && !isExpired(standing)) {
+      if (this.#visit === null) this.#signIn();
+      else showAddress(this.#room);
+      this.#askToSwitch(token, room);
+    } else if (token !== null && (token !== standing || this.#visit === null)) {
+      this.#enter(token, room);
+    } else {
+      this.#enterRoom(room);
+    }
+  }
+
+  #enterRoom(room) {
+    if (this.#visit !== null) {
+      this.#join(room ?? this.#room);
+      $("text").focus();
+      return;
+    }
+    if (room !== null) this.#session.room = room;
+    if (this.#session.token !== null) this.#signIn();
     else this.#signOut("");
+  }
+
+  #enter(token, room) {
+    this.#session.token = token;
+    if (room !== null) this.#session.room = room;
+    this.#signIn();
+  }
+
+  /** Whoever made the link may want this user to write under another name without noticing. */
+  async #askToSwitch(token, room) {
+    const [standing, other] = [this.#session.token, token].map(nameOf);
+    const yes = await ask({
+      question: ["This link signs you in as ", nameNode(other), ". Now you are signed in as ",
+        nameNode(standing), "."],
+      no: ["Stay ", nameNode(standing)],
+      yes: ["Sign in as ", nameNode(other)],
+    });
+    if (yes) this.#enter(token, room);
   }
 
   #signIn() {
     const visit = (this.#visit = {});
     this.#client?.close();
+    this.#subscription = null;
+    this.#online = false;
     $("sign-in").hidden = true;
     $("chat").hidden = false;
-    const base = new URL("ws", document.baseURI);
-    base.protocol = base.protocol.replace("http", "ws");
-    base.search = base.hash = "";
+    this.#status.reset();
+    const { token } = this.#session;
+    this.#user = userOf(token);
     this.#client = new ChatClient({
-      url: base.href,
-      token: session.token,
+      url: this.#url,
+      token,
       onState: (state, details) => {
         if (this.#visit === visit) this.#showState(state, details);
       },
     });
-    const { sub, name } = claims(session.token);
-    $("me").textContent = name ?? sub ?? "";
-    this.#join(session.room, sub);
+    const name = nameOf(token);
+    $("me").textContent = inert(name);
+    $("me").title = inert(this.#user);
+    $("text").placeholder = `Write a message as ${isolated(name)}`;
+    this.#room = null;
+    this.#join(this.#session.room ?? DEFAULT_ROOM);
+    $("text").focus();
   }
 
+  /** Sign out because the user wants to, who is asked first if something would be lost. */
+  async #leave() {
+    const user = this.#user;
+    const count = this.#texts.unsent(user).filter(({ seq }) => seq === null).length;
+    if (count > 0) {
+      const yes = await ask({
+        question: [`${count === 1 ? "A message is" : `${count} messages are`} not sent yet.`],
+        no: ["Stay"],
+        yes: ["Delete and sign out"],
+      });
+      if (!yes || this.#user !== user) return;
+    }
+    this.#texts.forget(user);
+    this.#signOut("");
+  }
+
+  /** Show the form to sign in; what the user has written is kept for when they come back. */
   #signOut(reason) {
-    this.#visit = null;
-    // Who signs out is done; who was signed out goes on with what was not sent.
-    const unsent = [...this.#pending].filter(({ seq }) => seq === null).map(({ text }) => text);
-    $("text").value = reason ? [...unsent, $("text").value].filter(Boolean).join("\n") : "";
-    this.#pending.clear();
+    const user = this.#user;
+    this.#visit = this.#user = this.#room = null;
     this.#client?.close();
     this.#client = this.#subscription = null;
-    session.token = null;
-    clearInterval(this.#countdown);
+    this.#session.token = null;
+    clearTimeout(this.#patience);
+    this.#status.reset();
+    this.#list.reset(null);
+    this.#outbox.show(null, null);
+    $("text").value = "";
     $("chat").hidden = true;
     $("sign-in").hidden = false;
-    showError($("sign-in-error"), reason);
+    // What still waits to be sent is known to be unsent a moment later.
+    const kept = user !== null && (this.#texts.unsent(user).length || this.#texts.drafts(user));
+    const advice = `What you have not sent is kept: sign in as ${isolated(user)} again.`;
+    showText($("sign-in-error"), kept ? `${reason} ${advice}` : reason);
     document.title = "Sign in";
     $("token").focus();
   }
@@ -119,51 +201,106 @@ class ChatPage {
   #submitToken(event) {
     event.preventDefault();
     const token = $("token").value.replace(/\s/g, "");
-    if (!TOKEN.test(token)) {
-      showError($("sign-in-error"), "This is not a token: it has three parts with dots between.");
+    if (!isToken(token)) {
+      showText($("sign-in-error"), "This is not a token: it has three parts with dots between.");
       return;
     }
     $("token").value = "";
-    session.token = token;
-    this.#signIn();
+    this.#enter(token, null);
   }
 
   // The room -------------------------------------------------------------------------------------
 
-  #join(room, user) {
-    if (this.#subscription) this.#client.unsubscribe(this.#subscription);
-    this.#room = session.room = room;
-    $("room").value = room;
-    $("join").hidden = true;
-    showError($("room-error"), "");
-    document.title = `#${room}`;
-    history.replaceState(null, "", `#room=${encodeURIComponent(room)}`);
-    this.#list.reset(user);
-    this.#pending.clear();
-    this.#subscription = this.#client.subscribe(this.#topic, {
-      last: LAST,
-      onEvent: (event) => this.#receive(event),
-      // What is replayed comes right behind the answer.
-      onReady: () => setTimeout(() => this.#list.ready(), 100),
-      onError: (error) => showError($("room-error"), `#${room}: ${words(error)}`),
-    });
+  /** Join a room, so that the browser's Back leads to the one before. */
+  #go(room) {
+    showAddress(room, true);
+    this.#join(room);
     $("text").focus();
   }
 
+  #join(room) {
+    showAddress(room);
+    showText($("room-error"), "");
+    $("room").value = room;
+    $("join").hidden = true;
+    if (room === this.#room && this.#subscription !== null) return;
+    if (this.#subscription) this.#client.unsubscribe(this.#subscription);
+    this.#room = this.#session.room = room;
+    document.title = $("heading").textContent = `#${room}`;
+    showText($("composer-error"), "");
+    this.#list.reset(this.#user);
+    this.#list.explain("");
+    this.#outbox.show(this.#user, room);
+    $("text").value = this.#texts.draft(this.#user, room);
+    fitText();
+    this.#list.scrollToEnd();
+    this.#status.waitFor(null);
+    this.#subscribe(LAST);
+    this.#waitForRoom();
+  }
+
+  #subscribe(last) {
+    const room = this.#room;
+    const subscription = this.#client.subscribe(this.#topic, {
+      last,
+      onEvent: (event) => this.#receive(event),
+      // What is replayed comes right behind the answer.
+      onReady: () => setTimeout(() => {
+        if (this.#subscription === subscription) this.#opened(last);
+      }, 100),
+      onError: (error) => {
+        if (this.#subscription === subscription) this.#refused(room, last, error);
+      },
+    });
+    this.#subscription = subscription;
+  }
+
+  #opened(last) {
+    clearTimeout(this.#patience);
+    this.#status.waitFor(null);
+    this.#list.ready();
+    this.#list.explain(last ? "Nobody has written here yet. Be the first." : NEW_ONLY);
+  }
+
+  #refused(room, last, error) {
+    this.#subscription = null;
+    if (error.code === "forbidden" && last) {
+      // The token may allow to listen, though not to look back.
+      this.#subscribe(undefined);
+      return;
+    }
+    clearTimeout(this.#patience);
+    this.#status.waitFor(null);
+    this.#list.ready();
+    this.#list.explain("");
+    const forbidden = `You are not allowed to read here. ${allowed(this.#session.token)}`;
+    const reason = error.code === "forbidden" ? forbidden : words(error);
+    showText($("room-error"), `#${room}: ${reason}`);
+  }
+
+  /** Say so if the room is not open in a while, though there is a connection. */
+  #waitForRoom() {
+    clearTimeout(this.#patience);
+    const subscription = this.#subscription;
+    if (!this.#online || subscription === null) return;
+    this.#patience = setTimeout(() => {
+      if (this.#subscription !== subscription) return;
+      this.#status.waitFor(this.#room);
+      this.#list.explain(`The server cannot open #${this.#room} at the moment. Trying again…`);
+    }, PATIENCE_MS);
+  }
+
   get #topic() {
-    return `room:${this.#room}`;
+    return topicOf(this.#room);
   }
 
   #submitRoom(event) {
     event.preventDefault();
     const room = $("room").value.trim().replace(/^#/, "").replace(/\s+/g, "-");
-    if (!ROOM.test(room)) {
-      showError($("room-error"), "A room's name has letters, digits and . _ ~ @ - only.");
-    } else if (room !== this.#room) {
-      this.#join(room, this.#client.user ?? claims(session.token).sub);
+    if (!isRoom(room)) {
+      showText($("room-error"), "A room's name has letters, digits and . _ ~ @ - only.");
     } else {
-      this.#roomLeft();
-      $("text").focus();
+      this.#go(room);
     }
   }
 
@@ -171,18 +308,23 @@ class ChatPage {
     $("join").hidden = $("room").value.trim() === this.#room;
   }
 
+  #roomKeyPressed(event) {
+    if (event.key !== "Escape" || event.isComposing) return;
+    this.#join(this.#room);
+    $("text").focus();
+  }
+
   #roomLeft() {
-    if (document.activeElement?.form === $("room-form")) return;
-    $("room").value = this.#room;
-    $("join").hidden = true;
+    if (document.activeElement?.form === $("room-form") || this.#room === null) return;
+    if ($("room").value !== this.#room) this.#join(this.#room);
   }
 
   #receive(event) {
     if (event.type === "message") {
-      this.#settleUpTo(event.seq);
+      this.#outbox.settleUpTo(event.seq);
       this.#list.add(event);
     } else if (event.type === "gap") {
-      this.#settleUpTo(event.before - 1);
+      this.#outbox.settleUpTo(event.before - 1);
       this.#list.addGap(event, event.after === 0);
       this.#fill(event);
     }
@@ -208,96 +350,84 @@ class ChatPage {
     $("composer").requestSubmit();
   }
 
+  #draftChanged() {
+    showText($("composer-error"), "");
+    this.#texts.setDraft(this.#user, this.#room, $("text").value);
+    fitText();
+  }
+
   #submitMessage(event) {
     event.preventDefault();
     const text = $("text").value.trim();
     if (!text) return;
+    const message = this.#outbox.add(text);
+    if (message === null) {
+      showText($("composer-error"), "Too many messages are not sent yet. This one stays here.");
+      return;
+    }
     $("text").value = "";
-    fitText();
-    this.#publish(text);
+    this.#draftChanged();
+    this.#list.scrollToEnd();
+    this.#publish(message);
   }
 
-  async #publish(text) {
-    const pending = { text, seq: null, view: this.#list.addPending(text) };
-    const subscription = this.#subscription;
-    this.#pending.add(pending);
+  /** Send a message; it stays in the outbox until it is stored, or the user deletes it. */
+  async #publish(message) {
+    const client = this.#client;
+    this.#outbox.update(message, "sending", "Sending…");
     try {
-      const { seq } = await this.#client.publish(this.#topic, { text }, {
-        onDelay: (error) => pending.view.explain(words(error)),
+      const stored = await client.publish(topicOf(message.room), { text: message.text }, {
+        key: message.key,
+        onDelay: (error) => {
+          if (this.#outbox.has(message)) this.#outbox.update(message, "sending", words(error));
+        },
       });
-      pending.seq = seq;
-      // Its event has come already, or comes next.
-      if (this.#subscription === subscription && subscription.position?.seq < seq) return;
-      this.#settle(pending);
+      this.#published(message, stored);
     } catch (error) {
-      if (!this.#pending.delete(pending)) return;
-      pending.view.fail(`Not sent. ${words(error)}`, () => this.#publish(text));
+      this.#notPublished(message, error);
+      if (error.code === "unauthorized" && this.#client === client) this.#signOut(words(error));
     }
   }
 
-  #settleUpTo(seq) {
-    for (const pending of this.#pending) {
-      if (pending.seq !== null && pending.seq <= seq) this.#settle(pending);
+  #published(message, { seq, at }) {
+    const subscription = message.room === this.#room ? this.#subscription : null;
+    // Its event has come already, or comes next.
+    const awaited = subscription?.position?.seq < seq;
+    this.#outbox.sent(message, seq, awaited);
+    if (message.user === this.#user && message.room === this.#room && subscription === null) {
+      // Who may not read here still sees what they wrote.
+      this.#list.add({ seq, at, from: { user: message.user }, data: { text: message.text } });
     }
   }
 
-  #settle(pending) {
-    this.#pending.delete(pending);
-    pending.view.remove();
+  #notPublished(message, error) {
+    if (!this.#outbox.has(message)) return;
+    const reason = error.code === "forbidden" ? "You are not allowed to write here." : words(error);
+    if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
+    else this.#outbox.update(message, "failed", `Not sent. ${reason}`);
+    if (message.user === this.#user) this.#announcer.say(`#${message.room}: ${message.note}`);
   }
 
   // The connection -------------------------------------------------------------------------------
 
-  #showState(state, { error, retryInMs }) {
-    clearInterval(this.#countdown);
-    $("state").dataset.state = state;
-    if (state === "connecting") $("state").textContent = "Connecting…";
-    else if (state === "online") $("state").textContent = "Online";
-    else if (state === "reconnecting") this.#countDown(retryInMs);
-    else if (error.code === "unauthorized") this.#signOut(words(error));
-    else if (error.message !== "") $("state").textContent = `Disconnected: ${error.message}`;
-    else $("state").textContent = "Disconnected";
-  }
-
-  #countDown(retryInMs = 0) {
-    const due = Date.now() + retryInMs;
-    const show = () => {
-      const seconds = Math.ceil((due - Date.now()) / 1000);
-      $("state").textContent = seconds > 1 ? `Reconnecting in ${seconds} s…` : "Reconnecting…";
-    };
-    show();
-    if (retryInMs > 1000) this.#countdown = setInterval(show, 1000);
+  #showState(state, details) {
+    if (state === "closed" && details.error.code === "unauthorized") {
+      this.#signOut(words(details.error));
+      return;
+    }
+    this.#online = state === "online";
+    this.#status.show(state, details);
+    if (this.#online) this.#waitForRoom();
+    else clearTimeout(this.#patience);
+    if (state === "reconnecting") this.#list.wait();
   }
 }
 
-/** Move a token and a room from the address to the session: the address may be seen by others. */
-function takeFragment() {
-  const fragment = new URLSearchParams(location.hash.slice(1));
-  const token = fragment.get("token");
-  const room = fragment.get("room");
-  if (token && TOKEN.test(token)) session.token = token;
-  if (room && ROOM.test(room)) session.room = room;
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-}
-
-/** Read a token's claims without verifying them: what they say is only shown to their bearer. */
-function claims(token) {
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return {};
-  }
-}
+const NEW_ONLY = "You are not allowed to read what was written before. New messages appear here.";
+const UNSURE = "This may have been sent: the connection broke before the server answered.";
 
 function words(error) {
-  return WORDS[error.code] ?? (error.message || "It did not work.");
-}
-
-function showError(node, text) {
-  node.textContent = text;
-  node.hidden = text === "";
+  return WORDS[error.code] ?? (error.message ? inert(error.message) : "It did not work.");
 }
 
 /** Let the text's field grow with what is written, where CSS alone does not. */

@@ -1,33 +1,40 @@
-/**
- * The list of messages on the page: what has arrived, what waits to be sent, where it is scrolled.
- *
- * All that users wrote goes into the page as text, never as HTML.
- */
+/** The list of messages on the page: what has arrived, and where it is scrolled. */
 
+import { dataNodes, dataText, element, hue, initials, inert, nameNode, visibleName } from "./text.js";
+
+/** Of more messages, or of more characters, the oldest are dropped. */
 export const MAX_SHOWN = 500;
+const MAX_CHARACTERS = 4_000_000;
 const GROUP_MS = 5 * 60_000;
 /** Pixels from the end within which the list counts as being at its end. */
 const NEAR_END = 80;
+/** The clock may be set, or stand in another time zone, so the day is looked at this often. */
+const DAY_CHECK_MS = 60_000;
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
+const DAY = { weekday: "long", day: "numeric", month: "long" };
+const dayFormat = new Intl.DateTimeFormat(undefined, DAY);
+const dayAndYearFormat = new Intl.DateTimeFormat(undefined, { ...DAY, year: "numeric" });
 const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 export class MessageList {
+  #region;
   #log;
-  #outbox;
   #scroller;
   #newer;
   #empty;
   #user = null;
   #entries = [];
   #order = 0;
+  #characters = 0;
   #unseen = 0;
   #following = true;
+  #today = "";
+  #midnight = null;
 
-  constructor({ log, outbox, scroller, newer, empty }) {
+  constructor({ region, log, outbox, scroller, newer, empty }) {
+    this.#region = region;
     this.#log = log;
-    this.#outbox = outbox;
     this.#scroller = scroller;
     this.#newer = newer;
     this.#empty = empty;
@@ -36,6 +43,9 @@ export class MessageList {
     // Neither a keyboard that opens nor a message that grows may hide the newest message.
     const sizes = new ResizeObserver(() => this.#following && this.scrollToEnd());
     for (const node of [scroller, log, outbox]) sizes.observe(node);
+    // A timer may be late: a computer that slept is looked at when it wakes.
+    document.addEventListener("visibilitychange", () => this.#checkDay());
+    this.#checkDay();
   }
 
   /** Begin with an empty list, for a room or a user. */
@@ -43,17 +53,25 @@ export class MessageList {
     this.#user = user;
     this.#entries = [];
     this.#order = 0;
+    this.#characters = 0;
     this.#log.replaceChildren();
-    this.#outbox.replaceChildren();
-    this.#log.setAttribute("aria-busy", "true");
-    this.#empty.hidden = true;
+    this.wait();
     this.scrollToEnd();
+  }
+
+  /** Tell that what was missed is still to come: it is not read out. */
+  wait() {
+    this.#region.setAttribute("aria-busy", "true");
   }
 
   /** Tell that what the room had so far is shown. */
   ready() {
-    this.#log.setAttribute("aria-busy", "false");
-    this.#empty.hidden = this.#entries.length > 0 || this.#outbox.children.length > 0;
+    this.#region.setAttribute("aria-busy", "false");
+  }
+
+  /** Say, in an empty room, why it is empty. */
+  explain(text) {
+    this.#empty.textContent = text;
   }
 
   /** Show a message at its place in the order; one that is shown already stays as it is. */
@@ -61,60 +79,32 @@ export class MessageList {
     const index = this.#indexFor(message.seq);
     const before = this.#entries[index - 1];
     if (before?.seq === message.seq && before.order === this.#order) return;
-    const entry = { seq: message.seq, order: this.#order, message, node: null };
+    const entry = { seq: message.seq, order: this.#order, message, node: null, size: 0 };
     const after = this.#entries[index];
     entry.node = this.#messageNode(message);
+    entry.size = dataText(message.data).length;
+    this.#characters += entry.size;
     this.#entries.splice(index, 0, entry);
     this.#log.insertBefore(entry.node, after?.node ?? null);
     this.#group(before, entry);
     if (after) this.#group(entry, after);
     this.#trim();
-    this.#empty.hidden = true;
     this.#grown(after === undefined && message.from?.user !== this.#user);
   }
 
   /** Show where messages are missing; with `newOrder`, those that follow are counted anew. */
   addGap(gap, newOrder) {
     if (newOrder) this.#order += 1;
-    const node = element("li", "notice", newOrder ? LOST_ORDER : LOST_MESSAGES);
-    const entry = { seq: gap.after, order: this.#order, message: null, node };
-    this.#entries.push(entry);
+    this.addNotice(newOrder ? LOST_ORDER : LOST_MESSAGES, gap.after);
+  }
+
+  /** Show a line of the page's own, behind the message with `seq`. */
+  addNotice(text, seq) {
+    const node = element("li", "notice", text);
+    this.#entries.push({ seq, order: this.#order, message: null, node, size: 0 });
     this.#log.append(node);
     this.#trim();
     this.#grown(false);
-  }
-
-  /** Show a message that waits to be sent; returns what changes or removes it. */
-  addPending(text) {
-    const node = element("li", "message own pending");
-    const body = element("div", "body");
-    const note = element("p", "note", "Sending…");
-    body.append(element("p", "text", text), note);
-    node.append(body);
-    this.#outbox.append(node);
-    this.#empty.hidden = true;
-    this.scrollToEnd();
-    return {
-      remove: () => node.remove(),
-      explain: (reason) => {
-        note.textContent = reason;
-        this.#grown(false);
-      },
-      fail: (reason, retry) => {
-        node.classList.replace("pending", "failed");
-        const again = element("button", "quiet", "Try again");
-        const drop = element("button", "quiet", "Delete");
-        again.type = drop.type = "button";
-        again.addEventListener("click", () => {
-          node.remove();
-          retry();
-        });
-        drop.addEventListener("click", () => node.remove());
-        note.replaceChildren(`${reason} `, again, " ", drop);
-        note.setAttribute("role", "alert");
-        this.#grown(false);
-      },
-    };
   }
 
   scrollToEnd() {
@@ -137,20 +127,20 @@ export class MessageList {
 
   #messageNode({ at, from, data }) {
     const own = from !== null && from.user === this.#user;
-    const name = from?.name ?? from?.user ?? "Server";
+    const name = from ? visibleName(from.name, from.user) : "Server";
     const node = element("li", own ? "message own" : "message");
     const avatar = element("span", "avatar", initials(name));
     avatar.setAttribute("aria-hidden", "true");
     avatar.style.setProperty("--hue", hue(from?.user ?? ""));
     const head = element("p", "head");
-    const sender = element("span", "sender", own ? "You" : name);
-    if (from) sender.title = from.user;
+    const sender = own ? element("span", "sender", "You") : nameNode(name, "sender");
+    if (from) sender.title = inert(from.user);
     const time = element("time", "time", timeFormat.format(at));
     time.dateTime = new Date(at).toISOString();
     time.title = fullFormat.format(at);
     head.append(sender, " ", time);
     const body = element("div", "body");
-    body.append(head, textNode(data));
+    body.append(head, ...dataNodes(data));
     node.append(avatar, body);
     return node;
   }
@@ -170,8 +160,26 @@ export class MessageList {
   }
 
   #trim() {
-    while (this.#entries.length > MAX_SHOWN) this.#entries.shift().node.remove();
+    while (
+      this.#entries.length > MAX_SHOWN ||
+      (this.#characters > MAX_CHARACTERS && this.#entries.length > 1)
+    ) {
+      const { node, size } = this.#entries.shift();
+      this.#characters -= size;
+      node.remove();
+    }
     if (this.#entries.length > 0) this.#group(undefined, this.#entries[0]);
+  }
+
+  /** Name the days anew if another one has begun, and look again when the next one does. */
+  #checkDay() {
+    clearTimeout(this.#midnight);
+    const now = new Date();
+    const next = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+    this.#midnight = setTimeout(() => this.#checkDay(), Math.min(next - now, DAY_CHECK_MS));
+    if (this.#today === now.toDateString()) return;
+    this.#today = now.toDateString();
+    this.#entries.forEach((entry, index) => this.#group(this.#entries[index - 1], entry));
   }
 
   #grown(news) {
@@ -198,36 +206,12 @@ export class MessageList {
 const LOST_ORDER = "The server has lost what was written before this.";
 const LOST_MESSAGES = "Some messages are missing here.";
 
-function element(name, className, text) {
-  const node = document.createElement(name);
-  node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-/** Show `{text}` as text, and data of any other form as what it is. */
-function textNode(data) {
-  if (typeof data?.text === "string") return element("p", "text", data.text);
-  return element("code", "text data", JSON.stringify(data));
-}
-
-function initials(name) {
-  const words = name.split(/[\s._-]+/u).filter(Boolean);
-  const letters = words.slice(0, 2).map((word) => [...word][0]);
-  return letters.join("").toUpperCase() || "?";
-}
-
-/** Return a colour, as a hue in degrees, that is always the same for one user. */
-function hue(user) {
-  let hash = 7;
-  for (const character of user) hash = (hash * 31 + character.codePointAt(0)) % 360_000;
-  return String(hash % 360);
-}
-
 function dayName(at) {
-  const day = new Date(at).toDateString();
-  const now = Date.now();
-  if (day === new Date(now).toDateString()) return "Today";
-  if (day === new Date(now - 86_400_000).toDateString()) return "Yesterday";
-  return dayFormat.format(at);
+  const day = new Date(at);
+  const today = new Date();
+  const yesterday = new Date(today.getFullYear(), today.getMonth(), today.getDate() - 1);
+  if (day.toDateString() === today.toDateString()) return "Today";
+  if (day.toDateString() === yesterday.toDateString()) return "Yesterday";
+  const sameYear = day.getFullYear() === today.getFullYear();
+  return (sameYear ? dayFormat : dayAndYearFormat).format(at);
 }

@@ -198,7 +198,7 @@ async def test_writing_may_be_forbidden(visit: Visit, server: ServerProcess) -> 
     alice = await visit()
     await alice.sign_in("alice", "read-only", publish=[])
     await alice.say("may I?")
-    await expect(alice.outbox).to_contain_text("Not sent. You are not allowed to do this.")
+    await expect(alice.outbox).to_contain_text("Not sent. You are not allowed to write here.")
     await alice.outbox.get_by_role("button", name="Try again").click()
     await expect(alice.outbox).to_contain_text("Not sent.")
     await alice.outbox.get_by_role("button", name="Delete").click()
@@ -209,7 +209,7 @@ async def test_reading_may_be_forbidden(visit: Visit) -> None:
     alice = await visit()
     await alice.sign_in("alice", "secret", subscribe=["room:other"])
     await expect(alice.page.get_by_role("alert")).to_contain_text(
-        "#secret: You are not allowed to do this."
+        "#secret: You are not allowed to read here. Your token allows \u2068room:other\u2069."
     )
 
 

@@ -1,0 +1,44 @@
+/** What stands in the page's address: a room, and in a link also a token. */
+
+/** What may follow `room:` in a topic (docs/protocol.md, section 1). */
+const ROOM = /^[A-Za-z0-9._~@-]+(:[A-Za-z0-9._~@-]+)*$/;
+const MAX_ROOM = 200;
+const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
+export function isRoom(text) {
+  return text.length <= MAX_ROOM && ROOM.test(text);
+}
+
+export function isToken(text) {
+  return TOKEN.test(text);
+}
+
+export function topicOf(room) {
+  return `room:${room}`;
+}
+
+export function webSocketUrl() {
+  const url = new URL("ws", document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  url.search = url.hash = "";
+  return url.href;
+}
+
+/** Return the token and the room in the address, and take the token out: others may see it. */
+export function takeFragment() {
+  const values = new URLSearchParams(location.hash.slice(1));
+  const [token, room] = [values.get("token"), values.get("room")];
+  if (token !== null) history.replaceState(null, "", location.pathname + location.search);
+  return {
+    token: token !== null && isToken(token) ? token : null,
+    room: room !== null && isRoom(room) ? room : null,
+  };
+}
+
+/** Show a room in the address; with `isNew` the browser's Back leads to the room before. */
+export function showAddress(room, isNew = false) {
+  const hash = `#room=${encodeURIComponent(room)}`;
+  if (location.hash === hash) return;
+  if (isNew) history.pushState(null, "", hash);
+  else history.replaceState(null, "", hash);
+}

@@ -1,0 +1,134 @@
+/** The messages that are not sent yet: those of this room below the log, others behind a button. */
+
+import { Unsent } from "./storage.js";
+import { element, textNodes } from "./text.js";
+
+export class Outbox {
+  #texts;
+  #list;
+  #elsewhere;
+  #retry;
+  #open;
+  #user = null;
+  #room = null;
+  #nodes = new Map();
+
+  /**
+   * @param {Texts} options.texts what keeps the messages.
+   * @param {Element} options.list shows those of this room.
+   * @param {Element} options.elsewhere shows in which other rooms there are some.
+   * @param {function} options.retry called with a message that is to be sent again.
+   * @param {function} options.open called with a room that is to be shown.
+   */
+  constructor({ texts, list, elsewhere, retry, open }) {
+    this.#texts = texts;
+    this.#list = list;
+    this.#elsewhere = elsewhere;
+    this.#retry = retry;
+    this.#open = open;
+  }
+
+  /** Show what a user has not sent in a room. */
+  show(user, room) {
+    this.#user = user;
+    this.#room = room;
+    this.#nodes.clear();
+    this.#list.replaceChildren();
+    for (const message of this.#here()) {
+      // Its event is in history, or comes with those that follow.
+      if (message.seq !== null) this.#texts.remove(message);
+      else this.#render(message);
+    }
+    this.#showElsewhere();
+  }
+
+  /** Take a new message of this room; returns null if there is no space for it. */
+  add(text) {
+    if (!this.#texts.hasSpace(text)) return null;
+    const message = new Unsent(this.#user, this.#room, text);
+    this.update(message, "sending", "Sending…");
+    return message;
+  }
+
+  /** Whether a message still waits: nobody has deleted it meanwhile. */
+  has(message) {
+    return this.#texts.has(message);
+  }
+
+  update(message, state, note) {
+    Object.assign(message, { state, note });
+    this.#texts.put(message);
+    this.#render(message);
+    this.#showElsewhere();
+  }
+
+  /** Note that a message is stored: it stays until its event comes, if it is one of this room. */
+  sent(message, seq, awaited) {
+    message.seq = seq;
+    if (!awaited || !this.#nodes.has(message)) this.remove(message);
+  }
+
+  remove(message) {
+    this.#texts.remove(message);
+    this.#nodes.get(message)?.remove();
+    this.#nodes.delete(message);
+    this.#showElsewhere();
+  }
+
+  /** Remove the messages of this room whose events have come. */
+  settleUpTo(seq) {
+    for (const message of this.#nodes.keys()) {
+      if (message.seq !== null && message.seq <= seq) this.remove(message);
+    }
+  }
+
+  #here() {
+    if (this.#user === null) return [];
+    return this.#texts.unsent(this.#user).filter(({ room }) => room === this.#room);
+  }
+
+  #render(message) {
+    if (message.user !== this.#user || message.room !== this.#room) return;
+    const { state, text, note } = message;
+    const shown = this.#nodes.get(message);
+    if (state === "sending" && shown?.classList.contains("pending")) {
+      shown.querySelector(".note").textContent = note;
+      return;
+    }
+    const node = element("li", `message own ${state === "sending" ? "pending" : "failed"}`);
+    const body = element("div", "body");
+    const explanation = element("p", "note", note);
+    body.append(...textNodes(text), explanation);
+    node.append(body);
+    if (state !== "sending") explanation.append(" ", ...this.#choices(message));
+    if (shown) shown.replaceWith(node);
+    else this.#list.append(node);
+    this.#nodes.set(message, node);
+  }
+
+  #choices(message) {
+    const unsure = message.state === "unsure";
+    const again = element("button", "quiet", unsure ? "Send again" : "Try again");
+    const drop = element("button", "quiet", unsure ? "Discard" : "Delete");
+    again.type = drop.type = "button";
+    again.addEventListener("click", () => this.#retry(message));
+    drop.addEventListener("click", () => this.remove(message));
+    return [again, " ", drop];
+  }
+
+  #showElsewhere() {
+    const counts = new Map();
+    for (const { room, seq } of this.#user === null ? [] : this.#texts.unsent(this.#user)) {
+      if (room !== this.#room && seq === null) counts.set(room, (counts.get(room) ?? 0) + 1);
+    }
+    const labels = [...counts].map(([room, count]) => [room, `${count} not sent in #${room}`]);
+    const shown = [...this.#elsewhere.children].map((button) => button.textContent);
+    if (shown.join("\n") === labels.map(([, label]) => label).join("\n")) return;
+    this.#elsewhere.replaceChildren(...labels.map(([room, label]) => {
+      const button = element("button", "quiet", label);
+      button.type = "button";
+      button.addEventListener("click", () => this.#open(room));
+      return button;
+    }));
+  }
+}

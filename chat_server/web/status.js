@@ -1,0 +1,175 @@
+/** How the connection is: shown at once, and told to screen readers once it has lasted. */
+
+import { inert } from "./text.js";
+
+/** A state that does not last so long is not announced. */
+const STEADY_MS = 2_000;
+/** What happens within so long is announced together. */
+const TOGETHER_MS = 250;
+/** Attempts that fail before the page looks for the reason. */
+const FAILURES = 2;
+const PROBE = "static/icon.svg";
+const PROBE_TIMEOUT_MS = 5_000;
+
+/** A live region, for those who do not see what changes. */
+export class Announcer {
+  #node;
+  #event = null;
+  #state = { timer: null, next: "", said: "" };
+
+  constructor(node) {
+    this.#node = node;
+  }
+
+  /** Say what happened; of several things at once only the last. */
+  say(text) {
+    clearTimeout(this.#event);
+    this.#node.textContent = "";
+    this.#event = setTimeout(() => {
+      this.#node.textContent = text;
+    }, TOGETHER_MS);
+  }
+
+  /** Say how things are now, if that lasts and was not the last that was said. */
+  settle(text) {
+    const state = this.#state;
+    if (text === state.next) return;
+    state.next = text;
+    clearTimeout(state.timer);
+    if (text === state.said) return;
+    state.timer = setTimeout(() => {
+      state.said = text;
+      this.say(text);
+    }, STEADY_MS);
+  }
+
+  /** Whether some state was announced. */
+  get spoke() {
+    return this.#state.said !== "";
+  }
+
+  reset() {
+    clearTimeout(this.#event);
+    clearTimeout(this.#state.timer);
+    this.#state = { timer: null, next: "", said: "" };
+    this.#node.textContent = "";
+  }
+}
+
+export class ConnectionStatus {
+  #pill;
+  #trouble;
+  #announcer;
+  #url;
+  #countdown = null;
+  /** What the client said last: a state, and when the next attempt is due. */
+  #state = "connecting";
+  #due = 0;
+  #error = null;
+  #wasOnline = false;
+  #failures = 0;
+  #room = null;
+
+  /**
+   * @param {Element} options.pill shows the state in a word or two.
+   * @param {Element} options.trouble says what to look at if no connection comes about.
+   * @param {Announcer} options.announcer
+   * @param {string} options.url the address of the WebSocket.
+   */
+  constructor({ pill, trouble, announcer, url }) {
+    this.#pill = pill;
+    this.#trouble = trouble;
+    this.#announcer = announcer;
+    this.#url = url;
+    for (const name of ["online", "offline"]) window.addEventListener(name, () => this.#render());
+  }
+
+  /** Begin anew, for another sign-in. */
+  reset() {
+    this.#wasOnline = false;
+    this.#room = null;
+    this.#announcer.reset();
+    this.show("connecting", {});
+  }
+
+  /** Show a state of the client, with the details that it gave. */
+  show(state, { error = null, retryInMs = 0 }) {
+    clearInterval(this.#countdown);
+    this.#state = state;
+    this.#error = error;
+    this.#due = performance.now() + retryInMs;
+    if (state === "online") this.#wasOnline = true;
+    if (state !== "reconnecting") this.#failures = 0;
+    else if (retryInMs > 0 && !this.#wasOnline) this.#failures += 1;
+    if (this.#failures >= FAILURES) this.#diagnose();
+    else showText(this.#trouble, "");
+    this.#render();
+    this.#announce();
+    if (retryInMs > 1000) this.#countdown = setInterval(() => this.#render(), 1000);
+  }
+
+  /** Show that a room is not opened yet, though there is a connection; null when it is. */
+  waitFor(room) {
+    this.#room = room;
+    this.#render();
+    this.#announce();
+  }
+
+  #render() {
+    const waits = this.#state === "online" && this.#room !== null;
+    this.#pill.dataset.state = waits ? "waiting" : this.#state;
+    const text = waits ? "Waiting for the server" : this.#text;
+    if (this.#pill.textContent !== text) this.#pill.textContent = text;
+  }
+
+  get #text() {
+    if (this.#state === "connecting") return "Connecting…";
+    if (this.#state === "online") return "Online";
+    if (this.#state === "closed") {
+      const reason = this.#error?.message;
+      return reason ? `Disconnected: ${inert(reason)}` : "Disconnected";
+    }
+    if (!navigator.onLine) return "No network";
+    const seconds = Math.ceil((this.#due - performance.now()) / 1000);
+    const what = this.#failures >= FAILURES ? "Cannot connect, next attempt" : "Reconnecting";
+    return seconds > 1 ? `${what} in ${seconds} s…` : `${what.replace(", next", ", new")}…`;
+  }
+
+  #announce() {
+    const { spoke } = this.#announcer;
+    const texts = {
+      connecting: "",
+      online: this.#room === null ? spoke && "Online." : `#${this.#room} is not open yet.`,
+      reconnecting: this.#wasOnline ? "Connection lost. Reconnecting." : "Cannot connect yet.",
+      closed: `${this.#text}.`,
+    };
+    this.#announcer.settle(texts[this.#state] || "");
+  }
+
+  /** Say why there has never been a connection, as far as a page can find out. */
+  async #diagnose() {
+    const state = this.#state;
+    const error = this.#error;
+    let reachable = true;
+    try {
+      await fetch(PROBE, { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+    } catch {
+      reachable = false;
+    }
+    if (this.#state !== state || this.#failures < FAILURES) return;
+    const end = error?.message ? ` The last attempt ended with: ${inert(error.message)}.` : "";
+    const hint = reachable
+      ? `${location.origin} answers, but no WebSocket to ${this.#url} can be opened. Whoever runs ` +
+        "the server should look at two things: a proxy in front of it must pass on the headers " +
+        "Upgrade, Connection and Host, and the setting http.allowed_origins must list " +
+        `${location.origin} if the server knows itself by another name.`
+      : `${location.origin} does not answer. The server may be starting, or the network be down.`;
+    showText(this.#trouble, hint + end);
+  }
+}
+
+/** Show a text, or hide its place; a text that stands there already is not read out again. */
+export function showText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+  node.hidden = text === "";
+}

@@ -1,0 +1,224 @@
+/** What the page keeps between two loads of it: in this tab only, and gone with it. */
+
+const TEXTS = "chat.texts:";
+/** Drafts are kept for so many rooms; the one that was not touched for longest is dropped. */
+const MAX_PLACES = 100;
+/** Messages that wait or were not sent: of one more the text stays where it was written. */
+const MAX_UNSENT = 100;
+const MAX_UNSENT_CHARACTERS = 1_000_000;
+
+/** `sessionStorage` where the browser allows it and has room, else memory. */
+class Storage {
+  #memory = new Map();
+
+  get(key) {
+    if (this.#memory.has(key)) return this.#memory.get(key);
+    try {
+      return sessionStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  }
+
+  set(key, value) {
+    try {
+      sessionStorage.setItem(key, value);
+      this.#memory.delete(key);
+    } catch {
+      this.#memory.set(key, value);
+    }
+  }
+
+  remove(key) {
+    this.#memory.delete(key);
+    try {
+      sessionStorage.removeItem(key);
+    } catch {
+      // Nothing was stored there.
+    }
+  }
+
+  keys() {
+    try {
+      return Object.keys(sessionStorage);
+    } catch {
+      return [];
+    }
+  }
+}
+
+/** Who is signed in, and where. */
+export class Session {
+  #storage;
+
+  constructor(storage) {
+    this.#storage = storage;
+  }
+
+  get token() {
+    return this.#storage.get("chat.token");
+  }
+
+  set token(token) {
+    if (token === null) this.#storage.remove("chat.token");
+    else this.#storage.set("chat.token", token);
+  }
+
+  get room() {
+    return this.#storage.get("chat.room");
+  }
+
+  set room(room) {
+    this.#storage.set("chat.room", room);
+  }
+}
+
+/**
+ * A message that is not known to be sent.
+ *
+ * `state` is "sending", "failed" (it is certainly not sent) or "unsure" (nobody knows). `key` stays
+ * the same at each attempt, so that the server does not store the message twice.
+ */
+export class Unsent {
+  state = "sending";
+  note = "Sending…";
+  /** Its place in the topic once it is stored; its event comes next. */
+  seq = null;
+
+  constructor(user, room, text, key = newKey()) {
+    this.user = user;
+    this.room = room;
+    this.text = text;
+    this.key = key;
+  }
+}
+
+/** Drafts and unsent messages, each of one user in one room. */
+export class Texts {
+  #storage;
+  /** By user and room: `{user, room, draft, unsent}`; what was touched last is last. */
+  #places = new Map();
+
+  constructor(storage) {
+    this.#storage = storage;
+    for (const key of storage.keys()) {
+      if (key.startsWith(TEXTS)) this.#restore(key);
+    }
+  }
+
+  draft(user, room) {
+    return this.#places.get(placeKey(user, room))?.draft ?? "";
+  }
+
+  setDraft(user, room, draft) {
+    const place = this.#place(user, room);
+    place.draft = draft;
+    this.#keep(place);
+  }
+
+  /** Return the unsent messages of a user, or of everybody. */
+  unsent(user) {
+    const places = [...this.#places.values()];
+    return places.filter((place) => user === undefined || place.user === user)
+      .flatMap((place) => place.unsent);
+  }
+
+  /** Return the number of a user's drafts. */
+  drafts(user) {
+    return [...this.#places.values()].filter((place) => place.user === user && place.draft).length;
+  }
+
+  hasSpace(text) {
+    const all = this.unsent();
+    const characters = all.reduce((sum, message) => sum + message.text.length, text.length);
+    return all.length < MAX_UNSENT && characters <= MAX_UNSENT_CHARACTERS;
+  }
+
+  has(message) {
+    const place = this.#places.get(placeKey(message.user, message.room));
+    return place?.unsent.includes(message) ?? false;
+  }
+
+  /** Keep a message, new or changed. */
+  put(message) {
+    const place = this.#place(message.user, message.room);
+    if (!place.unsent.includes(message)) place.unsent.push(message);
+    this.#keep(place);
+  }
+
+  remove(message) {
+    const place = this.#places.get(placeKey(message.user, message.room));
+    if (!place) return;
+    place.unsent = place.unsent.filter((other) => other !== message);
+    this.#keep(place);
+  }
+
+  /** Forget all that a user wrote. */
+  forget(user) {
+    for (const place of [...this.#places.values()].filter((place) => place.user === user)) {
+      Object.assign(place, { draft: "", unsent: [] });
+      this.#keep(place);
+    }
+  }
+
+  #place(user, room) {
+    const key = placeKey(user, room);
+    const place = this.#places.get(key) ?? { user, room, draft: "", unsent: [] };
+    this.#places.delete(key);
+    this.#places.set(key, place);
+    const idle = [...this.#places.values()].find(({ unsent }) => unsent.length === 0);
+    if (this.#places.size > MAX_PLACES && idle) this.forgetPlace(idle);
+    return place;
+  }
+
+  forgetPlace({ user, room }) {
+    const key = placeKey(user, room);
+    this.#places.delete(key);
+    this.#storage.remove(TEXTS + key);
+  }
+
+  #keep(place) {
+    const { user, room, draft, unsent } = place;
+    if (draft === "" && unsent.length === 0) {
+      this.forgetPlace(place);
+      return;
+    }
+    const messages = unsent.map(({ key, text, state, note }) => ({ key, text, state, note }));
+    this.#storage.set(TEXTS + placeKey(user, room), JSON.stringify({ draft, unsent: messages }));
+  }
+
+  #restore(storageKey) {
+    const key = storageKey.slice(TEXTS.length);
+    try {
+      const [user, room] = JSON.parse(key);
+      const { draft, unsent } = JSON.parse(this.#storage.get(storageKey));
+      const messages = unsent.map(({ key, text, state, note }) => {
+        const message = new Unsent(user, room, text, key);
+        // The page was left before it heard how that ended.
+        return state === "sending"
+          ? Object.assign(message, { state: "unsure", note: LEFT })
+          : Object.assign(message, { state, note });
+      });
+      this.#places.set(key, { user, room, draft, unsent: messages });
+    } catch {
+      this.#storage.remove(storageKey);
+    }
+  }
+}
+
+const LEFT = "This may have been sent: the page was left before the server answered.";
+
+export function openStorage() {
+  const storage = new Storage();
+  return { session: new Session(storage), texts: new Texts(storage) };
+}
+
+function placeKey(user, room) {
+  return JSON.stringify([user, room]);
+}
+
+/** Return a key for a publication; `crypto.randomUUID` does not exist on plain http:// addresses. */
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

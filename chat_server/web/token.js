@@ -1,0 +1,37 @@
+/** What a token says, read without verifying it: it is only shown to its bearer. */
+
+import { isolated, visibleName } from "./text.js";
+
+const MAX_PATTERNS = 5;
+
+export function claims(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+export function userOf(token) {
+  return String(claims(token).sub ?? "");
+}
+
+export function nameOf(token) {
+  const { name, sub } = claims(token);
+  return visibleName(name, sub);
+}
+
+export function isExpired(token) {
+  return claims(token).exp * 1000 <= Date.now();
+}
+
+/** Return a sentence about the topics that a token allows to read. */
+export function allowed(token) {
+  const patterns = claims(token).topics?.subscribe;
+  if (!Array.isArray(patterns)) return "Your token names no rooms, so the server's settings decide.";
+  if (patterns.length === 0) return "Your token allows you to read nothing.";
+  const more = patterns.length > MAX_PATTERNS ? ", …" : "";
+  return `Your token allows ${patterns.slice(0, MAX_PATTERNS).map(isolated).join(", ")}${more}.`;
+}
