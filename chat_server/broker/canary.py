@@ -1,16 +1,20 @@
-"""Finds out whether what is published is heard: a connection that answers may carry no messages."""
+"""Finds out whether publications are stored and heard: a connection that answers may do neither."""
 
 import asyncio
 import time
 from asyncio import Future
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from redis.exceptions import RedisError
 
 from ..protocol.errors import Unavailable
-from .lane import Lane, pack
+from .refusals import Closed, Refusal
 from .subscriber import Subscriber
+
+REFUSED_SECONDS: Final = 1.0
+"""How often at least one is sent while Redis takes no publications."""
 
 
 class Deaf(RedisError):
@@ -18,27 +22,34 @@ class Deaf(RedisError):
 
 
 class Canary:
-    """A small message that must come back on the subscriber connection, sent every so often.
+    """A publication that must be stored and come back on the subscriber connection.
 
     Args:
-        publisher: where it is sent, as publications are.
+        publish: stores and sends one as any publication is, and whatever else must work.
+        signal: sends one without storing it.
         subscriber: where it must be heard.
-        every_seconds: how often it is sent.
+        on_result: told after each whether and why Redis has not stored it.
+        every_seconds: how often one is sent.
         timeout_seconds: how long it may take once Redis has shown that the connection works.
     """
 
     def __init__(
         self,
-        publisher: Lane,
+        publish: "Callable[[], Future[Any]]",
+        signal: "Callable[[], Future[Any]]",
         subscriber: Subscriber,
+        on_result: Callable[[Refusal | None], None],
         *,
         every_seconds: float,
         timeout_seconds: float,
     ) -> None:
-        self._publisher = publisher
+        self._publish = publish
+        self._signal = signal
         self._subscriber = subscriber
+        self._on_result = on_result
         self._every = every_seconds
         self._timeout = timeout_seconds
+        self._doubted = asyncio.Event()
         self._deaf_since: float | None = None
         self._deaf_seconds = 0.0
 
@@ -53,14 +64,22 @@ class Canary:
         since = self._deaf_since
         return self._deaf_seconds + (0.0 if since is None else time.monotonic() - since)
 
+    def hurry(self) -> None:
+        """Send the next one soon: Redis has refused something."""
+        self._doubted.set()
+
     async def watch(self) -> NoReturn:
         """Send one every so often, until the connection is lost.
 
         Raises:
             LINK_ERRORS: why it is lost, or `Deaf`.
         """
+        soon = min(self._every, REFUSED_SECONDS)
         while True:
-            await self._subscriber.lost(within=self._every)
+            if not self._doubted.is_set():
+                await self._subscriber.lost(within=self._every, unless=self._doubted)
+            if self._doubted.is_set():
+                await self._subscriber.lost(within=soon)
             # Whether Redis is away or just behind is for the connections to say.
             with suppress(Unavailable):
                 await self.sing()
@@ -75,26 +94,38 @@ class Canary:
         began = time.monotonic()
         heard = self._subscriber.hear()
         try:
-            await self._send(heard)
-            if not heard.done():
+            refusal = silence = await self._send(heard, self._publish)
+            if refusal is not None:
+                # What others publish, or have published, may still be heard.
+                silence = await self._send(heard, self._signal)
+            if silence is None and not heard.done():
                 self._deaf_since = self._deaf_since or began
                 raise Deaf("what is published is not heard")
-            heard.result()
+            if heard.done():
+                heard.result()
         finally:
             heard.cancel()
         self._deaf_seconds, self._deaf_since = self.deaf_seconds, None
+        if refusal is None:
+            self._doubted.clear()
+        else:
+            self._doubted.set()
+        self._on_result(refusal)
 
-    async def _send(self, heard: "Future[None]") -> None:
-        sent = self._publisher.send(
-            pack(self._subscriber.publish, self._subscriber.canary, b""), bool
-        )
-        if await _first(heard, sent):
-            return
-        sent.result()
+    async def _send(
+        self, heard: "Future[None]", send: "Callable[[], Future[Any]]"
+    ) -> Refusal | None:
+        """Send one, and wait until it is heard or has had its time."""
+        sent = send()
+        try:
+            await sent
+        except Closed as error:
+            return error.refusal
         # The canary waits behind whatever else this worker has yet to read; the answer to a PING
         # comes behind both.
         if not await _first(heard, self._subscriber.check()):
             await asyncio.wait([heard], timeout=self._timeout)
+        return None
 
 
 async def _first(heard: "Future[None]", other: "Future[Any]") -> bool:

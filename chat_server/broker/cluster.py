@@ -92,6 +92,17 @@ class ClusterBroker:
         return bool(self._shards) and all(shard.available for shard in self._shards.values())
 
     @property
+    def status(self) -> str:
+        """What `/health` says: of the shards that are not well the first."""
+        words = [shard.status for shard in self._shards.values()] or ["unavailable"]
+        return next((word for word in words if word != "ok"), "ok")
+
+    def accepts(self, topic: str) -> bool:
+        """Return whether what is published to the topic can be stored now."""
+        shard = self._owner(topic)
+        return shard is not None and shard.accepts(topic)
+
+    @property
     def deaf(self) -> bool:
         """Whether a shard takes publications that this worker does not hear."""
         return any(shard.deaf for shard in self._shards.values())
@@ -225,7 +236,12 @@ class ClusterBroker:
                 self.doubt(address)  # It knows who has the slot instead.
 
         shard = RedisBroker(
-            self._redis, self._broker, connect=connect, sharded=True, on_evicted=on_evicted
+            self._redis,
+            self._broker,
+            connect=connect,
+            sharded=True,
+            on_evicted=on_evicted,
+            seldom=self._seldom,
         )
         return shard
 

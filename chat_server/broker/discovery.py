@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, InvalidResponse
 
-from ..settings import Address, Several
+from ..settings import Address, Several, take_apart
 from .lane import Argument, pack
-from .link import LINK_ERRORS, Link, RedisLink, connections
+from .link import LINK_ERRORS, Link, RedisLink, connections, connector
 
 
 class Span(NamedTuple):
@@ -102,6 +102,19 @@ def master_connector(several: Several) -> Callable[[], Link]:
     """
     make, sentinels = connections(several.data), Sentinels(several)
     return lambda: MasterLink(make(None), sentinels)
+
+
+def connector_of(url: str) -> Callable[[], Link]:
+    """Return a function that makes new, unopened links to the server, or the master, of `url`.
+
+    Raises:
+        ValueError: the URL cannot be used.
+    """
+    try:
+        several = take_apart(url)
+    except ValueError as error:
+        raise ValueError(f"redis.url: {error}") from None
+    return connector(url) if several is None else master_connector(several)
 
 
 async def find_shards(

@@ -17,7 +17,6 @@ from redis.exceptions import (
     ConnectionError,
     InvalidResponse,
     NoScriptError,
-    ReadOnlyError,
     TryAgainError,
 )
 
@@ -25,6 +24,7 @@ from ..protocol.errors import Unavailable
 from ..settings import Address
 from .base import Moved, Seldom, away, busy, fail, failed, refused
 from .link import LINK_ERRORS, Link
+from .refusals import CLUSTER, Closed, Refusal, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ something about Redis and not about the size of messages."""
 SCRIPT_ATTEMPTS = 3
 """Times a pipeline is sent when Redis has forgotten the scripts; twice means somebody flushes."""
 
-WRONG_SERVER = (ReadOnlyError, ClusterDownError, ConnectionError)
-"""Error replies about the server or our standing with it rather than about one command: READONLY,
-MASTERDOWN, LOADING, NOAUTH. Another connection may lead to a server that works."""
+WRONG_SERVER = (ClusterDownError, ConnectionError)
+"""Error replies about the server or our standing with it rather than about one command: MASTERDOWN,
+LOADING, NOAUTH. Another connection may lead to a server that works."""
 
 
 def pack(*command: Argument) -> bytes:
@@ -78,14 +78,16 @@ class _Request:
         self.scripted = scripted
         self.future: Future[Any] = asyncio.get_running_loop().create_future()
 
-    def succeed(self, reply: Any) -> None:
+    def succeed(self, reply: Any) -> Exception | None:
+        """Resolve the future, or return why that cannot be: others have written to the keys."""
         if self.future.done():
-            return
+            return None
         try:
             self.future.set_result(self.decode(reply))
-        except Exception:
-            log.exception("Redis gave an answer that makes no sense")
+        except Exception as error:
             fail(self.future, refused())
+            return error
+        return None
 
 
 class Lane:
@@ -102,6 +104,9 @@ class Lane:
         limit: requests that may wait; further ones fail at once.
         pipeline: commands sent together at most.
         on_trouble: called with every failure of the connection.
+        on_refusal: called with every error reply that says why the server does not do its work.
+        clustered: whether slots may move to other servers.
+        seldom: keeps the log short, together with others.
     """
 
     def __init__(
@@ -113,6 +118,9 @@ class Lane:
         limit: int,
         pipeline: int,
         on_trouble: Callable[[Exception], None],
+        on_refusal: Callable[[Refusal, Exception], None] = lambda refusal, reply: None,
+        clustered: bool = False,
+        seldom: Seldom | None = None,
     ) -> None:
         self._connect = connect
         self._scripts = scripts
@@ -120,13 +128,15 @@ class Lane:
         self._limit = limit
         self._pipeline = pipeline
         self._on_trouble = on_trouble
+        self._on_refusal = on_refusal
+        self._clustered = clustered
         self._link: Link | None = None
         self._outdated = False
         self._queue: list[_Request] = []
         self._batch: list[_Request] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._seldom = Seldom()
+        self._seldom = seldom or Seldom()
 
     def start(self) -> None:
         """Begin to send."""
@@ -256,22 +266,36 @@ class Lane:
                     # sending them now would break their order, and so would their callers.
                     self._fail(again, refused)
                     again = []
-                request.succeed(reply)
+                error = request.succeed(reply)
+                if error is not None and self._seldom.due("nonsense"):
+                    log.error("Redis holds what no worker of ours wrote: %r", error)
             elif isinstance(reply, NoScriptError):
                 again.append(request)
-            elif (moved := redirection(reply)) is not None:
-                fail(request.future, moved)
-                if self._seldom.due("moved"):
-                    log.info("Redis serves a key elsewhere: %s", reply)
-            elif isinstance(reply, WRONG_SERVER):
-                fail(request.future, away())
-                trouble = trouble or reply
             else:
-                fail(request.future, refused())
-                if self._seldom.due(type(reply).__name__):
-                    log.error("Redis refuses a command: %s", reply)
+                trouble = self._refuse(request, reply) or trouble
         self._batch = again + self._batch[len(replies) :]
         return trouble
+
+    def _refuse(self, request: _Request, reply: Exception) -> Exception | None:
+        """Fail a request as its error reply says; return the reply if the server is of no use."""
+        moved = redirection(reply) if self._clustered else None
+        if moved is not None:
+            fail(request.future, moved)
+            if self._seldom.due("moved"):
+                log.info("Redis serves a key elsewhere: %s", reply)
+            return None
+        refusal = refusal_of(reply)
+        if refusal is not None and not (self._clustered and refusal is CLUSTER):
+            fail(request.future, Closed(refusal))
+            self._on_refusal(refusal, reply)
+            return None
+        if isinstance(reply, WRONG_SERVER):
+            fail(request.future, away())
+            return reply
+        fail(request.future, refused())
+        if self._seldom.due(type(reply).__name__):
+            log.error("Redis refuses a command: %s", reply)
+        return None
 
     def _fail_all(self) -> None:
         failing = self._batch + self._queue

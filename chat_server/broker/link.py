@@ -13,7 +13,7 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 
-from ..settings import REDIS_URL_RULE, Address
+from ..settings import REDIS_URL_RULE, Address, take_apart
 
 READ_BYTES = 65_536
 """One socket read: a few hundred small messages, and below what keeps the loop busy for long."""
@@ -127,6 +127,13 @@ def connector(url: str) -> Callable[[], Link]:
     """
     make = connections(url)
     return lambda: RedisLink(make(None))
+
+
+def database_of(url: str) -> int:
+    """Return the number of the database that `url` names."""
+    several = take_apart(url) if url else None
+    options: dict[str, Any] = dict(parse_url(several.data if several else url)) if url else {}
+    return int(options.get("db") or 0)
 
 
 def connections(url: str) -> Callable[[Address | None], AbstractConnection]:

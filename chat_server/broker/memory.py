@@ -82,6 +82,15 @@ class MemoryBroker:
         return self.available
 
     @property
+    def status(self) -> str:
+        """What `/health` says."""
+        return "ok" if self.available else "unavailable"
+
+    def accepts(self, topic: str) -> bool:
+        """Return whether the broker has been started."""
+        return self.available
+
+    @property
     def deaf(self) -> bool:
         """Never: there is nothing between who publishes and who hears."""
         return False

@@ -2,31 +2,31 @@
 
 import asyncio
 import logging
-import math
 import secrets
 import time
 from asyncio import Future
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any
 
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
+from redis.exceptions import ConnectionError
 
 from ..protocol.errors import Unavailable
-from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Position
-from ..settings import BrokerSettings, RedisSettings, take_apart
+from ..settings import BrokerSettings, RedisSettings
+from . import storage
 from .base import Listener, Reporter, Seldom, away, epochs, failed
-from .canary import Canary, Deaf
-from .discovery import master_connector
+from .canary import Canary
+from .diagnosis import explain, report
+from .discovery import connector_of
 from .lane import Lane, Script, pack
-from .link import LINK_ERRORS, Link, connector
+from .link import LINK_ERRORS, Link, database_of
+from .refusals import REPLICA, Closed, Refusal, refusal_of
+from .storage import BEGIN, PUBLISH, READ, Keyspace, milliseconds
 from .subscriber import Subscriber, signal_payload
 
 log = logging.getLogger(__name__)
-
-PUBLISH: Final = Script("publish")
-READ: Final = Script("read")
-BEGIN: Final = Script("begin")
 
 PUBLISH_PIPELINE = 512
 """Publications sent together at most: by then the cost of a round trip is spread thin, and the
@@ -42,6 +42,19 @@ anyone may read any number of topics that there are none of."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
 """The first and the longest time between two attempts to connect, before jitter."""
+
+MISCONFIGURED_SECONDS = 30.0
+"""The longest such time if an operator has to change something first."""
+
+PROBE = Retention(1, 60.0)
+"""How long a canary is kept: the next one replaces it."""
+
+KEPT_NOT = Retention(0, 60.0)
+"""Likewise of a topic without history."""
+
+SCATTERED = 64
+"""Keys that are read to see whether this server has all of them. A cluster's node that had nine
+tenths of the slots would pass one time in 800."""
 
 _RANDOM = secrets.SystemRandom()
 
@@ -60,6 +73,7 @@ class RedisBroker:
         connect: makes links to it; by default to `redis.url`.
         sharded: whether it is one shard of a cluster, whose pub/sub goes by slots.
         on_evicted: called with a topic that has been subscribed to and that it serves no longer.
+        seldom: keeps the log short, together with others.
 
     Attributes:
         home: the hash tag of what is its own; in a cluster one that this shard serves.
@@ -76,52 +90,71 @@ class RedisBroker:
         connect: Callable[[], Link] | None = None,
         sharded: bool = False,
         on_evicted: Callable[[str], None] = lambda topic: None,
+        seldom: Seldom | None = None,
     ) -> None:
-        connect = connect or _connector(redis.url)
-        self._prefix = redis.prefix
+        self._connect = connect = connect or connector_of(redis.url)
+        self._sharded = sharded
+        self._names = Keyspace(redis.prefix, database_of(redis.url))
         self._timeout = redis.timeout_seconds
-        self._position_ms = _milliseconds(broker.position_seconds)
-        self._once_ms = _milliseconds(broker.idempotency_seconds)
+        self._position_ms = milliseconds(broker.position_seconds)
+        self._once_ms = milliseconds(broker.idempotency_seconds)
         self._epochs = epochs()
         self._available = False
         self._lost = False
-        self._seldom = Seldom()
+        self._refusal: Refusal | None = None
+        self._told = False
+        self._seldom = seldom = seldom or Seldom()
         self._reporter: Reporter
         self._supervisor: asyncio.Task[None] | None = None
         self._subscriber = Subscriber(
             connect,
-            self._channel,
+            self._names.channel,
             timeout_seconds=self._timeout,
             limit=broker.max_pending,
             sharded=sharded,
             on_evicted=on_evicted,
+            seldom=seldom,
         )
 
-        def lane(pipeline: int, *scripts: Script) -> Lane:
+        def lane(pipeline: int, reads: bool, *scripts: Script) -> Lane:
             return Lane(
                 connect,
                 scripts,
                 timeout_seconds=self._timeout,
                 limit=broker.max_pending,
                 pipeline=pipeline,
-                on_trouble=self._on_trouble,
+                on_trouble=self._on_reader_trouble if reads else self._on_trouble,
+                on_refusal=self._on_refused_read if reads else self._on_refusal,
+                clustered=sharded,
+                seldom=seldom,
             )
 
-        self._publisher = lane(PUBLISH_PIPELINE, PUBLISH)
+        self._publisher = lane(PUBLISH_PIPELINE, False, PUBLISH)
         self.settle("")
         self._canary = Canary(
-            self._publisher,
+            self._probe,
+            self._signal_canary,
             self._subscriber,
+            self._on_result,
             every_seconds=redis.canary_seconds,
             timeout_seconds=self._timeout,
         )
         readers = max(1, redis.max_connections - 2)
-        self._readers = [lane(READ_PIPELINE, READ, BEGIN) for _ in range(readers)]
+        self._readers = [lane(READ_PIPELINE, True, READ, BEGIN) for _ in range(readers)]
 
     @property
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
+
+    @property
+    def status(self) -> str:
+        """What `/health` says of Redis."""
+        if self.deaf:
+            return "deaf"
+        if self._refusal is not None:
+            return self._refusal.status
+        return "ok" if self._available else "unavailable"
 
     @property
     def deaf(self) -> bool:
@@ -134,14 +167,18 @@ class RedisBroker:
         return self._canary.deaf_seconds
 
     def reaches(self, topic: str) -> bool:
-        """Return whether what is published to the topic can be stored now."""
+        """Return whether Redis is believed to be reachable."""
         return self._available
 
+    def accepts(self, topic: str) -> bool:
+        """Return whether what is published to the topic can be stored now."""
+        return self._available and self._refusal is None
+
     def settle(self, home: str) -> None:
-        """Use `home` as the hash tag of its own key and channel."""
+        """Use `home` as the hash tag of its own keys and channel."""
         self.home = home
-        self._own = self._channel(home) if home else self._prefix
-        self._subscriber.move_canary(f"{self._own}:canary:{secrets.token_hex(8)}")
+        self._own = self._names.own(home, f"canary:{secrets.token_hex(8)}")
+        self._subscriber.move_canary(self._own.channel)
 
     # Life ----------------------------------------------------------------------------------
 
@@ -191,22 +228,21 @@ class RedisBroker:
                 tried.set()
             finally:
                 await self._subscriber.close()
-            if loop.time() - began > longest:
+            if loop.time() - began > max(longest, delay):
                 delay = shortest
             await asyncio.sleep(_RANDOM.uniform(0, delay))
-            delay = min(delay * 2, longest)
+            lasting = self._refusal is not None and self._refusal.status == "misconfigured"
+            delay = min(delay * 2, MISCONFIGURED_SECONDS if lasting else longest)
 
     async def _hold(self, tried: asyncio.Event) -> Exception:
         """Connect, be available until the connection is lost, and return why that is."""
         try:
             await self._subscriber.open(self._reporter)
-            for lane in self._lanes:
-                # The address may lead to another server than before.
-                lane.renew()
-            # A server that takes no writes (a replica, a full disk) is no use to us.
-            probe = pack("SET", f"{self._own}:probe", "1", "PX", 1_000)
-            await self._publisher.send(probe, bool)
+            # The address may lead to another server than before.
+            self._renew_lanes()
             await self._canary.sing()
+            if self._refusal is not None:
+                await self._tell_in_full(self._refusal)
             self._here()
             tried.set()
             await self._canary.watch()
@@ -214,6 +250,98 @@ class RedisBroker:
             if not isinstance(error, (*LINK_ERRORS, Unavailable)):
                 log.exception("the connection to Redis failed by a fault of our own")
             return error
+
+    def _probe(self) -> "Future[Any]":
+        """Publish a canary; unless all is well do whatever else there is to do, too."""
+        if self.accepts(""):
+            return self._publish_canary()
+        return asyncio.create_task(self._probe_everything(), name="redis probe")
+
+    async def _probe_everything(self) -> None:
+        await self._publish_canary()
+        await self._publish_canary(KEPT_NOT)
+        try:
+            for newest in (False, True):
+                await self._read("", self._own, after=0, before=None, limit=1, newest=newest)
+        except Closed:
+            raise
+        except Unavailable:
+            pass  # There may be no connection to read on, but then there are others.
+        if not self._sharded:
+            # On one node of a cluster some of them belong to others.
+            keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
+            await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
+
+    def _publish_canary(self, retention: Retention = PROBE) -> "Future[Published]":
+        unique = next(self._epochs)
+        draft = Draft(
+            topic="", kind=Kind.MESSAGE, head=b"", tail=b"", retention=retention, key=unique
+        )
+        return storage.publish(
+            self._publisher,
+            self._own,
+            draft,
+            epoch=unique,
+            position_ms=0,
+            once_ms=1_000,
+            command=self._subscriber.publish,
+        )
+
+    def _signal_canary(self) -> "Future[bool]":
+        return self._publisher.send(pack(self._subscriber.publish, self._own.channel, b""), bool)
+
+    def _on_result(self, refusal: Refusal | None) -> None:
+        """Take what a canary has shown."""
+        known, self._refusal = self._refusal, refusal
+        if refusal is not None:
+            # While it connects, `_hold` tells.
+            if known != refusal and self._available:
+                self._tell(refusal.reason)
+        elif known is not None:
+            if known is REPLICA:
+                self._renew_lanes()
+            if self._told:
+                log.info("Redis takes publications again")
+            self._told = False
+
+    def _on_refusal(self, refusal: Refusal, reply: Exception) -> None:
+        """Take what Redis answered to a publication."""
+        known = self._refusal
+        if refusal is REPLICA and known is None and self._available:
+            # The address, or the sentinels, may lead to the master by now.
+            self._away(reply)
+            self._subscriber.abort()
+            return
+        if refusal is REPLICA:
+            self._publisher.renew()
+        if self._available:
+            self._refusal = refusal
+            self._canary.hurry()
+            if known is None:
+                self._tell(f"{refusal.reason} ({reply})")
+
+    def _on_refused_read(self, refusal: Refusal, reply: Exception) -> None:
+        if self._available and self._seldom.due(f"read {refusal.reason}"):
+            log.error("Redis refuses to read: %s (%s)", refusal.reason, reply)
+
+    async def _tell_in_full(self, refusal: Refusal) -> None:
+        reason = refusal.reason
+        if refusal.status == "misconfigured":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    reason = await explain(
+                        self._connect, self._own, self._subscriber.publish, refusal
+                    )
+        self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        if self._seldom.due(reason):
+            self._told = True
+            log.error("Redis takes no publications: %s", reason)
+
+    def _renew_lanes(self) -> None:
+        for lane in self._lanes:
+            lane.renew()
 
     def _here(self) -> None:
         self._available = True
@@ -224,9 +352,10 @@ class RedisBroker:
 
     def _away(self, error: Exception) -> None:
         self._available = False
+        self._refusal = refusal_of(error)
         due = self._seldom.due(type(error).__name__)
         if due or not self._lost:
-            _report(error)
+            report(error)
         if not self._lost:
             self._lost = True
             self._reporter.lost()
@@ -242,9 +371,19 @@ class RedisBroker:
             self._away(error)
             self._subscriber.abort()
 
+    def _on_reader_trouble(self, error: Exception) -> None:
+        """Judge what the failure of a connection that reads says about Redis."""
+        if isinstance(error, TimeoutError | asyncio.TimeoutError):
+            # What was asked of it may be too much, and then only reads suffer.
+            if self._seldom.due("slow read"):
+                log.warning("Redis took longer than %g s to read", self._timeout)
+            self._subscriber.check()
+        else:
+            self._on_trouble(error)
+
     def _mention(self, error: Exception) -> None:
         if self._seldom.due(type(error).__name__):
-            _report(error)
+            report(error)
 
     # Events --------------------------------------------------------------------------------
 
@@ -252,34 +391,22 @@ class RedisBroker:
         """Store `draft` and send it to every worker, in one script."""
         if not self._available:
             return failed(away())
-        keys = self._keys(draft.topic)
-        if draft.key is not None:
-            keys.append(f"{keys[2]}:key:{draft.key}")
-        history_ms = _milliseconds(draft.retention.seconds)
-        return self._publisher.call(
-            PUBLISH,
-            keys,
-            (
-                next(self._epochs),
-                draft.kind,
-                draft.head,
-                draft.tail,
-                draft.retention.size,
-                history_ms,
-                # What is stored has no place without a position.
-                max(self._position_ms, history_ms),
-                self._once_ms,
-                self._subscriber.publish,
-            ),
-            _published,
+        return storage.publish(
+            self._publisher,
+            self._names.keys(draft.topic),
+            draft,
+            epoch=next(self._epochs),
+            position_ms=self._position_ms,
+            once_ms=self._once_ms,
+            command=self._subscriber.publish,
         )
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]":
         """Send `frame` to every worker."""
         if not self._available:
             return failed(away())
-        command = pack(self._subscriber.publish, self._channel(topic), signal_payload(frame))
-        return self._publisher.send(command, _nothing)
+        command = pack(self._subscriber.publish, self._names.channel(topic), signal_payload(frame))
+        return self._publisher.send(command, lambda _: None)
 
     def settled(self) -> "Future[bool]":
         """Return when everything published before this call is answered, if `Redis` is there."""
@@ -311,97 +438,58 @@ class RedisBroker:
         """Read stored events and the topic's position, in one script."""
         if not self._available:
             raise away()
-        first, last = after + 1, None if before is None else before - 1
-        if last is not None and last < first:
-            limit = 0
-        meta, log_key, _ = self._keys(topic)
-        lasting = self._subscriber.remembers(topic)
-        arguments = (
-            next(self._epochs),
-            self._position_ms if lasting else min(PASSING_MS, self._position_ms),
-            f"{first}-0",
-            "+" if last is None else f"{last}-0",
-            limit,
-            int(newest),
-            int(lasting),
-            max_bytes,
+        return await self._read(
+            topic,
+            self._names.keys(topic),
+            after=after,
+            before=before,
+            limit=limit,
+            newest=newest,
+            max_bytes=max_bytes,
         )
 
-        def decode(reply: Any) -> Slice:
-            return _slice(topic, reply, newest)
-
-        return await self._reader().call(READ, (meta, log_key), arguments, decode)
+    def _read(
+        self,
+        topic: str,
+        keys: storage.Keys,
+        *,
+        after: int,
+        before: int | None,
+        limit: int,
+        newest: bool,
+        max_bytes: int = READ_BYTES,
+    ) -> "Future[Slice]":
+        lasting = bool(topic) and self._subscriber.remembers(topic)
+        return storage.read(
+            self._reader(),
+            topic,
+            keys,
+            epoch=next(self._epochs),
+            position_ms=self._position_ms if lasting else min(PASSING_MS, self._position_ms),
+            lasting=lasting,
+            after=after,
+            before=before,
+            limit=limit,
+            newest=newest,
+            max_bytes=max_bytes,
+        )
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands, unless somebody has."""
         if not self._available:
             raise away()
-        meta, _, _ = self._keys(topic)
-        return await self._reader().call(BEGIN, (meta,), (lost, next(self._epochs)), _position)
+        keys = self._names.keys(topic)
+        return await storage.begin_epoch(self._reader(), keys, lost, next(self._epochs))
 
     async def ping(self) -> float:
         """Send PING and return how long the answer took, in seconds."""
         if not self._available:
             raise away()
         began = time.perf_counter()
-        await self._reader().send(pack("PING"), bool)
+        with suppress(Closed):  # An answer, too: see `Subscriber`.
+            await self._reader().send(pack("PING"), bool)
         return time.perf_counter() - began
 
     def _reader(self) -> Lane:
         # The first idle one: with little to do, one connection is all there is.
         return min(self._readers, key=len)
-
-    def _channel(self, topic: str) -> str:
-        # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
-        return f"{self._prefix}:{{{topic}}}"
-
-    def _keys(self, topic: str) -> list[str]:
-        channel = self._channel(topic)
-        return [f"{channel}:meta", f"{channel}:log", channel]
-
-
-def _connector(url: str) -> Callable[[], Link]:
-    try:
-        several = take_apart(url)
-    except ValueError as error:
-        raise ValueError(f"redis.url: {error}") from None
-    return connector(url) if several is None else master_connector(several)
-
-
-def _report(error: Exception) -> None:
-    if isinstance(error, AuthenticationError | NoPermissionError):
-        log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
-    elif isinstance(error, Deaf):
-        log.error("Redis takes what is published but does not deliver it; subscribing anew")
-    else:
-        log.warning("Redis cannot be reached: %s", str(error) or type(error).__name__)
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1_000)
-
-
-def _nothing(_: Any) -> None:
-    return None
-
-
-def _published(reply: Any) -> Published:
-    epoch, seq, at, duplicate = reply
-    return Published(seq, epoch.decode(), at, duplicate == 1)
-
-
-def _position(reply: Any) -> Position:
-    epoch, seq = reply
-    return Position(epoch.decode(), seq)
-
-
-def _slice(topic: str, reply: Any, newest: bool) -> Slice:
-    place, seq, entries, base, more = reply
-    epoch = place.decode()
-    events = [
-        Event(topic, epoch, int(id.partition(b"-")[0]), Kind(fields[1].decode()), fields[5])
-        for id, fields in entries
-    ]
-    if newest:
-        events.reverse()
-    return Slice(epoch, seq, events, more=more == 1, base=base)

@@ -42,7 +42,8 @@ class Store(Protocol):
     """The broker that is spooled for; `realtime.ports.Broker` is its contract.
 
     Besides, when a publication fails, and not with `Refused`, then so does at the same moment every
-    later one of its topic that is under way, and is not stored unless the first one is.
+    later one of its topic that is under way, and is not stored unless the first one is; but for a
+    store that takes no writes for a moment, and then those behind.
     """
 
     @property
@@ -54,7 +55,12 @@ class Store(Protocol):
     @property
     def deaf_seconds(self) -> float: ...
 
+    @property
+    def status(self) -> str: ...
+
     def reaches(self, topic: str) -> bool: ...
+
+    def accepts(self, topic: str) -> bool: ...
 
     async def start(self, listener: Listener) -> None: ...
 
@@ -222,8 +228,17 @@ class SpoolingBroker:
         return self._store.available
 
     def reaches(self, topic: str) -> bool:
-        """Return whether what is published to the topic could be stored now."""
+        """Return whether the part of the store that has the topic is believed to be reachable."""
         return self._store.reaches(topic)
+
+    def accepts(self, topic: str) -> bool:
+        """Return whether what is published to the topic could be stored now."""
+        return self._store.accepts(topic)
+
+    @property
+    def status(self) -> str:
+        """What `/health` says of the store."""
+        return self._store.status
 
     @property
     def deaf(self) -> bool:
@@ -280,7 +295,7 @@ class SpoolingBroker:
         line = self._lines.get(topic)
         if line is None:
             line = self._lines[topic] = _Line()
-        if line.held or not self._store.reaches(topic) or not self._send(line, entry):
+        if line.held or not self._store.accepts(topic) or not self._send(line, entry):
             if self._admit(entry):
                 line.waiting.append(entry)
             else:
@@ -409,7 +424,7 @@ class SpoolingBroker:
         while self._ready and self._under_way < self._window:
             topic = next(iter(self._ready))
             line = self._ready.pop(topic)
-            if line.blocked or not self._store.reaches(topic):
+            if line.blocked or not self._store.accepts(topic):
                 continue
             for _ in range(min(SHARE, self._window - self._under_way, len(line.waiting))):
                 if not self._send(line, line.waiting[0]):

@@ -16,6 +16,7 @@ from ..protocol.events import Event, Kind
 from .base import Moved, Reporter, Seldom, away, busy, fail, failed, refused
 from .lane import pack, redirection
 from .link import LINK_ERRORS, Link
+from .refusals import Closed, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ def signal_payload(frame: bytes) -> bytes:
 class _Command:
     """A command whose confirmations are awaited, one per channel."""
 
-    __slots__ = ("answer", "channels", "due", "future")
+    __slots__ = ("answer", "channels", "due", "future", "refusal")
 
     def __init__(self, answer: bytes, channels: Sequence[bytes]) -> None:
         self.answer = answer
         self.channels = channels
         self.due = len(channels) or 1
+        self.refusal: Exception | None = None
         self.future: Future[None] = asyncio.get_running_loop().create_future()
 
     def confirm(self) -> bool:
@@ -69,6 +71,7 @@ class Subscriber:
         limit: commands that may be unconfirmed; further subscriptions fail.
         sharded: whether to use the pub/sub of clusters, whose channels belong to slots.
         on_evicted: called with a topic whose channel the server serves no longer; it is forgotten.
+        seldom: keeps the log short, together with others.
 
     Attributes:
         publish: the command that sends to its channels.
@@ -84,6 +87,7 @@ class Subscriber:
         limit: int,
         sharded: bool = False,
         on_evicted: Callable[[str], None] = lambda topic: None,
+        seldom: Seldom | None = None,
     ) -> None:
         self.publish = "SPUBLISH" if sharded else "PUBLISH"
         self.canary = ""
@@ -106,16 +110,17 @@ class Subscriber:
         self._outbox: list[bytes] = []
         self._deadline: asyncio.Timeout | None = None
         self._answer_due = 0.0
-        self._seldom = Seldom(60.0)
+        self._seldom = seldom or Seldom()
+        self._opened = False
 
     async def open(self, reporter: Reporter) -> None:
         """Connect and make every remembered subscription; `close` must follow in any case.
 
         Raises:
-            LINK_ERRORS: there is no connection, or it was lost again.
-            Unavailable: a subscription is refused.
+            LINK_ERRORS: there is no connection, it was lost again, or a subscription is refused.
         """
         self._reporter = reporter
+        self._opened = False
         link = self._link = self._connect()
         await link.open(self._timeout)
         self._reader = asyncio.create_task(self._read(link), name="redis subscriber")
@@ -130,20 +135,30 @@ class Subscriber:
         if self._reader.done():
             self._reader.result()
         for command in commands:
+            if command.refusal is not None:
+                raise command.refusal
             with suppress(Moved):  # Whoever was told of the eviction sees to it.
                 command.future.result()
+        self._opened = True
 
-    async def lost(self, within: float | None = None) -> None:
-        """Wait for the end of the connection, `within` so many seconds.
+    async def lost(self, within: float | None = None, unless: asyncio.Event | None = None) -> None:
+        """Wait for the end of the connection, `within` so many seconds, or for an event.
 
         Raises:
             LINK_ERRORS: it ended, to say why.
         """
         if self._reader is None:
             raise ConnectionError("there is no connection")
-        await asyncio.wait([self._reader], timeout=within)
-        if self._reader.done():
-            self._reader.result()
+        reader, waiting = self._reader, [self._reader]
+        if unless is not None:
+            waiting.append(asyncio.create_task(_happen(unless), name="redis canary"))
+        try:
+            await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting[1:]:
+                task.cancel()
+        if reader.done():
+            reader.result()
 
     async def close(self) -> None:
         """End the connection; the topics stay remembered."""
@@ -315,10 +330,18 @@ class Subscriber:
             if command.answer == self._subscribe:
                 self._evict(command.channels[0])
             return
-        fail(command.future, refused())
+        refusal = refusal_of(reply)
+        if command.answer == _PING and refusal is not None and refusal.status == "readonly":
+            # With MISCONF, Redis refuses PING as if it were a write: a sign of life all the same.
+            command.confirm()
+            return
+        fail(command.future, refused() if refusal is None else Closed(refusal))
+        command.refusal = reply
         if command.answer == _PING or not isinstance(reply, ResponseError):
             raise reply
-        log.error("Redis refuses a subscription: %s", reply)
+        # Whoever opens the connection says it otherwise.
+        if self._opened and self._seldom.due("subscription"):
+            log.error("Redis refuses a subscription: %s", reply)
 
     def _is_eviction(self, reply: Any) -> bool:
         """Whether the server ends a subscription by itself: the channel's slot has moved."""
@@ -337,3 +360,7 @@ class Subscriber:
         topic = self._topics.pop(channel, None)
         if topic is not None:
             self._on_evicted(topic)
+
+
+async def _happen(event: asyncio.Event) -> None:
+    await event.wait()

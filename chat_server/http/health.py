@@ -39,7 +39,7 @@ class Health(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """One word: ok, draining, deaf or unavailable."""
+    """One word: ok, draining, deaf, unavailable, full, readonly or misconfigured."""
 
     status: str
 
@@ -90,8 +90,8 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
     @document_response(Status, 200)
     @document_response(Status, 503)
     async def ready() -> Response:
-        """Tell whether the worker accepts work: not while it drains or cannot reach the broker."""
-        status = _readiness(node)
+        """Tell whether the worker accepts work: not while it drains or nothing can be stored."""
+        status = "draining" if node.leaving else node.broker.status
         return _answer(Status(status), status)
 
     return blueprint
@@ -102,21 +102,9 @@ async def _check_broker(node: Node) -> Check:
     try:
         latency = await node.broker.ping()
     except ChatError:
-        return Check(_broker_status(node, answers=False), None, deaf_seconds)
-    status = _broker_status(node, answers=node.broker.available)
-    return Check(status, round(latency * 1000, 3), deaf_seconds)
-
-
-def _broker_status(node: Node, *, answers: bool) -> str:
-    if node.broker.deaf:
-        return "deaf"
-    return "ok" if answers else "unavailable"
-
-
-def _readiness(node: Node) -> str:
-    if node.leaving:
-        return "draining"
-    return _broker_status(node, answers=node.broker.available)
+        status = node.broker.status
+        return Check("unavailable" if status == "ok" else status, None, deaf_seconds)
+    return Check(node.broker.status, round(latency * 1000, 3), deaf_seconds)
 
 
 def _answer(value: object, status: str) -> Response:

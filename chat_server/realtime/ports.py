@@ -52,6 +52,19 @@ class Broker(Protocol):
         """Return whether the part of the store that has `topic` is believed to be reachable."""
         ...
 
+    def accepts(self, topic: str) -> bool:
+        """Return whether publications to `topic` are stored: the store may be there, but full."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """One word about the store, for operators.
+
+        `ok`, or `unavailable`, `deaf`, `full`, `readonly` or `misconfigured`; with the last three
+        what is stored can be read, but nothing more is taken.
+        """
+        ...
+
     @property
     def deaf(self) -> bool:
         """Whether the store takes publications, but this worker does not hear them."""

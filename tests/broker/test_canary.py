@@ -10,8 +10,9 @@ from redis.exceptions import RedisError
 
 from chat_server.broker.base import Reporter
 from chat_server.broker.canary import Canary, Deaf
-from chat_server.broker.lane import Lane
+from chat_server.broker.lane import Lane, pack
 from chat_server.broker.redis import RedisBroker
+from chat_server.broker.refusals import Refusal
 from chat_server.broker.subscriber import Subscriber
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
@@ -121,8 +122,14 @@ class Bench:
             pipeline=9,
             on_trouble=lambda _: None,
         )
+        self.results: list[Refusal | None] = []
         self.canary = Canary(
-            self.lane, self.subscriber, every_seconds=0.01, timeout_seconds=TIMEOUT
+            lambda: self.lane.send(pack("EVALSHA"), bool),
+            lambda: self.lane.send(pack("PUBLISH", CHANNEL, b""), bool),
+            self.subscriber,
+            self.results.append,
+            every_seconds=0.01,
+            timeout_seconds=TIMEOUT,
         )
 
     async def open(self) -> None:

@@ -240,7 +240,7 @@ async def test_an_opening_with_a_refused_subscription_fails(bench: Bench) -> Non
     opening = bench.opening()
     await until(lambda: bool(bench.links))
     bench.link.answer(NoPermissionError("no"), PONG)
-    with pytest.raises(Unavailable):
+    with pytest.raises(NoPermissionError):
         await opening
 
 

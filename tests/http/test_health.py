@@ -60,6 +60,19 @@ async def test_an_unreachable_store_is_told_but_the_process_is_alive() -> None:
         assert (live.status_code, await _json(live)) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("word", ["full", "readonly", "misconfigured"])
+async def test_a_store_that_takes_nothing_is_there_but_not_ready(word: str) -> None:
+    broker = FakeBroker()
+    async with serving(make_settings(), broker=broker) as server:
+        broker.refusal = word
+        ready = await request(server.port, "GET", "/health/ready")
+        assert (ready.status, ready.json()) == (503, {"status": word})
+        health = await request(server.port, "GET", "/health")
+        assert (health.status, health.json()["status"]) == (503, word)
+        check = health.json()["checks"]["broker"]
+        assert (check["status"], check["latency_ms"]) == (word, 0.0), "it answers"
+
+
 async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
     broker = FakeBroker()
     async with serving(make_settings(), broker=broker) as server:

@@ -242,6 +242,7 @@ class FakeBroker:
         # Topics that can be reached though not all of the store is there.
         self.reachable: set[str] = set()
         self.deaf = False
+        self.refusal = ""
         self.deaf_seconds = 0.0
         self.manual = False
         self.outbox: list[Event] = []
@@ -260,6 +261,15 @@ class FakeBroker:
 
     def reaches(self, topic: str) -> bool:
         return self.available or topic in self.reachable
+
+    def accepts(self, topic: str) -> bool:
+        return self.reaches(topic)
+
+    @property
+    def status(self) -> str:
+        if self.deaf or self.refusal:
+            return self.refusal or "deaf"
+        return "ok" if self.available else "unavailable"
 
     # What a test does --------------------------------------------------------------------------
 

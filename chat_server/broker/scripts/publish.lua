@@ -24,9 +24,10 @@ end
 local epoch = redis.call('HGET', meta, 'epoch')
 if not epoch then
   epoch = ARGV[1]
+  -- Before DEL: Redis compares its memory with maxmemory only until a script has written once.
+  redis.call('HSET', meta, 'epoch', epoch, 'seq', 0, 'base', 0)
   -- Without its position (evicted, say) an older log belongs to another order.
-  redis.call('DEL', meta, log)
-  redis.call('HSET', meta, 'epoch', epoch)
+  redis.call('DEL', log)
 end
 
 local number = redis.call('HINCRBY', meta, 'seq', 1)

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 meta  2 log  (see publish.lua)
 -- ARGV  1 the epoch to begin if the topic has none  2 ms the position is kept then
---       3 first seq  4 last seq, or '+'
+--       3 the ID behind which to begin, as `(ID`  4 the last ID, or '+'
 --       5 events to return at most, 0 for none  6 '1' to prefer the newest
 --       7 '1' to keep a position so long that was there and that no event has used
 --       8 bytes of frames to return at most, unless the first alone has more
@@ -19,8 +19,9 @@ local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base')
 local epoch, seq, base = place[1], place[2], place[3] or '0'
 if not epoch then
   epoch, seq, base = ARGV[1], '0', '0'
-  redis.call('DEL', meta, log)
-  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
+  -- Before DEL for the sake of maxmemory: see publish.lua.
+  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'base', base)
+  redis.call('DEL', log)
   redis.call('PEXPIRE', meta, ARGV[2])
 elseif seq == '0' and ARGV[7] == '1' then
   redis.call('PEXPIRE', meta, ARGV[2])

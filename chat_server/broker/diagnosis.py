@@ -1,0 +1,98 @@
+"""Finds out what exactly keeps Redis from running our scripts, for the log."""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from redis.exceptions import AuthenticationError, RedisError
+
+from .canary import Deaf
+from .discovery import ask
+from .link import LINK_ERRORS, Link
+from .refusals import TOO_OLD, Refusal, refusal_of
+from .storage import Keys
+
+COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "time": (),
+    # From here on the key is a string, so whatever wants another type does nothing.
+    "set": ("1", "PX", "10000"),
+    "get": (),
+    "hget": ("f",),
+    "hmget": ("f",),
+    "hset": ("f", "1"),
+    "hincrby": ("f", "1"),
+    "xadd": ("*", "f", "1"),
+    "xrange": ("-", "+"),
+    "xrevrange": ("+", "-"),
+    "pexpire": ("10000",),
+    "del": (),
+}
+"""What the scripts call, with arguments that come after a key."""
+
+
+log = logging.getLogger(__name__)
+
+
+def report(error: Exception) -> None:
+    """Log why there is no connection to Redis."""
+    refusal = refusal_of(error)
+    if refusal is not None:
+        log.error("Redis cannot be used: %s (%s)", refusal.reason, error)
+    elif isinstance(error, AuthenticationError):
+        log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
+    elif isinstance(error, Deaf):
+        log.error("Redis takes what is published but does not deliver it; subscribing anew")
+    else:
+        log.warning("Redis cannot be reached: %s", str(error) or type(error).__name__)
+
+
+async def explain(connect: Callable[[], Link], keys: Keys, publish: str, refusal: Refusal) -> str:
+    """Return why Redis refuses, in an operator's words.
+
+    An error reply of a script does not always name the command that an ACL denies.
+
+    Args:
+        connect: makes a link.
+        keys: what nobody else uses.
+        publish: the command that sends to a channel.
+        refusal: what is known so far.
+    """
+    link = connect()
+    try:
+        await link.open(60.0)
+        if refusal is TOO_OLD:
+            return f"{refusal.reason}{await _version(link)}"
+        if refusal.reason.startswith("ACL: a command"):
+            key = f"{keys.meta}:acl"
+            commands = {name: (key, *rest) for name, rest in COMMANDS.items()}
+            commands |= {"time": (), publish.lower(): (keys.channel, "")}
+            missing = [
+                f"+{name}"
+                for name, arguments in commands.items()
+                if await _is_denied(link, name, arguments)
+            ]
+            return f"ACL: {' '.join(missing)} is missing" if missing else refusal.reason
+    except LINK_ERRORS:
+        pass  # The reason is known, if not in full.
+    finally:
+        await link.close()
+    return refusal.reason
+
+
+async def _is_denied(link: Link, name: str, arguments: Sequence[str]) -> bool:
+    try:
+        await ask(link, name, *arguments)
+    except RedisError as error:
+        found = refusal_of(error)
+        return found is not None and found.reason == f"ACL: +{name} is missing"
+    return False
+
+
+async def _version(link: Link) -> str:
+    try:
+        text = (await ask(link, "INFO", "server")).decode()
+    except RedisError:
+        return ""  # An ACL may hide it.
+    found = re.search(r"redis_version:(\S+)", text)
+    return f"; this is {found[1]}" if found else ""

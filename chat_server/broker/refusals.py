@@ -1,0 +1,84 @@
+"""Tells from an error reply why Redis stores nothing, and what an operator can do about it.
+
+Servers word the errors of commands in scripts differently (Redis 6.2 wraps them), so a reply is
+known by what its text contains and not by how it begins.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from ..protocol.errors import Unavailable
+
+RETRY_MS: Final = 1_000
+"""What a client is told to wait while Redis takes no publications."""
+
+
+class Refusal(NamedTuple):
+    """Why Redis answers and yet does not do what it is asked.
+
+    Attributes:
+        status: what `/health` says: `full`, `readonly` or `misconfigured`.
+        reason: what the log says.
+    """
+
+    status: str
+    reason: str
+
+
+class Closed(Unavailable):
+    """Redis has not stored this, for a reason that holds for every publication.
+
+    Attributes:
+        refusal: the reason.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        text = f"the message store takes no messages at the moment: {refusal.status}"
+        super().__init__(text, retry_in_ms=RETRY_MS)
+        self.refusal = refusal
+
+
+FULL: Final = Refusal("full", "Redis is full; raise maxmemory or keep less history")
+REPLICA: Final = Refusal("readonly", "this Redis is a read-only replica")
+CLUSTER: Final = Refusal("misconfigured", "this is a node of a cluster; use redis+cluster://")
+TOO_OLD: Final = Refusal(
+    "misconfigured", "this server lacks commands: it needs Redis 6.2 or Valkey"
+)
+
+_KNOWN: Final = (
+    (r"\bOOM\b|OutOfMemoryError", FULL),
+    (r"\bREADONLY\b|ReadOnlyError", REPLICA),
+    (r"\bNOREPLICAS\b", Refusal("readonly", "Redis has too few replicas (min-replicas-to-write)")),
+    (r"\bMISCONF\b", Refusal("readonly", "Redis cannot write to its disk")),
+    (
+        r"unknown command .s(un)?(subscribe|publish)\b",
+        Refusal("misconfigured", "a cluster needs Redis 7.0 or later, or Valkey (sharded pub/sub)"),
+    ),
+    (r"unknown (redis )?command|invalid stream id|non.deterministic commands", TOO_OLD),
+    (r"(CrossSlot|Moved|Ask|TryAgain|ClusterDown)Error|non local key", CLUSTER),
+    (
+        r"permissions? to access (a|one of the) key|can't access at least one of the keys",
+        Refusal("misconfigured", "ACL: ~PREFIX:* is missing (PREFIX is redis.prefix)"),
+    ),
+    (
+        r"permissions? to access (a|one of the) channel",
+        Refusal("misconfigured", "ACL: &PREFIX:* is missing (PREFIX is redis.prefix)"),
+    ),
+    (
+        r"can't run this command or subcommand|NoPermissionError|ACL failure",
+        Refusal("misconfigured", "ACL: a command is missing; see docs/stores.md"),
+    ),
+)
+_COMMAND: Final = re.compile(r"permissions? to run the '([\w|-]+)'")
+
+
+def refusal_of(reply: Exception) -> Refusal | None:
+    """Return what an error reply says about Redis, or None if it is about this command alone."""
+    # redis-py takes the first word away, and makes a type of it.
+    text = f"{type(reply).__name__} {reply}"
+    if denied := _COMMAND.search(text):
+        return Refusal("misconfigured", f"ACL: +{denied[1].lower()} is missing")
+    for pattern, refusal in _KNOWN:
+        if re.search(pattern, text, re.IGNORECASE):
+            return refusal
+    return None

@@ -1,0 +1,171 @@
+"""What a topic is in Redis: the names of its keys, the scripts that use them, and their replies."""
+
+import math
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ..protocol.events import Draft, Event, Kind, Published, Slice
+from ..protocol.messages import Position
+from .lane import Lane, Script
+
+PUBLISH: Final = Script("publish")
+READ: Final = Script("read")
+BEGIN: Final = Script("begin")
+
+
+class Keys(NamedTuple):
+    """A topic's keys and its channel."""
+
+    meta: str
+    log: str
+    channel: str
+    once: str
+
+    def of_key(self, key: str) -> str:
+        """Return where the publication with this idempotency key is remembered."""
+        return f"{self.once}:{key}"
+
+
+class Keyspace:
+    """Names what topics have in Redis.
+
+    Args:
+        prefix: what all names begin with.
+        database: the number of the database: all of a server share one pub/sub.
+    """
+
+    def __init__(self, prefix: str, database: int) -> None:
+        self.prefix = prefix
+        # No prefix has an `@`. Without a number the names are those of earlier versions.
+        self._channels = f"{prefix}:@{database}" if database else prefix
+
+    def channel(self, topic: str) -> str:
+        """Return a topic's channel."""
+        # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
+        return f"{self._channels}:{{{topic}}}"
+
+    def keys(self, topic: str) -> Keys:
+        """Return all that belongs to a topic."""
+        base = f"{self.prefix}:{{{topic}}}"
+        return Keys(f"{base}:meta", f"{base}:log", self.channel(topic), f"{base}:key")
+
+    def own(self, home: str, name: str) -> Keys:
+        """Return keys for a broker's own use, with the hash tag `home` if there is one."""
+        rest = f"{{{home}}}:{name}" if home else f"{{{name}}}"
+        base = f"{self.prefix}:{rest}"
+        return Keys(f"{base}:meta", f"{base}:log", f"{self._channels}:{rest}", f"{base}:key")
+
+
+def milliseconds(seconds: float) -> int:
+    """Return seconds as Redis counts them."""
+    return math.ceil(seconds * 1_000)
+
+
+def publish(
+    lane: Lane,
+    keys: Keys,
+    draft: Draft,
+    *,
+    epoch: str,
+    position_ms: int,
+    once_ms: int,
+    command: str,
+) -> "Future[Published]":
+    """Store `draft` and send it to every worker.
+
+    Args:
+        lane: where to.
+        keys: its topic's.
+        draft: the event.
+        epoch: for the topic, if it has none.
+        position_ms: how long the topic's position is kept.
+        once_ms: how long the idempotency key is kept.
+        command: what sends to a channel.
+    """
+    names = [keys.meta, keys.log, keys.channel]
+    if draft.key is not None:
+        names.append(keys.of_key(draft.key))
+    history_ms = milliseconds(draft.retention.seconds)
+    arguments = (
+        epoch,
+        draft.kind,
+        draft.head,
+        draft.tail,
+        draft.retention.size,
+        history_ms,
+        # What is stored has no place without a position.
+        max(position_ms, history_ms),
+        once_ms,
+        command,
+    )
+    return lane.call(PUBLISH, names, arguments, _published)
+
+
+def read(
+    lane: Lane,
+    topic: str,
+    keys: Keys,
+    *,
+    epoch: str,
+    position_ms: int,
+    lasting: bool,
+    after: int,
+    before: int | None,
+    limit: int,
+    newest: bool,
+    max_bytes: int,
+) -> "Future[Slice]":
+    """Read stored events; see `realtime.ports.Broker.read`.
+
+    Args:
+        epoch: for the topic, if it has none.
+        position_ms: how long its position is kept then.
+        lasting: whether a position that no event has used is kept so long from now on.
+    """
+    last = None if before is None else before - 1
+    if last is not None and last <= after:
+        limit = 0
+    arguments = (
+        epoch,
+        position_ms,
+        f"({after}-0",
+        "+" if last is None else f"{last}-0",
+        limit,
+        int(newest),
+        int(lasting),
+        max_bytes,
+    )
+
+    def decode(reply: Any) -> Slice:
+        return _slice(topic, reply, newest)
+
+    return lane.call(READ, (keys.meta, keys.log), arguments, decode)
+
+
+def begin_epoch(lane: Lane, keys: Keys, lost: str, epoch: str) -> "Future[Position]":
+    """Let `epoch` begin where the topic stands, if it is in the epoch `lost`."""
+    return lane.call(BEGIN, (keys.meta,), (lost, epoch), _position)
+
+
+def _published(reply: Any) -> Published:
+    epoch, seq, at, duplicate = reply
+    return Published(seq, epoch.decode(), at, duplicate == 1)
+
+
+def _position(reply: Any) -> Position:
+    epoch, seq = reply
+    return Position(epoch.decode(), seq)
+
+
+def _slice(topic: str, reply: Any, newest: bool) -> Slice:
+    place, seq, entries, base, more = reply
+    epoch = place.decode()
+    events = [_event(topic, epoch, id, fields) for id, fields in entries]
+    if newest:
+        events.reverse()
+    return Slice(epoch, seq, events, more=more == 1, base=base)
+
+
+def _event(topic: str, epoch: str, id: bytes, fields: Sequence[bytes]) -> Event:
+    return Event(topic, epoch, int(id.partition(b"-")[0]), Kind(fields[1].decode()), fields[5])
