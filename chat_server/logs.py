@@ -13,6 +13,7 @@ import math
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -169,6 +170,22 @@ def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
         kind, error, trace = arguments.exc_type, arguments.exc_value, arguments.exc_traceback
         message = arguments.err_msg or "an exception that cannot be raised"
         logger.error("%s in %r", message, arguments.object, exc_info=(kind, error, trace))
+
+
+class Seldom:
+    """Says when to log again, so that a lasting fault does not fill the log."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def due(self, kind: str) -> bool:
+        """Return whether it is time to log that kind of fault, which is then noted."""
+        now = time.monotonic()
+        if now - self._last.get(kind, -math.inf) < self._seconds:
+            return False
+        self._last[kind] = now
+        return True
 
 
 def _masked(found: re.Match[str]) -> str:

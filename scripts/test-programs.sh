@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make sure that the programs which the tests start are there: redis-server and Chromium; and
-# nginx if it can be had, without which the tests of its configuration are skipped.
+# nginx and Node if they can be had, without which the tests of nginx' configuration and of the
+# browser client under faults are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,6 +36,8 @@ have_chromium || install_chromium || missing+=(chromium)
 # Not where it would be started as a service, on port 80 for all to see: in a container it is not.
 have_nginx || { [ ! -d /run/systemd/system ] && scripts/apt-install.sh nginx-light; } ||
     echo "Going on without nginx" >&2
+
+command -v node >/dev/null || scripts/apt-install.sh nodejs || echo "Going on without Node" >&2
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "The tests need: ${missing[*]}" >&2

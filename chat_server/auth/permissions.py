@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from ..protocol.topics import MAX_TOPIC_BYTES
+from ..protocol.topics import MAX_TOPIC_BYTES, topic_segment
 from .claims import Claims
 
 Action = Literal["subscribe", "publish", "history", "presence", "moderate"]
@@ -48,8 +48,9 @@ class Permissions:
 def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     """Return whether any of `patterns`, read for the subject `sub`, matches `topic`.
 
-    `*` matches one whole segment, a last `**` one or more, and `{sub}` the subject as it is: a
-    subject that looks like a pattern, or holds a colon, stands for itself and so for no topic.
+    `*` matches one whole segment, a last `**` one or more, and `{sub}` the subject as
+    `topic_segment` writes it: a subject that looks like a pattern, or holds a colon, is still one
+    segment, and no other subject's.
 
     Args:
         patterns: each has passed `check_pattern`.
@@ -59,7 +60,8 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     segments = topic.split(":")
     if "" in segments:
         return False
-    return any(_matches(pattern.split(":"), segments, sub) for pattern in patterns)
+    subject = topic_segment(sub)
+    return any(_matches(pattern.split(":"), segments, subject) for pattern in patterns)
 
 
 def check_pattern(pattern: str) -> str:
@@ -84,7 +86,7 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def _matches(pattern: list[str], segments: list[str], sub: str) -> bool:
+def _matches(pattern: list[str], segments: list[str], subject: str) -> bool:
     if pattern[-1] == "**":
         if len(segments) < len(pattern):
             return False
@@ -92,7 +94,6 @@ def _matches(pattern: list[str], segments: list[str], sub: str) -> bool:
     elif len(segments) != len(pattern):
         return False
     for wanted, segment in zip(pattern, segments, strict=False):
-        # The subject is put in after the question whether this is a wildcard, and never split.
-        if wanted not in ("*", segment) and wanted.replace(SUBJECT, sub) != segment:
+        if wanted not in ("*", segment) and wanted.replace(SUBJECT, subject) != segment:
             return False
     return True

@@ -195,14 +195,14 @@ def issue_token(
         "sub": sub,
         "name": name,
         "info": info,
-        "topics": None
-        if topics is None
-        else {action: list(patterns) for action, patterns in topics.items()},
         "iss": settings.issuer or None,
         "aud": settings.audience or None,
         "iat": math.floor(now),
         "exp": math.ceil(now + ttl_seconds),
     }
+    if topics is not None:
+        lists = {action: list(patterns) for action, patterns in topics.items()}
+        claims |= _nested(settings.topics_claim, lists)
     try:
         payload = msgspec.json.encode({k: v for k, v in claims.items() if v is not None})
         read_claims(payload, settings, TopicGrants(), now)
@@ -214,6 +214,14 @@ def issue_token(
     if len(token) > MAX_TOKEN_BYTES:
         raise ValueError(f"the token would be longer than {MAX_TOKEN_BYTES} bytes")
     return token
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    """Return the claims that hold `value` where `auth.topics_claim` says."""
+    parts = name[1:].split("/") if name.startswith("/") else []
+    for part in reversed(parts):
+        value = {part.replace("~1", "/").replace("~0", "~"): value}
+    return value if parts else {name: value}
 
 
 def _default_grants(settings: AuthSettings) -> TopicGrants:

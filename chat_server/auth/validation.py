@@ -4,6 +4,7 @@ Every rule a token can break is checked here, with the injected time and without
 opinion of it, and the error says which one it was.
 """
 
+import math
 from typing import Any
 
 import msgspec
@@ -14,16 +15,19 @@ from ..settings import AuthSettings
 from .claims import Claims, TopicGrants
 from .permissions import check_pattern
 
-MAX_SUB = 128
+MAX_SUB = 255
+"""What OpenID Connect Core allows, section 2."""
+
 MAX_NAME = 128
 MAX_INFO_BYTES = 1024
 MAX_PATTERNS = 100
 """Patterns in one of a token's lists: a check of permission may have to try them all."""
 
-MAX_TIME = 2**53 - 1
-"""The last second that JSON readers agree on; `expires_at` is sent to clients."""
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999. Who takes milliseconds for seconds is beyond it."""
 
 _ACTIONS = TopicGrants.__struct_fields__
+_ABSENT: Any = object()
 
 
 def read_claims(
@@ -31,8 +35,9 @@ def read_claims(
 ) -> Claims:
     """Check a token's payload and return what it says.
 
-    RFC 7519 section 2 lets a NumericDate have a fraction; this server takes whole seconds only,
-    which is what issuers send, so that no date can be infinite, rounded or not a number.
+    A fraction of a second (RFC 7519, section 2, lets a NumericDate have one) is cut off. Null and
+    an empty list in place of grants grant nothing: languages write them for a map or list that is
+    empty. They never stand for the defaults.
 
     Args:
         payload: the JSON text of the claims set.
@@ -50,13 +55,26 @@ def read_claims(
         raise Unauthorized("token: its payload is not a JSON object")
     expires_at = _check_times(claims, settings, now)
     _check_parties(claims, settings)
+    topics = _find_claim(claims, settings.topics_claim)
     return Claims(
         sub=_text(claims, "sub", MAX_SUB),
-        topics=_grants(claims["topics"], defaults) if "topics" in claims else defaults,
+        topics=defaults if topics is _ABSENT else _grants(topics, defaults, settings.topics_claim),
         expires_at=expires_at,
-        name=_text(claims, "name", MAX_NAME) if claims.get("name") is not None else None,
-        info=_info(claims["info"]) if claims.get("info") is not None else None,
+        name=_text(claims, "name", MAX_NAME) if claims.get("name") not in (None, "") else None,
+        info=_info(claims["info"]) if claims.get("info") not in (None, []) else None,
     )
+
+
+def _find_claim(claims: dict[str, Any], name: str) -> Any:
+    """Return the value of a claim, by its name or its JSON Pointer (RFC 6901), or `_ABSENT`."""
+    if not name.startswith("/"):
+        return claims.get(name, _ABSENT)
+    value: Any = claims
+    for part in name[1:].split("/"):
+        if not isinstance(value, dict):
+            return _ABSENT
+        value = value.get(part.replace("~1", "/").replace("~0", "~"), _ABSENT)
+    return value
 
 
 def _check_times(claims: dict[str, Any], settings: AuthSettings, now: float) -> int | None:
@@ -76,12 +94,15 @@ def _check_times(claims: dict[str, Any], settings: AuthSettings, now: float) -> 
 
 
 def _time(claims: dict[str, Any], name: str) -> int | None:
-    if name not in claims:
+    if name not in claims or (claims[name] is None and name != "exp"):
         return None
-    value = claims[name]
-    if type(value) is not int or not 0 <= value <= MAX_TIME:
-        raise Unauthorized(f"token: `{name}` must be a whole number of seconds since 1970")
-    return value
+    value: float = claims[name]
+    # No comparison with what is not a number is true.
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TIME:
+        raise Unauthorized(
+            f"token: `{name}` must be a number of seconds since 1970, before the year 10000"
+        )
+    return math.floor(value)
 
 
 def _check_parties(claims: dict[str, Any], settings: AuthSettings) -> None:
@@ -119,30 +140,40 @@ def _info(info: Any) -> dict[str, Any]:
     return info
 
 
-def _grants(topics: Any, defaults: TopicGrants) -> TopicGrants:
+def _grants(topics: Any, defaults: TopicGrants, claim: str) -> TopicGrants:
+    if isinstance(topics, str):
+        # Some issuers can put nothing but text into a claim.
+        try:
+            topics = msgspec.json.decode(topics, type=dict[str, Any])
+        except (ValueError, RecursionError):
+            raise Unauthorized(f"token: `{claim}` must be an object, or JSON of one") from None
+    if topics is None or topics == []:
+        return TopicGrants()
     if not isinstance(topics, dict):
-        raise Unauthorized("token: `topics` must be an object")
+        raise Unauthorized(f"token: `{claim}` must be an object")
     for name in topics:
         if name not in _ACTIONS:
-            raise Unauthorized(f"token: `topics` may hold {', '.join(_ACTIONS)} only")
+            raise Unauthorized(f"token: `{claim}` may hold {', '.join(_ACTIONS)} only")
     return TopicGrants(
         **{
-            name: _patterns(name, topics[name]) if name in topics else getattr(defaults, name)
+            name: _patterns(f"{claim}.{name}", topics[name])
+            if name in topics
+            else getattr(defaults, name)
             for name in _ACTIONS
         }
     )
 
 
 def _patterns(name: str, patterns: Any) -> tuple[str, ...]:
+    if patterns is None:
+        return ()
     if not isinstance(patterns, list) or len(patterns) > MAX_PATTERNS:
-        raise Unauthorized(
-            f"token: `topics.{name}` must be a list of at most {MAX_PATTERNS} patterns"
-        )
+        raise Unauthorized(f"token: `{name}` must be a list of at most {MAX_PATTERNS} patterns")
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise Unauthorized(f"token: `topics.{name}` must hold text only")
+            raise Unauthorized(f"token: `{name}` must hold text only")
         try:
             check_pattern(pattern)
         except ValueError as error:
-            raise Unauthorized(f"token: `topics.{name}`: {pattern[:80]!r} {error}") from None
+            raise Unauthorized(f"token: `{name}`: {pattern[:80]!r} {error}") from None
     return tuple(patterns)

@@ -3,9 +3,7 @@
 import asyncio
 import itertools
 import logging
-import math
 import secrets
-import time
 from asyncio import Future
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -62,21 +60,6 @@ class Reporter:
             self._listener.on_restored(topics)
         except Exception:
             log.exception("a listener failed on the return of the store")
-
-
-class Seldom:
-    """Says when to log again, so that a lasting fault does not fill the log."""
-
-    def __init__(self, seconds: float = 60.0) -> None:
-        self._seconds = seconds
-        self._last: dict[str, float] = {}
-
-    def due(self, kind: str) -> bool:
-        now = time.monotonic()
-        if now - self._last.get(kind, -math.inf) < self._seconds:
-            return False
-        self._last[kind] = now
-        return True
 
 
 def assemble(head: bytes, seq: int, at: int, tail: bytes) -> bytes:

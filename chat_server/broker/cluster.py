@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
+from ..logs import Seldom
 from ..protocol.errors import Refused, Unavailable
 from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
 from ..protocol.messages import Position
 from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
-from .base import Busy, Listener, Moved, Reporter, Seldom, away, failed
+from .base import Busy, Listener, Moved, Reporter, away, failed
 from .discovery import Span, find_shards
 from .link import LINK_ERRORS, Link, RedisLink, connections
 from .redis import RedisBroker

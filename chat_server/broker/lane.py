@@ -20,9 +20,10 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from ..logs import Seldom
 from ..protocol.errors import Unavailable
 from ..settings import Address
-from .base import Moved, Seldom, away, busy, fail, failed, refused
+from .base import Moved, away, busy, fail, failed, refused
 from .link import LINK_ERRORS, Link
 from .refusals import CLUSTER, Closed, Refusal, refusal_of
 

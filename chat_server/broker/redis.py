@@ -11,12 +11,13 @@ from typing import Any
 
 from redis.exceptions import ConnectionError
 
+from ..logs import Seldom
 from ..protocol.errors import Unavailable
 from ..protocol.events import READ_BYTES, Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Position
 from ..settings import BrokerSettings, RedisSettings
 from . import storage
-from .base import Listener, Reporter, Seldom, away, epochs, failed
+from .base import Listener, Reporter, away, epochs, failed
 from .canary import Canary
 from .diagnosis import explain, report
 from .discovery import connector_of

@@ -16,11 +16,12 @@ from typing import Final, Protocol
 
 import msgspec
 
+from ..logs import Seldom
 from ..protocol.errors import Refused, Unavailable
 from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
 from ..protocol.messages import Position
 from ..settings import Settings
-from .base import AWAY_RETRY_MS, Listener, Seldom, away, fail, failed
+from .base import AWAY_RETRY_MS, Listener, away, fail, failed
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
+from ..logs import Seldom
 from ..protocol.events import Event, Kind
-from .base import Moved, Reporter, Seldom, away, busy, fail, failed, refused
+from .base import Moved, Reporter, away, busy, fail, failed, refused
 from .lane import pack, redirection
 from .link import LINK_ERRORS, Link
 from .refusals import Closed, refusal_of

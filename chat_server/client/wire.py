@@ -64,7 +64,8 @@ class Wire:
         """
         decoder = self._decoders.get(kind)
         if decoder is None:
-            decoder = self._decoders[kind] = self._library.Decoder(kind)
+            # Not strict: in MessagePack integers above 2^32 come as doubles.
+            decoder = self._decoders[kind] = self._library.Decoder(kind, strict=False)
         try:
             message: T = decoder.decode(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -6,24 +6,40 @@ does not promise that (it takes invalid UTF-8 inside strings), hence the full de
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from .errors import BadRequest, Malformed
-from .messages import ClientMessage, Id, Publish, PublishBody, ServerMessage, Signal
-from .nesting import MAX_DEPTH, TOO_DEEP, BadData, check_depth, check_msgpack
+from .errors import BadRequest
+from .formats import with_safe_integers
+from .messages import ClientMessage, HistoryOk, Publish, PublishBody, ServerMessage, Signal
+from .nesting import (
+    MAX_DEPTH,
+    PROTOTYPE,
+    TOO_DEEP,
+    BadData,
+    check_depth,
+    check_keys,
+    check_msgpack,
+)
+from .refusals import NOT_UTF8, explain_json, explain_msgpack, valid_id
 
 MAX_REASON = 200
 """Characters of a reason that are sent: it may quote what the client wrote."""
+
+MAX_UINT32 = 2**32 - 1
+
+_PROTOTYPE = PROTOTYPE.encode()
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_INTEGERS = ("id", "last", "before", "after", "limit", "seq")
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Envelope(Struct):
     """As much of a message as is needed to say which one was wrong."""
 
-    # Only looked at if it may be an id: nothing is built of what a client sends instead.
+    # Kept raw: nothing is built of what a hostile client sends instead of an id.
     id: Raw = Raw()
 
 
@@ -31,16 +47,26 @@ class _Map(Struct):
     """Any map: what is in it is read over, which takes a third of the time of decoding it."""
 
 
+Decoded = TypeVar("Decoded")
+
+
 class Codec:
     """One encoding: its subprotocol, the kind of frame it uses, and both directions.
 
     Args:
-        subprotocol: the name that selects it in the handshake.
-        binary: whether its messages are binary frames.
+        library: msgspec's module for the encoding.
     """
 
     subprotocol: str
     binary: bool
+
+    def __init__(self, library: Any) -> None:
+        self._decode: Callable[[bytes], ClientMessage] = library.Decoder(ClientMessage).decode
+        self._envelope: Callable[[bytes], _Envelope] = library.Decoder(_Envelope).decode
+        self._fields: Callable[[bytes], dict[str, Raw]] = library.Decoder(dict[str, Raw]).decode
+        self._number: Callable[[bytes], float] = library.Decoder(float).decode
+        self._value: Callable[[bytes], Any] = library.Decoder().decode
+        self._encode: Callable[[object], bytes] = library.Encoder().encode
 
     def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
         """Return the command in `frame`, with any `data` turned into checked JSON text.
@@ -52,6 +78,17 @@ class Codec:
         Raises:
             Malformed: `frame` is not a map in this encoding.
             BadRequest: it is, but breaks a rule; bears the message's `id` if it has a valid one.
+        """
+        command = self._read(frame, self._decode)
+        if check_data and isinstance(command, Publish | Signal):
+            command.data = Raw(self.json_data(bytes(command.data), command.id))
+        return command
+
+    def json_data(self, data: bytes, id: int | None = None) -> bytes:
+        """Return `data`, as this encoding writes it, as JSON text that either can carry.
+
+        Raises:
+            BadRequest: there is none; the message names the rule.
         """
         raise NotImplementedError
 
@@ -67,6 +104,68 @@ class Codec:
         """
         raise NotImplementedError
 
+    def _read(self, frame: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
+        try:
+            try:
+                return decode(frame)
+            except msgspec.ValidationError as error:
+                if "got `float`" in str(error):
+                    return decode(self._with_integers(frame))
+                raise
+        except msgspec.ValidationError as error:
+            reason = problem = readable(error)
+        except UnicodeDecodeError:
+            reason = problem = NOT_UTF8
+        except msgspec.DecodeError as error:
+            reason, problem = "", str(error)
+        except RecursionError:
+            reason, problem = "", "is nested too deeply"
+        try:
+            id = self._id_of(bytes(self._envelope(frame).id)) if reason else None
+        except _BROKEN:
+            reason = ""
+        if not reason:
+            reason, id = self._explain(frame, problem)
+        raise BadRequest(reason, id=id)
+
+    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
+        """Return what is wrong with a frame that no decoder takes, and its `id`.
+
+        Raises:
+            Malformed: it is no message.
+        """
+        raise NotImplementedError
+
+    def _id_of(self, encoded: bytes) -> int | None:
+        try:
+            return valid_id(self._number(encoded))
+        except _BROKEN:
+            return None
+
+    def _with_integers(self, frame: bytes) -> bytes:
+        """Return a command with integers where it has doubles for them.
+
+        JavaScript has one type of numbers: msgpackr writes every integer above 2^32 as a double.
+        """
+        fields = self._fields(frame)
+        for name in _INTEGERS:
+            if name in fields:
+                fields[name] = self._integer(fields[name])
+        if "since" in fields:
+            since = self._fields(bytes(fields["since"]))
+            if "seq" in since:
+                since["seq"] = self._integer(since["seq"])
+            fields["since"] = Raw(self._encode(since))
+        return self._encode(fields)
+
+    def _integer(self, encoded: Raw) -> Raw:
+        try:
+            value = self._number(bytes(encoded))
+        except _BROKEN:
+            return encoded
+        whole = value.is_integer() and abs(value) <= 2**53
+        return Raw(self._encode(int(value))) if whole else encoded
+
 
 class JsonCodec(Codec):
     """JSON text, RFC 8259, in UTF-8."""
@@ -75,21 +174,10 @@ class JsonCodec(Codec):
     binary = False
 
     def __init__(self) -> None:
-        self._decode = msgspec.json.Decoder(ClientMessage).decode
+        super().__init__(msgspec.json)
         self._decode_body = msgspec.json.Decoder(PublishBody).decode
-        self._find_id = partial(
-            _find_id, msgspec.json.Decoder(_Envelope).decode, msgspec.json.Decoder(Id).decode
-        )
-        self._value = msgspec.json.Decoder().decode
         self._skim = msgspec.json.Decoder(_Map).decode
         self._pack = msgspec.msgpack.Encoder().encode
-        self._encode = msgspec.json.Encoder().encode
-
-    def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
-        command: ClientMessage = _decode(frame, self._decode, self._find_id)
-        if check_data and isinstance(command, Publish | Signal):
-            self.check_data(bytes(command.data), command.id)
-        return command
 
     def decode_body(self, body: bytes) -> PublishBody:
         """Return the publication in an HTTP request's body, with its `data` checked.
@@ -97,9 +185,8 @@ class JsonCodec(Codec):
         Raises:
             BadRequest: it is none; the message names the field and the rule.
         """
-        publication = _decode(body, self._decode_body, self._find_id)
-        self.check_data(bytes(publication.data))
-        return publication
+        publication = self._read(body, self._decode_body)
+        return PublishBody(Raw(self.json_data(bytes(publication.data))), publication.key)
 
     def check_data(self, data: bytes, id: int | None = None) -> None:
         """Check that `data` is JSON text that either encoding can carry.
@@ -107,13 +194,17 @@ class JsonCodec(Codec):
         Raises:
             BadRequest: it is not; the message names the rule.
         """
+        self.json_data(data, id)
+
+    def json_data(self, data: bytes, id: int | None = None) -> bytes:
         try:
             value = self._value(data)
             if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
                 check_depth(value)
             # MessagePack ends at 64 bits; refusing here keeps one sender from failing another's
             # encoding later.
-            self._pack(value)
+            if _PROTOTYPE in self._pack(value):
+                check_keys(value)
         except OverflowError:
             raise BadRequest("data: integers must fit into 64 bits", id=id) from None
         except RecursionError:
@@ -122,6 +213,20 @@ class JsonCodec(Codec):
             raise BadRequest(str(error), id=id) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"data: is not valid JSON: {error}", id=id) from None
+        colons = data.count(b":")
+        flat = colons < 2 or (isinstance(value, dict) and len(value) == colons)
+        return data if flat else self._distinct(data, value)
+
+    def _distinct(self, data: bytes, value: Any) -> bytes:
+        """Return JSON text without the entries of a map that a later one with its key replaces.
+
+        Decoders differ in which of the two they keep.
+        """
+        plain = self._encode(value)
+        # Both have the same text, so that colons are missing only with their keys.
+        as_many = data.count(b":") == plain.count(b":")
+        escaped = b"\\u003a" in data or b"\\u003A" in data
+        return data if as_many and not escaped else plain
 
     def encode(self, message: ServerMessage) -> bytes:
         return self._encode(message)
@@ -132,6 +237,14 @@ class JsonCodec(Codec):
         self._skim(frame)
         return frame
 
+    def _read(self, frame: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
+        # RFC 8259 lets a reader ignore it, and some libraries write it.
+        return super()._read(frame.removeprefix(_BYTE_ORDER_MARK), decode)
+
+    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
+        reason, id = explain_json(frame, problem)
+        return reason, valid_id(id)
+
 
 class MsgpackCodec(Codec):
     """MessagePack maps with string keys, holding only what JSON can express."""
@@ -140,68 +253,43 @@ class MsgpackCodec(Codec):
     binary = True
 
     def __init__(self) -> None:
-        self._decode = msgspec.msgpack.Decoder(ClientMessage).decode
-        self._find_id = partial(
-            _find_id, msgspec.msgpack.Decoder(_Envelope).decode, msgspec.msgpack.Decoder(Id).decode
-        )
-        self._value = msgspec.msgpack.Decoder(strict=True).decode
-        self._encode = msgspec.msgpack.Encoder().encode
+        super().__init__(msgspec.msgpack)
         self._to_json = msgspec.json.Encoder().encode
         self._from_json = msgspec.json.Decoder().decode
 
-    def decode(self, frame: bytes, *, check_data: bool = True) -> ClientMessage:
-        command: ClientMessage = _decode(frame, self._decode, self._find_id)
-        if check_data and isinstance(command, Publish | Signal):
-            command.data = Raw(self._json_data(bytes(command.data), command.id))
-        return command
-
-    def _json_data(self, data: bytes, id: int | None) -> bytes:
+    def json_data(self, data: bytes, id: int | None = None) -> bytes:
         try:
-            check_msgpack(data)
-            return self._to_json(self._value(data))
+            value = self._value(check_msgpack(data))
+            plain = self._to_json(value)
+            if _PROTOTYPE in plain:
+                check_keys(value)
         except BadData as error:
             raise BadRequest(str(error), id=id) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"data: is not valid MessagePack: {error}", id=id) from None
+        return plain
 
     def encode(self, message: ServerMessage) -> bytes:
-        return self.transcode(self._to_json(message))
+        if not isinstance(message, HistoryOk):
+            return self.transcode(self._to_json(message))
+        # Its messages are in this encoding already.
+        rest = self._from_json(self._to_json(msgspec.structs.replace(message, messages=[])))
+        return self._pack({**rest, "messages": message.messages})
 
     def transcode(self, frame: bytes) -> bytes:
-        return self._encode(self._from_json(frame))
+        return with_safe_integers(self._pack(self._from_json(frame)))
 
+    def _pack(self, message: dict[str, Any]) -> bytes:
+        # These are in most messages, and walking through one costs more than to encode it.
+        for name in ("at", "id"):
+            number = message.get(name)
+            if isinstance(number, int) and number > MAX_UINT32:
+                message[name] = float(number)
+        return self._encode(message)
 
-Decoded = TypeVar("Decoded")
-
-
-def _decode(
-    frame: bytes, decode: Callable[[bytes], Decoded], find_id: Callable[[bytes], int | None]
-) -> Decoded:
-    try:
-        try:
-            return decode(frame)
-        except msgspec.ValidationError as error:
-            reason = readable(error)
-        except UnicodeDecodeError:
-            reason = "message: holds text that is not UTF-8"
-        id = find_id(frame)
-    except msgspec.ValidationError:
-        raise Malformed(f"message: must be a map with string keys: {reason}") from None
-    except msgspec.DecodeError as error:
-        raise Malformed(f"message: cannot be parsed: {error}") from None
-    except RecursionError:
-        raise Malformed("message: is nested too deeply") from None
-    raise BadRequest(reason, id=id)
-
-
-def _find_id(
-    envelope: Callable[[bytes], _Envelope], read: Callable[[bytes], int], frame: bytes
-) -> int | None:
-    id = bytes(envelope(frame).id)
-    try:
-        return read(id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
+        reason, id = explain_msgpack(frame, problem)
+        return reason, self._id_of(id)
 
 
 def readable(error: msgspec.ValidationError) -> str:

@@ -162,6 +162,8 @@ class PublishOk(Ok, tag="ok", kw_only=True):
 
 
 class HistoryOk(Ok, tag="ok", kw_only=True):
+    """Answers `history`; its messages are in the connection's encoding."""
+
     topic: str
     epoch: str
     messages: list[Raw]

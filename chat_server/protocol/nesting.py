@@ -8,12 +8,29 @@ keep the event loop busy for half a second.
 import math
 import struct
 from itertools import chain
-from typing import Final
+from typing import Any, Final
+
+from .formats import (
+    BINARY,
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    LENGTH_WIDTHS,
+    MAPS,
+    MAX_SAFE,
+    NIL,
+    SIZES,
+    TEXT,
+)
 
 MAX_DEPTH: Final = 100
 """Levels of nesting `data` may have: far below where CPython's or a browser's decoder gives up."""
 
 TOO_DEEP: Final = f"data: must not be nested deeper than {MAX_DEPTH} levels"
+
+PROTOTYPE: Final = "__proto__"
+"""A key that names an object's prototype. `@msgpack/msgpack` and `msgpack5` refuse a whole message
+that holds it, so that one publication would cut its subscribers off."""
 
 
 class BadData(ValueError):
@@ -28,82 +45,100 @@ def check_depth(value: object) -> None:
     """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        maps = [item.values() for item in level if isinstance(item, dict)]
-        lists = [item for item in level if isinstance(item, list)]
-        if not maps and not lists:
+        level = _inside(level)
+        if level is _NOTHING:
             return
-        level = list(chain(*maps, *lists))
     raise BadData(TOO_DEEP)
 
 
-def check_msgpack(data: bytes) -> None:
+def check_keys(value: object) -> None:
+    """Check that no map in a decoded JSON value has a key that decoders refuse.
+
+    Raises:
+        BadData: one has.
+    """
+    level = [value]
+    while level is not _NOTHING:
+        if any(isinstance(item, dict) and PROTOTYPE in item for item in level):
+            raise BadData(f"data: must not have the key {PROTOTYPE}, which some decoders refuse")
+        level = _inside(level)
+
+
+_NOTHING: Final[list[Any]] = []
+
+
+def _inside(level: list[Any]) -> list[Any]:
+    """Return what the maps and lists among these values hold; `_NOTHING` if there are none."""
+    maps = [item.values() for item in level if isinstance(item, dict)]
+    lists = [item for item in level if isinstance(item, list)]
+    return list(chain(*maps, *lists)) if maps or lists else _NOTHING
+
+
+def check_msgpack(data: bytes) -> bytes:
     """Check that one whole MessagePack value holds only what JSON can express.
 
     Args:
         data: what a decoder has found to be complete; text need not be UTF-8 yet.
 
+    Returns:
+        `data` with doubles that are integers written as integers: JavaScript has no others.
+
     Raises:
         BadData: it holds more, or is nested too deeply.
     """
     around: list[tuple[int, bool]] = []
-    at, left, in_map = 0, 1, False
+    parts: list[bytes] = []
+    at, left, in_map, copied = 0, 1, False, 0
     while True:
         while not left:
             if not around:
-                return
+                return b"".join([*parts, data[copied:]]) if parts else data
             left, in_map = around.pop()
         left -= 1
         kind = data[at]
-        if in_map and left % 2 and kind not in _TEXT:
-            raise BadData("data: map keys must be strings")
-        if size := _SIZES[kind]:
-            if kind in _FLOATS:
-                _check_float(data[at : at + size])
+        if in_map and left % 2 and kind not in TEXT:
+            raise BadData(_bad_key(kind))
+        if size := SIZES[kind]:
+            if kind in (FLOAT32, FLOAT64) and (whole := _whole(data[at : at + size])):
+                parts += data[copied:at], whole
+                copied = at + size
             at += size
             continue
-        width = _LENGTH_WIDTHS.get(kind)
+        width = LENGTH_WIDTHS.get(kind)
         if width is None:
-            raise BadData("data: must not hold binary, timestamp or extension values")
+            raise BadData(_bad_value(kind))
         length = int.from_bytes(data[at + 1 : at + 1 + width]) if width else kind & 0x0F
         at += 1 + width
-        if kind in _TEXT:
+        if kind in TEXT:
             at += length
             continue
         around.append((left, in_map))
         if len(around) > MAX_DEPTH:
             raise BadData(TOO_DEEP)
-        in_map = kind in _MAPS
+        in_map = kind in MAPS
         left = 2 * length if in_map else length
 
 
-def _check_float(encoded: bytes) -> None:
+def _whole(encoded: bytes) -> bytes:
+    """Return a float that is an integer as one, and nothing for another; -0.0 is another."""
     (value,) = struct.unpack(">f" if len(encoded) == 5 else ">d", encoded[1:])
     if not math.isfinite(value):
         raise BadData("data: NaN and infinity have no JSON form")
+    if not value.is_integer() or abs(value) > MAX_SAFE or math.copysign(1, value) < 0 == value:
+        return b""
+    return struct.pack(">Bq", INT64, int(value))
 
 
-# The formats of MessagePack by their first byte; see its specification, "Formats".
-
-_FLOATS: Final = frozenset((0xCA, 0xCB))
-_TEXT: Final = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))
-_MAPS: Final = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
-
-
-_LENGTH_WIDTHS: Final = dict.fromkeys(range(0x80, 0xA0), 0) | dict(
-    zip(range(0xD9, 0xE0), (1, 2, 4, 2, 4, 2, 4), strict=True)
-)
-"""How many bytes tell the length of text, a list or a map; 0 if the first byte itself does."""
-
-_WIDE: Final = {0xCA: 5, 0xCB: 9} | {0xCC + n: 1 + (1 << n % 4) for n in range(8)}
+def _bad_key(kind: int) -> str:
+    if kind == NIL:
+        return f"data: map keys must be strings, {NIL_KEY}"
+    return "data: map keys must be strings"
 
 
-def _size(kind: int) -> int:
-    if kind < 0x80 or kind >= 0xE0 or kind in (0xC0, 0xC2, 0xC3):
-        return 1
-    if 0xA0 <= kind < 0xC0:
-        return 1 + (kind & 0x1F)
-    return _WIDE.get(kind, 0)
+def _bad_value(kind: int) -> str:
+    if kind in BINARY:
+        return "data: must not hold binary values; text is sent as str, bytes are sent as base64"
+    return "data: must not hold timestamp or extension values"
 
 
-_SIZES: Final = tuple(_size(kind) for kind in range(256))
-"""How many bytes a value has, where its first byte tells; else 0."""
+NIL_KEY: Final = "not nil (PHP writes one for an object; send an array)"

@@ -4,7 +4,6 @@ import asyncio
 import math
 import random
 from contextlib import suppress
-from itertools import accumulate
 from typing import Protocol
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from ..clock import Clock
 from ..protocol.close_codes import CloseCode
 from ..protocol.codecs import Codec
-from ..protocol.errors import BadRequest
+from ..protocol.errors import BadRequest, TooLarge
 from ..protocol.events import Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Limits, User
 from ..settings import Settings
@@ -35,6 +34,9 @@ BATCH = 100
 left to those that are slow."""
 
 BATCH_SECONDS = 0.05
+
+YIELD_BYTES = 16_384
+"""Messages of a history that are encoded before others get their turn."""
 
 ABORT_SECONDS = 1.0
 """How long the loop may take to tell of aborted connections."""
@@ -162,6 +164,12 @@ class Node:
 
     # Topics --------------------------------------------------------------------------------
 
+    def _check_size(self, topic: str, data: bytes) -> None:
+        # MessagePack of the size allowed can become six times as much JSON.
+        most = self.settings.limits.max_message_bytes
+        if len(data) > most:
+            raise TooLarge(f"data: may have {most} bytes of JSON, not {len(data)}", topic=topic)
+
     def publish(
         self, topic: str, data: bytes, sender: User | None, key: str | None = None
     ) -> "asyncio.Future[Published]":
@@ -177,8 +185,10 @@ class Node:
             A future of its place in the topic's order.
 
         Raises:
+            TooLarge: `data` has more than `limits.max_message_bytes`.
             Unavailable: the broker cannot be reached (also by the future).
         """
+        self._check_size(topic, data)
         user = sender.user if sender else ""
         # With the length no other user's key can be made to look the same.
         scoped = None if key is None else f"{len(user)}:{user}:{key}"
@@ -197,8 +207,10 @@ class Node:
         """Tell a topic's present subscribers something that is not stored.
 
         Raises:
+            TooLarge: `data` has more than `limits.max_message_bytes`.
             Unavailable: the broker cannot be reached (also by the future).
         """
+        self._check_size(topic, data)
         frame = b'{"type":"signal","topic":"%s","from":%s,"data":%s,"at":%d}' % (
             topic.encode(),
             msgspec.json.encode(sender),
@@ -215,7 +227,7 @@ class Node:
         They are as many as fill `limits.slow_buffer_bytes`, or else one.
 
         Returns:
-            What was read, and the messages in it that `codec` can carry, as JSON text.
+            What was read, and the messages in it that `codec` can carry, encoded by it.
 
         Raises:
             BadRequest: both `before` and `after` are given.
@@ -224,20 +236,40 @@ class Node:
         if before is not None and after is not None:
             raise BadRequest("before, after: only one of them may be given")
         found = await self.broker.read(
-            topic, after=after or 0, before=before, limit=limit, newest=after is None
+            topic,
+            after=after or 0,
+            before=before,
+            limit=limit,
+            newest=after is None,
+            max_bytes=self.settings.limits.slow_buffer_bytes,
         )
         frames = [event.frame for event in found.events if event.kind is Kind.MESSAGE]
-        readable = [frame for frame in frames if transcoded(frame, codec, topic) is not None]
-        kept = self._fitting(readable if after is not None else readable[::-1])
-        if len(kept) < len(readable):
+        kept, all_kept = await self._fitting(
+            frames if after is not None else frames[::-1], codec, topic
+        )
+        if not all_kept:
             found = msgspec.structs.replace(found, more=True)
         return found, [msgspec.Raw(frame) for frame in (kept if after is not None else kept[::-1])]
 
-    def _fitting(self, frames: list[bytes]) -> list[bytes]:
-        """Return the first of these that an answer may hold."""
-        sizes = accumulate(map(len, frames))
-        fitting = sum(1 for size in sizes if size <= self.settings.limits.slow_buffer_bytes)
-        return frames[: max(fitting, 1)]
+    async def _fitting(
+        self, frames: list[bytes], codec: Codec, topic: str
+    ) -> tuple[list[bytes], bool]:
+        """Return the first of these that an answer may hold, encoded, and whether that is all."""
+        kept: list[bytes] = []
+        size = held = 0
+        for frame in frames:
+            encoded = transcoded(frame, codec, topic)
+            if encoded is None:
+                continue
+            size += len(encoded)
+            if kept and size > self.settings.limits.slow_buffer_bytes:
+                return kept, False
+            kept.append(encoded)
+            held += len(frame)
+            if held >= YIELD_BYTES:
+                held = 0
+                await asyncio.sleep(0)
+        return kept, True
 
     def retention(self, topic: str) -> Retention:
         """Return how much of a topic's history is kept."""

@@ -44,6 +44,14 @@ KeyPrefix = Annotated[
         description="1 to 64 of the characters A-Z a-z 0-9 . _ : -",
     ),
 ]
+ClaimName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(/?[^\x00-\x20\x7f]{1,255})\Z",
+        description="the name of a claim, as in topics or https://chat.example.org/topics, or a"
+        " JSON Pointer, as in /app_metadata/topics",
+    ),
+]
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
@@ -127,6 +135,7 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     jwks_min_refresh_seconds: Seconds = 60.0
     issuer: str = ""
     audience: str = ""
+    topics_claim: ClaimName = "topics"
     leeway_seconds: SecondsOrZero = 5.0
     require_expiry: bool = True
     query_token: bool = True

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -262,3 +263,32 @@ async def test_permissions_are_those_of_the_token(server: ServerProcess, room: R
             assert answer["code"] == "forbidden", command
             assert answer["topic"] == command["topic"]
             assert json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("sub", "topic"),
+    [
+        ("auth0|5f7", "user:auth0~7C5f7"),
+        ("bob+test@example.org", "user:bob~2Btest@example.org"),
+        ("spiffe://a/b", "user:spiffe~3A~2F~2Fa~2Fb"),
+    ],
+)
+async def test_every_subject_has_a_topic_of_its_own(
+    server: ServerProcess, sub: str, topic: str
+) -> None:
+    grants = {"subscribe": ["user:{sub}"], "publish": ["user:{sub}"]}
+    mine, other = (token(user, topics=grants) for user in (sub, f"{sub}x"))
+    async with await chat(server.ws_url, mine) as client:
+        await client.ok(type="subscribe", topic=topic)
+        for path in (topic, quote(topic, safe=""), topic.replace("~", "%7E")):
+            answer = await request(
+                server.port,
+                "POST",
+                f"/api/topics/{path}/messages",
+                headers={"Authorization": f"Bearer {mine}"},
+                body=b'{"data":1}',
+            )
+            assert answer.status == 201, path
+            assert (await client.next())["from"]["user"] == sub
+    async with await chat(server.ws_url, other) as client:
+        assert (await client.call(type="subscribe", topic=topic))["code"] == "forbidden"

@@ -116,7 +116,7 @@ def test_data_that_will_not_be_used_is_not_looked_at() -> None:
         (State.OPEN, 1.0, "rate_limited"),
         (State.AUTHENTICATING, 0.0, "unauthorized"),
     ):
-        with patch.object(JSON, "check_data", wraps=JSON.check_data) as checked:
+        with patch.object(JSON, "json_data", wraps=JSON.json_data) as checked:
             harness = Harness(state, rate_limit=Scripted(wait))
             harness.raw(command)
         assert (harness.codes, harness.answered) == ([code], [4])

@@ -30,7 +30,7 @@ NEEDS = [
 ]
 
 
-@pytest.mark.parametrize(("command", "needs"), NEEDS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("command", "needs"), NEEDS, ids=lambda value: str(sorted(value))[:60])
 async def test_every_command_needs_its_grants(
     world: World, command: dict[str, Any], needs: set[str]
 ) -> None:
@@ -53,6 +53,23 @@ async def test_what_is_forbidden_leaves_nothing(world: World) -> None:
     assert world.node.hub.topic_count == 0
     assert (await answer(transport, type="unsubscribe", topic=ROOM))["code"] == "not_subscribed"
     assert world.broker.calls == [("start",)]
+
+
+@pytest.mark.parametrize("kind", ["publish", "signal"])
+async def test_data_may_not_grow_beyond_the_size_of_a_message(kind: str) -> None:
+    """MessagePack of 1,000 control characters is JSON of 6,000 bytes."""
+    world = World(max_message_bytes=2_000)
+    await world.start()
+    sender = world.connect(claims(), wire=FakeWire(MSGPACK))
+    for data, outcome in (("\1" * 333, "ok"), ("\1" * 334, "too_large")):
+        reply = await answer(sender, type=kind, topic=ROOM, data=data)
+        assert reply.get("code", "ok") == outcome
+    assert (reply["topic"], reply["message"]) == (
+        ROOM,
+        "data: may have 2000 bytes of JSON, not 2006",
+    )
+    assert len(world.broker.topic(ROOM).events) == int(kind == "publish")
+    await world.stop()
 
 
 # Answers ---------------------------------------------------------------------------------------

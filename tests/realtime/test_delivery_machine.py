@@ -102,6 +102,8 @@ class Client(FakeTransport):
             )
         elif kind in ("message", "gap", "signal"):
             # Who is not subscribed has no observer, and must not be pushed to.
+            if "at" in message:
+                message["at"] = int(message["at"])  # a double in MessagePack
             self.observers[message["topic"]].take(message, msgspec.json.encode(message))
         else:
             assert kind == "welcome", message

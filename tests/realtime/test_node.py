@@ -17,7 +17,7 @@ from chat_server.protocol.messages import Limits, User
 from chat_server.realtime.node import BATCH, Node
 from chat_server.settings import LimitSettings, ServerSettings
 
-from ..support.fakes import NO_JSON, FakeBroker, turns
+from ..support.fakes import NO_JSON, FakeBroker, as_client, turns
 from ..support.wire import until
 from .world import World, claims, settings
 
@@ -146,7 +146,7 @@ async def test_history_leaves_out_what_cannot_be_read(
     stored = broker.topic("room:a").events
     stored[1] = msgspec.structs.replace(stored[1], frame=frame)
     found, messages = await node.history("room:a", codec, before=None, after=None, limit=10)
-    assert [msgspec.json.decode(message)["seq"] for message in messages] == [1, 3]
+    assert [as_client(codec, bytes(message))["seq"] for message in messages] == [1, 3]
     assert (found.seq, caplog.text.count("no JSON")) == (3, 1)
 
 

@@ -198,6 +198,8 @@ def test_flags_are_values_or_text(value: object) -> None:
         ("AUTH__ALGORITHMS", "[HS256", "auth.algorithms: must be a list"),
         ("AUTH__ALGORITHMS", "[5]", "auth.algorithms: must be a list"),
         ("AUTH__ALGORITHMS", "[" * 99_999, "auth.algorithms: must be a list"),
+        ("AUTH__TOPICS_CLAIM", "", "auth.topics_claim: must be the name of a claim"),
+        ("AUTH__TOPICS_CLAIM", "a b", "auth.topics_claim: must be the name of a claim"),
         ("REDIS__PREFIX", "{x}", "redis.prefix: must be 1 to 64 of the characters"),
         ("REDIS__PREFIX", "x\ny", "redis.prefix: must be 1 to 64 of the characters"),
         ("AUTH__ISSUER", "\udcff", "auth.issuer: must be text"),

@@ -282,7 +282,7 @@ class FakeServer:
                 id=command.id,
                 topic=command.topic,
                 epoch=topic.epoch,
-                messages=[msgspec.Raw(msgspec.json.encode(message)) for message in found],
+                messages=[msgspec.Raw(connection.codec.encode(message)) for message in found],
                 more=len(found) < len(page),
             )
         )

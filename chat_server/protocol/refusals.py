@@ -1,0 +1,137 @@
+"""Says what is wrong with a message that a strict decoder does not take, and finds its `id`.
+
+Honest libraries write such messages: `JSON.stringify` half a surrogate pair, Python's `json` NaN,
+Perl's MessagePack text as binary. Their senders wait for an answer with the `id`, so these are no
+strikes. What is read here is used for the answer alone.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from .errors import BadRequest, Malformed
+from .formats import BINARY, LISTS, NIL, TEXT, Truncated, map_entries, value_end
+from .messages import MAX_ID
+from .nesting import NIL_KEY
+
+HALF_A_PAIR: Final = "holds half a surrogate pair"
+NOT_UTF8: Final = "message: holds text that is not UTF-8"
+TOO_DEEP: Final = "message: is nested too deeply"
+
+_FIELDS: Final = frozenset(
+    ("type", "id", "topic", "data", "key", "token", "since", "last", "before", "after", "limit")
+)
+_ID_KEYS: Final = frozenset(
+    head + b"id" for head in (b"\xa2", b"\xd9\2", b"\xda\0\2", b"\xdb\0\0\0\2", b"\xc4\2")
+)
+_RECORD: Final = re.compile(rb"[\xd4\xd5]r")
+_ESCAPED_HALF: Final = re.compile(r"[\ud800-\udfff]")
+
+
+def explain_json(frame: bytes, problem: str) -> tuple[str, Any]:
+    """Return what is wrong with a message in JSON, and what it has as its `id`.
+
+    Args:
+        frame: what the strict decoder refused.
+        problem: what the strict decoder said.
+
+    Raises:
+        Malformed: this is no JSON object, not even a lenient decoder's.
+    """
+    try:
+        text = frame.decode()
+    except UnicodeDecodeError:
+        raise Malformed(NOT_UTF8) from None
+    try:
+        message = _lenient(text, problem)
+    except RecursionError:
+        message = _lenient(_outermost(text), problem)
+        return TOO_DEEP, message.get("id")
+    return _json_problem(message, problem), message.get("id")
+
+
+def _lenient(text: str, problem: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text, strict=False)
+    except ValueError:
+        raise Malformed(f"message: cannot be parsed: {problem}") from None
+    if not isinstance(message, dict):
+        raise Malformed("message: must be a map with string keys")
+    return message
+
+
+def _json_problem(message: dict[str, Any], problem: str) -> str:
+    for name, value in message.items():
+        field = name if name in _FIELDS else "message"
+        if _ESCAPED_HALF.search(json.dumps([name, value], ensure_ascii=False)):
+            return f"{field}: {HALF_A_PAIR}"
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            return f"{field}: NaN and infinity have no JSON form"
+    return f"message: is not valid JSON: {problem}"
+
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+
+
+def _outermost(text: str) -> str:
+    """Return JSON with null for each list and map inside the outermost."""
+    kept, depth, copied = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in ("[", "{"):
+            depth += 1
+            if depth == 2:
+                kept += [text[copied : token.start()], "null"]
+        elif token[0] in ("]", "}"):
+            depth -= 1
+            if depth == 1:
+                copied = token.end()
+    return "".join([*kept, text[copied:] if depth < 2 else ""])
+
+
+def explain_msgpack(frame: bytes, problem: str) -> tuple[str, bytes]:
+    """Return what is wrong with a message in MessagePack, and what it has as its encoded `id`.
+
+    Args:
+        frame: what the decoder refused.
+        problem: what the decoder said.
+
+    Raises:
+        BadRequest: it is a list or a record, which honest libraries send.
+        Malformed: it is no map either.
+    """
+    try:
+        entries = map_entries(frame)
+    except Truncated:
+        raise _refusal_of_no_map(frame, problem) from None
+    id = b""
+    for key, value in entries:
+        id = value if key in _ID_KEYS else id
+    kinds = {key[0] for key, _ in entries}
+    if NIL in kinds:
+        return f"message: map keys must be strings, {NIL_KEY}", id
+    if kinds & BINARY:
+        return "message: keys and text must be str, not binary (Perl writes bytes so)", id
+    if kinds - TEXT:
+        return "message: map keys must be strings", id
+    return problem if problem.startswith("message: ") else f"message: {problem}", id
+
+
+def _refusal_of_no_map(frame: bytes, problem: str) -> BadRequest:
+    if _RECORD.match(frame):
+        return BadRequest("message: is a record of msgpackr; use `new Packr({useRecords: false})`")
+    try:
+        if frame[:1] and frame[0] in LISTS and value_end(frame) == len(frame):
+            return BadRequest("message: is a list, not a map (rmp_serde: use `to_vec_named`)")
+    except Truncated:
+        pass
+    return Malformed(f"message: cannot be parsed: {problem}")
+
+
+def valid_id(value: Any) -> int | None:
+    """Return an `id` of either number type, or None if it is no valid one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 1 <= value <= MAX_ID or value != int(value):
+        return None
+    return int(value)

@@ -1,0 +1,97 @@
+/** What the modules of the browser client share: errors, callbacks, times. */
+
+/** The longest delay that timers know: a longer one would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 30_000;
+const RETRY_MS = 1_000;
+const SHORTEST_RETRY_MS = 10;
+const LONGEST_RETRY_MS = 60_000;
+
+/**
+ * Why something failed: `code` is one of the protocol (docs/protocol.md, section 5) or of the
+ * client's own (docs/browser.md).
+ */
+export class ChatError extends Error {
+  /** Whether a publication that was rejected with this error may have been stored after all. */
+  mayBeSent = false;
+
+  constructor(code, message, retryInMs) {
+    super(message);
+    this.name = "ChatError";
+    this.code = code;
+    this.retryInMs = retryInMs;
+  }
+
+  /** Whether the same command may succeed later. */
+  get transient() {
+    return this.code === "rate_limited" || this.code === "unavailable";
+  }
+}
+
+/** Call a function of the application: what it throws is reported, and changes nothing here. */
+export function call(callback, ...values) {
+  try {
+    const result = callback(...values);
+    // Of an asynchronous callback too: in Node an unhandled rejection would end the process.
+    if (typeof result?.then === "function") result.then(undefined, report);
+  } catch (error) {
+    report(error);
+  }
+}
+
+function report(error) {
+  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+  else console.error(error);
+}
+
+/** Call `callback` after `ms` milliseconds, whatever number a server made of them. */
+export function later(callback, ms) {
+  return setTimeout(callback, clamp(ms, 0, MAX_TIMER_MS));
+}
+
+/** Return `value` within bounds; `low` for anything that is no number. */
+export function clamp(value, low, high) {
+  return value >= low ? Math.min(value, high) : low;
+}
+
+/** Return milliseconds on a clock that nobody can put back. */
+export function now() {
+  return performance.now();
+}
+
+/**
+ * Return a function that tells the milliseconds since now, and rather too many than too few.
+ *
+ * Some systems stop the monotonic clock while they sleep; the other clock goes on, but can be set.
+ */
+export function stopwatch() {
+  const monotonic = now();
+  const wall = Date.now();
+  return () => Math.max(now() - monotonic, Date.now() - wall);
+}
+
+/** Return how long to wait before the next of several attempts: growing, and never all alike. */
+export function backoff(attempts, longest = LONGEST_WAIT_MS, first = FIRST_WAIT_MS) {
+  return Math.min(longest, first * 2 ** Math.min(attempts, 20)) * (0.25 + 0.75 * Math.random());
+}
+
+/** Return when to repeat a refused command: as the server asked, and later each time in a row. */
+export function retryDelay(error, refusals) {
+  const asked = clamp(error.retryInMs ?? RETRY_MS, SHORTEST_RETRY_MS, LONGEST_RETRY_MS);
+  const grown = SHORTEST_RETRY_MS * 2 ** Math.min(refusals, 20);
+  return Math.max(asked, Math.min(grown, LONGEST_WAIT_MS)) * (1 + 0.25 * Math.random());
+}
+
+/** Return whether `value` can be a `seq`. */
+export function isSeq(value) {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** Return `value` as JSON text without half surrogate pairs, which no UTF-8 can express. */
+export function toJson(value) {
+  const text = JSON.stringify(value);
+  if (!text?.includes("\\ud")) return text;
+  // Only halves are escaped. Escapes are taken one by one: the text may hold a backslash and "ud8".
+  return text.replace(/\\(?:u(d[89a-f]..)|.)/g, (escape, half) => (half ? "\ufffd" : escape));
+}

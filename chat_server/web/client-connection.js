@@ -1,0 +1,311 @@
+/** One WebSocket of the browser client, from its opening to its end. */
+
+import { ChatError, backoff, clamp, later, now, toJson } from "./client-common.js";
+
+const OPEN_TIMEOUT_MS = 10_000;
+const PONG_TIMEOUT_MS = 10_000;
+/** After so long without its answer a command makes the client ask whether one will come. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** And after so long the connection is given up: a server may keep a publication for a minute. */
+const LONGEST_ANSWER_MS = 90_000;
+
+const HEARTBEAT_MS = 25_000;
+const SHORTEST_HEARTBEAT_MS = 1_000;
+/** Longer ones would find a dead connection no sooner than the application's users. */
+const LONGEST_HEARTBEAT_MS = 600_000;
+/** How long before its end a token is renewed; one that is short in the middle of its life. */
+const RENEW_AHEAD_MS = 60_000;
+const SHORTEST_RENEWAL_MS = 1_000;
+const LONGEST_RENEWAL_WAIT_MS = 10_000;
+/** How often one command may find the token expired right after a renewal. */
+const MAX_RENEWALS = 5;
+const IDEMPOTENCY_MS = 300_000;
+
+/** Codes that say that what the client sent cannot be taken, whoever between us says so. */
+const BLAMING = new Set([1002, 1003, 1007, 1009, 4400]);
+
+/** An open WebSocket: matches answers to commands, renews its token, and notices when it is dead. */
+export class Connection {
+  /** `welcome.user` and `welcome.limits`, once it came. */
+  user = null;
+  limits = null;
+  /** For how long the server remembers a publication's key. */
+  idempotencyMs = IDEMPOTENCY_MS;
+
+  #socket;
+  #token;
+  #renew;
+  #onWelcome;
+  #onPush;
+  #onEnd;
+  #over = false;
+  #since = null;
+  #goodbye = null;
+  #lastId = 0;
+  #answers = new Map();
+  /** Messages heard so far: that it grows is a sign of life that no clock can forge. */
+  #heard = 0;
+  #heardAt = 0;
+  #verdictAt = Infinity;
+  #admission = null;
+  #admit = () => {};
+  #renewing = false;
+  #deadline;
+  #verdict;
+  #heartbeat;
+  #renewal;
+
+  /**
+   * Begin to connect.
+   *
+   * @param {object} options
+   * @param {WebSocket} options.socket a new one.
+   * @param {string} options.token what the socket was opened with.
+   * @param {function | null} options.renew returns a promise of a fresh token, if there are any.
+   * @param {function} options.onWelcome called once commands can be sent.
+   * @param {function} options.onPush called with each message that answers no command.
+   * @param {function} options.onEnd called once, with `{code, reason, goodbye, lastedMs}`;
+   *   `lastedMs` is null if no welcome came.
+   */
+  constructor({ socket, token, renew, onWelcome, onPush, onEnd }) {
+    this.#socket = socket;
+    this.#token = token;
+    this.#renew = renew;
+    this.#onWelcome = onWelcome;
+    this.#onPush = onPush;
+    this.#onEnd = onEnd;
+    this.#deadline = later(() => this.end(0, "no answer"), OPEN_TIMEOUT_MS);
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.end(code, reason, BLAMING.has(code));
+    // The close event that follows says as much; without a listener some libraries throw.
+    socket.onerror = () => {};
+  }
+
+  /**
+   * Send a command and return a promise of its answer.
+   *
+   * While the token is being renewed the command waits, and one that the server refused because the
+   * token had expired is sent again.
+   *
+   * @param {object} command what to send, without `id`.
+   * @param {object} [options]
+   * @param {function} [options.onSent] called when it leaves, each time.
+   * @param {function} [options.onAnswer] called with the answer before any later message is read.
+   */
+  async command(command, options) {
+    for (let renewals = 0; ; renewals += 1) {
+      while (this.#admission) await this.#admission;
+      try {
+        return await this.#exchange(command, options);
+      } catch (error) {
+        const passing = error.code === "unauthorized" && this.#renew !== null;
+        if (!passing || renewals >= MAX_RENEWALS) throw error;
+        this.#hold();
+      }
+    }
+  }
+
+  /** Ask for a sign of life; without one within `patienceMs` the connection has ended. */
+  checkLife(patienceMs = PONG_TIMEOUT_MS) {
+    const due = now() + patienceMs;
+    if (this.#over || this.#since === null || this.#verdictAt <= due) return;
+    this.#verdictAt = due;
+    clearTimeout(this.#verdict);
+    const heard = this.#heard;
+    this.#verdict = later(() => {
+      this.#verdictAt = Infinity;
+      if (this.#heard === heard) this.end(0, "no sign of life");
+    }, patienceMs);
+    this.#exchange({ type: "ping" }, { onAnswer: ({ id }) => this.#ponged(id) }).catch(() => {});
+  }
+
+  /**
+   * End the connection, unless that has happened.
+   *
+   * @param {number} code the close code; 0 if it is ended from here.
+   * @param {string} reason
+   * @param {boolean} blamed whether a command without an answer may be why.
+   */
+  end(code, reason, blamed = false) {
+    if (this.#over) return;
+    this.#over = true;
+    for (const timer of [this.#deadline, this.#verdict, this.#renewal]) clearTimeout(timer);
+    clearInterval(this.#heartbeat);
+    this.#socket.onmessage = this.#socket.onclose = null;
+    try {
+      this.#socket.close();
+    } catch {
+      // It is abandoned all the same.
+    }
+    this.#admission = null;
+    this.#admit();
+    const answers = [...this.#answers.values()];
+    this.#answers.clear();
+    const error = new ChatError("connection_lost", `the connection broke: ${reason || code}`);
+    error.blamed = blamed;
+    for (const { reject, timer } of answers) {
+      clearTimeout(timer);
+      reject(error);
+    }
+    const lastedMs = this.#since === null ? null : now() - this.#since;
+    this.#onEnd({ code, reason, goodbye: this.#goodbye, lastedMs });
+  }
+
+  // Commands and answers -------------------------------------------------------------------------
+
+  #exchange(command, { onSent, onAnswer } = {}) {
+    if (this.#over || this.#since === null) {
+      return Promise.reject(new ChatError("connection_lost", "there is no connection"));
+    }
+    const id = ++this.#lastId;
+    const frame = toJson({ ...command, id });
+    const most = this.limits?.max_message_bytes;
+    if (frame.length > most / 4 && new TextEncoder().encode(frame).length > most) {
+      // The server would close the connection with 1009.
+      return Promise.reject(new ChatError("too_large", `more than ${most} bytes`));
+    }
+    return new Promise((resolve, reject) => {
+      const timer = later(() => this.#overdue(id, now()), ANSWER_TIMEOUT_MS);
+      this.#answers.set(id, { resolve, reject, onAnswer, timer });
+      onSent?.();
+      this.#socket.send(frame);
+    });
+  }
+
+  /** Look after a command that has had no answer for a while. */
+  #overdue(id, since) {
+    const answer = this.#answers.get(id);
+    if (!answer) return;
+    if (now() - since >= LONGEST_ANSWER_MS - ANSWER_TIMEOUT_MS) {
+      this.end(0, "a command was not answered", true);
+      return;
+    }
+    answer.timer = later(() => this.#overdue(id, since), ANSWER_TIMEOUT_MS);
+    this.checkLife();
+  }
+
+  /** Commands are answered in their order: what stands before a pong will have no answer any more. */
+  #ponged(id) {
+    const [oldest] = this.#answers.keys();
+    if (oldest < id) this.end(0, "a command was not answered", true);
+  }
+
+  #receive(data) {
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      message = null;
+    }
+    if (typeof message?.type !== "string") {
+      this.end(0, "the server does not speak chat.v1");
+      return;
+    }
+    this.#heard += 1;
+    this.#heardAt = now();
+    const answer = message.id && this.#answers.get(message.id);
+    if (answer) this.#answered(answer, message);
+    else if (message.type === "welcome") this.#welcomed(message);
+    else if (message.type === "goodbye") this.#goodbye = message;
+    else if (message.type === "error" && message.topic === undefined) this.#complained(message);
+    else this.#onPush(message);
+  }
+
+  #answered({ resolve, reject, onAnswer, timer }, message) {
+    clearTimeout(timer);
+    this.#answers.delete(message.id);
+    if (message.type === "error") {
+      reject(toError(message));
+      return;
+    }
+    // Not in a `then`: several messages may be read before that runs.
+    onAnswer?.(message);
+    resolve(message);
+  }
+
+  #welcomed({ user, limits, heartbeat_seconds, expires_at }) {
+    if (this.#since !== null) return;
+    clearTimeout(this.#deadline);
+    this.#since = now();
+    this.user = user;
+    this.limits = limits ?? {};
+    const seconds = this.limits.idempotency_seconds;
+    if (seconds >= 0) this.idempotencyMs = seconds * 1000;
+    const asked = heartbeat_seconds * 1000 || HEARTBEAT_MS;
+    const period = clamp(asked, SHORTEST_HEARTBEAT_MS, LONGEST_HEARTBEAT_MS);
+    this.#heartbeat = setInterval(() => {
+      if (now() - this.#heardAt >= period / 2) this.checkLife();
+    }, period);
+    this.#trust(this.#token, expires_at);
+    this.#onWelcome();
+  }
+
+  /** An error that answers no command: the token has expired, or one of ours could not be read. */
+  #complained({ code }) {
+    if (code === "unauthorized") this.#hold();
+    else this.checkLife();
+  }
+
+  // Tokens ---------------------------------------------------------------------------------------
+
+  /** Let commands through, and plan to renew the token before it expires. */
+  #trust(token, expiresAt) {
+    this.#admission = null;
+    this.#admit();
+    clearTimeout(this.#renewal);
+    if (this.#renew === null || !Number.isFinite(expiresAt)) return;
+    const left = lifetimeMs(token, expiresAt);
+    const ahead = Math.min(left / 2, RENEW_AHEAD_MS);
+    this.#renewal = later(() => this.#renewToken(), Math.max(left - ahead, SHORTEST_RENEWAL_MS));
+  }
+
+  /** Keep commands back until the server has accepted a new token, or the connection ends. */
+  #hold() {
+    if (this.#renew === null || this.#over) return;
+    if (!this.#admission) this.#admission = new Promise((resolve) => (this.#admit = resolve));
+    this.#renewToken();
+  }
+
+  async #renewToken() {
+    if (this.#renewing) return;
+    this.#renewing = true;
+    for (let attempts = 0; !this.#over; attempts += 1) {
+      try {
+        const token = await this.#renew();
+        const { expires_at } = await this.#exchange({ type: "auth", token });
+        this.#renewing = false;
+        this.#trust(token, expires_at);
+        return;
+      } catch {
+        // The server closes the connection with 4401 in the end, and then all begins anew.
+        await new Promise((wake) => (this.#renewal = later(wake, backoff(attempts, LONGEST_RENEWAL_WAIT_MS))));
+      }
+    }
+  }
+}
+
+/**
+ * Return how long a token will live, in milliseconds.
+ *
+ * The clock here may be wrong by hours. A token that was made just now lives from its `iat` to its
+ * `exp` whatever the clock says, so the shorter of both times is taken.
+ */
+function lifetimeMs(token, expiresAt) {
+  const left = expiresAt * 1000 - Date.now();
+  const whole = (expiresAt - issuedAt(token)) * 1000;
+  if (!(whole > 0)) return left;
+  return left > 0 ? Math.min(left, whole) : whole;
+}
+
+function issuedAt(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(atob(payload)).iat;
+  } catch {
+    return NaN;
+  }
+}
+
+function toError({ code, message, retry_in_ms }) {
+  return new ChatError(code, message, retry_in_ms);
+}

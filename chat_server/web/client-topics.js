@@ -1,0 +1,289 @@
+/** The subscriptions of the browser client, over any number of connections. */
+
+import { ChatError, backoff, call, clamp, isSeq, later, retryDelay } from "./client-common.js";
+
+/** Subscriptions that are asked for at once; hundreds of topics come back one after the other. */
+const MAX_IN_FLIGHT = 16;
+/** After the first refusal for being too fast, as much slower than the server allows. */
+const SPACING_FACTOR = 1.25;
+const LONGEST_SPACING_MS = 1_000;
+/** How often in a row a topic may be taken already before that is an error. */
+const MAX_GHOSTS = 3;
+
+const STORED = new Set(["message", "edited", "appended", "deleted", "reaction"]);
+/** Stands for a subscription that the server has and nobody here knows of. */
+const GHOST = Symbol("ghost");
+
+const ignore = () => {};
+
+/** One topic's events; made by `ChatClient.subscribe`. */
+export class Subscription {
+  /** Where the last event that came stands: `{epoch, seq}`, or null before the first answer. */
+  position = null;
+
+  constructor(topic, { last, since, onEvent = ignore, onReady = ignore, onError = ignore } = {}) {
+    this.topic = topic;
+    this.last = last;
+    this.position = since ?? null;
+    this.onEvent = onEvent;
+    this.onReady = onReady;
+    this.onError = onError;
+  }
+
+  command() {
+    const command = { type: "subscribe", topic: this.topic };
+    if (this.position) command.since = this.position;
+    else if (this.last) command.last = this.last;
+    return command;
+  }
+
+  accepted({ epoch, seq, replayed, recovered, reason }) {
+    const asked = this.position;
+    const start = { epoch, seq: Math.max(clamp(seq, 0, Infinity) - clamp(replayed, 0, Infinity), 0) };
+    this.position = start;
+    if (asked && !recovered) {
+      // Of an order that is lost nothing can be said but where the new one stands.
+      const sameOrder = asked.epoch === epoch && asked.seq <= start.seq;
+      const after = sameOrder ? asked.seq : 0;
+      const gap = { epoch, after, before: start.seq + 1, reason: reason ?? "expired" };
+      call(this.onEvent, { type: "gap", topic: this.topic, ...gap });
+    }
+    call(this.onReady);
+  }
+
+  receive(event) {
+    const here = this.position;
+    if (event.type === "gap") {
+      if (!isSeq(event.before - 1)) return;
+      if (event.epoch === here.epoch && event.before - 1 <= here.seq) return;
+      this.position = { epoch: event.epoch, seq: event.before - 1 };
+    } else if (STORED.has(event.type)) {
+      if (!isSeq(event.seq) || event.seq <= here.seq) return;
+      this.position = { epoch: here.epoch, seq: event.seq };
+    }
+    call(this.onEvent, event);
+  }
+}
+
+/** A topic, as it is to be here and as it is on the server. */
+class Place {
+  /** What the application wants: a subscription, or null. */
+  wanted = null;
+  /** What the server has on this connection: a subscription, `GHOST` or null. */
+  held = null;
+  /** The `{epoch, seq}` at which the server accepted the subscription on this connection. */
+  accepted = null;
+  /** Whether it waits for its turn, for an answer, or for its timer. */
+  busy = false;
+  timer = null;
+  refusals = 0;
+  ghosts = 0;
+
+  constructor(topic) {
+    this.topic = topic;
+  }
+
+  get settled() {
+    return this.held === this.wanted;
+  }
+}
+
+/** Brings the server's subscriptions in line with those the application wants. */
+export class Topics {
+  #places = new Map();
+  #connection = null;
+  #queue = [];
+  #inFlight = 0;
+  #spacing = 0;
+  #pause = null;
+
+  add(topic, options) {
+    const place = this.#places.get(topic) ?? new Place(topic);
+    if (place.wanted) throw new ChatError("already_subscribed", topic);
+    place.wanted = new Subscription(topic, options);
+    this.#places.set(topic, place);
+    this.#changed(place);
+    return place.wanted;
+  }
+
+  remove(subscription) {
+    const place = this.#places.get(subscription.topic);
+    if (place?.wanted !== subscription) return;
+    place.wanted = null;
+    this.#changed(place);
+  }
+
+  /** Return where the application's subscription to a topic stands, or undefined. */
+  position(topic) {
+    return this.#places.get(topic)?.wanted?.position ?? undefined;
+  }
+
+  /** Return where the topic stood when this connection's subscription began, or undefined. */
+  accepted(topic) {
+    return this.#places.get(topic)?.accepted ?? undefined;
+  }
+
+  connected(connection) {
+    this.#connection = connection;
+    for (const place of this.#places.values()) this.#settle(place);
+  }
+
+  disconnected() {
+    this.#connection = null;
+    clearTimeout(this.#pause);
+    this.#pause = null;
+    this.#queue = [];
+    this.#inFlight = this.#spacing = 0;
+    for (const place of this.#places.values()) {
+      clearTimeout(place.timer);
+      place.held = place.accepted = place.timer = null;
+      place.busy = false;
+      place.refusals = place.ghosts = 0;
+      if (!place.wanted) this.#places.delete(place.topic);
+    }
+  }
+
+  /** Take a message that answers no command. */
+  receive(message) {
+    const place = this.#places.get(message.topic);
+    if (!place?.wanted || !place.settled) return; // it is meant for an earlier subscription
+    if (message.type === "error") {
+      place.held = null;
+      this.#refused(place, place.wanted, toError(message));
+    } else {
+      place.wanted.receive(message);
+    }
+  }
+
+  // One topic ------------------------------------------------------------------------------------
+
+  /** What the application wants is new: nothing that was to be tried again need be waited for. */
+  #changed(place) {
+    if (place.timer !== null) {
+      clearTimeout(place.timer);
+      place.timer = null;
+      place.busy = false;
+    }
+    this.#settle(place);
+  }
+
+  /** See to it that the server has what is wanted of a topic. */
+  #settle(place) {
+    if (place.busy) return;
+    if (this.#connection !== null && !place.settled) {
+      place.busy = true;
+      this.#queue.push(place);
+      this.#pump();
+    } else if (!place.wanted) {
+      this.#places.delete(place.topic);
+    }
+  }
+
+  #pump() {
+    while (this.#connection && this.#pause === null && this.#inFlight < MAX_IN_FLIGHT) {
+      const place = this.#queue.shift();
+      if (!place) {
+        this.#spacing = 0;
+        return;
+      }
+      if (place.settled) {
+        place.busy = false;
+        this.#settle(place);
+        continue;
+      }
+      this.#reconcile(place);
+      if (this.#spacing > 0) this.#rest(this.#spacing);
+    }
+  }
+
+  #rest(ms) {
+    clearTimeout(this.#pause);
+    this.#pause = later(() => {
+      this.#pause = null;
+      this.#pump();
+    }, ms);
+  }
+
+  async #reconcile(place) {
+    const connection = this.#connection;
+    const subscription = place.wanted;
+    let error = null;
+    this.#inFlight += 1;
+    try {
+      if (place.held !== null) await this.#leave(place, connection);
+      else await this.#join(place, subscription, connection);
+    } catch (failure) {
+      error = failure;
+    }
+    if (this.#connection !== connection) return;
+    this.#inFlight -= 1;
+    place.busy = place.timer !== null;
+    if (error) this.#refused(place, subscription, error);
+    else place.refusals = 0;
+    this.#settle(place);
+    this.#pump();
+  }
+
+  async #leave(place, connection) {
+    try {
+      await connection.command({ type: "unsubscribe", topic: place.topic });
+    } catch (error) {
+      if (error.transient || error.code === "connection_lost") throw error;
+    }
+    place.held = place.accepted = null;
+  }
+
+  async #join(place, subscription, connection) {
+    const onAnswer = (answer) => {
+      place.held = subscription;
+      place.accepted = { epoch: answer.epoch, seq: answer.seq };
+      place.ghosts = 0;
+      if (place.wanted === subscription) subscription.accepted(answer);
+    };
+    await connection.command(subscription.command(), { onAnswer });
+  }
+
+  #refused(place, subscription, error) {
+    place.refusals += 1;
+    if (error.code === "rate_limited") {
+      this.#slowDown(place, error);
+    } else if (error.transient) {
+      this.#retryLater(place, Math.max(retryDelay(error, 0), backoff(place.refusals)));
+    } else if (error.code === "already_subscribed" && ++place.ghosts <= MAX_GHOSTS) {
+      place.held = GHOST;
+    } else if (error.code === "too_many_topics" && this.#leaving) {
+      this.#retryLater(place, backoff(place.refusals));
+    } else if (error.code !== "connection_lost" && place.wanted === subscription) {
+      place.wanted = null;
+      this.#settle(place);
+      call(subscription.onError, error);
+    }
+  }
+
+  /** Whether the server has subscriptions that it is still to be rid of. */
+  get #leaving() {
+    return [...this.#places.values()].some(({ held, wanted }) => held !== null && held !== wanted);
+  }
+
+  /** All topics wait, because it is the connection that was too fast. */
+  #slowDown(place, error) {
+    const period = 1000 / this.#connection.limits.messages_per_second;
+    this.#spacing = SPACING_FACTOR * clamp(period, 1, LONGEST_SPACING_MS);
+    place.busy = true;
+    this.#queue.unshift(place);
+    this.#rest(retryDelay(error, place.refusals));
+  }
+
+  #retryLater(place, ms) {
+    place.busy = true;
+    place.timer = later(() => {
+      place.timer = null;
+      place.busy = false;
+      this.#settle(place);
+    }, ms);
+  }
+}
+
+function toError({ code, message, retry_in_ms }) {
+  return new ChatError(code, message, retry_in_ms);
+}

@@ -1,0 +1,261 @@
+/** Subscriptions: resumed, refused, left and taken again. */
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { ChatClient } from "./client.js";
+import { Application, Clock, Server, failure, settle } from "./virtual.mjs";
+
+let clock, server, app, client;
+
+beforeEach(async () => {
+  clock = new Clock().install();
+  server = new Server(clock);
+  app = new Application();
+  const { WebSocket } = server;
+  client = new ChatClient({ url: "ws://chat.example/ws", token: "t", onState: app.onState, WebSocket });
+  await settle();
+});
+afterEach(() => client.close());
+
+const texts = () => app.events.map(({ data }) => data);
+
+test("a topic is resumed behind what came", async () => {
+  client.subscribe("room:a", app);
+  await settle();
+  server.store("room:a", 1);
+  await settle();
+  server.current.shut();
+  server.store("room:a", 2);
+  await clock.pass(1_000);
+  server.store("room:a", 3);
+  await settle();
+  assert.deepEqual(texts(), [1, 2, 3]);
+  assert.deepEqual(server.of("subscribe").at(-1).since, { epoch: "e1", seq: 1 });
+});
+
+test("a topic that was left while its join was refused is not joined for nobody", async () => {
+  server.answer = ({ type }) => (type === "subscribe" ? failure("unavailable") : undefined);
+  const first = client.subscribe("room:a", app);
+  await clock.pass(100);
+  client.unsubscribe(first);
+  client.subscribe("room:b", app);
+  server.answer = () => undefined;
+  await clock.pass(60_000);
+  assert.deepEqual([...server.current.subscribed], ["room:b"]);
+  client.subscribe("room:a", app);
+  await clock.pass(1_000);
+  server.store("room:a", "hello");
+  await settle();
+  assert.deepEqual(texts(), ["hello"]);
+  assert.deepEqual(app.errors, []);
+});
+
+test("what the server holds for nobody is given back and taken anew", async () => {
+  server.current.subscribed.add("room:a");
+  client.subscribe("room:a", app);
+  await clock.pass(1_000);
+  server.store("room:a", "hello");
+  await settle();
+  assert.deepEqual(texts(), ["hello"]);
+  assert.deepEqual(app.errors, []);
+  assert.deepEqual(
+    server.commands.map(({ type }) => type),
+    ["subscribe", "unsubscribe", "subscribe"],
+  );
+});
+
+test("a server that says so for ever is believed in the end", async () => {
+  server.answer = ({ type }) => (type === "subscribe" ? failure("already_subscribed") : undefined);
+  client.subscribe("room:a", app);
+  await clock.pass(60_000);
+  assert.deepEqual(app.errors.map(({ code }) => code), ["already_subscribed"]);
+  assert.ok(server.commands.length < 10);
+});
+
+test("an unsubscribe that is refused is repeated", async () => {
+  const room = client.subscribe("room:a", app);
+  await settle();
+  let refusals = 3;
+  server.answer = ({ type }) =>
+    type === "unsubscribe" && refusals-- > 0 ? failure("rate_limited", { retry_in_ms: 20 }) : undefined;
+  client.unsubscribe(room);
+  await clock.pass(5_000);
+  assert.equal(server.current.subscribed.size, 0);
+  assert.equal(server.of("unsubscribe").length, 4);
+  assert.ok(server.of("unsubscribe").every(({ id }) => id > 0));
+});
+
+test("leaving and joining at once ends in a subscription of the new one", async () => {
+  let room = client.subscribe("room:a", app);
+  const later = new Application();
+  for (let times = 0; times < 5; times += 1) {
+    client.unsubscribe(room);
+    room = client.subscribe("room:a", later);
+    if (times % 2) await settle();
+  }
+  await clock.pass(1_000);
+  server.store("room:a", "hello");
+  await settle();
+  assert.deepEqual(later.events.map(({ data }) => data), ["hello"]);
+  assert.deepEqual(app.events, []);
+  assert.throws(() => client.subscribe("room:a", app), { code: "already_subscribed" });
+});
+
+/** Let the server take `burst` commands at once and then `rate` a second, as the real one does. */
+function limited(burst, rate, counts = () => true) {
+  let tokens = burst;
+  let at = clock.monotonic;
+  const refused = [];
+  server.answer = (command) => {
+    tokens = Math.min(burst, tokens + ((clock.monotonic - at) / 1000) * rate);
+    at = clock.monotonic;
+    if (!counts(command)) return undefined;
+    if (tokens >= 1) {
+      tokens -= 1;
+      return undefined;
+    }
+    refused.push(command);
+    return failure("rate_limited", { retry_in_ms: Math.ceil(((1 - tokens) / rate) * 1000) });
+  };
+  return refused;
+}
+
+test("250 topics come back within seconds, a few at a time", async () => {
+  const topics = Array.from({ length: 250 }, (_, number) => `room:${number}`);
+  for (const topic of topics) client.subscribe(topic, app);
+  await clock.pass(1_000);
+  server.current.shut();
+  const refused = limited(100, 50);
+  await clock.pass(6_000);
+  assert.equal(server.current.subscribed.size, 250);
+  assert.ok(refused.length <= 30, `${refused.length} refusals`);
+  server.store("room:249", "hello");
+  await settle();
+  assert.deepEqual(texts(), ["hello"]);
+});
+
+test("of 250 topics never more than 16 are asked for at once", async () => {
+  const waiting = new Set();
+  let most = 0;
+  server.answer = (command, connection) => {
+    waiting.add(command);
+    most = Math.max(most, waiting.size);
+    setTimeout(() => {
+      waiting.delete(command);
+      connection.deliver({ ...server.carryOut(connection, command), id: command.id });
+    }, 20);
+    return null;
+  };
+  for (let number = 0; number < 250; number += 1) client.subscribe(`room:${number}`, app);
+  await clock.pass(1_000);
+  assert.equal(server.current.subscribed.size, 250);
+  assert.equal(most, 16);
+});
+
+test("a store that is away is asked with growing waits, each topic at a time of its own", async () => {
+  server.answer = ({ type }) => (type === "subscribe" ? failure("unavailable") : undefined);
+  for (let number = 0; number < 50; number += 1) client.subscribe(`room:${number}`, app);
+  await clock.pass(120_000);
+  const asked = server.of("subscribe");
+  assert.ok(asked.length < 50 * 15, `${asked.length} in two minutes`);
+  const second = asked.slice(50, 100).map(({ at }) => at);
+  assert.ok(new Set(second).size > 25, "they do not come all at once");
+  server.answer = () => undefined;
+  await clock.pass(45_000);
+  assert.equal(server.current.subscribed.size, 50);
+});
+
+for (const retry_in_ms of [0, -1, NaN, 1e300, "soon", undefined, null]) {
+  test(`retry_in_ms of ${retry_in_ms} is kept within bounds`, async () => {
+    const refuse = () => failure("rate_limited", { retry_in_ms });
+    server.answer = refuse;
+    client.subscribe("room:a", app);
+    const publication = app.publish(client, "room:a", 1);
+    await clock.pass(60_000);
+    assert.ok(server.commands.length < 200, `${server.commands.length} commands in a minute`);
+    server.answer = () => undefined;
+    await clock.pass(120_000);
+    assert.equal(server.current.subscribed.size, 1);
+    assert.ok(publication.stored);
+  });
+}
+
+for (const before of [-5, 0, NaN, 1e300, "x", null, 2 ** 54]) {
+  test(`a gap before ${before} does not spoil the position`, async () => {
+    const room = client.subscribe("room:a", app);
+    await settle();
+    server.store("room:a", 1);
+    await settle();
+    for (const epoch of ["e1", "e2"]) {
+      const gap = { topic: "room:a", epoch, after: 0, before, reason: "expired" };
+      server.current.deliver({ type: "gap", ...gap });
+    }
+    assert.deepEqual(room.position, { epoch: "e1", seq: 1 });
+    assert.deepEqual(app.events.map(({ type }) => type), ["message"]);
+  });
+}
+
+test("a lost history is told as a gap", async () => {
+  const room = client.subscribe("room:a", app);
+  await settle();
+  server.store("room:a", 1);
+  await settle();
+  server.topics.set("room:a", { epoch: "e2", messages: [], keys: new Map() });
+  server.current.shut();
+  await clock.pass(1_000);
+  const { type, after, before, epoch } = app.events.at(-1);
+  assert.deepEqual({ type, after, before, epoch }, { type: "gap", after: 0, before: 1, epoch: "e2" });
+  assert.deepEqual(room.position, { epoch: "e2", seq: 0 });
+});
+
+test("a subscription that the server ends is told, and can be had again", async () => {
+  client.subscribe("room:a", app);
+  await settle();
+  server.current.subscribed.delete("room:a");
+  server.current.deliver(failure("forbidden", { topic: "room:a" }));
+  assert.deepEqual(app.errors.map(({ code }) => code), ["forbidden"]);
+  client.subscribe("room:a", app);
+  await settle();
+  assert.equal(server.current.subscribed.size, 1);
+});
+
+test("exceptions in callbacks are reported, and everybody else is told all the same", async () => {
+  const reports = [];
+  globalThis.reportError = (error) => reports.push(error.message);
+  try {
+    const thrower = (name) => () => {
+      throw new Error(name);
+    };
+    client.subscribe("room:a", { onEvent: thrower("onEvent"), onReady: thrower("onReady") });
+    client.subscribe("room:b", { onEvent: async () => thrower("async")(), onReady: () => reports.push("ready") });
+    server.answer = ({ topic }) => (topic === "room:c" ? failure("forbidden") : undefined);
+    client.subscribe("room:c", { onError: thrower("onError") });
+    client.subscribe("room:d", app);
+    await settle();
+    for (const topic of ["room:a", "room:b", "room:d"]) server.store(topic, topic);
+    await settle();
+    assert.deepEqual(texts(), ["room:d"]);
+    assert.deepEqual(reports.sort(), ["async", "onError", "onEvent", "onReady", "ready"]);
+    server.current.shut();
+    await clock.pass(1_000);
+    assert.deepEqual([...server.current.subscribed].sort(), ["room:a", "room:b", "room:d"]);
+  } finally {
+    delete globalThis.reportError;
+  }
+});
+
+test("the last topic but one is left before the last is taken", async () => {
+  server.answer = ({ type, topic }, { subscribed }) =>
+    type === "subscribe" && subscribed.size >= 1 && !subscribed.has(topic)
+      ? failure("too_many_topics")
+      : undefined;
+  const room = client.subscribe("room:a", app);
+  await settle();
+  client.unsubscribe(room);
+  client.subscribe("room:b", app);
+  await clock.pass(5_000);
+  assert.deepEqual([...server.current.subscribed], ["room:b"]);
+  client.subscribe("room:c", app);
+  await clock.pass(5_000);
+  assert.deepEqual(app.errors.map(({ code }) => code), ["too_many_topics"]);
+});

@@ -1,0 +1,250 @@
+/** Virtual time, and a scripted server behind a WebSocket class, for unit tests of the client. */
+
+import { setImmediate as realImmediate } from "node:timers";
+
+/** Replaces timers and clocks; `performance.now` and `Date.now` can be moved apart. */
+export class Clock {
+  monotonic = 1_000;
+  wall = 1_800_000_000_000;
+  #timers = new Map();
+  #last = 0;
+
+  install() {
+    globalThis.setTimeout = (callback, ms = 0) => this.#add(callback, ms, null);
+    globalThis.setInterval = (callback, ms) => this.#add(callback, ms, Math.max(this.#delay(ms), 1));
+    globalThis.clearTimeout = globalThis.clearInterval = (id) => this.#timers.delete(id);
+    performance.now = () => this.monotonic;
+    Date.now = () => this.wall;
+    return this;
+  }
+
+  /** Let time pass, with all that is due in it. */
+  async pass(ms) {
+    const end = this.monotonic + ms;
+    await settle();
+    for (let fired = 0; ; fired += 1) {
+      if (fired > 100_000) throw new Error("timers run wild");
+      const [id, next] = [...this.#timers].sort((a, b) => a[1].at - b[1].at)[0] ?? [];
+      if (!next || next.at > end) break;
+      this.#move(Math.max(next.at - this.monotonic, 0));
+      if (next.period === null) this.#timers.delete(id);
+      else next.at += next.period;
+      next.callback();
+      await settle();
+    }
+    this.#move(end - this.monotonic);
+  }
+
+  /** Let a machine sleep: neither timers nor the monotonic clock notice. */
+  sleep(ms) {
+    this.wall += ms;
+  }
+
+  get pending() {
+    return this.#timers.size;
+  }
+
+  #move(ms) {
+    this.monotonic += ms;
+    this.wall += ms;
+  }
+
+  /** As browsers and Node do: a delay that is too long is none. */
+  #delay(ms) {
+    return ms > 2 ** 31 - 1 || !(ms >= 0) ? 1 : ms;
+  }
+
+  #add(callback, ms, period) {
+    this.#last += 1;
+    this.#timers.set(this.#last, { at: this.monotonic + this.#delay(ms), callback, period });
+    return this.#last;
+  }
+}
+
+/** Let everything run that waits for nothing but its turn. */
+export async function settle() {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((wake) => realImmediate(wake));
+}
+
+/** A server in the test's hands. Its attributes may be changed at any time. */
+export class Server {
+  connections = [];
+  /** Every command of every connection, with `connection`, its number. */
+  commands = [];
+  topics = new Map();
+  user = "alice";
+  expiresAt = undefined;
+  limits = { max_message_bytes: 65_536, messages_per_second: 50, idempotency_seconds: 300 };
+  heartbeatSeconds = 25;
+  /** Answers in place of the usual ones: `(command) => message | null | undefined`. */
+  answer = () => undefined;
+  /** Whether the answer to a command is lost, though it is carried out. */
+  loses = () => false;
+  /** What happens when a connection opens, in place of a welcome: `(connection) => void`. */
+  onOpen = null;
+
+  constructor(clock) {
+    this.clock = clock;
+    const server = this;
+    this.WebSocket = class extends Socket {
+      constructor(url, protocols) {
+        super(server, url, protocols);
+      }
+    };
+  }
+
+  /** The connection that is open, if one is. */
+  get current() {
+    return this.connections.findLast(({ isOpen }) => isOpen);
+  }
+
+  of(type) {
+    return this.commands.filter((command) => command.type === type);
+  }
+
+  topic(name) {
+    if (!this.topics.has(name)) this.topics.set(name, { epoch: "e1", messages: [], keys: new Map() });
+    return this.topics.get(name);
+  }
+
+  store(name, data, user = this.user) {
+    const topic = this.topic(name);
+    const message = { topic: name, seq: topic.messages.length + 1, at: 1, from: { user }, data };
+    topic.messages.push(message);
+    for (const { subscribed, deliver } of this.connections) {
+      if (subscribed.has(name)) queueMicrotask(() => deliver({ type: "message", ...message }));
+    }
+    return message;
+  }
+
+  texts(name) {
+    return this.topic(name).messages.map(({ data }) => data);
+  }
+
+  welcome(connection) {
+    connection.deliver({
+      type: "welcome",
+      user: this.user,
+      limits: this.limits,
+      heartbeat_seconds: this.heartbeatSeconds,
+      expires_at: this.expiresAt,
+    });
+  }
+
+  carryOut(connection, command) {
+    const { type, topic } = command;
+    if (type === "ping") return { type: "pong" };
+    if (type === "auth") return { type: "ok", user: this.user, expires_at: this.expiresAt };
+    if (type === "publish") return this.#publish(command);
+    if (type === "history") return this.#history(command);
+    if (type === "unsubscribe") {
+      return connection.subscribed.delete(topic) ? { type: "ok", topic } : failure("not_subscribed");
+    }
+    if (connection.subscribed.has(topic)) return failure("already_subscribed");
+    connection.subscribed.add(topic);
+    const { epoch, messages } = this.topic(topic);
+    const since = command.since?.seq ?? Math.max(messages.length - (command.last ?? 0), 0);
+    const missed = messages.slice(since);
+    for (const message of missed) {
+      queueMicrotask(() => connection.deliver({ type: "message", ...message }));
+    }
+    const recovered = !command.since || command.since.epoch === epoch;
+    return { type: "ok", topic, epoch, seq: messages.length, replayed: missed.length, recovered };
+  }
+
+  #publish({ topic: name, data, key }) {
+    const topic = this.topic(name);
+    const known = topic.keys.get(key);
+    const window = (this.limits.idempotency_seconds ?? 300) * 1000;
+    const fresh = !known || this.clock.wall - known.at >= window;
+    const seq = fresh ? this.store(name, data).seq : known.seq;
+    if (fresh) topic.keys.set(key, { seq, at: this.clock.wall });
+    return { type: "ok", topic: name, seq, epoch: topic.epoch, at: 1, duplicate: !fresh };
+  }
+
+  #history({ topic: name, after = 0, limit = 50 }) {
+    const { epoch, messages, trimmed = 0 } = this.topic(name);
+    const left = messages.filter(({ seq }) => seq > trimmed && seq > after);
+    return { type: "ok", epoch, messages: left.slice(0, limit), more: left.length > limit };
+  }
+}
+
+export function failure(code, more = {}) {
+  return { type: "error", code, message: code, ...more };
+}
+
+/** The client's end of a connection, and the server's in one. */
+class Socket {
+  isOpen = false;
+  subscribed = new Set();
+  onmessage = null;
+  onclose = null;
+
+  constructor(server, url, protocols) {
+    this.server = server;
+    this.url = url;
+    this.token = protocols[1].slice("bearer.".length);
+    this.number = server.connections.push(this);
+    queueMicrotask(() => {
+      this.isOpen = true;
+      if (server.onOpen) server.onOpen(this);
+      else server.welcome(this);
+    });
+  }
+
+  send(frame) {
+    const { server } = this;
+    const command = JSON.parse(frame);
+    server.commands.push({ ...command, connection: this.number, frame, at: server.clock.monotonic });
+    queueMicrotask(() => {
+      if (!this.isOpen) return;
+      let answer = server.answer(command, this);
+      if (answer === null) return;
+      answer ??= server.carryOut(this, command);
+      if (!server.loses(command)) this.deliver({ ...answer, id: command.id });
+    });
+  }
+
+  close() {
+    this.isOpen = false;
+    this.subscribed.clear();
+  }
+
+  deliver = (message) => {
+    if (this.isOpen) this.onmessage?.({ data: JSON.stringify(message) });
+  };
+
+  /** End the connection from the server's side. */
+  shut(code = 1006, reason = "", goodbye = false, reconnect_in_ms = 0) {
+    if (goodbye) this.deliver({ type: "goodbye", code, reason, reconnect_in_ms });
+    this.close();
+    this.onclose?.({ code, reason });
+  }
+}
+
+/** Record what an application sees of a client. */
+export class Application {
+  states = [];
+  events = [];
+  errors = [];
+  outcomes = [];
+
+  onState = (state, details) => this.states.push({ state, ...details });
+  onEvent = (event) => this.events.push(event);
+  onError = (error) => this.errors.push(error);
+
+  /** Publish, and note what becomes of it. */
+  publish(client, topic, data, options) {
+    const entry = { data, stored: null, error: null };
+    this.outcomes.push(entry);
+    client.publish(topic, data, options).then(
+      (answer) => (entry.stored = answer),
+      (error) => (entry.error = error),
+    );
+    return entry;
+  }
+
+  get state() {
+    return this.states.at(-1)?.state;
+  }
+}
