@@ -1,27 +1,15 @@
-"""A JSON Web Key Set at a URL (RFC 7517): fetched in a thread, cached, refreshed when due.
+"""A set of keys at a URL: cached, and fetched again when it is old or lacks a key.
 
-It knows when and how to fetch; what the bytes mean is left to the `parse` it is given.
+It knows when to fetch; what the bytes mean is left to the `parse` it is given.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from http.client import HTTPException
 from typing import Generic, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
 
 from ..clock import Clock
+from .fetching import Fetcher, FetchError
 
 FETCH_SECONDS = 5.0
 """How long a fetch may take: less than a client is given to authenticate."""
@@ -30,22 +18,35 @@ MAX_BYTES = 262_144
 MAX_AGE_SECONDS = 600.0
 """After so long the set is fetched unasked: an issuer revokes a key by removing it."""
 
+BURST = 5
+"""Fetches that may follow each other at once."""
+
+PAUSE_SECONDS = 5.0
+"""After a fetch that failed, at most so long nothing is fetched."""
+
+RETURN_SECONDS = 1.0
+"""After so long a key that is asked for again may be fetched from the reserve."""
+
+MAX_ASKED = 10_000
+"""Keys remembered that were asked for since the last fetch, at some 100 bytes each."""
+
 Keys = TypeVar("Keys")
 
 _log = logging.getLogger(__name__)
 
 
-class FetchError(Exception):
-    """The key set cannot be had; the text says why."""
-
-
 class KeySet(Generic[Keys]):
     """The keys at `url`, as `parse` read them last.
+
+    A token with a key that is not there causes a fetch: the key may be new. Anybody can make up
+    such tokens, so these fetches have an allowance. A second one, the reserve, is for keys that are
+    asked for again after a second, as clients of the issuer do who were told to try again. A flood
+    of made-up keys does not touch it, nor does a key that a fetch has shown to be unknown.
 
     Args:
         url: http or https; redirects are not followed.
         parse: called in a thread; raises ValueError for bytes that are no key set.
-        min_refresh_seconds: what lies at least between two fetches, failed or not.
+        refresh_seconds: how long it takes until an allowance that is used up has one more fetch.
     """
 
     def __init__(
@@ -53,27 +54,25 @@ class KeySet(Generic[Keys]):
         url: str,
         parse: Callable[[bytes], Keys],
         *,
-        min_refresh_seconds: float,
+        refresh_seconds: float,
         clock: Clock,
     ) -> None:
         self.keys: Keys | None = None
         self.reachable = False
         """Whether the last fetch succeeded."""
-        self._url = url
-        self._parse = parse
-        self._min_refresh_seconds = min_refresh_seconds
+        self._fetcher = Fetcher(url, parse, max_bytes=MAX_BYTES)
+        self._refresh_seconds = refresh_seconds
         self._clock = clock
-        self._next_fetch_at: float | None = None
+        now = clock.monotonic()
+        self._allowance = _Allowance(refresh_seconds, now)
+        self._reserve = _Allowance(refresh_seconds, now)
+        self._paused_until = now
+        # By hash: a name may have kilobytes, and one that is mistaken for another does no harm.
+        self._asked: dict[int, float] = {}
+        self._unknown: frozenset[int] = frozenset()
         self._flight: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopped = False
-
-    @property
-    def seconds_to_refresh(self) -> float:
-        """How long until `refresh` can bring anything new; 0 while a fetch is under way."""
-        if self._flight is not None or self._next_fetch_at is None:
-            return 0.0
-        return max(0.0, self._next_fetch_at - self._clock.monotonic())
 
     async def start(self) -> None:
         """Begin to keep the keys fresh; returns at once, whether or not the URL answers."""
@@ -82,7 +81,7 @@ class KeySet(Generic[Keys]):
             self._keeper = asyncio.create_task(self._keep(), name="jwks-keeper")
 
     async def stop(self) -> None:
-        """End every task; a fetch in its thread ends by its own timeout, its result unused."""
+        """End every task; a fetch is cut short, and its thread not waited for."""
         self._stopped = True
         tasks = [task for task in (self._keeper, self._flight) if task is not None]
         # A task that is cancelled before its first step cannot do this itself.
@@ -91,80 +90,84 @@ class KeySet(Generic[Keys]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def refresh(self) -> None:
-        """Fetch the keys if that is due, or wait for the fetch under way; failing is logged only.
+    def ask(self, kid: str | None) -> float:
+        """Note that the key `kid` is wanted; return the seconds until `refresh` may fetch it.
+
+        They are 0 also while a fetch is under way.
+        """
+        if self._flight is not None:
+            return 0.0
+        now = self._clock.monotonic()
+        wait = self._allowance.wait(now)
+        key = hash(kid)
+        if key not in self._unknown and (key in self._asked or len(self._asked) < MAX_ASKED):
+            returns_at = self._asked.setdefault(key, now) + RETURN_SECONDS
+            wait = min(wait, max(returns_at - now, self._reserve.wait(now)))
+        return max(wait, self._paused_until - now, 0.0)
+
+    async def refresh(self, kid: str | None) -> bool:
+        """Fetch the keys if the wish for `kid` allows that now; failing is logged only.
 
         However many callers wait, there is one fetch, and none of them can cancel it.
+
+        Returns:
+            Whether the keys are those of a fetch that began after the call: if `kid` is not among
+            them it is unknown. After one that was under way it may be newer.
         """
-        if self._stopped or self.seconds_to_refresh > 0:
-            return
+        if self._stopped or self.ask(kid) > 0:
+            return False
+        began = self._flight is None
+        if began:
+            now = self._clock.monotonic()
+            if not self._allowance.take(now):
+                self._reserve.take(now)
+        await self._fetched()
+        return began and self.reachable
+
+    async def _fetched(self) -> None:
+        """Fetch, or wait for the fetch under way."""
         if self._flight is None:
-            self._next_fetch_at = self._clock.monotonic() + self._min_refresh_seconds
             self._flight = asyncio.create_task(self._fetch(), name="jwks-fetch")
         await asyncio.wait([self._flight])
 
     async def _fetch(self) -> None:
         self.reachable = False
+        asked, self._asked = self._asked, {}
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                self.keys = await asyncio.to_thread(self._load)
+            self.keys = await self._fetcher.fetch(seconds=FETCH_SECONDS)
             self.reachable = True
-        except (FetchError, TimeoutError) as error:
-            _log.warning("cannot fetch the key set: %s", str(error) or "no answer in time")
+            self._unknown = frozenset(asked)
+        except FetchError as error:
+            _log.warning("cannot fetch the key set of auth.jwks_url: %s", error)
+        except Exception:
+            _log.exception("cannot fetch the key set of auth.jwks_url")
         finally:
             self._flight = None
-
-    def _load(self) -> Keys:
-        body = fetch(self._url, seconds=FETCH_SECONDS, max_bytes=MAX_BYTES)
-        try:
-            return self._parse(body)
-        except ValueError as error:
-            raise FetchError(f"not a key set: {error}") from None
+        if not self.reachable:
+            self._asked = asked
+            pause = min(self._refresh_seconds, PAUSE_SECONDS)
+            self._paused_until = self._clock.monotonic() + pause
 
     async def _keep(self) -> None:
         while True:
-            await self.refresh()
-            age = MAX_AGE_SECONDS if self.reachable else 0.0
-            await asyncio.sleep(max(age, self._min_refresh_seconds))
+            await self._fetched()
+            await asyncio.sleep(MAX_AGE_SECONDS if self.reachable else self._refresh_seconds)
 
 
-def fetch(url: str, *, seconds: float, max_bytes: int) -> bytes:
-    """Return the body at an http or https URL; blocks, so call it in a thread.
+class _Allowance:
+    """Permissions of which `BURST` are kept, and one comes back every so many seconds."""
 
-    Args:
-        seconds: how long any wait for the network may take, and the reading of the body as a whole.
-        max_bytes: a longer body is an error.
+    def __init__(self, seconds: float, now: float) -> None:
+        self._seconds = seconds
+        self._full_at = now
 
-    Raises:
-        FetchError: there is none, or it is too long or too slow.
-    """
-    opener = OpenerDirector()
-    # Not `build_opener`: it would add handlers for files, FTP, data URLs and redirects.
-    for handler in (
-        ProxyHandler(),
-        UnknownHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
-        HTTPErrorProcessor(),
-        HTTPDefaultErrorHandler(),
-    ):
-        opener.add_handler(handler)
-    deadline = time.monotonic() + seconds
-    body = bytearray()
-    try:
-        request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  (the opener has no handler for other schemes)
-        with opener.open(request, timeout=seconds) as response:
-            while chunk := response.read1(max_bytes):
-                body += chunk
-                if len(body) > max_bytes:
-                    raise FetchError(f"the answer is longer than {max_bytes} bytes")
-                if time.monotonic() > deadline:
-                    raise FetchError("no answer in time")
-    except HTTPError as error:
-        error.close()
-        raise FetchError(f"the answer is HTTP {error.code}") from None
-    except URLError as error:
-        raise FetchError(str(error.reason)) from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise FetchError(str(error) or type(error).__name__) from None
-    return bytes(body)
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a permission."""
+        return max(0.0, self._full_at - (BURST - 1) * self._seconds - now)
+
+    def take(self, now: float) -> bool:
+        """Take one if there is one."""
+        if self.wait(now) > 0:
+            return False
+        self._full_at = max(self._full_at, now) + self._seconds
+        return True

@@ -1,18 +1,15 @@
 """Tokens: from a JWT to `Claims`, and back for the command line and tests.
 
-PyJWT checks the signature and nothing else; the claims are checked in `validation`. What may
-verify a token is decided by the settings, never by the token: RFC 8725, sections 3.1 and 3.2.
+PyJWT checks the signature and nothing else; the claims are checked in `validation`, and keys are
+found in `keys`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import PyJWK, PyJWS
+from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError
 
@@ -21,24 +18,13 @@ from ..protocol.errors import Unauthorized, Unavailable
 from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
 from .jwks import KeySet
+from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
 from .permissions import check_pattern
 from .validation import read_claims
 
 MAX_TOKEN_BYTES = 8192
-MAX_KEYS = 100
-
-PublicKeys: TypeAlias = dict[str, dict[str | None, PyJWK]]
-"""Keys by algorithm and `kid`."""
-
-_ALGORITHMS_OF = {
-    ("RSA", None): ("RS256", "RS384", "RS512"),
-    ("EC", "P-256"): ("ES256",),
-    ("EC", "P-384"): ("ES384",),
-    ("EC", "P-521"): ("ES512",),
-    ("OKP", "Ed25519"): ("EdDSA",),
-    ("OKP", "Ed448"): ("EdDSA",),
-}
-"""Algorithms by a JWK's `kty` and `crv`. There is no `oct`: a published secret is none."""
+MIN_RETRY_MS = 100
+"""What a client is told to wait at least while the issuer's keys are not known."""
 
 _HASHES = {
     "HS256": HMACAlgorithm.SHA256,
@@ -65,13 +51,13 @@ class Verifier:
         self._clock = clock
         self._defaults = _default_grants(settings)
         self._algorithms = list(settings.algorithms)
-        self._jws = PyJWS(algorithms=self._algorithms)
+        self._jws = make_jws(self._algorithms)
         self._key: Any = None
         self._key_set: KeySet[PublicKeys] | None = None
         if settings.jwks_url:
             self._key_set = self._remote_keys(settings)
         elif settings.public_key_file:
-            self._key = _read_public_key(settings, self._jws)
+            self._key = read_public_key(settings, self._jws)
         else:
             self._key = _shared_key(settings)
             for name in self._algorithms:
@@ -93,22 +79,26 @@ class Verifier:
 
         Raises:
             Unauthorized: names the rule that the token breaks, and never the token.
-            Unavailable: the issuer's keys cannot be fetched, so nothing is known of the token.
+            Unavailable: nothing is known of the token: the issuer's keys cannot be fetched, or not
+                now though its key may be new.
         """
-        key = self._find_key(token)
+        key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
-            await self._key_set.refresh()
-            key = self._find_key(token)
+            certain = await self._key_set.refresh(kid)
+            key, _ = self._find_key(token)
+            if key is None and certain:
+                raise Unauthorized("token: its `kid` is unknown")
             if key is None:
-                raise self._no_key(self._key_set)
+                raise self._nothing_known(self._key_set, self._key_set.ask(kid))
         return self._read(token, key)
 
     def verify_now(self, token: str) -> Claims | None:
         """Do the same without waiting; return None if `verify` would have to fetch keys."""
-        key = self._find_key(token)
+        key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
-            if self._key_set.seconds_to_refresh > 0:
-                raise self._no_key(self._key_set)
+            wait = self._key_set.ask(kid)
+            if wait > 0:
+                raise self._nothing_known(self._key_set, wait)
             return None
         return self._read(token, key)
 
@@ -117,18 +107,19 @@ class Verifier:
             raise SettingsError("auth.algorithms: HS algorithms exclude auth.jwks_url")
         return KeySet(
             settings.jwks_url,
-            lambda body: _parse_key_set(body, self._algorithms),
-            min_refresh_seconds=settings.jwks_min_refresh_seconds,
+            lambda body: parse_key_set(body, self._jws, self._algorithms),
+            refresh_seconds=settings.jwks_min_refresh_seconds,
             clock=self._clock,
         )
 
-    def _find_key(self, token: str) -> Any:
+    def _find_key(self, token: str) -> tuple[Any, str | None]:
+        """Return the key that must have signed `token`, None if it is not known, and its `kid`."""
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized(f"token: is longer than {MAX_TOKEN_BYTES} bytes")
         if not token.isascii():
             raise Unauthorized("token: is not a JWT")
         if self._key_set is None:
-            return self._key
+            return self._key, None
         try:
             header = self._jws.get_unverified_header(token)
         except PyJWTError:
@@ -140,14 +131,16 @@ class Verifier:
         kid = header.get("kid")
         if kid is None and len(candidates) > 1:
             raise Unauthorized("token: has no `kid`, and its issuer has several keys")
-        return next(iter(candidates.values()), None) if kid is None else candidates.get(kid)
+        if kid is None:
+            return next(iter(candidates.values()), None), None
+        return candidates.get(kid), kid
 
-    def _no_key(self, key_set: KeySet[PublicKeys]) -> Unauthorized | Unavailable:
-        if key_set.reachable:
-            return Unauthorized("token: its `kid` is unknown")
+    def _nothing_known(self, key_set: KeySet[PublicKeys], wait: float) -> Unavailable:
         return Unavailable(
-            "the keys of the token's issuer cannot be fetched",
-            retry_in_ms=math.ceil(key_set.seconds_to_refresh * 1000),
+            "the key of the token may be new, and is not known yet"
+            if key_set.reachable
+            else "the keys of the token's issuer cannot be fetched",
+            retry_in_ms=max(MIN_RETRY_MS, math.ceil(wait * 1000)),
         )
 
     def _read(self, token: str, key: Any) -> Claims:
@@ -260,71 +253,3 @@ class _CheckedHMAC(HMACAlgorithm):
     def prepare_key(self, key: str | bytes) -> bytes:
         assert isinstance(key, bytes)  # noqa: S101 - only `_shared_key` makes one
         return key
-
-
-def _read_public_key(settings: AuthSettings, jws: PyJWS) -> Any:
-    """Read the PEM file and hold it against every algorithm it is meant for."""
-    file = settings.public_key_file
-    try:
-        key = load_pem_public_key(Path(file).read_bytes())
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-        raise SettingsError(f"auth.public_key_file: {file} {reason}") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise SettingsError(f"auth.public_key_file: {file} is not a public key in PEM") from None
-    for name in settings.algorithms:
-        algorithm = jws.get_algorithm_by_name(name)
-        try:
-            algorithm.prepare_key(key)
-        except (PyJWTError, TypeError):
-            raise SettingsError(f"auth.public_key_file: {file} is no key for {name}") from None
-        if algorithm.check_key_length(key):
-            raise SettingsError(f"auth.public_key_file: {file} is too short for {name}")
-    return key
-
-
-class _KeyHead(msgspec.Struct):
-    """What decides whether a JWK is for us: RFC 7517 section 4."""
-
-    kty: str
-    crv: str | None = None
-    kid: str | None = None
-    use: str = "sig"
-    alg: str | None = None
-    key_ops: list[str] = msgspec.field(default_factory=lambda: ["verify"])
-    d: Any = None
-
-
-def _parse_key_set(body: bytes, algorithms: Sequence[str]) -> PublicKeys:
-    try:
-        entries = msgspec.json.decode(body, type=dict[str, Any])["keys"]
-    except (msgspec.DecodeError, KeyError, RecursionError):
-        raise ValueError("it is not a JSON object with `keys`") from None
-    if not isinstance(entries, list) or len(entries) > MAX_KEYS:
-        raise ValueError(f"its `keys` are not a list of at most {MAX_KEYS}")
-    keys: PublicKeys = {}
-    for entry in entries:
-        for algorithm, kid, key in _usable(entry, algorithms):
-            keys.setdefault(algorithm, {}).setdefault(kid, key)
-    if not keys:
-        raise ValueError(f"it has no public key for {', '.join(algorithms)}")
-    return keys
-
-
-def _usable(entry: Any, algorithms: Sequence[str]) -> list[tuple[str, str | None, PyJWK]]:
-    """Read one JWK for each algorithm it fits; anything wrong with it makes it fit none."""
-    try:
-        head = msgspec.convert(entry, _KeyHead)
-        if head.use != "sig" or "verify" not in head.key_ops or head.d is not None:
-            return []
-        found = []
-        for name in _ALGORITHMS_OF.get((head.kty, head.crv), ()):
-            if name in algorithms and head.alg in (None, name):
-                key = PyJWK(entry, algorithm=name)
-                key.Algorithm.prepare_key(key.key)
-                if key.Algorithm.check_key_length(key.key) is None:
-                    found.append((name, head.kid, key))
-        return found
-    except (msgspec.ValidationError, PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
-        # Issuers may publish keys for purposes unknown here: RFC 7517 section 5 has us skip them.
-        return []

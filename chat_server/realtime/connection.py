@@ -327,7 +327,8 @@ class Connection:
 
     def _refuse(self, refusal: ChatError) -> None:
         if isinstance(refusal, Unavailable):
-            self._session.close(CloseCode.OVERLOADED, refusal.message)
+            wait = refusal.retry_in_ms or 0
+            self._session.close(CloseCode.OVERLOADED, refusal.message, reconnect_in_ms=wait)
         else:
             self._session.close(CloseCode.UNAUTHORIZED, refusal.message)
 

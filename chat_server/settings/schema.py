@@ -53,7 +53,21 @@ ClaimName = Annotated[
     ),
 ]
 Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "ES256K",
+    "EdDSA",
+    "Ed25519",
 ]
 Algorithms = Annotated[
     tuple[Algorithm, ...],
@@ -132,7 +146,7 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     algorithms: Algorithms = ("HS256",)
     public_key_file: str = ""
     jwks_url: str = ""
-    jwks_min_refresh_seconds: Seconds = 60.0
+    jwks_min_refresh_seconds: Seconds = 10.0
     issuer: str = ""
     audience: str = ""
     topics_claim: ClaimName = "topics"

@@ -5,14 +5,18 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from jwt import PyJWS
-from jwt.algorithms import get_default_algorithms
+from jwt.algorithms import OKPAlgorithm, get_default_algorithms
 
 NOW = 1_700_000_000
 
@@ -21,6 +25,7 @@ PRIVATE: dict[str, Any] = {
     "RSA2": rsa.generate_private_key(65537, 2048),
     "P-256": ec.generate_private_key(ec.SECP256R1()),
     "P-384": ec.generate_private_key(ec.SECP384R1()),
+    "secp256k1": ec.generate_private_key(ec.SECP256K1()),
     "P-521": ec.generate_private_key(ec.SECP521R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate(),
 }
@@ -30,10 +35,15 @@ KEY_OF = {
     "RS256": "RSA",
     "RS384": "RSA",
     "RS512": "RSA",
+    "PS256": "RSA",
+    "PS384": "RSA",
+    "PS512": "RSA",
     "ES256": "P-256",
+    "ES256K": "secp256k1",
     "ES384": "P-384",
     "ES512": "P-521",
     "EdDSA": "Ed25519",
+    "Ed25519": "Ed25519",
 }
 """A fitting key by algorithm."""
 
@@ -42,7 +52,9 @@ def sign(algorithm: str, key: Any, claims: Any = None, **header: Any) -> str:
     """Return a token; `claims` are added to good ones, or are the payload itself if bytes."""
     if not isinstance(claims, bytes):
         claims = json.dumps({"sub": "alice", "exp": NOW + 60} | (claims or {})).encode()
-    return PyJWS().encode(claims, key, algorithm=algorithm, headers=header)
+    jws = PyJWS()
+    jws.register_algorithm("Ed25519", OKPAlgorithm())
+    return jws.encode(claims, key, algorithm=algorithm, headers=header)
 
 
 def pem(key: Any) -> bytes:
@@ -67,10 +79,19 @@ def jwk(name: str, **fields: Any) -> dict[str, Any]:
     return entry | fields
 
 
+def certificate(key: Any) -> str:
+    """Return a certificate for a private key in PEM, as Google makes them: long expired here."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "securetoken.example.org")])
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(16))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
 class KeyServer:
     """Answers every GET with `body` and `status` once `gate` is open, and counts them.
 
-    With `pause_seconds` it sends the body byte by byte, with this pause after each.
+    With `pause_seconds` it sends the body, or with `drip_head` the head, byte by byte, with this
+    pause after each.
     """
 
     def __init__(self) -> None:
@@ -80,7 +101,10 @@ class KeyServer:
         self.gate = threading.Event()
         self.gate.set()
         self.pause_seconds = 0.0
+        self.drip_head = False
         self.requests = 0
+        self.open_connections = 0
+        self.request_headers: Mapping[str, str] = {}
         self.url = ""
 
     def publish(self, *keys: dict[str, Any]) -> None:
@@ -97,8 +121,20 @@ def serve_keys() -> Iterator[KeyServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.requests += 1
+            state.request_headers = dict(self.headers)
+            state.open_connections += 1
+            try:
+                self.answer()
+            finally:
+                state.open_connections -= 1
+
+        def answer(self) -> None:
             state.gate.wait(30)
             try:
+                if state.drip_head:
+                    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(state.pause_seconds)
                 self.send_response(state.status)
                 for name, value in state.headers.items():
                     self.send_header(name, value)

@@ -5,21 +5,27 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from chat_server.auth import jwks
+from chat_server import __version__
+from chat_server.auth import jwks, tokens
+from chat_server.auth.fetching import Fetcher, FetchError
+from chat_server.auth.jwks import BURST
 from chat_server.auth.tokens import Verifier
 from chat_server.clock import ManualClock, SystemClock
 from chat_server.protocol.errors import Unauthorized, Unavailable
 from chat_server.settings import AuthSettings
 
-from .key_server import KEY_OF, NOW, PRIVATE, KeyServer, jwk, serve_keys, sign
+from .key_server import KEY_OF, NOW, PRIVATE, KeyServer, certificate, jwk, serve_keys, sign
 
 OLD = sign("RS256", PRIVATE["RSA"], kid="old")
 NEW = sign("RS256", PRIVATE["RSA2"], kid="new")
@@ -87,25 +93,102 @@ async def test_keys_are_fetched_once_and_again_when_they_rotate(
     await subject.verify(renewed)
     assert server.requests == 2
     assert "`kid` is unknown" in await refusal(subject, OLD)
+    assert server.requests == 3
 
 
-async def test_unknown_key_ids_fetch_at_most_once_an_interval(
+def made_up(number: int) -> str:
+    return sign("RS256", PRIVATE["RSA"], kid=f"made-up-{number}")
+
+
+async def wait_told(subject: Verifier, token: str) -> int:
+    """Return the milliseconds until the next try that a token of unknown key is told."""
+    with pytest.raises(Unavailable) as caught:
+        await subject.verify(token)
+    with pytest.raises(Unavailable):
+        subject.verify_now(token)
+    assert caught.value.retry_in_ms is not None
+    return caught.value.retry_in_ms
+
+
+async def test_made_up_keys_fetch_at_most_once_an_interval(
+    subject: Verifier, server: KeyServer, clock: ManualClock
+) -> None:
+    for number in range(BURST):
+        assert "`kid` is unknown" in await refusal(subject, made_up(number))
+    assert server.requests == BURST
+    # Nothing is known of the next ones, which could be good: they come again.
+    for number in range(20):
+        assert await wait_told(subject, made_up(100 + number)) == 1000
+    assert server.requests == BURST
+    clock.advance(9.5)
+    assert await wait_told(subject, made_up(200)) == 500
+    clock.advance(0.5)
+    assert "unknown" in await refusal(subject, made_up(201))
+    await wait_told(subject, made_up(202))
+    assert server.requests == BURST + 1
+
+
+async def test_a_made_up_key_does_not_use_up_what_a_new_one_needs(
     subject: Verifier, server: KeyServer, clock: ManualClock
 ) -> None:
     await subject.verify(OLD)
-    for number in range(20):
-        token = sign("RS256", PRIVATE["RSA"], kid=f"made-up-{number}")
-        assert "`kid` is unknown" in await refusal(subject, token)
-        with pytest.raises(Unauthorized, match="unknown"):
-            subject.verify_now(token)
-    assert server.requests == 1
-    clock.advance(59.9)
-    assert "unknown" in await refusal(subject, NEW)
-    assert server.requests == 1
-    clock.advance(0.2)
-    assert "unknown" in await refusal(subject, NEW)
-    assert "unknown" in await refusal(subject, NEW)
-    assert server.requests == 2
+    assert "unknown" in await refusal(subject, made_up(0))
+    server.publish(jwk("RSA", kid="old"), jwk("RSA2", kid="new"))
+    assert (await subject.verify(NEW)).sub == "alice"
+
+
+async def test_a_new_key_is_found_soon_during_a_flood_of_made_up_ones(
+    subject: Verifier, server: KeyServer, clock: ManualClock
+) -> None:
+    await subject.verify(OLD)
+    for number in range(50):
+        with pytest.raises((Unauthorized, Unavailable)):
+            await subject.verify(made_up(number))
+    server.publish(jwk("RSA", kid="old"), jwk("RSA2", kid="new"))
+    assert await wait_told(subject, NEW) == 1000
+    for number in range(50, 100):
+        await wait_told(subject, made_up(number))
+    clock.advance(1)
+    for number in range(100, 150):
+        await wait_told(subject, made_up(number))
+    before = server.requests
+    assert (await subject.verify(NEW)).sub == "alice"
+    assert server.requests == before + 1
+
+
+async def test_a_key_that_was_looked_for_in_vain_has_no_part_in_the_reserve(
+    subject: Verifier, server: KeyServer, clock: ManualClock
+) -> None:
+    for _ in range(BURST):
+        assert "unknown" in await refusal(subject, made_up(0))
+    for _ in range(8):
+        clock.advance(1)
+        assert await wait_told(subject, made_up(0)) > 1000
+    assert server.requests == BURST
+
+
+async def test_both_allowances_together_bound_the_fetches(
+    subject: Verifier, server: KeyServer, clock: ManualClock
+) -> None:
+    """Try everything, among it to come back in time with several keys."""
+    for second in range(60):
+        for number in range(20):
+            with pytest.raises((Unauthorized, Unavailable)):
+                await subject.verify(made_up(number + second // 3 * 100))
+        clock.advance(1)
+    assert server.requests <= 2 * (BURST + 60 / 10)
+
+
+async def test_what_is_remembered_of_made_up_keys_is_bounded(
+    server: KeyServer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "MAX_ASKED", 50)
+    subject = Verifier(settings(server.url), clock)
+    for number in range(200):
+        with pytest.raises((Unauthorized, Unavailable)):
+            await subject.verify(made_up(number))
+    assert subject._key_set is not None
+    assert len(subject._key_set._asked) == 50
 
 
 async def test_failures_are_limited_as_well(
@@ -113,16 +196,11 @@ async def test_failures_are_limited_as_well(
 ) -> None:
     server.status = 503
     for _ in range(5):
-        with pytest.raises(Unavailable) as caught:
-            await subject.verify(OLD)
-        assert caught.value.retry_in_ms == 60_000
-        with pytest.raises(Unavailable):
-            subject.verify_now(OLD)
+        assert await wait_told(subject, OLD) == 5000
     assert server.requests == 1
     server.status = 200
-    clock.advance(60)
-    token = sign("RS256", PRIVATE["RSA"], {"exp": NOW + 600}, kid="old")
-    assert (await subject.verify(token)).sub == "alice"
+    clock.advance(5)
+    assert (await subject.verify(OLD)).sub == "alice"
     assert server.requests == 2
 
 
@@ -174,11 +252,94 @@ async def test_an_issuer_that_never_answers_is_given_up(
     server.gate.set()
 
 
-async def test_a_body_that_trickles_is_given_up(server: KeyServer) -> None:
+def fetch_threads() -> int:
+    return sum(thread.name == "jwks-fetch" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("drip_head", [False, True])
+async def test_an_answer_that_trickles_is_cut(server: KeyServer, drip_head: bool) -> None:
     server.body = b" " * 10_000
+    server.drip_head = drip_head
     server.pause_seconds = 0.01  # each byte comes in time, the whole would take 100 seconds
-    with pytest.raises(jwks.FetchError, match="in time"):
-        await asyncio.to_thread(jwks.fetch, server.url, seconds=1.0, max_bytes=10**6)
+    fetcher = Fetcher(server.url, bytes, max_bytes=10**6)
+    for _ in range(3):
+        with pytest.raises(FetchError, match="in time"):
+            await fetcher.fetch(seconds=0.3)
+        # The thread ends, and the issuer sees the connection closed.
+        await until(lambda: fetch_threads() == 0 and server.open_connections == 0)
+    server.pause_seconds, server.drip_head = 0.0, False
+    assert await fetcher.fetch(seconds=5) == server.body
+
+
+async def test_a_handshake_that_hangs_is_cut(server: KeyServer) -> None:
+    """Speak TLS to what answers with a byte now and then, and to what says nothing."""
+    fetcher = Fetcher(server.url.replace("http:", "https:"), bytes, max_bytes=10**6)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        fetcher = Fetcher(url, bytes, max_bytes=10**6)
+        with pytest.raises(FetchError, match="in time"):
+            await fetcher.fetch(seconds=0.3)
+        await until(lambda: fetch_threads() == 0)
+
+
+async def test_slow_fetches_take_no_thread_of_others(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.1)
+    server.drip_head = True
+    server.pause_seconds = 0.01
+    subject = running(server, 0.05)
+    await subject.start()
+    try:
+        await until(lambda: server.requests >= 6)
+        assert fetch_threads() <= 2  # the one that was cut may be about to end
+        workers = asyncio.get_running_loop()._default_executor  # type: ignore[attr-defined]
+        assert workers is None
+    finally:
+        await subject.stop()
+
+
+async def test_a_name_that_is_looked_up_for_long_is_not_looked_up_twice(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    create_connection = socket.create_connection
+    lookups = []
+
+    def slow(*args: Any, **kwargs: Any) -> socket.socket:
+        lookups.append(args)
+        gate.wait(30)
+        return create_connection(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    fetcher = Fetcher(server.url, bytes, max_bytes=10**6)
+    with pytest.raises(FetchError, match="in time"):
+        await fetcher.fetch(seconds=0.1)
+    with pytest.raises(FetchError, match="still being looked up"):
+        await fetcher.fetch(seconds=0.1)
+    assert len(lookups) == 1
+    gate.set()
+    await until(lambda: fetch_threads() == 0)
+    assert server.requests == 0  # it came too late
+    assert await fetcher.fetch(seconds=5) == server.body
+
+
+async def test_the_request_says_who_asks_for_what(subject: Verifier, server: KeyServer) -> None:
+    await subject.verify(OLD)
+    assert server.request_headers["User-Agent"] == f"chat_server/{__version__}"
+    assert server.request_headers["Accept"].startswith("application/jwk-set+json, application/json")
+
+
+async def test_a_fault_of_parsing_is_logged_and_waits(
+    subject: Verifier, server: KeyServer, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def broken(*args: Any) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(tokens, "parse_key_set", broken)
+    assert await wait_told(subject, OLD) == 5000
+    assert "KeyError: 'x'" in caplog.text
 
 
 async def test_a_cancelled_waiter_leaves_the_fetch_to_the_others(
@@ -221,12 +382,11 @@ async def test_stopping_at_once_leaves_it_able_to_start_again(
         for _ in range(turns):
             await asyncio.sleep(0)
         await subject.stop()
-    clock.advance(60)
+    clock.advance(5)
     await subject.start()
     await subject.start()
-    token = sign("RS256", PRIVATE["RSA"], {"exp": NOW + 600}, kid="old")
     try:
-        assert (await subject.verify(token)).sub == "alice"
+        assert (await subject.verify(OLD)).sub == "alice"
     finally:
         await subject.stop()
 
@@ -287,7 +447,8 @@ async def test_a_key_that_was_removed_is_dropped_in_time(
         seen = server.requests
 
         await until(lambda: server.requests >= seen + 2)
-        assert "unknown" in await refusal(subject, token)
+        with pytest.raises((Unauthorized, Unavailable)):
+            await subject.verify(token)
     finally:
         await subject.stop()
 
@@ -346,6 +507,71 @@ async def test_what_is_no_key_set(body: bytes, subject: Verifier, server: KeySer
         await subject.verify(OLD)
 
 
+@pytest.mark.parametrize("fields", [{"use": None}, {"key_ops": None}, {"alg": None, "crv": None}])
+async def test_null_is_as_good_as_nothing_in_a_key(
+    fields: dict[str, Any], subject: Verifier, server: KeyServer
+) -> None:
+    server.publish(jwk("RSA", kid="old") | fields)
+    assert (await subject.verify(OLD)).sub == "alice"
+
+
+@pytest.mark.parametrize("alg", [None, "EdDSA", "Ed25519"])
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+async def test_both_names_of_ed25519_are_one_algorithm(
+    alg: str | None, algorithm: str, server: KeyServer, clock: ManualClock
+) -> None:
+    server.publish(jwk("Ed25519", kid="ed", alg=alg))
+    token = sign(algorithm, PRIVATE["Ed25519"], kid="ed")
+    assert (await Verifier(settings(server.url, algorithm), clock).verify(token)).sub == "alice"
+    other = "EdDSA" if algorithm == "Ed25519" else "Ed25519"
+    assert "algorithm" in await refusal(Verifier(settings(server.url, other), clock), token)
+
+
+async def test_a_map_of_certificates(server: KeyServer, clock: ManualClock) -> None:
+    certificates = {"old": certificate(PRIVATE["RSA"]), "ec": certificate(PRIVATE["P-256"])}
+    server.body = json.dumps(
+        certificates | {"bad": "-----BEGIN CERTIFICATE-----", "x": ""}
+    ).encode()
+    subject = Verifier(settings(server.url, "RS256", "ES256"), clock)
+    assert (await subject.verify(OLD)).sub == "alice"
+    assert (await subject.verify(sign("ES256", PRIVATE["P-256"], kid="ec"))).sub == "alice"
+    assert "signature" in await refusal(subject, sign("RS256", PRIVATE["RSA2"], kid="old"))
+    for token in (
+        NEW,
+        sign("RS256", PRIVATE["RSA"], kid="ec"),
+        sign("RS256", PRIVATE["RSA"], kid="x"),
+    ):
+        with pytest.raises((Unauthorized, Unavailable)):
+            await subject.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"keys":[]}', "it has no public key for RS256, it is empty"),
+        (
+            json.dumps({"keys": [jwk("P-256", kid="a\nb", use="sig", alg="ES256")]}).encode(),
+            "only kty='EC' crv='P-256' alg='ES256' use='sig' kid='a\\nb'",
+        ),
+        (json.dumps({"keys": [jwk("RSA", kid="x" * 9000, alg="RS512")]}).encode(), "kid='xxxx"),
+        (json.dumps({"keys": [jwk("RSA", use="enc")] * 9}).encode(), "; and 4 more"),
+        (json.dumps({"keys": [5]}).encode(), "only something else"),
+        (b'{"error":"nope"}', "it has no public key for RS256, only kid='error'"),
+        (b"<html>", "it is not a JSON object"),
+        (b'{"jwks":[]}', "it has no `keys` that are a list of at most 100"),
+    ],
+)
+async def test_the_log_says_what_a_set_without_a_fitting_key_has(
+    body: bytes, words: str, subject: Verifier, server: KeyServer, caplog: Any
+) -> None:
+    server.body = body
+    await wait_told(subject, OLD)
+    [record] = [r for r in caplog.records if r.name == "chat_server.auth.jwks"]
+    assert words in record.getMessage()
+    assert len(record.getMessage()) < 800
+    assert "\n" not in record.getMessage()
+
+
 async def test_a_bad_key_does_not_spoil_the_others(subject: Verifier, server: KeyServer) -> None:
     server.publish({"kty": "new"}, jwk("P-256"), {"kty": "RSA", "n": ""}, jwk("RSA", kid="old"))
     assert (await subject.verify(OLD)).sub == "alice"
@@ -353,8 +579,8 @@ async def test_a_bad_key_does_not_spoil_the_others(subject: Verifier, server: Ke
 
 async def test_an_endless_answer_is_cut(server: KeyServer) -> None:
     server.body = b" " * 5_000_000
-    with pytest.raises(jwks.FetchError, match="longer than 1000 bytes"):
-        await asyncio.to_thread(jwks.fetch, server.url, seconds=5, max_bytes=1000)
+    with pytest.raises(FetchError, match="longer than 1000 bytes"):
+        await Fetcher(server.url, bytes, max_bytes=1000).fetch(seconds=5)
 
 
 async def test_redirects_are_not_followed(subject: Verifier, server: KeyServer) -> None:
@@ -396,6 +622,7 @@ async def test_a_key_serves_its_own_algorithm_only(server: KeyServer, clock: Man
     assert "unknown" in await refusal(subject, OLD)
     assert "unknown" in await refusal(subject, sign("ES384", PRIVATE["P-384"], kid="ec"))
     assert "algorithm" in await refusal(subject, sign("PS512", PRIVATE["RSA"], kid="old"))
+    assert server.requests == 3
 
 
 async def test_a_token_without_kid_needs_a_single_key(

@@ -1,0 +1,213 @@
+"""Fetches a set of keys in a thread of its own, which ends in time whatever the other side does.
+
+Not in the loop's executor: a server that sends a byte now and then would keep its threads from
+everybody else, and the process from ending.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Generic, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    UnknownHandler,
+)
+
+from .. import __version__
+
+HEADERS = {
+    "Accept": "application/jwk-set+json, application/json, */*;q=0.1",
+    # Firewalls for web applications refuse what calls itself Python-urllib.
+    "User-Agent": f"chat_server/{__version__}",
+}
+
+POLL_SECONDS = 0.02
+
+Result = TypeVar("Result")
+
+
+class FetchError(Exception):
+    """There is no such answer; the text says why."""
+
+
+class Fetcher(Generic[Result]):
+    """GETs an http or https URL; redirects are not followed.
+
+    Args:
+        url: whose body is wanted.
+        parse: called in the thread with the body; raises ValueError for one that is no good.
+        max_bytes: a longer body is an error.
+    """
+
+    def __init__(self, url: str, parse: Callable[[bytes], Result], *, max_bytes: int) -> None:
+        self._url = url
+        self._parse = parse
+        self._max_bytes = max_bytes
+        self._download: _Download | None = None
+
+    async def fetch(self, *, seconds: float) -> Result:
+        """Return what `parse` makes of the body.
+
+        Args:
+            seconds: how long it may take as a whole. Then the connection is cut, and the thread
+                ends, unless the system still looks the host's name up.
+
+        Raises:
+            FetchError: there is none, or it is too long, too slow or no good.
+        """
+        await self._one_at_a_time(seconds)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+        download = self._download = _Download(self._url, seconds, self._max_bytes)
+
+        def settle(result: Result | None, error: Exception | None) -> None:
+            if done.done():
+                return  # nobody waits any more
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)  # type: ignore[arg-type]
+
+        def work() -> None:
+            result: Result | None = None
+            error: Exception | None = None
+            try:
+                result = self._parse(download.run())
+            except ValueError as fault:
+                error = FetchError(f"the answer is no key set: {fault}")
+            except Exception as fault:
+                error = fault
+            download.ended = True
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, result, error)
+
+        # A daemon, so that the process need not wait for it.
+        thread = threading.Thread(target=work, name="jwks-fetch", daemon=True)
+        try:
+            thread.start()
+            async with asyncio.timeout(seconds):
+                return await done
+        except TimeoutError:
+            raise FetchError("no answer in time") from None
+        finally:
+            download.cut()
+
+    async def _one_at_a_time(self, seconds: float) -> None:
+        # A thread that was cut ends within milliseconds, except while it looks a name up. Its end
+        # may belong to a loop that is closed, so it is looked for instead of awaited.
+        try:
+            async with asyncio.timeout(seconds):
+                while self._download is not None and not self._download.ended:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise FetchError("the host's name is still being looked up") from None
+
+
+class _Download:
+    """One GET, which another thread can cut short."""
+
+    def __init__(self, url: str, seconds: float, max_bytes: int) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self.ended = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._is_cut = False
+
+    def run(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            FetchError: there is none, or it is too long.
+        """
+        opener = OpenerDirector()
+        # Not `build_opener`: it would add handlers for files, FTP, data URLs and redirects.
+        for handler in (
+            ProxyHandler(),
+            UnknownHandler(),
+            _Http(self),
+            _Https(self),
+            HTTPErrorProcessor(),
+            HTTPDefaultErrorHandler(),
+        ):
+            opener.add_handler(handler)
+        body = bytearray()
+        try:
+            request = Request(self._url, headers=HEADERS)  # noqa: S310  (the opener has no handler for other schemes)
+            with opener.open(request, timeout=self._seconds) as response:
+                while chunk := response.read1(self._max_bytes):
+                    body += chunk
+                    if len(body) > self._max_bytes:
+                        raise FetchError(f"the answer is longer than {self._max_bytes} bytes")
+        except HTTPError as error:
+            error.close()
+            raise FetchError(f"the answer is HTTP {error.code}") from None
+        except URLError as error:
+            raise FetchError(str(error.reason)) from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise FetchError(str(error) or type(error).__name__) from None
+        finally:
+            self.cut()
+        return bytes(body)
+
+    def cut(self) -> None:
+        """End it: whoever reads from the connection finds it closed. May be repeated."""
+        with self._lock:
+            self._is_cut = True
+            if self._socket is not None:
+                with suppress(OSError):  # not connected any more
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                self._socket.close()
+                self._socket = None
+
+    def connect(self, *args: Any, **kwargs: Any) -> socket.socket:
+        """Do what `socket.create_connection` does, and keep hold of the connection."""
+        connection = socket.create_connection(*args, **kwargs)
+        with self._lock:
+            if self._is_cut:
+                connection.close()
+                raise TimeoutError("no answer in time")
+            # A second handle: TLS takes the first one over, and a handshake can drip as well.
+            self._socket = connection.dup()
+        return connection
+
+    def connection(self, kind: type[HTTPConnection], *args: Any, **kwargs: Any) -> HTTPConnection:
+        """Return a connection for urllib that is made by `connect`."""
+        connection = kind(*args, **kwargs)
+        connection._create_connection = self.connect  # type: ignore[attr-defined]
+        return connection
+
+
+class _Http(HTTPHandler):
+    def __init__(self, download: _Download) -> None:
+        super().__init__()
+        self._download = download
+
+    def http_open(self, req: Request) -> Any:
+        def connect(*args: Any, **kwargs: Any) -> HTTPConnection:
+            return self._download.connection(HTTPConnection, *args, **kwargs)
+
+        return self.do_open(connect, req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, download: _Download) -> None:
+        super().__init__()
+        self._download = download
+
+    def https_open(self, req: Request) -> Any:
+        def connect(*args: Any, **kwargs: Any) -> HTTPConnection:
+            return self._download.connection(HTTPSConnection, *args, **kwargs)
+
+        return self.do_open(connect, req)
