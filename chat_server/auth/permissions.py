@@ -60,7 +60,8 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     segments = topic.split(":")
     if "" in segments:
         return False
-    subject = topic_segment(sub)
+    # One that is longer than any topic fits none, whatever is at its end.
+    subject = topic_segment(sub[: MAX_TOPIC_BYTES + 1])
     return any(_matches(pattern.split(":"), segments, subject) for pattern in patterns)
 
 
