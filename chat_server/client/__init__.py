@@ -3,9 +3,10 @@
     async with connect("http://127.0.0.1:8000", token=token) as chat:
         await chat.publish("room:lobby", {"text": "hello"})
 
-`client` has the public calls, `link` takes up lost connections, `registry` and `subscription` see
-to it that no event is lost or comes twice, `flow` bounds what waits for slow consumers, and
-`connection` is one WebSocket.
+`client` has the public calls, `link` takes up lost connections, `renewal` keeps tokens fresh,
+`publication` sees to it that no message is stored twice, `registry` and `subscription` that no
+event is lost or comes twice, `flow` bounds what waits for slow consumers, `connection` is one
+WebSocket, and `opening` its handshake.
 """
 
 from .bulk import publish_all
@@ -20,6 +21,8 @@ from .errors import (
     ConnectionLost,
     Disconnected,
     NotConnected,
+    OutcomeUnknown,
+    TimedOut,
     TokenRejected,
 )
 from .events import Event, Gap, Message, Other, Page, Position, Published, Signal, User
@@ -43,11 +46,13 @@ __all__ = [
     "Message",
     "NotConnected",
     "Other",
+    "OutcomeUnknown",
     "Page",
     "Position",
     "Published",
     "Signal",
     "Subscription",
+    "TimedOut",
     "TokenRejected",
     "User",
     "connect",

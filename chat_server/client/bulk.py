@@ -1,19 +1,25 @@
 """Many publications to one topic, in their order."""
 
 import asyncio
+import logging
 import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 from .client import Client
-from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
+from .ending import retry_delay
+from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected, TimedOut
 from .events import Published
-
-RETRY_SECONDS = 1.0
-"""How long to wait after a refusal that may pass but does not say when."""
+from .publication import Publication
 
 HEADROOM = 0.9
 """The part of the server's rate limit that is used: what leaves evenly may arrive in a bunch."""
+
+LEAST_RATE = 0.1
+MOST_AT_ONCE = 1_000_000
+"""Messages a second, or in a burst: a server may say anything, and is believed between these."""
+
+logger = logging.getLogger("chat_server.client")
 
 
 async def publish_all(
@@ -23,6 +29,7 @@ async def publish_all(
     *,
     window: int = 32,
     on_refusal: Callable[[CommandFailed], None] | None = None,
+    timeout: float | None = None,
 ) -> AsyncGenerator[Published, None]:
     """Publish all of `items` to `topic` in their order, and yield where each stands.
 
@@ -36,14 +43,18 @@ async def publish_all(
 
     Args:
         window: items on their way at most.
-        on_refusal: called with each refusal that is waited for.
+        on_refusal: called with each refusal that is waited for. What it raises is logged.
+        timeout: seconds after which an item that is not stored is given up; None waits for ever.
 
     Raises:
         CommandFailed: the server refused an item for good; those before it are stored.
+        OutcomeUnknown: an item may have been stored and cannot be repeated safely.
+        TimedOut: an item was not stored in time.
+        TypeError, ValueError: an item cannot be published.
         ClientError: the client had to give up.
         Exception: whatever `items` raised, once those before are stored.
     """
-    bulk = _Bulk(client, topic, window, on_refusal)
+    bulk = _Bulk(client, topic, window, on_refusal, timeout)
     feeder = asyncio.create_task(bulk.feed(items))
     try:
         while (item := await bulk.next()) is not None:
@@ -56,10 +67,18 @@ async def publish_all(
 class _Item:
     """A publication on its way."""
 
-    def __init__(self, data: object, key: str) -> None:
+    def __init__(self, data: object, key: str, now: float) -> None:
         self.data = data
         self.key = key
+        self.began = now
+        self.publication: Publication | None = None
         self.outcome: asyncio.Task[Published]
+
+    @property
+    def maybe_stored(self) -> bool:
+        """Whether it was sent, and nothing is known of it."""
+        publication = self.publication
+        return publication is not None and (publication.maybe_stored or not self.outcome.done())
 
 
 class _Bulk:
@@ -71,16 +90,21 @@ class _Bulk:
         topic: str,
         window: int,
         on_refusal: Callable[[CommandFailed], None] | None,
+        timeout: float | None,
     ) -> None:
         self._client = client
         self._topic = topic
         self._on_refusal = on_refusal
+        self._timeout = timeout
+        self._clock = asyncio.get_running_loop().time
         self._run = secrets.token_hex(8)
         self._pace = _Pace(client)
         self._slots = asyncio.Semaphore(window)
+        self._turn = asyncio.Lock()  # of those that leave for the first time
         self._may_start = asyncio.Event()
         self._may_start.set()
-        self._under_way: set[_Item] = set()
+        self._unsettled: set[_Item] = set()
+        self._under_way: set[_Item] = set()  # of the unsettled, those that have left
         self._queue: asyncio.Queue[_Item | Exception | None] = asyncio.Queue()  # the slots bound it
 
     async def feed(self, items: AsyncIterable[object]) -> None:
@@ -90,12 +114,10 @@ class _Bulk:
         try:
             async for data in items:
                 await self._slots.acquire()
-                await self._pace.wait()
-                await self._may_start.wait()
                 number += 1
-                item = _Item(data, f"{self._run}-{number}")
-                self._under_way.add(item)
-                self._start(item)
+                item = _Item(data, f"{self._run}-{number}", self._clock())
+                self._unsettled.add(item)
+                item.outcome = asyncio.create_task(self._first(item))
                 self._queue.put_nowait(item)
         except Exception as error:  # of `items`, to be raised where they are awaited
             end = error
@@ -110,42 +132,68 @@ class _Bulk:
 
     async def settle(self, item: _Item) -> Published:
         """Wait until `item` is stored, and publish it again as long as that may help."""
+        timeout = self._timeout
+        try:
+            async with asyncio.timeout_at(None if timeout is None else item.began + timeout):
+                published = await self._stored(item)
+        except TimeoutError:
+            assert timeout is not None  # noqa: S101 - nothing else raises it
+            raise TimedOut(timeout, maybe_stored=item.maybe_stored) from None
+        self._unsettled.discard(item)
+        self._under_way.discard(item)
+        self._slots.release()
+        if not self._under_way:
+            self._may_start.set()
+        return published
+
+    def cancel(self) -> list[asyncio.Task[Published]]:
+        """Give up what is not settled, and return the tasks to wait for."""
+        tasks = [item.outcome for item in self._unsettled]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def _stored(self, item: _Item) -> Published:
+        refusals = 0
         while True:
             try:
-                published = await item.outcome
+                return await asyncio.shield(item.outcome)
             except (NotConnected, ConnectionLost):
                 await self._client.wait_online()
             except CommandFailed as error:
                 if not error.transient:
                     raise
-                if self._on_refusal is not None:
-                    self._on_refusal(error)
-                await asyncio.sleep((error.retry_in_ms or RETRY_SECONDS * 1000) / 1000)
-            else:
-                self._under_way.discard(item)
-                self._slots.release()
-                if not self._under_way:
-                    self._may_start.set()
-                return published
-            self._start(item)
+                if not error.expired or refusals:  # else the next attempt waits for the next token
+                    self._tell(error)
+                    await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
+                refusals += 1
+            item.outcome = asyncio.create_task(self._attempt(item))
 
-    def cancel(self) -> list[asyncio.Task[Published]]:
-        """Give up what is under way, and return the tasks to wait for."""
-        tasks = [item.outcome for item in self._under_way]
-        for task in tasks:
-            task.cancel()
-        return tasks
+    async def _first(self, item: _Item) -> Published:
+        async with self._turn:
+            await self._client.learn_position(self._topic, self._tell)
+            await self._pace.wait()
+            await self._may_start.wait()
+            self._under_way.add(item)
+        return await self._attempt(item)
 
-    def _start(self, item: _Item) -> None:
-        item.outcome = asyncio.create_task(self._publish(item))
-
-    async def _publish(self, item: _Item) -> Published:
+    async def _attempt(self, item: _Item) -> Published:
         try:
-            return await self._client.publish(self._topic, item.data, key=item.key)
+            if item.publication is None:
+                item.publication = self._client.publication(self._topic, item.data, item.key)
+            return await item.publication.attempt()
         except ClientError:
             # From this moment, and not only when it is settled: nothing new may overtake it.
             self._may_start.clear()
             raise
+
+    def _tell(self, error: CommandFailed) -> None:
+        if self._on_refusal is None:
+            return
+        try:
+            self._on_refusal(error)
+        except Exception:
+            logger.exception("on_refusal failed")
 
 
 class _Pace:
@@ -160,11 +208,12 @@ class _Pace:
     async def wait(self) -> None:
         """Wait until another command may leave."""
         limits = (await self._client.wait_online()).limits
-        rate = limits.messages_per_second * HEADROOM
+        rate = HEADROOM * min(max(LEAST_RATE, limits.messages_per_second), MOST_AT_ONCE)
         now = self._clock()
         earned = (now - self._updated_at) * rate
         # The connection's first commands, `subscribe` for one, have been counted by the server too.
-        self._tokens = min(limits.message_burst * HEADROOM, self._tokens + earned) - 1
+        burst = max(HEADROOM * min(limits.message_burst, MOST_AT_ONCE), 1.0)
+        self._tokens = min(burst, self._tokens + earned) - 1
         self._updated_at = now
         if self._tokens < 0:
             await asyncio.sleep(-self._tokens / rate)

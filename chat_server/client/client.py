@@ -8,14 +8,18 @@ from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
 
 from ..protocol import messages
-from .credentials import Credentials, TokenSource
+from .connection import MAX_EXPIRIES
+from .credentials import DEADLINE_SECONDS, Credentials, TokenSource
 from .ending import Backoff
-from .errors import ConnectionLost, NotConnected
+from .errors import CommandFailed, ConnectionLost, NotConnected
 from .events import Page, Position, Published
 from .flow import Flow
 from .link import Link, LinkOptions, LinkState
+from .publication import Outbox, Publication
 from .registry import Registry
 from .subscription import Subscription
 from .wire import Done, Encoding, Wire
@@ -30,7 +34,9 @@ def connect(
     encoding: Encoding = "json",
     on_state: Callable[[LinkState, str], None] | None = None,
     max_held: int = 1_000,
+    start_wait: float = 0.0,
     open_timeout: float = 10.0,
+    token_timeout: float = DEADLINE_SECONDS,
     backoff: Backoff | None = None,
     ssl: SSLContext | None = None,
 ) -> "Client":
@@ -46,12 +52,16 @@ def connect(
 
     Args:
         url: the server's http(s):// or ws(s):// address, with or without /ws.
-        token: a JWT, or a function (plain or async) that returns a fresh one for each connection.
+        token: a JWT, or a function (plain or async) that returns a fresh one: for each connection,
+            and before the token of a connection expires. A plain one is called in a thread.
         encoding: `json` or `msgpack`; what is published and received is the same in both.
-        on_state: called with each new state and the reason for it; must not raise.
+        on_state: called with each new state and the reason for it. What it raises is logged.
         max_held: events held at most for consumers that are slower than the server; `Flow` says
             what happens then.
+        start_wait: seconds for which entering it goes on trying while the server cannot be
+            reached; `math.inf` for ever.
         open_timeout: seconds that an attempt to connect may take.
+        token_timeout: seconds that the function may take to return a token.
         backoff: decides how long to wait between attempts.
         ssl: for wss://, if the system's certificates do not do.
 
@@ -61,9 +71,13 @@ def connect(
     wire = Wire(encoding)
     flow = Flow(max_held)
     options = LinkOptions(
-        url=websocket_url(url), open_timeout=open_timeout, ssl=ssl, on_state=on_state
+        url=websocket_url(url),
+        start_wait=start_wait,
+        open_timeout=open_timeout,
+        ssl=ssl,
+        on_state=on_state,
     )
-    link = Link(options, Credentials(token), backoff or Backoff(), wire, flow)
+    link = Link(options, Credentials(token, token_timeout), backoff or Backoff(), wire, flow)
     return Client(link, wire, flow)
 
 
@@ -75,12 +89,14 @@ class Client:
         self._wire = wire
         self._flow = flow
         self._subscriptions = Registry(link, wire, flow)
+        self._outbox = Outbox(link, wire, self._subscriptions)
 
     async def __aenter__(self) -> "Client":
         """Connect.
 
         Raises:
-            ConnectFailed: the server could not be reached, or is no chat server.
+            ConnectFailed: the server could not be reached (within `start_wait`), or is no chat
+                server.
             TokenRejected: it does not accept the token.
             Disconnected: it does not want this client.
         """
@@ -125,25 +141,47 @@ class Client:
                 again when the connection breaks before the answer came.
 
         Raises:
-            CommandFailed: the server refused, or cannot store it now.
+            CommandFailed: the server refused, or cannot store it now; `definite` tells whether it
+                is certain that nothing was stored.
             NotConnected: there is no connection, and nothing was sent.
             ConnectionLost: the connection broke before the answer came. The message may or may not
                 be stored; only with a `key` can it be published again safely.
-            TypeError: `data` has no form in JSON.
+            OutcomeUnknown: an earlier attempt with this `key` may have been stored, it is too long
+                ago for the server to recognize a repetition, and history does not tell.
+            TypeError, ValueError: `data` holds what has no form in JSON; the message names the
+                place.
         """
-        payload = self._wire.data(data)
+        publication = self.publication(topic, data, key)
+        expiries = 0
         while True:
-            command = messages.Publish(topic=topic, data=payload, key=key)
-            if wait:
-                await self._link.wait()
             try:
-                return await self._command(command, Published)
+                return await publication.attempt(wait=wait)
             except NotConnected:
                 if not wait:
                     raise
             except ConnectionLost:
                 if not wait or key is None:
                     raise
+            except CommandFailed as error:
+                expiries += 1
+                if not error.expired or expiries > MAX_EXPIRIES:
+                    raise
+
+    def publication(self, topic: str, data: object, key: str | None) -> Publication:
+        """Return what `publish` sends, for those who want to see each attempt.
+
+        Raises:
+            TypeError, ValueError: as of `publish`.
+        """
+        return self._outbox.publication(topic, self._wire.data(data), key)
+
+    async def learn_position(self, topic: str, on_refusal: Callable[[CommandFailed], None]) -> None:
+        """Ask where a topic stands, so that a publication can be looked for in its history.
+
+        Args:
+            on_refusal: called with each refusal that is waited for.
+        """
+        await self._outbox.learn_position(topic, on_refusal)
 
     async def signal(self, topic: str, data: object) -> None:
         """Tell the topic's present subscribers something that nobody stores.
@@ -217,10 +255,16 @@ def websocket_url(url: str) -> str:
     Raises:
         ValueError: `url` is not an http(s):// or ws(s):// address.
     """
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise ValueError(f"not an http://, https://, ws:// or wss:// address: {url}")
+    try:
+        parts = urlsplit(url)
+        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+        if scheme is None or not parts.hostname or parts.port == 0:
+            raise ValueError("it has no such scheme, or no host or port")
+        parse_uri(f"{scheme}://{parts.netloc}")
+    except (ValueError, InvalidURI):  # of a port that is no number, a bracket without its pair, …
+        shown = url.rpartition("@")[2]
+        message = f"not an http://, https://, ws:// or wss:// address: {shown}"
+        raise ValueError(message) from None
     path = parts.path.rstrip("/")
     if not path.endswith("/ws"):
         path += "/ws"

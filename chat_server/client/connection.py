@@ -3,29 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_websocket
 from websockets.asyncio.server import broadcast
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidProxy,
-    InvalidStatus,
-    InvalidURI,
-)
-from websockets.http11 import Response
+from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
-from websockets.typing import Subprotocol
 
-from ..protocol.close_codes import CloseCode
-from ..protocol.errors import TooLarge
+from ..protocol.errors import TooLarge, Unauthorized
 from ..protocol.messages import Command, Error, Goodbye, Welcome
 from .ending import Ending
 from .errors import (
@@ -37,14 +24,19 @@ from .errors import (
     NotConnected,
 )
 from .flow import Flow
+from .gate import Gate
+from .opening import failed, open_websocket
 from .wire import Envelope, Wire
 
-MAX_MESSAGE_BYTES = 64 * 2**20
-"""The largest message taken: a page of 300 stored messages of the usual limit has 20 MB."""
+ANSWER_SECONDS = 180.0
+"""How long the answer to a command may take. A server that keeps publications while its store is
+away answers after a minute; one that never answers would keep a command waiting for ever."""
 
-CLOSE_SECONDS = 2.0
+GOODBYE_SECONDS = 5.0
+"""How long the server may take to close the connection behind its goodbye."""
 
-_HTTP_CODES = {401: CloseCode.UNAUTHORIZED, 429: CloseCode.TOO_MANY}
+MAX_EXPIRIES = 5
+"""How often a command is sent again because the token had expired."""
 
 A = TypeVar("A", bound=Struct)
 
@@ -70,27 +62,47 @@ class _Waiting(NamedTuple):
     kind: type[Any]
     outcome: "asyncio.Future[Any]"
     then: Callable[[Any], None] | None
+    sent_at: float
 
 
 class Connection:
     """An open connection: sends commands, matches answers to them, hands out everything else.
 
     Somebody must call `receive` again and again, or no answer arrives.
+
+    Args:
+        renewable: whether somebody renews the token, so that commands wait while it has expired.
+
+    Attributes:
+        token_expired: set when the token has expired and is to be renewed.
     """
 
-    def __init__(self, socket: ClientConnection, wire: Wire, flow: Flow) -> None:
+    def __init__(
+        self, socket: ClientConnection, wire: Wire, flow: Flow, *, renewable: bool
+    ) -> None:
         self.welcome: Welcome
         self.token_expired = asyncio.Event()
+        self._renewable = renewable
+        self._gate = Gate()
         self._socket = socket
         self._wire = wire
         self._flow = flow
         self._goodbye: Goodbye | None = None
+        self._said_goodbye = asyncio.Event()
         self._last_id = 0
         self._waiting: dict[int, _Waiting] = {}
 
     @classmethod
     async def open(
-        cls, url: str, token: str, wire: Wire, flow: Flow, *, timeout: float, ssl: SSLContext | None
+        cls,
+        url: str,
+        token: str,
+        wire: Wire,
+        flow: Flow,
+        *,
+        renewable: bool,
+        timeout: float,
+        ssl: SSLContext | None,
     ) -> "Connection":
         """Connect, and wait for the server's welcome.
 
@@ -103,35 +115,18 @@ class Connection:
         """
         try:
             async with asyncio.timeout(timeout):
-                socket = await open_websocket(
-                    url,
-                    subprotocols=[Subprotocol(wire.subprotocol)],
-                    additional_headers={"Authorization": f"Bearer {token}"},
-                    compression=None,
-                    open_timeout=None,
-                    close_timeout=CLOSE_SECONDS,
-                    max_size=MAX_MESSAGE_BYTES,
-                    ssl=(ssl or True) if urlsplit(url).scheme == "wss" else None,
-                    proxy=None if _is_loopback(urlsplit(url).hostname or "") else True,
-                )
-                connection = cls(socket, wire, flow)
+                socket = await open_websocket(url, token, wire.subprotocol, ssl)
+                connection = cls(socket, wire, flow, renewable=renewable)
                 try:
                     await connection._be_welcomed()
                 except BaseException:
                     socket.transport.abort()
                     raise
                 return connection
-        except InvalidStatus as error:
-            code = _HTTP_CODES.get(error.response.status_code)
-            raise _failed(url, _refusal(error.response), code) from error
         except TimeoutError as error:
-            raise _failed(url, "timed out") from error
-        except ConnectionRefusedError as error:
-            raise _failed(url, "connection refused") from error
-        except (OSError, UnicodeError, InvalidHandshake, InvalidProxy, InvalidURI) as error:
-            raise _failed(url, str(error)) from error
+            raise failed(url, f"timed out after {timeout:g} s") from error
         except BadServer as error:
-            raise _failed(url, "this is no chat server, or of another version") from error
+            raise failed(url, "this is no chat server, or of another version") from error
         except Ended as error:
             raise ConnectFailed(error.ending) from error
 
@@ -147,12 +142,13 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether a command can be sent."""
-        return self._socket.state is State.OPEN
+        # Behind its goodbye the server takes no more.
+        return self._socket.state is State.OPEN and self._goodbye is None
 
     async def command(
         self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
     ) -> A:
-        """Send `command` and wait for its answer.
+        """Send `command` and wait for its answer; while the token has expired, wait for the next.
 
         Args:
             kind: what the answer is decoded to.
@@ -163,6 +159,35 @@ class Connection:
             NotConnected: nothing was sent.
             ConnectionLost: no answer came.
         """
+        expiries = 0
+        while True:
+            try:
+                return await self.attempt(command, kind, then)
+            except CommandFailed as error:
+                expiries += 1
+                if not error.expired or expiries > MAX_EXPIRIES:
+                    raise
+
+    async def attempt(
+        self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
+    ) -> A:
+        """Do the same, but raise when the token expired before the server took `command`.
+
+        Raises:
+            CommandFailed: as above, with `expired`; the next attempt waits for the next token.
+        """
+        await self._gate.passed()
+        try:
+            return await self.exchange(command, kind, then)
+        except CommandFailed as error:
+            if error.expired:
+                self._hold()
+            raise
+
+    async def exchange(
+        self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
+    ) -> A:
+        """Send `command` now, whatever became of the token, and wait for its answer."""
         if not self.is_open:
             raise NotConnected("the connection is closing")
         self._last_id += 1
@@ -172,7 +197,8 @@ class Connection:
         if len(frame) > most:
             # The server would close the connection with 1009.
             raise CommandFailed(TooLarge.code, f"has {len(frame)} bytes, more than {most}")
-        waiting = _Waiting(kind, asyncio.get_running_loop().create_future(), then)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(kind, loop.create_future(), then, loop.time())
         self._waiting[id] = waiting
         self._flow.begin_command()
         try:
@@ -187,6 +213,31 @@ class Connection:
             raise outcome
         answer: A = outcome
         return answer
+
+    def token_renewed(self) -> None:
+        """Note that the server has taken another token: commands may leave."""
+        self.token_expired.clear()
+        self._gate.open()
+
+    def _hold(self) -> None:
+        """Let commands wait for the next token, if there will be one."""
+        if self._renewable and self.is_open:
+            self._gate.close()
+            self.token_expired.set()
+
+    async def overdue(self) -> Ending:
+        """Return once the server has left a command, or its own goodbye, without what follows."""
+        loop = asyncio.get_running_loop()
+        while not self._said_goodbye.is_set():
+            oldest = next(iter(self._waiting.values()), None)
+            left = ANSWER_SECONDS - (loop.time() - oldest.sent_at if oldest else 0.0)
+            if left <= 0:
+                return Ending(f"a command was not answered in {ANSWER_SECONDS:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._said_goodbye.wait()
+        await asyncio.sleep(GOODBYE_SECONDS)
+        return self._ending()
 
     def post(self, command: Command) -> None:
         """Send `command` without waiting for anything; on a closing connection, do nothing."""
@@ -211,10 +262,11 @@ class Connection:
             return None
         if envelope.type == "goodbye":
             self._goodbye = self._wire.decode(frame, Goodbye)
+            self._said_goodbye.set()
             return None
         if envelope.type == "error" and envelope.topic is None:
-            if self._wire.decode(frame, Error).code == "unauthorized":
-                self.token_expired.set()
+            if self._wire.decode(frame, Error).code == Unauthorized.code:
+                self._hold()
             return None
         return Push(envelope, frame)
 
@@ -238,7 +290,10 @@ class Connection:
             return  # whoever asked was cancelled
         if envelope.type == "error":
             error = self._wire.decode(frame, Error)
-            outcome: object = CommandFailed(error.code, error.message, error.retry_in_ms)
+            expired = self._renewable and error.code == Unauthorized.code
+            outcome: object = CommandFailed(
+                error.code, error.message, error.retry_in_ms, expired=expired
+            )
         else:
             outcome = self._wire.decode(frame, waiting.kind)
             if waiting.then is not None:
@@ -256,38 +311,14 @@ class Connection:
             waiting = self._take(id)
             if waiting is not None and not waiting.outcome.done():
                 waiting.outcome.set_result(ConnectionLost("the connection broke before the answer"))
+        self._gate.open()  # those who wait there are told that nothing was sent
 
-    def _ending(self, closed: ConnectionClosed) -> Ending:
+    def _ending(self, closed: ConnectionClosed | None = None) -> Ending:
         goodbye = self._goodbye
-        if closed.rcvd is not None:
-            code, reason = closed.rcvd.code, closed.rcvd.reason
-        elif goodbye is not None:
-            code, reason = goodbye.code, goodbye.reason
-        else:
-            return Ending(closed.sent.reason if closed.sent else "the connection broke")
-        return Ending(reason, code, goodbye.reconnect_in_ms if goodbye else None)
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether `host` is this machine, where no proxy of the environment can lead."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _Problem(Struct):
-    """As much of a problem+json body as is worth showing, RFC 9457."""
-
-    detail: str
-
-
-def _refusal(response: Response) -> str:
-    try:
-        return msgspec.json.decode(response.body or b"", type=_Problem).detail
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return f"HTTP {response.status_code} {response.reason_phrase}".strip()
-
-
-def _failed(url: str, reason: str, code: int | None = None) -> ConnectFailed:
-    return ConnectFailed(Ending(f"{urlsplit(url).netloc.rpartition('@')[2]}: {reason}", code))
+        if goodbye is not None:
+            retry = goodbye.reconnect_in_ms
+            return Ending(goodbye.reason, goodbye.code, retry, announced=True)
+        if closed is not None and closed.rcvd is not None:
+            return Ending(closed.rcvd.reason, closed.rcvd.code)
+        sent = closed.sent if closed is not None else None
+        return Ending(sent.reason if sent else "the connection broke")

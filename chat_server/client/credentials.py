@@ -1,24 +1,44 @@
 """Where the client gets its token from."""
 
+import asyncio
+import contextvars
 import inspect
 import re
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 from .ending import Ending
 from .errors import ConnectFailed
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
-"""A token, or a function (plain or async) that is asked for a fresh one before each connection."""
+"""A token, or a function (plain or async) that is asked for a fresh one before each connection and
+before the token of a connection expires."""
+
+DEADLINE_SECONDS = 10.0
+"""How long a function may take to return a token."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 """What may follow `Bearer` in a header, RFC 6750 section 2.1."""
 
 
 class Credentials:
-    """Gives out a token for each connection."""
+    """Gives out a token for each connection.
 
-    def __init__(self, source: TokenSource) -> None:
+    A plain function is called in a thread, so that one that asks another service for a token may
+    block. A thread that does not return in time cannot be ended: the next attempt waits for it
+    again, so a function that hangs costs one thread, however often it is needed.
+
+    Args:
+        deadline: seconds that a function may take.
+    """
+
+    def __init__(self, source: TokenSource, deadline: float = DEADLINE_SECONDS) -> None:
         self._source = source
+        self._deadline = deadline
+        self._call: asyncio.Task[Any] | None = None
+        self._thread: asyncio.Future[Any] | None = None
 
     @property
     def renewable(self) -> bool:
@@ -31,12 +51,78 @@ class Credentials:
         Raises:
             ConnectFailed: there is none to be had now.
         """
-        try:
-            token = self._source if isinstance(self._source, str) else self._source()
-            if inspect.isawaitable(token):
-                token = await token
-        except Exception as error:  # the user's function, which may fail in any way
-            raise ConnectFailed(Ending(f"no token: {error}")) from error
+        token = self._source if isinstance(self._source, str) else await self._ask(self._source)
+        if not isinstance(token, str):
+            raise _no_token(f"the function returned {type(token).__name__}, not text")
         if _TOKEN.fullmatch(token.strip()) is None:
-            raise ConnectFailed(Ending("no token: it has characters that no JWT has"))
+            raise _no_token("it has characters that no JWT has")
         return token.strip()
+
+    async def _ask(self, source: Callable[[], Any]) -> Any:
+        if self._call is None or self._call.cancelled():
+            self._call = asyncio.create_task(self._called(source), name="chat client token")
+            self._call.add_done_callback(_look_at)
+        call = self._call
+        try:
+            await asyncio.wait([call], timeout=self._deadline)
+        except asyncio.CancelledError:
+            call.cancel()
+            self._call = None
+            raise
+        if not call.done():
+            call.cancel()  # should it go on all the same, the next attempt waits for it
+            raise _no_token(f"the function has not returned one in {self._deadline:g} s")
+        self._call = None
+        try:
+            return call.result()
+        except asyncio.CancelledError:
+            raise _no_token("the function was cancelled") from None
+        except Exception as error:  # the user's function, which may fail in any way
+            raise _no_token(str(error) or type(error).__name__) from error
+
+    async def _called(self, source: Callable[[], Any]) -> Any:
+        if any(map(inspect.iscoroutinefunction, (source, type(source).__call__))):
+            token = source()
+        else:
+            thread = self._thread = self._thread or _in_thread(source)
+            try:
+                token = await asyncio.shield(thread)
+            finally:
+                if thread.done():
+                    self._thread = None
+        return await token if inspect.isawaitable(token) else token
+
+
+def _no_token(reason: str) -> ConnectFailed:
+    return ConnectFailed(Ending(f"no token: {reason}"))
+
+
+def _look_at(call: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from reporting the failure of a call that nobody waits for any more."""
+    if not call.cancelled():
+        call.exception()
+
+
+def _in_thread(source: Callable[[], Any]) -> "asyncio.Future[Any]":
+    """Call `source` in a daemon thread: one of a pool would keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Any] = loop.create_future()
+    outcome.add_done_callback(_look_at)
+    context = contextvars.copy_context()
+
+    def call() -> None:
+        settle: Callable[..., None] = outcome.set_result
+        try:
+            result: Any = context.run(source)
+        except Exception as error:
+            # A future cannot hold a StopIteration.
+            result = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+            settle = outcome.set_exception
+        except BaseException as error:  # SystemExit, say: of this thread, not of the program
+            result, settle = RuntimeError(repr(error)), outcome.set_exception
+        # The loop may be closed by now, and so is whoever wanted a token.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result)
+
+    threading.Thread(target=call, name="chat client token", daemon=True).start()
+    return outcome

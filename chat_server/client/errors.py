@@ -5,6 +5,8 @@
     ├── TokenRejected     the server does not accept the token
     ├── NotConnected      there is no connection now; nothing was sent
     ├── ConnectionLost    the connection broke before the answer came; the outcome is unknown
+    ├── OutcomeUnknown    a message may have been stored, and can no longer be repeated safely
+    ├── TimedOut          a message was not stored in the time that was given
     ├── Disconnected      the server ended the connection and does not want it back
     ├── ClientClosed      the client was used after it was closed
     ├── BadServer         the server sent what is not `chat.v1`
@@ -43,8 +45,30 @@ class NotConnected(ClientError):
 class ConnectionLost(ClientError):
     """The connection broke before the answer came, so nobody knows whether the command was done.
 
-    A `publish` with a `key` can be repeated without harm.
+    A `publish` can be repeated without harm with the same `key`, which the client sees to: it
+    repeats it within the time for which the server remembers keys, and looks into history after.
     """
+
+
+class OutcomeUnknown(ClientError):
+    """A message may have been stored, and publishing it again could store it twice.
+
+    Its answer was lost, the server may have forgotten its key meanwhile, and history does not tell.
+    Whoever knows the application decides: publish it with another key, or leave it.
+    """
+
+
+class TimedOut(ClientError):
+    """A message was not stored in the time that `publish_all` was given for it.
+
+    Args:
+        maybe_stored: whether it may have been stored all the same.
+    """
+
+    def __init__(self, seconds: float, *, maybe_stored: bool) -> None:
+        outcome = "it may have been stored all the same" if maybe_stored else "nothing was stored"
+        super().__init__(f"not stored within {seconds:g} s; {outcome}")
+        self.maybe_stored = maybe_stored
 
 
 class Disconnected(ClientError):
@@ -74,15 +98,28 @@ class CommandFailed(ClientError):
         code: one of the protocol's errors, such as `forbidden`; see docs/protocol.md, section 5.
         message: the server's sentence about it.
         retry_in_ms: milliseconds after which another try makes sense, if it does.
+        expired: whether the token had expired and can be renewed.
     """
 
-    def __init__(self, code: str, message: str, retry_in_ms: int | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, retry_in_ms: int | None = None, *, expired: bool = False
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.retry_in_ms = retry_in_ms
+        self.expired = expired
 
     @property
     def transient(self) -> bool:
         """Whether the same command may succeed later."""
-        return self.code in ("rate_limited", "unavailable")
+        return self.expired or self.code in ("rate_limited", "unavailable")
+
+    @property
+    def definite(self) -> bool:
+        """Whether the command was certainly not carried out.
+
+        The store may have been lost between storing a message and saying so (`unavailable`), and
+        nothing is known of a fault of the server's own (`internal`).
+        """
+        return self.code not in ("unavailable", "internal")

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..protocol.messages import Gap, Message, Position, User
+from ..protocol.messages import Gap, Message, Position, Seq, User
 from ..protocol.messages import SignalPush as Signal
 
 __all__ = ["Event", "Gap", "Message", "Other", "Page", "Position", "Published", "Signal", "User"]
@@ -38,7 +38,7 @@ class Published(Struct, frozen=True):
     """
 
     topic: str
-    seq: int
+    seq: Seq
     epoch: str
     at: int
     duplicate: bool

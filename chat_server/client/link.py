@@ -10,7 +10,6 @@ from typing import NoReturn, Protocol
 from msgspec import Struct
 
 from ..protocol.close_codes import STOP, CloseCode
-from ..protocol.messages import Auth
 from .connection import Connection, Ended, Push
 from .credentials import Credentials
 from .ending import Backoff, Ending
@@ -23,13 +22,17 @@ from .errors import (
     TokenRejected,
 )
 from .flow import Flow
-from .wire import Done, Wire
+from .gate import Gate
+from .renewal import keep_authorized
+from .wire import Wire
 
 STEADY_SECONDS = 10.0
 """A connection that lasted this long shows that all is well: after it, waits begin short again."""
 
-MAX_REFUSALS = 3
-"""Tokens refused in a row before the client gives up, where each is a fresh one."""
+LEAST_REFUSALS = 3
+REFUSED_SECONDS = 60.0
+"""A client gives up when so many fresh tokens were refused in a row, over so long a time. An issuer
+that changes its keys has its new tokens refused until the server has fetched the new keys."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -46,6 +49,7 @@ class LinkOptions(Struct, frozen=True, kw_only=True):
     """How connections are made; `client.connect` explains each."""
 
     url: str
+    start_wait: float
     open_timeout: float
     ssl: SSLContext | None
     on_state: Callable[[LinkState, str], None] | None
@@ -90,7 +94,8 @@ class Link:
         self._user: LinkUser
         self._connection: Connection | None = None
         self._error: ClientError | None = None
-        self._settled = asyncio.Event()  # there is a connection, or there will never be one
+        self._settled = Gate()  # open if there is a connection, or there will never be one
+        self._settled.close()
         self._runner: asyncio.Task[None] | None = None
 
     @property
@@ -105,11 +110,12 @@ class Link:
             NotConnected: there is none at the moment.
             ClientError: there will be none; the error that ended the link.
         """
+        self._demand_entered()
         if self._error is not None:
             raise self._error
         if self._connection is None or not self._connection.is_open:
             # Its end may not have been noticed yet; let `wait` wait for the next one.
-            self._settled.clear()
+            self._settled.close()
             raise NotConnected("there is no connection to the server at the moment")
         return self._connection
 
@@ -119,31 +125,51 @@ class Link:
         Raises:
             ClientError: there will be none; the error that ended the link.
         """
+        self._demand_entered()
         while True:
-            await self._settled.wait()
+            await self._settled.passed()
             try:
                 return self.connection()
             except NotConnected:
-                continue  # `connection` has cleared `_settled`
+                continue  # `connection` has closed `_settled`
+
+    def _demand_entered(self) -> None:
+        if self._runner is None and self._error is None:
+            raise RuntimeError(
+                "the client is not connected: enter it first, as in `async with connect(...)"
+                " as chat`"
+            )
 
     async def start(self, user: LinkUser) -> None:
         """Connect for the first time, and from then on keep connected.
 
         Raises:
-            ConnectFailed: the server could not be reached.
+            ConnectFailed: the server could not be reached, also not within `start_wait`.
             TokenRejected: it does not accept the token.
             Disconnected: it does not want this client.
         """
         if self._runner is not None or self._error is not None:
             raise RuntimeError("a client can be entered only once")
         self._user = user
-        try:
-            connection = await self._open()
-        except ConnectFailed as failed:
-            self._give_up_after(failed.ending, refusals=MAX_REFUSALS)
-            raise
+        connection = await self._connect_first()
         self._go_online(connection)
         self._runner = asyncio.create_task(self._run(connection), name="chat client")
+
+    async def _connect_first(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        refusals = _Refusals()
+        while True:
+            try:
+                return await self._open()
+            except ConnectFailed as failed:
+                delay = self._backoff.delay(failed.ending)
+                last = loop.time() + delay - began > self._options.start_wait
+                self._give_up_after(failed.ending, refusals, last=last)
+                if last:
+                    raise
+                self._report_wait(failed.ending, delay)
+            await asyncio.sleep(delay)
 
     async def stop(self) -> None:
         """Close the connection, and end everything that waits for the server."""
@@ -179,15 +205,17 @@ class Link:
     async def _serve(self, connection: Connection) -> Ending:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        jobs = [self._read(connection), self._keep_authorized(connection)]
-        tasks = [asyncio.create_task(job) for job in (*jobs, self._user.keep(connection))]
+        jobs = [self._read(connection), connection.overdue(), self._user.keep(connection)]
+        if self._credentials.renewable:
+            jobs.append(keep_authorized(connection, self._credentials))
+        tasks = [asyncio.create_task(job) for job in jobs]
         try:
-            # Only reading ends by itself; should another job fail, so does this.
+            # The first two return when the connection ends; should another job fail, so does this.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
             self._connection = None
-            self._settled.clear()
+            self._settled.close()
             self._user.on_lost()
             if loop.time() - began >= STEADY_SECONDS:
                 self._backoff.reset()
@@ -208,37 +236,30 @@ class Link:
             if push is not None:
                 self._user.on_push(push)
 
-    async def _keep_authorized(self, connection: Connection) -> NoReturn:
-        while True:
-            await connection.token_expired.wait()
-            connection.token_expired.clear()
-            if not self._credentials.renewable:
-                continue
-            try:
-                token = await self._credentials.token()
-                await connection.command(Auth(token=token), Done)
-            except ClientError as error:
-                # The server will close the connection with 4401, and then all begins anew.
-                logger.warning("the token could not be refreshed: %s", error)
-
     async def _reconnect(self, ending: Ending) -> Connection:
-        refusals = 0
+        refusals = _Refusals()
         while True:
-            refusals += ending.code == CloseCode.UNAUTHORIZED
             self._give_up_after(ending, refusals)
             delay = self._backoff.delay(ending)
-            self._report(LinkState.RECONNECTING, f"{ending}; next attempt in {delay:.1f} s")
+            self._report_wait(ending, delay)
             await asyncio.sleep(delay)
             try:
                 return await self._open()
             except ConnectFailed as failed:
                 ending = failed.ending
 
-    def _give_up_after(self, ending: Ending, refusals: int) -> None:
+    def _give_up_after(self, ending: Ending, refusals: "_Refusals", *, last: bool = False) -> None:
+        """Raise what ends the client if `ending` does.
+
+        Args:
+            last: whether the client gives up in any case.
+        """
+        if not ending.announced:
+            return
         if ending.code in STOP:
             raise Disconnected(ending)
         if ending.code == CloseCode.UNAUTHORIZED and (
-            refusals >= MAX_REFUSALS or not self._credentials.renewable
+            refusals.are_enough() or last or not self._credentials.renewable
         ):
             raise TokenRejected(f"the token was refused: {ending.reason}")
 
@@ -249,13 +270,14 @@ class Link:
             token,
             self._wire,
             self._flow,
+            renewable=self._credentials.renewable,
             timeout=self._options.open_timeout,
             ssl=self._options.ssl,
         )
 
     def _go_online(self, connection: Connection) -> None:
         self._connection = connection
-        self._settled.set()
+        self._settled.open()
         self._report(LinkState.ONLINE, f"signed in as {connection.welcome.user}")
 
     def _end(self, error: ClientError) -> None:
@@ -263,11 +285,35 @@ class Link:
             return
         self._error = error
         self._connection = None
-        self._settled.set()
+        self._settled.open()
         self._user.on_end(None if isinstance(error, ClientClosed) else error)
         self._report(LinkState.CLOSED, str(error))
 
+    def _report_wait(self, ending: Ending, delay: float) -> None:
+        self._report(LinkState.RECONNECTING, f"{ending}; next attempt in {delay:.1f} s")
+
     def _report(self, state: LinkState, reason: str) -> None:
         logger.debug("%s: %s", state, reason)
-        if self._options.on_state is not None:
+        if self._options.on_state is None:
+            return
+        try:
             self._options.on_state(state, reason)
+        except Exception:
+            # A fault of the application's must not end the connection beside it.
+            logger.exception("on_state failed")
+
+
+class _Refusals:
+    """Tokens refused one after the other."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first_at = 0.0
+
+    def are_enough(self) -> bool:
+        """Count another, and return whether there is no hope."""
+        now = asyncio.get_running_loop().time()
+        if not self._count:
+            self._first_at = now
+        self._count += 1
+        return self._count >= LEAST_REFUSALS and now - self._first_at >= REFUSED_SECONDS

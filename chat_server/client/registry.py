@@ -3,9 +3,10 @@
 import asyncio
 from typing import NoReturn
 
-from ..protocol.errors import AlreadySubscribed
-from ..protocol.messages import Error, Gap, Message, SignalPush, Unsubscribe
+from ..protocol.errors import AlreadySubscribed, RateLimited
+from ..protocol.messages import Error, Gap, Message, Position, SignalPush, Unsubscribe
 from .connection import Connection, Push
+from .ending import retry_delay
 from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
 from .events import Event, Other
 from .flow import Flow
@@ -13,8 +14,9 @@ from .link import Link
 from .subscription import Accepted, State, Subscription
 from .wire import Done, Wire
 
-RETRY_SECONDS = 1.0
-"""How long to wait after a refusal that may pass but does not say when."""
+RESUMES_UNDER_WAY = 16
+"""How many subscriptions are asked for at a time on a new connection. All at once would exceed what
+a server takes in one burst, and compete with the application's own commands."""
 
 _EVENTS: dict[str, type[Message] | type[SignalPush] | type[Gap]] = {
     "message": Message,
@@ -49,13 +51,28 @@ class Registry:
             raise CommandFailed(AlreadySubscribed.code, "this client is subscribed to the topic")
         self._by_topic[subscription.topic] = subscription
         try:
-            await self._subscribe(connection, subscription)
+            await self._subscribe_patiently(connection, subscription)
         except CommandFailed as error:
             self._drop(subscription, error)
             raise
         except BaseException:
             self.detach(subscription)
             raise
+
+    async def _subscribe_patiently(
+        self, connection: Connection, subscription: Subscription
+    ) -> None:
+        """Subscribe; wait where that is only too fast for the server, as with many in a row."""
+        refusals = 0
+        while True:
+            try:
+                await self._subscribe(connection, subscription)
+                return
+            except CommandFailed as error:
+                if error.code != RateLimited.code:
+                    raise
+                await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
+                refusals += 1
 
     def detach(self, subscription: Subscription) -> None:
         """Unsubscribe, without waiting for the server's answer."""
@@ -95,35 +112,52 @@ class Registry:
             subscription.end(error)
         self._by_topic.clear()
 
+    def position(self, topic: str) -> Position | None:
+        """Return how far a topic is known, if there is a subscription to it."""
+        subscription = self._by_topic.get(topic)
+        return None if subscription is None else subscription.received
+
     async def keep(self, connection: Connection) -> NoReturn:
         """Ask again for every subscription that is not live, as soon as there is room."""
-        while True:
-            await self._needed.wait()
-            await self._flow.has_room()
-            self._needed.clear()
-            waits = await asyncio.gather(
-                *(
-                    self._resume(connection, subscription)
-                    for subscription in list(self._by_topic.values())
-                    if subscription.state in (State.BEHIND, State.DETACHED)
-                )
-            )
-            if any(waits):
-                await asyncio.sleep(max(waits))
-                self._needed.set()
+        slots = asyncio.Semaphore(RESUMES_UNDER_WAY)
+        resuming: set[Subscription] = set()
 
-    async def _resume(self, connection: Connection, subscription: Subscription) -> float:
-        """Ask again for one; return the seconds after which to try once more, or 0."""
-        try:
-            await self._subscribe(connection, subscription)
-        except CommandFailed as error:
-            if not error.transient:
-                self._drop(subscription, error)
-                return 0.0
-            return (error.retry_in_ms or RETRY_SECONDS * 1000) / 1000
-        except (NotConnected, ConnectionLost):
-            pass  # there is no more to be done on this connection
-        return 0.0
+        async def resume(subscription: Subscription) -> None:
+            try:
+                await self._resume(connection, subscription, slots)
+            finally:
+                resuming.discard(subscription)
+
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._needed.wait()
+                await self._flow.has_room()
+                self._needed.clear()
+                for subscription in self._by_topic.values():
+                    if subscription.needed and subscription not in resuming:
+                        resuming.add(subscription)
+                        tasks.create_task(resume(subscription))
+
+    async def _resume(
+        self, connection: Connection, subscription: Subscription, slots: asyncio.Semaphore
+    ) -> None:
+        """Ask again for one, until it is live or the connection is gone."""
+        refusals = 0
+        while subscription.needed:
+            try:
+                async with slots:
+                    await self._flow.has_room()
+                    if subscription.needed:
+                        await self._subscribe(connection, subscription)
+            except CommandFailed as error:
+                if not error.transient:
+                    self._drop(subscription, error)
+                    return
+                # Each waits for itself: one topic that the store cannot read holds up no other.
+                await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
+                refusals += 1
+            except (NotConnected, ConnectionLost):
+                return  # there is no more to be done on this connection
 
     async def _subscribe(self, connection: Connection, subscription: Subscription) -> None:
         stale = subscription.state is State.BEHIND

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ..protocol.messages import Gap, Position, Subscribe
+from ..protocol.messages import MAX_SEQ, Gap, Position, Seq, Subscribe
 from .errors import ClientError
 from .events import Event, Message, Other
 from .flow import Flow
@@ -32,9 +32,9 @@ class Accepted(Struct, frozen=True):
     """The server's answer to `subscribe`."""
 
     epoch: str
-    seq: int
+    seq: Seq
     recovered: bool
-    replayed: int
+    replayed: Seq
     reason: str | None = None
 
 
@@ -78,6 +78,12 @@ class Subscription:
         self._events: deque[Event] = deque()
         self._arrived = Signalled()
         self._error: ClientError | None = None
+        self._entered = False
+
+    @property
+    def received(self) -> Position | None:
+        """Where the last event stands that came from the server, whether it was yielded or not."""
+        return self._received
 
     @property
     def position(self) -> Position | None:
@@ -88,6 +94,7 @@ class Subscription:
         return self._yielded
 
     async def __aenter__(self) -> "Subscription":
+        self._entered = True
         await self._owner.attach(self)
         return self
 
@@ -103,6 +110,11 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event:
+        if not self._entered:
+            raise RuntimeError(
+                "the subscription does not receive: enter it first, as in `async with"
+                " chat.subscribe(...) as room`"
+            )
         while not self._events:
             if self.state is State.ENDED:
                 if self._error is not None:
@@ -114,6 +126,11 @@ class Subscription:
         self._flow.remove()
         self._yielded = _after(event, self._yielded)
         return event
+
+    @property
+    def needed(self) -> bool:
+        """Whether the server is to be asked for it again."""
+        return self.state in (State.BEHIND, State.DETACHED)
 
     # What the client tells it --------------------------------------------------------------
 
@@ -127,7 +144,7 @@ class Subscription:
         """Take the server's answer: events from here on count."""
         if self.state is State.ENDED:
             return
-        start = Position(answer.epoch, answer.seq - answer.replayed)
+        start = Position(answer.epoch, max(0, answer.seq - answer.replayed))
         asked = self._received
         self.state = State.LIVE
         if asked is None:
@@ -190,7 +207,8 @@ class Subscription:
 def _after(event: Event, here: Position | None) -> Position | None:
     """Return the position behind `event`; `here` itself if it has no place in the order."""
     if isinstance(event, Gap):
-        return Position(event.epoch, event.before - 1)
+        # Clamped: with a seq that no server takes the subscription could not be resumed.
+        return Position(event.epoch, min(max(0, event.before - 1), MAX_SEQ))
     if here is not None and isinstance(event, Message | Other) and event.seq is not None:
         return Position(here.epoch, event.seq)
     return here

@@ -7,10 +7,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..protocol.codecs import JSON, MSGPACK
-from ..protocol.messages import Command
+from ..protocol.messages import Command, Seq
+from .data import check_data
 from .errors import BadServer
 
 Encoding = Literal["json", "msgpack"]
+
+MAX_SHOWN = 80
 
 T = TypeVar("T")
 
@@ -21,7 +24,7 @@ class Envelope(Struct):
     type: str
     id: int | None = None
     topic: str | None = None
-    seq: int | None = None
+    seq: Seq | None = None
 
 
 class Done(Struct, frozen=True):
@@ -48,13 +51,22 @@ class Wire:
         """Encode what a user publishes.
 
         Raises:
-            TypeError: `value` has no form in this encoding.
+            TypeError, ValueError: `value` cannot be published; the message names the place in it.
         """
+        check_data(value)
         return Raw(self._encode(value))
 
     def encode(self, command: Command) -> bytes:
-        """Return `command` as one WebSocket message."""
-        return self._encode(command)
+        """Return `command` as one WebSocket message.
+
+        Raises:
+            ValueError: a text in it is not Unicode.
+        """
+        try:
+            return self._encode(command)
+        except UnicodeEncodeError as error:
+            text = error.object[:MAX_SHOWN]
+            raise ValueError(f"{text!r} holds half a surrogate pair, which is no text") from None
 
     def decode(self, frame: bytes, kind: type[T]) -> T:
         """Decode a WebSocket message; fields that `kind` does not have are ignored.

@@ -109,7 +109,7 @@ class Limits(Struct, frozen=True):
     max_pending_commands: int
     messages_per_second: float
     message_burst: int
-    idempotency_seconds: float
+    idempotency_seconds: float = 300.0  # of servers that do not say it
 
 
 class ServerMessage(Struct, tag_field="type", omit_defaults=True, kw_only=True):

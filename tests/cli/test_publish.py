@@ -106,7 +106,7 @@ async def test_a_refusal_is_one_line(server: FakeServer) -> None:
 
 
 async def test_refusals_that_pass_are_waited_for(server: FakeServer) -> None:
-    for _ in range(40):
+    for _ in range(8):
         server.refuse("publish", "unavailable", retry_in_ms=1)
     code, _, err = await run("publish", "room:a", url=server.url, stdin=lines(100))
     assert (code, err) == (0, "chat-server: waiting: unavailable: publish was refused\n")

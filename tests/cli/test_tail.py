@@ -92,6 +92,6 @@ async def test_reading_may_be_forbidden(server: FakeServer) -> None:
 async def test_being_blocked_ends_it(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
         await until(lambda: server.connections and server.connections[0].topics, 30)
-        await server.close(4403, "blocked")
+        await server.close(4403, "blocked", reconnect_in_ms=0)
         code, _, err = await running.end()
         assert (code, err) == (1, "chat-server: disconnected by the server: blocked (4403)\n")

@@ -79,7 +79,7 @@ async def test_a_refusal_that_passes_is_waited_for(
 ) -> None:
     """The server refuses everything for a while, as it does when its store is away."""
     async with client() as chat:
-        for _ in range(40):
+        for _ in range(8):
             server.refuse("publish", code, retry_in_ms=1)
         places = [p.seq async for p in publish_all(chat, "room:a", each(range(100)), window=8)]
     assert stored(server) == list(range(100))
@@ -91,7 +91,7 @@ async def test_a_refusal_that_passes_is_waited_for(
 async def test_a_refusal_without_a_time_is_waited_for(
     server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat_server.client.bulk.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("chat_server.client.ending.RETRY_SECONDS", 0.001)
     server.refuse("publish", "unavailable")
     async with client() as chat:
         assert [p.seq async for p in publish_all(chat, "room:a", each([1]))] == [1]

@@ -17,7 +17,7 @@ from chat_server.client import (
     TokenRejected,
     connect,
 )
-from chat_server.client import connection as connection_module
+from chat_server.client import opening as connection_module
 from chat_server.client.client import websocket_url
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
@@ -315,6 +315,6 @@ async def test_a_connection_that_breaks_is_not_connected_until_it_is_back(
 
 async def test_being_unwanted_from_the_start(server: FakeServer, client: Connect) -> None:
     async with client() as chat:
-        await server.close(4403, "blocked")
+        await server.close(4403, "blocked", reconnect_in_ms=0)
         with pytest.raises(Disconnected, match="blocked"):
             await chat.publish("room:a", 1, wait=True)

@@ -18,8 +18,11 @@ from chat_server.client import (
     NotConnected,
     TokenRejected,
     connect,
+    connection,
+    link,
 )
 from chat_server.client.connection import Connection
+from chat_server.client.ending import retry_delay
 from chat_server.protocol import messages
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP, CloseCode
 from tests.client.conftest import Connect
@@ -78,6 +81,57 @@ async def test_codes_that_let_the_client_come_back(
         assert delays.endings == [Ending("a reason", code)]
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1009, 4400, 4401, 4403])
+async def test_a_close_without_goodbye_is_a_lost_connection_whatever_its_code(
+    server: FakeServer, client: Connect, code: int
+) -> None:
+    """A proxy may have sent it; also to a client whose token cannot be renewed."""
+    delays = Delays()
+    async with client(backoff=delays) as chat, chat.subscribe("room:a") as room:
+        await server.close(code, "a proxy's reason")
+        await server.publish("room:a", "missed")
+        assert (await message(room)).data == "missed"
+    assert delays.endings == [Ending("a proxy's reason", code)]
+
+
+async def test_a_goodbye_without_a_close_is_an_end(
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GOODBYE_SECONDS", 0.05)
+    async with client() as chat:
+        await server.connections[0].send(
+            messages.Goodbye(code=CloseCode.RESTART, reason="restart", reconnect_in_ms=1)
+        )
+        await until(lambda: len(server.tokens) == 2)
+        assert (await chat.publish("room:a", 1, wait=True)).seq == 1
+
+
+async def test_an_answer_that_never_comes_costs_the_connection(
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.2)
+    server.silent.add("publish")
+    async with client() as chat:
+        with pytest.raises(ConnectionLost):
+            await chat.publish("room:a", 1)
+        server.silent.clear()
+        assert (await chat.publish("room:a", 2, wait=True)).seq == 1
+
+
+async def test_a_server_that_closes_at_once_is_not_pestered(
+    server: FakeServer, client: Connect
+) -> None:
+    """Also when it asks to be called again in a millisecond."""
+
+    async with client(backoff=Backoff(first=0.2, longest=30)):
+        for _ in range(3):
+            await until(lambda: server.connections)
+            await server.close(CloseCode.RESTART, "restart", reconnect_in_ms=1)
+        began = asyncio.get_running_loop().time()
+        await until(lambda: server.connections)
+        assert asyncio.get_running_loop().time() - began >= 0.35  # half of 0.2 × 4, less slack
+
+
 @pytest.mark.parametrize("code", sorted(STOP))
 async def test_codes_that_end_the_client(
     server: FakeServer, client: Connect, code: CloseCode
@@ -85,7 +139,7 @@ async def test_codes_that_end_the_client(
     async with client() as chat, chat.subscribe("room:a") as room:
         await server.publish("room:a", "before")
         await until(lambda: len(server.topic("room:a").messages) == 1)
-        await server.close(code, "a reason")
+        await server.close(code, "a reason", reconnect_in_ms=0)
         assert (await message(room)).data == "before"
         with pytest.raises(Disconnected, match=rf"a reason \({code}\)"):
             await anext(room)
@@ -100,7 +154,7 @@ async def test_goodbye_says_when_to_come_back(server: FakeServer, client: Connec
     async with client(backoff=delays):
         await server.close(CloseCode.RESTART, "restart", reconnect_in_ms=30)
         await until(lambda: len(server.tokens) == 2)
-    assert delays.endings == [Ending("restart", CloseCode.RESTART, 30)]
+    assert delays.endings == [Ending("restart", CloseCode.RESTART, 30, announced=True)]
 
 
 async def test_the_client_stays_away_for_as_long_as_goodbye_asks(
@@ -125,7 +179,7 @@ async def test_goodbye_counts_when_the_close_frame_is_lost(
         await asyncio.sleep(0.01)
         server.drop()
         await until(lambda: len(server.tokens) == 2)
-    assert delays.endings == [Ending("busy", CloseCode.OVERLOADED, 10)]
+    assert delays.endings == [Ending("busy", CloseCode.OVERLOADED, 10, announced=True)]
 
 
 async def test_a_server_that_is_away_is_tried_again_and_again(
@@ -186,21 +240,34 @@ async def test_a_token_that_cannot_be_renewed_ends_the_client(
     server: FakeServer, client: Connect
 ) -> None:
     async with client(token="fixed") as chat, chat.subscribe("room:a") as room:
-        await server.close(CloseCode.UNAUTHORIZED, "the token has expired")
+        await server.close(CloseCode.UNAUTHORIZED, "the token has expired", reconnect_in_ms=0)
         with pytest.raises(TokenRejected, match="the token has expired"):
             await anext(room)
     assert server.tokens == ["fixed"]
 
 
 async def test_fresh_tokens_that_are_refused_end_the_client(
-    server: FakeServer, client: Connect
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(link, "REFUSED_SECONDS", 0.0)
     async with client(token=lambda: "again") as chat:
         server.accept = lambda token: False
         server.drop()
         with pytest.raises(TokenRejected):
             await chat.publish("room:a", 1, key="k1", wait=True)
     assert len(server.tokens) == 4
+
+
+async def test_refusals_that_pass_with_time_are_outlived(
+    server: FakeServer, client: Connect
+) -> None:
+    """Keys have changed, and the server has not fetched the new ones yet."""
+    async with client(token=lambda: "again") as chat:
+        server.accept = lambda token: False
+        server.drop()
+        await until(lambda: len(server.tokens) >= 8)
+        server.accept = lambda token: True
+        assert (await chat.publish("room:a", 1, key="k1", wait=True)).seq == 1
 
 
 async def test_a_token_source_that_fails_is_asked_again(
@@ -445,6 +512,26 @@ def test_the_servers_own_wish_comes_first() -> None:
     ending = Ending("restart", CloseCode.RESTART, retry_in_ms=2000)
     assert Backoff(rng=lambda: 0.0).delay(ending) == 2.0
     assert Backoff(rng=lambda: 1.0).delay(ending) == pytest.approx(2.2)
+
+
+@pytest.mark.parametrize("asked", [1, 2**53, -5, 0])
+def test_odd_wishes_are_clamped_and_grow(asked: int) -> None:
+    backoff = Backoff(first=0.5, longest=30, rng=lambda: 1.0)
+    waits = [backoff.delay(Ending("restart", 1012, retry_in_ms=asked)) for _ in range(9)]
+    assert waits == sorted(waits)
+    assert waits[-1] >= 15
+    assert max(waits) <= 330
+
+
+def test_refusals_are_retried_with_patience() -> None:
+    waits = [retry_delay(1, repetition, lambda: 0.0) for repetition in range(12)]
+    assert waits[:4] == [0.01, 0.02, 0.04, 0.08]
+    assert waits[-1] == 5
+    assert retry_delay(None, 0, lambda: 0.0) == 1
+    assert retry_delay(20_000, 0, lambda: 1.0) == 30
+    assert retry_delay(2**53, 40, lambda: 0.0) == 300
+    assert retry_delay(-(2**53), 0, lambda: 0.0) == 0.01
+    assert retry_delay(10**400, 0, lambda: 0.0) == 300
 
 
 def test_an_ending_reads_well() -> None:

@@ -1,6 +1,7 @@
 """A small chat server in the test's own loop: it speaks `chat.v1`, and fails on demand."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,7 @@ class FakeConnection:
         self.websocket = websocket
         self.codec = codec
         self.topics: set[str] = set()
+        self.token_ends: float | None = None
         self.order = asyncio.Lock()
         """Held while messages are sent that belong together."""
 
@@ -79,10 +81,14 @@ class FakeServer:
 
     Its attributes may be changed at any time:
         accept: whether a token is accepted.
+        expired: commands that were refused because the token had expired.
         refusals: errors that the next commands of a type are answered with, in order.
         silent: types of commands that are not answered at all.
         limits: what the welcome says.
         status: refuses connections with this HTTP status.
+        headers, body: of the response that refuses them.
+        token_seconds: how long each token is valid, from when it came; None for ever.
+        tells_expiry: whether the client hears when its token expires.
         on_command: called with each command before it is answered.
     """
 
@@ -94,8 +100,13 @@ class FakeServer:
         self.accept: Callable[[str], bool] = lambda token: True
         self.refusals: dict[str, deque[Error]] = {}
         self.silent: set[str] = set()
+        self.expired = 0
         self.limits = LIMITS
         self.status: HTTPStatus | None = None
+        self.headers: dict[str, str] = {}
+        self.body = "no\n"
+        self.token_seconds: float | None = None
+        self.tells_expiry = True
         self.on_command: Callable[[messages.ClientMessage], None] = lambda command: None
         self.port = 0
         self._server: Server | None = None
@@ -191,7 +202,11 @@ class FakeServer:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.tokens.append(token)
         if self.status is not None:
-            return websocket.respond(self.status, "no\n")
+            response = websocket.respond(self.status, self.body)
+            for name, value in self.headers.items():
+                del response.headers[name]
+                response.headers[name] = value
+            return response
         if not self.accept(token):
             response = websocket.respond(HTTPStatus.UNAUTHORIZED, '{"detail": "bad token"}')
             del response.headers["Content-Type"]
@@ -205,7 +220,12 @@ class FakeServer:
         try:
             await connection.send(
                 messages.Welcome(
-                    session="s", user="me", server="fake", heartbeat_seconds=25, limits=self.limits
+                    session="s",
+                    user="me",
+                    server="fake",
+                    heartbeat_seconds=25,
+                    limits=self.limits,
+                    expires_at=self._take_token(connection),
                 )
             )
             self.connections.append(connection)
@@ -224,6 +244,11 @@ class FakeServer:
         kind = type(command).__name__.lower()
         if kind in self.silent:
             return
+        if _has_expired(connection) and kind not in ("auth", "ping", "unsubscribe"):
+            self.expired += 1
+            error = Error(id=command.id, code="unauthorized", message="the token has expired")
+            await connection.send(error)
+            return
         if self.refusals.get(kind):
             error = self.refusals[kind].popleft()
             await connection.send(msgspec.structs.replace(error, id=command.id))
@@ -236,7 +261,15 @@ class FakeServer:
 
     async def _on_auth(self, connection: FakeConnection, command: messages.Auth) -> None:
         self.tokens.append(command.token)
-        await connection.send(messages.AuthOk(id=command.id, user="me"))
+        expires_at = self._take_token(connection)
+        await connection.send(messages.AuthOk(id=command.id, user="me", expires_at=expires_at))
+
+    def _take_token(self, connection: FakeConnection) -> Any:
+        """Note when the token that came ends; return what the client is told of it."""
+        if self.token_seconds is None:
+            return None
+        connection.token_ends = time.time() + self.token_seconds
+        return int(connection.token_ends) if self.tells_expiry else None
 
     async def _on_publish(self, connection: FakeConnection, command: messages.Publish) -> None:
         topic = self.topic(command.topic)
@@ -324,6 +357,10 @@ class FakeServer:
         connection.topics.discard(command.topic)
         if command.id is not None:
             await connection.send(messages.TopicOk(id=command.id, topic=command.topic))
+
+
+def _has_expired(connection: FakeConnection) -> bool:
+    return connection.token_ends is not None and time.time() >= connection.token_ends
 
 
 def _recover(topic: FakeTopic, since: Position) -> tuple[bool, list[Message], str | None]:

@@ -1,0 +1,78 @@
+"""Whether a value can be published as `data`: what would be changed on the way is refused here."""
+
+import math
+from typing import Any
+
+from ..protocol.nesting import MAX_DEPTH, TOO_DEEP
+
+LEAST_INTEGER = -(2**63)
+GREATEST_INTEGER = 2**64 - 1
+"""What both encodings carry. Beyond 2**53 clients in JavaScript lose digits, whatever is sent."""
+
+MAX_SHOWN = 40
+
+
+def check_data(value: object) -> None:
+    """Check that `value` is one that JSON expresses as it is.
+
+    An encoder would write NaN as null and bytes as base64, and nobody would hear of it.
+
+    Raises:
+        TypeError: it holds what has no form in JSON; the message names the place.
+        ValueError: it holds a number or text that does not travel; the message names the place.
+    """
+    _check(value, "data", 0)
+
+
+def _check(value: object, place: str, depth: int) -> None:
+    if isinstance(value, dict):
+        _check_map(value, place, depth)
+    elif isinstance(value, list | tuple):
+        _check_depth(depth)
+        for number, item in enumerate(value):
+            _check(item, f"{place}[{number}]", depth + 1)
+    else:
+        _check_scalar(value, place)
+
+
+def _check_map(value: dict[Any, Any], place: str, depth: int) -> None:
+    _check_depth(depth)
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{place}: keys must be text, not {_named(key)}")
+        _check_text(key, f"{place}: a key")
+        _check(item, f"{place}.{key[:MAX_SHOWN]}", depth + 1)
+
+
+def _check_scalar(value: object, place: str) -> None:
+    match value:
+        case None | bool():
+            return
+        case str():
+            _check_text(value, place)
+        case int():
+            if not LEAST_INTEGER <= value <= GREATEST_INTEGER:
+                raise ValueError(f"{place}: must be an integer of at most 64 bits; send it as text")
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{place}: {value} has no form in JSON")
+        case _:
+            raise TypeError(f"{place}: {type(value).__name__} has no form in JSON")
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise ValueError(TOO_DEEP)
+
+
+def _check_text(text: str, place: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{place}: holds half a surrogate pair, which is no text") from None
+
+
+def _named(key: object) -> str:
+    return f"{type(key).__name__} ({repr(key)[:MAX_SHOWN]})"

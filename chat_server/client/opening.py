@@ -1,0 +1,220 @@
+"""The opening handshake, and one sentence for each way in which it can fail."""
+
+import math
+import ssl as tls
+import time
+from email.utils import parsedate_to_datetime
+from errno import ECONNREFUSED
+from http import HTTPStatus
+from ipaddress import ip_address
+from socket import gaierror
+from ssl import SSLContext
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websockets_connect
+from websockets.exceptions import (
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
+from websockets.http11 import Response
+from websockets.proxy import get_proxy, parse_proxy
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from ..protocol.close_codes import CloseCode
+from .ending import Ending
+from .errors import ConnectFailed
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""The largest message taken: a page of 300 stored messages of the usual limit has 20 MB."""
+
+CLOSE_SECONDS = 2.0
+
+MAX_REASON_CHARACTERS = 300
+"""As much of what a stranger answers is shown."""
+
+_CODES = {401: CloseCode.UNAUTHORIZED, 429: CloseCode.TOO_MANY}
+
+
+async def open_websocket(
+    url: str, token: str, subprotocol: str, ssl: SSLContext | None
+) -> ClientConnection:
+    """Open a WebSocket to the server at `url`.
+
+    Redirects are not followed: a token goes to the address that it is meant for, and nowhere else.
+
+    Args:
+        url: a ws:// or wss:// address.
+
+    Raises:
+        ConnectFailed: it did not work; the sentence says what was found instead of a chat server.
+    """
+    proxy = _proxy(url)
+    try:
+        return await _Opening(
+            url,
+            subprotocols=[Subprotocol(subprotocol)],
+            additional_headers={"Authorization": f"Bearer {token}"},
+            compression=None,
+            open_timeout=None,
+            close_timeout=CLOSE_SECONDS,
+            max_size=MAX_MESSAGE_BYTES,
+            ssl=(ssl or True) if urlsplit(url).scheme == "wss" else None,
+            proxy=proxy,
+        )
+    except InvalidStatus as error:
+        raise _refused(url, error.response) from error
+    except ImportError as error:
+        reason = f"{_place(proxy)} needs the package python-socks, which is not installed"
+        raise failed(url, reason) from error
+    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, ValueError) as error:
+        raise failed(url, _found(url, error, proxy)) from error
+
+
+def failed(
+    url: str,
+    reason: str,
+    code: int | None = None,
+    retry_in_ms: int | None = None,
+    *,
+    announced: bool = False,
+) -> ConnectFailed:
+    """Return the error that `reason` keeps the client from connecting to `url`."""
+    where = urlsplit(url).netloc.rpartition("@")[2]
+    # A stranger's words go into logs, where a line's end could begin a forged line.
+    plain = "".join(c if c.isprintable() else "\ufffd" for c in reason)
+    return ConnectFailed(Ending(f"{where}: {plain}", code, retry_in_ms, announced))
+
+
+class _Opening(websockets_connect):
+    """Opens a WebSocket where it was asked to, and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+# Proxies ----------------------------------------------------------------------------------------
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for `url`.
+
+    Raises:
+        ConnectFailed: what it names is no address of a proxy.
+    """
+    if _is_loopback(urlsplit(url).hostname or ""):
+        return None  # no proxy of the environment leads there
+    try:
+        proxy = get_proxy(parse_uri(url))
+        if proxy is not None and parse_proxy(proxy).port == 0:
+            raise ValueError("port 0")
+    except InvalidProxy as error:
+        raise failed(url, f"the environment names a proxy that is none: {error.msg}") from None
+    except ValueError as error:  # of a port that is no number, and the like
+        raise failed(url, f"the environment names a proxy that is none: {error}") from None
+    return proxy
+
+
+def _place(proxy: str | None) -> str:
+    """Name a proxy without the password that its address may hold."""
+    parts = urlsplit(proxy or "")
+    return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} of the environment"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# What was found ---------------------------------------------------------------------------------
+
+
+class _Problem(Struct):
+    """As much of a problem+json body as is of use, RFC 9457."""
+
+    detail: str
+    retry_in_ms: int | None = None
+
+
+def _refused(url: str, response: Response) -> ConnectFailed:
+    """Tell what an HTTP response instead of an upgrade means."""
+    status = response.status_code
+    problem = _problem(response)
+    retry = problem.retry_in_ms if problem else None
+    if retry is None:
+        retry = _retry_after(response)
+    if problem is not None and status not in (404, 405):
+        code = _CODES.get(status)
+        reason = problem.detail[:MAX_REASON_CHARACTERS]
+        return failed(url, reason, code, retry, announced=status == HTTPStatus.UNAUTHORIZED)
+    name = f"HTTP {status} {response.reason_phrase[:MAX_REASON_CHARACTERS]}".strip()
+    location = response.headers.get("Location")
+    if 300 <= status < 400 and location:
+        target = urljoin(url, location)[:MAX_REASON_CHARACTERS]
+        reason = f"{name}: it redirects to {target}; give the address of the chat server itself"
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
+        return failed(url, name, CloseCode.TOO_MANY, retry)
+    elif status >= 500:
+        reason = name  # of a proxy whose server is away, most likely
+    else:
+        reason = f"{name}: there is no chat server at {urlsplit(url).path}"
+    return failed(url, reason, None, retry)
+
+
+def _problem(response: Response) -> _Problem | None:
+    """Return the problem document of a chat server; a proxy's own page is none."""
+    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        return None
+    try:
+        return msgspec.json.decode(response.body or b"", type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _retry_after(response: Response) -> int | None:
+    """Return the milliseconds of a `Retry-After`, RFC 9110 section 10.2.3."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return int(value[:9]) * 1000
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0, math.ceil(seconds * 1000))
+
+
+def _found(url: str, error: Exception, proxy: str | None) -> str:
+    through = f" (through {_place(proxy)})" if proxy else ""
+    return f"{_sentence(url, error)[:MAX_REASON_CHARACTERS]}{through}"
+
+
+def _sentence(url: str, error: Exception) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case OSError() if str(error).startswith(f"Multiple exceptions: [Errno {ECONNREFUSED}]"):
+            return "connection refused"  # by all addresses of the name
+        case gaierror():
+            return f"the name {urlsplit(url).hostname} is not known: {error.strerror}"
+        case tls.SSLCertVerificationError():
+            return f"its TLS certificate is not trusted: {error.verify_message}"
+        case tls.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
+            return "what answers does not speak TLS; is it http:// instead of https://?"
+        case tls.SSLError():
+            return f"TLS failed: {error.reason or error}"
+        case InvalidMessage() if isinstance(error.__cause__, EOFError | OSError):
+            return "the connection was closed before an answer came"
+        case ProxyError():
+            return f"the proxy did not let it through: {error}"
+        case InvalidHandshake():
+            return f"what answers is no chat server: {error}"
+    return str(error) or type(error).__name__

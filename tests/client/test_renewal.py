@@ -1,0 +1,286 @@
+"""Short tokens: renewed ahead of their end, and no command is lost when that does not work out."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from chat_server.client import (
+    Backoff,
+    Client,
+    CommandFailed,
+    ConnectFailed,
+    LinkState,
+    connect,
+    publish_all,
+    renewal,
+)
+from tests.client.conftest import Connect
+from tests.support.fake_server import FakeServer, until
+
+
+def slow(seconds: float) -> Callable[[], Awaitable[str]]:
+    """Return a token function that takes its time."""
+
+    async def token() -> str:
+        await asyncio.sleep(seconds)
+        return "t0ken"
+
+    return token
+
+
+async def publish_for(chat: Client, seconds: float) -> int:
+    """Publish one message after the other; return how many."""
+    ends, count = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        count += 1
+        await chat.publish("room:a", count)
+        await asyncio.sleep(0.01)
+    return count
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.1, 0.3])
+async def test_a_token_is_renewed_before_it_expires(
+    server: FakeServer, client: Connect, takes: float
+) -> None:
+    server.token_seconds = 4.0  # of which the client is told at least three
+    async with client(token=slow(takes)) as chat:
+        count = await publish_for(chat, 6.0)
+    assert server.expired == 0, "commands were sent with a token that had expired"
+    assert [message.data for message in server.topic("room:a").messages] == list(
+        range(1, count + 1)
+    )
+    assert len(server.tokens) >= 3
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["late", "not told when it expires"])
+async def test_commands_wait_while_the_token_has_expired(
+    server: FakeServer, client: Connect, *, tells: bool
+) -> None:
+    """The function takes longer than a token lives: every one of them expires."""
+    server.token_seconds, server.tells_expiry = 0.5, tells
+    async with client(token=slow(0.7)) as chat, chat.subscribe("room:b"):
+        count = await publish_for(chat, 4.0)
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            await chat.signal("room:a", 1)
+            await chat.history("room:a")
+            async with chat.subscribe("room:c"):
+                pass
+    assert server.expired > 0, "nothing was refused, so this test tests nothing"
+    assert [message.data for message in server.topic("room:a").messages] == list(
+        range(1, count + 1)
+    )
+
+
+async def test_publish_all_goes_on_and_keeps_its_order(server: FakeServer, client: Connect) -> None:
+    server.token_seconds = 0.4
+
+    async def items() -> AsyncIterator[object]:
+        for number in range(150):
+            await asyncio.sleep(0.02)
+            yield number
+
+    async with client(token=slow(0.5)) as chat:
+        places = [p.seq async for p in publish_all(chat, "room:a", items())]
+    assert server.expired > 0, "nothing was refused, so this test tests nothing"
+    assert places == list(range(1, 151))
+    assert [message.data for message in server.topic("room:a").messages] == list(range(150))
+
+
+async def test_commands_that_waited_leave_in_the_order_of_the_calls(
+    server: FakeServer, client: Connect
+) -> None:
+    server.token_seconds = 0.3
+    go_on = asyncio.Event()
+    calls = 0
+
+    async def token() -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await go_on.wait()
+            server.token_seconds = None
+        return "t0ken"
+
+    async with client(token=token) as chat:
+        await asyncio.sleep(0.4)
+        first = asyncio.create_task(chat.publish("room:a", 0))  # refused: nobody told us
+        await until(lambda: server.expired)
+        tasks = [asyncio.create_task(chat.publish("room:a", n)) for n in range(1, 20)]
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await asyncio.gather(first, *tasks)
+    assert [message.data for message in server.topic("room:a").messages] == list(range(20))
+
+
+async def test_a_renewal_that_fails_is_tried_again(server: FakeServer, client: Connect) -> None:
+    server.token_seconds = 2.0
+    outcomes = iter(["first", OSError("no route"), "", None, "again"])
+
+    def token() -> str:
+        outcome = next(outcomes, "again")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome  # type: ignore[return-value]
+
+    async with client(token=token) as chat:
+        server.refuse("auth", "unavailable", retry_in_ms=10)
+        count = await publish_for(chat, 5.0)
+    assert len(server.topic("room:a").messages) == count
+    assert "again" in server.tokens
+
+
+async def test_an_unauthorized_that_no_token_helps_against_is_raised(
+    server: FakeServer, client: Connect
+) -> None:
+    for _ in range(20):
+        server.refuse("publish", "unauthorized")
+    async with client(token=lambda: "t0ken") as chat:
+        with pytest.raises(CommandFailed, match="unauthorized"):
+            await chat.publish("room:a", 1)
+
+
+async def test_without_a_function_an_expired_token_is_the_applications_business(
+    server: FakeServer, client: Connect
+) -> None:
+    server.token_seconds = 0.1
+    async with client() as chat:
+        await asyncio.sleep(0.2)
+        with pytest.raises(CommandFailed, match="unauthorized") as caught:
+            await chat.publish("room:a", 1)
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize(
+    ("left", "least", "most"),
+    [(3600.0, 3540.0, 3555.0), (300.0, 240.0, 255.0), (60.0, 30.0, 37.5), (0.2, 0.5, 0.5)],
+)
+def test_the_lead(left: float, least: float, most: float) -> None:
+    delays = [renewal._delay(left) for _ in range(50)]
+    assert all(delay is not None and least <= delay <= most for delay in delays)
+
+
+def test_a_clock_that_is_ahead_waits_for_the_servers_word() -> None:
+    assert renewal._delay(-1.0) is None
+
+
+# Functions that hang ---------------------------------------------------------------------------
+
+
+class Hanging:
+    """A token function that hangs at some of its calls."""
+
+    def __init__(self, *hangs: int) -> None:
+        self.calls = 0
+        self._hangs = hangs
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.calls in self._hangs:
+            await asyncio.Event().wait()
+        return "t0ken"
+
+
+async def test_a_function_that_hangs_is_given_up(server: FakeServer) -> None:
+    with pytest.raises(
+        ConnectFailed, match=r"no token: the function has not returned one in 0\.1 s"
+    ):
+        async with connect(server.url, token=Hanging(1), token_timeout=0.1):
+            pass
+
+
+async def test_a_function_that_hangs_is_asked_again(server: FakeServer, client: Connect) -> None:
+    source = Hanging(2, 3)
+    states: list[LinkState] = []
+    async with client(
+        token=source, token_timeout=0.1, on_state=lambda state, reason: states.append(state)
+    ) as chat:
+        server.drop()
+        await until(lambda: source.calls == 4)
+        await chat.wait_online()
+    assert states.count(LinkState.RECONNECTING) == 3
+
+
+async def test_a_renewal_that_hangs_is_tried_again(server: FakeServer, client: Connect) -> None:
+    server.token_seconds = 2.0
+    source = Hanging(2, 3)
+    async with client(token=source, token_timeout=0.2) as chat:
+        count = await publish_for(chat, 6.0)
+    assert len(server.topic("room:a").messages) == count
+    assert source.calls > 3
+
+
+@pytest.mark.parametrize("awaitable", [False, True], ids=["plain", "plain that returns awaitable"])
+async def test_a_plain_function_may_block(
+    server: FakeServer, client: Connect, *, awaitable: bool
+) -> None:
+    """The loop goes on meanwhile, and one that hangs takes no second thread."""
+    go_on = threading.Event()
+    calls: list[str] = []
+
+    async def later() -> str:
+        if len(calls) == 2:
+            await asyncio.Event().wait()
+        return "t0ken"
+
+    def token() -> str | Awaitable[str]:
+        calls.append(threading.current_thread().name)
+        if len(calls) == 1:
+            return "t0ken"
+        if awaitable:
+            return later()
+        go_on.wait(20)
+        return "t0ken"
+
+    async with client(token=token, token_timeout=0.05) as chat:
+        server.drop()
+        await asyncio.sleep(0.6)
+        if not awaitable:
+            assert not chat.online
+            assert len(calls) == 2
+        go_on.set()
+        await chat.wait_online()
+        assert await chat.ping() > 0
+    assert threading.main_thread().name not in calls
+
+
+async def test_a_function_that_swallows_its_cancellation_is_waited_for_again(
+    server: FakeServer, client: Connect
+) -> None:
+    calls = 0
+    go_on = asyncio.Event()
+
+    async def token() -> str:
+        nonlocal calls
+        calls += 1
+        while calls > 1 and not go_on.is_set():
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                continue
+        return "t0ken"
+
+    async with client(token=token, token_timeout=0.05) as chat:
+        server.drop()
+        await asyncio.sleep(0.5)
+        assert calls == 2
+        go_on.set()
+        await chat.wait_online()
+    assert calls == 2
+
+
+@pytest.mark.parametrize("outcome", [None, 5, b"t0ken", SystemExit(1), StopIteration()])
+async def test_whatever_a_function_does_is_one_sentence(
+    server: FakeServer, outcome: object
+) -> None:
+    def token() -> str:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome  # type: ignore[return-value]
+
+    with pytest.raises(ConnectFailed, match="no token: "):
+        async with connect(server.url, token=token, backoff=Backoff(first=0.01)):
+            pass
