@@ -266,6 +266,7 @@ class FakeServer:
 
     def _take_token(self, connection: FakeConnection) -> Any:
         """Note when the token that came ends; return what the client is told of it."""
+        connection.token_ends = None
         if self.token_seconds is None:
             return None
         connection.token_ends = time.time() + self.token_seconds
