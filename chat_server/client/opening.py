@@ -203,6 +203,8 @@ def _sentence(url: str, error: Exception) -> str:
             return "connection refused"
         case OSError() if str(error).startswith(f"Multiple exceptions: [Errno {ECONNREFUSED}]"):
             return "connection refused"  # by all addresses of the name
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            return "the connection was reset"
         case gaierror():
             return f"the name {urlsplit(url).hostname} is not known: {error.strerror}"
         case tls.SSLCertVerificationError():

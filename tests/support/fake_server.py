@@ -204,7 +204,7 @@ class FakeServer:
         if self.status is not None:
             response = websocket.respond(self.status, self.body)
             for name, value in self.headers.items():
-                del response.headers[name]
+                response.headers.pop(name, None)
                 response.headers[name] = value
             return response
         if not self.accept(token):
