@@ -199,24 +199,33 @@ def _found(url: str, error: Exception, proxy: str | None) -> str:
 
 def _sentence(url: str, error: Exception) -> str:
     match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case OSError() if str(error).startswith(f"Multiple exceptions: [Errno {ECONNREFUSED}]"):
-            return "connection refused"  # by all addresses of the name
-        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
-            return "the connection was reset"
+        case tls.SSLError():
+            return _tls_sentence(error)
         case gaierror():
             return f"the name {urlsplit(url).hostname} is not known: {error.strerror}"
-        case tls.SSLCertVerificationError():
-            return f"its TLS certificate is not trusted: {error.verify_message}"
-        case tls.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
-            return "what answers does not speak TLS; is it http:// instead of https://?"
-        case tls.SSLError():
-            return f"TLS failed: {error.reason or error}"
+        case OSError():
+            return _network_sentence(error)
         case InvalidMessage() if isinstance(error.__cause__, EOFError | OSError):
             return "the connection was closed before an answer came"
         case ProxyError():
             return f"the proxy did not let it through: {error}"
         case InvalidHandshake():
             return f"what answers is no chat server: {error}"
+    return str(error) or type(error).__name__
+
+
+def _tls_sentence(error: tls.SSLError) -> str:
+    if isinstance(error, tls.SSLCertVerificationError):
+        return f"its TLS certificate is not trusted: {error.verify_message}"
+    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return "what answers does not speak TLS; is it http:// instead of https://?"
+    return f"TLS failed: {error.reason or error}"
+
+
+def _network_sentence(error: OSError) -> str:
+    by_all = str(error).startswith(f"Multiple exceptions: [Errno {ECONNREFUSED}]")
+    if by_all or isinstance(error, ConnectionRefusedError):  # by all addresses of a name, or one
+        return "connection refused"
+    if isinstance(error, ConnectionError):
+        return "the connection was reset"
     return str(error) or type(error).__name__
