@@ -21,7 +21,7 @@ from .broker.redis import RedisBroker
 from .broker.spool import SpoolingBroker
 from .clock import Clock, SystemClock
 from .gateway.websocket import Gateway
-from .http import problems, requests
+from .http import hosts, problems, requests
 from .http.application import Application
 from .http.docs import docs_blueprint
 from .http.health import health_blueprint
@@ -81,6 +81,8 @@ class ChatServer:
         for blueprint in blueprints:
             problems.register(blueprint)
             requests.register(blueprint)
+            if _is_for_this_machine(self.settings):
+                hosts.register(blueprint)
             app.register_blueprint(blueprint)
 
     async def start(self) -> None:
@@ -119,6 +121,8 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds
     problems.register(app)
     requests.register(app)
+    if _is_for_this_machine(settings):
+        hosts.register(app)
     ChatServer(settings, broker=broker, clock=clock).init_app(app)
     if settings.http.docs:
         _describe(app)
@@ -132,6 +136,11 @@ def create_app(
             expose_headers=[requests.REQUEST_ID_HEADER, "Retry-After"],
         )
     return app
+
+
+def _is_for_this_machine(settings: Settings) -> bool:
+    # Tests go by many names, on a port that nobody can guess.
+    return settings.auth.uses_public_secret and settings.environment != "testing"
 
 
 def _describe(app: Quart) -> None:

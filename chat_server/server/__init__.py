@@ -14,7 +14,7 @@ from .. import __version__, logs
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
 from ..linewriter import LineWriter
-from ..settings import DEVELOPMENT_SECRET, Settings, SettingsError, advice, take_apart
+from ..settings import Settings, SettingsError, advice, take_apart
 from . import descriptors, sockets
 from .application import application_settings, load_application, make_application
 from .hangup import Terminal
@@ -94,7 +94,7 @@ def _announce(settings: Settings, address: sockets.Address) -> None:
     stdout = LineWriter(sys.stdout, lambda count: "")
     atexit.register(stdout.flush, logs.FLUSH_SECONDS)
     stdout.write(f"chat_server listens on {url} (Ctrl-C stops it)")
-    if settings.auth.secret == DEVELOPMENT_SECRET and settings.http.page:
+    if settings.auth.uses_public_secret and settings.http.page:
         token = issue_token(
             settings.auth,
             sub=f"guest-{secrets.token_hex(2)}",
