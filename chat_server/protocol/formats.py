@@ -12,10 +12,11 @@ BINARY: Final = frozenset((0xC4, 0xC5, 0xC6))
 MAPS: Final = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 LISTS: Final = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 NIL: Final = 0xC0
-FLOAT32: Final = 0xCA
+FLOATS: Final = frozenset((0xCA, 0xCB))
 FLOAT64: Final = 0xCB
 UINT64: Final = 0xCF
 INT64: Final = 0xD3
+_WIDE_INTEGERS: Final = frozenset((UINT64, INT64))
 
 LENGTH_WIDTHS: Final = dict.fromkeys(range(0x80, 0xA0), 0) | dict(
     zip(range(0xD9, 0xE0), (1, 2, 4, 2, 4, 2, 4), strict=True)
@@ -109,13 +110,13 @@ def with_safe_integers(data: bytes) -> bytes:
     Decoders in JavaScript read other 64-bit integers as a BigInt, which `new Date` and arithmetic
     refuse.
     """
-    if b"\xcf" not in data and b"\xd3" not in data:
+    if UINT64 not in data and INT64 not in data:
         return data
     changed = bytearray(data)
     at = 0
     while at < len(data):
         kind = data[at]
-        if kind in (UINT64, INT64):
+        if kind in _WIDE_INTEGERS:
             value = int.from_bytes(data[at + 1 : at + 9], signed=kind == INT64)
             if -MAX_SAFE <= value <= MAX_SAFE:
                 struct.pack_into(">Bd", changed, at, FLOAT64, value)

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from .formats import (
     BINARY,
-    FLOAT32,
-    FLOAT64,
+    FLOATS,
     INT64,
     LENGTH_WIDTHS,
     MAPS,
@@ -99,7 +98,7 @@ def check_msgpack(data: bytes) -> bytes:
         if in_map and left % 2 and kind not in TEXT:
             raise BadData(_bad_key(kind))
         if size := SIZES[kind]:
-            if kind in (FLOAT32, FLOAT64) and (whole := _whole(data[at : at + size])):
+            if kind in FLOATS and (whole := _whole(data[at : at + size])):
                 parts += data[copied:at], whole
                 copied = at + size
             at += size
