@@ -17,9 +17,9 @@ from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
 from ..protocol.events import Published
 from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
+from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
-from ..realtime.limits import UserRates
-from ..realtime.node import Node
+from ..realtime.node import READ_TOO_MUCH, Node
 
 PATH = "/api/topics/<path:topic>/messages"
 
@@ -65,7 +65,6 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     """Return the routes, for a worker's node and what checks its tokens."""
     blueprint = Blueprint("chat_messages", __name__)
     limits = node.settings.limits
-    rates = UserRates(limits.messages_per_second, limits.message_burst)
 
     async def authorize(action: Action, topic: str) -> Claims:
         claims = await verifier.verify(bearer_token(request.headers.getlist("Authorization")))
@@ -84,8 +83,10 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         201 when it is stored and on its way; 200 when it repeats a `key` and was stored before.
         """
         claims = await authorize("publish", topic)
-        rates.take(claims.sub, node.clock.monotonic())
-        publication = JSON.decode_body(await _body(limits.max_message_bytes))
+        node.messages.take(claims.sub, node.clock.monotonic())
+        body = await _body(limits.max_message_bytes)
+        node.messages.owe(claims.sub, node.clock.monotonic(), len(body) // BYTES_PER_COUNT)
+        publication = JSON.decode_body(body)
         future = node.publish(topic, bytes(publication.data), claims.user, publication.key)
         place = await _stored(future, node.settings.http.request_timeout_seconds)
         answer = PublishResponse(topic, place.seq, place.epoch, place.at, place.duplicate)
@@ -97,7 +98,8 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     async def history(topic: str) -> Response:
         """Read stored messages."""
         claims = await authorize("history", topic)
-        rates.take(claims.sub, node.clock.monotonic())
+        node.messages.take(claims.sub, node.clock.monotonic())
+        node.reads.take(claims.sub, node.clock.monotonic(), what=READ_TOO_MUCH)
         try:
             query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
         except msgspec.ValidationError as error:
@@ -105,6 +107,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         found, messages = await node.history(
             topic, JSON, before=query.before, after=query.after, limit=query.limit
         )
+        node.reads.owe(claims.sub, node.clock.monotonic(), found.size)
         return _json(
             {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200
         )

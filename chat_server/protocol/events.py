@@ -90,3 +90,8 @@ class Slice(Struct, frozen=True):
     events: list[Event]
     more: bool = False
     base: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of frames that were read."""
+        return sum(len(event.frame) for event in self.events)

@@ -102,7 +102,7 @@ class User(Struct, omit_defaults=True, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What one connection may do, and how long a `key` keeps a repetition from being stored."""
+    """What a connection and its user may do, and how long a repeated `key` stores nothing."""
 
     max_message_bytes: int
     max_topics: int

@@ -48,10 +48,15 @@ from .topics import check_topic
 STRIKES = 10
 STRIKE_WINDOW_SECONDS = 60.0
 MAX_REJECTED = 1000
-"""Rate-limited commands after which the client is taken to ignore `retry_in_ms`."""
+"""Rate-limited commands after which the client is taken to ignore `retry_in_ms`; large ones count
+as they do for the rate."""
 
 BYTES_PER_COUNT = 4096
 """A message counts once more for each so many bytes: looking at 64 KiB may take 30 ms."""
+
+HELD_SECONDS = 120.0
+"""By how much the time for a new token is prolonged at most, while the server does not read what
+the client sent or does not get to it. By default publications outlast half as long an outage."""
 
 FORGIVEN = 10
 """How many of them one that keeps the rate makes up for: at 100 times the rate, one in 100 does."""
@@ -91,8 +96,17 @@ class Pending:
 
     @property
     def overlaps(self) -> bool:
-        """Whether it may run beside others that do."""
+        """Whether others that do may run beside it."""
         return self.command is None or isinstance(self.command, Publish | Signal | Ping)
+
+    @property
+    def may_join(self) -> bool:
+        """Whether it may start while others run that overlap.
+
+        A token must not wait for publications that are kept for a store that is away. What follows
+        it waits, since the token decides about that.
+        """
+        return self.overlaps or isinstance(self.command, Auth)
 
 
 class Effects(Protocol):
@@ -169,6 +183,9 @@ class Session:
         self._state_deadline = now + rules.auth_timeout_seconds
         self._heard_at = now
         self._pinged_at: float | None = None
+        # Whether a token may have come, since the last one expired, that was not looked at yet.
+        self._held = False
+        self._held_until = math.inf
 
     @property
     def closed(self) -> bool:
@@ -242,8 +259,10 @@ class Session:
             now: seconds.
             reading: whether what the client sends is read, as far as the session does not know.
         """
+        held = self._paused or not reading or bool(self._waiting)
+        self._held = self._held or held
         if not self.closed and now >= self._state_deadline:
-            self._expire(now)
+            self._expire(now, held)
         if self._paused or self._farewell is not None or not reading:
             # A client that is not read cannot be found silent.
             self.heard(now)
@@ -324,10 +343,11 @@ class Session:
         self._free_subscriptions -= free
         return free
 
-    def _take_rate(self, now: float, cost: float = 1.0) -> float:
+    def _take_rate(self, now: float, cost: int = 1) -> float:
         """Return the seconds this message comes too early; close if that has no effect."""
         wait = self._rate_limit.take(now, cost)
-        self._rejected = self._rejected + 1 if wait else max(self._rejected - FORGIVEN, 0)
+        # A large message that is refused has been read, and looked at for its id, all the same.
+        self._rejected = self._rejected + cost if wait else max(self._rejected - FORGIVEN * cost, 0)
         if self._rejected >= MAX_REJECTED:
             self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
         return wait
@@ -360,7 +380,7 @@ class Session:
 
     def _may_start(self, pending: Pending) -> bool:
         # Whatever runs beside others overlaps, so the last one speaks for all.
-        return not self._running or (pending.overlaps and self._running[-1].overlaps)
+        return not self._running or (pending.may_join and self._running[-1].overlaps)
 
     def _start(self, pending: Pending) -> None:
         command = pending.command
@@ -390,7 +410,7 @@ class Session:
         if self._hanging_up and not undone:
             self._part()
         elif not self._paused and undone >= self._rules.max_pending_commands:
-            self._paused = True
+            self._paused = self._held = True
             self._effects.pause()
         elif self._paused and undone <= self._rules.max_pending_commands // 2:
             self._paused = False
@@ -443,13 +463,17 @@ class Session:
 
     # Deadlines -----------------------------------------------------------------------------
 
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float, held: bool) -> None:
         if self.state is State.OPEN:
             grace = self._rules.refresh_grace_seconds
             self.state = State.EXPIRED
             self._state_deadline = now + grace
+            self._held, self._held_until = held, now + grace + HELD_SECONDS
             notice = Unauthorized(f"the token has expired; send auth within {grace:g} s")
             self._effects.send(_error_message(None, notice))
+        elif self.state is State.EXPIRED and self._held and now < self._held_until:
+            self._held = held
+            self._state_deadline = now + max(self._rules.refresh_grace_seconds, 1.0)
         elif self.state is State.EXPIRED:
             self.close(CloseCode.UNAUTHORIZED, "the token has expired")
         else:

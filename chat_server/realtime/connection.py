@@ -10,14 +10,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..auth.claims import Claims
-from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
 from ..protocol.close_codes import CloseCode
-from ..protocol.errors import ChatError, Forbidden, Internal, RateLimited, Unauthorized, Unavailable
+from ..protocol.errors import ChatError, Internal, RateLimited, Unavailable
 from ..protocol.events import Published
 from ..protocol.messages import (
     Auth,
-    AuthOk,
     ClientMessage,
     History,
     HistoryOk,
@@ -29,25 +27,21 @@ from ..protocol.messages import (
     SubscribeOk,
     TopicOk,
     Unsubscribe,
-    User,
-    Welcome,
 )
 from ..protocol.session import Pending, Rules, Session
-from .limits import TokenBucket
-from .node import RESTARTS, Node
+from .authentication import Authenticated, Work
+from .limits import ConnectionRate
+from .node import READ_TOO_MUCH, RESTARTS, Node
 from .ports import Transport
 from .recovery import Recovery
 
 logger = logging.getLogger(__name__)
 
-REPLAYS_PER_SECOND = 2
-"""How often a client gets `limits.max_replay` events, once it has had so many of every topic."""
-
 HEARTBEAT_JITTER = 0.1
 """Part of the heartbeat's period by which connections differ, so that pings spread out."""
 
 
-class Connection:
+class Connection(Authenticated):
     """Joins a transport, a session and the node.
 
     Args:
@@ -59,14 +53,9 @@ class Connection:
 
     def __init__(self, node: Node, verifier: Verifier, transport: Transport, address: str) -> None:
         self.id = secrets.token_hex(8)
-        self._node = node
-        self._verifier = verifier
-        self._transport = transport
+        super().__init__(node, verifier, transport)
         self._address = address
         self._codec = transport.wire.codec
-        self._claims: Claims | None = None
-        self._permissions: Permissions | None = None
-        self._sender: User | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slot: int | None = None
         self._slow_timer: asyncio.TimerHandle | None = None
@@ -75,12 +64,12 @@ class Connection:
         self._gone = False
         now = node.clock.monotonic()
         limits = node.settings.limits
-        self._replays: TokenBucket | None = None
+        self._rate = ConnectionRate(node.messages, limits.messages_per_second, limits.message_burst)
         self._session = Session(
             self,
             self._rules(),
             self._codec,
-            TokenBucket(limits.messages_per_second, limits.message_burst, now),
+            self._rate,
             now,
         )
 
@@ -232,7 +221,7 @@ class Connection:
         logger.exception("connection %s: a command failed", self.id)
         return Internal("something went wrong; it has been logged")
 
-    def _run(self, pending: Pending, command: ClientMessage, work: "Work") -> None:
+    def _run(self, pending: Pending, command: ClientMessage, work: Work) -> None:
         """Run the part of a command that has to wait; it ends with the connection."""
         self._spawn(self._guard(pending, command, work))
 
@@ -242,7 +231,7 @@ class Connection:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guard(self, pending: Pending, command: ClientMessage, work: "Work") -> None:
+    async def _guard(self, pending: Pending, command: ClientMessage, work: Work) -> None:
         # The task may be cancelled before it begins, so the work must not be a coroutine already.
         try:
             await work(pending, command)
@@ -262,92 +251,7 @@ class Connection:
         if wait != math.inf:
             self._slot = self._node.wheel.plan(self, wait)
 
-    # Authentication ------------------------------------------------------------------------
-
-    def _auth(self, pending: Pending, command: Auth) -> None:
-        try:
-            claims = self._verifier.verify_now(command.token)
-        except Unauthorized as error:
-            self._reject(pending, error)
-            return
-        if claims is None:
-            self._run(pending, command, self._auth_later)
-        else:
-            self._authenticated(pending, claims)
-
-    async def _auth_later(self, pending: Pending, command: Auth) -> None:
-        try:
-            claims = await self._verifier.verify(command.token)
-        except Unauthorized as error:
-            self._reject(pending, error)
-        else:
-            self._authenticated(pending, claims)
-
-    def _authenticated(self, pending: Pending, claims: Claims) -> None:
-        self._open(claims)
-        ok = AuthOk(user=claims.sub, expires_at=claims.expires_at)
-        self._session.succeed(pending, ok)
-
-    def _reject(self, pending: Pending, error: Unauthorized) -> None:
-        """Answer a bad token: it ends a connection that has no better one."""
-        if self._claims is None:
-            self._refuse(error)
-        else:
-            self._session.fail(pending, error)
-
-    def _open(self, claims: Claims) -> None:
-        if self._claims is None:
-            try:
-                self._node.counts.add_user(claims.sub)
-            except RateLimited as error:
-                self._session.close(CloseCode.TOO_MANY, error.message)
-                return
-        elif claims.sub != self._claims.sub:
-            raise Unauthorized("token: is for another user than this connection's")
-        self._claims = claims
-        self._permissions = Permissions(claims)
-        self._sender = claims.user
-        now = self._node.clock.monotonic()
-        expires_in = (
-            None if claims.expires_at is None else claims.expires_at - self._node.clock.time()
-        )
-        self._session.open(self._welcome(claims), expires_in, now)
-        self._drop_forbidden_topics()
-        self.on_timer()
-
-    def _welcome(self, claims: Claims) -> Welcome:
-        return Welcome(
-            session=self.id,
-            user=claims.sub,
-            server=self._node.name,
-            heartbeat_seconds=self._node.settings.gateway.heartbeat_seconds,
-            limits=self._node.limits,
-            expires_at=claims.expires_at,
-        )
-
-    def _refuse(self, refusal: ChatError) -> None:
-        if isinstance(refusal, Unavailable):
-            wait = refusal.retry_in_ms or 0
-            self._session.close(CloseCode.OVERLOADED, refusal.message, reconnect_in_ms=wait)
-        else:
-            self._session.close(CloseCode.UNAUTHORIZED, refusal.message)
-
-    def _drop_forbidden_topics(self) -> None:
-        for topic in list(self._session.topics):
-            if not self._may("subscribe", topic):
-                self._node.hub.leave(self._transport, topic)
-                self._session.drop_topic(
-                    topic, Forbidden("the new token does not allow this subscription")
-                )
-
     # Topics --------------------------------------------------------------------------------
-
-    def _may(self, action: Action, topic: str) -> bool:
-        return self._permissions is not None and self._permissions.may(action, topic)
-
-    def _require(self, action: Action, topic: str) -> None:
-        if not self._may(action, topic):
-            raise Forbidden(f"topic: the token does not allow {action} here", topic=topic)
 
     def _subscribe(self, pending: Pending, command: Subscribe) -> None:
         self._require("subscribe", command.topic)
@@ -361,24 +265,32 @@ class Connection:
         self._run(pending, command, self._subscribe_later)
 
     async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
-        if command.since is not None or command.last is not None:
-            self._limit_replays(command.topic)
-        recovery = await self._node.hub.join(
-            self._transport, command.topic, command.since, command.last
-        )
-        if self._replays is not None:
-            self._replays.owe(recovery.replayed)
-        self._subscribed(pending, command.topic, recovery)
+        topic, since, last = command.topic, command.since, command.last
+        resumes = since is not None or last is not None
+        if resumes:
+            self._limit_replays(topic)
+        not_before = 0.0
+        if not self._may("history", topic):
+            not_before = self._node.clock.time() - self._node.settings.limits.resume_seconds
+        recovery = await self._node.hub.join(self._transport, topic, since, last, not_before)
+        if resumes:
+            self._node.replays.owe(self._user, self._node.clock.monotonic(), recovery.replayed)
+            self._charge(recovery.found.size)
+        self._subscribed(pending, topic, recovery)
 
     def _limit_replays(self, topic: str) -> None:
         """Let every topic be resumed at once, but not again and again: each costs some 20 ms."""
-        now, limits = self._node.clock.monotonic(), self._node.settings.limits
-        if self._replays is None:
-            burst = limits.max_topics * limits.max_replay
-            self._replays = TokenBucket(REPLAYS_PER_SECOND * limits.max_replay, burst, now)
-        if wait := self._replays.take(now):
-            message = "too many events were replayed in too short a time"
-            raise RateLimited(message, topic=topic, retry_in_ms=math.ceil(wait * 1000))
+        now = self._node.clock.monotonic()
+        try:
+            self._node.replays.take(self._user, now, what="too many events were replayed")
+            self._node.reads.take(self._user, now, what=READ_TOO_MUCH)
+        except RateLimited as error:
+            error.topic = topic
+            raise
+
+    def _charge(self, size: int) -> None:
+        """Count bytes that were read for this user."""
+        self._node.reads.owe(self._user, self._node.clock.monotonic(), size)
 
     def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:
         ok = SubscribeOk(
@@ -402,7 +314,8 @@ class Connection:
 
     async def _replay_topics(self) -> None:
         try:
-            await self._node.hub.replay(self._transport, self._session.topics)
+            topics = self._session.topics
+            await self._node.hub.replay(self._transport, topics, self._charge)
         except Exception:
             logger.exception("connection %s: a replay failed", self.id)
             self._session.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
@@ -448,24 +361,23 @@ class Connection:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
         topic, before, after = command.topic, command.before, command.after
+        now = self._node.clock.monotonic()
+        self._node.reads.take(self._user, now, what=READ_TOO_MUCH)
         found, messages = await self._node.history(
             topic, self._codec, before=before, after=after, limit=command.limit
         )
+        self._charge(found.size)
         ok = HistoryOk(topic=topic, epoch=found.epoch, messages=messages, more=found.more)
         self._session.succeed(pending, ok)
 
     _handlers: ClassVar[dict[type, Callable[["Connection", Pending, Any], None]]] = {
-        Auth: _auth,
+        Auth: Authenticated._auth,
         Subscribe: _subscribe,
         Unsubscribe: _unsubscribe,
         Publish: _publish,
         Signal: _signal,
         History: _history,
     }
-
-
-Work = Callable[[Pending, Any], Coroutine[Any, Any, None]]
-"""The part of a command that has to wait."""
 
 
 def _failure(future: "asyncio.Future[Any]", topic: str) -> ChatError | None:

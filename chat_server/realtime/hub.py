@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
 from ..protocol.errors import Unavailable
@@ -62,7 +62,12 @@ class Hub:
         return start_here(topic.position)
 
     async def join(
-        self, transport: Transport, name: str, since: Position | None, last: int | None
+        self,
+        transport: Transport,
+        name: str,
+        since: Position | None,
+        last: int | None,
+        not_before: float = 0.0,
     ) -> Recovery:
         """Let a subscriber join a topic; it is sent nothing before `enter`.
 
@@ -71,6 +76,7 @@ class Hub:
             name: the topic.
             since: the last position the subscriber saw.
             last: how many stored events it wants instead.
+            not_before: seconds since 1970; no event older than this follows `since`.
 
         Returns:
             What it is told, and where it starts.
@@ -85,7 +91,11 @@ class Hub:
                 await self._opened[name].wait()
                 if not topic.established:
                     raise Unavailable("the topic cannot be reached now", topic=name)
-            return await self._recover(topic, since, last)
+            if last is not None:
+                return await self._recover_last(name, last)
+            if since is not None:
+                return await self._recover_since(topic, since, not_before)
+            return start_here(topic.position)
         except BaseException:
             self._remove(transport, topic)
             raise
@@ -111,7 +121,12 @@ class Hub:
             if topic is not None:
                 topic.lag(transport)
 
-    async def replay(self, transport: Transport, names: Collection[str]) -> None:
+    async def replay(
+        self,
+        transport: Transport,
+        names: Collection[str],
+        charge: Callable[[int], None] = lambda size: None,
+    ) -> None:
         """Send a subscriber of these topics what it missed, where it lags.
 
         Ends when it lags nowhere, or is not writable any more.
@@ -119,10 +134,11 @@ class Hub:
         Args:
             transport: the subscriber's.
             names: its topics; may change while they are replayed.
+            charge: told how many bytes were read for it.
         """
         while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
             # None waits for another: the store may be away with one of them only.
-            done = [await self._replay(transport, name) for name in lagging]
+            done = [await self._replay(transport, name, charge) for name in lagging]
             if not any(done):
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -130,7 +146,7 @@ class Hub:
         topic = self._topics.get(name)
         return topic is not None and topic.lag_of(transport) is not None
 
-    async def _replay(self, transport: Transport, name: str) -> bool:
+    async def _replay(self, transport: Transport, name: str, charge: Callable[[int], None]) -> bool:
         """Replay one topic; return False if it has to be tried again after a while."""
         while transport.writable:
             topic = self._topics.get(name)
@@ -139,6 +155,7 @@ class Hub:
                 return True
             try:
                 found = await self._broker.read(name, after=seen.seq, limit=REPLAY_CHUNK)
+                charge(found.size)
                 if found.epoch == seen.epoch and found.seq < seen.seq:
                     await self._begin_epoch(name, found.epoch)
                     continue
@@ -156,18 +173,20 @@ class Hub:
                 return False
         return True
 
-    async def _recover(self, topic: Topic, since: Position | None, last: int | None) -> Recovery:
-        if last is not None:
-            return recover_last(await self._broker.read(topic.name, limit=last, newest=True))
-        if since is not None:
-            found = await self._broker.read(topic.name, after=since.seq, limit=REPLAY_CHUNK)
-            recovery = recover_since(since, found, self._max_replay)
-            if recovery.recovered:
-                return recovery
-            if recovery.position.epoch != topic.position.epoch:
-                return recovery
-            return start_here(max(recovery.position, topic.position, key=_seq), recovery.reason)
-        return start_here(topic.position)
+    async def _recover_last(self, name: str, last: int) -> Recovery:
+        found = await self._broker.read(name, limit=last, newest=True)
+        if found.more and len(found.events) < last:
+            # They are too large to be read at once, so the first of them come first.
+            after = max(found.seq - last, 0)
+            found = await self._broker.read(name, after=after, limit=REPLAY_CHUNK)
+        return recover_last(found)
+
+    async def _recover_since(self, topic: Topic, since: Position, not_before: float) -> Recovery:
+        found = await self._broker.read(topic.name, after=since.seq, limit=REPLAY_CHUNK)
+        recovery = recover_since(since, found, self._max_replay, not_before)
+        if recovery.recovered or recovery.position.epoch != topic.position.epoch:
+            return recovery
+        return start_here(max(recovery.position, topic.position, key=_seq), recovery.reason)
 
     def _remove(self, transport: Transport, topic: Topic) -> None:
         topic.leave(transport)

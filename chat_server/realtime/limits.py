@@ -1,4 +1,4 @@
-"""How much one connection, one user and one address may ask of the server."""
+"""How much one user and one address may ask of a worker."""
 
 import math
 from collections import Counter, OrderedDict
@@ -40,36 +40,96 @@ class TokenBucket:
         """Take tokens whether or not there are so many."""
         self._tokens -= cost
 
+    def is_full(self, now: float) -> bool:
+        """Return whether nothing is left to tell it from a new bucket."""
+        return self._tokens + (now - self._updated_at) * self._rate >= self._burst
+
 
 class UserRates:
-    """A bucket for each user who publishes or reads by HTTP, where no connection can hold it.
+    """A bucket for each user, shared by all connections and requests that he has on this worker.
 
-    Only the latest are remembered; whoever is forgotten starts with a full bucket.
+    A bucket lives on when a connection ends, so that coming back is no way to a new one. It is
+    forgotten when it is full again, or else, if there are too many, the least recently used first.
 
     Args:
-        rate: commands per second.
-        burst: commands at once.
+        rate: what a user may take in a second.
+        burst: what he may take at once.
     """
 
-    MAX_USERS = 10_000
+    MAX_USERS = 65_536
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
         self._burst = burst
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def take(self, user: str, now: float) -> None:
-        """Take one command of `user`.
+    def wait(self, user: str, now: float, cost: float = 1.0) -> float:
+        """Take `cost` and return 0.0, or nothing and return the seconds until there is enough."""
+        return self._bucket(user, now).take(now, cost)
+
+    def take(
+        self, user: str, now: float, cost: float = 1.0, what: str = "too many requests"
+    ) -> None:
+        """Take `cost` of `user`'s bucket.
 
         Raises:
-            RateLimited: the user has to wait.
+            RateLimited: the user has to wait; `what` says why.
         """
-        bucket = self._buckets.pop(user, None) or TokenBucket(self._rate, self._burst, now)
-        self._buckets[user] = bucket
-        if len(self._buckets) > self.MAX_USERS:
-            self._buckets.popitem(last=False)
-        if wait := bucket.take(now):
-            raise RateLimited("too many requests", retry_in_ms=math.ceil(wait * 1000))
+        if wait := self.wait(user, now, cost):
+            raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
+
+    def owe(self, user: str, now: float, cost: float) -> None:
+        """Take what a command turned out to cost; who has less waits longer the next time."""
+        if cost > 0:
+            self._bucket(user, now).owe(cost)
+
+    def _bucket(self, user: str, now: float) -> TokenBucket:
+        bucket = self._buckets.get(user)
+        if bucket is not None:
+            self._buckets.move_to_end(user)
+            return bucket
+        self._forget(now)
+        bucket = self._buckets[user] = TokenBucket(self._rate, self._burst, now)
+        return bucket
+
+    def _forget(self, now: float) -> None:
+        # Two for each that comes, so that those who have gone grow fewer.
+        for _ in range(2):
+            oldest = next(iter(self._buckets.values()), None)
+            if oldest is None:
+                return
+            if len(self._buckets) >= self.MAX_USERS or oldest.is_full(now):
+                self._buckets.popitem(last=False)
+
+
+class ConnectionRate:
+    """How many messages a connection may send: keeps `protocol.session.RateLimit`.
+
+    Until its user is known it has a bucket of its own: then it can do nothing but authenticate.
+
+    Args:
+        users: the buckets of all users.
+        rate: messages per second, without a user.
+        burst: messages at once, without a user.
+    """
+
+    __slots__ = ("_burst", "_own", "_rate", "_users", "user")
+
+    def __init__(self, users: UserRates, rate: float, burst: int) -> None:
+        self.user: str | None = None
+        self._users = users
+        self._rate = rate
+        self._burst = burst
+        self._own: TokenBucket | None = None
+
+    def take(self, now: float, cost: float = 1.0) -> float:
+        """See `RateLimit`."""
+        if self.user is not None:
+            self._own = None
+            return self._users.wait(self.user, now, cost)
+        if self._own is None:
+            self._own = TokenBucket(self._rate, self._burst, now)
+        return self._own.take(now, cost)
 
 
 class ConnectionCounts:

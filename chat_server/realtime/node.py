@@ -16,7 +16,7 @@ from ..protocol.events import Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Limits, User
 from ..settings import Settings
 from .hub import Hub
-from .limits import ConnectionCounts
+from .limits import ConnectionCounts, UserRates
 from .ports import Broker
 from .topic import transcoded
 from .wheel import Wheel
@@ -34,6 +34,11 @@ BATCH = 100
 left to those that are slow."""
 
 BATCH_SECONDS = 0.05
+
+REPLAYS_PER_SECOND = 2
+"""How often a user gets `limits.max_replay` events, once he has had so many of every topic."""
+
+READ_TOO_MUCH = "too much was read in too short a time"
 
 YIELD_BYTES = 16_384
 """Messages of a history that are encoded before others get their turn."""
@@ -73,6 +78,12 @@ class Node:
         self.counts = ConnectionCounts(
             settings.limits.max_connections_per_user, settings.limits.max_connections_per_address
         )
+        limits = settings.limits
+        self.messages = UserRates(limits.messages_per_second, limits.message_burst)
+        self.reads = UserRates(limits.read_bytes_per_second, limits.read_burst_bytes)
+        self.replays = UserRates(
+            REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
+        )
         self.wheel = Wheel()
         self.draining = False
         self.leaving = False  # not ready any more, while connections are still taken or drained
@@ -80,7 +91,6 @@ class Node:
         self.started_at = clock.monotonic()
         self._clients: set[Client] = set()
         self._emptied = asyncio.Event()
-        limits = settings.limits
         self.limits = Limits(
             max_message_bytes=limits.max_message_bytes,
             max_topics=limits.max_topics,

@@ -1,5 +1,6 @@
 """Decides where a new subscriber starts and what it is told (docs/protocol.md, section 4.4)."""
 
+import msgspec
 from msgspec import Struct
 
 from ..protocol.events import Slice
@@ -35,13 +36,23 @@ def start_here(position: Position, reason: str | None = None) -> Recovery:
     return Recovery(position, position, nothing, reason=reason)
 
 
-def recover_since(since: Position, found: Slice, max_replay: int) -> Recovery:
+class _Dated(Struct):
+    at: int = 0
+
+
+_date = msgspec.json.Decoder(_Dated).decode
+
+
+def recover_since(
+    since: Position, found: Slice, max_replay: int, not_before: float = 0.0
+) -> Recovery:
     """Start behind the last position a subscriber saw, if all that follows is there.
 
     Args:
         since: that position.
         found: read with `after=since.seq`.
         max_replay: events that are replayed at most.
+        not_before: seconds since 1970; events older than this are not replayed.
     """
     now = Position(found.epoch, found.seq)
     # A seq from the future means the store lost its newest events (an asynchronous failover):
@@ -49,11 +60,19 @@ def recover_since(since: Position, found: Slice, max_replay: int) -> Recovery:
     if since.epoch != found.epoch or since.seq > found.seq:
         return start_here(now, "epoch_changed")
     first = found.events[0].seq if found.events else found.seq + 1
-    if first != since.seq + 1:
+    if first != since.seq + 1 or (not_before and _older(found, not_before)):
         return start_here(now, "expired")
     if found.seq - since.seq > max_replay:
         return start_here(now, "too_far_behind")
     return Recovery(now, since, found, recovered=True)
+
+
+def _older(found: Slice, seconds: float) -> bool:
+    """Return whether what was read begins before a time; what cannot be dated does."""
+    try:
+        return bool(found.events) and _date(found.events[0].frame).at < seconds * 1000
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return True
 
 
 def recover_last(found: Slice) -> Recovery:

@@ -182,6 +182,9 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     message_burst: Positive = 100
     max_pending_commands: Positive = 64
     max_replay: Positive = 1_000
+    resume_seconds: SecondsOrZero = 600.0
+    read_bytes_per_second: Rate = 2_097_152.0
+    read_burst_bytes: Positive = 16_777_216
     slow_buffer_bytes: Positive = 262_144
     slow_timeout_seconds: Seconds = 15.0
 

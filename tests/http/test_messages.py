@@ -141,6 +141,30 @@ async def test_reading_counts_against_the_rate_as_publishing_does() -> None:
         assert (await http.ask("GET", MESSAGES, token=bob)).status_code == 200
 
 
+async def test_large_bodies_count_more() -> None:
+    limits = {"limits__messages_per_second": 0.5, "limits__message_burst": 4}
+    async with client(clock=ManualClock(wall=1e9), auth__require_expiry=False, **limits) as http:
+        ada = forge(sub="ada", exp=None)
+        large = {"data": "x" * 9_000}
+        assert (await http.ask("POST", MESSAGES, token=ada, json=large)).status_code == 201
+        assert (await http.ask("POST", MESSAGES, token=ada, json={"data": 1})).status_code == 201
+        body = await problem(await http.ask("GET", MESSAGES, token=ada), 429, "rate_limited")
+        assert body["retry_in_ms"] == 2000
+
+
+async def test_reading_is_paid_for_by_what_was_read() -> None:
+    limits = {"limits__read_bytes_per_second": 1000, "limits__read_burst_bytes": 1000}
+    async with client(clock=ManualClock(wall=1e9), auth__require_expiry=False, **limits) as http:
+        ada, bob = forge(sub="ada", exp=None), forge(sub="bob", exp=None)
+        for _ in range(2):
+            await http.ask("POST", MESSAGES, token=ada, json={"data": "x" * 2_000})
+        assert (await http.ask("GET", MESSAGES, token=ada)).status_code == 200
+        body = await problem(await http.ask("GET", MESSAGES, token=ada), 429, "rate_limited")
+        assert body["detail"] == "too much was read in too short a time"
+        assert 3_000 <= body["retry_in_ms"] <= 3_500
+        assert (await http.ask("GET", MESSAGES, token=bob)).status_code == 200
+
+
 async def test_a_topic_nobody_knows_is_empty() -> None:
     async with client() as http:
         history = await (await http.history()).get_json()

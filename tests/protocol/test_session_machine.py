@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.messages import Auth, ClientMessage, Publish, Signal, Subscribe
-from chat_server.protocol.session import Pending, Session, State
+from chat_server.protocol.session import HELD_SECONDS, Pending, Session, State
 
 from ..support.fakes import RecordingEffects
 from .harness import RULES, START, WELCOME, ok
@@ -45,6 +45,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.undone: list[tuple[Pending, ClientMessage]] = []
         self.synchronous = False
         self.afters: list[int | None] = []
+        self.expired_at = 0.0
 
     # What a client, the node and time do ---------------------------------------------------
 
@@ -64,6 +65,16 @@ class SessionMachine(RuleBasedStateMachine):
     def babble(self, payload: bytes) -> None:
         self.session.receive(payload, binary=False, now=self.now)
 
+    @rule(data=st.sampled_from([b'"\\ud83d"', b"NaN", b'{"__proto__":1}', b"1e999"]))
+    def send_what_cannot_be_taken(self, data: bytes) -> None:
+        strikes = list(self.session._strikes)
+        id = len(self.expected) + 1
+        if not self.session.closed:
+            self.expected.append(id)
+        frame = b'{"type":"publish","topic":"a","id":%d,"data":%s}' % (id, data)
+        self.session.receive(frame, binary=False, now=self.now)
+        assert self.session._strikes == strikes
+
     @rule(synchronous=st.booleans())
     def change_pace(self, synchronous: bool) -> None:
         self.synchronous = synchronous
@@ -74,12 +85,22 @@ class SessionMachine(RuleBasedStateMachine):
         place = data.draw(st.integers(0, len(self.undone) - 1))
         self.complete(*self.undone.pop(place), good=good)
 
-    @rule(seconds=st.sampled_from([0.0, 0.1, 5.0, 11.0, 40.0]))
-    def pass_time(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.0, 0.1, 5.0, 11.0, 40.0]), reading=st.booleans())
+    def pass_time(self, seconds: float, reading: bool) -> None:
         self.now += seconds
-        due = self.session.tick(self.now)
+        expired = self.session.state is State.EXPIRED
+        unseen = not reading or "auth" in self.waiting_kinds
+        due = self.session.tick(self.now, reading=reading)
         assert due >= self.now
-        assert self.session.tick(self.now) == due, "a second look finds nothing new to do"
+        assert self.session.tick(self.now, reading=reading) == due, "a second look finds nothing"
+        if expired and unseen and self.now < self.expired_at + HELD_SECONDS:
+            assert not self.session.closed, "a token may have come that nobody looked at"
+        if not expired and self.session.state is State.EXPIRED:
+            self.expired_at = self.now
+
+    @property
+    def waiting_kinds(self) -> set[str]:
+        return {type(p.command).__name__.lower() for p in self.session._waiting}
 
     @rule()
     def show_life(self) -> None:
@@ -88,6 +109,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(lifetime=st.sampled_from([None, 1.0, 30.0, -2.0]))
     def open(self, lifetime: float | None) -> None:
         self.session.open(WELCOME, lifetime, self.now)
+        self.expired_at = self.now
 
     @rule(lose=st.booleans())
     @precondition(lambda self: self.now > START + 60)
@@ -109,7 +131,7 @@ class SessionMachine(RuleBasedStateMachine):
     def execute(self, pending: Pending, command: ClientMessage) -> None:
         assert self.session.state is not State.CLOSED
         assert self.session.state is State.OPEN or not isinstance(command, Publish | Subscribe)
-        if not isinstance(command, OVERLAPPING):
+        if not isinstance(command, OVERLAPPING | Auth):
             assert self.undone == [], "runs alone"
         assert all(isinstance(other, OVERLAPPING) for _, other in self.undone), "runs beside others"
         if self.synchronous:

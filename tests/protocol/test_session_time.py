@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from chat_server.protocol.close_codes import CloseCode
-from chat_server.protocol.session import State
+from chat_server.protocol.errors import Unauthorized
+from chat_server.protocol.session import HELD_SECONDS, State
 
 from .harness import RULES, START, WELCOME, Harness
 
@@ -102,6 +103,84 @@ def test_a_late_timer_still_gives_the_whole_grace() -> None:
     harness.session.open(WELCOME, 5.0, START)
     assert harness.pass_time(500.0) == RULES.refresh_grace_seconds
     assert closed_with(harness) is None
+
+
+def test_a_new_token_does_not_wait_for_publications() -> None:
+    harness = Harness(State.EXPIRED, rules=QUIET)
+    harness.session.open(WELCOME, 5.0, harness.now)
+    harness.publish(1)
+    assert harness.pass_time(5.0) == RULES.refresh_grace_seconds
+    harness.say(type="auth", token="t", id=2)
+    assert harness.executed == [1, 2]
+    harness.publish(3)
+    assert harness.executed == [1, 2], "it depends on the token"
+    harness.session.open(WELCOME, None, harness.now)
+    harness.succeed(2)
+    assert [m for m in harness.sent if "id" in m] == []
+    assert harness.pass_time(RULES.refresh_grace_seconds) == math.inf
+    harness.succeed(1)
+    assert harness.answered[-2:] == [1, 2]
+    assert harness.executed == [1, 2, 3]
+
+
+def test_two_tokens_are_looked_at_one_after_the_other() -> None:
+    harness = Harness()
+    harness.publish(1)
+    harness.say(type="auth", token="t", id=2)
+    harness.say(type="auth", token="u", id=3)
+    assert harness.executed == [1, 2]
+
+
+@pytest.mark.parametrize("why", ["paused", "not read", "waits"])
+def test_the_grace_does_not_run_while_a_token_cannot_be_seen(why: str) -> None:
+    harness = Harness(rules=QUIET)
+    harness.session.open(WELCOME, 5.0, START)
+    ids = range(1, RULES.max_pending_commands + 1)
+    if why == "paused":
+        harness.publish(*ids)
+    elif why == "waits":
+        harness.history(1)
+        harness.say(type="auth", token="t", id=2)
+    reading = why != "not read"
+    grace = RULES.refresh_grace_seconds
+    for _ in range(3):
+        harness.now = START + 5.0 if harness.now == START else harness.now + grace
+        assert harness.session.tick(harness.now, reading=reading) == harness.now + grace
+        assert closed_with(harness) is None
+    if why == "paused":
+        harness.succeed(*ids)
+    elif why == "waits":
+        harness.succeed(1)
+        harness.fail(2, Unauthorized("token: is bad"))
+    # It may have come just now: there is the whole grace once more, and no longer.
+    assert harness.pass_time(grace) == grace
+    assert closed_with(harness) is None
+    harness.pass_time(grace)
+    assert closed_with(harness) == CloseCode.UNAUTHORIZED
+
+
+def test_the_grace_is_not_prolonged_without_end() -> None:
+    harness = Harness(rules=QUIET)
+    harness.session.open(WELCOME, 5.0, START)
+    harness.publish(*range(1, RULES.max_pending_commands + 1))
+    harness.pass_time(5.0)
+    waited = 0.0
+    while closed_with(harness) is None:
+        harness.pass_time(RULES.refresh_grace_seconds)
+        waited += RULES.refresh_grace_seconds
+        assert waited <= HELD_SECONDS + 2 * RULES.refresh_grace_seconds
+    assert closed_with(harness) == CloseCode.UNAUTHORIZED
+
+
+def test_what_held_a_client_up_while_its_token_was_good_does_not_count() -> None:
+    harness = Harness(rules=QUIET)
+    harness.session.open(WELCOME, 5.0, START)
+    harness.publish(*range(1, RULES.max_pending_commands + 1))
+    harness.pass_time(1.0)
+    harness.succeed(*range(1, RULES.max_pending_commands + 1))
+    harness.pass_time(4.0)
+    harness.pass_time(RULES.refresh_grace_seconds)
+    assert closed_with(harness) == CloseCode.UNAUTHORIZED
 
 
 # Heartbeat -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.protocol.errors import RateLimited
-from chat_server.realtime.limits import ConnectionCounts, TokenBucket, UserRates
+from chat_server.realtime.limits import ConnectionCounts, ConnectionRate, TokenBucket, UserRates
 
 RATES = st.floats(0.01, 1_000)
 BURSTS = st.integers(1, 200)
@@ -96,6 +96,71 @@ def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(RateLimited):
             rates.take(user, 0.0)
     assert len(rates._buckets) == 3
+
+
+def test_what_a_command_turned_out_to_cost_is_waited_for_later() -> None:
+    rates = UserRates(rate=10.0, burst=20)
+    rates.take("alice", 0.0)
+    rates.owe("alice", 0.0, 119.0)
+    with pytest.raises(RateLimited, match="too much") as caught:
+        rates.take("alice", 0.0, what="too much was read")
+    assert caught.value.retry_in_ms == 10_100
+    rates.take("bob", 0.0)
+    rates.take("alice", 10.2)
+
+
+def test_users_are_forgotten_once_it_makes_no_difference() -> None:
+    rates = UserRates(rate=1.0, burst=10)
+    for number in range(1_000):
+        rates.take(f"user{number}", 0.0)
+    assert len(rates._buckets) == 1_000
+    for number in range(600):
+        rates.take(f"other{number}", 2.0)
+    assert len(rates._buckets) == 600
+    # Those who have not paid back yet are remembered.
+    rates.owe("other0", 2.0, 100.0)
+    for number in range(50):
+        rates.take(f"third{number}", 60.0)
+    with pytest.raises(RateLimited):
+        rates.take("other0", 60.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.floats(0, 3), st.sampled_from([1.0, 1.0, 4.0])),
+        max_size=200,
+    )
+)
+def test_connections_that_come_and_go_have_one_rate(steps: list[tuple[int, float, float]]) -> None:
+    """Whoever closes a connection and comes again, or has several, gets no more than his rate."""
+    rate, burst, now, taken = 5.0, 10, 1_000.0, 0.0
+    users = UserRates(rate, burst)
+    connections = [_connection(users, rate, burst) for _ in range(3)]
+    for which, wait, cost in steps:
+        now += wait
+        if which == 3:
+            connections = [_connection(users, rate, burst) for _ in range(3)]
+            continue
+        if not connections[which].take(now, cost):
+            taken += cost
+        assert taken <= burst + (now - 1_000.0) * rate + max(0.0, cost - 1) + 1e-6
+
+
+def _connection(users: UserRates, rate: float, burst: int) -> ConnectionRate:
+    connection = ConnectionRate(users, rate, burst)
+    connection.user = "alice"
+    return connection
+
+
+def test_who_is_not_known_yet_shares_with_nobody() -> None:
+    users = UserRates(1.0, 2)
+    one, other = (ConnectionRate(users, 1.0, 2) for _ in range(2))
+    assert [one.take(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    assert other.take(0.0) == 0.0
+    other.user = "alice"
+    assert [other.take(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    one.user = "alice"
+    assert one.take(0.0) == 1.0
 
 
 # Connections -------------------------------------------------------------------------------------

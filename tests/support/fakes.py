@@ -283,10 +283,12 @@ class FakeBroker:
             self._topics[name] = StoredTopic(next(self._epochs))
         return self._topics[name]
 
-    def store(self, topic: str, data: Any = None, *, keep: int | None = None) -> Event:
+    def store(
+        self, topic: str, data: Any = None, *, keep: int | None = None, at: int | None = None
+    ) -> Event:
         """Store a message and put its event into the outbox, as another worker would."""
         head = b'{"type":"message","topic":"%s","seq":' % topic.encode()
-        return self._append(topic, Kind.MESSAGE, head, _tail(data), keep)
+        return self._append(topic, Kind.MESSAGE, head, _tail(data), keep, at)
 
     def wipe(self, topic: str) -> None:
         """Lose a topic: its order starts anew."""
@@ -434,10 +436,18 @@ class FakeBroker:
             self._keys[once] = published
         return published
 
-    def _append(self, name: str, kind: Kind, head: bytes, tail: bytes, keep: int | None) -> Event:
+    def _append(
+        self,
+        name: str,
+        kind: Kind,
+        head: bytes,
+        tail: bytes,
+        keep: int | None,
+        at: int | None = None,
+    ) -> Event:
         stored = self.topic(name)
         stored.seq += 1
-        frame = b'%s%d,"at":%d%s' % (head, stored.seq, AT, tail)
+        frame = b'%s%d,"at":%d%s' % (head, stored.seq, AT if at is None else at, tail)
         event = Event(name, stored.epoch, stored.seq, kind, frame)
         stored.events.append(event)
         self.frames.setdefault((name, stored.epoch, stored.seq), set()).add(frame)
