@@ -8,9 +8,10 @@ from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
 from ..protocol.close_codes import CloseCode
+from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Forbidden, RateLimited, Unauthorized, Unavailable
 from ..protocol.messages import Auth, AuthOk, ClientMessage, User, Welcome
-from ..protocol.session import Pending, Session
+from ..protocol.session import Session
 from .limits import ConnectionRate
 from .node import Node
 from .ports import Transport

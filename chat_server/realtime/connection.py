@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
 from ..protocol.close_codes import CloseCode
+from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unavailable
 from ..protocol.events import Published
 from ..protocol.messages import (
@@ -28,7 +29,7 @@ from ..protocol.messages import (
     TopicOk,
     Unsubscribe,
 )
-from ..protocol.session import Pending, Rules, Session
+from ..protocol.session import Rules, Session
 from .authentication import Authenticated, Work
 from .limits import ConnectionRate
 from .node import READ_TOO_MUCH, RESTARTS, Node

@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 
 from chat_server.protocol.codecs import JSON, Codec
+from chat_server.protocol.effects import Pending, RateLimit
 from chat_server.protocol.errors import ChatError
 from chat_server.protocol.messages import Limits, Ok, TopicOk, Welcome
-from chat_server.protocol.session import Pending, RateLimit, Rules, Session, State
+from chat_server.protocol.session import Rules, Session, State
 
 from ..support.fakes import RecordingEffects
 

@@ -7,9 +7,10 @@ import pytest
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, MSGPACK
+from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Forbidden, Internal, Unavailable
 from chat_server.protocol.messages import ClientMessage, Subscribe
-from chat_server.protocol.session import Pending, State
+from chat_server.protocol.session import State
 
 from .harness import RULES, START, WELCOME, Harness, ok
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.messages import Auth, ClientMessage, Publish, Signal, Subscribe
-from chat_server.protocol.session import HELD_SECONDS, Pending, Session, State
+from chat_server.protocol.session import HELD_SECONDS, Session, State
 
 from ..support.fakes import RecordingEffects
 from .harness import RULES, START, WELCOME, ok

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
+from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
 from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
-from chat_server.protocol.session import Pending
 from chat_server.realtime.ports import Listener, Receiver, Wire
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
