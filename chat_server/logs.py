@@ -175,7 +175,7 @@ def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
 class Seldom:
     """Says when to log again, so that a lasting fault does not fill the log."""
 
-    def __init__(self, seconds: float = 10.0) -> None:
+    def __init__(self, seconds: float = 60.0) -> None:
         self._seconds = seconds
         self._last: dict[str, float] = {}
 

@@ -354,8 +354,10 @@ class RedisBroker:
     def _away(self, error: Exception) -> None:
         self._available = False
         self._refusal = refusal_of(error)
-        due = self._seldom.due(type(error).__name__)
-        if due or not self._lost:
+        # What an operator must change is said once a minute, and not by every shard.
+        refusal = self._refusal
+        due = self._seldom.due(refusal.reason if refusal else type(error).__name__)
+        if due or not (self._lost or refusal):
             report(error)
         if not self._lost:
             self._lost = True

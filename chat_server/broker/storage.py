@@ -161,7 +161,8 @@ def _position(reply: Any) -> Position:
 def _slice(topic: str, reply: Any, newest: bool) -> Slice:
     place, seq, entries, base, more = reply
     epoch = place.decode()
-    events = [_event(topic, epoch, id, fields) for id, fields in entries]
+    # What others have put into the stream is no event.
+    events = [_event(topic, epoch, id, fields) for id, fields in entries if len(fields) == 6]
     if newest:
         events.reverse()
     return Slice(epoch, seq, events, more=more == 1, base=base)

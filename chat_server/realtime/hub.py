@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
+from ..logs import Seldom
 from ..protocol.errors import Unavailable
 from ..protocol.events import Event, Slice
 from ..protocol.messages import Position
@@ -37,6 +38,7 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._opened: dict[str, asyncio.Event] = {}
         self._repairing: set[Topic] = set()
+        self._seldom = Seldom()
         self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -246,7 +248,8 @@ class Hub:
         return await self._broker.read(name, after=began.seq, limit=self._max_replay)
 
     async def _begin_epoch(self, name: str, lost: str) -> Position:
-        logger.warning("topic %s: the store lost events that were delivered", name)
+        if self._seldom.due("lost"):
+            logger.warning("topic %s: the store lost events that were delivered", name)
         return await self._broker.begin_epoch(name, lost)
 
     def _repair(self, topic: Topic) -> None:
@@ -278,7 +281,8 @@ class Hub:
         for name, batch in batches.items():
             topic = self._topics.get(name)
             if topic is not None and topic.offer(batch):
-                logger.warning("topic %s: events are missing, reading them again", topic.name)
+                if self._seldom.due("missing"):
+                    logger.warning("topic %s: events are missing, reading them again", name)
                 self._repair(topic)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from ..logs import Seldom
 from ..protocol.codecs import Codec
 from ..protocol.events import Event, Kind, Slice
 from ..protocol.messages import Gap, Position
 from .ports import Transport, Wire
 
 logger = logging.getLogger(__name__)
+seldom = Seldom()
 
 MAX_BACKLOG = 1_000
 """Events held while the store is being read. More come only if that takes seconds; the oldest then
@@ -32,7 +34,8 @@ def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
     try:
         return codec.transcode(frame)
     except Exception as error:
-        logger.error("topic %s: left out an event that is no JSON: %s", topic, error)
+        if seldom.due("no JSON"):
+            logger.error("topic %s: left out an event that is no JSON: %s", topic, error)
         return None
 
 

@@ -279,6 +279,26 @@ async def test_credentials(
     assert len((await broker.read(TOPIC, limit=1)).events) == 1
 
 
+async def test_a_user_who_may_not_subscribe_is_named_once(
+    start: Start, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_in_bob(cluster)
+    for node in cluster.nodes:
+        node.command("ACL", "SETUSER", "bob", "-ssubscribe")
+    broker, _ = await start(cluster.url.replace("://", "://bob:s3cret@"))
+    for topic in range(9):
+        with pytest.raises(Unavailable):
+            await broker.subscribe(f"room:{topic}")
+    await asyncio.sleep(3)
+    assert broker.status == "misconfigured"
+    lines = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert len([line for line in lines if "ACL: +ssubscribe is missing" in line]) == 1
+    assert len(lines) <= 3, lines
+    for node in cluster.nodes:
+        node.command("ACL", "SETUSER", "bob", "+ssubscribe")
+    await until(lambda: broker.status == "ok", 40)
+
+
 @pytest.fixture
 def secure_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     with running(RedisCluster(tmp_path, make_certificate(tmp_path))) as cluster:

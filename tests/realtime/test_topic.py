@@ -234,7 +234,7 @@ def test_what_cannot_be_encoded_is_left_out(
     topic.enter(late, Position(EPOCH, 0))
     topic.replay(late, Slice(EPOCH, 3, [event(1), foreign, event(3)]))
     assert got(live) == got(late) == [1, 3]
-    assert caplog.text.count("no JSON") == 2
+    assert caplog.text.count("no JSON") == 1, "said once a minute"
 
 
 # Subscribers -----------------------------------------------------------------------------------
