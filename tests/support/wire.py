@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -336,6 +336,15 @@ async def until(condition: Callable[[], object], seconds: float = SECONDS) -> No
             if condition():
                 return
             await asyncio.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]]) -> None:
+    """Wait until what `condition` returns, once awaited, holds."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.05)
 
 
 class Closed(Exception):
