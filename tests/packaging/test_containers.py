@@ -35,6 +35,11 @@ def _environment(stage: list[tuple[str, str]]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def image_environment() -> dict[str, str]:
+    """Return the variables that the image sets."""
+    return _environment(_stages()[-1])
+
+
 @pytest.fixture
 def compose() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
