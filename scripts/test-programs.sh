@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make sure that the programs which the tests start are there: redis-server and Chromium; and
-# nginx and Node if they can be had, without which the tests of nginx' configuration and of the
-# browser client under faults are skipped.
+# proxies and Node if they can be had, without which the tests of the proxies' configurations and of
+# the browser client under faults are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,8 +16,8 @@ with sync_playwright() as playwright:
     raise SystemExit(not os.path.exists(playwright.chromium.executable_path))'
 } >/dev/null 2>&1
 
-have_nginx() {
-    PATH=$PATH:/usr/sbin command -v nginx >/dev/null
+have_proxy() {
+    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
 install_chromium() {
@@ -33,9 +33,15 @@ install_chromium() {
 command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || missing+=(redis-server)
 have_chromium || install_chromium || missing+=(chromium)
 
-# Not where it would be started as a service, on port 80 for all to see: in a container it is not.
-have_nginx || { [ ! -d /run/systemd/system ] && scripts/apt-install.sh nginx-light; } ||
-    echo "Going on without nginx" >&2
+proxies=()
+have_proxy nginx || proxies+=(nginx-light)
+have_proxy haproxy || proxies+=(haproxy)
+have_proxy apache2 || proxies+=(apache2-bin)
+have_proxy varnishd || proxies+=(varnish)
+# Not where they would be started as services, for all to see: in a container they are not.
+[ ${#proxies[@]} -eq 0 ] ||
+    { [ ! -d /run/systemd/system ] && scripts/apt-install.sh "${proxies[@]}"; } ||
+    echo "Going on without ${proxies[*]}" >&2
 
 command -v node >/dev/null || scripts/apt-install.sh nodejs || echo "Going on without Node" >&2
 
