@@ -38,10 +38,15 @@ class Problem(msgspec.Struct, omit_defaults=True):
     retry_in_ms: int | None = None
 
 
+def encode(problem: Problem) -> bytes:
+    """Return the document as it is sent."""
+    return msgspec.json.encode(problem)
+
+
 def respond(problem: Problem) -> Response:
     """Return the response that carries `problem`."""
     problem.request_id = _request_id()
-    response = Response(msgspec.json.encode(problem), problem.status, content_type=MEDIA_TYPE)
+    response = Response(encode(problem), problem.status, content_type=MEDIA_TYPE)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.retry_in_ms is not None:

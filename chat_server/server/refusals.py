@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from contextlib import suppress
 
 logger = logging.getLogger(__name__)
@@ -26,42 +27,57 @@ NO_ROOM = (
 )
 
 
+HEAD_BYTES = 65_536
+"""Read of such a request at most."""
+
+
 class Refusals:
     """Refuses connections; /health/live it answers itself."""
 
     def __init__(self) -> None:
-        self._listened_to = 0
+        self._listening: set[asyncio.Task[None]] = set()
         self._refused = 0
         self._reporting = False
 
-    async def refuse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reason: str
-    ) -> None:
+    def refuse(self, refused: socket.socket, reason: str, *, secure: bool) -> None:
         """Answer a connection and close it.
 
         Args:
-            reader: what it sends.
-            writer: closed at the end.
+            refused: as it was accepted, not blocking.
             reason: for the log.
+            secure: whether it is to speak TLS; then it is closed without an answer.
         """
-        answer = NO_ROOM
-        if self._listened_to < LISTENED_TO:
-            self._listened_to += 1
-            try:
-                # Reading also keeps the answer from being lost with what nobody has read.
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                if head.startswith(b"GET /health/live "):
-                    answer = ALIVE
-            except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                pass
-            finally:
-                self._listened_to -= 1
-        if answer is NO_ROOM:
-            self._count(reason)
-        with suppress(OSError):
-            writer.write(answer)
-        writer.close()
+        if not secure and len(self._listening) < LISTENED_TO:
+            task = asyncio.get_running_loop().create_task(self._listen(refused, reason))
+            self._listening.add(task)
+            task.add_done_callback(self._listening.discard)
+            return
+        self._count(reason)
+        _answer(refused, b"" if secure else NO_ROOM)
+
+    async def stop(self) -> None:
+        """End those that are still listened to."""
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+
+    async def _listen(self, refused: socket.socket, reason: str) -> None:
+        head = b""
+        try:
+            # Reading also keeps the answer from being lost with what nobody has read.
+            async with asyncio.timeout(REQUEST_SECONDS):
+                while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
+                    more = await asyncio.get_running_loop().sock_recv(refused, HEAD_BYTES)
+                    if not more:
+                        break
+                    head += more
+        except (TimeoutError, OSError):
+            pass
+        finally:
+            alive = head.startswith(b"GET /health/live ")
+            if not alive:
+                self._count(reason)
+            _answer(refused, ALIVE if alive else NO_ROOM)
 
     def _count(self, reason: str) -> None:
         self._refused += 1
@@ -74,3 +90,11 @@ class Refusals:
             logger.warning("refusing connections, %d so far: %s", self._refused, reason)
             self._refused = 0
             asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report, reason)
+
+
+def _answer(refused: socket.socket, answer: bytes) -> None:
+    with refused, suppress(OSError):
+        refused.send(answer)
+        refused.shutdown(socket.SHUT_WR)
+        # What is unread would turn the end into a reset, which overtakes the answer.
+        refused.recv(HEAD_BYTES)

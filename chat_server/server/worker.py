@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
@@ -21,23 +22,17 @@ from .. import logs
 from ..app import ChatServer
 from ..settings import Settings, SettingsError
 from . import descriptors, orphan
+from .acceptor import Acceptor
 from .application import make_application
 from .garbage import Collector
 from .hangup import Terminal
-from .hypercorn import HandoverServer
-from .refusals import Refusals
+from .hypercorn import HttpConnection
 from .tls import tls_context
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
-"""Connections the system accepts ahead of us: a reconnecting crowd must not be refused."""
-
 STOP_SLACK_SECONDS = 5.0
 """What a stop may take beyond `drain_seconds`."""
-
-ACCEPT_TURNS = 10
-"""Turns of the loop until what it has accepted is a connection of ours; asyncio needs four."""
 
 ABORT_SECONDS = 1.0
 """What of it is left to requests that are cut."""
@@ -214,14 +209,13 @@ class Worker:
         self._drain_seconds = settings.server.drain_seconds
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._collector = Collector(lambda: self._chat.node.connection_count)
+        self._http = settings.http
         self._max_connections = settings.http.max_connections
         if settings.gateway.transport == "portable":
             # Its WebSockets stay with Hypercorn.
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
-        self._refusals = Refusals()
         self._tls = tls_context(settings)
 
     async def serve(
@@ -248,50 +242,33 @@ class Worker:
             if lifespan_task.done():
                 await lifespan_task
 
-            async def on_connection(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-            ) -> None:
-                if reason := self._fullness(writer):
-                    await self._refusals.refuse(reader, writer, reason)
-                    return
-                task = asyncio.current_task()
-                assert task is not None  # noqa: S101 - callbacks of streams run in tasks
-                self._connections[task] = writer
-                task.add_done_callback(self._connections.pop)
-                # Only `_drain` cancels it; Python 3.11's streams would take that for a fault.
-                with suppress(asyncio.CancelledError):
-                    await HandoverServer(
-                        self._app, loop, self._config, self._context, state, reader, writer
-                    )
-
-            server = await asyncio.start_server(
-                on_connection,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._config.keep_alive_timeout if self._tls else None,
+            acceptor = Acceptor(
+                listener,
+                partial(
+                    HttpConnection,
+                    self._app,
+                    self._config,
+                    self._context,
+                    state,
+                    self._http,
+                ),
+                max_connections=self._max_connections,
+                max_descriptor=self._max_descriptor,
+                tls=self._tls,
+                handshake_seconds=self._http.head_timeout_seconds,
             )
+            acceptor.start()
             self._collector.start()
             on_ready()
             await stop.wait()
             await self._be_lame_duck(hurry)
             self._collector.stop()
-            server.close()
-            for _ in range(ACCEPT_TURNS):
-                await asyncio.sleep(0)
-            await self._drain()
+            acceptor.stop()
+            await self._drain(acceptor)
             await lifespan.wait_for_shutdown()
         finally:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
-
-    def _fullness(self, newcomer: asyncio.StreamWriter) -> str:
-        """Return why there is no room for a newcomer, or nothing."""
-        if len(self._connections) >= self._max_connections:
-            return f"{self._max_connections} connections are open (http.max_connections)"
-        if newcomer.get_extra_info("socket").fileno() >= self._max_descriptor:
-            return f"{self._max_descriptor} file descriptors are in use (ulimit -n)"
-        return ""
 
     async def _be_lame_duck(self, hurry: asyncio.Event | None) -> None:
         """Take connections for a while, for balancers to see that it is not ready any more."""
@@ -303,7 +280,7 @@ class Worker:
             await asyncio.wait_for(hurry.wait(), self._lame_duck_seconds)
         hurry.set()
 
-    async def _drain(self) -> None:
+    async def _drain(self, acceptor: Acceptor) -> None:
         """End WebSockets, then the requests that are still under way, then what is left."""
         logger.info(
             "draining %d clients within %g s",
@@ -313,18 +290,14 @@ class Worker:
         # Meanwhile connections that are kept alive may ask whether we are ready.
         await self._chat.node.drain()
         await self._context.terminated.set()
-        if self._connections:
-            left = max(deadline - asyncio.get_running_loop().time(), 1.0)
-            await asyncio.wait(self._connections, timeout=left)
-        if self._connections:
+        acceptor.retire()
+        left = max(deadline - asyncio.get_running_loop().time(), 1.0)
+        if not await acceptor.wait(left):
             # Quart cancels a request whose client is gone, but if it is cancelled itself, it
             # leaves the request running.
-            for writer in self._connections.values():
-                writer.transport.abort()
-            await asyncio.wait(self._connections, timeout=ABORT_SECONDS)
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+            acceptor.hang_up()
+            await acceptor.wait(ABORT_SECONDS)
+        await acceptor.cancel()
 
 
 def _hypercorn_config(settings: Settings) -> Config:
@@ -335,7 +308,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     # Above ours, which then finds most of what is too big: when Hypercorn does, it answers the
     # client's close only if that comes in a packet of its own.
     config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
-    config.keep_alive_timeout = settings.http.head_timeout_seconds
     config.startup_timeout = 30.0
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
     return config

@@ -130,6 +130,7 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     docs: bool = True
     request_timeout_seconds: Seconds = 30.0
     head_timeout_seconds: Seconds = 10.0
+    keep_alive_seconds: Seconds = 75.0
     max_connections: Positive = 4_096
 
 

@@ -28,7 +28,9 @@ RULES = {
     "": May(),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
-    "server": May(("app", "gateway", "linewriter", *CORE), (*QUART, "uvloop", "click")),
+    "server": May(
+        ("app", "gateway", "http.problems", "linewriter", *CORE), (*QUART, "h11", "uvloop", "click")
+    ),
     "app": May(("http", "gateway", "broker", *CORE), QUART),
     "http": May(("gateway.handshake", *CORE), (*QUART, "msgspec")),
     "gateway": May(CORE, (*QUART, "websockets", "msgspec")),

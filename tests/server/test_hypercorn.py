@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -19,14 +20,15 @@ from hypercorn.typing import LifespanState
 
 from chat_server.app import create_app
 from chat_server.gateway.handover import STATE_KEY
-from chat_server.server.hypercorn import HandoverServer
+from chat_server.server.acceptor import Acceptor
+from chat_server.server.hypercorn import HttpConnection
+from chat_server.settings import HttpSettings
 from tests.server.inprocess import make_settings, serving
 from tests.support import wire
 from tests.support.server import mint
 from tests.support.wire import Wire, chat, request, text, until, upgrade
 
 from .certificates import make_certificate
-from .http2 import Http2
 
 Asgi = Callable[[Any, Any, Any], Any]
 
@@ -51,16 +53,17 @@ class Echo(asyncio.Protocol):
 
 
 class Listening:
-    """A port that every connection of is served by a `HandoverServer`."""
+    """A port that every connection of is served by an `HttpConnection`."""
 
     def __init__(self) -> None:
         self.port = 0
+        self.keep_alive_seconds = 75.0
         self.config = Config()
         self.config.accesslog = None
         self.config.errorlog = None
         self.config.include_server_header = False
         self.config.include_date_header = False
-        self.servers: weakref.WeakSet[HandoverServer] = weakref.WeakSet()
+        self.servers: weakref.WeakSet[HttpConnection] = weakref.WeakSet()
         self.running: set[asyncio.Task[None]] = set()
 
 
@@ -69,32 +72,41 @@ async def listening(app: Asgi, tls: ssl.SSLContext | None = None) -> AsyncIterat
     """Serve an ASGI application that may take sockets over."""
     own = Listening()
     context = WorkerContext(max_requests=None)
-    loop = asyncio.get_running_loop()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connect(on_waiting: Callable[[bool], None]) -> HttpConnection:
         task = asyncio.current_task()
         assert task is not None
         own.running.add(task)
         task.add_done_callback(own.running.discard)
-        server = HandoverServer(
+        settings = HttpSettings(keep_alive_seconds=own.keep_alive_seconds)
+        connection = HttpConnection(
             ASGIWrapper(app),
-            loop,
             own.config,
             context,
             LifespanState({"mine": "kept"}),
-            reader,
-            writer,
+            settings,
+            on_waiting,
         )
-        own.servers.add(server)
-        await server
+        own.servers.add(connection)
+        return connection
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    own.port = server.sockets[0].getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0))
+    own.port = listener.getsockname()[1]
+    acceptor = Acceptor(
+        listener,
+        connect,
+        max_connections=100,
+        max_descriptor=10_000,
+        tls=tls,
+        handshake_seconds=wire.SECONDS,
+    )
+    acceptor.start()
     try:
         yield own
     finally:
         await context.terminated.set()
-        server.close()
+        acceptor.stop()
+        acceptor.retire()
         await until(lambda: not own.running)
 
 
@@ -114,14 +126,14 @@ def test_a_handed_over_socket_is_out_of_hypercorns_hands(loop: Any) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             assert (await receive())["type"] == "websocket.connect"
             states.append(scope["state"]["mine"])
-            socket = scope["state"][STATE_KEY]
-            assert not socket.is_over
-            transport = socket.hand_over()
+            taken = scope["state"][STATE_KEY]
+            assert not taken.is_over
+            transport = taken.hand_over()
             transport.write(b"mine now\n")
             echo.take(transport)
 
         async with listening(app) as server, await Wire.connect(server.port) as client:
-            server.config.keep_alive_timeout = 0.05
+            server.keep_alive_seconds = 0.05
             await client.send(upgrade())
             assert await client.take(9) == b"mine now\n"
             assert states == ["kept"]
@@ -270,32 +282,3 @@ def test_hands_over_below_tls(loop: Any, tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
-
-
-# HTTP/2 --------------------------------------------------------------------------------------
-
-
-async def test_http_2_carries_websockets_portably() -> None:
-    """RFC 8441; one TCP connection carries several, so none of them may take it over."""
-    async with (
-        serving(make_settings(gateway__transport="direct")) as server,
-        await Http2.connect(server.port) as client,
-    ):
-        assert await client.get("/health/live") == 200
-        one = await client.websocket("/ws", mint("ada"))
-        two = await client.websocket("/ws", mint("bob"))
-        assert [(await one.message())["user"], (await two.message())["user"]] == ["ada", "bob"]
-        for stream in (one, two):
-            await stream.send(text({"type": "subscribe", "id": 1, "topic": "room:a"}))
-            assert (await stream.message())["type"] == "ok"
-        await one.send(text({"type": "publish", "topic": "room:a", "data": "over HTTP/2"}))
-        for stream in (one, two):
-            assert (await stream.message())["data"] == "over HTTP/2"
-        assert server.node.connection_count == 2
-        # The end of one WebSocket is not that of the others.
-        await one.send(wire.frame(wire.BINARY, b"{}"))
-        assert (await one.message())["code"] == 1003
-        await until(lambda: server.node.connection_count == 1)
-        await two.send(text({"type": "ping", "id": 2}))
-        assert await two.message() == {"type": "pong", "id": 2}
-        assert await client.get("/health/live") == 200
