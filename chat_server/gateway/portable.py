@@ -118,7 +118,7 @@ class PortableTransport:
         self._abort_socket = abort_socket
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver
-        self._reader: asyncio.Task[None]
+        self._reader: asyncio.Task[None] | None = None
         self._hearing_out: asyncio.Task[None] | None = None
         self._quiet_turns = 0
         self._queue: deque[tuple[bytes, bool]] = deque()
@@ -139,22 +139,26 @@ class PortableTransport:
             begin: may already write.
         """
         self._receiver = receiver
-        self._reader = self._loop.create_task(self._read())
+        reader = self._reader = self._loop.create_task(self._read())
         writer = self._loop.create_task(self._write())
         # A writer that fails has found the connection gone.
         writer.add_done_callback(self._on_writer_done)
         try:
             begin()
             self._set_reading()
-            await asyncio.wait({self._reader})
+            await asyncio.wait({reader})
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
-            tasks = [task for task in (self._reader, writer, self._hearing_out) if task]
+            tasks = [task for task in (reader, writer, self._hearing_out) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._closing = self._closing or (1006, "")
             receiver.on_closed()
+            # What refers to us, also by the traceback of a task, would need the garbage collector.
+            del self._receiver
+            self._reader = self._hearing_out = None
 
     # Transport -----------------------------------------------------------------------------
 
@@ -210,7 +214,8 @@ class PortableTransport:
         self._closing = self._closing or (1006, "")
         if self._abort_socket is not None:
             self._abort_socket()
-        self._reader.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
 
     # Tasks ---------------------------------------------------------------------------------
 
@@ -273,7 +278,7 @@ class PortableTransport:
             await self._wake_writer.wait()
 
     def _on_writer_done(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and task.exception() is not None and self._reader is not None:
             self._reader.cancel()
 
     # The queue may change more than once before these run. That it drained is told in any case: a

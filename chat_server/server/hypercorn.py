@@ -114,6 +114,7 @@ class _Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
+        path = _origin_form(request)
         headers = list(request.headers)
         version = request.http_version.decode()
         kind: type[HTTPStream] | type[WSStream] = HTTPStream
@@ -137,7 +138,7 @@ class _Http1(H11Protocol):
                 headers=headers,
                 http_version=version,
                 method=request.method.decode("ascii").upper(),
-                raw_path=_origin_form(request),
+                raw_path=path,
                 state=self.connection_state,
             )
         )
@@ -301,7 +302,9 @@ class HttpConnection(asyncio.Protocol):
                     timer.cancel()
             if not (self._handed_over or self._lost.is_set()):
                 transport.abort()
-            # These refer to us: without them all of it goes at once, without the collector.
+            # These refer to us, the timers by the context of a request: without them everything
+            # goes at once, and nothing waits for the garbage collector.
+            self._deadline = self._cut = None
             self._on_waiting = lambda waiting: None
             self._http.__dict__.clear()
 

@@ -203,22 +203,26 @@ async def test_connections_that_are_dropped_at_once_leave_nothing(
 async def test_connections_that_say_nothing_are_few_and_short(
     server: ServerProcess, bystanders: Bystanders, transport: str
 ) -> None:
-    """More than may be are refused at once; the others have their time."""
+    """Of more than there may be the oldest go, so that others still find room."""
     open_before = sockets(server)
     most = MAX_HTTP + (MAX_WEBSOCKETS if transport == "portable" else 0)
     began = time.monotonic()
     async with crowd(server, most + 50) as clients:
-        ends = await asyncio.gather(*(client.read_to_end() for client in clients))
-        assert HEAD_SECONDS * 0.9 < time.monotonic() - began < HEAD_SECONDS + SECONDS / 2
-    refused = [end for end in ends if end]
-    assert 50 <= len(refused) <= 60
-    assert all(end.startswith(b"HTTP/1.1 503 ") for end in refused)
+        assert (await request(server.port, "GET", "/health/live")).status == 200
+        async with await Wire.open(server.port, token=token()) as client:
+            assert (await client.read_message())["type"] == "welcome"
+
+        async def end(client: Wire) -> float:
+            assert await client.read_to_end() == b""
+            return time.monotonic() - began
+
+        ends = await asyncio.gather(*(end(client) for client in clients))
+    assert max(ends[:40]) < HEAD_SECONDS * 0.9 < min(ends[-40:])
+    assert max(ends) < HEAD_SECONDS + SECONDS / 2
     await until_sockets(server, open_before)
-    assert (await request(server.port, "GET", "/health/live")).status == 200
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-H2_PING = b"\0\0\x08\6\0\0\0\0\0" + b"12345678"
 
 DRIPS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
     "a byte of a header": (b"GET /ws HTTP/1.1\r\nHost: a\r\nX: ", lambda _: b"x"),
@@ -228,8 +232,7 @@ DRIPS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
         b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX: ",
         lambda _: b"x",
     ),
-    "nothing of HTTP/2": (PREFACE, lambda _: b""),
-    "pings of HTTP/2": (PREFACE, lambda _: H2_PING),
+    "what follows the preface of HTTP/2": (PREFACE, lambda _: b"\0"),
 }
 
 
@@ -369,7 +372,8 @@ async def test_subscribing_and_leaving_without_end(
     code, answers, took = await flooded(server, turn, 100 * RATE)
     assert code == 4429
     carried_out = [answer for answer in answers if answer.get("code") != "rate_limited"]
-    assert len(carried_out) <= BURST + RATE * took + 2
+    # The first subscriptions of a connection are taken beside its burst, as many as it may have.
+    assert len(carried_out) <= BURST + 128 + RATE * took + 2
     async with asyncio.timeout(SECONDS):
         while True:
             if await count_topics(server) <= topics:

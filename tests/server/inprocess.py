@@ -67,7 +67,8 @@ async def serving(
     listener = listener or socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(Worker(app, settings).serve(listener, stop, ready.set))
+    worker = await asyncio.to_thread(Worker, app, settings)  # which reads files
+    task = asyncio.create_task(worker.serve(listener, stop, ready.set))
     waiter = asyncio.create_task(ready.wait())
     await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()

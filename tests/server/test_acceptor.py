@@ -1,0 +1,157 @@
+"""Who gets in when there are as many connections as there may be."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import pytest
+
+from chat_server.server import acceptor
+from chat_server.server.acceptor import Guest, Waiting
+from tests.support.server import ServerProcess, mint
+from tests.support.wire import SECONDS, Wire, request, until
+
+from .certificates import make_certificate
+from .inprocess import Served, make_settings, serving
+
+MOST = 40
+GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(params=["direct", "portable"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    settings = make_settings(
+        gateway__transport=request.param,
+        http__max_connections=MOST if request.param == "direct" else MOST - 10,
+        limits__max_connections=10,
+        http__head_timeout_seconds=60,
+    )
+    async with serving(settings) as served:
+        yield served
+
+
+async def connect_from(address: str, port: int) -> Wire:
+    """Connect from another address of this machine."""
+    connected = socket.socket()
+    connected.bind((address, 0))
+    connected.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
+    return Wire(connected)
+
+
+def test_who_waits_longest_at_the_address_with_most_of_them_goes_first() -> None:
+    waiting = Waiting()
+    with socket.socket() as unused:
+        one, *many = [Guest(unused, address) for address in ("1", "2", "2", "2")]
+        for guest in (one, *many):
+            waiting.add(guest)
+        waiting.remove(many[1])
+        waiting.add(many[1])
+        order = [waiting.take_longest() for _ in range(5)]
+    assert order[:2] == [many[0], many[2]]
+    assert set(order[2:4]) == {one, many[1]}
+    assert order[4] is None
+
+
+async def test_thousands_that_say_nothing_keep_nobody_out(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        patient = await stack.enter_async_context(await connect_from("127.0.0.2", server.port))
+        await patient.send(GET[:10])
+        silent = [
+            await stack.enter_async_context(await Wire.connect(server.port))
+            for _ in range(4 * MOST)
+        ]
+        assert (await request(server.port, "GET", "/health/live")).status == 200
+        async with await Wire.open(server.port, token=mint("ada")) as ada:
+            assert (await ada.read_message())["type"] == "welcome"
+        # The oldest of the address that opened them are gone, and nobody of another one.
+        assert await silent[0].read_to_end() == b""
+        await patient.send(GET[10:])
+        assert (await patient.read_answer()).status == 200
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "closed, the oldest first" in warnings[0]
+    assert warnings[0].endswith("127.0.0.1")
+
+
+async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None:
+    settings = make_settings(http__max_connections=5)
+    go_on = asyncio.Event()
+    async with serving(settings) as server, AsyncExitStack() as stack:
+
+        @server.app.get("/slow")
+        async def slow() -> str:
+            await go_on.wait()
+            return "done"
+
+        busy = [await stack.enter_async_context(await Wire.connect(server.port)) for _ in range(5)]
+        for client in busy:
+            await client.send(GET.replace(b"/health/live", b"/slow"))
+        await until(lambda: len(asyncio.all_tasks()) >= 5 * 3)
+        async with await Wire.connect(server.port) as late:
+            await late.send(GET)
+            answer = await late.read_answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+            assert await late.read_to_end() == b""
+        go_on.set()
+        for client in busy:
+            assert (await client.read_answer()).body == b"done"
+        # Now that they wait for nothing, one of them makes room.
+        assert (await request(server.port, "GET", "/health/live")).status == 200
+
+
+async def test_descriptors_are_kept_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is numbered above the bound is refused; near it each newcomer takes another's place."""
+    with socket.socket() as probe:
+        lowest = probe.fileno()
+    monkeypatch.setattr(
+        "chat_server.server.worker.descriptors.raise_limit", lambda settings: lowest + 60
+    )
+    async with serving(make_settings()) as server, AsyncExitStack() as stack:
+        for _ in range(100):  # each takes a descriptor here and one there
+            await stack.enter_async_context(await Wire.connect(server.port))
+        assert (await request(server.port, "GET", "/health/live")).status in (200, 503)
+        with socket.socket() as probe:
+            # 100 are the clients'; of the server's as many are open as the bound lets it have.
+            assert probe.fileno() - lowest < 100 + 60
+
+
+async def test_a_system_without_descriptors_is_told_of_and_got_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(acceptor, "EXHAUSTED_SECONDS", 0.1)
+
+    class Exhausted(socket.socket):
+        left = 1
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if self.left:
+                self.left -= 1
+                raise OSError(24, "Too many open files")
+            return super().accept()
+
+    listener = Exhausted()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    async with serving(make_settings(), listener=listener) as server:
+        assert (await request(server.port, "GET", "/health/live")).status == 200
+    assert "no connection can be accepted: Too many open files" in caplog.text
+
+
+def test_handshakes_of_tls_count(tmp_path: Path) -> None:
+    """Connections that never begin to speak TLS make room like others."""
+    certificate = make_certificate(tmp_path)
+    environ = {"CHAT_HTTP__MAX_CONNECTIONS": str(MOST), "CHAT_HTTP__HEAD_TIMEOUT_SECONDS": "60"}
+    with ServerProcess(environ=environ, certificate=certificate) as server, ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(3 * MOST)
+        ]
+        assert server.is_ready()
+        silent[0].settimeout(SECONDS)
+        assert silent[0].recv(1) == b""

@@ -1,0 +1,131 @@
+"""A connection that has ended leaves nothing that only a full collection of garbage would find."""
+
+import asyncio
+import gc
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from chat_server.app import create_app
+from tests.support.server import mint
+from tests.support.wire import Wire, closing, text, until, upgrade
+
+from .certificates import make_certificate
+from .inprocess import Served, make_settings, serving
+
+COUNT = 100
+
+Kind = Callable[[Served, AsyncExitStack], Awaitable[None]]
+
+
+SUBSCRIBE = text({"type": "subscribe", "id": 1, "topic": "room:a"})
+PUBLISH = text({"type": "publish", "id": 2, "topic": "room:a", "data": 1})
+
+
+async def subscribed(server: Served, stack: AsyncExitStack) -> None:
+    client = await stack.enter_async_context(await Wire.open(server.port, token=mint("ada")))
+    await client.send(SUBSCRIBE, PUBLISH)
+    while (await client.read_message()).get("id") != 2:
+        pass
+
+
+async def closed_well(server: Served, stack: AsyncExitStack) -> None:
+    client = await stack.enter_async_context(await Wire.open(server.port, token=mint("ada")))
+    stack.push_async_callback(client.read_to_close)
+    stack.push_async_callback(client.send, closing())
+
+
+async def secure(server: Served, stack: AsyncExitStack) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+    writer.write(upgrade(token=mint("ada")))
+    await reader.readuntil(b"welcome")
+    writer.write(SUBSCRIBE)
+    await reader.readuntil(b'"ok"')
+    stack.callback(writer.close)
+
+
+async def unauthenticated(server: Served, stack: AsyncExitStack) -> None:
+    await stack.enter_async_context(await Wire.open(server.port))
+
+
+async def sent_away(server: Served, stack: AsyncExitStack) -> None:
+    client = await stack.enter_async_context(await Wire.open(server.port))
+    await client.send(text({"type": "auth", "id": 1, "token": "nonsense"}))
+
+
+async def torn(server: Served, stack: AsyncExitStack) -> None:
+    client = await Wire.open(server.port, token=mint("ada"))
+    await client.read_message()
+    stack.callback(client.reset)
+
+
+async def refused(server: Served, stack: AsyncExitStack) -> None:
+    client = await stack.enter_async_context(await Wire.connect(server.port))
+    await client.send(upgrade(token="nonsense"))
+    assert (await client.read_answer()).status == 401
+
+
+async def asking(server: Served, stack: AsyncExitStack) -> None:
+    client = await stack.enter_async_context(await Wire.connect(server.port))
+    await client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.read_answer()).status == 200
+
+
+async def silent(server: Served, stack: AsyncExitStack) -> None:
+    await stack.enter_async_context(await Wire.connect(server.port))
+
+
+PLAIN = [subscribed, closed_well, unauthenticated, sent_away, torn, refused, asking, silent]
+
+
+def found(garbage: list[object]) -> Counter[str]:
+    return Counter(type(each).__qualname__ for each in garbage)
+
+
+@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("kind", [*PLAIN, secure])
+def test_what_is_left_of_a_connection(kind: Kind, transport: str, tmp_path: Path) -> None:
+    """In uvloop, which serves; each of asyncio's own transports refers to itself for ever."""
+    tls = {"server__tls_certificate_file": str(make_certificate(tmp_path))}
+
+    async def main() -> Counter[str]:
+        settings = make_settings(
+            gateway__transport=transport,
+            gateway__auth_timeout_seconds=60,
+            **(tls if kind is secure else {}),
+        )
+        app = await asyncio.to_thread(create_app, settings)
+        async with serving(settings, app=app) as server:
+            await come_and_go(server, kind, 3)
+            return await come_and_go(server, kind, COUNT)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        left = runner.run(main())
+    assert sum(left.values()) < COUNT / 2, left
+
+
+async def come_and_go(server: Served, kind: Kind, count: int) -> Counter[str]:
+    """Let connections come, grow old and go, and return what is garbage then."""
+    tasks = len(asyncio.all_tasks())
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            await kind(server, stack)
+        gc.collect()  # what lives now is old, and nothing but a full collection looks at it again
+        gc.disable()
+    await until(lambda: not server.node.connection_count and len(asyncio.all_tasks()) <= tasks)
+    await asyncio.sleep(0.1)
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    left = found(gc.garbage)
+    gc.garbage.clear()
+    gc.enable()
+    return left
