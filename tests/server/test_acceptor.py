@@ -94,7 +94,7 @@ async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None
             await client.send(GET.replace(b"/health/live", b"/slow"))
         await until(lambda: len(asyncio.all_tasks()) >= 5 * 3)
         async with await Wire.connect(server.port) as late:
-            await late.send(GET)
+            await late.send(GET.replace(b"/live", b""))
             answer = await late.read_answer()
             assert (answer.status, answer.headers["retry-after"]) == (503, "10")
             assert await late.read_to_end() == b""
