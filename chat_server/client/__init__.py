@@ -9,6 +9,7 @@ event is lost or comes twice, `flow` bounds what waits for slow consumers, `conn
 WebSocket, and `opening` its handshake.
 """
 
+from ..protocol.topics import topic_segment
 from .bulk import publish_all
 from .client import Client, connect
 from .ending import Backoff, Ending
@@ -57,4 +58,5 @@ __all__ = [
     "User",
     "connect",
     "publish_all",
+    "topic_segment",
 ]
