@@ -1,13 +1,10 @@
 """The command line: `chat-server serve | token | publish | tail`."""
 
 import getpass
-import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,7 @@ import msgspec
 
 from .. import __version__
 from ..auth.tokens import issue_token
-from ..client import (
-    CommandFailed,
-    Gap,
-    LinkState,
-    Message,
-    Subscription,
-    connect,
-    publish_all,
-)
+from ..client import connect
 from ..client.client import websocket_url
 from ..client.credentials import TokenSource
 from ..clock import SystemClock
@@ -33,13 +22,29 @@ from ..protocol.errors import BadRequest
 from ..protocol.messages import MAX_HISTORY
 from ..protocol.topics import check_topic
 from ..settings import Settings, SettingsError, load_settings, with_flags
-from .terminal import Failure, Misuse, complain, harmless, read_lines, run, while_read, write_line
+from .talking import (
+    decoded,
+    follow,
+    from_json,
+    from_text,
+    json_line,
+    only,
+    publish_items,
+    text_line,
+)
+from .terminal import Misuse, complain, read_lines, run, while_read
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 OWN_TOKEN_SECONDS = 3600.0
 
 
-def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
+PROXY_TOKEN_BYTES = 7 * 1024
+"""Proxies commonly take 8 KB of a header line, which holds more than the token."""
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", value, re.ASCII)
     if match is None or int(match[1]) == 0:
         raise click.BadParameter(f"{value!r} is no duration such as 30s, 15m, 1h or 7d")
@@ -84,9 +89,18 @@ token_option = click.option(
     help="In the development environment the command makes one itself.",
 )
 
+wait_option = click.option(
+    "--wait",
+    metavar="DURATION",
+    callback=_seconds,
+    help="How long to wait for a server that is not there at the start: 30s, 5m.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="chat-server", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name="chat-server", message="%(prog)s %(version)s"
+)
 def main() -> None:
     """A real-time chat and pub/sub server."""
 
@@ -149,8 +163,13 @@ def token(
     auth.default_topics hold. In a pattern * stands for one segment of a topic, a last ** for one
     or more, and {sub} for the user: 'room:**'.
     """
+    settings = _settings(config)
     topics = {action: given for action, given in patterns.items() if given}
-    click.echo(_issue(_settings(config), sub=sub, name=name, topics=topics, ttl_seconds=ttl))
+    issued = _issue(settings, sub=sub, name=name, topics=topics, ttl_seconds=ttl)
+    click.echo(issued)
+    grants = {**msgspec.structs.asdict(settings.auth.default_topics), **topics}
+    for warning in _token_warnings(issued, grants):
+        complain(warning)
 
 
 @main.command()
@@ -158,6 +177,13 @@ def token(
 @click.argument("text", required=False)
 @click.option("--json", "as_json", is_flag=True, help="TEXT, or each line, is a JSON value.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each message's seq once it is stored.")
+@wait_option
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=_seconds,
+    help="Give up when a message is not stored for so long; else it is tried for ever.",
+)
 @url_option
 @token_option
 @config_option
@@ -166,6 +192,8 @@ def publish(
     text: str | None,
     as_json: bool,
     verbose: bool,
+    wait: float | None,
+    timeout: float | None,
     url: str,
     token: str | None,
     config: Path | None,
@@ -175,18 +203,19 @@ def publish(
     A text becomes the data {"text": TEXT}. Lines are stored in their order and each once, also when
     the connection is lost meanwhile.
     """
-    decode = _from_json if as_json else _from_text
+    decode = from_json if as_json else from_text
     if text is None and sys.stdin is None:
         raise Misuse("there is no TEXT, and stdin is closed")
     if text is None:
-        items = _decoded(read_lines(sys.stdin.fileno()), decode)
+        items = decoded(read_lines(sys.stdin.fileno()), decode)
     else:
         try:
-            items = _only(decode(text.encode()))
+            items = only(decode(text.encode()))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="TEXT") from None
     source = _token_source(token, config)
-    run(_publish(url, source, topic, items, lines=text is None, verbose=verbose))
+    chat = partial(connect, url, token=source, start_wait=wait or 0.0)
+    run(publish_items(chat, topic, items, timeout, lines=text is None, verbose=verbose))
 
 
 @main.command()
@@ -199,15 +228,31 @@ def publish(
     help="Begin with the last N messages.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each message as a JSON object.")
+@wait_option
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=_seconds,
+    help="Give up when the server is away for so long; else it is waited for.",
+)
 @url_option
 @token_option
 @config_option
 def tail(
-    topic: str, last: int, as_json: bool, url: str, token: str | None, config: Path | None
+    topic: str,
+    last: int,
+    as_json: bool,
+    wait: float | None,
+    timeout: float | None,
+    url: str,
+    token: str | None,
+    config: Path | None,
 ) -> None:
     """Print the messages of TOPIC as they come, until Ctrl-C."""
     source = _token_source(token, config)
-    run(while_read(_tail(url, source, topic, last, _json_line if as_json else _text_line)))
+    chat = partial(connect, url, token=source, start_wait=wait or 0.0)
+    line = json_line if as_json else text_line
+    run(while_read(follow(chat, topic, last, timeout, line)))
 
 
 # Settings and tokens ----------------------------------------------------------------------------
@@ -268,127 +313,24 @@ def _token_source(token: str | None, config: Path | None) -> TokenSource:
     return sign
 
 
+def _token_warnings(token: str, grants: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what a token may not do, as far as these settings tell, and what to look out for."""
+    actions = ("subscribe", "publish", "history")
+    missing = [action for action in actions if not grants[action]]
+    if missing:
+        may = [f"{action} ({', '.join(grants[action])})" for action in actions if grants[action]]
+        options = ", ".join(f"--{action} 'room:**'" for action in missing)
+        allows = f"{' and '.join(may)}, but not {' or '.join(missing)}" if may else "nothing"
+        yield f"this token allows {allows}; add patterns, say {options}, or set auth.default_topics"
+    if len(token) > PROXY_TOKEN_BYTES:
+        yield (
+            f"this token has {len(token)} bytes; many proxies refuse headers above 8 KB, see"
+            " docs/operations.md"
+        )
+
+
 def _user_name() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container may run as a user without a name
         return f"user-{os.getuid()}"
-
-
-# Publishing -------------------------------------------------------------------------------------
-
-
-async def _publish(
-    url: str,
-    token: TokenSource,
-    topic: str,
-    items: AsyncIterator[object],
-    *,
-    lines: bool,
-    verbose: bool,
-) -> None:
-    stored = 0
-    notice = _Notices()
-    try:
-        async with (
-            connect(url, token=token, on_state=notice.on_state) as chat,
-            aclosing(publish_all(chat, topic, items, on_refusal=notice.on_refusal)) as run,
-        ):
-            async for published in run:
-                stored += 1
-                if verbose:
-                    await write_line(str(published.seq))
-    except CommandFailed as error:
-        raise Failure(f"line {stored + 1}: {error}" if lines else str(error)) from None
-
-
-async def _only(item: object) -> AsyncIterator[object]:
-    yield item
-
-
-async def _decoded(
-    lines: AsyncIterator[bytes], decode: Callable[[bytes], object]
-) -> AsyncIterator[object]:
-    number = 0
-    async for line in lines:
-        number += 1
-        try:
-            item = decode(line)
-        except ValueError as error:
-            raise Failure(f"line {number}: {error}") from None
-        yield item
-
-
-def _from_text(line: bytes) -> object:
-    try:
-        return {"text": line.removesuffix(b"\r").decode()}
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8") from None
-
-
-def _from_json(line: bytes) -> object:
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {error}") from None
-
-
-# Following --------------------------------------------------------------------------------------
-
-
-async def _tail(
-    url: str, token: TokenSource, topic: str, last: int, line: Callable[[Message], str]
-) -> None:
-    async with (
-        connect(url, token=token, on_state=_Notices().on_state) as chat,
-        chat.subscribe(topic, last=last or None) as room,
-    ):
-        await _print(room, line)
-
-
-async def _print(room: Subscription, line: Callable[[Message], str]) -> None:
-    async for event in room:
-        if isinstance(event, Message):
-            await write_line(line(event))
-        elif isinstance(event, Gap):
-            complain(f"messages {event.after + 1} to {event.before - 1} are lost: {event.reason}")
-
-
-def _text_line(message: Message) -> str:
-    time = datetime.fromtimestamp(message.at / 1000).strftime("%H:%M:%S")
-    sender = message.sender
-    name = (sender.name or sender.user) if sender else "(server)"
-    data = message.data
-    text = data.get("text") if isinstance(data, dict) else None
-    if not isinstance(text, str):
-        text = json.dumps(data, ensure_ascii=False)
-    return harmless(f"{time} {name}: {text}")
-
-
-def _json_line(message: Message) -> str:
-    # ASCII, so that nothing in it can act on a terminal.
-    return json.dumps(msgspec.to_builtins(message))
-
-
-# The terminal -----------------------------------------------------------------------------------
-
-
-class _Notices:
-    """Tells on stderr, and not too often, what a command is waiting for."""
-
-    def __init__(self) -> None:
-        self._lost = False
-        self._told: set[str] = set()
-
-    def on_state(self, state: LinkState, reason: str) -> None:
-        if state is LinkState.RECONNECTING and not self._lost:
-            self._lost = True
-            complain(f"reconnecting: {reason}")
-        elif state is LinkState.ONLINE and self._lost:
-            self._lost = False
-            complain("connected again")
-
-    def on_refusal(self, error: CommandFailed) -> None:
-        if error.code not in self._told:
-            self._told.add(error.code)
-            complain(f"waiting: {error}")

@@ -166,3 +166,50 @@ async def test_a_reader_that_leaves_ends_it_quietly(server: FakeServer) -> None:
         running.stop_reading()
         await running.write(lines(50))
         assert (await running.end())[0] == 0
+
+
+async def test_waits_for_a_server_that_is_not_there_yet(server: FakeServer) -> None:
+    url = server.url
+    await server.stop()
+    async with program("publish", "--wait", "60s", "room:a", "x", url=url) as running:
+        assert (await running.complaint()).startswith(
+            f"chat-server: waiting: 127.0.0.1:{server.port}: connection refused"
+        )
+        await server.start()
+        assert await running.end() == (0, "", "chat-server: connected\n")
+    assert stored(server) == [{"text": "x"}]
+
+
+async def test_the_wait_for_a_server_ends(server: FakeServer) -> None:
+    url = server.url
+    await server.stop()
+    code, _, err = await run("publish", "--wait", "1s", "room:a", "x", url=url)
+    assert code == 1
+    assert err.endswith(f"cannot connect: 127.0.0.1:{server.port}: connection refused\n")
+
+
+async def test_gives_up_a_server_that_does_not_answer(server: FakeServer) -> None:
+    server.silent.add("publish")
+    result = await run("publish", "--timeout", "1s", "room:a", "x", url=server.url)
+    told = "chat-server: not stored within 1 s; it may have been stored all the same\n"
+    assert result == (1, "", told)
+
+
+async def test_gives_up_a_server_that_went_away(server: FakeServer) -> None:
+    """The line that came then was never sent, and that is said."""
+    async with program("publish", "--timeout", "2s", "room:a", url=server.url) as running:
+        await running.write(b"first\n")
+        await until(lambda: len(stored(server)) == 1, 30)
+        await server.stop()
+        await running.complaint()
+        code, _, err = await running.end(b"second\n")
+    assert (code, err) == (1, "chat-server: line 2: not stored within 2 s; nothing was stored\n")
+
+
+async def test_an_idle_input_is_no_timeout(server: FakeServer) -> None:
+    async with program("publish", "--timeout", "1s", "room:a", url=server.url) as running:
+        await running.write(b"first\n")
+        await until(lambda: len(stored(server)) == 1, 30)
+        await asyncio.sleep(1.5)
+        assert await running.end(b"second\n") == (0, "", "")
+    assert len(stored(server)) == 2

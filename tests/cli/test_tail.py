@@ -1,5 +1,6 @@
 """`chat-server tail`, as a process, against a server that fails on demand."""
 
+import asyncio
 import json
 
 from chat_server.protocol import messages
@@ -95,3 +96,19 @@ async def test_being_blocked_ends_it(server: FakeServer) -> None:
         await server.close(4403, "blocked", reconnect_in_ms=0)
         code, _, err = await running.end()
         assert (code, err) == (1, "chat-server: disconnected by the server: blocked (4403)\n")
+
+
+async def test_waits_for_a_server_that_is_not_there_yet(server: FakeServer) -> None:
+    url = server.url
+    await server.stop()
+    async with program("tail", "--wait", "60s", "--timeout", "1s", "room:a", url=url) as running:
+        assert (await running.complaint()).startswith("chat-server: waiting: ")
+        await asyncio.sleep(1.2)  # the start has its own time
+        await server.start()
+        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await server.publish("room:a", {"text": "hello"}, "alice")
+        assert (await running.line()).endswith(" alice: hello")
+        await server.stop()
+        code, _, err = await running.end()
+    assert code == 1
+    assert err.endswith("chat-server: gave up: the server was away for 1 s\n")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from chat_server import __version__, server
 from chat_server.cli import main
-from chat_server.cli.commands import _json_line, _text_line
+from chat_server.cli.talking import json_line, text_line
 from chat_server.cli.terminal import harmless
 from chat_server.protocol.messages import Message, User
 from chat_server.settings import Settings
@@ -34,8 +34,27 @@ def test_help_names_every_command() -> None:
         assert run(command, "-h").exit_code == 0
 
 
-def test_version() -> None:
-    assert run("--version").output == f"chat-server {__version__}\n"
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(flag: str) -> None:
+    assert run(flag).output == f"chat-server {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    """As docs/bots.md says."""
+    variable = "_CHAT_SERVER_COMPLETE"
+    source = run_with({variable: f"{shell}_source"})
+    assert source.exit_code == 0
+    assert f"{shell}_complete" in source.output
+    for typed, index, found in (("pub", 1, "publish"), ("publish --ti", 2, "--timeout")):
+        words = {"COMP_WORDS": f"chat-server {typed}", "COMP_CWORD": str(index)}
+        if shell == "fish":
+            words["COMP_CWORD"] = typed.rpartition(" ")[2]
+        assert found in run_with({variable: f"{shell}_complete", **words}).output
+
+
+def run_with(environ: dict[str, str]) -> Result:
+    return CliRunner(env=environ).invoke(main, prog_name="chat-server")
 
 
 # serve -----------------------------------------------------------------------------------------
@@ -136,6 +155,50 @@ def test_token_leaves_topics_to_the_server() -> None:
     assert not claims(run("token", "--sub", "alice").output.strip()).get("topics")
 
 
+PRODUCTION = {"environment": "production", "auth__secret": "s" * 32}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            (),
+            "this token allows nothing; add patterns, say --subscribe 'room:**', --publish 'room:**', --history 'room:**', or set"
+            " auth.default_topics",
+        ),
+        (
+            ("--subscribe", "room:**", "--publish", "room:a", "--publish", "room:b"),
+            "this token allows subscribe (room:**) and publish (room:a, room:b), but not history;"
+            " add patterns, say --history 'room:**', or set auth.default_topics",
+        ),
+    ],
+)
+def test_a_token_that_does_not_allow_all_is_explained(
+    arguments: tuple[str, ...], told: str
+) -> None:
+    result = run("token", "--sub", "alice", *arguments, **PRODUCTION)
+    assert result.exit_code == 0
+    assert result.stderr == f"chat-server: {told}\n"
+    assert claims(result.stdout.strip())["sub"] == "alice"
+
+
+def test_a_token_that_allows_all_is_printed_and_nothing_else() -> None:
+    patterns = ("--subscribe", "room:**", "--publish", "room:**", "--history", "room:**")
+    assert run("token", "--sub", "alice", *patterns, **PRODUCTION).stderr == ""
+    assert run("token", "--sub", "alice").stderr == ""
+
+
+def test_a_token_too_long_for_proxies_is_told() -> None:
+    patterns = [word for n in range(60) for word in ("--subscribe", f"room:{n:090}")]
+    result = run("token", "--sub", "alice", *patterns)
+    size = len(result.stdout.strip())
+    assert size > 7168
+    assert result.stderr == (
+        f"chat-server: this token has {size} bytes; many proxies refuse headers above 8 KB, see"
+        " docs/operations.md\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("ttl", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3600), ("7d", 604_800)]
 )
@@ -155,7 +218,7 @@ def test_other_durations_are_refused(ttl: str) -> None:
     ("arguments", "words"),
     [
         (("--sub", ""), "`sub`"),
-        (("--sub", "x" * 129), "`sub`"),
+        (("--sub", "x" * 256), "`sub`"),
         (("--sub", "alice", "--publish", "room:"), "publish"),
     ],
 )
@@ -247,13 +310,27 @@ def message(data: object, sender: User | None = None) -> Message:
     ],
 )
 def test_a_message_is_one_line(sender: User | None, data: object, line: str) -> None:
-    time, _, rest = _text_line(message(data, sender)).partition(" ")
+    time, _, rest = text_line(message(data, sender)).partition(" ")
     assert len(time) == len("12:30:01")
     assert rest == line
 
 
+@pytest.mark.parametrize("at", [10**18, -(10**18), 10**400])
+def test_a_time_beyond_all_calendars(at: int) -> None:
+    odd = Message(topic="room:a", seq=1, at=at, sender=None, data={"text": "hi"})
+    assert text_line(odd) == "--:--:-- (server): hi"
+
+
+@pytest.mark.parametrize("command", ["publish", "tail"])
+@pytest.mark.parametrize("option", ["--wait", "--timeout"])
+def test_waits_are_durations(command: str, option: str) -> None:
+    result = run(command, "room:a", option, "soon")
+    assert result.exit_code == 2
+    assert "'soon' is no duration" in result.stderr
+
+
 def test_a_message_as_json_is_whole_and_harmless() -> None:
-    line = _json_line(message({"text": "\x1b\u202eü\n"}, User(user="bob")))
+    line = json_line(message({"text": "\x1b\u202eü\n"}, User(user="bob")))
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == {
