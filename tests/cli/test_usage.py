@@ -163,8 +163,8 @@ PRODUCTION = {"environment": "production", "auth__secret": "s" * 32}
     [
         (
             (),
-            "this token allows nothing; add patterns, say --subscribe 'room:**', --publish 'room:**', --history 'room:**', or set"
-            " auth.default_topics",
+            "this token allows nothing; add patterns, say --subscribe 'room:**',"
+            " --publish 'room:**', --history 'room:**', or set auth.default_topics",
         ),
         (
             ("--subscribe", "room:**", "--publish", "room:a", "--publish", "room:b"),

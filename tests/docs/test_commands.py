@@ -1,6 +1,7 @@
 """The commands and snippets in the documents do what stands beside them."""
 
 import json
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -25,7 +26,7 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize(
     ("document", "commands"),
-    [("README.md", 7), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
+    [("README.md", 8), ("docs/bots.md", 3), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
     text = (ROOT / document).read_text("utf-8")
@@ -47,7 +48,12 @@ def test_every_document_with_commands_is_followed() -> None:
     with_commands -= {"docs/conformance.md", "docs/performance.md", "docs/reliability.md"}
     # tests/docs/test_tokens_page.py follows that page, with a server in production.
     with_commands -= {"docs/tokens.md"}
-    assert with_commands == {"README.md", "docs/configuration.md", "docs/embedding.md"}
+    assert with_commands == {
+        "README.md",
+        "docs/bots.md",
+        "docs/configuration.md",
+        "docs/embedding.md",
+    }
 
 
 def test_the_measurements_of_the_performance_page_have_that_command() -> None:
@@ -76,6 +82,8 @@ def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
             ),
             "it answered",
         )
+        bot.send_signal(signal.SIGINT)
+        assert bot.wait(SECONDS) == 0
     finally:
         bot.kill()
         _, errors = bot.communicate(timeout=SECONDS)

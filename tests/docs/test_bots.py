@@ -1,0 +1,148 @@
+"""The bots of docs/bots.md survive what the page says they do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from ..support.redis_server import RedisServer
+from ..support.server import ServerProcess, mint
+from .markdown import ROOT, blocks
+from .walk import SECONDS, topic_count, wait_until
+
+SNIPPETS = [
+    block.text
+    for block in blocks((ROOT / "docs" / "bots.md").read_text("utf-8"))
+    if block.kind == "python"
+]
+
+TOKEN_SECONDS = 3.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server that forgets nothing when it is restarted."""
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        with ServerProcess("--redis-url", redis.url) as server:
+            yield server
+    finally:
+        redis.stop()
+
+
+@contextmanager
+def bot(snippet: str, server: ServerProcess, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a bot; it must have ended with 0 and without a word on stderr after Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", snippet],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CHATCLIENT_URL": server.url, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+        process.send_signal(signal.SIGINT)
+        process.wait(SECONDS)
+    finally:
+        process.kill()
+        _, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, errors) == (0, "")
+
+
+@contextmanager
+def token_service() -> Iterator[tuple[str, list[float]]]:
+    """Serve short tokens, as an application's own service would; yield its address, and when."""
+    served: list[float] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.append(time.monotonic())
+            assert self.headers["X-Bot-Key"] == "secret"
+            body = json.dumps({"token": mint("printbot", ttl_seconds=TOKEN_SECONDS)}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    service = HTTPServer(("127.0.0.1", 0), Service)
+    thread = threading.Thread(target=service.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{service.server_port}/token", served
+    finally:
+        service.shutdown()
+        thread.join()
+        service.server_close()
+
+
+def publish(server: ServerProcess, text: str) -> None:
+    """Publish as the page says that cron does."""
+    command = [sys.executable, "-m", "chat_server", "publish", "--wait", "60s", "--timeout", "60s"]
+    subprocess.run(
+        [*command, "room:lobby", text],
+        env={"CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": mint("alice"), "PATH": os.defpath},
+        cwd=ROOT,
+        check=True,
+        timeout=SECONDS,
+    )
+
+
+def test_the_page_has_the_bots_that_are_run_here() -> None:
+    assert len(SNIPPETS) == 3
+
+
+def test_the_first_bot_waits_for_its_server_and_answers_once(server: ServerProcess) -> None:
+    server.stop()
+    with bot(SNIPPETS[0], server, CHATCLIENT_TOKEN=mint("pongbot")) as process:
+        server.start()
+        wait_until(lambda: process.poll() is not None or topic_count(server) > 0, "it subscribed")
+        publish(server, "ping")
+        tail = [sys.executable, "-m", "chat_server", "tail", "--json", "--last", "2", "room:lobby"]
+        environ = {"CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": mint("alice")}
+        with subprocess.Popen(
+            tail, env={**environ, "PATH": os.defpath}, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as shown:
+            assert shown.stdout is not None
+            said = [json.loads(shown.stdout.readline()) for _ in range(2)]
+            shown.send_signal(signal.SIGINT)
+    assert [(m["from"]["user"], m["data"]["text"]) for m in said] == [
+        ("alice", "ping"),
+        ("pongbot", "pong"),
+    ]
+
+
+def test_the_second_bot_survives_short_tokens_and_a_restart(server: ServerProcess) -> None:
+    with (
+        token_service() as (url, served),
+        bot(SNIPPETS[1], server, TOKEN_URL=url, BOT_KEY="secret") as process,
+    ):
+        wait_until(lambda: process.poll() is not None or topic_count(server) > 0, "it subscribed")
+        publish(server, "one")
+        wait_until(lambda: len(served) >= 4, "it renewed its token three times")
+        publish(server, "two")
+        server.stop()
+        server.start()
+        publish(server, "three")
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+    assert lines == [
+        f"{n} {{'text': '{text}'}}\n" for n, text in enumerate(("one", "two", "three"), 1)
+    ]
+
+
+def test_the_third_snippet() -> None:
+    exec(compile(SNIPPETS[2], "docs/bots.md", "exec"), {})
