@@ -28,6 +28,7 @@ from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Provider
 from .http.page import page_blueprint
+from .http.refusals import Refusals
 from .realtime.node import Node
 from .realtime.ports import Broker
 from .settings import (
@@ -60,6 +61,7 @@ class ChatServer:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.verifier = Verifier(settings.auth, self.clock)
+        self.refusals = Refusals()
         broker = broker or _make_broker(settings, self.clock)
         self._spool = SpoolingBroker(broker, settings) if settings.spools else None
         self.node = Node(settings, self._spool or broker, self.clock, _node_name())
@@ -80,7 +82,7 @@ class ChatServer:
             blueprints.append(page_blueprint())
         for blueprint in blueprints:
             problems.register(blueprint)
-            requests.register(blueprint)
+            requests.register(blueprint, self.refusals)
             if _is_for_this_machine(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
@@ -120,10 +122,11 @@ def create_app(
     app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds
     problems.register(app)
-    requests.register(app)
+    chat_server = ChatServer(settings, broker=broker, clock=clock)
+    requests.register(app, chat_server.refusals)
     if _is_for_this_machine(settings):
         hosts.register(app)
-    ChatServer(settings, broker=broker, clock=clock).init_app(app)
+    chat_server.init_app(app)
     if settings.http.docs:
         _describe(app)
     if settings.http.allowed_origins:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, WebsocketScope
 from quart import Quart
 from quart.asgi import ASGIWebsocketConnection
 from quart.wrappers import Websocket
@@ -61,16 +61,34 @@ class PortableConnection(ASGIWebsocketConnection):
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
         self._inbox: Inbox = asyncio.Queue(maxsize=1)
+        self._gone = False
         state = {**(scope.get("state") or {}), INBOX_KEY: self._inbox}
         super().__init__(app, cast(WebsocketScope, {**scope, "state": state}))
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Run the route until it ends."""
-        websocket = self._create_websocket_from_scope(send)
-        async with asyncio.TaskGroup() as group:
-            messages = group.create_task(self._pass_on(receive))
-            await self.handle_websocket(websocket, send)
+
+        async def send_or_not(event: ASGISendEvent) -> None:
+            # Servers raise errors of their own about a client that is gone, and all of them tell
+            # of its end by `receive`. Some then still wait for nothing but our return.
+            if not self._gone:
+                try:
+                    await send(event)
+                except Exception as error:
+                    self._gone = True
+                    logger.debug("the ASGI server no longer sends: %r", error)
+                    raise ConnectionError from error
+
+        websocket = self._create_websocket_from_scope(send_or_not)
+        messages = asyncio.ensure_future(self._pass_on(receive))
+        try:
+            await self.handle_websocket(websocket, send_or_not)
+        except ConnectionError:
+            if not self._gone:
+                raise
+        finally:
             messages.cancel()
+            await asyncio.gather(messages, return_exceptions=True)
 
     async def _pass_on(self, receive: ASGIReceiveCallable) -> None:
         while True:
@@ -79,6 +97,7 @@ class PortableConnection(ASGIWebsocketConnection):
                 data = event.get("bytes")
                 await self._inbox.put(event["text"] if data is None else data)
             elif event["type"] == "websocket.disconnect":
+                self._gone = True
                 await self._inbox.put(None)
                 return
 

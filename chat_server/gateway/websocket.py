@@ -4,18 +4,19 @@ import base64
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from hypercorn.typing import WebsocketScope
-from quart import Blueprint, Quart, websocket
+from quart import Blueprint, Quart, request, websocket
 from quart.typing import ASGIWebsocketProtocol
 from quart_cors import cors_exempt
+from quart_schema import hide
 from websockets.utils import accept_key
 
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
 from ..protocol.codecs import JSON, Codec
-from ..protocol.errors import BadRequest, ChatError, Unauthorized
+from ..protocol.errors import BadRequest, ChatError, Unauthorized, UpgradeRequired
 from ..realtime.connection import Connection
 from ..realtime.node import Node
 from ..realtime.ports import Receiver, Transport
@@ -56,6 +57,7 @@ class Gateway:
         """Return the routes."""
         blueprint = Blueprint("chat_websocket", __name__)
         blueprint.add_websocket(PATH, "connect", self.connect)
+        blueprint.add_url_rule(PATH, "upgrade", self.explain_upgrade)
         if self._echoes:
             blueprint.add_websocket(ECHO_PATH, "echo", self.echo)
         return blueprint
@@ -104,6 +106,26 @@ class Gateway:
         )
         start = partial(self._start, address=address, claims=claims, refusal=refusal)
         await self._carry(codec, subprotocol, start)
+
+    @hide
+    async def explain_upgrade(self) -> NoReturn:
+        """Answer a request of plain HTTP, or a handshake that is not whole.
+
+        Raises:
+            ChatError: says what is missing.
+        """
+        headers = request.headers
+        upgrade = headers.get("Upgrade", "").strip().lower() == "websocket"
+        tokens = headers.get("Connection", "").lower().split(",")
+        if not upgrade or "upgrade" not in (token.strip() for token in tokens):
+            missing = "Connection: Upgrade" if upgrade else "websocket"
+            raise UpgradeRequired(
+                f"Upgrade: {missing} is missing; is it lost in a proxy? see Behind nginx in"
+                " docs/operations.md"
+            )
+        if headers.get("Sec-WebSocket-Version") != "13":
+            raise UpgradeRequired("Sec-WebSocket-Version: must be 13")
+        raise BadRequest(f"Sec-WebSocket-Key: must be {NONCE_BYTES} bytes in base64")
 
     @cors_exempt
     async def echo(self) -> None:

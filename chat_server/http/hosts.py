@@ -29,7 +29,8 @@ def register(target: Quart | Blueprint) -> None:
     def check(incoming: Request | Websocket) -> None:
         host = _host(incoming)
         if not is_this_machine(host):
-            if seldom.due("host"):
+            # Refused handshakes have their own line: see `refusals`.
+            if isinstance(incoming, Request) and seldom.due("host"):
                 logger.warning("refused a request for the host %.80r: %s", host, _RULE)
             raise Forbidden(_RULE)
 

@@ -5,15 +5,25 @@ from typing import Any
 
 import msgspec
 from quart import Blueprint, Quart, Response, g, has_app_context
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
 
-from ..protocol.errors import ChatError, Internal
+from ..protocol.errors import ERRORS, ChatError, Internal
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-_CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large"}
+_SENTENCES = {
+    400: "the request cannot be understood",
+    404: "there is nothing at this address",
+    405: "the address does not take this method; Allow names those it takes",
+    408: "the request did not come in time",
+    413: "the request is larger than the server takes",
+    415: "the body must be JSON",
+}
+"""In place of Werkzeug's, which speak to people in front of a browser."""
+
+_CODES = {error.status: error.code for error in ERRORS if error.status not in (409, 429)}
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -49,6 +59,10 @@ def respond(problem: Problem) -> Response:
     response = Response(encode(problem), problem.status, content_type=MEDIA_TYPE)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 426:
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Connection"] = "Upgrade"
+        response.headers["Sec-WebSocket-Version"] = "13"
     if problem.retry_in_ms is not None:
         response.headers["Retry-After"] = str(max(1, -(-problem.retry_in_ms // 1000)))
     return response
@@ -62,6 +76,7 @@ def register(target: Quart | Blueprint) -> None:
 
 
 async def _on_chat_error(error: ChatError) -> Response:
+    g.refusal = error.message
     return respond(
         Problem(
             error.title,
@@ -80,9 +95,11 @@ async def _on_http_error(error: HTTPException) -> Response:
         return Response(status=original.status_code, headers=original.headers)
     status = original.status_code
     fallback = "internal" if status >= 500 else "bad_request"
-    response = respond(
-        Problem(error.name, status, error.description or error.name, _CODES.get(status, fallback))
-    )
+    detail = _SENTENCES.get(status, "the server does not do this")
+    if isinstance(error, BadHost):
+        detail = "Host: must be a name or an address, with a port or without"
+    g.refusal = detail
+    response = respond(Problem(error.name, status, detail, _CODES.get(status, fallback)))
     if "Allow" in original.headers:
         response.headers["Allow"] = original.headers["Allow"]
     return response

@@ -4,10 +4,13 @@ import logging
 import re
 import secrets
 import time
+from functools import partial
 from typing import TypeVar
 
 from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
 from quart.typing import ResponseTypes
+
+from .refusals import Refusals
 
 AnyResponse = TypeVar("AnyResponse", bound=ResponseTypes)
 
@@ -30,15 +33,19 @@ SECURITY_HEADERS = {
 }
 
 
-def register(target: Quart | Blueprint) -> None:
+def register(target: Quart | Blueprint, refusals: Refusals) -> None:
     """Add ids, headers and log lines to every request and every refused handshake of `target`.
 
     For an application and its blueprints alike: on one request it acts once.
+
+    Args:
+        target: what answers requests.
+        refusals: told of refused handshakes.
     """
     target.before_request(_begin_request)
-    target.after_request(_end_request)
+    target.after_request(partial(_end_request, refusals))
     target.before_websocket(_begin_handshake)
-    target.after_websocket(_end_handshake)
+    target.after_websocket(partial(_end_handshake, refusals))
 
 
 async def _begin_request() -> None:
@@ -49,13 +56,26 @@ async def _begin_handshake() -> None:
     _begin(websocket)
 
 
-async def _end_request(response: ResponseTypes) -> ResponseTypes:
+async def _end_request(refusals: Refusals, response: ResponseTypes) -> ResponseTypes:
+    if response.status_code == 426:
+        _note(refusals, request, response)
     return _end(request, response)
 
 
-async def _end_handshake(response: ResponseTypes | None) -> ResponseTypes | None:
-    # None stands for a handshake that succeeded.
-    return None if response is None else _end(websocket, response)
+async def _end_handshake(
+    refusals: Refusals, response: ResponseTypes | None
+) -> ResponseTypes | None:
+    if response is None:  # it succeeded
+        return None
+    if 400 <= response.status_code < 500:
+        _note(refusals, websocket, response)
+    return _end(websocket, response)
+
+
+def _note(refusals: Refusals, incoming: Request | Websocket, response: ResponseTypes) -> None:
+    reason = g.pop("refusal", None)
+    if reason is not None:
+        refusals.note(incoming, response.status_code, reason)
 
 
 def _begin(incoming: Request | Websocket) -> None:

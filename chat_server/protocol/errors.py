@@ -6,6 +6,8 @@
     ├── Unauthorized        401
     ├── Forbidden           403
     ├── NotFound            404
+    ├── MethodNotAllowed    405
+    ├── UpgradeRequired     426
     ├── NotSubscribed       409
     ├── AlreadySubscribed   409
     ├── TooLarge            413
@@ -87,6 +89,22 @@ class NotFound(ChatError):
     title = "Not found"
 
 
+class MethodNotAllowed(ChatError):
+    """The address does not take this method; the header `Allow` names those that it takes."""
+
+    code = "method_not_allowed"
+    status = 405
+    title = "Method not allowed"
+
+
+class UpgradeRequired(ChatError):
+    """The address is a WebSocket's, and the request is not one's handshake."""
+
+    code = "upgrade_required"
+    status = 426
+    title = "Upgrade required"
+
+
 class NotSubscribed(ChatError):
     """The connection is not subscribed to the topic."""
 
@@ -148,6 +166,8 @@ ERRORS: tuple[type[ChatError], ...] = (
     Unauthorized,
     Forbidden,
     NotFound,
+    MethodNotAllowed,
+    UpgradeRequired,
     NotSubscribed,
     AlreadySubscribed,
     TooLarge,

@@ -47,7 +47,7 @@ LINGER_BYTES = 16 * 2**20
 """What such a client may go on sending: closing earlier could cost it the answer."""
 
 _READ_BY_HYPERCORN = re.compile(rb"connection|upgrade|sec-websocket-.*|content-length", re.DOTALL)
-_ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class _Refusal(Exception):
@@ -114,8 +114,7 @@ class _Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
-        path = _origin_form(request)
-        headers = list(request.headers)
+        path, headers = _take_target(request)
         version = request.http_version.decode()
         kind: type[HTTPStream] | type[WSStream] = HTTPStream
         if _is_handshake(request) and Handshake(headers, version).is_valid():
@@ -171,19 +170,24 @@ def _is_handshake(request: h11.Request) -> bool:
     return request.method == b"GET" and upgrade == b"websocket" and b"upgrade" in connection
 
 
-def _origin_form(request: h11.Request) -> bytes:
-    """Return a request's target as path and query: RFC 9112 section 3.2.
+def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return a request's path with its query, and its headers.
+
+    A target may be the whole address, whose host then stands for the header: RFC 9112, 3.2.2.
 
     Raises:
-        _Refusal: it is neither that nor the form that proxies get.
+        _Refusal: the target has another form.
     """
     target: bytes = request.target
+    headers = list(request.headers)
     if absolute := _ABSOLUTE_FORM.match(target):
         target = target[absolute.end() :].partition(b"#")[0]
         target = target if target.startswith(b"/") else b"/" + target
+        others = [header for header in headers if header[0] != b"host"]
+        headers = [(b"host", absolute[1]), *others]
     if not target.startswith(b"/") and target != b"*":
         raise _Refusal(400, "the target of the request must be a path")
-    return target
+    return target, headers
 
 
 class HttpConnection(asyncio.Protocol):

@@ -25,7 +25,7 @@ SECRET_DETAIL = "the password is hunter2"
         ("GET", "/api/topics/room:lobby", 404, "not_found"),
         ("GET", "/static/nothing.js", 404, "not_found"),
         ("GET", "/static/../settings/schema.py", 404, "not_found"),
-        ("GET", "/ws", 400, "bad_request"),
+        ("GET", "/ws", 426, "upgrade_required"),
     ],
 )
 async def test_what_is_not_there(method: str, path: str, status: int, code: str) -> None:
@@ -37,6 +37,7 @@ async def test_what_is_not_there(method: str, path: str, status: int, code: str)
     ("method", "path", "allowed"),
     [
         ("POST", "/health", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/ws", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", MESSAGES, {"GET", "HEAD", "OPTIONS", "POST"}),
         ("PATCH", "/openapi.json", {"GET", "HEAD", "OPTIONS"}),
         ("BREW", "/health", {"GET", "HEAD", "OPTIONS"}),
@@ -47,7 +48,8 @@ async def test_a_wrong_method_is_told_the_right_ones(
 ) -> None:
     async with client() as http:
         response = await http.ask(method, path, token=mint("ada"))
-        await problem(response, 405, "bad_request")
+        body = await problem(response, 405, "method_not_allowed")
+        assert body["detail"] == "the address does not take this method; Allow names those it takes"
         assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed
 
 
@@ -264,6 +266,6 @@ async def test_a_host_that_is_none_is_no_fault_of_ours(
                 fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
                 await wire.send(f"GET /ws HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
                 answer = await wire.read_answer()
-                assert answer.status in (101, 400)
+                assert answer.status in (101, 400, 426)
                 wire.reset()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

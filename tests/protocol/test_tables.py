@@ -27,6 +27,8 @@ STATUS_OF = {
     "unauthorized": 401,
     "forbidden": 403,
     "not_found": 404,
+    "method_not_allowed": 405,
+    "upgrade_required": 426,
     "not_subscribed": 409,
     "already_subscribed": 409,
     "too_large": 413,

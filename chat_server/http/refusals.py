@@ -1,0 +1,59 @@
+"""Log lines about refused handshakes: their clients only see that they cannot connect."""
+
+import logging
+
+from quart import Request, Websocket
+
+from ..logs import Seldom
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""Each kind of refusal is told of once in that time."""
+
+SHOWN = 100
+"""Characters of a header that a line shows."""
+
+_HINTS = {
+    "Upgrade": "is it lost in a proxy? see Behind nginx in docs/operations.md",
+    "origin": (
+        "pages of another host need http.allowed_origins; if it is the same host, the proxy must"
+        " pass on Host: see Behind nginx in docs/operations.md"
+    ),
+    "Host": "the proxy must pass on Host: see Behind nginx in docs/operations.md",
+    "subprotocol": "is the client one of chat.v1? see docs/protocol.md",
+    "there is nothing at this address": "WebSockets are at /ws; does a proxy change the path?",
+}
+
+
+class Refusals:
+    """Logs refused handshakes, one line for each kind and minute."""
+
+    def __init__(self) -> None:
+        self._seldom = Seldom(SECONDS)
+
+    def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
+        """Note that a handshake was refused.
+
+        Args:
+            refused: the handshake.
+            status: as answered.
+            reason: as answered; the field before its colon tells the kind.
+        """
+        kind = reason.partition(":")[0]
+        if not self._seldom.due(kind):
+            return
+        logger.warning(
+            "a WebSocket handshake was refused with %d: %s (origin %s, host %s)%s",
+            status,
+            reason,
+            _shown(refused.headers.get("Origin")),
+            _shown(refused.headers.get("Host")),
+            f"; {_HINTS[kind]}" if kind in _HINTS else "",
+        )
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "none"
+    return repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")

@@ -1,0 +1,109 @@
+"""A refused handshake is told of in the log: its client only sees that it cannot connect."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.server.inprocess import Served, make_settings, serving
+from tests.support.server import mint
+from tests.support.wire import Answer, Wire, upgrade
+
+from .client import PROBLEM
+
+ORIGIN = {"Origin": "https://evil.example"}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Served]:
+    async with serving(make_settings()) as served:
+        yield served
+
+
+async def refused(server: Served, headers: dict[str, str], path: str = "/ws") -> Answer:
+    """Ask for a WebSocket and return the answer, which is a problem document."""
+    async with await Wire.connect(server.port) as client:
+        await client.send(upgrade(path=path, token=mint("ada"), headers=headers))
+        answer = await client.read_answer()
+        assert answer.headers["content-type"] == PROBLEM
+        return answer
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code", "said"),
+    [
+        ({"Upgrade": ""}, 426, "upgrade_required", "is it lost in a proxy? see Behind nginx"),
+        ({"Connection": ""}, 426, "upgrade_required", "Connection: Upgrade is missing"),
+        ({"Connection": "close"}, 426, "upgrade_required", "is it lost in a proxy?"),
+        ({"Sec-WebSocket-Version": "8"}, 426, "upgrade_required", "must be 13"),
+        ({"Sec-WebSocket-Key": ""}, 400, "bad_request", "Sec-WebSocket-Key: must be 16 bytes"),
+        ({"Sec-WebSocket-Key": "short"}, 400, "bad_request", "must be 16 bytes in base64"),
+        (ORIGIN, 403, "forbidden", "origin: is not allowed to connect"),
+        ({"Sec-WebSocket-Protocol": "mqtt"}, 400, "bad_request", "subprotocol: must be one of"),
+        ({"Authorization": "Bearer nonsense"}, 401, "unauthorized", "token: "),
+        ({"Host": "a..b"}, 400, "bad_request", "Host: must be a name"),
+    ],
+)
+async def test_the_answer_and_the_log_say_why(
+    server: Served,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+    said: str,
+) -> None:
+    for _ in range(3):
+        answer = await refused(server, headers)
+        assert (answer.status, answer.json()["code"]) == (status, code)
+    if status == 426:
+        assert answer.headers["upgrade"] == "websocket"
+        assert answer.headers["sec-websocket-version"] == "13"
+    if "Sec-WebSocket-Key" in headers and status == 400:
+        return  # who writes such a key is no browser, and no proxy's fault
+    [line] = lines(caplog)
+    assert line.startswith(f"a WebSocket handshake was refused with {status}: ")
+    assert said in line
+    assert answer.json()["detail"] in line
+
+
+async def test_a_line_names_origin_and_host_and_what_to_look_at(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    await refused(server, {**ORIGIN, "Host": "127.0.0.1:8000"})
+    [line] = lines(caplog)
+    assert line == (
+        "a WebSocket handshake was refused with 403: origin: is not allowed to connect"
+        " (origin 'https://evil.example', host '127.0.0.1:8000'); pages of another host need"
+        " http.allowed_origins; if it is the same host, the proxy must pass on Host: see Behind"
+        " nginx in docs/operations.md"
+    )
+
+
+async def test_what_a_stranger_writes_is_bounded_and_inert(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    await refused(server, {"Origin": "https://" + "\u00e9\u009b[31m" + "x" * 5_000})
+    [line] = lines(caplog)
+    assert len(line) < 600
+    assert line.isprintable()
+
+
+async def test_a_path_without_a_websocket(server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await refused(server, {}, "/chat/ws")
+    assert (answer.status, answer.json()["code"]) == (404, "not_found")
+    [line] = lines(caplog)
+    assert "there is nothing at this address" in line
+    assert "does a proxy change the path?" in line
+
+
+async def test_each_kind_has_a_line_of_its_own(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        await refused(server, ORIGIN)
+        await refused(server, {"Upgrade": ""})
+    assert len(lines(caplog)) == 2
