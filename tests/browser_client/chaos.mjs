@@ -67,7 +67,7 @@ function careless(note) {
 }
 
 const states = {};
-const faults = new Faults(random, windowMs * 1.5);
+const faults = new Faults(random, windowMs * 1.1);
 const alice = new ChatClient({
   url,
   token: aliceToken,

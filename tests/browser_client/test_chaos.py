@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("chaos.mjs", "faulty_socket.mjs")
 SECONDS = float(os.environ.get("CHAT_CLIENT_CHAOS_SECONDS", "20"))
 SEED = os.environ.get("CHAT_CLIENT_CHAOS_SEED")
-WINDOW_SECONDS = 4.0
+WINDOW_SECONDS = 6.0
 TOPICS = 250
 
 SERVER = {
