@@ -1,7 +1,10 @@
 """Every configuration in docs/proxies.md, before a real server."""
 
+import functools
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,21 +87,23 @@ async def test_what_is_published_by_http_reaches_websockets(
             assert (await bob.next())["data"] == number
 
 
+@functools.cache
 def _long_token() -> str:
-    """Return about the longest token that there may be."""
-    longest, count = "", 1
+    """Return a token that is no more than a few bytes shorter than the longest there may be."""
+    longest, size = "", 5_500
     while True:
-        padding = [f"room:{str(number).zfill(100)}" for number in range(count)]
+        whole, rest = divmod(size, 200)
+        padding = [f"room:{'x' * 190}:{number:03}" for number in range(whole)]
         try:
-            token = mint("ada", subscribe=[*padding, "room:**"], publish=["room:**"])
+            token = mint("ada", subscribe=[*padding, "x" * (rest or 1), "room:**"])
         except ValueError:
             return longest
-        longest, count = token, count + 1
+        longest, size = token, size + 1
 
 
 async def test_the_longest_token_comes_through(port: int, server: ServerProcess) -> None:
     token = _long_token()
-    assert LONGEST_TOKEN - 300 < len(token) <= LONGEST_TOKEN
+    assert LONGEST_TOKEN - 8 < len(token) <= LONGEST_TOKEN
     await _asked_until_ready(port)
     await settle(server, 0)
     async with await Wire.connect(port) as wire:
@@ -131,6 +136,79 @@ async def test_a_client_cannot_choose_its_address(port: int, server: ServerProce
         async with await Wire.open(port, token=mint("eve"), headers=headers) as wire:
             code, _ = await wire.read_to_close()
         assert code == 4429, "it was counted for the address that it named"
+
+
+# Without a line ----------------------------------------------------------------------------------
+
+
+async def _upgrade_status(port: int, token: str) -> int:
+    host = f"127.0.0.1:{port}"
+    async with await Wire.connect(port) as wire:
+        await wire.send(upgrade(token=token, headers={"Host": host, "Origin": f"http://{host}"}))
+        return (await wire.read_answer()).status
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    ("name", "line", "short", "long"),
+    [
+        ("nginx", "        proxy_http_version 1.1;\n", 400, 400),
+        ("nginx", "        proxy_set_header Upgrade $http_upgrade;\n", 400, 400),
+        ("nginx", "        proxy_set_header Host $http_host;\n", 403, 403),
+        ("nginx", "    large_client_header_buffers 4 16k;\n", 101, 400),
+        ("Apache", 'ProxyPass "/ws" "ws://127.0.0.1:8001/ws"\n', 400, 400),
+        ("Apache", "ProxyPreserveHost On\n", 403, 403),
+        ("Apache", "LimitRequestFieldSize 16380\n", 101, 400),
+        ("Varnish", "        set bereq.http.Upgrade = req.http.Upgrade;\n", 400, 400),
+        ("Varnish", " -p http_req_hdr_len=16k", 101, 400),
+        ("Envoy", "                upgrade_configs: [{upgrade_type: websocket}]\n", 403, 403),
+    ],
+)
+async def test_a_line_that_matters_matters(
+    server: ServerProcess, tmp_path: Path, name: str, line: str, short: int, long: int
+) -> None:
+    """Else the page could say less. The statuses are those that people report who lack the line."""
+    proxy = _without(name, line)
+    with running_proxy(proxy, tmp_path, (server.port, server.port)) as port:
+        await _asked_until_ready(port)
+        await settle(server, 0)
+        statuses = [await _upgrade_status(port, token) for token in (mint("ada"), _long_token())]
+        if short == 400:
+            # Ours says 426 where it is asked for a WebSocket's address without an upgrade.
+            statuses = [400 if status == 426 else status for status in statuses]
+        assert statuses == [short, long]
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("HAProxy", "    option forwardfor\n"),
+        ("Envoy", "                use_remote_address: true\n"),
+    ],
+)
+async def test_a_proxy_that_adds_no_address_lets_clients_choose_theirs(
+    server: ServerProcess, tmp_path: Path, name: str, line: str
+) -> None:
+    proxy = _without(name, line)
+    with running_proxy(proxy, tmp_path, (server.port, server.port)) as port:
+        await _asked_until_ready(port)
+        await settle(server, 0)
+        async with AsyncExitStack() as stack:
+            for number in range(PER_ADDRESS + 1):
+                headers = {"X-Forwarded-For": f"192.0.2.{number}"}
+                wire = await Wire.open(port, token=mint("eve"), headers=headers)
+                await stack.enter_async_context(wire)
+                assert (await wire.read_message())["type"] == "welcome"
+
+
+def _without(name: str, line: str) -> Proxy:
+    proxy = PROXIES[name]
+    if proxy.path is None:
+        pytest.skip(f"{proxy.program} is not installed")
+    if line in proxy.arguments:
+        return replace(proxy, arguments=proxy.arguments.replace(line, ""))
+    return replace(proxy, changes=((line, ""),))
 
 
 def test_every_proxy_of_the_table_has_a_section() -> None:
