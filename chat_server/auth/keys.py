@@ -4,6 +4,7 @@ What may verify a token is decided by the settings, never by the token: RFC 8725
 and 3.2. Each key is therefore kept under the algorithms it serves.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -88,7 +89,8 @@ def parse_key_set(body: bytes, jws: PyJWS, algorithms: Sequence[str]) -> PublicK
         ValueError: it is neither, or has no key for any of `algorithms`; says what it has.
     """
     try:
-        document = msgspec.json.decode(body, type=dict[str, Any])
+        # Files written on Windows begin with a byte order mark.
+        document = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
         raise ValueError("it is not a JSON object") from None
     entries: Any = document.get("keys")

@@ -219,13 +219,15 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 def _default_grants(settings: AuthSettings) -> TopicGrants:
     grants = msgspec.structs.asdict(settings.default_topics)
+    mistakes = []
     for action, patterns in grants.items():
         for pattern in patterns:
             try:
                 check_pattern(pattern)
             except ValueError as error:
-                key = f"auth.default_topics.{action}"
-                raise SettingsError(f"{key}: {pattern!r} {error}") from None
+                mistakes.append(f"auth.default_topics.{action}: {pattern!r} {error}")
+    if mistakes:
+        raise SettingsError(*mistakes)
     return TopicGrants(**grants)
 
 

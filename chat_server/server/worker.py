@@ -133,7 +133,8 @@ def run_supervised(
             on_ready=on_ready,
         )
     except SettingsError as error:  # such as a file with a key that is gone
-        logger.error("%s", error)
+        for line in error.lines:
+            logger.error("%s", line)
         sys.exit(2)
     except Exception:
         # Multiprocessing would write it to stderr in a form of its own.

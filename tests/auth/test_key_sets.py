@@ -79,6 +79,13 @@ async def test_null_is_as_good_as_nothing_in_a_key(
     assert (await subject.verify(OLD)).sub == "alice"
 
 
+async def test_a_byte_order_mark_before_a_set_is_no_part_of_it(
+    subject: Verifier, server: KeyServer
+) -> None:
+    server.body = b"\xef\xbb\xbf" + server.body
+    assert (await subject.verify(OLD)).sub == "alice"
+
+
 @pytest.mark.parametrize("alg", [None, "EdDSA", "Ed25519"])
 @pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
 async def test_both_names_of_ed25519_are_one_algorithm(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from chat_server.clock import ManualClock
 from chat_server.protocol.errors import Unauthorized
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, DefaultTopics, SettingsError
 
-from .key_server import KEY_OF, NOW, PRIVATE, pem, sign, write_pem
+from .key_server import KEY_OF, NOW, PRIVATE, certificate, pem, sign, write_pem
 
 SECRET = "0123456789abcdef" * 4
 SETTINGS = AuthSettings(secret=SECRET)
@@ -218,6 +218,17 @@ def test_any_header_with_a_foreign_signature_is_unauthorized(header: dict[str, A
 # Settings -------------------------------------------------------------------------------------
 
 
+def test_a_certificate_serves_as_a_key_file(tmp_path: Path) -> None:
+    file = tmp_path / "certificate.pem"
+    file.write_text(f"Bag Attributes\r\n{certificate(PRIVATE['RSA'])}")
+    subject = verifier(AuthSettings(algorithms=("RS256",), public_key_file=str(file)))
+    claims = subject.verify_now(sign("RS256", PRIVATE["RSA"]))
+    assert claims is not None
+    assert claims.sub == "alice"
+    with pytest.raises(Unauthorized, match="signature"):
+        subject.verify_now(sign("RS256", PRIVATE["RSA2"]))
+
+
 def private_pem(key: Any) -> bytes:
     text: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return text
@@ -234,6 +245,10 @@ def private_pem(key: Any) -> bytes:
         ("ES256", pem(PRIVATE["P-384"]), "is no key for ES256"),
         ("ES256", pem(PRIVATE["RSA"]), "is no key for ES256"),
         ("EdDSA", pem(PRIVATE["RSA"]), "is no key for EdDSA"),
+        ("Ed25519", pem(ed448.Ed448PrivateKey.generate()), "is no key for Ed25519"),
+        ("ES256K", pem(PRIVATE["P-256"]), "is no key for ES256K"),
+        ("ES256", pem(PRIVATE["secp256k1"]), "is no key for ES256"),
+        ("PS256", pem(PRIVATE["P-256"]), "is no key for PS256"),
         ("HS256", pem(PRIVATE["RSA"]), "is no key for HS256"),
         ("RS256", pem(rsa.generate_private_key(65537, 1024)), "is too short for RS256"),
     ],
@@ -271,6 +286,17 @@ def test_settings_that_verify_nothing(settings: AuthSettings, key: str) -> None:
         verifier(settings)
     assert str(caught.value).startswith(key)
     assert SECRET not in str(caught.value)
+
+
+def test_every_bad_pattern_of_the_defaults_is_told() -> None:
+    topics = DefaultTopics(subscribe=("a b",), history=("a", "c d", "**:x"))
+    with pytest.raises(SettingsError) as caught:
+        verifier(AuthSettings(secret=SECRET, default_topics=topics))
+    assert [line.partition(" must")[0] for line in caught.value.lines] == [
+        "auth.default_topics.subscribe: 'a b'",
+        "auth.default_topics.history: 'c d'",
+        "auth.default_topics.history: '**:x'",
+    ]
 
 
 # Issuing --------------------------------------------------------------------------------------
