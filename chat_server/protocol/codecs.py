@@ -60,7 +60,6 @@ class Codec:
 
     subprotocol: str
     binary: bool
-    _ignored: bytes | tuple[()] = ()
 
     def __init__(self, library: Any) -> None:
         self._decode: Callable[[bytes], ClientMessage] = library.Decoder(ClientMessage).decode
@@ -119,8 +118,6 @@ class Codec:
         except UnicodeDecodeError:
             reason = problem = NOT_UTF8
         except msgspec.DecodeError as error:
-            if frame.startswith(self._ignored) and not frame.startswith(self._ignored, 3):
-                return self._read(frame[3:], decode)
             reason, problem = "", str(error)
         except RecursionError:
             reason, problem = "", "is nested too deeply"
@@ -176,8 +173,6 @@ class JsonCodec(Codec):
 
     subprotocol = "chat.v1.json"
     binary = False
-    # RFC 8259 lets a reader ignore a byte order mark, and some libraries write one.
-    _ignored = b"\xef\xbb\xbf"
 
     def __init__(self) -> None:
         super().__init__(msgspec.json)

@@ -5,6 +5,7 @@ Perl's MessagePack text as binary. Their senders wait for an answer with the `id
 strikes. What is read here is used for the answer alone.
 """
 
+import codecs
 import json
 import re
 from typing import Any, Final
@@ -39,7 +40,7 @@ def explain_json(frame: bytes, problem: str) -> tuple[str, Any]:
         Malformed: this is no JSON object, not even a lenient decoder's.
     """
     try:
-        text = frame.decode()
+        text = frame.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed(NOT_UTF8) from None
     try:
@@ -47,6 +48,8 @@ def explain_json(frame: bytes, problem: str) -> tuple[str, Any]:
     except RecursionError:
         message = _lenient(_outermost(text), problem)
         return TOO_DEEP, message.get("id")
+    if frame.startswith(codecs.BOM_UTF8):
+        return "message: begins with a byte order mark", message.get("id")
     return _json_problem(message, problem), message.get("id")
 
 

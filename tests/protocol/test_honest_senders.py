@@ -60,6 +60,7 @@ JSON_FRAMES = {
     "in a name": (b'{"%s":1,%s' % (HALF.encode(), js()[1:]), "message: holds half a surrogate"),
     "NaN": (js(data="[NaN]"), "data: NaN and infinity have no JSON form"),
     "infinity": (js(data="-Infinity"), "data: NaN and infinity have no JSON form"),
+    "a byte order mark": (b"\xef\xbb\xbf" + js(), "message: begins with a byte order mark"),
     "a control character": (js(data='"a\tb"'), "message: is not valid JSON: "),
     "much nesting": (js(data=deep(10_000)), "message: is nested too deeply"),
     "much nesting and more": (js(data=f'["]",{deep(9_000)},{{"id":3}}]'), "message: is nested"),
@@ -128,12 +129,6 @@ def test_what_holds_no_id_that_can_be_found_is_no_strike_either(frame: bytes, op
     assert not isinstance(error, Malformed)
     assert error.id is None
     assert option in error.message
-
-
-def test_a_byte_order_mark_is_ignored() -> None:
-    mark = "\ufeff".encode()
-    assert JSON.decode(mark + b'{"type":"ping","id":1}') == Ping(id=1)
-    assert JSON.decode_body(mark + b'{"data":1}').data == msgspec.Raw(b"1")
 
 
 @pytest.mark.parametrize(
