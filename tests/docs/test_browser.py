@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
+from chat_server.protocol.errors import ERRORS
+
 from ..support.chromium import chromium
 from ..support.server import ServerProcess, mint
-from .markdown import ROOT, blocks
+from .markdown import ROOT, blocks, code, section, tables
 from .walk import DOCUMENTED_ADDRESS, SECONDS, matches
 
 
@@ -38,15 +41,41 @@ async def test_snippet(server: ServerProcess, page: Page) -> None:
     documented = readme[readme.index(script) + 1].text
     await asyncio.to_thread(_publish, server, "hello")
     await asyncio.to_thread(_publish, server, "hi", name="Alice")
-    code = script.text.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    snippet = script.text.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
     await page.goto(f"{server.url}/docs")
     printed: list[str] = []
     page.on("console", lambda message: printed.append(message.text))
     async with page.expect_console_message(
         lambda message: '"hello from a browser"' in message.text
     ):
-        await page.evaluate(f"() => {{ {code.replace('…', mint('alice'))} }}")
+        await page.evaluate(f"() => {{ {snippet.replace('…', mint('alice'))} }}")
     assert matches(documented, "\n".join(printed)), printed
+
+
+async def test_snippet_of_the_client(server: ServerProcess, page: Page) -> None:
+    document = (ROOT / "docs/browser.md").read_text("utf-8")
+    script = next(block.text for block in blocks(document) if block.kind == "js")
+    script = script.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    statement = 'import { ChatClient } from "/static/client.js"'
+    assert statement in script
+    script = script.replace(statement, 'const { ChatClient } = await import("/static/client.js")')
+    await page.goto(f"{server.url}/docs")
+    async with page.expect_console_message(lambda message: message.text == "hello"):
+        await page.evaluate(f"async () => {{ {script.replace('…', mint('alice'))} }}")
+
+
+def test_the_codes_of_the_client_are_documented() -> None:
+    document = (ROOT / "docs/browser.md").read_text("utf-8")
+    [table] = [rows for rows in tables(section(document, "Errors")) if "code" in rows[0]]
+    documented = {name for row in table for name in code(row["code"])}
+    sources = [path.read_text("utf-8") for path in (ROOT / "chat_server/web").glob("client*.js")]
+    raised = {
+        name
+        for source in sources
+        for name in re.findall(r"(?:ChatError|refuse)\(\s*\"(\w+)\"", source)
+    }
+    raised |= {"cannot_connect", "closed"}  # of which the client takes one or another
+    assert documented == raised - {error.code for error in ERRORS}
 
 
 async def test_docs_show_every_call(server: ServerProcess, page: Page) -> None:
