@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "hset": ("f", "1"),
     "hincrby": ("f", "1"),
     "xadd": ("*", "f", "1"),
+    "xtrim": ("MINID", "=", "0-1"),
     "xrange": ("-", "+"),
     "xrevrange": ("+", "-"),
     "pexpire": ("10000",),

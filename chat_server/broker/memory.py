@@ -23,6 +23,12 @@ MAX_KEYS: Final = 100_000
 their time: at 300 publications with a key per second, every second, the full five minutes fit."""
 
 
+EVENT_BYTES: Final = 200
+"""What a stored event costs besides its own bytes, about."""
+
+UNUSED_SECONDS: Final = 90.0
+"""How long a topic is remembered that no event has used and nobody is subscribed to."""
+
 EVICTION_TRIES: Final = 16
 """Topics looked at, when one is added to a full table, for some without subscribers. The table
 exceeds its limit only while most of its topics are in use, and then by a fifteenth."""
@@ -32,7 +38,7 @@ class _Topic:
     """A topic's position and history."""
 
     __slots__ = (
-        *("base", "epoch", "events", "expires_at"),
+        *("base", "bytes", "epoch", "events", "expires_at"),
         *("history_expires_at", "history_seconds", "seq"),
     )
 
@@ -41,6 +47,7 @@ class _Topic:
         self.seq = self.base = 0
         self.expires_at = expires_at
         self.events: deque[Event] = deque()
+        self.bytes = 0
         self.history_seconds = 0.0
         self.history_expires_at = 0.0
 
@@ -49,8 +56,9 @@ class MemoryBroker:
     """Keeps `realtime.ports.Broker` for one process.
 
     Topics beyond `memory_max_topics` are forgotten with all they hold, those first that have no
-    subscribers and were not used for longest. What expires is dropped by the next call, whichever
-    topic it is for.
+    subscribers and were not used for longest. Topics that no event has used are counted apart, so
+    that nobody who may only read makes those of others go. What expires is dropped by the next
+    call, whichever topic it is for.
 
     Args:
         settings: how long positions and idempotency keys are kept, and how many topics.
@@ -65,8 +73,10 @@ class MemoryBroker:
         self._loop: asyncio.AbstractEventLoop
         self._outbox: list[Event] = []
         self._subscribed: set[str] = set()
-        # The least recently used first.
+        # The least recently used first: those that have had events, and those that have not.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
+        self._unused: OrderedDict[str, _Topic] = OrderedDict()
+        self._bytes = 0
         # By how long they are kept, and there the first to expire first.
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, Published]] = OrderedDict()
@@ -125,12 +135,15 @@ class MemoryBroker:
             _, first = self._keys[once]
             return self._resolved(Published(first.seq, first.epoch, first.at, duplicate=True))
         topic = self._use(draft.topic, now)
+        if topic.seq == 0:
+            self._topics[draft.topic] = self._unused.pop(draft.topic)
+            self._evict(self._topics, draft.topic)
         topic.seq += 1
         at = int(self._clock.time() * 1_000)
         frame = assemble(draft.head, topic.seq, at, draft.tail)
         event = Event(draft.topic, topic.epoch, topic.seq, draft.kind, frame)
         lifetime = max(self._settings.position_seconds, draft.retention.seconds)
-        topic.expires_at = now + lifetime
+        topic.expires_at = self._until(now + lifetime)
         self._store(topic, event, draft.retention, now)
         published = Published(topic.seq, topic.epoch, at)
         if draft.key is not None:
@@ -221,47 +234,75 @@ class MemoryBroker:
     # Storage -------------------------------------------------------------------------------
 
     def _use(self, name: str, now: float) -> _Topic:
-        topic = self._topics.get(name)
-        if topic is not None and topic.expires_at <= now:
-            self._forget(name)
+        topics = self._topics if name in self._topics else self._unused
+        topic = topics.get(name)
+        if topic is not None and topic.expires_at <= now and not self._is_held(name, topic):
+            self._forget(topics, name)
             topic = None
         if topic is None:
-            expires_at = self._until(now + self._settings.position_seconds)
-            topic = self._topics[name] = _Topic(next(self._epochs), expires_at)
-            self._evict(name)
+            unused = min(UNUSED_SECONDS, self._settings.position_seconds)
+            topic = _Topic(next(self._epochs), self._until(now + unused))
+            self._unused[name] = topic
+            self._evict(self._unused, name)
         else:
-            self._topics.move_to_end(name)
+            topics.move_to_end(name)
         return topic
 
-    def _evict(self, newcomer: str) -> None:
+    def _is_held(self, name: str, topic: _Topic) -> bool:
+        """Return whether a topic that no event has used is kept because of subscribers."""
+        return topic.seq == 0 and name in self._subscribed
+
+    def _evict(self, topics: OrderedDict[str, _Topic], newcomer: str) -> None:
         for _ in range(EVICTION_TRIES):
-            name = next(iter(self._topics))
-            if name == newcomer or len(self._topics) <= self._settings.memory_max_topics:
+            name = next(iter(topics))
+            if name == newcomer or len(topics) <= self._settings.memory_max_topics:
                 return
             if name in self._subscribed:
-                self._topics.move_to_end(name)
+                topics.move_to_end(name)
             else:
-                self._forget(name)
+                self._forget(topics, name)
 
     def _store(self, topic: _Topic, event: Event, retention: Retention, now: float) -> None:
         self._leave_histories(event.topic, topic)
         if retention.size == 0:
-            topic.events.clear()
+            self._drop(topic, len(topic.events))
             return
         topic.events.append(event)
-        while len(topic.events) > retention.size:
-            topic.events.popleft()
+        topic.bytes += len(event.frame)
+        self._bytes += len(event.frame) + EVENT_BYTES
+        self._drop(topic, len(topic.events) - retention.size)
+        while 0 < retention.bytes < topic.bytes and len(topic.events) > 1:
+            self._drop(topic, 1)
         topic.history_seconds = retention.seconds
         topic.history_expires_at = self._until(now + retention.seconds)
         self._histories.setdefault(retention.seconds, OrderedDict())[event.topic] = topic
+        while self._bytes > self._settings.memory_max_bytes:
+            self._trim()
+
+    def _drop(self, topic: _Topic, count: int) -> None:
+        """Forget a topic's oldest events."""
+        for _ in range(count):
+            size = len(topic.events.popleft().frame)
+            topic.bytes -= size
+            self._bytes -= size + EVENT_BYTES
+
+    def _trim(self) -> None:
+        """Forget the oldest event of the topic that nobody has published to for longest."""
+        oldest = (next(iter(history.items())) for history in self._histories.values() if history)
+        name, topic = min(oldest, key=_last_published)
+        self._drop(topic, 1)
+        if not topic.events:
+            self._leave_histories(name, topic)
 
     def _leave_histories(self, name: str, topic: _Topic) -> None:
         history = self._histories.get(topic.history_seconds)
         if history is not None:
             history.pop(name, None)
 
-    def _forget(self, name: str) -> None:
-        self._leave_histories(name, self._topics.pop(name))
+    def _forget(self, topics: OrderedDict[str, _Topic], name: str) -> None:
+        topic = topics.pop(name)
+        self._leave_histories(name, topic)
+        self._drop(topic, len(topic.events))
 
     def _until(self, expiry: float) -> float:
         if expiry < self._next_expiry:
@@ -279,20 +320,32 @@ class MemoryBroker:
                     self._until(topic.history_expires_at)
                     break
                 history.popitem(last=False)
-                topic.events.clear()
+                self._drop(topic, len(topic.events))
         while self._keys:
             expires_at, _ = next(iter(self._keys.values()))
             if expires_at > now:
                 self._until(expires_at)
                 break
             self._keys.popitem(last=False)
+        for topics in (self._topics, self._unused):
+            self._expire_topics(topics, now)
+
+    def _expire_topics(self, topics: OrderedDict[str, _Topic], now: float) -> None:
         # Only a hint: behind one that was used lately others may have expired. `_use` looks anew.
-        while self._topics:
-            name, first = next(iter(self._topics.items()))
+        while topics:
+            name, first = next(iter(topics.items()))
+            if self._is_held(name, first):
+                topics.move_to_end(name)
+                first.expires_at = now + UNUSED_SECONDS
             if first.expires_at > now:
                 self._until(first.expires_at)
                 break
-            self._forget(name)
+            self._forget(topics, name)
+
+
+def _last_published(item: tuple[str, _Topic]) -> float:
+    _, topic = item
+    return topic.history_expires_at - topic.history_seconds
 
 
 def _fitting(events: Iterable[Event], max_bytes: int) -> int:

@@ -13,18 +13,17 @@ from redis.exceptions import ConnectionError
 
 from ..logs import Seldom
 from ..protocol.errors import Unavailable
-from ..protocol.events import READ_BYTES, Draft, Kind, Published, Retention, Slice
+from ..protocol.events import READ_BYTES, Draft, Published, Retention, Slice
 from ..protocol.messages import Position
 from ..settings import BrokerSettings, RedisSettings
-from . import storage
-from .base import Listener, Reporter, away, epochs, failed
+from .base import Listener, Reporter, away, failed
 from .canary import Canary
 from .diagnosis import explain, report
 from .discovery import connector_of
 from .lane import Lane, Script, pack
 from .link import LINK_ERRORS, Link, database_of
 from .refusals import REPLICA, Closed, Refusal, refusal_of
-from .storage import BEGIN, PUBLISH, READ, Keyspace, milliseconds
+from .storage import BEGIN, PASSING_MS, PUBLISH, READ, Keyspace, Storage
 from .subscriber import Subscriber, signal_payload
 
 log = logging.getLogger(__name__)
@@ -36,10 +35,8 @@ first of them waits only some 10 ms for the last."""
 READ_PIPELINE = 16
 """Reads sent together at most: each may return megabytes, and whole pipelines are held."""
 
-PASSING_MS = 60_000
-"""How long a position is kept that was given to a topic because somebody read it: long enough for
-one who reads and then subscribes. With subscribers or events it is kept as the settings say, but
-anyone may read any number of topics that there are none of."""
+PROLONG_SECONDS = PASSING_MS / 3_000
+"""How often it is."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
 """The first and the longest time between two attempts to connect, before jitter."""
@@ -47,7 +44,7 @@ BACKOFF_SECONDS = (0.05, 2.0)
 MISCONFIGURED_SECONDS = 30.0
 """The longest such time if an operator has to change something first."""
 
-PROBE = Retention(1, 60.0)
+PROBE = Retention(1, 60.0, 1)
 """How long a canary is kept: the next one replaces it."""
 
 KEPT_NOT = Retention(0, 60.0)
@@ -97,16 +94,14 @@ class RedisBroker:
         self._sharded = sharded
         self._names = Keyspace(redis.prefix, database_of(redis.url))
         self._timeout = redis.timeout_seconds
-        self._position_ms = milliseconds(broker.position_seconds)
-        self._once_ms = milliseconds(broker.idempotency_seconds)
-        self._epochs = epochs()
         self._available = False
         self._lost = False
         self._refusal: Refusal | None = None
         self._told = False
+        self._unused: set[str] = set()
         self._seldom = seldom = seldom or Seldom()
         self._reporter: Reporter
-        self._supervisor: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._subscriber = Subscriber(
             connect,
             self._names.channel,
@@ -116,6 +111,8 @@ class RedisBroker:
             on_evicted=on_evicted,
             seldom=seldom,
         )
+
+        self._storage = Storage(broker, self._subscriber.publish)
 
         def lane(pipeline: int, reads: bool, *scripts: Script) -> Lane:
             return Lane(
@@ -193,7 +190,10 @@ class RedisBroker:
         for lane in self._lanes:
             lane.start()
         tried = asyncio.Event()
-        self._supervisor = asyncio.create_task(self._supervise(tried), name="redis supervisor")
+        self._tasks = [
+            asyncio.create_task(self._supervise(tried), name="redis supervisor"),
+            asyncio.create_task(self._prolong(), name="redis positions"),
+        ]
         try:
             async with asyncio.timeout(self._timeout):
                 await tried.wait()
@@ -204,11 +204,12 @@ class RedisBroker:
     async def stop(self) -> None:
         """End every task and connection; pending futures fail with `Unavailable`."""
         self._available = False
-        supervisor, self._supervisor = self._supervisor, None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
         try:
-            if supervisor is not None:
-                supervisor.cancel()
-                await asyncio.wait([supervisor])
+            if tasks:
+                await asyncio.wait(tasks)
         finally:
             await asyncio.gather(*(lane.stop() for lane in self._lanes))
 
@@ -255,15 +256,15 @@ class RedisBroker:
     def _probe(self) -> "Future[Any]":
         """Publish a canary; unless all is well do whatever else there is to do, too."""
         if self.accepts(""):
-            return self._publish_canary()
+            return self._storage.publish_canary(self._publisher, self._own, PROBE)
         return asyncio.create_task(self._probe_everything(), name="redis probe")
 
     async def _probe_everything(self) -> None:
-        await self._publish_canary()
-        await self._publish_canary(KEPT_NOT)
+        for retention in (PROBE, KEPT_NOT):
+            await self._storage.publish_canary(self._publisher, self._own, retention)
         try:
             for newest in (False, True):
-                await self._read("", self._own, after=0, before=None, limit=1, newest=newest)
+                await self._storage.read(self._reader(), "", self._own, limit=1, newest=newest)
         except Closed:
             raise
         except Unavailable:
@@ -272,21 +273,6 @@ class RedisBroker:
             # On one node of a cluster some of them belong to others.
             keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
             await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
-
-    def _publish_canary(self, retention: Retention = PROBE) -> "Future[Published]":
-        unique = next(self._epochs)
-        draft = Draft(
-            topic="", kind=Kind.MESSAGE, head=b"", tail=b"", retention=retention, key=unique
-        )
-        return storage.publish(
-            self._publisher,
-            self._own,
-            draft,
-            epoch=unique,
-            position_ms=0,
-            once_ms=1_000,
-            command=self._subscriber.publish,
-        )
 
     def _signal_canary(self) -> "Future[bool]":
         return self._publisher.send(pack(self._subscriber.publish, self._own.channel, b""), bool)
@@ -394,15 +380,7 @@ class RedisBroker:
         """Store `draft` and send it to every worker, in one script."""
         if not self._available:
             return failed(away())
-        return storage.publish(
-            self._publisher,
-            self._names.keys(draft.topic),
-            draft,
-            epoch=next(self._epochs),
-            position_ms=self._position_ms,
-            once_ms=self._once_ms,
-            command=self._subscriber.publish,
-        )
+        return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]":
         """Send `frame` to every worker."""
@@ -441,7 +419,9 @@ class RedisBroker:
         """Read stored events and the topic's position, in one script."""
         if not self._available:
             raise away()
-        return await self._read(
+        lasting = self._subscriber.remembers(topic)
+        found = await self._storage.read(
+            self._reader(),
             topic,
             self._names.keys(topic),
             after=after,
@@ -449,40 +429,30 @@ class RedisBroker:
             limit=limit,
             newest=newest,
             max_bytes=max_bytes,
-        )
-
-    def _read(
-        self,
-        topic: str,
-        keys: storage.Keys,
-        *,
-        after: int,
-        before: int | None,
-        limit: int,
-        newest: bool,
-        max_bytes: int = READ_BYTES,
-    ) -> "Future[Slice]":
-        lasting = bool(topic) and self._subscriber.remembers(topic)
-        return storage.read(
-            self._reader(),
-            topic,
-            keys,
-            epoch=next(self._epochs),
-            position_ms=self._position_ms if lasting else min(PASSING_MS, self._position_ms),
             lasting=lasting,
-            after=after,
-            before=before,
-            limit=limit,
-            newest=newest,
-            max_bytes=max_bytes,
         )
+        if lasting and found.seq == 0:
+            self._unused.add(topic)
+        return found
+
+    async def _prolong(self) -> None:
+        """Keep the positions of topics that nothing was published to, while they are subscribed."""
+        while True:
+            await asyncio.sleep(PROLONG_SECONDS)
+            for topic in list(self._unused):
+                self._unused.discard(topic)
+                if self._subscriber.remembers(topic):
+                    try:
+                        await self.read(topic, limit=0)
+                    except Unavailable:
+                        self._unused.add(topic)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands, unless somebody has."""
         if not self._available:
             raise away()
         keys = self._names.keys(topic)
-        return await storage.begin_epoch(self._reader(), keys, lost, next(self._epochs))
+        return await self._storage.begin_epoch(self._reader(), keys, lost)
 
     async def ping(self) -> float:
         """Send PING and return how long the answer took, in seconds."""

@@ -5,13 +5,19 @@ from asyncio import Future
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..protocol.events import Draft, Event, Kind, Published, Slice
+from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Retention, Slice
 from ..protocol.messages import Position
+from ..settings import BrokerSettings
+from .base import epochs
 from .lane import Lane, Script
 
 PUBLISH: Final = Script("publish")
 READ: Final = Script("read")
 BEGIN: Final = Script("begin")
+
+PASSING_MS: Final = 90_000
+"""How long a position is kept that no event has used: anyone may read, or subscribe to, any number
+of topics that there are none of. While somebody is subscribed it is prolonged."""
 
 
 class Keys(NamedTuple):
@@ -57,95 +63,93 @@ class Keyspace:
         return Keys(f"{base}:meta", f"{base}:log", f"{self._channels}:{rest}", f"{base}:key")
 
 
-def milliseconds(seconds: float) -> int:
-    """Return seconds as Redis counts them."""
-    return math.ceil(seconds * 1_000)
-
-
-def publish(
-    lane: Lane,
-    keys: Keys,
-    draft: Draft,
-    *,
-    epoch: str,
-    position_ms: int,
-    once_ms: int,
-    command: str,
-) -> "Future[Published]":
-    """Store `draft` and send it to every worker.
+class Storage:
+    """Calls the scripts.
 
     Args:
-        lane: where to.
-        keys: its topic's.
-        draft: the event.
-        epoch: for the topic, if it has none.
-        position_ms: how long the topic's position is kept.
-        once_ms: how long the idempotency key is kept.
+        settings: how long positions and idempotency keys are kept.
         command: what sends to a channel.
     """
-    names = [keys.meta, keys.log, keys.channel]
-    if draft.key is not None:
-        names.append(keys.of_key(draft.key))
-    history_ms = milliseconds(draft.retention.seconds)
-    arguments = (
-        epoch,
-        draft.kind,
-        draft.head,
-        draft.tail,
-        draft.retention.size,
-        history_ms,
-        # What is stored has no place without a position.
-        max(position_ms, history_ms),
-        once_ms,
-        command,
-    )
-    return lane.call(PUBLISH, names, arguments, _published)
+
+    def __init__(self, settings: BrokerSettings, command: str) -> None:
+        self._position_ms = _milliseconds(settings.position_seconds)
+        self._once_ms = _milliseconds(settings.idempotency_seconds)
+        self._command = command
+        self._epochs = epochs()
+
+    def publish(self, lane: Lane, keys: Keys, draft: Draft) -> "Future[Published]":
+        """Store `draft` and send it to every worker."""
+        names = [keys.meta, keys.log, keys.channel]
+        if draft.key is not None:
+            names.append(keys.of_key(draft.key))
+        history_ms = _milliseconds(draft.retention.seconds)
+        arguments = (
+            next(self._epochs),
+            draft.kind,
+            draft.head,
+            draft.tail,
+            draft.retention.size,
+            history_ms,
+            # What is stored has no place without a position.
+            max(self._position_ms, history_ms),
+            self._once_ms,
+            self._command,
+            draft.retention.bytes,
+        )
+        return lane.call(PUBLISH, names, arguments, _published)
+
+    def publish_canary(self, lane: Lane, keys: Keys, retention: Retention) -> "Future[Published]":
+        """Publish something to keys of a broker's own."""
+        epoch = next(self._epochs)
+        names = [keys.meta, keys.log, keys.channel, keys.of_key(epoch)]
+        kept_ms = _milliseconds(retention.seconds)
+        fixed = (epoch, Kind.MESSAGE, b"", b"", retention.size, kept_ms, kept_ms, 1_000)
+        return lane.call(PUBLISH, names, (*fixed, self._command, retention.bytes), _published)
+
+    def read(
+        self,
+        lane: Lane,
+        topic: str,
+        keys: Keys,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool,
+        max_bytes: int = READ_BYTES,
+        lasting: bool = False,
+    ) -> "Future[Slice]":
+        """Read stored events; see `realtime.ports.Broker.read`.
+
+        Args:
+            lasting: whether to prolong a position that no event has used.
+        """
+        last = None if before is None else before - 1
+        if last is not None and last <= after:
+            limit = 0
+        arguments = (
+            next(self._epochs),
+            min(PASSING_MS, self._position_ms),
+            f"({after}-0",
+            "+" if last is None else f"{last}-0",
+            limit,
+            int(newest),
+            int(lasting),
+            max_bytes,
+        )
+
+        def decode(reply: Any) -> Slice:
+            return _slice(topic, reply, newest)
+
+        return lane.call(READ, (keys.meta, keys.log), arguments, decode)
+
+    def begin_epoch(self, lane: Lane, keys: Keys, lost: str) -> "Future[Position]":
+        """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
+        return lane.call(BEGIN, (keys.meta,), (lost, next(self._epochs)), _position)
 
 
-def read(
-    lane: Lane,
-    topic: str,
-    keys: Keys,
-    *,
-    epoch: str,
-    position_ms: int,
-    lasting: bool,
-    after: int,
-    before: int | None,
-    limit: int,
-    newest: bool,
-    max_bytes: int,
-) -> "Future[Slice]":
-    """Read stored events; see `realtime.ports.Broker.read`.
-
-    Args:
-        epoch: for the topic, if it has none.
-        position_ms: how long its position is kept then.
-        lasting: whether a position that no event has used is kept so long from now on.
-    """
-    last = None if before is None else before - 1
-    if last is not None and last <= after:
-        limit = 0
-    arguments = (
-        epoch,
-        position_ms,
-        f"({after}-0",
-        "+" if last is None else f"{last}-0",
-        limit,
-        int(newest),
-        int(lasting),
-        max_bytes,
-    )
-
-    def decode(reply: Any) -> Slice:
-        return _slice(topic, reply, newest)
-
-    return lane.call(READ, (keys.meta, keys.log), arguments, decode)
-
-
-def begin_epoch(lane: Lane, keys: Keys, lost: str, epoch: str) -> "Future[Position]":
-    """Let `epoch` begin where the topic stands, if it is in the epoch `lost`."""
-    return lane.call(BEGIN, (keys.meta,), (lost, epoch), _position)
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1_000)
 
 
 def _published(reply: Any) -> Published:

@@ -30,10 +30,13 @@ class Retention(Struct, frozen=True):
     Args:
         size: events kept at most; 0 keeps none (`seq` still counts).
         seconds: how long after its last event a topic's history is kept.
+        bytes: frames kept at most, in bytes; the oldest go first, but never the last. 0 is no
+            bound.
     """
 
     size: int
     seconds: float
+    bytes: int = 0
 
 
 class Draft(Struct, frozen=True, kw_only=True):

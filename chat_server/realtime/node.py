@@ -284,4 +284,4 @@ class Node:
     def retention(self, topic: str) -> Retention:
         """Return how much of a topic's history is kept."""
         namespace = self.settings.namespace(topic)
-        return Retention(namespace.history_size, namespace.history_seconds)
+        return Retention(namespace.history_size, namespace.history_seconds, namespace.history_bytes)

@@ -203,6 +203,7 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     position_seconds: Seconds = 2_592_000.0
     max_pending: Positive = 10_000
     memory_max_topics: Positive = 100_000
+    memory_max_bytes: Positive = 268_435_456
     spool_bytes: Positive = 16_777_216
     spool_seconds: Seconds = 60.0
 
@@ -217,6 +218,7 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
 
     history_size: Count = 1_000
     history_seconds: Seconds = 86_400.0
+    history_bytes: Count = 16_777_216
     spool_messages: Count = 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_server.broker.memory import MemoryBroker
+from chat_server.broker.memory import UNUSED_SECONDS, MemoryBroker
 from chat_server.broker.redis import RedisBroker
 from chat_server.clock import ManualClock
 from chat_server.protocol.events import Retention, Slice
@@ -79,9 +79,10 @@ class Model:
         self._epochs = itertools.count()
 
     def _position(self, topic: str) -> None:
-        if self.until.get(topic, -1.0) <= self.now:
+        held = topic == "room:a" and self.seq.get(topic) == 0  # by a subscription
+        if self.until.get(topic, -1.0) <= self.now and not held:
             self.epoch[topic] = next(self._epochs)
-            self.until[topic] = self.now + POSITION_SECONDS
+            self.until[topic] = self.now + min(POSITION_SECONDS, UNUSED_SECONDS)
             self.seq[topic], self.events[topic] = 0, []
         if self.events_until.get(topic, -1.0) <= self.now:
             self.events[topic] = []

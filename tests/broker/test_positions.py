@@ -1,12 +1,16 @@
 """How long Redis keeps the position of a topic that nothing was published to."""
 
+import asyncio
+
 import pytest
 
-from chat_server.broker.redis import PASSING_MS, RedisBroker
+from chat_server.broker import redis as redis_module
+from chat_server.broker.redis import RedisBroker
+from chat_server.broker.storage import PASSING_MS
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_server import RedisServer
-from .helpers import TOPIC, Run, draft
+from .helpers import TOPIC, Run, draft, until
 
 LONG_MS = 10 * PASSING_MS
 
@@ -34,17 +38,38 @@ async def test_reading_alone_keeps_it_for_a_moment(
     assert kept_ms(own_redis) <= PASSING_MS
 
 
-@pytest.mark.parametrize("first", ["read", "subscribe"])
-async def test_a_subscription_keeps_it_whoever_else_reads(
-    own_redis: RedisServer, brokers: list[RedisBroker], first: str
+async def test_a_subscription_prolongs_it_until_there_is_an_event(
+    own_redis: RedisServer, brokers: list[RedisBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = brokers
-    if first == "read":
-        await other.read(TOPIC, limit=50)
+    await one.subscribe(TOPIC)
+    epoch = (await one.read(TOPIC, limit=1, newest=True)).epoch
+    assert 0 < kept_ms(own_redis) <= PASSING_MS, "anyone may subscribe to what nobody uses"
+    monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
+    for broker in brokers:
+        broker._tasks.append(asyncio.create_task(broker._prolong()))
+    for _ in range(3):
+        own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
+        await until(lambda: kept_ms(own_redis) > 30_000)
+    assert (await other.read(TOPIC, limit=0)).epoch == epoch
+    one.unsubscribe(TOPIC)
+    await until(lambda: not one._unused)
+    own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
+    await asyncio.sleep(0.3)
+    assert kept_ms(own_redis) <= 30_000
+
+
+async def test_an_event_ends_the_prolonging(
+    own_redis: RedisServer, brokers: list[RedisBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = brokers
     await one.subscribe(TOPIC)
     await one.read(TOPIC, limit=1, newest=True)
-    await other.read(TOPIC, limit=50)
-    assert LONG_MS / 2 < kept_ms(own_redis) <= LONG_MS
+    await one.publish(draft())
+    monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
+    one._tasks.append(asyncio.create_task(one._prolong()))
+    await until(lambda: not one._unused)
+    assert kept_ms(own_redis) > LONG_MS
 
 
 async def test_a_publication_keeps_it_whoever_reads(
