@@ -285,9 +285,11 @@ class Connection:
                 await self._socket.recv(decode=False)
 
     def _answer(self, envelope: Envelope, id: int, frame: bytes) -> None:
-        waiting = self._take(id)
+        waiting = self._waiting.get(id)
         if waiting is None or waiting.outcome.done():
             return  # whoever asked was cancelled
+        # Taken once it is understood: an answer that is none ends the connection, and then
+        # whatever waits is told so.
         if envelope.type == "error":
             error = self._wire.decode(frame, Error)
             expired = self._renewable and error.code == Unauthorized.code
@@ -298,6 +300,7 @@ class Connection:
             outcome = self._wire.decode(frame, waiting.kind)
             if waiting.then is not None:
                 waiting.then(outcome)
+        self._take(id)
         waiting.outcome.set_result(outcome)
 
     def _take(self, id: int) -> _Waiting | None:
