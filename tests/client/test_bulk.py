@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chat_server.client import CommandFailed, publish_all
+from chat_server.client import CommandFailed, TimedOut, publish_all
 from chat_server.protocol import messages
 from chat_server.realtime.limits import TokenBucket
 from tests.client.conftest import Connect
@@ -178,3 +178,40 @@ async def test_closing_it_early_leaves_nothing_behind(server: FakeServer, client
             task.cancel()
             await asyncio.wait([task])
         assert await chat.ping() > 0
+
+
+async def test_an_application_that_throws_when_told_of_a_refusal(
+    server: FakeServer, client: Connect
+) -> None:
+    def on_refusal(error: CommandFailed) -> None:
+        raise KeyError(error.code)
+
+    server.refuse("publish", "unavailable", retry_in_ms=1)
+    async with client() as chat:
+        run = publish_all(chat, "room:a", each([1, 2]), window=1, on_refusal=on_refusal)
+        assert [p.seq async for p in run] == [1, 2]
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["sent", "not sent"])
+async def test_an_item_that_is_not_stored_in_time(
+    server: FakeServer, client: Connect, *, silent: bool
+) -> None:
+    go_on = asyncio.Event()
+
+    async def items() -> AsyncIterator[object]:
+        yield 1
+        await go_on.wait()
+        yield 2
+
+    async with client() as chat:
+        run = publish_all(chat, "room:a", items(), timeout=0.3)
+        assert (await anext(run)).seq == 1
+        if silent:
+            server.silent.add("publish")
+        else:
+            await server.stop()
+            await until(lambda: not chat.online)
+        go_on.set()
+        with pytest.raises(TimedOut, match=r"not stored within 0\.3 s") as caught:
+            await anext(run)
+        assert caught.value.maybe_stored is silent

@@ -16,8 +16,10 @@ from chat_server.client import (
     TokenRejected,
     connect,
 )
+from chat_server.client.subscription import State
 from chat_server.client.wire import Encoding
 from tests.client.helpers import data, message, take
+from tests.support.fake_server import until
 from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess, mint
 
@@ -136,3 +138,56 @@ async def test_an_expiring_token_is_refreshed_in_time(server: ServerProcess) -> 
                 await asyncio.sleep(0.05)
                 await chat.ping()
     assert states == [LinkState.ONLINE, LinkState.CLOSED]
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.3, 1.0])
+async def test_no_publication_is_refused_for_a_token_that_expires(
+    server: ServerProcess, takes: float
+) -> None:
+    """Tokens of three seconds, one message every 20 ms, a function that takes its time."""
+
+    async def token() -> str:
+        await asyncio.sleep(takes)
+        return mint("alice", ttl_seconds=3)
+
+    loop = asyncio.get_running_loop()
+    async with connect(server.url, token=token) as chat, chat.subscribe("room:a") as room:
+        ends, count = loop.time() + 8, 0
+        while loop.time() < ends:
+            count += 1
+            assert (await chat.publish("room:a", count)).seq == count
+            await asyncio.sleep(0.02)
+        assert [(await message(room)).data for _ in range(count)] == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("burst", ["100", "100000"])
+async def test_250_topics_are_live_again_within_seconds(tmp_path: Path, burst: str) -> None:
+    """With a burst below their number as well: what is refused comes back at its own time."""
+    environ = {"CHAT_LIMITS__MAX_TOPICS": "250", "CHAT_LIMITS__MESSAGE_BURST": burst}
+    topics = [f"room:{number}" for number in range(250)]
+    states: list[LinkState] = []
+    redis = RedisServer(tmp_path)
+    await asyncio.to_thread(redis.start)
+    running = ServerProcess("--redis-url", redis.url, environ=environ)
+    try:
+        await asyncio.to_thread(running.__enter__)
+        async with AsyncExitStack() as stack:
+            chat = await stack.enter_async_context(
+                connect(
+                    running.url,
+                    token=lambda: mint("alice"),
+                    backoff=Backoff(first=0.1, longest=0.2),
+                    on_state=lambda state, reason: states.append(state),
+                )
+            )
+            rooms = [await stack.enter_async_context(chat.subscribe(topic)) for topic in topics]
+            assert all(room.state is State.LIVE for room in rooms)
+            await asyncio.to_thread(running.kill)
+            await asyncio.to_thread(running.start)
+            await until(lambda: states.count(LinkState.ONLINE) == 2)
+            await until(lambda: all(room.state is State.LIVE for room in rooms), 15.0)
+            assert chat.online
+        assert states.count(LinkState.ONLINE) == 2, "the server closed the connection"
+        await asyncio.to_thread(running.__exit__, None, None, None)
+    finally:
+        await asyncio.to_thread(redis.stop)

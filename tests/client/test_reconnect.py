@@ -10,7 +10,6 @@ from chat_server.client import (
     Backoff,
     BadServer,
     ClientClosed,
-    CommandFailed,
     ConnectionLost,
     Disconnected,
     Ending,
@@ -455,28 +454,3 @@ async def test_cancelled_at_every_turn_leaves_nothing_behind(
         task.cancel()
         await asyncio.wait([task])
     await until(lambda: not server.connections)
-
-
-async def test_a_refusal_to_resume_ends_the_subscription(
-    server: FakeServer, client: Connect
-) -> None:
-    async with client() as chat, chat.subscribe("room:a") as room:
-        server.refuse("subscribe", "forbidden")
-        server.drop()
-        with pytest.raises(CommandFailed, match="forbidden"):
-            await anext(room)
-        async with chat.subscribe("room:a") as again:
-            await chat.publish("room:a", 1)
-            assert (await message(again)).data == 1
-
-
-async def test_a_passing_refusal_to_resume_is_waited_for(
-    server: FakeServer, client: Connect
-) -> None:
-    async with client() as chat, chat.subscribe("room:a") as room:
-        server.refuse("subscribe", "unavailable", retry_in_ms=5)
-        server.refuse("subscribe", "rate_limited", retry_in_ms=5)
-        server.drop()
-        await server.publish("room:a", "missed")
-        assert (await message(room)).data == "missed"
-    assert len(server.received(messages.Subscribe)) == 4
