@@ -130,7 +130,6 @@ async def test_too_many_requests_are_told_when_to_come_back() -> None:
         b'{"data":1,"key":"%s"}' % (b"k" * 65),
         b'{"data":' + b"[" * 101 + b"]" * 101 + b"}",
         b'{"data":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
-        b'\xef\xbb\xbf{"data":1}',
     ],
 )
 async def test_a_body_that_is_no_publication(body: bytes) -> None:
@@ -228,7 +227,6 @@ async def test_an_unreachable_store() -> None:
         ({"Origin": "https://evil.example"}, 403, "forbidden"),
         ({"Sec-WebSocket-Protocol": "chat.v2.json"}, 400, "bad_request"),
         ({"Authorization": "Bearer nonsense"}, 401, "unauthorized"),
-        ({"Authorization": "Basic YTpi"}, 401, "unauthorized"),
         ({"Sec-WebSocket-Key": "short"}, 400, "bad_request"),
     ],
 )
