@@ -11,7 +11,7 @@ import socket
 
 from quart import Quart
 from quart_cors import cors
-from quart_schema import HttpSecurityScheme, Info, QuartSchema
+from quart_schema import HttpSecurityScheme, Info
 
 from . import __version__, logs
 from .auth.tokens import Verifier
@@ -26,7 +26,7 @@ from .http.application import Application
 from .http.docs import docs_blueprint
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
-from .http.openapi import Provider
+from .http.openapi import Description, Provider
 from .http.page import page_blueprint
 from .http.refusals import Refusals
 from .realtime.node import Node
@@ -147,7 +147,7 @@ def _is_for_this_machine(settings: Settings) -> bool:
 
 
 def _describe(app: Quart) -> None:
-    QuartSchema(
+    Description(
         app,
         swagger_ui_path=None,
         redoc_ui_path=None,

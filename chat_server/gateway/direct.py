@@ -6,11 +6,13 @@ whose own buffer is bounded by `slow_buffer_bytes`.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from websockets.extensions import Extension
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.typing import ExtensionName
 
 from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
@@ -39,6 +41,9 @@ CORK_BYTES = 16_384
 
 SLICE_BYTES = 16_384
 """What is parsed at a time: pings of six bytes, say, are counted before there are too many."""
+
+COMPRESSED_SLICE_BYTES = 1_024
+"""The same where messages are compressed: one of 80 bytes becomes 64 KiB."""
 
 LARGE_READ_BYTES = 65_536
 """A read of that size is followed by a turn of everybody else."""
@@ -75,6 +80,18 @@ class _WebSocket(WebSocketProtocol):
         self.between_messages = at_end and self.state is State.OPEN
 
 
+class _Undecoded(Extension):
+    """Passes over what a client compressed: after our close nobody reads it."""
+
+    name = ExtensionName("undecoded")
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        return replace(frame, rsv1=False)
+
+    def encode(self, frame: Frame) -> Frame:
+        return frame
+
+
 class DirectTransport(asyncio.Protocol):
     """One WebSocket after its handshake; see `realtime.ports.Transport`.
 
@@ -105,6 +122,7 @@ class DirectTransport(asyncio.Protocol):
         self._close_timeout = close_timeout_seconds
         self._ws = _WebSocket(SERVER, state=State.OPEN, max_size=max_message_bytes)
         self._ws.extensions = extensions or []
+        self._slice_bytes = COMPRESSED_SLICE_BYTES if extensions else SLICE_BYTES
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver
@@ -202,9 +220,9 @@ class DirectTransport(asyncio.Protocol):
         self._corked = bytearray()
         at = self._take_whole_messages(data) if self._ws.between_messages else 0
         while at < len(data) and self._heed_frames > 0:
-            self._ws.receive_data(data[at : at + SLICE_BYTES])
+            self._ws.receive_data(data[at : at + self._slice_bytes])
             self._handle_frames()
-            at += SLICE_BYTES
+            at += self._slice_bytes
         self._uncork()
         if len(data) >= LARGE_READ_BYTES and not self._transport.is_closing():
             # uvloop reads on and on while there is something, and nobody else would have a turn.
@@ -386,6 +404,8 @@ class DirectTransport(asyncio.Protocol):
             return
         self._ended = True
         self._inbox.clear()
+        if self._ws.extensions:
+            self._ws.extensions = [_Undecoded()]
         self._deadline = self._loop.call_later(self._close_timeout, self._transport.abort)
         if not self._transport.is_closing():
             self._transport.resume_reading()

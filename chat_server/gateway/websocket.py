@@ -120,8 +120,7 @@ class Gateway:
         if not upgrade or "upgrade" not in (token.strip() for token in tokens):
             missing = "Connection: Upgrade" if upgrade else "websocket"
             raise UpgradeRequired(
-                f"Upgrade: {missing} is missing; is it lost in a proxy? see Behind nginx in"
-                " docs/operations.md"
+                f"Upgrade: {missing} is missing; is it lost in a proxy? see docs/proxies.md"
             )
         if headers.get("Sec-WebSocket-Version") != "13":
             raise UpgradeRequired("Sec-WebSocket-Version: must be 13")

@@ -29,9 +29,12 @@ class File(Struct, frozen=True):
 
 def read_file(name: str) -> File:
     """Read a file of web/."""
-    body = (WEB / name).read_bytes()
-    etag = hashlib.sha256(body).hexdigest()[:16]
-    return File(body, CONTENT_TYPES[Path(name).suffix], etag)
+    return make_file((WEB / name).read_bytes(), CONTENT_TYPES[Path(name).suffix])
+
+
+def make_file(body: bytes, content_type: str) -> File:
+    """Return what `send_file` sends."""
+    return File(body, content_type, hashlib.sha256(body).hexdigest()[:16])
 
 
 async def send_file(file: File) -> Response:

@@ -15,12 +15,12 @@ SHOWN = 100
 """Characters of a header that a line shows."""
 
 _HINTS = {
-    "Upgrade": "is it lost in a proxy? see Behind nginx in docs/operations.md",
+    "Upgrade": "is it lost in a proxy? see docs/proxies.md",
     "origin": (
         "pages of another host need http.allowed_origins; if it is the same host, the proxy must"
-        " pass on Host: see Behind nginx in docs/operations.md"
+        " pass on Host: see docs/proxies.md"
     ),
-    "Host": "the proxy must pass on Host: see Behind nginx in docs/operations.md",
+    "Host": "the proxy must pass on Host: see docs/proxies.md",
     "subprotocol": "is the client one of chat.v1? see docs/protocol.md",
     "there is nothing at this address": "WebSockets are at /ws; does a proxy change the path?",
 }

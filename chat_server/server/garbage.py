@@ -2,12 +2,17 @@
 
 A full collection looks at every object: half a second for 20,000 connections. Connections and
 handshakes are therefore taken apart when they end and need none, the objects of the start are set
-aside for good, and what young collections still miss is looked for only while that is quick.
+aside for good, and what young collections still miss is looked for while that is quick, or when the
+process has grown much since the last time though its connections have not.
 """
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
+
+if sys.platform != "win32":  # which has no /proc either
+    import resource
 
 THRESHOLDS = (1_000, 5, 1_000_000)
 """Young collections look at some 6,000 objects at most, a few ms; each object is looked at twice
@@ -18,8 +23,31 @@ FULL_MAX_CONNECTIONS = 300
 """Connections up to which a full collection is quick: at some 30 objects each, about 8 ms."""
 
 
+GROWTH = 1.25
+"""By so much the process may grow before a full collection comes anyway, as it never does with
+connections that leave nothing behind."""
+
+CONNECTION_BYTES = 65_536
+"""What one more connection may have, below TLS."""
+
+GROWTH_BYTES = 64 * 2**20
+"""And by at least so much: less is not worth a pause."""
+
+
+def resident_bytes() -> int:
+    """Return the memory that the process has, or 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # no disk has to be waited for
+            pages = int(statm.read(256).split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()
+
+
 class Collector:
-    """Runs full collections when there are few connections.
+    """Runs full collections when there are few connections, or when memory grows without more.
 
     Args:
         connections: tells how many there are.
@@ -28,12 +56,14 @@ class Collector:
     def __init__(self, connections: Callable[[], int]) -> None:
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
+        self._collected_at = (0, 0)
 
     def start(self) -> None:
         """Set aside all that exists, and begin."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*THRESHOLDS)
+        self._collected_at = (resident_bytes(), 0)
         self._plan()
 
     def stop(self) -> None:
@@ -45,6 +75,14 @@ class Collector:
         self._timer = asyncio.get_running_loop().call_later(FULL_SECONDS, self._collect)
 
     def _collect(self) -> None:
-        if self._connections() <= FULL_MAX_CONNECTIONS:
+        connections = self._connections()
+        if connections <= FULL_MAX_CONNECTIONS or self._has_grown(connections):
             gc.collect()
+            self._collected_at = (resident_bytes(), connections)
         self._plan()
+
+    def _has_grown(self, connections: int) -> bool:
+        """Return whether there is much more memory than at the last full collection."""
+        resident, before = self._collected_at
+        expected = resident + max(0, connections - before) * CONNECTION_BYTES
+        return resident_bytes() > max(expected * GROWTH, expected + GROWTH_BYTES)

@@ -2,13 +2,18 @@
 
 import random
 import zlib
+from typing import Any
 
 import pytest
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
 from chat_server.gateway.deflate import DEFLATE_WIRES, MIN_BYTES, negotiate_deflate
+from chat_server.gateway.direct import COMPRESSED_SLICE_BYTES, DirectTransport
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
+from tests.support import wire
+
+from .doubles import FakeSocket, RecordingReceiver, turns
 
 LONG = b'{"text":"%s"}' % (b"again and " * 100)
 
@@ -84,3 +89,43 @@ def test_bounds_what_a_small_frame_may_become() -> None:
     data = bomb.compress(b"0" * 10_000_000) + bomb.flush(zlib.Z_SYNC_FLUSH)
     with pytest.raises(PayloadTooBig):
         extension.decode(Frame(Opcode.TEXT, data[:-4], rsv1=True), max_size=65_536)
+
+
+async def test_what_comes_after_our_close_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor more than a little of what came with the message that closed the connection."""
+    accepted = negotiate_deflate(["permessage-deflate"])
+    assert accepted is not None
+    extension = accepted[1]
+    inflated: list[int] = []
+    decode = extension.decode
+
+    def counting(frame: Frame, **options: Any) -> Frame:
+        decoded = decode(frame, **options)
+        inflated.append(len(decoded.data))
+        return decoded
+
+    monkeypatch.setattr(extension, "decode", counting)
+    socket, receiver = FakeSocket(), RecordingReceiver()
+    transport = DirectTransport(
+        socket,
+        DEFLATE_WIRES[JSON.subprotocol],
+        max_message_bytes=65_536,
+        slow_buffer_bytes=1_000_000,
+        close_timeout_seconds=60,
+        extensions=[extension],
+    )
+    transport.serve(receiver, lambda: None)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = (deflate.compress(bytes(65_536)) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    message = wire.frame(wire.TEXT, bomb, rsv=4)
+    receiver.react = lambda event: transport.close(1008, "") if event != "closed" else None
+    transport.data_received(message * 200)
+    assert 1 <= len(inflated) <= COMPRESSED_SLICE_BYTES // len(message) + 1
+    before = len(inflated)
+    transport.data_received(message * 200)
+    assert len(inflated) == before
+    # The client's own close is still found.
+    transport.data_received(wire.closing(1000))
+    await turns()
+    assert socket.ended
+    socket.lose()

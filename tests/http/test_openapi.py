@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from chat_server.http.openapi import Provider
 from tests.support.server import mint
 
 from .client import MESSAGES, Client, client
@@ -153,3 +156,21 @@ async def test_can_be_switched_off() -> None:
     async with client(http__docs=False, http__page=False) as http:
         for path in ("/docs", "/openapi.json", "/", "/static/chat.js"):
             assert (await http.ask("GET", path)).status_code == 404
+
+
+async def test_is_made_once_and_sent_to_who_has_it_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    schema = Provider.schema
+
+    def counting(self: Provider) -> dict[str, Any]:
+        made.append(True)
+        return schema(self)
+
+    monkeypatch.setattr(Provider, "schema", counting)
+    async with client() as http:
+        first = await http.ask("GET", "/openapi.json")
+        second = await http.ask("GET", "/openapi.json")
+        assert await first.get_data() == await second.get_data()
+        headers = {"If-None-Match": first.headers["ETag"]}
+        assert (await http.ask("GET", "/openapi.json", headers=headers)).status_code == 304
+    assert made == [True]

@@ -36,7 +36,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("headers", "status", "code", "said"),
     [
-        ({"Upgrade": ""}, 426, "upgrade_required", "is it lost in a proxy? see Behind nginx"),
+        ({"Upgrade": ""}, 426, "upgrade_required", "is it lost in a proxy? see docs/proxies.md"),
         ({"Connection": ""}, 426, "upgrade_required", "Connection: Upgrade is missing"),
         ({"Connection": "close"}, 426, "upgrade_required", "is it lost in a proxy?"),
         ({"Sec-WebSocket-Version": "8"}, 426, "upgrade_required", "must be 13"),
@@ -78,8 +78,8 @@ async def test_a_line_names_origin_and_host_and_what_to_look_at(
     assert line == (
         "a WebSocket handshake was refused with 403: origin: is not allowed to connect"
         " (origin 'https://evil.example', host '127.0.0.1:8000'); pages of another host need"
-        " http.allowed_origins; if it is the same host, the proxy must pass on Host: see Behind"
-        " nginx in docs/operations.md"
+        " http.allowed_origins; if it is the same host, the proxy must pass on Host: see"
+        " docs/proxies.md"
     )
 
 

@@ -79,3 +79,46 @@ async def test_none_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(3):
         await asyncio.sleep(0)
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("connections", "before", "resident", "taken_apart"),
+    [
+        (1_000, 100, 220, False),
+        (1_000, 100, 230, True),
+        (2_000, 100, 280, False),
+        (2_000, 100, 290, True),
+        (400, 1_000, 1_200, False),
+        (400, 1_000, 1_300, True),
+    ],
+)
+async def test_a_full_collection_comes_when_memory_grows_without_connections(
+    connections: int,
+    before: int,
+    resident: int,
+    taken_apart: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    asked = asyncio.Event()
+
+    def count() -> int:
+        asked.set()
+        return connections
+
+    monkeypatch.setattr(garbage, "resident_bytes", lambda: before * 2**20)
+    collector = Collector(count)
+    collector.start()
+    gc.disable()
+    try:
+        monkeypatch.setattr(garbage, "resident_bytes", lambda: resident * 2**20)
+        knot = weakref.ref(Knot())
+        await asked.wait()
+        assert (knot() is None) == taken_apart
+    finally:
+        gc.enable()
+        collector.stop()
+
+
+def test_the_memory_of_the_process_is_known() -> None:
+    assert 2**20 < garbage.resident_bytes() < 2**34
