@@ -22,14 +22,6 @@ TOPIC = "room:lobby"
 FOREVER = Retention(1_000, 3_600.0)
 
 
-LEAST = (
-    *("~chat:*", "&chat:*", "-@all", "+ping", "+evalsha", "+script|load", "+set", "+get", "+del"),
-    *("+hget", "+hmget", "+hset", "+hincrby", "+time", "+xadd", "+xrange", "+xrevrange"),
-    "+pexpire",
-)
-"""What an ACL must allow, whatever kind of Redis there is."""
-
-
 class Recorder:
     """A listener that keeps what it is told."""
 

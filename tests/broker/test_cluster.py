@@ -17,7 +17,8 @@ from chat_server.settings import BrokerSettings, RedisSettings
 from ..server.certificates import make_certificate
 from ..support.redis_cluster import RedisCluster
 from ..support.redis_server import RedisServer, running
-from .helpers import LEAST, TOPIC, Run, draft, text_of, until
+from .acl import rules
+from .helpers import TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
@@ -260,8 +261,7 @@ async def test_one_seed_of_many_is_enough(start: Start, cluster: RedisCluster) -
 def let_in_bob(cluster: RedisCluster) -> None:
     """Add a user who may do what the pages say, and no more."""
     for node in cluster.nodes:
-        commands = ("+cluster|slots", "+ssubscribe", "+sunsubscribe", "+spublish")
-        node.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
+        node.command("ACL", "SETUSER", "bob", "on", ">s3cret", *rules("cluster"))
 
 
 async def test_credentials(

@@ -12,6 +12,7 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_server import RedisServer
+from .acl import rules
 from .helpers import TOPIC, Run, draft
 from .test_outages import assert_away
 
@@ -79,14 +80,7 @@ class TestCredentials:
     async def test_a_user_with_just_enough_rights(
         self, start: Start, own_redis: RedisServer
     ) -> None:
-        commands = (
-            *("+ping", "+select", "+subscribe", "+unsubscribe", "+publish", "+evalsha"),
-            *("+script|load", "+set", "+get", "+del", "+hget", "+hmget", "+hset", "+hincrby"),
-            *("+time", "+xadd", "+xrange", "+xrevrange", "+pexpire"),
-        )
-        own_redis.command(
-            *("ACL", "SETUSER", "bob", "on", ">pw", "~chat:*", "&chat:*", "-@all", *commands)
-        )
+        own_redis.command("ACL", "SETUSER", "bob", "on", ">pw", *rules("redis"))
         broker, recorder = await start(f"redis://bob:pw@127.0.0.1:{own_redis.port}/0")
         await broker.subscribe(TOPIC)
         await broker.publish(draft(key="k"))

@@ -18,7 +18,8 @@ from chat_server.settings import BrokerSettings, RedisSettings, take_apart
 from ..server.certificates import make_certificate
 from ..support.redis_sentinel import SentinelTrio
 from ..support.redis_server import RedisServer, running
-from .helpers import LEAST, TOPIC, Run, draft, text_of, until
+from .acl import rules
+from .helpers import TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
@@ -186,8 +187,7 @@ async def test_tls_with_users_that_may_do_no_more_than_they_must(
 ) -> None:
     trio = secure_trio
     for server in trio.servers:
-        commands = ("+role", "+subscribe", "+unsubscribe", "+publish")
-        server.command("ACL", "SETUSER", "bob", "on", ">s3cret", *LEAST, *commands)
+        server.command("ACL", "SETUSER", "bob", "on", ">s3cret", *rules("sentinel"))
     for sentinel in trio.sentinels:
         sentinel.command("ACL", "SETUSER", "eve", "on", ">w0rd", "-@all", "+sentinel")
     url = trio.url.replace("://", "://bob:s3cret@")

@@ -1,0 +1,68 @@
+"""The users of docs/stores.md may do what is needed, and nothing that is not."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chat_server.broker.diagnosis import COMMANDS
+from chat_server.broker.redis import RedisBroker
+from chat_server.protocol.events import Retention
+from chat_server.settings import BrokerSettings, RedisSettings
+
+from ..support.redis_server import RedisServer, running
+from .acl import rules
+from .helpers import TOPIC, Run, draft, until
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A server whose only other user is that of the page, also after a restart."""
+    user = ("--user", "chat", "on", ">s3cret", *rules("redis"))
+    with running(RedisServer(tmp_path, *user)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("database", [0, 3])
+async def test_the_user_of_the_page_does_everything(
+    guarded: RedisServer, run: Run, caplog: pytest.LogCaptureFixture, database: int
+) -> None:
+    url = f"redis://chat:s3cret@127.0.0.1:{guarded.port}/{database}"
+    redis = RedisSettings(url=url, canary_seconds=0.05)
+    broker, recorder = await run(RedisBroker(redis, BrokerSettings()))
+    for returns in (0, 1):
+        await until(lambda: recorder.returns == returns and broker.status == "ok")  # noqa: B023
+        recorder.events.clear()
+        await broker.subscribe(TOPIC)
+        place = await broker.publish(draft(key="k", retention=Retention(9, 60.0, 300)))
+        assert (await broker.publish(draft(key="k"))).duplicate
+        for size in (1, 2, 0):
+            await broker.publish(draft(retention=Retention(size, 60.0, 300)))
+        await broker.publish(draft())
+        await broker.signal(TOPIC, b"{}")
+        await recorder.wait_for(6)
+        for newest in (False, True):
+            found = await broker.read(TOPIC, limit=9, newest=newest)
+            assert [event.seq for event in found.events] == [5]
+        assert (await broker.begin_epoch(TOPIC, place.epoch)).seq == 5
+        assert (await broker.read("room:unknown", limit=9)).seq == 0
+        broker.unsubscribe(TOPIC)
+        assert await broker.ping() >= 0
+        await broker._canary.sing()
+        if not returns:
+            guarded.restart()
+    denied = [r for r in caplog.records if "NOPERM" in r.getMessage() or "ACL" in r.getMessage()]
+    assert not denied
+
+
+@pytest.mark.parametrize("kind", ["redis", "sentinel", "cluster"])
+def test_no_command_is_allowed_that_is_not_sent(kind: str) -> None:
+    pubsub = ("ssubscribe", "sunsubscribe", "spublish")
+    sent = {
+        "redis": ("select", "subscribe", "unsubscribe", "publish"),
+        "sentinel": ("role", "select", "subscribe", "unsubscribe", "publish"),
+        "cluster": ("cluster|slots", *pubsub),
+    }[kind]
+    everywhere = ("ping", "evalsha", "script|load", *COMMANDS)
+    allowed = {rule[1:] for rule in rules(kind) if rule.startswith("+")}
+    assert allowed == {*sent, *everywhere}
