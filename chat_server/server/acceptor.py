@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from ..gateway.handshake import client_address
 from ..logs import Seldom
 from .hypercorn import HttpConnection
 from .refusals import Refusals
@@ -35,14 +36,14 @@ class Guest:
 
     Args:
         socket: as it was accepted.
-        address: of the other side.
+        address: of the other side; it is counted by its network.
     """
 
     __slots__ = ("address", "connection", "served", "socket")
 
     def __init__(self, socket: socket.socket, address: str) -> None:
         self.socket = socket
-        self.address = address
+        self.address = client_address(address, (), 0)
         self.served = False
         self.connection: HttpConnection | None = None  # none yet during a handshake of TLS
 

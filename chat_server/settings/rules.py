@@ -103,6 +103,8 @@ def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
 def _auth_problems(auth: AuthSettings, production: bool) -> Iterator[tuple[str, str]]:
     if auth.jwks_url and not _is_url(auth.jwks_url, "https", "http"):
         yield "auth.jwks_url", "must be an https:// or http:// address"
+    elif "@" in urlsplit(auth.jwks_url).netloc:
+        yield "auth.jwks_url", "must hold no user and password: a key set is public"
     if production and auth.secret == DEVELOPMENT_SECRET:
         yield "auth.secret", "the development secret is public and refused in production"
     shared = [name for name in auth.algorithms if name.startswith("HS")]

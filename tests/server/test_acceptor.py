@@ -56,6 +56,16 @@ def test_who_waits_longest_at_the_address_with_most_of_them_goes_first() -> None
     assert order[4] is None
 
 
+def test_the_addresses_of_one_subscriber_are_one() -> None:
+    waiting = Waiting()
+    many = ("2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:a:b:c:d")
+    with socket.socket() as unused:
+        one, *others = [Guest(unused, a) for a in ("2001:db8:1:3::1", *many)]
+        for guest in (one, *others):
+            waiting.add(guest)
+        assert [waiting.take_longest(), waiting.take_longest()] == others[:2]
+
+
 async def test_thousands_that_say_nothing_keep_nobody_out(
     server: Served, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,6 +126,7 @@ def test_loopback_addresses_are_home(bind: str) -> None:
         ({"SECRET": ""}, "auth.secret: is needed"),
         ({"ALGORITHMS": "RS256", "JWKS_URL": "file:///etc/passwd"}, "auth.jwks_url: must be"),
         ({"ALGORITHMS": "RS256", "JWKS_URL": "id.example"}, "auth.jwks_url: must be"),
+        ({"ALGORITHMS": "RS256", "JWKS_URL": "https://u:p@id.example"}, "must hold no user and"),
     ],
 )
 def test_one_way_to_verify_tokens(variables: dict[str, str], reason: str) -> None:
