@@ -42,7 +42,7 @@ SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
 LAST_WORDS = 4000
 
 EXPECTED = re.compile(
-    r" ERROR (?:"
+    r" ERROR \[[^\]]+\] (?:"
     r"chat_server\.server\.supervisor: worker \d+ \(\d+\) was ended by SIGKILL; .*"
     r"|chat_server\.server\.process: worker \d+ \(\d+\) did (?:nothing for|not end within) \S+ s;"
     r" killing it"

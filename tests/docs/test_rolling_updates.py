@@ -24,7 +24,15 @@ PUBLISHERS = 3
 pytestmark = [pytest.mark.timing]
 
 
-@pytest.fixture(params=["nginx", "HAProxy", "HAProxy, which does not try again"])
+@pytest.fixture(
+    params=[
+        "nginx",
+        "HAProxy",
+        "HAProxy, which does not try again",
+        pytest.param("Caddy", marks=pytest.mark.extra),
+        pytest.param("Envoy", marks=pytest.mark.extra),
+    ]
+)
 def proxy(request: pytest.FixtureRequest) -> Proxy:
     name, _, hardened = request.param.partition(",")
     found = PROXIES[name]

@@ -225,34 +225,34 @@ def test_only_what_a_server_can_survive_is_done_to_it() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("INFO chat_server.broker.redis: Redis is back", True),
-        ("WARNING chat_server.realtime.hub: topic room:0: events are missing", True),
+        ("INFO [41] chat_server.broker.redis: Redis is back", True),
+        ("WARNING [41] chat_server.realtime.hub: topic room:0: events are missing", True),
         (
-            "ERROR chat_server.server.supervisor: worker 1 (42) was ended by SIGKILL;"
+            "ERROR [41] chat_server.server.supervisor: worker 1 (42) was ended by SIGKILL;"
             " restarting it in 0 s",
             True,
         ),
         (
-            "ERROR chat_server.server.process: worker 1 (42) did nothing for 10 s; killing it",
+            "ERROR [41] chat_server.server.process: worker 1 (42) did nothing for 10 s; killing it",
             True,
         ),
         (
-            "ERROR chat_server.broker.redis: Redis takes what is published but does not deliver it;"
-            " subscribing anew",
+            "ERROR [41] chat_server.broker.redis: Redis takes what is published but does not"
+            " deliver it; subscribing anew",
             True,
         ),
         (
-            "ERROR chat_server.server.supervisor: worker 1 (42) ended with exit code 1;"
-            " restarting it in 0 s",
-            False,
-        ),
-        (
-            "ERROR chat_server.server.supervisor: worker 1 (42) was ended by SIGSEGV;"
+            "ERROR [41] chat_server.server.supervisor: worker 1 (42) ended with exit code 1;"
             " restarting it in 0 s",
             False,
         ),
-        ("ERROR chat_server.broker.lane: Redis refuses a command: ERR", False),
-        ("CRITICAL chat_server: on fire", False),
+        (
+            "ERROR [41] chat_server.server.supervisor: worker 1 (42) was ended by SIGSEGV;"
+            " restarting it in 0 s",
+            False,
+        ),
+        ("ERROR [41] chat_server.broker.lane: Redis refuses a command: ERR", False),
+        ("CRITICAL [41] chat_server: on fire", False),
         ("Traceback (most recent call last):", False),
     ],
 )
@@ -352,8 +352,8 @@ def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
 async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(
-        "2026-01-02T03:04:05.678Z INFO chat_server.broker.redis: Redis is back\n"
-        "2026-01-02T03:04:05.678Z CRITICAL chat_server: on fire\n"
+        "2026-01-02T03:04:05.678Z INFO [41] chat_server.broker.redis: Redis is back\n"
+        "2026-01-02T03:04:05.678Z CRITICAL [41] chat_server: on fire\n"
     )
     async with Proxy(1) as front:
         site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, log)
@@ -363,7 +363,7 @@ async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Pat
     assert [(violation.kind, violation.detail) for violation in found] == [
         (
             "fault of the server",
-            "it logged: 2026-01-02T03:04:05.678Z CRITICAL chat_server: on fire",
+            "it logged: 2026-01-02T03:04:05.678Z CRITICAL [41] chat_server: on fire",
         ),
         ("fault of the server", "it closed 3 connections with 1011"),
         ("fault of the server", "it answered 8 times internal"),
