@@ -390,12 +390,12 @@ class ChatPage {
   }
 
   #published(message, { seq, at }) {
-    const subscription = message.room === this.#room ? this.#subscription : null;
+    const isHere = message.user === this.#user && message.room === this.#room;
     // Its event has come already, or comes next.
-    const awaited = subscription?.position?.seq < seq;
+    const awaited = isHere && this.#subscription?.position?.seq < seq;
     this.#outbox.sent(message, seq, awaited);
-    if (message.user === this.#user && message.room === this.#room && subscription === null) {
-      // Who may not read here still sees what they wrote.
+    if (isHere && !awaited) {
+      // Who may not read here, or began to listen behind it, still sees what they wrote.
       this.#list.add({ seq, at, from: { user: message.user }, data: { text: message.text } });
     }
   }

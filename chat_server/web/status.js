@@ -69,6 +69,7 @@ export class ConnectionStatus {
   #wasOnline = false;
   #failures = 0;
   #room = null;
+  #network = true;
 
   /**
    * @param {Element} options.pill shows the state in a word or two.
@@ -81,7 +82,9 @@ export class ConnectionStatus {
     this.#trouble = trouble;
     this.#announcer = announcer;
     this.#url = url;
-    for (const name of ["online", "offline"]) window.addEventListener(name, () => this.#render());
+    // `navigator.onLine` alone says nothing: a server on this computer needs no network.
+    window.addEventListener("offline", () => this.#networkChanged(false));
+    window.addEventListener("online", () => this.#networkChanged(true));
   }
 
   /** Begin anew, for another sign-in. */
@@ -115,21 +118,27 @@ export class ConnectionStatus {
     this.#announce();
   }
 
+  #networkChanged(isThere) {
+    this.#network = isThere;
+    this.#render();
+    this.#announce();
+  }
+
   #render() {
-    const waits = this.#state === "online" && this.#room !== null;
+    const waits = this.#state === "online" && (this.#room !== null || !this.#network);
     this.#pill.dataset.state = waits ? "waiting" : this.#state;
-    const text = waits ? "Waiting for the server" : this.#text;
+    const text = this.#text;
     if (this.#pill.textContent !== text) this.#pill.textContent = text;
   }
 
   get #text() {
-    if (this.#state === "connecting") return "Connecting…";
-    if (this.#state === "online") return "Online";
     if (this.#state === "closed") {
       const reason = this.#error?.message;
       return reason ? `Disconnected: ${inert(reason)}` : "Disconnected";
     }
-    if (!navigator.onLine) return "No network";
+    if (!this.#network) return "No network";
+    if (this.#state === "connecting") return "Connecting…";
+    if (this.#state === "online") return this.#room === null ? "Online" : "Waiting for the server";
     const seconds = Math.ceil((this.#due - performance.now()) / 1000);
     const what = this.#failures >= FAILURES ? "Cannot connect, next attempt" : "Reconnecting";
     return seconds > 1 ? `${what} in ${seconds} s…` : `${what.replace(", next", ", new")}…`;
@@ -143,7 +152,8 @@ export class ConnectionStatus {
       reconnecting: this.#wasOnline ? "Connection lost. Reconnecting." : "Cannot connect yet.",
       closed: `${this.#text}.`,
     };
-    this.#announcer.settle(texts[this.#state] || "");
+    const isAway = !this.#network && this.#state !== "closed";
+    this.#announcer.settle(isAway ? "No network." : texts[this.#state] || "");
   }
 
   /** Say why there has never been a connection, as far as a page can find out. */

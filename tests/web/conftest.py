@@ -1,7 +1,9 @@
 """A real server, and people with real browsers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser
@@ -13,6 +15,19 @@ from tests.web.visitor import Visitor
 GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
 
 Visit = Callable[..., Awaitable[Visitor]]
+
+
+@asynccontextmanager
+async def running(*flags: str, **options: Any) -> AsyncIterator[ServerProcess]:
+    """Run a server without blocking the loop that drives the browser."""
+    server = ServerProcess(*flags, **options)
+    await asyncio.to_thread(server.__enter__)
+    try:
+        yield server
+    except BaseException as error:
+        await asyncio.to_thread(server.__exit__, type(error), error, None)
+        raise
+    await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 @pytest.fixture(scope="module")

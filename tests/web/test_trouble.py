@@ -2,33 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from playwright.async_api import expect
 
 from chat_server.client import connect
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP
 from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess, mint
-from tests.web.conftest import Visit
+from tests.support.server import mint
+from tests.web.conftest import Visit, running
 
 CLIENT = Path(__file__).parents[2] / "chat_server/web/client.js"
-
-
-@asynccontextmanager
-async def running(*flags: str, **options: Any) -> AsyncIterator[ServerProcess]:
-    """Run a server without blocking the loop that drives the browser."""
-    server = ServerProcess(*flags, **options)
-    await asyncio.to_thread(server.__enter__)
-    try:
-        yield server
-    except BaseException as error:
-        await asyncio.to_thread(server.__exit__, type(error), error, None)
-        raise
-    await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 async def test_a_restart_is_survived_without_loss_or_repeat(visit: Visit, tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ SECONDS = 40.0
 expect.set_options(timeout=SECONDS * 1000)
 
 
+EXPECTED = ("WebSocket connection to", "Failed to load resource: net::ERR_CONNECTION_REFUSED")
+"""How the browser itself complains of a server that is away."""
+
+
 class Visitor:
     """Drives one page; leaving it demands that the page reported no fault."""
 
@@ -26,6 +30,7 @@ class Visitor:
         self.outbox = page.locator("#outbox > .message")
         self.state = page.locator("#state")
         self.field = page.get_by_label("Message", exact=True)
+        self.room = page.get_by_label("Room", exact=True)
 
     @classmethod
     @asynccontextmanager
@@ -51,6 +56,16 @@ class Visitor:
         await self.field.fill(text)
         await self.field.press("Enter")
 
+    async def go(self, room: str) -> None:
+        """Write a room's name where it stands, and press Enter."""
+        await self.room.fill(room)
+        await self.room.press("Enter")
+
+    async def enter(self, token: str) -> None:
+        """Sign in with the form."""
+        await self.page.get_by_label("Token").fill(token)
+        await self.page.get_by_role("button", name="Sign in").click()
+
     async def online(self) -> None:
         """Wait until the page says so."""
         await expect(self.state).to_have_text("Online")
@@ -62,6 +77,5 @@ class Visitor:
         await expect(self.outbox).to_have_count(0)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        # A server that is away makes the browser itself complain.
-        if message.type == "error" and "WebSocket connection to" not in message.text:
+        if message.type == "error" and not message.text.startswith(EXPECTED):
             self.faults.append(message.text)

@@ -1,0 +1,207 @@
+"""What a visitor wrote is not lost, and not sent twice without asking."""
+
+import asyncio
+import json
+from typing import Any
+
+from playwright.async_api import WebSocketRoute, expect
+
+from tests.support.server import mint
+from tests.web.conftest import Visit, running
+
+WINDOW_SECONDS = 1.0
+PUBLISHED = ('"duplicate"', '"type":"message"')
+"""What the frames have that tell of a publication."""
+GUARDED = """() => {
+  const event = new Event("beforeunload", { cancelable: true });
+  window.dispatchEvent(event);
+  return event.defaultPrevented;
+}"""
+TOO_MANY = """async () => {
+  const { Texts, Unsent } = await import("/static/storage.js");
+  const kept = new Map();
+  const storage = {
+    get: (key) => kept.get(key) ?? null,
+    set: (key, value) => kept.set(key, value),
+    remove: (key) => kept.delete(key),
+    keys: () => [...kept.keys()],
+  };
+  const texts = new Texts(storage);
+  let messages = 0;
+  for (; messages < 500 && texts.hasSpace("x"); messages += 1) {
+    texts.put(new Unsent("alice", `room-${messages % 7}`, "x"));
+  }
+  for (let room = 0; room < 500; room += 1) texts.setDraft("alice", `draft-${room}`, "y");
+  const again = new Texts(storage);
+  return {
+    messages,
+    long: new Texts({ ...storage, keys: () => [] }).hasSpace("x".repeat(2_000_000)),
+    places: kept.size,
+    unsent: again.unsent("alice").map(({ state }) => state),
+    last: again.draft("alice", "draft-499"),
+  };
+}"""
+WRITE_MANY = """() => {
+  const [text, form] = ["text", "composer"].map((id) => document.getElementById(id));
+  for (let count = 0; count <= 100; count += 1) {
+    text.value = `m${count}`;
+    form.requestSubmit();
+  }
+}"""
+
+
+class Line:
+    """The WebSocket of a page, which loses answers when a test says so.
+
+    Attributes:
+        losing: whether what answers a publication is lost, with the connection.
+        down: whether no connection comes about.
+        refusal: the error that answers publications in place of the server.
+    """
+
+    def __init__(self) -> None:
+        self.losing = False
+        self.down = False
+        self.refusal: dict[str, Any] | None = None
+
+    async def carry(self, route: WebSocketRoute) -> None:
+        """Carry messages between the page and the server."""
+        if self.down:
+            await route.close(code=3000, reason="down")
+            return
+        server = route.connect_to_server()
+
+        def on_message(message: str | bytes) -> None:
+            command = json.loads(message)
+            if self.refusal is not None and command["type"] == "publish":
+                route.send(json.dumps({**self.refusal, "type": "error", "id": command["id"]}))
+            else:
+                server.send(message)
+
+        async def on_answer(message: str | bytes) -> None:
+            if self.losing and any(part in str(message) for part in PUBLISHED):
+                self.down = True
+            if self.down:
+                await route.close(code=3000, reason="lost")
+            else:
+                route.send(message)
+
+        route.on_message(on_message)
+        server.on_message(on_answer)
+
+
+async def test_an_expired_sign_in_is_told_and_loses_no_text(visit: Visit) -> None:
+    line = Line()
+    alice = await visit()
+    await alice.page.route_web_socket("**/ws", line.carry)
+    await alice.sign_in("alice", "expiry")
+    await alice.go("other")
+    await alice.field.fill("a draft")
+    await alice.go("expiry")
+    line.refusal = {"code": "unauthorized", "message": "the token has expired"}
+    await alice.say("too late")
+    told = alice.page.get_by_role("alert")
+    await expect(told).to_contain_text("sign-in has expired")
+    await expect(told).to_contain_text("What you have not sent is kept")
+    assert await alice.page.evaluate(GUARDED)
+    line.refusal = None
+    await alice.enter(mint("bob"))
+    await alice.sees([])
+    await alice.page.get_by_role("button", name="Sign out").click()
+    await alice.enter(mint("alice"))
+    await expect(alice.outbox).to_contain_text("Not sent. Your sign-in has expired")
+    await alice.outbox.get_by_role("button", name="Try again").click()
+    await alice.sees(["too late"])
+    await alice.go("other")
+    await expect(alice.field).to_have_value("a draft")
+
+
+async def test_a_draft_belongs_to_its_room(visit: Visit) -> None:
+    alice = await visit("alice", "draft-one")
+    await alice.field.fill("for one")
+    await alice.go("draft-two")
+    await expect(alice.field).to_have_value("")
+    await alice.field.fill("for two")
+    await alice.page.reload()
+    await alice.online()
+    await expect(alice.field).to_have_value("for two")
+    await alice.go("draft-one")
+    await expect(alice.field).to_have_value("for one")
+    await alice.field.press("Enter")
+    await alice.sees(["for one"])
+    await alice.go("draft-two")
+    await alice.go("draft-one")
+    await expect(alice.field).to_have_value("")
+
+
+async def test_unsent_messages_of_another_room_are_within_reach(visit: Visit) -> None:
+    async with running() as server:
+        alice = await visit("alice", "left", at=server)
+        assert not await alice.page.evaluate(GUARDED)
+        await asyncio.to_thread(server.stop)
+        await alice.say("waits")
+        await alice.go("next")
+        assert await alice.page.evaluate(GUARDED)
+        elsewhere = alice.page.get_by_role("button", name="1 not sent in #left")
+        await elsewhere.click()
+        await expect(alice.outbox).to_contain_text("waits")
+        await alice.go("next")
+        await asyncio.to_thread(server.start)
+        await expect(elsewhere).to_have_count(0)
+        assert not await alice.page.evaluate(GUARDED)
+        await alice.go("left")
+        await alice.sees(["waits"])
+
+
+async def test_a_reload_keeps_what_was_not_sent(visit: Visit) -> None:
+    async with running() as server:
+        alice = await visit("alice", "reload", at=server)
+        line = Line()
+        await alice.page.route_web_socket("**/ws", line.carry)
+        line.down = True
+        await alice.page.reload()
+        await alice.say("written before")
+        alice.page.on("dialog", lambda dialog: asyncio.create_task(dialog.accept()))
+        line.down = False
+        await alice.page.reload()
+        await alice.online()
+        await expect(alice.outbox).to_contain_text("written before")
+        await expect(alice.outbox).to_contain_text("This may have been sent")
+        await alice.outbox.get_by_role("button", name="Send again").click()
+        await alice.sees(["written before"])
+
+
+async def test_who_signs_out_is_asked_about_unsent_messages(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "asked", publish=[])
+    await alice.say("may I?")
+    await expect(alice.outbox).to_contain_text("Not sent.")
+    await alice.page.get_by_role("button", name="Sign out", exact=True).click()
+    question = alice.page.get_by_role("dialog")
+    await expect(question).to_contain_text("A message is not sent yet.")
+    await question.get_by_role("button", name="Stay").click()
+    await expect(alice.outbox).to_contain_text("may I?")
+    await alice.page.get_by_role("button", name="Sign out", exact=True).click()
+    await question.get_by_role("button", name="Delete and sign out").click()
+    await expect(alice.page.locator("#sign-in")).to_be_visible()
+    assert await alice.page.evaluate("sessionStorage.length") == 1  # the room
+    assert not await alice.page.evaluate(GUARDED)
+
+
+async def test_what_is_kept_has_a_bound(visit: Visit) -> None:
+    visitor = await visit()
+    kept = await visitor.page.evaluate(TOO_MANY)
+    assert kept["messages"] == 100
+    assert kept["long"] is False
+    assert kept["places"] <= 100
+    assert kept["unsent"] == ["unsure"] * 100
+    assert kept["last"] == "y"
+
+
+async def test_without_space_the_text_stays_where_it_is(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "full", publish=[])
+    await alice.page.evaluate(WRITE_MANY)
+    await expect(alice.page.get_by_role("alert")).to_contain_text("Too many messages")
+    await expect(alice.field).to_have_value("m100")
+    await expect(alice.outbox).to_have_count(100)
