@@ -29,6 +29,7 @@ ENVIRON = {
     "CHAT_LIMITS__MAX_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS),
     "CHAT_LIMITS__MESSAGES_PER_SECOND": str(RATE),
     "CHAT_LIMITS__MESSAGE_BURST": str(BURST),
+    "CHAT_LIMITS__READ_BURST_BYTES": "1000000000",
 }
 
 FLOOD = 500
@@ -150,10 +151,11 @@ async def test_asking_for_all_history_again_and_again(
 
 
 async def fill(server: ServerProcess, topic: str) -> str:
-    """Publish as much as a topic keeps, by as many as may do that at once; return its epoch."""
+    """Publish as much as a topic keeps, each user as much as he may at once; return its epoch."""
     epoch: str = ""
     for number in range(0, HISTORY, BURST):
-        async with await Wire.open(server.port, token=token()) as author:
+        author_token = token(f"author-{topic}-{number}")
+        async with await Wire.open(server.port, token=author_token) as author:
             await author.read_message()
             said = ["x" * SIZE] * BURST
             if number + BURST == HISTORY:
