@@ -2,6 +2,9 @@
 
 from asyncio import Event
 
+MAX_HELD_BYTES = 64 * 2**20
+"""Frames of events that wait for their consumers: a server may send large ones."""
+
 
 class Flow:
     """Counts the events that wait for their consumers, over all subscriptions of a client.
@@ -16,11 +19,14 @@ class Flow:
 
     Args:
         limit: events.
+        limit_bytes: of the events' frames; one event is always held.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int = MAX_HELD_BYTES) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._held = 0
+        self._held_bytes = 0
         self._commands = 0
         self._may_read = Event()
         self._may_read.set()
@@ -30,16 +36,18 @@ class Flow:
     @property
     def full(self) -> bool:
         """Whether another event must not be held."""
-        return self._held >= self._limit
+        return self._held >= self._limit or self._held_bytes >= self._limit_bytes
 
-    def add(self) -> None:
-        """Count an event that waits for its consumer."""
+    def add(self, size: int = 0) -> None:
+        """Count an event of `size` bytes that waits for its consumer."""
         self._held += 1
+        self._held_bytes += size
         self._update()
 
-    def remove(self, count: int = 1) -> None:
-        """Count events that are gone."""
+    def remove(self, size: int = 0, count: int = 1) -> None:
+        """Count events of `size` bytes together that are gone."""
         self._held -= count
+        self._held_bytes -= size
         self._update()
 
     def begin_command(self) -> None:
@@ -62,7 +70,8 @@ class Flow:
 
     def _update(self) -> None:
         _switch(self._may_read, not self.full or self._commands > 0)
-        _switch(self._has_room, self._held <= self._limit // 2)
+        half_full = self._held > self._limit // 2 or self._held_bytes > self._limit_bytes // 2
+        _switch(self._has_room, not half_full)
 
 
 def _switch(event: Event, on: bool) -> None:

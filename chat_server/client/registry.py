@@ -98,7 +98,7 @@ class Registry:
         if push.envelope.type == "error":
             self._on_error(subscription, self._wire.decode(push.frame, Error))
         else:
-            subscription.offer(self._event(push))
+            subscription.offer(self._event(push), len(push.frame))
 
     def on_lost(self) -> None:
         """Note that the server knows no subscription any more."""

@@ -75,7 +75,7 @@ class Subscription:
         self._last = last
         self._received = since
         self._yielded = since
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, int]] = deque()  # with the sizes of their frames
         self._arrived = Signalled()
         self._error: ClientError | None = None
         self._entered = False
@@ -122,8 +122,8 @@ class Subscription:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        event = self._events.popleft()
-        self._flow.remove()
+        event, size = self._events.popleft()
+        self._flow.remove(size)
         self._yielded = _after(event, self._yielded)
         return event
 
@@ -157,8 +157,8 @@ class Subscription:
             self._put(self._gap(start.epoch, after, start.seq + 1, reason))
         self._received = start
 
-    def offer(self, event: Event) -> None:
-        """Take an event from the connection."""
+    def offer(self, event: Event, size: int) -> None:
+        """Take an event, whose frame has `size` bytes, from the connection."""
         here = self._received
         if self.state is not State.LIVE or here is None:
             return
@@ -175,7 +175,7 @@ class Subscription:
             self._received = place
         elif self._flow.full:
             return
-        self._put(event)
+        self._put(event, size)
 
     def lost(self) -> None:
         """Note that the server knows nothing of this subscription any more."""
@@ -192,15 +192,15 @@ class Subscription:
 
     def clear(self) -> None:
         """Forget the events that wait."""
-        self._flow.remove(len(self._events))
+        self._flow.remove(sum(size for _, size in self._events), len(self._events))
         self._events.clear()
 
     def _gap(self, epoch: str, after: int, before: int, reason: str) -> Gap:
         return Gap(topic=self.topic, epoch=epoch, after=after, before=before, reason=reason)
 
-    def _put(self, event: Event) -> None:
-        self._events.append(event)
-        self._flow.add()
+    def _put(self, event: Event, size: int = 0) -> None:
+        self._events.append((event, size))
+        self._flow.add(size)
         self._arrived.set()
 
 

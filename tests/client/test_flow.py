@@ -119,3 +119,18 @@ async def test_reading_goes_on_while_a_command_waits() -> None:
     assert not reading.done()
     flow.remove()
     await reading
+
+
+async def test_large_events_are_bounded_by_their_bytes(
+    server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is lost: what did not fit is asked for again."""
+    monkeypatch.setattr(Flow.__init__, "__defaults__", (5 * len(BIG),))
+    async with client(max_held=1_000) as chat, chat.subscribe("room:a") as room:
+        publisher = asyncio.create_task(fill(server, "room:a", 100))
+        await until(lambda: chat._flow.full)
+        await chat.publish("room:b", 1)
+        assert chat._flow._held <= 6
+        assert data(await take(room, 100)) == [{"n": n, "big": BIG} for n in range(100)]
+        await publisher
+    assert chat._flow._held_bytes == 0
