@@ -15,6 +15,8 @@ const LONGEST_RETRY_MS = 60_000;
 export class ChatError extends Error {
   /** Whether a publication that was rejected with this error may have been stored after all. */
   mayBeSent = false;
+  /** Whether the connection broke in a way that a command without an answer may have caused. */
+  blamed = false;
 
   constructor(code, message, retryInMs) {
     super(message);

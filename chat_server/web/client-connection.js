@@ -168,7 +168,11 @@ export class Connection {
       const timer = later(() => this.#overdue(id, now()), ANSWER_TIMEOUT_MS);
       this.#answers.set(id, { resolve, reject, onAnswer, timer });
       onSent?.();
-      this.#socket.send(frame);
+      try {
+        this.#socket.send(frame);
+      } catch (error) {
+        this.end(0, error.message);
+      }
     });
   }
 
@@ -288,13 +292,13 @@ export class Connection {
  * Return how long a token will live, in milliseconds.
  *
  * The clock here may be wrong by hours. A token that was made just now lives from its `iat` to its
- * `exp` whatever the clock says, so the shorter of both times is taken.
+ * `exp` whatever the clock says, so the shorter of both times is taken. Where both make no sense the
+ * server will say when the token has expired.
  */
 function lifetimeMs(token, expiresAt) {
   const left = expiresAt * 1000 - Date.now();
   const whole = (expiresAt - issuedAt(token)) * 1000;
-  if (!(whole > 0)) return left;
-  return left > 0 ? Math.min(left, whole) : whole;
+  return Math.min(...[left, whole].filter((ms) => ms > 0));
 }
 
 function issuedAt(token) {

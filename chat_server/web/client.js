@@ -137,7 +137,15 @@ export class ChatClient {
     return this.#outbox.add(topic, data, options);
   }
 
-  /** Read stored messages; resolves to `{messages, more}`. */
+  /**
+   * Read stored messages; resolves to `{messages, more}`.
+   *
+   * @param {string} topic
+   * @param {object} [options]
+   * @param {number} [options.before] read the newest with a lower `seq`; or
+   * @param {number} [options.after] the oldest with a higher one.
+   * @param {number} [options.limit] at most so many, 1 to 300.
+   */
   history(topic, { before, after, limit } = {}) {
     if (!this.#online) {
       return Promise.reject(new ChatError("connection_lost", "there is no connection"));

@@ -114,6 +114,17 @@ for (const hours of [-10, -0.2, 0.2, 10]) {
   });
 }
 
+for (const expiresAt of [1, -1, 1e300, NaN, "soon", undefined]) {
+  test(`expires_at of ${expiresAt} makes no renewal run wild`, async () => {
+    server.expiresAt = expiresAt;
+    let calls = 0;
+    await connect(() => `token${(calls += 1)}`);
+    await clock.pass(600_000);
+    assert.equal(calls, 1);
+    assert.equal(app.state, "online");
+  });
+}
+
 test("commands wait while an expired token is replaced, subscriptions and history too", async () => {
   const mint = expiring(6);
   let slow = 0;
