@@ -62,6 +62,7 @@ class ChatServer:
         self.clock = clock or SystemClock()
         self.verifier = Verifier(settings.auth, self.clock)
         self.refusals = Refusals()
+        self._started = False
         broker = broker or _make_broker(settings, self.clock)
         self._spool = SpoolingBroker(broker, settings) if settings.spools else None
         self.node = Node(settings, self._spool or broker, self.clock, _node_name())
@@ -70,6 +71,8 @@ class ChatServer:
         """Add the routes to `app`, and start and stop with it."""
         app.extensions["chat_server"] = self
         app.before_serving(self.start)
+        app.before_request(self._expect_start)
+        app.before_websocket(self._expect_start)
         app.after_serving(self.stop)
         gateway = Gateway(self.node, self.verifier)
         gateway.adapt(app)
@@ -87,8 +90,18 @@ class ChatServer:
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
 
+    async def _expect_start(self) -> None:
+        """Say once that nothing works because the ASGI server did not start the application."""
+        if not self._started:
+            self._started = True
+            logger.warning(
+                "the application was never started, so it is not ready and stores nothing: the"
+                " ASGI server does not run its lifespan; see docs/embedding.md"
+            )
+
     async def start(self) -> None:
         """Begin to accept work; a broker that is away is awaited in the background."""
+        self._started = True
         await self.verifier.start()
         await self.node.start()
 

@@ -63,7 +63,9 @@ class PortableConnection(ASGIWebsocketConnection):
         self._inbox: Inbox = asyncio.Queue(maxsize=1)
         self._gone = False
         state = {**(scope.get("state") or {}), INBOX_KEY: self._inbox}
-        super().__init__(app, cast(WebsocketScope, {**scope, "state": state}))
+        # The scheme is optional in ASGI, but Quart reads it.
+        whole = {"scheme": "ws", **scope, "state": state}
+        super().__init__(app, cast(WebsocketScope, whole))
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Run the route until it ends."""

@@ -370,3 +370,40 @@ async def test_quarts_side_ends_with_the_route_and_with_its_server() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_server_that_complains_of_a_client_that_is_gone_is_answered_by_silence() -> None:
+    """uvicorn raises an error of its own then, which is nobody's fault."""
+    app = Quart(__name__)
+    came: list[bool] = []
+    sent: list[str] = []
+
+    @app.websocket("/ws")
+    async def talk() -> None:
+        await websocket.accept()
+        while True:
+            await websocket.send("x")
+
+    async def receive() -> Any:
+        if came:
+            await asyncio.Event().wait()
+        came.append(True)
+        return {"type": "websocket.connect"}
+
+    async def send(event: Any) -> None:
+        await asyncio.sleep(0)
+        sent.append(event["type"])
+        if len(sent) > 3:
+            raise RuntimeError("the client is gone")
+
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "headers": [(b"host", b"a")],
+        "query_string": b"",
+        "subprotocols": [],
+        "asgi": {"spec_version": "2.3"},
+    }
+    async with asyncio.timeout(SECONDS):
+        await PortableConnection(app, cast(Any, scope))(receive, cast(Any, send))
+    assert sent == ["websocket.accept", "websocket.send", "websocket.send", "websocket.send"]
