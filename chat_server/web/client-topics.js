@@ -174,7 +174,8 @@ export class Topics {
       place.busy = true;
       this.#queue.push(place);
       this.#pump();
-    } else if (!place.wanted) {
+    } else if (!place.wanted && this.#places.get(place.topic) === place) {
+      // A subscription that was refused may have been replaced already, by its own onError.
       this.#places.delete(place.topic);
     }
   }

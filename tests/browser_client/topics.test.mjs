@@ -259,3 +259,20 @@ test("the last topic but one is left before the last is taken", async () => {
   await clock.pass(5_000);
   assert.deepEqual(app.errors.map(({ code }) => code), ["too_many_topics"]);
 });
+
+test("a subscription that is made where another was refused is kept and resumed", async () => {
+  server.answer = ({ type, last }) =>
+    type === "subscribe" && last ? failure("forbidden") : undefined;
+  client.subscribe("room:a", {
+    last: 50,
+    onError: () => client.subscribe("room:a", app),
+  });
+  await settle();
+  server.store("room:a", 1);
+  await settle();
+  assert.deepEqual(texts(), [1]);
+  server.current.shut();
+  server.store("room:a", 2);
+  await clock.pass(1_000);
+  assert.deepEqual(texts(), [1, 2]);
+});

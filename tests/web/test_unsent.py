@@ -90,6 +90,27 @@ class Line:
         server.on_message(on_answer)
 
 
+async def test_nobody_knows_whether_it_was_sent(visit: Visit) -> None:
+    """The answer is lost, the server forgets the key, and history may not be read."""
+    environ = {"CHAT_BROKER__IDEMPOTENCY_SECONDS": str(WINDOW_SECONDS)}
+    line = Line()
+    async with running(environ=environ) as server:
+        alice = await visit(at=server)
+        await alice.page.route_web_socket("**/ws", line.carry)
+        await alice.sign_in("alice", "unsure", subscribe=["**"], publish=["**"], history=[])
+        await expect(alice.page.locator("#empty")).to_contain_text("New messages appear here")
+        for text, choice in (("once", "Discard"), ("twice", "Send again")):
+            line.losing = True
+            await alice.say(text)
+            await expect(alice.state).to_contain_text("Reconnecting")
+            await asyncio.sleep(1.5 * WINDOW_SECONDS)  # in which the server forgets the key
+            line.losing = line.down = False
+            await expect(alice.outbox).to_contain_text("This may have been sent")
+            await expect(alice.outbox.get_by_role("button")).to_have_text(["Send again", "Discard"])
+            await alice.outbox.get_by_role("button", name=choice).click()
+        await alice.sees(["once", "twice", "twice"])
+
+
 async def test_an_expired_sign_in_is_told_and_loses_no_text(visit: Visit) -> None:
     line = Line()
     alice = await visit()
