@@ -15,6 +15,7 @@ from chat_server.settings import SettingsError
 from . import options as kinds
 from .cli_chaos import chaos_command
 from .cli_flood import flood_command
+from .cli_greedy import greedy_command
 from .cli_studies import bench_command, compare_command, page_command, plan_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
@@ -194,6 +195,14 @@ for _each in (
         environ={"CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "3"},
     ),
     _command(publish, "--redis", "--rate 2000 --seconds 20"),
-    *(bench_command, chaos_command, compare_command, flood_command, plan_command, page_command),
+    *(
+        bench_command,
+        chaos_command,
+        compare_command,
+        flood_command,
+        greedy_command,
+        plan_command,
+        page_command,
+    ),
 ):
     main.add_command(_each)

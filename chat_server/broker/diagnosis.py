@@ -35,9 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 log = logging.getLogger(__name__)
 
 
-def report(error: Exception) -> None:
-    """Log why there is no connection to Redis."""
-    refusal = refusal_of(error)
+def report(error: Exception, refusal: Refusal | None) -> None:
+    """Log why there is no connection to Redis, and what it says of Redis."""
     if refusal is not None:
         log.error("Redis cannot be used: %s (%s)", refusal.reason, error)
     elif isinstance(error, AuthenticationError):

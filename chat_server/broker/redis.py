@@ -22,7 +22,7 @@ from .diagnosis import explain, report
 from .discovery import connector_of
 from .lane import Lane, Script, pack
 from .link import LINK_ERRORS, Link, database_of
-from .refusals import REPLICA, Closed, Refusal, refusal_of
+from .refusals import CLUSTER, REPLICA, Closed, Refusal, refusal_of
 from .storage import BEGIN, PASSING_MS, PUBLISH, READ, Keyspace, Storage
 from .subscriber import Subscriber, signal_payload
 
@@ -339,15 +339,20 @@ class RedisBroker:
 
     def _away(self, error: Exception) -> None:
         self._available = False
-        self._refusal = refusal_of(error)
+        self._refusal = self._refusal_in(error)
         # What an operator must change is said once a minute, and not by every shard.
         refusal = self._refusal
         due = self._seldom.due(refusal.reason if refusal else type(error).__name__)
         if due or not (self._lost or refusal):
-            report(error)
+            report(error, self._refusal_in(error))
         if not self._lost:
             self._lost = True
             self._reporter.lost()
+
+    def _refusal_in(self, error: Exception) -> Refusal | None:
+        """Return what an operator has to do about an error; nothing if a slot of a shard moves."""
+        refusal = refusal_of(error)
+        return None if self._sharded and refusal is CLUSTER else refusal
 
     def _on_trouble(self, error: Exception) -> None:
         """Judge what the failure of one lane says about Redis."""
@@ -372,7 +377,7 @@ class RedisBroker:
 
     def _mention(self, error: Exception) -> None:
         if self._seldom.due(type(error).__name__):
-            report(error)
+            report(error, self._refusal_in(error))
 
     # Events --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from redis._parsers.base import BaseParser
+from redis.exceptions import ClusterDownError, MovedError
 
 from chat_server.broker import subscriber
 from chat_server.broker.diagnosis import COMMANDS
@@ -316,3 +317,14 @@ async def test_one_node_of_a_cluster_is_named(
         return_exceptions=True,
     )
     assert not any("moving" in str(result) for result in results)
+
+
+async def test_a_slot_that_moves_is_no_mistake_of_an_operator(
+    own_redis: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = RedisSettings(url=own_redis.url)
+    shard, _ = await run(RedisBroker(settings, BrokerSettings(), sharded=True))
+    for error in (MovedError("1 127.0.0.1:7000"), ClusterDownError("The cluster is down")):
+        shard._away(error)
+        assert shard.status == "unavailable"
+    assert "use redis+cluster://" not in caplog.text
