@@ -67,6 +67,18 @@ async def test_a_wrong_method_is_told_the_right_ones(
         f"Bearer {forge(sub=None)}",
         "Bearer ü",
     ],
+    ids=[
+        "none",
+        "empty",
+        "no token",
+        "no JWT",
+        "another scheme",
+        "expired",
+        "another key",
+        "unsigned",
+        "no sub",
+        "not ASCII",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_missing_or_bad_token(method: str, authorization: str | None) -> None:
