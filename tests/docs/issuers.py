@@ -226,7 +226,6 @@ _SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"cat": "cl_B7d4PD111AAA", "kid": "ins_2mGZ", "typ": "JWT"},
         {
             "azp": "https://app.example.org",
-            "exp": NOW + 60,
             "fva": [7, -1],
             "iss": "ISS",
             "nbf": NOW - 10,
