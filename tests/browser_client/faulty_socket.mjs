@@ -150,8 +150,8 @@ export function faultyWebSocket(faults) {
       // The answer to a publication, which alone has both of these.
       if (data.startsWith('{"type":"ok"') && data.includes('"duplicate":')) {
         if (faults.chance("swallowed", 0.002)) return;
-        if (faults.chance("lost", 0.03)) {
-          if (faults.random.chance(0.2)) faults.beginOutage();
+        if (faults.chance("lost", 0.006)) {
+          if (faults.random.chance(0.4)) faults.beginOutage();
           this.#socket.destroy();
           this.#end(1006, "");
           return;
