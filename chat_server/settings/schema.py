@@ -185,7 +185,7 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_replay: Positive = 1_000
     resume_seconds: SecondsOrZero = 600.0
     read_bytes_per_second: Rate = 2_097_152.0
-    read_burst_bytes: Positive = 16_777_216
+    read_burst_bytes: Positive = 134_217_728
     slow_buffer_bytes: Positive = 262_144
     slow_timeout_seconds: Seconds = 15.0
 
