@@ -14,6 +14,7 @@ from chat_server.settings import SettingsError
 
 from . import options as kinds
 from .cli_chaos import chaos_command
+from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_greedy import greedy_command
 from .cli_studies import bench_command, compare_command, page_command, plan_command
@@ -198,6 +199,7 @@ for _each in (
     *(
         bench_command,
         chaos_command,
+        churn_command,
         compare_command,
         flood_command,
         greedy_command,
