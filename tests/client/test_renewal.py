@@ -235,7 +235,7 @@ async def test_a_plain_function_may_block(
         go_on.wait(20)
         return "t0ken"
 
-    async with client(token=token, token_timeout=0.05) as chat:
+    async with client(token=token, token_timeout=0.05, start_wait=60) as chat:
         server.drop()
         await asyncio.sleep(0.6)
         if not awaitable:
@@ -263,7 +263,7 @@ async def test_a_function_that_swallows_its_cancellation_is_waited_for_again(
                 continue
         return "t0ken"
 
-    async with client(token=token, token_timeout=0.05) as chat:
+    async with client(token=token, token_timeout=0.05, start_wait=60) as chat:
         server.drop()
         await asyncio.sleep(0.5)
         assert calls == 2
