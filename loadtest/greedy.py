@@ -24,6 +24,8 @@ from .wire import LoadError
 ENVIRON: Final[Mapping[str, str]] = {
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "50",
     "CHAT_LIMITS__MESSAGE_BURST": "100",
+    "CHAT_LIMITS__READ_BYTES_PER_SECOND": "2097152",
+    "CHAT_LIMITS__READ_BURST_BYTES": "134217728",
 }
 """The limits of a server that has a greedy user: its defaults."""
 
