@@ -237,7 +237,7 @@ def test_only_what_a_server_can_survive_is_done_to_it() -> None:
             True,
         ),
         (
-            "ERROR [41] chat_server.broker.redis: Redis takes what is published but does not"
+            "ERROR [41] chat_server.broker.diagnosis: Redis takes what is published but does not"
             " deliver it; subscribing anew",
             True,
         ),
