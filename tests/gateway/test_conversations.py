@@ -405,7 +405,12 @@ async def test_a_bad_token_closes_with_4401(kind: str, source: str) -> None:
 
 async def test_a_bad_token_in_the_header_is_refused() -> None:
     assert _same(await _tell((), headers=_bearer("nonsense"))) == [401]
-    assert _same(await _tell((), headers={"Authorization": "Basic abc"})) == [401]
+
+
+async def test_another_scheme_in_the_header_is_passed_over(token: str) -> None:
+    basic = {"Authorization": "Basic abc"}
+    told = _same(await _tell((), headers=basic, subprotocols=[JSON, f"bearer.{token}"]))
+    assert told[0]["type"] == "welcome"
 
 
 async def test_foreign_origins_and_unknown_subprotocols_are_refused(token: str) -> None:

@@ -90,8 +90,9 @@ async def test_keys_are_scoped_to_their_publisher() -> None:
 
 async def test_a_namespace_decides_what_is_kept() -> None:
     node = node_with(FakeBroker())
-    assert node.retention("room:a") == Retention(1_000, 86_400.0)
-    assert node.retention("brief:a") == node.retention("brief") == Retention(0, 86_400.0)
+    assert node.retention("room:a") == Retention(1_000, 86_400.0, 16_777_216)
+    assert node.retention("brief:a") == node.retention("brief")
+    assert node.retention("brief").size == 0
 
 
 async def test_history_from_one_end_only() -> None:
