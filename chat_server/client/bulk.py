@@ -34,10 +34,11 @@ async def publish_all(
     """Publish all of `items` to `topic` in their order, and yield where each stands.
 
     Up to `window` are on their way at a time, within the server's rate limit. Each has a key of its
-    own, so that it is stored once however often the connection breaks. When one is lost with the
-    connection or refused for the moment, no more leave until it and those behind it are stored, one
-    after the other. (Only if the server refuses one and takes the next, both being on their way at
-    that moment, the next overtakes it: say, a store that fails and is back within milliseconds.)
+    own, so that it is stored once however often the connection breaks. The first leaves alone, and
+    each that is stored lets two more leave. When one is lost with the connection or refused for the
+    moment, no more leave until it and those behind it are stored, and then one again. (Only if the
+    server refuses one and takes the next, both being on their way at that moment, the next
+    overtakes it: say, a store that fails and is back within milliseconds. `window=1` excludes it.)
 
     Close the generator (`contextlib.aclosing`) if it is not read to its end.
 
@@ -99,10 +100,13 @@ class _Bulk:
         self._clock = asyncio.get_running_loop().time
         self._run = secrets.token_hex(8)
         self._pace = _Pace(client)
+        self._window = window
         self._slots = asyncio.Semaphore(window)
         self._turn = asyncio.Lock()  # of those that leave for the first time
         self._may_start = asyncio.Event()
         self._may_start.set()
+        self._most_under_way = 1
+        self._recovering = False
         self._unsettled: set[_Item] = set()
         self._under_way: set[_Item] = set()  # of the unsettled, those that have left
         self._queue: asyncio.Queue[_Item | Exception | None] = asyncio.Queue()  # the slots bound it
@@ -142,9 +146,18 @@ class _Bulk:
         self._unsettled.discard(item)
         self._under_way.discard(item)
         self._slots.release()
-        if not self._under_way:
-            self._may_start.set()
+        self._recovering = self._recovering and bool(self._under_way)
+        if not self._recovering:
+            self._most_under_way = min(2 * self._most_under_way, self._window)
+        self._admit()
         return published
+
+    def _admit(self) -> None:
+        """Let another item leave, or none."""
+        if self._recovering or len(self._under_way) >= self._most_under_way:
+            self._may_start.clear()
+        else:
+            self._may_start.set()
 
     def cancel(self) -> list[asyncio.Task[Published]]:
         """Give up what is not settled, and return the tasks to wait for."""
@@ -175,6 +188,7 @@ class _Bulk:
             await self._pace.wait()
             await self._may_start.wait()
             self._under_way.add(item)
+            self._admit()
         return await self._attempt(item)
 
     async def _attempt(self, item: _Item) -> Published:
@@ -184,7 +198,8 @@ class _Bulk:
             return await item.publication.attempt()
         except ClientError:
             # From this moment, and not only when it is settled: nothing new may overtake it.
-            self._may_start.clear()
+            self._recovering, self._most_under_way = True, 1
+            self._admit()
             raise
 
     def _tell(self, error: CommandFailed) -> None:

@@ -38,7 +38,11 @@ async def test_nothing_to_publish(server: FakeServer, client: Connect) -> None:
 
 
 async def test_no_more_than_the_window_is_on_its_way(server: FakeServer, client: Connect) -> None:
-    server.silent.add("publish")
+    def fall_silent(command: messages.ClientMessage) -> None:
+        if len(stored(server)) == 10:
+            server.silent.add("publish")
+
+    server.on_command = fall_silent
     taken = []
 
     async def items() -> AsyncIterator[object]:
@@ -47,13 +51,23 @@ async def test_no_more_than_the_window_is_on_its_way(server: FakeServer, client:
             yield number
 
     async with client() as chat, aclosing(publish_all(chat, "room:a", items(), window=5)) as run:
-        first = asyncio.ensure_future(anext(run))
-        await until(lambda: len(server.received(messages.Publish)) == 5)
+        for _ in range(10):
+            await anext(run)
+        unanswered = asyncio.ensure_future(anext(run))
+        await until(lambda: len(server.received(messages.Publish)) == 15)
         assert await chat.ping() > 0
-        assert len(server.received(messages.Publish)) == 5
-        assert len(taken) <= 6, "the source was read ahead"
-        first.cancel()
-        await asyncio.wait([first])
+        assert len(server.received(messages.Publish)) == 15
+        assert len(taken) <= 16, "the source was read ahead"
+        unanswered.cancel()
+        await asyncio.wait([unanswered])
+
+
+async def test_after_a_refusal_none_overtakes_it(server: FakeServer, client: Connect) -> None:
+    for _ in range(3):
+        server.refuse("publish", "rate_limited", retry_in_ms=1)
+    async with client() as chat:
+        assert [p.seq async for p in publish_all(chat, "room:a", each(range(50)))]
+    assert stored(server) == list(range(50))
 
 
 async def test_each_survives_lost_connections_and_is_stored_once(
