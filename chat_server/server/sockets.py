@@ -69,6 +69,8 @@ def share(address: Address) -> socket.socket:
 def _bound(address: Address, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
+    # Whoever has a copy shares this mode, and `dup` sets it anew: a worker's accept would block.
+    made.setblocking(False)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
