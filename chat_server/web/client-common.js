@@ -90,9 +90,24 @@ export function isSeq(value) {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
-/** Return `value` as JSON text without half surrogate pairs, which no UTF-8 can express. */
-export function toJson(value) {
-  const text = JSON.stringify(value);
+/** Return what a token says, unverified; nothing of one that cannot be read. */
+export function claims(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * Return `value` as JSON text without half surrogate pairs, which no UTF-8 can express.
+ *
+ * `replacer` is the one of `JSON.stringify`.
+ */
+export function toJson(value, replacer) {
+  const text = JSON.stringify(value, replacer);
   if (!text?.includes("\\ud")) return text;
   // Only halves are escaped. Escapes are taken one by one: the text may hold a backslash and "ud8".
   return text.replace(/\\(?:u(d[89a-f]..)|.)/g, (escape, half) => (half ? "\ufffd" : escape));

@@ -1,6 +1,6 @@
 /** One WebSocket of the browser client, from its opening to its end. */
 
-import { ChatError, backoff, clamp, later, now, toJson } from "./client-common.js";
+import { ChatError, backoff, clamp, claims, later, now, toJson } from "./client-common.js";
 
 const OPEN_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000;
@@ -15,10 +15,11 @@ const SHORTEST_HEARTBEAT_MS = 1_000;
 const LONGEST_HEARTBEAT_MS = 600_000;
 /** How long before its end a token is renewed; one that is short in the middle of its life. */
 const RENEW_AHEAD_MS = 60_000;
+/** From one renewal to the next at least, whatever the server says of the token. */
 const SHORTEST_RENEWAL_MS = 1_000;
 const LONGEST_RENEWAL_WAIT_MS = 10_000;
-/** How often one command may find the token expired right after a renewal. */
-const MAX_RENEWALS = 5;
+/** For so long commands wait for a token that the server takes. */
+const LONGEST_HOLD_MS = 120_000;
 const IDEMPOTENCY_MS = 300_000;
 
 /** Codes that say that what the client sent cannot be taken, whoever between us says so. */
@@ -49,11 +50,14 @@ export class Connection {
   #verdictAt = Infinity;
   #admission = null;
   #admit = () => {};
+  #expiresAt = undefined;
   #renewing = false;
+  #renewedAt = -Infinity;
   #deadline;
   #verdict;
   #heartbeat;
   #renewal;
+  #patience;
 
   /**
    * Begin to connect.
@@ -90,16 +94,19 @@ export class Connection {
    * @param {object} command what to send, without `id`.
    * @param {object} [options]
    * @param {function} [options.onSent] called when it leaves, each time.
+   * @param {function} [options.onRefused] called when it is to be sent again: nothing came of it.
    * @param {function} [options.onAnswer] called with the answer before any later message is read.
    */
   async command(command, options) {
-    for (let renewals = 0; ; renewals += 1) {
+    for (let refusedAt = null; ; ) {
       while (this.#admission) await this.#admission;
       try {
         return await this.#exchange(command, options);
       } catch (error) {
-        const passing = error.code === "unauthorized" && this.#renew !== null;
-        if (!passing || renewals >= MAX_RENEWALS) throw error;
+        if (error.code !== "unauthorized" || this.#renew === null) throw error;
+        options?.onRefused?.();
+        refusedAt ??= now();
+        if (now() - refusedAt >= LONGEST_HOLD_MS) throw error;
         this.#hold();
       }
     }
@@ -129,7 +136,9 @@ export class Connection {
   end(code, reason, blamed = false) {
     if (this.#over) return;
     this.#over = true;
-    for (const timer of [this.#deadline, this.#verdict, this.#renewal]) clearTimeout(timer);
+    for (const timer of [this.#deadline, this.#verdict, this.#renewal, this.#patience]) {
+      clearTimeout(timer);
+    }
     clearInterval(this.#heartbeat);
     this.#socket.onmessage = this.#socket.onclose = null;
     try {
@@ -256,7 +265,9 @@ export class Connection {
   #trust(token, expiresAt) {
     this.#admission = null;
     this.#admit();
+    clearTimeout(this.#patience);
     clearTimeout(this.#renewal);
+    this.#expiresAt = expiresAt;
     if (this.#renew === null || !Number.isFinite(expiresAt)) return;
     const left = lifetimeMs(token, expiresAt);
     const ahead = Math.min(left / 2, RENEW_AHEAD_MS);
@@ -266,25 +277,49 @@ export class Connection {
   /** Keep commands back until the server has accepted a new token, or the connection ends. */
   #hold() {
     if (this.#renew === null || this.#over) return;
-    if (!this.#admission) this.#admission = new Promise((resolve) => (this.#admit = resolve));
+    if (!this.#admission) {
+      this.#admission = new Promise((resolve) => (this.#admit = resolve));
+      this.#patience = later(() => this.end(0, "there is no fresh token"), LONGEST_HOLD_MS);
+    }
     this.#renewToken();
   }
 
   async #renewToken() {
     if (this.#renewing) return;
     this.#renewing = true;
+    await this.#pause(this.#renewedAt + SHORTEST_RENEWAL_MS - now());
     for (let attempts = 0; !this.#over; attempts += 1) {
       try {
-        const token = await this.#renew();
-        const { expires_at } = await this.#exchange({ type: "auth", token });
+        this.#renewedAt = now();
+        await this.#authenticate(await this.#renew());
         this.#renewing = false;
-        this.#trust(token, expires_at);
         return;
       } catch {
         // The server closes the connection with 4401 in the end, and then all begins anew.
-        await new Promise((wake) => (this.#renewal = later(wake, backoff(attempts, LONGEST_RENEWAL_WAIT_MS))));
+        await this.#pause(backoff(attempts, LONGEST_RENEWAL_WAIT_MS));
       }
     }
+  }
+
+  async #authenticate(token) {
+    try {
+      const { expires_at } = await this.#exchange({ type: "auth", token });
+      // Applications keep tokens: this may be the one that is to be replaced.
+      if (expires_at <= this.#expiresAt) throw new ChatError("token_failed", "it is not fresh");
+      this.#trust(token, expires_at);
+    } catch (error) {
+      const { sub } = claims(token);
+      if (error.code === "unauthorized" && sub !== undefined && sub !== this.user) {
+        // A new connection shows whose it is.
+        this.end(0, "the token is another user's");
+      }
+      throw error;
+    }
+  }
+
+  #pause(ms) {
+    if (ms <= 0 || this.#over) return undefined;
+    return new Promise((wake) => (this.#renewal = later(wake, ms)));
   }
 }
 
@@ -297,17 +332,8 @@ export class Connection {
  */
 function lifetimeMs(token, expiresAt) {
   const left = expiresAt * 1000 - Date.now();
-  const whole = (expiresAt - issuedAt(token)) * 1000;
+  const whole = (expiresAt - claims(token).iat) * 1000;
   return Math.min(...[left, whole].filter((ms) => ms > 0));
-}
-
-function issuedAt(token) {
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    return JSON.parse(atob(payload)).iat;
-  } catch {
-    return NaN;
-  }
 }
 
 function toError({ code, message, retry_in_ms }) {

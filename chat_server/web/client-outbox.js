@@ -67,7 +67,7 @@ export class Outbox {
   add(topic, data, { key = newKey(), onDelay = () => {} } = {}) {
     let json;
     try {
-      json = toJson(data);
+      json = toJson(data, onlyFinite);
     } catch (error) {
       return refuse("bad_request", `data: ${error.message}`);
     }
@@ -165,13 +165,17 @@ export class Outbox {
     const onSent = () => {
       entry.doubt ??= { elapsed: stopwatch(), position: this.#position(topic) };
     };
+    const onRefused = () => {
+      entry.doubt = before;
+    };
     try {
-      const answer = await connection.command({ type: "publish", topic, data, key }, { onSent });
+      const command = { type: "publish", topic, data, key };
+      const answer = await connection.command(command, { onSent, onRefused });
       this.#note(topic, answer);
       return answer;
     } catch (error) {
       // Only these two say nothing about whether it is stored; others leave what was before.
-      if (error.code !== "connection_lost" && error.code !== "unavailable") entry.doubt = before;
+      if (error.code !== "connection_lost" && error.code !== "unavailable") onRefused();
       throw error;
     }
   }
@@ -267,6 +271,12 @@ function unknown(why) {
 
 function refuse(code, message) {
   return Promise.reject(new ChatError(code, message));
+}
+
+/** As a replacer: `JSON.stringify` would make `null` of these numbers, and say nothing. */
+function onlyFinite(name, value) {
+  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`JSON has no ${value}`);
+  return value;
 }
 
 /** Return whether the server takes `key`: a short text without half surrogate pairs. */

@@ -108,10 +108,16 @@ export class ChatClient {
    * @param {object} [options.since] begin behind this position, `Subscription.position` of earlier.
    * @param {function} [options.onEvent] called with each event: `message`, `signal`, `gap`, …
    * @param {function} [options.onReady] called with each answer that the subscription stands.
-   * @param {function} [options.onError] called with the `ChatError` that ended it.
+   * @param {function} [options.onError] called with the `ChatError` that ended it; of a closed client
+   *   with the one that closed it.
    */
   subscribe(topic, options) {
-    return this.#topics.add(topic, options);
+    const subscription = this.#topics.add(topic, options);
+    if (this.#closed) {
+      this.#topics.remove(subscription);
+      later(() => call(subscription.onError, this.#closed), 0);
+    }
+    return subscription;
   }
 
   /** End a subscription. */
@@ -127,7 +133,7 @@ export class ChatClient {
    * for a while; `onDelay` is told of that.
    *
    * @param {string} topic
-   * @param {unknown} data any value that JSON can express; half surrogate pairs become U+FFFD.
+   * @param {unknown} data any value that JSON can express, so not NaN; half surrogate pairs become U+FFFD.
    * @param {object} [options]
    * @param {string} [options.key] what the server knows a repetition by, 1 to 64 characters.
    * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.

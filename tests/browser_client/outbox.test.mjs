@@ -364,3 +364,13 @@ test("closing within onDelay rejects what waits", async () => {
   assert.equal(publication.error.mayBeSent, true, "`unavailable` says nothing of the outcome");
   assert.equal(clock.pending, 0);
 });
+
+test("numbers that JSON does not have are refused, also deep within", async () => {
+  for (const data of [NaN, Infinity, { deep: [-Infinity] }]) {
+    const publication = app.publish(client, "room:a", data);
+    await settle();
+    assert.equal(publication.error.code, "bad_request");
+    assert.match(publication.error.message, /NaN|Infinity/);
+  }
+  assert.deepEqual(server.texts("room:a"), []);
+});

@@ -261,3 +261,67 @@ test("another user's token does not send what waits", async () => {
   assert.equal(publication.error.mayBeSent, true);
   assert.deepEqual(server.texts("room:a"), []);
 });
+
+test("a token that is no fresher than the one before is no renewal", async () => {
+  const mint = expiring(6);
+  const { answer } = server;
+  server.answer = (command, connection) => {
+    if (command.type !== "auth") return answer(command, connection);
+    // As a server that lets clocks differ: it takes a token that has just expired.
+    const taken = answer({ ...command }, connection);
+    const { exp } = JSON.parse(atob(command.token.split(".")[1]));
+    return taken ? { type: "ok", user: "alice", expires_at: exp } : undefined;
+  };
+  let [calls, kept, until] = [0, null, 0];
+  await connect(() => {
+    calls += 1;
+    if (clock.wall > until + 2_000) [kept, until] = [mint(), clock.wall + 6_000];
+    return kept;
+  });
+  for (let number = 0; number < 600; number += 1) {
+    app.publish(client, "room:a", number);
+    await clock.pass(100);
+  }
+  await clock.pass(20_000);
+  assert.deepEqual(app.outcomes.filter(({ stored }) => !stored), []);
+  assert.deepEqual(server.texts("room:a"), app.outcomes.map(({ data }) => data));
+  assert.ok(calls <= 120, `${calls} calls in 80 s`);
+});
+
+test("a server that keeps saying that the token has expired gets one each second at most", async () => {
+  let calls = 0;
+  await connect(() => `token${(calls += 1)}`);
+  for (let turn = 0; turn < 1_400; turn += 1) {
+    server.current.deliver(failure("unauthorized"));
+    await clock.pass(10);
+  }
+  assert.ok(calls >= 10 && calls <= 16, `${calls} calls in 14 s`);
+});
+
+test("a server that takes tokens and refuses commands ends them, in time", async () => {
+  await connect(() => "t");
+  server.answer = ({ type }) => (type === "publish" ? failure("unauthorized") : undefined);
+  const publication = app.publish(client, "room:a", 1);
+  await clock.pass(100_000);
+  assert.equal(publication.error, null);
+  await clock.pass(30_000);
+  assert.equal(publication.error.code, "unauthorized");
+  assert.equal(publication.error.mayBeSent, false);
+  assert.ok(server.of("auth").length <= 130);
+});
+
+test("a renewal with another user's token ends the client at once", async () => {
+  const token = (sub) => `x.${btoa(JSON.stringify({ sub }))}.x`;
+  let sub = "alice";
+  await connect(() => token(sub));
+  sub = "bob";
+  server.answer = ({ type }) => (type === "ping" ? undefined : failure("unauthorized"));
+  const publication = app.publish(client, "room:a", "alice's");
+  server.user = "bob";
+  await clock.pass(1_000);
+  assert.equal(app.state, "closed");
+  assert.equal(app.states.at(-1).error.code, "unauthorized");
+  assert.equal(publication.error.code, "unauthorized");
+  assert.equal(publication.error.mayBeSent, false);
+  assert.deepEqual(server.texts("room:a"), []);
+});

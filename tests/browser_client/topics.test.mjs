@@ -276,3 +276,13 @@ test("a subscription that is made where another was refused is kept and resumed"
   await clock.pass(1_000);
   assert.deepEqual(texts(), [1, 2]);
 });
+
+test("a subscription of a closed client is told so, later", async () => {
+  client.close();
+  client.subscribe("room:a", app);
+  assert.deepEqual(app.errors, []);
+  await clock.pass(10);
+  client.subscribe("room:a", app);
+  await clock.pass(10);
+  assert.deepEqual(app.errors.map(({ code }) => code), ["closed", "closed"]);
+});
