@@ -322,8 +322,8 @@ class RedisBroker:
         self._tell(reason)
 
     def _tell(self, reason: str) -> None:
+        self._told = True  # if not here then when the connection was given up for it
         if self._seldom.due(reason):
-            self._told = True
             log.error("Redis takes no publications: %s", reason)
 
     def _renew_lanes(self) -> None:

@@ -155,6 +155,7 @@ async def test_a_client_that_pauses_gets_everything_or_is_told(
         await room.check_undisturbed()
 
 
+@pytest.mark.timing  # a busy machine fills no buffer before a pong is missed
 async def test_a_client_that_stops_reading_is_closed_and_nobody_else_feels_it(
     server: ServerProcess, room: Room
 ) -> None:
