@@ -107,12 +107,17 @@ class Authenticated(ABC):
         self._sender = claims.user
         self._rate.user = claims.sub
         now = self._node.clock.monotonic()
-        expires_in = (
-            None if claims.expires_at is None else claims.expires_at - self._node.clock.time()
-        )
-        self._session.open(self._welcome(claims), expires_in, now)
+        self._session.open(self._welcome(claims), self._expires_in(claims), now)
         self._drop_forbidden_topics()
         self.on_timer()
+
+    def _expires_in(self, claims: Claims) -> float | None:
+        if claims.expires_at is None:
+            return None
+        # As long as the token is taken it must be of use: a client that was told `ok` and then at
+        # once that it has expired would ask for the next one again and again.
+        leeway = self._node.settings.auth.leeway_seconds
+        return claims.expires_at + leeway - self._node.clock.time()
 
     def _welcome(self, claims: Claims) -> Welcome:
         return Welcome(

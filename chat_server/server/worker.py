@@ -267,6 +267,7 @@ class Worker:
             acceptor.stop()
             await self._drain(acceptor)
             await lifespan.wait_for_shutdown()
+            logger.info("stopped")
         finally:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)

@@ -122,10 +122,14 @@ def _auth_problems(auth: AuthSettings, production: bool) -> Iterator[tuple[str, 
             f"{shared[0]} needs a shared secret and excludes the algorithms of public keys"
             + (f" (auth.{public[0]} is set)" if public else ""),
         )
-    if not auth.secret:
-        yield "auth.secret", "is needed to verify tokens; set it, a public key or a JWKS URL"
     least = max(_SECRET_BYTES[name] for name in shared)
-    if production and len(auth.secret.encode()) < least:
+    if not auth.secret:
+        yield (
+            "auth.secret",
+            "is needed for tokens: set CHAT_AUTH__SECRET (`openssl rand -hex 32` makes one),"
+            " or auth.public_key_file or auth.jwks_url with their algorithms",
+        )
+    elif production and len(auth.secret.encode()) < least:
         yield "auth.secret", f"must be at least {least} bytes in production"
 
 

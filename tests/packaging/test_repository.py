@@ -16,6 +16,7 @@ TRACES = re.compile(
     r"|find-links",
     re.IGNORECASE,
 )
+CONFLICT = re.compile(r"^(?:<{7}|>{7}) \S", re.MULTILINE)
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{100,}")
 
 
@@ -28,8 +29,10 @@ def _tracked() -> list[str]:
     return [name for name in listed.stdout.decode().split("\0") if (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("pattern", [TRACES, PRIVATE_KEY], ids=["traces", "private key"])
-def test_nothing_in_the_repository_tells_where_it_was_written(pattern: re.Pattern[str]) -> None:
+@pytest.mark.parametrize(
+    "pattern", [TRACES, PRIVATE_KEY, CONFLICT], ids=["traces", "private key", "merge conflict"]
+)
+def test_nothing_is_in_the_repository_that_must_not_be(pattern: re.Pattern[str]) -> None:
     this = "tests/packaging/test_repository.py"
     found = [
         f"{name}: {match[0]}"

@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from chat_server.protocol.errors import Unauthorized, Unavailable
+from chat_server.settings import AuthSettings
 
 from ..support.fakes import FakeTransport, turns, until
 from .world import World, answer, claims
 
 ROOM = "room:a"
+LEEWAY = AuthSettings().leeway_seconds
 
 
 def closed_with(transport: FakeTransport) -> int | None:
@@ -137,15 +139,24 @@ async def test_the_expiry_of_a_refreshed_token_is_watched(world: World, can_ping
     await authenticate(world, transport, "t")
     connection: Any = transport.receiver
     assert connection._slot is not None
-    world.advance(5)
+    world.advance(5 + LEEWAY)
     assert transport.messages[-1]["code"] == "unauthorized"
     world.advance(25)
     assert closed_with(transport) == 4401
 
 
+async def test_a_token_that_is_taken_is_of_use(world: World, waiting: None) -> None:
+    transport = await world.subscribed(ROOM)
+    world.verifier.tokens["t"] = claims(expires_in=-1)
+    await authenticate(world, transport, "t")
+    assert (await answer(transport, type="publish", topic=ROOM, data=1))["type"] == "ok"
+    world.advance(LEEWAY - 1)
+    assert (await answer(transport, type="publish", topic=ROOM, data=1))["code"] == "unauthorized"
+
+
 async def test_expiry_is_told_and_may_be_mended(world: World, waiting: None) -> None:
     transport = await world.subscribed(ROOM, who=claims(expires_in=10))
-    world.advance(10)
+    world.advance(10 + LEEWAY)
     (notice,) = transport.messages
     assert (notice["type"], notice["code"]) == ("error", "unauthorized")
     assert "id" not in notice
