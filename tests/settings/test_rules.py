@@ -231,8 +231,8 @@ def test_check_names_no_source_it_was_not_told() -> None:
     with pytest.raises(SettingsError) as caught:
         check(Settings())
     assert str(caught.value) == (
-        "auth.secret: is needed for tokens: set CHAT_AUTH__SECRET (`openssl rand -hex 32` makes one),"
-        " or auth.public_key_file or auth.jwks_url with their algorithms"
+        "auth.secret: is needed for tokens: set CHAT_AUTH__SECRET (`openssl rand -hex 32` makes"
+        " one), or auth.public_key_file or auth.jwks_url with their algorithms"
     )
     check(Settings(auth=AuthSettings(secret="x")))
 
