@@ -70,11 +70,16 @@ async def open_websocket(
             proxy=proxy,
         )
     except InvalidStatus as error:
-        raise _refused(url, error.response) from error
+        try:
+            refused = _refused(url, error.response)
+        except Exception as odd:  # a stranger's answer, in which anything may stand
+            status = error.response.status_code
+            refused = failed(url, f"HTTP {status}: an answer that cannot be read ({odd})")
+        raise refused from error
     except ImportError as error:
         reason = f"{_place(proxy)} needs the package python-socks, which is not installed"
         raise failed(url, reason) from error
-    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, ValueError) as error:
+    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, LookupError, ValueError) as error:
         raise failed(url, _found(url, error, proxy)) from error
 
 
@@ -157,9 +162,9 @@ def _refused(url: str, response: Response) -> ConnectFailed:
         reason = problem.detail[:MAX_REASON_CHARACTERS]
         return failed(url, reason, code, retry, announced=status == HTTPStatus.UNAUTHORIZED)
     name = f"HTTP {status} {response.reason_phrase[:MAX_REASON_CHARACTERS]}".strip()
-    location = response.headers.get("Location")
+    location = _header(response, "Location")
     if 300 <= status < 400 and location:
-        target = urljoin(url, location)[:MAX_REASON_CHARACTERS]
+        target = _target(url, location)[:MAX_REASON_CHARACTERS]
         reason = f"{name}: it redirects to {target}; give the address of the chat server itself"
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
         return failed(url, name, CloseCode.TOO_MANY, retry)
@@ -170,9 +175,22 @@ def _refused(url: str, response: Response) -> ConnectFailed:
     return failed(url, reason, None, retry)
 
 
+def _header(response: Response, name: str) -> str:
+    """Return a header's value; of several, which proxies on the way may have added, the first."""
+    return next(iter(response.headers.get_all(name)), "")
+
+
+def _target(url: str, location: str) -> str:
+    """Return where a redirect leads; as it stands if it is no address."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
+
+
 def _problem(response: Response) -> _Problem | None:
     """Return the problem document of a chat server; a proxy's own page is none."""
-    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
+    if not _header(response, "Content-Type").startswith("application/problem+json"):
         return None
     try:
         return msgspec.json.decode(response.body or b"", type=_Problem)
@@ -182,12 +200,12 @@ def _problem(response: Response) -> _Problem | None:
 
 def _retry_after(response: Response) -> int | None:
     """Return the milliseconds of a `Retry-After`, RFC 9110 section 10.2.3."""
-    value = response.headers.get("Retry-After", "").strip()
+    value = _header(response, "Retry-After").strip()
     if value.isascii() and value.isdigit():
         return int(value[:9]) * 1000
     try:
         seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return None
     return max(0, math.ceil(seconds * 1000))
 

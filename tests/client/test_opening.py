@@ -64,6 +64,16 @@ def response(status: str, *headers: str, body: str = "<html>hello</html>") -> by
             "HTTP 302 Found: it redirects to ws://{place}/login; give the address of the chat"
             " server itself",
         ),
+        (
+            response("302 Found", "Location: http://[portal/login"),
+            "HTTP 302 Found: it redirects to http://[portal/login; give the address of the chat"
+            " server itself",
+        ),
+        (response("503 Busy", "Retry-After: 1", "Retry-After: 1"), "HTTP 503 Busy"),
+        (
+            response("502 Bad", "Content-Type: text/html", "Content-Type: text/html"),
+            "HTTP 502 Bad",
+        ),
         (response("200 OK"), "HTTP 200 OK: there is no chat server at /ws"),
         (response("404 Not Found"), "HTTP 404 Not Found: there is no chat server at /ws"),
         (
