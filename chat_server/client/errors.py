@@ -107,6 +107,7 @@ class CommandFailed(ClientError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.message = message
         self.retry_in_ms = retry_in_ms
         self.expired = expired
 

@@ -93,6 +93,7 @@ class Link:
         self._flow = flow
         self._user: LinkUser
         self._connection: Connection | None = None
+        self._name: str | None = None  # of the user whom all tokens must belong to
         self._error: ClientError | None = None
         self._settled = Gate()  # open if there is a connection, or there will never be one
         self._settled.close()
@@ -265,7 +266,7 @@ class Link:
 
     async def _open(self) -> Connection:
         token = await self._credentials.token()
-        return await Connection.open(
+        connection = await Connection.open(
             self._options.url,
             token,
             self._wire,
@@ -274,6 +275,13 @@ class Link:
             timeout=self._options.open_timeout,
             ssl=self._options.ssl,
         )
+        user = connection.welcome.user
+        if self._name not in (None, user):
+            # What waits to be sent was written by the user of before.
+            await connection.close()
+            raise TokenRejected(f"the token is another user's ({user}), not {self._name}'s")
+        self._name = user
+        return connection
 
     def _go_online(self, connection: Connection) -> None:
         self._connection = connection

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 from msgspec import Struct
 
+from ..protocol.errors import ANOTHER_USER, Unauthorized
 from ..protocol.messages import Auth
 from .connection import Connection
 from .credentials import Credentials
 from .ending import Backoff, Ending
-from .errors import CommandFailed, ConnectFailed, ConnectionLost, NotConnected
+from .errors import CommandFailed, ConnectFailed, ConnectionLost, NotConnected, TokenRejected
 
 LEAD_SECONDS = 60.0
 """How long before its end a token is renewed: enough for some attempts. One with less than twice
@@ -23,7 +24,8 @@ LEAD_JITTER = 0.25
 """By how much of it the lead is shortened at random: not all clients ask the issuer together."""
 
 LEAST_SECONDS = 0.5
-"""The least time from one renewal to the next, for functions that return the same token again."""
+"""The least time from one renewal to the next: for functions that return the same token again, and
+for servers that take no token as one that helps."""
 
 LONGEST_SECONDS = 7 * 86_400.0
 
@@ -44,33 +46,52 @@ async def keep_authorized(connection: Connection, credentials: Credentials) -> N
 
     Should it expire all the same (the function failed, or the clocks disagree), the connection
     holds its commands until the server has taken another.
+
+    Raises:
+        TokenRejected: the function returned another user's token.
     """
+    loop = asyncio.get_running_loop()
+    earliest = loop.time()
     expires_at: float | None = connection.welcome.expires_at
     while True:
         delay = None if expires_at is None else _delay(min(expires_at, FOREVER) - time.time())
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await connection.token_expired.wait()
-        expires_at = await _renew(connection, credentials)
+        await asyncio.sleep(earliest - loop.time())
+        expires_at = await _renew(connection, credentials, expires_at)
         connection.token_renewed()
+        earliest = loop.time() + LEAST_SECONDS
 
 
-async def _renew(connection: Connection, credentials: Credentials) -> float | None:
-    """Give the server another token, and return when that expires."""
+async def _renew(
+    connection: Connection, credentials: Credentials, expires_at: float | None
+) -> float | None:
+    """Give the server another token than the one until `expires_at`; return when that expires."""
     # The connection ends with its token, so attempts stay close together.
     backoff = Backoff(first=1.0, longest=5.0)
     while True:
         try:
             token = await credentials.token()
-            return (await connection.exchange(Auth(token=token), _Renewed)).expires_at
+            renewed = (await connection.exchange(Auth(token=token), _Renewed)).expires_at
+            if not connection.token_expired.is_set() or _is_later(renewed, expires_at):
+                return renewed
+            ending = Ending("the function returned the token that has expired")
         except ConnectFailed as error:
             ending = error.ending
         except CommandFailed as error:
+            if error.code == Unauthorized.code and error.message == ANOTHER_USER:
+                raise TokenRejected(f"the token was refused: {error.message}") from error
             ending = Ending(str(error), retry_in_ms=error.retry_in_ms)
         except (NotConnected, ConnectionLost) as error:
             ending = Ending(str(error))  # whoever serves the connection ends this in a moment
         logger.warning("the token could not be renewed: %s", ending)
-        await asyncio.sleep(backoff.delay(ending))
+        await asyncio.sleep(max(backoff.delay(ending), LEAST_SECONDS))
+
+
+def _is_later(renewed: float | None, expires_at: float | None) -> bool:
+    # Compared with each other, not with our clock, which may disagree with the server's.
+    return renewed is None or expires_at is None or renewed > expires_at
 
 
 def _delay(left: float) -> float | None:

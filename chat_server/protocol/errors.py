@@ -23,6 +23,9 @@ them where they enter.
 
 from typing import ClassVar
 
+ANOTHER_USER = "token: is for another user than this connection's"
+"""What `auth` is refused with for such a token; our client knows it by that, and ends."""
+
 
 class ChatError(Exception):
     """A failure the client is told about.

@@ -9,7 +9,14 @@ from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
 from ..protocol.close_codes import CloseCode
 from ..protocol.effects import Pending
-from ..protocol.errors import ChatError, Forbidden, RateLimited, Unauthorized, Unavailable
+from ..protocol.errors import (
+    ANOTHER_USER,
+    ChatError,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
 from ..protocol.messages import Auth, AuthOk, ClientMessage, User, Welcome
 from ..protocol.session import Session
 from .limits import ConnectionRate
@@ -101,7 +108,7 @@ class Authenticated(ABC):
                 self._session.close(CloseCode.TOO_MANY, error.message)
                 return
         elif claims.sub != self._claims.sub:
-            raise Unauthorized("token: is for another user than this connection's")
+            raise Unauthorized(ANOTHER_USER)
         self._claims = claims
         self._permissions = Permissions(claims)
         self._sender = claims.user

@@ -13,12 +13,16 @@ from chat_server.client import (
     CommandFailed,
     ConnectFailed,
     LinkState,
+    TokenRejected,
     connect,
     publish_all,
     renewal,
 )
+from chat_server.protocol import messages
+from chat_server.protocol.errors import ANOTHER_USER
+from chat_server.protocol.messages import Error
 from tests.client.conftest import Connect
-from tests.support.fake_server import FakeServer, until
+from tests.support.fake_server import FakeConnection, FakeServer, until
 
 
 def slow(seconds: float) -> Callable[[], Awaitable[str]]:
@@ -152,6 +156,81 @@ async def test_without_a_function_an_expired_token_is_the_applications_business(
         with pytest.raises(CommandFailed, match="unauthorized") as caught:
             await chat.publish("room:a", 1)
     assert not caught.value.transient
+
+
+async def test_a_token_of_another_user_ends_the_client_when_it_comes_back(
+    server: FakeServer, client: Connect
+) -> None:
+    """What waits was written by the first user, and must not be stored in another's name."""
+    async with client(token=lambda: "t0ken") as chat:
+        server.user = "bob"
+        server.drop()
+        with pytest.raises(TokenRejected, match=r"the token is another user's \(bob\), not me's"):
+            async with asyncio.timeout(20):
+                await chat.publish("room:a", 1, key="k", wait=True)
+    assert server.topic("room:a").messages == []
+
+
+async def test_a_token_of_another_user_ends_the_client_when_it_is_renewed(
+    server: FakeServer, client: Connect
+) -> None:
+    server.token_seconds = 0.2
+    server.refuse("auth", "unauthorized", message=ANOTHER_USER)
+    async with client(token=lambda: "t0ken") as chat:
+        await asyncio.sleep(0.3)
+        with pytest.raises(TokenRejected, match="another user"):
+            async with asyncio.timeout(20):
+                await chat.publish("room:a", 1, wait=True)
+    assert len(server.received(messages.Auth)) == 1
+
+
+async def test_a_function_that_returns_the_expired_token_is_asked_again(
+    server: FakeServer, client: Connect
+) -> None:
+    """The server takes it, within its leeway, but it helps nothing; the command waits."""
+    expires_at = int(time.time()) - 5
+    stale = True
+
+    async def auth(connection: FakeConnection, command: messages.Auth) -> None:
+        if not stale:
+            connection.token_ends = None
+        ends = expires_at if stale else expires_at + 3600
+        await connection.send(messages.AuthOk(id=command.id, user="me", expires_at=ends))
+
+    def take(connection: FakeConnection) -> int:
+        connection.token_ends = float(expires_at)
+        return expires_at
+
+    server._on_auth, server._take_token = auth, take  # type: ignore[method-assign]
+    async with client(token=lambda: "t0ken") as chat:
+        publishing = asyncio.create_task(chat.publish("room:a", 1))
+        await asyncio.sleep(3)
+        assert not publishing.done()
+        assert server.expired == 1
+        assert 1 <= len(server.received(messages.Auth)) <= 8
+        stale = False
+        async with asyncio.timeout(30):
+            assert (await publishing).seq == 1
+
+
+async def test_a_server_that_is_never_content_does_not_wear_out_the_function(
+    server: FakeServer, client: Connect
+) -> None:
+    calls = 0
+
+    def token() -> str:
+        nonlocal calls
+        calls += 1
+        return "t0ken"
+
+    async with client(token=token) as chat:
+        [connection] = server.connections
+        ends = time.monotonic() + 2.0
+        while time.monotonic() < ends:
+            await connection.send(Error(code="unauthorized", message="no"))
+            await asyncio.sleep(0.01)
+        assert calls <= 7
+        assert chat.online
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ class FakeServer:
         headers, body: of the response that refuses them.
         token_seconds: how long each token is valid, from when it came; None for ever.
         tells_expiry: whether the client hears when its token expires.
+        user: who clients are signed in as.
         on_command: called with each command before it is answered.
     """
 
@@ -107,6 +108,7 @@ class FakeServer:
         self.body = "no\n"
         self.token_seconds: float | None = None
         self.tells_expiry = True
+        self.user = "me"
         self.on_command: Callable[[messages.ClientMessage], None] = lambda command: None
         self.port = 0
         self._server: Server | None = None
@@ -171,9 +173,12 @@ class FakeServer:
                     with suppress(ConnectionClosed):
                         await connection.send(message)
 
-    def refuse(self, kind: str, code: str, retry_in_ms: int | None = None) -> None:
+    def refuse(
+        self, kind: str, code: str, retry_in_ms: int | None = None, message: str | None = None
+    ) -> None:
         """Answer the next command of type `kind` that has no refusal yet with an error."""
-        error = Error(code=code, message=f"{kind} was refused", retry_in_ms=retry_in_ms)
+        message = message or f"{kind} was refused"
+        error = Error(code=code, message=message, retry_in_ms=retry_in_ms)
         self.refusals.setdefault(kind, deque()).append(error)
 
     def drop(self) -> None:
@@ -221,7 +226,7 @@ class FakeServer:
             await connection.send(
                 messages.Welcome(
                     session="s",
-                    user="me",
+                    user=self.user,
                     server="fake",
                     heartbeat_seconds=25,
                     limits=self.limits,
