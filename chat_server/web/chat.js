@@ -66,6 +66,7 @@ class ChatPage {
     this.#outbox = new Outbox({
       texts,
       list: $("outbox"),
+      composer: $("text"),
       elsewhere: $("elsewhere"),
       retry: (message) => this.#publish(message),
       open: (room) => this.#go(room),
@@ -163,7 +164,8 @@ class ChatPage {
   /** Sign out because the user wants to, who is asked first if something would be lost. */
   async #leave() {
     const user = this.#user;
-    const count = this.#texts.unsent(user).filter(({ seq }) => seq === null).length;
+    const messages = this.#texts.unsent(user).filter(({ seq }) => seq === null).length;
+    const count = messages + this.#texts.drafts(user);
     if (count > 0) {
       const yes = await ask({
         question: [`${count === 1 ? "A message is" : `${count} messages are`} not sent yet.`],
@@ -385,7 +387,7 @@ class ChatPage {
       this.#published(message, stored);
     } catch (error) {
       this.#notPublished(message, error);
-      if (error.code === "unauthorized" && this.#client === client) this.#signOut(words(error));
+      if (error.code === "unauthorized" && this.#client === client) this.#signOut(signInWords(error));
     }
   }
 
@@ -412,7 +414,7 @@ class ChatPage {
 
   #showState(state, details) {
     if (state === "closed" && details.error.code === "unauthorized") {
-      this.#signOut(words(details.error));
+      this.#signOut(signInWords(details.error));
       return;
     }
     this.#online = state === "online";
@@ -428,6 +430,11 @@ const UNSURE = "This may have been sent: the connection broke before the server 
 
 function words(error) {
   return WORDS[error.code] ?? (error.message ? inert(error.message) : "It did not work.");
+}
+
+/** Say that a sign-in is refused, and why: a token may be expired, or wrong in another way. */
+function signInWords(error) {
+  return error.message ? `${words(error)} (${inert(error.message)})` : words(error);
 }
 
 /** Let the text's field grow with what is written, where CSS alone does not. */

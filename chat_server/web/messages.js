@@ -39,7 +39,11 @@ export class MessageList {
     this.#newer = newer;
     this.#empty = empty;
     scroller.addEventListener("scroll", () => this.#scrolled());
-    newer.addEventListener("click", () => this.scrollToEnd());
+    newer.addEventListener("click", () => {
+      this.scrollToEnd();
+      // The button is gone; without a new place the keyboard would begin at the top of the page.
+      scroller.focus({ preventScroll: true });
+    });
     // Neither a keyboard that opens nor a message that grows may hide the newest message.
     const sizes = new ResizeObserver(() => this.#following && this.scrollToEnd());
     for (const node of [scroller, log, outbox]) sizes.observe(node);

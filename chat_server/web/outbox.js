@@ -6,6 +6,7 @@ import { element, textNodes } from "./text.js";
 export class Outbox {
   #texts;
   #list;
+  #composer;
   #elsewhere;
   #retry;
   #open;
@@ -16,13 +17,15 @@ export class Outbox {
   /**
    * @param {Texts} options.texts what keeps the messages.
    * @param {Element} options.list shows those of this room.
+   * @param {Element} options.composer gets the keyboard when no message has a button any more.
    * @param {Element} options.elsewhere shows in which other rooms there are some.
    * @param {function} options.retry called with a message that is to be sent again.
    * @param {function} options.open called with a room that is to be shown.
    */
-  constructor({ texts, list, elsewhere, retry, open }) {
+  constructor({ texts, list, composer, elsewhere, retry, open }) {
     this.#texts = texts;
     this.#list = list;
+    this.#composer = composer;
     this.#elsewhere = elsewhere;
     this.#retry = retry;
     this.#open = open;
@@ -70,7 +73,8 @@ export class Outbox {
 
   remove(message) {
     this.#texts.remove(message);
-    this.#nodes.get(message)?.remove();
+    const shown = this.#nodes.get(message);
+    if (shown) this.#replace(shown, []);
     this.#nodes.delete(message);
     this.#showElsewhere();
   }
@@ -101,9 +105,21 @@ export class Outbox {
     body.append(...textNodes(text), explanation);
     node.append(body);
     if (state !== "sending") explanation.append(" ", ...this.#choices(message));
-    if (shown) shown.replaceWith(node);
+    if (shown) this.#replace(shown, [node]);
     else this.#list.append(node);
     this.#nodes.set(message, node);
+  }
+
+  /** Put other nodes in the place of one; the keyboard goes on at the nearest button like its own. */
+  #replace(shown, nodes) {
+    const chosen = [...shown.querySelectorAll("button")].indexOf(document.activeElement);
+    const rows = [...this.#list.children];
+    const index = rows.indexOf(shown);
+    shown.replaceWith(...nodes);
+    if (chosen < 0) return;
+    const near = [...nodes, ...rows.slice(index + 1), ...rows.slice(0, index).reverse()];
+    const buttons = near.map((row) => row.querySelectorAll("button")[chosen]);
+    (buttons.find(Boolean) ?? this.#composer).focus();
   }
 
   #choices(message) {

@@ -7,7 +7,7 @@ const MAX_PLACES = 100;
 const MAX_UNSENT = 100;
 const MAX_UNSENT_CHARACTERS = 1_000_000;
 
-/** `sessionStorage` where the browser allows it and has room, else memory. */
+/** `sessionStorage` where the browser allows it and has room, else memory until the next load. */
 class Storage {
   #memory = new Map();
 
@@ -25,6 +25,8 @@ class Storage {
       sessionStorage.setItem(key, value);
       this.#memory.delete(key);
     } catch {
+      // The older value would come back with the next load: another user, or a text that was sent.
+      this.remove(key);
       this.#memory.set(key, value);
     }
   }
@@ -125,7 +127,7 @@ export class Texts {
 
   /** Return the number of a user's drafts. */
   drafts(user) {
-    return [...this.#places.values()].filter((place) => place.user === user && place.draft).length;
+    return [...this.#places.values()].filter((place) => place.user === user && place.draft.trim()).length;
   }
 
   hasSpace(text) {

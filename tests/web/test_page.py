@@ -158,9 +158,10 @@ async def test_new_messages_do_not_pull_away_who_reads_old_ones(
     newer = alice.page.get_by_role("button", name="2 new messages")
     await expect(newer).to_be_visible()
     assert await scroller.evaluate("s => s.scrollTop") < 2
-    await newer.click()
+    await newer.press("Enter")
     assert await scroller.evaluate(bottom) < 2
     await expect(newer).to_be_hidden()
+    await expect(scroller).to_be_focused()
 
 
 async def test_the_page_does_not_grow_for_ever(visit: Visit, server: ServerProcess) -> None:

@@ -10,6 +10,7 @@ from playwright.async_api import expect
 
 from chat_server.client import connect
 from tests.support.server import ServerProcess, mint
+from tests.support.tokens import forge
 from tests.web.conftest import Visit, running
 from tests.web.visitor import Visitor
 
@@ -77,6 +78,14 @@ async def test_the_page_works_where_storage_is_blocked(visit: Visit) -> None:
     await alice.go("elsewhere")
     await alice.go("lobby")
     await expect(alice.field).to_have_value("a draft")
+
+
+async def test_a_refused_sign_in_tells_what_the_server_says(visit: Visit) -> None:
+    alice = await visit()
+    await alice.enter(forge(name="n" * 182))
+    told = alice.page.get_by_role("alert")
+    await expect(told).to_contain_text("Your sign-in has expired or is not valid. (")
+    await expect(told).to_contain_text("name")
 
 
 async def test_a_token_without_history_opens_a_room(visit: Visit, server: ServerProcess) -> None:

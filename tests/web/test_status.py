@@ -99,20 +99,6 @@ async def test_a_lost_connection_is_announced_once(visit: Visit) -> None:
         assert await announced(alice.page) == ["Connection lost. Reconnecting.", "Online."]
 
 
-async def test_many_failures_are_announced_together(visit: Visit) -> None:
-    async with running() as server:
-        alice = await visit(at=server)
-        await alice.sign_in("alice", "failures", publish=[])
-        await asyncio.to_thread(server.stop)
-        for number in range(20):
-            await alice.say(f"m{number}")
-        await alice.page.evaluate(LISTEN)
-        await asyncio.to_thread(server.start)
-        await expect(alice.outbox.get_by_role("button", name="Delete")).to_have_count(20)
-        await alice.page.wait_for_function("() => window.announced.length > 0")
-        assert len([text for text in await announced(alice.page) if "Not sent" in text]) <= 3
-
-
 async def test_a_room_that_is_not_open_yet_says_so(visit: Visit, tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     await asyncio.to_thread(redis.start)

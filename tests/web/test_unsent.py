@@ -41,6 +41,13 @@ TOO_MANY = """async () => {
     last: again.draft("alice", "draft-499"),
   };
 }"""
+FULL = """() => {
+  const { setItem } = Storage.prototype;
+  Storage.prototype.setItem = function (key, value) {
+    if (value.length > 10) throw new DOMException("There is no space.", "QuotaExceededError");
+    setItem.call(this, key, value);
+  };
+}"""
 WRITE_MANY = """() => {
   const [text, form] = ["text", "composer"].map((id) => document.getElementById(id));
   for (let count = 0; count <= 100; count += 1) {
@@ -226,3 +233,50 @@ async def test_without_space_the_text_stays_where_it_is(visit: Visit) -> None:
     await expect(alice.page.get_by_role("alert")).to_contain_text("Too many messages")
     await expect(alice.field).to_have_value("m100")
     await expect(alice.outbox).to_have_count(100)
+
+
+async def test_who_signs_out_is_asked_about_drafts_of_all_rooms(visit: Visit) -> None:
+    alice = await visit("alice", "draft-here")
+    await alice.field.fill("for here")
+    await alice.go("draft-blank")
+    await alice.field.fill("  ")
+    await alice.go("draft-there")
+    await alice.field.fill("for there")
+    leave = alice.page.get_by_role("button", name="Sign out", exact=True)
+    await leave.click()
+    question = alice.page.get_by_role("dialog")
+    await expect(question).to_contain_text("2 messages are not sent yet.")
+    await question.get_by_role("button", name="Stay").click()
+    await alice.go("draft-here")
+    await expect(alice.field).to_have_value("for here")
+
+
+async def test_full_storage_brings_no_older_user_back(visit: Visit) -> None:
+    alice = await visit("alice", "older")
+    await alice.page.evaluate(FULL)
+    await alice.page.get_by_role("button", name="Sign out", exact=True).click()
+    await alice.page.evaluate("sessionStorage.setItem('chat.token', 'older')")
+    await alice.enter(mint("bob"))
+    await alice.online()
+    assert await alice.page.evaluate("sessionStorage.getItem('chat.token')") is None
+    await alice.page.reload()
+    await expect(alice.page.get_by_label("Token")).to_be_visible()
+
+
+async def test_the_keyboard_stays_with_messages_that_were_not_sent(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "keyboard", publish=[])
+    for text in ("first", "second", "third"):
+        await alice.say(text)
+    drops = alice.outbox.get_by_role("button", name="Delete")
+    await expect(drops).to_have_count(3)
+    await drops.nth(1).press("Enter")
+    await expect(alice.outbox.locator(".text")).to_have_text(["first", "third"])
+    await expect(drops.nth(1)).to_be_focused()
+    await alice.page.keyboard.press("Enter")
+    await expect(drops).to_be_focused()
+    await alice.outbox.get_by_role("button", name="Try again").press("Enter")
+    await expect(alice.field).to_be_focused()
+    await drops.press("Enter")
+    await expect(alice.outbox).to_have_count(0)
+    await expect(alice.field).to_be_focused()
