@@ -141,16 +141,17 @@ def _info(info: Any) -> dict[str, Any]:
 
 
 def _grants(topics: Any, defaults: TopicGrants, claim: str) -> TopicGrants:
+    wrong = Unauthorized(f"token: `{claim}` must be an object, or JSON of one")
     if isinstance(topics, str):
         # Some issuers can put nothing but text into a claim.
         try:
-            topics = msgspec.json.decode(topics, type=dict[str, Any])
+            topics = msgspec.json.decode(topics or "null")
         except (ValueError, RecursionError):
-            raise Unauthorized(f"token: `{claim}` must be an object, or JSON of one") from None
+            raise wrong from None
     if topics is None or topics == []:
         return TopicGrants()
     if not isinstance(topics, dict):
-        raise Unauthorized(f"token: `{claim}` must be an object")
+        raise wrong
     for name in topics:
         if name not in _ACTIONS:
             raise Unauthorized(f"token: `{claim}` may hold {', '.join(_ACTIONS)} only")

@@ -43,7 +43,7 @@ def run(settings: Settings, application: str = "", notes: Sequence[str] = ()) ->
         logger.warning("%s", line)
     announce = partial(_announce, settings)
     try:
-        descriptors.require()
+        descriptors.require(settings)
         if settings.server.workers > 1:
             # What is wrong with the settings is said once, and here.
             make_application(settings, application)

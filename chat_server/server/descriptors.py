@@ -27,7 +27,7 @@ class DescriptorError(Exception):
     """The system allows too few descriptors; the text is one line with the numbers."""
 
 
-def require() -> None:
+def require(settings: Settings) -> None:
     """Refuse to start where even a raised limit would leave nothing for connections.
 
     Raises:
@@ -36,18 +36,24 @@ def require() -> None:
     if sys.platform == "win32":
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < LEAST:
+    least = LEAST - SPARE + _spare(settings)
+    if hard != resource.RLIM_INFINITY and hard < least:
         raise DescriptorError(
             f"the system allows this process {hard} file descriptors (ulimit -Hn), and the server"
-            f" needs at least {LEAST}, and one for each connection"
+            f" needs at least {least} (redis.max_connections among them), and one for each"
+            " connection"
         )
+
+
+def _spare(settings: Settings) -> int:
+    return SPARE + (settings.redis.max_connections if settings.redis.url else 0)
 
 
 def raise_limit(settings: Settings) -> int:
     """Ask for as many as the settings may need and return the first that no connection may take."""
     if sys.platform == "win32":
         return _NO_LIMIT
-    spare = SPARE + (settings.redis.max_connections if settings.redis.url else 0)
+    spare = _spare(settings)
     needed = settings.limits.max_connections + settings.http.max_connections + spare
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -31,6 +31,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from ..gateway.handover import STATE_KEY
 from ..http.problems import MEDIA_TYPE, Problem, encode
 from ..settings import HttpSettings
+from .http1 import LenientConnection
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,11 @@ class _Refusal(Exception):
 
 class _Http1(H11Protocol):
     """Hypercorn's HTTP/1.1, without HTTP/2, and strict about what the parts behind it read."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        bound = self.config.h11_max_incomplete_size
+        self.connection = LenientConnection(h11.SERVER, max_incomplete_event_size=bound)
 
     async def handle(self, event: Event) -> None:
         """Take what came."""
@@ -108,6 +114,12 @@ class _Http1(H11Protocol):
         # In place of Hypercorn's, which would go on in HTTP/2: none of our bounds holds there.
         if event.http_version not in (b"1.0", b"1.1"):
             raise _Refusal(505, "only HTTP/1.1 is spoken here")
+        names = {name for name, _ in event.headers}
+        # Who reads them otherwise than whoever is in front takes a part of one request for another.
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or event.http_version == b"1.0"
+        ):
+            raise _Refusal(400, "Transfer-Encoding: not with Content-Length, nor in HTTP/1.0")
         for name, value in event.headers:
             if not value.isascii() and _READ_BY_HYPERCORN.fullmatch(name):
                 raise _Refusal(400, f"{name.decode('latin-1')}: must be ASCII")

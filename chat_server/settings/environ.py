@@ -25,6 +25,8 @@ _SERVICE_LINK = re.compile(
     r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
     re.DOTALL,
 )
+# Docker's links carry the variables of the container that is called so.
+_CONTAINER_LINK = re.compile(r"CHAT_([A-Z0-9_]+_)?ENV_.*", re.DOTALL)
 _CLOSE = 0.9
 """From which likeness on, 1 being equal, another name is taken for a misspelt one."""
 
@@ -33,12 +35,12 @@ def is_setting(name: str) -> bool:
     """Return whether the variable `name` is meant for us, and so must be a key we know."""
     if name == _ENVIRONMENT:
         return True
-    return name.startswith(PREFIX) and "__" in name and _SERVICE_LINK.fullmatch(name) is None
+    return name.startswith(PREFIX) and "__" in name and not _is_link(name)
 
 
 def nearest_setting(name: str) -> str | None:
     """Return the variable that was meant by one that is not ours but looks like it, or None."""
-    if not name.startswith(PREFIX) or is_setting(name) or _SERVICE_LINK.fullmatch(name):
+    if not name.startswith(PREFIX) or is_setting(name) or _is_link(name):
         return None
     meant = {variable.replace("__", "_"): variable for variable in _variables(Settings, PREFIX)}
     namespaced = re.fullmatch(r"CHAT_NAMESPACES_(.+)_(" + "|".join(_namespace_keys()) + ")", name)
@@ -46,6 +48,10 @@ def nearest_setting(name: str) -> str | None:
         return f"CHAT_NAMESPACES__{namespaced[1]}__{namespaced[2]}"
     close = difflib.get_close_matches(name, meant, n=1, cutoff=_CLOSE)
     return meant[close[0]] if close else None
+
+
+def _is_link(name: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name) or _CONTAINER_LINK.fullmatch(name))
 
 
 def _variables(kind: Any, prefix: str) -> Iterator[str]:

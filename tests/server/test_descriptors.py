@@ -111,8 +111,21 @@ def test_a_limit_that_leaves_nothing_is_one_line_with_the_numbers(form: str) -> 
     message = json.loads(line)["message"] if form == "json" else line.removeprefix("chat-server: ")
     assert message == (
         "the system allows this process 64 file descriptors (ulimit -Hn), and the server needs at"
-        f" least {LEAST}, and one for each connection"
+        f" least {LEAST} (redis.max_connections among them), and one for each connection"
     )
+
+
+def test_the_connections_to_redis_count() -> None:
+    environ = {**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__MAX_CONNECTIONS": "500"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "256", "--redis-url", "redis://127.0.0.1:1/0"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 1
+    assert f"needs at least {LEAST + 500}" in done.stderr
 
 
 async def test_with_the_least_that_is_allowed_it_serves_and_says_how_many(

@@ -91,6 +91,44 @@ async def test_who_sends_far_too_much_sees_the_answer(server: Served, framing: s
         assert await client.read_to_end() == b""
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("behind", [b"\r\n", b"\n", GET], ids=["line", "feed", "request"])
+async def test_what_comes_behind_the_last_request_spoils_no_answer(
+    server: Served, behind: bytes, version: str
+) -> None:
+    """A message that was stored and answered with an error would be sent again."""
+    head = post(10, token=mint("ada"), more="Connection: close\r\n")
+    async with await Wire.connect(server.port) as client:
+        await client.send(head.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+        await client.send(b'{"data":1}' + behind)
+        answer = await client.read_answer()
+        assert (answer.status, answer.headers["connection"]) == (201, "close")
+        assert await client.read_to_end() == b""
+
+
+async def test_empty_lines_around_requests_are_passed_over(server: Served) -> None:
+    publish = post(10, token=mint("ada")) + b'{"data":1}'
+    async with await Wire.connect(server.port) as client:
+        await client.send(b"\r\n" + publish + b"\r\n" + GET + b"\r\n\n")
+        assert (await client.read_answer()).status == 201
+        assert (await client.read_answer()).status == 200
+        await client.send(b"\r\n")
+        await client.send(GET)
+        assert (await client.read_answer()).status == 200
+
+
+@pytest.mark.parametrize("case", ["both", "1.0"])
+async def test_a_body_whose_end_is_doubtful_is_refused(server: Served, case: str) -> None:
+    head = post(5, token=mint("ada"), more="Transfer-Encoding: chunked\r\n")
+    if case == "1.0":
+        head = head.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Content-Length: 5\r\n", b"")
+    async with await Wire.connect(server.port) as client:
+        await client.send(head, b"0\r\n\r\n")
+        answer = await client.read_answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert "Transfer-Encoding" in answer.json()["detail"]
+
+
 async def test_who_is_rate_limited_before_the_body_came_is_told_that_the_connection_ends() -> None:
     flags = {"limits__messages_per_second": 0.001, "limits__message_burst": 1}
     async with serving(make_settings(**flags)) as server:

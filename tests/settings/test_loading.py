@@ -297,8 +297,10 @@ KUBERNETES = {
     "{}_PORT_53_UDP": "udp://10.0.0.7:53",
     "{}_PORT_53_UDP_ADDR": "10.0.0.7",
     "{}_PORT_9_SCTP_PROTO": "sctp",
+    "{}_ENV_CHAT_REDIS__URL": "redis://10.0.0.7/0",
 }
-"""What a Service puts into the environment of every container that starts after it."""
+"""What a Service puts into the environment of every container that starts after it, and Docker into
+that of a container that is linked."""
 
 
 @pytest.mark.parametrize(
