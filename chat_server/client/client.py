@@ -1,6 +1,7 @@
 """The client as its users see it."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from ssl import SSLContext
 from types import TracebackType
@@ -55,7 +56,8 @@ def connect(
         token: a JWT, or a function (plain or async) that returns a fresh one: for each connection,
             and before the token of a connection expires. A plain one is called in a thread.
         encoding: `json` or `msgpack`; what is published and received is the same in both.
-        on_state: called with each new state and the reason for it. What it raises is logged.
+        on_state: a plain function, called with each new state and the reason for it. What it raises
+            is logged.
         max_held: events held at most for consumers that are slower than the server; `Flow` says
             what happens then.
         start_wait: seconds for which entering it goes on trying while the server cannot be
@@ -66,8 +68,11 @@ def connect(
         ssl: for wss://, if the system's certificates do not do.
 
     Raises:
+        TypeError: `on_state` is an async function.
         ValueError: `url` is no such address.
     """
+    if any(map(inspect.iscoroutinefunction, (on_state, type(on_state).__call__))):
+        raise TypeError("on_state: must be a plain function; nobody would await an async one")
     wire = Wire(encoding)
     flow = Flow(max_held)
     options = LinkOptions(

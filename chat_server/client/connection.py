@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
@@ -238,11 +237,6 @@ class Connection:
                     await self._said_goodbye.wait()
         await asyncio.sleep(GOODBYE_SECONDS)
         return self._ending()
-
-    def post(self, command: Command) -> None:
-        """Send `command` without waiting for anything; on a closing connection, do nothing."""
-        # `broadcast` is the one way to write to a websocket from a plain function.
-        broadcast([self._socket], self._wire.encode(command), text=not self._wire.binary)
 
     async def receive(self) -> Push | None:
         """Take the next message; return it unless it was passed to the command it answers.

@@ -14,6 +14,7 @@ from .connection import Connection, Ended, Push
 from .credentials import Credentials
 from .ending import Backoff, Ending
 from .errors import (
+    BadServer,
     ClientClosed,
     ClientError,
     ConnectFailed,
@@ -33,6 +34,10 @@ LEAST_REFUSALS = 3
 REFUSED_SECONDS = 60.0
 """A client gives up when so many fresh tokens were refused in a row, over so long a time. An issuer
 that changes its keys has its new tokens refused until the server has fetched the new keys."""
+
+ODD_CONNECTIONS = 3
+"""A client gives up when so many connections in a row ended with what is not `chat.v1`. One frame
+that something on the way has spoilt ends no client."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -95,6 +100,7 @@ class Link:
         self._connection: Connection | None = None
         self._name: str | None = None  # of the user whom all tokens must belong to
         self._error: ClientError | None = None
+        self._odd = 0  # connections in a row that ended with what is not `chat.v1`
         self._settled = Gate()  # open if there is a connection, or there will never be one
         self._settled.close()
         self._runner: asyncio.Task[None] | None = None
@@ -213,7 +219,15 @@ class Link:
         try:
             # The first two return when the connection ends; should another job fail, so does this.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
+            ending = done.pop().result()
+        except BadServer as error:
+            self._odd = 1 if loop.time() - began >= STEADY_SECONDS else self._odd + 1
+            if self._odd >= ODD_CONNECTIONS:
+                raise
+            return Ending(str(error))
+        else:
+            self._odd = 0
+            return ending
         finally:
             self._connection = None
             self._settled.close()

@@ -3,7 +3,7 @@
 import asyncio
 from typing import NoReturn
 
-from ..protocol.errors import AlreadySubscribed, RateLimited
+from ..protocol.errors import AlreadySubscribed, RateLimited, TooManyTopics
 from ..protocol.messages import Error, Gap, Message, Position, SignalPush, Unsubscribe
 from .connection import Connection, Push
 from .ending import retry_delay
@@ -17,6 +17,9 @@ from .wire import Done, Wire
 RESUMES_UNDER_WAY = 16
 """How many subscriptions are asked for at a time on a new connection. All at once would exceed what
 a server takes in one burst, and compete with the application's own commands."""
+
+LEAVES_UNDER_WAY = 4
+"""How many subscriptions are left at a time, for the same reason."""
 
 _EVENTS: dict[str, type[Message] | type[SignalPush] | type[Gap]] = {
     "message": Message,
@@ -35,6 +38,8 @@ class Registry:
         self._flow = flow
         self._by_topic: dict[str, Subscription] = {}
         self._needed = asyncio.Event()
+        self._leaving: set[Subscription] = set()  # the server may count them still
+        self._to_leave: asyncio.Queue[Subscription] = asyncio.Queue()
 
     # For subscriptions ---------------------------------------------------------------------
 
@@ -55,6 +60,9 @@ class Registry:
         except CommandFailed as error:
             self._drop(subscription, error)
             raise
+        except (TypeError, ValueError):  # it has no form on the wire, so nothing was sent
+            self._drop(subscription)
+            raise
         except BaseException:
             self.detach(subscription)
             raise
@@ -69,7 +77,7 @@ class Registry:
                 await self._subscribe(connection, subscription)
                 return
             except CommandFailed as error:
-                if error.code != RateLimited.code:
+                if error.code != RateLimited.code and not self._is_leaving_room(error):
                     raise
                 await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
                 refusals += 1
@@ -82,7 +90,12 @@ class Registry:
             del self._by_topic[subscription.topic]
             if self._link.online:
                 # It may be about to be resumed just now, so the server is told in any case.
-                self._link.connection().post(Unsubscribe(topic=subscription.topic))
+                self._leaving.add(subscription)
+                self._to_leave.put_nowait(subscription)
+
+    def _is_leaving_room(self, error: CommandFailed) -> bool:
+        """Return whether it is only subscriptions being left that leave no room for another."""
+        return error.code == TooManyTopics.code and bool(self._leaving)
 
     def resume_soon(self) -> None:
         """Note that a subscription must be asked for again."""
@@ -102,6 +115,8 @@ class Registry:
 
     def on_lost(self) -> None:
         """Note that the server knows no subscription any more."""
+        self._leaving.clear()
+        self._to_leave = asyncio.Queue()
         for subscription in self._by_topic.values():
             subscription.lost()
         self._needed.set()  # also for those that were just being resumed
@@ -129,6 +144,8 @@ class Registry:
                 resuming.discard(subscription)
 
         async with asyncio.TaskGroup() as tasks:
+            for _ in range(LEAVES_UNDER_WAY):
+                tasks.create_task(self._leave(connection, self._to_leave))
             while True:
                 await self._needed.wait()
                 await self._flow.has_room()
@@ -137,6 +154,31 @@ class Registry:
                     if subscription.needed and subscription not in resuming:
                         resuming.add(subscription)
                         tasks.create_task(resume(subscription))
+
+    async def _leave(
+        self, connection: Connection, subscriptions: "asyncio.Queue[Subscription]"
+    ) -> NoReturn:
+        """Unsubscribe from one topic after the other, each until the server has taken it."""
+        while True:
+            subscription = await subscriptions.get()
+            try:
+                await self._unsubscribe(connection, subscription)
+            except (CommandFailed, NotConnected, ConnectionLost):
+                pass  # the server does not know of it
+            finally:
+                self._leaving.discard(subscription)
+
+    async def _unsubscribe(self, connection: Connection, subscription: Subscription) -> None:
+        refusals = 0
+        while subscription.topic not in self._by_topic:  # or it would end the next one
+            try:
+                await connection.command(Unsubscribe(topic=subscription.topic), Done)
+                return
+            except CommandFailed as error:
+                if not error.transient:
+                    raise
+                await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
+                refusals += 1
 
     async def _resume(
         self, connection: Connection, subscription: Subscription, slots: asyncio.Semaphore
@@ -150,7 +192,7 @@ class Registry:
                     if subscription.needed:
                         await self._subscribe(connection, subscription)
             except CommandFailed as error:
-                if not error.transient:
+                if not error.transient and not self._is_leaving_room(error):
                     self._drop(subscription, error)
                     return
                 # Each waits for itself: one topic that the store cannot read holds up no other.
@@ -186,7 +228,7 @@ class Registry:
         elif subscription.state is State.LIVE and error.code != "not_subscribed":
             self._drop(subscription, failure)
 
-    def _drop(self, subscription: Subscription, error: CommandFailed) -> None:
+    def _drop(self, subscription: Subscription, error: CommandFailed | None = None) -> None:
         if self._by_topic.get(subscription.topic) is subscription:
             del self._by_topic[subscription.topic]
         subscription.end(error)

@@ -94,6 +94,8 @@ class Subscription:
         return self._yielded
 
     async def __aenter__(self) -> "Subscription":
+        if self._entered:
+            raise RuntimeError("a subscription can be entered only once")
         self._entered = True
         await self._owner.attach(self)
         return self

@@ -197,7 +197,7 @@ async def test_gaps_that_no_server_would_take_back(lie: dict[str, Any]) -> None:
         {"type": ["x"]},
     ],
 )
-async def test_nonsense_ends_the_client_with_one_error(lie: dict[str, Any]) -> None:
+async def test_nonsense_that_repeats_ends_the_client_with_one_error(lie: dict[str, Any]) -> None:
     def answer(command: dict[str, Any]) -> list[dict[str, Any]]:
         return [ok(command), lie] if command["type"] == "subscribe" else [ok(command)]
 
@@ -205,6 +205,18 @@ async def test_nonsense_ends_the_client_with_one_error(lie: dict[str, Any]) -> N
         async with asyncio.timeout(20):
             with pytest.raises(BadServer, match=r"not chat\.v1\.json"):
                 [event async for event in room]
+
+
+async def test_one_odd_frame_ends_no_client() -> None:
+    lies: list[dict[str, Any]] = [{"type": ["x"]}, {"type": ["x"]}]
+
+    def answer(command: dict[str, Any]) -> list[dict[str, Any]]:
+        return [lies.pop()] if lies else [ok(command)]
+
+    async with lying(answer) as liar, client(liar) as chat:
+        async with asyncio.timeout(20):
+            assert (await chat.publish("room:a", 1, key="k", wait=True)).seq == 1
+        assert liar.count == 3
 
 
 @pytest.mark.parametrize("answer", [{"seq": -1}, {"seq": 2**60}, {"epoch": 5}, {"at": "soon"}])

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -198,8 +199,7 @@ async def test_a_topic_can_be_left_and_joined_again(server: FakeServer, client: 
             async with chat.subscribe("room:a") as room:
                 await chat.publish("room:a", number)
                 assert data(await take(room, 1)) == [number]
-        await chat.ping()
-        assert not server.connections[0].topics
+        await until(lambda: not server.connections[0].topics)
 
 
 async def test_a_refused_subscription_leaves_nothing_behind(
@@ -250,8 +250,7 @@ async def test_cancelled_at_every_turn_it_can_be_had_again(
                 events: list[Event] = []
                 while turns not in data(events):
                     events += await take(room, 1)
-        await chat.ping()
-        assert not server.connections[0].topics
+        await until(lambda: not server.connections[0].topics)
 
 
 async def test_an_end_that_the_server_refused_to_hear_of(
@@ -309,3 +308,60 @@ async def test_a_cancelled_consumer_takes_nothing(server: FakeServer, client: Co
         await asyncio.wait([waiting])
         await server.publish("room:a", 1)
         assert data(await take(room, 1)) == [1]
+
+
+async def test_what_is_left_is_left_however_often_the_server_refuses(
+    server: FakeServer, client: Connect
+) -> None:
+    """As many as it takes, left all at once; there is room for as many others then."""
+    for _ in range(40):
+        server.refuse("unsubscribe", "rate_limited", retry_in_ms=10)
+    async with client() as chat:
+        async with AsyncExitStack() as stack:
+            for number in range(20):
+                await stack.enter_async_context(chat.subscribe(f"room:{number}"))
+        server.refuse("subscribe", "too_many_topics")
+        async with chat.subscribe("room:other"):
+            await until(lambda: server.connections[0].topics == {"room:other"})
+    assert not server.refusals["unsubscribe"]
+
+
+async def test_too_many_topics_is_said_where_none_is_being_left(
+    server: FakeServer, client: Connect
+) -> None:
+    server.refuse("subscribe", "too_many_topics")
+    async with client() as chat:
+        with pytest.raises(CommandFailed, match="too_many_topics"):
+            async with chat.subscribe("room:a"):
+                pass
+
+
+async def test_what_has_no_form_on_the_wire_leaves_nothing_behind(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat:
+        with pytest.raises(ValueError, match="surrogate"):
+            async with chat.subscribe("room:\ud800"):
+                pass
+        async with chat.subscribe("room:a"):
+            pass
+        await until(lambda: not server.connections[0].topics)
+        assert [c.topic for c in server.received(messages.Unsubscribe)] == ["room:a"]
+
+
+async def test_a_subscription_is_entered_once(server: FakeServer, client: Connect) -> None:
+    async with client() as chat:
+        room = chat.subscribe("room:a")
+        async with room:
+            pass
+        with pytest.raises(RuntimeError, match="a subscription can be entered only once"):
+            async with room:
+                pass
+
+
+async def test_an_async_on_state_is_refused(client: Connect) -> None:
+    async def on_state(state: object, reason: str) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="on_state: must be a plain function"):
+        client(on_state=on_state)
