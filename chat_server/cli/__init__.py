@@ -1,5 +1,28 @@
 """The command line: `chat-server serve | token | publish | tail`."""
 
-from .commands import main
+import errno
+import sys
+
+from .output import INTERRUPTED, drop_output
 
 __all__ = ["main"]
+
+
+def main(prog_name: str | None = None) -> None:
+    """Run the command that the arguments name; neither Ctrl-C nor a full disk is a traceback.
+
+    Args:
+        prog_name: what the program is called in its own messages.
+    """
+    try:
+        # Here, because it takes its time, in which somebody may press Ctrl-C.
+        from .commands import main as command
+
+        command(prog_name=prog_name)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        drop_output()
+        sys.exit(f"chat-server: stdout: {error.strerror}")

@@ -6,14 +6,15 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
 import click
 
 from ..client import ClientError
+from .output import INTERRUPTED, drop_output
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 MAX_LINE_BYTES = 2**20
 CHUNK_BYTES = 2**16
 
@@ -41,13 +42,17 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         if isinstance(stream, TextIOWrapper):
             # What the locale cannot show must not end the program.
             stream.reconfigure(errors="backslashreplace")
+    for descriptor in range(3):
+        # Whoever started us may have left them without blocking, and then what is not read at once
+        # would be lost, and what is not there yet would be the end.
+        with suppress(OSError):  # closed
+            os.set_blocking(descriptor, True)
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads on; Python must not try to write what is left when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # nobody reads on
     except ClientError as error:
         raise Failure(str(error)) from None
 
@@ -128,8 +133,19 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
 
 
 async def write_line(line: str) -> None:
-    """Print one line; in a thread, because stdout may block for as long as its reader likes."""
-    await asyncio.to_thread(_write, line)
+    """Print one line; in a thread, because stdout may block for as long as its reader likes.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        Failure: it cannot be written, say because the disk is full.
+    """
+    try:
+        await asyncio.to_thread(_write, line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise Failure(f"stdout: {error.strerror}") from None
 
 
 def _write(line: str) -> None:

@@ -1,12 +1,14 @@
 """`chat-server publish`, as a process, against a server that fails on demand."""
 
 import asyncio
+import os
 import random
+import sys
 from typing import Any
 
 from chat_server.cli.terminal import MAX_LINE_BYTES
 from chat_server.protocol import messages
-from tests.cli.program import program, run
+from tests.cli.program import ENVIRON, program, run
 from tests.support.fake_server import FakeServer, until
 
 
@@ -213,3 +215,25 @@ async def test_an_idle_input_is_no_timeout(server: FakeServer) -> None:
         await asyncio.sleep(1.5)
         assert await running.end(b"second\n") == (0, "", "")
     assert len(stored(server)) == 2
+
+
+async def test_an_input_that_does_not_block_is_waited_for(server: FakeServer) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chat_server", "publish", "room:a"),
+        stdin=reading,
+        env={**ENVIRON, "CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": "t0ken"},
+    )
+    os.close(reading)
+    try:
+        await until(lambda: server.connections, 30)
+        os.write(writing, b"line 0\n")
+        await until(lambda: stored(server) == texts(1))
+        os.close(writing)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
+import shlex
+import sys
 
 from chat_server.protocol import messages
-from tests.cli.program import program, run
+from tests.cli.program import ENVIRON, program, run
 from tests.support.fake_server import FakeServer, until
 
 
@@ -112,3 +115,69 @@ async def test_waits_for_a_server_that_is_not_there_yet(server: FakeServer) -> N
         code, _, err = await running.end()
     assert code == 1
     assert err.endswith("chat-server: gave up: the server was away for 1 s\n")
+
+
+async def test_a_full_disk_is_one_line(server: FakeServer) -> None:
+    server.topic("room:a").append("room:a", {"text": "m"}, "alice")
+    command = f"{sys.executable} -m chat_server tail --last 1 room:a > /dev/full"
+    assert await shell(command, server) == (
+        1,
+        b"",
+        b"chat-server: stdout: No space left on device\n",
+    )
+    command = f"{sys.executable} -m chat_server --help > /dev/full"
+    assert await shell(command, server) == (
+        1,
+        b"",
+        b"chat-server: stdout: No space left on device\n",
+    )
+
+
+async def shell(command: str, server: FakeServer) -> tuple[int | None, bytes, bytes]:
+    """Run `command` to its end; return the exit code, stdout and stderr."""
+    process = await asyncio.create_subprocess_shell(
+        command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**ENVIRON, "CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": "t0ken"},
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    return process.returncode, out, err
+
+
+async def test_an_output_that_does_not_block_loses_nothing(server: FakeServer) -> None:
+    """More than the pipe holds, to somebody who reads late."""
+    for number in range(200):
+        server.topic("room:a").append("room:a", {"text": f"{number} {'x' * 2000}"}, "alice")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chat_server", "tail", "--last", "200", "room:a"),
+        stdout=writing,
+        env={**ENVIRON, "CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": "t0ken"},
+    )
+    os.close(writing)
+    try:
+        await until(lambda: server.received(messages.Subscribe), 30)
+        await asyncio.sleep(1)  # for the pipe to be full; should it not be yet, nothing fails
+
+        def read() -> list[str]:
+            with open(reading, encoding="utf-8") as output:
+                return [output.readline().split()[2] for _ in range(200)]
+
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(read) == [str(number) for number in range(200)]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_ctrl_c_at_any_moment_is_no_traceback(server: FakeServer) -> None:
+    """While the modules are loaded, too; Python's own start is none of ours."""
+    script = "import os, signal, sys; sys.argv[1:] = ['tail', 'room:a']\n"
+    script += "class Finder:\n    def find_spec(self, name, *_):\n"
+    script += "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+    script += "from chat_server.cli import main\nsys.meta_path.insert(0, Finder())\nmain()"
+    assert await shell(f"{sys.executable} -c {shlex.quote(script)}", server) == (130, b"", b"")

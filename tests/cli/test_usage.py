@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chat_server import __version__, server
-from chat_server.cli import main
+from chat_server.cli.commands import main
 from chat_server.cli.talking import json_line, text_line
 from chat_server.cli.terminal import harmless
 from chat_server.protocol.messages import Message, User
