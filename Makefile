@@ -37,7 +37,7 @@ test: .venv/test.stamp ## install what the tests need, and run all of them
 	$(BIN)/python -m pytest -m "timing and not extra"
 
 test-all: test ## run the tests, and those that take long or install what others wrote
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,proxies,stores]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,proxies,servers,stores]'
 	$(BIN)/python -m pytest -m extra
 
 format: .venv/test.stamp ## format the code

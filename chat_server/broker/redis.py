@@ -334,7 +334,7 @@ class RedisBroker:
         self._available = True
         if self._lost:
             self._lost = False
-            log.info("Redis is back")
+            log.info("Redis is back%s", "" if self._refusal is None else ", for reads only")
             self._reporter.restored()
 
     def _away(self, error: Exception) -> None:
