@@ -373,13 +373,19 @@ async def test_publications_that_waited_keep_their_order(
     assert [message.data for message in server.topic("room:a").messages] == list(range(20))
 
 
-async def test_a_server_that_talks_nonsense_is_left(server: FakeServer, client: Connect) -> None:
+async def test_a_server_that_talks_nonsense_each_time_is_left(
+    server: FakeServer, client: Connect
+) -> None:
     async with client() as chat, chat.subscribe("room:a") as room:
-        await server.connections[0].send_raw(b'{"type": 7}')
+        for _ in range(3):
+            await until(lambda: server.connections)
+            connection = server.connections.pop()
+            await connection.send_raw(b'{"type": 7}')
         with pytest.raises(BadServer, match=r"not chat\.v1\.json"):
-            await anext(room)
+            async with asyncio.timeout(20):
+                await anext(room)
         assert not chat.online
-    assert len(server.tokens) == 1
+    assert len(server.tokens) == 3
 
 
 async def test_entering_and_leaving_at_once(server: FakeServer, client: Connect) -> None:
