@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from chat_server.client import Position
 
 from ..support.redis_server import RedisServer
 from ..support.server import ServerProcess, mint
@@ -102,7 +105,16 @@ def publish(server: ServerProcess, text: str) -> None:
 
 
 def test_the_page_has_the_bots_that_are_run_here() -> None:
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
+
+
+def test_a_position_outlives_its_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(SNIPPETS[3], names)
+    assert names["load"]() is None
+    names["save"](Position(epoch="e", seq=3))
+    assert names["load"]() == Position(epoch="e", seq=3)
 
 
 def test_the_first_bot_waits_for_its_server_and_answers_once(server: ServerProcess) -> None:

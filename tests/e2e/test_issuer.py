@@ -8,7 +8,7 @@ import pytest
 
 from tests.auth.key_server import PRIVATE, KeyServer, jwk, serve_keys, sign
 from tests.support.server import ServerProcess
-from tests.support.wire import Wire, request
+from tests.support.wire import Wire, request, until
 
 API = "/api/topics/room:lobby/messages"
 CLAIMS = {"exp": 4_000_000_000, "topics": {"history": ["**"]}}
@@ -64,7 +64,7 @@ async def test_an_issuer_that_drips_keeps_no_server_from_ending(issuer: KeyServe
     issuer.drip_head = True
     issuer.pause_seconds = 0.2
     with ServerProcess(environ=environ(issuer)) as server:
-        assert issuer.requests
+        await until(lambda: issuer.requests > 0)
         answer = await request(server.port, "GET", API, headers=bearer("RSA", "old"))
         assert answer.status == 503
         assert issuer.open_connections
