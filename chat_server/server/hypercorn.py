@@ -128,9 +128,9 @@ class _Http1(H11Protocol):
         """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
         path, headers = _take_target(request)
         version = request.http_version.decode()
-        kind: type[HTTPStream] | type[WSStream] = HTTPStream
+        kind: type[HTTPStream] | type[_WebSocket] = HTTPStream
         if _is_handshake(request) and Handshake(headers, version).is_valid():
-            kind = WSStream
+            kind = _WebSocket
             self.connection = H11WSConnection(cast(h11.Connection, self.connection))
         self.stream = kind(
             self.app,
@@ -169,6 +169,23 @@ class _Http1(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+class _WebSocket(WSStream):
+    """Hypercorn's WebSocket, which ends behind a message that is too big."""
+
+    async def _handle_events(self) -> None:
+        """Take what came.
+
+        Hypercorn closes with 1009 at a part of a message that passes its bound, and leaves what
+        stands behind that part unread, also the client's close frame; then both wait for ever.
+        """
+        await super()._handle_events()
+        while self.buffer.length > self.buffer.max_length:
+            self.scope["state"][STATE_KEY].limit_end()
+            self.buffer.clear()
+            self.buffer.max_length = 0  # no later part is a message any more
+            await super()._handle_events()
 
 
 def _is_handshake(request: h11.Request) -> bool:

@@ -357,6 +357,27 @@ async def test_a_message_far_too_big_ends_with_its_client(
     await settle(server, connections)
 
 
+async def test_a_close_frame_behind_a_message_far_too_big_is_seen(
+    server: ServerProcess, room: Room, transport: str
+) -> None:
+    connections = await count_connections(server)
+    async with await Wire.open(server.port, token=token()) as client:
+        await client.read_message()
+        await client.send(frame(wire.TEXT, b"x" * 262_100, fin=False) + frame(wire.PING, b""))
+        if transport != "direct":  # which has closed by now
+            pong = await client.read_frame()
+            assert pong is not None
+            assert pong.opcode == wire.PONG
+        await client.send(frame(wire.CONT, b"x" * 100) + frame(wire.CLOSE, b""))
+        # Hypercorn as it comes takes messages of 16 MiB, and answers a close frame at once.
+        code = b"" if transport == "hypercorn" else b"\x03\xf1"  # 1009
+        last = await client.read_frame()
+        assert last is not None
+        assert (last.opcode, last.payload[:2]) == (wire.CLOSE, code)
+        assert await client.read_to_end() == b""
+    await settle(server, connections)
+
+
 async def test_compression_is_off_unless_switched_on(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
