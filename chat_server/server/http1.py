@@ -1,8 +1,28 @@
-"""h11's parser, lenient about what comes around requests."""
+"""HTTP/1.1 as Hypercorn speaks it, without HTTP/2, and strict about what the parts behind it read.
 
-from typing import Any
+Here and in `hypercorn.py` is all that touches Hypercorn's internals, whose list stands there.
+"""
+
+import logging
+import re
+from dataclasses import replace
+from typing import Any, cast
 
 import h11
+from hypercorn.events import Closed, Event
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, Response
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import Handshake, WSStream
+
+from ..gateway.handover import STATE_KEY
+from ..http.problems import MEDIA_TYPE, Problem, encode
+
+logger = logging.getLogger(__name__)
+
+_READ_BY_HYPERCORN = re.compile(rb"connection|upgrade|sec-websocket-.*|content-length", re.DOTALL)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class LenientConnection(h11.Connection):
@@ -29,3 +49,171 @@ class LenientConnection(h11.Connection):
         buffered = self.trailing_data[0]
         if empty := len(buffered) - len(buffered.lstrip(b"\r\n")):
             self._receive_buffer.maybe_extract_at_most(empty)
+
+
+class _Refusal(Exception):
+    """A request that is answered here, because nothing behind could read it."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Http1(H11Protocol):
+    """Hypercorn's HTTP/1.1, without HTTP/2, and strict about what the parts behind it read."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        bound = self.config.h11_max_incomplete_size
+        self.connection = LenientConnection(h11.SERVER, max_incomplete_event_size=bound)
+
+    async def handle(self, event: Event) -> None:
+        """Take what came."""
+        try:
+            await super().handle(event)
+        except _Refusal as refusal:
+            await self._send_error_response(refusal.status, str(refusal))
+            await self.send(Closed())
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of an answer; say so in it if the connection ends behind it."""
+        if (
+            isinstance(event, Response)
+            and event.status_code >= 200
+            and not (self.received_all and self._may_recycle())
+        ):
+            others = [header for header in event.headers if header[0].lower() != b"connection"]
+            event = replace(event, headers=[*others, (b"connection", b"close")])
+        await super().stream_send(event)
+
+    @property
+    def received_all(self) -> bool:
+        """Whether nothing of a request is still to come."""
+        websocket = isinstance(self.connection, H11WSConnection)
+        return websocket or self.connection.their_state not in (h11.SEND_BODY, h11.ERROR)
+
+    def discard(self, data: bytes = b"") -> bool:
+        """Pass over what comes after the answer, and return whether that is all of the request."""
+        if self.connection.their_state is h11.ERROR:
+            return False
+        try:
+            if data:
+                self.connection.receive_data(data)
+            while not self.received_all:
+                if self.connection.next_event() is h11.NEED_DATA:
+                    return False
+        except h11.RemoteProtocolError:
+            return False
+        return True
+
+    def _may_recycle(self) -> bool:
+        refused_websocket = isinstance(self.connection, H11WSConnection)
+        return not (refused_websocket or self.context.terminated.is_set())
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        # In place of Hypercorn's, which would go on in HTTP/2: none of our bounds holds there.
+        if event.http_version not in (b"1.0", b"1.1"):
+            raise _Refusal(505, "only HTTP/1.1 is spoken here")
+        names = {name for name, _ in event.headers}
+        # Who reads them otherwise than whoever is in front takes a part of one request for another.
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or event.http_version == b"1.0"
+        ):
+            raise _Refusal(400, "Transfer-Encoding: not with Content-Length, nor in HTTP/1.0")
+        for name, value in event.headers:
+            if not value.isascii() and _READ_BY_HYPERCORN.fullmatch(name):
+                raise _Refusal(400, f"{name.decode('latin-1')}: must be ASCII")
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
+        path, headers = _take_target(request)
+        version = request.http_version.decode()
+        kind: type[HTTPStream] | type[_WebSocket] = HTTPStream
+        if _is_handshake(request) and Handshake(headers, version).is_valid():
+            kind = _WebSocket
+            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        self.stream = kind(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=headers,
+                http_version=version,
+                method=request.method.decode("ascii").upper(),
+                raw_path=path,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+
+    async def _send_error_response(self, status_code: int, detail: str = "") -> None:
+        detail = detail or "this is no HTTP/1.1 request"
+        logger.debug("%s: %d, %s", self.client and self.client[0], status_code, detail)
+        title = "Bad request" if status_code < 500 else "HTTP version not supported"
+        body = encode(Problem(title, status_code, detail, "bad_request"))
+        headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class _WebSocket(WSStream):
+    """Hypercorn's WebSocket, which ends behind a message that is too big."""
+
+    async def _handle_events(self) -> None:
+        """Take what came.
+
+        Hypercorn closes with 1009 at a part of a message that passes its bound, and leaves what
+        stands behind that part unread, also the client's close frame; then both wait for ever.
+        """
+        await super()._handle_events()
+        while self.buffer.length > self.buffer.max_length:
+            self.scope["state"][STATE_KEY].limit_end()
+            self.buffer.clear()
+            self.buffer.max_length = 0  # no later part is a message any more
+            await super()._handle_events()
+
+
+def _is_handshake(request: h11.Request) -> bool:
+    upgrade = b""
+    connection: list[bytes] = []
+    for name, value in request.headers:
+        if name == b"upgrade":
+            upgrade = value.strip().lower()
+        elif name == b"connection":
+            connection = [token.strip() for token in value.lower().split(b",")]
+    return request.method == b"GET" and upgrade == b"websocket" and b"upgrade" in connection
+
+
+def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return a request's path with its query, and its headers.
+
+    A target may be the whole address, whose host then stands for the header: RFC 9112, 3.2.2.
+
+    Raises:
+        _Refusal: the target has another form.
+    """
+    target: bytes = request.target
+    headers = list(request.headers)
+    if absolute := _ABSOLUTE_FORM.match(target):
+        target = target[absolute.end() :].partition(b"#")[0]
+        target = target if target.startswith(b"/") else b"/" + target
+        others = [header for header in headers if header[0] != b"host"]
+        headers = [(b"host", absolute[1]), *others]
+    if not target.startswith(b"/") and target != b"*":
+        raise _Refusal(400, "the target of the request must be a path")
+    return target, headers

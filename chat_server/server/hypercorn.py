@@ -1,39 +1,30 @@
-"""The one place that touches Hypercorn's internals: HTTP/1.1 on a socket that can be taken away.
+"""Hypercorn's HTTP/1.1 on a socket that can be taken away.
 
-Written against Hypercorn 0.18 and held by tests/server/test_hypercorn.py. Only Hypercorn's
-`H11Protocol` and its streams are used; socket, timeouts and the end of a connection are ours.
-What this relies on: the connection's `state` mapping reaches the ASGI scope; `H11Protocol.stream`
-is the request's and tells whether it is `closed`; `_create_stream` is called once for each request,
-`_send_error_response` for what h11 refuses, `stream_send` for each answer; a WebSocket's
-`handshake` holds the `extensions` on offer; all output goes through `send`, which gets `Updated`
-when a request begins and when the next may come, and `Closed` when none may.
+Only this and `http1.py` touch Hypercorn's internals. They are written against Hypercorn 0.18 and
+held by tests/server/test_hypercorn.py. Only Hypercorn's `H11Protocol` and its streams are used;
+socket, timeouts and the end of a connection are ours. What this relies on: the connection's `state`
+mapping reaches the ASGI scope; `H11Protocol.stream` is the request's and tells whether it is
+`closed`; `_create_stream` is called once for each request, `_send_error_response` for what h11
+refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the `extensions` on offer,
+its `buffer` what has come of a message, which it drops with 1009 beyond `max_length`; all output
+goes through `send`, which gets `Updated` when a request begins and when the next may come, and
+`Closed` when none may.
 """
 
 import asyncio
-import logging
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
-import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Request, Response
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
 from ..gateway.handover import STATE_KEY
-from ..http.problems import MEDIA_TYPE, Problem, encode
 from ..settings import HttpSettings
-from .http1 import LenientConnection
-
-logger = logging.getLogger(__name__)
+from .http1 import Http1
 
 NEWCOMER_SECONDS = 1.0
 """So long after it was accepted a connection may ask something, even if the worker is stopping."""
@@ -46,177 +37,6 @@ LINGER_SECONDS = 2.0
 
 LINGER_BYTES = 16 * 2**20
 """What such a client may go on sending: closing earlier could cost it the answer."""
-
-_READ_BY_HYPERCORN = re.compile(rb"connection|upgrade|sec-websocket-.*|content-length", re.DOTALL)
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
-
-
-class _Refusal(Exception):
-    """A request that is answered here, because nothing behind could read it."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class _Http1(H11Protocol):
-    """Hypercorn's HTTP/1.1, without HTTP/2, and strict about what the parts behind it read."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        bound = self.config.h11_max_incomplete_size
-        self.connection = LenientConnection(h11.SERVER, max_incomplete_event_size=bound)
-
-    async def handle(self, event: Event) -> None:
-        """Take what came."""
-        try:
-            await super().handle(event)
-        except _Refusal as refusal:
-            await self._send_error_response(refusal.status, str(refusal))
-            await self.send(Closed())
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        """Send a part of an answer; say so in it if the connection ends behind it."""
-        if (
-            isinstance(event, Response)
-            and event.status_code >= 200
-            and not (self.received_all and self._may_recycle())
-        ):
-            others = [header for header in event.headers if header[0].lower() != b"connection"]
-            event = replace(event, headers=[*others, (b"connection", b"close")])
-        await super().stream_send(event)
-
-    @property
-    def received_all(self) -> bool:
-        """Whether nothing of a request is still to come."""
-        websocket = isinstance(self.connection, H11WSConnection)
-        return websocket or self.connection.their_state not in (h11.SEND_BODY, h11.ERROR)
-
-    def discard(self, data: bytes = b"") -> bool:
-        """Pass over what comes after the answer, and return whether that is all of the request."""
-        if self.connection.their_state is h11.ERROR:
-            return False
-        try:
-            if data:
-                self.connection.receive_data(data)
-            while not self.received_all:
-                if self.connection.next_event() is h11.NEED_DATA:
-                    return False
-        except h11.RemoteProtocolError:
-            return False
-        return True
-
-    def _may_recycle(self) -> bool:
-        refused_websocket = isinstance(self.connection, H11WSConnection)
-        return not (refused_websocket or self.context.terminated.is_set())
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        # In place of Hypercorn's, which would go on in HTTP/2: none of our bounds holds there.
-        if event.http_version not in (b"1.0", b"1.1"):
-            raise _Refusal(505, "only HTTP/1.1 is spoken here")
-        names = {name for name, _ in event.headers}
-        # Who reads them otherwise than whoever is in front takes a part of one request for another.
-        if b"transfer-encoding" in names and (
-            b"content-length" in names or event.http_version == b"1.0"
-        ):
-            raise _Refusal(400, "Transfer-Encoding: not with Content-Length, nor in HTTP/1.0")
-        for name, value in event.headers:
-            if not value.isascii() and _READ_BY_HYPERCORN.fullmatch(name):
-                raise _Refusal(400, f"{name.decode('latin-1')}: must be ASCII")
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
-        path, headers = _take_target(request)
-        version = request.http_version.decode()
-        kind: type[HTTPStream] | type[_WebSocket] = HTTPStream
-        if _is_handshake(request) and Handshake(headers, version).is_valid():
-            kind = _WebSocket
-            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
-        self.stream = kind(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=headers,
-                http_version=version,
-                method=request.method.decode("ascii").upper(),
-                raw_path=path,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
-
-    async def _send_error_response(self, status_code: int, detail: str = "") -> None:
-        detail = detail or "this is no HTTP/1.1 request"
-        logger.debug("%s: %d, %s", self.client and self.client[0], status_code, detail)
-        title = "Bad request" if status_code < 500 else "HTTP version not supported"
-        body = encode(Problem(title, status_code, detail, "bad_request"))
-        headers = [
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"connection", b"close"),
-            *self.config.response_headers("h11"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-
-class _WebSocket(WSStream):
-    """Hypercorn's WebSocket, which ends behind a message that is too big."""
-
-    async def _handle_events(self) -> None:
-        """Take what came.
-
-        Hypercorn closes with 1009 at a part of a message that passes its bound, and leaves what
-        stands behind that part unread, also the client's close frame; then both wait for ever.
-        """
-        await super()._handle_events()
-        while self.buffer.length > self.buffer.max_length:
-            self.scope["state"][STATE_KEY].limit_end()
-            self.buffer.clear()
-            self.buffer.max_length = 0  # no later part is a message any more
-            await super()._handle_events()
-
-
-def _is_handshake(request: h11.Request) -> bool:
-    upgrade = b""
-    connection: list[bytes] = []
-    for name, value in request.headers:
-        if name == b"upgrade":
-            upgrade = value.strip().lower()
-        elif name == b"connection":
-            connection = [token.strip() for token in value.lower().split(b",")]
-    return request.method == b"GET" and upgrade == b"websocket" and b"upgrade" in connection
-
-
-def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """Return a request's path with its query, and its headers.
-
-    A target may be the whole address, whose host then stands for the header: RFC 9112, 3.2.2.
-
-    Raises:
-        _Refusal: the target has another form.
-    """
-    target: bytes = request.target
-    headers = list(request.headers)
-    if absolute := _ABSOLUTE_FORM.match(target):
-        target = target[absolute.end() :].partition(b"#")[0]
-        target = target if target.startswith(b"/") else b"/" + target
-        others = [header for header in headers if header[0] != b"host"]
-        headers = [(b"host", absolute[1]), *others]
-    if not target.startswith(b"/") and target != b"*":
-        raise _Refusal(400, "the target of the request must be a path")
-    return target, headers
 
 
 class HttpConnection(asyncio.Protocol):
@@ -249,7 +69,7 @@ class HttpConnection(asyncio.Protocol):
         self._on_waiting = on_waiting
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._http: _Http1
+        self._http: Http1
         self._accepted_at = self._loop.time()
         self._inbox = bytearray()
         self._eof = False
@@ -308,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None  # noqa: S101 - it has been made
         group = TaskGroup(self._loop)
-        self._http = _Http1(
+        self._http = Http1(
             self._app,
             self._config,
             self._context,
