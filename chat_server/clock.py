@@ -20,9 +20,11 @@ class SystemClock:
     """The clocks of the operating system."""
 
     def monotonic(self) -> float:
+        """Return seconds that never go back."""
         return time.monotonic()
 
     def time(self) -> float:
+        """Return seconds since 1970 (UTC)."""
         return time.time()
 
 
@@ -34,9 +36,11 @@ class ManualClock:
         self._wall = wall
 
     def monotonic(self) -> float:
+        """Return seconds that never go back."""
         return self._monotonic
 
     def time(self) -> float:
+        """Return seconds since 1970 (UTC)."""
         return self._wall
 
     def advance(self, seconds: float) -> None:

@@ -93,6 +93,7 @@ class TextFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
         fields = "".join(f" {name}={_quoted(value)}" for name, value in _extra(record))
         message = _escaped(_message(record))
         process = " ".join(filter(None, (_process(record), str(record.process))))
@@ -105,6 +106,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object for each record, on one line of ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname,

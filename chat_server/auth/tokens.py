@@ -168,8 +168,13 @@ def issue_token(
     """Return a token that a server with the same settings accepts.
 
     Args:
+        settings: the secret to sign with, and the issuer and audience to name.
+        sub: the user.
+        name: shown to others.
+        info: shown to others, at most 1 KiB of JSON.
         topics: patterns by action; an action left out falls back to the server's default.
         ttl_seconds: how long it is valid, rounded up to a whole second.
+        clock: tells the time of issue.
 
     Raises:
         SettingsError: there is no shared secret to sign with.

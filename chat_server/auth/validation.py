@@ -41,6 +41,7 @@ def read_claims(
 
     Args:
         payload: the JSON text of the claims set.
+        settings: the rules beyond those of every token, such as issuer and audience.
         defaults: the grants of a token that does not list its own.
         now: seconds since 1970.
 

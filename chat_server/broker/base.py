@@ -44,18 +44,21 @@ class Reporter:
         self._listener = listener
 
     def events(self, events: Sequence[Event]) -> None:
+        """Pass on events of subscribed topics."""
         try:
             self._listener.on_events(events)
         except Exception:
             log.exception("a listener failed on %d events", len(events))
 
     def lost(self, topics: Iterable[str] | None = None) -> None:
+        """Pass on that events of these topics, or of all, may be missed."""
         try:
             self._listener.on_lost(topics)
         except Exception:
             log.exception("a listener failed on the loss of the store")
 
     def restored(self, topics: Iterable[str] | None = None) -> None:
+        """Pass on that the subscriptions to these topics, or to all, stand again."""
         try:
             self._listener.on_restored(topics)
         except Exception:
@@ -75,8 +78,7 @@ def epochs() -> Iterator[str]:
 
 
 class Moved(Refused):
-    """Redis has not run a command, because another server of the cluster serves the topic, or soon
-    will.
+    """Redis has not run a command: another server of the cluster serves the topic, or soon will.
 
     Attributes:
         server: which one, if Redis said so.

@@ -84,6 +84,7 @@ class MasterLink(RedisLink):
         self._sentinels = sentinels
 
     async def open(self, seconds: float) -> None:
+        """Ask the sentinels for the master, and connect to it."""
         async with asyncio.timeout(seconds):
             address = await self._sentinels.master(seconds * 0.75)
             self._connection.host, self._connection.port = address

@@ -82,33 +82,40 @@ class RedisLink:
         self._connection: Any = connection
 
     async def open(self, seconds: float) -> None:
+        """Connect, within so many seconds."""
         async with asyncio.timeout(seconds):
             await self._connection.connect()
 
     @property
     def dead(self) -> bool:
+        """Whether nothing can be written or read any more."""
         reader, writer = self._connection._reader, self._connection._writer
         return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
     def write(self, data: bytes) -> None:
+        """Buffer `data` for sending."""
         self._writer().write(data)
 
     async def drain(self) -> None:
+        """Wait until the buffer has room again."""
         await self._writer().drain()
 
     async def read(self) -> list[Any]:
+        """Wait for replies, and return all that have come whole."""
         parser = self._connection._parser
         if not isinstance(parser, BatchParser):
             raise InvalidResponse(f"redis-py replaced the parser by {type(parser).__name__}")
         return await parser.read_batch()
 
     def abort(self) -> None:
+        """Drop the connection, and whatever is unsent."""
         writer = self._connection._writer
         if writer is not None:
             # close() would wait for ever to flush what a stopped Redis does not read.
             writer.transport.abort()
 
     async def close(self) -> None:
+        """Drop the connection, and release it."""
         self.abort()
         await self._connection.disconnect()
 

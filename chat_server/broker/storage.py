@@ -122,6 +122,14 @@ class Storage:
         """Read stored events; see `realtime.ports.Broker.read`.
 
         Args:
+            lane: the connection to read on.
+            topic: whose events are read.
+            keys: the topic's keys in Redis.
+            after: only events behind this seq.
+            before: only events in front of this seq, if any.
+            limit: events at most.
+            newest: count `limit` from the end instead of the start.
+            max_bytes: bytes of events at most.
             lasting: whether to prolong a position that no event has used.
         """
         last = None if before is None else before - 1

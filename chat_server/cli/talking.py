@@ -31,6 +31,7 @@ async def publish_items(
     lines: bool,
     verbose: bool,
 ) -> None:
+    """Publish all items in their order; name the line at fault if they are `lines`."""
     stored = 0
     notice = _Notices()
     try:
@@ -49,12 +50,14 @@ async def publish_items(
 
 
 async def only(item: object) -> AsyncIterator[object]:
+    """Yield one item."""
     yield item
 
 
 async def decoded(
     lines: AsyncIterator[bytes], decode: Callable[[bytes], object]
 ) -> AsyncIterator[object]:
+    """Yield what `decode` makes of each line; name the line at fault."""
     number = 0
     async for line in lines:
         number += 1
@@ -66,6 +69,7 @@ async def decoded(
 
 
 def from_text(line: bytes) -> object:
+    """Return the data of a message that is plain text."""
     try:
         return {"text": line.removesuffix(b"\r").decode()}
     except UnicodeDecodeError:
@@ -73,6 +77,7 @@ def from_text(line: bytes) -> object:
 
 
 def from_json(line: bytes) -> object:
+    """Return the data of a message that is JSON."""
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -89,6 +94,7 @@ async def follow(
     timeout: float | None,
     line: Callable[[Message], str],
 ) -> None:
+    """Print the messages of a topic; give up once the server was away for `timeout` seconds."""
     try:
         async with asyncio.timeout(None) as deadline:
             async with (
@@ -109,6 +115,7 @@ async def _print(room: Subscription, line: Callable[[Message], str]) -> None:
 
 
 def text_line(message: Message) -> str:
+    """Return a message as a line for people."""
     try:
         time = datetime.fromtimestamp(message.at / 1000).strftime("%H:%M:%S")
     except (ValueError, OverflowError, OSError):  # beyond all calendars: a server may say anything
@@ -123,6 +130,7 @@ def text_line(message: Message) -> str:
 
 
 def json_line(message: Message) -> str:
+    """Return a message as a line for programs."""
     # ASCII, so that nothing in it can act on a terminal.
     return json.dumps(msgspec.to_builtins(message))
 

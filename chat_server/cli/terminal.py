@@ -25,6 +25,7 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
+        """Print the error to stderr."""
         complain(self.format_message())
 
 

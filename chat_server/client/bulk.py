@@ -43,6 +43,9 @@ async def publish_all(
     Close the generator (`contextlib.aclosing`) if it is not read to its end.
 
     Args:
+        client: entered already.
+        topic: to publish to.
+        items: values that JSON can express.
         window: items on their way at most.
         on_refusal: called with each refusal that is waited for. What it raises is logged.
         timeout: seconds after which an item that is not stored is given up; None waits for ever.

@@ -114,6 +114,7 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close the connection, whatever ended the block."""
         await self.close()
 
     async def close(self) -> None:
@@ -139,6 +140,7 @@ class Client:
         """Append a message to `topic`, and return its place there once it is stored.
 
         Args:
+            topic: to publish to.
             data: any value that JSON can express.
             key: 1 to 64 characters that make a repetition harmless: of publications to a topic by
                 one user with one key, only the first within the server's window is stored.
@@ -184,6 +186,7 @@ class Client:
         """Ask where a topic stands, so that a publication can be looked for in its history.
 
         Args:
+            topic: to ask about.
             on_refusal: called with each refusal that is waited for.
         """
         await self._outbox.learn_position(topic, on_refusal)
@@ -209,6 +212,9 @@ class Client:
         """Return stored messages: the newest, those before a seq, or those after one.
 
         Args:
+            topic: to read.
+            before: only messages in front of this seq, the newest of them.
+            after: only messages behind this seq, the oldest of them.
             limit: messages at most, 1 to 300.
 
         Raises:
@@ -240,6 +246,7 @@ class Client:
         if the server refuses, `NotConnected` or `ConnectionLost` if there is no connection.
 
         Args:
+            topic: to receive.
             last: begin with so many stored events, 1 to 300.
             since: begin behind this position, taken from `Subscription.position` earlier.
 

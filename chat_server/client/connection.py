@@ -107,7 +107,12 @@ class Connection:
 
         Args:
             url: a ws:// or wss:// address.
+            token: a JWT.
+            wire: the encoding to speak.
+            flow: told of commands that wait for their answers.
+            renewable: whether somebody renews the token.
             timeout: seconds that all of it may take.
+            ssl: for wss://, if the system's certificates do not do.
 
         Raises:
             ConnectFailed: it did not work; a rejected token has `CloseCode.UNAUTHORIZED`.
@@ -150,6 +155,7 @@ class Connection:
         """Send `command` and wait for its answer; while the token has expired, wait for the next.
 
         Args:
+            command: gets its `id` here.
             kind: what the answer is decoded to.
             then: called with the answer before anything that came after it is read.
 

@@ -41,6 +41,7 @@ class Ending(Struct, frozen=True):
     announced: bool = False
 
     def __str__(self) -> str:
+        """Return the reason and, if there is one, the close code."""
         return self.reason if self.code is None else f"{self.reason or 'no reason'} ({self.code})"
 
 

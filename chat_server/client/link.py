@@ -267,6 +267,8 @@ class Link:
         """Raise what ends the client if `ending` does.
 
         Args:
+            ending: of the latest attempt.
+            refusals: counts the tokens refused.
             last: whether the client gives up in any case.
         """
         if not ending.announced:

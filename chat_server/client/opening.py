@@ -52,6 +52,9 @@ async def open_websocket(
 
     Args:
         url: a ws:// or wss:// address.
+        token: a JWT.
+        subprotocol: the encoding to offer.
+        ssl: for wss://, if the system's certificates do not do.
 
     Raises:
         ConnectFailed: it did not work; the sentence says what was found instead of a chat server.

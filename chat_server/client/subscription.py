@@ -94,6 +94,13 @@ class Subscription:
         return self._yielded
 
     async def __aenter__(self) -> "Subscription":
+        """Subscribe.
+
+        Raises:
+            CommandFailed: the server refused, or this client is subscribed to the topic already.
+            NotConnected: there is no connection at the moment.
+            ConnectionLost: it broke before the answer came.
+        """
         if self._entered:
             raise RuntimeError("a subscription can be entered only once")
         self._entered = True
@@ -106,12 +113,15 @@ class Subscription:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Unsubscribe, without waiting for the server's answer."""
         self._owner.detach(self)
 
     def __aiter__(self) -> "Subscription":
+        """Iterate over the events."""
         return self
 
     async def __anext__(self) -> Event:
+        """Wait for the next event, and return it."""
         if not self._entered:
             raise RuntimeError(
                 "the subscription does not receive: enter it first, as in `async with"

@@ -198,6 +198,7 @@ class JsonCodec(Codec):
         self.json_data(data, id)
 
     def json_data(self, data: bytes, id: int | None = None) -> bytes:
+        """Return checked `data` as JSON text."""
         try:
             value = self._value(data)
             # Shorter text cannot be nested that deeply.
@@ -232,9 +233,11 @@ class JsonCodec(Codec):
         return data if as_many and not escaped else plain
 
     def encode(self, message: ServerMessage) -> bytes:
+        """Return a message as it is sent."""
         return self._encode(message)
 
     def transcode(self, frame: bytes) -> bytes:
+        """Return a stored frame as it is sent."""
         if not frame.isascii():
             frame.decode()
         self._skim(frame)
@@ -257,6 +260,7 @@ class MsgpackCodec(Codec):
         self._from_json = msgspec.json.Decoder().decode
 
     def json_data(self, data: bytes, id: int | None = None) -> bytes:
+        """Return checked `data` as JSON text."""
         try:
             value = self._value(check_msgpack(data))
             plain = self._to_json(value)
@@ -269,6 +273,7 @@ class MsgpackCodec(Codec):
         return plain
 
     def encode(self, message: ServerMessage) -> bytes:
+        """Return a message as it is sent."""
         if not isinstance(message, HistoryOk):
             return self.transcode(self._to_json(message))
         # Its messages are in this encoding already.
@@ -276,6 +281,7 @@ class MsgpackCodec(Codec):
         return self._pack({**rest, "messages": message.messages})
 
     def transcode(self, frame: bytes) -> bytes:
+        """Return a stored frame as it is sent."""
         return with_safe_integers(self._pack(self._from_json(frame)))
 
     def _pack(self, message: dict[str, Any]) -> bytes:

@@ -134,6 +134,8 @@ class Ok(ServerMessage, tag="ok", kw_only=True):
 
 
 class AuthOk(Ok, tag="ok", kw_only=True):
+    """Answers `auth`; `expires_at` is in seconds since 1970."""
+
     user: str
     expires_at: int | None = None
 
@@ -145,6 +147,8 @@ class TopicOk(Ok, tag="ok", kw_only=True):
 
 
 class SubscribeOk(Ok, tag="ok", kw_only=True):
+    """Answers `subscribe`; the replayed events follow it."""
+
     topic: str
     epoch: str
     seq: int
@@ -154,6 +158,8 @@ class SubscribeOk(Ok, tag="ok", kw_only=True):
 
 
 class PublishOk(Ok, tag="ok", kw_only=True):
+    """Answers `publish` once the message is stored; `at` is in milliseconds since 1970."""
+
     topic: str
     seq: int
     epoch: str

@@ -55,7 +55,8 @@ class Authenticated(ABC):
     def _run(self, pending: Pending, command: ClientMessage, work: Work) -> None: ...
 
     @abstractmethod
-    def on_timer(self) -> None: ...
+    def on_timer(self) -> None:
+        """Look at the deadlines that have passed."""
 
     @property
     def _user(self) -> str:

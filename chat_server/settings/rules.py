@@ -25,6 +25,7 @@ def check(settings: Settings, sources: Mapping[str, str] | None = None) -> None:
     """Refuse settings that are valid one by one but unsafe or meaningless together.
 
     Args:
+        settings: valid one by one.
         sources: where each dotted key was set, to be named in the error.
 
     Raises:
@@ -38,6 +39,7 @@ def check(settings: Settings, sources: Mapping[str, str] | None = None) -> None:
 
 
 def problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the key and the broken rule of each mistake in `settings`."""
     production = settings.environment == "production"
     try:
         host, _ = split_bind(settings.server.bind)

@@ -89,6 +89,7 @@ class SettingsError(ValueError):
         self.lines = lines
 
     def __str__(self) -> str:
+        """Return all lines."""
         return "\n".join(self.lines)
 
 
@@ -96,14 +97,18 @@ class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
     """A group whose secrets stay out of its repr."""
 
     def __repr__(self) -> str:
+        """Return a repr with every secret masked."""
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"{type(self).__name__}({fields})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the names and values of the repr."""
         return [(name, _mask(name, getattr(self, name))) for name in self.__struct_fields__]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[server]`: processes, addresses and TLS."""
+
     bind: str = "127.0.0.1:8000"
     workers: Positive = 1
     lame_duck_seconds: UpToADayOrZero = 0.0
@@ -125,6 +130,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[http]`: pages, origins and connections."""
+
     allowed_origins: tuple[str, ...] = ()
     page: bool = True
     docs: bool = True
@@ -135,6 +142,8 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DefaultTopics(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[auth.default_topics]`: grants of a token that lists none."""
+
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
@@ -143,6 +152,8 @@ class DefaultTopics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[auth]`: which tokens are accepted."""
+
     secret: str = ""
     algorithms: Algorithms = ("HS256",)
     public_key_file: str = ""
@@ -164,6 +175,8 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
 
 
 class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[gateway]`: WebSocket connections."""
+
     transport: Literal["auto", "direct", "portable"] = "auto"
     compression: bool = False
     auth_timeout_seconds: Seconds = 10.0
@@ -174,6 +187,8 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[limits]`: what one client may ask for."""
+
     max_message_bytes: Positive = 65_536
     max_topics: Positive = 128
     max_connections: Positive = 10_000
@@ -191,6 +206,8 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RedisSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[redis]`: the store, and how it is reached."""
+
     url: str = ""
     prefix: KeyPrefix = "chat"
     timeout_seconds: Seconds = 2.0
@@ -199,6 +216,8 @@ class RedisSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
 
 
 class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[broker]`: how long things are remembered, and how much may wait."""
+
     idempotency_seconds: Seconds = 300.0
     position_seconds: Seconds = 2_592_000.0
     max_pending: Positive = 10_000
@@ -209,6 +228,8 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[log]`."""
+
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     format: Literal["text", "json"] = "text"
 
