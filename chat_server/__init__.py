@@ -1,3 +1,55 @@
-"""A real-time chat and pub/sub server: WebSocket first, Redis between workers."""
+"""A real-time chat and pub/sub server: WebSocket first, Redis between workers.
 
-__version__ = "0.1.0"
+The names below are the public API of the server, `chat_server.client` is that of the Python client.
+Everything else may change without notice.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .app import ChatServer, create_app
+    from .protocol import errors
+    from .settings import Settings, SettingsError, load_settings
+
+__all__ = [
+    "ChatServer",
+    "Settings",
+    "SettingsError",
+    "__version__",
+    "create_app",
+    "errors",
+    "load_settings",
+]
+
+_HOMES = {
+    "ChatServer": "app",
+    "create_app": "app",
+    "errors": "protocol.errors",
+    "Settings": "settings",
+    "SettingsError": "settings",
+    "load_settings": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: the client must not wait for the server.
+
+    Raises:
+        AttributeError: there is no such name.
+        ImportError: the server is not installed, only the client.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = f"{__name__}.{_HOMES[name]}"
+    try:
+        module = import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name != home:
+            raise
+        raise ImportError(f"{name}: only the client is installed: pip install quart-chat") from None
+    value = module if name == "errors" else getattr(module, name)
+    globals()[name] = value
+    return value

@@ -13,7 +13,7 @@ from quart import Quart
 from quart_cors import cors
 from quart_schema import HttpSecurityScheme, Info
 
-from . import __version__, logs
+from . import logs
 from .auth.tokens import Verifier
 from .broker.cluster import ClusterBroker
 from .broker.memory import MemoryBroker
@@ -39,6 +39,7 @@ from .settings import (
     origin_pattern,
     take_apart,
 )
+from .version import __version__
 
 logger = logging.getLogger(__name__)
 

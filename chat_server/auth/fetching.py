@@ -23,7 +23,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from .. import __version__
+from ..version import __version__
 
 HEADERS = {
     "Accept": "application/jwk-set+json, application/json, */*;q=0.1",

@@ -12,7 +12,6 @@ from typing import Any
 import click
 import msgspec
 
-from .. import __version__
 from ..auth.tokens import issue_token
 from ..client import connect
 from ..client.client import websocket_url
@@ -22,6 +21,7 @@ from ..protocol.errors import BadRequest
 from ..protocol.messages import MAX_HISTORY
 from ..protocol.topics import check_topic
 from ..settings import Settings, SettingsError, load_settings, with_flags
+from ..version import __version__
 from .talking import (
     decoded,
     follow,

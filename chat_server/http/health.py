@@ -7,9 +7,9 @@ from msgspec import UNSET, UnsetType
 from quart import Blueprint, Response
 from quart_schema import document_response, security_scheme_blueprint
 
-from .. import __version__
 from ..protocol.errors import ChatError
 from ..realtime.node import Node
+from ..version import __version__
 
 
 class Check(msgspec.Struct):

@@ -10,11 +10,12 @@ from functools import partial
 
 import click
 
-from .. import __version__, logs
+from .. import logs
 from ..auth.tokens import issue_token
 from ..clock import SystemClock
 from ..linewriter import LineWriter
 from ..settings import Settings, SettingsError, advice, take_apart
+from ..version import __version__
 from . import descriptors, sockets
 from .application import application_settings, load_application, make_application
 from .hangup import Terminal
