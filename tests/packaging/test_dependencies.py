@@ -20,7 +20,7 @@ for module in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}."):
 """
 
 
-def _closure(requirements: list[str]) -> set[str]:
+def closure(requirements: list[str]) -> set[str]:
     """Return the distributions that installing `requirements` brings here."""
     waiting = [Requirement(text) for text in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -44,7 +44,7 @@ def _normal(name: str) -> str:
 
 def test_every_import_is_declared_by_somebody() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = _closure(project["dependencies"]) | {project["name"]}
+    declared = closure(project["dependencies"]) | {project["name"]}
     undeclared = [
         name
         for name, providers in metadata.packages_distributions().items()
@@ -64,4 +64,4 @@ def test_constraints_pin_every_dependency_of_the_project_and_its_tests() -> None
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pinned[_normal(requirement.name)]), requirement
-    assert _closure(wanted) <= set(pinned)
+    assert closure(wanted) <= set(pinned)
