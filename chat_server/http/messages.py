@@ -19,7 +19,7 @@ from ..protocol.events import Published
 from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
-from ..realtime.node import READ_TOO_MUCH, Node
+from ..realtime.node import Node
 
 PATH = "/api/topics/<path:topic>/messages"
 
@@ -99,7 +99,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         """Read stored messages."""
         claims = await authorize("history", topic)
         node.messages.take(claims.sub, node.clock.monotonic())
-        node.reads.take(claims.sub, node.clock.monotonic(), what=READ_TOO_MUCH)
+        await node.reads.begin(claims.sub, node.clock.monotonic())
         try:
             query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
         except msgspec.ValidationError as error:
@@ -107,7 +107,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
         found, messages = await node.history(
             topic, JSON, before=query.before, after=query.after, limit=query.limit
         )
-        node.reads.owe(claims.sub, node.clock.monotonic(), found.size)
+        node.reads.charge(claims.sub, node.clock.monotonic(), found.size)
         return _json(
             {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200
         )

@@ -32,7 +32,7 @@ from ..protocol.messages import (
 from ..protocol.session import Rules, Session
 from .authentication import Authenticated, Work
 from .limits import ConnectionRate
-from .node import READ_TOO_MUCH, RESTARTS, Node
+from .node import RESTARTS, Node
 from .ports import Transport
 from .recovery import Recovery
 
@@ -269,7 +269,7 @@ class Connection(Authenticated):
         topic, since, last = command.topic, command.since, command.last
         resumes = since is not None or last is not None
         if resumes:
-            self._limit_replays(topic)
+            await self._limit_replays(topic)
         not_before = 0.0
         if not self._may("history", topic):
             not_before = self._node.clock.time() - self._node.settings.limits.resume_seconds
@@ -279,19 +279,19 @@ class Connection(Authenticated):
             self._charge(recovery.found.size)
         self._subscribed(pending, topic, recovery)
 
-    def _limit_replays(self, topic: str) -> None:
+    async def _limit_replays(self, topic: str) -> None:
         """Let every topic be resumed at once, but not again and again: each costs some 20 ms."""
         now = self._node.clock.monotonic()
         try:
             self._node.replays.take(self._user, now, what="too many events were replayed")
-            self._node.reads.take(self._user, now, what=READ_TOO_MUCH)
+            await self._node.reads.begin(self._user, now)
         except RateLimited as error:
             error.topic = topic
             raise
 
     def _charge(self, size: int) -> None:
         """Count bytes that were read for this user."""
-        self._node.reads.owe(self._user, self._node.clock.monotonic(), size)
+        self._node.reads.charge(self._user, self._node.clock.monotonic(), size)
 
     def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:
         ok = SubscribeOk(
@@ -363,7 +363,7 @@ class Connection(Authenticated):
             await self._drained
         topic, before, after = command.topic, command.before, command.after
         now = self._node.clock.monotonic()
-        self._node.reads.take(self._user, now, what=READ_TOO_MUCH)
+        await self._node.reads.begin(self._user, now)
         found, messages = await self._node.history(
             topic, self._codec, before=before, after=after, limit=command.limit
         )

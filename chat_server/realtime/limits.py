@@ -1,9 +1,16 @@
 """How much one user and one address may ask of a worker."""
 
+import asyncio
 import math
 from collections import Counter, OrderedDict
 
 from ..protocol.errors import RateLimited
+
+BURST_PACE = 4
+"""How fast a user's burst of reads is served, in units of the rate that follows it."""
+
+UNPACED_BYTES = 1_048_576
+"""Bytes that a user may read at once before the pace applies."""
 
 
 class TokenBucket:
@@ -100,6 +107,37 @@ class UserRates:
                 return
             if len(self._buckets) >= self.MAX_USERS or oldest.is_full(now):
                 self._buckets.popitem(last=False)
+
+
+class ReadRates:
+    """What each user may read from the store on this worker.
+
+    Reads beyond the burst are refused. The burst itself is paced: reads wait for their turn, so
+    that one user's burst of many megabytes does not fill a worker's seconds.
+
+    Args:
+        rate: bytes per second.
+        burst: bytes that may be read without a refusal.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rates = UserRates(rate, burst)
+        self._paces = UserRates(BURST_PACE * rate, UNPACED_BYTES)
+
+    async def begin(self, user: str, now: float) -> None:
+        """Wait until `user` may read.
+
+        Raises:
+            RateLimited: the user has read too much.
+        """
+        self._rates.take(user, now, what="too much was read in too short a time")
+        if wait := self._paces.wait(user, now, 0):
+            await asyncio.sleep(wait)
+
+    def charge(self, user: str, now: float, size: int) -> None:
+        """Count `size` bytes that were read for `user`."""
+        self._rates.owe(user, now, size)
+        self._paces.owe(user, now, size)
 
 
 class ConnectionRate:

@@ -16,7 +16,7 @@ from ..protocol.events import Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Limits, User
 from ..settings import Settings
 from .hub import Hub
-from .limits import ConnectionCounts, UserRates
+from .limits import ConnectionCounts, ReadRates, UserRates
 from .ports import Broker
 from .topic import transcoded
 from .wheel import Wheel
@@ -37,8 +37,6 @@ BATCH_SECONDS = 0.05
 
 REPLAYS_PER_SECOND = 2
 """How often a user gets `limits.max_replay` events, once he has had so many of every topic."""
-
-READ_TOO_MUCH = "too much was read in too short a time"
 
 YIELD_BYTES = 16_384
 """Messages of a history that are encoded before others get their turn."""
@@ -80,7 +78,7 @@ class Node:
         )
         limits = settings.limits
         self.messages = UserRates(limits.messages_per_second, limits.message_burst)
-        self.reads = UserRates(limits.read_bytes_per_second, limits.read_burst_bytes)
+        self.reads = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes)
         self.replays = UserRates(
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )

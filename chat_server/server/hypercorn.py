@@ -32,6 +32,9 @@ NEWCOMER_SECONDS = 1.0
 READ_BYTES = 65_536
 """Unread input at which the socket is not read any more."""
 
+STALL_SECONDS = 30.0
+"""Silence of a client that takes nothing of its answers, after which the connection is cut."""
+
 LINGER_SECONDS = 2.0
 """Silence after which a client that was answered before it had sent everything is hung up on."""
 
@@ -86,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         self._discarded = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._cut: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol ----------------------------------------------------------------------
 
@@ -107,12 +111,16 @@ class HttpConnection(asyncio.Protocol):
         return self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read."""
+        """Note that the client does not read; who sends on and never does is cut off."""
         self._writable.clear()
+        self._stall = self._loop.call_later(STALL_SECONDS, self._cut_off)
 
     def resume_writing(self) -> None:
-        """Note that it does again."""
+        """Note that the client reads again."""
         self._writable.set()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
@@ -150,14 +158,14 @@ class HttpConnection(asyncio.Protocol):
                 transport.close()
                 await self._lost.wait()
         finally:
-            for timer in (self._deadline, self._cut):
+            for timer in (self._deadline, self._cut, self._stall):
                 if timer is not None:
                     timer.cancel()
             if not (self._handed_over or self._lost.is_set()):
                 transport.abort()
             # These refer to us, the timers by the context of a request: without them everything
             # goes at once, and nothing waits for the garbage collector.
-            self._deadline = self._cut = None
+            self._deadline = self._cut = self._stall = None
             self._on_waiting = lambda waiting: None
             self._http.__dict__.clear()
 

@@ -6,6 +6,7 @@ from tests.support.wire import chat
 from .room import Room, token
 
 ENVIRON = {
+    "CHAT_LIMITS__READ_BYTES_PER_SECOND": "1000000000",
     "CHAT_LIMITS__READ_BURST_BYTES": "1000000000",
     "CHAT_AUTH__AUDIENCE": "chat",
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",

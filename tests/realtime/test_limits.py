@@ -1,5 +1,6 @@
 """Token buckets and counts of connections."""
 
+import asyncio
 import math
 
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.protocol.errors import RateLimited
-from chat_server.realtime.limits import ConnectionCounts, ConnectionRate, TokenBucket, UserRates
+from chat_server.realtime.limits import (
+    UNPACED_BYTES,
+    ConnectionCounts,
+    ConnectionRate,
+    ReadRates,
+    TokenBucket,
+    UserRates,
+)
 
 RATES = st.floats(0.01, 1_000)
 BURSTS = st.integers(1, 200)
@@ -144,6 +152,31 @@ def test_connections_that_come_and_go_have_one_rate(steps: list[tuple[int, float
         if not connections[which].take(now, cost):
             taken += cost
         assert taken <= burst + (now - 1_000.0) * rate + max(0.0, cost - 1) + 1e-6
+
+
+async def test_a_burst_of_reads_is_served_at_four_times_the_rate() -> None:
+    """Others have their turns meanwhile; a user who read little waits for nobody."""
+    reads = ReadRates(rate=UNPACED_BYTES, burst=100 * UNPACED_BYTES)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await reads.begin("ada", now=0.0)
+    reads.charge("ada", 0.0, 2 * UNPACED_BYTES)
+    await asyncio.gather(reads.begin("ada", now=0.0), reads.begin("ada", now=0.0))
+    assert loop.time() - began >= 0.24, "1 MiB too many, at 4 MiB a second"
+    later = asyncio.create_task(reads.begin("ada", now=0.3))
+    other = asyncio.create_task(reads.begin("ben", now=0.0))
+    await asyncio.sleep(0)
+    assert later.done()
+    assert other.done()
+
+
+async def test_who_has_read_the_whole_burst_is_refused_at_once() -> None:
+    reads = ReadRates(rate=1024.0, burst=2048)
+    await reads.begin("ada", now=0.0)
+    reads.charge("ada", 0.0, 4096)
+    with pytest.raises(RateLimited, match="too much was read") as refused:
+        await reads.begin("ada", now=0.0)
+    assert refused.value.retry_in_ms == pytest.approx(2001, abs=1)
 
 
 def _connection(users: UserRates, rate: float, burst: int) -> ConnectionRate:

@@ -20,6 +20,7 @@ from hypercorn.typing import LifespanState
 
 from chat_server.app import create_app
 from chat_server.gateway.handover import STATE_KEY
+from chat_server.server import hypercorn
 from chat_server.server.acceptor import Acceptor
 from chat_server.server.hypercorn import HttpConnection
 from chat_server.settings import HttpSettings
@@ -183,6 +184,23 @@ async def test_a_socket_is_not_over_only_while_somebody_waits() -> None:
             go_on.set()
             await until(lambda: len(seen) == 3)
         assert seen == [False, leave in (Wire.reset, Wire.half_close), True]
+
+
+async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its requests are under way all the time, so that it would never give its place to others."""
+    monkeypatch.setattr(hypercorn, "STALL_SECONDS", 0.5)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"1000000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(1_000_000)})
+
+    async with listening(app) as server, await Wire.connect(server.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        await until(lambda: server.running)
+        await until(lambda: not server.running)
 
 
 async def test_frames_before_the_answer_are_refused() -> None:
