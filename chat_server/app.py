@@ -20,7 +20,7 @@ from .broker.memory import MemoryBroker
 from .broker.redis import RedisBroker
 from .broker.spool import SpoolingBroker
 from .clock import Clock, SystemClock
-from .gateway.websocket import Gateway
+from .transports.route import Gateway
 from .http import hosts, problems, requests
 from .http.application import Application
 from .http.docs import docs_blueprint

@@ -12,7 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
-from ..gateway.handshake import bearer_token
+from ..transports.handshake import bearer_token
 from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
 from ..protocol.events import Published

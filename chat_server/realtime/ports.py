@@ -1,6 +1,6 @@
 """What the node needs of the parts it joins; their docstrings are the contract.
 
-`realtime/` imports neither `broker/` nor `gateway/`; both are handed in and held to these.
+`realtime/` imports neither `broker/` nor `transports/`; both are handed in and held to these.
 """
 
 from asyncio import Future

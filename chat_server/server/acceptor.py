@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from ..gateway.handshake import client_address
+from ..transports.handshake import client_address
 from ..logs import Seldom
 from .hypercorn import HttpConnection
 from .refusals import Refusals

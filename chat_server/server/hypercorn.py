@@ -22,7 +22,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
-from ..gateway.handover import STATE_KEY
+from ..transports.handover import STATE_KEY
 from ..settings import HttpSettings
 from .http1 import Http1
 
@@ -43,7 +43,7 @@ LINGER_BYTES = 16 * 2**20
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection from its accept until it ends or is handed over; a `gateway.handover.Socket`.
+    """A connection from its accept until it ends or is handed over; a `transports.handover.Socket`.
 
     Args:
         app: the ASGI application.
@@ -175,11 +175,11 @@ class HttpConnection(asyncio.Protocol):
             # Whoever has just connected could not know, and must not find a dead connection.
             self._expect(max(0.0, self._accepted_at + NEWCOMER_SECONDS - self._loop.time()))
 
-    # gateway.handover.Socket ---------------------------------------------------------------
+    # transports.handover.Socket ---------------------------------------------------------------
 
     @property
     def is_over(self) -> bool:
-        """See `gateway.handover.Socket`."""
+        """See `transports.handover.Socket`."""
         if self._transport is None or self._transport.is_closing():
             return True
         # Hypercorn refuses a client that sends frames before it has the answer, but goes on here.
@@ -187,7 +187,7 @@ class HttpConnection(asyncio.Protocol):
         return (self._eof and not self._inbox) or stream is None or stream.closed
 
     def hand_over(self) -> asyncio.Transport | None:
-        """See `gateway.handover.Socket`."""
+        """See `transports.handover.Socket`."""
         if self._inbox:  # to be refused: see `is_over`
             return None
         self._handed_over = self._eof = True
@@ -196,17 +196,17 @@ class HttpConnection(asyncio.Protocol):
         return transport
 
     def forgo_compression(self) -> None:
-        """See `gateway.handover.Socket`."""
+        """See `transports.handover.Socket`."""
         if isinstance(self._http.stream, WSStream):
             self._http.stream.handshake.extensions = None
 
     def abort(self) -> None:
-        """See `gateway.handover.Socket`."""
+        """See `transports.handover.Socket`."""
         if self._transport is not None:
             self._transport.abort()
 
     def limit_end(self) -> None:
-        """See `gateway.handover.Socket`."""
+        """See `transports.handover.Socket`."""
         self._limit_end()
 
     # Reading -------------------------------------------------------------------------------

@@ -29,11 +29,11 @@ RULES = {
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "server": May(
-        ("app", "gateway", "http.problems", "linewriter", *CORE), (*QUART, "h11", "uvloop", "click")
+        ("app", "transports", "http.problems", "linewriter", *CORE), (*QUART, "h11", "uvloop", "click")
     ),
-    "app": May(("http", "gateway", "broker", *CORE), QUART),
-    "http": May(("gateway.handshake", *CORE), (*QUART, "msgspec")),
-    "gateway": May(CORE, (*QUART, "websockets", "msgspec")),
+    "app": May(("http", "transports", "broker", *CORE), QUART),
+    "http": May(("transports.handshake", *CORE), (*QUART, "msgspec")),
+    "transports": May(CORE, (*QUART, "websockets", "msgspec")),
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     "broker": May(("protocol", *LEAVES), ("redis", "hiredis", "msgspec")),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),

@@ -150,7 +150,7 @@ def test_what_is_left_of_a_redacted_text(text: str, expected: str) -> None:
     [
         "token: has expired",
         "token: `aud` does not name this server",
-        "chat_server.gateway.connections.eyesight: 3.11.7",
+        "chat_server.transports.connections.eyesight: 3.11.7",
         "http://127.0.0.1:8000/ws?last=5",
         "alice@example.org wrote to room:lobby",
         "",

@@ -19,11 +19,11 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 
 from chat_server.app import create_app
-from chat_server.gateway.handover import STATE_KEY
 from chat_server.server import hypercorn
 from chat_server.server.acceptor import Acceptor
 from chat_server.server.hypercorn import HttpConnection
 from chat_server.settings import HttpSettings
+from chat_server.transports.handover import STATE_KEY
 from tests.server.inprocess import make_settings, serving
 from tests.support import wire
 from tests.support.server import mint

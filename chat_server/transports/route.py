@@ -32,7 +32,7 @@ from .handshake import (
     find_credentials,
     negotiate,
 )
-from .portable import INBOX_KEY, PORTABLE_WIRES, PortableConnection, PortableTransport
+from .asgi import INBOX_KEY, PORTABLE_WIRES, PortableConnection, PortableTransport
 
 PATH = "/ws"
 ECHO_PATH = f"{PATH}/echo"

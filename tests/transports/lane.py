@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from functools import partial
 
-from chat_server.gateway.direct import DIRECT_WIRES, DirectTransport
+from chat_server.transports.direct import DIRECT_WIRES, DirectTransport
 from chat_server.protocol.codecs import JSON
 
 from .doubles import FakeSocket, RecordingReceiver, turns

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from chat_server.gateway.direct import (
+from chat_server.transports.direct import (
     CORK_BYTES,
     DIRECT_WIRES,
     HEED_FRAMES,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chat_server.gateway.direct import CORK_BYTES, DIRECT_WIRES, DirectTransport
-from chat_server.gateway.frames import whole_message
+from chat_server.transports.direct import CORK_BYTES, DIRECT_WIRES, DirectTransport
+from chat_server.transports.frames import whole_message
 from chat_server.protocol.codecs import JSON
 from tests.support import wire
 from tests.support.wire import frame

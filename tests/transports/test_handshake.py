@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server.gateway.handshake import (
+from chat_server.transports.handshake import (
     Credentials,
     Source,
     bearer_token,

@@ -6,7 +6,7 @@ import struct
 import pytest
 from websockets.frames import Frame, Opcode
 
-from chat_server.gateway.direct import DirectWire
+from chat_server.transports.direct import DirectWire
 from chat_server.protocol.codecs import JSON, MSGPACK
 from tests.support import wire
 from tests.support.wire import frame, until

@@ -8,8 +8,8 @@ import pytest
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
-from chat_server.gateway.deflate import DEFLATE_WIRES, MIN_BYTES, negotiate_deflate
-from chat_server.gateway.direct import COMPRESSED_SLICE_BYTES, DirectTransport
+from chat_server.transports.deflate import DEFLATE_WIRES, MIN_BYTES, negotiate_deflate
+from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
 from tests.support import wire
 

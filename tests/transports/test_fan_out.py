@@ -14,10 +14,10 @@ import pytest
 
 from chat_server.broker.memory import MemoryBroker
 from chat_server.clock import ManualClock
-from chat_server.gateway import deflate
-from chat_server.gateway.deflate import DEFLATE_WIRES
-from chat_server.gateway.direct import DIRECT_WIRES, DirectTransport, DirectWire
-from chat_server.gateway.portable import PortableWire
+from chat_server.transports import deflate
+from chat_server.transports.deflate import DEFLATE_WIRES
+from chat_server.transports.direct import DIRECT_WIRES, DirectTransport, DirectWire
+from chat_server.transports.asgi import PortableWire
 from chat_server.protocol.codecs import CODECS, Codec
 from chat_server.protocol.events import Draft
 from chat_server.realtime import topic as topic_module

@@ -10,7 +10,7 @@ import pytest
 from quart import Quart, websocket
 from quart.wrappers import Websocket
 
-from chat_server.gateway.portable import (
+from chat_server.transports.asgi import (
     INBOX_KEY,
     PORTABLE_WIRES,
     QUIET_TURNS,

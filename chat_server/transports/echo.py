@@ -3,7 +3,7 @@
 from ..protocol.close_codes import CloseCode
 from ..realtime.node import Node
 from .direct import DirectTransport
-from .portable import PortableTransport
+from .asgi import PortableTransport
 
 
 class Echo:
