@@ -37,7 +37,7 @@ class Round(Struct, frozen=True):
     """Connections of one kind that came and went.
 
     Args:
-        transport: direct or portable.
+        transport: direct or asgi.
         tls: whether they spoke TLS.
         connections: how many came and went.
         held: how many stayed all the time.
@@ -77,7 +77,7 @@ async def churn(
     """Let connections come and go at a server of our own.
 
     Args:
-        transport: direct or portable.
+        transport: direct or asgi.
         tls: whether to speak TLS.
         connections: how many come and go.
         held: how many stay meanwhile.

@@ -34,11 +34,11 @@ _MIB = 2**20
 def churn_command(connections: int, held: int, json: str | None) -> None:
     """Let connections come and go; exit with 1 if memory grows by more than a tenth.
 
-    Plain and below TLS, direct and portable. Memory is measured after the first 1,000 (of less than
+    Plain and below TLS, direct and asgi. Memory is measured after the first 1,000 (of less than
     10,000, after a tenth) and at the end.
     """
     first = min(1_000, connections // 10)
-    kinds_of_connections = [(t, tls) for t in ("direct", "portable") for tls in (False, True)]
+    kinds_of_connections = [(t, tls) for t in ("direct", "asgi") for tls in (False, True)]
     with Line() as line:
         rounds = [
             asyncio.run(

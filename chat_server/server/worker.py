@@ -213,7 +213,7 @@ class Worker:
         self._collector = Collector(lambda: self._chat.node.connection_count)
         self._http = settings.http
         self._max_connections = settings.http.max_connections
-        if settings.gateway.transport == "portable":
+        if settings.gateway.leaves_sockets:
             # Its WebSockets stay with Hypercorn.
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)

@@ -81,6 +81,11 @@ def advice(settings: Settings) -> list[str]:
             f" ({limits.message_burst}): a client that changes all of its topics at once is told"
             " to slow down"
         )
+    if settings.gateway.transport == "portable":
+        lines.append(
+            'gateway.transport: "portable" is called "asgi" now; the old name goes with the next'
+            " version"
+        )
     return lines
 
 

@@ -177,13 +177,18 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
 class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[gateway]`: WebSocket connections."""
 
-    transport: Literal["auto", "direct", "portable"] = "auto"
+    transport: Literal["auto", "direct", "asgi", "portable"] = "auto"
     compression: bool = False
     auth_timeout_seconds: Seconds = 10.0
     heartbeat_seconds: UpToADay = 25.0
     pong_timeout_seconds: UpToADay = 10.0
     refresh_grace_seconds: UpToADayOrZero = 25.0
     close_timeout_seconds: Seconds = 2.0
+
+    @property
+    def leaves_sockets(self) -> bool:
+        """Whether every WebSocket stays with the ASGI server; "portable" is the old name of it."""
+        return self.transport in ("asgi", "portable")
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):

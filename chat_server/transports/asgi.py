@@ -22,7 +22,7 @@ from ..realtime.ports import Receiver, Wire
 logger = logging.getLogger(__name__)
 
 
-class PortableWire:
+class AsgiWire:
     """Leaves a message as it is: the ASGI server frames it."""
 
     def __init__(self, codec: Codec) -> None:
@@ -37,7 +37,7 @@ class PortableWire:
         return packets
 
 
-PORTABLE_WIRES: dict[str, Wire] = {name: PortableWire(codec) for name, codec in CODECS.items()}
+ASGI_WIRES: dict[str, Wire] = {name: AsgiWire(codec) for name, codec in CODECS.items()}
 
 
 INBOX_KEY = "chat_server.inbox"
@@ -52,7 +52,7 @@ QUIET_TURNS = 20
 read. ASGI does not tell; on its way to us a message waits a turn in each of a few queues."""
 
 
-class PortableConnection(ASGIWebsocketConnection):
+class AsgiConnection(ASGIWebsocketConnection):
     """Quart's side of a WebSocket, without its queue.
 
     That is unbounded, takes an empty binary message for a text, and a disconnect cancels the route
@@ -104,7 +104,7 @@ class PortableConnection(ASGIWebsocketConnection):
                 return
 
 
-class PortableTransport:
+class AsgiTransport:
     """One WebSocket of an ASGI server; see `realtime.ports.Transport`.
 
     Args:

@@ -3,7 +3,7 @@
 from ..protocol.close_codes import CloseCode
 from ..realtime.node import Node
 from .direct import DirectTransport
-from .asgi import PortableTransport
+from .asgi import AsgiTransport
 
 
 class Echo:
@@ -12,7 +12,7 @@ class Echo:
     A client that does not read is not read from either: the transport sees to that.
     """
 
-    def __init__(self, node: Node, transport: DirectTransport | PortableTransport) -> None:
+    def __init__(self, node: Node, transport: DirectTransport | AsgiTransport) -> None:
         self._node = node
         self._transport = transport
 

@@ -32,7 +32,7 @@ from .handshake import (
     find_credentials,
     negotiate,
 )
-from .asgi import INBOX_KEY, PORTABLE_WIRES, PortableConnection, PortableTransport
+from .asgi import INBOX_KEY, ASGI_WIRES, AsgiConnection, AsgiTransport
 
 PATH = "/ws"
 ECHO_PATH = f"{PATH}/echo"
@@ -63,13 +63,13 @@ class Gateway:
         return blueprint
 
     def adapt(self, app: Quart) -> None:
-        """Let `app` carry our WebSockets as the portable transport needs, others as before."""
+        """Let `app` carry our WebSockets as the ASGI transport needs, others as before."""
         others = app.asgi_websocket_class
         paths = (PATH, ECHO_PATH) if self._echoes else (PATH,)
 
         def choose(app: Quart, scope: WebsocketScope) -> ASGIWebsocketProtocol:
             ours = scope["path"].removeprefix(scope.get("root_path", "")) in paths
-            return PortableConnection(app, scope) if ours else others(app, scope)
+            return AsgiConnection(app, scope) if ours else others(app, scope)
 
         app.asgi_websocket_class = choose  # type: ignore[assignment]  # called like a class
 
@@ -150,7 +150,7 @@ class Gateway:
         return connection, partial(connection.start, claims, refusal)
 
     def _start_echo(
-        self, transport: DirectTransport | PortableTransport
+        self, transport: DirectTransport | AsgiTransport
     ) -> tuple[Echo, Callable[[], None]]:
         echo = Echo(self._node, transport)
         return echo, echo.start
@@ -166,7 +166,7 @@ class Gateway:
             # What begins here outlives the request: timers and tasks must not keep its context.
             Context().run(direct.serve, receiver, begin, upgrade)
         else:
-            await self._serve_portably(socket, codec, subprotocol, start)
+            await self._serve_by_asgi(socket, codec, subprotocol, start)
 
     def _take_socket(
         self, codec: Codec, subprotocol: str | None
@@ -182,7 +182,7 @@ class Gateway:
         # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
         if (
             socket is None
-            or self._settings.gateway.transport == "portable"
+            or self._settings.gateway.leaves_sockets
             or websocket.http_version != "1.1"
         ):
             return None
@@ -205,7 +205,7 @@ class Gateway:
         )
         return direct, _upgrade_response(accept, subprotocol, deflate and deflate[0])
 
-    async def _serve_portably(
+    async def _serve_by_asgi(
         self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"
     ) -> None:
         if socket is not None:
@@ -213,8 +213,8 @@ class Gateway:
             socket.forgo_compression()
         await websocket.accept(subprotocol=subprotocol)
         limits = self._settings.limits
-        transport = PortableTransport(
-            PORTABLE_WIRES[codec.subprotocol],
+        transport = AsgiTransport(
+            ASGI_WIRES[codec.subprotocol],
             websocket,
             _state()[INBOX_KEY],
             max_message_bytes=limits.max_message_bytes,
@@ -231,7 +231,7 @@ class Gateway:
                 socket.limit_end()
 
 
-Start = Callable[[DirectTransport | PortableTransport], tuple[Receiver, Callable[[], None]]]
+Start = Callable[[DirectTransport | AsgiTransport], tuple[Receiver, Callable[[], None]]]
 
 
 def _socket() -> Socket | None:

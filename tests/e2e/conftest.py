@@ -14,7 +14,7 @@ from .room import Room
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `DIRECT_ONLY` lists of the portable transport."""
+    """Leave out what `DIRECT_ONLY` lists of the ASGI transport."""
     left_out = [item for item in items if _is_left_out(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_left_out(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function) or item.originalname not in DIRECT_ONLY:
         return False
-    return item.callspec.params.get("transport") == "portable"
+    return item.callspec.params.get("transport") == "asgi"
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

@@ -5,11 +5,11 @@ Everything else is the same, and tested to be.
 
 import pytest
 
-TRANSPORTS = ("direct", "portable")
+TRANSPORTS = ("direct", "asgi")
 """Under `chat-server serve`."""
 
 EVERYWHERE = (*TRANSPORTS, "hypercorn")
-"""Also under Hypercorn as it comes, where there is only the portable one."""
+"""Also under Hypercorn as it comes, where there is only the ASGI transport."""
 
 everywhere = pytest.mark.parametrize("transport", EVERYWHERE, indirect=True, scope="module")
 """For modules that run in all three ways."""
@@ -36,10 +36,10 @@ DIRECT_ONLY = frozenset(
 said. Those of failover and of deaf workers take no transport at all, for the same reason."""
 
 CLOSE_CODES: dict[str, dict[str, int]] = {
-    "text that is not UTF-8": {"direct": 1007, "portable": 1006},
-    "a frame that breaks RFC 6455": {"direct": 1002, "portable": 1006},
-    "a frame that only claims to be too big": {"direct": 1009, "portable": 0},
-    "a client that answers no ping": {"direct": 4408, "portable": 0},
+    "text that is not UTF-8": {"direct": 1007, "asgi": 1006},
+    "a frame that breaks RFC 6455": {"direct": 1002, "asgi": 1006},
+    "a frame that only claims to be too big": {"direct": 1009, "asgi": 0},
+    "a client that answers no ping": {"direct": 4408, "asgi": 0},
 }
 """Close codes by what happened; 0 stands for a connection that stays."""
 
@@ -53,4 +53,4 @@ that when it stops."""
 
 def close_code(what: str, transport: str) -> int:
     """Return the code of `CLOSE_CODES` for one of the ways of `EVERYWHERE`."""
-    return CLOSE_CODES[what]["direct" if transport == "direct" else "portable"]
+    return CLOSE_CODES[what]["direct" if transport == "direct" else "asgi"]

@@ -36,7 +36,7 @@ def deflated(data: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def transport() -> str:
-    """The portable transport forgoes compression."""
+    """The ASGI transport forgoes compression."""
     return "direct"
 
 

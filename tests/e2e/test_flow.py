@@ -220,7 +220,7 @@ async def test_a_silent_client_is_pinged_and_its_pong_keeps_it(
     server: ServerProcess, transport: str
 ) -> None:
     if not CLOSE_CODES["a client that answers no ping"][transport]:
-        pytest.skip("the portable transport has no pings")
+        pytest.skip("the ASGI transport has no pings")
     async with await Wire.open(server.port, token=token()) as client:
         await client.read_message()
         for _ in range(2):

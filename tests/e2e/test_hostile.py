@@ -205,7 +205,7 @@ async def test_connections_that_say_nothing_are_few_and_short(
 ) -> None:
     """Of more than there may be the oldest go, so that others still find room."""
     open_before = sockets(server)
-    most = MAX_HTTP + (MAX_WEBSOCKETS if transport == "portable" else 0)
+    most = MAX_HTTP + (MAX_WEBSOCKETS if transport == "asgi" else 0)
     began = time.monotonic()
     async with crowd(server, most + 50) as clients:
         assert (await request(server.port, "GET", "/health/live")).status == 200
@@ -386,7 +386,7 @@ async def test_subscribing_and_leaving_without_end(
 async def test_frames_that_are_no_messages_without_end(
     server: ServerProcess, bystanders: Bystanders, transport: str, sent: bytes
 ) -> None:
-    if transport == "portable":
+    if transport == "asgi":
         pytest.skip("an ASGI application does not see them")
     async with await Wire.open(server.port, token=token()) as client:
         await client.read_message()

@@ -195,7 +195,7 @@ async def test_what_came_before_the_clients_close_is_done(server: ServerProcess)
                     closing(1000),
                 )
                 assert (await bot.read_to_close())[0] == 1000
-            # Under the portable transport the server below answers the close without waiting.
+            # Under the ASGI transport the server below answers the close without waiting.
             async with asyncio.timeout(20):
                 messages: list[dict[str, Any]] = []
                 while not messages:

@@ -8,7 +8,7 @@ from loadtest.churn import Round, churn
 
 
 @pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 def test_connections_that_come_and_go_leave_nothing_behind(transport: str, tls: bool) -> None:
     told: list[str] = []
     found = asyncio.run(

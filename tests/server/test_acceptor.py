@@ -21,7 +21,7 @@ MOST = 40
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-@pytest.fixture(params=["direct", "portable"])
+@pytest.fixture(params=["direct", "asgi"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     settings = make_settings(
         gateway__transport=request.param,

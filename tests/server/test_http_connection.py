@@ -301,7 +301,7 @@ async def ask(port: int, data: bytes) -> int:
         return answer.status
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 @pytest.mark.parametrize(
     "name", ["Connection", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"]
 )
@@ -328,12 +328,12 @@ async def test_nothing_a_stranger_sends_is_a_fault_of_ours(
     targets = st.tuples(paths, st.sampled_from([b"", b"%", b"?", b"?token="]), values).map(b"".join)
     apps = {
         transport: await asyncio.to_thread(create_app, make_settings(gateway__transport=transport))
-        for transport in ("direct", "portable")
+        for transport in ("direct", "asgi")
     }
 
     async with (
         serving(make_settings(), app=apps["direct"]) as direct,
-        serving(make_settings(), app=apps["portable"]) as portable,
+        serving(make_settings(), app=apps["asgi"]) as asgi,
     ):
         loop = asyncio.get_running_loop()
 
@@ -341,7 +341,7 @@ async def test_nothing_a_stranger_sends_is_a_fault_of_ours(
         @given(target=targets, fields=fields, plain=st.booleans())
         def strange(target: bytes, fields: list[tuple[str, bytes]], plain: bool) -> None:
             data = head(target, [*fields, *([("Upgrade", b"")] if plain else [])])
-            for server in (direct, portable):
+            for server in (direct, asgi):
                 asked = asyncio.run_coroutine_threadsafe(ask(server.port, data), loop)
                 assert asked.result(wire.SECONDS) in ALLOWED, data
             bad = [record for record in caplog.records if record.levelno >= logging.ERROR]

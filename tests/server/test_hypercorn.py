@@ -205,7 +205,7 @@ async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
 
 async def test_frames_before_the_answer_are_refused() -> None:
     """RFC 6455 section 4.1: a client sends nothing before it has the server's handshake."""
-    for transport in ("direct", "portable"):
+    for transport in ("direct", "asgi"):
         async with (
             serving(make_settings(gateway__transport=transport)) as server,
             await Wire.connect(server.port) as client,
@@ -216,7 +216,7 @@ async def test_frames_before_the_answer_are_refused() -> None:
             assert server.node.connection_count == 0
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 @pytest.mark.parametrize("leave", [Wire.reset, Wire.half_close])
 async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
     transport: str, leave: Callable[[Wire], None], monkeypatch: pytest.MonkeyPatch
@@ -245,10 +245,10 @@ async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
         assert server.node.connection_count == 0
 
 
-async def test_the_portable_transport_forgoes_compression() -> None:
+async def test_the_asgi_transport_forgoes_compression() -> None:
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate"}
     async with (
-        serving(make_settings(gateway__transport="portable")) as server,
+        serving(make_settings(gateway__transport="asgi")) as server,
         await Wire.connect(server.port) as client,
     ):
         await client.send(upgrade(token=mint("ada"), headers=headers))

@@ -90,7 +90,7 @@ def found(garbage: list[object]) -> Counter[str]:
     return Counter(type(each).__qualname__ for each in garbage)
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 @pytest.mark.parametrize("kind", [*PLAIN, secure])
 def test_what_is_left_of_a_connection(kind: Kind, transport: str, tmp_path: Path) -> None:
     """In uvloop, which serves; each of asyncio's own transports refers to itself for ever."""

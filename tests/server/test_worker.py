@@ -177,7 +177,7 @@ async def test_kept_connections_are_told_that_it_drains() -> None:
         await server.stopped()
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_commands_that_have_come_are_answered_first(transport: str) -> None:
     settings = make_settings(gateway__transport=transport, server__drain_seconds=20)
     broker = FakeBroker()
@@ -199,7 +199,7 @@ async def test_commands_that_have_come_are_answered_first(transport: str) -> Non
         await server.stopped()
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: str) -> None:
     settings = make_settings(
         gateway__transport=transport,
@@ -232,7 +232,7 @@ async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: s
         await server.stopped()
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_clients_are_sent_elsewhere(transport: str) -> None:
     settings = make_settings(gateway__transport=transport, server__drain_seconds=60)
     async with (
@@ -250,7 +250,7 @@ async def test_clients_are_sent_elsewhere(transport: str) -> None:
         await server.stopped()
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_who_upgrades_while_it_drains_is_sent_elsewhere(
     transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +302,7 @@ async def test_a_start_that_fails_fails() -> None:
 # In a process of its own -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(transport: str) -> None:
     clients, drain_seconds = 1_000, 2
     environ = {

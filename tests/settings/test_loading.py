@@ -155,6 +155,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("LOG__LEVEL", "DEBUG", "DEBUG"),
         ("LOG__LEVEL", "debug", "DEBUG"),
         ("LOG__FORMAT", "JSON", "json"),
+        ("GATEWAY__TRANSPORT", "ASGI", "asgi"),
         ("GATEWAY__TRANSPORT", "Portable", "portable"),
         ("GATEWAY__HEARTBEAT_SECONDS", "86400", 86_400.0),
         ("REDIS__PREFIX", "my-chat:1", "my-chat:1"),

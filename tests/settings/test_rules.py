@@ -182,6 +182,17 @@ def test_what_is_allowed_but_unlikely_is_advised_against() -> None:
     assert line.startswith("limits.max_topics: 250 is above limits.message_burst (100): ")
 
 
+def test_the_old_name_of_a_transport_still_works_with_a_warning() -> None:
+    old = load_settings(environ={"CHAT_GATEWAY__TRANSPORT": "portable"})
+    new = load_settings(environ={"CHAT_GATEWAY__TRANSPORT": "asgi"})
+    assert old.gateway.leaves_sockets
+    assert new.gateway.leaves_sockets
+    assert not Settings().gateway.leaves_sockets
+    [line] = advice(old)
+    assert line.startswith('gateway.transport: "portable" is called "asgi" now')
+    assert advice(new) == []
+
+
 @pytest.mark.parametrize(
     "url",
     [

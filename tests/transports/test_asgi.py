@@ -1,4 +1,4 @@
-"""The portable transport over an ASGI server that the test plays itself."""
+"""The ASGI transport over an ASGI server that the test plays itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,10 +12,10 @@ from quart.wrappers import Websocket
 
 from chat_server.transports.asgi import (
     INBOX_KEY,
-    PORTABLE_WIRES,
+    ASGI_WIRES,
     QUIET_TURNS,
-    PortableConnection,
-    PortableTransport,
+    AsgiConnection,
+    AsgiTransport,
 )
 from chat_server.protocol.codecs import JSON
 from tests.support.wire import SECONDS, until
@@ -27,7 +27,7 @@ SLOW_BUFFER = 10_000
 
 
 class FakeWebsocket:
-    """Quart's WebSocket, with a queue of one as `PortableConnection` has, and a stoppable peer."""
+    """Quart's WebSocket, with a queue of one as `AsgiConnection` has, and a stoppable peer."""
 
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue(maxsize=1)
@@ -53,14 +53,14 @@ class FakeWebsocket:
             raise ConnectionError("the ASGI server says so")
 
 
-class Portable:
+class Asgi:
     """A transport under test."""
 
     def __init__(self, *, close_timeout: float, abort: Callable[[], None] | None) -> None:
         self.websocket = FakeWebsocket()
         self.receiver = RecordingReceiver()
-        self.transport = PortableTransport(
-            PORTABLE_WIRES[JSON.subprotocol],
+        self.transport = AsgiTransport(
+            ASGI_WIRES[JSON.subprotocol],
             cast(Websocket, self.websocket),
             self.websocket.incoming,
             max_message_bytes=MAX_MESSAGE,
@@ -88,14 +88,14 @@ class Portable:
 
 
 @asynccontextmanager
-async def portable(
+async def asgi(
     *,
     close_timeout: float = 60.0,
     abort: Callable[[], None] | None = None,
     begin: Callable[[], None] = lambda: None,
-) -> AsyncIterator[Portable]:
+) -> AsyncIterator[Asgi]:
     """Serve until the block ends, and see that all of it ends."""
-    lane = Portable(close_timeout=close_timeout, abort=abort)
+    lane = Asgi(close_timeout=close_timeout, abort=abort)
     lane.task = asyncio.create_task(lane.transport.serve(lane.receiver, begin))
     await turns()
     try:
@@ -109,7 +109,7 @@ async def portable(
 
 
 async def test_carries_text_and_binary_both_ways() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         await lane.put("Grüße", b"\xff", "", b"")
         await until(lambda: len(lane.told) == 4)
         assert lane.told == [("Grüße".encode(), False), (b"\xff", True), (b"", False), (b"", True)]
@@ -119,14 +119,14 @@ async def test_carries_text_and_binary_both_ways() -> None:
 
 
 async def test_a_disconnect_ends_it_after_what_came_before() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         await lane.put("1", "2", None)
         await lane.ended()
         assert lane.told == [(b"1", False), (b"2", False), "closed"]
 
 
 async def test_takes_nothing_while_paused() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
         await lane.put("1", "2")
         await turns()
@@ -143,7 +143,7 @@ async def test_takes_nothing_while_paused() -> None:
 
 
 async def test_what_the_server_had_read_when_the_reading_stopped_is_taken() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
         await lane.put("1", "2", "3")
         lane.transport.stop_reading()
@@ -161,7 +161,7 @@ async def test_what_the_server_had_read_when_the_reading_stopped_is_taken() -> N
 
 
 async def test_a_full_queue_is_told_once_and_stops_the_reading() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.websocket.reads.clear()
         lane.transport.write(b"x" * (SLOW_BUFFER + 1))
         lane.transport.write(b"x" * SLOW_BUFFER)
@@ -183,7 +183,7 @@ async def test_the_last_that_is_told_is_how_it_stands() -> None:
             lane.transport.write(b"x" * (SLOW_BUFFER + 1))
             lane.websocket.reads.clear()
 
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.websocket.on_send = fill_again
         lane.transport.write(b"x" * (SLOW_BUFFER + 1))
         lane.transport.write(b"small")
@@ -195,7 +195,7 @@ async def test_the_last_that_is_told_is_how_it_stands() -> None:
 
 
 async def test_closing_flushes_what_is_queued() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.transport.write(b"1")
         lane.transport.write(b"2")
         lane.transport.close(1012, "ü" * 200)
@@ -210,7 +210,7 @@ async def test_closing_flushes_what_is_queued() -> None:
 
 
 async def test_a_message_that_is_too_big_in_bytes_closes() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         await lane.put("x" * MAX_MESSAGE, "ü" * (MAX_MESSAGE // 2 + 1), "ignored")
         await until(lambda: lane.websocket.closed)
         assert lane.websocket.closed is not None
@@ -226,7 +226,7 @@ async def test_a_fault_in_taking_a_message_is_logged_and_closes(
         if event != "closed":
             raise RuntimeError("a fault of ours")
 
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.receiver.react = fail
         await lane.put("x", "ignored")
         await until(lambda: lane.websocket.closed)
@@ -240,7 +240,7 @@ async def test_a_fault_in_taking_a_message_is_logged_and_closes(
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_client_that_does_not_answer_the_close_is_dropped(reads: bool) -> None:
     aborted: list[bool] = []
-    async with portable(close_timeout=0.01, abort=lambda: aborted.append(True)) as lane:
+    async with asgi(close_timeout=0.01, abort=lambda: aborted.append(True)) as lane:
         if not reads:
             lane.websocket.reads.clear()
             lane.transport.write(b"x")
@@ -251,7 +251,7 @@ async def test_a_client_that_does_not_answer_the_close_is_dropped(reads: bool) -
 
 async def test_an_abort_ends_it_at_once() -> None:
     for abort in (None, lambda: None):
-        async with portable(abort=abort) as lane:
+        async with asgi(abort=abort) as lane:
             lane.websocket.reads.clear()
             lane.transport.write(b"x")
             await turns()
@@ -263,7 +263,7 @@ async def test_an_abort_ends_it_at_once() -> None:
 
 
 async def test_a_send_that_fails_ends_it() -> None:
-    async with portable() as lane:
+    async with asgi() as lane:
         lane.websocket.broken = True
         lane.transport.write(b"x")
         await lane.ended()
@@ -274,32 +274,32 @@ async def test_a_beginning_that_fails_leaves_nothing_behind() -> None:
     def fail() -> None:
         raise RuntimeError("at once")
 
-    async with portable(begin=fail) as lane:
+    async with asgi(begin=fail) as lane:
         await lane.ended()
         assert isinstance(lane.task.exception(), RuntimeError)
 
 
 async def test_cancelled_anywhere_it_ends_completely() -> None:
-    async def idle(lane: Portable) -> None:
+    async def idle(lane: Asgi) -> None:
         await turns()
 
-    async def paused(lane: Portable) -> None:
+    async def paused(lane: Asgi) -> None:
         lane.transport.pause()
         await lane.put("1", "2")
 
-    async def blocked(lane: Portable) -> None:
+    async def blocked(lane: Asgi) -> None:
         lane.websocket.reads.clear()
         lane.transport.write(b"x")
         await turns()
 
-    async def closing(lane: Portable) -> None:
+    async def closing(lane: Asgi) -> None:
         lane.websocket.reads.clear()
         lane.transport.close(1000, "")
         await turns()
 
-    states: list[Callable[[Portable], Awaitable[None]]] = [idle, paused, blocked, closing]
+    states: list[Callable[[Asgi], Awaitable[None]]] = [idle, paused, blocked, closing]
     for bring_about in states:
-        async with portable() as lane:
+        async with asgi() as lane:
             await bring_about(lane)
             lane.task.cancel()
             await lane.ended()
@@ -310,7 +310,7 @@ async def test_cancelled_anywhere_it_ends_completely() -> None:
 
 
 class Playing:
-    """A `PortableConnection` whose route reads when the test says so."""
+    """An `AsgiConnection` whose route reads when the test says so."""
 
     def __init__(self, events: list[Any]) -> None:
         self.events = events
@@ -323,7 +323,7 @@ class Playing:
         headers = [(b"host", b"localhost")]
         scope: Any = {"type": "websocket", "path": "/ws", "raw_path": b"/ws", "scheme": "ws"}
         scope |= {"headers": headers, "query_string": b"", "asgi": {"spec_version": "2.3"}}
-        self.connection = PortableConnection(self.app, scope)
+        self.connection = AsgiConnection(self.app, scope)
 
     async def receive(self) -> Any:
         if self.taken == len(self.events):
@@ -405,5 +405,5 @@ async def test_a_server_that_complains_of_a_client_that_is_gone_is_answered_by_s
         "asgi": {"spec_version": "2.3"},
     }
     async with asyncio.timeout(SECONDS):
-        await PortableConnection(app, cast(Any, scope))(receive, cast(Any, send))
+        await AsgiConnection(app, cast(Any, scope))(receive, cast(Any, send))
     assert sent == ["websocket.accept", "websocket.send", "websocket.send", "websocket.send"]

@@ -46,8 +46,8 @@ class Ended(Exception):
     """The server closed, or refused the handshake."""
 
 
-class AsgiPeer:
-    """ASGI without a server, hence the portable transport and nothing in its way."""
+class ApplicationPeer:
+    """Plays the ASGI server itself, so that nothing stands between the test and the transport."""
 
     def __init__(self, app: Quart, subprotocols: Sequence[str], headers: dict[str, str]) -> None:
         self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -140,7 +140,7 @@ class Way(Protocol):
         ...
 
 
-class AsgiWay:
+class ApplicationWay:
     """Calls the application."""
 
     def __init__(self, app: Quart) -> None:
@@ -150,7 +150,7 @@ class AsgiWay:
     async def connect(
         self, subprotocols: Sequence[str] = (), headers: dict[str, str] | None = None
     ) -> AsyncIterator[Peer]:
-        peer = AsgiPeer(self._app, subprotocols, headers or {})
+        peer = ApplicationPeer(self._app, subprotocols, headers or {})
         try:
             yield peer
         finally:
@@ -175,16 +175,16 @@ class SocketWay:
 
 
 PUSHES = ("message", "signal", "gap")
-WAYS = ("asgi", "portable", "direct")
+WAYS = ("no server", "asgi", "direct")
 
 
 @asynccontextmanager
 async def open_way(name: str, settings: Settings, clock: ManualClock) -> AsyncIterator[Way]:
     broker = MemoryBroker(BrokerSettings(), clock)
-    if name == "asgi":
+    if name == "no server":
         app = create_app(settings, broker=broker, clock=clock)
         async with app.test_app():
-            yield AsgiWay(app)
+            yield ApplicationWay(app)
     else:
         settings = msgspec.structs.replace(
             settings, gateway=msgspec.structs.replace(settings.gateway, transport=name)
@@ -436,7 +436,7 @@ async def test_clients_without_an_origin_and_own_pages_connect_whatever_is_allow
     allowed: list[str], origin: str | None, token: str
 ) -> None:
     settings = _settings(http__allowed_origins=allowed)
-    async with open_way("asgi", settings, ManualClock(wall=NOW)) as way:
+    async with open_way("no server", settings, ManualClock(wall=NOW)) as way:
         headers = {"Host": "localhost", **({"Origin": origin} if origin else {}), **_bearer(token)}
         async with way.connect([JSON], headers) as peer:
             assert json.loads(await peer.receive())["type"] == "welcome"
@@ -480,6 +480,6 @@ async def test_the_default_minting_is_accepted() -> None:
     app = create_app(make_settings())
     async with (
         app.test_app(),
-        AsgiWay(app).connect([JSON], _bearer(mint("ada", name="Ada"))) as peer,
+        ApplicationWay(app).connect([JSON], _bearer(mint("ada", name="Ada"))) as peer,
     ):
         assert json.loads(await peer.receive())["user"] == "ada"

@@ -13,9 +13,9 @@ def test_the_page_has_the_tested_table() -> None:
         for line in PAGE.read_text("utf-8").splitlines()
         if line.startswith("|")
     ]
-    assert rows[0] == ["what happens", "direct", "portable"]
+    assert rows[0] == ["what happens", "direct", "asgi"]
     written = {
-        what: {"direct": direct, "portable": portable} for what, direct, portable in rows[2:]
+        what: {"direct": direct, "asgi": asgi} for what, direct, asgi in rows[2:]
     }
     assert written == {
         what: {transport: str(code) if code else "stays open" for transport, code in codes.items()}

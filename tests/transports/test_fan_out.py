@@ -17,7 +17,7 @@ from chat_server.clock import ManualClock
 from chat_server.transports import deflate
 from chat_server.transports.deflate import DEFLATE_WIRES
 from chat_server.transports.direct import DIRECT_WIRES, DirectTransport, DirectWire
-from chat_server.transports.asgi import PortableWire
+from chat_server.transports.asgi import AsgiWire
 from chat_server.protocol.codecs import CODECS, Codec
 from chat_server.protocol.events import Draft
 from chat_server.realtime import topic as topic_module
@@ -135,7 +135,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: Counter[str] = Counter()
-        for packer in (DirectWire, PortableWire):
+        for packer in (DirectWire, AsgiWire):
             monkeypatch.setattr(packer, "pack", self._packing(packer.pack))
         # The one of compressed frames packs what it leaves as it is by the one above.
         pack = deflate.DeflateWire.pack
@@ -166,7 +166,7 @@ class Work:
 
 @pytest.mark.parametrize("encoding", [JSON, MSGPACK])
 @pytest.mark.parametrize(
-    ("transport", "compression"), [("direct", False), ("direct", True), ("portable", False)]
+    ("transport", "compression"), [("direct", False), ("direct", True), ("asgi", False)]
 )
 async def test_a_publication_is_encoded_once_for_all_clients_alike(
     monkeypatch: pytest.MonkeyPatch, transport: str, compression: bool, encoding: str

@@ -27,7 +27,7 @@ ENDS: list[Callable[[Wire], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_however_a_connection_ends_its_place_is_free_again(transport: str) -> None:
     settings = make_settings(
         gateway__transport=transport,
@@ -60,7 +60,7 @@ async def test_addresses_behind_a_proxy_count_apart_if_it_is_trusted(hops: int) 
         assert told == ["welcome", "welcome" if hops else "goodbye", "goodbye"]
 
 
-@pytest.mark.parametrize("transport", ["direct", "portable"])
+@pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_who_only_sends_and_then_goes_leaves_nothing_behind(transport: str) -> None:
     """Not even with the HTTP server, which holds messages that nobody takes any more."""
     settings = make_settings(
