@@ -20,7 +20,6 @@ from .broker.memory import MemoryBroker
 from .broker.redis import RedisBroker
 from .broker.spool import SpoolingBroker
 from .clock import Clock, SystemClock
-from .transports.route import Gateway
 from .http import hosts, problems, requests
 from .http.application import Application
 from .http.docs import docs_blueprint
@@ -39,6 +38,7 @@ from .settings import (
     origin_pattern,
     take_apart,
 )
+from .transports.route import WebSocketRoute
 from .version import __version__
 
 logger = logging.getLogger(__name__)
@@ -75,10 +75,10 @@ class ChatServer:
         app.before_request(self._expect_start)
         app.before_websocket(self._expect_start)
         app.after_serving(self.stop)
-        gateway = Gateway(self.node, self.verifier)
-        gateway.adapt(app)
+        websocket = WebSocketRoute(self.node, self.verifier)
+        websocket.adapt(app)
         blueprints = [
-            gateway.blueprint(),
+            websocket.blueprint(),
             health_blueprint(self.node, self._spool),
             messages_blueprint(self.node, self.verifier),
         ]

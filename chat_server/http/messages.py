@@ -12,7 +12,6 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
-from ..transports.handshake import bearer_token
 from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
 from ..protocol.events import Published
@@ -20,6 +19,7 @@ from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node
+from ..transports.handshake import bearer_token
 
 PATH = "/api/topics/<path:topic>/messages"
 

@@ -56,7 +56,7 @@ class Connection(Authenticated):
         self.id = secrets.token_hex(8)
         super().__init__(node, verifier, transport)
         self._address = address
-        self._codec = transport.wire.codec
+        self._codec = transport.encoder.codec
         self._tasks: set[asyncio.Task[None]] = set()
         self._slot: int | None = None
         self._slow_timer: asyncio.TimerHandle | None = None
@@ -185,8 +185,8 @@ class Connection(Authenticated):
 
     def send(self, message: ServerMessage) -> None:
         """See `session.Effects`."""
-        wire = self._transport.wire
-        self._transport.write(wire.pack(self._codec.encode(message)))
+        encoder = self._transport.encoder
+        self._transport.write(encoder.pack(self._codec.encode(message)))
 
     def ping(self) -> None:
         """See `session.Effects`."""

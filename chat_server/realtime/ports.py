@@ -139,10 +139,10 @@ class Broker(Protocol):
         ...
 
 
-class Wire(Protocol):
+class Encoder(Protocol):
     """How a kind of transport writes messages: shared by all connections that write alike.
 
-    A publication is packed once per wire and the result written to every subscriber on it.
+    A publication is packed once per encoder and the result written to every subscriber on it.
     """
 
     @property
@@ -167,7 +167,7 @@ class Transport(Protocol):
     """
 
     @property
-    def wire(self) -> Wire:
+    def encoder(self) -> Encoder:
         """How this transport writes."""
         ...
 

@@ -10,7 +10,7 @@ from ..logs import Seldom
 from ..protocol.codecs import Codec
 from ..protocol.events import Event, Kind, Slice
 from ..protocol.messages import Gap, Position
-from .ports import Transport, Wire
+from .ports import Encoder, Transport
 
 logger = logging.getLogger(__name__)
 seldom = Seldom()
@@ -72,7 +72,7 @@ class Topic:
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
-        self._live: dict[Wire, dict[Transport, None]] = {}
+        self._live: dict[Encoder, dict[Transport, None]] = {}
 
     @property
     def established(self) -> bool:
@@ -101,22 +101,22 @@ class Topic:
         elif seen.seq > self.position.seq:
             self._ahead[transport] = seen
         else:
-            self._live.setdefault(transport.wire, {})[transport] = None
+            self._live.setdefault(transport.encoder, {})[transport] = None
 
     def leave(self, transport: Transport) -> None:
         """Forget a subscriber, wherever it stands."""
         self._joining.discard(transport)
         self._lagging.pop(transport, None)
         self._ahead.pop(transport, None)
-        members = self._live.get(transport.wire)
+        members = self._live.get(transport.encoder)
         if members is not None:
             members.pop(transport, None)
             if not members:
-                del self._live[transport.wire]
+                del self._live[transport.encoder]
 
     def lag(self, transport: Transport) -> None:
         """Send a subscriber nothing until it is replayed: it reads too slowly."""
-        if transport in self._live.get(transport.wire, ()):
+        if transport in self._live.get(transport.encoder, ()):
             self.leave(transport)
             self._lagging[transport] = self.position
         elif transport in self._ahead:
@@ -295,14 +295,14 @@ class Topic:
         self._pushes.append((frame, here))
 
     def _flush(self) -> None:
-        """Write what was gathered: everything encoded once per wire, no task, no await."""
+        """Write what was gathered: everything encoded once per encoder, no task, no await."""
         pushes, self._pushes = self._pushes, []
         seen: Position | None = None
         for part in _parts(pushes):
             if seen is not None:
                 self._leave_behind(seen)
-            for wire, transports in self._live.items():
-                packets = wire.join(self._pack(wire, [frame for frame, _ in part]))
+            for encoder, transports in self._live.items():
+                packets = encoder.join(self._pack(encoder, [frame for frame, _ in part]))
                 for transport in transports:
                     for packet in packets:
                         transport.write(packet)
@@ -316,12 +316,12 @@ class Topic:
                 self._lagging[transport] = seen
 
     def _write_to(self, transport: Transport, frame: bytes) -> None:
-        for packet in self._pack(transport.wire, [frame]):
+        for packet in self._pack(transport.encoder, [frame]):
             transport.write(packet)
 
-    def _pack(self, wire: Wire, frames: list[bytes]) -> list[bytes]:
-        pushes = (transcoded(frame, wire.codec, self.name) for frame in frames)
-        return [wire.pack(push) for push in pushes if push is not None]
+    def _pack(self, encoder: Encoder, frames: list[bytes]) -> list[bytes]:
+        pushes = (transcoded(frame, encoder.codec, self.name) for frame in frames)
+        return [encoder.pack(push) for push in pushes if push is not None]
 
     def _restart_frame(self, here: Position) -> bytes:
         return self._gap_frame(Position(here.epoch, 0), here.seq + 1, "epoch_changed")

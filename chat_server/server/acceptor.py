@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from ..transports.handshake import client_address
 from ..logs import Seldom
+from ..transports.handshake import client_address
 from .hypercorn import HttpConnection
 from .refusals import Refusals
 

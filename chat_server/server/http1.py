@@ -16,8 +16,8 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import Handshake, WSStream
 
-from ..transports.handover import STATE_KEY
 from ..http.problems import MEDIA_TYPE, Problem, encode
+from ..transports.handover import STATE_KEY
 
 logger = logging.getLogger(__name__)
 

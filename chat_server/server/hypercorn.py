@@ -22,8 +22,8 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
-from ..transports.handover import STATE_KEY
 from ..settings import HttpSettings
+from ..transports.handover import STATE_KEY
 from .http1 import Http1
 
 NEWCOMER_SECONDS = 1.0

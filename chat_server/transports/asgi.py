@@ -17,12 +17,12 @@ from quart.wrappers import Websocket
 
 from ..protocol.close_codes import CloseCode, fit_reason
 from ..protocol.codecs import CODECS, Codec
-from ..realtime.ports import Receiver, Wire
+from ..realtime.ports import Encoder, Receiver
 
 logger = logging.getLogger(__name__)
 
 
-class AsgiWire:
+class AsgiEncoder:
     """Leaves a message as it is: the ASGI server frames it."""
 
     def __init__(self, codec: Codec) -> None:
@@ -37,7 +37,7 @@ class AsgiWire:
         return packets
 
 
-ASGI_WIRES: dict[str, Wire] = {name: AsgiWire(codec) for name, codec in CODECS.items()}
+ASGI_ENCODERS: dict[str, Encoder] = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
 
 
 INBOX_KEY = "chat_server.inbox"
@@ -108,7 +108,7 @@ class AsgiTransport:
     """One WebSocket of an ASGI server; see `realtime.ports.Transport`.
 
     Args:
-        wire: how it writes.
+        encoder: makes the packets that `write` takes.
         websocket: Quart's, already accepted.
         inbox: what comes from the client.
         max_message_bytes: the largest message taken; more closes with 1009.
@@ -121,7 +121,7 @@ class AsgiTransport:
 
     def __init__(
         self,
-        wire: Wire,
+        encoder: Encoder,
         websocket: Websocket,
         inbox: Inbox,
         *,
@@ -130,7 +130,7 @@ class AsgiTransport:
         close_timeout_seconds: float,
         abort_socket: Callable[[], None] | None = None,
     ) -> None:
-        self.wire = wire
+        self.encoder = encoder
         self._websocket = websocket
         self._inbox = inbox
         self._max_message_bytes = max_message_bytes
@@ -190,10 +190,10 @@ class AsgiTransport:
 
     def write(self, packet: bytes) -> None:
         """See `ports.Transport`."""
-        self.write_message(packet, binary=self.wire.codec.binary)
+        self.write_message(packet, binary=self.encoder.codec.binary)
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
-        """Write a message of either kind, whichever the wire's are."""
+        """Write a text or a binary message, whatever kind the encoder makes."""
         if self._closing is not None:
             return
         self._queue.append((payload, binary))

@@ -14,8 +14,8 @@ from websockets.headers import build_extension, parse_extension
 from websockets.typing import ExtensionParameter
 
 from ..protocol.codecs import CODECS, Codec
-from ..realtime.ports import Wire
-from .direct import DirectWire
+from ..realtime.ports import Encoder
+from .direct import DirectEncoder
 from .frames import frame
 
 MIN_BYTES = 256
@@ -30,7 +30,7 @@ _FACTORY = ServerPerMessageDeflateFactory(
 )
 
 
-class DeflateWire(DirectWire):
+class DeflateEncoder(DirectEncoder):
     """Packs a message into one frame, compressed if that makes it shorter."""
 
     def __init__(self, codec: Codec) -> None:
@@ -48,7 +48,9 @@ class DeflateWire(DirectWire):
         return super().pack(payload)
 
 
-DEFLATE_WIRES: dict[str, Wire] = {name: DeflateWire(codec) for name, codec in CODECS.items()}
+DEFLATE_ENCODERS: dict[str, Encoder] = {
+    name: DeflateEncoder(codec) for name, codec in CODECS.items()
+}
 
 
 def negotiate_deflate(offers: list[str]) -> tuple[str, Extension] | None:

@@ -16,11 +16,11 @@ from websockets.typing import ExtensionName
 
 from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
-from ..realtime.ports import Receiver, Wire
+from ..realtime.ports import Encoder, Receiver
 from .frames import FINAL, frame, whole_message
 
 
-class DirectWire:
+class DirectEncoder:
     """Packs a message into a whole WebSocket frame, RFC 6455 section 5.2."""
 
     def __init__(self, codec: Codec) -> None:
@@ -56,7 +56,7 @@ TINY_BYTES = 126
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
-DIRECT_WIRES: dict[str, Wire] = {name: DirectWire(codec) for name, codec in CODECS.items()}
+DIRECT_ENCODERS: dict[str, Encoder] = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
 
 
 class _WebSocket(WebSocketProtocol):
@@ -97,7 +97,7 @@ class DirectTransport(asyncio.Protocol):
 
     Args:
         transport: the socket's, whose handshake is done.
-        wire: how it writes.
+        encoder: makes the packets that `write` takes.
         max_message_bytes: the largest message taken; more closes with 1009.
         slow_buffer_bytes: bytes that may wait for a client that reads slowly.
         close_timeout_seconds: how long the client has to answer a close frame.
@@ -109,14 +109,14 @@ class DirectTransport(asyncio.Protocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        wire: Wire,
+        encoder: Encoder,
         *,
         max_message_bytes: int,
         slow_buffer_bytes: int,
         close_timeout_seconds: float,
         extensions: list[Extension] | None = None,
     ) -> None:
-        self.wire = wire
+        self.encoder = encoder
         self._max_message_bytes = max_message_bytes
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
@@ -173,7 +173,7 @@ class DirectTransport(asyncio.Protocol):
             self._uncork()
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
-        """Write a message of either kind, whichever the wire's are."""
+        """Write a text or a binary message, whatever kind the encoder makes."""
         self.write(frame(FINAL | (Opcode.BINARY if binary else Opcode.TEXT), payload))
 
     def ping(self) -> None:

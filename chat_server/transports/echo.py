@@ -2,8 +2,8 @@
 
 from ..protocol.close_codes import CloseCode
 from ..realtime.node import Node
-from .direct import DirectTransport
 from .asgi import AsgiTransport
+from .direct import DirectTransport
 
 
 class Echo:

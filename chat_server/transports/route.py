@@ -20,8 +20,9 @@ from ..protocol.errors import BadRequest, ChatError, Unauthorized, UpgradeRequir
 from ..realtime.connection import Connection
 from ..realtime.node import Node
 from ..realtime.ports import Receiver, Transport
-from .deflate import DEFLATE_WIRES, negotiate_deflate
-from .direct import DIRECT_WIRES, DirectTransport
+from .asgi import ASGI_ENCODERS, INBOX_KEY, AsgiConnection, AsgiTransport
+from .deflate import DEFLATE_ENCODERS, negotiate_deflate
+from .direct import DIRECT_ENCODERS, DirectTransport
 from .echo import Echo
 from .handover import STATE_KEY, Socket
 from .handshake import (
@@ -32,14 +33,13 @@ from .handshake import (
     find_credentials,
     negotiate,
 )
-from .asgi import INBOX_KEY, ASGI_WIRES, AsgiConnection, AsgiTransport
 
 PATH = "/ws"
 ECHO_PATH = f"{PATH}/echo"
 NONCE_BYTES = 16
 
 
-class Gateway:
+class WebSocketRoute:
     """Turns handshakes into connections of a node.
 
     Args:
@@ -193,11 +193,11 @@ class Gateway:
         deflate = None
         if self._settings.gateway.compression:
             deflate = negotiate_deflate(websocket.headers.getlist("Sec-WebSocket-Extensions"))
-        wires = DEFLATE_WIRES if deflate else DIRECT_WIRES
+        encoders = DEFLATE_ENCODERS if deflate else DIRECT_ENCODERS
         limits = self._settings.limits
         direct = DirectTransport(
             handed_over,
-            wires[codec.subprotocol],
+            encoders[codec.subprotocol],
             max_message_bytes=limits.max_message_bytes,
             slow_buffer_bytes=limits.slow_buffer_bytes,
             close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
@@ -214,7 +214,7 @@ class Gateway:
         await websocket.accept(subprotocol=subprotocol)
         limits = self._settings.limits
         transport = AsgiTransport(
-            ASGI_WIRES[codec.subprotocol],
+            ASGI_ENCODERS[codec.subprotocol],
             websocket,
             _state()[INBOX_KEY],
             max_message_bytes=limits.max_message_bytes,

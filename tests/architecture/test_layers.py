@@ -29,7 +29,8 @@ RULES = {
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "server": May(
-        ("app", "transports", "http.problems", "linewriter", *CORE), (*QUART, "h11", "uvloop", "click")
+        ("app", "transports", "http.problems", "linewriter", *CORE),
+        (*QUART, "h11", "uvloop", "click"),
     ),
     "app": May(("http", "transports", "broker", *CORE), QUART),
     "http": May(("transports.handshake", *CORE), (*QUART, "msgspec")),

@@ -12,7 +12,7 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.protocol.events import Published
 from chat_server.realtime.connection import Connection
 
-from ..support.fakes import FakeTransport, FakeWire, turns
+from ..support.fakes import FakeEncoder, FakeTransport, turns
 from .world import World, answer, claims
 
 ROOM = "room:a"
@@ -60,7 +60,7 @@ async def test_data_may_not_grow_beyond_the_size_of_a_message(kind: str) -> None
     """MessagePack of 1,000 control characters is JSON of 6,000 bytes."""
     world = World(max_message_bytes=2_000)
     await world.start()
-    sender = world.connect(claims(), wire=FakeWire(MSGPACK))
+    sender = world.connect(claims(), encoder=FakeEncoder(MSGPACK))
     for data, outcome in (("\1" * 333, "ok"), ("\1" * 334, "too_large")):
         reply = await answer(sender, type=kind, topic=ROOM, data=data)
         assert reply.get("code", "ok") == outcome
@@ -128,7 +128,7 @@ async def test_keys_belong_to_their_user(world: World) -> None:
 
 async def test_encodings_meet_in_a_topic(world: World) -> None:
     json = await world.subscribed(ROOM)
-    packed = world.connect(claims("bob"), wire=FakeWire(MSGPACK))
+    packed = world.connect(claims("bob"), encoder=FakeEncoder(MSGPACK))
     await answer(packed, type="subscribe", topic=ROOM)
     data = {"é": [1.5, None, 2**63, "\U0001f600"]}
     for sender in (json, packed):

@@ -21,7 +21,7 @@ from chat_server.protocol.messages import Position
 from chat_server.realtime import hub as hub_module
 from chat_server.realtime.connection import Connection
 
-from ..support.fakes import FakeTransport, FakeWire
+from ..support.fakes import FakeEncoder, FakeTransport
 from .observer import Observer
 from .virtual import VirtualLoop
 from .world import World, claims
@@ -30,7 +30,7 @@ TOPICS = ("room:a", "room:b")
 CLIENTS = 4
 WHICH = st.integers(0, CLIENTS - 1)
 TOPIC = st.sampled_from(TOPICS)
-WIRES = (FakeWire(JSON), FakeWire(MSGPACK))
+ENCODERS = (FakeEncoder(JSON), FakeEncoder(MSGPACK))
 
 NO_LIMITS = {
     "messages_per_second": 1e6,
@@ -46,7 +46,7 @@ class Client(FakeTransport):
     can_ping = False
 
     def __init__(self, number: int, world: World) -> None:
-        super().__init__(WIRES[number % len(WIRES)])
+        super().__init__(ENCODERS[number % len(ENCODERS)])
         self.world = world
         self.observers: dict[str, Observer] = {}
         self.asked: dict[int, tuple[str, str]] = {}
@@ -73,7 +73,7 @@ class Client(FakeTransport):
         super().write(packet)
 
     def decode(self, packet: bytes) -> Any:
-        decode = msgspec.msgpack.decode if self.wire.codec.binary else msgspec.json.decode
+        decode = msgspec.msgpack.decode if self.encoder.codec.binary else msgspec.json.decode
         return decode(packet)
 
     def ask(self, kind: str, topic: str, **fields: Any) -> None:

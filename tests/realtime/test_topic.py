@@ -12,7 +12,7 @@ from chat_server.protocol.events import Event, Kind, Slice
 from chat_server.protocol.messages import Position
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
 
-from ..support.fakes import NO_JSON, FakeTransport, FakeWire
+from ..support.fakes import NO_JSON, FakeEncoder, FakeTransport
 
 EPOCH, LATER = "e", "f"
 ROOM = "room:a"
@@ -47,13 +47,13 @@ def topic_at(seq: int, epoch: str = EPOCH) -> Topic:
 
 
 def subscriber(topic: Topic, seq: int | None = None, epoch: str = EPOCH) -> FakeTransport:
-    transport = FakeTransport(WIRE)
+    transport = FakeTransport(ENCODER)
     topic.join(transport)
     topic.enter(transport, Position(epoch, topic.position.seq if seq is None else seq))
     return transport
 
 
-WIRE = FakeWire()
+ENCODER = FakeEncoder()
 
 
 def got(transport: FakeTransport) -> list[Any]:
@@ -208,15 +208,15 @@ def test_an_event_that_the_store_lost_is_not_waited_for() -> None:
     assert got(one) == [6, 7]
 
 
-def test_a_frame_is_packed_once_per_wire() -> None:
+def test_a_frame_is_packed_once_per_encoder() -> None:
     topic = topic_at(0)
-    json_wire, msgpack_wire = FakeWire(), FakeWire(MSGPACK)
-    transports = [FakeTransport(wire) for wire in (json_wire, msgpack_wire) for _ in range(5)]
+    json_encoder, msgpack_encoder = FakeEncoder(), FakeEncoder(MSGPACK)
+    transports = [FakeTransport(each) for each in [json_encoder, msgpack_encoder] * 5]
     for transport in transports:
         topic.enter(transport, topic.position)
     topic.offer(events([1, 2]))
     assert all(got(transport) == [1, 2] for transport in transports)
-    assert (json_wire.packed, msgpack_wire.packed) == (2, 2)
+    assert (json_encoder.packed, msgpack_encoder.packed) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_cannot_be_encoded_is_left_out(
     frame: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = topic_at(0)
-    live, late = FakeTransport(FakeWire(codec)), FakeTransport(FakeWire(codec))
+    live, late = FakeTransport(FakeEncoder(codec)), FakeTransport(FakeEncoder(codec))
     topic.enter(live, topic.position)
     foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, frame)
     topic.offer([event(1), foreign, event(3)])
@@ -425,7 +425,7 @@ def test_who_reads_too_slowly_lags_from_where_it_was(seq: int) -> None:
 
 def test_lag_concerns_nobody_else() -> None:
     topic = topic_at(5)
-    one, stranger, joining = subscriber(topic), FakeTransport(WIRE), FakeTransport(WIRE)
+    one, stranger, joining = subscriber(topic), FakeTransport(ENCODER), FakeTransport(ENCODER)
     topic.join(joining)
     topic.lag(stranger)
     topic.lag(joining)
@@ -437,7 +437,7 @@ def test_lag_concerns_nobody_else() -> None:
 
 def test_who_is_full_when_it_enters_is_not_pushed_to() -> None:
     topic = topic_at(5)
-    one = FakeTransport(WIRE)
+    one = FakeTransport(ENCODER)
     topic.join(one)
     one.writable = False
     topic.enter(one, topic.position)

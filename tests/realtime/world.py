@@ -12,10 +12,10 @@ from chat_server.protocol.codecs import JSON
 from chat_server.protocol.errors import ChatError, Unauthorized
 from chat_server.realtime.connection import Connection
 from chat_server.realtime.node import Node
-from chat_server.realtime.ports import Wire
+from chat_server.realtime.ports import Encoder
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
-from ..support.fakes import FakeBroker, FakeTransport, FakeWire, Gate, turns
+from ..support.fakes import FakeBroker, FakeEncoder, FakeTransport, Gate, turns
 
 EVERYTHING = TopicGrants(*[("**",)] * 5)
 
@@ -75,7 +75,7 @@ class World:
         self.broker = FakeBroker()
         self.verifier = FakeVerifier()
         self.node = Node(settings(**changes), self.broker, self.clock, "here")
-        self.wire = FakeWire(JSON)
+        self.encoder = FakeEncoder(JSON)
         self.transports: list[FakeTransport] = []
 
     async def start(self) -> None:
@@ -99,13 +99,13 @@ class World:
         *,
         refusal: ChatError | None = None,
         address: str = "10.0.0.1",
-        wire: Wire | None = None,
+        encoder: Encoder | None = None,
         can_ping: bool = True,
         transport: FakeTransport | None = None,
     ) -> FakeTransport:
         """Return the transport of a new connection: without claims it has to send `auth`."""
         if transport is None:
-            transport = FakeTransport(wire or self.wire)
+            transport = FakeTransport(encoder or self.encoder)
             transport.can_ping = can_ping
         connection = Connection(self.node, self.verifier, transport, address)
         transport.receiver = connection

@@ -14,7 +14,7 @@ from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
 from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
-from chat_server.realtime.ports import Listener, Receiver, Wire
+from chat_server.realtime.ports import Encoder, Listener, Receiver
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
 """What another program may have written where our frames are."""
@@ -71,7 +71,7 @@ class RecordingEffects:
         self.calls.append(("disconnect", code, reason))
 
 
-class FakeWire:
+class FakeEncoder:
     """Leaves messages as they are, and counts how often it had to pack one."""
 
     def __init__(self, codec: Codec = JSON) -> None:
@@ -93,14 +93,14 @@ class FakeTransport:
     `room` packets are queued it is full until `drain`.
 
     Args:
-        wire: how it writes; its own unless given.
+        encoder: how it writes; its own unless given.
         room: packets it takes before it is full, or None for any number.
     """
 
     can_ping = True
 
-    def __init__(self, wire: Wire | None = None, room: int | None = None) -> None:
-        self.wire: Wire = wire or FakeWire()
+    def __init__(self, encoder: Encoder | None = None, room: int | None = None) -> None:
+        self.encoder: Encoder = encoder or FakeEncoder()
         self.room = room
         self.writable = True
         self.written: list[bytes] = []
@@ -115,7 +115,7 @@ class FakeTransport:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """Everything written, as the client reads it."""
-        return [as_client(self.wire.codec, packet) for packet in self.written]
+        return [as_client(self.encoder.codec, packet) for packet in self.written]
 
     def of_type(self, *types: str) -> list[dict[str, Any]]:
         """The messages of these types."""
@@ -124,7 +124,7 @@ class FakeTransport:
     def say(self, **command: Any) -> None:
         """Let the client send a command."""
         assert self.receiver is not None
-        codec = self.wire.codec
+        codec = self.encoder.codec
         encode = msgspec.msgpack.encode if codec.binary else msgspec.json.encode
         self.receiver.on_message(encode(command), binary=codec.binary)
 

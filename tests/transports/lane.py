@@ -4,8 +4,8 @@ import struct
 from collections.abc import Iterator
 from functools import partial
 
-from chat_server.transports.direct import DIRECT_WIRES, DirectTransport
 from chat_server.protocol.codecs import JSON
+from chat_server.transports.direct import DIRECT_ENCODERS, DirectTransport
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 
@@ -21,7 +21,7 @@ class Lane:
         self.receiver = RecordingReceiver()
         self.transport = DirectTransport(
             self.socket,
-            DIRECT_WIRES[JSON.subprotocol],
+            DIRECT_ENCODERS[JSON.subprotocol],
             max_message_bytes=MAX_MESSAGE,
             slow_buffer_bytes=SLOW_BUFFER,
             close_timeout_seconds=close_timeout,

@@ -10,14 +10,14 @@ import pytest
 from quart import Quart, websocket
 from quart.wrappers import Websocket
 
+from chat_server.protocol.codecs import JSON
 from chat_server.transports.asgi import (
+    ASGI_ENCODERS,
     INBOX_KEY,
-    ASGI_WIRES,
     QUIET_TURNS,
     AsgiConnection,
     AsgiTransport,
 )
-from chat_server.protocol.codecs import JSON
 from tests.support.wire import SECONDS, until
 
 from .doubles import RecordingReceiver, turns
@@ -60,7 +60,7 @@ class Asgi:
         self.websocket = FakeWebsocket()
         self.receiver = RecordingReceiver()
         self.transport = AsgiTransport(
-            ASGI_WIRES[JSON.subprotocol],
+            ASGI_ENCODERS[JSON.subprotocol],
             cast(Websocket, self.websocket),
             self.websocket.incoming,
             max_message_bytes=MAX_MESSAGE,

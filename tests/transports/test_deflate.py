@@ -8,9 +8,9 @@ import pytest
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
-from chat_server.transports.deflate import DEFLATE_WIRES, MIN_BYTES, negotiate_deflate
-from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
+from chat_server.transports.deflate import DEFLATE_ENCODERS, MIN_BYTES, negotiate_deflate
+from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
 from tests.support import wire
 
 from .doubles import FakeSocket, RecordingReceiver, turns
@@ -63,20 +63,20 @@ def test_leaves_clients_that_offer_nothing_uncompressed() -> None:
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.subprotocol)
 def test_compresses_long_messages_into_frames_that_stand_alone(codec: Codec) -> None:
-    wire = DEFLATE_WIRES[codec.subprotocol]
-    packet = wire.pack(LONG)
+    encoder = DEFLATE_ENCODERS[codec.subprotocol]
+    packet = encoder.pack(LONG)
     opcode = Opcode.BINARY if codec is MSGPACK else Opcode.TEXT
     assert packet[0] == 0x80 | 0x40 | opcode
     assert len(packet) < 100
-    assert packet == wire.pack(LONG), "no context may be carried over"
+    assert packet == encoder.pack(LONG), "no context may be carried over"
     assert inflate(packet[2:]) == LONG
 
 
 def test_leaves_short_and_incompressible_messages_as_they_are() -> None:
-    wire = DEFLATE_WIRES[JSON.subprotocol]
-    assert wire.pack(b"short") == b"\x81\x05short"
+    encoder = DEFLATE_ENCODERS[JSON.subprotocol]
+    assert encoder.pack(b"short") == b"\x81\x05short"
     noise = random.Random(1).randbytes(MIN_BYTES * 2)
-    packet = wire.pack(noise)
+    packet = encoder.pack(noise)
     assert packet[0] == 0x81
     assert packet.endswith(noise)
 
@@ -108,7 +108,7 @@ async def test_what_comes_after_our_close_is_not_inflated(monkeypatch: pytest.Mo
     socket, receiver = FakeSocket(), RecordingReceiver()
     transport = DirectTransport(
         socket,
-        DEFLATE_WIRES[JSON.subprotocol],
+        DEFLATE_ENCODERS[JSON.subprotocol],
         max_message_bytes=65_536,
         slow_buffer_bytes=1_000_000,
         close_timeout_seconds=60,

@@ -14,9 +14,7 @@ def test_the_page_has_the_tested_table() -> None:
         if line.startswith("|")
     ]
     assert rows[0] == ["what happens", "direct", "asgi"]
-    written = {
-        what: {"direct": direct, "asgi": asgi} for what, direct, asgi in rows[2:]
-    }
+    written = {what: {"direct": direct, "asgi": asgi} for what, direct, asgi in rows[2:]}
     assert written == {
         what: {transport: str(code) if code else "stays open" for transport, code in codes.items()}
         for what, codes in CLOSE_CODES.items()

@@ -6,8 +6,8 @@ import struct
 import pytest
 from websockets.frames import Frame, Opcode
 
-from chat_server.transports.direct import DirectWire
 from chat_server.protocol.codecs import JSON, MSGPACK
+from chat_server.transports.direct import DirectEncoder
 from tests.support import wire
 from tests.support.wire import frame, until
 
@@ -26,7 +26,7 @@ async def lane() -> Lane:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 100_000])
 @pytest.mark.parametrize(("codec", "opcode"), [(JSON, Opcode.TEXT), (MSGPACK, Opcode.BINARY)])
 def test_packs_frames_as_the_library_does(size: int, codec: object, opcode: Opcode) -> None:
-    packer = DirectWire(JSON if codec is JSON else MSGPACK)
+    packer = DirectEncoder(JSON if codec is JSON else MSGPACK)
     payload = b"x" * size
     assert packer.pack(payload) == Frame(opcode, payload).serialize(mask=False)
 

@@ -4,14 +4,14 @@ import struct
 
 import pytest
 
+from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import (
     CORK_BYTES,
-    DIRECT_WIRES,
+    DIRECT_ENCODERS,
     HEED_FRAMES,
     LARGE_READ_BYTES,
     SLICE_BYTES,
 )
-from chat_server.protocol.codecs import JSON
 from tests.support import wire
 from tests.support.wire import frame, text
 
@@ -74,7 +74,7 @@ async def test_the_clients_close_is_answered_once_all_it_said_is_done(lane: Lane
     lane.transport.ping()
     assert lane.frames() == [], "not while something is undone"
     assert lane.transport.eof_received() is True, "nor when it has shut its side down"
-    lane.transport.write(DIRECT_WIRES[JSON.subprotocol].pack(b"done"))
+    lane.transport.write(DIRECT_ENCODERS[JSON.subprotocol].pack(b"done"))
     lane.transport.close(1000, "")
     assert lane.frames() == [(1, b"done"), (8, close)]
 

@@ -14,16 +14,16 @@ import pytest
 
 from chat_server.broker.memory import MemoryBroker
 from chat_server.clock import ManualClock
-from chat_server.transports import deflate
-from chat_server.transports.deflate import DEFLATE_WIRES
-from chat_server.transports.direct import DIRECT_WIRES, DirectTransport, DirectWire
-from chat_server.transports.asgi import AsgiWire
 from chat_server.protocol.codecs import CODECS, Codec
 from chat_server.protocol.events import Draft
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.hub import Hub
-from chat_server.realtime.ports import Broker, Wire
+from chat_server.realtime.ports import Broker, Encoder
 from chat_server.settings import BrokerSettings
+from chat_server.transports import deflate
+from chat_server.transports.asgi import AsgiEncoder
+from chat_server.transports.deflate import DEFLATE_ENCODERS
+from chat_server.transports.direct import DIRECT_ENCODERS, DirectEncoder, DirectTransport
 from tests.broker.helpers import draft
 from tests.server.inprocess import make_settings, serving
 from tests.support import wire
@@ -33,7 +33,7 @@ from tests.support.wire import JSON, MSGPACK, SECONDS, chat, text, until
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 
-WIRES = [wires[name] for wires in (DIRECT_WIRES, DEFLATE_WIRES) for name in CODECS]
+ENCODERS = [encoders[name] for encoders in (DIRECT_ENCODERS, DEFLATE_ENCODERS) for name in CODECS]
 ROOMS = ("room:a", "room:b")
 ALIKE = 3
 """Clients of each kind."""
@@ -45,11 +45,11 @@ ALIKE = 3
 class Subscriber:
     """A fast lane that ends in a socket which counts."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.socket = FakeSocket()
         self.transport = DirectTransport(
             self.socket,
-            wire,
+            encoder,
             max_message_bytes=1_000,
             slow_buffer_bytes=1_000_000,
             close_timeout_seconds=60.0,
@@ -64,9 +64,9 @@ class Subscriber:
 
 
 async def subscribers(hub: Hub) -> dict[Subscriber, tuple[str, ...]]:
-    """Return some of each wire, each with the topics it is subscribed to."""
+    """Return some of each encoder, each with the topics it is subscribed to."""
     topics: dict[Subscriber, tuple[str, ...]] = {}
-    for kind in WIRES:
+    for kind in ENCODERS:
         for names in (ROOMS, ROOMS[:1], ROOMS[1:]):
             subscriber = Subscriber(kind)
             topics[subscriber] = names
@@ -135,11 +135,11 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: Counter[str] = Counter()
-        for packer in (DirectWire, AsgiWire):
+        for packer in (DirectEncoder, AsgiEncoder):
             monkeypatch.setattr(packer, "pack", self._packing(packer.pack))
         # The one of compressed frames packs what it leaves as it is by the one above.
-        pack = deflate.DeflateWire.pack
-        monkeypatch.setattr(deflate.DeflateWire, "pack", self._packing(pack))
+        pack = deflate.DeflateEncoder.pack
+        monkeypatch.setattr(deflate.DeflateEncoder, "pack", self._packing(pack))
         monkeypatch.setattr(topic_module, "transcoded", self._transcoded)
         monkeypatch.setattr(deflate, "zlib", self)
 
@@ -151,7 +151,7 @@ class Work:
         return _make(*args)
 
     def _packing(self, pack: Any) -> Any:
-        def counted(packer: Wire, payload: bytes) -> Any:
+        def counted(packer: Encoder, payload: bytes) -> Any:
             self.done["pack"] += self.MARKER.encode() in payload
             return pack(packer, payload)
 

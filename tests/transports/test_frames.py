@@ -7,9 +7,9 @@ from collections.abc import Callable
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chat_server.transports.direct import CORK_BYTES, DIRECT_WIRES, DirectTransport
-from chat_server.transports.frames import whole_message
 from chat_server.protocol.codecs import JSON
+from chat_server.transports.direct import CORK_BYTES, DIRECT_ENCODERS, DirectTransport
+from chat_server.transports.frames import whole_message
 from tests.support import wire
 from tests.support.wire import frame
 
@@ -24,7 +24,7 @@ Take = Callable[[bytes], bytes]
 def transport(receiver: RecordingReceiver, socket: FakeSocket) -> DirectTransport:
     lane = DirectTransport(
         socket,
-        DIRECT_WIRES[JSON.subprotocol],
+        DIRECT_ENCODERS[JSON.subprotocol],
         max_message_bytes=MAX_MESSAGE,
         slow_buffer_bytes=1_000_000,
         close_timeout_seconds=60,

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_server.protocol.codecs import JSON, MSGPACK, Codec
+from chat_server.protocol.errors import BadRequest, Forbidden, Unauthorized
 from chat_server.transports.handshake import (
     Credentials,
     Source,
@@ -15,8 +17,6 @@ from chat_server.transports.handshake import (
     find_credentials,
     negotiate,
 )
-from chat_server.protocol.codecs import JSON, MSGPACK, Codec
-from chat_server.protocol.errors import BadRequest, Forbidden, Unauthorized
 
 BASIC = "Basic dXNlcjpwYXNz"
 ALLOWED = ["https://chat.example.org", "http://localhost:3000"]
