@@ -1,7 +1,7 @@
 """The transport for any ASGI server: `websocket.receive` and `websocket.send`, nothing else.
 
-It costs two tasks and a queue per connection; where the server can hand the socket over, the direct
-transport costs none.
+A connection costs two tasks and a queue. The direct transport costs neither, but needs a server
+that hands its socket over.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from quart.wrappers import Websocket
 from ..protocol.close_codes import CloseCode, fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Encoder, Receiver
+from .lifecycle import Hold, ReadGate, State
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +45,19 @@ INBOX_KEY = "chat_server.inbox"
 """Where, in the ASGI scope's `state`, the route finds its `Inbox`."""
 
 Inbox: TypeAlias = "asyncio.Queue[str | bytes | None]"
-"""The messages of a client, of which one waits at most; None ends them."""
+"""A client's messages, at most one of which waits; None marks their end."""
 
 
 QUIET_TURNS = 20
-"""Turns of the loop in which nothing comes, after which the ASGI server has nothing left that it
-read. ASGI does not tell; on its way to us a message waits a turn in each of a few queues."""
+"""Turns of the loop without a message after which the ASGI server has handed over all that it read.
+ASGI does not say so. A message waits one turn in each of a few queues before it reaches us."""
 
 
 class AsgiConnection(ASGIWebsocketConnection):
-    """Quart's side of a WebSocket, without its queue.
+    """Quart's side of a WebSocket, with a bounded queue, so that flow control reaches the server.
 
-    That is unbounded, takes an empty binary message for a text, and a disconnect cancels the route
-    before it has seen what came before. Here the ASGI server's flow control reaches the route.
+    Quart's own queue is unbounded and makes a text of an empty binary message. A disconnect also
+    cancels Quart's route before the route has read the messages that came earlier.
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
@@ -71,8 +72,8 @@ class AsgiConnection(ASGIWebsocketConnection):
         """Run the route until it ends."""
 
         async def send_or_not(event: ASGISendEvent) -> None:
-            # Servers raise errors of their own about a client that is gone, and all of them tell
-            # of its end by `receive`. Some then still wait for nothing but our return.
+            # ASGI servers raise various errors when the client is gone. Each also reports the end
+            # by `receive`, and some wait for our return before they release the connection.
             if not self._gone:
                 try:
                     await send(event)
@@ -110,10 +111,10 @@ class AsgiTransport:
     Args:
         encoder: makes the packets that `write` takes.
         websocket: Quart's, already accepted.
-        inbox: what comes from the client.
-        max_message_bytes: the largest message taken; more closes with 1009.
+        inbox: the client's messages.
+        max_message_bytes: the largest message taken; a larger one closes with 1009.
         slow_buffer_bytes: bytes that may wait for a client that reads slowly.
-        close_timeout_seconds: how long the client has to answer a close frame.
+        close_timeout_seconds: the client's time to answer a Close frame, in seconds.
         abort_socket: drops the socket, where the server offers that.
     """
 
@@ -138,18 +139,24 @@ class AsgiTransport:
         self._close_timeout = close_timeout_seconds
         self._abort_socket = abort_socket
         self._loop = asyncio.get_running_loop()
+        self._state = State.OPEN
+        self._gate = ReadGate()
+        # Set by `serve`, released at its end.
         self._receiver: Receiver
         self._reader: asyncio.Task[None] | None = None
+        # Waits, after `stop_reading`, until the ASGI server has nothing left to hand over.
         self._hearing_out: asyncio.Task[None] | None = None
         self._quiet_turns = 0
+        # Messages that wait for the client, and whether they are binary.
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._wake_writer = asyncio.Event()
+        # Set as the gate and the state say.
         self._may_read = asyncio.Event()
-        self._paused = False
-        self._full = False
         self._may_end = asyncio.Event()
-        self._closing: tuple[int, str] | None = None
+        # The code and reason of our Close, once there is one.
+        self._close: tuple[int, str] | None = None
+        # Ends a connection whose client does not answer our Close.
         self._deadline: asyncio.TimerHandle | None = None
 
     async def serve(self, receiver: Receiver, begin: Callable[[], None]) -> None:
@@ -175,18 +182,21 @@ class AsgiTransport:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._closing = self._closing or (1006, "")
+            self._state = State.GONE
             receiver.on_closed()
-            # What refers to us, also by the traceback of a task, would need the garbage collector.
-            del self._receiver
-            self._reader = self._hearing_out = None
+            self._release()
+
+    def _release(self) -> None:
+        """Break the circles of references, also by a task's traceback: see server/garbage.py."""
+        del self._receiver
+        self._reader = self._hearing_out = None
 
     # Transport -----------------------------------------------------------------------------
 
     @property
     def writable(self) -> bool:
         """See `ports.Transport`."""
-        return not self._full
+        return Hold.SLOW not in self._gate.holds
 
     def write(self, packet: bytes) -> None:
         """See `ports.Transport`."""
@@ -194,13 +204,13 @@ class AsgiTransport:
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
         """Write a text or a binary message, whatever kind the encoder makes."""
-        if self._closing is not None:
+        if self._state >= State.CLOSING:
             return
         self._queue.append((payload, binary))
         self._queued_bytes += len(payload)
         self._wake_writer.set()
-        if not self._full and self._queued_bytes > self._slow_buffer_bytes:
-            self._full = True
+        if self._queued_bytes > self._slow_buffer_bytes and self.writable:
+            self._gate.hold(Hold.SLOW)
             self._set_reading()
             self._loop.call_soon(self._report_full)
 
@@ -209,12 +219,12 @@ class AsgiTransport:
 
     def pause(self) -> None:
         """See `ports.Transport`."""
-        self._paused = True
+        self._gate.hold(Hold.COMMANDS)
         self._set_reading()
 
     def resume(self) -> None:
         """See `ports.Transport`."""
-        self._paused = False
+        self._gate.release(Hold.COMMANDS)
         self._set_reading()
 
     def stop_reading(self) -> None:
@@ -223,8 +233,9 @@ class AsgiTransport:
 
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
-        if self._closing is None:
-            self._closing = (code, fit_reason(reason))
+        if self._state < State.CLOSING:
+            self._state = State.CLOSING
+            self._close = (code, fit_reason(reason))
             self._may_end.set()
             self._deadline = self._loop.call_later(self._close_timeout, self.abort)
             self._wake_writer.set()
@@ -232,7 +243,7 @@ class AsgiTransport:
 
     def abort(self) -> None:
         """See `ports.Transport`."""
-        self._closing = self._closing or (1006, "")
+        self._state = max(self._state, State.CLOSING)
         if self._abort_socket is not None:
             self._abort_socket()
         if self._reader is not None:
@@ -241,7 +252,7 @@ class AsgiTransport:
     # Tasks ---------------------------------------------------------------------------------
 
     def _set_reading(self) -> None:
-        if self._closing is not None or not (self._paused or self._full):
+        if self._state >= State.CLOSING or not self._gate.holds:
             self._may_read.set()
         else:
             self._may_read.clear()
@@ -249,27 +260,31 @@ class AsgiTransport:
     async def _read(self) -> None:
         while True:
             message = await self._inbox.get()
-            # The session may have paused while this one was on its way.
+            # The gate may have closed while this message was on its way.
             await self._may_read.wait()
             if message is None:
                 break
-            if self._closing is None:
-                self._take(message)
-        if self._closing is None:
-            self._receiver.on_hang_up()
+            if self._state is State.OPEN:
+                self._on_message(message)
+        self._hang_up()
+        if self._state < State.CLOSING:
             await self._may_end.wait()
 
     async def _hear_out(self) -> None:
-        """Report the client's end once what the ASGI server had read has been taken."""
+        """Report the client's end once the messages that the ASGI server had read were taken."""
         self._quiet_turns = 0
         while self._quiet_turns < QUIET_TURNS:
             await self._may_read.wait()
             await asyncio.sleep(0)
             self._quiet_turns += 1
-        if self._closing is None:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._state is State.OPEN:
+            self._state = State.REMOTE_CLOSED
             self._receiver.on_hang_up()
 
-    def _take(self, message: str | bytes) -> None:
+    def _on_message(self, message: str | bytes) -> None:
         self._quiet_turns = 0
         binary = isinstance(message, bytes)
         payload = message if isinstance(message, bytes) else message.encode()
@@ -289,11 +304,11 @@ class AsgiTransport:
                 payload, binary = self._queue.popleft()
                 await self._websocket.send(payload if binary else payload.decode())
                 self._queued_bytes -= len(payload)
-                if self._full and self._queued_bytes <= self._slow_buffer_bytes // 4:
-                    self._full = False
+                if not self.writable and self._queued_bytes <= self._slow_buffer_bytes // 4:
+                    self._gate.release(Hold.SLOW)
                     self._loop.call_soon(self._report_drained)
-            if self._closing is not None:
-                await self._websocket.close(*self._closing)
+            if self._close is not None:
+                await self._websocket.close(*self._close)
                 return
             self._wake_writer.clear()
             await self._wake_writer.wait()
@@ -302,15 +317,14 @@ class AsgiTransport:
         if not task.cancelled() and task.exception() is not None and self._reader is not None:
             self._reader.cancel()
 
-    # The queue may change more than once before these run. That it drained is told in any case: a
-    # replay has stopped when it saw the queue full, whether or not that was told.
+    # The queue may fill and drain again before these run. `on_drained` is called even if `on_full`
+    # was not: a replay may have seen the full queue by itself, and waits.
 
     def _report_full(self) -> None:
-        if self._full and self._closing is None:
+        if not self.writable and self._state < State.CLOSING:
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if self._full or self._closing is not None:
-            return
-        self._receiver.on_drained()
-        self._set_reading()
+        if self.writable and self._state < State.CLOSING:
+            self._receiver.on_drained()
+            self._set_reading()

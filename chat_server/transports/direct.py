@@ -10,14 +10,16 @@ from dataclasses import replace
 
 from websockets.extensions import Extension
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SERVER, State
+from websockets.protocol import SERVER
 from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.protocol import State as WebSocketState
 from websockets.typing import ExtensionName
 
 from ..protocol.close_codes import fit_reason
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Encoder, Receiver
 from .frames import FINAL, frame, whole_message
+from .lifecycle import Hold, ReadGate, State
 
 
 class DirectEncoder:
@@ -37,35 +39,35 @@ class DirectEncoder:
 
 
 CORK_BYTES = 16_384
-"""Answers that are gathered at most before they are written."""
+"""Answers to one read of the socket that are gathered before they are written."""
 
 SLICE_BYTES = 16_384
-"""What is parsed at a time: pings of six bytes, say, are counted before there are too many."""
+"""Bytes parsed at a time. A ping has six, so the receiver counts some 2,700 pings and may then stop
+the reading."""
 
 COMPRESSED_SLICE_BYTES = 1_024
-"""The same where messages are compressed: one of 80 bytes becomes 64 KiB."""
+"""`SLICE_BYTES` where messages are compressed: one of 80 bytes becomes 64 KiB."""
 
 LARGE_READ_BYTES = 65_536
-"""A read of that size is followed by a turn of everybody else."""
+"""After a read of this many bytes the other connections get a turn of the loop."""
 
-HEED_FRAMES = 1_000
-"""So many are read after our own close, to find the client's; of a flood the rest is not parsed."""
+MAX_FRAMES_AFTER_CLOSE = 1_000
+"""Frames parsed after our Close while we look for the client's. The rest of a flood is not."""
 
 TINY_BYTES = 126
-"""Fragments shorter than this are counted: reading one costs as much as reading a message."""
+"""Shorter fragments count against the rate limit: each costs as much to read as a message."""
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_CLOSING = State.CLOSING
 
 DIRECT_ENCODERS: dict[str, Encoder] = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
 
 
 class _WebSocket(WebSocketProtocol):
-    """websockets' protocol, which takes a close frame amid a fragmented message for an error.
-
-    `between_messages` tells whether what comes next begins a message.
-    """
+    """websockets' protocol, but a Close frame may come between the fragments of a message."""
 
     between_messages = True
+    """Whether the next byte begins a message."""
 
     def receive_data(self, data: bytes | bytearray) -> None:
         self.between_messages = False
@@ -73,15 +75,15 @@ class _WebSocket(WebSocketProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
-            # RFC 6455 lets control frames, this one too, come between fragments: section 5.4.
+            # RFC 6455, section 5.4, lets every control frame come between fragments.
             self.current_size = None
         super().recv_frame(frame)
         at_end = self.current_size is None and not self.reader.buffer
-        self.between_messages = at_end and self.state is State.OPEN
+        self.between_messages = at_end and self.state is WebSocketState.OPEN
 
 
 class _Undecoded(Extension):
-    """Passes over what a client compressed: after our close nobody reads it."""
+    """Leaves compressed messages as they are: nobody reads them after our Close."""
 
     name = ExtensionName("undecoded")
 
@@ -96,11 +98,11 @@ class DirectTransport(asyncio.Protocol):
     """One WebSocket after its handshake; see `realtime.ports.Transport`.
 
     Args:
-        transport: the socket's, whose handshake is done.
+        transport: the socket, whose handshake is done.
         encoder: makes the packets that `write` takes.
-        max_message_bytes: the largest message taken; more closes with 1009.
+        max_message_bytes: the largest message taken; a larger one closes with 1009.
         slow_buffer_bytes: bytes that may wait for a client that reads slowly.
-        close_timeout_seconds: how long the client has to answer a close frame.
+        close_timeout_seconds: the client's time to answer a Close frame, in seconds.
         extensions: as negotiated in the handshake.
     """
 
@@ -120,32 +122,33 @@ class DirectTransport(asyncio.Protocol):
         self._max_message_bytes = max_message_bytes
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
-        self._ws = _WebSocket(SERVER, state=State.OPEN, max_size=max_message_bytes)
+        self._ws = _WebSocket(SERVER, state=WebSocketState.OPEN, max_size=max_message_bytes)
         self._ws.extensions = extensions or []
         self._slice_bytes = COMPRESSED_SLICE_BYTES if extensions else SLICE_BYTES
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._state = State.OPEN
+        self._gate = ReadGate()
+        # Set by `serve`, released by `connection_lost`.
         self._receiver: Receiver
+        # Answers that are gathered while the bytes of one read are handled; None at other times.
         self._corked: bytearray | None = None
-        self._paused = False
-        self._stopped = False
-        self._full = False
-        self._hung_up = False
-        self._ended = False
-        self._heed_frames = HEED_FRAMES
-        self._lost = False
+        # Messages, and whether they are binary, that were read before the gate closed.
         self._inbox: list[tuple[bytes, bool]] = []
+        # The fragments so far of the message that is coming, and whether it is binary.
         self._message = bytearray()
         self._binary = False
+        self._frames_left = MAX_FRAMES_AFTER_CLOSE
+        # Ends a connection whose client does not answer our Close.
         self._deadline: asyncio.TimerHandle | None = None
 
     def serve(self, receiver: Receiver, begin: Callable[[], None], upgrade: bytes = b"") -> None:
-        """Tell `receiver` from now on of everything that comes.
+        """Begin: from now on `receiver` is told of everything that comes.
 
         Args:
-            receiver: what takes it.
-            begin: called at once; what it writes leaves together with `upgrade`.
-            upgrade: the answer to the handshake, if that is to be written yet.
+            receiver: takes the messages.
+            begin: called at once; its writes leave in one packet with `upgrade`.
+            upgrade: the answer to the handshake, unless that has been written.
         """
         self._receiver = receiver
         self._transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
@@ -159,11 +162,11 @@ class DirectTransport(asyncio.Protocol):
     @property
     def writable(self) -> bool:
         """See `ports.Transport`."""
-        return not self._full
+        return Hold.SLOW not in self._gate.holds
 
     def write(self, packet: bytes) -> None:
         """See `ports.Transport`."""
-        if self._ended:
+        if self._state >= _CLOSING:
             return
         if self._corked is None:
             self._transport.write(packet)
@@ -178,117 +181,120 @@ class DirectTransport(asyncio.Protocol):
 
     def ping(self) -> None:
         """See `ports.Transport`."""
-        # A flush would give a waiting answer to the client's close frame away as well.
-        if not self._ended and self._ws.state is State.OPEN:
+        # After the client's Close a flush would send the answer to it, which waits for `close`.
+        if self._state < _CLOSING and self._ws.state is WebSocketState.OPEN:
             self._ws.send_ping(b"")
             self._flush()
 
     def pause(self) -> None:
         """See `ports.Transport`."""
-        self._paused = True
+        self._gate.hold(Hold.COMMANDS)
         self._transport.pause_reading()
 
     def resume(self) -> None:
         """See `ports.Transport`."""
-        # Not from here: the session may just be taking a message.
-        self._paused = False
+        # Later, because the session may call this while it takes a message.
+        self._gate.release(Hold.COMMANDS)
         self._loop.call_soon(self._go_on_reading)
 
     def stop_reading(self) -> None:
         """See `ports.Transport`."""
-        self._stopped = True
+        self._gate.hold(Hold.STOPPED)
         self._transport.pause_reading()
         self._loop.call_soon(self._go_on_reading)
 
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
         self._inbox.clear()
-        if self._ws.state is State.OPEN:
+        if self._ws.state is WebSocketState.OPEN:
             self._ws.send_close(code, fit_reason(reason))
         self._flush()
         self._end()
 
     def abort(self) -> None:
         """See `ports.Transport`."""
-        self._ended = True
+        self._state = max(self._state, State.CLOSING)
         self._transport.abort()
 
     # asyncio.Protocol ----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the socket."""
+        """Handle bytes from the socket."""
         self._corked = bytearray()
-        at = self._take_whole_messages(data) if self._ws.between_messages else 0
-        while at < len(data) and self._heed_frames > 0:
+        at = self._read_whole_messages(data) if self._ws.between_messages else 0
+        while at < len(data) and self._frames_left > 0:
             self._ws.receive_data(data[at : at + self._slice_bytes])
             self._handle_frames()
             at += self._slice_bytes
         self._uncork()
         if len(data) >= LARGE_READ_BYTES and not self._transport.is_closing():
-            # uvloop reads on and on while there is something, and nobody else would have a turn.
+            # uvloop goes on reading while there is anything, and no other connection gets a turn.
             self._transport.pause_reading()
             self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        held = self._paused or self._full or self._stopped
-        if not (self._transport.is_closing() or (held and not self._ended)):
+        held = self._gate.holds and self._state < _CLOSING
+        if not (held or self._transport.is_closing()):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Take the end of the stream; return whether the transport must stay open to answer it."""
+        """Handle the end of the client's stream; return whether we still have to write."""
         self._ws.receive_eof()
         self._handle_frames()
-        return self._hung_up and not self._ended and self._transport.can_write_eof()
+        return self._state is State.REMOTE_CLOSED and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Note that what is buffered for the client has reached its bound."""
-        self._full = True
+        """Note that the buffer of what the client is sent is full."""
+        self._gate.hold(Hold.SLOW)
         self._transport.pause_reading()
         self._loop.call_soon(self._report_full)
 
     def resume_writing(self) -> None:
-        """Note that the client has read most of it."""
-        self._full = False
+        """Note that the client has read most of the buffer."""
+        self._gate.release(Hold.SLOW)
         self._loop.call_soon(self._report_drained)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of the connection."""
-        self._ended = self._lost = True
+        """Handle the end of the connection."""
+        self._state = State.GONE
         self._inbox.clear()
         if self._deadline is not None:
             self._deadline.cancel()
         self._receiver.on_closed()
-        # Taken apart: what refers to each other in a circle would need the garbage collector.
+        self._release()
+
+    def _release(self) -> None:
+        """Break the circles of references: see server/garbage.py."""
         del self._receiver
         self._ws.parser.close()
         self._ws.parser_exc = None
 
-    def _take_whole_messages(self, data: bytes) -> int:
-        """Take the messages at the start of `data` and return where something else begins."""
+    def _read_whole_messages(self, data: bytes) -> int:
+        """Handle the messages at the start of `data`; return where anything else begins."""
         at = 0
-        while not self._ended:
+        while self._state < _CLOSING:
             found = whole_message(data, at, self._max_message_bytes)
             if found is None:
                 break
             payload, binary, at = found
-            self._take_message(payload, binary)
+            self._on_message(payload, binary)
         return at
 
     # Frames --------------------------------------------------------------------------------
 
     def _handle_frames(self) -> None:
-        if self._ws.state is State.OPEN:
+        if self._ws.state is WebSocketState.OPEN:
             self._flush()  # a pong overtakes the messages behind its ping
         events = self._ws.events_received()
-        if self._ended:
-            self._heed_frames -= len(events)
+        if self._state >= _CLOSING:
+            self._frames_left -= len(events)
         for event in events:
             assert isinstance(event, Frame)  # noqa: S101 - the other events are of the handshake
             if event.opcode in _DATA:
                 self._assemble(event)
             else:
                 self._receiver.on_sign_of_life()
-        if self._ws.state is State.OPEN:
+        if self._ws.state is WebSocketState.OPEN:
             self._flush()
         elif not self._inbox:
             self._finish()
@@ -297,7 +303,7 @@ class DirectTransport(asyncio.Protocol):
         if part.opcode is not Opcode.CONT:
             self._binary = part.opcode is Opcode.BINARY
             if part.fin:
-                self._take_message(bytes(part.data), self._binary)
+                self._on_message(bytes(part.data), self._binary)
                 return
         if not part.fin and len(part.data) < TINY_BYTES:
             self._receiver.on_sign_of_life()
@@ -306,12 +312,12 @@ class DirectTransport(asyncio.Protocol):
         if part.fin:
             payload = bytes(self._message)
             self._message.clear()
-            self._take_message(payload, self._binary)
+            self._on_message(payload, self._binary)
 
-    def _take_message(self, payload: bytes, binary: bool) -> None:
-        if self._ended:
+    def _on_message(self, payload: bytes, binary: bool) -> None:
+        if self._state >= _CLOSING:
             return
-        if self._paused or self._full or self._inbox:
+        if self._gate.holds or self._inbox:
             self._inbox.append((payload, binary))
         else:
             self._deliver(payload, binary)
@@ -328,57 +334,57 @@ class DirectTransport(asyncio.Protocol):
         self._receiver.on_message(payload, binary=binary)
 
     def _go_on_reading(self) -> None:
-        taken = 0
+        delivered = 0
         self._corked = bytearray()
         for payload, binary in self._inbox:
-            if self._paused or self._full:
+            if not self._gate.hands_over:
                 break
-            taken += 1
+            delivered += 1
             self._deliver(payload, binary)
-        del self._inbox[:taken]
+        del self._inbox[:delivered]
         self._uncork()
-        if self._lost:
+        if self._state is State.GONE:
             return
-        if self._stopped and not self._inbox:
-            self._hang_up()
-        elif not (self._paused or self._full):
-            if self._ws.state is not State.OPEN:
+        if not self._gate.holds:
+            if self._ws.state is not WebSocketState.OPEN:
                 self._finish()
                 return
             self._flush()
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+        elif Hold.STOPPED in self._gate.holds and not self._inbox:
+            self._hang_up()
 
-    # The buffer may change more than once before these run. That it drained is told in any case: a
-    # replay has stopped when it saw the buffer full, whether or not that was told.
+    # The buffer may fill and drain again before these run. `on_drained` is called even if `on_full`
+    # was not: a replay may have seen the full buffer by itself, and waits.
 
     def _report_full(self) -> None:
-        if self._full and not self._ended:
+        if not self.writable and self._state < _CLOSING:
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if not (self._full or self._ended):
+        if self.writable and self._state < _CLOSING:
             self._receiver.on_drained()
             self._go_on_reading()
 
     # The end -------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """End what the client has ended, once all that it said before is done."""
+        """End what the client has ended, once its earlier messages have been handed over."""
         by_close_frame = self._ws.close_rcvd is not None and self._ws.parser_exc is None
-        if self._ended or not by_close_frame:
+        if self._state >= _CLOSING or not by_close_frame:
             self._flush()
             self._end()
         else:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if not (self._hung_up or self._ended):
-            self._hung_up = True
+        if self._state is State.OPEN:
+            self._state = State.REMOTE_CLOSED
             self._receiver.on_hang_up()
 
     def _uncork(self) -> None:
-        """Write the answers to what came in one piece, in one piece."""
+        """Write the answers to one read of the socket in one piece."""
         corked, self._corked = self._corked, None
         if corked and not self._transport.is_closing():
             self._transport.write(corked)
@@ -393,16 +399,16 @@ class DirectTransport(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             elif self._transport.can_write_eof():
-                # Not close(): unread bytes would turn into a reset that overtakes the close frame.
+                # Not close(): with unread bytes it sends a reset, which overtakes the Close frame.
                 self._transport.write_eof()
             else:
                 self._transport.close()
 
     def _end(self) -> None:
         """Write nothing more, and give the client a bounded time to hang up."""
-        if self._ended:
+        if self._state >= _CLOSING:
             return
-        self._ended = True
+        self._state = State.CLOSING
         self._inbox.clear()
         if self._ws.extensions:
             self._ws.extensions = [_Undecoded()]

@@ -8,8 +8,8 @@ from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import (
     CORK_BYTES,
     DIRECT_ENCODERS,
-    HEED_FRAMES,
     LARGE_READ_BYTES,
+    MAX_FRAMES_AFTER_CLOSE,
     SLICE_BYTES,
 )
 from tests.support import wire
@@ -212,14 +212,14 @@ async def test_little_is_looked_at_once_it_has_closed(lane: Lane) -> None:
     lane.told.clear()
     for _ in range(10):
         lane.feed(pong * 20_000)
-    assert len(lane.told) <= HEED_FRAMES + SLICE_BYTES // len(pong)
+    assert len(lane.told) <= MAX_FRAMES_AFTER_CLOSE + SLICE_BYTES // len(pong)
     await end(lane)
 
 
 async def test_a_close_amid_a_flood_takes_effect_at_once(lane: Lane) -> None:
     lane.receiver.react = lambda _: lane.transport.close(4429, "too many")
     lane.feed(frame(wire.PONG) * 40_000)
-    assert len(lane.told) <= HEED_FRAMES + 2 * SLICE_BYTES // 6
+    assert len(lane.told) <= MAX_FRAMES_AFTER_CLOSE + 2 * SLICE_BYTES // 6
     assert lane.close_codes() == [4429]
     await end(lane)
 
