@@ -173,7 +173,7 @@ class Connection(Authenticated):
             return
         self._gone = True
         if self._slot is not None:
-            self._node.wheel.cancel(self, self._slot)
+            self._node.timers.cancel(self.on_timer, self._slot)
         if self._slow_timer is not None:
             self._slow_timer.cancel()
         for topic in self._session.topics:
@@ -242,15 +242,15 @@ class Connection(Authenticated):
             self._session.fail(pending, self._internal())
 
     def on_timer(self) -> None:
-        """See `wheel.Timed`."""
+        """Do what is due, and plan the next call."""
         if self._slot is not None:
-            self._node.wheel.cancel(self, self._slot)
+            self._node.timers.cancel(self.on_timer, self._slot)
             self._slot = None
         now = self._node.clock.monotonic()
         # The transport of a client that reads too slowly does not read from it either.
         wait = self._session.tick(now, reading=self._slow_timer is None) - now
         if wait != math.inf:
-            self._slot = self._node.wheel.plan(self, wait)
+            self._slot = self._node.timers.schedule(self.on_timer, wait)
 
     # Topics --------------------------------------------------------------------------------
 

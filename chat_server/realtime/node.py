@@ -18,8 +18,8 @@ from ..settings import Settings
 from .hub import Hub
 from .limits import ConnectionCounts, ReadRates, UserRates
 from .ports import Broker
+from .timers import SlottedTimers
 from .topic import transcoded
-from .wheel import Wheel
 
 RESTARTS = "the server restarts"
 
@@ -82,7 +82,7 @@ class Node:
         self.replays = UserRates(
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )
-        self.wheel = Wheel()
+        self.timers = SlottedTimers()
         self.draining = False
         self.leaving = False  # not ready any more, while connections are still taken or drained
         self._spread_ms = int(1000 * SHORTEST_SPREAD_SECONDS)
@@ -105,7 +105,7 @@ class Node:
     async def stop(self) -> None:
         """Close every connection within `drain_seconds`, then let go of the broker."""
         await self.drain()
-        self.wheel.stop()
+        self.timers.stop()
         await self.hub.stop()
         await self.broker.stop()
 

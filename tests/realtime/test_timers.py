@@ -1,4 +1,4 @@
-"""The timer wheel: nobody is called early, twice or after `cancel`; a fault stops nobody else."""
+"""The timers: nobody is called early, twice or after `cancel`; a fault stops nobody else."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server.realtime.wheel import GRAIN_SECONDS, MAX_SECONDS, Wheel
+from chat_server.realtime.timers import MAX_SECONDS, SLOT_SECONDS, SlottedTimers
 
 
 class FakeTimer:
@@ -70,24 +70,24 @@ def test_each_is_called_once_and_never_early(waits: list[float], step: float) ->
     with pytest.MonkeyPatch.context() as patch:
         loop = FakeLoop()
         patch.setattr(asyncio, "get_running_loop", lambda: loop)
-        wheel = Wheel()
+        timers = SlottedTimers()
         callers = [Caller(loop) for _ in waits]
         due = []
         for caller, wait in zip(callers, waits, strict=True):
-            wheel.plan(caller, wait)
+            timers.schedule(caller.on_timer, wait)
             due.append(loop.now + wait)
             loop.advance(step)
-        loop.advance(MAX_SECONDS + GRAIN_SECONDS)
+        loop.advance(MAX_SECONDS + SLOT_SECONDS)
     for caller, at in zip(callers, due, strict=True):
         [called] = caller.calls
-        assert at - 1e-6 <= called <= at + GRAIN_SECONDS + 1e-6
+        assert at - 1e-6 <= called <= at + SLOT_SECONDS + 1e-6
 
 
 def test_those_due_together_share_one_timer(loop: FakeLoop) -> None:
-    wheel = Wheel()
+    timers = SlottedTimers()
     callers = [Caller(loop) for _ in range(100)]
     for number, caller in enumerate(callers):
-        wheel.plan(caller, 5 + number * GRAIN_SECONDS / 1_000)
+        timers.schedule(caller.on_timer, 5 + number * SLOT_SECONDS / 1_000)
     assert len(loop.timers) == 1
     loop.advance(6)
     assert all(caller.calls for caller in callers)
@@ -96,41 +96,41 @@ def test_those_due_together_share_one_timer(loop: FakeLoop) -> None:
 
 
 def test_nobody_is_called_who_cancelled(loop: FakeLoop) -> None:
-    wheel = Wheel()
+    timers = SlottedTimers()
     callers = [Caller(loop) for _ in range(3)]
-    slots = [wheel.plan(caller, 1) for caller in callers]
+    slots = [timers.schedule(caller.on_timer, 1) for caller in callers]
 
     def cancel_all() -> None:
         for caller, slot in zip(callers, slots, strict=True):
-            wheel.cancel(caller, slot)
+            timers.cancel(caller.on_timer, slot)
 
     callers[1].then = cancel_all
-    wheel.cancel(callers[0], slots[0])
+    timers.cancel(callers[0].on_timer, slots[0])
     loop.advance(2)
     assert callers[0].calls == []
     assert len(callers[1].calls) + len(callers[2].calls) in (1, 2)
     assert len(callers[1].calls) == 1
 
 
-def test_a_call_may_plan_the_next(loop: FakeLoop) -> None:
-    wheel = Wheel()
+def test_a_call_may_schedule_the_next(loop: FakeLoop) -> None:
+    timers = SlottedTimers()
     caller = Caller(loop)
-    caller.then = lambda: wheel.plan(caller, 1)
-    wheel.plan(caller, 1)
+    caller.then = lambda: timers.schedule(caller.on_timer, 1)
+    timers.schedule(caller.on_timer, 1)
     loop.advance(10)
     assert len(caller.calls) in (9, 10)
 
 
 def test_far_calls_come_early_enough_to_bound_what_is_kept(loop: FakeLoop) -> None:
-    wheel = Wheel()
+    timers = SlottedTimers()
     caller = Caller(loop)
-    wheel.plan(caller, 1e9)
-    loop.advance(MAX_SECONDS + GRAIN_SECONDS)
+    timers.schedule(caller.on_timer, 1e9)
+    loop.advance(MAX_SECONDS + SLOT_SECONDS)
     assert len(caller.calls) == 1
 
 
 def test_a_fault_stops_nobody_else(loop: FakeLoop, caplog: pytest.LogCaptureFixture) -> None:
-    wheel = Wheel()
+    timers = SlottedTimers()
     callers = [Caller(loop) for _ in range(3)]
 
     def fail() -> None:
@@ -138,17 +138,17 @@ def test_a_fault_stops_nobody_else(loop: FakeLoop, caplog: pytest.LogCaptureFixt
 
     for caller in callers:
         caller.then = fail
-        wheel.plan(caller, 1)
+        timers.schedule(caller.on_timer, 1)
     with caplog.at_level(logging.CRITICAL):
         loop.advance(2)
     assert [len(caller.calls) for caller in callers] == [1, 1, 1]
 
 
-def test_a_stopped_wheel_calls_nobody(loop: FakeLoop) -> None:
-    wheel = Wheel()
+def test_stopped_timers_call_nobody(loop: FakeLoop) -> None:
+    timers = SlottedTimers()
     caller = Caller(loop)
-    wheel.plan(caller, 1)
-    wheel.stop()
+    timers.schedule(caller.on_timer, 1)
+    timers.stop()
     loop.advance(5)
     assert caller.calls == []
     assert loop.timers == []
