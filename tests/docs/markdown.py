@@ -23,7 +23,8 @@ class Block:
 
 def documents() -> list[Path]:
     """Return the project's own Markdown files."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+    return [*(ROOT / name for name in pages), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str) -> list[Block]:

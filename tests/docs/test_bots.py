@@ -137,6 +137,18 @@ def test_the_first_bot_waits_for_its_server_and_answers_once(server: ServerProce
     ]
 
 
+def test_the_first_bot_tells_of_messages_that_are_lost() -> None:
+    with (
+        ServerProcess() as server,
+        bot(SNIPPETS[0], server, CHATCLIENT_TOKEN=mint("pongbot")) as process,
+    ):
+        wait_until(lambda: process.poll() is not None or topic_count(server) > 0, "it subscribed")
+        server.stop()  # and with it goes all that its memory held
+        server.start()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "messages are lost: epoch_changed\n"
+
+
 def test_the_second_bot_survives_short_tokens_and_a_restart(server: ServerProcess) -> None:
     with (
         token_service() as (url, served),

@@ -1,4 +1,4 @@
-"""What is written for browsers works in one: the README's snippet, and the page /docs."""
+"""What is written for browsers works in one: the snippets, and the page /docs."""
 
 import asyncio
 import json
@@ -35,10 +35,10 @@ async def page() -> AsyncIterator[Page]:
     assert faults == []
 
 
-async def test_snippet(server: ServerProcess, page: Page) -> None:
-    readme = blocks((ROOT / "README.md").read_text("utf-8"))
-    script = next(block for block in readme if block.kind == "js")
-    documented = readme[readme.index(script) + 1].text
+async def test_a_first_conversation(server: ServerProcess, page: Page) -> None:
+    document = blocks((ROOT / "docs/protocol.md").read_text("utf-8"))
+    script = next(block for block in document if block.kind == "js")
+    documented = document[document.index(script) + 1].text
     await asyncio.to_thread(_publish, server, "hello")
     await asyncio.to_thread(_publish, server, "hi", name="Alice")
     snippet = script.text.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
@@ -53,15 +53,30 @@ async def test_snippet(server: ServerProcess, page: Page) -> None:
 
 
 async def test_snippet_of_the_client(server: ServerProcess, page: Page) -> None:
-    document = (ROOT / "docs/browser.md").read_text("utf-8")
-    script = next(block.text for block in blocks(document) if block.kind == "js")
-    script = script.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    script = _snippet("docs/browser.md", server)
     statement = 'import { ChatClient } from "/static/client.js"'
     assert statement in script
     script = script.replace(statement, 'const { ChatClient } = await import("/static/client.js")')
     await page.goto(f"{server.url}/docs")
     async with page.expect_console_message(lambda message: message.text == "hello"):
-        await page.evaluate(f"async () => {{ {script.replace('…', mint('alice'))} }}")
+        await page.evaluate(f"async () => {{ {script} }}")
+
+
+async def test_three_lines_of_the_readme(server: ServerProcess, page: Page) -> None:
+    script = _snippet("README.md", server)
+    assert len(script.splitlines()) == 3
+    await page.goto(f"{server.url}/docs")
+    await asyncio.to_thread(_publish, server, "three lines")
+    async with page.expect_console_message(lambda message: message.text == "three lines"):
+        await page.evaluate(f"async () => {{ {script} }}")
+
+
+def _snippet(document: str, server: ServerProcess) -> str:
+    """Return the first script of a document, for this server and with a token."""
+    found = blocks((ROOT / document).read_text("utf-8"))
+    script = next(block.text for block in found if block.kind == "js")
+    script = script.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    return script.replace("…", mint("alice"))
 
 
 def test_the_codes_of_the_client_are_documented() -> None:

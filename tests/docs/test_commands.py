@@ -26,7 +26,7 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize(
     ("document", "commands"),
-    [("README.md", 8), ("docs/bots.md", 3), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
+    [("README.md", 9), ("docs/bots.md", 3), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
     text = (ROOT / document).read_text("utf-8")
@@ -64,7 +64,8 @@ def test_the_measurements_of_the_performance_page_have_that_command() -> None:
 
 
 def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
-    snippet = _only("python", README).text.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
+    [snippet] = [b.text for b in blocks(README) if b.kind == "python" and "connect" in b.text]
+    snippet = snippet.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
     environ = environment(server, tmp_path)
     bot = subprocess.Popen(
         [sys.executable, "-c", snippet],
@@ -90,17 +91,21 @@ def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
     assert errors == ""
 
 
-def test_embedding_snippet() -> None:
-    """The application in docs/embedding.md serves its own page and the chat."""
-    snippet = _only("python", (ROOT / "docs" / "embedding.md").read_text("utf-8")).text
-    probe = """
+@pytest.mark.parametrize(
+    ("document", "index_status"), [("README.md", 200), ("docs/embedding.md", 404)]
+)
+def test_embedding_snippet(document: str, index_status: int) -> None:
+    """The application of a page serves its own route and the chat."""
+    text = (ROOT / document).read_text("utf-8")
+    [snippet] = [b.text for b in blocks(text) if b.kind == "python" and "ChatServer" in b.text]
+    probe = f"""
 async def main() -> None:
     async with app.test_app() as running:
         client = running.test_client()
-        assert (await client.get("/")).status_code == 404
+        assert (await client.get("/")).status_code == {index_status}
         assert (await client.get("/health/ready")).status_code == 200
-        assert await (await client.post("/orders")).get_json() == {"seq": 1}
-        assert await (await client.post("/orders")).get_json() == {"seq": 2}
+        assert await (await client.post("/orders")).get_json() == {{"seq": 1}}
+        assert await (await client.post("/orders")).get_json() == {{"seq": 2}}
 
 import asyncio
 asyncio.run(main())

@@ -1,7 +1,10 @@
 """What the documents name exists: files, headings, settings and their defaults."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -105,6 +108,21 @@ def test_examples_of_settings_are_valid(document: Path, tmp_path: Path) -> None:
             file = tmp_path / f"{number}.toml"
             file.write_text(block.text)
             load_settings(config_file=file, environ={})
+
+
+def test_the_table_of_all_settings_has_each_with_its_default() -> None:
+    page = DOCUMENTS["docs/configuration.md"].read_text("utf-8")
+    [table] = tables(section(page, "All settings"))
+    documented = {code(row["key"])[0]: json.loads(code(row["default"])[0]) for row in table}
+    assert documented == dict(_leaves(SETTINGS))
+
+
+def _leaves(group: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in group.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("row", VARIABLES, ids=lambda row: row["variable"])

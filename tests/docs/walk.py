@@ -22,6 +22,7 @@ from ..support.server import ServerProcess
 from .markdown import ROOT, blocks
 
 DOCUMENTED_ADDRESS = "127.0.0.1:8000"
+BIND_VARIABLE = "CHAT_SERVER__BIND="
 DOCUMENTED_REDIS = "redis://127.0.0.1:6379/0"
 SECONDS = 30.0
 
@@ -112,8 +113,12 @@ class Walk:
     def serve(self, command: str, documented: str) -> None:
         """Run a server until it has said what is documented and answers, then interrupt it."""
         port = free_port()
+        address = DOCUMENTED_ADDRESS
         program, *arguments = shlex.split(command)
-        if "--bind" in arguments:
+        if program.startswith(BIND_VARIABLE):
+            address = program.removeprefix(BIND_VARIABLE)
+            program, *arguments = "env", f"{BIND_VARIABLE}127.0.0.1:{port}", *arguments
+        elif "--bind" in arguments:
             arguments[arguments.index("--bind") + 1] = f"127.0.0.1:{port}"
         else:
             arguments += ["--bind", f"127.0.0.1:{port}"]
@@ -122,7 +127,7 @@ class Walk:
             try:
                 wait_until(lambda: _is_healthy(port, process), f"{command} answers")
                 output = "".join(_lines(process, len(documented.splitlines())))
-                documented = documented.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{port}")
+                documented = documented.replace(address, f"127.0.0.1:{port}")
                 assert not documented or matches(documented, output), output
             finally:
                 code = _interrupt(process)
@@ -131,7 +136,7 @@ class Walk:
     def make_run(self, command: str, documented: str) -> None:
         """Do what `make run` does once everything is installed."""
         self._check_target("run", "python -m chat_server serve")
-        self.serve("chat-server serve", documented)
+        self.serve(command.replace("make run", "chat-server serve"), documented)
 
     def make(self, command: str, documented: str) -> None:
         """See that the targets are there: running them would run this test."""
@@ -196,7 +201,7 @@ class Walk:
 
 
 HANDLERS: tuple[tuple[str, Callable[[Walk, str, str], None]], ...] = (
-    (r"make run\n", Walk.make_run),
+    (rf"({BIND_VARIABLE}\S+ )?make run\n", Walk.make_run),
     (r"make (test|check)\n", Walk.make),
     (r"export CHAT_AUTH__SECRET=.*\n(docker compose .*)+", Walk.compose),
     (r"chat-server serve |hypercorn ", Walk.serve),
