@@ -26,24 +26,3 @@ class SystemClock:
     def time(self) -> float:
         """Return seconds since 1970 (UTC)."""
         return time.time()
-
-
-class ManualClock:
-    """Two clocks that only `advance` moves; for tests and simulations."""
-
-    def __init__(self, *, monotonic: float = 1_000.0, wall: float = 1_700_000_000.0) -> None:
-        self._monotonic = monotonic
-        self._wall = wall
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return self._monotonic
-
-    def time(self) -> float:
-        """Return seconds since 1970 (UTC)."""
-        return self._wall
-
-    def advance(self, seconds: float) -> None:
-        """Move both clocks forward by `seconds`."""
-        self._monotonic += seconds
-        self._wall += seconds

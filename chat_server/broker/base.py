@@ -8,8 +8,8 @@ from asyncio import Future
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from ..events import Event
 from ..protocol.errors import Refused, Unavailable
-from ..protocol.events import Event
 from ..settings import Address
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Reporter:
 
 
 def assemble(head: bytes, seq: int, at: int, tail: bytes) -> bytes:
-    """Put an event's frame together (`protocol.events.Draft`); publish.lua does the same."""
+    """Put an event's frame together (`events.Draft`); publish.lua does the same."""
     return b'%s%d,"at":%d%s' % (head, seq, at, tail)
 
 

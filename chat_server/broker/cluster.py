@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..logs import Seldom
 from ..protocol.errors import Refused, Unavailable
-from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
-from ..protocol.messages import Position
 from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
 from .base import Busy, Listener, Moved, Reporter, away, failed
 from .discovery import Span, find_shards
@@ -318,7 +317,7 @@ class ClusterBroker:
 
     # Events --------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker, on the shard that serves the topic."""
         return self._submit(draft.topic, lambda shard: shard.publish(draft), ordered=True)
 
@@ -346,7 +345,7 @@ class ClusterBroker:
         if shard is not None:
             shard.unsubscribe(topic)
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -355,11 +354,11 @@ class ClusterBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
+    ) -> HistoryPage:
         """Read stored events and the topic's position, from the shard that serves it."""
 
-        def call(shard: RedisBroker) -> "Future[Slice]":
-            reading = shard.read(
+        def call(shard: RedisBroker) -> "Future[HistoryPage]":
+            reading = shard.history(
                 topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
             )
             return self._spawn(reading, "redis read")

@@ -11,8 +11,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from ..clock import Clock
-from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Retention, Slice
-from ..protocol.messages import Position
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from ..settings import BrokerSettings
 from .base import Listener, Reporter, assemble, away, epochs, failed
 
@@ -38,13 +37,13 @@ class _Topic:
     """A topic's position and history."""
 
     __slots__ = (
-        *("base", "bytes", "epoch", "events", "expires_at"),
+        *("bytes", "epoch", "epoch_start", "events", "expires_at"),
         *("history_expires_at", "history_seconds", "seq"),
     )
 
     def __init__(self, epoch: str, expires_at: float) -> None:
         self.epoch = epoch
-        self.seq = self.base = 0
+        self.seq = self.epoch_start = 0
         self.expires_at = expires_at
         self.events: deque[Event] = deque()
         self.bytes = 0
@@ -79,7 +78,7 @@ class MemoryBroker:
         self._bytes = 0
         # By how long they are kept, and there the first to expire first.
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
-        self._keys: OrderedDict[tuple[str, str | None], tuple[float, Published]] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
 
     @property
@@ -124,7 +123,7 @@ class MemoryBroker:
 
     # Events --------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft`; subscribers get it in the next turn of the loop, as with Redis."""
         if self._reporter is None:
             return failed(away())
@@ -133,7 +132,7 @@ class MemoryBroker:
         once = (draft.topic, draft.key)
         if once in self._keys:
             _, first = self._keys[once]
-            return self._resolved(Published(first.seq, first.epoch, first.at, duplicate=True))
+            return self._resolved(PublishResult(first.seq, first.epoch, first.at, duplicate=True))
         topic = self._use(draft.topic, now)
         if topic.seq == 0:
             self._topics[draft.topic] = self._unused.pop(draft.topic)
@@ -145,7 +144,7 @@ class MemoryBroker:
         lifetime = max(self._settings.position_seconds, draft.retention.seconds)
         topic.expires_at = self._until(now + lifetime)
         self._store(topic, event, draft.retention, now)
-        published = Published(topic.seq, topic.epoch, at)
+        published = PublishResult(topic.seq, topic.epoch, at)
         if draft.key is not None:
             self._keys[once] = self._until(now + self._settings.idempotency_seconds), published
             if len(self._keys) > MAX_KEYS:
@@ -169,7 +168,7 @@ class MemoryBroker:
         """Receive them no more."""
         self._subscribed.discard(topic)
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -178,15 +177,15 @@ class MemoryBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
+    ) -> HistoryPage:
         """Read stored events and the topic's position."""
         if self._reporter is None:
             raise away()
         now = self._clock.monotonic()
         self._expire(now)
-        found = self._use(topic, now)
-        events = found.events
-        oldest = events[0].seq if events else found.seq + 1
+        stored = self._use(topic, now)
+        events = stored.events
+        oldest = events[0].seq if events else stored.seq + 1
         # What is stored has no holes, so a seq tells its index.
         start = max(after + 1 - oldest, 0)
         end = len(events) if before is None else max(min(before - oldest, len(events)), start)
@@ -196,17 +195,17 @@ class MemoryBroker:
         fitting = _fitting(reversed(chosen) if newest else chosen, max_bytes)
         chosen = chosen[len(chosen) - fitting :] if newest else chosen[:fitting]
         more = 0 < len(chosen) < end - start
-        return Slice(found.epoch, found.seq, chosen, more, found.base)
+        return HistoryPage(stored.epoch, stored.seq, chosen, more, stored.epoch_start)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""
         if self._reporter is None:
             raise away()
-        found = self._use(topic, self._clock.monotonic())
-        if found.epoch == lost:
-            found.epoch, found.base = next(self._epochs), found.seq
-            found.events = deque(replace(event, epoch=found.epoch) for event in found.events)
-        return Position(found.epoch, found.base)
+        stored = self._use(topic, self._clock.monotonic())
+        if stored.epoch == lost:
+            stored.epoch, stored.epoch_start = next(self._epochs), stored.seq
+            stored.events = deque(replace(event, epoch=stored.epoch) for event in stored.events)
+        return Position(stored.epoch, stored.epoch_start)
 
     async def ping(self) -> float:
         """Return at once."""
@@ -268,8 +267,8 @@ class MemoryBroker:
             self._drop(topic, len(topic.events))
             return
         topic.events.append(event)
-        topic.bytes += len(event.frame)
-        self._bytes += len(event.frame) + EVENT_BYTES
+        topic.bytes += len(event.payload)
+        self._bytes += len(event.payload) + EVENT_BYTES
         self._drop(topic, len(topic.events) - retention.size)
         while 0 < retention.bytes < topic.bytes and len(topic.events) > 1:
             self._drop(topic, 1)
@@ -282,7 +281,7 @@ class MemoryBroker:
     def _drop(self, topic: _Topic, count: int) -> None:
         """Forget a topic's oldest events."""
         for _ in range(count):
-            size = len(topic.events.popleft().frame)
+            size = len(topic.events.popleft().payload)
             topic.bytes -= size
             self._bytes -= size + EVENT_BYTES
 
@@ -350,5 +349,5 @@ def _last_published(item: tuple[str, _Topic]) -> float:
 
 def _fitting(events: Iterable[Event], max_bytes: int) -> int:
     """Return how many of the first events fit; the very first always does."""
-    sizes = accumulate(len(event.frame) for event in events)
+    sizes = accumulate(len(event.payload) for event in events)
     return sum(1 for number, size in enumerate(sizes) if number == 0 or size <= max_bytes)

@@ -11,10 +11,9 @@ from typing import Any
 
 from redis.exceptions import ConnectionError
 
+from ..events import READ_BYTES, Draft, HistoryPage, Position, PublishResult, Retention
 from ..logs import Seldom
 from ..protocol.errors import Unavailable
-from ..protocol.events import READ_BYTES, Draft, Published, Retention, Slice
-from ..protocol.messages import Position
 from ..settings import BrokerSettings, RedisSettings
 from .base import Listener, Reporter, away, failed
 from .canary import Canary
@@ -264,7 +263,7 @@ class RedisBroker:
             await self._storage.publish_canary(self._publisher, self._own, retention)
         try:
             for newest in (False, True):
-                await self._storage.read(self._reader(), "", self._own, limit=1, newest=newest)
+                await self._storage.history(self._reader(), "", self._own, limit=1, newest=newest)
         except Closed:
             raise
         except Unavailable:
@@ -381,7 +380,7 @@ class RedisBroker:
 
     # Events --------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker, in one script."""
         if not self._available:
             return failed(away())
@@ -411,7 +410,7 @@ class RedisBroker:
         """Forget the subscription."""
         self._subscriber.unsubscribe(topic)
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -420,12 +419,12 @@ class RedisBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
+    ) -> HistoryPage:
         """Read stored events and the topic's position, in one script."""
         if not self._available:
             raise away()
         lasting = self._subscriber.remembers(topic)
-        found = await self._storage.read(
+        page = await self._storage.history(
             self._reader(),
             topic,
             self._names.keys(topic),
@@ -436,9 +435,9 @@ class RedisBroker:
             max_bytes=max_bytes,
             lasting=lasting,
         )
-        if lasting and found.seq == 0:
+        if lasting and page.seq == 0:
             self._unused.add(topic)
-        return found
+        return page
 
     async def _prolong(self) -> None:
         """Keep the positions of topics that nothing was published to, while they are subscribed."""
@@ -448,7 +447,7 @@ class RedisBroker:
                 self._unused.discard(topic)
                 if self._subscriber.remembers(topic):
                     try:
-                        await self.read(topic, limit=0)
+                        await self.history(topic, limit=0)
                     except Unavailable:
                         self._unused.add(topic)
 

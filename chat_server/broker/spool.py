@@ -16,10 +16,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..logs import Seldom
 from ..protocol.errors import Refused, Unavailable
-from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
-from ..protocol.messages import Position
 from ..settings import Settings
 from .base import AWAY_RETRY_MS, Listener, away, fail, failed
 
@@ -67,7 +66,7 @@ class Store(Protocol):
 
     async def stop(self) -> None: ...
 
-    def publish(self, draft: Draft) -> "Future[Published]": ...
+    def publish(self, draft: Draft) -> "Future[PublishResult]": ...
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]": ...
 
@@ -75,7 +74,7 @@ class Store(Protocol):
 
     def unsubscribe(self, topic: str) -> None: ...
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -84,7 +83,7 @@ class Store(Protocol):
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice: ...
+    ) -> HistoryPage: ...
 
     async def begin_epoch(self, topic: str, lost: str) -> Position: ...
 
@@ -121,8 +120,8 @@ class _Entry:
         self.draft = draft
         self.own_key = own_key
         self.quota = quota
-        self.future: Future[Published] = loop.create_future()
-        self.attempt: Future[Published] | None = None
+        self.future: Future[PublishResult] = loop.create_future()
+        self.attempt: Future[PublishResult] | None = None
         self.spooled = False
         self.size = 0
         self.expires_at = 0.0
@@ -280,7 +279,7 @@ class SpoolingBroker:
 
     # Publications --------------------------------------------------------------------------
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Have `draft` stored, now or when the store is back."""
         topic = draft.topic
         quota = self._quotas.get(topic.partition(":")[0], self._default)
@@ -314,7 +313,7 @@ class SpoolingBroker:
         attempt.add_done_callback(partial(self._settled, line, entry))
         return True
 
-    def _settled(self, line: _Line, entry: _Entry, attempt: "Future[Published]") -> None:
+    def _settled(self, line: _Line, entry: _Entry, attempt: "Future[PublishResult]") -> None:
         """Take the store's answer."""
         line.flying.remove(entry)
         entry.attempt = None
@@ -346,10 +345,10 @@ class SpoolingBroker:
             else:
                 line.waiting.appendleft(entry)
 
-    def _succeed(self, entry: _Entry, place: Published) -> None:
+    def _succeed(self, entry: _Entry, place: PublishResult) -> None:
         if entry.own_key and place.duplicate:
             # It repeats nothing but our own attempt, whose answer was lost.
-            place = Published(place.seq, place.epoch, place.at)
+            place = PublishResult(place.seq, place.epoch, place.at)
         self._release(entry)
         if not entry.future.done():
             entry.future.set_result(place)
@@ -451,7 +450,7 @@ class SpoolingBroker:
         """Receive them no more."""
         self._store.unsubscribe(topic)
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -460,9 +459,9 @@ class SpoolingBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
+    ) -> HistoryPage:
         """Read stored events and the topic's position."""
-        return await self._store.read(
+        return await self._store.history(
             topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
         )
 
@@ -481,7 +480,7 @@ def _keys() -> Iterator[str]:
     return (f"spool:{mine}.{count:x}" for count in itertools.count())
 
 
-def _error(attempt: "Future[Published]") -> Unavailable | None:
+def _error(attempt: "Future[PublishResult]") -> Unavailable | None:
     error = away() if attempt.cancelled() else attempt.exception()
     return error if error is None or isinstance(error, Unavailable) else away()
 

@@ -5,8 +5,7 @@ from asyncio import Future
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..protocol.events import READ_BYTES, Draft, Event, Kind, Published, Retention, Slice
-from ..protocol.messages import Position
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from ..settings import BrokerSettings
 from .base import epochs
 from .lane import Lane, Script
@@ -77,7 +76,7 @@ class Storage:
         self._command = command
         self._epochs = epochs()
 
-    def publish(self, lane: Lane, keys: Keys, draft: Draft) -> "Future[Published]":
+    def publish(self, lane: Lane, keys: Keys, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker."""
         names = [keys.meta, keys.log, keys.channel]
         if draft.key is not None:
@@ -98,7 +97,9 @@ class Storage:
         )
         return lane.call(PUBLISH, names, arguments, _published)
 
-    def publish_canary(self, lane: Lane, keys: Keys, retention: Retention) -> "Future[Published]":
+    def publish_canary(
+        self, lane: Lane, keys: Keys, retention: Retention
+    ) -> "Future[PublishResult]":
         """Publish something to keys of a broker's own."""
         epoch = next(self._epochs)
         names = [keys.meta, keys.log, keys.channel, keys.of_key(epoch)]
@@ -106,7 +107,7 @@ class Storage:
         fixed = (epoch, Kind.MESSAGE, b"", b"", retention.size, kept_ms, kept_ms, 1_000)
         return lane.call(PUBLISH, names, (*fixed, self._command, retention.bytes), _published)
 
-    def read(
+    def history(
         self,
         lane: Lane,
         topic: str,
@@ -118,8 +119,8 @@ class Storage:
         newest: bool,
         max_bytes: int = READ_BYTES,
         lasting: bool = False,
-    ) -> "Future[Slice]":
-        """Read stored events; see `realtime.ports.Broker.read`.
+    ) -> "Future[HistoryPage]":
+        """Read stored events; see `realtime.ports.Broker.history`.
 
         Args:
             lane: the connection to read on.
@@ -146,7 +147,7 @@ class Storage:
             max_bytes,
         )
 
-        def decode(reply: Any) -> Slice:
+        def decode(reply: Any) -> HistoryPage:
             return _slice(topic, reply, newest)
 
         return lane.call(READ, (keys.meta, keys.log), arguments, decode)
@@ -160,9 +161,9 @@ def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1_000)
 
 
-def _published(reply: Any) -> Published:
+def _published(reply: Any) -> PublishResult:
     epoch, seq, at, duplicate = reply
-    return Published(seq, epoch.decode(), at, duplicate == 1)
+    return PublishResult(seq, epoch.decode(), at, duplicate == 1)
 
 
 def _position(reply: Any) -> Position:
@@ -170,14 +171,14 @@ def _position(reply: Any) -> Position:
     return Position(epoch.decode(), seq)
 
 
-def _slice(topic: str, reply: Any, newest: bool) -> Slice:
-    place, seq, entries, base, more = reply
+def _slice(topic: str, reply: Any, newest: bool) -> HistoryPage:
+    place, seq, entries, epoch_start, more = reply
     epoch = place.decode()
     # What others have put into the stream is no event.
     events = [_event(topic, epoch, id, fields) for id, fields in entries if len(fields) == 6]
     if newest:
         events.reverse()
-    return Slice(epoch, seq, events, more=more == 1, base=base)
+    return HistoryPage(epoch, seq, events, more=more == 1, epoch_start=epoch_start)
 
 
 def _event(topic: str, epoch: str, id: bytes, fields: Sequence[bytes]) -> Event:

@@ -12,8 +12,8 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
+from ..events import Event, Kind
 from ..logs import Seldom
-from ..protocol.events import Event, Kind
 from .base import Moved, Reporter, away, busy, fail, failed, refused
 from .lane import pack, redirection
 from .link import LINK_ERRORS, Link

@@ -4,7 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..protocol.messages import Gap, Message, Position, Seq, User
+from ..events import Position, Seq
+from ..protocol.messages import Gap, Message, User
 from ..protocol.messages import SignalPush as Signal
 
 __all__ = ["Event", "Gap", "Message", "Other", "Page", "Position", "Published", "Signal", "User"]

@@ -13,9 +13,10 @@ from typing import Any
 
 from msgspec import Raw
 
+from ..events import MAX_SEQ, Position
 from ..protocol import messages
 from ..protocol.errors import RateLimited
-from ..protocol.messages import MAX_HISTORY, MAX_SEQ, Message, Position
+from ..protocol.messages import MAX_HISTORY, Message
 from .connection import Connection
 from .ending import retry_delay
 from .errors import CommandFailed, ConnectionLost, OutcomeUnknown

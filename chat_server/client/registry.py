@@ -3,8 +3,9 @@
 import asyncio
 from typing import NoReturn
 
+from ..events import Position
 from ..protocol.errors import AlreadySubscribed, RateLimited, TooManyTopics
-from ..protocol.messages import Error, Gap, Message, Position, SignalPush, Unsubscribe
+from ..protocol.messages import Error, Gap, Message, SignalPush, Unsubscribe
 from .connection import Connection, Push
 from .ending import retry_delay
 from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected

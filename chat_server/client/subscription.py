@@ -8,7 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ..protocol.messages import MAX_SEQ, Gap, Position, Seq, Subscribe
+from ..events import MAX_SEQ, Position, Seq
+from ..protocol.messages import Gap, Subscribe
 from .errors import ClientError
 from .events import Event, Message, Other
 from .flow import Flow

@@ -6,8 +6,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from ..events import Seq
 from ..protocol.codecs import JSON, MSGPACK
-from ..protocol.messages import Command, Seq
+from ..protocol.messages import Command
 from .data import check_data
 from .errors import BadServer
 

@@ -12,10 +12,10 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
+from ..events import PublishResult, Seq
 from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
-from ..protocol.events import Published
-from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message, Seq
+from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node
@@ -104,12 +104,12 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
             query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
         except msgspec.ValidationError as error:
             raise BadRequest(readable(error)) from None
-        found, messages = await node.history(
+        page, messages = await node.history(
             topic, JSON, before=query.before, after=query.after, limit=query.limit
         )
-        node.reads.charge(claims.sub, node.clock.monotonic(), found.size)
+        node.reads.charge(claims.sub, node.clock.monotonic(), page.size)
         return _json(
-            {"topic": topic, "epoch": found.epoch, "messages": messages, "more": found.more}, 200
+            {"topic": topic, "epoch": page.epoch, "messages": messages, "more": page.more}, 200
         )
 
     @blueprint.after_request
@@ -122,7 +122,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     return blueprint
 
 
-async def _stored(future: "asyncio.Future[Published]", seconds: float) -> Published:
+async def _stored(future: "asyncio.Future[PublishResult]", seconds: float) -> PublishResult:
     try:
         async with asyncio.timeout(seconds):
             return await future

@@ -4,22 +4,15 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from ..events import Position, Seq
+
 MAX_ID = 2**53 - 1
-MAX_SEQ = 2**53 - 1
 MAX_HISTORY = 300
 DEFAULT_HISTORY = 50
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
-Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Key = Annotated[str, Meta(min_length=1, max_length=64)]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
-
-
-class Position(Struct, frozen=True):
-    """A place in a topic's order: the `seq` of the last event seen, and the epoch it counts in."""
-
-    epoch: Annotated[str, Meta(max_length=64)]
-    seq: Seq
 
 
 # Client to server ----------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
+from ..events import PublishResult
 from ..protocol.close_codes import CloseCode
 from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unavailable
-from ..protocol.events import Published
 from ..protocol.messages import (
     Auth,
     ClientMessage,
@@ -276,7 +276,7 @@ class Connection(Authenticated):
         recovery = await self._node.hub.join(self._transport, topic, since, last, not_before)
         if resumes:
             self._node.replays.owe(self._user, self._node.clock.monotonic(), recovery.replayed)
-            self._charge(recovery.found.size)
+            self._charge(recovery.page.size)
         self._subscribed(pending, topic, recovery)
 
     async def _limit_replays(self, topic: str) -> None:
@@ -333,7 +333,9 @@ class Connection(Authenticated):
         else:
             future.add_done_callback(partial(self._published, pending, command.topic))
 
-    def _published(self, pending: Pending, topic: str, future: "asyncio.Future[Published]") -> None:
+    def _published(
+        self, pending: Pending, topic: str, future: "asyncio.Future[PublishResult]"
+    ) -> None:
         if (error := _failure(future, topic)) is not None:
             self._session.fail(pending, error)
             return
@@ -364,11 +366,11 @@ class Connection(Authenticated):
         topic, before, after = command.topic, command.before, command.after
         now = self._node.clock.monotonic()
         await self._node.reads.begin(self._user, now)
-        found, messages = await self._node.history(
+        page, messages = await self._node.history(
             topic, self._codec, before=before, after=after, limit=command.limit
         )
-        self._charge(found.size)
-        ok = HistoryOk(topic=topic, epoch=found.epoch, messages=messages, more=found.more)
+        self._charge(page.size)
+        ok = HistoryOk(topic=topic, epoch=page.epoch, messages=messages, more=page.more)
         self._session.succeed(pending, ok)
 
     _handlers: ClassVar[dict[type, Callable[["Connection", Pending, Any], None]]] = {

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
+from ..events import Event, HistoryPage, Position
 from ..logs import Seldom
 from ..protocol.errors import Unavailable
-from ..protocol.events import Event, Slice
-from ..protocol.messages import Position
 from .ports import Broker, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
 from .topic import Topic
@@ -107,7 +106,7 @@ class Hub:
         topic = self._topics[name]
         topic.enter(transport, recovery.start)
         if topic.lag_of(transport) is not None and transport.writable:
-            topic.replay(transport, recovery.found)
+            topic.replay(transport, recovery.page)
         return topic.lag_of(transport) is not None
 
     def leave(self, transport: Transport, name: str) -> None:
@@ -156,10 +155,10 @@ class Hub:
             if topic is None or seen is None:
                 return True
             try:
-                found = await self._broker.read(name, after=seen.seq, limit=REPLAY_CHUNK)
-                charge(found.size)
-                if found.epoch == seen.epoch and found.seq < seen.seq:
-                    await self._begin_epoch(name, found.epoch)
+                page = await self._broker.history(name, after=seen.seq, limit=REPLAY_CHUNK)
+                charge(page.size)
+                if page.epoch == seen.epoch and page.seq < seen.seq:
+                    await self._begin_epoch(name, page.epoch)
                     continue
             except Unavailable:
                 return False
@@ -167,7 +166,7 @@ class Hub:
             moved = self._topics.get(name) is not topic or topic.lag_of(transport) != seen
             if moved or not transport.writable:
                 continue
-            topic.replay(transport, found)
+            topic.replay(transport, page)
             if topic.lag_of(transport) == seen and transport.writable:
                 # The store has no more, and yet this worker stands elsewhere: it must look.
                 topic.behind = True
@@ -176,16 +175,16 @@ class Hub:
         return True
 
     async def _recover_last(self, name: str, last: int) -> Recovery:
-        found = await self._broker.read(name, limit=last, newest=True)
-        if found.more and len(found.events) < last:
+        page = await self._broker.history(name, limit=last, newest=True)
+        if page.more and len(page.events) < last:
             # They are too large to be read at once, so the first of them come first.
-            after = max(found.seq - last, 0)
-            found = await self._broker.read(name, after=after, limit=REPLAY_CHUNK)
-        return recover_last(found)
+            after = max(page.seq - last, 0)
+            page = await self._broker.history(name, after=after, limit=REPLAY_CHUNK)
+        return recover_last(page)
 
     async def _recover_since(self, topic: Topic, since: Position, not_before: float) -> Recovery:
-        found = await self._broker.read(topic.name, after=since.seq, limit=REPLAY_CHUNK)
-        recovery = recover_since(since, found, self._max_replay, not_before)
+        page = await self._broker.history(topic.name, after=since.seq, limit=REPLAY_CHUNK)
+        recovery = recover_since(since, page, self._max_replay, not_before)
         if recovery.recovered or recovery.position.epoch != topic.position.epoch:
             return recovery
         return start_here(max(recovery.position, topic.position, key=_seq), recovery.reason)
@@ -226,26 +225,26 @@ class Hub:
 
     async def _catch_up(self, topic: Topic) -> None:
         interruptions = topic.interruptions
-        found = await self._read_on(topic)
+        page = await self._read_on(topic)
         if interruptions == topic.interruptions:  # else it may be older than what was missed
-            topic.catch_up(found)
+            topic.catch_up(page)
 
-    async def _read_on(self, topic: Topic) -> Slice:
+    async def _read_on(self, topic: Topic) -> HistoryPage:
         """Read what follows a topic's position, or all of another order if that one is lost."""
         name, here = topic.name, topic.position
         if not topic.established:
-            return await self._broker.read(name, limit=1, newest=True)
+            return await self._broker.history(name, limit=1, newest=True)
         # With the last event passed on, to know it again: see `Topic.contradicts`. Subscribers may
         # be sent what is newer than the read while it is under way: that is no evidence.
         evidence = topic.evidence
         after = max(here.seq - 1, 0)
-        found = await self._broker.read(name, after=after, limit=self._max_replay + 1)
-        began = Position(found.epoch, found.base)
-        if topic.contradicts(found, evidence):
-            began = await self._begin_epoch(name, found.epoch)
+        page = await self._broker.history(name, after=after, limit=self._max_replay + 1)
+        began = Position(page.epoch, page.epoch_start)
+        if topic.contradicts(page, evidence):
+            began = await self._begin_epoch(name, page.epoch)
         if began.epoch == here.epoch:
-            return found
-        return await self._broker.read(name, after=began.seq, limit=self._max_replay)
+            return page
+        return await self._broker.history(name, after=began.seq, limit=self._max_replay)
 
     async def _begin_epoch(self, name: str, lost: str) -> Position:
         if self._seldom.due("lost"):

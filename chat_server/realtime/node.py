@@ -9,10 +9,10 @@ from typing import Protocol
 import msgspec
 
 from ..clock import Clock
+from ..events import Draft, HistoryPage, Kind, PublishResult, Retention
 from ..protocol.close_codes import CloseCode
 from ..protocol.codecs import Codec
 from ..protocol.errors import BadRequest, TooLarge
-from ..protocol.events import Draft, Kind, Published, Retention, Slice
 from ..protocol.messages import Limits, User
 from ..settings import Settings
 from .hub import Hub
@@ -180,7 +180,7 @@ class Node:
 
     def publish(
         self, topic: str, data: bytes, sender: User | None, key: str | None = None
-    ) -> "asyncio.Future[Published]":
+    ) -> "asyncio.Future[PublishResult]":
         """Store a message and send it to every subscriber on every worker.
 
         Args:
@@ -229,7 +229,7 @@ class Node:
 
     async def history(
         self, topic: str, codec: Codec, *, before: int | None, after: int | None, limit: int
-    ) -> tuple[Slice, list[msgspec.Raw]]:
+    ) -> tuple[HistoryPage, list[msgspec.Raw]]:
         """Read stored messages, ascending: the newest, those before or those after a seq.
 
         They are as many as fill `limits.slow_buffer_bytes`, or else one.
@@ -243,7 +243,7 @@ class Node:
         """
         if before is not None and after is not None:
             raise BadRequest("before, after: only one of them may be given")
-        found = await self.broker.read(
+        page = await self.broker.history(
             topic,
             after=after or 0,
             before=before,
@@ -251,13 +251,13 @@ class Node:
             newest=after is None,
             max_bytes=self.settings.limits.slow_buffer_bytes,
         )
-        frames = [event.frame for event in found.events if event.kind is Kind.MESSAGE]
+        frames = [event.payload for event in page.events if event.kind is Kind.MESSAGE]
         kept, all_kept = await self._fitting(
             frames if after is not None else frames[::-1], codec, topic
         )
         if not all_kept:
-            found = msgspec.structs.replace(found, more=True)
-        return found, [msgspec.Raw(frame) for frame in (kept if after is not None else kept[::-1])]
+            page = msgspec.structs.replace(page, more=True)
+        return page, [msgspec.Raw(frame) for frame in (kept if after is not None else kept[::-1])]
 
     async def _fitting(
         self, frames: list[bytes], codec: Codec, topic: str

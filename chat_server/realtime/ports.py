@@ -7,9 +7,8 @@ from asyncio import Future
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..protocol.codecs import Codec
-from ..protocol.events import READ_BYTES, Draft, Event, Published, Slice
-from ..protocol.messages import Position
 
 
 class Listener(Protocol):
@@ -19,7 +18,7 @@ class Listener(Protocol):
         """Take events of subscribed topics: stored ones and signals.
 
         Within a topic stored events come in the order of their `seq`, except that after trouble
-        some may be missing or come again: the node checks each and repairs with `Broker.read`.
+        some may be missing or come again: the node checks each and repairs with `Broker.history`.
         """
         ...
 
@@ -83,7 +82,7 @@ class Broker(Protocol):
         """End every task and connection; pending futures fail with `Unavailable`."""
         ...
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` as its topic's next event and send it to subscribed workers, atomically.
 
         Of drafts with the same topic and key within the idempotency window only the first is
@@ -107,7 +106,7 @@ class Broker(Protocol):
         """Forget the subscription; an event already on its way may still arrive."""
         ...
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -116,14 +115,21 @@ class Broker(Protocol):
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
+    ) -> HistoryPage:
         """Read stored events with `after < seq < before`, atomically with the topic's position.
 
-        At most `limit` of them, with at most `max_bytes` of frames together (the first comes in any
-        case): the oldest, or with `newest` the newest; ascending either way. `Slice.more` tells
-        whether these limits left some out. A `limit` of 0 reads the position alone. A topic without
-        a position is given one, so that every worker names the same epoch for it; to be kept for
-        long it takes a subscription.
+        Args:
+            topic: the topic.
+            after: 0, or the seq before the page.
+            before: the seq behind the page; None reads to the end of the log.
+            limit: maximum number of events; 0 reads the position alone.
+            newest: take the newest events rather than the oldest; ascending either way.
+            max_bytes: maximum sum of payload bytes; the first event comes in any case.
+
+        Returns:
+            A page; `HistoryPage.more` is True if `limit` or `max_bytes` left events out. A topic
+            without a position is given one, so that every worker names the same epoch for it. Only
+            a subscription keeps such a position for long.
         """
         ...
 

@@ -3,8 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from ..protocol.events import Slice
-from ..protocol.messages import Position
+from ..events import HistoryPage, Position
 
 
 class Recovery(Struct, frozen=True):
@@ -13,14 +12,14 @@ class Recovery(Struct, frozen=True):
     Args:
         position: the topic's position, as the subscriber is told.
         start: the subscriber is sent everything behind this.
-        found: stored events that follow `start`, as far as they have been read.
+        page: stored events that follow `start`, as far as they have been read.
         recovered: whether the subscriber gets all that it asked for.
         reason: why not, if it asked.
     """
 
     position: Position
     start: Position
-    found: Slice
+    page: HistoryPage
     recovered: bool = False
     reason: str | None = None
 
@@ -32,7 +31,7 @@ class Recovery(Struct, frozen=True):
 
 def start_here(position: Position, reason: str | None = None) -> Recovery:
     """Start with the next event."""
-    nothing = Slice(position.epoch, position.seq, [])
+    nothing = HistoryPage(position.epoch, position.seq, [])
     return Recovery(position, position, nothing, reason=reason)
 
 
@@ -44,39 +43,39 @@ _date = msgspec.json.Decoder(_Dated).decode
 
 
 def recover_since(
-    since: Position, found: Slice, max_replay: int, not_before: float = 0.0
+    since: Position, page: HistoryPage, max_replay: int, not_before: float = 0.0
 ) -> Recovery:
     """Start behind the last position a subscriber saw, if all that follows is there.
 
     Args:
         since: that position.
-        found: read with `after=since.seq`.
+        page: read with `after=since.seq`.
         max_replay: events that are replayed at most.
         not_before: seconds since 1970; events older than this are not replayed.
     """
-    now = Position(found.epoch, found.seq)
+    now = Position(page.epoch, page.seq)
     # A seq from the future means the store lost its newest events (an asynchronous failover):
     # the same numbers will be given out again, so the old order is gone just as with a new epoch.
-    if since.epoch != found.epoch or since.seq > found.seq:
+    if since.epoch != page.epoch or since.seq > page.seq:
         return start_here(now, "epoch_changed")
-    first = found.events[0].seq if found.events else found.seq + 1
-    if first != since.seq + 1 or (not_before and _older(found, not_before)):
+    first = page.events[0].seq if page.events else page.seq + 1
+    if first != since.seq + 1 or (not_before and _older(page, not_before)):
         return start_here(now, "expired")
-    if found.seq - since.seq > max_replay:
+    if page.seq - since.seq > max_replay:
         return start_here(now, "too_far_behind")
-    return Recovery(now, since, found, recovered=True)
+    return Recovery(now, since, page, recovered=True)
 
 
-def _older(found: Slice, seconds: float) -> bool:
+def _older(page: HistoryPage, seconds: float) -> bool:
     """Return whether what was read begins before a time; what cannot be dated does."""
     try:
-        return bool(found.events) and _date(found.events[0].frame).at < seconds * 1000
+        return bool(page.events) and _date(page.events[0].payload).at < seconds * 1000
     except (msgspec.DecodeError, UnicodeDecodeError):
         return True
 
 
-def recover_last(found: Slice) -> Recovery:
-    """Start with the newest stored events; `found` was read with `newest`."""
-    now = Position(found.epoch, found.seq)
-    first = found.events[0].seq if found.events else found.seq + 1
-    return Recovery(now, Position(found.epoch, first - 1), found, recovered=True)
+def recover_last(page: HistoryPage) -> Recovery:
+    """Start with the newest stored events; `page` was read with `newest`."""
+    now = Position(page.epoch, page.seq)
+    first = page.events[0].seq if page.events else page.seq + 1
+    return Recovery(now, Position(page.epoch, first - 1), page, recovered=True)

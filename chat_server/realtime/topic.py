@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from ..events import Event, HistoryPage, Kind, Position
 from ..logs import Seldom
 from ..protocol.codecs import Codec
-from ..protocol.events import Event, Kind, Slice
-from ..protocol.messages import Gap, Position
+from ..protocol.messages import Gap
 from .ports import Encoder, Transport
 
 logger = logging.getLogger(__name__)
@@ -126,28 +126,28 @@ class Topic:
         """Return what a lagging subscriber has seen, or None if it does not lag."""
         return self._lagging.get(transport)
 
-    def replay(self, transport: Transport, found: Slice) -> None:
+    def replay(self, transport: Transport, page: HistoryPage) -> None:
         """Send a lagging subscriber what a read behind its position found, while it is writable."""
         seen = self._lagging.pop(transport)
-        if found.epoch != seen.epoch:
+        if page.epoch != seen.epoch:
             # What was read lies behind the old seq: the new order is yet to be read.
-            seen = Position(found.epoch, found.base)
+            seen = Position(page.epoch, page.epoch_start)
             self._write_to(transport, self._restart_frame(seen))
             self.enter(transport, seen)
             return
         digest = None
-        for event in found.events:
+        for event in page.events:
             if not transport.writable:
                 break
             if event.seq > seen.seq + 1:
                 self._write_to(transport, self._gap_frame(seen, event.seq, "expired"))
             if event.seq > seen.seq:
-                self._write_to(transport, event.frame)
-                seen, digest = Position(event.epoch, event.seq), hash(event.frame)
+                self._write_to(transport, event.payload)
+                seen, digest = Position(event.epoch, event.seq), hash(event.payload)
         else:
-            if transport.writable and not found.more and seen.seq < found.seq:
-                self._write_to(transport, self._gap_frame(seen, found.seq + 1, "expired"))
-                seen, digest = Position(found.epoch, found.seq), None
+            if transport.writable and not page.more and seen.seq < page.seq:
+                self._write_to(transport, self._gap_frame(seen, page.seq + 1, "expired"))
+                seen, digest = Position(page.epoch, page.seq), None
         self.enter(transport, seen, digest)
 
     # Events --------------------------------------------------------------------------------
@@ -162,9 +162,9 @@ class Topic:
 
     def _take(self, event: Event) -> None:
         if event.kind is Kind.SIGNAL:
-            self._gather(event.frame, self.position)
+            self._gather(event.payload, self.position)
             for transport in self._ahead:
-                self._write_to(transport, event.frame)
+                self._write_to(transport, event.payload)
         elif self.behind or event.epoch != self.position.epoch:
             self._keep(event)
         elif event.seq == self.position.seq + 1:
@@ -177,18 +177,18 @@ class Topic:
         self.behind = True
         self.interruptions += 1
 
-    def catch_up(self, found: Slice) -> bool:
+    def catch_up(self, page: HistoryPage) -> bool:
         """Take what a read of everything after `position` found; return whether it was enough."""
-        more = found.more
+        more = page.more
         if not self.established:
             more = False
-            self._move_to(Position(found.epoch, found.seq))
-            self._remember(found.events)
+            self._move_to(Position(page.epoch, page.seq))
+            self._remember(page.events)
         else:
-            if found.epoch != self.position.epoch or found.seq < self.position.seq:
-                self._restart(self._start_of(found))
-            self._fill(found)
-        self._take_backlog(found, more)
+            if page.epoch != self.position.epoch or page.seq < self.position.seq:
+                self._restart(self._start_of(page))
+            self._fill(page)
+        self._take_backlog(page, more)
         self._flush()
         return not self.behind
 
@@ -197,55 +197,55 @@ class Topic:
         """Digests, by seq, of what was passed on: what a read must find if it begins now."""
         return {0: None, self.position.seq: None, **dict([self._furthest, self._last])}
 
-    def contradicts(self, found: Slice, evidence: dict[int, int | None]) -> bool:
+    def contradicts(self, page: HistoryPage, evidence: dict[int, int | None]) -> bool:
         """Return whether a read shows that the store lost events which subscribers have seen.
 
         Then its seqs are behind, or were given out again: an event is another than in `evidence`.
         """
-        return found.epoch == self.position.epoch and (
-            found.seq < max(evidence)
-            or any(evidence.get(e.seq) not in (None, hash(e.frame)) for e in found.events)
+        return page.epoch == self.position.epoch and (
+            page.seq < max(evidence)
+            or any(evidence.get(e.seq) not in (None, hash(e.payload)) for e in page.events)
         )
 
     def _remember(self, events: Sequence[Event]) -> None:
         """Keep what is needed to know the last of these again."""
         for event in events[-1:]:
-            self._last = (event.seq, hash(event.frame))
+            self._last = (event.seq, hash(event.payload))
 
-    def _take_backlog(self, found: Slice, more: bool) -> None:
+    def _take_backlog(self, page: HistoryPage, more: bool) -> None:
         backlog, self._backlog, self.behind = self._backlog, deque(), more
         for event in backlog:
-            found_too = event.epoch == found.epoch and event.seq <= found.seq
+            found_too = event.epoch == page.epoch and event.seq <= page.seq
             if found_too or Position(event.epoch, event.seq) not in self._doubted:
                 self._take(event)
         # What the read did not know is newer than it, or of an order that is lost. The next read is
         # newer for certain; if it does not know of it either, asking on would never end.
         self._doubted = {Position(event.epoch, event.seq) for event in self._backlog}
 
-    def _start_of(self, found: Slice) -> Position:
+    def _start_of(self, page: HistoryPage) -> Position:
         """Return where a new order has to start so that no event of it is lost."""
-        if any(event.seq == found.base + 1 for event in found.events[:1]):
-            return Position(found.epoch, found.base)
-        held = {event.seq for event in self._backlog if event.epoch == found.epoch}
-        seq = found.seq
+        if any(event.seq == page.epoch_start + 1 for event in page.events[:1]):
+            return Position(page.epoch, page.epoch_start)
+        held = {event.seq for event in self._backlog if event.epoch == page.epoch}
+        seq = page.seq
         while seq in held:
             seq -= 1
-        return Position(found.epoch, seq)
+        return Position(page.epoch, seq)
 
-    def _fill(self, found: Slice) -> None:
+    def _fill(self, page: HistoryPage) -> None:
         here = self.position.seq
-        known = {event.seq: event for event in found.events if event.seq > here}
-        if not found.more:
+        known = {event.seq: event for event in page.events if event.seq > here}
+        if not page.more:
             # A topic that keeps no history still has what came in meanwhile.
             for event in self._backlog:
-                if event.epoch == found.epoch and here < event.seq <= found.seq:
+                if event.epoch == page.epoch and here < event.seq <= page.seq:
                     known.setdefault(event.seq, event)
         for seq in sorted(known):
             if seq > self.position.seq + 1:
                 self._gap(seq, "expired")
             self._deliver(known[seq])
-        if not found.more and self.position.seq < found.seq:
-            self._gap(found.seq + 1, "expired")
+        if not page.more and self.position.seq < page.seq:
+            self._gap(page.seq + 1, "expired")
 
     def _keep(self, event: Event) -> None:
         self.behind = True
@@ -255,8 +255,8 @@ class Topic:
 
     def _deliver(self, event: Event) -> None:
         here = Position(event.epoch, event.seq)
-        self._gather(event.frame, here)
-        self._last = (event.seq, hash(event.frame))
+        self._gather(event.payload, here)
+        self._last = (event.seq, hash(event.payload))
         self._move_to(here)
 
     def _gap(self, before: int, reason: str) -> None:

@@ -18,7 +18,6 @@ from .schema import (
     ServerSettings,
     Settings,
     SettingsError,
-    masked,
     split_bind,
 )
 from .urls import REDIS_URL_RULE, Address, Several, take_apart
@@ -44,7 +43,6 @@ __all__ = [
     "check",
     "is_loopback",
     "load_settings",
-    "masked",
     "origin_pattern",
     "split_bind",
     "take_apart",

@@ -282,20 +282,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return found or self.namespaces.get("default", _FALLBACK)
 
 
-def masked(settings: Settings) -> dict[str, Any]:
-    """Return `settings` as plain dicts and lists for printing, with every secret masked."""
-
-    def plain(value: Any, name: str = "") -> Any:
-        if isinstance(value, Struct):
-            value = {field: getattr(value, field) for field in value.__struct_fields__}
-        if isinstance(value, dict):
-            return {field: plain(item, field) for field, item in value.items()}
-        return list(value) if isinstance(value, tuple) else _mask(name, value)
-
-    result: dict[str, Any] = plain(settings)
-    return result
-
-
 def split_bind(bind: str) -> tuple[str, int]:
     """Split `HOST:PORT`, an IPv6 host being in brackets, into its parts.
 

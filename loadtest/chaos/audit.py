@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 
 from ..wire import LoadError
 from .people import name_of

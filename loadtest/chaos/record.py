@@ -2,7 +2,7 @@
 
 from msgspec import Struct, field
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 
 
 class Ack(Struct, frozen=True):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 
 from ..accounting import Machine, machine
 from ..wire import LoadError

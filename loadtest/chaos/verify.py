@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 
 from .record import Ack, Entered, Record, Rules, Seen, Told, Trail
 

@@ -20,7 +20,7 @@ class May:
     third_party: tuple[str, ...] = ()
 
 
-LEAVES = ("clock", "logs", "metrics", "settings", "version")
+LEAVES = ("clock", "events", "logs", "metrics", "settings", "version")
 CORE = ("protocol", "auth", "realtime", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
@@ -40,8 +40,9 @@ RULES = {
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
-    "protocol": May((), ("msgspec",)),
-    "client": May(("protocol",), ("websockets", "msgspec")),
+    "protocol": May(("events",), ("msgspec",)),
+    "events": May((), ("msgspec",)),
+    "client": May(("events", "protocol"), ("websockets", "msgspec")),
     "settings": May((), ("msgspec",)),
     "logs": May(("linewriter", "settings"), ("msgspec",)),
     "linewriter": May(),

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from chat_server.auth.tokens import Verifier
-from chat_server.clock import ManualClock
 
+from ..support.clock import ManualClock
 from .helpers import settings
 from .key_server import KeyServer, jwk, serve_keys
 

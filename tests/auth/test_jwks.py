@@ -9,9 +9,9 @@ from chat_server import __version__
 from chat_server.auth import jwks, tokens
 from chat_server.auth.jwks import BURST
 from chat_server.auth.tokens import Verifier
-from chat_server.clock import ManualClock
 from chat_server.protocol.errors import Unauthorized, Unavailable
 
+from ..support.clock import ManualClock
 from .helpers import NEW, OLD, made_up, refusal, running, settings, until, wait_told
 from .key_server import KEY_OF, NOW, PRIVATE, KeyServer, jwk, serve_keys, sign
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from chat_server.auth.claims import TopicGrants
 from chat_server.auth.tokens import MAX_TOKEN_BYTES, Verifier, issue_token
-from chat_server.clock import ManualClock
 from chat_server.protocol.errors import Unauthorized
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, DefaultTopics, SettingsError
 
+from ..support.clock import ManualClock
 from .key_server import KEY_OF, NOW, PRIVATE, certificate, pem, sign, write_pem
 
 SECRET = "0123456789abcdef" * 4

@@ -13,10 +13,11 @@ from chat_server.broker.cluster import ClusterBroker
 from chat_server.broker.link import Link
 from chat_server.broker.memory import MemoryBroker
 from chat_server.broker.redis import RedisBroker
-from chat_server.clock import ManualClock
-from chat_server.protocol.events import Draft, Event, Kind, Retention
+from chat_server.events import Draft, Event, Kind, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
+
+from ..support.clock import ManualClock
 
 TOPIC = "room:lobby"
 FOREVER = Retention(1_000, 3_600.0)
@@ -124,7 +125,7 @@ def draft(
 
 def text_of(event: Event) -> str:
     """Return what `draft` was given."""
-    text: str = json.loads(event.frame)["data"]
+    text: str = json.loads(event.payload)["data"]
     return text
 
 

@@ -4,7 +4,7 @@ import asyncio
 from asyncio import Future
 
 from chat_server.broker.base import away, busy, fail, failed, refused
-from chat_server.protocol.events import Draft, Published
+from chat_server.events import Draft, PublishResult
 
 from ..support.fakes import AT, FakeBroker
 
@@ -24,7 +24,7 @@ class ScriptedBroker(FakeBroker):
         super().__init__()
         self.limit = limit
         self.away: set[str] = set()
-        self.inbox: list[tuple[Draft, Future[Published]]] = []
+        self.inbox: list[tuple[Draft, Future[PublishResult]]] = []
         self.late: list[list[Draft]] = []
         self.sent: list[Draft] = []
 
@@ -76,7 +76,7 @@ class ScriptedBroker(FakeBroker):
 
     def texts(self, topic: str) -> list[bytes]:
         """Return the tails of what is stored."""
-        frames = (event.frame for event in self.topic(topic).events)
+        frames = (event.payload for event in self.topic(topic).events)
         return [frame.partition(b',"at":%d' % AT)[2] for frame in frames]
 
     # realtime.ports.Broker -----------------------------------------------------------------
@@ -89,12 +89,12 @@ class ScriptedBroker(FakeBroker):
         self.available = False
         self.cut()
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         if not self.reaches(draft.topic):
             return failed(away())
         if len(self.inbox) >= self.limit:
             return failed(busy())
-        future: Future[Published] = asyncio.get_running_loop().create_future()
+        future: Future[PublishResult] = asyncio.get_running_loop().create_future()
         self.sent.append(draft)
         self.inbox.append((draft, future))
         return future

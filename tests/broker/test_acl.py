@@ -7,7 +7,7 @@ import pytest
 
 from chat_server.broker.diagnosis import COMMANDS
 from chat_server.broker.redis import RedisBroker
-from chat_server.protocol.events import Retention
+from chat_server.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_server import RedisServer, running
@@ -42,10 +42,10 @@ async def test_the_user_of_the_page_does_everything(
         await broker.signal(TOPIC, b"{}")
         await recorder.wait_for(6)
         for newest in (False, True):
-            found = await broker.read(TOPIC, limit=9, newest=newest)
-            assert [event.seq for event in found.events] == [5]
+            page = await broker.history(TOPIC, limit=9, newest=newest)
+            assert [event.seq for event in page.events] == [5]
         assert (await broker.begin_epoch(TOPIC, place.epoch)).seq == 5
-        assert (await broker.read("room:unknown", limit=9)).seq == 0
+        assert (await broker.history("room:unknown", limit=9)).seq == 0
         broker.unsubscribe(TOPIC)
         assert await broker.ping() >= 0
         await broker._canary.sing()

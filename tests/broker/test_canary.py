@@ -75,7 +75,7 @@ async def test_a_deaf_broker_says_so_until_it_hears_again(
     assert not broker.deaf
     total = broker.deaf_seconds
     assert total >= TIMEOUT
-    (event,) = (await broker.read(TOPIC, after=1, limit=9)).events
+    (event,) = (await broker.history(TOPIC, after=1, limit=9)).events
     assert event.seq == missed.seq
     await broker.publish(draft("heard again"))
     await recorder.wait_for(2)

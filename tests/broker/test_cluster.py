@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chat_server.broker.cluster import ClusterBroker
+from chat_server.events import PublishResult, Retention
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Published, Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..server.certificates import make_certificate
@@ -60,7 +60,7 @@ class Publisher:
     """Publishes bursts to a topic, not waiting for answers, until it is told to stop."""
 
     def __init__(self, broker: ClusterBroker, topic: str = TOPIC) -> None:
-        self.futures: list[asyncio.Future[Published]] = []
+        self.futures: list[asyncio.Future[PublishResult]] = []
         self._broker = broker
         self._topic = topic
         self._stopped = asyncio.Event()
@@ -84,7 +84,7 @@ class Publisher:
         mine = len(self.futures) + number
         await until(lambda: len(self.futures) > mine and self.futures[mine].done())
 
-    async def stop(self) -> list[Published | BaseException]:
+    async def stop(self) -> list[PublishResult | BaseException]:
         """Return how each publication ended."""
         self._stopped.set()
         await self._task
@@ -104,14 +104,14 @@ async def test_a_slot_moves_under_publications(start: Start, cluster: RedisClust
         assert not publisher.futures[-1].done(), "a slot that is being migrated runs no script"
         await asyncio.to_thread(cluster.end_move, TOPIC, target)
     await publisher.answered(30)
-    places = [end for end in await publisher.stop() if isinstance(end, Published)]
+    places = [end for end in await publisher.stop() if isinstance(end, PublishResult)]
     assert len(places) == len(publisher.futures)
     assert [place.seq for place in places] == list(range(1, len(places) + 1)), (
         "none failed, and all are in the order in which they were published"
     )
     assert len({place.epoch for place in places}) == 1
-    found = await other.read(TOPIC, limit=100_000)
-    assert [text_of(event) for event in found.events] == list(map(str, range(len(places))))
+    page = await other.history(TOPIC, limit=100_000)
+    assert [text_of(event) for event in page.events] == list(map(str, range(len(places))))
     # What came between two subscriptions is read again, which the listener is told.
     await until(lambda: heard.returns >= 3)
     last = await broker.publish(draft("last"))
@@ -163,7 +163,7 @@ async def test_everything_waits_for_a_slot_but_not_for_ever(
     assert (await broker.publish(draft(topic="room:other"))).seq == 1
     await asyncio.to_thread(cluster.end_move, TOPIC, target)
     assert (await broker.publish(draft())).seq == 4
-    assert len((await broker.read(TOPIC, limit=10)).events) == 4
+    assert len((await broker.history(TOPIC, limit=10)).events) == 4
 
 
 async def test_reads_and_subscriptions_follow_a_slot(start: Start, cluster: RedisCluster) -> None:
@@ -173,10 +173,10 @@ async def test_reads_and_subscriptions_follow_a_slot(start: Start, cluster: Redi
     await asyncio.to_thread(cluster.begin_move, TOPIC, target)
     await asyncio.to_thread(cluster.end_move, TOPIC, target)
     # The broker has not heard of it yet.
-    found, _, place = await asyncio.gather(
-        broker.read(TOPIC, limit=10), broker.subscribe(TOPIC), broker.publish(draft())
+    page, _, place = await asyncio.gather(
+        broker.history(TOPIC, limit=10), broker.subscribe(TOPIC), broker.publish(draft())
     )
-    assert found.events[0].seq == 1
+    assert page.events[0].seq == 1
     await until(lambda: recorder.seqs() == [place.seq] or recorder.returns > 0)
     await broker.publish(draft())
     await until(lambda: 3 in recorder.seqs())
@@ -197,7 +197,7 @@ async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisClust
     with pytest.raises(Unavailable):
         await broker.publish(draft(topic=lost))
     with pytest.raises(Unavailable):
-        await broker.read(lost, limit=1)
+        await broker.history(lost, limit=1)
     for topic in kept:
         assert (await broker.publish(draft(topic=topic))).seq == 1
     await recorder.wait_for(3)
@@ -276,7 +276,7 @@ async def test_credentials(
     await broker.subscribe(TOPIC)
     await broker.publish(draft(key="k"))
     await recorder.wait_for(1)
-    assert len((await broker.read(TOPIC, limit=1)).events) == 1
+    assert len((await broker.history(TOPIC, limit=1)).events) == 1
 
 
 async def test_a_user_who_may_not_subscribe_is_named_once(
@@ -328,4 +328,4 @@ async def test_stopping_while_a_slot_moves(start: Start, cluster: RedisCluster) 
     await broker.stop()
     ended = await publisher.stop()
     assert isinstance(ended[-1], Unavailable)
-    assert all(isinstance(end, Published | Unavailable) for end in ended)
+    assert all(isinstance(end, PublishResult | Unavailable) for end in ended)

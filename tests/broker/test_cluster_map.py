@@ -11,8 +11,8 @@ from chat_server.broker import cluster as module
 from chat_server.broker.base import Listener, Moved, away, busy, failed, refused
 from chat_server.broker.cluster import ClusterBroker
 from chat_server.broker.discovery import Span
+from chat_server.events import Event
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Event
 from chat_server.settings import Address, BrokerSettings, RedisSettings
 
 from .helpers import TOPIC, until

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from chat_server.events import Event, HistoryPage, Kind, Retention
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Event, Kind, Retention, Slice
 
 from .helpers import FOREVER, TOPIC, Recorder, Store, draft, text_of, until
 
 
-def seqs(found: Slice) -> list[int]:
-    return [event.seq for event in found.events]
+def seqs(page: HistoryPage) -> list[int]:
+    return [event.seq for event in page.events]
 
 
 class TestOrder:
@@ -33,8 +33,8 @@ class TestOrder:
         await broker.subscribe(TOPIC)
         place = await broker.publish(draft("grüße"))
         (event,) = await recorder.wait_for(1)
-        assert event == Event(TOPIC, place.epoch, 1, Kind.MESSAGE, event.frame)
-        assert event.frame.decode() == (
+        assert event == Event(TOPIC, place.epoch, 1, Kind.MESSAGE, event.payload)
+        assert event.payload.decode() == (
             f'{{"type":"message","topic":"room:lobby","seq":1,"at":{place.at},'
             '"from":null,"data":"grüße"}'
         )
@@ -72,8 +72,8 @@ class TestOrder:
         await broker.publish(draft(text))
         (event,) = await recorder.wait_for(1)
         assert text_of(event) == text
-        found = await broker.read(TOPIC, limit=1)
-        assert found.events == [event]
+        page = await broker.history(TOPIC, limit=1)
+        assert page.events == [event]
 
     @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.SIGNAL])
     async def test_an_event_keeps_its_kind(self, store: Store, kind: Kind) -> None:
@@ -81,8 +81,8 @@ class TestOrder:
         await broker.subscribe(TOPIC)
         await broker.publish(draft(kind=kind))
         (event,) = await recorder.wait_for(1)
-        found = await broker.read(TOPIC, limit=1)
-        assert event.kind is found.events[0].kind is kind
+        page = await broker.history(TOPIC, limit=1)
+        assert event.kind is page.events[0].kind is kind
 
     async def test_two_workers_see_one_order(self, shared_store: Store) -> None:
         first, heard_by_first = await shared_store.start()
@@ -95,58 +95,58 @@ class TestOrder:
         assert sorted(place.seq for place in places) == list(range(1, 201))
         assert await heard_by_first.wait_for(200) == await heard_by_second.wait_for(200)
         assert heard_by_first.seqs() == list(range(1, 201))
-        assert (await first.read(TOPIC, limit=200)) == (await second.read(TOPIC, limit=200))
+        assert (await first.history(TOPIC, limit=200)) == (await second.history(TOPIC, limit=200))
 
 
 class TestEpoch:
     async def test_reading_gives_a_topic_its_epoch(self, store: Store) -> None:
         broker, _ = await store.start()
-        empty = await broker.read(TOPIC, limit=0)
-        again = await broker.read(TOPIC, limit=10)
-        assert empty == again == Slice(empty.epoch, 0, [])
+        empty = await broker.history(TOPIC, limit=0)
+        again = await broker.history(TOPIC, limit=10)
+        assert empty == again == HistoryPage(empty.epoch, 0, [])
         assert empty.epoch
         assert (await broker.publish(draft())).epoch == empty.epoch
 
     async def test_workers_agree_on_an_epoch(self, shared_store: Store) -> None:
         brokers = [(await shared_store.start())[0] for _ in range(4)]
-        found = await asyncio.gather(*(broker.read(TOPIC, limit=0) for broker in brokers))
-        assert len({place.epoch for place in found}) == 1
+        pages = await asyncio.gather(*(broker.history(TOPIC, limit=0) for broker in brokers))
+        assert len({place.epoch for place in pages}) == 1
 
     async def test_a_forgotten_topic_begins_another_epoch(self, store: Store) -> None:
         broker, _ = await store.start(position_seconds=0.2)
         first = await broker.publish(draft(retention=Retention(10, 0.1)))
         await store.elapse(0.3)
-        found = await broker.read(TOPIC, limit=10)
-        assert (found.seq, found.events) == (0, [])
-        assert found.epoch != first.epoch
+        page = await broker.history(TOPIC, limit=10)
+        assert (page.seq, page.events) == (0, [])
+        assert page.epoch != first.epoch
         await store.elapse(0.3)
         second = await broker.publish(draft(retention=Retention(10, 0.1)))
         assert second.seq == 1
-        assert second.epoch not in (first.epoch, found.epoch)
+        assert second.epoch not in (first.epoch, page.epoch)
 
     async def test_an_epoch_can_begin_within_an_order(self, store: Store) -> None:
         broker, recorder = await store.start()
         await broker.subscribe(TOPIC)
         first = [await broker.publish(draft(str(number))) for number in range(3)]
-        assert (await broker.read(TOPIC, limit=0)).base == 0
+        assert (await broker.history(TOPIC, limit=0)).epoch_start == 0
         began = await broker.begin_epoch(TOPIC, first[0].epoch)
         assert (began.seq, began.epoch != first[0].epoch) == (3, True)
         again = await broker.begin_epoch(TOPIC, first[0].epoch)
         assert again == began, "others who find the same out change nothing"
         place = await broker.publish(draft("3"))
         assert (place.seq, place.epoch) == (4, began.epoch)
-        found = await broker.read(TOPIC, limit=9)
-        assert (found.epoch, found.seq, found.base) == (began.epoch, 4, 3)
-        assert seqs(found) == [1, 2, 3, 4], "what is stored stays"
-        assert {event.epoch for event in found.events} == {began.epoch}
+        page = await broker.history(TOPIC, limit=9)
+        assert (page.epoch, page.seq, page.epoch_start) == (began.epoch, 4, 3)
+        assert seqs(page) == [1, 2, 3, 4], "what is stored stays"
+        assert {event.epoch for event in page.events} == {began.epoch}
         assert [event.epoch for event in await recorder.wait_for(4)][-1] == began.epoch
 
     async def test_a_position_outlives_what_is_stored(self, store: Store) -> None:
         broker, _ = await store.start(position_seconds=0.1)
         place = await broker.publish(draft())
         await store.elapse(0.3)
-        found = await broker.read(TOPIC, limit=10)
-        assert (found.epoch, seqs(found)) == (place.epoch, [1])
+        page = await broker.history(TOPIC, limit=10)
+        assert (page.epoch, seqs(page)) == (place.epoch, [1])
 
 
 class TestIdempotency:
@@ -209,25 +209,25 @@ class TestHistory:
         few = Retention(3, 3_600.0)
         for number in range(250):
             await broker.publish(draft(str(number), retention=few))
-        found = await broker.read(TOPIC, limit=100)
-        assert seqs(found) == [248, 249, 250]
-        assert (found.seq, found.more) == (250, False)
+        page = await broker.history(TOPIC, limit=100)
+        assert seqs(page) == [248, 249, 250]
+        assert (page.seq, page.more) == (250, False)
 
     async def test_history_expires_but_the_position_stays(self, store: Store) -> None:
         broker, _ = await store.start()
         brief = Retention(10, 0.2)
         place = await broker.publish(draft(retention=brief))
         await store.elapse(0.3)
-        assert await broker.read(TOPIC, limit=10) == Slice(place.epoch, 1, [])
+        assert await broker.history(TOPIC, limit=10) == HistoryPage(place.epoch, 1, [])
         await broker.publish(draft(retention=brief))
-        assert (await broker.read(TOPIC, limit=10)).seq == 2
+        assert (await broker.history(TOPIC, limit=10)).seq == 2
 
     async def test_without_history_seq_still_counts(self, store: Store) -> None:
         broker, recorder = await store.start()
         await broker.subscribe(TOPIC)
         for _ in range(3):
             place = await broker.publish(draft(retention=Retention(0, 60.0)))
-        assert await broker.read(TOPIC, limit=10) == Slice(place.epoch, 3, [])
+        assert await broker.history(TOPIC, limit=10) == HistoryPage(place.epoch, 3, [])
         await recorder.wait_for(3)
         assert recorder.seqs() == [1, 2, 3]
 
@@ -235,13 +235,13 @@ class TestHistory:
         broker, _ = await store.start()
         for retention in (FOREVER, Retention(0, 60.0), FOREVER):
             await broker.publish(draft(retention=retention))
-        assert seqs(await broker.read(TOPIC, limit=10)) == [3]
+        assert seqs(await broker.history(TOPIC, limit=10)) == [3]
 
     async def test_a_smaller_history_trims_at_the_next_event(self, store: Store) -> None:
         broker, _ = await store.start()
         for size in (10, 10, 10, 2):
             await broker.publish(draft(retention=Retention(size, 60.0)))
-        assert seqs(await broker.read(TOPIC, limit=10)) == [3, 4]
+        assert seqs(await broker.history(TOPIC, limit=10)) == [3, 4]
 
 
 class TestSignals:
@@ -251,7 +251,7 @@ class TestSignals:
         await broker.signal(TOPIC, b'{"type":"signal", "data": 1}')
         (event,) = await recorder.wait_for(1)
         assert event == Event(TOPIC, "", 0, Kind.SIGNAL, b'{"type":"signal", "data": 1}')
-        assert (await broker.read(TOPIC, limit=10)).events == []
+        assert (await broker.history(TOPIC, limit=10)).events == []
         assert (await broker.publish(draft())).seq == 1
 
     async def test_signals_and_events_keep_their_order(self, store: Store) -> None:
@@ -355,7 +355,7 @@ class TestGivingUp:
         broker, _ = await store.start()
         for turns in range(12):
             tasks: list[asyncio.Future[Any]] = [
-                asyncio.create_task(broker.read(TOPIC, limit=5)),
+                asyncio.create_task(broker.history(TOPIC, limit=5)),
                 asyncio.create_task(broker.ping()),
                 asyncio.ensure_future(broker.publish(draft())),
                 asyncio.ensure_future(broker.subscribe(TOPIC)),
@@ -367,7 +367,7 @@ class TestGivingUp:
                 task.cancel()
             await asyncio.wait(tasks)
         assert (await broker.publish(draft())).seq == 13
-        assert (await broker.read(TOPIC, limit=50)).seq == 13
+        assert (await broker.history(TOPIC, limit=50)).seq == 13
         assert await broker.ping() >= 0
         assert broker.available
 
@@ -377,7 +377,7 @@ class TestGivingUp:
             *(asyncio.ensure_future(broker.publish(draft())) for _ in range(100)),
             asyncio.ensure_future(broker.subscribe(TOPIC)),
             asyncio.ensure_future(broker.signal(TOPIC, b"{}")),
-            asyncio.create_task(broker.read(TOPIC, limit=1)),
+            asyncio.create_task(broker.history(TOPIC, limit=1)),
         ]
         await broker.stop()
         await asyncio.wait(futures, timeout=10)
@@ -394,7 +394,7 @@ class TestGivingUp:
         await _assert_unavailable(broker.publish(draft()))
         await _assert_unavailable(broker.signal(TOPIC, b"{}"))
         await _assert_unavailable(broker.subscribe(TOPIC))
-        await _assert_unavailable(broker.read(TOPIC, limit=1))
+        await _assert_unavailable(broker.history(TOPIC, limit=1))
         await _assert_unavailable(broker.ping())
         broker.unsubscribe(TOPIC)
         assert (recorder.losses, recorder.returns) == (0, 0)
@@ -403,7 +403,7 @@ class TestGivingUp:
         broker = store.make()
         assert not broker.available
         await _assert_unavailable(broker.publish(draft()))
-        await _assert_unavailable(broker.read(TOPIC, limit=1))
+        await _assert_unavailable(broker.history(TOPIC, limit=1))
         await broker.stop()
 
     async def test_stopping_while_starting(self, store: Store) -> None:

@@ -85,5 +85,5 @@ class TestCredentials:
         await broker.subscribe(TOPIC)
         await broker.publish(draft(key="k"))
         await recorder.wait_for(1)
-        assert len((await broker.read(TOPIC, limit=1)).events) == 1
+        assert len((await broker.history(TOPIC, limit=1)).events) == 1
         assert await broker.ping() >= 0

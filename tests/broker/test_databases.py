@@ -46,7 +46,7 @@ async def assert_apart(run: Run, one: str, other: str) -> None:
         await broker.signal(TOPIC, b"%d" % number)
     for number, (_, recorder) in enumerate(heard):
         events = await recorder.wait_for(4)
-        assert [e.frame for e in events if not e.seq] == [
+        assert [e.payload for e in events if not e.seq] == [
             b"%d" % n for n in range(number % 2, 4, 2)
         ]
         assert [text_of(e) for e in events if e.seq] == [str(n) for n in range(number % 2, 4, 2)]

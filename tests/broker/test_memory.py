@@ -6,10 +6,10 @@ import pytest
 
 from chat_server.broker import memory
 from chat_server.broker.memory import MemoryBroker
-from chat_server.clock import ManualClock
-from chat_server.protocol.events import Retention
+from chat_server.events import Retention
 from chat_server.settings import BrokerSettings
 
+from ..support.clock import ManualClock
 from .helpers import Recorder, draft
 
 
@@ -23,10 +23,10 @@ async def started(**settings: Any) -> tuple[MemoryBroker, ManualClock, Recorder]
 async def test_the_topic_unused_for_longest_is_forgotten() -> None:
     broker, _, _ = await started(memory_max_topics=3)
     first = {name: await broker.publish(draft(topic=name)) for name in "abc"}
-    await broker.read("a", limit=1)
+    await broker.history("a", limit=1)
     await broker.publish(draft(topic="d"))
     assert set(broker._topics) == {"c", "a", "d"}
-    assert (await broker.read("a", limit=1)).epoch == first["a"].epoch
+    assert (await broker.history("a", limit=1)).epoch == first["a"].epoch
     again = await broker.publish(draft(topic="b"))
     assert again.seq == 1
     assert again.epoch != first["b"].epoch
@@ -54,7 +54,7 @@ async def test_a_flood_of_topics_is_bounded() -> None:
     broker, _, _ = await started(memory_max_topics=100)
     for number in range(5_000):
         await broker.publish(draft(topic=f"room:{number}"))
-        await broker.read(f"other:{number}", limit=1)
+        await broker.history(f"other:{number}", limit=1)
     assert len(broker._topics) == 100
     assert sum(len(group) for group in broker._histories.values()) <= 100
 
@@ -87,17 +87,17 @@ async def test_what_expires_is_let_go_by_any_call() -> None:
         await broker.publish(draft(topic=f"brief:{number}", retention=brief))
     stored = [topic.events for topic in broker._topics.values()]
     clock.advance(6)
-    await broker.read("other", limit=0)
+    await broker.history("other", limit=0)
     assert not broker._keys
     clock.advance(5)
-    await broker.read("other", limit=0)
+    await broker.history("other", limit=0)
     assert sum(len(events) for events in stored) == 50
     clock.advance(40)
-    await broker.read("other", limit=0)
+    await broker.history("other", limit=0)
     assert not any(stored)
     assert (len(broker._topics), len(broker._unused)) == (100, 1)
     clock.advance(60)
-    await broker.read("another", limit=0)
+    await broker.history("another", limit=0)
     assert (set(broker._topics), set(broker._unused)) == (set(), {"another"})
 
 
@@ -112,7 +112,7 @@ async def test_a_topic_in_use_does_not_keep_the_history_of_others() -> None:
     clock.advance(4)
     await broker.publish(draft(topic="busy", retention=brief))
     clock.advance(7)
-    await broker.read("other", limit=0)
+    await broker.history("other", limit=0)
     stored = {name: len(topic.events) for name, topic in broker._topics.items()}
     assert stored == {"busy": 2, "changing": 2, "quiet": 0}
 
@@ -123,7 +123,7 @@ async def test_an_event_renews_its_history() -> None:
     for _ in range(3):
         await broker.publish(draft(retention=brief))
         clock.advance(8)
-    assert len((await broker.read(draft().topic, limit=10)).events) == 3
+    assert len((await broker.history(draft().topic, limit=10)).events) == 3
 
 
 async def test_nothing_is_delivered_after_stop() -> None:

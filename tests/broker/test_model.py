@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from chat_server.broker.memory import UNUSED_SECONDS, MemoryBroker
 from chat_server.broker.redis import RedisBroker
-from chat_server.clock import ManualClock
-from chat_server.protocol.events import Retention, Slice
+from chat_server.events import HistoryPage, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 
+from ..support.clock import ManualClock
 from ..support.redis_server import RedisServer
 from .helpers import Recorder, draft
 
@@ -137,15 +137,15 @@ async def run(broker: Broker, command: Any, text: str, names: Names) -> Any:
             )
         )
         return names(place.epoch), place.seq, place.duplicate
-    found: Slice = await broker.read(
+    page: HistoryPage = await broker.history(
         command.topic,
         after=command.after,
         before=command.before,
         limit=command.limit,
         newest=command.newest,
     )
-    events = [event.seq for event in found.events]
-    return names(found.epoch), found.seq, events, found.more
+    events = [event.seq for event in page.events]
+    return names(page.epoch), page.seq, events, page.more
 
 
 @given(st.lists(publishes | publishes | reads | passes, max_size=40))

@@ -41,7 +41,7 @@ async def assert_away(broker: RedisBroker) -> None:
     for awaitable in (
         broker.publish(draft()),
         broker.signal(TOPIC, b"{}"),
-        broker.read(TOPIC, limit=1),
+        broker.history(TOPIC, limit=1),
         broker.ping(),
     ):
         with pytest.raises(Unavailable):
@@ -83,7 +83,7 @@ async def test_what_waits_when_the_server_dies_fails(start: Start, own_redis: Re
     own_redis.pause()
     futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(1_000)]
     futures.append(asyncio.ensure_future(broker.subscribe(TOPIC)))
-    futures.append(asyncio.ensure_future(broker.read(TOPIC, limit=1)))
+    futures.append(asyncio.ensure_future(broker.history(TOPIC, limit=1)))
     await asyncio.sleep(0)
     futures.append(asyncio.ensure_future(broker.publish(draft())))
     own_redis.kill()
@@ -171,12 +171,12 @@ async def test_publications_under_way_survive_a_cut_subscriber(
 async def test_all_connections_are_made_anew(start: Start) -> None:
     broker, recorder = await start()
     await broker.publish(draft())
-    await broker.read(TOPIC, limit=1)
+    await broker.history(TOPIC, limit=1)
     before = [lane._link for lane in broker._lanes if lane._link is not None]
     broker._subscriber.abort()
     await until(lambda: recorder.returns == 1)
     await broker.publish(draft())
-    await broker.read(TOPIC, limit=1)
+    await broker.history(TOPIC, limit=1)
     after = [lane._link for lane in broker._lanes if lane._link is not None]
     assert len(before) == len(after) == 2
     assert not set(before) & set(after), "they might lead to a server that was replaced"
@@ -207,13 +207,13 @@ async def test_idle_connections_that_the_server_closes_are_made_again(
     broker, recorder = await start()
     await broker.subscribe(TOPIC)
     await broker.publish(draft())
-    await broker.read(TOPIC, limit=1)
+    await broker.history(TOPIC, limit=1)
     own_redis.command("CLIENT", "KILL", "TYPE", "normal")
     links = [lane._link for lane in broker._lanes if lane._link is not None]
     await until(lambda: all(link.dead for link in links))
     assert broker.available
     assert (await broker.publish(draft())).seq == 2
-    assert len((await broker.read(TOPIC, limit=9)).events) == 2
+    assert len((await broker.history(TOPIC, limit=9)).events) == 2
     assert recorder.losses == 0
 
 
@@ -224,9 +224,9 @@ async def test_forgotten_scripts_are_loaded_again(start: Start, own_redis: Redis
         futures = [broker.publish(draft(f"{number}-{n}")) for n in range(50)]
         own_redis.command("SCRIPT", "FLUSH")
         places = await asyncio.gather(*futures)
-        found = await broker.read(TOPIC, limit=1)
+        page = await broker.history(TOPIC, limit=1)
         assert [place.seq for place in places] == list(range(number * 50 + 1, number * 50 + 51))
-        assert found.seq == number * 50 + 50
+        assert page.seq == number * 50 + 50
         if number == 5:
             break
     await recorder.wait_for(300)
@@ -254,9 +254,9 @@ async def test_a_log_without_its_position_is_not_continued(
         await broker.publish(draft())
     own_redis.command("DEL", f"chat:{{{TOPIC}}}:meta")
     assert (await broker.publish(draft())).seq == 1
-    assert [event.seq for event in (await broker.read(TOPIC, limit=9)).events] == [1]
+    assert [event.seq for event in (await broker.history(TOPIC, limit=9)).events] == [1]
     own_redis.command("DEL", f"chat:{{{TOPIC}}}:meta")
-    assert (await broker.read(TOPIC, limit=9)).events == []
+    assert (await broker.history(TOPIC, limit=9)).events == []
 
 
 @pytest.mark.parametrize(
@@ -284,14 +284,14 @@ async def test_what_others_write_to_a_channel_is_dropped(
 async def test_big_numbers_stay_whole(start: Start, own_redis: RedisServer) -> None:
     broker, recorder = await start()
     await broker.subscribe(TOPIC)
-    await broker.read(TOPIC, limit=0)
+    await broker.history(TOPIC, limit=0)
     own_redis.command("HSET", f"chat:{{{TOPIC}}}:meta", "seq", str(2**53 - 3))
     places = [await broker.publish(draft(key=str(n % 2))) for n in range(3)]
     assert [place.seq for place in places] == [2**53 - 2, 2**53 - 1, 2**53 - 2]
-    found = await broker.read(TOPIC, after=2**53 - 2, limit=5)
-    assert [event.seq for event in found.events] == [2**53 - 1]
-    assert b'"seq":9007199254740991,"at":' in found.events[0].frame
-    assert found.seq == 2**53 - 1
+    page = await broker.history(TOPIC, after=2**53 - 2, limit=5)
+    assert [event.seq for event in page.events] == [2**53 - 1]
+    assert b'"seq":9007199254740991,"at":' in page.events[0].payload
+    assert page.seq == 2**53 - 1
     await recorder.wait_for(2)
     assert recorder.seqs() == [2**53 - 2, 2**53 - 1]
 
@@ -306,7 +306,7 @@ async def test_a_server_without_memory_refuses_but_is_there(
         with pytest.raises(Unavailable):
             await broker.publish(draft())
     assert caplog.text.count("Redis is full") == 1
-    assert len((await broker.read(TOPIC, limit=5)).events) == 1
+    assert len((await broker.history(TOPIC, limit=5)).events) == 1
     assert broker.available
     own_redis.command("CONFIG", "SET", "maxmemory", "0")
     assert (await broker.publish(draft())).seq == 2, "a refused publication takes no seq"
@@ -336,7 +336,7 @@ async def test_a_server_without_free_clients_is_awaited(
     broker, recorder = await start()
     assert broker.available
     with pytest.raises(Unavailable):
-        await broker.read(TOPIC, limit=1)
+        await broker.history(TOPIC, limit=1)
     # One connection too few is no reason to drop those that work.
     assert (await broker.publish(draft())).seq == 1
     assert recorder.losses == 0
@@ -378,7 +378,7 @@ async def test_stopping_does_not_wait_for_a_frozen_server(
     # More than the kernel takes in Redis' stead: closing in good order would wait for the rest.
     futures = [asyncio.ensure_future(broker.publish(draft("x" * 30_000_000)))]
     futures += [asyncio.ensure_future(broker.publish(draft())) for _ in range(500)]
-    futures.append(asyncio.ensure_future(broker.read(TOPIC, limit=1)))
+    futures.append(asyncio.ensure_future(broker.history(TOPIC, limit=1)))
     futures.append(asyncio.ensure_future(broker.subscribe(TOPIC)))
     await asyncio.sleep(0.05)
     began = time.monotonic()
@@ -394,7 +394,7 @@ async def test_stopping_at_any_moment_of_a_reconnect(start: Start) -> None:
         futures = [
             asyncio.ensure_future(broker.publish(draft())),
             asyncio.ensure_future(broker.subscribe(TOPIC)),
-            asyncio.ensure_future(broker.read(TOPIC, limit=1)),
+            asyncio.ensure_future(broker.history(TOPIC, limit=1)),
         ]
         broker._subscriber.abort()
         for _ in range(turns):
@@ -433,13 +433,13 @@ async def test_a_slow_read_is_nobody_elses_trouble(
         lane._timeout = 1e-9
     for _ in range(5):
         with pytest.raises(Unavailable):
-            await broker.read(TOPIC, limit=9)
+            await broker.history(TOPIC, limit=9)
         assert broker.available
         await broker.publish(draft())
     assert caplog.text.count("to read") == 1
     for lane in broker._readers:
         lane._timeout = 1.5
-    assert len((await broker.read(TOPIC, limit=9)).events) == 6
+    assert len((await broker.history(TOPIC, limit=9)).events) == 6
     await recorder.wait_for(6)
     assert recorder.losses == 0
 
@@ -456,7 +456,7 @@ async def test_what_others_write_into_a_topic_is_said_once(
     own_redis.command("HSET", metas["words"], "epoch", "e", "seq", "many")
     for _ in range(20):
         for topic in names.values():
-            for attempt in (broker.read(topic, limit=9), broker.publish(draft(topic=topic))):
+            for attempt in (broker.history(topic, limit=9), broker.publish(draft(topic=topic))):
                 with contextlib.suppress(Unavailable):
                     await attempt
     assert "Traceback" not in caplog.text
@@ -469,5 +469,5 @@ async def test_a_foreign_entry_is_left_out(start: Start, own_redis: RedisServer)
     await broker.publish(draft())
     own_redis.command("XADD", f"chat:{{{TOPIC}}}:log", "1-5", "half", "an entry")
     await broker.publish(draft())
-    found = await broker.read(TOPIC, limit=9)
-    assert [event.seq for event in found.events] == [1, 2]
+    page = await broker.history(TOPIC, limit=9)
+    assert [event.seq for event in page.events] == [1, 2]

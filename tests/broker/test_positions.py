@@ -32,9 +32,9 @@ async def test_reading_alone_keeps_it_for_a_moment(
     own_redis: RedisServer, brokers: list[RedisBroker]
 ) -> None:
     one, other = brokers
-    found = await one.read(TOPIC, limit=50, newest=True)
+    page = await one.history(TOPIC, limit=50, newest=True)
     assert 0 < kept_ms(own_redis) <= PASSING_MS
-    assert (await other.read(TOPIC, limit=0)).epoch == found.epoch
+    assert (await other.history(TOPIC, limit=0)).epoch == page.epoch
     assert kept_ms(own_redis) <= PASSING_MS
 
 
@@ -43,7 +43,7 @@ async def test_a_subscription_prolongs_it_until_there_is_an_event(
 ) -> None:
     one, other = brokers
     await one.subscribe(TOPIC)
-    epoch = (await one.read(TOPIC, limit=1, newest=True)).epoch
+    epoch = (await one.history(TOPIC, limit=1, newest=True)).epoch
     assert 0 < kept_ms(own_redis) <= PASSING_MS, "anyone may subscribe to what nobody uses"
     monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
     for broker in brokers:
@@ -51,7 +51,7 @@ async def test_a_subscription_prolongs_it_until_there_is_an_event(
     for _ in range(3):
         own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
         await until(lambda: kept_ms(own_redis) > 30_000)
-    assert (await other.read(TOPIC, limit=0)).epoch == epoch
+    assert (await other.history(TOPIC, limit=0)).epoch == epoch
     one.unsubscribe(TOPIC)
     await until(lambda: not one._unused)
     own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
@@ -64,7 +64,7 @@ async def test_an_event_ends_the_prolonging(
 ) -> None:
     one, _ = brokers
     await one.subscribe(TOPIC)
-    await one.read(TOPIC, limit=1, newest=True)
+    await one.history(TOPIC, limit=1, newest=True)
     await one.publish(draft())
     monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
     one._tasks.append(asyncio.create_task(one._prolong()))
@@ -76,9 +76,9 @@ async def test_a_publication_keeps_it_whoever_reads(
     own_redis: RedisServer, brokers: list[RedisBroker]
 ) -> None:
     one, other = brokers
-    await one.read(TOPIC, limit=50)
+    await one.history(TOPIC, limit=50)
     await one.publish(draft())
-    await other.read(TOPIC, limit=50)
+    await other.history(TOPIC, limit=50)
     assert kept_ms(own_redis) > LONG_MS / 2
 
 
@@ -90,5 +90,5 @@ async def test_a_subscriber_does_not_shorten_what_history_needs(
     before = kept_ms(own_redis)
     assert before > 2 * LONG_MS, "its history is kept for longer"
     await one.subscribe(TOPIC)
-    await one.read(TOPIC, limit=1, newest=True)
+    await one.history(TOPIC, limit=1, newest=True)
     assert kept_ms(own_redis) > 2 * LONG_MS

@@ -6,10 +6,10 @@ import pytest
 
 from chat_server.broker import memory
 from chat_server.broker.memory import MemoryBroker
-from chat_server.clock import ManualClock
-from chat_server.protocol.events import Retention
+from chat_server.events import Retention
 from chat_server.settings import BrokerSettings
 
+from ..support.clock import ManualClock
 from .helpers import TOPIC, Recorder, Store, draft
 
 KIB = 1_024
@@ -26,19 +26,19 @@ async def test_a_topic_keeps_a_number_of_bytes(store: Store, text: int) -> None:
     quota = 16 * (text + 100)
     for _ in range(60):
         await broker.publish(draft("x" * text, retention=kept(quota)))
-    found = await broker.read(TOPIC, limit=1_000, max_bytes=2**30)
-    assert sum(len(event.frame) for event in found.events) <= quota
-    assert len(found.events) >= 13
-    assert [event.seq for event in found.events] == list(range(61 - len(found.events), 61))
-    assert found.seq == 60
+    page = await broker.history(TOPIC, limit=1_000, max_bytes=2**30)
+    assert sum(len(event.payload) for event in page.events) <= quota
+    assert len(page.events) >= 13
+    assert [event.seq for event in page.events] == list(range(61 - len(page.events), 61))
+    assert page.seq == 60
 
 
 async def test_one_that_is_larger_than_all_is_kept_alone(store: Store) -> None:
     broker, _ = await store.start()
     for seq in range(1, 5):
         await broker.publish(draft("x" * 5_000, retention=kept(2_000)))
-        found = await broker.read(TOPIC, limit=9)
-        assert [event.seq for event in found.events] == [seq]
+        page = await broker.history(TOPIC, limit=9)
+        assert [event.seq for event in page.events] == [seq]
 
 
 async def test_small_ones_behind_a_large_one(store: Store) -> None:
@@ -46,8 +46,8 @@ async def test_small_ones_behind_a_large_one(store: Store) -> None:
     await broker.publish(draft("x" * 20_000, retention=kept(16_000)))
     for _ in range(300):
         await broker.publish(draft("x" * 100, retention=kept(16_000)))
-    found = await broker.read(TOPIC, limit=1_000)
-    assert 12_000 < sum(len(event.frame) for event in found.events) <= 16_000
+    page = await broker.history(TOPIC, limit=1_000)
+    assert 12_000 < sum(len(event.payload) for event in page.events) <= 16_000
 
 
 async def test_another_quota_holds_after_a_while(store: Store) -> None:
@@ -56,8 +56,8 @@ async def test_another_quota_holds_after_a_while(store: Store) -> None:
         await asyncio.gather(
             *(broker.publish(draft("x" * 200, retention=kept(quota))) for _ in range(500))
         )
-        found = await broker.read(TOPIC, limit=1_000, max_bytes=2**30)
-        size = sum(len(event.frame) for event in found.events)
+        page = await broker.history(TOPIC, limit=1_000, max_bytes=2**30)
+        size = sum(len(event.payload) for event in page.events)
         assert size > 0.8 * quota if quota else size > 100_000
         assert size <= (quota or 10**9)
 
@@ -76,11 +76,13 @@ class TestMemory:
             retention = Retention(1_000, 3_600.0 + number % 3)
             await broker.publish(draft("x" * 4 * KIB, topic=f"room:{number}", retention=retention))
         left = [
-            number for number in range(40) if (await broker.read(f"room:{number}", limit=9)).events
+            number
+            for number in range(40)
+            if (await broker.history(f"room:{number}", limit=9)).events
         ]
         assert left == list(range(40 - len(left), 40)), "the oldest have gone"
         assert 20 <= len(left) <= 25
-        assert (await broker.read("room:0", limit=9)).seq == 1, "its position stays"
+        assert (await broker.history("room:0", limit=9)).seq == 1, "its position stays"
 
     async def test_bytes_are_counted_whatever_makes_events_go(self) -> None:
         broker = await self._start(memory_max_topics=3)
@@ -89,10 +91,10 @@ class TestMemory:
                 retention = Retention(size, 10.0)
                 await broker.publish(draft(topic=f"room:{number}", retention=retention))
         held = [event for topic in broker._topics.values() for event in topic.events]
-        assert broker._bytes == sum(len(e.frame) + memory.EVENT_BYTES for e in held)
+        assert broker._bytes == sum(len(e.payload) + memory.EVENT_BYTES for e in held)
         await broker.publish(draft(topic="room:9", retention=Retention(0, 10.0)))
         broker._clock.advance(20)  # type: ignore[attr-defined]
-        await broker.read("room:8", limit=1)
+        await broker.history("room:8", limit=1)
         assert broker._bytes == 0
 
     async def test_who_only_reads_makes_no_message_go(self) -> None:
@@ -100,20 +102,20 @@ class TestMemory:
         for number in range(100):
             await broker.publish(draft(topic=f"room:{number}"))
         for number in range(1_000):
-            await broker.read(f"unknown:{number}", limit=50)
+            await broker.history(f"unknown:{number}", limit=50)
             broker.subscribe(f"mine:{number % 300}")
-            await broker.read(f"mine:{number % 300}", limit=50)
+            await broker.history(f"mine:{number % 300}", limit=50)
         for number in range(100):
-            assert len((await broker.read(f"room:{number}", limit=9)).events) == 1
+            assert len((await broker.history(f"room:{number}", limit=9)).events) == 1
         assert len(broker._unused) <= 400, "what only readers know is bounded, too"
 
     async def test_a_topic_without_events_is_kept_while_somebody_is_subscribed(self) -> None:
         broker = await self._start()
         broker.subscribe(TOPIC)
-        epochs = {name: (await broker.read(name, limit=0)).epoch for name in (TOPIC, "room:b")}
+        epochs = {name: (await broker.history(name, limit=0)).epoch for name in (TOPIC, "room:b")}
         for _ in range(5):
             broker._clock.advance(memory.UNUSED_SECONDS * 0.8)  # type: ignore[attr-defined]
             await broker.publish(draft(topic="room:other"))
-        assert (await broker.read(TOPIC, limit=0)).epoch == epochs[TOPIC]
+        assert (await broker.history(TOPIC, limit=0)).epoch == epochs[TOPIC]
         assert "room:b" not in broker._unused
         assert (await broker.publish(draft())).epoch == epochs[TOPIC]

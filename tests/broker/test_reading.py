@@ -48,24 +48,24 @@ async def test_reading(
 ) -> None:
     broker, _ = await store.start()
     places = await asyncio.gather(*(broker.publish(draft(str(n))) for n in range(1, 11)))
-    found = await broker.read(TOPIC, after=after, before=before, limit=limit, newest=newest)
-    assert [event.seq for event in found.events] == list(expected)
-    assert (found.epoch, found.seq, found.more) == (places[0].epoch, 10, more)
-    assert [text_of(event) for event in found.events] == [str(seq) for seq in expected]
-    assert [json.loads(event.frame)["seq"] for event in found.events] == list(expected)
+    page = await broker.history(TOPIC, after=after, before=before, limit=limit, newest=newest)
+    assert [event.seq for event in page.events] == list(expected)
+    assert (page.epoch, page.seq, page.more) == (places[0].epoch, 10, more)
+    assert [text_of(event) for event in page.events] == [str(seq) for seq in expected]
+    assert [json.loads(event.payload)["seq"] for event in page.events] == list(expected)
 
 
 @pytest.mark.parametrize("newest", [False, True])
 async def test_reading_ends_at_a_number_of_bytes(store: Store, newest: bool) -> None:
     broker, _ = await store.start()
     await asyncio.gather(*(broker.publish(draft("x" * 7 * n)) for n in range(40)))
-    everything = (await broker.read(TOPIC, limit=300)).events[:: -1 if newest else 1]
+    everything = (await broker.history(TOPIC, limit=300)).events[:: -1 if newest else 1]
     for count in (1, 2, 15, 16, 17, 33, 39, 40):
-        size = sum(len(event.frame) for event in everything[:count])
+        size = sum(len(event.payload) for event in everything[:count])
         for max_bytes, fitting in ((size - 1, max(count - 1, 1)), (size, count)):
-            found = await broker.read(TOPIC, limit=300, newest=newest, max_bytes=max_bytes)
-            assert found.events[:: -1 if newest else 1] == everything[:fitting]
-            assert (found.seq, found.more) == (40, fitting < 40)
-    found = await broker.read(TOPIC, limit=3, newest=newest, max_bytes=0)
-    assert (found.events, found.more) == (everything[:1], True), "the first is always there"
-    assert not (await broker.read(TOPIC, limit=0, max_bytes=0)).more
+            page = await broker.history(TOPIC, limit=300, newest=newest, max_bytes=max_bytes)
+            assert page.events[:: -1 if newest else 1] == everything[:fitting]
+            assert (page.seq, page.more) == (40, fitting < 40)
+    page = await broker.history(TOPIC, limit=3, newest=newest, max_bytes=0)
+    assert (page.events, page.more) == (everything[:1], True), "the first is always there"
+    assert not (await broker.history(TOPIC, limit=0, max_bytes=0)).more

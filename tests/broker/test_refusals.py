@@ -158,7 +158,7 @@ async def test_a_store_that_takes_no_writes_says_so_and_is_read(
     new, _ = await start()
     for broker in (old, new):
         assert (broker.status, broker.available, broker.accepts(TOPIC)) == (status, True, False)
-        assert [text_of(e) for e in (await broker.read(TOPIC, limit=9)).events] == ["before"]
+        assert [text_of(e) for e in (await broker.history(TOPIC, limit=9)).events] == ["before"]
         assert await broker.ping() >= 0
         await broker.subscribe(TOPIC)
         with pytest.raises(Unavailable) as caught:
@@ -228,7 +228,7 @@ async def test_a_full_store_takes_no_new_topics_either(
     refused = 0
     for number in range(1_000):
         made = broker.publish(draft("x" * 60_000, topic=f"new:{number}", key="k"))
-        reading = asyncio.ensure_future(broker.read(f"unread:{number}", limit=9))
+        reading = asyncio.ensure_future(broker.history(f"unread:{number}", limit=9))
         await asyncio.wait([made, reading])
         refused += made.exception() is not None
         reading.exception()

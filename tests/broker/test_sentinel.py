@@ -11,8 +11,8 @@ import pytest
 from chat_server.broker.discovery import Sentinels, master_connector
 from chat_server.broker.link import LINK_ERRORS
 from chat_server.broker.redis import RedisBroker
+from chat_server.events import Retention
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings, take_apart
 
 from ..server.certificates import make_certificate
@@ -102,9 +102,9 @@ async def test_publishing_goes_on_over_an_ordered_failover(
     assert trio.master() is not old
     await broker.publish(draft("last", retention=EVERYTHING))
     await until(lambda: "last" in map(text_of, recorder.events))
-    found = await broker.read(TOPIC, limit=100_000)
-    stored = [text_of(event) for event in found.events]
-    assert [event.seq for event in found.events] == list(range(1, len(stored) + 1))
+    page = await broker.history(TOPIC, limit=100_000)
+    stored = [text_of(event) for event in page.events]
+    assert [event.seq for event in page.events] == list(range(1, len(stored) + 1))
     # Replication is asynchronous: what the old master took in its last moment may be gone. What is
     # there is in the order in which it was published.
     assert stored[-1] == "last"

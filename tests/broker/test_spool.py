@@ -9,8 +9,8 @@ import pytest
 
 from chat_server.broker import spool as module
 from chat_server.broker.spool import SpoolingBroker
+from chat_server.events import PublishResult
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Published
 from chat_server.settings import BrokerSettings, Namespace, Settings
 
 from .helpers import TOPIC, Recorder, draft, until
@@ -36,7 +36,7 @@ class World:
         self.broker = SpoolingBroker(self.store, settings)
         self.recorder = Recorder()
 
-    def publish(self, *texts: str, topic: str = TOPIC) -> "list[Future[Published]]":
+    def publish(self, *texts: str, topic: str = TOPIC) -> "list[Future[PublishResult]]":
         return [self.broker.publish(draft(text, topic=topic)) for text in texts]
 
     async def answer_all(self) -> None:
@@ -58,11 +58,11 @@ async def world() -> AsyncIterator[World]:
     await made.broker.stop()
 
 
-async def seqs(futures: "Iterable[Future[Published]]") -> list[int]:
+async def seqs(futures: "Iterable[Future[PublishResult]]") -> list[int]:
     return [(await future).seq for future in futures]
 
 
-async def check_refused(future: "Future[Published]", message: str = "message store") -> None:
+async def check_refused(future: "Future[PublishResult]", message: str = "message store") -> None:
     assert future.done(), "it had to wait"
     with pytest.raises(Unavailable, match=message) as caught:
         await future
@@ -395,12 +395,12 @@ async def test_all_else_meets_the_store(world: World) -> None:
         await world.broker.subscribe(TOPIC)
     world.broker.unsubscribe(TOPIC)
     with pytest.raises(Unavailable):
-        await world.broker.read(TOPIC, limit=1)
+        await world.broker.history(TOPIC, limit=1)
     with pytest.raises(Unavailable):
         await world.broker.begin_epoch(TOPIC, "old")
     with pytest.raises(Unavailable):
         await world.broker.ping()
-    calls = ["start", "signal", "subscribe", "unsubscribe", "read", "begin_epoch"]
+    calls = ["start", "signal", "subscribe", "unsubscribe", "history", "begin_epoch"]
     assert [call[0] for call in world.store.calls] == calls
     world.store.deaf, world.store.deaf_seconds = True, 1.5
     assert (world.broker.deaf, world.broker.deaf_seconds) == (True, 1.5)

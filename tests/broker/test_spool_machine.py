@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chat_server.broker.spool import ENTRY_BYTES, TICK_SECONDS, SpoolingBroker
+from chat_server.events import PublishResult
 from chat_server.protocol.errors import Refused, Unavailable
-from chat_server.protocol.events import Published
 from chat_server.settings import BrokerSettings, Namespace, Settings
 
 from ..realtime.virtual import VirtualLoop
@@ -34,7 +34,7 @@ class Call:
     topic: str
     tail: bytes
     keyed: bool
-    future: "Future[Published]"
+    future: "Future[PublishResult]"
     called_at: float
     ended_at: float | None = None
 

@@ -17,8 +17,8 @@ from chat_server.broker import subscriber as module
 from chat_server.broker.base import Moved, Reporter
 from chat_server.broker.lane import pack
 from chat_server.broker.subscriber import Subscriber, signal_payload
+from chat_server.events import Kind
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Kind
 from chat_server.settings import Address
 
 from .fakes import ScriptedLink

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from chat_server.clock import ManualClock
 from tests.server.inprocess import make_settings, serving
 from tests.support.server import mint
 from tests.support.tokens import forge
 from tests.support.wire import chat, request
 
+from ..support.clock import ManualClock
 from .client import MESSAGES, Client, client, problem
 
 

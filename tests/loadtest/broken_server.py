@@ -8,8 +8,7 @@ import os
 from typing import Any
 
 from chat_server.cli import main
-from chat_server.protocol.events import Event, Published
-from chat_server.protocol.messages import Position
+from chat_server.events import Event, Position, PublishResult
 from chat_server.realtime import hub
 from chat_server.realtime.node import Node
 from chat_server.realtime.topic import Topic
@@ -48,13 +47,13 @@ def _forget(_: hub.Hub, *__: Any) -> None:
 _publish = Node.publish
 
 
-def _swallow(node: Node, topic: str, *more: Any) -> "asyncio.Future[Published]":
+def _swallow(node: Node, topic: str, *more: Any) -> "asyncio.Future[PublishResult]":
     if topic == SWALLOWED:
         return asyncio.get_running_loop().create_future()
     return _publish(node, topic, *more)
 
 
-def _fail(node: Node, topic: str, *more: Any) -> "asyncio.Future[Published]":
+def _fail(node: Node, topic: str, *more: Any) -> "asyncio.Future[PublishResult]":
     Node.publish = _publish  # type: ignore[method-assign]
     raise RuntimeError("sabotage")
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 from loadtest.accounting import machine
 from loadtest.chaos.effort import Effort
 from loadtest.chaos.faults import ALL, WIPE, Conductor, kinds

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.auth.tokens import issue_token
-from chat_server.clock import ManualClock
 from chat_server.logs import JsonFormatter, TextFormatter, configure, redact
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, LogSettings
+
+from ..support.clock import ManualClock
 
 JWT = issue_token(
     AuthSettings(secret=DEVELOPMENT_SECRET), sub="alice", ttl_seconds=60, clock=ManualClock()

@@ -10,6 +10,7 @@ import pytest
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as pack
 
+from chat_server.events import Position
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
 from chat_server.protocol.errors import BadRequest, Malformed
 from chat_server.protocol.messages import (
@@ -21,7 +22,6 @@ from chat_server.protocol.messages import (
     HistoryOk,
     Ping,
     Pong,
-    Position,
     Publish,
     Signal,
     Subscribe,

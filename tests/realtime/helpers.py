@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.recovery import Recovery
 

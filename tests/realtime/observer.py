@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 
 Frames = Mapping[tuple[str, str, int], set[bytes]]
 """Every frame that was ever stored, by topic, epoch and seq."""

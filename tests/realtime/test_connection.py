@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from chat_server.events import PublishResult
 from chat_server.protocol.codecs import MSGPACK
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.events import Published
 from chat_server.realtime.connection import Connection
 
 from ..support.fakes import FakeEncoder, FakeTransport, turns
@@ -228,7 +228,7 @@ async def test_a_publication_given_up_by_the_broker(world: World) -> None:
     first, second, third = world.broker.publications
     first.cancel()
     second.set_exception(RuntimeError("secret details"))
-    third.set_result(Published(7, "e", 5))
+    third.set_result(PublishResult(7, "e", 5))
     await turns()
     replies = transport.messages[1:]
     assert [reply.get("code") for reply in replies] == ["unavailable", "internal", None]
@@ -371,7 +371,7 @@ async def test_a_client_may_pause_and_resume(world: World) -> None:
         transport.say(type="publish", topic=ROOM, data=id, id=id)
     assert transport.flow == ["pause"]
     for future in world.broker.publications:
-        future.set_result(Published(1, "e", 1))
+        future.set_result(PublishResult(1, "e", 1))
     await turns()
     assert transport.flow == ["pause", "resume"]
     assert [m["id"] for m in transport.of_type("ok")] == [*range(1, limit + 1)]

@@ -15,9 +15,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from chat_server.events import Position
 from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.messages import Position
 from chat_server.realtime import hub as hub_module
 from chat_server.realtime.connection import Connection
 

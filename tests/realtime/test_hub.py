@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.messages import Position
 from chat_server.realtime.hub import Hub
 
 from ..support.fakes import FakeBroker, FakeTransport, turns
@@ -24,7 +24,7 @@ async def test_concurrent_joins_share_one_subscription(hub: Hub, broker: FakeBro
     assert not any(join.done() for join in joins)
     broker.subscribes.open()
     recoveries = await asyncio.gather(*joins)
-    assert (broker.count("subscribe"), broker.count("read")) == (1, 1)
+    assert (broker.count("subscribe"), broker.count("history")) == (1, 1)
     assert len({recovery.position.epoch for recovery in recoveries}) == 1
     for transport, recovery in zip(transports, recoveries, strict=True):
         assert hub.enter(transport, ROOM, recovery) is False

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 
 from ..support.fakes import FakeBroker, FakeTransport, turns
@@ -91,7 +91,7 @@ async def test_only_the_topics_concerned_are_held_and_read(hub: Hub, broker: Fak
     clients = {name: FakeTransport() for name in names}
     for name, transport in clients.items():
         await subscribe(hub, transport, name)
-    reads = broker.count("read")
+    reads = broker.count("history")
     hub.on_lost(["room:a", "room:unknown"])
     for name in names:
         broker.store(name)
@@ -100,7 +100,7 @@ async def test_only_the_topics_concerned_are_held_and_read(hub: Hub, broker: Fak
     hub.on_restored(["room:a", "room:unknown"])
     await turns()
     assert [seqs(clients[name]) for name in names] == [[1], [1], [1]]
-    assert broker.count("read") == reads + 1
+    assert broker.count("history") == reads + 1
 
 
 @pytest.mark.parametrize("again", [0, 2, 3], ids="given {} times".format)

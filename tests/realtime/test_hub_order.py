@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
-from chat_server.protocol.messages import Position
 from chat_server.realtime.hub import MAX_CONCURRENT_REPAIRS, REPLAY_CHUNK, Hub
 from chat_server.realtime.recovery import Recovery
 
@@ -38,7 +38,7 @@ async def test_a_long_resume_is_read_in_pieces(hub: Hub, broker: FakeBroker) -> 
     recovery = await subscribe(hub, one, since=Position("epoch0", 0))
     assert recovery.replayed == count
     assert seqs(one) == [*range(1, count + 1)]
-    reads = [call for call in broker.calls if call[0] == "read" and not call[5]]
+    reads = [call for call in broker.calls if call[0] == "history" and not call[5]]
     assert [call[4] for call in reads] == [REPLAY_CHUNK] * 3
 
 
@@ -287,7 +287,7 @@ async def test_a_repair_is_tried_again_while_the_store_seems_there(
     for _ in range(2):
         broker.store(ROOM)
     broker.deliver(1)
-    await until(lambda: broker.count("read") >= 5)
+    await until(lambda: broker.count("history") >= 5)
     assert seqs(one) == []
     broker.read_error = None
     await until(lambda: seqs(one) != [])

@@ -2,11 +2,11 @@
 
 import pytest
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 from chat_server.realtime import topic as topic_module
 
 from ..support.fakes import FakeTransport, turns
-from .test_topic import EPOCH, events, found, subscriber, topic_at
+from .test_topic import EPOCH, events, page, subscriber, topic_at
 from .world import World
 
 ROOM = "room:a"
@@ -15,7 +15,7 @@ EVENTS_AT_ONCE = 10
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = len(events([1])[0].frame)
+    size = len(events([1])[0].payload)
     monkeypatch.setattr(topic_module, "FLUSH_BYTES", EVENTS_AT_ONCE * size)
 
 
@@ -34,7 +34,7 @@ def test_who_is_full_is_left_behind_where_it_stands() -> None:
     topic = topic_at(0)
     quick, slow = subscriber(topic), subscriber(topic)
     slow.room = 3
-    topic.catch_up(found(range(1, 100), seq=99))
+    topic.catch_up(page(range(1, 100), seq=99))
     assert seqs(quick) == [*range(1, 100)]
     got = seqs(slow)
     assert got == [*range(1, len(got) + 1)]
@@ -56,7 +56,7 @@ def test_an_event_larger_than_that_is_written_by_itself() -> None:
     topic = topic_at(0)
     quick = subscriber(topic)
     [large] = events([2], epoch=EPOCH)
-    frame = large.frame.replace(b'"data":"e"', b'"data":"%s"' % (b"x" * 10_000))
+    frame = large.payload.replace(b'"data":"e"', b'"data":"%s"' % (b"x" * 10_000))
     [first], [last] = events([1]), events([3])
     topic.offer([first, type(large)(ROOM, EPOCH, 2, large.kind, frame), last])
     assert seqs(quick) == [1, 2, 3]

@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from chat_server.clock import ManualClock
+from chat_server.events import Draft, Kind, PublishResult, Retention
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import CODECS, JSON, Codec
 from chat_server.protocol.errors import BadRequest
-from chat_server.protocol.events import Draft, Kind, Published, Retention
 from chat_server.protocol.messages import Limits, User
 from chat_server.realtime.node import BATCH, Node
 from chat_server.settings import LimitSettings, ServerSettings
 
+from ..support.clock import ManualClock
 from ..support.fakes import NO_JSON, FakeBroker, as_client, turns
 from ..support.wire import until
 from .world import World, claims, settings
@@ -107,8 +107,8 @@ async def test_history_holds_messages_only() -> None:
     broker.store("room:a")
     other = msgspec.structs.replace(broker.store("room:a"), kind=Kind.EDITED)
     broker.topic("room:a").events[-1] = other
-    found, messages = await node.history("room:a", JSON, before=None, after=None, limit=10)
-    assert found.seq == 2
+    page, messages = await node.history("room:a", JSON, before=None, after=None, limit=10)
+    assert page.seq == 2
     assert [msgspec.json.decode(message)["seq"] for message in messages] == [1]
 
 
@@ -130,9 +130,9 @@ async def test_history_is_bounded_in_bytes(
     node = node_with(broker, slow_buffer_bytes=5_000)
     for _ in range(6):
         broker.store("room:a", "x" * size)
-    found, messages = await node.history("room:a", JSON, before=before, after=after, limit=10)
+    page, messages = await node.history("room:a", JSON, before=before, after=after, limit=10)
     assert [msgspec.json.decode(message)["seq"] for message in messages] == seqs
-    assert found.more is (seqs[0] != 1 if after is None else seqs[-1] != 6)
+    assert page.more is (seqs[0] != 1 if after is None else seqs[-1] != 6)
 
 
 @pytest.mark.parametrize("codec", CODECS.values())
@@ -145,10 +145,10 @@ async def test_history_leaves_out_what_cannot_be_read(
     for data in ("one", "foreign", "Grüße"):
         broker.store("room:a", data)
     stored = broker.topic("room:a").events
-    stored[1] = msgspec.structs.replace(stored[1], frame=frame)
-    found, messages = await node.history("room:a", codec, before=None, after=None, limit=10)
+    stored[1] = msgspec.structs.replace(stored[1], payload=frame)
+    page, messages = await node.history("room:a", codec, before=None, after=None, limit=10)
     assert [as_client(codec, bytes(message))["seq"] for message in messages] == [1, 3]
-    assert (found.seq, caplog.text.count("no JSON")) == (3, 1)
+    assert (page.seq, caplog.text.count("no JSON")) == (3, 1)
 
 
 async def test_limits_come_from_the_settings() -> None:
@@ -281,7 +281,7 @@ async def test_commands_under_way_are_answered_before_the_end(world: World) -> N
     drain = asyncio.get_running_loop().create_task(world.node.drain())
     await turns()
     assert transport.messages == [], "sent away without an answer"
-    world.broker.publications[0].set_result(Published(1, "e", 1))
+    world.broker.publications[0].set_result(PublishResult(1, "e", 1))
     await turns()
     assert [m["type"] for m in transport.messages] == ["ok", "goodbye"]
     assert transport.messages[0]["id"] == 7

@@ -76,7 +76,7 @@ async def test_reading_is_paid_for_by_what_was_read(command: dict[str, Any]) -> 
     await world.start()
     for _ in range(10):
         world.broker.store("room:a", "x" * KIB)
-    size = sum(len(event.frame) for event in world.broker.topic("room:a").events)
+    size = sum(len(event.payload) for event in world.broker.topic("room:a").events)
     client = world.connect(claims())
     assert (await answer(client, topic="room:a", **command))["type"] == "ok"
     await turns()

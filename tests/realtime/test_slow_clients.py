@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.protocol.messages import Position
+from chat_server.events import Position
 from chat_server.realtime import hub as hub_module
 
 from ..support.fakes import FakeTransport, turns, until
@@ -192,9 +192,9 @@ async def test_a_broker_that_is_away_is_asked_again(brisk: None, world: World) -
     store(world, 3)
     await turns()
     world.broker.available = False
-    reads = world.broker.count("read")
+    reads = world.broker.count("history")
     slow.drain()
-    await until(lambda: world.broker.count("read") > reads + 3)
+    await until(lambda: world.broker.count("history") > reads + 3)
     assert seqs(slow) == []
     world.broker.available = True
     await until(lambda: seqs(slow) == [1, 2, 3])

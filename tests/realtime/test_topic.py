@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from chat_server.events import Event, HistoryPage, Kind, Position
 from chat_server.protocol.codecs import CODECS, MSGPACK, Codec
-from chat_server.protocol.events import Event, Kind, Slice
-from chat_server.protocol.messages import Position
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
 
 from ..support.fakes import NO_JSON, FakeEncoder, FakeTransport
@@ -27,8 +26,10 @@ def events(seqs: Iterable[int], epoch: str = EPOCH) -> list[Event]:
     return [event(seq, epoch) for seq in seqs]
 
 
-def found(seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, more: bool = False) -> Slice:
-    return Slice(epoch, seq, events(seqs, epoch), more)
+def page(
+    seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, more: bool = False
+) -> HistoryPage:
+    return HistoryPage(epoch, seq, events(seqs, epoch), more)
 
 
 def other(seq: int) -> Event:
@@ -42,7 +43,7 @@ def signal(text: str) -> Event:
 
 def topic_at(seq: int, epoch: str = EPOCH) -> Topic:
     topic = Topic(ROOM)
-    assert topic.catch_up(found(seq=seq, epoch=epoch))
+    assert topic.catch_up(page(seq=seq, epoch=epoch))
     return topic
 
 
@@ -92,7 +93,7 @@ def test_a_hole_is_reported_once_and_nothing_is_sent_until_it_is_filled() -> Non
     assert topic.offer(events([9])) is False
     assert topic.behind
     assert got(one) == [6]
-    assert topic.catch_up(found([7, 8], seq=8)) is True
+    assert topic.catch_up(page([7, 8], seq=8)) is True
     assert got(one) == [6, 7, 8, 9]
     assert not topic.behind
 
@@ -101,7 +102,7 @@ def test_a_hole_that_history_cannot_fill_becomes_a_gap() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     topic.offer(events([9]))
-    assert topic.catch_up(found([8, 9], seq=9)) is True
+    assert topic.catch_up(page([8, 9], seq=9)) is True
     assert got(one) == [(EPOCH, 5, 8, "expired"), 8, 9]
 
 
@@ -109,7 +110,7 @@ def test_without_history_what_came_in_meanwhile_is_used() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     topic.offer(events([7, 8, 10]))
-    assert topic.catch_up(found(seq=11)) is True
+    assert topic.catch_up(page(seq=11)) is True
     first, second, third = ((EPOCH, after, after + 2, "expired") for after in (5, 8, 10))
     assert got(one) == [first, 7, 8, second, 10, third]
 
@@ -118,7 +119,7 @@ def test_what_came_in_of_another_order_fills_no_hole() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     topic.offer(events([7], LATER))
-    assert topic.catch_up(found(seq=8)) is False
+    assert topic.catch_up(page(seq=8)) is False
     assert got(one) == [(EPOCH, 5, 9, "expired")]
 
 
@@ -126,11 +127,11 @@ def test_a_read_that_was_cut_off_is_continued() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     topic.offer(events([10, 11]))
-    assert topic.catch_up(found([6, 7], seq=10, more=True)) is False
+    assert topic.catch_up(page([6, 7], seq=10, more=True)) is False
     assert topic.behind
     assert got(one) == [6, 7]
-    assert topic.catch_up(found([8, 9], seq=11, more=True)) is False
-    assert topic.catch_up(found([10, 11], seq=11)) is True
+    assert topic.catch_up(page([8, 9], seq=11, more=True)) is False
+    assert topic.catch_up(page([10, 11], seq=11)) is True
     assert got(one) == [6, 7, 8, 9, 10, 11]
 
 
@@ -139,10 +140,10 @@ def test_the_backlog_is_bounded_and_what_it_lost_is_a_new_hole() -> None:
     one = subscriber(topic)
     topic.offer(events([2]))
     topic.offer(events(range(3, MAX_BACKLOG + 10)))
-    assert topic.catch_up(found([1, 2, 3], seq=3)) is False
+    assert topic.catch_up(page([1, 2, 3], seq=3)) is False
     assert got(one) == [1, 2, 3]
     last = MAX_BACKLOG + 9
-    assert topic.catch_up(found(range(4, last + 1), seq=last)) is True
+    assert topic.catch_up(page(range(4, last + 1), seq=last)) is True
     assert got(one) == [*range(1, last + 1)]
 
 
@@ -150,7 +151,7 @@ def test_events_before_the_position_is_known_are_kept() -> None:
     topic = Topic(ROOM)
     assert not topic.established
     assert topic.offer(events([6, 7])) is False
-    assert topic.catch_up(found(seq=6)) is True
+    assert topic.catch_up(page(seq=6)) is True
     assert topic.position == Position(EPOCH, 7)
 
 
@@ -158,7 +159,7 @@ def test_another_epoch_starts_anew() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     assert topic.offer(events([1, 2], LATER)) is True
-    assert topic.catch_up(found([1], seq=1, epoch=LATER)) is True
+    assert topic.catch_up(page([1], seq=1, epoch=LATER)) is True
     assert got(one) == [(LATER, 0, 1, "epoch_changed"), 1, 2]
     assert topic.position == Position(LATER, 2)
     topic.offer(events([3], LATER))
@@ -170,9 +171,9 @@ def test_events_of_an_epoch_that_is_over_make_it_look_again() -> None:
     one = subscriber(topic, epoch=LATER)
     for _ in range(2):
         assert topic.offer([event(9, EPOCH)]) is True
-        assert topic.catch_up(found(seq=1, epoch=LATER)) is False
+        assert topic.catch_up(page(seq=1, epoch=LATER)) is False
         # The same answer must not lead to the same question for ever.
-        assert topic.catch_up(found(seq=1, epoch=LATER)) is True
+        assert topic.catch_up(page(seq=1, epoch=LATER)) is True
     topic.offer(events([2], LATER))
     assert got(one) == [2]
 
@@ -181,8 +182,8 @@ def test_a_read_from_before_the_order_was_lost_is_made_again() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     assert topic.offer([*events([7]), *events([1], LATER)]) is True
-    assert topic.catch_up(found([6, 7], seq=7)) is False
-    assert topic.catch_up(found([1], seq=1, epoch=LATER)) is True
+    assert topic.catch_up(page([6, 7], seq=7)) is False
+    assert topic.catch_up(page([1], seq=1, epoch=LATER)) is True
     assert got(one) == [6, 7, (LATER, 0, 1, "epoch_changed"), 1]
     topic.offer(events([2], LATER))
     assert got(one)[-1] == 2
@@ -192,7 +193,7 @@ def test_a_store_that_lost_its_newest_events_starts_anew() -> None:
     topic = topic_at(9)
     one = subscriber(topic)
     topic.behind = True
-    assert topic.catch_up(found([7], seq=7)) is True
+    assert topic.catch_up(page([7], seq=7)) is True
     assert got(one) == [(EPOCH, 0, 8, "epoch_changed")]
     topic.offer(events([8]))
     assert got(one)[-1] == 8
@@ -202,8 +203,8 @@ def test_an_event_that_the_store_lost_is_not_waited_for() -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     assert topic.offer(events([9])) is True
-    assert topic.catch_up(found([6], seq=6)) is False
-    assert topic.catch_up(found(seq=6)) is True
+    assert topic.catch_up(page([6], seq=6)) is False
+    assert topic.catch_up(page(seq=6)) is True
     topic.offer(events([7]))
     assert got(one) == [6, 7]
 
@@ -232,7 +233,7 @@ def test_what_cannot_be_encoded_is_left_out(
     foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, frame)
     topic.offer([event(1), foreign, event(3)])
     topic.enter(late, Position(EPOCH, 0))
-    topic.replay(late, Slice(EPOCH, 3, [event(1), foreign, event(3)]))
+    topic.replay(late, HistoryPage(EPOCH, 3, [event(1), foreign, event(3)]))
     assert got(live) == got(late) == [1, 3]
     assert caplog.text.count("no JSON") == 1, "said once a minute"
 
@@ -306,9 +307,9 @@ def test_who_lags_is_replayed_and_goes_live() -> None:
     topic.offer(events([10]))
     assert got(one) == []
     assert topic.lag_of(one) == Position(EPOCH, 6)
-    topic.replay(one, found([7, 8], seq=10, more=True))
+    topic.replay(one, page([7, 8], seq=10, more=True))
     assert topic.lag_of(one) == Position(EPOCH, 8)
-    topic.replay(one, found([9, 10], seq=10))
+    topic.replay(one, page([9, 10], seq=10))
     assert topic.lag_of(one) is None
     topic.offer(events([11]))
     assert got(one) == [7, 8, 9, 10, 11]
@@ -317,7 +318,7 @@ def test_who_lags_is_replayed_and_goes_live() -> None:
 def test_a_replay_may_run_ahead_of_the_topic() -> None:
     topic = topic_at(5)
     one = subscriber(topic, 3)
-    topic.replay(one, found([4, 5, 6, 7], seq=7))
+    topic.replay(one, page([4, 5, 6, 7], seq=7))
     topic.offer(events([6, 7, 8]))
     assert got(one) == [4, 5, 6, 7, 8]
 
@@ -327,11 +328,11 @@ def test_a_replay_stops_where_the_transport_is_full() -> None:
     one = subscriber(topic, 5)
     one.room = 2
     one.receiver = None
-    topic.replay(one, found([6, 7, 8, 9], seq=9))
+    topic.replay(one, page([6, 7, 8, 9], seq=9))
     assert got(one) == [6, 7]
     assert topic.lag_of(one) == Position(EPOCH, 7)
     one.drain()
-    topic.replay(one, found([8, 9], seq=9))
+    topic.replay(one, page([8, 9], seq=9))
     assert got(one) == [6, 7, 8, 9]
     assert topic.lag_of(one) is None
 
@@ -340,7 +341,7 @@ def test_a_replay_writes_nothing_to_who_is_full() -> None:
     topic = topic_at(9)
     one = subscriber(topic, 5)
     one.writable = False
-    topic.replay(one, found(seq=9))
+    topic.replay(one, page(seq=9))
     assert got(one) == []
     assert topic.lag_of(one) == Position(EPOCH, 5)
 
@@ -348,12 +349,12 @@ def test_a_replay_writes_nothing_to_who_is_full() -> None:
 def test_a_replay_tells_what_expired() -> None:
     topic = topic_at(9)
     one, other, last = subscriber(topic, 5), subscriber(topic, 5), subscriber(topic, 5)
-    topic.replay(one, found([8, 9], seq=9))
+    topic.replay(one, page([8, 9], seq=9))
     assert got(one) == [(EPOCH, 5, 8, "expired"), 8, 9]
-    topic.replay(other, found(seq=9))
+    topic.replay(other, page(seq=9))
     assert got(other) == [(EPOCH, 5, 10, "expired")]
     # A read that was cut off says nothing about what follows.
-    topic.replay(last, found([6], seq=9, more=True))
+    topic.replay(last, page([6], seq=9, more=True))
     assert got(last) == [6]
 
 
@@ -361,9 +362,9 @@ def test_a_replay_in_a_new_epoch_starts_anew() -> None:
     topic = topic_at(9, LATER)
     one = subscriber(topic, 5)
     # What was read behind the old seq is behind the new start only by chance.
-    topic.replay(one, found([6, 7, 8], seq=9, epoch=LATER, more=True))
+    topic.replay(one, page([6, 7, 8], seq=9, epoch=LATER, more=True))
     assert got(one) == [(LATER, 0, 1, "epoch_changed")]
-    topic.replay(one, found([7, 8, 9], seq=9, epoch=LATER))
+    topic.replay(one, page([7, 8, 9], seq=9, epoch=LATER))
     assert got(one)[1:] == [(LATER, 0, 7, "expired"), 7, 8, 9]
     assert topic.lag_of(one) is None
 
@@ -373,7 +374,7 @@ def test_all_that_is_stored_of_a_new_order_is_sent(seqs: list[int]) -> None:
     topic = topic_at(5)
     one = subscriber(topic)
     topic.behind = True
-    topic.catch_up(found(seqs, seq=3, epoch=LATER, more=len(seqs) < 3))
+    topic.catch_up(page(seqs, seq=3, epoch=LATER, more=len(seqs) < 3))
     assert got(one) == [(LATER, 0, 1, "epoch_changed"), *seqs]
     assert topic.position == Position(LATER, seqs[-1])
 
@@ -382,8 +383,8 @@ def test_an_epoch_that_began_within_an_order_starts_there() -> None:
     topic = topic_at(5)
     one, lagging = subscriber(topic), subscriber(topic, 3)
     topic.behind = True
-    topic.catch_up(Slice(LATER, 8, events([8], LATER), base=7))
-    topic.replay(lagging, Slice(LATER, 8, events([8], LATER), base=7))
+    topic.catch_up(HistoryPage(LATER, 8, events([8], LATER), epoch_start=7))
+    topic.replay(lagging, HistoryPage(LATER, 8, events([8], LATER), epoch_start=7))
     assert got(one) == [(LATER, 0, 8, "epoch_changed"), 8]
     assert got(lagging) == [(LATER, 0, 8, "epoch_changed")]
     assert topic.lag_of(lagging) == Position(LATER, 7)
@@ -394,21 +395,25 @@ def test_a_store_that_gives_a_seq_again_is_found_out() -> None:
     topic.offer(events([6, 7]))
     seen = topic.evidence
     for stored, seq in (([7], 7), ([7, 8], 9), ([8, 9], 9)):  # in the last, 7 was trimmed
-        assert not topic.contradicts(found(stored, seq=seq), seen)
-    assert topic.contradicts(found([6], seq=6), seen)
-    assert topic.contradicts(Slice(EPOCH, 8, [other(7), event(8)]), seen)
-    assert not topic.contradicts(Slice(LATER, 8, [other(7), event(8)]), seen), "it says so itself"
+        assert not topic.contradicts(page(stored, seq=seq), seen)
+    assert topic.contradicts(page([6], seq=6), seen)
+    assert topic.contradicts(HistoryPage(EPOCH, 8, [other(7), event(8)]), seen)
+    assert not topic.contradicts(HistoryPage(LATER, 8, [other(7), event(8)]), seen), (
+        "it says so itself"
+    )
 
 
 def test_who_is_ahead_is_a_witness_of_what_the_store_had() -> None:
     topic = topic_at(5)
     before, one = topic.evidence, subscriber(topic, 4)
-    topic.replay(one, found([5, 6, 7], seq=7))
+    topic.replay(one, page([5, 6, 7], seq=7))
     topic.leave(one)
     for seen, lost in ((before, False), (topic.evidence, True)):
-        assert topic.contradicts(found([5, 6], seq=6), seen) is lost
-        assert topic.contradicts(Slice(EPOCH, 8, [event(6), other(7), event(8)]), seen) is lost
-        assert not topic.contradicts(found([6, 7, 8], seq=8), seen)
+        assert topic.contradicts(page([5, 6], seq=6), seen) is lost
+        assert (
+            topic.contradicts(HistoryPage(EPOCH, 8, [event(6), other(7), event(8)]), seen) is lost
+        )
+        assert not topic.contradicts(page([6, 7, 8], seq=8), seen)
 
 
 @pytest.mark.parametrize("seq", [5, 8])
@@ -462,7 +467,7 @@ def test_who_is_ahead_within_a_gap_is_told_its_rest() -> None:
     topic = topic_at(5)
     live, inside, beyond = subscriber(topic), subscriber(topic, 7), subscriber(topic, 12)
     topic.behind = True
-    assert topic.catch_up(found(seq=9)) is True
+    assert topic.catch_up(page(seq=9)) is True
     topic.offer(events([10, 11, 12, 13]))
     assert got(live) == [(EPOCH, 5, 10, "expired"), 10, 11, 12, 13]
     assert got(inside) == [(EPOCH, 7, 10, "expired"), 10, 11, 12, 13]
@@ -473,7 +478,7 @@ def test_who_is_ahead_at_the_end_of_a_gap_needs_none() -> None:
     topic = topic_at(5)
     ahead = subscriber(topic, 9)
     topic.behind = True
-    assert topic.catch_up(found(seq=9)) is True
+    assert topic.catch_up(page(seq=9)) is True
     topic.offer(events([10]))
     assert got(ahead) == [10]
 
@@ -483,7 +488,7 @@ def test_who_is_ahead_starts_anew_with_the_others(epoch: str) -> None:
     topic = topic_at(5)
     live, ahead = subscriber(topic), subscriber(topic, 8)
     topic.behind = True
-    assert topic.catch_up(found(seq=3, epoch=epoch)) is True
+    assert topic.catch_up(page(seq=3, epoch=epoch)) is True
     topic.offer(events([4], epoch))
     assert got(live) == got(ahead) == [(epoch, 0, 4, "epoch_changed"), 4]
 
@@ -493,7 +498,7 @@ def test_who_is_in_the_new_epoch_already_waits_for_the_topic() -> None:
     one = subscriber(topic, 2, LATER)
     assert topic.lag_of(one) == Position(LATER, 2)
     topic.behind = True
-    topic.catch_up(found(seq=2, epoch=LATER))
-    topic.replay(one, found(seq=2, epoch=LATER))
+    topic.catch_up(page(seq=2, epoch=LATER))
+    topic.replay(one, page(seq=2, epoch=LATER))
     topic.offer(events([3], LATER))
     assert got(one) == [3]

@@ -7,7 +7,6 @@ import msgspec
 
 from chat_server.auth.claims import Claims, TopicGrants
 from chat_server.auth.tokens import Verifier
-from chat_server.clock import ManualClock
 from chat_server.protocol.codecs import JSON
 from chat_server.protocol.errors import ChatError, Unauthorized
 from chat_server.realtime.connection import Connection
@@ -15,6 +14,7 @@ from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Encoder
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
+from ..support.clock import ManualClock
 from ..support.fakes import FakeBroker, FakeEncoder, FakeTransport, Gate, turns
 
 EVERYTHING = TopicGrants(*[("**",)] * 5)

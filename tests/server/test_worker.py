@@ -14,7 +14,7 @@ import uvloop
 from quart import Quart
 
 from chat_server.app import create_app
-from chat_server.protocol.events import Published
+from chat_server.events import PublishResult
 from chat_server.server.worker import STOP_SLACK_SECONDS, Worker
 from tests.support import wire
 from tests.support.fakes import FakeBroker
@@ -192,7 +192,7 @@ async def test_commands_that_have_come_are_answered_first(transport: str) -> Non
         server.begin_to_stop()
         await until(lambda: server.node.draining)
         for number, publication in enumerate(broker.publications):
-            publication.set_result(Published(number + 1, "e", 1))
+            publication.set_result(PublishResult(number + 1, "e", 1))
         assert [(await ada.next()).get("id") for _ in range(3)] == [1, 2, 3]
         assert (await ada.next())["type"] == "goodbye"
         assert await ada.closed() == 1012
@@ -224,7 +224,7 @@ async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: s
         await until(lambda: server.node.draining)
         broker.publications = None
         for number, publication in enumerate(held, start=1):
-            publication.set_result(Published(number, "e", 1))
+            publication.set_result(PublishResult(number, "e", 1))
         code, messages = await ada.read_to_close()
         assert [message.get("id") for message in messages] == [*range(1, 301), None]
         assert {message["type"] for message in messages[:-1]} == {"ok"}

@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from chat_server.events import Position
 from chat_server.protocol import messages
 from chat_server.protocol.codecs import CODECS, Codec
-from chat_server.protocol.messages import Error, Message, Position, User
+from chat_server.protocol.messages import Error, Message, User
 
 LIMITS = messages.Limits(
     max_message_bytes=65_536,

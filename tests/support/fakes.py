@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from chat_server.events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
-from chat_server.protocol.events import READ_BYTES, Draft, Event, Kind, Published, Slice
-from chat_server.protocol.messages import ClientMessage, Position, ServerMessage
+from chat_server.protocol.messages import ClientMessage, ServerMessage
 from chat_server.realtime.ports import Encoder, Listener, Receiver
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
@@ -224,14 +224,14 @@ class StoredTopic:
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
-        self.seq = self.base = 0
+        self.seq = self.epoch_start = 0
         self.events: list[Event] = []
 
 
 class FakeBroker:
     """A store that does what a test says.
 
-    It takes a `read`'s answer when the call is made, and hands it over when `reads` lets it, so a
+    The answer of `history` is made when the call is made and handed over when `reads` lets it: a
     read that waits returns what has become old. Events go to `outbox`; they are delivered in the
     next loop turn, or by `deliver` when `manual` is set. `frames` keeps all that was ever stored,
     by topic, epoch and seq.
@@ -251,11 +251,11 @@ class FakeBroker:
         self.reads = Gate()
         self.subscribes = Gate()
         self.read_error: Exception | None = None
-        self.publications: list[Future[Published]] | None = None
+        self.publications: list[Future[PublishResult]] | None = None
         self.frames: dict[tuple[str, str, int], set[bytes]] = {}
         self.raises: ChatError | None = None
         self._topics: dict[str, StoredTopic] = {}
-        self._keys: dict[tuple[str, str], Published] = {}
+        self._keys: dict[tuple[str, str], PublishResult] = {}
         self._listener = listener
         self._epochs = (f"epoch{number}" for number in range(1_000_000))
 
@@ -297,7 +297,7 @@ class FakeBroker:
     def fail_over(self, topic: str, lost: int) -> None:
         """Lose a topic's newest events, as a replica does that had not received them."""
         stored = self.topic(topic)
-        stored.seq = max(stored.base, stored.seq - lost)
+        stored.seq = max(stored.epoch_start, stored.seq - lost)
         stored.events = [event for event in stored.events if event.seq <= stored.seq]
 
     def forget(self, topic: str, keep: int = 0) -> None:
@@ -336,11 +336,11 @@ class FakeBroker:
     async def stop(self) -> None:
         self.calls.append(("stop",))
 
-    def publish(self, draft: Draft) -> "Future[Published]":
+    def publish(self, draft: Draft) -> "Future[PublishResult]":
         self.calls.append(("publish", draft))
         if self.raises is not None:
             raise self.raises
-        future: Future[Published] = asyncio.get_running_loop().create_future()
+        future: Future[PublishResult] = asyncio.get_running_loop().create_future()
         if self.publications is not None:
             self.publications.append(future)
         elif not self.available:
@@ -377,7 +377,7 @@ class FakeBroker:
         self.calls.append(("unsubscribe", topic))
         self.subscribed.discard(topic)
 
-    async def read(
+    async def history(
         self,
         topic: str,
         *,
@@ -386,22 +386,22 @@ class FakeBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
-    ) -> Slice:
-        self.calls.append(("read", topic, after, before, limit, newest))
+    ) -> HistoryPage:
+        self.calls.append(("history", topic, after, before, limit, newest))
         if not self.reaches(topic):
             raise _away()
         stored = self.topic(topic)
         events = [e for e in stored.events if after < e.seq and (before is None or e.seq < before)]
         chosen = (events[-limit:] if newest else events[:limit]) if limit else []
-        while len(chosen) > 1 and sum(len(event.frame) for event in chosen) > max_bytes:
+        while len(chosen) > 1 and sum(len(event.payload) for event in chosen) > max_bytes:
             chosen = chosen[1:] if newest else chosen[:-1]
         more = 0 < len(chosen) < len(events)
-        found = Slice(stored.epoch, stored.seq, chosen, more, stored.base)
+        page = HistoryPage(stored.epoch, stored.seq, chosen, more, stored.epoch_start)
         await asyncio.sleep(0)
         await self.reads()
         if self.read_error is not None:
             raise self.read_error
-        return found
+        return page
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         self.calls.append(("begin_epoch", topic, lost))
@@ -409,13 +409,13 @@ class FakeBroker:
             raise _away()
         stored = self.topic(topic)
         if stored.epoch == lost:
-            stored.epoch, stored.base = next(self._epochs), stored.seq
+            stored.epoch, stored.epoch_start = next(self._epochs), stored.seq
             stored.events = [replace(event, epoch=stored.epoch) for event in stored.events]
             for event in stored.events:
                 place = (topic, stored.epoch, event.seq)
-                self.frames.setdefault(place, set()).add(event.frame)
+                self.frames.setdefault(place, set()).add(event.payload)
         await asyncio.sleep(0)
-        return Position(stored.epoch, stored.base)
+        return Position(stored.epoch, stored.epoch_start)
 
     async def ping(self) -> float:
         if not self.available:
@@ -424,14 +424,14 @@ class FakeBroker:
 
     # Within ----------------------------------------------------------------------------------
 
-    def _publish(self, draft: Draft) -> Published:
+    def _publish(self, draft: Draft) -> PublishResult:
         once = None if draft.key is None else (draft.topic, draft.key)
         if once in self._keys:
             first = self._keys[once]
-            return Published(first.seq, first.epoch, first.at, duplicate=True)
+            return PublishResult(first.seq, first.epoch, first.at, duplicate=True)
         keep = draft.retention.size
         event = self._append(draft.topic, draft.kind, draft.head, draft.tail, keep)
-        published = Published(event.seq, event.epoch, AT)
+        published = PublishResult(event.seq, event.epoch, AT)
         if once is not None:
             self._keys[once] = published
         return published

@@ -13,7 +13,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chat_server.app import create_app
 from chat_server.broker.memory import MemoryBroker
-from chat_server.clock import ManualClock
 from chat_server.settings import BrokerSettings, Settings
 from tests.server.inprocess import make_settings, serving
 from tests.support.server import mint
@@ -24,6 +23,8 @@ from tests.support.wire import (
     SECONDS,
     open_websocket,
 )
+
+from ..support.clock import ManualClock
 
 Data: TypeAlias = str | bytes
 Command: TypeAlias = dict[str, Any]

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from chat_server.broker.memory import MemoryBroker
-from chat_server.clock import ManualClock
+from chat_server.events import Draft
 from chat_server.protocol.codecs import CODECS, Codec
-from chat_server.protocol.events import Draft
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.ports import Broker, Encoder
@@ -31,6 +30,7 @@ from tests.support.fakes import FakeBroker
 from tests.support.server import mint
 from tests.support.wire import JSON, MSGPACK, SECONDS, chat, text, until
 
+from ..support.clock import ManualClock
 from .doubles import FakeSocket, RecordingReceiver, turns
 
 ENCODERS = [encoders[name] for encoders in (DIRECT_ENCODERS, DEFLATE_ENCODERS) for name in CODECS]

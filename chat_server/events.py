@@ -1,0 +1,112 @@
+"""The vocabulary of the message store: drafts, events, and pages of a topic's log.
+
+The *payload* of an event is the JSON text of the push that subscribers receive. The publisher's
+worker and the broker assemble the payload once (only the broker knows `seq` and `at`). From then on
+every worker copies the payload: JSON subscribers receive these very bytes.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+MAX_SEQ: Final = 2**53 - 1
+"""The greatest integer that every JSON parser reads exactly."""
+
+READ_BYTES: Final = 1_048_576
+"""Payload bytes on one page of the log at most, unless the first event alone is larger."""
+
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+
+
+class Kind(StrEnum):
+    """The kind of an event. Only `SIGNAL` is not stored and has no `seq`."""
+
+    MESSAGE = "message"
+    EDITED = "edited"
+    DELETED = "deleted"
+    REACTION = "reaction"
+    SIGNAL = "signal"
+
+
+class Position(Struct, frozen=True):
+    """A place in a topic's log: the `seq` of an event, and the epoch that counts it."""
+
+    epoch: Annotated[str, Meta(max_length=64)]
+    seq: Seq
+
+
+class Retention(Struct, frozen=True):
+    """The part of a topic's log that the store keeps.
+
+    Args:
+        size: maximum number of events; 0 keeps none (`seq` still counts).
+        seconds: lifetime of the log after its last event.
+        bytes: maximum sum of payload bytes; the oldest events go first, the last one never. 0 is
+            no bound.
+    """
+
+    size: int
+    seconds: float
+    bytes: int = 0
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """An event without a place in its topic's log.
+
+    The payload is `head + seq + ',"at":' + at + tail`. The broker supplies `seq` and `at`
+    (milliseconds since 1970) as decimal digits.
+
+    Args:
+        key: idempotency key; a repetition within the idempotency window is a duplicate. Scoped to
+            the topic, and to the publisher by the author of the draft.
+    """
+
+    topic: str
+    kind: Kind
+    head: bytes
+    tail: bytes
+    retention: Retention
+    key: str | None = None
+
+
+class PublishResult(Struct, frozen=True):
+    """The place of a publication in its topic's log; `at` in milliseconds since 1970."""
+
+    seq: int
+    epoch: str
+    at: int
+    duplicate: bool = False
+
+
+class Event(Struct, frozen=True, gc=False):
+    """An event as a broker delivers it; `seq` is 0 and `epoch` is empty for a signal."""
+
+    topic: str
+    epoch: str
+    seq: int
+    kind: Kind
+    payload: bytes
+
+
+class HistoryPage(Struct, frozen=True):
+    """Contiguous stored events in ascending order, read atomically with the topic's position.
+
+    Args:
+        epoch: the topic's epoch.
+        seq: the last seq of the topic, whether or not that event is still stored.
+        events: the stored events of this page.
+        more: True if a limit of the read left stored events out.
+        epoch_start: the seq after which the epoch began; events up to it are of an earlier epoch.
+    """
+
+    epoch: str
+    seq: int
+    events: list[Event]
+    more: bool = False
+    epoch_start: int = 0
+
+    @property
+    def size(self) -> int:
+        """Sum of the payload bytes on this page."""
+        return sum(len(event.payload) for event in self.events)
