@@ -15,10 +15,11 @@ from quart_schema import HttpSecurityScheme, Info
 
 from . import logs
 from .auth.tokens import Verifier
-from .broker.cluster import ClusterBroker
 from .broker.memory import MemoryBroker
-from .broker.redis import RedisBroker
-from .broker.spool import SpoolingBroker
+from .broker.outbox import SpoolingBroker
+from .broker.redis.broker import RedisBroker
+from .broker.redis.cluster import ClusterBroker
+from .broker.redis.urls import parse_redis_url
 from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
 from .http.application import Application
@@ -36,7 +37,6 @@ from .settings import (
     advice,
     load_settings,
     origin_pattern,
-    take_apart,
 )
 from .transports.route import WebSocketRoute
 from .version import __version__
@@ -178,7 +178,7 @@ def _describe(app: Quart) -> None:
 def _make_broker(settings: Settings, clock: Clock) -> Broker:
     if settings.redis.url:
         try:
-            several = take_apart(settings.redis.url)
+            several = parse_redis_url(settings.redis.url)
             if several is not None and several.kind == "cluster":
                 return ClusterBroker(settings.redis, settings.broker)
             return RedisBroker(settings.redis, settings.broker)

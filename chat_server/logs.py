@@ -174,7 +174,7 @@ def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
         logger.error("%s in %r", message, arguments.object, exc_info=(kind, error, trace))
 
 
-class Seldom:
+class LogThrottle:
     """Says when to log again, so that a lasting fault does not fill the log."""
 
     def __init__(self, seconds: float = 60.0) -> None:

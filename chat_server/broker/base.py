@@ -10,15 +10,14 @@ from typing import Any, Protocol
 
 from ..events import Event
 from ..protocol.errors import Refused, Unavailable
-from ..settings import Address
 
 log = logging.getLogger(__name__)
 
-AWAY_RETRY_MS = 1_000
-"""What a client is told to wait when the store is away: about as long as a reconnect takes."""
+UNAVAILABLE_RETRY_MS = 1_000
+"""`retry_in_ms` while the store cannot be reached: about as long as a reconnect takes."""
 
 BUSY_RETRY_MS = 250
-"""What a client is told to wait when the store is there, but behind."""
+"""`retry_in_ms` while the store is there, but behind."""
 
 
 class Listener(Protocol):
@@ -37,7 +36,7 @@ class Listener(Protocol):
         ...
 
 
-class Reporter:
+class GuardedListener:
     """Calls a listener without letting its faults reach the broker."""
 
     def __init__(self, listener: Listener) -> None:
@@ -77,25 +76,13 @@ def epochs() -> Iterator[str]:
     return (f"{mine}.{count:x}" for count in itertools.count())
 
 
-class Moved(Refused):
-    """Redis has not run a command: another server of the cluster serves the topic, or soon will.
-
-    Attributes:
-        server: which one, if Redis said so.
-    """
-
-    def __init__(self, server: Address | None) -> None:
-        super().__init__("the topic is moving between stores", retry_in_ms=BUSY_RETRY_MS)
-        self.server = server
-
-
 class Busy(Unavailable):
     """Too much is waiting for the store to take one thing more, which was not sent."""
 
 
-def away() -> Unavailable:
+def unavailable() -> Unavailable:
     """Return the answer of a broker whose store cannot be reached."""
-    return Unavailable("the message store cannot be reached", retry_in_ms=AWAY_RETRY_MS)
+    return Unavailable("the message store cannot be reached", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
 def busy() -> Unavailable:
@@ -105,7 +92,7 @@ def busy() -> Unavailable:
 
 def refused() -> Refused:
     """Return the answer of a broker whose store refuses; the log says why."""
-    return Refused("the message store refuses", retry_in_ms=AWAY_RETRY_MS)
+    return Refused("the message store refuses", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
 def fail(future: Future[Any], error: Unavailable) -> None:

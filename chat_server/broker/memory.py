@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ..clock import Clock
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from ..settings import BrokerSettings
-from .base import Listener, Reporter, assemble, away, epochs, failed
+from .base import GuardedListener, Listener, assemble, epochs, failed, unavailable
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class MemoryBroker:
         self._settings = settings
         self._clock = clock
         self._epochs = epochs()
-        self._reporter: Reporter | None = None
+        self._listener: GuardedListener | None = None
         self._loop: asyncio.AbstractEventLoop
         self._outbox: list[Event] = []
         self._subscribed: set[str] = set()
@@ -84,7 +84,7 @@ class MemoryBroker:
     @property
     def available(self) -> bool:
         """Whether the broker has been started."""
-        return self._reporter is not None
+        return self._listener is not None
 
     def reaches(self, topic: str) -> bool:
         """Return whether the broker has been started."""
@@ -114,19 +114,19 @@ class MemoryBroker:
     async def start(self, listener: Listener) -> None:
         """Begin to deliver to `listener`."""
         self._loop = asyncio.get_running_loop()
-        self._reporter = Reporter(listener)
+        self._listener = GuardedListener(listener)
 
     async def stop(self) -> None:
         """Deliver nothing more; what is stored stays."""
-        self._reporter = None
+        self._listener = None
         self._outbox.clear()
 
     # Events --------------------------------------------------------------------------------
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft`; subscribers get it in the next turn of the loop, as with Redis."""
-        if self._reporter is None:
-            return failed(away())
+        if self._listener is None:
+            return failed(unavailable())
         now = self._clock.monotonic()
         self._expire(now)
         once = (draft.topic, draft.key)
@@ -154,15 +154,15 @@ class MemoryBroker:
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]":
         """Deliver `frame` in the next turn of the loop."""
-        if self._reporter is None:
-            return failed(away())
+        if self._listener is None:
+            return failed(unavailable())
         self._send(Event(topic, "", 0, Kind.SIGNAL, frame))
         return self._resolved(None)
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from now on."""
         self._subscribed.add(topic)
-        return failed(away()) if self._reporter is None else self._resolved(None)
+        return failed(unavailable()) if self._listener is None else self._resolved(None)
 
     def unsubscribe(self, topic: str) -> None:
         """Receive them no more."""
@@ -179,8 +179,8 @@ class MemoryBroker:
         max_bytes: int = READ_BYTES,
     ) -> HistoryPage:
         """Read stored events and the topic's position."""
-        if self._reporter is None:
-            raise away()
+        if self._listener is None:
+            raise unavailable()
         now = self._clock.monotonic()
         self._expire(now)
         stored = self._use(topic, now)
@@ -199,8 +199,8 @@ class MemoryBroker:
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""
-        if self._reporter is None:
-            raise away()
+        if self._listener is None:
+            raise unavailable()
         stored = self._use(topic, self._clock.monotonic())
         if stored.epoch == lost:
             stored.epoch, stored.epoch_start = next(self._epochs), stored.seq
@@ -209,8 +209,8 @@ class MemoryBroker:
 
     async def ping(self) -> float:
         """Return at once."""
-        if self._reporter is None:
-            raise away()
+        if self._listener is None:
+            raise unavailable()
         return 0.0
 
     def _send(self, event: Event) -> None:
@@ -222,8 +222,8 @@ class MemoryBroker:
 
     def _deliver(self) -> None:
         events, self._outbox = self._outbox, []
-        if events and self._reporter is not None:
-            self._reporter.events(events)
+        if events and self._listener is not None:
+            self._listener.events(events)
 
     def _resolved(self, result: T) -> "Future[T]":
         future: Future[T] = self._loop.create_future()

@@ -9,7 +9,7 @@ import re
 
 from quart import Blueprint, Quart, Request, Websocket, request, websocket
 
-from ..logs import Seldom
+from ..logs import LogThrottle
 from ..protocol.errors import Forbidden
 from ..settings import is_loopback
 
@@ -24,13 +24,13 @@ _RULE = (
 
 def register(target: Quart | Blueprint) -> None:
     """Refuse every request and handshake of `target` that names another host than this machine."""
-    seldom = Seldom()
+    throttle = LogThrottle()
 
     def check(incoming: Request | Websocket) -> None:
         host = _host(incoming)
         if not is_this_machine(host):
             # Refused handshakes have their own line: see `refusals`.
-            if isinstance(incoming, Request) and seldom.due("host"):
+            if isinstance(incoming, Request) and throttle.due("host"):
                 logger.warning("refused a request for the host %.80r: %s", host, _RULE)
             raise Forbidden(_RULE)
 

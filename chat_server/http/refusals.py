@@ -4,7 +4,7 @@ import logging
 
 from quart import Request, Websocket
 
-from ..logs import Seldom
+from ..logs import LogThrottle
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Refusals:
     """Logs refused handshakes, one line for each kind and minute."""
 
     def __init__(self) -> None:
-        self._seldom = Seldom(SECONDS)
+        self._throttle = LogThrottle(SECONDS)
 
     def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
         """Note that a handshake was refused.
@@ -41,7 +41,7 @@ class Refusals:
             reason: as answered; the field before its colon tells the kind.
         """
         kind = reason.partition(":")[0]
-        if not self._seldom.due(kind):
+        if not self._throttle.due(kind):
             return
         logger.warning(
             "a WebSocket handshake was refused with %d: %s (origin %s, host %s)%s",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
 from ..events import Event, HistoryPage, Position
-from ..logs import Seldom
+from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
 from .ports import Broker, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
@@ -37,7 +37,7 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._opened: dict[str, asyncio.Event] = {}
         self._repairing: set[Topic] = set()
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
         self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -247,7 +247,7 @@ class Hub:
         return await self._broker.history(name, after=began.seq, limit=self._max_replay)
 
     async def _begin_epoch(self, name: str, lost: str) -> Position:
-        if self._seldom.due("lost"):
+        if self._throttle.due("lost"):
             logger.warning("topic %s: the store lost events that were delivered", name)
         return await self._broker.begin_epoch(name, lost)
 
@@ -280,7 +280,7 @@ class Hub:
         for name, batch in batches.items():
             topic = self._topics.get(name)
             if topic is not None and topic.offer(batch):
-                if self._seldom.due("missing"):
+                if self._throttle.due("missing"):
                     logger.warning("topic %s: events are missing, reading them again", name)
                 self._repair(topic)
 

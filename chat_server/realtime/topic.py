@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ..events import Event, HistoryPage, Kind, Position
-from ..logs import Seldom
+from ..logs import LogThrottle
 from ..protocol.codecs import Codec
 from ..protocol.messages import Gap
 from .ports import Encoder, Transport
 
 logger = logging.getLogger(__name__)
-seldom = Seldom()
+throttle = LogThrottle()
 
 MAX_BACKLOG = 1_000
 """Events held while the store is being read. More come only if that takes seconds; the oldest then
@@ -34,7 +34,7 @@ def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
     try:
         return codec.transcode(frame)
     except Exception as error:
-        if seldom.due("no JSON"):
+        if throttle.due("no JSON"):
             logger.error("topic %s: left out an event that is no JSON: %s", topic, error)
         return None
 

@@ -12,9 +12,10 @@ import click
 
 from .. import logs
 from ..auth.tokens import issue_token
+from ..broker.redis.urls import parse_redis_url
 from ..clock import SystemClock
 from ..linewriter import LineWriter
-from ..settings import Settings, SettingsError, advice, take_apart
+from ..settings import Settings, SettingsError, advice
 from ..version import __version__
 from . import descriptors, sockets
 from .application import application_settings, load_application, make_application
@@ -108,5 +109,5 @@ def _announce(settings: Settings, address: sockets.Address) -> None:
 def _broker(settings: Settings) -> str:
     if not settings.redis.url:
         return "memory"
-    several = take_apart(settings.redis.url)
+    several = parse_redis_url(settings.redis.url)
     return f"redis {several.kind}" if several else "redis"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from ..logs import Seldom
+from ..logs import LogThrottle
 from ..transports.handshake import client_address
 from .hypercorn import HttpConnection
 from .refusals import Refusals
@@ -118,7 +118,7 @@ class Acceptor:
         self._waiting = Waiting()
         self._exhausted: asyncio.TimerHandle | None = None
         self._refusals = Refusals()
-        self._seldom = Seldom(60.0)
+        self._throttle = LogThrottle(60.0)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -187,7 +187,7 @@ class Acceptor:
 
     def _pause(self, error: OSError) -> None:
         """Leave newcomers waiting: the system would say that they are there, again and again."""
-        if self._seldom.due("exhausted"):
+        if self._throttle.due("exhausted"):
             logger.warning("no connection can be accepted: %s", error.strerror)
         self._evict()
         self._loop.remove_reader(self._listener)
@@ -208,7 +208,7 @@ class Acceptor:
         guest = self._waiting.take_longest()
         if guest is None:
             return False
-        if self._seldom.due("evicted"):
+        if self._throttle.due("evicted"):
             logger.warning(
                 "there are as many connections as there may be: those that ask nothing are closed,"
                 " the oldest first and first of the address with most of them, now %s",

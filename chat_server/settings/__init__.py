@@ -20,12 +20,9 @@ from .schema import (
     SettingsError,
     split_bind,
 )
-from .urls import REDIS_URL_RULE, Address, Several, take_apart
 
 __all__ = [
     "DEVELOPMENT_SECRET",
-    "REDIS_URL_RULE",
-    "Address",
     "AuthSettings",
     "BrokerSettings",
     "DefaultTopics",
@@ -38,13 +35,11 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
-    "Several",
     "advice",
     "check",
     "is_loopback",
     "load_settings",
     "origin_pattern",
     "split_bind",
-    "take_apart",
     "with_flags",
 ]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from ..broker.redis.urls import REDIS_URL_RULE, parse_redis_url
 from .hosts import is_loopback
 from .origins import ANY_PAGE, origin_pattern
 from .schema import (
@@ -14,7 +15,6 @@ from .schema import (
     SettingsError,
     split_bind,
 )
-from .urls import REDIS_URL_RULE, take_apart
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._~@-]{1,255}", re.ASCII)
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -150,7 +150,7 @@ def _is_url(text: str, *schemes: str) -> bool:
 
 def _is_redis_url(text: str) -> bool:
     try:
-        several = take_apart(text)
+        several = parse_redis_url(text)
     except ValueError:
         return False
     return several is not None or _is_url(text, "redis", "rediss", "unix")

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import Draft, Event, Kind, Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings

@@ -1,4 +1,4 @@
-"""Links without a socket: one to fakeredis, and one that does what a test says."""
+"""Connections without a socket: one to fakeredis, and one that does what a test says."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from fakeredis import FakeServer
 from fakeredis.aioredis import FakeAsyncRedisConnection
 from redis.exceptions import ConnectionError
 
-from chat_server.broker.link import Link
+from chat_server.broker.redis.connection import RedisConnection
 
 
-class FakeLink:
-    """A link to fakeredis, which hands over parsed replies: `BatchParser` is not involved."""
+class FakeConnection:
+    """A connection to fakeredis, which hands over parsed replies: `BatchParser` is not involved."""
 
     def __init__(self, server: FakeServer) -> None:
         self._connection: Any = FakeAsyncRedisConnection(
@@ -50,12 +50,12 @@ class FakeLink:
         await self._connection.disconnect()
 
 
-class ScriptedLink:
-    """A link whose other side is the test.
+class ScriptedConnection:
+    """A connection whose other side is the test.
 
     Attributes:
         written: what was written, one item per call.
-        dead, closed: what the link says of itself, and whether it was closed.
+        dead, closed: what the connection says of itself, and whether it was closed.
         failures: what `open`, `drain` or `read` raise, once per call.
         hanging: whether a step that was told to `hang` does.
     """
@@ -116,7 +116,7 @@ class ScriptedLink:
 _ABORTED = object()
 
 
-def fake_connector() -> Callable[[], Link]:
-    """Return what makes links to one new fakeredis server."""
+def fake_connector() -> Callable[[], RedisConnection]:
+    """Return what makes connections to one new fakeredis server."""
     server = FakeServer(version=(7, 0))
-    return lambda: FakeLink(server)
+    return lambda: FakeConnection(server)

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from chat_server.broker.cluster import ClusterBroker
-from chat_server.broker.link import Link
 from chat_server.broker.memory import MemoryBroker
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.cluster import ClusterBroker
+from chat_server.broker.redis.connection import RedisConnection
 from chat_server.events import Draft, Event, Kind, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
@@ -62,7 +62,9 @@ Run = Callable[[Broker], Awaitable[tuple[Any, Recorder]]]
 class Store:
     """Somewhere to keep events, and the brokers that a test runs over it."""
 
-    def __init__(self, name: str, connect: Callable[[], Link] | None = None, url: str = "") -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], RedisConnection] | None = None, url: str = ""
+    ) -> None:
         self.name = name
         self.clock = ManualClock()
         self._connect = connect

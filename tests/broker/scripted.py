@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import Future
 
-from chat_server.broker.base import away, busy, fail, failed, refused
+from chat_server.broker.base import busy, fail, failed, refused, unavailable
 from chat_server.events import Draft, PublishResult
 
 from ..support.fakes import AT, FakeBroker
@@ -17,13 +17,13 @@ class ScriptedBroker(FakeBroker):
         late: by lost connection, what was sent on it and may yet arrive.
         sent: every draft that was handed in.
         limit: as many may be in the inbox.
-        away: topics whose part of the store is away.
+        unavailable: topics whose part of the store is unavailable.
     """
 
     def __init__(self, limit: int = 1_000) -> None:
         super().__init__()
         self.limit = limit
-        self.away: set[str] = set()
+        self.unavailable: set[str] = set()
         self.inbox: list[tuple[Draft, Future[PublishResult]]] = []
         self.late: list[list[Draft]] = []
         self.sent: list[Draft] = []
@@ -45,11 +45,11 @@ class ScriptedBroker(FakeBroker):
     def stumble(self, stored: int) -> Draft:
         """Miss the first publication, store and answer some behind it, and fail the others."""
         draft, future = self.inbox.pop(0)
-        fail(future, away())
+        fail(future, unavailable())
         self.answer(stored)
         lost, self.inbox = self.inbox, []
         for _, future in lost:
-            fail(future, away())
+            fail(future, unavailable())
         return draft
 
     def cut(self, stored: int = 0) -> None:
@@ -60,7 +60,7 @@ class ScriptedBroker(FakeBroker):
         if lost[stored:]:
             self.late.append([draft for draft, _ in lost[stored:]])
         for _, future in lost:
-            fail(future, away())
+            fail(future, unavailable())
 
     def arrive(self, which: int, count: int) -> None:
         """Store what was sent on a connection that is lost."""
@@ -82,7 +82,7 @@ class ScriptedBroker(FakeBroker):
     # realtime.ports.Broker -----------------------------------------------------------------
 
     def reaches(self, topic: str) -> bool:
-        return self.available and topic not in self.away
+        return self.available and topic not in self.unavailable
 
     async def stop(self) -> None:
         await super().stop()
@@ -91,7 +91,7 @@ class ScriptedBroker(FakeBroker):
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
         if not self.reaches(draft.topic):
-            return failed(away())
+            return failed(unavailable())
         if len(self.inbox) >= self.limit:
             return failed(busy())
         future: Future[PublishResult] = asyncio.get_running_loop().create_future()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_server.broker.diagnosis import COMMANDS
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.diagnosis import COMMANDS
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
@@ -48,7 +48,7 @@ async def test_the_user_of_the_page_does_everything(
         assert (await broker.history("room:unknown", limit=9)).seq == 0
         broker.unsubscribe(TOPIC)
         assert await broker.ping() >= 0
-        await broker._canary.sing()
+        await broker._probe.sing()
         if not returns:
             guarded.restart()
     denied = [r for r in caplog.records if "NOPERM" in r.getMessage() or "ACL" in r.getMessage()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.cluster import ClusterBroker
+from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.events import PublishResult, Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
@@ -220,7 +220,7 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
     await recorder.wait_for(1)
     await until(lambda: victim.has_replicated_to(replica))
     (leaving,) = (s for address, s in broker._shards.items() if address.port == victim.port)
-    leaving._canary._deaf_seconds = 1.5
+    leaving._probe._deaf_seconds = 1.5
     victim.kill()
     await until(lambda: recorder.losses == 1)
     await until(lambda: broker.available, 30)

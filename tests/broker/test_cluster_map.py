@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker import cluster as module
-from chat_server.broker.base import Listener, Moved, away, busy, failed, refused
-from chat_server.broker.cluster import ClusterBroker
-from chat_server.broker.discovery import Span
+from chat_server.broker.base import Listener, busy, failed, refused, unavailable
+from chat_server.broker.redis import cluster as module
+from chat_server.broker.redis.cluster import ClusterBroker
+from chat_server.broker.redis.refusals import Moved
+from chat_server.broker.redis.topology import SlotRange
+from chat_server.broker.redis.urls import Address
 from chat_server.events import Event
 from chat_server.protocol.errors import Unavailable
-from chat_server.settings import Address, BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings, RedisSettings
 
 from .helpers import TOPIC, until
 
@@ -58,7 +60,7 @@ class Shard:
         if self.trouble is not None:
             return failed(self.trouble)
         self.topics.add(topic)
-        return _done(None) if self.available else failed(away())
+        return _done(None) if self.available else failed(unavailable())
 
     def unsubscribe(self, topic: str) -> None:
         self.topics.discard(topic)
@@ -94,18 +96,18 @@ class Bench:
 
     async def _find(
         self, connect: Any, nodes: Sequence[Address], seconds: float
-    ) -> tuple[Address, list[Span]]:
+    ) -> tuple[Address, list[SlotRange]]:
         await asyncio.sleep(0)
         self.asked.append(nodes[0])
         first, second = self.maps[nodes[0]]
-        return nodes[0], [Span(0, HALF, first), Span(HALF + 1, 16_383, second)]
+        return nodes[0], [SlotRange(0, HALF, first), SlotRange(HALF + 1, 16_383, second)]
 
     def shard(self, address: Address) -> Shard:
         return next(shard for shard in reversed(self.made) if shard.name == address.host)
 
     async def look(self) -> None:
         """Wait until the map was looked at again."""
-        await self.broker.renewed()
+        await self.broker.refreshed()
 
     def on_events(self, events: Sequence[Event]) -> None:
         raise AssertionError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 

@@ -1,11 +1,11 @@
-"""Several servers share one Redis by using databases of their own."""
+"""RedisTopology servers share one Redis by using databases of their own."""
 
 from pathlib import Path
 
 import pytest
 
-from chat_server.broker.link import database_of
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.connection import database_of
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_sentinel import SentinelTrio

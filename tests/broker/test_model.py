@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat_server.broker.memory import UNUSED_SECONDS, MemoryBroker
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import HistoryPage, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings

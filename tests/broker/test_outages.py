@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker import subscriber
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis import subscriber
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
@@ -172,12 +172,16 @@ async def test_all_connections_are_made_anew(start: Start) -> None:
     broker, recorder = await start()
     await broker.publish(draft())
     await broker.history(TOPIC, limit=1)
-    before = [lane._link for lane in broker._lanes if lane._link is not None]
+    before = [
+        pipeline._connection for pipeline in broker._pipelines if pipeline._connection is not None
+    ]
     broker._subscriber.abort()
     await until(lambda: recorder.returns == 1)
     await broker.publish(draft())
     await broker.history(TOPIC, limit=1)
-    after = [lane._link for lane in broker._lanes if lane._link is not None]
+    after = [
+        pipeline._connection for pipeline in broker._pipelines if pipeline._connection is not None
+    ]
     assert len(before) == len(after) == 2
     assert not set(before) & set(after), "they might lead to a server that was replaced"
 
@@ -189,10 +193,10 @@ async def test_a_cut_connection_is_a_reason_to_look(
     broker, _ = await start()
     own_redis.pause()
     future = asyncio.ensure_future(broker.publish(draft()))
-    await until(lambda: broker._publisher._link is not None)
+    await until(lambda: broker._publisher._connection is not None)
     await asyncio.sleep(0.05)
-    link = broker._publisher._link
-    link.abort()
+    connection = broker._publisher._connection
+    connection.abort()
     with pytest.raises(Unavailable):
         await future
     assert broker.available, "one connection alone says little"
@@ -209,8 +213,10 @@ async def test_idle_connections_that_the_server_closes_are_made_again(
     await broker.publish(draft())
     await broker.history(TOPIC, limit=1)
     own_redis.command("CLIENT", "KILL", "TYPE", "normal")
-    links = [lane._link for lane in broker._lanes if lane._link is not None]
-    await until(lambda: all(link.dead for link in links))
+    connections = [
+        pipeline._connection for pipeline in broker._pipelines if pipeline._connection is not None
+    ]
+    await until(lambda: all(connection.dead for connection in connections))
     assert broker.available
     assert (await broker.publish(draft())).seq == 2
     assert len((await broker.history(TOPIC, limit=9)).events) == 2
@@ -429,16 +435,16 @@ async def test_a_slow_read_is_nobody_elses_trouble(
     broker, recorder = await start()
     await broker.subscribe(TOPIC)
     await broker.publish(draft())
-    for lane in broker._readers:
-        lane._timeout = 1e-9
+    for pipeline in broker._readers:
+        pipeline._timeout = 1e-9
     for _ in range(5):
         with pytest.raises(Unavailable):
             await broker.history(TOPIC, limit=9)
         assert broker.available
         await broker.publish(draft())
     assert caplog.text.count("to read") == 1
-    for lane in broker._readers:
-        lane._timeout = 1.5
+    for pipeline in broker._readers:
+        pipeline._timeout = 1.5
     assert len((await broker.history(TOPIC, limit=9)).events) == 6
     await recorder.wait_for(6)
     assert recorder.losses == 0

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from chat_server.broker import redis as redis_module
-from chat_server.broker.redis import RedisBroker
-from chat_server.broker.storage import PASSING_MS
+from chat_server.broker.redis import broker as redis_module
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.storage import PASSING_MS
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_server import RedisServer

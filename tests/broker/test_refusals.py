@@ -13,11 +13,11 @@ import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ClusterDownError, MovedError
 
-from chat_server.broker import subscriber
-from chat_server.broker.diagnosis import COMMANDS
-from chat_server.broker.redis import RedisBroker
-from chat_server.broker.refusals import refusal_of
-from chat_server.broker.spool import SpoolingBroker
+from chat_server.broker.outbox import SpoolingBroker
+from chat_server.broker.redis import subscriber
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.diagnosis import COMMANDS
+from chat_server.broker.redis.refusals import refusal_of
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Settings
 
@@ -254,7 +254,7 @@ def let_in_bob(server: RedisServer, *grants: str, keys: str = "~chat:*") -> str:
 
 
 def test_the_diagnosis_knows_what_the_scripts_call() -> None:
-    scripts = files("chat_server.broker").joinpath("scripts").iterdir()
+    scripts = files("chat_server.broker.redis").joinpath("scripts").iterdir()
     called = {
         name.lower()
         for script in scripts
@@ -326,6 +326,6 @@ async def test_a_slot_that_moves_is_no_mistake_of_an_operator(
     settings = RedisSettings(url=own_redis.url)
     shard, _ = await run(RedisBroker(settings, BrokerSettings(), sharded=True))
     for error in (MovedError("1 127.0.0.1:7000"), ClusterDownError("The cluster is down")):
-        shard._away(error)
+        shard._on_disconnected(error)
         assert shard.status == "unavailable"
     assert "use redis+cluster://" not in caplog.text

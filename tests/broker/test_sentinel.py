@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.discovery import Sentinels, master_connector
-from chat_server.broker.link import LINK_ERRORS
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.connection import CONNECTION_ERRORS
+from chat_server.broker.redis.topology import Sentinels, master_connector
+from chat_server.broker.redis.urls import parse_redis_url
 from chat_server.events import Retention
 from chat_server.protocol.errors import Unavailable
-from chat_server.settings import BrokerSettings, RedisSettings, take_apart
+from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..server.certificates import make_certificate
 from ..support.redis_sentinel import SentinelTrio
@@ -143,18 +144,18 @@ async def test_a_service_that_no_sentinel_knows_is_named(
 async def test_a_replica_is_not_taken_for_the_master(
     trio: SentinelTrio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    several = take_apart(trio.url)
-    assert several is not None
-    replica = several.seeds[0]._replace(port=trio.servers[1].port)
+    topology = parse_redis_url(trio.url)
+    assert topology is not None
+    replica = topology.seeds[0]._replace(port=trio.servers[1].port)
 
     async def master(sentinels: Sentinels, seconds: float) -> Any:
         return replica
 
     monkeypatch.setattr(Sentinels, "master", master)
-    link = master_connector(several)()
-    with pytest.raises(LINK_ERRORS, match="is no master"):
-        await link.open(5)
-    await link.close()
+    connection = master_connector(topology)()
+    with pytest.raises(CONNECTION_ERRORS, match="is no master"):
+        await connection.open(5)
+    await connection.close()
 
 
 async def test_credentials_for_servers_and_sentinels(

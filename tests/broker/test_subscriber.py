@@ -1,4 +1,4 @@
-"""The subscriber against a link that does exactly what the test says."""
+"""The subscriber against a connection that does exactly what the test says."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,15 +13,16 @@ from redis.exceptions import (
     RedisError,
 )
 
-from chat_server.broker import subscriber as module
-from chat_server.broker.base import Moved, Reporter
-from chat_server.broker.lane import pack
-from chat_server.broker.subscriber import Subscriber, signal_payload
+from chat_server.broker.base import GuardedListener
+from chat_server.broker.redis import subscriber as module
+from chat_server.broker.redis.pipeline import pack
+from chat_server.broker.redis.refusals import Moved
+from chat_server.broker.redis.subscriber import Subscriber, signal_payload
+from chat_server.broker.redis.urls import Address
 from chat_server.events import Kind
 from chat_server.protocol.errors import Unavailable
-from chat_server.settings import Address
 
-from .fakes import ScriptedLink
+from .fakes import ScriptedConnection
 from .helpers import Recorder, until
 
 TIMEOUT = 0.2
@@ -41,7 +42,7 @@ class Bench:
         self, limit: int = 100, *, sharded: bool = False, timeout_seconds: float = TIMEOUT
     ) -> None:
         self.evicted: list[str] = []
-        self.links: list[ScriptedLink] = []
+        self.connections: list[ScriptedConnection] = []
         self.recorder = Recorder()
         self.hang = ""
         self.subscriber = Subscriber(
@@ -54,18 +55,18 @@ class Bench:
         )
 
     @property
-    def link(self) -> ScriptedLink:
-        return self.links[-1]
+    def connection(self) -> ScriptedConnection:
+        return self.connections[-1]
 
     @property
     def written(self) -> bytes:
-        return b"".join(self.link.written)
+        return b"".join(self.connection.written)
 
-    def _connect(self) -> ScriptedLink:
-        link = ScriptedLink()
-        link.hang(self.hang)
-        self.links.append(link)
-        return link
+    def _connect(self) -> ScriptedConnection:
+        connection = ScriptedConnection()
+        connection.hang(self.hang)
+        self.connections.append(connection)
+        return connection
 
     async def end(self) -> Exception:
         """Wait for the end of the connection and return why it ended."""
@@ -74,14 +75,14 @@ class Bench:
         return caught.value
 
     def opening(self) -> "asyncio.Task[None]":
-        return asyncio.create_task(self.subscriber.open(Reporter(self.recorder)))
+        return asyncio.create_task(self.subscriber.open(GuardedListener(self.recorder)))
 
     async def open(self) -> None:
         opening = self.opening()
-        await until(lambda: bool(self.links))
-        self.link.answer(b"PONG")
+        await until(lambda: bool(self.connections))
+        self.connection.answer(b"PONG")
         await opening
-        self.link.written.clear()
+        self.connection.written.clear()
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     yield made
     await made.subscriber.close()
-    assert all(link.closed for link in made.links)
+    assert all(connection.closed for connection in made.connections)
 
 
 async def test_each_confirmation_belongs_to_the_oldest_command(bench: Bench) -> None:
@@ -106,12 +107,14 @@ async def test_each_confirmation_belongs_to_the_oldest_command(bench: Bench) -> 
             *(("SUBSCRIBE", "chat:a"), ("SUBSCRIBE", "chat:b")),
         )
     )
-    bench.link.answer(*confirmed("subscribe", "a"))
+    bench.connection.answer(*confirmed("subscribe", "a"))
     await first
-    bench.link.answer(*confirmed("unsubscribe", "a"))
+    bench.connection.answer(*confirmed("unsubscribe", "a"))
     await asyncio.sleep(0.01)
     assert not second.done()
-    bench.link.answer(*confirmed("subscribe", "a"), message("a", 1), *confirmed("subscribe", "b"))
+    bench.connection.answer(
+        *confirmed("subscribe", "a"), message("a", 1), *confirmed("subscribe", "b")
+    )
     await asyncio.gather(second, other)
     assert bench.recorder.seqs("a") == [1]
 
@@ -120,7 +123,7 @@ async def test_one_read_is_one_batch(bench: Bench) -> None:
     await bench.open()
     future = bench.subscriber.subscribe("a")
     signal = [b"message", b"chat:a", signal_payload(b"{}")]
-    bench.link.answer(
+    bench.connection.answer(
         *confirmed("subscribe", "a"), message("a", 1), message("b", 1), signal, message("a", 2)
     )
     await future
@@ -136,14 +139,14 @@ async def test_every_topic_is_subscribed_again_in_few_commands(bench: Bench) -> 
             await bench.subscriber.subscribe(str(number))
     bench.subscriber.unsubscribe("7")
     opening = bench.opening()
-    await until(lambda: bool(bench.links) and b"PING" in bench.written)
+    await until(lambda: bool(bench.connections) and b"PING" in bench.written)
     assert bench.written.count(b"SUBSCRIBE") == 3
     assert b"chat:7\r\n" not in bench.written
     topics = [str(number) for number in range(1_201) if number != 7]
-    bench.link.answer(*confirmed("subscribe", *topics[:600]))
+    bench.connection.answer(*confirmed("subscribe", *topics[:600]))
     await asyncio.sleep(0.01)
     assert not opening.done(), "it is not open until all of them stand"
-    bench.link.answer(*confirmed("subscribe", *topics[600:]), PONG)
+    bench.connection.answer(*confirmed("subscribe", *topics[600:]), PONG)
     await opening
 
 
@@ -151,11 +154,11 @@ async def test_subscribing_while_others_are_made_again(bench: Bench) -> None:
     with pytest.raises(Unavailable):
         await bench.subscriber.subscribe("a")
     opening = bench.opening()
-    await until(lambda: bool(bench.links) and b"PING" in bench.written)
+    await until(lambda: bool(bench.connections) and b"PING" in bench.written)
     late = bench.subscriber.subscribe("b")
-    bench.link.answer(*confirmed("subscribe", "a"), PONG)
+    bench.connection.answer(*confirmed("subscribe", "a"), PONG)
     await opening
-    bench.link.answer(*confirmed("subscribe", "b"))
+    bench.connection.answer(*confirmed("subscribe", "b"))
     await late
 
 
@@ -164,8 +167,8 @@ async def test_silence_is_broken_by_a_ping(bench: Bench, monkeypatch: pytest.Mon
     await bench.open()
     for _ in range(3):
         await until(lambda: bench.written == pack("PING"))
-        bench.link.written.clear()
-        bench.link.answer(PONG)
+        bench.connection.written.clear()
+        bench.connection.answer(PONG)
     await bench.end()
 
 
@@ -176,9 +179,9 @@ async def test_a_flood_of_messages_is_a_sign_of_life(monkeypatch: pytest.MonkeyP
     await bench.open()
     future = bench.subscriber.subscribe("a")
     for number in range(8):
-        bench.link.answer(message("a", number))
+        bench.connection.answer(message("a", number))
         await asyncio.sleep(timeout / 5)
-    bench.link.answer(*confirmed("subscribe", "a"))
+    bench.connection.answer(*confirmed("subscribe", "a"))
     await future
     await bench.subscriber.close()
 
@@ -211,14 +214,14 @@ async def test_a_check_finds_a_dead_connection(bench: Bench) -> None:
 )
 async def test_an_answer_to_nothing_ends_the_connection(bench: Bench, reply: Any) -> None:
     await bench.open()
-    bench.link.answer(reply)
+    bench.connection.answer(reply)
     assert isinstance(await bench.end(), InvalidResponse)
 
 
 async def test_answers_out_of_order_end_the_connection(bench: Bench) -> None:
     await bench.open()
     future = bench.subscriber.subscribe("a")
-    bench.link.answer(*confirmed("unsubscribe", "a"))
+    bench.connection.answer(*confirmed("unsubscribe", "a"))
     assert isinstance(await bench.end(), InvalidResponse)
     assert isinstance(future.exception(), Unavailable)
 
@@ -228,7 +231,7 @@ async def test_a_refused_subscription_concerns_only_itself(
 ) -> None:
     await bench.open()
     refused, fine = bench.subscriber.subscribe("a"), bench.subscriber.subscribe("b")
-    bench.link.answer(NoPermissionError("no channel for you"), *confirmed("subscribe", "b"))
+    bench.connection.answer(NoPermissionError("no channel for you"), *confirmed("subscribe", "b"))
     await fine
     assert isinstance(refused.exception(), Unavailable)
     assert "no channel for you" in caplog.text
@@ -238,16 +241,16 @@ async def test_an_opening_with_a_refused_subscription_fails(bench: Bench) -> Non
     with pytest.raises(Unavailable):
         await bench.subscriber.subscribe("a")
     opening = bench.opening()
-    await until(lambda: bool(bench.links))
-    bench.link.answer(NoPermissionError("no"), PONG)
+    await until(lambda: bool(bench.connections))
+    bench.connection.answer(NoPermissionError("no"), PONG)
     with pytest.raises(NoPermissionError):
         await opening
 
 
 async def test_a_refused_ping_ends_the_connection(bench: Bench) -> None:
     opening = bench.opening()
-    await until(lambda: bool(bench.links))
-    bench.link.answer(BusyLoadingError("loading"))
+    await until(lambda: bool(bench.connections))
+    bench.connection.answer(BusyLoadingError("loading"))
     with pytest.raises(BusyLoadingError):
         await opening
 
@@ -258,7 +261,7 @@ async def test_too_many_unconfirmed_subscriptions() -> None:
     futures = [bench.subscriber.subscribe(name) for name in "abc"]
     with pytest.raises(Unavailable):
         await bench.subscriber.subscribe("d")
-    bench.link.answer(*confirmed("subscribe", "a", "b", "c"))
+    bench.connection.answer(*confirmed("subscribe", "a", "b", "c"))
     await asyncio.gather(*futures)
     assert b"chat:d" not in bench.written
     await bench.subscriber.close()
@@ -268,7 +271,7 @@ async def test_too_many_unconfirmed_subscriptions() -> None:
 async def test_closing_at_any_step(bench: Bench, step: str) -> None:
     bench.hang = step
     opening = bench.opening()
-    await until(lambda: bool(bench.links) and bench.link.hanging)
+    await until(lambda: bool(bench.connections) and bench.connection.hanging)
     future = bench.subscriber.subscribe("a")
     opening.cancel()
     await asyncio.wait([opening])
@@ -281,7 +284,7 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_order(bench: Bench) ->
     await bench.open()
     first, second = bench.subscriber.subscribe("a"), bench.subscriber.subscribe("b")
     first.cancel()
-    bench.link.answer(*confirmed("subscribe", "a", "b"), message("a", 1))
+    bench.connection.answer(*confirmed("subscribe", "a", "b"), message("a", 1))
     await second
     assert bench.recorder.seqs("a") == [1]
 
@@ -299,14 +302,14 @@ class TestSharded:
         await until(lambda: bool(shard.written))
         assert shard.written == pack("SSUBSCRIBE", "chat:a")
         event = [b"smessage", *message("a", 1)[1:]]
-        shard.link.answer(*confirmed("ssubscribe", "a"), event)
+        shard.connection.answer(*confirmed("ssubscribe", "a"), event)
         await future
         await until(lambda: shard.recorder.seqs("a") == [1])
         shard.subscriber.unsubscribe("a")
         await until(lambda: b"SUNSUBSCRIBE" in shard.written)
-        shard.link.answer(*confirmed("sunsubscribe", "a"))
+        shard.connection.answer(*confirmed("sunsubscribe", "a"))
         working = shard.subscriber.subscribe("b")
-        shard.link.answer(*confirmed("ssubscribe", "b"))
+        shard.connection.answer(*confirmed("ssubscribe", "b"))
         await working
         assert shard.evicted == []
 
@@ -315,41 +318,41 @@ class TestSharded:
             with pytest.raises(Unavailable):
                 await shard.subscriber.subscribe(topic)
         opening = shard.opening()
-        await until(lambda: bool(shard.links) and b"PING" in shard.written)
+        await until(lambda: bool(shard.connections) and b"PING" in shard.written)
         assert shard.written.count(b"SSUBSCRIBE") == 3, "they may be of different slots"
         moved = MovedError("1 127.0.0.1:7000")
-        shard.link.answer(*confirmed("ssubscribe", "a"), moved, *confirmed("ssubscribe", "c"))
-        shard.link.answer(PONG)
+        shard.connection.answer(*confirmed("ssubscribe", "a"), moved, *confirmed("ssubscribe", "c"))
+        shard.connection.answer(PONG)
         await opening
         assert shard.evicted == ["b"], "one that is elsewhere is no reason to give up the others"
 
     async def test_a_channel_whose_slot_has_moved_is_told(self, shard: Bench) -> None:
         await shard.open()
         first = shard.subscriber.subscribe("a")
-        shard.link.answer(*confirmed("ssubscribe", "a"))
+        shard.connection.answer(*confirmed("ssubscribe", "a"))
         await first
         second = shard.subscriber.subscribe("b")
-        shard.link.answer(*confirmed("sunsubscribe", "a"), *confirmed("ssubscribe", "b"))
+        shard.connection.answer(*confirmed("sunsubscribe", "a"), *confirmed("ssubscribe", "b"))
         await second
         third = shard.subscriber.subscribe("a")
-        shard.link.answer(MovedError("1 127.0.0.1:7000"))
+        shard.connection.answer(MovedError("1 127.0.0.1:7000"))
         with pytest.raises(Moved) as caught:
             await third
         assert caught.value.server == Address("127.0.0.1", 7000)
         assert shard.evicted == ["a", "a"]
         # What nobody subscribes to any more is nobody's business.
-        shard.link.answer(*confirmed("sunsubscribe", "a"))
+        shard.connection.answer(*confirmed("sunsubscribe", "a"))
         fourth = shard.subscriber.subscribe("c")
-        shard.link.answer(*confirmed("ssubscribe", "c"))
+        shard.connection.answer(*confirmed("ssubscribe", "c"))
         await fourth
         assert shard.evicted == ["a", "a"]
 
     async def test_when_both_end_it_at_once_the_connection_is_made_anew(self, shard: Bench) -> None:
         await shard.open()
         future = shard.subscriber.subscribe("a")
-        shard.link.answer(*confirmed("ssubscribe", "a"))
+        shard.connection.answer(*confirmed("ssubscribe", "a"))
         await future
         shard.subscriber.unsubscribe("a")
         # Redis evicts it, and then cannot do what it is asked.
-        shard.link.answer(*confirmed("sunsubscribe", "a"), MovedError("1 127.0.0.1:7000"))
+        shard.connection.answer(*confirmed("sunsubscribe", "a"), MovedError("1 127.0.0.1:7000"))
         assert isinstance(await shard.end(), InvalidResponse)

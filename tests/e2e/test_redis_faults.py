@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
 from tests.support.ports import free_port

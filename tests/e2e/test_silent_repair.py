@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_server.broker.cluster import ClusterBroker
-from chat_server.broker.redis import RedisBroker
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft

@@ -225,7 +225,7 @@ def test_only_what_a_server_can_survive_is_done_to_it() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("INFO [41] chat_server.broker.redis: Redis is back", True),
+        ("INFO [41] chat_server.broker.redis.broker: Redis is back", True),
         ("WARNING [41] chat_server.realtime.hub: topic room:0: events are missing", True),
         (
             "ERROR [41] chat_server.server.supervisor: worker 1 (42) was ended by SIGKILL;"
@@ -237,8 +237,8 @@ def test_only_what_a_server_can_survive_is_done_to_it() -> None:
             True,
         ),
         (
-            "ERROR [41] chat_server.broker.diagnosis: Redis takes what is published but does not"
-            " deliver it; subscribing anew",
+            "ERROR [41] chat_server.broker.redis.diagnosis: Redis takes what is published but does"
+            " not deliver it; subscribing anew",
             True,
         ),
         (
@@ -251,7 +251,7 @@ def test_only_what_a_server_can_survive_is_done_to_it() -> None:
             " restarting it in 0 s",
             False,
         ),
-        ("ERROR [41] chat_server.broker.lane: Redis refuses a command: ERR", False),
+        ("ERROR [41] chat_server.broker.redis.pipeline: Redis refuses a command: ERR", False),
         ("CRITICAL [41] chat_server: on fire", False),
         ("Traceback (most recent call last):", False),
     ],
@@ -352,7 +352,7 @@ def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
 async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(
-        "2026-01-02T03:04:05.678Z INFO [41] chat_server.broker.redis: Redis is back\n"
+        "2026-01-02T03:04:05.678Z INFO [41] chat_server.broker.redis.broker: Redis is back\n"
         "2026-01-02T03:04:05.678Z CRITICAL [41] chat_server: on fire\n"
     )
     async with Proxy(1) as front:

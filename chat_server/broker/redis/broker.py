@@ -11,27 +11,27 @@ from typing import Any
 
 from redis.exceptions import ConnectionError
 
-from ..events import READ_BYTES, Draft, HistoryPage, Position, PublishResult, Retention
-from ..logs import Seldom
-from ..protocol.errors import Unavailable
-from ..settings import BrokerSettings, RedisSettings
-from .base import Listener, Reporter, away, failed
-from .canary import Canary
+from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult, Retention
+from ...logs import LogThrottle
+from ...protocol.errors import Unavailable
+from ...settings import BrokerSettings, RedisSettings
+from ..base import GuardedListener, Listener, failed, unavailable
+from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
-from .discovery import connector_of
-from .lane import Lane, Script, pack
-from .link import LINK_ERRORS, Link, database_of
+from .pipeline import Pipeline, Script, pack
+from .probe import PubSubProbe
 from .refusals import CLUSTER, REPLICA, Closed, Refusal, refusal_of
-from .storage import BEGIN, PASSING_MS, PUBLISH, READ, Keyspace, Storage
+from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
 from .subscriber import Subscriber, signal_payload
+from .topology import connector_of
 
 log = logging.getLogger(__name__)
 
-PUBLISH_PIPELINE = 512
+PUBLISH_BATCH = 512
 """Publications sent together at most: by then the cost of a round trip is spread thin, and the
 first of them waits only some 10 ms for the last."""
 
-READ_PIPELINE = 16
+READ_BATCH = 16
 """Reads sent together at most: each may return megabytes, and whole pipelines are held."""
 
 PROLONG_SECONDS = PASSING_MS / 3_000
@@ -67,10 +67,10 @@ class RedisBroker:
     Args:
         redis: where Redis is, and how long it may stay silent.
         broker: how long positions and idempotency keys are kept, how much may wait.
-        connect: makes links to it; by default to `redis.url`.
+        connect: makes connections to it; by default to `redis.url`.
         sharded: whether it is one shard of a cluster, whose pub/sub goes by slots.
         on_evicted: called with a topic that has been subscribed to and that it serves no longer.
-        seldom: keeps the log short, together with others.
+        throttle: keeps the log short, together with others.
 
     Attributes:
         home: the hash tag of what is its own; in a cluster one that this shard serves.
@@ -84,10 +84,10 @@ class RedisBroker:
         redis: RedisSettings,
         broker: BrokerSettings,
         *,
-        connect: Callable[[], Link] | None = None,
+        connect: Callable[[], RedisConnection] | None = None,
         sharded: bool = False,
         on_evicted: Callable[[str], None] = lambda topic: None,
-        seldom: Seldom | None = None,
+        throttle: LogThrottle | None = None,
     ) -> None:
         self._connect = connect = connect or connector_of(redis.url)
         self._sharded = sharded
@@ -98,8 +98,8 @@ class RedisBroker:
         self._refusal: Refusal | None = None
         self._told = False
         self._unused: set[str] = set()
-        self._seldom = seldom = seldom or Seldom()
-        self._reporter: Reporter
+        self._throttle = throttle = throttle or LogThrottle()
+        self._listener: GuardedListener
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriber = Subscriber(
             connect,
@@ -108,36 +108,36 @@ class RedisBroker:
             limit=broker.max_pending,
             sharded=sharded,
             on_evicted=on_evicted,
-            seldom=seldom,
+            throttle=throttle,
         )
 
         self._storage = Storage(broker, self._subscriber.publish)
 
-        def lane(pipeline: int, reads: bool, *scripts: Script) -> Lane:
-            return Lane(
+        def pipeline(batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
+            return Pipeline(
                 connect,
                 scripts,
                 timeout_seconds=self._timeout,
                 limit=broker.max_pending,
-                pipeline=pipeline,
+                batch_size=batch_size,
                 on_trouble=self._on_reader_trouble if reads else self._on_trouble,
                 on_refusal=self._on_refused_read if reads else self._on_refusal,
                 clustered=sharded,
-                seldom=seldom,
+                throttle=throttle,
             )
 
-        self._publisher = lane(PUBLISH_PIPELINE, False, PUBLISH)
+        self._publisher = pipeline(PUBLISH_BATCH, False, PUBLISH)
         self.settle("")
-        self._canary = Canary(
-            self._probe,
-            self._signal_canary,
+        self._probe = PubSubProbe(
+            self._publish_probe,
+            self._signal_probe,
             self._subscriber,
             self._on_result,
             every_seconds=redis.canary_seconds,
             timeout_seconds=self._timeout,
         )
         readers = max(1, redis.max_connections - 2)
-        self._readers = [lane(READ_PIPELINE, True, READ, BEGIN) for _ in range(readers)]
+        self._readers = [pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)]
 
     @property
     def available(self) -> bool:
@@ -156,12 +156,12 @@ class RedisBroker:
     @property
     def deaf(self) -> bool:
         """Whether Redis takes publications that this worker does not hear."""
-        return self._canary.deaf
+        return self._probe.deaf
 
     @property
     def deaf_seconds(self) -> float:
         """How long that was so, in all."""
-        return self._canary.deaf_seconds
+        return self._probe.deaf_seconds
 
     def reaches(self, topic: str) -> bool:
         """Return whether Redis is believed to be reachable."""
@@ -175,7 +175,7 @@ class RedisBroker:
         """Use `home` as the hash tag of its own keys and channel."""
         self.home = home
         self._own = self._names.own(home, f"canary:{secrets.token_hex(8)}")
-        self._subscriber.move_canary(self._own.channel)
+        self._subscriber.set_probe_channel(self._own.channel)
 
     # Life ----------------------------------------------------------------------------------
 
@@ -183,11 +183,11 @@ class RedisBroker:
         """Begin to deliver to `listener`.
 
         Waits for the first attempt to connect, `timeout_seconds` at most; after that a server
-        that is away is awaited in the background.
+        that is unavailable is awaited in the background.
         """
-        self._reporter = Reporter(listener)
-        for lane in self._lanes:
-            lane.start()
+        self._listener = GuardedListener(listener)
+        for pipeline in self._pipelines:
+            pipeline.start()
         tried = asyncio.Event()
         self._tasks = [
             asyncio.create_task(self._supervise(tried), name="redis supervisor"),
@@ -198,7 +198,7 @@ class RedisBroker:
                 await tried.wait()
         except TimeoutError:
             if not tried.is_set():
-                self._away(TimeoutError(f"no answer within {self._timeout:g} s"))
+                self._on_disconnected(TimeoutError(f"no answer within {self._timeout:g} s"))
 
     async def stop(self) -> None:
         """End every task and connection; pending futures fail with `Unavailable`."""
@@ -210,10 +210,10 @@ class RedisBroker:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            await asyncio.gather(*(lane.stop() for lane in self._lanes))
+            await asyncio.gather(*(pipeline.stop() for pipeline in self._pipelines))
 
     @property
-    def _lanes(self) -> list[Lane]:
+    def _pipelines(self) -> list[Pipeline]:
         return [self._publisher, *self._readers]
 
     async def _supervise(self, tried: asyncio.Event) -> None:
@@ -225,7 +225,7 @@ class RedisBroker:
             began = loop.time()
             try:
                 error = await self._hold(tried)
-                self._away(error)
+                self._on_disconnected(error)
                 tried.set()
             finally:
                 await self._subscriber.close()
@@ -238,29 +238,29 @@ class RedisBroker:
     async def _hold(self, tried: asyncio.Event) -> Exception:
         """Connect, be available until the connection is lost, and return why that is."""
         try:
-            await self._subscriber.open(self._reporter)
+            await self._subscriber.open(self._listener)
             # The address may lead to another server than before.
-            self._renew_lanes()
-            await self._canary.sing()
+            self._renew_pipelines()
+            await self._probe.sing()
             if self._refusal is not None:
                 await self._tell_in_full(self._refusal)
-            self._here()
+            self._on_connected()
             tried.set()
-            await self._canary.watch()
+            await self._probe.watch()
         except Exception as error:
-            if not isinstance(error, (*LINK_ERRORS, Unavailable)):
+            if not isinstance(error, (*CONNECTION_ERRORS, Unavailable)):
                 log.exception("the connection to Redis failed by a fault of our own")
             return error
 
-    def _probe(self) -> "Future[Any]":
+    def _publish_probe(self) -> "Future[Any]":
         """Publish a canary; unless all is well do whatever else there is to do, too."""
         if self.accepts(""):
-            return self._storage.publish_canary(self._publisher, self._own, PROBE)
+            return self._storage.publish_probe(self._publisher, self._own, PROBE)
         return asyncio.create_task(self._probe_everything(), name="redis probe")
 
     async def _probe_everything(self) -> None:
         for retention in (PROBE, KEPT_NOT):
-            await self._storage.publish_canary(self._publisher, self._own, retention)
+            await self._storage.publish_probe(self._publisher, self._own, retention)
         try:
             for newest in (False, True):
                 await self._storage.history(self._reader(), "", self._own, limit=1, newest=newest)
@@ -273,7 +273,7 @@ class RedisBroker:
             keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
             await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
 
-    def _signal_canary(self) -> "Future[bool]":
+    def _signal_probe(self) -> "Future[bool]":
         return self._publisher.send(pack(self._subscriber.publish, self._own.channel, b""), bool)
 
     def _on_result(self, refusal: Refusal | None) -> None:
@@ -285,7 +285,7 @@ class RedisBroker:
                 self._tell(refusal.reason)
         elif known is not None:
             if known is REPLICA:
-                self._renew_lanes()
+                self._renew_pipelines()
             if self._told:
                 log.info("Redis takes publications again")
             self._told = False
@@ -295,19 +295,19 @@ class RedisBroker:
         known = self._refusal
         if refusal is REPLICA and known is None and self._available:
             # The address, or the sentinels, may lead to the master by now.
-            self._away(reply)
+            self._on_disconnected(reply)
             self._subscriber.abort()
             return
         if refusal is REPLICA:
             self._publisher.renew()
         if self._available:
             self._refusal = refusal
-            self._canary.hurry()
+            self._probe.hurry()
             if known is None:
                 self._tell(f"{refusal.reason} ({reply})")
 
     def _on_refused_read(self, refusal: Refusal, reply: Exception) -> None:
-        if self._available and self._seldom.due(f"read {refusal.reason}"):
+        if self._available and self._throttle.due(f"read {refusal.reason}"):
             log.error("Redis refuses to read: %s (%s)", refusal.reason, reply)
 
     async def _tell_in_full(self, refusal: Refusal) -> None:
@@ -322,31 +322,31 @@ class RedisBroker:
 
     def _tell(self, reason: str) -> None:
         self._told = True  # if not here then when the connection was given up for it
-        if self._seldom.due(reason):
+        if self._throttle.due(reason):
             log.error("Redis takes no publications: %s", reason)
 
-    def _renew_lanes(self) -> None:
-        for lane in self._lanes:
-            lane.renew()
+    def _renew_pipelines(self) -> None:
+        for pipeline in self._pipelines:
+            pipeline.renew()
 
-    def _here(self) -> None:
+    def _on_connected(self) -> None:
         self._available = True
         if self._lost:
             self._lost = False
             log.info("Redis is back%s", "" if self._refusal is None else ", for reads only")
-            self._reporter.restored()
+            self._listener.restored()
 
-    def _away(self, error: Exception) -> None:
+    def _on_disconnected(self, error: Exception) -> None:
         self._available = False
         self._refusal = self._refusal_in(error)
         # What an operator must change is said once a minute, and not by every shard.
         refusal = self._refusal
-        due = self._seldom.due(refusal.reason if refusal else type(error).__name__)
+        due = self._throttle.due(refusal.reason if refusal else type(error).__name__)
         if due or not (self._lost or refusal):
             report(error, self._refusal_in(error))
         if not self._lost:
             self._lost = True
-            self._reporter.lost()
+            self._listener.lost()
 
     def _refusal_in(self, error: Exception) -> Refusal | None:
         """Return what an operator has to do about an error; nothing if a slot of a shard moves."""
@@ -354,28 +354,28 @@ class RedisBroker:
         return None if self._sharded and refusal is CLUSTER else refusal
 
     def _on_trouble(self, error: Exception) -> None:
-        """Judge what the failure of one lane says about Redis."""
+        """Judge what the failure of one pipeline says about Redis."""
         closed = type(error) is ConnectionError or isinstance(error, OSError)
         if closed and not isinstance(error, TimeoutError):
             # That may happen to any one connection; the subscriber's shows whether it is more.
             self._mention(error)
             self._subscriber.check()
         else:
-            self._away(error)
+            self._on_disconnected(error)
             self._subscriber.abort()
 
     def _on_reader_trouble(self, error: Exception) -> None:
         """Judge what the failure of a connection that reads says about Redis."""
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
             # What was asked of it may be too much, and then only reads suffer.
-            if self._seldom.due("slow read"):
+            if self._throttle.due("slow read"):
                 log.warning("Redis took longer than %g s to read", self._timeout)
             self._subscriber.check()
         else:
             self._on_trouble(error)
 
     def _mention(self, error: Exception) -> None:
-        if self._seldom.due(type(error).__name__):
+        if self._throttle.due(type(error).__name__):
             report(error, self._refusal_in(error))
 
     # Events --------------------------------------------------------------------------------
@@ -383,13 +383,13 @@ class RedisBroker:
     def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker, in one script."""
         if not self._available:
-            return failed(away())
+            return failed(unavailable())
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
     def signal(self, topic: str, frame: bytes) -> "Future[None]":
         """Send `frame` to every worker."""
         if not self._available:
-            return failed(away())
+            return failed(unavailable())
         command = pack(self._subscriber.publish, self._names.channel(topic), signal_payload(frame))
         return self._publisher.send(command, lambda _: None)
 
@@ -400,11 +400,11 @@ class RedisBroker:
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While Redis is away the future fails, but the topic is remembered.
+        While Redis is unavailable the future fails, but the topic is remembered.
         """
         future = self._subscriber.subscribe(topic)
         # A connection that is still being made again may take its time.
-        return future if self._available else failed(away())
+        return future if self._available else failed(unavailable())
 
     def unsubscribe(self, topic: str) -> None:
         """Forget the subscription."""
@@ -422,7 +422,7 @@ class RedisBroker:
     ) -> HistoryPage:
         """Read stored events and the topic's position, in one script."""
         if not self._available:
-            raise away()
+            raise unavailable()
         lasting = self._subscriber.remembers(topic)
         page = await self._storage.history(
             self._reader(),
@@ -454,19 +454,19 @@ class RedisBroker:
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands, unless somebody has."""
         if not self._available:
-            raise away()
+            raise unavailable()
         keys = self._names.keys(topic)
         return await self._storage.begin_epoch(self._reader(), keys, lost)
 
     async def ping(self) -> float:
         """Send PING and return how long the answer took, in seconds."""
         if not self._available:
-            raise away()
+            raise unavailable()
         began = time.perf_counter()
         with suppress(Closed):  # An answer, too: see `Subscriber`.
             await self._reader().send(pack("PING"), bool)
         return time.perf_counter() - began
 
-    def _reader(self) -> Lane:
+    def _reader(self) -> Pipeline:
         # The first idle one: with little to do, one connection is all there is.
         return min(self._readers, key=len)

@@ -9,10 +9,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from ..protocol.errors import Unavailable
-from ..settings import Address
-from .base import Busy, Moved, away, busy, fail, failed, refused
-from .redis import RedisBroker
+from ...protocol.errors import Unavailable
+from ..base import Busy, busy, fail, failed, refused, unavailable
+from .broker import RedisBroker
+from .refusals import Moved
+from .urls import Address
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,11 @@ class SlotMap(Protocol):
         """Return who serves a slot as far as is known."""
         ...
 
-    def doubt(self, hint: Address | None) -> None:
+    def invalidate(self, hint: Address | None) -> None:
         """Note that the map is out of date, as a server has said that may name a better one."""
         ...
 
-    async def renewed(self) -> None:
+    async def refreshed(self) -> None:
         """Wait until the cluster was asked again."""
         ...
 
@@ -60,14 +61,14 @@ class _Request:
         self.shard: RedisBroker | None = None
 
     def settle(self, result: Future[Any]) -> None:
-        error = away() if result.cancelled() else result.exception()
+        error = unavailable() if result.cancelled() else result.exception()
         if error is not None:
-            fail(self.future, error if isinstance(error, Unavailable) else away())
+            fail(self.future, error if isinstance(error, Unavailable) else unavailable())
         elif not self.future.done():
             self.future.set_result(result.result())
 
 
-class _Detour:
+class SlotQueue:
     """What waits for a slot to settle, in the order of the calls."""
 
     __slots__ = ("_returned", "queue")
@@ -76,7 +77,7 @@ class _Detour:
         self.queue: deque[_Request] = deque()
         self._returned = 0
 
-    def come_back(self, request: _Request) -> None:
+    def requeue(self, request: _Request) -> None:
         """Take a request that a server has sent back: before those that were not sent."""
         self.queue.insert(self._returned, request)
         self._returned += 1
@@ -88,7 +89,7 @@ class _Detour:
                 fail(request.future, refused())
 
 
-class Router:
+class SlotRouter:
     """Calls the shard that serves a slot.
 
     What a shard answers with `Moved` it has not run: that waits, and what comes after it for the
@@ -105,7 +106,7 @@ class Router:
         self._map = map
         self._limit = limit
         self._seconds = seconds
-        self._detours: dict[int, _Detour] = {}
+        self._queues: dict[int, SlotQueue] = {}
         self._latest: dict[int, _Request] = {}
         self._waiting = 0
         self._stopped = False
@@ -119,11 +120,11 @@ class Router:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for slot in list(self._detours):
-            self._end_detour(slot)
+        for slot in list(self._queues):
+            self._end_queue(slot)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name="redis detour")
+        task = asyncio.get_running_loop().create_task(work, name="redis queue")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -141,29 +142,29 @@ class Router:
             A future of the result. It fails with `Unavailable`.
         """
         if self._stopped:
-            return failed(away())
+            return failed(unavailable())
         request = _Request(slot, call, ordered, self._seconds)
-        detour = self._detours.get(slot)
-        if detour is None:
+        queue = self._queues.get(slot)
+        if queue is None:
             self._send(request)
         elif self._waiting >= self._limit:
             return failed(busy())
         else:
-            self._wait_in(detour.queue.append, request)
+            self._wait_in(queue.queue.append, request)
         return request.future
 
     def _send(self, request: _Request) -> None:
         slot = request.slot
         shard = request.shard = self._map.owner(slot)
         if shard is None:
-            self._map.doubt(None)
-            fail(request.future, away())
+            self._map.invalidate(None)
+            fail(request.future, unavailable())
             return
         if request.ordered:
             before = self._latest.get(slot)
-            if before is not None and before.shard is not shard and slot not in self._detours:
+            if before is not None and before.shard is not shard and slot not in self._queues:
                 # The slot has moved under it: it may come back, and belongs before this one.
-                self._wait_in(self._detour(slot, before.shard).queue.append, request)
+                self._wait_in(self._queue_of(slot, before.shard).queue.append, request)
                 return
             self._latest[slot] = request
         request.call(shard).add_done_callback(partial(self._done, request))
@@ -173,20 +174,20 @@ class Router:
         if self._latest.get(slot) is request:
             del self._latest[slot]
         if not self._stopped and (moved := _moved(result)) is not None:
-            self._map.doubt(moved.server)
-            self._wait_in(self._detour(slot, request.shard).come_back, request)
+            self._map.invalidate(moved.server)
+            self._wait_in(self._queue_of(slot, request.shard).requeue, request)
             return
         request.settle(result)
-        detour = self._detours.get(slot)
-        if detour is not None and request.ordered and _succeeded(result):
-            detour.overtake()
+        queue = self._queues.get(slot)
+        if queue is not None and request.ordered and _succeeded(result):
+            queue.overtake()
 
-    def _detour(self, slot: int, shard: RedisBroker | None) -> _Detour:
-        """Return the slot's detour; begin one if need be, because of what `shard` was sent."""
-        if slot not in self._detours:
-            self._detours[slot] = _Detour()
+    def _queue_of(self, slot: int, shard: RedisBroker | None) -> SlotQueue:
+        """Return the slot's queue; begin one if need be, because of what `shard` was sent."""
+        if slot not in self._queues:
+            self._queues[slot] = SlotQueue()
             self._spawn(self._settle(slot, shard))
-        return self._detours[slot]
+        return self._queues[slot]
 
     def _wait_in(self, line: Callable[[_Request], None], request: _Request) -> None:
         line(request)
@@ -197,28 +198,28 @@ class Router:
         try:
             await self._all_back(shard)
             while (head := self._head(slot)) is not None:
-                await self._map.renewed()
+                await self._map.refreshed()
                 owner = self._map.owner(slot)
                 if owner is None:
                     continue
                 result = head.call(owner)
                 await asyncio.wait([result])
                 if (moved := _moved(result)) is not None:
-                    self._map.doubt(moved.server)
+                    self._map.invalidate(moved.server)
                     continue
                 head.settle(result)
                 self._drop(head)
-                while self._detours[slot].queue:
+                while self._queues[slot].queue:
                     self._send(self._take(slot))
         except Exception:
             log.exception("a slot of the Redis Cluster could not be followed")
         finally:
-            self._end_detour(slot)
+            self._end_queue(slot)
 
     async def _all_back(self, shard: RedisBroker | None) -> None:
         """Wait until a shard has answered all it was sent, so that the order is known.
 
-        Also one that counts as away: its connection may yet bring answers.
+        Also one that counts as unavailable: its connection may yet bring answers.
         """
         while shard is not None:
             try:
@@ -232,26 +233,26 @@ class Router:
 
     def _head(self, slot: int) -> _Request | None:
         """Return the first request that still waits, after failing those that did for too long."""
-        queue, now = self._detours[slot].queue, asyncio.get_running_loop().time()
+        queue, now = self._queues[slot].queue, asyncio.get_running_loop().time()
         while queue and (queue[0].future.done() or now > queue[0].deadline):
-            # Not as if the store were away: those behind it may still be stored.
+            # Not as if the store were unavailable: those behind it may still be stored.
             fail(self._take(slot).future, refused())
         return queue[0] if queue else None
 
     def _drop(self, head: _Request) -> None:
         """Take out what was run; reads that came back meanwhile may stand before it."""
-        self._detours[head.slot].queue.remove(head)
+        self._queues[head.slot].queue.remove(head)
         self._waiting -= 1
 
     def _take(self, slot: int) -> _Request:
         self._waiting -= 1
-        return self._detours[slot].queue.popleft()
+        return self._queues[slot].queue.popleft()
 
-    def _end_detour(self, slot: int) -> None:
-        if slot in self._detours:
-            while self._detours[slot].queue:
-                fail(self._take(slot).future, away())
-            del self._detours[slot]
+    def _end_queue(self, slot: int) -> None:
+        if slot in self._queues:
+            while self._queues[slot].queue:
+                fail(self._take(slot).future, unavailable())
+            del self._queues[slot]
 
 
 def _moved(result: Future[Any]) -> Moved | None:

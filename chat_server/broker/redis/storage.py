@@ -5,14 +5,23 @@ from asyncio import Future
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
-from ..settings import BrokerSettings
-from .base import epochs
-from .lane import Lane, Script
+from ...events import (
+    READ_BYTES,
+    Draft,
+    Event,
+    HistoryPage,
+    Kind,
+    Position,
+    PublishResult,
+    Retention,
+)
+from ...settings import BrokerSettings
+from ..base import epochs
+from .pipeline import Pipeline, Script
 
 PUBLISH: Final = Script("publish")
-READ: Final = Script("read")
-BEGIN: Final = Script("begin")
+HISTORY: Final = Script("history")
+BEGIN_EPOCH: Final = Script("begin_epoch")
 
 PASSING_MS: Final = 90_000
 """How long a position is kept that no event has used: anyone may read, or subscribe to, any number
@@ -76,7 +85,7 @@ class Storage:
         self._command = command
         self._epochs = epochs()
 
-    def publish(self, lane: Lane, keys: Keys, draft: Draft) -> "Future[PublishResult]":
+    def publish(self, pipeline: Pipeline, keys: Keys, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker."""
         names = [keys.meta, keys.log, keys.channel]
         if draft.key is not None:
@@ -95,21 +104,21 @@ class Storage:
             self._command,
             draft.retention.bytes,
         )
-        return lane.call(PUBLISH, names, arguments, _published)
+        return pipeline.call(PUBLISH, names, arguments, _published)
 
-    def publish_canary(
-        self, lane: Lane, keys: Keys, retention: Retention
+    def publish_probe(
+        self, pipeline: Pipeline, keys: Keys, retention: Retention
     ) -> "Future[PublishResult]":
         """Publish something to keys of a broker's own."""
         epoch = next(self._epochs)
         names = [keys.meta, keys.log, keys.channel, keys.of_key(epoch)]
         kept_ms = _milliseconds(retention.seconds)
         fixed = (epoch, Kind.MESSAGE, b"", b"", retention.size, kept_ms, kept_ms, 1_000)
-        return lane.call(PUBLISH, names, (*fixed, self._command, retention.bytes), _published)
+        return pipeline.call(PUBLISH, names, (*fixed, self._command, retention.bytes), _published)
 
     def history(
         self,
-        lane: Lane,
+        pipeline: Pipeline,
         topic: str,
         keys: Keys,
         *,
@@ -150,11 +159,11 @@ class Storage:
         def decode(reply: Any) -> HistoryPage:
             return _slice(topic, reply, newest)
 
-        return lane.call(READ, (keys.meta, keys.log), arguments, decode)
+        return pipeline.call(HISTORY, (keys.meta, keys.log), arguments, decode)
 
-    def begin_epoch(self, lane: Lane, keys: Keys, lost: str) -> "Future[Position]":
+    def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
-        return lane.call(BEGIN, (keys.meta,), (lost, next(self._epochs)), _position)
+        return pipeline.call(BEGIN_EPOCH, (keys.meta,), (lost, next(self._epochs)), _position)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from chat_server.broker.spool import ENTRY_BYTES, TICK_SECONDS, SpoolingBroker
+from chat_server.broker.outbox import ENTRY_BYTES, TICK_SECONDS, SpoolingBroker
 from chat_server.events import PublishResult
 from chat_server.protocol.errors import Refused, Unavailable
 from chat_server.settings import BrokerSettings, Namespace, Settings

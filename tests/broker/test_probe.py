@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from chat_server.broker.base import Reporter
-from chat_server.broker.canary import Canary, Deaf
-from chat_server.broker.lane import Lane, pack
-from chat_server.broker.redis import RedisBroker
-from chat_server.broker.refusals import Refusal
-from chat_server.broker.subscriber import Subscriber
+from chat_server.broker.base import GuardedListener
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.pipeline import Pipeline, pack
+from chat_server.broker.redis.probe import Deaf, PubSubProbe
+from chat_server.broker.redis.refusals import Refusal
+from chat_server.broker.redis.subscriber import Subscriber
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..support.redis_proxy import RedisProxy
 from ..support.redis_server import RedisServer
-from .fakes import ScriptedLink
+from .fakes import ScriptedConnection
 from .helpers import TOPIC, Recorder, Run, draft, until
 
 TIMEOUT = 1.5
@@ -105,27 +105,27 @@ async def test_a_cut_connection_is_not_waited_for(start: Start, proxy: RedisProx
 
 
 class Bench:
-    """A canary over two links that do what a test says."""
+    """A canary over two connections that do what a test says."""
 
     def __init__(self) -> None:
-        self.heard, self.sent = ScriptedLink(), ScriptedLink()
+        self.heard, self.sent = ScriptedConnection(), ScriptedConnection()
         self.subscriber = Subscriber(
             *(lambda: self.heard, str),
             timeout_seconds=TIMEOUT,
             limit=9,
         )
-        self.subscriber.move_canary(CHANNEL)
-        self.lane = Lane(
+        self.subscriber.set_probe_channel(CHANNEL)
+        self.pipeline = Pipeline(
             *(lambda: self.sent, []),
             timeout_seconds=TIMEOUT,
             limit=9,
-            pipeline=9,
+            batch_size=9,
             on_trouble=lambda _: None,
         )
         self.results: list[Refusal | None] = []
-        self.canary = Canary(
-            lambda: self.lane.send(pack("EVALSHA"), bool),
-            lambda: self.lane.send(pack("PUBLISH", CHANNEL, b""), bool),
+        self.canary = PubSubProbe(
+            lambda: self.pipeline.send(pack("EVALSHA"), bool),
+            lambda: self.pipeline.send(pack("PUBLISH", CHANNEL, b""), bool),
             self.subscriber,
             self.results.append,
             every_seconds=0.01,
@@ -134,9 +134,9 @@ class Bench:
 
     async def open(self) -> None:
         self.sent.answer()  # the scripts, of which it has none
-        self.lane.start()
+        self.pipeline.start()
         self.heard.answer([b"subscribe", CHANNEL.encode(), 1], [b"pong", b""])
-        await self.subscriber.open(Reporter(Recorder()))
+        await self.subscriber.open(GuardedListener(Recorder()))
         self.heard.written.clear()
 
     async def pong(self) -> None:
@@ -154,7 +154,7 @@ async def bench() -> AsyncIterator[Bench]:
     await made.open()
     yield made
     await made.subscriber.close()
-    await made.lane.stop()
+    await made.pipeline.stop()
 
 
 async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
@@ -194,11 +194,11 @@ async def test_one_that_never_comes(bench: Bench) -> None:
     assert not bench.canary.deaf
 
 
-@pytest.mark.parametrize("link", ["heard", "sent"])
-async def test_a_lost_connection_is_not_deafness(bench: Bench, link: str) -> None:
+@pytest.mark.parametrize("connection", ["heard", "sent"])
+async def test_a_lost_connection_is_not_deafness(bench: Bench, connection: str) -> None:
     singing = asyncio.create_task(bench.canary.sing())
     await asyncio.sleep(0)
-    getattr(bench, link).fail(RedisError("cut"))
+    getattr(bench, connection).fail(RedisError("cut"))
     with pytest.raises(Unavailable):
         await singing
     assert not bench.canary.deaf

@@ -12,18 +12,18 @@ from typing import Any
 
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
-from ..events import Event, Kind
-from ..logs import Seldom
-from .base import Moved, Reporter, away, busy, fail, failed, refused
-from .lane import pack, redirection
-from .link import LINK_ERRORS, Link
-from .refusals import Closed, refusal_of
+from ...events import Event, Kind
+from ...logs import LogThrottle
+from ..base import GuardedListener, busy, fail, failed, refused, unavailable
+from .connection import CONNECTION_ERRORS, RedisConnection
+from .pipeline import pack, redirection
+from .refusals import Closed, Moved, refusal_of
 
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
-"""Silence after which Redis is asked for a sign of life. A link that a firewall has forgotten says
-nothing at all; with the answer's deadline this is how long a worker may be deaf without knowing."""
+"""Seconds of silence before a PING. A connection that a firewall has forgotten stays silent; these
+seconds plus the deadline of the answer bound how long a worker is deaf without knowing."""
 
 CHANNELS_PER_COMMAND = 500
 """Channels named in one command when all subscriptions are made again: large enough to be quick,
@@ -66,13 +66,13 @@ class Subscriber:
     lacks one, however fast a topic is subscribed and unsubscribed.
 
     Args:
-        connect: makes a link.
+        connect: makes a connection.
         channel: names a topic's channel.
         timeout_seconds: how long Redis may stay silent while an answer is due.
         limit: commands that may be unconfirmed; further subscriptions fail.
         sharded: whether to use the pub/sub of clusters, whose channels belong to slots.
         on_evicted: called with a topic whose channel the server serves no longer; it is forgotten.
-        seldom: keeps the log short, together with others.
+        throttle: keeps the log short, together with others.
 
     Attributes:
         publish: the command that sends to its channels.
@@ -81,14 +81,14 @@ class Subscriber:
 
     def __init__(
         self,
-        connect: Callable[[], Link],
+        connect: Callable[[], RedisConnection],
         channel: Callable[[str], str],
         *,
         timeout_seconds: float,
         limit: int,
         sharded: bool = False,
         on_evicted: Callable[[str], None] = lambda topic: None,
-        seldom: Seldom | None = None,
+        throttle: LogThrottle | None = None,
     ) -> None:
         self.publish = "SPUBLISH" if sharded else "PUBLISH"
         self.canary = ""
@@ -102,29 +102,29 @@ class Subscriber:
         self._channel = channel
         self._timeout = timeout_seconds
         self._limit = limit
-        self._reporter: Reporter
+        self._listener: GuardedListener
         self._topics: dict[bytes, str] = {}
         self._hearing: set[Future[None]] = set()
-        self._link: Link | None = None
+        self._connection: RedisConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._unconfirmed: deque[_Command] = deque()
         self._outbox: list[bytes] = []
         self._deadline: asyncio.Timeout | None = None
         self._answer_due = 0.0
-        self._seldom = seldom or Seldom()
+        self._throttle = throttle or LogThrottle()
         self._opened = False
 
-    async def open(self, reporter: Reporter) -> None:
+    async def open(self, listener: GuardedListener) -> None:
         """Connect and make every remembered subscription; `close` must follow in any case.
 
         Raises:
-            LINK_ERRORS: there is no connection, it was lost again, or a subscription is refused.
+            CONNECTION_ERRORS: there is no connection, or a subscription is refused.
         """
-        self._reporter = reporter
+        self._listener = listener
         self._opened = False
-        link = self._link = self._connect()
-        await link.open(self._timeout)
-        self._reader = asyncio.create_task(self._read(link), name="redis subscriber")
+        connection = self._connection = self._connect()
+        await connection.open(self._timeout)
+        self._reader = asyncio.create_task(self._read(connection), name="redis subscriber")
         channels = iter(list(self._topics))
         commands: list[_Command] = []
         while chunk := list(islice(channels, self._together)):
@@ -146,7 +146,7 @@ class Subscriber:
         """Wait for the end of the connection, `within` so many seconds, or for an event.
 
         Raises:
-            LINK_ERRORS: it ended, to say why.
+            CONNECTION_ERRORS: it ended, to say why.
         """
         if self._reader is None:
             raise ConnectionError("there is no connection")
@@ -164,26 +164,26 @@ class Subscriber:
     async def close(self) -> None:
         """End the connection; the topics stay remembered."""
         reader, self._reader = self._reader, None
-        link, self._link = self._link, None
+        connection, self._connection = self._connection, None
         try:
             if reader is not None:
                 reader.cancel()
                 await asyncio.wait([reader])
         finally:
-            if link is not None:
-                with suppress(*LINK_ERRORS):
-                    await link.close()
+            if connection is not None:
+                with suppress(*CONNECTION_ERRORS):
+                    await connection.close()
 
     def abort(self) -> None:
         """Drop the connection; `lost` returns soon."""
-        if self._link is not None:
-            self._link.abort()
+        if self._connection is not None:
+            self._connection.abort()
 
     def check(self) -> "Future[None]":
         """Find out now whether the connection works; resolved when it does."""
-        return self._command(_PING, ()).future if self._is_open else failed(away())
+        return self._command(_PING, ()).future if self._is_open else failed(unavailable())
 
-    def move_canary(self, channel: str) -> None:
+    def set_probe_channel(self, channel: str) -> None:
         """Subscribe to this channel, too, always; see `hear`."""
         self._topics.pop(self.canary.encode(), None)
         self.canary = channel
@@ -194,7 +194,7 @@ class Subscriber:
     def hear(self) -> "Future[None]":
         """Return a future of the next message to the canary's channel."""
         if not self._is_open:
-            return failed(away())
+            return failed(unavailable())
         heard: Future[None] = asyncio.get_running_loop().create_future()
         self._hearing.add(heard)
         heard.add_done_callback(self._hearing.discard)
@@ -205,7 +205,7 @@ class Subscriber:
         channel = self._channel(topic).encode()
         if not self._is_open:
             self._topics[channel] = topic
-            return failed(away())
+            return failed(unavailable())
         if len(self._unconfirmed) >= self._limit:
             return failed(busy())
         self._topics[channel] = topic
@@ -241,22 +241,22 @@ class Subscriber:
     def _flush(self) -> None:
         data = b"".join(self._outbox)
         self._outbox.clear()
-        if self._link is not None and data:
-            with suppress(*LINK_ERRORS):  # The reader meets the same error.
-                self._link.write(data)
+        if self._connection is not None and data:
+            with suppress(*CONNECTION_ERRORS):  # The reader meets the same error.
+                self._connection.write(data)
 
-    async def _read(self, link: Link) -> None:
+    async def _read(self, connection: RedisConnection) -> None:
         try:
             while True:
-                self._take(await self._receive(link))
+                self._take(await self._receive(connection))
         finally:
             self._outbox.clear()
             while self._unconfirmed:
-                fail(self._unconfirmed.popleft().future, away())
+                fail(self._unconfirmed.popleft().future, unavailable())
             for heard in self._hearing:
-                fail(heard, away())
+                fail(heard, unavailable())
 
-    async def _receive(self, link: Link) -> list[Any]:
+    async def _receive(self, connection: RedisConnection) -> list[Any]:
         """Return the next replies; ask for a sign of life when none come by themselves."""
         loop = asyncio.get_running_loop()
         self._answer_due = loop.time() + self._timeout
@@ -264,7 +264,7 @@ class Subscriber:
             due = self._answer_due if self._unconfirmed else loop.time() + PING_SECONDS
             try:
                 async with asyncio.timeout_at(due) as self._deadline:
-                    replies = await link.read()
+                    replies = await connection.read()
             except builtins.TimeoutError:
                 if not self._unconfirmed:
                     self.check()
@@ -285,7 +285,7 @@ class Subscriber:
             else:
                 self._confirm(reply)
         if events:
-            self._reporter.events(events)
+            self._listener.events(events)
 
     def _parse(self, channel: bytes, payload: bytes) -> Event | None:
         topic = self._topics.get(channel)
@@ -299,7 +299,7 @@ class Subscriber:
                 raise ValueError("another version")
             return Event(topic, epoch.decode(), int(seq), _KINDS[kind], frame)
         except (ValueError, KeyError):
-            if self._seldom.due("payload"):
+            if self._throttle.due("payload"):
                 log.warning("dropped a message on %s that no publisher of ours wrote", channel)
             return None
 
@@ -341,7 +341,7 @@ class Subscriber:
         if command.answer == _PING or not isinstance(reply, ResponseError):
             raise reply
         # Whoever opens the connection says it otherwise.
-        if self._opened and self._seldom.due("subscription"):
+        if self._opened and self._throttle.due("subscription"):
             log.error("Redis refuses a subscription: %s", reply)
 
     def _is_eviction(self, reply: Any) -> bool:

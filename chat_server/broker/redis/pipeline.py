@@ -20,19 +20,19 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ..logs import Seldom
-from ..protocol.errors import Unavailable
-from ..settings import Address
-from .base import Moved, away, busy, fail, failed, refused
-from .link import LINK_ERRORS, Link
-from .refusals import CLUSTER, Closed, Refusal, refusal_of
+from ...logs import LogThrottle
+from ...protocol.errors import Unavailable
+from ..base import busy, fail, failed, refused, unavailable
+from .connection import CONNECTION_ERRORS, RedisConnection
+from .refusals import CLUSTER, Closed, Moved, Refusal, refusal_of
+from .urls import Address
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Argument = str | bytes | int
 
-PIPELINE_BYTES = 1_048_576
+BATCH_BYTES = 1_048_576
 """About what is written at once: a slow network's work of a moment, so that the deadline says
 something about Redis and not about the size of messages."""
 
@@ -91,7 +91,7 @@ class _Request:
         return None
 
 
-class Lane:
+class Pipeline:
     """One connection with one pipeline at a time, so that commands run in the order given.
 
     It connects when it has something to send. When the connection fails, so does everything that
@@ -99,49 +99,49 @@ class Lane:
     not run because it forgot the script.
 
     Args:
-        connect: makes a link.
-        scripts: loaded into the server of every new link.
+        connect: makes a connection.
+        scripts: loaded into the server of every new connection.
         timeout_seconds: how long Redis may stay silent while an answer is due.
         limit: requests that may wait; further ones fail at once.
-        pipeline: commands sent together at most.
+        batch_size: commands sent together at most.
         on_trouble: called with every failure of the connection.
         on_refusal: called with every error reply that says why the server does not do its work.
         clustered: whether slots may move to other servers.
-        seldom: keeps the log short, together with others.
+        throttle: keeps the log short, together with others.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Link],
+        connect: Callable[[], RedisConnection],
         scripts: Sequence[Script],
         *,
         timeout_seconds: float,
         limit: int,
-        pipeline: int,
+        batch_size: int,
         on_trouble: Callable[[Exception], None],
         on_refusal: Callable[[Refusal, Exception], None] = lambda refusal, reply: None,
         clustered: bool = False,
-        seldom: Seldom | None = None,
+        throttle: LogThrottle | None = None,
     ) -> None:
         self._connect = connect
         self._scripts = scripts
         self._timeout = timeout_seconds
         self._limit = limit
-        self._pipeline = pipeline
+        self._batch_size = batch_size
         self._on_trouble = on_trouble
         self._on_refusal = on_refusal
         self._clustered = clustered
-        self._link: Link | None = None
+        self._connection: RedisConnection | None = None
         self._outdated = False
         self._queue: list[_Request] = []
         self._batch: list[_Request] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._seldom = seldom or Seldom()
+        self._throttle = throttle or LogThrottle()
 
     def start(self) -> None:
         """Begin to send."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="redis lane")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="redis pipeline")
 
     async def stop(self) -> None:
         """End the connection; what waits fails."""
@@ -181,7 +181,7 @@ class Lane:
 
     def _submit(self, request: _Request) -> "Future[Any]":
         if self._task is None:
-            return failed(away())
+            return failed(unavailable())
         if len(self) >= self._limit:
             return failed(busy())
         self._queue.append(request)
@@ -205,8 +205,8 @@ class Lane:
         try:
             await self._exchange()
         except Exception as error:
-            if not isinstance(error, LINK_ERRORS):
-                log.exception("a lane failed")
+            if not isinstance(error, CONNECTION_ERRORS):
+                log.exception("a pipeline failed")
             self._fail_all()
             if not self._outdated:
                 self._on_trouble(error)
@@ -214,41 +214,43 @@ class Lane:
 
     def _fill_batch(self) -> None:
         count = size = 0
-        for request in islice(self._queue, self._pipeline):
+        for request in islice(self._queue, self._batch_size):
             count += 1
             size += len(request.command)
-            if size >= PIPELINE_BYTES:
+            if size >= BATCH_BYTES:
                 break
         self._batch = self._queue[:count]
         del self._queue[:count]
 
     async def _exchange(self) -> None:
         """Send the batch until all of it is answered, or raise with the rest still in it."""
-        link = await self._connected()
+        connection = await self._connected()
         for _ in range(SCRIPT_ATTEMPTS):
             replies: list[Any] = []
             trouble: Exception | None = None
             try:
                 commands = [request.command for request in self._batch]
-                await self._roundtrip(link, commands, replies)
+                await self._roundtrip(connection, commands, replies)
             finally:
                 trouble = self._settle(replies)
             if trouble is not None:
                 raise trouble
             if not self._batch:
                 return
-            await self._load_scripts(link)
+            await self._load_scripts(connection)
         log.error("Redis forgets scripts as soon as they are loaded")
         self._fail(self._batch, refused)
         self._batch = []
 
-    async def _roundtrip(self, link: Link, commands: list[bytes], replies: list[Any]) -> None:
+    async def _roundtrip(
+        self, connection: RedisConnection, commands: list[bytes], replies: list[Any]
+    ) -> None:
         async with asyncio.timeout(self._timeout):
-            link.write(b"".join(commands))
-            await link.drain()
+            connection.write(b"".join(commands))
+            await connection.drain()
         while len(replies) < len(commands):
             async with asyncio.timeout(self._timeout):
-                replies += await link.read()
+                replies += await connection.read()
         if len(replies) > len(commands):
             raise InvalidResponse("Redis answered more than it was asked")
 
@@ -268,7 +270,7 @@ class Lane:
                     self._fail(again, refused)
                     again = []
                 error = request.succeed(reply)
-                if error is not None and self._seldom.due("nonsense"):
+                if error is not None and self._throttle.due("nonsense"):
                     log.error("Redis holds what no worker of ours wrote: %r", error)
             elif isinstance(reply, NoScriptError):
                 again.append(request)
@@ -282,7 +284,7 @@ class Lane:
         moved = redirection(reply) if self._clustered else None
         if moved is not None:
             fail(request.future, moved)
-            if self._seldom.due("moved"):
+            if self._throttle.due("moved"):
                 log.info("Redis serves a key elsewhere: %s", reply)
             return None
         refusal = refusal_of(reply)
@@ -291,10 +293,10 @@ class Lane:
             self._on_refusal(refusal, reply)
             return None
         if isinstance(reply, WRONG_SERVER):
-            fail(request.future, away())
+            fail(request.future, unavailable())
             return reply
         fail(request.future, refused())
-        if self._seldom.due(type(reply).__name__):
+        if self._throttle.due(type(reply).__name__):
             log.error("Redis refuses a command: %s", reply)
         return None
 
@@ -304,29 +306,31 @@ class Lane:
         self._fail(failing)
 
     @staticmethod
-    def _fail(requests: Sequence[_Request], reason: Callable[[], Unavailable] = away) -> None:
+    def _fail(
+        requests: Sequence[_Request], reason: Callable[[], Unavailable] = unavailable
+    ) -> None:
         for request in requests:
             fail(request.future, reason())
 
-    async def _connected(self) -> Link:
-        if self._link is not None and (self._outdated or self._link.dead):
+    async def _connected(self) -> RedisConnection:
+        if self._connection is not None and (self._outdated or self._connection.dead):
             await self._disconnect()
-        if self._link is None:
+        if self._connection is None:
             self._outdated = False
-            self._link = self._connect()
-            await self._link.open(self._timeout)
-            await self._load_scripts(self._link)
-        return self._link
+            self._connection = self._connect()
+            await self._connection.open(self._timeout)
+            await self._load_scripts(self._connection)
+        return self._connection
 
     async def _disconnect(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            with suppress(*LINK_ERRORS):
-                await link.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*CONNECTION_ERRORS):
+                await connection.close()
 
-    async def _load_scripts(self, link: Link) -> None:
+    async def _load_scripts(self, connection: RedisConnection) -> None:
         replies: list[Any] = []
-        await self._roundtrip(link, [script.load for script in self._scripts], replies)
+        await self._roundtrip(connection, [script.load for script in self._scripts], replies)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

@@ -11,15 +11,17 @@ from typing import Any, TypeVar
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
-from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
-from ..logs import Seldom
-from ..protocol.errors import Refused, Unavailable
-from ..settings import REDIS_URL_RULE, Address, BrokerSettings, RedisSettings, take_apart
-from .base import Busy, Listener, Moved, Reporter, away, failed
-from .discovery import Span, find_shards
-from .link import LINK_ERRORS, Link, RedisLink, connections
-from .redis import RedisBroker
-from .router import Router
+from ...events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
+from ...logs import LogThrottle
+from ...protocol.errors import Refused, Unavailable
+from ...settings import BrokerSettings, RedisSettings
+from ..base import Busy, GuardedListener, Listener, failed, unavailable
+from .broker import RedisBroker
+from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
+from .refusals import Moved
+from .slots import SlotRouter
+from .topology import SlotRange, find_shards
+from .urls import REDIS_URL_RULE, Address, parse_redis_url
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class _ShardListener:
         self._shard = shard
 
     def on_events(self, events: Sequence[Event]) -> None:
-        self._cluster._reporter.events(events)
+        self._cluster._listener.events(events)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
         self._cluster._on_lost(self._shard)
@@ -54,7 +56,7 @@ class _ShardListener:
 class ClusterBroker:
     """Keeps `realtime.ports.Broker` over a Redis Cluster with sharded pub/sub.
 
-    Each master is a `RedisBroker` of its own, and a `Router` finds the one that serves a topic.
+    Each master is a `RedisBroker` of its own, and a `SlotRouter` finds the one that serves a topic.
 
     Args:
         redis: where seeds of the cluster are, and how long a server may stay silent.
@@ -65,11 +67,11 @@ class ClusterBroker:
     """
 
     def __init__(self, redis: RedisSettings, broker: BrokerSettings) -> None:
-        several = take_apart(redis.url)
-        if several is None or several.kind != "cluster":
+        topology = parse_redis_url(redis.url)
+        if topology is None or topology.kind != "cluster":
             raise ValueError(f"redis.url: {REDIS_URL_RULE}")
-        self._make = connections(several.data)
-        self._seeds = several.seeds
+        self._make = connections(topology.data)
+        self._seeds = topology.seeds
         self._redis = redis
         self._broker = broker
         self._timeout = redis.timeout_seconds
@@ -78,13 +80,13 @@ class ClusterBroker:
         self._topics: dict[str, RedisBroker | None] = {}
         self._retiring: set[RedisBroker] = set()
         self._left_deaf_seconds = 0.0
-        self._router = Router(self, limit=broker.max_pending, seconds=self._timeout)
+        self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._hint: Address | None = None
         self._wanted = asyncio.Event()
         self._looked = asyncio.Event()
-        self._reporter: Reporter
+        self._listener: GuardedListener
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     @property
     def available(self) -> bool:
@@ -120,8 +122,8 @@ class ClusterBroker:
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`; what is away is awaited in the background."""
-        self._reporter = Reporter(listener)
+        """Begin to deliver to `listener`; what is unavailable is awaited in the background."""
+        self._listener = GuardedListener(listener)
         looked = self._looked
         self._spawn(self._watch(), "redis cluster")
         with suppress(TimeoutError):
@@ -158,8 +160,8 @@ class ClusterBroker:
             self._wanted.clear()
             try:
                 await self._look()
-            except LINK_ERRORS as error:
-                if self._seldom.due(type(error).__name__):
+            except CONNECTION_ERRORS as error:
+                if self._throttle.due(type(error).__name__):
                     log.warning("the map of the Redis Cluster cannot be read: %s", error)
             except Exception:
                 log.exception("the map of the Redis Cluster could not be followed")
@@ -174,32 +176,32 @@ class ClusterBroker:
     async def _look(self) -> None:
         # News takes a while to reach every node. Whoever was right about the last move is asked
         # first, so that another's older map does not undo it. But a master that was cut off and
-        # replaced may go on to give its own map: none that is away is asked before others.
+        # replaced may go on to give its own map: none that is unavailable is asked before others.
         hint = self._hint
         here = sorted(self._shards, key=self._is_away)
         first = [] if hint is None or self._is_away(hint) else [hint]
         nodes = dict.fromkeys([*first, *here, *self._seeds])
-        answered, spans = await find_shards(self._connect, list(nodes), self._timeout / 2)
+        answered, ranges = await find_shards(self._connect, list(nodes), self._timeout / 2)
         if self._hint is hint:
             self._hint = answered
-        await self._follow(spans)
+        await self._follow(ranges)
 
     def _is_away(self, address: Address) -> bool:
         shard = self._shards.get(address)
         return shard is not None and not shard.available
 
-    def _connect(self, address: Address) -> Link:
-        return RedisLink(self._make(address))
+    def _connect(self, address: Address) -> RedisConnection:
+        return RedisPyConnection(self._make(address))
 
-    async def _follow(self, spans: list[Span]) -> None:
+    async def _follow(self, ranges: list[SlotRange]) -> None:
         """Have the shards that the cluster has, and every topic where it belongs."""
-        masters = {span.master for span in spans}
+        masters = {range_.master for range_ in ranges}
         fresh = {master: self._make_shard(master) for master in masters - self._shards.keys()}
         gone = [self._shards.pop(address) for address in self._shards.keys() - masters]
         self._shards |= fresh
         before = self._owners
         owners: list[RedisBroker | None] = [None] * SLOTS
-        for first, last, master in spans:
+        for first, last, master in ranges:
             owners[first : last + 1] = [self._shards[master]] * (last + 1 - first)
         self._owners = owners
         for shard in self._shards.values():
@@ -214,26 +216,26 @@ class ClusterBroker:
         # Nearly always nothing has moved, and there may be many topics.
         moved = self._misplaced() if owners != before or None in self._topics.values() else []
         if moved:
-            self._reporter.lost(moved)
+            self._listener.lost(moved)
         for start in range(0, len(moved), TOPICS_AT_ONCE):
             await self._move(moved[start : start + TOPICS_AT_ONCE])
         # They begin with the topics that they have got, so that they are heard once available.
         await asyncio.gather(
             *(shard.start(_ShardListener(self, shard)) for shard in fresh.values())
         )
-        # A shard that is away will say itself when it has its topics again.
+        # A shard that is unavailable will say itself when it has its topics again.
         if landed := [topic for topic in moved if self._is_heard(topic)]:
-            self._reporter.restored(landed)
+            self._listener.restored(landed)
 
     def _make_shard(self, address: Address) -> RedisBroker:
-        def connect() -> Link:
+        def connect() -> RedisConnection:
             return self._connect(address)
 
         def on_evicted(topic: str) -> None:
             # Perhaps it is somewhere else by now.
             if self._topics.get(topic) is shard:
                 self._topics[topic] = None
-                self.doubt(address)  # It knows who has the slot instead.
+                self.invalidate(address)  # It knows who has the slot instead.
 
         shard = RedisBroker(
             self._redis,
@@ -241,7 +243,7 @@ class ClusterBroker:
             connect=connect,
             sharded=True,
             on_evicted=on_evicted,
-            seldom=self._seldom,
+            throttle=self._throttle,
         )
         return shard
 
@@ -275,7 +277,7 @@ class ClusterBroker:
             if isinstance(result, Busy | Refused):
                 self._leave(topic)
             if isinstance(result, Moved):
-                self.doubt(result.server)
+                self.invalidate(result.server)
 
     def _leave(self, topic: str) -> None:
         """Let a topic be without a place, unless it has been unsubscribed."""
@@ -285,7 +287,7 @@ class ClusterBroker:
 
     def _subscribe(self, topic: str, shard: RedisBroker | None) -> "Future[None]":
         self._topics[topic] = shard
-        return failed(away()) if shard is None else shard.subscribe(topic)
+        return failed(unavailable()) if shard is None else shard.subscribe(topic)
 
     def _owner(self, topic: str) -> RedisBroker | None:
         return self._owners[key_slot(topic.encode())]
@@ -294,12 +296,12 @@ class ClusterBroker:
         """See `SlotMap`."""
         return self._owners[slot]
 
-    def doubt(self, hint: Address | None) -> None:
+    def invalidate(self, hint: Address | None) -> None:
         """See `SlotMap`."""
         self._hint = hint or self._hint
         self._wanted.set()
 
-    async def renewed(self) -> None:
+    async def refreshed(self) -> None:
         """See `SlotMap`."""
         looked = self._looked
         self._wanted.set()
@@ -307,10 +309,10 @@ class ClusterBroker:
 
     def _on_lost(self, shard: RedisBroker) -> None:
         self._wanted.set()
-        self._reporter.lost(self._topics_at(shard))
+        self._listener.lost(self._topics_at(shard))
 
     def _on_restored(self, shard: RedisBroker) -> None:
-        self._reporter.restored(self._topics_at(shard))
+        self._listener.restored(self._topics_at(shard))
 
     def _topics_at(self, shard: RedisBroker) -> list[str]:
         return [topic for topic, at in self._topics.items() if at is shard]
@@ -328,13 +330,13 @@ class ClusterBroker:
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While its shard is away the future fails, but the topic is remembered.
+        While its shard is unavailable the future fails, but the topic is remembered.
         """
         self._topics.setdefault(topic, None)
 
         def call(shard: RedisBroker) -> "Future[None]":
             if topic not in self._topics:
-                return failed(away())  # It was unsubscribed while it waited.
+                return failed(unavailable())  # It was unsubscribed while it waited.
             return self._subscribe(topic, shard)
 
         return self._submit(topic, call)
@@ -376,7 +378,7 @@ class ClusterBroker:
     async def ping(self) -> float:
         """Return how long the slowest shard took to answer PING, in seconds."""
         if not self.available:
-            raise away()
+            raise unavailable()
         return max(await asyncio.gather(*(shard.ping() for shard in self._shards.values())))
 
     def _submit(

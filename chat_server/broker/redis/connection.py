@@ -13,17 +13,17 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 
-from ..settings import REDIS_URL_RULE, Address, take_apart
+from .urls import REDIS_URL_RULE, Address, parse_redis_url
 
 READ_BYTES = 65_536
 """One socket read: a few hundred small messages, and below what keeps the loop busy for long."""
 
-LINK_ERRORS = (RedisError, OSError)
-"""What a link raises; `TimeoutError` is an `OSError`."""
+CONNECTION_ERRORS = (RedisError, OSError)
+"""What a connection raises; `TimeoutError` is an `OSError`."""
 
 
-class Link(Protocol):
-    """A connection as lanes and the subscriber use it. Every method raises `LINK_ERRORS`."""
+class RedisConnection(Protocol):
+    """A connection to one Redis server. Every method raises `CONNECTION_ERRORS`."""
 
     async def open(self, seconds: float) -> None:
         """Connect and authenticate within `seconds`, once."""
@@ -74,8 +74,8 @@ class BatchParser(_AsyncHiredisParser):
         return list(iter(reader.gets, NOT_ENOUGH_DATA))
 
 
-class RedisLink:
-    """A `Link` over a connection of redis-py, which is private to it."""
+class RedisPyConnection:
+    """A `RedisConnection` over a connection of redis-py, which is private to it."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         # redis-py types its commands, but little of its connections.
@@ -126,20 +126,20 @@ class RedisLink:
         return writer
 
 
-def connector(url: str) -> Callable[[], Link]:
-    """Return a function that makes new, unopened links to the one server at `url`.
+def connector(url: str) -> Callable[[], RedisConnection]:
+    """Return a function that makes new, unopened connections to the one server at `url`.
 
     Raises:
         ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
     """
     make = connections(url)
-    return lambda: RedisLink(make(None))
+    return lambda: RedisPyConnection(make(None))
 
 
 def database_of(url: str) -> int:
     """Return the number of the database that `url` names."""
-    several = take_apart(url) if url else None
-    options: dict[str, Any] = dict(parse_url(several.data if several else url)) if url else {}
+    topology = parse_redis_url(url) if url else None
+    options: dict[str, Any] = dict(parse_url(topology.data if topology else url)) if url else {}
     return int(options.get("db") or 0)
 
 
@@ -160,7 +160,7 @@ def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
             "socket_read_size": READ_BYTES,
             "decode_responses": False,
             # No second try behind our back (a publication must not be sent twice), and no deadline
-            # of redis-py's: lanes and the subscriber have their own.
+            # of redis-py's: pipelines and the subscriber have their own.
             "retry": None,
             "retry_on_timeout": False,
             "retry_on_error": [],

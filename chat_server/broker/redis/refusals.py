@@ -7,7 +7,9 @@ known by what its text contains and not by how it begins.
 import re
 from typing import Final, NamedTuple
 
-from ..protocol.errors import Unavailable
+from ...protocol.errors import Refused, Unavailable
+from ..base import BUSY_RETRY_MS
+from .urls import Address
 
 RETRY_MS: Final = 1_000
 """What a client is told to wait while Redis takes no publications."""
@@ -23,6 +25,18 @@ class Refusal(NamedTuple):
 
     status: str
     reason: str
+
+
+class Moved(Refused):
+    """Redis has not run a command: another server of the cluster serves the topic, or soon will.
+
+    Attributes:
+        server: the other server, if Redis named one.
+    """
+
+    def __init__(self, server: Address | None) -> None:
+        super().__init__("the topic is moving between stores", retry_in_ms=BUSY_RETRY_MS)
+        self.server = server
 
 
 class Closed(Unavailable):

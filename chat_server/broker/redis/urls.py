@@ -9,10 +9,10 @@ REDIS_URL_RULE: Final = (
     "redis+sentinel://HOST:PORT,…/SERVICE[/DB] or redis+cluster://HOST:PORT,… (rediss+ for TLS)"
 )
 
-_THEIRS = "sentinel_"
+_SENTINEL_PREFIX = "sentinel_"
 _LOGIN = ("username", "password")
 _DEFAULT_PORTS = {"sentinel": 26_379, "cluster": 6_379}
-_SEVERAL = re.compile(
+_TOPOLOGY = re.compile(
     r"(rediss?)\+(sentinel|cluster)://(?:([^/?#]*)@)?([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?"
 )
 _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:,\s]+))(?::([0-9]{1,5}))?", re.ASCII)
@@ -25,7 +25,7 @@ class Address(NamedTuple):
     port: int
 
 
-class Several(NamedTuple):
+class RedisTopology(NamedTuple):
     """A URL of several servers, taken apart.
 
     Attributes:
@@ -44,7 +44,7 @@ class Several(NamedTuple):
     service: str
 
 
-def take_apart(url: str) -> Several | None:
+def parse_redis_url(url: str) -> RedisTopology | None:
     """Return the parts of a `url` of several servers, or None if it names one.
 
     Raises:
@@ -52,7 +52,7 @@ def take_apart(url: str) -> Several | None:
     """
     if not re.match(r"rediss?\+", url):
         return None
-    match = _SEVERAL.fullmatch(url)
+    match = _TOPOLOGY.fullmatch(url)
     if match is None:
         raise ValueError(REDIS_URL_RULE)
     scheme, kind, user, hosts, path, query = match.groups(default="")
@@ -68,7 +68,7 @@ def take_apart(url: str) -> Several | None:
     data, sentinel = _options(query)
     if kind == "cluster" and any(name in _LOGIN for name, _ in sentinel):
         raise ValueError(REDIS_URL_RULE)
-    return Several(
+    return RedisTopology(
         cast(Literal["sentinel", "cluster"], kind),
         seeds,
         f"{scheme}://{user + '@' if user else ''}localhost/{database}?{urlencode(data)}",
@@ -81,8 +81,8 @@ def _options(query: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the options for the servers and those for the sentinels, who share those of TLS."""
     data, sentinel = [], []
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name.startswith(_THEIRS):
-            sentinel.append((name.removeprefix(_THEIRS), value))
+        if name.startswith(_SENTINEL_PREFIX):
+            sentinel.append((name.removeprefix(_SENTINEL_PREFIX), value))
         else:
             data.append((name, value))
             if name.startswith("ssl_"):

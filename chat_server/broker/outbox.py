@@ -1,4 +1,4 @@
-"""Keeps publications while the store is away, and has them stored in order once it is back.
+"""Keeps publications while the store is unavailable, and has them stored in order once it is back.
 
 A publication that was sent and never answered may have been stored. So that it can be sent again,
 each one of a spooling namespace bears an idempotency key from its first attempt on.
@@ -17,10 +17,10 @@ from typing import Final, Protocol
 import msgspec
 
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
-from ..logs import Seldom
+from ..logs import LogThrottle
 from ..protocol.errors import Refused, Unavailable
 from ..settings import Settings
-from .base import AWAY_RETRY_MS, Listener, away, fail, failed
+from .base import UNAVAILABLE_RETRY_MS, Listener, fail, failed, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class _Relay:
 
 
 class SpoolingBroker:
-    """Keeps `realtime.ports.Broker` over another broker whose store may be away for a while.
+    """Keeps `realtime.ports.Broker` over another broker whose store may be unavailable for a while.
 
     Publications of namespaces with `spool_messages` that cannot be stored now are kept, and their
     futures resolve when they are stored. Those of one topic keep their order: while some are kept,
@@ -218,7 +218,7 @@ class SpoolingBroker:
         self._given_up = 0
         self._running = False
         self._told = False
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
         self._timer: TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -270,7 +270,7 @@ class SpoolingBroker:
             log.warning("%d spooled publications were not stored before the stop", self._count)
         for line in self._lines.values():
             while line.waiting:
-                self._fail(line.waiting.popleft(), away())
+                self._fail(line.waiting.popleft(), unavailable())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -286,7 +286,7 @@ class SpoolingBroker:
         if not quota.limit:
             return self._store.publish(draft)
         if not self._running:
-            return failed(away())
+            return failed(unavailable())
         own_key = draft.key is None
         if own_key:
             draft = msgspec.structs.replace(draft, key=next(self._keys))
@@ -341,7 +341,7 @@ class SpoolingBroker:
         for entry in kept:
             if entry.number < line.stored or not self._running:
                 # Another was stored after it: it cannot keep its place any more.
-                self._fail(entry, away())
+                self._fail(entry, unavailable())
             else:
                 line.waiting.appendleft(entry)
 
@@ -396,14 +396,14 @@ class SpoolingBroker:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
-        if not self._told and self._seldom.due("spool"):
+        if not self._told and self._throttle.due("spool"):
             self._told = True
             log.warning("the store takes no publications: they are spooled")
         now = self._loop.time()
         for topic, line in list(self._lines.items()):
             while line.waiting and line.waiting[0].expires_at <= now:
                 self._given_up += 1
-                self._fail(line.waiting.popleft(), away())
+                self._fail(line.waiting.popleft(), unavailable())
             self._forget_if_empty(topic, line)
         self.flush()
 
@@ -481,12 +481,12 @@ def _keys() -> Iterator[str]:
 
 
 def _error(attempt: "Future[PublishResult]") -> Unavailable | None:
-    error = away() if attempt.cancelled() else attempt.exception()
-    return error if error is None or isinstance(error, Unavailable) else away()
+    error = unavailable() if attempt.cancelled() else attempt.exception()
+    return error if error is None or isinstance(error, Unavailable) else unavailable()
 
 
 def _full() -> Unavailable:
     return Unavailable(
         "the message store cannot be reached, and as much waits for it as may",
-        retry_in_ms=AWAY_RETRY_MS,
+        retry_in_ms=UNAVAILABLE_RETRY_MS,
     )

@@ -8,42 +8,42 @@ import pytest
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError, ResponseError
 
-from chat_server.broker.lane import pack
-from chat_server.broker.link import LINK_ERRORS, RedisLink, connector
+from chat_server.broker.redis.connection import CONNECTION_ERRORS, RedisPyConnection, connector
+from chat_server.broker.redis.pipeline import pack
 
 from ..support.redis_server import RedisServer
 
-Serve = Callable[[list[bytes]], Awaitable[RedisLink]]
+Serve = Callable[[list[bytes]], Awaitable[RedisPyConnection]]
 
 
 async def test_a_link_to_a_real_server(redis_server: RedisServer) -> None:
-    link = connector(redis_server.url)()
-    states = [link.dead]
-    await link.open(5)
-    states.append(link.dead)
-    link.write(pack("ECHO", b"\0\r\n\xff") + pack("NO-SUCH-COMMAND") + pack("ECHO", "ü"))
-    await link.drain()
+    connection = connector(redis_server.url)()
+    states = [connection.dead]
+    await connection.open(5)
+    states.append(connection.dead)
+    connection.write(pack("ECHO", b"\0\r\n\xff") + pack("NO-SUCH-COMMAND") + pack("ECHO", "ü"))
+    await connection.drain()
     replies: list[Any] = []
     while len(replies) < 3:
-        replies += await link.read()
+        replies += await connection.read()
     assert replies[0] == b"\0\r\n\xff"
     assert isinstance(replies[1], ResponseError)
     assert replies[2] == "ü".encode()
-    await link.close()
-    states.append(link.dead)
+    await connection.close()
+    states.append(connection.dead)
     assert states == [True, False, True]
-    await link.close()
+    await connection.close()
 
 
 async def test_many_replies_come_in_few_reads(redis_server: RedisServer) -> None:
-    link = connector(redis_server.url)()
-    await link.open(5)
-    link.write(pack("PING") * 1_000)
-    reads = [await link.read()]
+    connection = connector(redis_server.url)()
+    await connection.open(5)
+    connection.write(pack("PING") * 1_000)
+    reads = [await connection.read()]
     while sum(map(len, reads)) < 1_000:
-        reads.append(await link.read())
+        reads.append(await connection.read())
     assert len(reads) < 50
-    await link.close()
+    await connection.close()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def serve() -> AsyncIterator[Serve]:
     """Run a server that sends the given pieces one by one, then closes."""
     servers: list[asyncio.Server] = []
 
-    async def _serve(pieces: list[bytes]) -> RedisLink:
+    async def _serve(pieces: list[bytes]) -> RedisPyConnection:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             for piece in pieces:
                 writer.write(piece)
@@ -61,10 +61,10 @@ async def serve() -> AsyncIterator[Serve]:
 
         servers.append(await asyncio.start_server(answer, "127.0.0.1", 0))
         port = servers[-1].sockets[0].getsockname()[1]
-        link = connector(f"redis://127.0.0.1:{port}")()
-        assert isinstance(link, RedisLink)
-        await link.open(5)
-        return link
+        connection = connector(f"redis://127.0.0.1:{port}")()
+        assert isinstance(connection, RedisPyConnection)
+        await connection.open(5)
+        return connection
 
     yield _serve
     for server in servers:
@@ -75,51 +75,51 @@ async def serve() -> AsyncIterator[Serve]:
 async def test_replies_cut_at_every_byte(serve: Serve) -> None:
     stream = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n\r\n\r\n:7\r\n-ERR no\r\n+OK\r\n$-1\r\n"
     for cut in range(len(stream) + 1):
-        link = await serve([stream[:cut], stream[cut:]])
+        connection = await serve([stream[:cut], stream[cut:]])
         replies: list[Any] = []
         while len(replies) < 5:
-            replies += await link.read()
+            replies += await connection.read()
         assert replies[:2] == [[b"message", b"a", b"\r\n\r\n"], 7]
         assert isinstance(replies[2], ResponseError)
         assert replies[3:] == [b"OK", None]
         with pytest.raises(ConnectionError):
-            await link.read()
-        await link.close()
+            await connection.read()
+        await connection.close()
 
 
 async def test_what_is_no_redis_at_all(serve: Serve) -> None:
-    link = await serve([b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-    with pytest.raises(LINK_ERRORS):
-        await link.read()
-    await link.close()
+    connection = await serve([b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+    with pytest.raises(CONNECTION_ERRORS):
+        await connection.read()
+    await connection.close()
 
 
 async def test_abort_ends_a_read(redis_server: RedisServer) -> None:
-    link = connector(redis_server.url)()
-    await link.open(5)
-    reading = asyncio.create_task(link.read())
+    connection = connector(redis_server.url)()
+    await connection.open(5)
+    reading = asyncio.create_task(connection.read())
     await asyncio.sleep(0)
-    link.abort()
-    with pytest.raises(LINK_ERRORS):
+    connection.abort()
+    with pytest.raises(CONNECTION_ERRORS):
         await reading
-    assert link.dead
-    with pytest.raises(LINK_ERRORS):
-        link.write(pack("PING"))
-    link.abort()
-    await link.close()
+    assert connection.dead
+    with pytest.raises(CONNECTION_ERRORS):
+        connection.write(pack("PING"))
+    connection.abort()
+    await connection.close()
 
 
 async def test_a_closed_link_cannot_be_used(redis_server: RedisServer) -> None:
-    link = connector(redis_server.url)()
+    connection = connector(redis_server.url)()
     for _ in range(2):
-        with pytest.raises(LINK_ERRORS):
-            link.write(pack("PING"))
-        with pytest.raises(LINK_ERRORS):
-            await link.drain()
-        with pytest.raises(LINK_ERRORS):
-            await link.read()
-        await link.open(5)
-        await link.close()
+        with pytest.raises(CONNECTION_ERRORS):
+            connection.write(pack("PING"))
+        with pytest.raises(CONNECTION_ERRORS):
+            await connection.drain()
+        with pytest.raises(CONNECTION_ERRORS):
+            await connection.read()
+        await connection.open(5)
+        await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -144,17 +144,17 @@ def test_urls_of_every_scheme() -> None:
         ("rediss://:pw@host:1", SSLConnection),
         ("unix:///run/redis.sock?db=3", UnixDomainSocketConnection),
     ):
-        link = connector(url)()
-        assert isinstance(link, RedisLink)
-        assert type(link._connection) is kind
-        assert "pw" not in repr(link)
+        connection = connector(url)()
+        assert isinstance(connection, RedisPyConnection)
+        assert type(connection._connection) is kind
+        assert "pw" not in repr(connection)
 
 
 def test_options_in_the_url_cannot_undo_ours() -> None:
     connect = connector("redis://host?protocol=3&decode_responses=yes&socket_timeout=9&db=2")
-    link = connect()
-    assert isinstance(link, RedisLink)
-    connection = link._connection
+    connection = connect()
+    assert isinstance(connection, RedisPyConnection)
+    connection = connection._connection
     assert (connection.protocol, connection.db, connection.socket_timeout) == (2, 2, None)
     assert connection.retry.get_retries() == 0
     assert not connection.encoder.decode_responses
@@ -163,7 +163,7 @@ def test_options_in_the_url_cannot_undo_ours() -> None:
 def test_tls_contexts_are_made_once() -> None:
     connect = connector("rediss://host")
     first, second = connect(), connect()
-    assert isinstance(first, RedisLink)
-    assert isinstance(second, RedisLink)
+    assert isinstance(first, RedisPyConnection)
+    assert isinstance(second, RedisPyConnection)
     assert first._connection.ssl_context is second._connection.ssl_context
     assert first._connection.ssl_context.context is not None

@@ -7,11 +7,11 @@ from typing import Final
 
 from redis.exceptions import AuthenticationError, RedisError
 
-from .canary import Deaf
-from .discovery import ask
-from .link import LINK_ERRORS, Link
+from .connection import CONNECTION_ERRORS, RedisConnection
+from .probe import Deaf
 from .refusals import TOO_OLD, Refusal, refusal_of
 from .storage import Keys
+from .topology import ask
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "time": (),
@@ -47,22 +47,24 @@ def report(error: Exception, refusal: Refusal | None) -> None:
         log.warning("Redis cannot be reached: %s", str(error) or type(error).__name__)
 
 
-async def explain(connect: Callable[[], Link], keys: Keys, publish: str, refusal: Refusal) -> str:
+async def explain(
+    connect: Callable[[], RedisConnection], keys: Keys, publish: str, refusal: Refusal
+) -> str:
     """Return why Redis refuses, in an operator's words.
 
     An error reply of a script does not always name the command that an ACL denies.
 
     Args:
-        connect: makes a link.
+        connect: makes a connection.
         keys: what nobody else uses.
         publish: the command that sends to a channel.
         refusal: what is known so far.
     """
-    link = connect()
+    connection = connect()
     try:
-        await link.open(60.0)
+        await connection.open(60.0)
         if refusal is TOO_OLD:
-            return f"{refusal.reason}{await _version(link)}"
+            return f"{refusal.reason}{await _version(connection)}"
         if refusal.reason.startswith("ACL: a command"):
             key = f"{keys.meta}:acl"
             commands = {name: (key, *rest) for name, rest in COMMANDS.items()}
@@ -70,28 +72,28 @@ async def explain(connect: Callable[[], Link], keys: Keys, publish: str, refusal
             missing = [
                 f"+{name}"
                 for name, arguments in commands.items()
-                if await _is_denied(link, name, arguments)
+                if await _is_denied(connection, name, arguments)
             ]
             return f"ACL: {' '.join(missing)} is missing" if missing else refusal.reason
-    except LINK_ERRORS:
+    except CONNECTION_ERRORS:
         pass  # The reason is known, if not in full.
     finally:
-        await link.close()
+        await connection.close()
     return refusal.reason
 
 
-async def _is_denied(link: Link, name: str, arguments: Sequence[str]) -> bool:
+async def _is_denied(connection: RedisConnection, name: str, arguments: Sequence[str]) -> bool:
     try:
-        await ask(link, name, *arguments)
+        await ask(connection, name, *arguments)
     except RedisError as error:
         found = refusal_of(error)
         return found is not None and found.reason == f"ACL: +{name} is missing"
     return False
 
 
-async def _version(link: Link) -> str:
+async def _version(connection: RedisConnection) -> str:
     try:
-        text = (await ask(link, "INFO", "server")).decode()
+        text = (await ask(connection, "INFO", "server")).decode()
     except RedisError:
         return ""  # An ACL may hide it.
     found = re.search(r"redis_version:(\S+)", text)

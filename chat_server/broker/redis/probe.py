@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from redis.exceptions import RedisError
 
-from ..protocol.errors import Unavailable
+from ...protocol.errors import Unavailable
 from .refusals import Closed, Refusal
 from .subscriber import Subscriber
 
@@ -21,7 +21,7 @@ class Deaf(RedisError):
     """Redis takes what is published, but the subscriber connection does not bring it."""
 
 
-class Canary:
+class PubSubProbe:
     """A publication that must be stored and come back on the subscriber connection.
 
     Args:
@@ -72,7 +72,7 @@ class Canary:
         """Send one every so often, until the connection is lost.
 
         Raises:
-            LINK_ERRORS: why it is lost, or `Deaf`.
+            CONNECTION_ERRORS: why it is lost, or `Deaf`.
         """
         soon = min(self._every, REFUSED_SECONDS)
         while True:
@@ -80,7 +80,7 @@ class Canary:
                 await self._subscriber.lost(within=self._every, unless=self._doubted)
             if self._doubted.is_set():
                 await self._subscriber.lost(within=soon)
-            # Whether Redis is away or just behind is for the connections to say.
+            # Whether Redis is unavailable or just behind is for the connections to say.
             with suppress(Unavailable):
                 await self.sing()
 

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from chat_server.broker import router as module
-from chat_server.broker.base import Moved, away, busy, fail
-from chat_server.broker.redis import RedisBroker
-from chat_server.broker.router import Router
+from chat_server.broker.base import busy, fail, unavailable
+from chat_server.broker.redis import slots as module
+from chat_server.broker.redis.broker import RedisBroker
+from chat_server.broker.redis.refusals import Moved
+from chat_server.broker.redis.slots import SlotRouter
+from chat_server.broker.redis.urls import Address
 from chat_server.protocol.errors import Unavailable
-from chat_server.settings import Address
 
 from .helpers import until
 
@@ -53,15 +54,15 @@ class Bench:
         self.one, self.two = Shard(), Shard()
         self.serving: Shard | None = self.one
         self.hints: list[Address | None] = []
-        self.router = Router(self, limit=limit, seconds=seconds)
+        self.router = SlotRouter(self, limit=limit, seconds=seconds)
 
     def owner(self, slot: int) -> RedisBroker | None:
         return cast("RedisBroker | None", self.serving)
 
-    def doubt(self, hint: Address | None) -> None:
+    def invalidate(self, hint: Address | None) -> None:
         self.hints.append(hint)
 
-    async def renewed(self) -> None:
+    async def refreshed(self) -> None:
         await asyncio.sleep(0.001)
 
     def submit(self, name: str, *, ordered: bool = True, slot: int = SLOT) -> "Future[Any]":
@@ -213,10 +214,10 @@ async def test_a_read_that_comes_back_late_takes_nobodys_place(bench: Bench) -> 
 async def test_a_shard_that_goes_away_ends_the_waiting(bench: Bench) -> None:
     first, second = bench.submit("a"), bench.submit("b")
     bench.one.answer(Moved(None))
-    bench.one.answer(away())
+    bench.one.answer(unavailable())
     await turns()
     bench.one.available = False
-    bench.one.answer(away())
+    bench.one.answer(unavailable())
     with pytest.raises(Unavailable):
         await second
     bench.serving = bench.two
@@ -238,7 +239,7 @@ async def test_waiting_is_bounded_in_number_and_time() -> None:
         with pytest.raises(Unavailable):
             await future
     bench.serving = bench.two
-    await until(lambda: not bench.router._detours)
+    await until(lambda: not bench.router._queues)
     last = bench.submit("e")
     bench.two.answer()
     assert await last == "e"

@@ -1,4 +1,4 @@
-"""Publications that wait for a store that is away."""
+"""Publications that wait for a store that is unavailable."""
 
 import asyncio
 import logging
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from chat_server.broker import spool as module
-from chat_server.broker.spool import SpoolingBroker
+from chat_server.broker import outbox as module
+from chat_server.broker.outbox import SpoolingBroker
 from chat_server.events import PublishResult
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, Settings
@@ -86,7 +86,7 @@ async def test_what_is_published_during_an_outage_is_stored_after_it(world: Worl
 
 
 async def test_a_part_of_the_store_that_is_away_holds_up_its_own_topics_only(world: World) -> None:
-    world.store.away.add(TOPIC)
+    world.store.unavailable.add(TOPIC)
     (kept,) = world.publish("kept")
     (stored,) = world.publish("stored", topic="room:elsewhere")
     world.store.answer()
@@ -94,7 +94,7 @@ async def test_a_part_of_the_store_that_is_away_holds_up_its_own_topics_only(wor
     assert world.broker.spooled == 1
     world.broker.flush()
     assert (world.store.inbox, world.broker.spooled) == ([], 1), "sent where nobody is"
-    world.store.away.clear()
+    world.store.unavailable.clear()
     world.store.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
@@ -104,12 +104,12 @@ async def test_what_waits_goes_where_the_store_is_there(world: World) -> None:
     world.store.lose()
     (kept,) = world.publish("kept")
     (freed,) = world.publish("freed", topic="room:elsewhere")
-    world.store.away.add(TOPIC)
+    world.store.unavailable.add(TOPIC)
     world.store.come_back()
     world.store.answer()
     assert (await freed).seq == 1
     assert not kept.done()
-    world.store.away.clear()
+    world.store.unavailable.clear()
     world.store.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
