@@ -19,6 +19,7 @@ from chat_server.client import (
 )
 from chat_server.client import opening as connection_module
 from chat_server.client.client import websocket_url
+from chat_server.events import Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
@@ -86,7 +87,7 @@ async def test_signal_reaches_subscribers_and_is_not_stored(
         [event] = await take(room, 1)
         assert isinstance(event, Signal)
         assert event.data == {"typing": True}
-        assert room.position == messages.Position("e1", 0)
+        assert room.position == Position("e1", 0)
         assert (await chat.history("room:a")).messages == []
 
 

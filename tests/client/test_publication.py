@@ -17,6 +17,7 @@ from chat_server.client import (
 )
 from chat_server.client import publication as publication_module
 from chat_server.client.data import check_data
+from chat_server.events import Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import take
@@ -280,7 +281,7 @@ async def test_what_is_remembered_is_bounded(server: FakeServer, client: Connect
         for number in range(publication_module.MAX_REMEMBERED + 50):
             publication = outbox.publication(f"room:{number}", chat._wire.data(1), "k")
             outbox.unsettled(publication)
-            outbox.note_position(f"room:{number}", messages.Position("e1", 1))
+            outbox.note_position(f"room:{number}", Position("e1", 1))
         assert len(outbox._unsettled) == len(outbox._positions) == publication_module.MAX_REMEMBERED
 
 

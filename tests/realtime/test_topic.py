@@ -26,10 +26,8 @@ def events(seqs: Iterable[int], epoch: str = EPOCH) -> list[Event]:
     return [event(seq, epoch) for seq in seqs]
 
 
-def page(
-    seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, more: bool = False
-) -> HistoryPage:
-    return HistoryPage(epoch, seq, events(seqs, epoch), more)
+def page(seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, **kw: bool) -> HistoryPage:
+    return HistoryPage(epoch, seq, events(seqs, epoch), **kw)
 
 
 def other(seq: int) -> Event:
@@ -397,10 +395,9 @@ def test_a_store_that_gives_a_seq_again_is_found_out() -> None:
     for stored, seq in (([7], 7), ([7, 8], 9), ([8, 9], 9)):  # in the last, 7 was trimmed
         assert not topic.contradicts(page(stored, seq=seq), seen)
     assert topic.contradicts(page([6], seq=6), seen)
-    assert topic.contradicts(HistoryPage(EPOCH, 8, [other(7), event(8)]), seen)
-    assert not topic.contradicts(HistoryPage(LATER, 8, [other(7), event(8)]), seen), (
-        "it says so itself"
-    )
+    later, same = (HistoryPage(epoch, 8, [other(7), event(8)]) for epoch in (LATER, EPOCH))
+    assert topic.contradicts(same, seen)
+    assert not topic.contradicts(later, seen), "it says so itself"
 
 
 def test_who_is_ahead_is_a_witness_of_what_the_store_had() -> None:
@@ -410,9 +407,8 @@ def test_who_is_ahead_is_a_witness_of_what_the_store_had() -> None:
     topic.leave(one)
     for seen, lost in ((before, False), (topic.evidence, True)):
         assert topic.contradicts(page([5, 6], seq=6), seen) is lost
-        assert (
-            topic.contradicts(HistoryPage(EPOCH, 8, [event(6), other(7), event(8)]), seen) is lost
-        )
+        differing = HistoryPage(EPOCH, 8, [event(6), other(7), event(8)])
+        assert topic.contradicts(differing, seen) is lost
         assert not topic.contradicts(page([6, 7, 8], seq=8), seen)
 
 
