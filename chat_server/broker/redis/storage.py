@@ -132,7 +132,7 @@ class Storage:
         """Read stored events; see `realtime.ports.Broker.history`.
 
         Args:
-            lane: the connection to read on.
+            pipeline: the connection to read on.
             topic: whose events are read.
             keys: the topic's keys in Redis.
             after: only events behind this seq.
