@@ -1,9 +1,13 @@
 """Keeps the garbage collector from stopping a worker that holds many connections.
 
-A full collection looks at every object: half a second for 20,000 connections. Connections and
-handshakes are therefore taken apart when they end and need none, the objects of the start are set
-aside for good, and what young collections still miss is looked for while that is quick, or when the
-process has grown much since the last time though its connections have not.
+A full collection looks at every object: half a second for 20,000 connections. So nothing may wait
+for one. Where the objects of a connection or a handshake refer to one another in a circle, the
+class that knows the end of their life has a method `release` (private, unless others call it),
+which drops those references; reference counts free the rest at once. A method `release` has no
+other purpose, and tests/server/test_leftovers.py counts what is left without it.
+
+The objects of the start are set aside for good. A full collection for what young ones miss runs
+only while it is quick, or when the process has grown much though its connections have not.
 """
 
 import asyncio

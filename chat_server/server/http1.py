@@ -86,6 +86,10 @@ class Http1(H11Protocol):
             event = replace(event, headers=[*others, (b"connection", b"close")])
         await super().stream_send(event)
 
+    def release(self) -> None:
+        """Break the circles of references, which run through Hypercorn: see server/garbage.py."""
+        self.__dict__.clear()
+
     @property
     def received_all(self) -> bool:
         """Whether nothing of a request is still to come."""

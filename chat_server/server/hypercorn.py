@@ -163,11 +163,13 @@ class HttpConnection(asyncio.Protocol):
                     timer.cancel()
             if not (self._handed_over or self._lost.is_set()):
                 transport.abort()
-            # These refer to us, the timers by the context of a request: without them everything
-            # goes at once, and nothing waits for the garbage collector.
-            self._deadline = self._cut = self._stall = None
-            self._on_waiting = lambda waiting: None
-            self._http.__dict__.clear()
+            self._release()
+
+    def _release(self) -> None:
+        """Break the circles of references, also by the timers' contexts: see server/garbage.py."""
+        self._deadline = self._cut = self._stall = None
+        self._on_waiting = lambda waiting: None
+        self._http.release()
 
     def retire(self) -> None:
         """End once nothing is under way; the worker stops."""

@@ -163,7 +163,8 @@ class WebSocketRoute:
         elif (taken := self._take_socket(codec, subprotocol)) is not None:
             direct, upgrade = taken
             receiver, begin = start(direct)
-            # What begins here outlives the request: timers and tasks must not keep its context.
+            # In a context of its own: the timers and tasks that begin here outlive the request, and
+            # would keep everything in the request's context alive.
             Context().run(direct.serve, receiver, begin, upgrade)
         else:
             await self._serve_by_asgi(socket, codec, subprotocol, start)
