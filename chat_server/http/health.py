@@ -66,14 +66,14 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
         broker = await _check_broker(node)
         if spool is not None:
             broker.spooled = spool.spooled
-        status = "draining" if node.leaving else broker.status
+        status = "draining" if node.drain.announced else broker.status
         return _answer(
             Health(
                 status=status,
                 version=__version__,
                 uptime_seconds=round(node.clock.monotonic() - node.started_at, 3),
                 node=node.name,
-                connections=node.connection_count,
+                connections=len(node.registry),
                 topics=node.hub.topic_count,
                 checks={"broker": broker},
             ),
@@ -91,7 +91,7 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
     @document_response(Status, 503)
     async def ready() -> Response:
         """Tell whether the worker accepts work: not while it drains or nothing can be stored."""
-        status = "draining" if node.leaving else node.broker.status
+        status = "draining" if node.drain.announced else node.broker.status
         return _answer(Status(status), status)
 
     return blueprint

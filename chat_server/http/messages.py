@@ -114,7 +114,7 @@ def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
 
     @blueprint.after_request
     async def part(response: ResponseTypes) -> ResponseTypes:
-        if node.leaving and request.http_version.startswith("1"):
+        if node.drain.announced and request.http_version.startswith("1"):
             # A next request on this connection might find it closed.
             response.headers["Connection"] = "close"
         return response

@@ -58,6 +58,14 @@ class Authenticated(ABC):
     def on_timer(self) -> None:
         """Look at the deadlines that have passed."""
 
+    @abstractmethod
+    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+        """See `registry.Client`."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """See `registry.Client`."""
+
     @property
     def _user(self) -> str:
         """Whose connection it is; empty until that is known."""
@@ -104,7 +112,7 @@ class Authenticated(ABC):
     def _open(self, claims: Claims) -> None:
         if self._claims is None:
             try:
-                self._node.counts.add_user(claims.sub)
+                self._node.registry.add_user(self, claims.sub)
             except RateLimited as error:
                 self._session.close(CloseCode.TOO_MANY, error.message)
                 return

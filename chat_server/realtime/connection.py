@@ -31,8 +31,9 @@ from ..protocol.messages import (
 )
 from ..protocol.session import Rules, Session
 from .authentication import Authenticated, Work
+from .drain import RESTARTS
 from .limits import ConnectionRate
-from .node import RESTARTS, Node
+from .node import Node
 from .ports import Transport
 from .recovery import Recovery
 
@@ -90,8 +91,9 @@ class Connection(Authenticated):
 
     def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
         """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
-        full = self._node.connection_count >= self._node.settings.limits.max_connections
-        self._node.add(self)
+        registry = self._node.registry
+        full = len(registry) >= self._node.settings.limits.max_connections
+        registry.add(self)
         if full:
             self._address = ""
             self._session.close(
@@ -99,7 +101,7 @@ class Connection(Authenticated):
             )
             return
         try:
-            self._node.counts.add_address(self._address)
+            registry.add_address(self, self._address)
         except RateLimited as error:
             self._address = ""
             self._session.close(CloseCode.TOO_MANY, error.message)
@@ -108,17 +110,18 @@ class Connection(Authenticated):
             self._refuse(refusal)
         elif claims is not None:
             self._open(claims)
-        if self._node.draining:
+        drain = self._node.drain
+        if drain.begun:
             # Even so it is welcomed: to a client that is a connection lost, not one refused.
-            self.close(CloseCode.RESTART, RESTARTS, self._node.reconnect_in_ms())
+            self.close(CloseCode.RESTART, RESTARTS, drain.reconnect_in_ms())
         self.on_timer()
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close once commands are answered; see `node.Client`."""
+        """Say goodbye and close once commands are answered; see `registry.Client`."""
         self._session.dismiss(code, reason, reconnect_in_ms)
 
     def abort(self) -> None:
-        """Drop the connection at once; see `node.Client`."""
+        """Drop the connection at once; see `registry.Client`."""
         self._session.lost()
         self._transport.abort()
 
@@ -158,11 +161,7 @@ class Connection(Authenticated):
         """See `ports.Receiver`."""
         self._session.lost()
         self._let_go()
-        if self._address:
-            self._node.counts.remove_address(self._address)
-        if self._claims is not None:
-            self._node.counts.remove_user(self._claims.sub)
-        self._node.remove(self)
+        self._node.registry.remove(self, user=self._user, address=self._address)
 
     def _too_slow(self) -> None:
         self._session.close(CloseCode.TOO_SLOW, "the client reads too slowly")

@@ -1,8 +1,8 @@
-"""How much one user and one address may ask of a worker."""
+"""How much one user may ask of a worker."""
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 
 from ..protocol.errors import RateLimited
 
@@ -168,54 +168,3 @@ class ConnectionRate:
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.take(now, cost)
-
-
-class ConnectionCounts:
-    """Counts this worker's connections by user and by address.
-
-    Args:
-        per_user: connections one user may have.
-        per_address: connections one address may have.
-    """
-
-    def __init__(self, per_user: int, per_address: int) -> None:
-        self._per_user = per_user
-        self._per_address = per_address
-        self._users: Counter[str] = Counter()
-        self._addresses: Counter[str] = Counter()
-
-    def add_address(self, address: str) -> None:
-        """Count a connection from `address`.
-
-        Raises:
-            RateLimited: it has as many as it may; nothing was counted.
-        """
-        _add(self._addresses, address, self._per_address, "this address")
-
-    def add_user(self, user: str) -> None:
-        """Count a connection of `user`.
-
-        Raises:
-            RateLimited: it has as many as it may; nothing was counted.
-        """
-        _add(self._users, user, self._per_user, "this user")
-
-    def remove_address(self, address: str) -> None:
-        """Take back one `add_address`."""
-        _remove(self._addresses, address)
-
-    def remove_user(self, user: str) -> None:
-        """Take back one `add_user`."""
-        _remove(self._users, user)
-
-
-def _add(counts: Counter[str], name: str, limit: int, whose: str) -> None:
-    if counts[name] >= limit:
-        raise RateLimited(f"too many connections of {whose} (at most {limit})")
-    counts[name] += 1
-
-
-def _remove(counts: Counter[str], name: str) -> None:
-    counts[name] -= 1
-    if counts[name] <= 0:
-        del counts[name]

@@ -1,60 +1,28 @@
 """One worker's part of the server: joins its connections, its topics and the broker."""
 
 import asyncio
-import math
-import random
-from contextlib import suppress
-from typing import Protocol
 
 import msgspec
 
 from ..clock import Clock
 from ..events import Draft, HistoryPage, Kind, PublishResult, Retention
-from ..protocol.close_codes import CloseCode
 from ..protocol.codecs import Codec
 from ..protocol.errors import BadRequest, TooLarge
 from ..protocol.messages import Limits, User
 from ..settings import Settings
+from .drain import Drain
 from .hub import Hub
-from .limits import ConnectionCounts, ReadRates, UserRates
+from .limits import ReadRates, UserRates
 from .ports import Broker
+from .registry import Registry
 from .timers import SlottedTimers
 from .topic import transcoded
-
-RESTARTS = "the server restarts"
-
-RETURNS_PER_SECOND = 100
-"""Clients of a stopping worker that are told to come back within a second, while the drain time
-allows so few. Each is told a time of its own."""
-
-SHORTEST_SPREAD_SECONDS = 1.0
-
-BATCH = 100
-"""Clients that are sent away at once, while half of the drain time allows so few. The other half is
-left to those that are slow."""
-
-BATCH_SECONDS = 0.05
 
 REPLAYS_PER_SECOND = 2
 """How often a user gets `limits.max_replay` events, once he has had so many of every topic."""
 
 YIELD_BYTES = 16_384
 """Messages of a history that are encoded before others get their turn."""
-
-ABORT_SECONDS = 1.0
-"""How long the loop may take to tell of aborted connections."""
-
-
-class Client(Protocol):
-    """What the node must be able to do to a connection."""
-
-    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close, once the commands that have come are answered."""
-        ...
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        ...
 
 
 class Node:
@@ -73,22 +41,18 @@ class Node:
         self.clock = clock
         self.name = name
         self.hub = Hub(broker, settings.limits.max_replay)
-        self.counts = ConnectionCounts(
-            settings.limits.max_connections_per_user, settings.limits.max_connections_per_address
-        )
         limits = settings.limits
+        self.registry = Registry(
+            limits.max_connections_per_user, limits.max_connections_per_address
+        )
+        self.drain = Drain(self.registry, settings.server.drain_seconds)
         self.messages = UserRates(limits.messages_per_second, limits.message_burst)
         self.reads = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes)
         self.replays = UserRates(
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )
         self.timers = SlottedTimers()
-        self.draining = False
-        self.leaving = False  # not ready any more, while connections are still taken or drained
-        self._spread_ms = int(1000 * SHORTEST_SPREAD_SECONDS)
         self.started_at = clock.monotonic()
-        self._clients: set[Client] = set()
-        self._emptied = asyncio.Event()
         self.limits = Limits(
             max_message_bytes=limits.max_message_bytes,
             max_topics=limits.max_topics,
@@ -104,71 +68,10 @@ class Node:
 
     async def stop(self) -> None:
         """Close every connection within `drain_seconds`, then let go of the broker."""
-        await self.drain()
+        await self.drain.run()
         self.timers.stop()
         await self.hub.stop()
         await self.broker.stop()
-
-    async def drain(self) -> None:
-        """Send every client elsewhere, and abort those that are not gone in `drain_seconds`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.server.drain_seconds
-        self.draining = self.leaving = True
-        await self._send_away()
-        if not await self._all_gone(max(deadline - loop.time(), 0.0)):
-            for client in list(self._clients):
-                client.abort()
-            await self._all_gone(ABORT_SECONDS)
-
-    async def _send_away(self) -> None:
-        """Close in batches; the moments at which clients are to return follow evenly."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        drain_seconds = self.settings.server.drain_seconds
-        clients = list(self._clients)
-        spread = max(min(len(clients) / RETURNS_PER_SECOND, drain_seconds), SHORTEST_SPREAD_SECONDS)
-        self._spread_ms = int(1000 * spread)
-        done = 0
-        while done < len(clients):
-            passed = loop.time() - began
-            batches = max((drain_seconds / 2 - passed) / BATCH_SECONDS, 1.0)
-            size = max(BATCH, math.ceil((len(clients) - done) / batches))
-            for number, client in enumerate(clients[done : done + size], start=done):
-                if client in self._clients:
-                    back = (number + random.random()) / len(clients) * spread  # noqa: S311
-                    wait_ms = max(math.ceil((back - passed) * 1000), 1)
-                    client.close(CloseCode.RESTART, RESTARTS, wait_ms)
-            done += size
-            if done < len(clients):
-                await asyncio.sleep(BATCH_SECONDS)
-
-    def reconnect_in_ms(self) -> int:
-        """Return when somebody who came while we drain may come back."""
-        return random.randint(1, self._spread_ms)  # noqa: S311 - spreads load, no secret
-
-    async def _all_gone(self, seconds: float) -> bool:
-        if self._clients:
-            self._emptied.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), seconds)
-        return not self._clients
-
-    # Connections ---------------------------------------------------------------------------
-
-    @property
-    def connection_count(self) -> int:
-        """Connections of this worker, authenticated or not."""
-        return len(self._clients)
-
-    def add(self, client: Client) -> None:
-        """Take a connection in."""
-        self._clients.add(client)
-
-    def remove(self, client: Client) -> None:
-        """Let a connection go."""
-        self._clients.discard(client)
-        if not self._clients:
-            self._emptied.set()
 
     # Topics --------------------------------------------------------------------------------
 

@@ -210,7 +210,7 @@ class Worker:
         self._drain_seconds = settings.server.drain_seconds
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
-        self._collector = Collector(lambda: self._chat.node.connection_count)
+        self._collector = Collector(lambda: len(self._chat.node.registry))
         self._http = settings.http
         self._max_connections = settings.http.max_connections
         if settings.gateway.leaves_sockets:
@@ -274,7 +274,7 @@ class Worker:
 
     async def _be_lame_duck(self, hurry: asyncio.Event | None) -> None:
         """Take connections for a while, for balancers to see that it is not ready any more."""
-        self._chat.node.leaving = True
+        self._chat.node.drain.announced = True
         if hurry is None or hurry.is_set():
             return
         logger.info("not ready any more; draining in %g s", self._lame_duck_seconds)
@@ -286,11 +286,11 @@ class Worker:
         """End WebSockets, then the requests that are still under way, then what is left."""
         logger.info(
             "draining %d clients within %g s",
-            *(self._chat.node.connection_count, self._drain_seconds),
+            *(len(self._chat.node.registry), self._drain_seconds),
         )
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
         # Meanwhile connections that are kept alive may ask whether we are ready.
-        await self._chat.node.drain()
+        await self._chat.node.drain.run()
         await self._context.terminated.set()
         acceptor.retire()
         left = max(deadline - asyncio.get_running_loop().time(), 1.0)

@@ -1,5 +1,7 @@
 """What answers on `/ws/echo`: every message as it came, through the same wire layer as `/ws`."""
 
+import secrets
+
 from ..protocol.close_codes import CloseCode
 from ..realtime.node import Node
 from .asgi import AsgiTransport
@@ -7,18 +9,19 @@ from .direct import DirectTransport
 
 
 class Echo:
-    """One connection; see `realtime.ports.Receiver` and `realtime.node.Client`.
+    """One connection; see `realtime.ports.Receiver` and `realtime.registry.Client`.
 
     A client that does not read is not read from either: the transport sees to that.
     """
 
     def __init__(self, node: Node, transport: DirectTransport | AsgiTransport) -> None:
+        self.id = secrets.token_hex(8)
         self._node = node
         self._transport = transport
 
     def start(self) -> None:
         """Let the node close it when it stops."""
-        self._node.add(self)
+        self._node.registry.add(self)
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
@@ -39,12 +42,12 @@ class Echo:
 
     def on_closed(self) -> None:
         """See `ports.Receiver`."""
-        self._node.remove(self)
+        self._node.registry.remove(self)
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """See `node.Client`."""
+        """See `registry.Client`."""
         self._transport.close(int(code), reason)
 
     def abort(self) -> None:
-        """See `node.Client`."""
+        """See `registry.Client`."""
         self._transport.abort()

@@ -108,10 +108,10 @@ async def test_quarts_test_client_reaches_it() -> None:
             assert await ask(ada, type="subscribe", id=1, topic="room:a") == "ok"
             assert await ask(ada, type="publish", topic="room:a", data="hello") == "message"
             assert await ask(ada, type="ping") == "pong"
-            assert node.connection_count == 1
+            assert len(node.registry) == 1
             await ada.send(b"binary")
             assert await told(ada) == "goodbye"
             with pytest.raises(WebsocketDisconnectError) as closed:
                 await told(ada)
             assert closed.value.args == (1003,)
-        assert node.connection_count == 0
+        assert len(node.registry) == 0

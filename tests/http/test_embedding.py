@@ -121,7 +121,7 @@ async def test_the_chat_starts_and_stops_with_it() -> None:
         available.append(chat_server.node.broker.available)
     available.append(chat_server.node.broker.available)
     assert available == [False, True, False]
-    assert chat_server.node.draining
+    assert chat_server.node.drain.begun
 
 
 async def test_two_applications_in_one_process_share_nothing() -> None:

@@ -88,7 +88,7 @@ async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
 
 async def test_a_draining_worker_is_not_ready() -> None:
     async with client() as http:
-        await http.node.drain()
+        await http.node.drain.run()
         for path in ("/health", "/health/ready"):
             response = await http.ask("GET", path)
             assert response.status_code == 503

@@ -127,7 +127,7 @@ async def test_agrees_with_the_answers() -> None:
         answers.append((path, "get", await http.ask("GET", MESSAGES, token=token)))
         answers.append((path, "get", await http.ask("GET", MESSAGES)))
         answers.append((path, "post", await http.ask("POST", MESSAGES, token=token, data=b"")))
-        await http.node.drain()
+        await http.node.drain.run()
         answers.append(("/health/ready", "get", await http.ask("GET", "/health/ready")))
         for path, method, response in answers:
             described = document["paths"][path][method]["responses"]

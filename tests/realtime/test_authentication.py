@@ -65,7 +65,7 @@ async def test_a_bad_first_token_closes(world: World, waiting: None) -> None:
     await authenticate(world, transport, "bad")
     assert closed_with(transport) == 4401
     assert [message["type"] for message in transport.messages] == ["goodbye"]
-    assert world.node.connection_count == 1, "it counts until it is gone"
+    assert len(world.node.registry) == 1, "it counts until it is gone"
 
 
 async def test_keys_that_cannot_be_fetched_are_worth_another_try(world: World) -> None:
@@ -276,7 +276,7 @@ async def test_connections_in_all_are_limited_and_released() -> None:
     first.lose()
     assert closed_with(world.connect(claims("carol"), address="10.0.0.3")) is None
     await world.stop()
-    assert not world.node.counts._addresses
+    assert not world.node.registry._addresses._members
 
 
 async def test_connections_of_an_address_are_limited_and_released() -> None:
@@ -300,7 +300,7 @@ async def test_whatever_ends_it_a_connection_is_uncounted(why: str) -> None:
     world = World(max_connections_per_user=1)
     await world.start()
     if why == "draining":
-        world.node.draining = True
+        world.node.drain.begun = True
         transport = world.connect(claims())
         await turns()
         assert closed_with(transport) == 1012

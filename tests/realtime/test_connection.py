@@ -329,7 +329,7 @@ async def test_aborting_leaves_nothing(world: World) -> None:
     await turns()
     assert (transport.aborted, transport.messages) == (True, [])
     transport.lose()
-    assert world.node.connection_count == 0
+    assert len(world.node.registry) == 0
 
 
 async def test_a_client_that_is_gone_needs_no_garbage_collector(world: World) -> None:

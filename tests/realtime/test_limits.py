@@ -1,4 +1,4 @@
-"""Token buckets and counts of connections."""
+"""Token buckets."""
 
 import asyncio
 import math
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from chat_server.protocol.errors import RateLimited
 from chat_server.realtime.limits import (
     UNPACED_BYTES,
-    ConnectionCounts,
     ConnectionRate,
     ReadRates,
     TokenBucket,
@@ -194,39 +193,3 @@ def test_who_is_not_known_yet_shares_with_nobody() -> None:
     assert [other.take(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
     one.user = "alice"
     assert one.take(0.0) == 1.0
-
-
-# Connections -------------------------------------------------------------------------------------
-
-
-def test_connections_are_counted_by_user_and_by_address() -> None:
-    counts = ConnectionCounts(per_user=2, per_address=1)
-    counts.add_user("x")
-    counts.add_user("x")
-    counts.add_address("x")
-    with pytest.raises(RateLimited, match="user"):
-        counts.add_user("x")
-    with pytest.raises(RateLimited, match="address"):
-        counts.add_address("x")
-    counts.remove_user("x")
-    counts.add_user("x")
-    counts.remove_address("x")
-    counts.add_address("x")
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=100))
-def test_counts_forget_who_is_gone(steps: list[tuple[str, bool]]) -> None:
-    counts = ConnectionCounts(per_user=3, per_address=3)
-    model = dict.fromkeys("abc", 0)
-    for user, join in steps:
-        if not join and model[user]:
-            counts.remove_user(user)
-            model[user] -= 1
-        elif join:
-            try:
-                counts.add_user(user)
-            except RateLimited:
-                assert model[user] == 3
-            else:
-                model[user] += 1
-    assert dict(counts._users) == {user: count for user, count in model.items() if count}

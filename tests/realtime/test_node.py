@@ -1,25 +1,19 @@
 """The worker as a whole: what it hands to the broker, its history, and its end."""
 
-import asyncio
-from collections import Counter
-from itertools import pairwise
-from typing import Any
-
 import msgspec
 import pytest
 
-from chat_server.events import Draft, Kind, PublishResult, Retention
-from chat_server.protocol.close_codes import CloseCode
+from chat_server.events import Draft, Kind, Retention
 from chat_server.protocol.codecs import CODECS, JSON, Codec
 from chat_server.protocol.errors import BadRequest
 from chat_server.protocol.messages import Limits, User
-from chat_server.realtime.node import BATCH, Node
+from chat_server.realtime.node import Node
 from chat_server.settings import LimitSettings, ServerSettings
 
 from ..support.clock import ManualClock
-from ..support.fakes import NO_JSON, FakeBroker, as_client, turns
-from ..support.wire import until
-from .world import World, claims, settings
+from ..support.fakes import NO_JSON, FakeBroker, as_client
+from .clients import FakeClient
+from .world import settings
 
 
 def node_with(
@@ -31,26 +25,6 @@ def node_with(
         limits=LimitSettings(slow_buffer_bytes=slow_buffer_bytes),
     )
     return Node(changed, broker, ManualClock(), "here")
-
-
-class FakeClient:
-    """A connection that goes when it is asked to, or only when it is made to."""
-
-    def __init__(self, node: Node, *, stubborn: bool = False) -> None:
-        self.node = node
-        self.stubborn = stubborn
-        self.calls: list[tuple[Any, ...]] = []
-        node.add(self)
-
-    def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        self.calls.append(("close", code, reconnect_in_ms))
-        self.back_at = asyncio.get_running_loop().time() + reconnect_in_ms / 1000
-        if not self.stubborn:
-            asyncio.get_running_loop().call_soon(self.node.remove, self)
-
-    def abort(self) -> None:
-        self.calls.append(("abort",))
-        asyncio.get_running_loop().call_soon(self.node.remove, self)
 
 
 # Publishing ------------------------------------------------------------------------------------
@@ -163,128 +137,11 @@ async def test_limits_come_from_the_settings() -> None:
     )
 
 
-# The end -----------------------------------------------------------------------------------------
-
-
-async def test_draining_sends_every_client_elsewhere() -> None:
-    node = node_with(FakeBroker(), drain_seconds=20.0)
-    clients = [FakeClient(node) for _ in range(20)]
-    assert node.connection_count == 20
-    await node.drain()
-    assert node.draining
-    assert node.connection_count == 0
-    waits = set()
-    for client in clients:
-        ((call, code, wait),) = client.calls
-        assert (call, code) == ("close", CloseCode.RESTART)
-        assert 0 < wait <= 1_000, "so few may come back within a second"
-        waits.add(wait)
-    assert len(waits) == 20
-
-
-async def test_many_clients_come_back_spread_over_the_drain_time() -> None:
-    node = node_with(FakeBroker(), drain_seconds=4.0)
-    clients = [FakeClient(node) for _ in range(2_000)]
-    began = asyncio.get_running_loop().time()
-    await node.drain()
-    seconds = Counter(int(client.back_at - began) for client in clients)
-    assert set(seconds) <= {0, 1, 2, 3, 4}
-    for second in range(4):
-        assert seconds[second] == pytest.approx(500, rel=0.2)
-    assert 0 < node.reconnect_in_ms() <= 4_000
-
-
-async def test_many_clients_are_sent_away_in_batches() -> None:
-    node = node_with(FakeBroker(), drain_seconds=60.0)
-    clients = [FakeClient(node) for _ in range(3 * BATCH)]
-    drain = asyncio.get_running_loop().create_task(node.drain())
-    left = []
-    while not drain.done():
-        left.append(node.connection_count)
-        await asyncio.sleep(0)
-    assert {3 * BATCH, 2 * BATCH, BATCH} <= set(left)
-    assert all(before - after <= BATCH for before, after in pairwise(left))
-    assert all(len(client.calls) == 1 for client in clients)
-
-
-async def test_batches_leave_half_of_the_drain_time() -> None:
-    node = node_with(FakeBroker(), drain_seconds=0.4)
-    clients = [FakeClient(node, stubborn=True) for _ in range(20 * BATCH)]
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    drain = loop.create_task(node.drain())
-    await until(lambda: all(client.calls for client in clients))
-    assert [call[0] for call in clients[0].calls] == ["close"], "all were asked before any abort"
-    await drain
-    assert loop.time() - began >= 0.4
-    assert node.connection_count == 0
-
-
-async def test_who_goes_by_itself_is_not_sent_away() -> None:
-    node = node_with(FakeBroker(), drain_seconds=60.0)
-    clients = [FakeClient(node) for _ in range(2 * BATCH)]
-    drain = asyncio.get_running_loop().create_task(node.drain())
-    await turns()
-    [*waiting] = [client for client in clients if not client.calls]
-    for client in waiting:
-        node.remove(client)
-    await drain
-    assert not any(client.calls for client in waiting)
-
-
-async def test_draining_aborts_who_does_not_go() -> None:
-    node = node_with(FakeBroker())
-    stubborn, willing = FakeClient(node, stubborn=True), FakeClient(node)
-    await node.drain()
-    assert [call[0] for call in stubborn.calls] == ["close", "abort"]
-    assert [call[0] for call in willing.calls] == ["close"]
-    assert node.connection_count == 0
-
-
-async def test_draining_without_clients_takes_no_time() -> None:
-    node = node_with(FakeBroker(), drain_seconds=1_000.0)
-    async with asyncio.timeout(10):
-        await node.drain()
-        await node.drain()
-
-
 async def test_stopping_drains_first_and_lets_go_of_the_broker_last() -> None:
     broker = FakeBroker()
     node = node_with(broker)
     await node.start()
-    client = FakeClient(node, stubborn=True)
+    client = FakeClient(node.registry, stubborn=True)
     await node.stop()
     assert [call[0] for call in client.calls] == ["close", "abort"]
     assert [call[0] for call in broker.calls] == ["start", "stop"]
-
-
-async def test_real_connections_are_drained(world: World) -> None:
-    transports = [await world.subscribed("room:a", "room:b") for _ in range(3)]
-    late = world.connect(claims())
-    drain = asyncio.get_running_loop().create_task(world.node.drain())
-    await turns()
-    refused = world.connect(claims("bob"))
-    await turns()
-    for transport in (*transports, late, refused):
-        assert transport.closed is not None
-        assert transport.closed[0] == CloseCode.RESTART
-        assert transport.messages[-1]["type"] == "goodbye"
-        transport.lose()
-    await drain
-    assert world.node.hub.topic_count == 0
-
-
-async def test_commands_under_way_are_answered_before_the_end(world: World) -> None:
-    transport = await world.subscribed("room:a")
-    world.broker.publications = []
-    transport.say(type="publish", topic="room:a", data=1, id=7)
-    drain = asyncio.get_running_loop().create_task(world.node.drain())
-    await turns()
-    assert transport.messages == [], "sent away without an answer"
-    world.broker.publications[0].set_result(PublishResult(1, "e", 1))
-    await turns()
-    assert [m["type"] for m in transport.messages] == ["ok", "goodbye"]
-    assert transport.messages[0]["id"] == 7
-    assert transport.closed is not None
-    transport.lose()
-    await drain

@@ -98,7 +98,7 @@ async def test_a_client_that_leaves_while_its_history_waits(world: World) -> Non
     await turns()
     slow.lose()
     await turns()
-    assert world.node.connection_count == 0
+    assert len(world.node.registry) == 0
 
 
 async def test_it_fills_again_while_it_is_caught_up_with(world: World) -> None:

@@ -87,11 +87,11 @@ class World:
             transport.lose()
         await turns()
         await self.node.hub.stop()
-        assert self.node.connection_count == 0
+        assert len(self.node.registry) == 0
         assert self.node.hub.topic_count == 0
         assert self.broker.subscribed == set()
-        assert not self.node.counts._users
-        assert not self.node.counts._addresses
+        assert not self.node.registry._users._members
+        assert not self.node.registry._addresses._members
 
     def connect(
         self,

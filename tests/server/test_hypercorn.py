@@ -213,7 +213,7 @@ async def test_frames_before_the_answer_are_refused() -> None:
             await client.send(upgrade(token=mint("ada")), text({"type": "ping", "id": 1}))
             assert (await client.read_answer()).status == 400
             assert await client.read_to_end() == b""
-            assert server.node.connection_count == 0
+            assert len(server.node.registry) == 0
 
 
 @pytest.mark.parametrize("transport", ["direct", "asgi"])
@@ -239,10 +239,10 @@ async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
             leave(client)
             assert (await request(server.port, "GET", "/health")).status == 200
             go_on.set()
-            await until(lambda: server.node.connection_count == 0)
+            await until(lambda: len(server.node.registry) == 0)
             if leave is Wire.half_close:
                 assert await client.read_to_end() == b""
-        assert server.node.connection_count == 0
+        assert len(server.node.registry) == 0
 
 
 async def test_the_asgi_transport_forgoes_compression() -> None:
@@ -257,7 +257,7 @@ async def test_the_asgi_transport_forgoes_compression() -> None:
         assert "sec-websocket-extensions" not in answer.headers
         assert (await client.read_message())["type"] == "welcome"
         client.reset()
-        await until(lambda: server.node.connection_count == 0)
+        await until(lambda: len(server.node.registry) == 0)
 
 
 # TLS -----------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_hands_over_below_tls(loop: Any, tmp_path: Path) -> None:
                 await ada.websocket.send(b"binary")
                 assert await ada.closed() == 1003
                 await bob.websocket.close(1000)
-            await until(lambda: node.connection_count == 0)
+            await until(lambda: len(node.registry) == 0)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())

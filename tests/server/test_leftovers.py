@@ -120,7 +120,7 @@ async def come_and_go(server: Served, kind: Kind, count: int) -> Counter[str]:
             await kind(server, stack)
         gc.collect()  # what lives now is old, and nothing but a full collection looks at it again
         gc.disable()
-    await until(lambda: not server.node.connection_count and len(asyncio.all_tasks()) <= tasks)
+    await until(lambda: not len(server.node.registry) and len(asyncio.all_tasks()) <= tasks)
     await asyncio.sleep(0.1)
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()

@@ -190,7 +190,7 @@ async def test_commands_that_have_come_are_answered_first(transport: str) -> Non
             await ada.send(type="publish", id=number + 1, topic="room:a", data=number)
         await until(lambda: len(broker.publications or []) == 3)
         server.begin_to_stop()
-        await until(lambda: server.node.draining)
+        await until(lambda: server.node.drain.begun)
         for number, publication in enumerate(broker.publications):
             publication.set_result(PublishResult(number + 1, "e", 1))
         assert [(await ada.next()).get("id") for _ in range(3)] == [1, 2, 3]
@@ -221,7 +221,7 @@ async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: s
         await ada.send(b"".join(commands))
         await until(lambda: len(held) == 4)
         server.begin_to_stop()
-        await until(lambda: server.node.draining)
+        await until(lambda: server.node.drain.begun)
         broker.publications = None
         for number, publication in enumerate(held, start=1):
             publication.set_result(PublishResult(number, "e", 1))
@@ -269,7 +269,7 @@ async def test_who_upgrades_while_it_drains_is_sent_elsewhere(
         await late.send(wire.upgrade(token=mint("ada")))
         await asked.wait()
         server.begin_to_stop()
-        await until(lambda: server.node.draining)
+        await until(lambda: server.node.drain.begun)
         go_on.set()
         assert (await late.read_answer()).status == 101
         code, messages = await late.read_to_close()

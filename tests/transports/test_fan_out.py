@@ -233,7 +233,7 @@ async def test_no_task_queue_or_stream_belongs_to_an_idle_connection() -> None:
         await until_held(before)
         clients = [await connect() for _ in range(IDLE)]
         await until_held(before)
-        assert server.node.connection_count == 1 + IDLE
+        assert len(server.node.registry) == 1 + IDLE
         await first.send(text({"type": "publish", "topic": "room:idle", "data": "awake"}))
         for client in clients:
             assert (await client.read_message())["data"] == "awake"

@@ -43,7 +43,7 @@ async def test_however_a_connection_ends_its_place_is_free_again(transport: str)
                 if client.socket.fileno() >= 0:
                     await client.read_to_close()
                 client.socket.close()
-                await until(lambda: server.node.connection_count == 0)
+                await until(lambda: len(server.node.registry) == 0)
 
 
 @pytest.mark.parametrize("hops", [0, 1])
@@ -74,11 +74,11 @@ async def test_who_only_sends_and_then_goes_leaves_nothing_behind(transport: str
         async with await chat(server.ws_url, mint("bob")) as bob:
             for _ in range(40):
                 await bob.ok(type="publish", topic="room:a", data="x" * 1_000)
-        await until(lambda: server.node.connection_count == 0)
+        await until(lambda: len(server.node.registry) == 0)
         before = len(asyncio.all_tasks())
         async with await Wire.open(server.port, token=mint("ada"), receive_buffer=4096) as client:
             await client.send_what_fits(asked * 40_000, patience=0.5)
-            assert server.node.connection_count == 1
+            assert len(server.node.registry) == 1
             client.reset()
         await until(lambda: len(asyncio.all_tasks()) <= before)
-        assert server.node.connection_count == 0
+        assert len(server.node.registry) == 0
