@@ -6,7 +6,7 @@ import pytest
 
 from chat_server.auth.tokens import Verifier
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .helpers import settings
 from .key_server import KeyServer, jwk, serve_keys
 

@@ -11,7 +11,7 @@ from chat_server.auth.jwks import BURST
 from chat_server.auth.tokens import Verifier
 from chat_server.protocol.errors import Unauthorized, Unavailable
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .helpers import NEW, OLD, made_up, refusal, running, settings, until, wait_told
 from .key_server import KEY_OF, NOW, PRIVATE, KeyServer, jwk, serve_keys, sign
 

@@ -15,7 +15,7 @@ from jwt.algorithms import RSAAlgorithm
 from chat_server.auth.tokens import Verifier
 from chat_server.protocol.errors import Unauthorized, Unavailable
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .helpers import NEW, OLD, refusal, settings, wait_told
 from .key_server import NOW, PRIVATE, KeyServer, certificate, jwk, sign
 

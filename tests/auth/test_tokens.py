@@ -19,7 +19,7 @@ from chat_server.auth.tokens import MAX_TOKEN_BYTES, Verifier, issue_token
 from chat_server.protocol.errors import Unauthorized
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, DefaultTopics, SettingsError
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .key_server import KEY_OF, NOW, PRIVATE, certificate, pem, sign, write_pem
 
 SECRET = "0123456789abcdef" * 4

@@ -7,9 +7,9 @@ import pytest
 
 from chat_server.realtime.ports import Broker
 
-from ..support.redis_cluster import RedisCluster
-from ..support.redis_sentinel import SentinelTrio
-from ..support.redis_server import RedisServer, running
+from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_sentinel import SentinelTrio
+from ..rig.redis_server import RedisServer, running
 from .fakes import fake_connector
 from .helpers import Recorder, Run, Store
 

@@ -17,7 +17,7 @@ from chat_server.events import Draft, Event, Kind, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 
 TOPIC = "room:lobby"
 FOREVER = Retention(1_000, 3_600.0)

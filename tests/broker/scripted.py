@@ -6,7 +6,7 @@ from asyncio import Future
 from chat_server.broker.base import busy, fail, failed, refused, unavailable
 from chat_server.events import Draft, PublishResult
 
-from ..support.fakes import AT, FakeBroker
+from ..rig.fakes import AT, FakeBroker
 
 
 class ScriptedBroker(FakeBroker):

@@ -10,7 +10,7 @@ from chat_server.broker.redis.diagnosis import COMMANDS
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.redis_server import RedisServer, running
+from ..rig.redis_server import RedisServer, running
 from .acl import rules
 from .helpers import TOPIC, Run, draft, until
 

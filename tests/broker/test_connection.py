@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError, ResponseError
 from chat_server.broker.redis.connection import CONNECTION_ERRORS, RedisPyConnection, connector
 from chat_server.broker.redis.pipeline import pack
 
-from ..support.redis_server import RedisServer
+from ..rig.redis_server import RedisServer
 
 Serve = Callable[[list[bytes]], Awaitable[RedisPyConnection]]
 

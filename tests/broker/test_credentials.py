@@ -11,7 +11,7 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.redis_server import RedisServer
+from ..rig.redis_server import RedisServer
 from .acl import rules
 from .helpers import TOPIC, Run, draft
 from .test_outages import assert_away

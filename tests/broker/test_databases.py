@@ -8,8 +8,8 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.connection import database_of
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.redis_sentinel import SentinelTrio
-from ..support.redis_server import RedisServer, running
+from ..rig.redis_sentinel import SentinelTrio
+from ..rig.redis_server import RedisServer, running
 from .helpers import TOPIC, Run, draft, text_of
 
 

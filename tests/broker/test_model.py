@@ -14,8 +14,8 @@ from chat_server.events import HistoryPage, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.clock import ManualClock
-from ..support.redis_server import RedisServer
+from ..rig.clock import ManualClock
+from ..rig.redis_server import RedisServer
 from .helpers import Recorder, draft
 
 POSITION_SECONDS = 100.0

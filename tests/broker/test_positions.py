@@ -9,7 +9,7 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.storage import PASSING_MS
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.redis_server import RedisServer
+from ..rig.redis_server import RedisServer
 from .helpers import TOPIC, Run, draft, until
 
 LONG_MS = 10 * PASSING_MS

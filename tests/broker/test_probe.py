@@ -17,8 +17,8 @@ from chat_server.broker.redis.subscriber import Subscriber
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..support.redis_proxy import RedisProxy
-from ..support.redis_server import RedisServer
+from ..rig.redis_proxy import RedisProxy
+from ..rig.redis_server import RedisServer
 from .fakes import ScriptedConnection
 from .helpers import TOPIC, Recorder, Run, draft, until
 

@@ -9,7 +9,7 @@ from chat_server.broker.memory import MemoryBroker
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .helpers import TOPIC, Recorder, Store, draft
 
 KIB = 1_024

@@ -21,8 +21,8 @@ from chat_server.broker.redis.refusals import refusal_of
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Settings
 
-from ..support.redis_cluster import RedisCluster
-from ..support.redis_server import RedisServer, running
+from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_server import RedisServer, running
 from .helpers import TOPIC, Recorder, Run, draft, text_of, until
 
 Start = Callable[..., Any]

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from chat_server.client import connect
 
-from ..support.node import copy_client, environment, node
-from ..support.server import ServerProcess, mint
-from ..support.tokens import secret
+from ..rig.node import copy_client, environment, node
+from ..rig.server import ServerProcess, mint
+from ..rig.tokens import secret
 
 HERE = Path(__file__).parent
 SCRIPTS = ("chaos.mjs", "faulty_socket.mjs")

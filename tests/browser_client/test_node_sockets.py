@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.node import copy_client, environment, node
-from ..support.server import ServerProcess, mint
+from ..rig.node import copy_client, environment, node
+from ..rig.server import ServerProcess, mint
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.node import copy_client, environment, node
+from ..rig.node import copy_client, environment, node
 
 HERE = Path(__file__).parent
 SECONDS = 120

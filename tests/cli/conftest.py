@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.fake_server import FakeServer
+from tests.rig.fake_server import FakeServer
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 from chat_server.cli.terminal import MAX_LINE_BYTES
 from chat_server.protocol import messages
 from tests.cli.program import ENVIRON, program, run
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 
 def stored(server: FakeServer, topic: str = "room:a") -> list[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.program import USER, program, run
-from tests.support.server import ServerProcess
+from tests.rig.server import ServerProcess
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import sys
 
 from chat_server.protocol import messages
 from tests.cli.program import ENVIRON, program, run
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 
 async def test_messages_as_they_come(server: FakeServer) -> None:

@@ -21,7 +21,7 @@ from chat_server.client import (
     publish_all,
 )
 from loadtest.chaos.proxy import Proxy
-from tests.support.server import mint
+from tests.rig.server import mint
 
 TOPICS = 250
 IDEMPOTENCY_SECONDS = 2.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chat_server.client import Backoff, Client, connect
-from tests.support.fake_server import FakeServer
+from tests.rig.fake_server import FakeServer
 
 Connect = Callable[..., Client]
 

@@ -12,8 +12,8 @@ from chat_server.client import CommandFailed, Gap, Message, Position, connect
 from loadtest.chaos.proxy import Proxy
 from tests.client import chaos
 from tests.client.chaos import Record, Site, Told, verify
-from tests.support.fake_server import until
-from tests.support.server import ServerProcess, mint
+from tests.rig.fake_server import until
+from tests.rig.server import ServerProcess, mint
 
 SEED = int(os.environ.get("CLIENT_CHAOS_SEED", "1"))
 

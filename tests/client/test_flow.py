@@ -8,7 +8,7 @@ from chat_server.client.flow import Flow
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 BIG = "x" * 10_000
 

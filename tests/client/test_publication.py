@@ -22,7 +22,7 @@ from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import take
 from tests.client.test_bulk import each
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 WINDOW = 300.0
 

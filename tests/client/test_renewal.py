@@ -22,7 +22,7 @@ from chat_server.protocol import messages
 from chat_server.protocol.errors import ANOTHER_USER
 from chat_server.protocol.messages import Error
 from tests.client.conftest import Connect
-from tests.support.fake_server import FakeConnection, FakeServer, until
+from tests.rig.fake_server import FakeConnection, FakeServer, until
 
 
 def slow(seconds: float) -> Callable[[], Awaitable[str]]:

@@ -10,7 +10,7 @@ from chat_server.client.subscription import State
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import message
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 
 async def test_a_refusal_to_resume_ends_the_subscription(

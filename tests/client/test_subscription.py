@@ -10,7 +10,7 @@ from chat_server.client import CommandFailed, Event, Gap, Other, Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, take
-from tests.support.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer, until
 
 
 async def test_last_begins_with_stored_messages(server: FakeServer, client: Connect) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support.ports import free_port
+from ..rig.ports import free_port
 from .markdown import ROOT, blocks
 
 PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"

@@ -17,8 +17,8 @@ import pytest
 
 from chat_server.client import Position
 
-from ..support.redis_server import RedisServer
-from ..support.server import ServerProcess, mint
+from ..rig.redis_server import RedisServer
+from ..rig.server import ServerProcess, mint
 from .markdown import ROOT, blocks
 from .walk import SECONDS, topic_count, wait_until
 

@@ -12,8 +12,8 @@ from playwright.async_api import Page
 
 from chat_server.protocol.errors import ERRORS
 
-from ..support.chromium import chromium
-from ..support.server import ServerProcess, mint
+from ..rig.chromium import chromium
+from ..rig.server import ServerProcess, mint
 from .markdown import ROOT, blocks, code, section, tables
 from .walk import DOCUMENTED_ADDRESS, SECONDS, matches
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..support.server import ServerProcess, mint
+from ..rig.server import ServerProcess, mint
 from .markdown import ROOT, Block, blocks
 from .walk import DOCUMENTED_ADDRESS, SECONDS, Walk, environment, matches, topic_count, wait_until
 

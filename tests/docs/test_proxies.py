@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ..e2e.room import settle
-from ..support.server import ServerProcess, mint
-from ..support.wire import Wire, chat, request, until_async, upgrade
+from ..rig.server import ServerProcess, mint
+from ..rig.wire import Wire, chat, request, until_async, upgrade
 from .markdown import prose, section, tables
 from .proxies import PAGE, PROXIES, Proxy, running_proxy
 

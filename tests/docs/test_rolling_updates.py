@@ -12,9 +12,9 @@ import pytest
 from chat_server.client import Message, connect
 from chat_server.settings import load_settings
 
-from ..support.redis_server import RedisServer, running
-from ..support.server import ServerProcess, mint
-from ..support.wire import request, until, until_async
+from ..rig.redis_server import RedisServer, running
+from ..rig.server import ServerProcess, mint
+from ..rig.wire import request, until, until_async
 from .proxies import PROXIES, Proxy, running_proxy
 
 TOPIC = "room:rolling"

@@ -17,7 +17,7 @@ from chat_server.protocol.topics import topic_segment
 from chat_server.settings import Settings, load_settings
 from tests.auth.key_server import serve_keys, sign
 
-from ..support.server import ServerProcess
+from ..rig.server import ServerProcess
 from .issuers import SECRET, TOPICS, issued
 from .markdown import ROOT, blocks, code, section, tables
 from .walk import SECONDS, Walk

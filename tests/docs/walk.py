@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from ..support.ports import free_port
-from ..support.redis_server import RedisServer
-from ..support.server import ServerProcess
+from ..rig.ports import free_port
+from ..rig.redis_server import RedisServer
+from ..rig.server import ServerProcess
 from .markdown import ROOT, blocks
 
 DOCUMENTED_ADDRESS = "127.0.0.1:8000"

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Answer, Chat, Wire, request
 from tests.server.processes import connect_to
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Answer, Chat, Wire, request
 
 from .room import token
 

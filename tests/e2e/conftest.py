@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
 
 from .differences import DIRECT_ONLY, TRANSPORTS
 from .elsewhere import serve

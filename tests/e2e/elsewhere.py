@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 
-from tests.support.server import ServerProcess
+from tests.rig.server import ServerProcess
 
 
 class StockHypercorn(ServerProcess):

@@ -5,9 +5,9 @@ import itertools
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.server import ServerProcess
-from tests.support.tokens import forge
-from tests.support.wire import SECONDS, Chat, chat, request
+from tests.rig.server import ServerProcess
+from tests.rig.tokens import forge
+from tests.rig.wire import SECONDS, Chat, chat, request
 
 _NUMBERS = itertools.count(1)
 

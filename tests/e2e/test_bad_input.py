@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.wire import Wire, frame, request, text
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Wire, frame, request, text
 
 from .differences import close_code, everywhere
 from .room import Room, token

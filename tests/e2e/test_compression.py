@@ -4,10 +4,10 @@ import zlib
 
 import pytest
 
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Wire, frame, raw, upgrade
 from tests.server.processes import rss
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.wire import Wire, frame, raw, upgrade
 
 from .room import Room, token
 

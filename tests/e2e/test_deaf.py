@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from tests.support.redis_proxy import RedisProxy
-from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess
-from tests.support.wire import chat, request
+from tests.rig.redis_proxy import RedisProxy
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import ServerProcess
+from tests.rig.wire import chat, request
 
 from .cluster import health, one_on_each, until_health
 from .room import token

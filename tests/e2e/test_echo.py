@@ -7,10 +7,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from tests.rig import wire
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import Wire, frame, request
 from tests.server.processes import rss
-from tests.support import wire
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import Wire, frame, request
 
 from .room import settle
 

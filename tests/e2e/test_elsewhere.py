@@ -11,10 +11,10 @@ from quart.testing.connections import WebsocketDisconnectError
 from werkzeug.datastructures import Headers
 
 from chat_server.app import create_app
+from tests.rig.server import ServerProcess
+from tests.rig.wire import MSGPACK, SECONDS, chat, request
 from tests.server.inprocess import make_settings
 from tests.server.processes import rss
-from tests.support.server import ServerProcess
-from tests.support.wire import MSGPACK, SECONDS, chat, request
 
 from .elsewhere import StockHypercorn
 from .room import settle, token

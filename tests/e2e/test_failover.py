@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_sentinel import SentinelTrio
-from tests.support.redis_server import running
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Chat, until
+from tests.rig.redis_cluster import RedisCluster
+from tests.rig.redis_sentinel import SentinelTrio
+from tests.rig.redis_server import running
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Chat, until
 
 from .cluster import one_on_each, until_health
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Chat, Closed, Wire, chat, request, text, until
 from tests.server.processes import ready_workers, rss, runs, workers
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Chat, Closed, Wire, chat, request, text, until
 
 from .cluster import KeptAlive, health, one_on_each, until_health
 from .room import token

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Wire, open_websocket, text, upgrade
 from tests.server.processes import rss
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Wire, open_websocket, text, upgrade
 
 from . import test_hostile as hostile
 from .differences import CLOSE_CODES

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Chat, Wire, chat, frame, text
 from tests.server.processes import rss
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.wire import Chat, Wire, chat, frame, text
 
 from .differences import CLOSE_CODES
 from .room import Room, settle, token

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Chat, Wire, chat, frame, request, text, upgrade
 from tests.server.processes import rss
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Chat, Wire, chat, frame, request, text, upgrade
 
 from .room import Room, count_connections, settle, token
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.auth.key_server import PRIVATE, KeyServer, jwk, serve_keys, sign
-from tests.support.server import ServerProcess
-from tests.support.wire import Wire, request, until
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Wire, request, until
 
 API = "/api/topics/room:lobby/messages"
 CLAIMS = {"exp": 4_000_000_000, "topics": {"history": ["**"]}}

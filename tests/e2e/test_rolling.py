@@ -9,10 +9,10 @@ import pytest
 
 from chat_server.client import Client, LinkState, Message, connect
 from chat_server.protocol.close_codes import CloseCode
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import ServerProcess
+from tests.rig.wire import until
 from tests.server.processes import ready_workers, runs
-from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess
-from tests.support.wire import until
 
 from .room import token
 

@@ -16,12 +16,12 @@ from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
-from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_proxy import RedisProxy
-from tests.support.redis_sentinel import SERVICE, SentinelTrio
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, until
+from tests.rig.redis_cluster import RedisCluster
+from tests.rig.redis_proxy import RedisProxy
+from tests.rig.redis_sentinel import SERVICE, SentinelTrio
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, until
 
 from .cluster import one_on_each, until_health
 from .test_redis_faults import DURABLE, Story

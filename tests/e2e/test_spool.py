@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess
-from tests.support.wire import SECONDS, Chat, Wire, chat, request
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
+from tests.rig.wire import SECONDS, Chat, Wire, chat, request
 
 from .cluster import KeptAlive
 from .room import settle, token

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.tokens import bad_tokens
-from tests.support.wire import Wire, chat, request, text
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.tokens import bad_tokens
+from tests.rig.wire import Wire, chat, request, text
 
 from .room import Room, token
 

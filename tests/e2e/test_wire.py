@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.rig import wire
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Wire, chat, closing, frame, request, text, upgrade
 from tests.server.processes import rss
-from tests.support import wire
-from tests.support.server import ServerProcess
-from tests.support.wire import Wire, chat, closing, frame, request, text, upgrade
 
 from .differences import COMPRESSES_UNASKED, KEEPS_UNREAD, everywhere
 from .room import Room, count_connections, settle, token

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess
-from tests.support.wire import JSON, MSGPACK, Chat, Wire, chat, closing, text
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import ServerProcess
+from tests.rig.wire import JSON, MSGPACK, Chat, Wire, chat, closing, text
 
 from .cluster import KeptAlive, health, one_on_each
 from .room import token

@@ -9,8 +9,8 @@ from quart import Quart, Response
 from chat_server.app import ChatServer, create_app
 from chat_server.clock import Clock
 from chat_server.realtime.node import Node
+from tests.rig.server import mint
 from tests.server.inprocess import make_settings
-from tests.support.server import mint
 
 MESSAGES = "/api/topics/room:lobby/messages"
 

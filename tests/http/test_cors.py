@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.server import mint
+from tests.rig.server import mint
 
 from .client import MESSAGES, client
 

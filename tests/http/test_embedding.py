@@ -11,9 +11,9 @@ from websockets.exceptions import InvalidStatus
 
 from chat_server.app import ChatServer
 from chat_server.settings import Settings
+from tests.rig.server import mint
+from tests.rig.wire import SECONDS, chat, open_websocket, request
 from tests.server.inprocess import Served, make_settings, serving
-from tests.support.server import mint
-from tests.support.wire import SECONDS, chat, open_websocket, request
 
 from .client import MESSAGES, PROBLEM
 

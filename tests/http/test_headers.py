@@ -6,8 +6,8 @@ import pytest
 from quart import Response
 
 from chat_server.http.requests import SECURITY_HEADERS
-from tests.support.server import mint
-from tests.support.tokens import forge
+from tests.rig.server import mint
+from tests.rig.tokens import forge
 
 from .client import MESSAGES, Client, client
 

@@ -6,10 +6,10 @@ import pytest
 from quart import Response
 
 from chat_server import __version__
+from tests.rig.fakes import FakeBroker
+from tests.rig.server import mint
+from tests.rig.wire import chat, request
 from tests.server.inprocess import make_settings, serving
-from tests.support.fakes import FakeBroker
-from tests.support.server import mint
-from tests.support.wire import chat, request
 
 from .client import client
 

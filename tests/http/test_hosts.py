@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from chat_server.http.hosts import is_this_machine
-from tests.support.server import ServerProcess
-from tests.support.wire import Wire, request, upgrade
+from tests.rig.server import ServerProcess
+from tests.rig.wire import Wire, request, upgrade
 
 MINE = [
     *("localhost", "localhost:8000", "LOCALHOST", "localhost.", "localhost.:8000", "a.localhost"),

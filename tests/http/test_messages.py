@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from tests.rig.server import mint
+from tests.rig.tokens import forge
+from tests.rig.wire import chat, request
 from tests.server.inprocess import make_settings, serving
-from tests.support.server import mint
-from tests.support.tokens import forge
-from tests.support.wire import chat, request
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .client import MESSAGES, Client, client, problem
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chat_server.http.openapi import Provider
-from tests.support.server import mint
+from tests.rig.server import mint
 
 from .client import MESSAGES, Client, client
 

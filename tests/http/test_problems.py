@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
+from tests.rig.server import mint
+from tests.rig.tokens import forge
+from tests.rig.wire import Wire, request
 from tests.server.inprocess import make_settings, serving
-from tests.support.server import mint
-from tests.support.tokens import forge
-from tests.support.wire import Wire, request
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .client import MESSAGES, PROBLEM, client, problem
 
 SECRET_DETAIL = "the password is hunter2"

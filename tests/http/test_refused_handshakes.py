@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.rig.server import mint
+from tests.rig.wire import Answer, Wire, upgrade
 from tests.server.inprocess import Served, make_settings, serving
-from tests.support.server import mint
-from tests.support.wire import Answer, Wire, upgrade
 
 from .client import PROBLEM
 

@@ -14,7 +14,7 @@ from loadtest.chaos.cluster import Cluster, options
 from loadtest.chaos.effort import Effort
 from loadtest.chaos.store import RedisServer
 
-from ..support.redis_sentinel import wait_for
+from ..rig.redis_sentinel import wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from loadtest import options, stage
 from loadtest.cli import main
 
-from ..support.ports import free_port
+from ..rig.ports import free_port
 
 STUDIES_OF_OTHERS = {"chaos"}
 

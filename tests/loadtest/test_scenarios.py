@@ -12,7 +12,7 @@ import pytest
 from loadtest.report import Report
 
 from ..architecture.source import ROOT
-from ..support.server import ServerProcess
+from ..rig.server import ServerProcess
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

@@ -16,7 +16,7 @@ from chat_server.auth.tokens import issue_token
 from chat_server.logs import JsonFormatter, TextFormatter, configure, redact
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, LogSettings
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 
 JWT = issue_token(
     AuthSettings(secret=DEVELOPMENT_SECRET), sub="alice", ttl_seconds=60, clock=ManualClock()

@@ -11,7 +11,7 @@ from chat_server.protocol.errors import ChatError
 from chat_server.protocol.messages import Limits, Ok, TopicOk, Welcome
 from chat_server.protocol.session import Rules, Session, State
 
-from ..support.fakes import RecordingEffects
+from ..rig.fakes import RecordingEffects
 
 START = 1_000.0
 

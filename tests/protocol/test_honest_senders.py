@@ -27,7 +27,7 @@ from chat_server.protocol.messages import (
 )
 from chat_server.protocol.session import STRIKES
 
-from ..support.fakes import deep
+from ..rig.fakes import deep
 from .harness import Harness
 from .test_codecs import decoded_data, json_publish, msgpack_publish, refusal
 

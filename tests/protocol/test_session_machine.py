@@ -17,7 +17,7 @@ from chat_server.protocol.errors import Internal
 from chat_server.protocol.messages import Auth, ClientMessage, Publish, Signal, Subscribe
 from chat_server.protocol.session import HELD_SECONDS, Session, State
 
-from ..support.fakes import RecordingEffects
+from ..rig.fakes import RecordingEffects
 from .harness import RULES, START, WELCOME, ok
 
 TOPICS = st.sampled_from(["a", "b", "c", "d", "not ok"])

@@ -9,7 +9,7 @@ from chat_server.realtime import hub as hub_module
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.hub import Hub
 
-from ..support.fakes import FakeBroker
+from ..rig.fakes import FakeBroker
 from .helpers import MAX_REPLAY
 from .world import World
 

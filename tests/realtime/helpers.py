@@ -8,7 +8,7 @@ from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.recovery import Recovery
 
-from ..support.fakes import FakeBroker, FakeTransport
+from ..rig.fakes import FakeBroker, FakeTransport
 
 ROOM = "room:a"
 MAX_REPLAY = 300

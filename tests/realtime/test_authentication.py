@@ -8,7 +8,7 @@ import pytest
 from chat_server.protocol.errors import Unauthorized, Unavailable
 from chat_server.settings import AuthSettings
 
-from ..support.fakes import FakeTransport, turns, until
+from ..rig.fakes import FakeTransport, turns, until
 from .world import World, answer, claims
 
 ROOM = "room:a"

@@ -12,7 +12,7 @@ from chat_server.protocol.codecs import MSGPACK
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.connection import Connection
 
-from ..support.fakes import FakeEncoder, FakeTransport, turns
+from ..rig.fakes import FakeEncoder, FakeTransport, turns
 from .world import World, answer, claims
 
 ROOM = "room:a"

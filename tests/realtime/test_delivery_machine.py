@@ -21,7 +21,7 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.realtime import hub as hub_module
 from chat_server.realtime.connection import Connection
 
-from ..support.fakes import FakeEncoder, FakeTransport
+from ..rig.fakes import FakeEncoder, FakeTransport
 from .observer import Observer
 from .virtual import VirtualLoop
 from .world import World, claims

@@ -11,8 +11,8 @@ from chat_server.protocol.close_codes import CloseCode
 from chat_server.realtime.drain import BATCH, Drain
 from chat_server.realtime.registry import Registry
 
-from ..support.fakes import turns
-from ..support.wire import until
+from ..rig.fakes import turns
+from ..rig.wire import until
 from .clients import FakeClient
 from .world import World, claims
 

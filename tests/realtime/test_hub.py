@@ -9,7 +9,7 @@ from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.hub import Hub
 
-from ..support.fakes import FakeBroker, FakeTransport, turns
+from ..rig.fakes import FakeBroker, FakeTransport, turns
 from .helpers import ROOM, nothing_is_left, seqs, start, subscribe
 from .observer import Observer
 

@@ -5,7 +5,7 @@ import pytest
 from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 
-from ..support.fakes import FakeBroker, FakeTransport, turns
+from ..rig.fakes import FakeBroker, FakeTransport, turns
 from .helpers import ROOM, seqs, start, subscribe
 
 

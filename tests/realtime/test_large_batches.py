@@ -5,7 +5,7 @@ import pytest
 from chat_server.events import Position
 from chat_server.realtime import topic as topic_module
 
-from ..support.fakes import FakeTransport, turns
+from ..rig.fakes import FakeTransport, turns
 from .test_topic import EPOCH, events, page, subscriber, topic_at
 from .world import World
 

@@ -10,8 +10,8 @@ from chat_server.protocol.messages import Limits, User
 from chat_server.realtime.node import Node
 from chat_server.settings import LimitSettings, ServerSettings
 
-from ..support.clock import ManualClock
-from ..support.fakes import NO_JSON, FakeBroker, as_client
+from ..rig.clock import ManualClock
+from ..rig.fakes import NO_JSON, FakeBroker, as_client
 from .clients import FakeClient
 from .world import settings
 

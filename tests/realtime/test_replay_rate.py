@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ..support.fakes import turns
+from ..rig.fakes import turns
 from .world import World, answer, claims
 
 MAX_REPLAY, TOPICS = 10, 3

@@ -8,7 +8,7 @@ import pytest
 from chat_server.events import Position
 from chat_server.realtime import hub as hub_module
 
-from ..support.fakes import FakeTransport, turns, until
+from ..rig.fakes import FakeTransport, turns, until
 from .observer import Observer
 from .virtual import VirtualLoop
 from .world import World, answer, claims

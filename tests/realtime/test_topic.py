@@ -11,7 +11,7 @@ from chat_server.events import Event, HistoryPage, Kind, Position
 from chat_server.protocol.codecs import CODECS, MSGPACK, Codec
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
 
-from ..support.fakes import NO_JSON, FakeEncoder, FakeTransport
+from ..rig.fakes import NO_JSON, FakeEncoder, FakeTransport
 
 EPOCH, LATER = "e", "f"
 ROOM = "room:a"

@@ -14,8 +14,8 @@ from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Encoder
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
-from ..support.clock import ManualClock
-from ..support.fakes import FakeBroker, FakeEncoder, FakeTransport, Gate, turns
+from ..rig.clock import ManualClock
+from ..rig.fakes import FakeBroker, FakeEncoder, FakeTransport, Gate, turns
 
 EVERYTHING = TopicGrants(*[("**",)] * 5)
 

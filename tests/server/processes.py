@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.server import ROOT, ServerProcess, mint
-from tests.support.wire import SECONDS, Chat, Closed, chat, request
+from tests.rig.server import ROOT, ServerProcess, mint
+from tests.rig.wire import SECONDS, Chat, Closed, chat, request
 
 
 def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:

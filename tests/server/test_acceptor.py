@@ -11,8 +11,8 @@ import pytest
 
 from chat_server.server import acceptor
 from chat_server.server.acceptor import Guest, Waiting
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import SECONDS, Wire, request, until
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import SECONDS, Wire, request, until
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving

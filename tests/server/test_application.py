@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import TEXT, Wire, chat, frame, request
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import TEXT, Wire, chat, frame, request
 
 from .processes import ready_workers, refused
 

@@ -14,9 +14,9 @@ import pytest
 
 from chat_server.server.descriptors import LEAST, SPARE, raise_limit
 from chat_server.server.refusals import LISTENED_TO
-from tests.support.ports import free_port
-from tests.support.server import mint
-from tests.support.wire import Wire, request, until, upgrade
+from tests.rig.ports import free_port
+from tests.rig.server import mint
+from tests.rig.wire import Wire, request, until, upgrade
 
 from .inprocess import make_settings, serving
 from .processes import accepts

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat_server.app import create_app
-from tests.support import wire
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import Wire, request, upgrade
+from tests.rig import wire
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import Wire, request, upgrade
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving

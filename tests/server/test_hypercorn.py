@@ -24,10 +24,10 @@ from chat_server.server.acceptor import Acceptor
 from chat_server.server.hypercorn import HttpConnection
 from chat_server.settings import HttpSettings
 from chat_server.transports.handover import STATE_KEY
+from tests.rig import wire
+from tests.rig.server import mint
+from tests.rig.wire import Wire, chat, request, text, until, upgrade
 from tests.server.inprocess import make_settings, serving
-from tests.support import wire
-from tests.support.server import mint
-from tests.support.wire import Wire, chat, request, text, until, upgrade
 
 from .certificates import make_certificate
 

@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from chat_server.app import create_app
-from tests.support.server import mint
-from tests.support.wire import Wire, closing, text, until, upgrade
+from tests.rig.server import mint
+from tests.rig.wire import Wire, closing, text, until, upgrade
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving

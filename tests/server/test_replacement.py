@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import Wire, chat, request, until
+from tests.rig.ports import free_port
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import Wire, chat, request, until
 
 from .processes import connect_to, holdings, ready_workers, runs, state, workers
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess
-from tests.support.wire import until
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import ServerProcess
+from tests.rig.wire import until
 
 from .processes import pending, ready_workers, runs, state, workers
 

@@ -8,7 +8,7 @@ import pytest
 
 from chat_server.server import sockets
 from chat_server.settings import ServerSettings, Settings
-from tests.support.ports import free_port
+from tests.rig.ports import free_port
 
 ANYWHERE = Settings(server=ServerSettings(bind="127.0.0.1:0"))
 

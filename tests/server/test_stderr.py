@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from chat_server import __version__
-from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ROOT
-from tests.support.wire import request, until
+from tests.rig.ports import free_port
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ROOT
+from tests.rig.wire import request, until
 
 from .processes import accepts, refused, runs, state, workers
 

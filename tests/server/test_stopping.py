@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ROOT, ServerProcess, mint
-from tests.support.wire import Answer, chat, request, until
+from tests.rig.ports import free_port
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ROOT, ServerProcess, mint
+from tests.rig.wire import Answer, chat, request, until
 
 from .processes import connect_to, ready_workers, runs, state, workers
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess
-from tests.support.wire import request, until
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
+from tests.rig.wire import request, until
 
 from .processes import connect_to, pending, ready_workers, refused, runs, state, workers
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.redis_server import RedisServer, running
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import MSGPACK, SECONDS, Wire, chat, until
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import MSGPACK, SECONDS, Wire, chat, until
 
 from .certificates import make_certificate
 from .processes import refused, workers

@@ -16,10 +16,10 @@ from quart import Quart
 from chat_server.app import create_app
 from chat_server.events import PublishResult
 from chat_server.server.worker import STOP_SLACK_SECONDS, Worker
-from tests.support import wire
-from tests.support.fakes import FakeBroker
-from tests.support.server import ServerProcess, mint
-from tests.support.wire import Wire, chat, request, text, until
+from tests.rig import wire
+from tests.rig.fakes import FakeBroker
+from tests.rig.server import ServerProcess, mint
+from tests.rig.wire import Wire, chat, request, text, until
 
 from .inprocess import make_settings, serving
 from .processes import accepts, refused

@@ -14,17 +14,17 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from chat_server.app import create_app
 from chat_server.broker.memory import MemoryBroker
 from chat_server.settings import BrokerSettings, Settings
-from tests.server.inprocess import make_settings, serving
-from tests.support.server import mint
-from tests.support.tokens import bad_tokens, forge
-from tests.support.wire import (
+from tests.rig.server import mint
+from tests.rig.tokens import bad_tokens, forge
+from tests.rig.wire import (
     JSON,
     MSGPACK,
     SECONDS,
     open_websocket,
 )
+from tests.server.inprocess import make_settings, serving
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 
 Data: TypeAlias = str | bytes
 Command: TypeAlias = dict[str, Any]

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
 from chat_server.transports.deflate import DEFLATE_ENCODERS, MIN_BYTES, negotiate_deflate
 from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
-from tests.support import wire
+from tests.rig import wire
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 

@@ -8,8 +8,8 @@ from websockets.frames import Frame, Opcode
 
 from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.transports.direct import DirectEncoder
-from tests.support import wire
-from tests.support.wire import frame, until
+from tests.rig import wire
+from tests.rig.wire import frame, until
 
 from .doubles import turns
 from .lane import MAX_MESSAGE, SLOW_BUFFER, Lane, end

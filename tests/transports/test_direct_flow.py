@@ -12,8 +12,8 @@ from chat_server.transports.direct import (
     MAX_FRAMES_AFTER_CLOSE,
     SLICE_BYTES,
 )
-from tests.support import wire
-from tests.support.wire import frame, text
+from tests.rig import wire
+from tests.rig.wire import frame, text
 
 from .doubles import turns
 from .lane import SLOW_BUFFER, Lane, end

@@ -24,13 +24,13 @@ from chat_server.transports.asgi import AsgiEncoder
 from chat_server.transports.deflate import DEFLATE_ENCODERS
 from chat_server.transports.direct import DIRECT_ENCODERS, DirectEncoder, DirectTransport
 from tests.broker.helpers import draft
+from tests.rig import wire
+from tests.rig.fakes import FakeBroker
+from tests.rig.server import mint
+from tests.rig.wire import JSON, MSGPACK, SECONDS, chat, text, until
 from tests.server.inprocess import make_settings, serving
-from tests.support import wire
-from tests.support.fakes import FakeBroker
-from tests.support.server import mint
-from tests.support.wire import JSON, MSGPACK, SECONDS, chat, text, until
 
-from ..support.clock import ManualClock
+from ..rig.clock import ManualClock
 from .doubles import FakeSocket, RecordingReceiver, turns
 
 ENCODERS = [encoders[name] for encoders in (DIRECT_ENCODERS, DEFLATE_ENCODERS) for name in CODECS]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import CORK_BYTES, DIRECT_ENCODERS, DirectTransport
 from chat_server.transports.frames import whole_message
-from tests.support import wire
-from tests.support.wire import frame
+from tests.rig import wire
+from tests.rig.wire import frame
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
-from tests.support.server import ROOT, mint
-from tests.support.wire import SECONDS, Wire, chat, request, upgrade
+from tests.rig.ports import free_port
+from tests.rig.server import ROOT, mint
+from tests.rig.wire import SECONDS, Wire, chat, request, upgrade
 
 COMMANDS = {
     "uvicorn": ["--factory", "chat_server.app:create_app", "--port"],

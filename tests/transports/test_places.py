@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.rig.server import mint
+from tests.rig.wire import BINARY, PING, Wire, chat, closing, frame, text, until
 from tests.server.inprocess import make_settings, serving
-from tests.support.server import mint
-from tests.support.wire import BINARY, PING, Wire, chat, closing, frame, text, until
 
 
 def gone(client: Wire) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser
 
-from tests.support.chromium import chromium_process, connected
-from tests.support.server import ServerProcess
+from tests.rig.chromium import chromium_process, connected
+from tests.rig.server import ServerProcess
 from tests.web.visitor import Visitor
 
 GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}

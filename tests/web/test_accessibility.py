@@ -5,7 +5,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from chat_server.client import connect
-from tests.support.server import ServerProcess, mint
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
 LONG = "\n".join(f"line {number}" for number in range(60))

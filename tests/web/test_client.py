@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from tests.support.server import ServerProcess, mint
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
 SECONDS = 20

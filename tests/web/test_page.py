@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from chat_server.client import connect, publish_all
-from tests.support.server import ServerProcess, mint
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
 HOSTILE = '<img src=x onerror="harmed = true"><script>harmed = true</script> &amp; <b>'

@@ -9,8 +9,8 @@ from pathlib import Path
 from playwright.async_api import expect
 
 from chat_server.client import connect
-from tests.support.server import ServerProcess, mint
-from tests.support.tokens import forge
+from tests.rig.server import ServerProcess, mint
+from tests.rig.tokens import forge
 from tests.web.conftest import Visit, running
 from tests.web.visitor import Visitor
 

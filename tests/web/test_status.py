@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.async_api import Page, expect
 
-from tests.support.redis_server import RedisServer
-from tests.support.server import ServerProcess, mint
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit, running
 
 LISTEN = """() => {

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from chat_server.client import connect
-from tests.support.server import ServerProcess, mint
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
 OVERRIDE = "\u202e"

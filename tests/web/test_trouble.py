@@ -8,8 +8,8 @@ from playwright.async_api import expect
 
 from chat_server.client import connect
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP
-from tests.support.redis_server import RedisServer
-from tests.support.server import mint
+from tests.rig.redis_server import RedisServer
+from tests.rig.server import mint
 from tests.web.conftest import Visit, running
 
 CLIENT = Path(__file__).parents[2] / "chat_server/web/client.js"

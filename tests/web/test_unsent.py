@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.async_api import WebSocketRoute, expect
 
-from tests.support.server import mint
+from tests.rig.server import mint
 from tests.web.conftest import Visit, running
 
 WINDOW_SECONDS = 1.0

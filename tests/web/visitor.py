@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
-from tests.support.server import mint
+from tests.rig.server import mint
 
 SECONDS = 40.0
 expect.set_options(timeout=SECONDS * 1000)
