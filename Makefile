@@ -54,7 +54,7 @@ bench: .venv/run.stamp ## measure the budgets of docs/performance.md; under five
 	@$(BIN)/python -m loadtest bench
 
 chaos: .venv/run.stamp ## ten minutes of faults at random while people talk; fails if anything is lost
-	@$(BIN)/python -m loadtest chaos
+	@$(BIN)/python -m tests.chaos
 
 clean: ## remove the environment and everything generated
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

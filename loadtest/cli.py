@@ -13,7 +13,6 @@ import msgspec
 from chat_server.settings import SettingsError
 
 from . import options as kinds
-from .cli_chaos import chaos_command
 from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_greedy import greedy_command
@@ -198,7 +197,6 @@ for _each in (
     _command(publish, "--redis", "--rate 2000 --seconds 20"),
     *(
         bench_command,
-        chaos_command,
         churn_command,
         compare_command,
         flood_command,

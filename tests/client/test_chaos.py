@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chat_server.client import CommandFailed, Gap, Message, Position, connect
-from loadtest.chaos.proxy import Proxy
+from tests.chaos.proxy import Proxy
 from tests.client import chaos
 from tests.client.chaos import Record, Site, Told, verify
 from tests.rig.fake_server import until

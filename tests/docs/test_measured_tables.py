@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.chaos import page as reliability
-from loadtest.chaos.run import Outcome
 from loadtest.page import write
+from tests.chaos import report as reliability
+from tests.chaos.run import Outcome
 
 ROOT = Path(__file__).parents[2]
 

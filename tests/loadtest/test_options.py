@@ -12,8 +12,6 @@ from loadtest.cli import main
 
 from ..rig.ports import free_port
 
-STUDIES_OF_OTHERS = {"chaos"}
-
 
 def _refused(*arguments: str, code: int = 2) -> str:
     """Return the line that says why a command did not run."""
@@ -131,7 +129,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     )
 
 
-@pytest.mark.parametrize("name", sorted(main.commands.keys() - STUDIES_OF_OTHERS))
+@pytest.mark.parametrize("name", sorted(main.commands.keys()))
 def test_every_option_says_what_it_means(name: str) -> None:
     command = main.commands[name]
     for parameter in command.params:

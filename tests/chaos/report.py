@@ -1,10 +1,11 @@
-"""What a round came to, for the terminal and for docs/reliability.md."""
+"""The result of a run, for the terminal and for docs/reliability.md."""
 
 from pathlib import Path
 
-from ..layout import describe, markdown, replace_section
+from loadtest.layout import describe, markdown, replace_section
+
+from .checker import Violation
 from .run import Outcome
-from .verify import Violation
 
 
 def lines(outcome: Outcome) -> list[list[str]]:
@@ -27,7 +28,7 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "violations": f"{len(verdict.violations):,}",
     }
     faults = [[kind, f"{count:,}"] for kind, count in sorted(outcome.faults.items())]
-    total = ["faults", f"{outcome.struck:,} of {outcome.effort.faults:,}"]
+    total = ["faults", f"{outcome.struck:,} of {outcome.config.faults:,}"]
     missed = ["found nothing to strike, and do not count", _counts(outcome.missed)]
     return [
         ["what", "count"],
@@ -50,12 +51,12 @@ def write(page: Path, outcome: Outcome) -> None:
     Raises:
         LoadError: the page has no such section.
     """
-    effort = outcome.effort
-    ways = {"wiped": effort.wipe, "spooled": effort.spool}
-    name = ", ".join([effort.broker, *(way for way, taken in ways.items() if taken)])
-    workers = "one worker" if effort.broker == "memory" else f"{effort.workers} workers"
-    people = f"{effort.publishers} publishers, {effort.readers} subscribers"
-    about = f"Seed {effort.seed}, {outcome.took_seconds:.0f} s, {workers}, {people}."
+    config = outcome.config
+    ways = {"wiped": config.wipe, "spooled": config.spool}
+    name = ", ".join([config.broker, *(way for way, taken in ways.items() if taken)])
+    workers = "one worker" if config.broker == "memory" else f"{config.workers} workers"
+    people = f"{config.publishers} publishers, {config.readers} subscribers"
+    about = f"Seed {config.seed}, {outcome.took_seconds:.0f} s, {workers}, {people}."
     text = f"{about} {describe(outcome.machine)}\n\n{markdown(lines(outcome))}"
     replace_section(page, name, text)
 

@@ -1,4 +1,4 @@
-"""A round of chaos: people talk, faults come, all settles, and the record is verified."""
+"""One run: the workload talks, the nemesis strikes, all settles, the checker judges."""
 
 import asyncio
 import time
@@ -8,24 +8,24 @@ from contextlib import suppress
 from msgspec import Struct
 
 from chat_server.events import Position
+from loadtest.accounting import Machine, machine
+from loadtest.wire import LoadError
 
-from ..accounting import Machine, machine
-from ..wire import LoadError
-from .audit import HARMLESS, Auditor, end_of
-from .effort import Effort
-from .faults import Conductor, kinds
-from .people import LibrarySubscriber, Notes, Publisher, Subscriber
-from .plan import Fault, plan
-from .probe import store_unheard
-from .record import Ack, Record, Rules
-from .site import HISTORY, MAX_REPLAY, Site, open_site
-from .verify import Verdict, Violation, verify
+from .checker import Verdict, Violation, check
+from .config import Config
+from .final_reads import EXPECTED_ERRORS, FinalReads, end_of
+from .history import Ack, History, Rules
+from .nemesis import Nemesis, kinds
+from .schedule import Fault, plan
+from .system import HISTORY, MAX_REPLAY, System, open_system
+from .unheard import store_unheard
+from .workload import Counts, LibrarySubscriber, Publisher, Subscriber
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
 LONGEST_FAULT_SECONDS = 5.0
 
-FAULTS_IN_AN_ACT = 15
+FAULTS_PER_PHASE = 15
 """After so many all falls silent while the last of them is under way. What a subscriber then lacks
 it has to get without another event that tells of a hole. And once it has got it, the workers are
 made to miss something for certain."""
@@ -55,7 +55,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         longest_ack: seconds until a publication was acknowledged.
     """
 
-    effort: Effort
+    config: Config
     machine: Machine
     took_seconds: float
     faults: dict[str, int]
@@ -80,50 +80,50 @@ class Outcome(Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether every promise was kept, and that was hard enough."""
-        return not self.verdict.violations and self.struck >= self.effort.least_faults
+        return not self.verdict.violations and self.struck >= self.config.least_faults
 
 
-async def perform(effort: Effort, tell: Tell) -> Outcome:
+async def perform(config: Config, tell: Tell) -> Outcome:
     """Carry a round out.
 
     Raises:
         LoadError: the server does not start, or has ended.
     """
     began = time.monotonic()
-    async with open_site(effort) as site:
-        names = kinds(effort.broker, effort.workers, wipe=effort.wipe)
+    async with open_system(config) as system:
+        names = kinds(config.broker, config.workers, wipe=config.wipe)
         faults = plan(
-            effort.seed,
+            config.seed,
             names,
-            faults=effort.faults,
-            seconds=effort.seconds,
-            longest=min(LONGEST_FAULT_SECONDS, effort.seconds / 4),
+            faults=config.faults,
+            seconds=config.seconds,
+            longest=min(LONGEST_FAULT_SECONDS, config.seconds / 4),
         )
-        round_ = _Round(effort, site)
+        run = _Run(config, system)
         try:
-            record, conductor, violations = await round_.run(faults, tell)
+            history, nemesis, violations = await run.run(faults, tell)
         except LoadError as error:
-            raise LoadError(f"{error}\nThe server wrote:\n{site.last_words()}") from None
-        violations += faults_of_the_server(site, round_.notes)
+            raise LoadError(f"{error}\nThe server wrote:\n{system.log_tail()}") from None
+        violations += server_faults(system, run.counts)
         tell("verifying")
-        verdict = verify(record)
-    notes = round_.notes
+        verdict = check(history)
+    counts = run.counts
     return Outcome(
-        effort=effort,
+        config=config,
         machine=machine(),
         took_seconds=time.monotonic() - began,
-        faults=dict(conductor.injected),
-        missed=dict(conductor.missed),
-        published=notes.published,
-        attempts=notes.attempts,
-        acknowledged=len(notes.acks),
-        deliveries=notes.deliveries,
-        unheard=len(round_.unheard),
-        duplicates=sum(ack.duplicate for ack in notes.acks),
-        closes=dict(notes.closes),
-        errors=dict(notes.errors),
-        longest_silence=notes.longest_silence,
-        longest_ack=notes.longest_ack,
+        faults=dict(nemesis.injected),
+        missed=dict(nemesis.missed),
+        published=counts.published,
+        attempts=counts.attempts,
+        acknowledged=len(counts.acks),
+        deliveries=counts.deliveries,
+        unheard=len(run.unheard),
+        duplicates=sum(ack.duplicate for ack in counts.acks),
+        closes=dict(counts.closes),
+        errors=dict(counts.errors),
+        longest_silence=counts.longest_silence,
+        longest_ack=counts.longest_ack,
         verdict=Verdict(
             violations=[*violations, *verdict.violations],
             resumes=verdict.resumes,
@@ -134,61 +134,61 @@ async def perform(effort: Effort, tell: Tell) -> Outcome:
     )
 
 
-class _Round:
-    """The people of a round, and how it ends.
+class _Run:
+    """The workload of a run, and how the run ends.
 
     Attributes:
         unheard: what was stored past the workers.
     """
 
-    def __init__(self, effort: Effort, site: Site) -> None:
-        self.notes = Notes()
+    def __init__(self, config: Config, system: System) -> None:
+        self.counts = Counts()
         self.unheard: list[Ack] = []
-        self._effort = effort
-        self._site = site
-        self._topics = effort.topics
-        self._url = f"ws://127.0.0.1:{site.front.port}/ws"
+        self._config = config
+        self._system = system
+        self._topics = config.topics
+        self._url = f"ws://127.0.0.1:{system.front.port}/ws"
         self._publishers = [
-            self._publisher(f"publisher{number}") for number in range(effort.publishers)
+            self._publisher(f"publisher{number}") for number in range(config.publishers)
         ]
         self._talk = asyncio.Event()
-        self._auditor = Auditor(self._url, site.target.mint("auditor", "**"), self._topics)
-        self._readers = [self._reader(number) for number in range(effort.readers)]
+        self._final_reads = FinalReads(self._url, system.target.mint("auditor", "**"), self._topics)
+        self._readers = [self._reader(number) for number in range(config.readers)]
 
     async def run(
         self, faults: list[Fault], tell: Tell
-    ) -> tuple[Record, Conductor, list[Violation]]:
-        """Do everything; return the record, who brought the faults, and what did not settle."""
-        conductor = Conductor(self._site, self._effort.seed)
+    ) -> tuple[History, Nemesis, list[Violation]]:
+        """Do everything; return the history, who brought the faults, and what did not settle."""
+        nemesis = Nemesis(self._system, self._config.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
-        tasks.append(asyncio.create_task(self._report(faults, conductor, tell)))
+        tasks.append(asyncio.create_task(self._report(faults, nemesis, tell)))
         violations: list[Violation] = []
         try:
             await _until(self._all_entered, START_SECONDS)
             tasks += [asyncio.create_task(one.run(self._talk)) for one in self._publishers]
-            for act in batched(faults, FAULTS_IN_AN_ACT):
+            for phase in batched(faults, FAULTS_PER_PHASE):
                 self._talk.set()
-                await conductor.run(act, self._talk.clear)
+                await nemesis.run(phase, self._talk.clear)
                 violations += await self._settle(tasks)
-            history = await self._auditor.history()
+            stored = await self._final_reads.history()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        trails = [trail for reader in self._readers for trail in reader.trails.values()]
+        observers = [observed for reader in self._readers for observed in reader.observers.values()]
         rules = Rules(
             {topic: HISTORY[topic.partition(":")[0]] for topic in self._topics},
             MAX_REPLAY,
-            self._site.wipes,
+            self._system.wipes,
         )
-        final = {trail.topic: end_of(trail) for trail in history}
-        acks = [*self.notes.acks, *self.unheard]
-        record = Record(rules, acks, [*trails, *history], final)
-        return record, conductor, violations
+        final = {observed.topic: end_of(observed) for observed in stored}
+        acks = [*self.counts.acks, *self.unheard]
+        history = History(rules, acks, [*observers, *stored], final)
+        return history, nemesis, violations
 
     async def _settle(self, tasks: list[asyncio.Task[None]]) -> list[Violation]:
         """Wait until all is quiet and everybody has everything; return who has not."""
-        patience = self._effort.patience
+        patience = self._config.patience
         if not await _until(lambda: not any(one.waits for one in self._publishers), patience):
             return [
                 Violation("not acknowledged", "", 0, one.name, "it still waits for an answer")
@@ -198,16 +198,16 @@ class _Round:
         for task in tasks:
             if task.done():
                 task.result()
-        behind = await self._left_behind(await self._auditor.positions())
-        if behind or not self._site.shards:
+        behind = await self._left_behind(await self._final_reads.positions())
+        if behind or not self._system.shards:
             return behind
-        unheard = await store_unheard(self._site, self._topics, len(self.unheard))
+        unheard = await store_unheard(self._system, self._topics, len(self.unheard))
         self.unheard += unheard
         return await self._left_behind({ack.topic: Position(ack.epoch, ack.seq) for ack in unheard})
 
     async def _left_behind(self, final: dict[str, Position]) -> list[Violation]:
         """Wait until everybody has everything; return who has not."""
-        await _until(lambda: not self._behind(final), self._effort.patience)
+        await _until(lambda: not self._behind(final), self._config.patience)
         return self._behind(final)
 
     def _behind(self, final: dict[str, Position]) -> list[Violation]:
@@ -221,31 +221,31 @@ class _Round:
         ]
 
     def _publisher(self, name: str) -> Publisher:
-        token = self._site.target.mint(name, "**")
-        return Publisher(name, self._url, token, self._topics, self._effort.rate, self.notes)
+        token = self._system.target.mint(name, "**")
+        return Publisher(name, self._url, token, self._topics, self._config.rate, self.counts)
 
     def _reader(self, number: int) -> Subscriber | LibrarySubscriber:
-        token = self._site.target.mint(f"reader{number}", "**")
+        token = self._system.target.mint(f"reader{number}", "**")
         count = len(self._topics)
         if number % 4 == 3:
             topic = self._topics[number // 4 % count]
-            return LibrarySubscriber(f"library{number}", self._url, token, topic, self.notes)
+            return LibrarySubscriber(f"library{number}", self._url, token, topic, self.counts)
         # Each topic has readers of both encodings, on all workers by chance.
         topics = [self._topics[(number + more) % count] for more in range(3)]
         binary = number % 2 == 1
-        return Subscriber(f"reader{number}", self._url, token, topics, binary, self.notes)
+        return Subscriber(f"reader{number}", self._url, token, topics, binary, self.counts)
 
     def _all_entered(self) -> bool:
-        return all(len(reader.places) == len(reader.trails) for reader in self._readers)
+        return all(len(reader.places) == len(reader.observers) for reader in self._readers)
 
-    async def _report(self, faults: list[Fault], conductor: Conductor, tell: Tell) -> None:
+    async def _report(self, faults: list[Fault], nemesis: Nemesis, tell: Tell) -> None:
         began = time.monotonic()
         while True:
             await asyncio.sleep(0.5)
             tell(
-                f"{time.monotonic() - began:.0f} of {self._effort.seconds:g} s, "
-                f"{conductor.injected.total()} of {len(faults)} faults, "
-                f"{len(self.notes.acks):,} acknowledged, {self.notes.deliveries:,} delivered"
+                f"{time.monotonic() - began:.0f} of {self._config.seconds:g} s, "
+                f"{nemesis.injected.total()} of {len(faults)} faults, "
+                f"{len(self.counts.acks):,} acknowledged, {self.counts.deliveries:,} delivered"
             )
 
 
@@ -260,11 +260,13 @@ async def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def faults_of_the_server(site: Site, notes: Notes) -> list[Violation]:
+def server_faults(system: System, counts: Counts) -> list[Violation]:
     """Return what the server did wrong that no fault of ours explains."""
-    found = [f"it logged: {line}" for line in site.faults_logged()]
+    found = [f"it logged: {line}" for line in system.faults_logged()]
     found += [
-        f"it closed {n} connections with {c}" for c, n in notes.closes.items() if c in FAULTY_CODES
+        f"it closed {n} connections with {c}" for c, n in counts.closes.items() if c in FAULTY_CODES
     ]
-    found += [f"it answered {n} times {e}" for e, n in notes.errors.items() if e not in HARMLESS]
+    found += [
+        f"it answered {n} times {e}" for e, n in counts.errors.items() if e not in EXPECTED_ERRORS
+    ]
     return [Violation("fault of the server", "", 0, "", detail) for detail in found]

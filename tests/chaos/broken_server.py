@@ -1,6 +1,6 @@
 """A server that breaks its promises, as `SABOTAGE` says: what looks for lost events must find it.
 
-`python -m tests.loadtest.broken_server serve …`
+`python -m tests.chaos.broken_server serve …`
 """
 
 import asyncio

@@ -11,8 +11,9 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from ..server import START_SECONDS, free_port
-from ..wire import LoadError
+from loadtest.server import START_SECONDS, free_port
+from loadtest.wire import LoadError
+
 from .store import RedisServer
 
 NODE_TIMEOUT_MS = 1_000

@@ -1,4 +1,4 @@
-"""Events that no worker can hear, and after which nothing comes that would tell of them."""
+"""Store events that no worker hears, and after which no event follows that would show the hole."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import Draft, Event, Kind, Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
+from loadtest.wire import LoadError
 
-from ..wire import LoadError
-from .people import payload_of
-from .record import Ack
-from .site import HISTORY, Site
+from .history import Ack
 from .store import RedisServer
+from .system import HISTORY, System
+from .workload import payload_of
 
 NAME = "probe"
 PATIENCE_SECONDS = 20.0
@@ -24,7 +24,7 @@ RETRY_SECONDS = 0.05
 HISTORY_SECONDS = 86_400.0
 
 
-async def store_unheard(site: Site, topics: Sequence[str], number: int) -> list[Ack]:
+async def store_unheard(system: System, topics: Sequence[str], number: int) -> list[Ack]:
     """Store an event in each topic while no worker has a connection to the store.
 
     Args:
@@ -40,15 +40,15 @@ async def store_unheard(site: Site, topics: Sequence[str], number: int) -> list[
     async with AsyncExitStack() as stack:
         # Before the workers are cut off: they are to be away no longer than it takes.
         for topic in topics:
-            server = site.server_of(topic)
+            server = system.server_of(topic)
             if server not in brokers:
-                opened = _opened(server, topic if site.sharded else "")
+                opened = _opened(server, topic if system.sharded else "")
                 brokers[server] = await stack.enter_async_context(opened)
-        for shard in site.shards:
+        for shard in system.shards:
             stack.enter_context(shard.proxy.refusing())
             shard.proxy.cut()
         return [
-            await _store(brokers[site.server_of(topic)], topic, f"{NAME}-{number}-{topic}")
+            await _store(brokers[system.server_of(topic)], topic, f"{NAME}-{number}-{topic}")
             for topic in topics
         ]
 

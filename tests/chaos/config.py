@@ -1,4 +1,4 @@
-"""What a round is to be."""
+"""How long and how hard a run is."""
 
 from msgspec import Struct
 
@@ -6,8 +6,8 @@ MISSES_ALLOWED = 0.05
 """Of the faults, the share that may find nothing to strike; but always one."""
 
 
-class Effort(Struct, frozen=True, kw_only=True):
-    """How much of it.
+class Config(Struct, frozen=True, kw_only=True):
+    """The parameters of a run.
 
     Args:
         broker: "memory", "redis" or "cluster".

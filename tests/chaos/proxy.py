@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from ..crowd import socket_with_small_buffer
+from loadtest.crowd import socket_with_small_buffer
 
 CHUNK_BYTES = 4_096
 

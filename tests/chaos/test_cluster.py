@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from loadtest.chaos.cluster import Cluster, options
-from loadtest.chaos.effort import Effort
-from loadtest.chaos.store import RedisServer
+from tests.chaos.cluster import Cluster, options
+from tests.chaos.config import Config
+from tests.chaos.store import RedisServer
 
 from ..rig.redis_sentinel import wait_for
 
@@ -39,8 +39,8 @@ def _keys(server: RedisServer, topic: str) -> int:
 
 
 def test_the_topics_lie_on_all_servers(servers: list[RedisServer]) -> None:
-    assert Cluster(servers, Effort(broker="cluster", seed=1).topics).spread() == [2, 2, 2]
-    spooling = Effort(broker="cluster", seed=1, spool=True)
+    assert Cluster(servers, Config(broker="cluster", seed=1).topics).spread() == [2, 2, 2]
+    spooling = Config(broker="cluster", seed=1, spool=True)
     assert min(Cluster(servers, spooling.topics).spread()) >= 2
 
 

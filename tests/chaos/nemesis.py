@@ -1,4 +1,4 @@
-"""The faults, one function each, and the conductor that brings them about on time."""
+"""The kinds of faults, one function each, and the nemesis that injects them on time."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack, suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .plan import Fault
 from .proxy import Link, Proxy
-from .site import Site
+from .schedule import Fault
+from .system import System
 
-Inject = Callable[[Site, Fault, random.Random], Awaitable[bool]]
+Inject = Callable[[System, Fault, random.Random], Awaitable[bool]]
 
 STORE_SHARE = 0.5
 """Of a fault's time that Redis is away: that costs everybody, and also comes back slowly."""
@@ -28,7 +28,7 @@ VICTIM_SECONDS = 5.0
 
 RETRY_SECONDS = 0.05
 
-HUSH_SHARE = 0.3
+QUIESCE_SHARE = 0.3
 """Of the time of a fault that has passed when publishers fall silent."""
 
 
@@ -46,44 +46,44 @@ class Kind(Struct, frozen=True):
     alone: tuple[str, ...] = ()
 
 
-async def _cut_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
-    return _cut(site.front, fault, rng)
+async def _cut_clients(system: System, fault: Fault, rng: random.Random) -> bool:
+    return _cut(system.front, fault, rng)
 
 
-async def _refuse_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
-    return await _refuse(site.front, fault, rng)
+async def _refuse_clients(system: System, fault: Fault, rng: random.Random) -> bool:
+    return await _refuse(system.front, fault, rng)
 
 
-async def _hold_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
-    links = await _hold(site.front, fault, rng, up=True, down=True)
+async def _hold_clients(system: System, fault: Fault, rng: random.Random) -> bool:
+    links = await _hold(system.front, fault, rng, up=True, down=True)
     # As when an address changes: what was on its way is gone.
     for link in links[: len(links) // 2]:
         link.cut()
     return bool(links)
 
 
-async def _mute_clients(site: Site, fault: Fault, rng: random.Random) -> bool:
-    return bool(await _hold(site.front, fault, rng, up=True))
+async def _mute_clients(system: System, fault: Fault, rng: random.Random) -> bool:
+    return bool(await _hold(system.front, fault, rng, up=True))
 
 
-async def _stall_readers(site: Site, fault: Fault, rng: random.Random) -> bool:
+async def _stall_readers(system: System, fault: Fault, rng: random.Random) -> bool:
     fault = replace(fault, seconds=STALL_FACTOR * fault.seconds)
-    return bool(await _hold(site.front, fault, rng, down=True))
+    return bool(await _hold(system.front, fault, rng, down=True))
 
 
-async def _cut_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
-    return _cut(rng.choice(site.shards).proxy, fault, rng)
+async def _cut_redis(system: System, fault: Fault, rng: random.Random) -> bool:
+    return _cut(rng.choice(system.shards).proxy, fault, rng)
 
 
-async def _refuse_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+async def _refuse_redis(system: System, fault: Fault, rng: random.Random) -> bool:
     fault = replace(fault, seconds=STORE_SHARE * fault.seconds)
-    return await _refuse(rng.choice(site.shards).proxy, fault, rng)
+    return await _refuse(rng.choice(system.shards).proxy, fault, rng)
 
 
-async def _hold_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
+async def _hold_redis(system: System, fault: Fault, rng: random.Random) -> bool:
     both = rng.random() < 0.5
     down = rng.random() < 0.5
-    proxy = rng.choice(site.shards).proxy
+    proxy = rng.choice(system.shards).proxy
     links = await _hold(proxy, fault, rng, up=both or not down, down=both or down)
     # What was on its way is gone, which its sender may not learn.
     for link in links if rng.random() < 0.5 else ():
@@ -91,13 +91,13 @@ async def _hold_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
     return bool(links)
 
 
-async def _kick_subscribers(site: Site, fault: Fault, rng: random.Random) -> bool:
-    server = rng.choice(site.shards).server
+async def _kick_subscribers(system: System, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(system.shards).server
     return bool(await asyncio.to_thread(server.run, "CLIENT", "KILL", "TYPE", "pubsub"))
 
 
-async def _freeze_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
-    server = rng.choice(site.shards).server
+async def _freeze_redis(system: System, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(system.shards).server
     server.freeze()
     try:
         await asyncio.sleep(fault.seconds)
@@ -106,8 +106,8 @@ async def _freeze_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
     return True
 
 
-async def _restart_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
-    server = rng.choice(site.shards).server
+async def _restart_redis(system: System, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(system.shards).server
     await asyncio.to_thread(server.kill)
     try:
         await asyncio.sleep(fault.seconds * STORE_SHARE)
@@ -116,8 +116,8 @@ async def _restart_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
     return True
 
 
-async def _wipe_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
-    server = rng.choice(site.shards).server
+async def _wipe_redis(system: System, fault: Fault, rng: random.Random) -> bool:
+    server = rng.choice(system.shards).server
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.wipe)
     try:
@@ -127,17 +127,17 @@ async def _wipe_redis(site: Site, fault: Fault, rng: random.Random) -> bool:
     return True
 
 
-async def _move_slot(site: Site, fault: Fault, rng: random.Random) -> bool:
-    await site.cluster.move(fault.seconds, rng)
+async def _move_slot(system: System, fault: Fault, rng: random.Random) -> bool:
+    await system.cluster.move(fault.seconds, rng)
     return True
 
 
-async def _kill_worker(site: Site, fault: Fault, rng: random.Random) -> bool:
-    return _send_to_one(site, rng, signal.SIGKILL) is not None
+async def _kill_worker(system: System, fault: Fault, rng: random.Random) -> bool:
+    return _send_to_one(system, rng, signal.SIGKILL) is not None
 
 
-async def _freeze_worker(site: Site, fault: Fault, rng: random.Random) -> bool:
-    pid = _send_to_one(site, rng, signal.SIGSTOP)
+async def _freeze_worker(system: System, fault: Fault, rng: random.Random) -> bool:
+    pid = _send_to_one(system, rng, signal.SIGSTOP)
     if pid is None:
         return False
     try:
@@ -148,14 +148,14 @@ async def _freeze_worker(site: Site, fault: Fault, rng: random.Random) -> bool:
     return True
 
 
-async def _roll_workers(site: Site, fault: Fault, rng: random.Random) -> bool:
-    site.roll()
+async def _roll_workers(system: System, fault: Fault, rng: random.Random) -> bool:
+    system.roll()
     return True
 
 
-def _send_to_one(site: Site, rng: random.Random, number: signal.Signals) -> int | None:
+def _send_to_one(system: System, rng: random.Random, number: signal.Signals) -> int | None:
     """Send a signal to one of the workers; return which, None if there is none to be had."""
-    workers = site.workers()
+    workers = system.workers()
     if not workers:
         return None
     pid = rng.choice(workers)
@@ -237,11 +237,11 @@ def kinds(broker: str, workers: int, *, wipe: bool) -> list[str]:
     return [name for name, kind in ALL.items() if has[kind.needs] and (wipe or name != WIPE)]
 
 
-class Conductor:
-    """Brings about the faults of a plan, several at a time as they come.
+class Nemesis:
+    """Injects the faults of a schedule on time, several at once if they overlap.
 
     Args:
-        site: what is struck.
+        system: what is struck.
         seed: chooses the victims.
         patience: seconds until a fault that finds nothing to strike is given up.
 
@@ -250,21 +250,21 @@ class Conductor:
         missed: those that found nothing to strike.
     """
 
-    def __init__(self, site: Site, seed: int, patience: float = VICTIM_SECONDS) -> None:
+    def __init__(self, system: System, seed: int, patience: float = VICTIM_SECONDS) -> None:
         self.injected: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self._done_until = 0.0
-        self._site = site
+        self._system = system
         self._seed = seed
         self._patience = patience
         self._alone = {name: asyncio.Lock() for kind in ALL.values() for name in kind.alone}
 
-    async def run(self, faults: Sequence[Fault], hush: Callable[[], object]) -> None:
+    async def run(self, faults: Sequence[Fault], quiesce: Callable[[], object]) -> None:
         """Bring them about, and return when all are over.
 
         Args:
             faults: the next part of the plan.
-            hush: called while the last of them is under way.
+            quiesce: called while the last of them is under way.
         """
         loop = asyncio.get_running_loop()
         began = loop.time() - self._done_until
@@ -272,26 +272,28 @@ class Conductor:
             async with asyncio.TaskGroup() as group:
                 for fault in faults:
                     await asyncio.sleep(began + fault.at - loop.time())
-                    self._site.check()
-                    group.create_task(self._inject(fault, hush if fault is faults[-1] else None))
+                    self._system.check()
+                    group.create_task(self._inject(fault, quiesce if fault is faults[-1] else None))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         self._done_until = faults[-1].at
 
-    async def _inject(self, fault: Fault, hush: Callable[[], object] | None) -> None:
+    async def _inject(self, fault: Fault, quiesce: Callable[[], object] | None) -> None:
         kind = ALL[fault.kind]
         loop = asyncio.get_running_loop()
         rng = random.Random(f"{self._seed}:{fault.number}")
         async with AsyncExitStack() as stack:
             for name in kind.alone:
                 await stack.enter_async_context(self._alone[name])
-            timer = None if hush is None else loop.call_later(HUSH_SHARE * fault.seconds, hush)
+            timer = (
+                None if quiesce is None else loop.call_later(QUIESCE_SHARE * fault.seconds, quiesce)
+            )
             deadline = loop.time() + self._patience
-            while not (struck := await kind.inject(self._site, fault, rng)):
+            while not (struck := await kind.inject(self._system, fault, rng)):
                 if loop.time() >= deadline:
                     break
                 await asyncio.sleep(RETRY_SECONDS)
-            if timer is not None and hush is not None:
+            if timer is not None and quiesce is not None:
                 timer.cancel()
-                hush()
+                quiesce()
         (self.injected if struck else self.missed)[fault.kind] += 1

@@ -14,25 +14,34 @@ from hypothesis import strategies as st
 
 from chat_server.events import Position
 from loadtest.accounting import machine
-from loadtest.chaos.effort import Effort
-from loadtest.chaos.faults import ALL, WIPE, Conductor, kinds
-from loadtest.chaos.page import told
-from loadtest.chaos.people import Notes, name_of, payload_of
-from loadtest.chaos.plan import Fault, plan
-from loadtest.chaos.proxy import Proxy
-from loadtest.chaos.record import Ack, Entered, Entry, Record, Rules, Seen, Told, Trail
-from loadtest.chaos.run import Outcome, Tell, faults_of_the_server
-from loadtest.chaos.site import Site, is_fault
-from loadtest.chaos.verify import Verdict, Violation, verify
-from loadtest.cli_chaos import chaos_command
 from loadtest.server import Target
+from tests.chaos.checker import Verdict, Violation, check
+from tests.chaos.cli import main
+from tests.chaos.config import Config
+from tests.chaos.history import (
+    Ack,
+    Entry,
+    GapReceived,
+    History,
+    Observations,
+    Received,
+    Rules,
+    Subscribed,
+)
+from tests.chaos.nemesis import ALL, WIPE, Nemesis, kinds
+from tests.chaos.proxy import Proxy
+from tests.chaos.report import told
+from tests.chaos.run import Outcome, Tell, server_faults
+from tests.chaos.schedule import Fault, plan
+from tests.chaos.system import System, is_fault
+from tests.chaos.workload import Counts, name_of, payload_of
 
 from ..architecture.source import ROOT
 
 RUNS = ROOT / "docs" / "reliability"
 
 TOPIC = "room:a"
-START = Entered("e", 0, recovered=False, replayed=0)
+START = Subscribed("e", 0, recovered=False, replayed=0)
 
 
 def _acks(*seqs: int, epoch: str = "e") -> list[Ack]:
@@ -40,48 +49,48 @@ def _acks(*seqs: int, epoch: str = "e") -> list[Ack]:
 
 
 def _seen(*seqs: int, epoch: str = "e") -> list[Entry]:
-    return [Seen(seq, f"{epoch}{seq}") for seq in seqs]
+    return [Received(seq, f"{epoch}{seq}") for seq in seqs]
 
 
-def _resumed(seq: int, to: int, *, epoch: str = "e", reason: str | None = None) -> Entered:
+def _resumed(seq: int, to: int, *, epoch: str = "e", reason: str | None = None) -> Subscribed:
     recovered = reason is None
     replayed = to - seq if recovered else 0
     since = Position("e", seq)
-    return Entered(epoch, to, recovered, replayed=replayed, since=since, reason=reason)
+    return Subscribed(epoch, to, recovered, replayed=replayed, since=since, reason=reason)
 
 
-def _record(
+def _history(
     entries: list[Entry],
     acks: list[Ack] | None = None,
     *,
     final: Position | None = None,
-    history: int = 100,
+    kept: int = 100,
     wipes: int = 0,
-) -> Record:
-    rules = Rules({TOPIC: history}, max_replay=50, wipes=wipes)
-    trail = Trail("ada", TOPIC, entries)
+) -> History:
+    rules = Rules({TOPIC: kept}, max_replay=50, wipes=wipes)
+    observed = Observations("ada", TOPIC, entries)
     acks = _acks(1, 2, 3, 4) if acks is None else acks
-    return Record(rules, acks, [trail], {TOPIC: final or Position("e", 4)})
+    return History(rules, acks, [observed], {TOPIC: final or Position("e", 4)})
 
 
-def _found(record: Record) -> list[tuple[str, int]]:
-    return sorted({(violation.kind, violation.seq) for violation in verify(record).violations})
+def _found(history: History) -> list[tuple[str, int]]:
+    return sorted({(violation.kind, violation.seq) for violation in check(history).violations})
 
 
 def test_what_is_as_promised_passes() -> None:
     plain = [START, *_seen(1, 2, 3, 4)]
     resumed = [START, *_seen(1), _resumed(1, 3), *_seen(2, 3, 4)]
-    late = [Entered("e", 2, recovered=False, replayed=0), *_seen(3, 4)]
-    last = [Entered("e", 3, recovered=True, replayed=2), *_seen(2, 3, 4)]
+    late = [Subscribed("e", 2, recovered=False, replayed=0), *_seen(3, 4)]
+    last = [Subscribed("e", 3, recovered=True, replayed=2), *_seen(2, 3, 4)]
     for entries in (plain, resumed, late, last):
-        assert _found(_record(entries)) == []
+        assert _found(_history(entries)) == []
 
 
 def test_it_counts() -> None:
-    gap = Told("e", 1, 3, "expired")
+    gap = GapReceived("e", 1, 3, "expired")
     far = _resumed(3, 4, reason="expired")
     entries = [START, *_seen(1), gap, _resumed(2, 3), *_seen(3), far]
-    verdict = verify(_record(entries, history=0))
+    verdict = check(_history(entries, kept=0))
     assert verdict.violations == []
     assert (verdict.resumes, verdict.recovered, verdict.gaps) == (2, 1, 1)
 
@@ -98,10 +107,10 @@ def test_it_counts() -> None:
         ),
         pytest.param([START, *_seen(1, 2)], [("left behind", 3), ("missing", 3), ("missing", 4)]),
         pytest.param(
-            [START, *_seen(1), Seen(2, "x"), *_seen(3, 4)], [("another event", 2)], id="payload"
+            [START, *_seen(1), Received(2, "x"), *_seen(3, 4)], [("another event", 2)], id="payload"
         ),
         pytest.param(
-            [START, *_seen(1, 2, 3), Seen(4, "e1")],
+            [START, *_seen(1, 2, 3), Received(4, "e1")],
             [("another event", 4)],
             id="another payload",
         ),
@@ -119,24 +128,24 @@ def test_it_counts() -> None:
             [
                 START,
                 *_seen(1),
-                Entered("e", 3, True, replayed=1, since=Position("e", 1)),
+                Subscribed("e", 3, True, replayed=1, since=Position("e", 1)),
                 *_seen(2, 3, 4),
             ],
             [("wrong resume", 1)],
             id="wrong resume",
         ),
         pytest.param(
-            [START, *_seen(1), Told("e", 1, 3, "expired"), *_seen(3, 4)],
+            [START, *_seen(1), GapReceived("e", 1, 3, "expired"), *_seen(3, 4)],
             [("needless gap", 2)],
             id="needless gap",
         ),
         pytest.param(
-            [START, *_seen(1), Told("e", 2, 4, "expired"), *_seen(4)],
+            [START, *_seen(1), GapReceived("e", 2, 4, "expired"), *_seen(4)],
             [("needless gap", 3), ("skipped", 2)],
             id="gap with a hole before it",
         ),
         pytest.param(
-            [START, *_seen(1, 2, 3), Told("e", 0, 2, "epoch_changed"), *_seen(4)],
+            [START, *_seen(1, 2, 3), GapReceived("e", 0, 2, "epoch_changed"), *_seen(4)],
             [("went back", 3)],
             id="went back",
         ),
@@ -144,55 +153,60 @@ def test_it_counts() -> None:
     ],
 )
 def test_each_violation_is_found(entries: list[Entry], expected: list[tuple[str, int]]) -> None:
-    assert _found(_record(entries)) == expected
+    assert _found(_history(entries)) == expected
 
 
 def test_what_is_no_longer_stored_may_be_missing() -> None:
     acks = _acks(*range(1, 9))
     final = Position("e", 8)
-    live = [START, *_seen(1), Told("e", 1, 5, "expired"), *_seen(5, 6, 7, 8)]
+    live = [START, *_seen(1), GapReceived("e", 1, 5, "expired"), *_seen(5, 6, 7, 8)]
     resumed = [START, *_seen(1), _resumed(1, 6, reason="expired"), *_seen(7, 8)]
     for entries in (live, resumed):
-        assert _found(_record(entries, acks, final=final, history=4)) == []
-        assert _found(_record(entries, acks, final=final, history=5)) != []
+        assert _found(_history(entries, acks, final=final, kept=4)) == []
+        assert _found(_history(entries, acks, final=final, kept=5)) != []
 
 
 def test_what_is_too_far_behind_need_not_be_recovered() -> None:
     acks, final = _acks(*range(1, 53)), Position("e", 52)
     for seq, expected in ((1, []), (2, [("not recovered", 3)])):
         entries = [START, *_seen(*range(1, seq + 1)), _resumed(seq, 52, reason="too_far_behind")]
-        assert _found(_record(entries, acks, final=final)) == expected
+        assert _found(_history(entries, acks, final=final)) == expected
 
 
 def test_a_wiped_store_may_begin_a_new_epoch_and_nothing_else_may() -> None:
     acks = [*_acks(1, 2, 3), *_acks(1, 2, epoch="f")]
     final = Position("f", 2)
-    told_live = [START, *_seen(1, 2), Told("f", 0, 1, "epoch_changed"), *_seen(1, 2, epoch="f")]
+    told_live = [
+        START,
+        *_seen(1, 2),
+        GapReceived("f", 0, 1, "epoch_changed"),
+        *_seen(1, 2, epoch="f"),
+    ]
     resume = _resumed(2, 0, epoch="f", reason="epoch_changed")
     told_on_resume = [START, *_seen(1, 2), resume, *_seen(1, 2, epoch="f")]
     for entries in (told_live, told_on_resume):
-        assert _found(_record(entries, acks, final=final, wipes=1)) == []
-        assert _found(_record(entries, acks, final=final)) == [("needless epoch", 0)]
-        hole = [entry for entry in entries if entry != Seen(1, "f1")]
-        found = _found(_record(hole, acks, final=final, wipes=1))
+        assert _found(_history(entries, acks, final=final, wipes=1)) == []
+        assert _found(_history(entries, acks, final=final)) == [("needless epoch", 0)]
+        hole = [entry for entry in entries if entry != Received(1, "f1")]
+        found = _found(_history(hole, acks, final=final, wipes=1))
         assert found == [("missing", 1), ("skipped", 1)]
 
 
 def test_an_epoch_does_not_come_back() -> None:
     entries = [
         *(START, *_seen(1)),
-        *(Told("f", 0, 1, "epoch_changed"), *_seen(1, epoch="f")),
-        Told("e", 0, 5, "epoch_changed"),
+        *(GapReceived("f", 0, 1, "epoch_changed"), *_seen(1, epoch="f")),
+        GapReceived("e", 0, 5, "epoch_changed"),
     ]
-    found = _found(_record(entries, _acks(1), wipes=1))
+    found = _found(_history(entries, _acks(1), wipes=1))
     assert found == [("went back", 4)]
 
 
 def test_a_publication_is_stored_once() -> None:
-    entries = [START, *_seen(1, 2), Seen(3, "e1"), Seen(4, "e4")]
-    assert _found(_record(entries, _acks(1, 2, 4))) == [("stored twice", 3)]
+    entries = [START, *_seen(1, 2), Received(3, "e1"), Received(4, "e4")]
+    assert _found(_history(entries, _acks(1, 2, 4))) == [("stored twice", 3)]
     again = Ack("pub", TOPIC, "e", 3, "e1")
-    assert ("stored twice", 3) in _found(_record(entries, [*_acks(1, 2, 4), again]))
+    assert ("stored twice", 3) in _found(_history(entries, [*_acks(1, 2, 4), again]))
 
 
 def test_a_violation_names_all_that_is_needed_to_look_for_it() -> None:
@@ -264,13 +278,13 @@ def test_the_server_may_complain_of_what_was_done_to_it_and_of_nothing_else(
 
 async def test_a_fault_that_finds_nothing_to_strike_does_not_count(tmp_path: Path) -> None:
     async with Proxy(1) as front:
-        site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
-        conductor = Conductor(site, seed=1, patience=0.0)
+        system = System(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
+        nemesis = Nemesis(system, seed=1, patience=0.0)
         names = kinds("memory", 1, wipe=False)
         faults = plan(1, names, faults=5, seconds=0.01, longest=0.01)
-        await conductor.run(faults, hush=list)
-    assert conductor.injected == {}
-    assert conductor.missed == dict.fromkeys(names, 1)
+        await nemesis.run(faults, quiesce=list)
+    assert nemesis.injected == {}
+    assert nemesis.missed == dict.fromkeys(names, 1)
 
 
 async def test_a_fault_waits_for_something_to_strike(tmp_path: Path) -> None:
@@ -279,27 +293,27 @@ async def test_a_fault_waits_for_something_to_strike(tmp_path: Path) -> None:
 
     server = await asyncio.start_server(take, "127.0.0.1", 0)
     async with server, Proxy(server.sockets[0].getsockname()[1]) as front:
-        site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
-        conductor = Conductor(site, seed=1, patience=60.0)
+        system = System(Target("chat_server", "chat", 1, pid=os.getpid()), front, tmp_path / "log")
+        nemesis = Nemesis(system, seed=1, patience=60.0)
         fault = Fault(1, at=0.0, kind="clients refused", seconds=0.01, share=1.0)
-        striking = asyncio.create_task(conductor.run([fault], hush=list))
+        striking = asyncio.create_task(nemesis.run([fault], quiesce=list))
         while not striking.done():
             reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
             await reader.read()
             writer.close()
     await striking
-    assert conductor.injected == {"clients refused": 1}
-    assert conductor.missed == {}
+    assert nemesis.injected == {"clients refused": 1}
+    assert nemesis.missed == {}
 
 
-def _outcome(effort: Effort, struck: int, *violations: Violation) -> Outcome:
+def _outcome(config: Config, struck: int, *violations: Violation) -> Outcome:
     verdict = Verdict(list(violations), resumes=0, recovered=0, gaps=0, new_epochs=0)
     return Outcome(
-        effort=effort,
+        config=config,
         machine=machine(),
         took_seconds=1.0,
         faults={"clients mute": struck},
-        missed={"clients mute": effort.faults - struck},
+        missed={"clients mute": config.faults - struck},
         published=0,
         attempts=0,
         acknowledged=0,
@@ -328,11 +342,11 @@ def test_a_round_fails_when_something_is_lost_or_too_little_was_struck(
 ) -> None:
     violation = Violation("missing", TOPIC, 1, "ada", "it is")
 
-    async def perform(effort: Effort, tell: Tell) -> Outcome:
-        return _outcome(effort, struck, *[violation] * violations)
+    async def perform(config: Config, tell: Tell) -> Outcome:
+        return _outcome(config, struck, *[violation] * violations)
 
-    monkeypatch.setattr("loadtest.cli_chaos.perform", perform)
-    done = CliRunner().invoke(chaos_command, ["--seed", "5", "--faults", "40"])
+    monkeypatch.setattr("tests.chaos.cli.perform", perform)
+    done = CliRunner().invoke(main, ["--seed", "5", "--faults", "40"])
     assert done.exit_code == code
     assert done.stderr.splitlines() == ["seed 5", *([told] if told else [])]
 
@@ -345,8 +359,8 @@ def test_the_committed_runs_all_have_the_shape_that_is_written_now(run: Path) ->
 
 
 def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
-    asked = [Effort(broker="redis", seed=1, faults=count) for count in (1, 2, 8, 40, 240)]
-    assert [effort.least_faults for effort in asked] == [1, 1, 7, 38, 228]
+    asked = [Config(broker="redis", seed=1, faults=count) for count in (1, 2, 8, 40, 240)]
+    assert [config.least_faults for config in asked] == [1, 1, 7, 38, 228]
 
 
 async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Path) -> None:
@@ -356,10 +370,10 @@ async def test_what_the_server_does_wrong_by_itself_is_a_violation(tmp_path: Pat
         "2026-01-02T03:04:05.678Z CRITICAL [41] chat_server: on fire\n"
     )
     async with Proxy(1) as front:
-        site = Site(Target("chat_server", "chat", 1, pid=os.getpid()), front, log)
+        system = System(Target("chat_server", "chat", 1, pid=os.getpid()), front, log)
         closes = {"1006": 5, "1012": 4, "1011": 3, "not connected": 2}
-        notes = Notes(closes=Counter(closes), errors=Counter({"unavailable": 9, "internal": 8}))
-        found = faults_of_the_server(site, notes)
+        counts = Counts(closes=Counter(closes), errors=Counter({"unavailable": 9, "internal": 8}))
+        found = server_faults(system, counts)
     assert [(violation.kind, violation.detail) for violation in found] == [
         (
             "fault of the server",
@@ -416,19 +430,19 @@ def test_no_single_change_to_what_was_kept_passes(
     entries: list[Entry], data: st.DataObject
 ) -> None:
     acks, final = _acks(*range(1, 21)), Position("e", 20)
-    assert _found(_record(entries, acks, final=final)) == []
-    places = [place for place, entry in enumerate(entries) if isinstance(entry, Seen)]
+    assert _found(_history(entries, acks, final=final)) == []
+    places = [place for place, entry in enumerate(entries) if isinstance(entry, Received)]
     place = data.draw(st.sampled_from(places))
     event = entries[place]
-    assert isinstance(event, Seen)
+    assert isinstance(event, Received)
     changed: dict[str, list[Entry]] = {
         "lost": [],
         "repeated": [event, event],
-        "altered": [Seen(event.seq, "other")],
-        "moved": [Seen(event.seq % 20 + 1, event.payload)],
-        "gap": [Told("e", event.seq - 1, event.seq + 1, "expired")],
+        "altered": [Received(event.seq, "other")],
+        "moved": [Received(event.seq % 20 + 1, event.payload)],
+        "gap": [GapReceived("e", event.seq - 1, event.seq + 1, "expired")],
     }
     how = data.draw(st.sampled_from(sorted(changed)))
     assert _found(
-        _record([*entries[:place], *changed[how], *entries[place + 1 :]], acks, final=final)
+        _history([*entries[:place], *changed[how], *entries[place + 1 :]], acks, final=final)
     )

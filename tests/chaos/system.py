@@ -1,4 +1,4 @@
-"""What the faults strike: a server with its workers, its Redis, and the wires between them."""
+"""The system under test: a server with its workers, its Redis, and proxies before both."""
 
 import asyncio
 import os
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..accounting import PROC
-from ..server import Target, started
-from ..wire import LoadError
+from loadtest.accounting import PROC
+from loadtest.server import Target, started
+from loadtest.wire import LoadError
+
 from .cluster import Cluster, options
-from .effort import Effort
+from .config import Config
 from .proxy import Proxy
 from .store import RedisServer
 
@@ -39,7 +40,7 @@ ENVIRON = {
 
 SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
 
-LAST_WORDS = 4000
+LOG_TAIL = 4000
 
 EXPECTED = re.compile(
     r" ERROR \[[^\]]+\] (?:"
@@ -60,7 +61,7 @@ class Shard(Struct, frozen=True):
     proxy: Proxy
 
 
-class Site:
+class System:
     """A running server, reached through proxies.
 
     Args:
@@ -136,9 +137,9 @@ class Site:
         if not (PROC / str(self._pid)).exists() or "Z" in _state(self._pid):
             raise LoadError("the server has ended")
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """Return the end of what the server wrote."""
-        return self._log.read_text(errors="replace")[-LAST_WORDS:]
+        return self._log.read_text(errors="replace")[-LOG_TAIL:]
 
 
 def is_fault(line: str) -> bool:
@@ -160,7 +161,7 @@ def _state(pid: int) -> str:
 
 
 @asynccontextmanager
-async def open_site(effort: Effort) -> AsyncIterator[Site]:
+async def open_system(config: Config) -> AsyncIterator[System]:
     """Start a server, its Redis if it is to have one, and the proxies.
 
     Raises:
@@ -170,29 +171,29 @@ async def open_site(effort: Effort) -> AsyncIterator[Site]:
         raise LoadError("chaos needs Linux: it looks for the workers in /proc")
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        environ, cluster = ENVIRON | (SPOOLING if effort.spool else {}), None
+        environ, cluster = ENVIRON | (SPOOLING if config.spool else {}), None
         shards = [
             await _open_shard(
-                stack, folder / f"redis-{number}", clustered=effort.broker == "cluster"
+                stack, folder / f"redis-{number}", clustered=config.broker == "cluster"
             )
-            for number in range(SHARDS[effort.broker])
+            for number in range(SHARDS[config.broker])
         ]
         places = [f"127.0.0.1:{shard.proxy.port}" for shard in shards]
-        if effort.broker == "redis":
+        if config.broker == "redis":
             environ["CHAT_REDIS__URL"] = f"redis://{places[0]}/0"
-        elif effort.broker == "cluster":
-            cluster = Cluster([shard.server for shard in shards], effort.topics)
+        elif config.broker == "cluster":
+            cluster = Cluster([shard.server for shard in shards], config.topics)
             await asyncio.to_thread(cluster.form)
             # The third has to be found through them.
             environ["CHAT_REDIS__URL"] = f"redis+cluster://{','.join(places[:2])}"
         log = folder / "server.log"
-        workers = effort.workers if shards else 1
-        server = started(workers=workers, environ=environ, log=log, module=effort.module)
+        workers = config.workers if shards else 1
+        server = started(workers=workers, environ=environ, log=log, module=config.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
         target = await asyncio.to_thread(server.__enter__)
         stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
         front = await stack.enter_async_context(Proxy(target.port))
-        yield Site(target, front, log, shards, cluster)
+        yield System(target, front, log, shards, cluster)
 
 
 async def _open_shard(stack: AsyncExitStack, folder: Path, *, clustered: bool) -> Shard:

@@ -1,4 +1,4 @@
-"""Holds a record to section 4 of docs/protocol.md; knows nothing of how it came about."""
+"""The checker: holds a history to section 4 of docs/protocol.md. A pure function of it."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from chat_server.events import Position
 
-from .record import Ack, Entered, Record, Rules, Seen, Told, Trail
+from .history import Ack, GapReceived, History, Observations, Received, Rules, Subscribed
 
 
 class Violation(Struct, frozen=True, omit_defaults=True):
@@ -27,7 +27,7 @@ class Violation(Struct, frozen=True, omit_defaults=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What the trails say together."""
+    """The result of a check."""
 
     violations: list[Violation]
     resumes: int
@@ -36,47 +36,50 @@ class Verdict(Struct, frozen=True):
     new_epochs: int
 
 
-def verify(record: Record) -> Verdict:
-    """Check every trail by itself, then all of them and the acknowledgements against each other."""
-    walks = [_Walk(trail, record.rules, record.final.get(trail.topic)) for trail in record.trails]
-    violations = [violation for walk in walks for violation in walk.run()]
-    orders = _Orders(walks, record)
-    violations += [*orders.check(), *_missing(walks, record.acks), *_repeated(record.acks)]
+def check(history: History) -> Verdict:
+    """Check what each observer saw, then all observers and acknowledgements against each other."""
+    followers = [
+        _Follower(observed, history.rules, history.final.get(observed.topic))
+        for observed in history.observers
+    ]
+    violations = [violation for follower in followers for violation in follower.run()]
+    logs = _Logs(followers, history)
+    violations += [*logs.check(), *_missing(followers, history.acks), *_repeated(history.acks)]
     return Verdict(
         violations=violations,
-        resumes=sum(walk.resumes for walk in walks),
-        recovered=sum(walk.recovered for walk in walks),
-        gaps=sum(walk.gaps for walk in walks),
-        new_epochs=sum(len(walk.starts) - 1 for walk in walks if walk.starts),
+        resumes=sum(follower.resumes for follower in followers),
+        recovered=sum(follower.recovered for follower in followers),
+        gaps=sum(follower.gaps for follower in followers),
+        new_epochs=sum(len(follower.starts) - 1 for follower in followers if follower.starts),
     )
 
 
-class _Walk:
-    """One trail, followed from its start: where it stands, what it saw, what it was told is lost.
+class _Follower:
+    """One observer of one topic, followed from the start: its position, what it saw and lost.
 
     Args:
         final: where the topic stood in the end.
     """
 
-    def __init__(self, trail: Trail, rules: Rules, final: Position | None) -> None:
-        self.trail = trail
+    def __init__(self, observed: Observations, rules: Rules, final: Position | None) -> None:
+        self.observed = observed
         self.place: Position | None = None
         self.starts: dict[str, int] = {}
         self.seen: dict[str, dict[int, str]] = defaultdict(dict)
         self.lost: dict[str, list[range]] = defaultdict(list)
         self.resumes = self.recovered = self.gaps = 0
-        self._history = rules.history[trail.topic]
+        self._history = rules.history[observed.topic]
         self._max_replay = rules.max_replay
         self._final = final
 
     def run(self) -> Iterator[Violation]:
-        """Follow the trail to its end."""
-        for entry in self.trail.entries:
-            if isinstance(entry, Entered):
+        """Yield the violations in the observations, in their order."""
+        for entry in self.observed.entries:
+            if isinstance(entry, Subscribed):
                 yield from self._enter(entry)
             elif self.place is None:
                 yield self._violation("uninvited", 0, f"{entry} before the subscription")
-            elif isinstance(entry, Seen):
+            elif isinstance(entry, Received):
                 yield from self._see(entry, self.place)
             else:
                 yield from self._gap(entry, self.place)
@@ -86,7 +89,7 @@ class _Walk:
                 "left behind", seq, f"it ended at {self.place}, the topic at {self._final}"
             )
 
-    def _enter(self, entry: Entered) -> Iterator[Violation]:
+    def _enter(self, entry: Subscribed) -> Iterator[Violation]:
         if entry.since is None or self.place is None:
             self._move(Position(entry.epoch, entry.seq - entry.replayed))
             return
@@ -107,7 +110,7 @@ class _Walk:
         else:
             yield from self._restart(Position(entry.epoch, entry.seq), f"told by {entry}")
 
-    def _see(self, event: Seen, place: Position) -> Iterator[Violation]:
+    def _see(self, event: Received, place: Position) -> Iterator[Violation]:
         seen = self.seen[place.epoch]
         if event.seq <= place.seq:
             kind = "twice" if event.seq in seen else "out of order"
@@ -120,7 +123,7 @@ class _Walk:
         seen[event.seq] = event.payload
         self.place = Position(place.epoch, event.seq)
 
-    def _gap(self, gap: Told, place: Position) -> Iterator[Violation]:
+    def _gap(self, gap: GapReceived, place: Position) -> Iterator[Violation]:
         self.gaps += 1
         here = Position(gap.epoch, gap.before - 1)
         if gap.epoch != place.epoch:
@@ -147,23 +150,23 @@ class _Walk:
         self.place = here
 
     def _violation(self, kind: str, seq: int, detail: str) -> Violation:
-        return Violation(kind, self.trail.topic, seq, self.trail.subscriber, detail)
+        return Violation(kind, self.observed.topic, seq, self.observed.subscriber, detail)
 
 
-class _Orders:
-    """What stands at each place of each topic's orders, by whoever knows of it."""
+class _Logs:
+    """What stands at each position of each epoch's log, by all observers and acknowledgements."""
 
-    def __init__(self, walks: list[_Walk], record: Record) -> None:
-        self._rules = record.rules
+    def __init__(self, followers: list[_Follower], history: History) -> None:
+        self._rules = history.rules
         self._known: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
         self._conflicts: list[Violation] = []
-        for ack in record.acks:
+        for ack in history.acks:
             self._note(ack.topic, ack.epoch, ack.seq, ack.payload, "")
-        for walk in walks:
-            topic, subscriber = walk.trail.topic, walk.trail.subscriber
-            for epoch in walk.starts:
+        for follower in followers:
+            topic, subscriber = follower.observed.topic, follower.observed.subscriber
+            for epoch in follower.starts:
                 self._known[topic, epoch]
-            for epoch, events in walk.seen.items():
+            for epoch, events in follower.seen.items():
                 for seq, payload in events.items():
                     self._note(topic, epoch, seq, payload, subscriber)
 
@@ -190,7 +193,7 @@ class _Orders:
             self._conflicts.append(Violation("another event", topic, seq, subscriber, detail))
 
 
-def _missing(walks: list[_Walk], acks: list[Ack]) -> Iterator[Violation]:
+def _missing(followers: list[_Follower], acks: list[Ack]) -> Iterator[Violation]:
     """Yield acknowledged events that a subscriber neither got nor was told of.
 
     When it is told that an epoch is over, what it had not seen of it is lost and declared so.
@@ -198,17 +201,21 @@ def _missing(walks: list[_Walk], acks: list[Ack]) -> Iterator[Violation]:
     stored: dict[tuple[str, str], list[Ack]] = defaultdict(list)
     for ack in acks:
         stored[ack.topic, ack.epoch].append(ack)
-    for walk in walks:
-        for epoch, start in walk.starts.items():
-            is_last = walk.place is not None and walk.place.epoch == epoch
-            seen, lost = walk.seen[epoch], walk.lost[epoch]
+    for follower in followers:
+        for epoch, start in follower.starts.items():
+            is_last = follower.place is not None and follower.place.epoch == epoch
+            seen, lost = follower.seen[epoch], follower.lost[epoch]
             end = None if is_last else max(seen, default=start)
-            for ack in stored[walk.trail.topic, epoch]:
+            for ack in stored[follower.observed.topic, epoch]:
                 expected = ack.seq > start and (end is None or ack.seq <= end)
                 if expected and ack.seq not in seen and not any(ack.seq in gap for gap in lost):
-                    trail = walk.trail
+                    observed = follower.observed
                     yield Violation(
-                        "missing", trail.topic, ack.seq, trail.subscriber, f"{ack.payload}, {epoch}"
+                        "missing",
+                        observed.topic,
+                        ack.seq,
+                        observed.subscriber,
+                        f"{ack.payload}, {epoch}",
                     )
 
 

@@ -1,4 +1,4 @@
-"""What happened during a run, as publishers and subscribers wrote it down."""
+"""The history of a run: all that publishers and subscribers were told."""
 
 from msgspec import Struct, field
 
@@ -21,7 +21,7 @@ class Ack(Struct, frozen=True):
     duplicate: bool = False
 
 
-class Entered(Struct, frozen=True):
+class Subscribed(Struct, frozen=True):
     """The answer to `subscribe`.
 
     Args:
@@ -36,14 +36,14 @@ class Entered(Struct, frozen=True):
     reason: str | None = None
 
 
-class Seen(Struct, frozen=True):
+class Received(Struct, frozen=True):
     """A stored event that came, and the payload in it."""
 
     seq: int
     payload: str
 
 
-class Told(Struct, frozen=True):
+class GapReceived(Struct, frozen=True):
     """A `gap` that came."""
 
     epoch: str
@@ -52,10 +52,10 @@ class Told(Struct, frozen=True):
     reason: str
 
 
-Entry = Entered | Seen | Told
+Entry = Subscribed | Received | GapReceived
 
 
-class Trail(Struct, frozen=True):
+class Observations(Struct, frozen=True):
     """All that one subscriber learned of one topic, in the order it did."""
 
     subscriber: str
@@ -77,7 +77,7 @@ class Rules(Struct, frozen=True):
     wipes: int = 0
 
 
-class Record(Struct, frozen=True):
+class History(Struct, frozen=True):
     """A run.
 
     Args:
@@ -86,5 +86,5 @@ class Record(Struct, frozen=True):
 
     rules: Rules
     acks: list[Ack]
-    trails: list[Trail]
+    observers: list[Observations]
     final: dict[str, Position]

@@ -1,4 +1,4 @@
-"""A connection of the checker's own, so that no client library can hide what the server does."""
+"""A bare WebSocket client of chat.v1: no client library hides what the server does."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ class Lost(Exception):
     """The connection is gone; the text says how."""
 
 
-class Wire:
+class BareClient:
     """A WebSocket that carries `chat.v1`, entered with `async with`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Publishers and subscribers: they never give up, and write everything down."""
+"""Publishers and subscribers: each retries for ever and writes down what it is told."""
 
 import asyncio
 import random
@@ -12,8 +12,8 @@ from msgspec import Struct, field
 from chat_server.client import Backoff, Gap, Message, Position, connect
 from chat_server.client.errors import ClientError
 
-from .record import Ack, Entered, Seen, Told, Trail
-from .wire import Lost, Wire
+from .client import BareClient, Lost
+from .history import Ack, GapReceived, Observations, Received, Subscribed
 
 ANSWER_SECONDS = 8.0
 RETRY_SECONDS = 0.2
@@ -39,8 +39,8 @@ def name_of(data: Any) -> str:
     return f"changed payload: {str(data)[:60]}"
 
 
-class Notes(Struct):
-    """What is counted while it happens.
+class Counts(Struct):
+    """What publishers and subscribers count during a run.
 
     Args:
         closes: connections that ended, by code or reason.
@@ -75,14 +75,14 @@ class Publisher:
     """
 
     def __init__(
-        self, name: str, url: str, token: str, topics: list[str], rate: float, notes: Notes
+        self, name: str, url: str, token: str, topics: list[str], rate: float, counts: Counts
     ) -> None:
         self.name = name
         self._url = url
         self._token = token
         self._topics = topics
         self._rate = rate
-        self._notes = notes
+        self._counts = counts
         self._rng = random.Random(name)
         self._number = 0
         self._pending: tuple[str, str] | None = None
@@ -97,14 +97,16 @@ class Publisher:
         """Publish until cancelled, nothing new while `talk` is not set."""
         while True:
             try:
-                async with Wire(self._url, self._token, binary=self._rng.random() < 0.5) as wire:
+                async with BareClient(
+                    self._url, self._token, binary=self._rng.random() < 0.5
+                ) as client:
                     while True:
-                        await self._publish(wire, talk)
+                        await self._publish(client, talk)
             except Lost as error:
-                self._notes.closes[str(error)] += 1
+                self._counts.closes[str(error)] += 1
                 await asyncio.sleep(self._rng.uniform(0, 2 * RETRY_SECONDS))
 
-    async def _publish(self, wire: Wire, talk: asyncio.Event) -> None:
+    async def _publish(self, client: BareClient, talk: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         if self._pending is None:
             await asyncio.sleep(self._rng.expovariate(self._rate))
@@ -112,25 +114,25 @@ class Publisher:
             self._number += 1
             self._pending = self._rng.choice(self._topics), f"{self.name}-{self._number}"
             self._began = loop.time()
-            self._notes.published += 1
+            self._counts.published += 1
         topic, name = self._pending
-        self._notes.attempts += 1
+        self._counts.attempts += 1
         command = {"type": "publish", "id": self._number, "topic": topic, "key": name}
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await wire.send({**command, "data": payload_of(name)})
-                answer = await wire.receive()
+                await client.send({**command, "data": payload_of(name)})
+                answer = await client.receive()
                 while answer.get("id") != self._number:
-                    answer = await wire.receive()
+                    answer = await client.receive()
         except TimeoutError:
             raise Lost("no answer to publish") from None
         if answer["type"] == "error":
-            self._notes.errors[answer["code"]] += 1
+            self._counts.errors[answer["code"]] += 1
             await asyncio.sleep(_wait(answer, "retry_in_ms"))
             return
         epoch, seq = answer["epoch"], answer["seq"]
-        self._notes.acks.append(Ack(self.name, topic, epoch, seq, name, answer["duplicate"]))
-        self._notes.longest_ack = max(self._notes.longest_ack, loop.time() - self._began)
+        self._counts.acks.append(Ack(self.name, topic, epoch, seq, name, answer["duplicate"]))
+        self._counts.longest_ack = max(self._counts.longest_ack, loop.time() - self._began)
         self._pending = None
 
 
@@ -138,43 +140,43 @@ class Subscriber:
     """Reads topics over a bare connection, and resumes each where it stood."""
 
     def __init__(
-        self, name: str, url: str, token: str, topics: list[str], binary: bool, notes: Notes
+        self, name: str, url: str, token: str, topics: list[str], binary: bool, counts: Counts
     ) -> None:
         self.name = name
-        self.trails = {topic: Trail(name, topic) for topic in topics}
+        self.observers = {topic: Observations(name, topic) for topic in topics}
         self.places: dict[str, Position] = {}
         self._url = url
         self._token = token
         self._binary = binary
-        self._notes = notes
+        self._counts = counts
         self._rng = random.Random(name)
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
             try:
-                async with Wire(self._url, self._token, binary=self._binary) as wire:
-                    await self._read(wire)
+                async with BareClient(self._url, self._token, binary=self._binary) as client:
+                    await self._read(client)
             except Lost as error:
-                self._notes.closes[str(error)] += 1
+                self._counts.closes[str(error)] += 1
             await asyncio.sleep(self._rng.uniform(0, 2 * RETRY_SECONDS))
 
-    async def _read(self, wire: Wire) -> None:
+    async def _read(self, client: BareClient) -> None:
         """Subscribe to everything and read until the connection is lost, or a goodbye comes."""
         asked: dict[int, str] = {}
         try:
             async with asyncio.timeout(ANSWER_SECONDS) as deadline:
-                for topic in self.trails:
-                    await self._subscribe(wire, topic, asked)
+                for topic in self.observers:
+                    await self._subscribe(client, topic, asked)
                 while True:
-                    message = await wire.receive()
+                    message = await client.receive()
                     if message["type"] == "goodbye":
                         deadline.reschedule(None)
                         await asyncio.sleep(_wait(message, "reconnect_in_ms"))
                         return
                     topic = asked.pop(message.get("id", 0), "")
                     if topic:
-                        await self._on_answer(wire, topic, message, asked)
+                        await self._on_answer(client, topic, message, asked)
                         if not asked:
                             deadline.reschedule(None)
                     else:
@@ -182,22 +184,22 @@ class Subscriber:
         except TimeoutError:
             raise Lost("no answer to subscribe") from None
 
-    async def _subscribe(self, wire: Wire, topic: str, asked: dict[int, str]) -> None:
+    async def _subscribe(self, client: BareClient, topic: str, asked: dict[int, str]) -> None:
         number = self._rng.randrange(1, 2**40)
         asked[number] = topic
         place = self.places.get(topic)
         since = {} if place is None else {"since": {"epoch": place.epoch, "seq": place.seq}}
-        await wire.send({"type": "subscribe", "id": number, "topic": topic, **since})
+        await client.send({"type": "subscribe", "id": number, "topic": topic, **since})
 
     async def _on_answer(
-        self, wire: Wire, topic: str, answer: dict[str, Any], asked: dict[int, str]
+        self, client: BareClient, topic: str, answer: dict[str, Any], asked: dict[int, str]
     ) -> None:
         if answer["type"] == "error":
-            self._notes.errors[answer["code"]] += 1
+            self._counts.errors[answer["code"]] += 1
             await asyncio.sleep(RETRY_SECONDS)
-            await self._subscribe(wire, topic, asked)
+            await self._subscribe(client, topic, asked)
             return
-        entered = Entered(
+        entered = Subscribed(
             epoch=answer["epoch"],
             seq=answer["seq"],
             recovered=answer["recovered"],
@@ -205,55 +207,57 @@ class Subscriber:
             since=self.places.get(topic),
             reason=answer.get("reason"),
         )
-        self.trails[topic].entries.append(entered)
+        self.observers[topic].entries.append(entered)
         self.places[topic] = Position(entered.epoch, entered.seq - entered.replayed)
 
     def _on_push(self, message: dict[str, Any]) -> None:
         topic = message.get("topic", "")
-        trail, place = self.trails.get(topic), self.places.get(topic)
-        if trail is None or place is None:
+        observed, place = self.observers.get(topic), self.places.get(topic)
+        if observed is None or place is None:
             return
         if message["type"] == "message":
-            self._notes.delivered()
-            trail.entries.append(Seen(message["seq"], name_of(message["data"])))
+            self._counts.delivered()
+            observed.entries.append(Received(message["seq"], name_of(message["data"])))
             self.places[topic] = Position(place.epoch, max(place.seq, message["seq"]))
         elif message["type"] == "gap":
-            told = Told(*(message[name] for name in ("epoch", "after", "before", "reason")))
-            trail.entries.append(told)
+            told = GapReceived(*(message[name] for name in ("epoch", "after", "before", "reason")))
+            observed.entries.append(told)
             self.places[topic] = Position(told.epoch, told.before - 1)
 
 
 class LibrarySubscriber:
     """Reads one topic with `chat_server.client`, which reconnects and resumes by itself."""
 
-    def __init__(self, name: str, url: str, token: str, topic: str, notes: Notes) -> None:
+    def __init__(self, name: str, url: str, token: str, topic: str, counts: Counts) -> None:
         self.name = name
-        self.trails = {topic: Trail(name, topic)}
+        self.observers = {topic: Observations(name, topic)}
         self.places: dict[str, Position] = {}
         self._topic = topic
         self._connect: Callable[[], Any] = lambda: connect(
             url, token=token, backoff=Backoff(longest=LONGEST_WAIT_SECONDS)
         )
-        self._notes = notes
+        self._counts = counts
 
     async def run(self) -> None:
         """Read until cancelled."""
-        entries = self.trails[self._topic].entries
+        entries = self.observers[self._topic].entries
         try:
             async with self._connect() as client, client.subscribe(self._topic) as subscription:
                 start = subscription.position
-                entries.append(Entered(start.epoch, start.seq, recovered=False, replayed=0))
+                entries.append(Subscribed(start.epoch, start.seq, recovered=False, replayed=0))
                 self.places[self._topic] = start
                 async for event in subscription:
                     if isinstance(event, Gap):
-                        entries.append(Told(event.epoch, event.after, event.before, event.reason))
+                        entries.append(
+                            GapReceived(event.epoch, event.after, event.before, event.reason)
+                        )
                     elif isinstance(event, Message):
-                        self._notes.delivered()
-                        entries.append(Seen(event.seq, name_of(event.data)))
+                        self._counts.delivered()
+                        entries.append(Received(event.seq, name_of(event.data)))
                     self.places[self._topic] = subscription.position
         except ClientError as error:
             # It is then left behind, which the verdict says.
-            self._notes.errors[f"client library: {error}"] += 1
+            self._counts.errors[f"client library: {error}"] += 1
 
 
 def _wait(message: dict[str, Any], name: str) -> float:

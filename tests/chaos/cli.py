@@ -1,4 +1,4 @@
-"""The command `chaos`: faults at random, and whether anything was lost."""
+"""The command line: `python -m tests.chaos`."""
 
 import asyncio
 import random
@@ -10,11 +10,14 @@ from typing import Any
 import click
 import msgspec
 
-from .chaos import page as pages
-from .chaos.effort import Effort
-from .chaos.run import Outcome, Tell, perform
-from .layout import columns
-from .terminal import Line
+from loadtest.crowd import raise_file_limit
+from loadtest.layout import columns
+from loadtest.terminal import Line
+from loadtest.wire import LoadError
+
+from . import report
+from .config import Config
+from .run import Outcome, Tell, perform
 
 SHOWN = 20
 SEEDS = 1_000_000
@@ -23,15 +26,15 @@ Count = click.IntRange(1)
 Positive = click.FloatRange(0.0, min_open=True)
 
 
-async def _perform(effort: Effort, tell: Tell) -> Outcome:
+async def _perform(config: Config, tell: Tell) -> Outcome:
     """Carry a round out; leave no process behind when asked to end, as with Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await perform(effort, tell)
+    return await perform(config, tell)
 
 
-@click.command("chaos")
+@click.command()
 @click.option(
     "--broker",
     type=click.Choice(["memory", "redis", "cluster"]),
@@ -59,33 +62,36 @@ async def _perform(effort: Effort, tell: Tell) -> Outcome:
 @click.option("--module", default="chat_server", show_default=True, help="Run as the server.")
 @click.option("--json", "json", type=click.Path(dir_okay=False), help="Write it here too.")
 @click.option("--page", type=click.Path(dir_okay=False, exists=True), help="Write it into this.")
-def chaos_command(json: str | None, page: str | None, seed: int | None, **options: Any) -> None:
+def main(json: str | None, page: str | None, seed: int | None, **options: Any) -> None:
     """Kill, cut, freeze and stall while people talk; exit with 1 if anything was lost."""
+    raise_file_limit()
     seed = random.randrange(SEEDS) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     if options["broker"] == "memory":
         options["workers"] = 1
-    effort = Effort(seed=seed, **options)
+    config = Config(seed=seed, **options)
     with Line() as line:
         try:
-            outcome = asyncio.run(_perform(effort, line.tell))
+            outcome = asyncio.run(_perform(config, line.tell))
         except asyncio.CancelledError:
             raise click.Abort from None
+        except LoadError as error:
+            raise click.ClickException(str(error)) from None
     if json is not None:
         text = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
         Path(json).write_bytes(text + b"\n")
     if page is not None:
-        pages.write(Path(page), outcome)
-    click.echo(columns(pages.lines(outcome)))
+        report.write(Path(page), outcome)
+    click.echo(columns(report.lines(outcome)))
     violations = outcome.verdict.violations
     for violation in violations[:SHOWN]:
-        click.echo(pages.told(violation, seed), err=True)
+        click.echo(report.told(violation, seed), err=True)
     if len(violations) > SHOWN:
         click.echo(f"… and {len(violations) - SHOWN} more", err=True)
-    if outcome.struck < effort.least_faults:
+    if outcome.struck < config.least_faults:
         click.echo(
-            f"only {outcome.struck} of {effort.faults} faults found something to strike;"
-            f" at least {effort.least_faults} have to",
+            f"only {outcome.struck} of {config.faults} faults found something to strike;"
+            f" at least {config.least_faults} have to",
             err=True,
         )
     sys.exit(not outcome.passed)

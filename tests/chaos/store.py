@@ -13,8 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from ..server import START_SECONDS, free_port
-from ..wire import LoadError
+from loadtest.server import START_SECONDS, free_port
+from loadtest.wire import LoadError
 
 ANSWER_SECONDS = 5.0
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.chaos.faults import ALL, kinds
-from loadtest.chaos.page import write
-from loadtest.chaos.plan import plan
-from loadtest.chaos.run import Outcome
+from tests.chaos.nemesis import ALL, kinds
+from tests.chaos.report import write
+from tests.chaos.run import Outcome
+from tests.chaos.schedule import plan
 
 from ..architecture.source import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
-BROKEN = ("--module", "tests.loadtest.broken_server", "--patience", "5")
+BROKEN = ("--module", "tests.chaos.broken_server", "--patience", "5")
 
 
 def _round(
@@ -27,7 +27,7 @@ def _round(
     clean = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
     return subprocess.run(
         [
-            *(sys.executable, "-W", "error", "-m", "loadtest", "chaos", "--broker", broker),
+            *(sys.executable, "-W", "error", "-m", "tests.chaos", "--broker", broker),
             *("--seed", str(seed), "--seconds", str(seconds), "--faults", str(faults)),
             *("--publishers", "3", "--readers", "8", *more),
         ],
@@ -52,11 +52,11 @@ def test_a_short_round(broker: str, seconds: int, faults: int, tmp_path: Path) -
     assert "seed 7" in done.stderr
     outcome = msgspec.json.decode(found.read_bytes(), type=Outcome)
     assert outcome.passed
-    assert outcome.struck >= outcome.effort.least_faults >= faults - 1
+    assert outcome.struck >= outcome.config.least_faults >= faults - 1
     assert outcome.struck + sum(outcome.missed.values()) == faults
     left_out = set(kinds(broker, 2, wipe=False)) - set(outcome.faults)
     assert left_out <= set(outcome.missed)
-    assert outcome.unheard == (0 if broker == "memory" else len(outcome.effort.topics))
+    assert outcome.unheard == (0 if broker == "memory" else len(outcome.config.topics))
     assert outcome.published == outcome.acknowledged > 0
     assert outcome.deliveries > 0
     assert outcome.verdict.resumes > 0

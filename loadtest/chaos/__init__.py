@@ -1,1 +1,0 @@
-"""Faults at random while people talk, and the proof that nobody lost anything."""
