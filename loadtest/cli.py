@@ -16,7 +16,7 @@ from . import options as kinds
 from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_greedy import greedy_command
-from .cli_studies import bench_command, compare_command, page_command, plan_command
+from .cli_studies import bench_command, compare_command, page_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
 from .report import Report, table
@@ -201,7 +201,6 @@ for _each in (
         compare_command,
         flood_command,
         greedy_command,
-        plan_command,
         page_command,
     ),
 ):

@@ -1,6 +1,5 @@
-"""The commands that run many scenarios: bench, compare, plan and page."""
+"""The commands that run many scenarios: bench, compare and page."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ import msgspec
 
 from . import options as kinds
 from . import page as pages
-from .accounting import cores
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
-from .capacity import Calibration, Check, calibrate, check
 from .compare import (
     ComparePlan,
     Comparison,
@@ -23,15 +20,11 @@ from .compare import (
     lines,
     verdicts,
 )
-from .crowd import SPARE_FILES, raise_file_limit
 from .layout import columns, describe
-from .model import Host, Load, plan
-from .options import Count, NotNegative, Payload, Positive, of
+from .options import Count, Payload, Positive, of
 from .peers import peers
 from .plot import draw_costs
-from .sampling import Rounds
 from .terminal import Line
-from .wire import InputError
 
 _BENCH, _COMPARE = Effort(), ComparePlan()
 
@@ -116,137 +109,12 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
         draw_costs(costs, "µs of CPU per delivery", plot)
 
 
-@click.command(
-    "plan",
-    epilog=kinds.examples(
-        "plan --connections 200000 --rooms 5000 --rate 0.5 --json costs.json",
-        "plan --costs costs.json --connections 1000000 --cores 16 --memory-gib 64",
-        "plan --check",
-    ),
-)
-@click.option(
-    "--connections",
-    type=Count,
-    default=1_000_000,
-    show_default=True,
-    help="Each in one room.",
-)
-@click.option("--rooms", type=Count, default=20_000, show_default=True, help="Of the same size.")
-@click.option(
-    "--rate", type=Positive, default=0.2, show_default=True, help="Messages a second in each room."
-)
-@click.option(
-    "--reconnects",
-    type=NotNegative,
-    default=0.0,
-    show_default=True,
-    help="Connections that come in a second.",
-)
-@click.option("--cores", type=Count, help="Of one machine; without it those of this one.")
-@click.option("--memory-gib", type=Positive, help="Of one machine; without it that of this one.")
-@click.option(
-    "--network-gbit",
-    type=Positive,
-    default=10.0,
-    show_default=True,
-    help="Of one machine, in a second.",
-)
-@click.option(
-    "--max-connections", type=Count, help="Of one worker; without it what open files allow here."
-)
-@click.option(
-    "--utilisation",
-    type=kinds.Number(0.05, 1),
-    default=0.6,
-    show_default=True,
-    help="The share of cores, memory and network that may be used.",
-)
-@click.option(
-    "--costs",
-    type=click.Path(exists=True, dir_okay=False),
-    help="The --json of an earlier plan, instead of measuring again.",
-)
-@click.option("--check", "checks", is_flag=True, help="Hold the model to a real run as well.")
-@click.option(
-    "--check-connections", type=Count, default=2000, show_default=True, help="Of that run."
-)
-@click.option("--check-rooms", type=Count, default=100, show_default=True, help="Of that run.")
-@click.option("--check-rate", type=Positive, default=15.0, show_default=True, help="Of that run.")
-@click.option("--check-workers", type=Count, default=2, show_default=True, help="Of that run.")
-@click.option("--check-json", type=kinds.Output(), help="Write that run into this file.")
-@click.option(
-    "--members",
-    type=click.IntRange(2),
-    default=8,
-    show_default=True,
-    help="Of each room in which a delivery is measured.",
-)
-@click.option(
-    "--rounds", type=Count, default=3, show_default=True, help="How often everything is measured."
-)
-@click.option(
-    "--seconds",
-    type=Positive,
-    default=5.0,
-    show_default=True,
-    help="For how long each run sends messages.",
-)
-@click.option(
-    "--idle-connections",
-    type=Count,
-    default=1000,
-    show_default=True,
-    help="With which memory and heartbeats are measured.",
-)
-@click.option(
-    "--hold-seconds",
-    type=Positive,
-    default=26.0,
-    show_default=True,
-    help="For how long connections do nothing, to see their heartbeats.",
-)
-@kinds.attempts
-@kinds.json
-def plan_command(costs: str | None, json: str | None, **options: Any) -> None:
-    """What a load needs, from what things cost on this machine; measures that first."""
-    rounds, seconds = Rounds(options["rounds"], options["attempts"]), options["seconds"]
-    load, checked_load = _load(options), _load(options, "check_")
-    if costs is not None:
-        found = pages.read(Path(costs), Calibration)
-    else:
-        with Line() as line:
-            found = calibrate(
-                rounds=rounds,
-                members=options["members"],
-                connections=options["idle_connections"],
-                seconds=seconds,
-                hold_seconds=options["hold_seconds"],
-                tell=line.tell,
-            )
-    _save(found, json)
-    click.echo(describe(found.machine) + "\n")
-    click.echo(columns(pages.cost_lines(found.costs)) + "\n")
-    click.echo(columns(pages.plan_lines(load, plan(found.costs, load, _host(found, options)))))
-    if options["checks"]:
-        with Line() as line:
-            checked = check(
-                found.costs,
-                checked_load,
-                workers=options["check_workers"],
-                rounds=rounds,
-                seconds=seconds,
-                tell=line.tell,
-            )
-        _save(checked, options["check_json"])
-        click.echo("\n" + columns(pages.check_lines(checked)))
-
-
 @click.command("page", epilog=kinds.examples("page", "page --measure --attempts 5"))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False), default="docs/performance.md")
 @click.option(
     "--results",
     type=click.Path(file_okay=False),
-    default="docs/performance",
+    default="benchmarks/results",
     show_default=True,
     help="The folder of the JSON files.",
 )
@@ -272,48 +140,10 @@ def page_command(
         context.invoke(bench_command, **turns, json=str(folder / pages.BENCH))
         picture = str(folder / pages.PICTURE) if find_spec("matplotlib") else None
         context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
-        context.invoke(
-            plan_command,
-            **turns,
-            checks=True,
-            json=str(folder / pages.COSTS),
-            check_json=str(folder / pages.CHECK),
-        )
     pages.write(Path(file), folder)
 
 
-def _host(found: Calibration, options: dict[str, Any]) -> Host:
-    memory = options["memory_gib"]
-    return Host(
-        cores=options["cores"] or len(cores()) or os.cpu_count() or 1,
-        memory_bytes=int(memory * 2**30) if memory else found.machine.memory_bytes,
-        network_bits=options["network_gbit"] * 1e9,
-        max_connections=options["max_connections"] or raise_file_limit() - SPARE_FILES,
-        utilisation=options["utilisation"],
-    )
-
-
-def _load(options: dict[str, Any], prefix: str = "") -> Load:
-    """Return what is asked for: to plan, or to check.
-
-    Raises:
-        InputError: there would be rooms without connections.
-    """
-    connections, rooms = options[f"{prefix}connections"], options[f"{prefix}rooms"]
-    if rooms > connections:
-        raise InputError(f"{rooms:,} rooms are too many for {connections:,} connections")
-    if prefix:  # a real run, where rooms are the same to a connection
-        connections -= connections % rooms
-    reconnects = 0.0 if prefix else options["reconnects"]
-    return Load(
-        connections=connections,
-        rooms=rooms,
-        rate=options[f"{prefix}rate"],
-        reconnects=reconnects,
-    )
-
-
-def _save(study: Bench | Comparison | Calibration | Check, path: str | None) -> None:
+def _save(study: Bench | Comparison, path: str | None) -> None:
     if path is not None:
         text = msgspec.json.format(msgspec.json.encode(study), indent=1)
         Path(path).write_bytes(text + b"\n")

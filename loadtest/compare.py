@@ -9,7 +9,7 @@ from .accounting import Machine, machine
 from .budgets import per_connect, per_delivery
 from .peers import Peer, bare_route, peers, running
 from .report import Report
-from .sampling import Cost, Entrant, Rounds, Samples, alternate, median, ratio
+from .sampling import Column, Cost, Entrant, Rounds, Samples, alternate, median, medians, ratio
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
 from .scenarios.idle import idle
@@ -97,51 +97,26 @@ def compare(plan: ComparePlan, tell: Tell) -> Comparison:
 
 def lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows of a table for each rate, the header first."""
-    header = [
-        *("messages/s", "server", "CPU per delivery", "of the floor", "deliveries/s"),
-        *("p50", "p99", "memory per connection", "busiest generator", "other work"),
-    ]
-    rows = [header]
+    shown = _fan_out(comparison.floor)
+    rows = [["messages/s", "server", *(column.title for column in shown)]]
     for rate in comparison.rates:
-        samples = rate.samples
-        for title in samples.reports:
-            rows += [[f"{rate.rate:g}", title, *_cells(samples, title, comparison.floor)]]
-        for title, cores in rate.too_slow.items():
-            left_out = f"left out: needs {cores:.0f} cores"
-            rows += [[f"{rate.rate:g}", title, left_out, *[""] * 7]]
-        for title in samples.failures:
-            rows += [[f"{rate.rate:g}", title, "failed", *[""] * 7]]
+        found = medians(rate.samples, shown)
+        found += [
+            _left_out(title, f"left out: needs {cores:.0f} cores", len(shown))
+            for title, cores in rate.too_slow.items()
+        ]
+        found += [_left_out(title, "failed", len(shown)) for title in rate.samples.failures]
+        rows += [[f"{rate.rate:g}", *row] for row in found]
     return rows
 
 
 def summary_lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows of a short table, of one rate that all can follow, the header first."""
+    titles = ("CPU per delivery", "of the floor", "p99", "memory per connection")
+    shown = [column for column in _fan_out(comparison.floor) if column.title in titles]
+    rows = [["server", *titles]]
     rates = [rate for rate in comparison.rates if not rate.too_slow]
-    rows = [["server", "CPU per delivery", "of the floor", "p99", "memory per connection"]]
-    if rates:
-        samples = rates[-1].samples
-        for title in samples.reports:
-            cost, of_floor, _, _, p99, memory, _, _ = _cells(samples, title, comparison.floor)
-            rows.append([title, cost, of_floor, p99, memory])
-    return rows
-
-
-def _cells(samples: Samples, title: str, floor: str) -> list[str]:
-    def show(cost: Callable[[Report], float | None], text: str) -> str:
-        value = samples.median(title, cost)
-        return "unknown" if value is None else text.format(value)
-
-    of_floor = samples.ratio(title, floor, per_delivery)
-    return [
-        show(per_delivery, "{:.1f} µs"),
-        "unknown" if of_floor is None else f"{of_floor:.2f} ×",
-        show(lambda report: report.deliveries_per_second, "{:,.0f}"),
-        show(_p50, "{:,.1f} ms"),
-        show(_p99, "{:,.1f} ms"),
-        show(_memory, "{:.1f} KiB"),
-        show(lambda report: report.busiest_generator, "{:.0%}"),
-        show(lambda report: report.disturbance, "{:.2f} cores"),
-    ]
+    return rows + (medians(rates[-1].samples, shown) if rates else [])
 
 
 def idle_text(comparison: Comparison) -> str:
@@ -154,37 +129,42 @@ def idle_text(comparison: Comparison) -> str:
 
 def idle_lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows of the table about connections that do nothing, the header first."""
-    rows = [["server", "memory per connection", "CPU of a connection, in a second", "other work"]]
+    shown = [
+        Column("memory per connection", "{:.1f} KiB", _memory),
+        Column("CPU of a connection, in a second", "{:.2f} µs", _per_idle_second),
+        Column("other work", "{:.2f} cores", _disturbance),
+    ]
     samples = comparison.idle
-    for title in samples.reports:
-        memory, cost = samples.median(title, _memory), samples.median(title, _per_idle_second)
-        others = samples.disturbance(title)
-        rows.append(
-            [
-                title,
-                "unknown" if memory is None else f"{memory:.1f} KiB",
-                "unknown" if cost is None else f"{cost:.2f} µs",
-                "unknown" if others is None else f"{others:.2f} cores",
-            ]
-        )
-    return rows + [[title, "failed", "", ""] for title in samples.failures]
+    rows = [["server", *(column.title for column in shown)], *medians(samples, shown)]
+    return rows + [_left_out(title, "failed", len(shown)) for title in samples.failures]
 
 
 def connect_lines(comparison: Comparison) -> list[list[str]]:
     """Return the rows of the table about connecting, the header first."""
-    rows = [["server", "CPU per connect", "of the bare route"]]
-    theirs = bare_route().title
-    for title in comparison.connects.reports:
-        cost = comparison.connects.median(title, per_connect)
-        of_bare = comparison.connects.ratio(title, theirs, per_connect)
-        rows.append(
-            [
-                title,
-                "unknown" if cost is None else f"{cost:,.0f} µs",
-                "unknown" if of_bare is None else f"{of_bare:.2f} ×",
-            ]
-        )
-    return rows
+    shown = [
+        Column("CPU per connect", "{:,.0f} µs", per_connect),
+        Column("of the bare route", "{:.2f} ×", per_connect, of=bare_route().title),
+    ]
+    rows = [["server", *(column.title for column in shown)]]
+    return rows + medians(comparison.connects, shown)
+
+
+def _fan_out(floor: str) -> list[Column]:
+    """Return what is compared of a fan-out; `floor` is the title of the cheapest server."""
+    return [
+        Column("CPU per delivery", "{:.1f} µs", per_delivery),
+        Column("of the floor", "{:.2f} ×", per_delivery, of=floor),
+        Column("deliveries/s", "{:,.0f}", _delivered),
+        Column("p50", "{:,.1f} ms", _p50),
+        Column("p99", "{:,.1f} ms", _p99),
+        Column("memory per connection", "{:.1f} KiB", _memory),
+        Column("busiest generator", "{:.0%}", lambda report: report.busiest_generator),
+        Column("other work", "{:.2f} cores", _disturbance),
+    ]
+
+
+def _left_out(title: str, why: str, columns: int) -> list[str]:
+    return [title, why, *[""] * (columns - 1)]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -276,6 +256,14 @@ def _p99(report: Report) -> float | None:
     return report.delivery.p99 if report.delivery else None
 
 
+def _delivered(report: Report) -> float:
+    return report.deliveries_per_second
+
+
+def _disturbance(report: Report) -> float:
+    return report.disturbance
+
+
 def _per_idle_second(report: Report) -> float | None:
     return report.idle_cpu_us_per_second
 
@@ -290,7 +278,7 @@ FAN_OUT_COSTS: dict[str, Cost] = {
     "CPU per delivery": per_delivery,
     "p50": _p50,
     "p99": _p99,
-    RATE: lambda report: report.deliveries_per_second,
+    RATE: _delivered,
     "memory per connection": _memory,
 }
 NOISE = 0.01

@@ -5,9 +5,15 @@ from typing import TypeVar
 
 import msgspec
 
-from .bench import Bench
-from .budgets import budget_lines, budgets, more_lines
-from .capacity import Calibration, Check
+from .bench import BURST, CONNECT, MEMORY, PACKED, REDIS, STEADY, Bench
+from .budgets import (
+    budget_lines,
+    budgets,
+    more_lines,
+    per_connect,
+    per_delivery,
+    per_publish,
+)
 from .compare import (
     Comparison,
     connect_lines,
@@ -19,18 +25,26 @@ from .compare import (
     verdicts,
 )
 from .layout import describe, markdown, replace_section, section_names
-from .model import Costs, Host, Load, Plan, plan
+from .sampling import Cost
 from .wire import InputError
 
-Study = TypeVar("Study", Bench, Comparison, Calibration, Check)
+Study = TypeVar("Study", Bench, Comparison)
 
-BENCH, COMPARE, COSTS, CHECK = "bench.json", "compare.json", "costs.json", "check.json"
+BENCH, COMPARE = "bench.json", "compare.json"
 PICTURE = "compare.svg"
 
-EXAMPLE = Load(connections=1_000_000, rooms=20_000, rate=0.2, reconnects=1000)
-EXAMPLE_HOST = Host(
-    cores=16, memory_bytes=64 * 2**30, network_bits=10e9, max_connections=64_000, utilisation=0.6
-)
+BUSY = 0.6
+"""The share of a core that may be used: latency grows beyond."""
+
+COSTS: list[tuple[str, str, Cost]] = [
+    ("a delivery, room of 1,000, 20 messages/s", STEADY, per_delivery),
+    ("a delivery, room of 1,000, 500 messages/s", BURST, per_delivery),
+    ("a publication with its ack, memory broker", MEMORY, per_publish),
+    ("a publication with its ack, Redis", REDIS, per_publish),
+    ("the same, CPU of Redis", REDIS, lambda report: report.redis_cpu_us_per_publish),
+    ("a connect with its subscription", CONNECT, per_connect),
+]
+"""What a deployment is made of: its name, whose reports tell, and the CPU time of one."""
 
 
 def write(page: Path, folder: Path) -> None:
@@ -44,10 +58,6 @@ def write(page: Path, folder: Path) -> None:
         sections |= _bench(read(path, Bench))
     if (path := folder / COMPARE).exists():
         sections |= _compare(read(path, Comparison))
-    if (path := folder / COSTS).exists():
-        sections |= _plan(read(path, Calibration))
-    if (path := folder / CHECK).exists():
-        sections["check"] = _check(read(path, Check))
     if not sections:
         raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)
@@ -69,55 +79,23 @@ def read(path: Path, kind: type[Study]) -> Study:
         raise InputError(f"{path} is no {kind.__name__.lower()} of a run: {error}") from None
 
 
-def cost_lines(costs: Costs) -> list[list[str]]:
-    """Return the rows of a table of costs, the header first."""
-    return [
-        ["what", "cost"],
-        ["a delivery", f"{costs.delivery_us:.1f} µs"],
-        ["a publication: taken, stored, acknowledged", f"{costs.publish_us:.1f} µs"],
-        ["a publication received from Redis by a worker", f"{costs.receive_us:.1f} µs"],
-        ["a connect with its subscription", f"{costs.connect_us:,.0f} µs"],
-        ["an idle connection, in a second", f"{costs.idle_us_per_second:.2f} µs"],
-        ["a publication stored by Redis", f"{costs.store_us:.1f} µs"],
-        ["a publication sent by Redis to a worker", f"{costs.forward_us:.1f} µs"],
-        ["memory of a connection", f"{costs.connection_bytes / 1024:.1f} KiB"],
-        ["memory of a worker without connections", f"{costs.worker_bytes / 2**20:.0f} MiB"],
-        ["a delivery on the wire, headers aside", f"{costs.frame_bytes:.0f} bytes"],
-    ]
+def cost_lines(bench: Bench) -> list[list[str]]:
+    """Return the rows of the table of what one core does in a second, the header first.
 
-
-def plan_lines(load: Load, found: Plan) -> list[list[str]]:
-    """Return the rows of a table of what a load needs, the header first."""
-    usage = found.usage
-    limits = ", ".join(f"{name} {count:,}" for name, count in found.machines_for.items())
-    wanted = f"{load.connections:,} connections in {load.rooms:,} rooms"
-    return [
-        ["for", f"{wanted}, {load.rate:g} messages/s in each"],
-        ["publications, deliveries", f"{load.publications:,.0f}/s, {load.deliveries:,.0f}/s"],
-        ["workers", f"{usage.workers:,} ({_needs(found.workers_for)})"],
-        ["CPU of the workers", f"{usage.worker_cores:,.1f} cores busy"],
-        ["memory of the workers", f"{usage.memory_bytes / 2**30:,.1f} GiB"],
-        ["network to clients", f"{usage.network_bits / 1e9:,.2f} Gbit/s"],
-        ["CPU of Redis", f"{usage.redis_cores:,.1f} cores busy: {found.shards:,} shards"],
-        ["network of Redis", f"{usage.redis_network_bits / 1e9:,.2f} Gbit/s"],
-        ["machines", f"{found.machines:,} ({limits})"],
-        ["which limit comes first", found.limit],
-    ]
-
-
-def check_lines(found: Check) -> list[list[str]]:
-    """Return the rows of a table of predicted and measured, the header first."""
-    rows = [["what", "predicted", "measured", "measured / predicted"]]
-    for one in found.compared:
-        measured = "unknown" if one.measured is None else f"{one.measured:,.2f}"
-        known = one.measured is not None and one.predicted
-        of = f"{one.measured / one.predicted:.2f}" if known and one.measured is not None else ""
-        rows.append([one.what, f"{one.predicted:,.2f}", measured, of])
+    Only costs that the bench measured have a row.
+    """
+    rows = [["what", "cost", "one core busy to 60 % does, a second"]]
+    for what, key, cost in COSTS:
+        value = bench.samples.median(key, cost)
+        if value:
+            rows.append([what, f"{value:,.1f} µs", f"{BUSY * 1e6 / value:,.0f}"])
+    memory = bench.samples.median(PACKED, lambda report: report.memory_bytes_per_connection)
+    if memory:
+        rows.append(["memory of a connection", f"{memory / 1024:.1f} KiB", ""])
+    length = bench.samples.median(STEADY, lambda report: report.bytes_per_delivery)
+    if length:
+        rows.append(["a delivery on the wire, headers aside", f"{length:.0f} bytes", ""])
     return rows
-
-
-def _needs(workers_for: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in workers_for.items())
 
 
 def _bench(found: Bench) -> dict[str, str]:
@@ -125,7 +103,11 @@ def _bench(found: Bench) -> dict[str, str]:
     runs = f"Medians of {effort.rounds} alternating rounds, {effort.seconds:g} s each."
     more = "\n".join(f"- {line}" for line in more_lines(found))
     table = markdown(budget_lines(budgets(found)))
-    return {"machine": describe(found.machine), "bench": f"{runs}\n\n{table}\n\n{more}"}
+    return {
+        "machine": describe(found.machine),
+        "bench": f"{runs}\n\n{table}\n\n{more}",
+        "costs": markdown(cost_lines(found)),
+    }
 
 
 def _compare(found: Comparison) -> dict[str, str]:
@@ -149,18 +131,3 @@ def _compare(found: Comparison) -> dict[str, str]:
         "verdict": "\n".join(f"- {line}" for line in verdicts(found)),
         "losses": "\n".join(f"- {loss}" for loss in losses(found)) or "Nowhere in these runs.",
     }
-
-
-def _plan(found: Calibration) -> dict[str, str]:
-    example = plan(found.costs, EXAMPLE, EXAMPLE_HOST)
-    costs = f"Medians of {found.rounds} rounds.\n\n{markdown(cost_lines(found.costs))}"
-    return {"costs": costs, "plan": markdown(plan_lines(EXAMPLE, example))}
-
-
-def _check(found: Check) -> str:
-    load = found.load
-    what = (
-        f"{load.connections:,} connections in {load.rooms:,} rooms, {load.rate:g} messages/s in "
-        f"each, {found.workers} workers and Redis, median of {found.rounds} runs."
-    )
-    return f"{what}\n\n{markdown(check_lines(found))}"

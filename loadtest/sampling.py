@@ -57,6 +57,35 @@ class Samples(Struct):
         return median(ratio(cost(mine), cost(theirs)) for mine, theirs in pairs)
 
 
+class Column(Struct, frozen=True):
+    """A column of a table of medians.
+
+    Args:
+        title: what its header says.
+        text: how a value is written, a format string.
+        cost: what is taken from each report.
+        of: an entrant by whose cost the value is divided, round by round; None for none.
+    """
+
+    title: str
+    text: str
+    cost: Cost
+    of: str | None = None
+
+    def cell(self, samples: Samples, key: str) -> str:
+        """Return the median of an entrant's rounds, as text."""
+        if self.of is None:
+            value = samples.median(key, self.cost)
+        else:
+            value = samples.ratio(key, self.of, self.cost)
+        return "unknown" if value is None else self.text.format(value)
+
+
+def medians(samples: Samples, columns: Sequence[Column]) -> list[list[str]]:
+    """Return a row for each entrant that was measured: its key, then the columns."""
+    return [[key, *(column.cell(samples, key) for column in columns)] for key in samples.reports]
+
+
 class Rounds(Struct, frozen=True):
     """How often all take turns, and how often one turn is tried while the machine is disturbed."""
 

@@ -38,7 +38,7 @@ from tests.chaos.workload import Counts, name_of, payload_of
 
 from ..architecture.source import ROOT
 
-RUNS = ROOT / "docs" / "reliability"
+RUNS = ROOT / "benchmarks" / "results" / "reliability"
 
 TOPIC = "room:a"
 START = Subscribed("e", 0, recovered=False, replayed=0)

@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 def test_no_table_was_changed_by_hand(name: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     shutil.copy(ROOT / name, page)
-    write(page, ROOT / "docs" / "performance")
+    write(page, ROOT / "benchmarks" / "results")
     assert page.read_text() == (ROOT / name).read_text()
 
 
 def test_what_was_survived_is_what_the_runs_say(tmp_path: Path) -> None:
     original, page = ROOT / "docs" / "reliability.md", tmp_path / "page.md"
     shutil.copy(original, page)
-    runs = sorted((ROOT / "docs" / "reliability").glob("*.json"))
+    runs = sorted((ROOT / "benchmarks" / "results" / "reliability").glob("*.json"))
     assert len(runs) == 6
     for run in runs:
         outcome = msgspec.json.decode(run.read_bytes(), type=Outcome)

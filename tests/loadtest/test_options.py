@@ -58,7 +58,7 @@ def test_addresses_of_this_machine(url: str, address: tuple[str, int]) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize(
     ("command", "option"),
-    [("fanout", "--rate"), ("connect", "--rate"), ("bench", "--seconds"), ("plan", "--rate")],
+    [("fanout", "--rate"), ("connect", "--rate"), ("bench", "--seconds")],
 )
 def test_numbers_are_finite(command: str, option: str, value: str) -> None:
     assert "Invalid value" in _refused(command, option, value)
@@ -75,8 +75,6 @@ def test_numbers_are_finite(command: str, option: str, value: str) -> None:
             "slow --url ws://127.0.0.1/ws --subscribers 1 --stalled-share 0.9",
             "nobody would be left",
         ),
-        ("plan --rooms 5 --connections 4", "too many"),
-        ("plan --check --check-rooms 5 --check-connections 4", "too many"),
         ("compare --only nobody", "'nobody' is not one of 'floor', 'nats'"),
     ],
 )
@@ -91,10 +89,9 @@ def test_a_file_that_is_no_result_is_named(content: str, tmp_path: Path) -> None
     page = tmp_path / "page.md"
     page.write_text("<!-- bench -->\n<!-- end of bench -->\n")
     assert str(result) in _refused("page", str(page), "--results", str(tmp_path))
-    assert str(result) in _refused("plan", "--costs", str(result))
 
 
-@pytest.mark.parametrize("command", ["fanout", "bench", "compare", "plan"])
+@pytest.mark.parametrize("command", ["fanout", "bench", "compare"])
 def test_a_run_whose_result_could_not_be_written_does_not_begin(
     command: str, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""bench, compare, plan and page end by themselves and say what they must; no number is checked."""
+"""bench, compare and page end by themselves and say what they must; no number is checked."""
 
 import os
 import shutil
@@ -11,7 +11,6 @@ import pytest
 
 from loadtest.bench import PACKED, Bench
 from loadtest.budgets import budgets
-from loadtest.capacity import Calibration, Check
 from loadtest.compare import OURS, Comparison
 from loadtest.peers import Peer, peers
 
@@ -54,6 +53,16 @@ def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
     for budget in budgets(bench):
         assert budget.what in output
         assert budget.met is not None or not budget.measured
+
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- costs -->\nold\n<!-- end of costs -->\nz\n")
+    _run("page", str(page), "--results", str(tmp_path))
+    text = page.read_text()
+    assert "old" not in text
+    assert "| a delivery, " in text
+    assert "| a publication with its ack, Redis |" in text
+    assert text.startswith("a\n")
+    assert text.endswith("z\n")
 
 
 def test_compare_runs_who_is_there_and_names_who_is_not(tmp_path: Path) -> None:
@@ -108,36 +117,3 @@ def test_a_peer_knows_what_it_lacks() -> None:
         name="x", title="X", dialect="plain", needs=("json", "no_such_module"), command=command
     )
     assert lacking.missing == ["no_such_module"]
-
-
-@redis
-def test_plan_and_page(tmp_path: Path) -> None:
-    costs, checked = tmp_path / "costs.json", tmp_path / "check.json"
-    quick: tuple[str, ...] = ("--rounds", "1", "--seconds", "1", "--hold-seconds", "0.5")
-    quick += ("--members", "3", "--idle-connections", "20")
-    output = _run("plan", *quick, "--json", str(costs), "--connections", "1000000")
-    assert "which limit comes first" in output
-    calibration = msgspec.json.decode(costs.read_bytes(), type=Calibration)
-    assert calibration.costs.publish_us > 0
-
-    small = ("--check-connections", "20", "--check-rooms", "4", "--check-rate", "5")
-    output = _run(
-        *("plan", "--costs", str(costs), "--check", *small, *quick, "--seconds", "3"),
-        *("--check-json", str(checked)),
-    )
-    assert "measured / predicted" in output
-    check = msgspec.json.decode(checked.read_bytes(), type=Check)
-    compared = {one.what: one for one in check.compared}
-    assert compared["deliveries a second"].measured == pytest.approx(100, rel=0.5)
-
-    page = tmp_path / "page.md"
-    page.write_text(
-        "a\n<!-- costs -->\nold\n<!-- end of costs -->\n<!-- plan -->\n<!-- end of plan -->\n"
-        "<!-- check -->\n<!-- end of check -->\nz\n"
-    )
-    _run("page", str(page), "--results", str(tmp_path))
-    text = page.read_text()
-    assert "old" not in text
-    assert "| a delivery |" in text
-    assert text.startswith("a\n")
-    assert text.endswith("z\n")
