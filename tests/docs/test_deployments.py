@@ -17,9 +17,9 @@ from chat_server.server.worker import STOP_SLACK_SECONDS
 from chat_server.settings import Settings, load_settings
 
 from ..packaging.test_containers import image_environment
+from ..rig.chat_client import chat
 from ..rig.redis_server import RedisServer, running
 from ..rig.server import ROOT, ServerProcess
-from ..rig.wire import chat
 from .markdown import Block, blocks
 
 SECRET = "0123456789abcdef" * 4

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from ..e2e.room import settle
+from ..rig.chat_client import chat
+from ..rig.raw_client import RawClient, request
+from ..rig.rfc6455 import upgrade
 from ..rig.server import ServerProcess, mint
-from ..rig.wire import Wire, chat, request, until_async, upgrade
+from ..rig.waiting import until_async
 from .markdown import prose, section, tables
 from .proxies import PAGE, PROXIES, Proxy, running_proxy
 
@@ -106,7 +109,7 @@ async def test_the_longest_token_comes_through(port: int, server: ServerProcess)
     assert LONGEST_TOKEN - 8 < len(token) <= LONGEST_TOKEN
     await _asked_until_ready(port)
     await settle(server, 0)
-    async with await Wire.connect(port) as wire:
+    async with await RawClient.connect(port) as wire:
         host = f"127.0.0.1:{port}"
         headers = {"Host": host, "Origin": f"http://{host}"}
         await wire.send(upgrade(token=token, headers=headers))
@@ -121,7 +124,7 @@ async def test_pages_of_the_same_host_may_connect_and_others_may_not(
     host = f"127.0.0.1:{port}"
     for origin, status in ((f"http://{host}", 101), ("http://elsewhere.example", 403)):
         await settle(server, 0)
-        async with await Wire.connect(port) as wire:
+        async with await RawClient.connect(port) as wire:
             headers = {"Host": host, "Origin": origin}
             await wire.send(upgrade(token=mint("ada"), headers=headers))
             assert (await wire.read_answer()).status == status, origin
@@ -133,7 +136,7 @@ async def test_a_client_cannot_choose_its_address(port: int, server: ServerProce
     await settle(server, 0)
     async with await chat(url, mint("ada")), await chat(url, mint("bob")):
         headers = {"X-Forwarded-For": "192.0.2.1"}
-        async with await Wire.open(port, token=mint("eve"), headers=headers) as wire:
+        async with await RawClient.open(port, token=mint("eve"), headers=headers) as wire:
             code, _ = await wire.read_to_close()
         assert code == 4429, "it was counted for the address that it named"
 
@@ -143,7 +146,7 @@ async def test_a_client_cannot_choose_its_address(port: int, server: ServerProce
 
 async def _upgrade_status(port: int, token: str) -> int:
     host = f"127.0.0.1:{port}"
-    async with await Wire.connect(port) as wire:
+    async with await RawClient.connect(port) as wire:
         await wire.send(upgrade(token=token, headers={"Host": host, "Origin": f"http://{host}"}))
         return (await wire.read_answer()).status
 
@@ -197,7 +200,7 @@ async def test_a_proxy_that_adds_no_address_lets_clients_choose_theirs(
         async with AsyncExitStack() as stack:
             for number in range(PER_ADDRESS + 1):
                 headers = {"X-Forwarded-For": f"192.0.2.{number}"}
-                wire = await Wire.open(port, token=mint("eve"), headers=headers)
+                wire = await RawClient.open(port, token=mint("eve"), headers=headers)
                 await stack.enter_async_context(wire)
                 assert (await wire.read_message())["type"] == "welcome"
 

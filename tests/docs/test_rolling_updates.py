@@ -12,9 +12,10 @@ import pytest
 from chat_server.client import Message, connect
 from chat_server.settings import load_settings
 
+from ..rig.raw_client import request
 from ..rig.redis_server import RedisServer, running
 from ..rig.server import ServerProcess, mint
-from ..rig.wire import request, until, until_async
+from ..rig.waiting import until, until_async
 from .proxies import PROXIES, Proxy, running_proxy
 
 TOPIC = "room:rolling"

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.rig.chat_client import Chat
+from tests.rig.raw_client import Answer, RawClient, request
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Answer, Chat, Wire, request
+from tests.rig.waiting import SECONDS
 from tests.server.processes import connect_to
 
 from .room import token
@@ -46,7 +48,7 @@ async def one_on_each(server: ServerProcess, sub: str = "ada") -> list[Chat]:
 class KeptAlive:
     """HTTP requests on one connection, hence to one worker."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: RawClient) -> None:
         self._wire = wire
 
     async def ask(self, method: str, path: str, value: object = None) -> Answer:

@@ -5,9 +5,11 @@ import itertools
 from types import TracebackType
 from typing import Any, Self
 
+from tests.rig.chat_client import Chat, chat
+from tests.rig.raw_client import request
 from tests.rig.server import ServerProcess
 from tests.rig.tokens import forge
-from tests.rig.wire import SECONDS, Chat, chat, request
+from tests.rig.waiting import SECONDS
 
 _NUMBERS = itertools.count(1)
 

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
-from tests.rig import wire
+from tests.rig import chat_client, rfc6455
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import frame, text
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Wire, frame, request, text
 
 from .differences import close_code, everywhere
 from .room import Room, token
@@ -171,23 +172,23 @@ def check_harmless(message: Any) -> None:
     assert len(shown) < 1000, shown
 
 
-async def connected(server: ServerProcess, encoding: str = wire.JSON) -> Wire:
+async def connected(server: ServerProcess, encoding: str = chat_client.JSON) -> RawClient:
     """Return a connection that has been welcomed."""
     headers = {"Sec-WebSocket-Protocol": encoding}
-    client = await Wire.open(server.port, token=token(), headers=headers)
+    client = await RawClient.open(server.port, token=token(), headers=headers)
     got = await client.read_frame()
     assert got is not None
     return client
 
 
-async def receive(client: Wire) -> Any:
+async def receive(client: RawClient) -> Any:
     """Read one message in either encoding."""
     while (got := await client.read_frame()) is not None:
-        if got.opcode == wire.TEXT:
+        if got.opcode == rfc6455.TEXT:
             return json.loads(got.payload)
-        if got.opcode == wire.BINARY:
+        if got.opcode == rfc6455.BINARY:
             return msgspec.msgpack.decode(got.payload)
-        assert got.opcode in (wire.PING, wire.PONG), got
+        assert got.opcode in (rfc6455.PING, rfc6455.PONG), got
     raise AssertionError("the connection ended")
 
 
@@ -213,8 +214,8 @@ class TestBadInput:
         ping = msgspec.msgpack.encode({"type": "ping", "id": 99})
         for name, sent in MSGPACK_ERRORS.items():
             with subtests.test(name):
-                async with await connected(server, wire.MSGPACK) as client:
-                    await client.send(frame(wire.BINARY, sent), frame(wire.BINARY, ping))
+                async with await connected(server, chat_client.MSGPACK) as client:
+                    await client.send(frame(rfc6455.BINARY, sent), frame(rfc6455.BINARY, ping))
                     error = await receive(client)
                     assert (error["type"], error["code"]) == ("error", "bad_request")
                     check_harmless(error)
@@ -227,9 +228,9 @@ class TestBadInput:
         command = {"type": kind, "id": 1, "topic": room.topic}
         for name, data in DATA.items():
             with subtests.test(name):
-                async with await connected(server, wire.MSGPACK) as client:
+                async with await connected(server, chat_client.MSGPACK) as client:
                     sent = msgspec.msgpack.encode({**command, "data": msgspec.Raw(data)})
-                    await client.send(frame(wire.BINARY, sent))
+                    await client.send(frame(rfc6455.BINARY, sent))
                     error = await receive(client)
                     assert (error["type"], error["code"]) == ("error", "bad_request")
                     assert error.get("id") in (1, None)
@@ -251,10 +252,10 @@ class TestBadInput:
         ]
         async with (
             await connected(server) as sender,
-            await connected(server, wire.MSGPACK) as receiver,
+            await connected(server, chat_client.MSGPACK) as receiver,
         ):
             subscribe = {"type": "subscribe", "id": 1, "topic": room.topic}
-            await receiver.send(frame(wire.BINARY, msgspec.msgpack.encode(subscribe)))
+            await receiver.send(frame(rfc6455.BINARY, msgspec.msgpack.encode(subscribe)))
             assert (await receive(receiver))["type"] == "ok"
             for value in values:
                 command = {"type": "publish", "id": 1, "topic": room.topic, "data": value}
@@ -287,7 +288,7 @@ class TestBadInput:
         self, server: ServerProcess, room: Room, transport: str, bad: bytes
     ) -> None:
         async with await connected(server) as client:
-            await client.send(frame(wire.TEXT, bad))
+            await client.send(frame(rfc6455.TEXT, bad))
             code, messages = await client.read_to_close()
             assert code == close_code("text that is not UTF-8", transport)
             assert messages == []
@@ -295,13 +296,13 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "sent",
         [
-            frame(wire.TEXT, b"x", mask=None),
-            frame(wire.TEXT, b"x", rsv=2),
+            frame(rfc6455.TEXT, b"x", mask=None),
+            frame(rfc6455.TEXT, b"x", rsv=2),
             frame(3, b"x"),
-            frame(wire.CONT, b"x"),
-            frame(wire.TEXT, fin=False) + frame(wire.TEXT),
-            frame(wire.PING, fin=False),
-            frame(wire.CLOSE, struct.pack("!H", 1005)),
+            frame(rfc6455.CONT, b"x"),
+            frame(rfc6455.TEXT, fin=False) + frame(rfc6455.TEXT),
+            frame(rfc6455.PING, fin=False),
+            frame(rfc6455.CLOSE, struct.pack("!H", 1005)),
             b"GET / HTTP/1.1\r\n\r\n",
         ],
     )
@@ -315,7 +316,8 @@ class TestBadInput:
             assert messages == []
 
     @pytest.mark.parametrize(
-        ("encoding", "opcode"), [(wire.JSON, wire.BINARY), (wire.MSGPACK, wire.TEXT)]
+        ("encoding", "opcode"),
+        [(chat_client.JSON, rfc6455.BINARY), (chat_client.MSGPACK, rfc6455.TEXT)],
     )
     @pytest.mark.parametrize("payload", [b"", b'{"type":"ping"}'])
     async def test_the_wrong_kind_of_frame(
@@ -333,7 +335,7 @@ class TestBadInput:
     ) -> None:
         part = b"x" * (MAX_MESSAGE // fragments + 1)
         async with await connected(server) as client:
-            opcodes = [wire.TEXT, *[wire.CONT] * (fragments - 1)]
+            opcodes = [rfc6455.TEXT, *[rfc6455.CONT] * (fragments - 1)]
             await client.send(
                 *(frame(o, part, fin=n == fragments) for n, o in enumerate(opcodes, start=1))
             )
@@ -344,7 +346,7 @@ class TestBadInput:
     ) -> None:
         code = close_code("a frame that only claims to be too big", transport)
         async with await connected(server) as client:
-            await client.send(frame(wire.TEXT, b"x", length=2**62))
+            await client.send(frame(rfc6455.TEXT, b"x", length=2**62))
             if code:
                 assert await client.read_to_close() == (code, [])
 
@@ -397,7 +399,7 @@ class TestBadInput:
             {"type": "signal", "id": 1, "topic": room.topic, "data": 1},
             {"type": "history", "id": 1, "topic": room.topic},
         ]
-        async with await Wire.open(server.port) as client:
+        async with await RawClient.open(server.port) as client:
             for command in commands:
                 await client.send(text(command))
                 error = await receive(client)

@@ -4,9 +4,10 @@ import zlib
 
 import pytest
 
-from tests.rig import wire
+from tests.rig import rfc6455
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import frame, raw, upgrade
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Wire, frame, raw, upgrade
 from tests.server.processes import rss
 
 from .room import Room, token
@@ -40,9 +41,9 @@ def transport() -> str:
     return "direct"
 
 
-async def compressing(server: ServerProcess) -> Wire:
+async def compressing(server: ServerProcess) -> RawClient:
     """Return a connection that has agreed to compression, and been welcomed."""
-    client = await Wire.connect(server.port)
+    client = await RawClient.connect(server.port)
     offer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
     await client.send(upgrade(token=token(), headers={"Sec-WebSocket-Extensions": offer}))
     answer = await client.read_answer()
@@ -58,8 +59,8 @@ async def test_a_compressed_message_in_pieces(server: ServerProcess, room: Room)
     payload = deflated(command)
     middle = len(payload) // 2
     async with await compressing(server) as client:
-        first = frame(wire.TEXT, payload[:middle], rsv=COMPRESSED, fin=False)
-        await client.send(first, frame(wire.CONT, payload[middle:]), size=7)
+        first = frame(rfc6455.TEXT, payload[:middle], rsv=COMPRESSED, fin=False)
+        await client.send(first, frame(rfc6455.CONT, payload[middle:]), size=7)
         assert (await room.bystander.next())["data"] == "Grüße" * 1000
         client.reset()
 
@@ -70,7 +71,7 @@ async def test_a_bomb(server: ServerProcess, room: Room) -> None:
     before = rss(server.pid)
     for _ in range(3):
         async with await compressing(server) as client:
-            await client.send(frame(wire.TEXT, bomb, rsv=COMPRESSED))
+            await client.send(frame(rfc6455.TEXT, bomb, rsv=COMPRESSED))
             assert (await client.read_to_close())[0] == 1009
     assert rss(server.pid) - before < MEMORY
 
@@ -78,6 +79,6 @@ async def test_a_bomb(server: ServerProcess, room: Room) -> None:
 @pytest.mark.parametrize("payload", [b"\xff\xff\xff", b"", b"\x00"])
 async def test_what_cannot_be_inflated(server: ServerProcess, room: Room, payload: bytes) -> None:
     async with await compressing(server) as client:
-        await client.send(frame(wire.TEXT, payload, rsv=COMPRESSED), wire.closing(1000))
+        await client.send(frame(rfc6455.TEXT, payload, rsv=COMPRESSED), rfc6455.closing(1000))
         code, _ = await client.read_to_close()
         assert code in (1000, 1002, 1007)

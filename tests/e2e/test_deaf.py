@@ -3,10 +3,11 @@
 import asyncio
 from pathlib import Path
 
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import request
 from tests.rig.redis_proxy import RedisProxy
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
-from tests.rig.wire import chat, request
 
 from .cluster import health, one_on_each, until_health
 from .room import token

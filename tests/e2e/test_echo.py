@@ -7,9 +7,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from tests.rig import wire
+from tests.rig import rfc6455
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import frame
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import Wire, frame, request
 from tests.server.processes import rss
 
 from .room import settle
@@ -51,9 +52,9 @@ async def test_does_not_read_from_who_does_not_read(server: ServerProcess) -> No
     """Otherwise whatever a client sends would pile up: Quart's own queue has no bound."""
     count, size = 500, 40_000
     messages = b"".join(
-        frame(wire.BINARY, number.to_bytes(4, "big") * (size // 4)) for number in range(count)
+        frame(rfc6455.BINARY, number.to_bytes(4, "big") * (size // 4)) for number in range(count)
     )
-    async with await Wire.open(server.port, path="/ws/echo", receive_buffer=4096) as client:
+    async with await RawClient.open(server.port, path="/ws/echo", receive_buffer=4096) as client:
         before = rss(server.pid)
         sent = await client.send_what_fits(messages, patience=1.0)
         assert sent < len(messages), "the server took everything"
@@ -62,7 +63,7 @@ async def test_does_not_read_from_who_does_not_read(server: ServerProcess) -> No
         for number in range(count):
             got = await client.read_frame()
             assert got is not None
-            assert got.opcode == wire.BINARY
+            assert got.opcode == rfc6455.BINARY
             assert got.payload == number.to_bytes(4, "big") * (size // 4)
         await sending
 

@@ -11,8 +11,10 @@ from quart.testing.connections import WebsocketDisconnectError
 from werkzeug.datastructures import Headers
 
 from chat_server.app import create_app
+from tests.rig.chat_client import MSGPACK, chat
+from tests.rig.raw_client import request
 from tests.rig.server import ServerProcess
-from tests.rig.wire import MSGPACK, SECONDS, chat, request
+from tests.rig.waiting import SECONDS
 from tests.server.inprocess import make_settings
 from tests.server.processes import rss
 

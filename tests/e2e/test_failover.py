@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import Chat
 from tests.rig.redis_cluster import RedisCluster
 from tests.rig.redis_sentinel import SentinelTrio
 from tests.rig.redis_server import running
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Chat, until
+from tests.rig.waiting import SECONDS, until
 
 from .cluster import one_on_each, until_health
 

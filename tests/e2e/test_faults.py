@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import Chat, Closed, chat
+from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
+from tests.rig.rfc6455 import text
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Chat, Closed, Wire, chat, request, text, until
+from tests.rig.waiting import SECONDS, until
 from tests.server.processes import ready_workers, rss, runs, workers
 
 from .cluster import KeptAlive, health, one_on_each, until_health
@@ -83,7 +86,7 @@ async def check_refusals(server: ServerProcess, clients: list[Chat], topic: str)
             if command["type"] == "publish":
                 assert answer["retry_in_ms"] > 0
         assert (await client.call(type="ping"))["type"] == "pong"
-    async with await Wire.connect(server.port) as wire:
+    async with await RawClient.connect(server.port) as wire:
         http = KeptAlive(wire)
         refused = await http.publish(topic, "lost")
         assert (refused.status, refused.json()["code"]) == (503, "unavailable")
@@ -210,7 +213,7 @@ async def test_a_paused_redis_stops_the_reading_of_who_publishes(
         "CHAT_REDIS__TIMEOUT_SECONDS": "15",
     }
     with ServerProcess("--redis-url", brisk.url, environ=environ) as server:
-        async with await Wire.open(server.port, token=token()) as client:
+        async with await RawClient.open(server.port, token=token()) as client:
             await client.read_message()
             data = "x" * 4_000
             publications = [

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import open_websocket
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import text, upgrade
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Wire, open_websocket, text, upgrade
+from tests.rig.waiting import SECONDS
 from tests.server.processes import rss
 
 from . import test_hostile as hostile
@@ -54,7 +57,7 @@ async def test_a_crowd_that_answers_no_ping_is_sent_away(
 
     async def keep_silent(number: int) -> tuple[int, str, int]:
         headers = from_address(number // PER_ADDRESS)
-        async with await Wire.open(server.port, token=token(), headers=headers) as client:
+        async with await RawClient.open(server.port, token=token(), headers=headers) as client:
             end, (first, *_, last) = await client.read_to_close()
             return end, first["type"], last["code"]
 
@@ -77,7 +80,7 @@ async def test_handshakes_that_drip_all_at_once_are_cut(
     await until_sockets(server, open_before)
 
 
-async def drip(client: Wire, data: bytes) -> bytes:
+async def drip(client: RawClient, data: bytes) -> bytes:
     """Send byte by byte, so slowly that it takes too long; return what the server said to it."""
     ending = asyncio.create_task(client.read_to_end())
     for byte in data:
@@ -98,7 +101,7 @@ async def test_a_flood_of_connections_that_are_refused(
 
     async def knock() -> tuple[int, list[Any]]:
         headers = from_address(0)
-        async with await Wire.open(server.port, token=token(), headers=headers) as client:
+        async with await RawClient.open(server.port, token=token(), headers=headers) as client:
             end, said = await client.read_to_close()
             return end, [message.get("code") for message in said]
 
@@ -135,7 +138,7 @@ async def test_asking_for_all_history_again_and_again(
     since = {"epoch": await fill(server, topic), "seq": 0}
     before, peak = rss(server.pid), 0
     began = time.monotonic()
-    async with await Wire.open(
+    async with await RawClient.open(
         server.port, token=token(), receive_buffer=None if reads else 4096
     ) as client:
         for number in range(REPLAYS):
@@ -155,7 +158,7 @@ async def fill(server: ServerProcess, topic: str) -> str:
     epoch: str = ""
     for number in range(0, HISTORY, BURST):
         author_token = token(f"author-{topic}-{number}")
-        async with await Wire.open(server.port, token=author_token) as author:
+        async with await RawClient.open(server.port, token=author_token) as author:
             await author.read_message()
             said = ["x" * SIZE] * BURST
             if number + BURST == HISTORY:
@@ -170,7 +173,7 @@ async def fill(server: ServerProcess, topic: str) -> str:
     return epoch
 
 
-async def count_events(client: Wire) -> int:
+async def count_events(client: RawClient) -> int:
     """Read up to the last of a topic's events, as fast as may be; return how many there were."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(SECONDS):

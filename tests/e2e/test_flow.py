@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.rig import wire
+from tests.rig import rfc6455
+from tests.rig.chat_client import Chat, chat
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import frame, text
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Chat, Wire, chat, frame, text
 from tests.server.processes import rss
 
 from .differences import CLOSE_CODES
@@ -72,9 +74,9 @@ def hasty(transport: str) -> Iterator[ServerProcess]:
         yield started
 
 
-async def subscribed(server: ServerProcess, topic: str) -> Wire:
+async def subscribed(server: ServerProcess, topic: str) -> RawClient:
     """Return a client with a small receive buffer that has subscribed, and read nothing else."""
-    client = await Wire.open(server.port, token=token("slow"), receive_buffer=4096)
+    client = await RawClient.open(server.port, token=token("slow"), receive_buffer=4096)
     await client.read_message()
     await client.send(text({"type": "subscribe", "id": 1, "topic": topic}))
     assert (await client.read_message())["type"] == "ok"
@@ -117,7 +119,7 @@ def check_complete(messages: list[dict[str, Any]], last: int, *, gaps: bool) -> 
     assert seen == last
 
 
-async def read_to(client: Wire, last: int) -> list[dict[str, Any]]:
+async def read_to(client: RawClient, last: int) -> list[dict[str, Any]]:
     """Read pushes until the one with seq `last`, or a gap that covers it."""
     messages: list[dict[str, Any]] = []
     while not messages or _reached(messages[-1]) < last:
@@ -221,13 +223,13 @@ async def test_a_silent_client_is_pinged_and_its_pong_keeps_it(
 ) -> None:
     if not CLOSE_CODES["a client that answers no ping"][transport]:
         pytest.skip("the ASGI transport has no pings")
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         for _ in range(2):
             got = await client.read_frame()
             assert got is not None
-            assert got.opcode == wire.PING
-            await client.send(frame(wire.PONG, got.payload))
+            assert got.opcode == rfc6455.PING
+            await client.send(frame(rfc6455.PONG, got.payload))
         await client.send(text({"type": "ping", "id": 1}))
         assert await client.read_message() == {"type": "pong", "id": 1}
 
@@ -236,7 +238,7 @@ async def test_a_client_that_answers_no_ping_is_closed(
     server: ServerProcess, transport: str
 ) -> None:
     code = CLOSE_CODES["a client that answers no ping"][transport]
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         if code:
             assert (await client.read_to_close())[0] == code
@@ -247,7 +249,7 @@ async def test_a_client_that_answers_no_ping_is_closed(
 
 
 async def test_a_busy_client_is_not_pinged(server: ServerProcess) -> None:
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         began = sent = time.monotonic()
         number = 0
@@ -256,9 +258,9 @@ async def test_a_busy_client_is_not_pinged(server: ServerProcess) -> None:
             before, sent = sent, time.monotonic()
             await client.send(text({"type": "ping", "id": number}))
             got = await client.read_frame()
-            if got is not None and got.opcode == wire.PING:
+            if got is not None and got.opcode == rfc6455.PING:
                 assert time.monotonic() - before > 0.25, "it was busy"
                 got = await client.read_frame()
             assert got is not None
-            assert got.opcode == wire.TEXT
+            assert got.opcode == rfc6455.TEXT
             await asyncio.sleep(0.02)

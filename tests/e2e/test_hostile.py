@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import wire
+from tests.rig import rfc6455, waiting
+from tests.rig.chat_client import Chat, chat
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import frame, text, upgrade
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Chat, Wire, chat, frame, request, text, upgrade
+from tests.rig.waiting import SECONDS
 from tests.server.processes import rss
 
 from .room import Room, count_connections, settle, token
@@ -106,15 +109,16 @@ def sockets(server: ServerProcess) -> int:
 
 async def until_sockets(server: ServerProcess, at_most: int) -> None:
     """Wait until the server has no more sockets open than that."""
-    await wire.until(lambda: sockets(server) <= at_most)
+    await waiting.until(lambda: sockets(server) <= at_most)
 
 
 @asynccontextmanager
-async def crowd(server: ServerProcess, count: int) -> AsyncIterator[list[Wire]]:
+async def crowd(server: ServerProcess, count: int) -> AsyncIterator[list[RawClient]]:
     """Connect by TCP so many times, and hang up at the end."""
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(await Wire.connect(server.port)) for _ in range(count)
+            await stack.enter_async_context(await RawClient.connect(server.port))
+            for _ in range(count)
         ]
 
 
@@ -133,17 +137,19 @@ async def test_a_flood_from_one_address_is_refused_past_its_limit(
     async with AsyncExitStack() as stack:
         codes = []
         for _ in range(PER_ADDRESS + 10):
-            client = await Wire.open(server.port, token=token(), headers=from_address(1))
+            client = await RawClient.open(server.port, token=token(), headers=from_address(1))
             stack.push_async_exit(client)
             first = await client.read_message()
             codes.append(first.get("code"))
             if first["type"] == "goodbye":
                 assert await client.read_to_close() == (4429, [])
         assert codes == [None] * PER_ADDRESS + [4429] * 10
-        async with await Wire.open(server.port, token=token(), headers=from_address(2)) as other:
+        async with await RawClient.open(
+            server.port, token=token(), headers=from_address(2)
+        ) as other:
             assert (await other.read_message())["type"] == "welcome"
     await settle(server, connections)
-    async with await Wire.open(server.port, token=token(), headers=from_address(1)) as again:
+    async with await RawClient.open(server.port, token=token(), headers=from_address(1)) as again:
         assert (await again.read_message())["type"] == "welcome"
 
 
@@ -154,10 +160,12 @@ async def test_past_the_limit_of_all_a_connection_is_told_to_come_back_later(
     async with AsyncExitStack() as stack:
         for number in range(MAX_WEBSOCKETS - connections):
             headers = from_address(number % 4)
-            client = await Wire.open(server.port, token=token(), headers=headers)
+            client = await RawClient.open(server.port, token=token(), headers=headers)
             stack.push_async_exit(client)
             assert (await client.read_message())["type"] == "welcome"
-        async with await Wire.open(server.port, token=token(), headers=from_address(9)) as late:
+        async with await RawClient.open(
+            server.port, token=token(), headers=from_address(9)
+        ) as late:
             assert await late.read_to_close() == (1013, [GOODBYE])
         # Whoever looks after the server must still find it alive.
         assert (await request(server.port, "GET", "/health/live")).status == 200
@@ -181,7 +189,7 @@ async def test_connections_that_are_dropped_at_once_leave_nothing(
 
     async def come_and_go(times: int) -> None:
         for _ in range(times):
-            client = await Wire.connect(server.port)
+            client = await RawClient.connect(server.port)
             if how != "tcp":
                 await client.send(head)
             if how == "websocket":
@@ -209,10 +217,10 @@ async def test_connections_that_say_nothing_are_few_and_short(
     began = time.monotonic()
     async with crowd(server, most + 50) as clients:
         assert (await request(server.port, "GET", "/health/live")).status == 200
-        async with await Wire.open(server.port, token=token()) as client:
+        async with await RawClient.open(server.port, token=token()) as client:
             assert (await client.read_message())["type"] == "welcome"
 
-        async def end(client: Wire) -> float:
+        async def end(client: RawClient) -> float:
             assert await client.read_to_end() == b""
             return time.monotonic() - began
 
@@ -246,7 +254,7 @@ async def test_a_head_that_never_ends_is_cut(server: ServerProcess, bystanders: 
 async def cut(server: ServerProcess, drip: str) -> None:
     """Drip until the server hangs up."""
     beginning, more = DRIPS[drip]
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(beginning)
         ending = asyncio.create_task(client.read_to_end())
         began = time.monotonic()
@@ -269,13 +277,13 @@ async def test_answers_of_http_that_nobody_reads(
     """The connection ends although its answers can never be sent."""
     open_before, before = sockets(server), rss(server.pid)
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
-    async with await Wire.connect(server.port, receive_buffer=4096) as client:
+    async with await RawClient.connect(server.port, receive_buffer=4096) as client:
         await client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         await client.take(1)
         # More than the kernels on both sides hold.
         await client.send_what_fits(asked * 900, patience=0.05)
         assert sockets(server) > open_before
-        await wire.until(lambda: sockets(server) <= open_before, 3 * SECONDS)
+        await waiting.until(lambda: sockets(server) <= open_before, 3 * SECONDS)
         assert rss(server.pid) - before < MEMORY
 
 
@@ -289,7 +297,7 @@ async def test_large_answers_that_nobody_reads_do_not_pile_up(
             await author.ok(type="publish", topic=topic, data="x" * 60_000)
     before = rss(server.pid)
     asked = text({"type": "history", "id": 1, "topic": topic, "limit": 100})
-    async with await Wire.open(server.port, token=token(), receive_buffer=4096) as client:
+    async with await RawClient.open(server.port, token=token(), receive_buffer=4096) as client:
         await client.send(asked * 150)
         await room.check_undisturbed()
         peak = await highest(server, 1.5)
@@ -313,7 +321,7 @@ async def highest(server: ServerProcess, seconds: float) -> int:
 # Commands without end ----------------------------------------------------------------------------
 
 
-async def flood(client: Wire, command: Callable[[int], object], per_second: float) -> None:
+async def flood(client: RawClient, command: Callable[[int], object], per_second: float) -> None:
     """Send commands, never mind the answers, until the server has closed."""
     number, began = 0, time.monotonic()
     with suppress(ConnectionError):
@@ -329,7 +337,7 @@ async def flooded(
     server: ServerProcess, command: Callable[[int], object], per_second: float
 ) -> tuple[int, list[dict[str, object]], float]:
     """Flood the server; return the close code, the answers, and how long it took."""
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         began = time.monotonic()
         sending = asyncio.create_task(flood(client, command, per_second))
@@ -382,15 +390,15 @@ async def test_subscribing_and_leaving_without_end(
     assert rss(server.pid) - before < MEMORY
 
 
-@pytest.mark.parametrize("sent", [frame(wire.PING), frame(wire.CONT, fin=False)])
+@pytest.mark.parametrize("sent", [frame(rfc6455.PING), frame(rfc6455.CONT, fin=False)])
 async def test_frames_that_are_no_messages_without_end(
     server: ServerProcess, bystanders: Bystanders, transport: str, sent: bytes
 ) -> None:
     if transport == "asgi":
         pytest.skip("an ASGI application does not see them")
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
-        await client.send(frame(wire.TEXT, fin=False), sent * 2_000)
+        await client.send(frame(rfc6455.TEXT, fin=False), sent * 2_000)
         code, answers = await client.read_to_close()
         assert (code, [answer["type"] for answer in answers]) == (4429, ["goodbye"])
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.auth.key_server import PRIVATE, KeyServer, jwk, serve_keys, sign
+from tests.rig.raw_client import RawClient, request
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Wire, request, until
+from tests.rig.waiting import until
 
 API = "/api/topics/room:lobby/messages"
 CLAIMS = {"exp": 4_000_000_000, "topics": {"history": ["**"]}}
@@ -47,7 +48,7 @@ async def test_a_new_key_is_taken_soon_while_made_up_ones_flood(issuer: KeyServe
         assert answer.headers["retry-after"] == "1"
         token = sign("RS256", PRIVATE["RSA2"], CLAIMS, kid="new2")
         headers = {"Sec-WebSocket-Protocol": f"chat.v1.json, bearer.{token}"}
-        async with await Wire.open(server.port, headers=headers) as client:
+        async with await RawClient.open(server.port, headers=headers) as client:
             code, [goodbye] = await client.read_to_close()
             assert (code, goodbye["code"]) == (1013, 1013)
             assert 0 < goodbye["reconnect_in_ms"] <= 1000

@@ -1,7 +1,7 @@
 """Whoever missed megabytes gets all of them, and what comes then."""
 
+from tests.rig.chat_client import chat
 from tests.rig.server import ServerProcess
-from tests.rig.wire import chat
 
 from .room import Room, token
 

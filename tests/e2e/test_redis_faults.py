@@ -14,11 +14,12 @@ import pytest
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
+from tests.rig.chat_client import Chat, chat
 from tests.rig.ports import free_port
 from tests.rig.redis_proxy import RedisProxy
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Chat, chat, until
+from tests.rig.waiting import SECONDS, until
 
 from .cluster import health, one_on_each, until_health
 from .room import token

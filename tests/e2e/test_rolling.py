@@ -11,7 +11,7 @@ from chat_server.client import Client, LinkState, Message, connect
 from chat_server.protocol.close_codes import CloseCode
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
-from tests.rig.wire import until
+from tests.rig.waiting import until
 from tests.server.processes import ready_workers, runs
 
 from .room import token

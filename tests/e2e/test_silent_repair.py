@@ -21,7 +21,7 @@ from tests.rig.redis_proxy import RedisProxy
 from tests.rig.redis_sentinel import SERVICE, SentinelTrio
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, until
+from tests.rig.waiting import SECONDS, until
 
 from .cluster import one_on_each, until_health
 from .test_redis_faults import DURABLE, Story

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.rig.chat_client import Chat, chat
+from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
-from tests.rig.wire import SECONDS, Chat, Wire, chat, request
+from tests.rig.waiting import SECONDS
 
 from .cluster import KeptAlive
 from .room import settle, token
@@ -121,7 +123,7 @@ async def test_who_is_gone_is_published_all_the_same(
             await until_spooled(server, 1)
             writer.websocket.transport.abort()
             await settle(server, 1)
-            async with await Wire.connect(server.port) as wire:
+            async with await RawClient.connect(server.port) as wire:
                 http = KeptAlive(wire)
                 answer = await http.publish(topic, "by http", key="once")
                 assert (answer.status, answer.json()["code"]) == (503, "unavailable")
@@ -130,7 +132,7 @@ async def test_who_is_gone_is_published_all_the_same(
         finally:
             redis.resume()
         assert [(await reader.next())["data"] for _ in range(2)] == ["farewell", "by http"]
-        async with await Wire.connect(server.port) as wire:
+        async with await RawClient.connect(server.port) as wire:
             answer = await KeptAlive(wire).publish(topic, "by http", key="once")
             assert (answer.status, answer.json()["duplicate"]) == (200, True)
 

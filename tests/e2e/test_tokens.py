@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.rig import wire
+from tests.rig import rfc6455
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import text
 from tests.rig.server import ServerProcess
 from tests.rig.tokens import bad_tokens
-from tests.rig.wire import Wire, chat, request, text
 
 from .room import Room, token
 
@@ -34,18 +36,18 @@ BAD = bad_tokens()
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-async def present(server: ServerProcess, way: str, jwt: str) -> Wire:
+async def present(server: ServerProcess, way: str, jwt: str) -> RawClient:
     """Open a connection and present a token."""
     if way == "header":
-        client = await Wire.connect(server.port)
-        await client.send(wire.upgrade(token=jwt))
+        client = await RawClient.connect(server.port)
+        await client.send(rfc6455.upgrade(token=jwt))
     elif way == "subprotocol":
         headers = {"Sec-WebSocket-Protocol": f"chat.v1.json, bearer.{jwt}"}
-        client = await Wire.open(server.port, headers=headers)
+        client = await RawClient.open(server.port, headers=headers)
     elif way == "query":
-        client = await Wire.open(server.port, path=f"/ws?token={jwt}")
+        client = await RawClient.open(server.port, path=f"/ws?token={jwt}")
     else:
-        client = await Wire.open(server.port)
+        client = await RawClient.open(server.port)
         await client.send(text({"type": "auth", "id": 1, "token": jwt}))
     return client
 
@@ -92,15 +94,15 @@ async def test_a_good_token(server: ServerProcess, way: str) -> None:
 
 async def test_a_token_is_never_echoed(server: ServerProcess) -> None:
     jwt = token()
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         for offered in (f"bearer.{jwt}, chat.v1.msgpack", f"chat.v1.msgpack, bearer.{jwt}"):
             headers = {"Sec-WebSocket-Protocol": offered}
-            async with await Wire.connect(server.port) as other:
-                await other.send(wire.upgrade(headers=headers))
+            async with await RawClient.connect(server.port) as other:
+                await other.send(rfc6455.upgrade(headers=headers))
                 answer = await other.read_answer()
                 assert answer.headers["sec-websocket-protocol"] == "chat.v1.msgpack"
                 assert jwt not in str(answer.headers)
-        await client.send(wire.upgrade(headers={"Sec-WebSocket-Protocol": f"bearer.{jwt}"}))
+        await client.send(rfc6455.upgrade(headers={"Sec-WebSocket-Protocol": f"bearer.{jwt}"}))
         answer = await client.read_answer()
         assert answer.status == 101
         assert "sec-websocket-protocol" not in answer.headers
@@ -110,24 +112,26 @@ async def test_a_token_is_never_echoed(server: ServerProcess) -> None:
 async def test_the_way_with_the_highest_precedence_counts(server: ServerProcess) -> None:
     good, bad = token("ada"), BAD["expired"]
     headers = {"Sec-WebSocket-Protocol": f"chat.v1.json, bearer.{bad}"}
-    async with await Wire.open(server.port, token=good, headers=headers) as client:
+    async with await RawClient.open(server.port, token=good, headers=headers) as client:
         assert (await client.read_message())["type"] == "welcome"
-    async with await Wire.open(server.port, headers=headers, path=f"/ws?token={good}") as client:
+    async with await RawClient.open(
+        server.port, headers=headers, path=f"/ws?token={good}"
+    ) as client:
         assert (await client.read_to_close())[0] == 4401
-    async with await Wire.connect(server.port) as client:
-        await client.send(wire.upgrade(token=bad, path=f"/ws?token={good}"))
+    async with await RawClient.connect(server.port) as client:
+        await client.send(rfc6455.upgrade(token=bad, path=f"/ws?token={good}"))
         assert (await client.read_answer()).status == 401
 
 
 async def test_authentication_in_front_is_passed_over(server: ServerProcess) -> None:
     basic = {"Authorization": "Basic dXNlcjpwYXNz"}
     subprotocol = {**basic, "Sec-WebSocket-Protocol": f"chat.v1.json, bearer.{token('ada')}"}
-    async with await Wire.open(server.port, headers=subprotocol) as client:
+    async with await RawClient.open(server.port, headers=subprotocol) as client:
         assert (await client.read_message())["user"] == "ada"
     path = f"/ws?token={token('ada')}"
-    async with await Wire.open(server.port, headers=basic, path=path) as client:
+    async with await RawClient.open(server.port, headers=basic, path=path) as client:
         assert (await client.read_message())["user"] == "ada"
-    async with await Wire.open(server.port, headers=basic) as client:
+    async with await RawClient.open(server.port, headers=basic) as client:
         await client.send(text({"type": "auth", "id": 1, "token": token("ada")}))
         assert (await client.read_message())["user"] == "ada"
     answer = await request(server.port, "GET", "/api/topics/room:lobby/messages", headers=basic)
@@ -153,7 +157,7 @@ async def test_http_takes_the_header_only(server: ServerProcess) -> None:
 
 async def test_without_a_token_the_connection_is_closed(server: ServerProcess) -> None:
     began = time.monotonic()
-    async with await Wire.open(server.port) as client:
+    async with await RawClient.open(server.port) as client:
         # What it sends meanwhile does not prolong its time.
         for number in range(5):
             await client.send(text({"type": "ping", "id": number + 1}))

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.rig import wire
+from tests.rig import rfc6455, waiting
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import closing, frame, text, upgrade
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Wire, chat, closing, frame, request, text, upgrade
 from tests.server.processes import rss
 
 from .differences import COMPRESSES_UNASKED, KEEPS_UNREAD, everywhere
@@ -34,42 +36,42 @@ def conversation(topic: str) -> list[bytes]:
     publish = json.dumps({"type": "publish", "id": 2, "topic": topic, "data": "Grüße"}).encode()
     large = {"type": "publish", "id": 3, "topic": topic, "data": "€" * 50}
     return [
-        frame(wire.PING, b"first"),
-        frame(wire.TEXT, subscribe[:7], fin=False, mask=b"\0\0\0\0"),
-        frame(wire.PING, b"between"),
-        frame(wire.CONT, subscribe[7:9], fin=False, mask=b"\xff\xff\xff\xff"),
-        frame(wire.PONG, b"unasked"),
-        frame(wire.CONT, b"", fin=False),
-        frame(wire.CONT, subscribe[9:]),
-        frame(wire.TEXT, publish),
+        frame(rfc6455.PING, b"first"),
+        frame(rfc6455.TEXT, subscribe[:7], fin=False, mask=b"\0\0\0\0"),
+        frame(rfc6455.PING, b"between"),
+        frame(rfc6455.CONT, subscribe[7:9], fin=False, mask=b"\xff\xff\xff\xff"),
+        frame(rfc6455.PONG, b"unasked"),
+        frame(rfc6455.CONT, b"", fin=False),
+        frame(rfc6455.CONT, subscribe[9:]),
+        frame(rfc6455.TEXT, publish),
         text(json.dumps(large, ensure_ascii=False)),
-        frame(wire.TEXT, b"", fin=False),
-        frame(wire.CONT, b'{"type":"ping","id":4}'),
+        frame(rfc6455.TEXT, b"", fin=False),
+        frame(rfc6455.CONT, b'{"type":"ping","id":4}'),
     ]
 
 
-async def check_conversation(client: Wire) -> None:
+async def check_conversation(client: RawClient) -> None:
     """Read what the server answers to `conversation`, whose welcome has been read."""
-    frames: list[wire.Frame] = []
+    frames: list[rfc6455.Frame] = []
     while len(frames) < 8:
         got = await client.read_frame()
         assert got is not None, frames
         assert got.fin
         frames.append(got)
     control = [(f.opcode, f.payload) for f in frames if f.opcode >= 8]
-    assert control == [(wire.PONG, b"first"), (wire.PONG, b"between")]
-    messages = [json.loads(f.payload) for f in frames if f.opcode == wire.TEXT]
+    assert control == [(rfc6455.PONG, b"first"), (rfc6455.PONG, b"between")]
+    messages = [json.loads(f.payload) for f in frames if f.opcode == rfc6455.TEXT]
     answers = [(m["type"], m["id"]) for m in messages if "id" in m]
     assert answers == [("ok", 1), ("ok", 2), ("ok", 3), ("pong", 4)]
     assert [m["data"] for m in messages if m["type"] == "message"] == ["Grüße", "€" * 50]
 
 
-async def check_closing(client: Wire, *sizes: int | None) -> None:
+async def check_closing(client: RawClient, *sizes: int | None) -> None:
     """Close, with the frame in pieces, and read the echo."""
     for size in sizes or (None,):
         await client.send(closing(1000, "done"), size=size)
     got = await client.read_frame()
-    assert got == wire.Frame(wire.CLOSE, struct.pack("!H", 1000) + b"done")
+    assert got == rfc6455.Frame(rfc6455.CLOSE, struct.pack("!H", 1000) + b"done")
     assert await client.read_frame() is None
 
 
@@ -77,7 +79,7 @@ async def stored(server: ServerProcess, topic: str, count: int) -> list[object]:
     """Return the data of a topic's messages, once there are that many."""
     bearer = {"Authorization": f"Bearer {token()}"}
     path = f"/api/topics/{topic}/messages?limit=300"
-    async with asyncio.timeout(wire.SECONDS):
+    async with asyncio.timeout(waiting.SECONDS):
         while True:
             answer = await request(server.port, "GET", path, headers=bearer)
             data = [message["data"] for message in answer.json()["messages"]]
@@ -88,7 +90,7 @@ async def stored(server: ServerProcess, topic: str, count: int) -> list[object]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, None])
 async def test_a_conversation_in_pieces(server: ServerProcess, size: int | None) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(token=token()), size=size)
         assert (await client.read_answer()).status == 101
         assert (await client.read_message())["type"] == "welcome"
@@ -100,7 +102,7 @@ async def test_a_conversation_in_pieces(server: ServerProcess, size: int | None)
 async def test_a_conversation_cut_in_two_anywhere(server: ServerProcess) -> None:
     async def one(cut: int) -> None:
         whole = b"".join(conversation(f"cut:{cut:03}"))
-        async with await Wire.open(server.port, token=token()) as client:
+        async with await RawClient.open(server.port, token=token()) as client:
             await client.read_message()
             await client.send(whole[:cut])
             await asyncio.sleep(0.001)
@@ -123,7 +125,7 @@ async def test_everything_and_the_close_in_one_packet(server: ServerProcess) -> 
     """The close frame does not overtake what came before it, though answers may be lost."""
     for number in range(10):
         topic = f"packet:{number}"
-        async with await Wire.open(server.port, token=token()) as client:
+        async with await RawClient.open(server.port, token=token()) as client:
             await client.read_message()
             await client.send(*conversation(topic), closing(1000))
             assert (await client.read_to_close())[0] == 1000
@@ -132,7 +134,7 @@ async def test_everything_and_the_close_in_one_packet(server: ServerProcess) -> 
 
 async def test_frames_in_one_packet_are_all_taken(server: ServerProcess, room: Room) -> None:
     count = 300
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         publications = (
             text({"type": "publish", "id": n, "topic": room.topic, "data": n})
@@ -151,7 +153,7 @@ async def test_what_came_before_the_clients_close_is_done(
     server: ServerProcess, room: Room
 ) -> None:
     count = 250
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         publications = (
             text({"type": "publish", "topic": room.topic, "data": n}) for n in range(count)
@@ -165,35 +167,35 @@ async def test_what_came_before_the_clients_close_is_done(
 
 @pytest.mark.parametrize("code", [None, 1000, 1001, 3000, 4999])
 async def test_the_clients_close_is_echoed(server: ServerProcess, code: int | None) -> None:
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         await client.send(closing(code))
         assert await client.read_to_close() == (code or 1005, [])
 
 
-def gone(wire: Wire) -> None:
+def gone(wire: RawClient) -> None:
     """Close without reading."""
     wire.socket.close()
 
 
-@pytest.mark.parametrize("leave", [Wire.reset, Wire.half_close, gone])
+@pytest.mark.parametrize("leave", [RawClient.reset, RawClient.half_close, gone])
 @pytest.mark.parametrize("close_first", [False, True])
-@pytest.mark.parametrize("unfinished", [b"", b"\x81", frame(wire.TEXT, b"x" * 100)[:50]])
+@pytest.mark.parametrize("unfinished", [b"", b"\x81", frame(rfc6455.TEXT, b"x" * 100)[:50]])
 async def test_leaving_without_a_word(
     server: ServerProcess,
     room: Room,
-    leave: Callable[[Wire], None],
+    leave: Callable[[RawClient], None],
     close_first: bool,
     unfinished: bytes,
 ) -> None:
     connections = await count_connections(server)
-    client = await Wire.open(server.port, token=token())
+    client = await RawClient.open(server.port, token=token())
     await client.read_message()
     publish = text({"type": "publish", "topic": room.topic, "data": "last words"})
     await client.send(publish, closing() if close_first else unfinished)
     assert await stored(server, room.topic, 1) == ["last words"]
     leave(client)
-    if leave is Wire.half_close:
+    if leave is RawClient.half_close:
         await client.read_to_end()
         client.socket.close()
     await settle(server, connections)
@@ -201,13 +203,13 @@ async def test_leaving_without_a_word(
 
 async def test_a_client_that_does_not_answer_the_close(server: ServerProcess) -> None:
     connections = await count_connections(server)
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
-        await client.send(frame(wire.BINARY, b"{}"))
+        await client.send(frame(rfc6455.BINARY, b"{}"))
         assert (await client.read_message())["code"] == 1003
         got = await client.read_frame()
         assert got is not None
-        assert got.opcode == wire.CLOSE
+        assert got.opcode == rfc6455.CLOSE
         await settle(server, connections)
         await client.read_to_end()
 
@@ -221,8 +223,8 @@ MEMORY = 24 * 2**20
 async def test_a_ping_flood_costs_bounded_memory(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
-    pings = frame(wire.PING, b"x" * 100) * 2_000
-    async with await Wire.open(server.port, token=token(), receive_buffer=4096) as client:
+    pings = frame(rfc6455.PING, b"x" * 100) * 2_000
+    async with await RawClient.open(server.port, token=token(), receive_buffer=4096) as client:
         await client.read_message()
         await room.check_undisturbed()
         before = rss(server.pid)
@@ -240,14 +242,14 @@ async def test_a_flood_of_tiny_frames_costs_bounded_memory(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
     count = 200_000 if transport == "direct" else 40_000
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         before = rss(server.pid)
-        await client.send(frame(wire.TEXT, fin=False))
-        fragments = frame(wire.CONT, fin=False) * 1_000
+        await client.send(frame(rfc6455.TEXT, fin=False))
+        fragments = frame(rfc6455.CONT, fin=False) * 1_000
         for _ in range(count // 1_000):
             await client.send(fragments)
-        await client.send(frame(wire.CONT, b'{"type":"ping","id":1}'))
+        await client.send(frame(rfc6455.CONT, b'{"type":"ping","id":1}'))
         assert await client.read_message() == {"type": "pong", "id": 1}
         assert rss(server.pid) - before < MEMORY
 
@@ -256,7 +258,7 @@ async def test_a_flood_of_tiny_messages_is_answered(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
     count = 20_000 if transport == "direct" else 4_000
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         before = rss(server.pid)
         sending = asyncio.create_task(client.send(text('{"type":"ping","id":1}') * count))
@@ -278,7 +280,7 @@ async def test_a_client_that_sends_and_never_reads(
     for _ in range(100):
         await room.bystander.ok(type="publish", topic=room.topic, data="x" * 1000)
         await room.bystander.next()
-    async with await Wire.open(server.port, token=token(), receive_buffer=4096) as client:
+    async with await RawClient.open(server.port, token=token(), receive_buffer=4096) as client:
         before = rss(server.pid)
         sent = 0
         for _ in range(100):
@@ -322,7 +324,7 @@ HEADS = [
 
 async def test_what_is_no_handshake(server: ServerProcess, room: Room) -> None:
     async def one(head: bytes) -> None:
-        async with await Wire.connect(server.port) as client:
+        async with await RawClient.connect(server.port) as client:
             # It may be refused before all of it is sent.
             with suppress(ConnectionError):
                 await client.send(head)
@@ -339,7 +341,7 @@ async def test_what_is_no_handshake(server: ServerProcess, room: Room) -> None:
 
 @pytest.mark.parametrize("key", ["c2hvcnQ=", "no base64 at all", "=" * 24])
 async def test_a_key_that_is_none(server: ServerProcess, transport: str, key: str) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(token=token(), headers={"Sec-WebSocket-Key": key}))
         answer = await client.read_answer()
         assert answer.status == (400 if transport == "direct" else 101)
@@ -350,9 +352,9 @@ async def test_a_message_far_too_big_ends_with_its_client(
     server: ServerProcess, room: Room, times: int
 ) -> None:
     connections = await count_connections(server)
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
-        await client.send(frame(wire.TEXT, b"x" * (times * 65_536)))
+        await client.send(frame(rfc6455.TEXT, b"x" * (times * 65_536)))
         assert await client.read_to_close() == (1009, [])
     await settle(server, connections)
 
@@ -361,19 +363,19 @@ async def test_a_close_frame_behind_a_message_far_too_big_is_seen(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
     connections = await count_connections(server)
-    async with await Wire.open(server.port, token=token()) as client:
+    async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
-        await client.send(frame(wire.TEXT, b"x" * 262_100, fin=False) + frame(wire.PING, b""))
+        await client.send(frame(rfc6455.TEXT, b"x" * 262_100, fin=False) + frame(rfc6455.PING, b""))
         if transport != "direct":  # which has closed by now
             pong = await client.read_frame()
             assert pong is not None
-            assert pong.opcode == wire.PONG
-        await client.send(frame(wire.CONT, b"x" * 100) + frame(wire.CLOSE, b""))
+            assert pong.opcode == rfc6455.PONG
+        await client.send(frame(rfc6455.CONT, b"x" * 100) + frame(rfc6455.CLOSE, b""))
         # Hypercorn as it comes takes messages of 16 MiB, and answers a close frame at once.
         code = b"" if transport == "hypercorn" else b"\x03\xf1"  # 1009
         last = await client.read_frame()
         assert last is not None
-        assert (last.opcode, last.payload[:2]) == (wire.CLOSE, code)
+        assert (last.opcode, last.payload[:2]) == (rfc6455.CLOSE, code)
         assert await client.read_to_end() == b""
     await settle(server, connections)
 
@@ -382,7 +384,7 @@ async def test_compression_is_off_unless_switched_on(
     server: ServerProcess, room: Room, transport: str
 ) -> None:
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(token=token(), headers=headers))
         answer = await client.read_answer()
         assert answer.status == 101

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import JSON, MSGPACK, Chat, chat
+from tests.rig.raw_client import RawClient
 from tests.rig.redis_server import RedisServer
+from tests.rig.rfc6455 import closing, text
 from tests.rig.server import ServerProcess
-from tests.rig.wire import JSON, MSGPACK, Chat, Wire, chat, closing, text
 
 from .cluster import KeptAlive, health, one_on_each
 from .room import token
@@ -126,7 +128,7 @@ async def check_nothing_follows(member: Member) -> None:
 @pytest.mark.usefixtures("quiet")
 async def test_http_on_one_worker_reaches_websockets_on_the_other(server: ServerProcess) -> None:
     one, two = await one_on_each(server)
-    async with one, two, await Wire.connect(server.port) as wire:
+    async with one, two, await RawClient.connect(server.port) as wire:
         for client in (one, two):
             await client.ok(type="subscribe", topic="room:http")
         http = KeptAlive(wire)
@@ -187,7 +189,7 @@ async def test_what_came_before_the_clients_close_is_done(server: ServerProcess)
     async with await chat(server.ws_url, token("watcher")) as watcher:
         for number in range(20):
             topic = f"room:bot:{number}"
-            async with await Wire.open(server.port, token=token("bot")) as bot:
+            async with await RawClient.open(server.port, token=token("bot")) as bot:
                 await bot.read_message()
                 await bot.send(
                     text({"type": "subscribe", "topic": topic}),

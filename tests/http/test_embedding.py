@@ -11,8 +11,10 @@ from websockets.exceptions import InvalidStatus
 
 from chat_server.app import ChatServer
 from chat_server.settings import Settings
+from tests.rig.chat_client import chat, open_websocket
+from tests.rig.raw_client import request
 from tests.rig.server import mint
-from tests.rig.wire import SECONDS, chat, open_websocket, request
+from tests.rig.waiting import SECONDS
 from tests.server.inprocess import Served, make_settings, serving
 
 from .client import MESSAGES, PROBLEM

@@ -6,9 +6,10 @@ import pytest
 from quart import Response
 
 from chat_server import __version__
+from tests.rig.chat_client import chat
 from tests.rig.fakes import FakeBroker
+from tests.rig.raw_client import request
 from tests.rig.server import mint
-from tests.rig.wire import chat, request
 from tests.server.inprocess import make_settings, serving
 
 from .client import client

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from chat_server.http.hosts import is_this_machine
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import ServerProcess
-from tests.rig.wire import Wire, request, upgrade
 
 MINE = [
     *("localhost", "localhost:8000", "LOCALHOST", "localhost.", "localhost.:8000", "a.localhost"),
@@ -54,13 +55,13 @@ async def test_neither_messages_nor_a_socket(server: ServerProcess) -> None:
     host = f"evil.example:{server.port}"
     assert (await request(server.port, "POST", api, headers={"Host": host})).status == 403
     for path in ("/ws", "/ws/echo"):
-        async with await Wire.connect(server.port) as client:
+        async with await RawClient.connect(server.port) as client:
             await client.send(
                 upgrade(path=path, headers={"Host": host, "Origin": f"http://{host}"})
             )
             assert (await client.read_answer()).status == 403
     own = {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(headers=own))
         assert (await client.read_answer()).status == 101
     assert "refused a request for the host 'evil.example" in server.stderr

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import request
 from tests.rig.server import mint
 from tests.rig.tokens import forge
-from tests.rig.wire import chat, request
 from tests.server.inprocess import make_settings, serving
 
 from ..rig.clock import ManualClock

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
+from tests.rig.raw_client import RawClient, request
 from tests.rig.server import mint
 from tests.rig.tokens import forge
-from tests.rig.wire import Wire, request
 from tests.server.inprocess import make_settings, serving
 
 from ..rig.clock import ManualClock
@@ -164,7 +164,7 @@ async def test_a_body_that_is_too_large_by_what_it_says_and_by_what_it_is() -> N
 @pytest.mark.parametrize("size", [1001, 500_000])
 async def test_a_body_that_is_too_large_on_the_wire(framing: str, size: int) -> None:
     settings = make_settings(limits__max_message_bytes=1000)
-    async with serving(settings) as server, await Wire.connect(server.port) as wire:
+    async with serving(settings) as server, await RawClient.connect(server.port) as wire:
         head = f"POST {MESSAGES} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {mint('ada')}\r\n"
         if framing == "length":
             head += f"Content-Length: {size}\r\n\r\n"
@@ -183,7 +183,7 @@ async def test_a_body_that_is_too_large_on_the_wire(framing: str, size: int) -> 
 async def test_a_body_that_does_not_come() -> None:
     settings = make_settings(http__request_timeout_seconds=0.2)
     async with serving(settings) as server:
-        async with await Wire.connect(server.port) as wire:
+        async with await RawClient.connect(server.port) as wire:
             head = f"POST {MESSAGES} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {mint('ada')}\r\n"
             await wire.send(head.encode(), b'Content-Length: 10\r\n\r\n{"da')
             answer = await wire.read_answer()
@@ -272,7 +272,7 @@ async def test_a_host_that_is_none_is_no_fault_of_ours(
     async with serving(make_settings()) as server:
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         for headers in ({}, {**upgrade, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}):
-            async with await Wire.connect(server.port) as wire:
+            async with await RawClient.connect(server.port) as wire:
                 fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
                 await wire.send(f"GET /ws HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
                 answer = await wire.read_answer()

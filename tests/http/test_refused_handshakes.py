@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.rig.raw_client import Answer, RawClient
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
-from tests.rig.wire import Answer, Wire, upgrade
 from tests.server.inprocess import Served, make_settings, serving
 
 from .client import PROBLEM
@@ -22,7 +23,7 @@ async def server() -> AsyncIterator[Served]:
 
 async def refused(server: Served, headers: dict[str, str], path: str = "/ws") -> Answer:
     """Ask for a WebSocket and return the answer, which is a problem document."""
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(path=path, token=mint("ada"), headers=headers))
         answer = await client.read_answer()
         assert answer.headers["content-type"] == PROBLEM

@@ -12,7 +12,7 @@ from chat_server.realtime.drain import BATCH, Drain
 from chat_server.realtime.registry import Registry
 
 from ..rig.fakes import turns
-from ..rig.wire import until
+from ..rig.waiting import until
 from .clients import FakeClient
 from .world import World, claims
 

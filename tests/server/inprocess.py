@@ -13,7 +13,7 @@ from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Broker
 from chat_server.server.worker import Worker
 from chat_server.settings import Settings, load_settings
-from tests.rig.wire import SECONDS
+from tests.rig.waiting import SECONDS
 
 
 def make_settings(**flags: object) -> Settings:

@@ -10,8 +10,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.rig.chat_client import Chat, Closed, chat
+from tests.rig.raw_client import request
 from tests.rig.server import ROOT, ServerProcess, mint
-from tests.rig.wire import SECONDS, Chat, Closed, chat, request
+from tests.rig.waiting import SECONDS
 
 
 def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:

@@ -11,8 +11,9 @@ import pytest
 
 from chat_server.server import acceptor
 from chat_server.server.acceptor import Guest, Waiting
+from tests.rig.raw_client import RawClient, request
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import SECONDS, Wire, request, until
+from tests.rig.waiting import SECONDS, until
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
@@ -33,13 +34,13 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
         yield served
 
 
-async def connect_from(address: str, port: int) -> Wire:
+async def connect_from(address: str, port: int) -> RawClient:
     """Connect from another address of this machine."""
     connected = socket.socket()
     connected.bind((address, 0))
     connected.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
-    return Wire(connected)
+    return RawClient(connected)
 
 
 def test_who_waits_longest_at_the_address_with_most_of_them_goes_first() -> None:
@@ -73,11 +74,11 @@ async def test_thousands_that_say_nothing_keep_nobody_out(
         patient = await stack.enter_async_context(await connect_from("127.0.0.2", server.port))
         await patient.send(GET[:10])
         silent = [
-            await stack.enter_async_context(await Wire.connect(server.port))
+            await stack.enter_async_context(await RawClient.connect(server.port))
             for _ in range(4 * MOST)
         ]
         assert (await request(server.port, "GET", "/health/live")).status == 200
-        async with await Wire.open(server.port, token=mint("ada")) as ada:
+        async with await RawClient.open(server.port, token=mint("ada")) as ada:
             assert (await ada.read_message())["type"] == "welcome"
         # The oldest of the address that opened them are gone, and nobody of another one.
         assert await silent[0].read_to_end() == b""
@@ -99,11 +100,13 @@ async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None
             await go_on.wait()
             return "done"
 
-        busy = [await stack.enter_async_context(await Wire.connect(server.port)) for _ in range(5)]
+        busy = [
+            await stack.enter_async_context(await RawClient.connect(server.port)) for _ in range(5)
+        ]
         for client in busy:
             await client.send(GET.replace(b"/health/live", b"/slow"))
         await until(lambda: len(asyncio.all_tasks()) >= 5 * 3)
-        async with await Wire.connect(server.port) as late:
+        async with await RawClient.connect(server.port) as late:
             await late.send(GET.replace(b"/live", b""))
             answer = await late.read_answer()
             assert (answer.status, answer.headers["retry-after"]) == (503, "10")
@@ -124,7 +127,7 @@ async def test_descriptors_are_kept_for_others(monkeypatch: pytest.MonkeyPatch) 
     )
     async with serving(make_settings()) as server, AsyncExitStack() as stack:
         for _ in range(100):  # each takes a descriptor here and one there
-            await stack.enter_async_context(await Wire.connect(server.port))
+            await stack.enter_async_context(await RawClient.connect(server.port))
         assert (await request(server.port, "GET", "/health/live")).status in (200, 503)
         with socket.socket() as probe:
             # 100 are the clients'; of the server's as many are open as the bound lets it have.

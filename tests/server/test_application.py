@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
+from tests.rig.rfc6455 import TEXT, frame
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import TEXT, Wire, chat, frame, request
 
 from .processes import ready_workers, refused
 
@@ -57,7 +59,7 @@ async def test_its_routes_and_the_chat_are_served(server: ServerProcess) -> None
 
 
 async def test_its_connections_are_in_the_fast_lane(server: ServerProcess) -> None:
-    async with await Wire.open(server.port, token=mint("ada")) as wire:
+    async with await RawClient.open(server.port, token=mint("ada")) as wire:
         await wire.send(frame(TEXT, b"\xff"))
         code, _ = await wire.read_to_close()
         assert code == 1007, "Hypercorn's own WebSockets end with 1006 here"

@@ -15,8 +15,10 @@ import pytest
 from chat_server.server.descriptors import LEAST, SPARE, raise_limit
 from chat_server.server.refusals import LISTENED_TO
 from tests.rig.ports import free_port
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
-from tests.rig.wire import Wire, request, until, upgrade
+from tests.rig.waiting import until
 
 from .inprocess import make_settings, serving
 from .processes import accepts
@@ -80,7 +82,7 @@ async def test_who_says_nothing_does_not_keep_others_from_asking(
     monkeypatch.setattr("chat_server.server.descriptors.raise_limit", lambda _: 3)
     async with serving(SETTINGS) as server, AsyncExitStack() as stack:
         silent = [
-            await stack.enter_async_context(await Wire.connect(server.port))
+            await stack.enter_async_context(await RawClient.connect(server.port))
             for _ in range(LISTENED_TO + 4)
         ]
         for wire in silent:
@@ -147,7 +149,7 @@ async def test_with_the_least_that_is_allowed_it_serves_and_says_how_many(
             await until(lambda: accepts(port))
             held = []
             for _ in range(LEAST):
-                client = await stack.enter_async_context(await Wire.connect(port))
+                client = await stack.enter_async_context(await RawClient.connect(port))
                 await client.send(upgrade(token=mint("ada")))
                 held.append((await client.read_answer()).status)
             assert held.count(101) > LEAST - SPARE - 40

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat_server.app import create_app
-from tests.rig import wire
+from tests.rig import waiting
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import Wire, request, upgrade
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
@@ -51,7 +52,7 @@ async def test_who_is_answered_before_the_body_came_is_told_that_the_connection_
     server: Served, case: str
 ) -> None:
     head, status = REFUSED[case]
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(head)
         answer = await client.read_answer()
         assert (answer.status, answer.headers.get("connection")) == (status, "close")
@@ -66,7 +67,7 @@ async def test_a_connection_is_kept_when_the_body_came_with_the_head(
 ) -> None:
     head, status = REFUSED[case]
     size = int(head.rpartition(b"Content-Length: ")[2])
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(head, b"x" * size)
         answer = await client.read_answer()
         assert (answer.status, answer.headers.get("connection")) == (status, None)
@@ -82,7 +83,7 @@ async def test_who_sends_far_too_much_sees_the_answer(server: Served, framing: s
     if framing == "chunked":
         head = head.replace(f"Content-Length: {size}".encode(), b"Transfer-Encoding: chunked")
         body = b"%x\r\n%s\r\n0\r\n\r\n" % (size, body)
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(head)
         await client.send(body)
         answer = await client.read_answer()
@@ -98,7 +99,7 @@ async def test_what_comes_behind_the_last_request_spoils_no_answer(
 ) -> None:
     """A message that was stored and answered with an error would be sent again."""
     head = post(10, token=mint("ada"), more="Connection: close\r\n")
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(head.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
         await client.send(b'{"data":1}' + behind)
         answer = await client.read_answer()
@@ -108,7 +109,7 @@ async def test_what_comes_behind_the_last_request_spoils_no_answer(
 
 async def test_empty_lines_around_requests_are_passed_over(server: Served) -> None:
     publish = post(10, token=mint("ada")) + b'{"data":1}'
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(b"\r\n" + publish + b"\r\n" + GET + b"\r\n\n")
         assert (await client.read_answer()).status == 201
         assert (await client.read_answer()).status == 200
@@ -122,7 +123,7 @@ async def test_a_body_whose_end_is_doubtful_is_refused(server: Served, case: str
     head = post(5, token=mint("ada"), more="Transfer-Encoding: chunked\r\n")
     if case == "1.0":
         head = head.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Content-Length: 5\r\n", b"")
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(head, b"0\r\n\r\n")
         answer = await client.read_answer()
         assert (answer.status, answer.headers["connection"]) == (400, "close")
@@ -135,14 +136,14 @@ async def test_who_is_rate_limited_before_the_body_came_is_told_that_the_connect
         headers = {"Authorization": f"Bearer {mint('ada')}"}
         first = await request(server.port, "POST", MESSAGES, headers=headers, body=b'{"data":1}')
         assert first.status == 201
-        async with await Wire.connect(server.port) as client:
+        async with await RawClient.connect(server.port) as client:
             await client.send(post(10, token=mint("ada")))
             answer = await client.read_answer()
             assert (answer.status, answer.headers["connection"]) == (429, "close")
 
 
 async def test_a_refused_handshake_says_that_the_connection_ends(server: Served) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(upgrade(token="nonsense"))
         answer = await client.read_answer()
         assert (answer.status, answer.headers.get("connection")) == (401, "close")
@@ -153,11 +154,11 @@ async def test_who_goes_on_sending_for_ever_is_cut() -> None:
     """Neither silence nor a body without end holds the connection."""
     settings = make_settings(http__head_timeout_seconds=1, limits__max_message_bytes=1_000)
     async with serving(settings) as server:
-        async with await Wire.connect(server.port) as silent:
+        async with await RawClient.connect(server.port) as silent:
             await silent.send(post(10))
             assert (await silent.read_answer()).status == 401
-            await wire.until(lambda: len(asyncio.all_tasks()) <= 4)
-        async with await Wire.connect(server.port) as endless:
+            await waiting.until(lambda: len(asyncio.all_tasks()) <= 4)
+        async with await RawClient.connect(server.port) as endless:
             await endless.send(post(10**12))
             with pytest.raises(ConnectionError):
                 await endless.send(b"x" * 2**27)
@@ -172,7 +173,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 async def test_below_tls_the_answer_arrives_too(secure: ServerProcess) -> None:
-    async with asyncio.timeout(wire.SECONDS):
+    async with asyncio.timeout(waiting.SECONDS):
         reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=secure.tls)
         writer.write(post(3_000_000, token=mint("ada")) + b"x" * 3_000_000)
         await writer.drain()
@@ -190,7 +191,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0" * 2
 
 
 async def test_http_2_is_refused_in_http_1(server: Served) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(PREFACE)
         answer = await client.read_answer()
         assert (answer.status, answer.headers["connection"]) == (505, "close")
@@ -199,7 +200,7 @@ async def test_http_2_is_refused_in_http_1(server: Served) -> None:
 
 
 async def test_http_2_is_refused_below_tls(secure: ServerProcess) -> None:
-    async with asyncio.timeout(wire.SECONDS):
+    async with asyncio.timeout(waiting.SECONDS):
         reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=secure.tls)
         writer.write(PREFACE)
         assert (await reader.readline()).startswith(b"HTTP/1.1 505 ")
@@ -209,7 +210,7 @@ async def test_http_2_is_refused_below_tls(secure: ServerProcess) -> None:
 
 
 async def test_an_upgrade_to_http_2_is_ignored(server: Served) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         settings = "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\n"
         for _ in range(2):
             await client.send(GET.replace(b"\r\n\r\n", f"\r\n{settings}\r\n".encode()))
@@ -222,7 +223,7 @@ async def test_an_upgrade_to_http_2_is_ignored(server: Served) -> None:
 
 async def test_a_connection_is_kept_longer_than_a_head_may_take() -> None:
     settings = make_settings(http__head_timeout_seconds=0.2, http__keep_alive_seconds=60)
-    async with serving(settings) as server, await Wire.connect(server.port) as client:
+    async with serving(settings) as server, await RawClient.connect(server.port) as client:
         for _ in range(2):
             await client.send(GET)
             assert (await client.read_answer()).status == 200
@@ -234,14 +235,14 @@ async def test_a_connection_is_kept_longer_than_a_head_may_take() -> None:
 
 async def test_a_connection_nobody_uses_is_closed() -> None:
     settings = make_settings(http__head_timeout_seconds=60, http__keep_alive_seconds=0.2)
-    async with serving(settings) as server, await Wire.connect(server.port) as client:
+    async with serving(settings) as server, await RawClient.connect(server.port) as client:
         await client.send(GET)
         assert (await client.read_answer()).status == 200
         assert await client.read_to_end() == b""
 
 
 async def test_requests_that_come_together_are_answered_one_by_one(server: Served) -> None:
-    async with await Wire.connect(server.port) as client:
+    async with await RawClient.connect(server.port) as client:
         await client.send(GET * 20)
         for _ in range(20):
             assert (await client.read_answer()).json() == {"status": "ok"}
@@ -292,7 +293,7 @@ def head(target: bytes, fields: list[tuple[str, bytes]]) -> bytes:
 
 async def ask(port: int, data: bytes) -> int:
     """Send bytes and an end, and return the status of the first answer, 0 if there is none."""
-    async with await Wire.connect(port) as client:
+    async with await RawClient.connect(port) as client:
         try:
             await client.send(data)
             answer = await client.read_answer(head_only=True)
@@ -343,7 +344,7 @@ async def test_nothing_a_stranger_sends_is_a_fault_of_ours(
             data = head(target, [*fields, *([("Upgrade", b"")] if plain else [])])
             for server in (direct, asgi):
                 asked = asyncio.run_coroutine_threadsafe(ask(server.port, data), loop)
-                assert asked.result(wire.SECONDS) in ALLOWED, data
+                assert asked.result(waiting.SECONDS) in ALLOWED, data
             bad = [record for record in caplog.records if record.levelno >= logging.ERROR]
             assert not bad, (data, bad[0].getMessage(), bad[0].exc_info)
 

@@ -24,9 +24,12 @@ from chat_server.server.acceptor import Acceptor
 from chat_server.server.hypercorn import HttpConnection
 from chat_server.settings import HttpSettings
 from chat_server.transports.handover import STATE_KEY
-from tests.rig import wire
+from tests.rig import chat_client, waiting
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import text, upgrade
 from tests.rig.server import mint
-from tests.rig.wire import Wire, chat, request, text, until, upgrade
+from tests.rig.waiting import until
 from tests.server.inprocess import make_settings, serving
 
 from .certificates import make_certificate
@@ -99,7 +102,7 @@ async def listening(app: Asgi, tls: ssl.SSLContext | None = None) -> AsyncIterat
         max_connections=100,
         max_descriptor=10_000,
         tls=tls,
-        handshake_seconds=wire.SECONDS,
+        handshake_seconds=waiting.SECONDS,
     )
     acceptor.start()
     try:
@@ -133,7 +136,7 @@ def test_a_handed_over_socket_is_out_of_hypercorns_hands(loop: Any) -> None:
             transport.write(b"mine now\n")
             echo.take(transport)
 
-        async with listening(app) as server, await Wire.connect(server.port) as client:
+        async with listening(app) as server, await RawClient.connect(server.port) as client:
             server.keep_alive_seconds = 0.05
             await client.send(upgrade())
             assert await client.take(9) == b"mine now\n"
@@ -147,7 +150,7 @@ def test_a_handed_over_socket_is_out_of_hypercorns_hands(loop: Any) -> None:
             assert await client.take(5) == b"HELLO"
             assert not echo.lost.is_set()
             client.socket.close()
-            async with asyncio.timeout(wire.SECONDS):
+            async with asyncio.timeout(waiting.SECONDS):
                 await echo.lost.wait()
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -168,22 +171,22 @@ async def test_a_socket_is_not_over_only_while_somebody_waits() -> None:
         socket.abort()
         seen.append(socket.is_over)
 
-    for leave in (Wire.reset, Wire.half_close, lambda client: None):
+    for leave in (RawClient.reset, RawClient.half_close, lambda client: None):
         seen.clear()
         go_on.clear()
         asked.clear()
-        async with listening(app) as server, await Wire.connect(server.port) as client:
+        async with listening(app) as server, await RawClient.connect(server.port) as client:
             await client.send(upgrade())
-            async with asyncio.timeout(wire.SECONDS):
+            async with asyncio.timeout(waiting.SECONDS):
                 await asked.wait()
             leave(client)
             # What left the client is here when the next connection is.
-            async with await Wire.connect(server.port) as other:
+            async with await RawClient.connect(server.port) as other:
                 await other.send(b"GET /\r\n\r\n")
                 await other.read_to_end()
             go_on.set()
             await until(lambda: len(seen) == 3)
-        assert seen == [False, leave in (Wire.reset, Wire.half_close), True]
+        assert seen == [False, leave in (RawClient.reset, RawClient.half_close), True]
 
 
 async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
@@ -197,7 +200,7 @@ async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": bytes(1_000_000)})
 
-    async with listening(app) as server, await Wire.connect(server.port) as client:
+    async with listening(app) as server, await RawClient.connect(server.port) as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
         await until(lambda: server.running)
         await until(lambda: not server.running)
@@ -208,7 +211,7 @@ async def test_frames_before_the_answer_are_refused() -> None:
     for transport in ("direct", "asgi"):
         async with (
             serving(make_settings(gateway__transport=transport)) as server,
-            await Wire.connect(server.port) as client,
+            await RawClient.connect(server.port) as client,
         ):
             await client.send(upgrade(token=mint("ada")), text({"type": "ping", "id": 1}))
             assert (await client.read_answer()).status == 400
@@ -217,9 +220,9 @@ async def test_frames_before_the_answer_are_refused() -> None:
 
 
 @pytest.mark.parametrize("transport", ["direct", "asgi"])
-@pytest.mark.parametrize("leave", [Wire.reset, Wire.half_close])
+@pytest.mark.parametrize("leave", [RawClient.reset, RawClient.half_close])
 async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
-    transport: str, leave: Callable[[Wire], None], monkeypatch: pytest.MonkeyPatch
+    transport: str, leave: Callable[[RawClient], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(make_settings(gateway__transport=transport)) as server:
         verifier = server.app.extensions["chat_server"].verifier
@@ -232,15 +235,15 @@ async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
             return await verify(token)
 
         monkeypatch.setattr(verifier, "verify", slowly)
-        async with await Wire.connect(server.port) as client:
+        async with await RawClient.connect(server.port) as client:
             await client.send(upgrade(token=mint("ada")))
-            async with asyncio.timeout(wire.SECONDS):
+            async with asyncio.timeout(waiting.SECONDS):
                 await asked.wait()
             leave(client)
             assert (await request(server.port, "GET", "/health")).status == 200
             go_on.set()
             await until(lambda: len(server.node.registry) == 0)
-            if leave is Wire.half_close:
+            if leave is RawClient.half_close:
                 assert await client.read_to_end() == b""
         assert len(server.node.registry) == 0
 
@@ -249,7 +252,7 @@ async def test_the_asgi_transport_forgoes_compression() -> None:
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate"}
     async with (
         serving(make_settings(gateway__transport="asgi")) as server,
-        await Wire.connect(server.port) as client,
+        await RawClient.connect(server.port) as client,
     ):
         await client.send(upgrade(token=mint("ada"), headers=headers))
         answer = await client.read_answer()
@@ -282,7 +285,7 @@ def test_hands_over_below_tls(loop: Any, tmp_path: Path) -> None:
             url = f"wss://localhost:{server.port}/ws"
             async with (
                 await chat(url, mint("ada"), tls=trusting) as ada,
-                await chat(url, mint("bob"), encoding=wire.MSGPACK, tls=trusting) as bob,
+                await chat(url, mint("bob"), encoding=chat_client.MSGPACK, tls=trusting) as bob,
             ):
                 await until(lambda: not server.running)
                 await ada.ok(type="subscribe", topic="room:a")

@@ -12,8 +12,10 @@ import pytest
 import uvloop
 
 from chat_server.app import create_app
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import closing, text, upgrade
 from tests.rig.server import mint
-from tests.rig.wire import Wire, closing, text, until, upgrade
+from tests.rig.waiting import until
 
 from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
@@ -28,14 +30,14 @@ PUBLISH = text({"type": "publish", "id": 2, "topic": "room:a", "data": 1})
 
 
 async def subscribed(server: Served, stack: AsyncExitStack) -> None:
-    client = await stack.enter_async_context(await Wire.open(server.port, token=mint("ada")))
+    client = await stack.enter_async_context(await RawClient.open(server.port, token=mint("ada")))
     await client.send(SUBSCRIBE, PUBLISH)
     while (await client.read_message()).get("id") != 2:
         pass
 
 
 async def closed_well(server: Served, stack: AsyncExitStack) -> None:
-    client = await stack.enter_async_context(await Wire.open(server.port, token=mint("ada")))
+    client = await stack.enter_async_context(await RawClient.open(server.port, token=mint("ada")))
     stack.push_async_callback(client.read_to_close)
     stack.push_async_callback(client.send, closing())
 
@@ -53,34 +55,34 @@ async def secure(server: Served, stack: AsyncExitStack) -> None:
 
 
 async def unauthenticated(server: Served, stack: AsyncExitStack) -> None:
-    await stack.enter_async_context(await Wire.open(server.port))
+    await stack.enter_async_context(await RawClient.open(server.port))
 
 
 async def sent_away(server: Served, stack: AsyncExitStack) -> None:
-    client = await stack.enter_async_context(await Wire.open(server.port))
+    client = await stack.enter_async_context(await RawClient.open(server.port))
     await client.send(text({"type": "auth", "id": 1, "token": "nonsense"}))
 
 
 async def torn(server: Served, stack: AsyncExitStack) -> None:
-    client = await Wire.open(server.port, token=mint("ada"))
+    client = await RawClient.open(server.port, token=mint("ada"))
     await client.read_message()
     stack.callback(client.reset)
 
 
 async def refused(server: Served, stack: AsyncExitStack) -> None:
-    client = await stack.enter_async_context(await Wire.connect(server.port))
+    client = await stack.enter_async_context(await RawClient.connect(server.port))
     await client.send(upgrade(token="nonsense"))
     assert (await client.read_answer()).status == 401
 
 
 async def asking(server: Served, stack: AsyncExitStack) -> None:
-    client = await stack.enter_async_context(await Wire.connect(server.port))
+    client = await stack.enter_async_context(await RawClient.connect(server.port))
     await client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await client.read_answer()).status == 200
 
 
 async def silent(server: Served, stack: AsyncExitStack) -> None:
-    await stack.enter_async_context(await Wire.connect(server.port))
+    await stack.enter_async_context(await RawClient.connect(server.port))
 
 
 PLAIN = [subscribed, closed_well, unauthenticated, sent_away, torn, refused, asking, silent]

@@ -14,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.rig.chat_client import chat
 from tests.rig.ports import free_port
+from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import Wire, chat, request, until
+from tests.rig.waiting import until
 
 from .processes import connect_to, holdings, ready_workers, runs, state, workers
 
@@ -63,7 +65,7 @@ class Callers:
         """Open WebSockets; also a worker that is leaving welcomes who comes to it."""
         while not self.stop:
             try:
-                async with await Wire.open(self.server.port, token=mint("ada")) as client:
+                async with await RawClient.open(self.server.port, token=mint("ada")) as client:
                     first = (await client.read_message())["type"]
                     if first != "welcome":
                         self.failures.append(f"WebSocket {first}")

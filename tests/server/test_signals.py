@@ -13,7 +13,7 @@ import pytest
 
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
-from tests.rig.wire import until
+from tests.rig.waiting import until
 
 from .processes import pending, ready_workers, runs, state, workers
 

@@ -16,9 +16,10 @@ import pytest
 
 from chat_server import __version__
 from tests.rig.ports import free_port
+from tests.rig.raw_client import request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ROOT
-from tests.rig.wire import request, until
+from tests.rig.waiting import until
 
 from .processes import accepts, refused, runs, state, workers
 

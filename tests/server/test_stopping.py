@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.chat_client import chat
 from tests.rig.ports import free_port
+from tests.rig.raw_client import Answer, request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ROOT, ServerProcess, mint
-from tests.rig.wire import Answer, chat, request, until
+from tests.rig.waiting import until
 
 from .processes import connect_to, ready_workers, runs, state, workers
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.raw_client import request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
-from tests.rig.wire import request, until
+from tests.rig.waiting import until
 
 from .processes import connect_to, pending, ready_workers, refused, runs, state, workers
 

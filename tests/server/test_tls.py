@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import MSGPACK, chat
+from tests.rig.raw_client import RawClient
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import MSGPACK, SECONDS, Wire, chat, until
+from tests.rig.waiting import SECONDS, until
 
 from .certificates import make_certificate
 from .processes import refused, workers
@@ -90,13 +92,13 @@ async def test_a_client_that_does_not_read_is_dropped(server: ServerProcess) -> 
 
 
 async def test_plain_http_gets_no_answer(server: ServerProcess) -> None:
-    async with await Wire.connect(server.port) as wire:
+    async with await RawClient.connect(server.port) as wire:
         await wire.send(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert b"HTTP/1.1" not in await wire.read_to_end()
 
 
 async def test_who_does_not_finish_the_handshake_is_dropped(server: ServerProcess) -> None:
-    async with await Wire.connect(server.port) as wire:
+    async with await RawClient.connect(server.port) as wire:
         await wire.send(b"\x16\x03\x01")
         await wire.read_to_end()
 

@@ -16,10 +16,13 @@ from quart import Quart
 from chat_server.app import create_app
 from chat_server.events import PublishResult
 from chat_server.server.worker import STOP_SLACK_SECONDS, Worker
-from tests.rig import wire
+from tests.rig import rfc6455
+from tests.rig.chat_client import chat
 from tests.rig.fakes import FakeBroker
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import text
 from tests.rig.server import ServerProcess, mint
-from tests.rig.wire import Wire, chat, request, text, until
+from tests.rig.waiting import until
 
 from .inprocess import make_settings, serving
 from .processes import accepts, refused
@@ -71,7 +74,7 @@ async def test_a_request_that_takes_longer_is_cut_at_the_deadline() -> None:
     app, slow = await _slow_app()
     async with (
         serving(make_settings(server__drain_seconds=0.2), app=app) as server,
-        await Wire.connect(server.port) as client,
+        await RawClient.connect(server.port) as client,
     ):
         await client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         await slow.asked.wait()
@@ -84,8 +87,8 @@ async def test_a_request_that_takes_longer_is_cut_at_the_deadline() -> None:
 async def test_idle_connections_hold_nothing_up() -> None:
     async with (
         serving(make_settings(server__drain_seconds=60)) as server,
-        await Wire.connect(server.port) as fresh,
-        await Wire.connect(server.port) as used,
+        await RawClient.connect(server.port) as fresh,
+        await RawClient.connect(server.port) as used,
     ):
         await used.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await used.read_answer()).status == 200
@@ -100,7 +103,7 @@ async def test_idle_connections_hold_nothing_up() -> None:
 async def test_who_has_just_connected_is_still_answered() -> None:
     async with (
         serving(make_settings(server__drain_seconds=20)) as server,
-        await Wire.connect(server.port) as client,
+        await RawClient.connect(server.port) as client,
     ):
         server.begin_to_stop()
         await until(lambda: not accepts(server.port))
@@ -120,13 +123,13 @@ def test_whoever_connects_as_it_stops_is_answered_or_left_to_another_worker(
             settings = make_settings(server__drain_seconds=20)
             async with AsyncExitStack() as stack:
                 server = await stack.enter_async_context(serving(settings, listener=listener))
-                clients: list[Wire] = []
+                clients: list[RawClient] = []
                 for _ in range(10):
                     # Without the loop, which is to find each of them in a turn of its own.
                     connected = socket.create_connection(("127.0.0.1", server.port))
                     connected.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
                     connected.setblocking(False)
-                    clients.append(await stack.enter_async_context(Wire(connected)))
+                    clients.append(await stack.enter_async_context(RawClient(connected)))
                     await asyncio.sleep(0)
                 server.begin_to_stop()
                 await server.stopped()
@@ -153,9 +156,9 @@ async def test_kept_connections_are_told_that_it_drains() -> None:
     ready = b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n"
     async with (
         serving(settings) as server,
-        await Wire.connect(server.port) as probe,
-        await Wire.connect(server.port) as publisher,
-        await Wire.open(server.port, token=mint("ada")) as slow,
+        await RawClient.connect(server.port) as probe,
+        await RawClient.connect(server.port) as publisher,
+        await RawClient.open(server.port, token=mint("ada")) as slow,
     ):
         await slow.read_message()
         await probe.send(ready)
@@ -215,7 +218,7 @@ async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: s
     ]
     async with (
         serving(settings, broker=broker) as server,
-        await Wire.open(server.port, token=mint("ada")) as ada,
+        await RawClient.open(server.port, token=mint("ada")) as ada,
     ):
         await ada.read_message()
         await ada.send(b"".join(commands))
@@ -255,7 +258,7 @@ async def test_who_upgrades_while_it_drains_is_sent_elsewhere(
     transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_settings(gateway__transport=transport, server__drain_seconds=20)
-    async with serving(settings) as server, await Wire.connect(server.port) as late:
+    async with serving(settings) as server, await RawClient.connect(server.port) as late:
         verifier = server.app.extensions["chat_server"].verifier
         verify = verifier.verify
         asked, go_on = asyncio.Event(), asyncio.Event()
@@ -266,7 +269,7 @@ async def test_who_upgrades_while_it_drains_is_sent_elsewhere(
             return await verify(token)
 
         monkeypatch.setattr(verifier, "verify", slowly)
-        await late.send(wire.upgrade(token=mint("ada")))
+        await late.send(rfc6455.upgrade(token=mint("ada")))
         await asked.wait()
         server.begin_to_stop()
         await until(lambda: server.node.drain.begun)
@@ -314,11 +317,11 @@ async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(transpo
     }
     with ServerProcess(environ=environ) as server:
         async with AsyncExitStack() as stack:
-            readers: list[Wire] = []
-            stuck: list[Wire] = []
+            readers: list[RawClient] = []
+            stuck: list[RawClient] = []
             for number in range(clients):
                 deaf = number % 5 == 0
-                client = await Wire.open(
+                client = await RawClient.open(
                     server.port, token=mint("ada"), receive_buffer=4096 if deaf else None
                 )
                 await stack.enter_async_context(client)
@@ -368,9 +371,9 @@ async def test_a_second_signal_ends_it_at_once() -> None:
             assert time.monotonic() - began < 25
 
 
-async def _deaf(port: int) -> Wire:
+async def _deaf(port: int) -> RawClient:
     """Return a client that does not read and for which much waits."""
-    client = await Wire.open(port, token=mint("ada"), receive_buffer=4096)
+    client = await RawClient.open(port, token=mint("ada"), receive_buffer=4096)
     await client.send(text({"type": "subscribe", "topic": "room:a"}))
     async with await chat(f"ws://127.0.0.1:{port}/ws", mint("bob")) as bob:
         for _ in range(40):

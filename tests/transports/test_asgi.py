@@ -18,7 +18,7 @@ from chat_server.transports.asgi import (
     AsgiConnection,
     AsgiTransport,
 )
-from tests.rig.wire import SECONDS, until
+from tests.rig.waiting import SECONDS, until
 
 from .doubles import RecordingReceiver, turns
 

@@ -14,14 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from chat_server.app import create_app
 from chat_server.broker.memory import MemoryBroker
 from chat_server.settings import BrokerSettings, Settings
+from tests.rig.chat_client import JSON, MSGPACK, open_websocket
 from tests.rig.server import mint
 from tests.rig.tokens import bad_tokens, forge
-from tests.rig.wire import (
-    JSON,
-    MSGPACK,
-    SECONDS,
-    open_websocket,
-)
+from tests.rig.waiting import SECONDS
 from tests.server.inprocess import make_settings, serving
 
 from ..rig.clock import ManualClock

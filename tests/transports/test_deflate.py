@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
 from chat_server.transports.deflate import DEFLATE_ENCODERS, MIN_BYTES, negotiate_deflate
 from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
-from tests.rig import wire
+from tests.rig import rfc6455
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 
@@ -117,7 +117,7 @@ async def test_what_comes_after_our_close_is_not_inflated(monkeypatch: pytest.Mo
     transport.serve(receiver, lambda: None)
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = (deflate.compress(bytes(65_536)) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    message = wire.frame(wire.TEXT, bomb, rsv=4)
+    message = rfc6455.frame(rfc6455.TEXT, bomb, rsv=4)
     receiver.react = lambda event: transport.close(1008, "") if event != "closed" else None
     transport.data_received(message * 200)
     assert 1 <= len(inflated) <= COMPRESSED_SLICE_BYTES // len(message) + 1
@@ -125,7 +125,7 @@ async def test_what_comes_after_our_close_is_not_inflated(monkeypatch: pytest.Mo
     transport.data_received(message * 200)
     assert len(inflated) == before
     # The client's own close is still found.
-    transport.data_received(wire.closing(1000))
+    transport.data_received(rfc6455.closing(1000))
     await turns()
     assert socket.ended
     socket.lose()

@@ -12,8 +12,8 @@ from chat_server.transports.direct import (
     MAX_FRAMES_AFTER_CLOSE,
     SLICE_BYTES,
 )
-from tests.rig import wire
-from tests.rig.wire import frame, text
+from tests.rig import rfc6455
+from tests.rig.rfc6455 import frame, text
 
 from .doubles import turns
 from .lane import SLOW_BUFFER, Lane, end
@@ -29,7 +29,7 @@ async def test_takes_nothing_while_paused_and_everything_in_order_later(lane: La
         lane.transport.pause()
 
     lane.receiver.react = pause
-    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(5)))
+    lane.feed(*(frame(rfc6455.TEXT, b"%d" % n) for n in range(5)))
     assert lane.receiver.payloads == [b"0"]
     assert not lane.socket.reading
     for taken in range(2, 6):
@@ -47,7 +47,7 @@ async def test_what_was_read_before_the_reading_stopped_is_handed_over(lane: Lan
     ends: list[list[bytes]] = []
     lane.receiver.hang_up = lambda: ends.append(lane.receiver.payloads)
     lane.receiver.react = lambda _: lane.transport.pause()
-    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(3)))
+    lane.feed(*(frame(rfc6455.TEXT, b"%d" % n) for n in range(3)))
     lane.transport.stop_reading()
     await turns()
     for _ in range(2):
@@ -60,9 +60,9 @@ async def test_what_was_read_before_the_reading_stopped_is_handed_over(lane: Lan
 
 async def test_pings_are_answered_at_once_even_behind_messages_that_wait(lane: Lane) -> None:
     lane.transport.pause()
-    lane.feed(frame(wire.TEXT, b"1"), frame(wire.PING, b"hello"))
+    lane.feed(frame(rfc6455.TEXT, b"1"), frame(rfc6455.PING, b"hello"))
     assert lane.frames() == [(10, b"hello")]
-    lane.feed(frame(wire.PING, b"again"))
+    lane.feed(frame(rfc6455.PING, b"again"))
     assert lane.frames() == [(10, b"hello"), (10, b"again")]
     assert lane.receiver.payloads == []
 
@@ -70,7 +70,7 @@ async def test_pings_are_answered_at_once_even_behind_messages_that_wait(lane: L
 async def test_the_clients_close_is_answered_once_all_it_said_is_done(lane: Lane) -> None:
     close = (1000).to_bytes(2, "big")
     lane.receiver.hang_up = lambda: None
-    lane.feed(frame(wire.TEXT, b"1"), frame(wire.CLOSE, close))
+    lane.feed(frame(rfc6455.TEXT, b"1"), frame(rfc6455.CLOSE, close))
     lane.transport.ping()
     assert lane.frames() == [], "not while something is undone"
     assert lane.transport.eof_received() is True, "nor when it has shut its side down"
@@ -80,8 +80,8 @@ async def test_the_clients_close_is_answered_once_all_it_said_is_done(lane: Lane
 
 
 async def test_a_close_amid_a_fragmented_message_is_a_close(lane: Lane) -> None:
-    close = frame(wire.CLOSE, (1000).to_bytes(2, "big"))
-    lane.feed(frame(wire.TEXT, b"begin", fin=False), close)
+    close = frame(rfc6455.CLOSE, (1000).to_bytes(2, "big"))
+    lane.feed(frame(rfc6455.TEXT, b"begin", fin=False), close)
     assert lane.frames() == [(8, (1000).to_bytes(2, "big"))]
 
 
@@ -91,7 +91,7 @@ async def test_a_buffer_that_fills_amid_a_read_holds_up_the_rest_of_it(lane: Lan
             lane.transport.write(b"x" * (CORK_BYTES + 1))
 
     lane.receiver.react = answer
-    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(4)))
+    lane.feed(*(frame(rfc6455.TEXT, b"%d" % n) for n in range(4)))
     assert lane.receiver.payloads == [b"0"]
     assert not lane.socket.reading
     await turns()
@@ -109,7 +109,7 @@ async def test_closing_amid_a_read_drops_the_rest_of_it(lane: Lane) -> None:
             lane.transport.close(4400, "")
 
     lane.receiver.react = close
-    lane.feed(*(frame(wire.TEXT, b"%d" % n) for n in range(4)))
+    lane.feed(*(frame(rfc6455.TEXT, b"%d" % n) for n in range(4)))
     assert lane.receiver.payloads == [b"0", b"1"]
     assert lane.frames() == [(8, struct.pack("!H", 4400))]
     await end(lane)
@@ -119,7 +119,7 @@ async def test_a_read_full_of_tiny_messages_is_taken_as_the_receiver_can(lane: L
     """As much as a loop reads at once, in the smallest messages there are."""
     count = 262_144 // 7
     lane.receiver.react = lambda _: lane.transport.pause()
-    lane.feed(frame(wire.TEXT, b"x") * count)
+    lane.feed(frame(rfc6455.TEXT, b"x") * count)
     taken = 0
     while (now := len(lane.receiver.payloads)) < count:
         assert now == taken + 1
@@ -134,7 +134,7 @@ async def test_a_read_full_of_tiny_messages_is_taken_as_the_receiver_can(lane: L
 
 async def test_closing_while_it_takes_what_waited_drops_the_rest(lane: Lane) -> None:
     lane.transport.pause()
-    lane.feed(frame(wire.TEXT, b"1"), frame(wire.TEXT, b"2"), frame(wire.TEXT, b"3"))
+    lane.feed(frame(rfc6455.TEXT, b"1"), frame(rfc6455.TEXT, b"2"), frame(rfc6455.TEXT, b"3"))
 
     def close(event: object) -> None:
         if event == (b"2", False):
@@ -189,7 +189,7 @@ async def test_the_last_that_is_told_is_how_it_stands(lane: Lane) -> None:
 
 
 async def test_others_have_a_turn_after_a_large_read(lane: Lane) -> None:
-    lane.transport.data_received(frame(wire.PONG) * (LARGE_READ_BYTES // 6 + 1))
+    lane.transport.data_received(frame(rfc6455.PONG) * (LARGE_READ_BYTES // 6 + 1))
     assert not lane.socket.reading
     await turns()
     assert lane.socket.reading
@@ -197,7 +197,7 @@ async def test_others_have_a_turn_after_a_large_read(lane: Lane) -> None:
 
 async def test_a_large_read_does_not_resume_a_paused_session(lane: Lane) -> None:
     lane.receiver.react = lambda _: lane.transport.pause()
-    lane.transport.data_received(text("x") + frame(wire.PONG) * (LARGE_READ_BYTES // 6 + 1))
+    lane.transport.data_received(text("x") + frame(rfc6455.PONG) * (LARGE_READ_BYTES // 6 + 1))
     await turns()
     assert not lane.socket.reading
     lane.transport.resume()
@@ -206,7 +206,7 @@ async def test_a_large_read_does_not_resume_a_paused_session(lane: Lane) -> None
 
 
 async def test_little_is_looked_at_once_it_has_closed(lane: Lane) -> None:
-    pong = frame(wire.PONG)
+    pong = frame(rfc6455.PONG)
     lane.feed(pong)
     lane.transport.close(4429, "too many")
     lane.told.clear()
@@ -218,7 +218,7 @@ async def test_little_is_looked_at_once_it_has_closed(lane: Lane) -> None:
 
 async def test_a_close_amid_a_flood_takes_effect_at_once(lane: Lane) -> None:
     lane.receiver.react = lambda _: lane.transport.close(4429, "too many")
-    lane.feed(frame(wire.PONG) * 40_000)
+    lane.feed(frame(rfc6455.PONG) * 40_000)
     assert len(lane.told) <= MAX_FRAMES_AFTER_CLOSE + 2 * SLICE_BYTES // 6
     assert lane.close_codes() == [4429]
     await end(lane)

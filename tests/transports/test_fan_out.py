@@ -24,10 +24,12 @@ from chat_server.transports.asgi import AsgiEncoder
 from chat_server.transports.deflate import DEFLATE_ENCODERS
 from chat_server.transports.direct import DIRECT_ENCODERS, DirectEncoder, DirectTransport
 from tests.broker.helpers import draft
-from tests.rig import wire
+from tests.rig import raw_client
+from tests.rig.chat_client import JSON, MSGPACK, chat
 from tests.rig.fakes import FakeBroker
+from tests.rig.rfc6455 import text
 from tests.rig.server import mint
-from tests.rig.wire import JSON, MSGPACK, SECONDS, chat, text, until
+from tests.rig.waiting import SECONDS, until
 from tests.server.inprocess import make_settings, serving
 
 from ..rig.clock import ManualClock
@@ -215,8 +217,8 @@ async def test_no_task_queue_or_stream_belongs_to_an_idle_connection() -> None:
     settings = make_settings(gateway__transport="direct", limits__max_connections_per_user=2 * IDLE)
     async with serving(settings) as server, AsyncExitStack() as stack:
 
-        async def connect() -> wire.Wire:
-            client = await wire.Wire.open(server.port, token=mint("ada"))
+        async def connect() -> raw_client.Wire:
+            client = await raw_client.Wire.open(server.port, token=mint("ada"))
             await stack.enter_async_context(client)
             await client.read_message()
             await client.send(text({"type": "subscribe", "id": 1, "topic": "room:idle"}))
@@ -226,7 +228,7 @@ async def test_no_task_queue_or_stream_belongs_to_an_idle_connection() -> None:
         before = held()
         first = await connect()
         await until_held(before)
-        async with await wire.Wire.connect(server.port) as asking:
+        async with await raw_client.Wire.connect(server.port) as asking:
             await asking.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await asking.read_answer()).status == 200
             assert (held() - before)["tasks"] >= 1, "they are not seen"

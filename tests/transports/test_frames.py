@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import CORK_BYTES, DIRECT_ENCODERS, DirectTransport
 from chat_server.transports.frames import whole_message
-from tests.rig import wire
-from tests.rig.wire import frame
+from tests.rig import rfc6455
+from tests.rig.rfc6455 import frame
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 
@@ -38,14 +38,14 @@ payloads = st.binary(max_size=8) | st.sampled_from(
     [b"x" * 125, b"x" * 126, b"x" * 127, b"x" * MAX_MESSAGE, b"x" * (MAX_MESSAGE + 1)]
 )
 frames = st.one_of(
-    st.builds(frame, st.sampled_from([wire.TEXT, wire.BINARY]), payloads),
+    st.builds(frame, st.sampled_from([rfc6455.TEXT, rfc6455.BINARY]), payloads),
     st.builds(
         frame,
-        st.sampled_from([wire.TEXT, wire.BINARY, wire.CONT, wire.PING, wire.PONG]),
+        st.sampled_from([rfc6455.TEXT, rfc6455.BINARY, rfc6455.CONT, rfc6455.PING, rfc6455.PONG]),
         payloads,
         fin=st.booleans(),
     ),
-    st.just(wire.closing()),
+    st.just(rfc6455.closing()),
     st.binary(max_size=12),
 )
 
@@ -78,7 +78,7 @@ def test_whole_messages_are_read_as_the_library_reads_them(
 
 
 def test_reads_a_whole_message_and_tells_where_it_ends() -> None:
-    data = b"before" + frame(wire.BINARY, b"one") + frame(wire.TEXT, b"x" * 200)
+    data = b"before" + frame(rfc6455.BINARY, b"one") + frame(rfc6455.TEXT, b"x" * 200)
     assert whole_message(data, 6, 300) == (b"one", True, 15)
     assert whole_message(data, 15, 300) == (b"x" * 200, False, len(data))
     assert whole_message(data, 15, 199) is None
@@ -89,7 +89,7 @@ async def test_the_answers_to_one_read_leave_in_one_write() -> None:
     receiver, socket = RecordingReceiver(), FakeSocket()
     lane = transport(receiver, socket)
     receiver.react = lambda event: lane.write(b"answer to " + event[0] + b".")
-    lane.data_received(frame(wire.TEXT, b"one") + frame(wire.TEXT, b"two"))
+    lane.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.TEXT, b"two"))
     assert bytes(socket.written) == b"answer to one.answer to two."
     assert socket.writes == 1
     lane.write(b"push")
@@ -108,7 +108,7 @@ async def test_what_waits_for_one_write_is_bounded() -> None:
         waiting.append(1_000 * (len(waiting) + 1) - len(socket.written))
 
     receiver.react = answer
-    lane.data_received(frame(wire.TEXT, b"one") * 100)
+    lane.data_received(frame(rfc6455.TEXT, b"one") * 100)
     assert max(waiting) <= CORK_BYTES
     assert len(socket.written) == 100_000
     receiver.react = lambda _: None
@@ -127,10 +127,10 @@ async def test_what_was_answered_leaves_before_a_pong_and_before_the_close() -> 
             lane.write(b"answer.")
 
     receiver.react = answer
-    lane.data_received(frame(wire.TEXT, b"one") + frame(wire.PING, b"?"))
+    lane.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.PING, b"?"))
     assert bytes(socket.written) == b"answer.\x8a\x01?"
     socket.written.clear()
-    lane.data_received(frame(wire.TEXT, b"bye") + frame(wire.TEXT, b"one"))
+    lane.data_received(frame(rfc6455.TEXT, b"bye") + frame(rfc6455.TEXT, b"one"))
     assert bytes(socket.written) == b"goodbye.\x88\x02\x0f\xa1"
     receiver.react = lambda _: None
     socket.lose()

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.chat_client import chat
 from tests.rig.ports import free_port
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import ROOT, mint
-from tests.rig.wire import SECONDS, Wire, chat, request, upgrade
+from tests.rig.waiting import SECONDS
 
 COMMANDS = {
     "uvicorn": ["--factory", "chat_server.app:create_app", "--port"],
@@ -77,10 +80,10 @@ async def test_it_talks_and_leaving_is_quiet(name: str, tmp_path: Path) -> None:
             await ada.ok(type="publish", topic="room:a", data=1)
             assert (await ada.next())["data"] == 1
         for _ in range(5):
-            client = await Wire.open(server.port, token=mint("bob"))
+            client = await RawClient.open(server.port, token=mint("bob"))
             await client.send(b"")
             client.reset()
-        async with await Wire.connect(server.port) as refused:
+        async with await RawClient.connect(server.port) as refused:
             await refused.send(upgrade(token="nonsense"))
             assert (await refused.read_answer()).status == REFUSED.get(name, 401)
         assert (await request(server.port, "GET", "/health")).json()["status"] == "ok"
@@ -94,7 +97,7 @@ async def test_a_server_without_lifespan_is_told_of(tmp_path: Path) -> None:
     server = await asyncio.to_thread(Foreign, "daphne", tmp_path)
     try:
         assert await server.ready() == 503
-        async with await Wire.open(server.port, token=mint("ada")) as client:
+        async with await RawClient.open(server.port, token=mint("ada")) as client:
             assert (await client.read_message())["type"] == "welcome"
     finally:
         log = await asyncio.to_thread(server.stop)

@@ -7,19 +7,22 @@ from typing import Any
 
 import pytest
 
+from tests.rig.chat_client import chat
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import BINARY, PING, closing, frame, text
 from tests.rig.server import mint
-from tests.rig.wire import BINARY, PING, Wire, chat, closing, frame, text, until
+from tests.rig.waiting import until
 from tests.server.inprocess import make_settings, serving
 
 
-def gone(client: Wire) -> None:
+def gone(client: RawClient) -> None:
     client.socket.close()
 
 
-ENDS: list[Callable[[Wire], Any]] = [
+ENDS: list[Callable[[RawClient], Any]] = [
     gone,
-    Wire.reset,
-    Wire.half_close,
+    RawClient.reset,
+    RawClient.half_close,
     lambda client: client.send(closing(1000)),
     lambda client: client.send(frame(BINARY, b"{}")),
     lambda client: client.send(b"nonsense"),
@@ -36,7 +39,7 @@ async def test_however_a_connection_ends_its_place_is_free_again(transport: str)
     )
     async with serving(settings) as server:
         for end in ENDS:
-            async with await Wire.open(server.port, token=mint("ada")) as client:
+            async with await RawClient.open(server.port, token=mint("ada")) as client:
                 assert (await client.read_message())["type"] == "welcome", end
                 if (ending := end(client)) is not None:
                     await ending
@@ -52,7 +55,7 @@ async def test_addresses_behind_a_proxy_count_apart_if_it_is_trusted(hops: int) 
     async with serving(settings) as server, AsyncExitStack() as stack:
         told = []
         for address in ("1.2.3.4", "5.6.7.8", "6.6.6.6, 1.2.3.4"):
-            client = await Wire.open(
+            client = await RawClient.open(
                 server.port, token=mint("ada"), headers={"X-Forwarded-For": address}
             )
             await stack.enter_async_context(client)
@@ -76,7 +79,9 @@ async def test_who_only_sends_and_then_goes_leaves_nothing_behind(transport: str
                 await bob.ok(type="publish", topic="room:a", data="x" * 1_000)
         await until(lambda: len(server.node.registry) == 0)
         before = len(asyncio.all_tasks())
-        async with await Wire.open(server.port, token=mint("ada"), receive_buffer=4096) as client:
+        async with await RawClient.open(
+            server.port, token=mint("ada"), receive_buffer=4096
+        ) as client:
             await client.send_what_fits(asked * 40_000, patience=0.5)
             assert len(server.node.registry) == 1
             client.reset()

@@ -1,39 +1,18 @@
-"""WebSocket by hand, for tests that decide about every byte on the wire (RFC 6455)."""
+"""A raw TCP client that speaks HTTP and WebSocket by hand: a test decides about every byte."""
 
 import asyncio
-import base64
 import json
-import os
 import socket
-import ssl
 import struct
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidMessage
-from websockets.typing import Subprotocol
 
-SECONDS = 40.0
-"""How long anything may take: the machine may be busy."""
-
-CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-MASK = b"\x37\xfa\x21\x3d"
-
-JSON = "chat.v1.json"
-MSGPACK = "chat.v1.msgpack"
-
-
-class Frame(NamedTuple):
-    """A frame as the server sent it."""
-
-    opcode: int
-    payload: bytes
-    fin: bool = True
+from .rfc6455 import BINARY, CLOSE, PING, PONG, TEXT, Frame, frame, upgrade
+from .waiting import SECONDS
 
 
 class Answer(NamedTuple):
@@ -48,78 +27,7 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    *,
-    fin: bool = True,
-    rsv: int = 0,
-    mask: bytes | None = MASK,
-    length: int | None = None,
-) -> bytes:
-    """Return a client's frame, by default a correct one.
-
-    Args:
-        rsv: the three reserved bits, as a number.
-        mask: None leaves the frame unmasked, which no client may do.
-        length: what the header says if not the truth.
-    """
-    size = len(payload) if length is None else length
-    head = bytes([(fin << 7) | (rsv << 4) | opcode])
-    masked = 0 if mask is None else 0x80
-    if size < 126:
-        head += bytes([masked | size])
-    elif size < 65_536:
-        head += struct.pack("!BH", masked | 126, size)
-    else:
-        head += struct.pack("!BQ", masked | 127, size)
-    if mask is None:
-        return head + payload
-    return head + mask + _masked(payload, mask)
-
-
-def _masked(payload: bytes, mask: bytes) -> bytes:
-    key = (mask * (len(payload) // 4 + 1))[: len(payload)]
-    whole = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
-    return whole.to_bytes(len(payload), "big")
-
-
-def text(value: object) -> bytes:
-    """Return a text frame holding `value` as JSON, or the very text or bytes it is."""
-    return frame(TEXT, raw(value))
-
-
-def raw(value: object) -> bytes:
-    """Return `value` as JSON, or the very text or bytes it is."""
-    if isinstance(value, bytes):
-        return value
-    return (value if isinstance(value, str) else json.dumps(value)).encode()
-
-
-def closing(code: int | None = 1000, reason: str = "") -> bytes:
-    """Return a close frame."""
-    return frame(CLOSE, b"" if code is None else struct.pack("!H", code) + reason.encode())
-
-
-def upgrade(
-    *, path: str = "/ws", token: str | None = None, headers: Mapping[str, str] | None = None
-) -> bytes:
-    """Return the request of an opening handshake; a header given replaces ours, "" removes it."""
-    fields = {
-        "Host": "127.0.0.1",
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-    }
-    if token is not None:
-        fields["Authorization"] = f"Bearer {token}"
-    fields |= headers or {}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {v}" for name, v in fields.items() if v)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-class Wire:
+class RawClient:
     """A TCP connection to 127.0.0.1 that reads nothing unless it is told to."""
 
     def __init__(self, connected: socket.socket) -> None:
@@ -324,170 +232,6 @@ async def request(
     if body or method in ("POST", "PUT", "PATCH"):
         fields.setdefault("Content-Length", str(len(body)))
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {v}" for name, v in fields.items())]
-    async with await Wire.connect(port) as wire:
+    async with await RawClient.connect(port) as wire:
         await wire.send(("\r\n".join(lines) + "\r\n\r\n").encode(), body)
         return await wire.read_answer(head_only=method == "HEAD")
-
-
-async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Wait until `condition` holds."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-
-
-async def until_async(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until what `condition` returns, once awaited, holds."""
-    async with asyncio.timeout(SECONDS):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.05)
-
-
-class Closed(Exception):
-    """The server closed the connection; the code tells why."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Chat:
-    """A client of `chat.v1` that keeps what it got in order; made by `chat`.
-
-    It has no task of its own: it reads when it is asked for something.
-    """
-
-    def __init__(self, websocket: ClientConnection) -> None:
-        self.websocket = websocket
-        self.binary = websocket.subprotocol == MSGPACK
-        self.welcome: dict[str, Any] = {}
-        self._inbox: deque[dict[str, Any]] = deque()
-        self._last_id = 0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.websocket.close()
-
-    async def send(self, **command: Any) -> None:
-        """Send a command."""
-        data = msgspec.msgpack.encode(command) if self.binary else json.dumps(command)
-        try:
-            await self.websocket.send(data)
-        except ConnectionClosed as error:
-            raise _closed(error) from None
-
-    async def call(self, **command: Any) -> dict[str, Any]:
-        """Send a command with an id and return its answer; pushes before it are kept."""
-        self._last_id += 1
-        await self.send(id=self._last_id, **command)
-        while True:
-            message = await self._receive()
-            if message.get("id") == self._last_id:
-                return message
-            self._inbox.append(message)
-
-    async def ok(self, **command: Any) -> dict[str, Any]:
-        """Send a command that must succeed."""
-        answer = await self.call(**command)
-        assert answer["type"] == "ok", answer
-        return answer
-
-    async def next(self) -> dict[str, Any]:
-        """Return the next message that answers nothing."""
-        return self._inbox.popleft() if self._inbox else await self._receive()
-
-    async def closed(self) -> int:
-        """Read until the server closes; return the code."""
-        try:
-            while True:
-                self._inbox.append(await self._receive())
-        except Closed as closed:
-            return closed.code
-
-    @property
-    def unread(self) -> list[dict[str, Any]]:
-        """What came while something else was waited for."""
-        return list(self._inbox)
-
-    async def _receive(self) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(SECONDS):
-                data = await self.websocket.recv()
-        except ConnectionClosed as error:
-            raise _closed(error) from None
-        if isinstance(data, bytes):
-            value = msgspec.msgpack.decode(data)
-        else:
-            value = msgspec.json.decode(data)
-        assert isinstance(value, dict)
-        return value
-
-
-def _closed(error: ConnectionClosed) -> Closed:
-    return Closed(error.rcvd.code if error.rcvd else 1006)
-
-
-async def chat(
-    url: str,
-    token: str | None = None,
-    *,
-    encoding: str = JSON,
-    bearer: bool = False,
-    query: bool = False,
-    tls: ssl.SSLContext | None = None,
-) -> Chat:
-    """Connect to `url` and, if a token is given, take the welcome.
-
-    Args:
-        token: presented in the Authorization header unless one of the next two is set.
-        bearer: present it as a subprotocol.
-        query: present it in the address.
-        tls: for a wss:// address.
-    """
-    subprotocols = [encoding]
-    headers = {}
-    if token is not None and bearer:
-        subprotocols.append(f"bearer.{token}")
-    elif token is not None and query:
-        url = f"{url}?token={token}"
-    elif token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    client = Chat(await open_websocket(url, subprotocols, headers, tls))
-    if token is not None:
-        client.welcome = await client.next()
-        assert client.welcome["type"] == "welcome", client.welcome
-    return client
-
-
-async def open_websocket(
-    url: str,
-    subprotocols: Iterable[str] = (),
-    headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-) -> ClientConnection:
-    """Connect by the `websockets` library, directly and with room for large messages."""
-    try:
-        return await connect(
-            url,
-            subprotocols=[Subprotocol(name) for name in subprotocols] or None,
-            additional_headers=dict(headers or {}),
-            open_timeout=SECONDS,
-            close_timeout=SECONDS,
-            max_size=2**24,
-            proxy=None,
-            ssl=tls,
-        )
-    except InvalidMessage:
-        # The connection ended before there was an answer.
-        raise Closed(1006) from None

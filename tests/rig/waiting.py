@@ -1,0 +1,25 @@
+"""Waiting for conditions in tests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+SECONDS = 40.0
+"""How long anything may take: the machine may be busy."""
+
+
+async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Wait until `condition` holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]]) -> None:
+    """Wait until what `condition` returns, once awaited, holds."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.05)
