@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
+from tests.rig.ports import free_port
+
 from .accounting import usage
-from .server import UNLIMITED, Target, free_port, launched, server_cores
+from .server import UNLIMITED, Target, launched, server_cores
 
 MOST_GROWTH = 1.1
 """Memory at the end, over that after the first connections, at most."""

@@ -7,7 +7,6 @@ shows in the latency instead of hiding it.
 import asyncio
 import resource
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from multiprocessing.connection import Connection
 
 import uvloop
 from msgspec import Struct
+
+from tests.rig.sockets import connected_socket
 
 from .dialects import DIALECTS, DUE, data_of
 from .histogram import Histogram
@@ -35,8 +36,7 @@ SPARE_FILES = 100
 
 STALLED_BUFFER_BYTES = 4096
 STALLED_SEGMENT_BYTES = 1400
-"""What the kernel takes in for a stalled reader, and segments as on a network: with those of the
-loopback device, 64 KiB long, the kernels of both sides would hold megabytes."""
+"""What the kernel takes in for a stalled reader, and segments as on a network."""
 
 BURST = 50
 """Messages sent without a look at what came back."""
@@ -185,7 +185,12 @@ class _Client:
         loop = asyncio.get_running_loop()
         try:
             if self.member.stalls:
-                small = await socket_with_small_buffer(loop, host, port)
+                small = await connected_socket(
+                    host,
+                    port,
+                    receive_buffer=STALLED_BUFFER_BYTES,
+                    segment=STALLED_SEGMENT_BYTES,
+                )
                 await loop.create_connection(lambda: self.socket, sock=small)
             else:
                 await loop.create_connection(lambda: self.socket, host, port)
@@ -260,22 +265,6 @@ class _Client:
             else:
                 self._tally.skipped += seq - self._seq - 1
                 self._seq = seq
-
-
-async def socket_with_small_buffer(
-    loop: asyncio.AbstractEventLoop, host: str, port: int
-) -> socket.socket:
-    """Return a connected socket for which the kernel keeps little that was not read."""
-    small = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
-    small.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
-    small.setblocking(False)
-    try:
-        await loop.sock_connect(small, (host, port))
-    except BaseException:
-        small.close()
-        raise
-    return small
 
 
 def raise_file_limit() -> int:

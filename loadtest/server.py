@@ -2,9 +2,7 @@
 
 import functools
 import os
-import random
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -22,6 +20,8 @@ from msgspec.structs import replace
 from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
 from chat_server.settings import Settings, load_settings
+from tests.rig.ports import free_port
+from tests.rig.redis_server import RedisServer
 
 from .accounting import cores, pinned
 from .crowd import raise_file_limit
@@ -155,15 +155,17 @@ def redis_server() -> Iterator[tuple[str, int]]:
     Raises:
         LoadError: it is not installed, or does not get ready.
     """
-    program = shutil.which("redis-server")
-    if program is None:
-        raise LoadError("redis-server is not installed")
-    port = free_port()
-    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    with launched(
-        [*command, "--appendonly", "no"], ready=lambda: accepts(port), to=load_cores()
-    ) as pid:
-        yield f"redis://127.0.0.1:{port}/0", pid
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            server = RedisServer(Path(folder))
+            with pinned(load_cores()):
+                server.start()
+        except RuntimeError as error:
+            raise LoadError(str(error)) from None
+        try:
+            yield server.url, server.pid
+        finally:
+            server.stop()
 
 
 @contextmanager
@@ -232,26 +234,6 @@ def accepts(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
-
-    Each is given once: whoever got it may bind it later, or stop and start again.
-    None of those that systems give to outgoing connections (32768 and above): such a connection
-    could take it while a server that is restarted does not hold it.
-    """
-    for port in _ports():
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise LoadError("all ports have been given")
-
-
-@functools.cache
-def _ports() -> Iterator[int]:
-    """Return what is left to give; the tests' own ports are above."""
-    return iter(random.sample(range(10_000, 15_000), 5_000))
 
 
 @functools.cache

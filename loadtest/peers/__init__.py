@@ -12,7 +12,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ..server import Target, accepts, free_port, launched, server_cores, started
+from tests.rig.ports import free_port
+
+from ..server import Target, accepts, launched, server_cores, started
 from ..wire import LoadError
 
 HERE = Path(__file__).parent

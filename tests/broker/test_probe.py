@@ -17,7 +17,7 @@ from chat_server.broker.redis.subscriber import Subscriber
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..rig.redis_proxy import RedisProxy
+from ..rig.proxy import RedisProxy
 from ..rig.redis_server import RedisServer
 from .fakes import ScriptedConnection
 from .helpers import TOPIC, Recorder, Run, draft, until

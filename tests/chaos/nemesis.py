@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .proxy import Link, Proxy
+from ..rig.proxy import ProxiedConnection, Proxy
 from .schedule import Fault
 from .system import System
 
@@ -98,11 +98,11 @@ async def _kick_subscribers(system: System, fault: Fault, rng: random.Random) ->
 
 async def _freeze_redis(system: System, fault: Fault, rng: random.Random) -> bool:
     server = rng.choice(system.shards).server
-    server.freeze()
+    server.pause()
     try:
         await asyncio.sleep(fault.seconds)
     finally:
-        server.thaw()
+        server.resume()
     return True
 
 
@@ -128,7 +128,7 @@ async def _wipe_redis(system: System, fault: Fault, rng: random.Random) -> bool:
 
 
 async def _move_slot(system: System, fault: Fault, rng: random.Random) -> bool:
-    await system.cluster.move(fault.seconds, rng)
+    await system.slots.move(fault.seconds, rng)
     return True
 
 
@@ -185,7 +185,7 @@ async def _refuse(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
 
 async def _hold(
     proxy: Proxy, fault: Fault, rng: random.Random, *, up: bool = False, down: bool = False
-) -> Sequence[Link]:
+) -> Sequence[ProxiedConnection]:
     """Pass nothing on for a share of the connections, which are returned in the end."""
     links = proxy.pick(fault.share, rng)
     gates = [gate for link in links for gate, shut in ((link.up, up), (link.down, down)) if shut]

@@ -15,13 +15,11 @@ from loadtest.accounting import PROC
 from loadtest.server import Target, started
 from loadtest.wire import LoadError
 
-from .cluster import Cluster, options
+from ..rig.proxy import Proxy
+from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_server import RedisServer
 from .config import Config
-from .proxy import Proxy
-from .store import RedisServer
-
-SHARDS = {"memory": 0, "redis": 1, "cluster": 3}
-"""Redis servers by broker."""
+from .slots import Slots
 
 HISTORY = {"room": 1_000_000, "short": 5, "spool": 1_000_000}
 """Events kept by namespace: all, and so few that a client that was away finds them gone."""
@@ -69,7 +67,7 @@ class System:
         front: between clients and the server.
         log: what the server writes.
         shards: where messages are stored; none in memory.
-        cluster: of which they are the masters.
+        slots: of the Redis Cluster, if the shards are one.
     """
 
     def __init__(
@@ -78,7 +76,7 @@ class System:
         front: Proxy,
         log: Path,
         shards: Sequence[Shard] = (),
-        cluster: Cluster | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self.front = front
         assert target.pid is not None
@@ -86,23 +84,23 @@ class System:
         self.shards = shards
         self._pid = target.pid
         self._log = log
-        self._cluster = cluster
+        self._slots = slots
 
     @property
-    def cluster(self) -> Cluster:
-        """The Redis Cluster."""
-        assert self._cluster is not None, "there is none"
-        return self._cluster
+    def slots(self) -> Slots:
+        """The slots of the Redis Cluster."""
+        assert self._slots is not None, "there is no cluster"
+        return self._slots
 
     @property
     def sharded(self) -> bool:
         """Whether the store is a Redis Cluster."""
-        return self._cluster is not None
+        return self._slots is not None
 
     def server_of(self, topic: str) -> RedisServer:
         """Return the Redis that stores a topic; no slot may be moving."""
-        if self._cluster is not None:
-            return self._cluster.server_of(topic)
+        if self._slots is not None:
+            return self._slots.server_of(topic)
         (shard,) = self.shards
         return shard.server
 
@@ -171,35 +169,50 @@ async def open_system(config: Config) -> AsyncIterator[System]:
         raise LoadError("chaos needs Linux: it looks for the workers in /proc")
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        environ, cluster = ENVIRON | (SPOOLING if config.spool else {}), None
-        shards = [
-            await _open_shard(
-                stack, folder / f"redis-{number}", clustered=config.broker == "cluster"
-            )
-            for number in range(SHARDS[config.broker])
-        ]
-        places = [f"127.0.0.1:{shard.proxy.port}" for shard in shards]
-        if config.broker == "redis":
-            environ["CHAT_REDIS__URL"] = f"redis://{places[0]}/0"
-        elif config.broker == "cluster":
-            cluster = Cluster([shard.server for shard in shards], config.topics)
-            await asyncio.to_thread(cluster.form)
-            # The third has to be found through them.
-            environ["CHAT_REDIS__URL"] = f"redis+cluster://{','.join(places[:2])}"
+        environ, slots = ENVIRON | (SPOOLING if config.spool else {}), None
+        try:
+            shards, cluster = await _start_store(stack, folder, config.broker)
+        except RuntimeError as error:
+            raise LoadError(str(error)) from None
+        if cluster is not None:
+            environ["CHAT_REDIS__URL"] = cluster.url
+            slots = await asyncio.to_thread(Slots, cluster, config.topics)
+        elif shards:
+            environ["CHAT_REDIS__URL"] = f"redis://127.0.0.1:{shards[0].proxy.port}/0"
         log = folder / "server.log"
         workers = config.workers if shards else 1
         server = started(workers=workers, environ=environ, log=log, module=config.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
         target = await asyncio.to_thread(server.__enter__)
         stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
-        front = await stack.enter_async_context(Proxy(target.port))
-        yield System(target, front, log, shards, cluster)
+        front = await stack.enter_async_context(Proxy(target.port, small_buffers=True))
+        yield System(target, front, log, shards, slots)
 
 
-async def _open_shard(stack: AsyncExitStack, folder: Path, *, clustered: bool) -> Shard:
-    server = stack.enter_context(RedisServer(folder))
-    proxy = await stack.enter_async_context(Proxy(server.port))
-    if clustered:
-        server.configure(*options(announced=proxy.port))
-    await asyncio.to_thread(server.start)
+async def _start_store(
+    stack: AsyncExitStack, folder: Path, broker: str
+) -> tuple[list[Shard], RedisCluster | None]:
+    """Start what the server stores messages in, each Redis behind a proxy.
+
+    Raises:
+        RuntimeError: no redis-server is installed, or it does not come up.
+    """
+    if broker == "memory":
+        return [], None
+    if broker == "redis":
+        server = RedisServer(folder / "redis", durable=True)
+        stack.callback(server.kill)
+        await asyncio.to_thread(server.start)
+        return [await _shard(stack, server)], None
+    cluster = RedisCluster(folder, durable=True)
+    stack.callback(cluster.stop)
+    shards = [await _shard(stack, node) for node in cluster.nodes]
+    for shard in shards:
+        cluster.announce(shard.server, shard.proxy.port)
+    await asyncio.to_thread(cluster.start)
+    return shards, cluster
+
+
+async def _shard(stack: AsyncExitStack, server: RedisServer) -> Shard:
+    proxy = await stack.enter_async_context(Proxy(server.port, small_buffers=True))
     return Shard(server, proxy)

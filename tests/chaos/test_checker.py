@@ -29,12 +29,12 @@ from tests.chaos.history import (
     Subscribed,
 )
 from tests.chaos.nemesis import ALL, WIPE, Nemesis, kinds
-from tests.chaos.proxy import Proxy
 from tests.chaos.report import told
 from tests.chaos.run import Outcome, Tell, server_faults
 from tests.chaos.schedule import Fault, plan
 from tests.chaos.system import System, is_fault
 from tests.chaos.workload import Counts, name_of, payload_of
+from tests.rig.proxy import Proxy
 
 from ..architecture.source import ROOT
 

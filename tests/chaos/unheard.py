@@ -13,8 +13,8 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 from loadtest.wire import LoadError
 
+from ..rig.redis_server import RedisServer
 from .history import Ack
-from .store import RedisServer
 from .system import HISTORY, System
 from .workload import payload_of
 

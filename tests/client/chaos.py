@@ -20,7 +20,7 @@ from chat_server.client import (
     connect,
     publish_all,
 )
-from tests.chaos.proxy import Proxy
+from tests.rig.proxy import Proxy
 from tests.rig.server import mint
 
 TOPICS = 250

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chat_server.client import CommandFailed, Gap, Message, Position, connect
-from tests.chaos.proxy import Proxy
 from tests.client import chaos
 from tests.client.chaos import Record, Site, Told, verify
 from tests.rig.fake_server import until
+from tests.rig.proxy import Proxy
 from tests.rig.server import ServerProcess, mint
 
 SEED = int(os.environ.get("CLIENT_CHAOS_SEED", "1"))
@@ -33,7 +33,7 @@ async def perform(server: ServerProcess, seed: int, seconds: float) -> Record:
     record = Record()
     talk, ready = asyncio.Event(), [asyncio.Event(), asyncio.Event()]
     talk.set()
-    async with Proxy(server.port) as proxy:
+    async with Proxy(server.port, small_buffers=True) as proxy:
         site = Site(seed, f"http://127.0.0.1:{proxy.port}", record)
         talking = [f"room:p{n}" for n in range(4)] + ["room:s0"]
         quiet = [f"room:q{n}" for n in range(chaos.TOPICS - len(talking))]

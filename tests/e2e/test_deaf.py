@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from tests.rig.chat_client import chat
+from tests.rig.proxy import RedisProxy
 from tests.rig.raw_client import request
-from tests.rig.redis_proxy import RedisProxy
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
 

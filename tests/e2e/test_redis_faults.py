@@ -16,7 +16,7 @@ from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
 from tests.rig.chat_client import Chat, chat
 from tests.rig.ports import free_port
-from tests.rig.redis_proxy import RedisProxy
+from tests.rig.proxy import RedisProxy
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until

@@ -16,8 +16,8 @@ from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 from tests.broker.helpers import Recorder, draft
+from tests.rig.proxy import RedisProxy
 from tests.rig.redis_cluster import RedisCluster
-from tests.rig.redis_proxy import RedisProxy
 from tests.rig.redis_sentinel import SERVICE, SentinelTrio
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
@@ -80,18 +80,18 @@ class Cut(Fault):
         self.proxy = proxy
 
     async def strike(self) -> None:
-        self.proxy.port = NOWHERE
+        self.proxy.target = NOWHERE
         self.proxy.cut()
 
     async def heal(self) -> None:
-        self.proxy.port = self.redis.port
+        self.proxy.target = self.redis.port
 
 
 class Kicked(Cut):
     """Redis drops its subscribers, as it does with those that read too slowly."""
 
     async def strike(self) -> None:
-        self.proxy.port = NOWHERE
+        self.proxy.target = NOWHERE
         kill = ("CLIENT", "KILL", "TYPE", "pubsub")
         assert await asyncio.to_thread(self.redis.command, *kill) == b":2\r\n"
 
@@ -100,7 +100,7 @@ class Frozen(Cut):
     """Redis stands still until the workers give it up."""
 
     async def strike(self) -> None:
-        self.proxy.port = NOWHERE
+        self.proxy.target = NOWHERE
         self.redis.pause()
 
     async def open_to_others(self) -> None:
@@ -111,7 +111,7 @@ class Restarted(Cut):
     """Redis dies, and comes back with all it had."""
 
     async def strike(self) -> None:
-        self.proxy.port = NOWHERE
+        self.proxy.target = NOWHERE
         await asyncio.to_thread(self.redis.kill)
 
     async def open_to_others(self) -> None:
@@ -141,7 +141,7 @@ class FailedOver(Fault):
 
     async def strike(self) -> None:
         for proxy in self.proxies:
-            proxy.port = NOWHERE
+            proxy.target = NOWHERE
             proxy.cut()
         old, replica = self.trio.servers
         await until(lambda: old.has_replicated_to(replica))
@@ -150,7 +150,7 @@ class FailedOver(Fault):
     async def heal(self) -> None:
         assert self.trio.master() is self.trio.servers[1]
         for proxy, sentinel in zip(self.proxies, self.trio.sentinels, strict=True):
-            proxy.port = sentinel.port
+            proxy.target = sentinel.port
 
 
 class SlotMoved(Fault):

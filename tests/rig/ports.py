@@ -1,38 +1,52 @@
-"""Ports for servers that tests start, stop and start again."""
+"""Ports for servers that tests, chaos and load tests start, stop and start again."""
 
+import functools
 import os
 import random
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 
 FIRST, LAST = 15_000, 30_000
-WORKERS = 8
-"""Parts the range is divided into, so that tests which run side by side do not meet."""
+"""The ports of pytest. Programs that tests start take ports of `PROGRAMS`."""
 
-_given: set[int] = set()
+PROGRAMS = range(10_000, FIRST)
+
+WORKERS = 8
+"""The parts of the range. Each pytest-xdist worker has one of its own."""
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+
+    A process gets each port once, so a server may be stopped and started again on its port. No port
+    is one that systems give to outgoing connections (32768 and above): such a connection could take
+    the port while a server that is restarted does not hold it.
+
+    Raises:
+        RuntimeError: all ports have been given.
+    """
+    for port in _left():
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("all ports have been given")
+
+
+@functools.cache
+def _left() -> Iterator[int]:
+    """Return the ports that this process has not given yet, in random order."""
+    ports = _range()
+    return iter(random.sample(ports, len(ports)))
 
 
 def _range() -> range:
+    if "pytest" not in sys.modules:
+        return PROGRAMS
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker:
         return range(FIRST, LAST)
     size = (LAST - FIRST) // WORKERS
     first = FIRST + int(worker.removeprefix("gw")) % WORKERS * size
     return range(first, first + size)
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
-
-    Each is given once: whoever got it may bind it later, or stop and start again.
-    None of those that systems give to outgoing connections (32768 and above): such a connection
-    could take it while a server that is restarted does not hold it.
-    """
-    while True:
-        port = random.choice(_range())
-        if port in _given:
-            continue
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            _given.add(port)
-            return port

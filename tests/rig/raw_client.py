@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from .rfc6455 import BINARY, CLOSE, PING, PONG, TEXT, Frame, frame, upgrade
+from .sockets import connected_socket
 from .waiting import SECONDS
 
 
@@ -38,17 +39,9 @@ class RawClient:
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Self:
         """Connect, with a receive buffer of the given bytes if any."""
-        connected = socket.socket()
-        connected.setblocking(False)
+        async with asyncio.timeout(SECONDS):
+            connected = await connected_socket("127.0.0.1", port, receive_buffer=receive_buffer)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if receive_buffer is not None:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        try:
-            async with asyncio.timeout(SECONDS):
-                await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
-        except BaseException:
-            connected.close()
-            raise
         return cls(connected)
 
     @classmethod

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
@@ -22,6 +21,7 @@ class RedisCluster:
         directory: where the nodes keep their files.
         certificate: lets clients use TLS; holds the key, too.
         node_timeout_ms: how long a node may be silent before the others find that it failed.
+        durable: write every command to disk before the answer.
     """
 
     def __init__(
@@ -29,11 +29,15 @@ class RedisCluster:
         directory: Path,
         certificate: Path | None = None,
         node_timeout_ms: int = NODE_TIMEOUT_MS,
+        *,
+        durable: bool = False,
     ) -> None:
+        self._durable = durable
         self._node_timeout_ms = node_timeout_ms
         self._certificate = certificate
         self._tls_ports: dict[int, int] = {}
         self._buses: dict[int, int] = {}
+        self._announced: dict[int, int] = {}
         self.nodes: list[RedisServer] = []
         for number in range(3):
             folder = directory / f"node-{number}"
@@ -49,10 +53,20 @@ class RedisCluster:
             *("--cluster-node-timeout", str(self._node_timeout_ms), "--cluster-port", str(bus)),
             *("--repl-diskless-sync-delay", "0", *tls_options(tls_port, self._certificate)),
             *(("--tls-cluster", "yes") if self._certificate else ()),
+            durable=self._durable,
         )
         self._buses[node.port] = bus
+        self._announced[node.port] = node.port
         self._tls_ports[node.port] = tls_port
         return node
+
+    def announce(self, node: RedisServer, port: int) -> None:
+        """Have clients reach a node on another port than its own, before the node is started."""
+        self._announced[node.port] = port
+        node.configure(
+            *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(port)),
+            *("--cluster-announce-bus-port", str(self._buses[node.port])),
+        )
 
     def _meet(self, node: RedisServer, other: RedisServer) -> None:
         self.run(node, "CLUSTER", "MEET", "127.0.0.1", other.port, self._buses[other.port])
@@ -60,7 +74,7 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """The address of the cluster: two of its nodes, for the third is found through them."""
-        ports = [node.port for node in self.nodes[:2]]
+        ports = [self._announced[node.port] for node in self.nodes[:2]]
         if self._certificate is None:
             return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
         hosts = ",".join(f"127.0.0.1:{self._tls_ports[port]}" for port in ports)
@@ -70,6 +84,10 @@ class RedisCluster:
         """Start the nodes, join them, and wait until all agree that the cluster works."""
         for node in self.nodes:
             node.start()
+        self.form()
+
+    def form(self) -> None:
+        """Join nodes that run, and wait until all agree that the cluster works."""
         share = -(-SLOTS // len(self.nodes))
         for number, node in enumerate(self.nodes):
             first, last = number * share, min(SLOTS, (number + 1) * share) - 1
@@ -110,7 +128,7 @@ class RedisCluster:
         slot = key_slot(topic.encode())
         for first, last, master, *_ in self.run(self.nodes[0], "CLUSTER", "SLOTS"):
             if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == master[1])
+                return next(node for node in self.nodes if self._announced[node.port] == master[1])
         raise LookupError(topic)
 
     def begin_move(self, topic: str, to: RedisServer) -> None:
@@ -131,8 +149,7 @@ class RedisCluster:
     @staticmethod
     def run(node: RedisServer, *command: str | bytes | int) -> Any:
         """Run one command on a node and return the parsed reply."""
-        with Redis(port=node.port, protocol=2) as client:
-            return client.execute_command(*command)
+        return node.run(*command)
 
     def _id(self, node: RedisServer) -> str:
         name: bytes = self.run(node, "CLUSTER", "MYID")
@@ -143,11 +160,12 @@ class RedisCluster:
         lines = node.command("CLUSTER", "NODES").splitlines()
         return any(line.startswith(replica) and b"slave " + master in line for line in lines)
 
-    @staticmethod
-    def _is_ok(node: RedisServer) -> bool:
+    def _is_ok(self, node: RedisServer) -> bool:
+        ports = {master[1] for _, _, master, *_ in node.run("CLUSTER", "SLOTS")}
         reply = node.command("CLUSTER", "INFO")
         return (
             b"cluster_state:ok" in reply
             and b"cluster_known_nodes:3" in reply
-            and (b"cluster_slots_ok:16384" in reply)
+            and b"cluster_slots_ok:16384" in reply
+            and ports <= set(self._announced.values())
         )

@@ -1,4 +1,4 @@
-"""A real redis-server of its own for tests: a free port, a temporary folder, nothing saved."""
+"""A real redis-server of its own: a free port, a folder, and nothing saved unless asked for."""
 
 import shutil
 import signal
@@ -8,11 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .ports import free_port
 
 READY_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+
+CLUSTER_STATE = "nodes.conf"
+"""What a node of a cluster knows of the others. An operator would not let it forget that."""
 
 
 class Servers(Protocol):
@@ -45,12 +53,18 @@ class RedisServer:
         directory: the server's folder.
         arguments: further options, as on its command line.
         config: a file of options, for a sentinel, which keeps what it learns there.
+        durable: write every command to disk before the answer; otherwise nothing is saved.
+
+    Attributes:
+        wipes: how often the server lost everything by `wipe`.
 
     Raises:
         RuntimeError: no redis-server is installed, or it does not come up.
     """
 
-    def __init__(self, directory: Path, *arguments: str, config: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, config: Path | None = None, durable: bool = False
+    ) -> None:
         program = shutil.which("redis-server")
         if program is None:
             raise RuntimeError("redis-server is not installed: `apt-get install redis-server`")
@@ -60,14 +74,32 @@ class RedisServer:
         self._command = [
             *((program, str(config), "--sentinel") if config else (program,)),
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory)),
-            *(() if config else ("--save", "", "--appendonly", "no")),
+            *(() if config else ("--save", "", "--appendonly", "yes" if durable else "no")),
+            *(("--appendfsync", "always") if durable else ()),
             *("--logfile", str(self._log), "--daemonize", "no"),
             *arguments,
         ]
+        self.wipes = 0
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process, which must run."""
+        assert self._process is not None, "is not running"
+        return self._process.pid
+
+    def configure(self, *options: str) -> None:
+        """Add arguments for every later start."""
+        self._command += options
+
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it answers.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        self._directory.mkdir(exist_ok=True)
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():
@@ -101,6 +133,15 @@ class RedisServer:
         self.kill()
         self.start()
 
+    def wipe(self) -> None:
+        """Delete all that a durable server has stored. It must not run."""
+        for path in self._directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != CLUSTER_STATE:
+                path.unlink()
+        self.wipes += 1
+
     def pause(self) -> None:
         """Freeze the server: connections stand, nothing answers."""
         self._signal(signal.SIGSTOP)
@@ -108,6 +149,21 @@ class RedisServer:
     def resume(self) -> None:
         """Let a frozen server go on."""
         self._signal(signal.SIGCONT)
+
+    def run(self, *command: str | bytes | int) -> Any:
+        """Run one command on a connection of its own and return the parsed reply.
+
+        Raises:
+            RedisError: the server cannot be reached, or refuses.
+        """
+        with Redis(
+            port=self.port,
+            protocol=2,
+            socket_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            single_connection_client=True,
+        ) as client:
+            return client.execute_command(*command)
 
     def command(self, *arguments: str | bytes) -> bytes:
         """Run one command on a connection of its own and return the start of the raw reply."""

@@ -217,8 +217,8 @@ async def test_no_task_queue_or_stream_belongs_to_an_idle_connection() -> None:
     settings = make_settings(gateway__transport="direct", limits__max_connections_per_user=2 * IDLE)
     async with serving(settings) as server, AsyncExitStack() as stack:
 
-        async def connect() -> raw_client.Wire:
-            client = await raw_client.Wire.open(server.port, token=mint("ada"))
+        async def connect() -> raw_client.RawClient:
+            client = await raw_client.RawClient.open(server.port, token=mint("ada"))
             await stack.enter_async_context(client)
             await client.read_message()
             await client.send(text({"type": "subscribe", "id": 1, "topic": "room:idle"}))
@@ -228,7 +228,7 @@ async def test_no_task_queue_or_stream_belongs_to_an_idle_connection() -> None:
         before = held()
         first = await connect()
         await until_held(before)
-        async with await raw_client.Wire.connect(server.port) as asking:
+        async with await raw_client.RawClient.connect(server.port) as asking:
             await asking.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await asking.read_answer()).status == 200
             assert (held() - before)["tasks"] >= 1, "they are not seen"

@@ -1,4 +1,4 @@
-"""A Redis Cluster, and the operator who moves its slots and does not leave one half moved."""
+"""The slots of a Redis Cluster, and an operator who moves them and leaves none half moved."""
 
 import asyncio
 import random
@@ -7,17 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from loadtest.server import START_SECONDS, free_port
 from loadtest.wire import LoadError
 
-from .store import RedisServer
-
-NODE_TIMEOUT_MS = 1_000
-"""Shorter than the longest fault, so that the others also come to call a node failed."""
+from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_server import RedisServer
 
 MIGRATE_MS = 1_000
 """How long a server that migrates keys stands still at most because the other one does."""
@@ -27,54 +23,18 @@ MOVE_SECONDS = 60.0
 RETRY_SECONDS = 0.1
 
 
-def options(announced: int) -> list[str]:
-    """Return the arguments of a node that clients reach on another port than its own."""
-    # The nodes' own port is by default among those of outgoing connections.
-    bus = str(free_port())
-    return [
-        *("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"),
-        *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-port", bus),
-        *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(announced)),
-        *("--cluster-announce-bus-port", bus),
-    ]
-
-
-class Cluster:
-    """Masters that share the slots, without replicas.
+class Slots:
+    """Which master has the slot of each topic, and the operator who moves them.
 
     Args:
-        servers: started with `options`.
+        cluster: runs; its nodes are masters without replicas.
         topics: those whose slots are moved.
     """
 
-    def __init__(self, servers: Sequence[RedisServer], topics: Sequence[str]) -> None:
-        self._servers = servers
-        self._share = -(-SLOTS // len(servers))
-        self._owners = {slot: self._servers[slot // self._share] for slot in _slots(topics)}
-        self._names: dict[RedisServer, str] = {}
-        self._announced: set[int] = set()
-
-    def form(self) -> None:
-        """Join the servers, and return once all agree; blocks.
-
-        Raises:
-            LoadError: they do not.
-        """
-        for number, server in enumerate(self._servers):
-            start = number * self._share
-            end = min(SLOTS, start + self._share) - 1
-            server.run("CLUSTER", "ADDSLOTSRANGE", start, end)
-            server.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            self._names[server] = server.run("CLUSTER", "MYID").decode()
-            self._announced.add(int(server.run("CONFIG", "GET", "cluster-announce-port")[1]))
-        for server in self._servers[1:]:
-            bus = server.run("CONFIG", "GET", "cluster-port")[1]
-            self._servers[0].run("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-        deadline = time.monotonic() + START_SECONDS
-        while not all(map(self._is_whole, self._servers)):
-            if time.monotonic() > deadline:
-                raise LoadError("the nodes of the Redis Cluster did not find each other")
-            time.sleep(0.02)
+    def __init__(self, cluster: RedisCluster, topics: Sequence[str]) -> None:
+        self._servers = cluster.nodes
+        self._owners = {key_slot(topic.encode()): cluster.owner(topic) for topic in topics}
+        self._names = {node: node.run("CLUSTER", "MYID").decode() for node in cluster.nodes}
 
     def spread(self) -> list[int]:
         """Return how many of the topics' slots each server has."""
@@ -117,17 +77,6 @@ class Cluster:
         for server in dict.fromkeys((target, source, *self._servers)):
             await operator.run(server, "CLUSTER", "SETSLOT", slot, "NODE", self._names[target])
         self._owners[slot] = target
-
-    def _is_whole(self, server: RedisServer) -> bool:
-        lines = server.run("CLUSTER", "INFO").split(b"\r\n")
-        known = f"cluster_known_nodes:{len(self._servers)}".encode()
-        whole = {b"cluster_state:ok", b"cluster_slots_ok:16384", known} <= set(lines)
-        ports = {master[1] for _, _, master, *_ in server.run("CLUSTER", "SLOTS")}
-        return whole and ports == self._announced
-
-
-def _slots(topics: Sequence[str]) -> list[int]:
-    return [key_slot(topic.encode()) for topic in topics]
 
 
 class _Operator:

@@ -1,0 +1,208 @@
+"""TCP proxies on 127.0.0.1 that fail as networks do, when a test tells them to."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import hiredis
+
+from .sockets import connected_socket
+
+CHUNK_BYTES = 4_096
+SEGMENT_BYTES = 1_400
+
+Change = Callable[[bytes], bytes]
+"""What becomes of the bytes that a proxy passes on."""
+
+
+class ProxiedConnection:
+    """A connection through a proxy.
+
+    Attributes:
+        up: bytes pass from the client to the target while this is set.
+        down: the same from the target to the client.
+    """
+
+    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+        self._writers = (near, far)
+        self.up = asyncio.Event()
+        self.down = asyncio.Event()
+        self.up.set()
+        self.down.set()
+
+    def cut(self) -> None:
+        """Reset the connection on both sides."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+class Proxy:
+    """Listens on 127.0.0.1 and passes everything on to another port there.
+
+    Args:
+        target: the port to pass on to. It may be changed; new connections then go there.
+        small_buffers: leave few bytes to the kernel, so that a reader that stalls is soon noticed.
+
+    Attributes:
+        port: where the proxy listens once it was entered.
+        connections: how many reached the target so far.
+        refused: how many were reset at once so far.
+    """
+
+    def __init__(self, target: int, *, small_buffers: bool = False) -> None:
+        self.target = target
+        self.port = 0
+        self.connections = 0
+        self.refused = 0
+        self._receive_buffer = CHUNK_BYTES if small_buffers else None
+        self._segment = SEGMENT_BYTES if small_buffers else None
+        self._refusing = 0
+        self._open: dict[ProxiedConnection, asyncio.Task[None]] = {}
+        self._server: asyncio.Server
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=CHUNK_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.close()
+        tasks = list(self._open.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def pick(self, share: float, rng: random.Random) -> list[ProxiedConnection]:
+        """Return a share of the connections, at least one of them if there are any."""
+        connections = list(self._open)
+        count = min(len(connections), max(1, round(share * len(connections))))
+        return rng.sample(connections, count)
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        for connection in self._open:
+            connection.cut()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Reset every new connection while this context lasts."""
+        self._refusing += 1
+        try:
+            yield
+        finally:
+            self._refusing -= 1
+
+    def _changes(self) -> tuple[Change, Change]:
+        """Return what becomes of one connection's bytes, up and down."""
+        return bytes, bytes
+
+    def _refuse(self, near: asyncio.StreamWriter) -> bool:
+        """Reset a connection if the proxy refuses now; return whether it does."""
+        if self._refusing:
+            self.refused += 1
+            near.transport.abort()
+        return self._refusing > 0
+
+    async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        if self._refuse(near):
+            return
+        try:
+            far_reader, far = await self._connect()
+        except OSError:
+            near.transport.abort()
+            return
+        if self._refuse(near):  # The proxy may have begun to refuse meanwhile.
+            far.transport.abort()
+            return
+        self.connections += 1
+        connection = ProxiedConnection(near, far)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[connection] = task
+        up, down = self._changes()
+        pumps = [
+            asyncio.create_task(_pump(reader, far, connection.up, up)),
+            asyncio.create_task(_pump(far_reader, near, connection.down, down)),
+        ]
+        # Python 3.11's streams would take a cancelled task for a fault.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        del self._open[connection]
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        near.close()
+        far.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        far = await connected_socket(
+            "127.0.0.1", self.target, receive_buffer=self._receive_buffer, segment=self._segment
+        )
+        return await asyncio.open_connection(sock=far, limit=CHUNK_BYTES)
+
+
+async def _pump(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    gate: asyncio.Event,
+    change: Change,
+) -> None:
+    """Pass bytes on while the gate is open, until either side ends."""
+    with suppress(OSError):
+        while data := await reader.read(CHUNK_BYTES):
+            await gate.wait()
+            writer.write(change(data))
+            await writer.drain()
+        await gate.wait()
+
+
+class RedisProxy(Proxy):
+    """A proxy before a Redis, which understands what Redis answers.
+
+    Attributes:
+        muted: whether the messages of Pub/Sub are swallowed; everything else passes.
+    """
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self.muted = False
+
+    @property
+    def url(self) -> str:
+        """Where the proxy listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _changes(self) -> tuple[Change, Change]:
+        parser = hiredis.Reader(notEnoughData=_INCOMPLETE)
+
+        def without_messages(data: bytes) -> bytes:
+            parser.feed(data)
+            passed = b""
+            while (reply := parser.gets()) is not _INCOMPLETE:
+                if not (self.muted and isinstance(reply, list) and reply[:1] == [b"message"]):
+                    passed += _pack(reply)
+            return passed
+
+        return bytes, without_messages
+
+
+_INCOMPLETE: Any = object()
+
+
+def _pack(reply: Any) -> bytes:
+    """Return a reply as Redis writes it."""
+    if isinstance(reply, list):
+        return b"*%d\r\n" % len(reply) + b"".join(map(_pack, reply))
+    if isinstance(reply, bytes):
+        return b"$%d\r\n%s\r\n" % (len(reply), reply)
+    if isinstance(reply, int):
+        return b":%d\r\n" % reply
+    return b"$-1\r\n" if reply is None else b"-%s\r\n" % str(reply).encode()
