@@ -14,11 +14,16 @@ def main(prog_name: str | None = None) -> None:
     Args:
         prog_name: what the program is called in its own messages.
     """
+    # Imported here, because it takes its time, in which somebody may press Ctrl-C or send SIGHUP.
     try:
-        # Here, because it takes its time, in which somebody may press Ctrl-C.
+        terminal = None
+        if sys.argv[1:2] == ["serve"]:
+            from ..server.hangup import Terminal
+
+            terminal = Terminal()
         from .commands import main as command
 
-        command(prog_name=prog_name)
+        command(prog_name=prog_name, obj=terminal)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except OSError as error:

@@ -20,6 +20,7 @@ from ..clock import SystemClock
 from ..protocol.errors import BadRequest
 from ..protocol.messages import MAX_HISTORY
 from ..protocol.topics import check_topic
+from ..server.hangup import Terminal
 from ..settings import Settings, SettingsError, load_settings, with_flags
 from ..version import __version__
 from .talking import (
@@ -116,7 +117,9 @@ def main() -> None:
 @click.option("--workers", metavar="N", help="Processes; more than one needs Redis.")
 @click.option("--redis-url", metavar="URL", help="The Redis that joins the workers.")
 @config_option
+@click.pass_obj
 def serve(
+    terminal: Terminal | None,
     application: str | None,
     bind: str | None,
     workers: str | None,
@@ -132,9 +135,9 @@ def serve(
         raise Misuse("--redis-url, --config: with --app the application's own settings hold")
     else:
         settings = _embedded_settings(application, flags)
-    from ..server import run as run_server  # the other commands start faster without it
+    from ..server.main import run_server  # the other commands start faster without it
 
-    sys.exit(run_server(settings, application or "", notes))
+    sys.exit(run_server(settings, application or "", notes, terminal))
 
 
 @main.command()
@@ -278,7 +281,7 @@ def _settings(
 
 
 def _embedded_settings(application: str, flags: Mapping[str, str | None]) -> Settings:
-    from ..server import application_settings, load_application
+    from ..server.application import application_settings, load_application
 
     try:
         return with_flags(application_settings(load_application(application)), flags)

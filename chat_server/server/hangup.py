@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -16,15 +17,22 @@ CHECK_SECONDS = 1.0
 class Terminal:
     """The terminal that the server was started in, if any, and if its end is to end the server.
 
-    A server that survives its terminal (`disown`) has none from then on.
+    A server that survives its terminal (`disown`) has none from then on. A SIGHUP that comes before
+    `watch`, while the server is still being loaded, waits for it instead of ending the process.
     """
 
     def __init__(self) -> None:
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as under nohup
         self._attached = os.isatty(STDIN) and not ignored
+        self._early: list[int] = []
+        if not ignored:
+            signal.signal(signal.SIGHUP, lambda number, _: self._early.append(number))
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look from time to time whether the terminal goes without a SIGHUP."""
+    def watch(self, loop: asyncio.AbstractEventLoop, on_hang_up: Callable[[], None]) -> None:
+        """Call `on_hang_up` at each SIGHUP, and look whether the terminal goes without one."""
+        loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+        if self._early:
+            loop.call_soon(on_hang_up)
         if self._attached:
             loop.call_later(CHECK_SECONDS, self._check, loop, False)
 

@@ -10,6 +10,12 @@ Address = tuple[str, int]
 """Host and port."""
 
 
+def authority(address: Address) -> str:
+    """Return an address as it stands in a URL, `127.0.0.1:8000` or `[::1]:8000`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 VANISHED = {
     "TCP_KEEPIDLE": 60,
     "TCP_KEEPINTVL": 10,

@@ -52,21 +52,26 @@ class Supervisor:
     ) -> None:
         self._work = Work(settings, application)
         self._on_ready = on_ready
-        self._terminal = Terminal()
         self._processes: list[WorkerProcess] = []
         self._hung_up = asyncio.Event()
         self._lame_duck_until = -math.inf
         self._exit_code = 0
 
-    def run(self) -> int:
+    def run(self, terminal: Terminal | None = None) -> int:
         """Supervise until a signal, and return the process's exit code.
+
+        Args:
+            terminal: in which the server was started; looked for here if None.
 
         Raises:
             ListenError: the address cannot be listened on.
         """
         current_process().name = "supervisor"  # in the log
+        self._terminal = terminal or Terminal()
         with sockets.reserve(self._work.settings) as reserved:
             self._address = reserved.getsockname()[:2]
+            workers = self._work.settings.server.workers
+            logger.info("starting %d workers on %s", workers, sockets.authority(self._address))
             asyncio.run(self._supervise())
         return self._exit_code
 
@@ -75,8 +80,7 @@ class Supervisor:
         self._serving = loop.create_task(self._serve())
         loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
-        loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
-        self._terminal.watch(loop)
+        self._terminal.watch(loop, self._on_hang_up)
         try:
             with suppress(asyncio.CancelledError):
                 await self._serving

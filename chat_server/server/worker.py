@@ -79,8 +79,7 @@ def run_worker(
         for number in stop_on:
             loop.add_signal_handler(number, _on_stop, stop, hurry, number)
         if terminal is not None:
-            loop.add_signal_handler(signal.SIGHUP, _on_hang_up, stop, terminal)
-            terminal.watch(loop)
+            terminal.watch(loop, partial(_on_hang_up, stop, terminal))
         if parent is not None:
             # The supervisor alone decides what a second signal means: systemd sends the first one
             # to all processes of a service, and then it passes it on.
@@ -160,10 +159,10 @@ def _on_stop(stop: asyncio.Event, hurry: asyncio.Event, number: signal.Signals) 
         logger.info("%s again: draining at once", number.name)
         hurry.set()
     else:
-        logger.warning("%s again: ending without ado", number.name)
+        logger.warning("%s again: ending at once", number.name)
         logging.shutdown()  # what waits to be written
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
+        # As a supervisor ends that has killed its workers: this end was asked for.
+        os._exit(0)
 
 
 def _on_hang_up(stop: asyncio.Event, terminal: Terminal) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from chat_server import __version__, server
+from chat_server import __version__
 from chat_server.cli.commands import main
 from chat_server.cli.talking import json_line, text_line
 from chat_server.cli.terminal import harmless
 from chat_server.protocol.messages import Message, User
+from chat_server.server import main as server
 from chat_server.settings import Settings
 
 
@@ -63,13 +64,13 @@ def run_with(environ: dict[str, str]) -> Result:
 def test_serve_hands_its_flags_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def fake_run(settings: Settings, application: str, notes: list[str]) -> int:
+    def fake_run(settings: Settings, application: str, notes: list[str], terminal: object) -> int:
         assert application == ""
         assert notes == []
         seen.append(settings)
         return 7
 
-    monkeypatch.setattr(server, "run", fake_run)
+    monkeypatch.setattr(server, "run_server", fake_run)
     flags = ("--bind", "127.0.0.1:9", "--workers", "3", "--redis-url", "redis://r:1/0")
     result = run("serve", *flags, redis__prefix="mine")
     assert result.exit_code == 7
@@ -128,7 +129,7 @@ def test_services_of_kubernetes_stop_no_command() -> None:
 
 def test_a_config_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
-    monkeypatch.setattr(server, "run", lambda settings, *_: seen.append(settings))
+    monkeypatch.setattr(server, "run_server", lambda settings, *_: seen.append(settings))
     file = tmp_path / "chat.toml"
     file.write_text("[limits]\nmax_topics = 5\n")
     assert run("serve", "--config", str(file)).exit_code == 0

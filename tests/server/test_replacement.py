@@ -175,6 +175,31 @@ async def test_a_single_worker_only_says_that_it_is_not_replaced() -> None:
             assert (await ada.call(type="ping"))["type"] == "pong"
 
 
+HUNG_UP_WHILE_LOADED = """
+import os, signal
+from quart import Quart
+from chat_server import ChatServer, load_settings
+
+os.kill(os.getpid(), signal.SIGHUP)
+app = Quart(__name__)
+ChatServer(load_settings()).init_app(app)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_hang_up_while_the_server_is_loaded_waits_until_it_can_be_heeded(
+    redis: RedisServer, tmp_path: Path, count: int
+) -> None:
+    (tmp_path / "hungup.py").write_text(HUNG_UP_WHILE_LOADED)
+    flags = ("--app", "hungup:app", "--workers", str(count))
+    environ = {"CHAT_REDIS__URL": redis.url, "CHAT_LOG__LEVEL": "INFO"}
+    with ServerProcess(*flags, environ=environ, folder=tmp_path) as server:
+        if count == 1:
+            await until(lambda: "SIGHUP does nothing with one worker" in server.stderr)
+        else:
+            await until(lambda: server.stderr.count("is replaced") == count, 60)
+
+
 async def test_a_worker_that_hangs_is_replaced(redis: RedisServer) -> None:
     with _server(redis, CHAT_SERVER__HANG_SECONDS="8") as server:
         first, second = await ready_workers(server, 2)

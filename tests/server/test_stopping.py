@@ -110,6 +110,32 @@ async def test_a_third_signal_kills_those_that_do_not_drain(redis: RedisServer) 
         assert not [pid for pid in pids if runs(pid)]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_signal_amid_a_drain_ends_the_server_at_once(
+    redis: RedisServer, count: int
+) -> None:
+    environ = {"CHAT_SERVER__LAME_DUCK_SECONDS": "0", "CHAT_SERVER__DRAIN_SECONDS": LONG}
+    with _server(redis, count, **environ) as server:
+        if count == 2:
+            await ready_workers(server, 2)
+        began = time.monotonic()
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = f"POST /api/topics/room:a/messages HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        token = f"Authorization: Bearer {mint('ada')}\r\n"
+        # The worker waits for the rest of the request.
+        writer.write(f"{head}{token}Content-Length: 10\r\n\r\n12".encode())
+        await writer.drain()
+        # Requests of one connection are taken in their order: this one shows that that has come.
+        await request(server.port, "GET", "/health/live")
+        os.kill(server.pid, signal.SIGTERM)
+        await until(lambda: server.stderr.count("draining 0 clients") == count)
+        os.kill(server.pid, signal.SIGTERM)
+        assert await asyncio.to_thread(server.wait) == 0
+        assert time.monotonic() - began < float(LONG) / 2
+        assert "SIGTERM again: " in server.stderr
+        writer.close()
+
+
 async def test_workers_that_are_replaced_do_not_wait(redis: RedisServer) -> None:
     with _server(redis, 2) as server:
         old = await ready_workers(server, 2)

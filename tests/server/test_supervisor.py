@@ -184,6 +184,14 @@ def test_workers_that_never_accept_a_connection_stop_the_server(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+async def test_the_log_tells_of_workers_that_start(redis: RedisServer) -> None:
+    with _server(redis, CHAT_LOG__LEVEL="INFO") as server:
+        await ready_workers(server, 2)
+        begin, _, rest = server.stderr.partition(f"starting 2 workers on 127.0.0.1:{server.port}\n")
+        assert rest.count("accepts connections") == 2
+        assert "accepts connections" not in begin
+
+
 async def test_a_worker_that_cannot_be_started_is_tried_again(redis: RedisServer) -> None:
     with _server(redis) as server:
         first, second = await ready_workers(server, 2)

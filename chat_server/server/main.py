@@ -1,0 +1,117 @@
+"""What `chat-server serve` runs once its settings are read."""
+
+import atexit
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import click
+
+from .. import logs
+from ..auth.tokens import issue_token
+from ..broker.redis.urls import parse_redis_url
+from ..clock import SystemClock
+from ..linewriter import LineWriter
+from ..settings import Settings, SettingsError, advice
+from ..version import __version__
+from . import descriptors, sockets
+from .application import make_application
+from .hangup import Terminal
+from .supervisor import Supervisor
+from .tls import tls_context
+from .worker import run_worker
+
+GUEST_SECONDS = 24 * 3600
+
+logger = logging.getLogger(__name__)
+
+
+def run_server(
+    settings: Settings,
+    application: str = "",
+    notes: Sequence[str] = (),
+    terminal: Terminal | None = None,
+) -> int:
+    """Serve until SIGINT or SIGTERM and return the process's exit code.
+
+    Args:
+        settings: checked by `load_settings`.
+        application: MODULE:NAME of one to serve instead of our own.
+        notes: what `load_settings` noted.
+        terminal: in which the process was started; looked for here if None.
+    """
+    terminal = terminal or Terminal()
+    logs.configure(settings.log)
+    logs.capture_stderr()
+    for line in (*notes, *advice(settings)):
+        logger.warning("%s", line)
+    announce = partial(_announce, settings)
+    try:
+        descriptors.require(settings)
+        if settings.server.workers > 1:
+            # What is wrong with the settings is said once, and here.
+            make_application(settings, application)
+            tls_context(settings)
+            return Supervisor(settings, application, announce).run(terminal)
+        listener = sockets.listen(settings)
+        run_worker(
+            settings,
+            application,
+            listener,
+            stop_on=frozenset({signal.SIGINT, signal.SIGTERM}),
+            terminal=terminal,
+            on_ready=partial(announce, listener.getsockname()[:2]),
+        )
+    except (sockets.ListenError, descriptors.DescriptorError) as error:
+        return _fail(settings, [str(error)], 1)
+    except SettingsError as error:
+        return _fail(settings, error.lines, 2)
+    return 0
+
+
+def _fail(settings: Settings, lines: Sequence[str], exit_code: int) -> int:
+    for line in lines:
+        if settings.log.format == "json":
+            logger.critical("%s", line)
+        else:
+            click.echo(f"chat-server: {line}", err=True)
+    return exit_code
+
+
+def _announce(settings: Settings, address: sockets.Address) -> None:
+    """Tell the log, and the person who started the server, where it is."""
+    scheme = "https" if settings.server.tls_certificate_file else "http"
+    url = f"{scheme}://{sockets.authority(address)}"
+    logger.info(
+        "chat_server %s listens on %s",
+        *(__version__, url),
+        extra={
+            "environment": settings.environment,
+            "workers": settings.server.workers,
+            "broker": _broker(settings),
+        },
+    )
+    if settings.log.format == "json":
+        return  # stdout may be the same stream as stderr, where each line is to be JSON
+    # Nobody may read stdout either.
+    stdout = LineWriter(sys.stdout, lambda count: "")
+    atexit.register(stdout.flush, logs.FLUSH_SECONDS)
+    stdout.write(f"chat_server listens on {url} (Ctrl-C stops it)")
+    if settings.auth.uses_public_secret and settings.http.page:
+        token = issue_token(
+            settings.auth,
+            sub=f"guest-{secrets.token_hex(2)}",
+            ttl_seconds=GUEST_SECONDS,
+            clock=SystemClock(),
+        )
+        stdout.write(f"Chat as a guest: {url}/#token={token}&room=lobby")
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.redis.url:
+        return "memory"
+    several = parse_redis_url(settings.redis.url)
+    return f"redis {several.kind}" if several else "redis"
