@@ -19,7 +19,7 @@ _SENTENCES = {
     405: "the address does not take this method; Allow names those it takes",
     408: "the request did not come in time",
     413: "the request is larger than the server takes",
-    415: "the body must be JSON",
+    415: "Content-Encoding: the body must not be compressed or otherwise encoded",
 }
 """In place of Werkzeug's, which speak to people in front of a browser."""
 
@@ -102,6 +102,8 @@ async def _on_http_error(error: HTTPException) -> Response:
     response = respond(Problem(error.name, status, detail, _CODES.get(status, fallback)))
     if "Allow" in original.headers:
         response.headers["Allow"] = original.headers["Allow"]
+    if status == 415:
+        response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 15.5.16
     return response
 
 

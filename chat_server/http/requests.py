@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
 from quart.typing import ResponseTypes
+from werkzeug.exceptions import UnsupportedMediaType
 
 from .refusals import Refusals
 
@@ -50,6 +51,10 @@ def register(target: Quart | Blueprint, refusals: Refusals) -> None:
 
 async def _begin_request() -> None:
     _begin(request)
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    if request.method == "POST" and coding not in ("", "identity"):
+        # Decoding would let a small body become a large one, and nothing here would bound it.
+        raise UnsupportedMediaType
 
 
 async def _begin_handshake() -> None:

@@ -1,6 +1,7 @@
 """Every error is a problem document (RFC 9457), whoever found it."""
 
 import asyncio
+import gzip
 import json
 import logging
 
@@ -178,6 +179,34 @@ async def test_a_body_that_is_too_large_on_the_wire(framing: str, size: int) -> 
         assert answer.status == 413
         assert answer.headers["content-type"] == PROBLEM
         assert answer.json()["code"] == "too_large"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "nonsense"])
+async def test_a_body_that_is_compressed(coding: str) -> None:
+    async with client() as http:
+        response = await http.ask(
+            "POST",
+            MESSAGES,
+            token=mint("ada"),
+            headers={"Content-Encoding": coding},
+            data=gzip.compress(b'{"data":1}'),
+        )
+        detail = await problem(response, 415, "bad_request")
+        assert detail["detail"].startswith("Content-Encoding: ")
+        assert response.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["identity", " Identity ", ""])
+async def test_a_body_that_is_said_to_be_as_it_is(coding: str) -> None:
+    async with client() as http:
+        response = await http.ask(
+            "POST",
+            MESSAGES,
+            token=mint("ada"),
+            headers={"Content-Encoding": coding},
+            data=b'{"data":1}',
+        )
+        assert response.status_code == 201
 
 
 async def test_a_body_that_does_not_come() -> None:
