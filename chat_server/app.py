@@ -62,7 +62,7 @@ class ChatServer:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.verifier = Verifier(settings.auth, self.clock)
-        self.refusals = Refusals()
+        self.refusals = Refusals(settings.server.trusted_proxy_hops)
         self._started = False
         broker = broker or _make_broker(settings, self.clock)
         self._spool = SpoolingBroker(broker, settings) if settings.spools else None

@@ -5,6 +5,7 @@ import logging
 from quart import Request, Websocket
 
 from ..logs import LogThrottle
+from ..transports.handshake import client_address
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,14 @@ _HINTS = {
 
 
 class Refusals:
-    """Logs refused handshakes, one line for each kind and minute."""
+    """Logs refused handshakes, one line for each kind and minute.
 
-    def __init__(self) -> None:
+    Args:
+        trusted_hops: proxies in front that are believed about the client's address.
+    """
+
+    def __init__(self, trusted_hops: int = 0) -> None:
+        self._trusted_hops = trusted_hops
         self._throttle = LogThrottle(SECONDS)
 
     def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
@@ -44,13 +50,19 @@ class Refusals:
         if not self._throttle.due(kind):
             return
         logger.warning(
-            "a WebSocket handshake was refused with %d: %s (origin %s, host %s)%s",
+            "a WebSocket handshake was refused with %d: %s (client %s, origin %s, host %s)%s",
             status,
             reason,
+            self._address(refused),
             _shown(refused.headers.get("Origin")),
             _shown(refused.headers.get("Host")),
             f"; {_HINTS[kind]}" if kind in _HINTS else "",
         )
+
+    def _address(self, refused: Request | Websocket) -> str:
+        peer = refused.scope.get("client")
+        forwarded_for = refused.headers.getlist("X-Forwarded-For")
+        return client_address(peer and peer[0], forwarded_for, self._trusted_hops)
 
 
 def _shown(value: str | None) -> str:

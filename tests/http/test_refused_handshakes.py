@@ -8,6 +8,7 @@ import pytest
 from tests.rig.raw_client import Answer, RawClient
 from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
+from tests.rig.tokens import forge
 from tests.server.inprocess import Served, make_settings, serving
 
 from .client import PROBLEM
@@ -78,10 +79,25 @@ async def test_a_line_names_origin_and_host_and_what_to_look_at(
     [line] = lines(caplog)
     assert line == (
         "a WebSocket handshake was refused with 403: origin: is not allowed to connect"
-        " (origin 'https://evil.example', host '127.0.0.1:8000'); pages of another host need"
-        " http.allowed_origins; if it is the same host, the proxy must pass on Host: see"
-        " docs/proxies.md"
+        " (client 127.0.0.1, origin 'https://evil.example', host '127.0.0.1:8000'); pages of"
+        " another host need http.allowed_origins; if it is the same host, the proxy must pass on"
+        " Host: see docs/proxies.md"
     )
+
+
+async def test_an_expired_token_is_told_of_with_the_address_of_its_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = make_settings(server__trusted_proxy_hops=1)
+    headers = {
+        "Authorization": f"Bearer {forge(exp=1)}",
+        "X-Forwarded-For": "198.51.100.9, 192.0.2.7",
+    }
+    async with serving(settings) as served:
+        answer = await refused(served, headers)
+    assert answer.status == 401
+    [line] = lines(caplog)
+    assert "401: token: has expired (client 192.0.2.7, origin none, " in line
 
 
 async def test_what_a_stranger_writes_is_bounded_and_inert(
