@@ -16,7 +16,7 @@ from quart_schema import HttpSecurityScheme, Info
 from . import logs
 from .auth.tokens import Verifier
 from .broker.memory import MemoryBroker
-from .broker.outbox import SpoolingBroker
+from .broker.outbox import Outbox
 from .broker.redis.broker import RedisBroker
 from .broker.redis.cluster import ClusterBroker
 from .broker.redis.urls import parse_redis_url
@@ -65,8 +65,8 @@ class ChatServer:
         self.refusals = Refusals(settings.server.trusted_proxy_hops)
         self._started = False
         broker = broker or _make_broker(settings, self.clock)
-        self._spool = SpoolingBroker(broker, settings) if settings.spools else None
-        self.node = Node(settings, self._spool or broker, self.clock, _node_name())
+        outbox = Outbox(broker, settings) if settings.spools else None
+        self.node = Node(settings, broker, self.clock, _node_name(), outbox)
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -79,7 +79,7 @@ class ChatServer:
         websocket.adapt(app)
         blueprints = [
             websocket.blueprint(),
-            health_blueprint(self.node, self._spool),
+            health_blueprint(self.node),
             messages_blueprint(self.node, self.verifier),
         ]
         if self.settings.http.page:

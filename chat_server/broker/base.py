@@ -6,10 +6,11 @@ import logging
 import secrets
 from asyncio import Future
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ..events import Event
 from ..protocol.errors import Refused, Unavailable
+from ..realtime.ports import Listener
 
 log = logging.getLogger(__name__)
 
@@ -18,22 +19,6 @@ UNAVAILABLE_RETRY_MS = 1_000
 
 BUSY_RETRY_MS = 250
 """`retry_in_ms` while the store is there, but behind."""
-
-
-class Listener(Protocol):
-    """What a broker calls on its node: plain calls that return at once."""
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        """Take events of subscribed topics, in the order in which they came."""
-        ...
-
-    def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Events of these topics, or of all, may be missed from now on."""
-        ...
-
-    def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """The subscriptions to these topics, or to all, stand again."""
-        ...
 
 
 class GuardedListener:

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from ..clock import Clock
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
+from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
-from .base import GuardedListener, Listener, assemble, epochs, failed, unavailable
+from .base import GuardedListener, assemble, epochs, failed, unavailable
 
 T = TypeVar("T")
 
@@ -81,33 +82,19 @@ class MemoryBroker:
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
 
-    @property
-    def available(self) -> bool:
-        """Whether the broker has been started."""
-        return self._listener is not None
-
     def reaches(self, topic: str) -> bool:
         """Return whether the broker has been started."""
-        return self.available
-
-    @property
-    def status(self) -> str:
-        """What `/health` says."""
-        return "ok" if self.available else "unavailable"
+        return self._listener is not None
 
     def accepts(self, topic: str) -> bool:
         """Return whether the broker has been started."""
-        return self.available
+        return self._listener is not None
 
-    @property
-    def deaf(self) -> bool:
-        """Never: there is nothing between who publishes and who hears."""
-        return False
-
-    @property
-    def deaf_seconds(self) -> float:
-        """None, for the same reason."""
-        return 0.0
+    async def health(self, *, ping: bool = True) -> BrokerHealth:
+        """Return whether the broker has been started."""
+        if self._listener is None:
+            return BrokerHealth("unavailable")
+        return BrokerHealth("ok", latency_seconds=0.0 if ping else None)
 
     # Life ----------------------------------------------------------------------------------
 
@@ -139,8 +126,8 @@ class MemoryBroker:
             self._evict(self._topics, draft.topic)
         topic.seq += 1
         at = int(self._clock.time() * 1_000)
-        frame = assemble(draft.head, topic.seq, at, draft.tail)
-        event = Event(draft.topic, topic.epoch, topic.seq, draft.kind, frame)
+        payload = assemble(draft.head, topic.seq, at, draft.tail)
+        event = Event(draft.topic, topic.epoch, topic.seq, draft.kind, payload)
         lifetime = max(self._settings.position_seconds, draft.retention.seconds)
         topic.expires_at = self._until(now + lifetime)
         self._store(topic, event, draft.retention, now)
@@ -152,11 +139,11 @@ class MemoryBroker:
         self._send(event)
         return self._resolved(published)
 
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        """Deliver `frame` in the next turn of the loop."""
+    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+        """Deliver `payload` in the next turn of the loop."""
         if self._listener is None:
             return failed(unavailable())
-        self._send(Event(topic, "", 0, Kind.SIGNAL, frame))
+        self._send(Event(topic, "", 0, Kind.SIGNAL, payload))
         return self._resolved(None)
 
     def subscribe(self, topic: str) -> "Future[None]":
@@ -206,12 +193,6 @@ class MemoryBroker:
             stored.epoch, stored.epoch_start = next(self._epochs), stored.seq
             stored.events = deque(replace(event, epoch=stored.epoch) for event in stored.events)
         return Position(stored.epoch, stored.epoch_start)
-
-    async def ping(self) -> float:
-        """Return at once."""
-        if self._listener is None:
-            raise unavailable()
-        return 0.0
 
     def _send(self, event: Event) -> None:
         if event.topic not in self._subscribed:

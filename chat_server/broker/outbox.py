@@ -10,17 +10,18 @@ import logging
 import secrets
 from asyncio import Future, TimerHandle
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
+from ..events import Draft, PublishResult
 from ..logs import LogThrottle
 from ..protocol.errors import Refused, Unavailable
+from ..realtime.ports import EventLog
 from ..settings import Settings
-from .base import UNAVAILABLE_RETRY_MS, Listener, fail, failed, unavailable
+from .base import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -36,58 +37,6 @@ SHARE: Final = 32
 
 ENTRY_BYTES: Final = 1_000
 """What a spooled publication costs besides its own bytes, about."""
-
-
-class Store(Protocol):
-    """The broker that is spooled for; `realtime.ports.Broker` is its contract.
-
-    Besides, when a publication fails, and not with `Refused`, then so does at the same moment every
-    later one of its topic that is under way, and is not stored unless the first one is; but for a
-    store that takes no writes for a moment, and then those behind.
-    """
-
-    @property
-    def available(self) -> bool: ...
-
-    @property
-    def deaf(self) -> bool: ...
-
-    @property
-    def deaf_seconds(self) -> float: ...
-
-    @property
-    def status(self) -> str: ...
-
-    def reaches(self, topic: str) -> bool: ...
-
-    def accepts(self, topic: str) -> bool: ...
-
-    async def start(self, listener: Listener) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def publish(self, draft: Draft) -> "Future[PublishResult]": ...
-
-    def signal(self, topic: str, frame: bytes) -> "Future[None]": ...
-
-    def subscribe(self, topic: str) -> "Future[None]": ...
-
-    def unsubscribe(self, topic: str) -> None: ...
-
-    async def history(
-        self,
-        topic: str,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int,
-        newest: bool = False,
-        max_bytes: int = READ_BYTES,
-    ) -> HistoryPage: ...
-
-    async def begin_epoch(self, topic: str, lost: str) -> Position: ...
-
-    async def ping(self) -> float: ...
 
 
 class _Quota:
@@ -164,40 +113,20 @@ class _Line:
         return not (self.flying or self.failed or self.waiting)
 
 
-class _Relay:
-    """Passes everything on to the listener; what is spooled goes on when the store is back."""
-
-    def __init__(self, listener: Listener, spool: "SpoolingBroker") -> None:
-        self._listener = listener
-        self._spool = spool
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        self._listener.on_events(events)
-
-    def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        self._listener.on_lost(topics)
-
-    def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        try:
-            self._listener.on_restored(topics)
-        finally:
-            self._spool.flush()
-
-
-class SpoolingBroker:
-    """Keeps `realtime.ports.Broker` over another broker whose store may be unavailable for a while.
+class Outbox:
+    """Publishes to a log that may be away for a while (`realtime.ports.Outbox`).
 
     Publications of namespaces with `spool_messages` that cannot be stored now are kept, and their
-    futures resolve when they are stored. Those of one topic keep their order: while some are kept,
-    later ones go behind them. All others meet the broker beneath as if this one were not there.
+    futures resolve when they are stored. Publications of one topic keep their order: while some are
+    kept, later ones go behind them. All others go to the log as if there were no outbox.
 
     Args:
-        store: the broker beneath.
+        event_log: the log.
         settings: the bounds, of each namespace and of the whole.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store = store
+    def __init__(self, event_log: EventLog, settings: Settings) -> None:
+        self._event_log = event_log
         self._seconds = settings.broker.spool_seconds
         self._max_bytes = settings.broker.spool_bytes
         self._window = max(1, min(WINDOW, settings.broker.max_pending // 2))
@@ -223,48 +152,22 @@ class SpoolingBroker:
         self._loop: asyncio.AbstractEventLoop
 
     @property
-    def available(self) -> bool:
-        """Whether the store is believed to be reachable."""
-        return self._store.available
-
-    def reaches(self, topic: str) -> bool:
-        """Return whether the part of the store that has the topic is believed to be reachable."""
-        return self._store.reaches(topic)
-
-    def accepts(self, topic: str) -> bool:
-        """Return whether what is published to the topic could be stored now."""
-        return self._store.accepts(topic)
-
-    @property
-    def status(self) -> str:
-        """What `/health` says of the store."""
-        return self._store.status
-
-    @property
-    def deaf(self) -> bool:
-        """Whether the store takes publications that this worker does not hear."""
-        return self._store.deaf
-
-    @property
-    def deaf_seconds(self) -> float:
-        """How long that was so, in all."""
-        return self._store.deaf_seconds
-
-    @property
     def spooled(self) -> int:
         """How many publications are kept."""
         return self._count
 
     # Life ----------------------------------------------------------------------------------
 
-    async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`, and to keep what cannot be stored."""
+    def start(self) -> None:
+        """Begin to take publications; the running loop is the outbox's from now on."""
         self._loop = asyncio.get_running_loop()
         self._running = True
-        await self._store.start(_Relay(listener, self))
 
-    async def stop(self) -> None:
-        """Give up what is kept, and stop the broker beneath."""
+    def stop(self) -> None:
+        """Fail what waits, and every later publication, with `Unavailable`.
+
+        The attempts under way end with the log: stop the log next.
+        """
         self._running = False
         if self._count:
             log.warning("%d spooled publications were not stored before the stop", self._count)
@@ -274,8 +177,6 @@ class SpoolingBroker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # What is under way ends with the store: not running, we keep nothing of it.
-        await self._store.stop()
 
     # Publications --------------------------------------------------------------------------
 
@@ -284,7 +185,7 @@ class SpoolingBroker:
         topic = draft.topic
         quota = self._quotas.get(topic.partition(":")[0], self._default)
         if not quota.limit:
-            return self._store.publish(draft)
+            return self._event_log.publish(draft)
         if not self._running:
             return failed(unavailable())
         own_key = draft.key is None
@@ -295,7 +196,7 @@ class SpoolingBroker:
         line = self._lines.get(topic)
         if line is None:
             line = self._lines[topic] = _Line()
-        if line.held or not self._store.accepts(topic) or not self._send(line, entry):
+        if line.held or not self._event_log.accepts(topic) or not self._send(line, entry):
             if self._admit(entry):
                 line.waiting.append(entry)
             else:
@@ -305,15 +206,15 @@ class SpoolingBroker:
 
     def _send(self, line: _Line, entry: _Entry) -> bool:
         """Give a publication to the store; return whether it was taken."""
-        attempt = self._store.publish(entry.draft)
+        attempt = self._event_log.publish(entry.draft)
         if attempt.done() and attempt.exception() is not None:
             return False
         entry.attempt = attempt
         line.flying.append(entry)
-        attempt.add_done_callback(partial(self._settled, line, entry))
+        attempt.add_done_callback(partial(self._on_result, line, entry))
         return True
 
-    def _settled(self, line: _Line, entry: _Entry, attempt: "Future[PublishResult]") -> None:
+    def _on_result(self, line: _Line, entry: _Entry, attempt: "Future[PublishResult]") -> None:
         """Take the store's answer."""
         line.flying.remove(entry)
         entry.attempt = None
@@ -330,11 +231,11 @@ class SpoolingBroker:
         else:
             self._fail(entry, _full())
         if line.failed and not line.flying:
-            self._take_back(line)
+            self._requeue(line)
         self._forget_if_empty(entry.draft.topic, line)
         self._send_ready()
 
-    def _take_back(self, line: _Line) -> None:
+    def _requeue(self, line: _Line) -> None:
         """Let what has failed wait again, in front; the next tick tries it again."""
         kept = sorted(line.failed, key=lambda entry: entry.number, reverse=True)
         line.failed = []
@@ -415,7 +316,7 @@ class SpoolingBroker:
     # Sending again -------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send what is kept, where the store is there: some now, the rest as it is answered."""
+        """Send what is kept where the log accepts it: some now, the rest as it is answered."""
         if self._running:
             self._ready |= {topic: line for topic, line in self._lines.items() if line.waiting}
             self._send_ready()
@@ -424,7 +325,7 @@ class SpoolingBroker:
         while self._ready and self._under_way < self._window:
             topic = next(iter(self._ready))
             line = self._ready.pop(topic)
-            if line.blocked or not self._store.accepts(topic):
+            if line.blocked or not self._event_log.accepts(topic):
                 continue
             for _ in range(min(SHARE, self._window - self._under_way, len(line.waiting))):
                 if not self._send(line, line.waiting[0]):
@@ -435,43 +336,6 @@ class SpoolingBroker:
                 self._under_way += 1
             if line.waiting:
                 self._ready[topic] = line
-
-    # All else ------------------------------------------------------------------------------
-
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        """Send `frame`; what is not stored is not kept either."""
-        return self._store.signal(topic, frame)
-
-    def subscribe(self, topic: str) -> "Future[None]":
-        """Receive the topic's events."""
-        return self._store.subscribe(topic)
-
-    def unsubscribe(self, topic: str) -> None:
-        """Receive them no more."""
-        self._store.unsubscribe(topic)
-
-    async def history(
-        self,
-        topic: str,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int,
-        newest: bool = False,
-        max_bytes: int = READ_BYTES,
-    ) -> HistoryPage:
-        """Read stored events and the topic's position."""
-        return await self._store.history(
-            topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
-        )
-
-    async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands."""
-        return await self._store.begin_epoch(topic, lost)
-
-    async def ping(self) -> float:
-        """Return how long the store takes to answer, in seconds."""
-        return await self._store.ping()
 
 
 def _keys() -> Iterator[str]:

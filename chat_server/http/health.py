@@ -1,23 +1,20 @@
 """`/health` for operators, `/health/live` and `/health/ready` for what supervises the process."""
 
-from typing import Protocol
-
 import msgspec
 from msgspec import UNSET, UnsetType
 from quart import Blueprint, Response
 from quart_schema import document_response, security_scheme_blueprint
 
-from ..protocol.errors import ChatError
 from ..realtime.node import Node
 from ..version import __version__
 
 
 class Check(msgspec.Struct):
-    """One part the server depends on.
+    """The state of one part that the server depends on.
 
-    `latency_ms` is null when it did not answer; `deaf_seconds` is how long, in all, it took what
-    was published and this worker did not hear it; `spooled` counts the publications that are kept
-    until it is back, where some namespace has that.
+    `latency_ms` is null if the part did not answer. `deaf_seconds` adds up the time in which the
+    part stored publications and this worker did not receive them. `spooled` counts the publications
+    that wait for the part, if some namespace spools.
     """
 
     status: str
@@ -44,16 +41,7 @@ class Status(msgspec.Struct):
     status: str
 
 
-class Spool(Protocol):
-    """What keeps publications while the broker is away."""
-
-    @property
-    def spooled(self) -> int:
-        """How many there are."""
-        ...
-
-
-def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
+def health_blueprint(node: Node) -> Blueprint:
     """Return the routes for a worker's node."""
     blueprint = Blueprint("chat_health", __name__)
     security_scheme_blueprint(blueprint, [])  # open to all
@@ -62,10 +50,8 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
     @document_response(Health, 200)
     @document_response(Health, 503)
     async def health() -> Response:
-        """Tell how the worker is doing; 503 when it does not accept work."""
+        """Return the state of the worker; 503 if the worker does not accept work."""
         broker = await _check_broker(node)
-        if spool is not None:
-            broker.spooled = spool.spooled
         status = "draining" if node.drain.announced else broker.status
         return _answer(
             Health(
@@ -83,28 +69,30 @@ def health_blueprint(node: Node, spool: Spool | None = None) -> Blueprint:
     @blueprint.get("/health/live")
     @document_response(Status, 200)
     async def live() -> Response:
-        """Tell that the process answers."""
+        """Return ok: the process answers."""
         return _answer(Status("ok"), "ok")
 
     @blueprint.get("/health/ready")
     @document_response(Status, 200)
     @document_response(Status, 503)
     async def ready() -> Response:
-        """Tell whether the worker accepts work: not while it drains or nothing can be stored."""
-        status = "draining" if node.drain.announced else node.broker.status
+        """Return 200 if the worker accepts work, 503 while it drains or nothing can be stored."""
+        broker = await node.broker.health(ping=False)
+        status = "draining" if node.drain.announced else broker.status
         return _answer(Status(status), status)
 
     return blueprint
 
 
 async def _check_broker(node: Node) -> Check:
-    deaf_seconds = round(node.broker.deaf_seconds, 3)
-    try:
-        latency = await node.broker.ping()
-    except ChatError:
-        status = node.broker.status
-        return Check("unavailable" if status == "ok" else status, None, deaf_seconds)
-    return Check(node.broker.status, round(latency * 1000, 3), deaf_seconds)
+    health = await node.broker.health()
+    latency = health.latency_seconds
+    return Check(
+        status=health.status,
+        latency_ms=None if latency is None else round(latency * 1000, 3),
+        deaf_seconds=round(health.deaf_seconds, 3),
+        spooled=UNSET if node.outbox is None else node.outbox.spooled,
+    )
 
 
 def _answer(value: object, status: str) -> Response:

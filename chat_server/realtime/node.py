@@ -13,7 +13,7 @@ from ..settings import Settings
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
-from .ports import Broker
+from .ports import Broker, Outbox, Publisher
 from .registry import Registry
 from .timers import SlottedTimers
 from .topic import transcoded
@@ -33,11 +33,21 @@ class Node:
         broker: shared with other workers, or not.
         clock: for times that clients see.
         name: what others call this worker.
+        outbox: keeps publications while the broker does not accept them; None for no such thing.
     """
 
-    def __init__(self, settings: Settings, broker: Broker, clock: Clock, name: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        clock: Clock,
+        name: str,
+        outbox: Outbox | None = None,
+    ) -> None:
         self.settings = settings
         self.broker = broker
+        self.outbox = outbox
+        self._publisher: Publisher = outbox or broker
         self.clock = clock
         self.name = name
         self.hub = Hub(broker, settings.limits.max_replay)
@@ -64,6 +74,8 @@ class Node:
 
     async def start(self) -> None:
         """Begin to receive events."""
+        if self.outbox is not None:
+            self.outbox.start()
         await self.broker.start(self.hub)
 
     async def stop(self) -> None:
@@ -71,6 +83,8 @@ class Node:
         await self.drain.run()
         self.timers.stop()
         await self.hub.stop()
+        if self.outbox is not None:
+            self.outbox.stop()
         await self.broker.stop()
 
     # Topics --------------------------------------------------------------------------------
@@ -103,7 +117,7 @@ class Node:
         user = sender.user if sender else ""
         # With the length no other user's key can be made to look the same.
         scoped = None if key is None else f"{len(user)}:{user}:{key}"
-        return self.broker.publish(
+        return self._publisher.publish(
             Draft(
                 topic=topic,
                 kind=Kind.MESSAGE,
@@ -122,13 +136,13 @@ class Node:
             Unavailable: the broker cannot be reached (also by the future).
         """
         self._check_size(topic, data)
-        frame = b'{"type":"signal","topic":"%s","from":%s,"data":%s,"at":%d}' % (
+        payload = b'{"type":"signal","topic":"%s","from":%s,"data":%s,"at":%d}' % (
             topic.encode(),
             msgspec.json.encode(sender),
             data,
             int(self.clock.time() * 1000),
         )
-        return self.broker.signal(topic, frame)
+        return self.broker.signal(topic, payload)
 
     async def history(
         self, topic: str, codec: Codec, *, before: int | None, after: int | None, limit: int

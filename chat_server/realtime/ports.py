@@ -1,31 +1,50 @@
-"""What the node needs of the parts it joins; their docstrings are the contract.
+"""Contracts between the node and the parts that `app.py` hands to it.
 
-`realtime/` imports neither `broker/` nor `transports/`; both are handed in and held to these.
+`realtime/` imports neither `broker/` nor `transports/`. Both are handed in and held to these.
 """
 
 from asyncio import Future
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..protocol.codecs import Codec
 
 
+class BrokerHealth(Struct, frozen=True):
+    """The state of a broker, for operators.
+
+    Args:
+        status: `ok`; `unavailable`; `deaf` (publications are stored, but this worker does not
+            receive them); or `full`, `readonly`, `misconfigured` (the log can be read, but nothing
+            is stored).
+        deaf_seconds: seconds of deafness since the start, in all.
+        latency_seconds: seconds of a round trip to the store; None if there was no answer, or none
+            was asked for.
+    """
+
+    status: str
+    deaf_seconds: float = 0.0
+    latency_seconds: float | None = None
+
+
 class Listener(Protocol):
-    """What a broker tells its node; every method is a plain call that returns at once."""
+    """The upcalls of a broker; every method is a plain call that returns at once."""
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Take events of subscribed topics: stored ones and signals.
+        """Take events of subscribed topics: stored events and signals.
 
-        Within a topic stored events come in the order of their `seq`, except that after trouble
-        some may be missing or come again: the node checks each and repairs with `Broker.history`.
+        Within a topic stored events come in the order of their `seq`. After trouble some may be
+        missing or come again: the node checks each and repairs with `EventLog.history`.
         """
         ...
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
         """Events of these topics, or of all, may be missed from now on.
 
-        Those that come are not known to follow: the store may have lost some and given their seqs
+        The next events are not known to follow: the store may have lost some and given their seqs
         out again. `on_restored` follows, for each topic that is still subscribed.
         """
         ...
@@ -35,52 +54,8 @@ class Listener(Protocol):
         ...
 
 
-class Broker(Protocol):
-    """Stores topics' events in order and carries them to every worker.
-
-    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
-    store is known to be away, and never anything else but `CancelledError`.
-    """
-
-    @property
-    def available(self) -> bool:
-        """Whether all of the store is believed to be reachable, and heard."""
-        ...
-
-    def reaches(self, topic: str) -> bool:
-        """Return whether the part of the store that has `topic` is believed to be reachable."""
-        ...
-
-    def accepts(self, topic: str) -> bool:
-        """Return whether publications to `topic` are stored: the store may be there, but full."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """One word about the store, for operators.
-
-        `ok`, or `unavailable`, `deaf`, `full`, `readonly` or `misconfigured`; with the last three
-        what is stored can be read, but nothing more is taken.
-        """
-        ...
-
-    @property
-    def deaf(self) -> bool:
-        """Whether the store takes publications, but this worker does not hear them."""
-        ...
-
-    @property
-    def deaf_seconds(self) -> float:
-        """How long that was so since the start, in all."""
-        ...
-
-    async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`; a store that is away is no error, it is awaited."""
-        ...
-
-    async def stop(self) -> None:
-        """End every task and connection; pending futures fail with `Unavailable`."""
-        ...
+class Publisher(Protocol):
+    """Stores publications: an `EventLog`, or an outbox in front of one."""
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` as its topic's next event and send it to subscribed workers, atomically.
@@ -88,22 +63,44 @@ class Broker(Protocol):
         Of drafts with the same topic and key within the idempotency window only the first is
         stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
         topic are stored in the order of the calls. Giving up on the future does not undo it.
+
+        When a publication fails, other than with `Refused`, every later publication of its topic
+        that is under way fails at the same moment, and none of these is stored unless the first one
+        is. Only a store that takes no writes for a moment may store those behind.
         """
         ...
 
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        """Send `frame` to every worker subscribed to `topic`, without storing it."""
+
+class Outbox(Publisher, Protocol):
+    """Keeps publications while the log does not accept them; created in front of an `EventLog`."""
+
+    @property
+    def spooled(self) -> int:
+        """Publications that wait for the log."""
         ...
 
-    def subscribe(self, topic: str) -> "Future[None]":
-        """Receive the topic's events; resolved once no event published from now on can be missed.
-
-        The subscription is remembered until `unsubscribe` and restored after a lost connection.
-        """
+    def start(self) -> None:
+        """Begin to take publications."""
         ...
 
-    def unsubscribe(self, topic: str) -> None:
-        """Forget the subscription; an event already on its way may still arrive."""
+    def stop(self) -> None:
+        """Fail what waits, and every later publication, with `Unavailable`."""
+        ...
+
+
+class EventLog(Publisher, Protocol):
+    """Stores topics' events in order, and returns them.
+
+    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
+    store is known to be away, and never anything else but `CancelledError`.
+    """
+
+    def reaches(self, topic: str) -> bool:
+        """Return whether the part of the store that has `topic` is believed to be reachable."""
+        ...
+
+    def accepts(self, topic: str) -> bool:
+        """Return whether publications to `topic` are stored: the store may be there, but full."""
         ...
 
     async def history(
@@ -136,12 +133,51 @@ class Broker(Protocol):
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Let another epoch begin where the topic stands, if it is still in the epoch `lost`.
 
-        What is stored stays. Returns where the epoch began that the topic is in now.
+        Stored events stay. Returns the start of the epoch that the topic is in now.
         """
         ...
 
-    async def ping(self) -> float:
-        """Ask the store for a sign of life and return how long it took, in seconds."""
+
+class Subscriptions(Protocol):
+    """Carries events to this worker; raises as `EventLog` does."""
+
+    def subscribe(self, topic: str) -> "Future[None]":
+        """Receive the topic's events; resolved once no event published from now on can be missed.
+
+        The subscription is remembered until `unsubscribe` and restored after a lost connection.
+        """
+        ...
+
+    def unsubscribe(self, topic: str) -> None:
+        """Forget the subscription; an event already on its way may still arrive."""
+        ...
+
+    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+        """Send `payload` to every worker subscribed to `topic`, without storing it."""
+        ...
+
+
+class Broker(EventLog, Subscriptions, Protocol):
+    """A log of events and the subscriptions to it, with one life and one health.
+
+    A further capability (presence, cursors, a channel to all workers) is a `runtime_checkable`
+    Protocol of its own beside these: `isinstance(broker, Capability)` is True if a broker has it.
+    """
+
+    async def start(self, listener: Listener) -> None:
+        """Begin to deliver to `listener`; a store that is away is no error, it is awaited."""
+        ...
+
+    async def stop(self) -> None:
+        """End every task and connection; pending futures fail with `Unavailable`."""
+        ...
+
+    async def health(self, *, ping: bool = True) -> BrokerHealth:
+        """Return the state of the broker; never raises `Unavailable`.
+
+        Args:
+            ping: ask the store for a sign of life; False tells what is known, at once.
+        """
         ...
 
 

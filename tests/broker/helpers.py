@@ -143,4 +143,12 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.002)
 
 
+async def until_status(broker: Broker, word: str, seconds: float = 10.0) -> None:
+    """Wait for `/health` to say this word of a broker."""
+    deadline = time.monotonic() + seconds
+    while (status := (await broker.health(ping=False)).status) != word:
+        assert time.monotonic() < deadline, f"it is {status}"
+        await asyncio.sleep(0.002)
+
+
 _numbers = itertools.count()

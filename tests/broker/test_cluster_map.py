@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.base import Listener, busy, failed, refused, unavailable
+from chat_server.broker.base import busy, failed, refused, unavailable
 from chat_server.broker.redis import cluster as module
 from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.broker.redis.refusals import Moved
@@ -15,6 +15,7 @@ from chat_server.broker.redis.topology import SlotRange
 from chat_server.broker.redis.urls import Address
 from chat_server.events import Event
 from chat_server.protocol.errors import Unavailable
+from chat_server.realtime.ports import Listener
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from .helpers import TOPIC, until
@@ -28,7 +29,6 @@ HALF = 8_191
 class Shard:
     """Stands for a `RedisBroker`."""
 
-    deaf = False
     deaf_seconds = 0.0
 
     def __init__(self, bench: "Bench", *_: Any, connect: Callable[[], Any], **__: Any) -> None:
@@ -42,7 +42,7 @@ class Shard:
         self.subscribing = 0
         bench.made.append(self)
 
-    def settle(self, home: str) -> None:
+    def set_hash_tag(self, home: str) -> None:
         self.home = home
 
     async def start(self, listener: Listener) -> None:
@@ -51,7 +51,7 @@ class Shard:
     async def stop(self) -> None:
         pass
 
-    def settled(self) -> "Future[bool]":
+    def flushed(self) -> "Future[bool]":
         return _done(True)
 
     def subscribe(self, topic: str) -> "Future[Any]":

@@ -9,6 +9,7 @@ import pytest
 
 from chat_server.events import Event, HistoryPage, Kind, Retention
 from chat_server.protocol.errors import Unavailable
+from chat_server.realtime.ports import Broker, BrokerHealth
 
 from .helpers import FOREVER, TOPIC, Recorder, Store, draft, text_of, until
 
@@ -337,7 +338,7 @@ class TestSubscriptions:
         await broker.publish(draft())
         await faulty.wait_for(2)
         assert "a fault of the listener" in caplog.text
-        assert broker.available
+        assert await status_of(broker) == "ok"
 
 
 class TestGivingUp:
@@ -356,7 +357,7 @@ class TestGivingUp:
         for turns in range(12):
             tasks: list[asyncio.Future[Any]] = [
                 asyncio.create_task(broker.history(TOPIC, limit=5)),
-                asyncio.create_task(broker.ping()),
+                asyncio.create_task(broker.health()),
                 asyncio.ensure_future(broker.publish(draft())),
                 asyncio.ensure_future(broker.subscribe(TOPIC)),
                 asyncio.ensure_future(broker.signal(TOPIC, b"{}")),
@@ -368,8 +369,9 @@ class TestGivingUp:
             await asyncio.wait(tasks)
         assert (await broker.publish(draft())).seq == 13
         assert (await broker.history(TOPIC, limit=50)).seq == 13
-        assert await broker.ping() >= 0
-        assert broker.available
+        health = await broker.health()
+        assert health.status == "ok"
+        assert health.latency_seconds is not None
 
     async def test_stopping_leaves_nothing_pending(self, store: Store) -> None:
         broker, _ = await store.start()
@@ -386,22 +388,22 @@ class TestGivingUp:
 
     async def test_a_stopped_broker_is_unavailable(self, store: Store) -> None:
         broker, recorder = await store.start()
-        states = [(broker.available, broker.reaches(TOPIC))]
+        states = [(await status_of(broker), broker.reaches(TOPIC))]
         await broker.stop()
         await broker.stop()
-        states.append((broker.available, broker.reaches(TOPIC)))
-        assert states == [(True, True), (False, False)]
+        states.append((await status_of(broker), broker.reaches(TOPIC)))
+        assert states == [("ok", True), ("unavailable", False)]
         await _assert_unavailable(broker.publish(draft()))
         await _assert_unavailable(broker.signal(TOPIC, b"{}"))
         await _assert_unavailable(broker.subscribe(TOPIC))
         await _assert_unavailable(broker.history(TOPIC, limit=1))
-        await _assert_unavailable(broker.ping())
+        assert await broker.health() == BrokerHealth("unavailable", 0.0, None)
         broker.unsubscribe(TOPIC)
         assert (recorder.losses, recorder.returns) == (0, 0)
 
     async def test_a_broker_that_was_not_started_is_unavailable(self, store: Store) -> None:
         broker = store.make()
-        assert not broker.available
+        assert await status_of(broker) == "unavailable"
         await _assert_unavailable(broker.publish(draft()))
         await _assert_unavailable(broker.history(TOPIC, limit=1))
         await broker.stop()
@@ -417,9 +419,13 @@ class TestGivingUp:
             await broker.stop()
 
 
-async def test_ping_tells_how_long_it_took(store: Store) -> None:
+async def test_health_tells_how_long_a_round_trip_took(store: Store) -> None:
     broker, _ = await store.start()
-    assert 0 <= await broker.ping() < 5
+    health = await broker.health()
+    assert health.latency_seconds is not None
+    assert 0 <= health.latency_seconds < 5
+    assert health == BrokerHealth("ok", 0.0, health.latency_seconds)
+    assert await broker.health(ping=False) == BrokerHealth("ok", 0.0, None)
 
 
 async def test_many_topics_at_once(store: Store) -> None:
@@ -428,6 +434,10 @@ async def test_many_topics_at_once(store: Store) -> None:
     await asyncio.gather(*(broker.subscribe(topic) for topic in topics))
     await asyncio.gather(*(broker.publish(draft(topic=topic)) for topic in topics))
     await until(lambda: {event.topic for event in recorder.events} == set(topics))
+
+
+async def status_of(broker: Broker) -> str:
+    return (await broker.health(ping=False)).status
 
 
 async def _assert_unavailable(awaitable: Awaitable[Any]) -> None:

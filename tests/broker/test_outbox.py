@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from chat_server.broker import outbox as module
-from chat_server.broker.outbox import SpoolingBroker
+from chat_server.broker.outbox import Outbox
 from chat_server.events import PublishResult
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, Settings
@@ -21,7 +21,7 @@ PLAIN = "plain:a"
 
 
 class World:
-    """A spooling broker over a scripted one."""
+    """An outbox in front of a scripted broker."""
 
     def __init__(self, *, room: int = 100, limit: int = 1_000, **broker: float) -> None:
         settings = Settings(
@@ -33,16 +33,29 @@ class World:
             },
         )
         self.store = ScriptedBroker(limit)
-        self.broker = SpoolingBroker(self.store, settings)
+        self.outbox = Outbox(self.store, settings)
         self.recorder = Recorder()
 
+    async def start(self) -> None:
+        self.outbox.start()
+        await self.store.start(self.recorder)
+
+    async def stop(self) -> None:
+        self.outbox.stop()
+        await self.store.stop()
+
+    def come_back(self) -> None:
+        """Let the store come back, and the outbox look at it before its next tick."""
+        self.store.come_back()
+        self.outbox.flush()
+
     def publish(self, *texts: str, topic: str = TOPIC) -> "list[Future[PublishResult]]":
-        return [self.broker.publish(draft(text, topic=topic)) for text in texts]
+        return [self.outbox.publish(draft(text, topic=topic)) for text in texts]
 
     async def answer_all(self) -> None:
         """Store whatever comes until nothing does."""
         async with asyncio.timeout(10):
-            while self.broker.spooled or self.store.inbox:
+            while self.outbox.spooled or self.store.inbox:
                 self.store.answer()
                 await asyncio.sleep(0.001)
 
@@ -53,9 +66,9 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     made = World()
-    await made.broker.start(made.recorder)
+    await made.start()
     yield made
-    await made.broker.stop()
+    await made.stop()
 
 
 async def seqs(futures: "Iterable[Future[PublishResult]]") -> list[int]:
@@ -76,8 +89,8 @@ async def test_what_is_published_during_an_outage_is_stored_after_it(world: Worl
     during = world.publish("1", "2", "3")
     await asyncio.sleep(0)
     assert not any(future.done() for future in during)
-    assert (world.broker.spooled, world.broker.available) == (3, False)
-    world.store.come_back()
+    assert world.outbox.spooled == 3
+    world.come_back()
     after = world.publish("4")
     await world.answer_all()
     assert await seqs(before + during + after) == [1, 2, 3, 4, 5]
@@ -91,11 +104,11 @@ async def test_a_part_of_the_store_that_is_away_holds_up_its_own_topics_only(wor
     (stored,) = world.publish("stored", topic="room:elsewhere")
     world.store.answer()
     assert (await stored).seq == 1
-    assert world.broker.spooled == 1
-    world.broker.flush()
-    assert (world.store.inbox, world.broker.spooled) == ([], 1), "sent where nobody is"
+    assert world.outbox.spooled == 1
+    world.outbox.flush()
+    assert (world.store.inbox, world.outbox.spooled) == ([], 1), "sent where nobody is"
     world.store.unavailable.clear()
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
 
@@ -105,12 +118,12 @@ async def test_what_waits_goes_where_the_store_is_there(world: World) -> None:
     (kept,) = world.publish("kept")
     (freed,) = world.publish("freed", topic="room:elsewhere")
     world.store.unavailable.add(TOPIC)
-    world.store.come_back()
+    world.come_back()
     world.store.answer()
     assert (await freed).seq == 1
     assert not kept.done()
     world.store.unavailable.clear()
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert (await kept).seq == 1
 
@@ -121,12 +134,12 @@ async def test_a_namespace_without_a_spool_is_refused_at_once(world: World) -> N
     await check_refused(refused)
     (unknown,) = world.publish("lost", topic="nowhere:a")
     await check_refused(unknown)
-    assert world.broker.spooled == 0
+    assert world.outbox.spooled == 0
 
 
 async def test_what_keeps_nothing_is_sent_as_it_is(world: World) -> None:
     plain = draft(topic=PLAIN)
-    future = world.broker.publish(plain)
+    future = world.outbox.publish(plain)
     assert world.store.sent == [plain]
     world.store.answer()
     await future
@@ -138,8 +151,8 @@ async def test_what_was_under_way_is_stored_once_and_in_order(world: World, stor
     world.store.lose(stored)
     later = world.publish("3")
     await asyncio.sleep(0)
-    assert world.broker.spooled == 4
-    world.store.come_back()
+    assert world.outbox.spooled == 4
+    world.come_back()
     await world.answer_all()
     places = [await future for future in under_way + later]
     assert [place.seq for place in places] == [1, 2, 3, 4]
@@ -151,7 +164,7 @@ async def test_every_attempt_bears_the_same_key_which_nobody_knows(world: World)
     first, second = world.publish("0", "1")
     world.store.lose()
     await asyncio.sleep(0)
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     await asyncio.gather(first, second)
     keys = [sent.key for sent in world.store.sent]
@@ -167,8 +180,8 @@ async def test_every_attempt_bears_the_same_key_which_nobody_knows(world: World)
 async def test_a_clients_key_is_kept_and_its_repetition_is_one(world: World) -> None:
     world.store.lose()
     keyed = draft("once", key="3:ada:k")
-    first, second = world.broker.publish(keyed), world.broker.publish(keyed)
-    world.store.come_back()
+    first, second = world.outbox.publish(keyed), world.outbox.publish(keyed)
+    world.come_back()
     await world.answer_all()
     assert ((await first).seq, (await first).duplicate) == (1, False)
     assert ((await second).seq, (await second).duplicate) == (1, True)
@@ -180,8 +193,8 @@ async def test_nothing_overtakes_what_failed_in_the_same_turn(world: World) -> N
     under_way = world.publish("0", "1")
     world.store.cut(1)
     later = world.publish("2")
-    assert [len(world.store.inbox), world.broker.spooled] == [0, 1]
-    world.broker.flush()
+    assert [len(world.store.inbox), world.outbox.spooled] == [0, 1]
+    world.outbox.flush()
     assert not world.store.inbox, "it was sent before those that have to be sent again"
     await until(lambda: len(world.store.inbox) == 3)
     await world.answer_all()
@@ -207,7 +220,7 @@ async def test_a_refusal_is_passed_on(world: World) -> None:
     await until(futures[0].done)
     await check_refused(futures[0], "refuses")
     assert (await futures[1]).seq == 1
-    assert world.broker.spooled == 0
+    assert world.outbox.spooled == 0
 
 
 async def test_what_was_overtaken_is_not_stored_late(world: World) -> None:
@@ -225,12 +238,12 @@ async def test_a_failure_while_it_is_sent_again_keeps_the_rest(world: World) -> 
     world.store.lose()
     futures = world.publish(*map(str, range(10)))
     for stored in (3, 0, 2):
-        world.store.come_back()
+        world.come_back()
         assert world.store.inbox
         world.store.lose(stored)
         futures += world.publish(str(len(futures)))
         await asyncio.sleep(0)
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert await seqs(futures) == list(range(1, 14))
     assert world.texts() == [str(number) for number in range(13)]
@@ -238,49 +251,49 @@ async def test_a_failure_while_it_is_sent_again_keeps_the_rest(world: World) -> 
 
 async def test_sending_again_is_paced() -> None:
     world = World(room=1_000, max_pending=100)
-    await world.broker.start(world.recorder)
+    await world.start()
     world.store.lose()
     futures = world.publish(*map(str, range(300)))
     futures += world.publish(*map(str, range(300)), topic="room:b")
-    world.store.come_back()
+    world.come_back()
     most = 0
-    while world.broker.spooled:
+    while world.outbox.spooled:
         most = max(most, len(world.store.inbox))
         topics = {sent.topic for sent, _ in world.store.inbox}
-        assert world.broker.spooled < 300 or len(topics) == 2, "one topic waits for the other"
+        assert world.outbox.spooled < 300 or len(topics) == 2, "one topic waits for the other"
         world.store.answer(20)
         await asyncio.sleep(0)
     assert most == 50
     assert await seqs(futures) == [*range(1, 301)] * 2
-    await world.broker.stop()
+    await world.stop()
 
 
 async def test_what_is_new_goes_behind_what_is_kept() -> None:
     world = World(max_pending=2)
-    await world.broker.start(world.recorder)
+    await world.start()
     world.store.lose()
     futures = world.publish("0", "1")
-    world.store.come_back()
+    world.come_back()
     assert len(world.store.inbox) == 1
     futures += world.publish("2")
     assert len(world.store.inbox) == 1
     await world.answer_all()
     assert world.texts() == ["0", "1", "2"]
     assert await seqs(futures) == [1, 2, 3]
-    await world.broker.stop()
+    await world.stop()
 
 
 async def test_a_busy_store_is_asked_again() -> None:
     world = World(limit=4)
-    await world.broker.start(world.recorder)
+    await world.start()
     world.store.lose()
     futures = world.publish(*map(str, range(10)))
-    world.store.come_back()
+    world.come_back()
     assert len(world.store.inbox) == 4
     futures += world.publish("10")
     await world.answer_all()
     assert await seqs(futures) == list(range(1, 12))
-    await world.broker.stop()
+    await world.stop()
 
 
 async def test_past_its_bound_a_namespace_is_refused_at_once(world: World) -> None:
@@ -290,12 +303,12 @@ async def test_past_its_bound_a_namespace_is_refused_at_once(world: World) -> No
         (refused,) = world.publish("2", topic=topic)
         await check_refused(refused, "as much waits")
     kept += world.publish("3")
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     await asyncio.gather(*kept)
     world.store.lose()
     kept = world.publish("4", "5", topic="other:a")
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert await seqs(kept) == [2, 3]
 
@@ -305,49 +318,49 @@ async def test_what_was_under_way_is_kept_up_to_the_bound(world: World) -> None:
     world.store.lose()
     await asyncio.sleep(0)
     await check_refused(futures[2], "as much waits")
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert await seqs(futures[:2]) == [1, 2]
 
 
 async def test_bytes_are_bounded() -> None:
     world = World(spool_bytes=10 * module.ENTRY_BYTES)
-    await world.broker.start(world.recorder)
+    await world.start()
     world.store.lose()
     kept = world.publish("x" * 5 * module.ENTRY_BYTES)
     (refused,) = world.publish("y" * 5 * module.ENTRY_BYTES)
     await check_refused(refused, "as much waits")
     kept += world.publish("z")
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert await seqs(kept) == [1, 2]
     world.store.lose()
     kept = world.publish("x" * 5 * module.ENTRY_BYTES)
     assert not kept[0].done()
-    await world.broker.stop()
+    await world.stop()
 
 
 async def test_what_waits_too_long_is_refused() -> None:
     world = World(spool_seconds=0.5)
-    await world.broker.start(world.recorder)
+    await world.start()
     world.store.lose()
     (future,) = world.publish("old")
     with pytest.raises(Unavailable):
         await asyncio.wait_for(asyncio.shield(future), 10)
-    assert world.broker.spooled == 0
-    world.store.come_back()
+    assert world.outbox.spooled == 0
+    world.come_back()
     assert not world.store.inbox
     (future,) = world.publish("new")
     world.store.answer()
     assert (await future).seq == 1
-    await world.broker.stop()
+    await world.stop()
 
 
 async def test_who_gives_up_on_it_does_not_undo_it(world: World) -> None:
     world.store.lose()
     gone, other = world.publish("0", "1")
     gone.cancel()
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     assert (await other).seq == 2
     assert world.texts() == ["0", "1"]
@@ -355,21 +368,21 @@ async def test_who_gives_up_on_it_does_not_undo_it(world: World) -> None:
 
 async def test_a_stop_gives_up_what_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    await world.broker.start(world.recorder)
+    await world.start()
     under_way = world.publish("0")
     world.store.lose()
     await asyncio.sleep(0)
-    world.store.come_back()
+    world.come_back()
     assert world.store.inbox
     futures = under_way + world.publish("1", topic="room:b")
     world.store.lose()
     futures += world.publish("2")
-    await world.broker.stop()
+    await world.stop()
     await asyncio.sleep(0)
     for future in (*futures, *world.publish("3")):
         await check_refused(future)
     assert world.store.count("stop") == 1
-    assert world.broker.spooled == 0
+    assert world.outbox.spooled == 0
     assert "2 spooled publications were not stored" in caplog.text
 
 
@@ -380,27 +393,18 @@ async def test_the_log_says_when_it_begins_and_ends(
     world.store.lose()
     futures = world.publish(*map(str, range(50)))
     await until(lambda: "are spooled" in caplog.text)
-    world.store.come_back()
+    world.come_back()
     await world.answer_all()
     await asyncio.gather(*futures)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "nothing is spooled any more" in caplog.text
 
 
-async def test_all_else_meets_the_store(world: World) -> None:
+async def test_the_tick_sends_what_waits_once_the_log_accepts_it(world: World) -> None:
     world.store.lose()
-    with pytest.raises(Unavailable):
-        await world.broker.signal(TOPIC, b"{}")
-    with pytest.raises(Unavailable):
-        await world.broker.subscribe(TOPIC)
-    world.broker.unsubscribe(TOPIC)
-    with pytest.raises(Unavailable):
-        await world.broker.history(TOPIC, limit=1)
-    with pytest.raises(Unavailable):
-        await world.broker.begin_epoch(TOPIC, "old")
-    with pytest.raises(Unavailable):
-        await world.broker.ping()
-    calls = ["start", "signal", "subscribe", "unsubscribe", "history", "begin_epoch"]
-    assert [call[0] for call in world.store.calls] == calls
-    world.store.deaf, world.store.deaf_seconds = True, 1.5
-    assert (world.broker.deaf, world.broker.deaf_seconds) == (True, 1.5)
+    (kept,) = world.publish("0")
+    world.store.come_back()
+    assert not world.store.inbox
+    await until(lambda: len(world.store.inbox) == 1)
+    await world.answer_all()
+    assert (await kept).seq == 1

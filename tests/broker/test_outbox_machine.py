@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from chat_server.broker.outbox import ENTRY_BYTES, TICK_SECONDS, SpoolingBroker
+from chat_server.broker.outbox import ENTRY_BYTES, TICK_SECONDS, Outbox
 from chat_server.events import PublishResult
 from chat_server.protocol.errors import Refused, Unavailable
 from chat_server.settings import BrokerSettings, Namespace, Settings
@@ -45,8 +45,9 @@ class SpoolMachine(RuleBasedStateMachine):
         logging.disable(logging.WARNING)
         self.loop = VirtualLoop()
         self.store = ScriptedBroker(limit=6)
-        self.spool = self.loop.do(lambda: SpoolingBroker(self.store, SETTINGS))
-        self.loop.run_until_complete(self.spool.start(Recorder()))
+        self.spool = self.loop.do(lambda: Outbox(self.store, SETTINGS))
+        self.loop.do(self.spool.start)
+        self.loop.run_until_complete(self.store.start(Recorder()))
         self.calls: list[Call] = []
         self.overtaken: set[bytes] = set()
 
@@ -131,7 +132,8 @@ class SpoolMachine(RuleBasedStateMachine):
             self.settle()
             self.check()
         finally:
-            self.loop.run_until_complete(self.spool.stop())
+            self.loop.do(self.spool.stop)
+            self.loop.run_until_complete(self.store.stop())
             logging.disable(logging.NOTSET)
             self.loop.close()
 

@@ -52,27 +52,27 @@ async def test_a_deaf_broker_says_so_until_it_hears_again(
     await broker.subscribe(TOPIC)
     await other.publish(draft("heard"))
     await recorder.wait_for(1)
-    assert (broker.deaf, broker.deaf_seconds) == (False, 0.0)
+    assert (broker.status == "deaf", broker.deaf_seconds) == (False, 0.0)
 
     proxy.muted = True
     missed = await other.publish(draft("missed"))
-    await until(lambda: broker.deaf)
+    await until(lambda: broker.status == "deaf")
     assert not broker.available
     with pytest.raises(Unavailable):
         await broker.publish(draft())
     before = proxy.connections
     await until(lambda: proxy.connections > before + 1)
-    assert broker.deaf, "a new connection that hears nothing is no better"
+    assert broker.status == "deaf", "a new connection that hears nothing is no better"
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1, "said once, not at every attempt"
     assert (recorder.losses, recorder.returns) == (1, 0)
     assert other.available
-    assert not other.deaf
+    assert other.status == "ok"
 
     proxy.muted = False
     await until(lambda: recorder.returns == 1)
     assert broker.available
-    assert not broker.deaf
+    assert broker.status != "deaf"
     total = broker.deaf_seconds
     assert total >= TIMEOUT
     (event,) = (await broker.history(TOPIC, after=1, limit=9)).events
@@ -88,12 +88,12 @@ async def test_a_server_that_is_away_or_frozen_is_not_unheard(
     broker, recorder = await start(own_redis.url)
     own_redis.pause()
     await until(lambda: not broker.available)
-    assert not broker.deaf
+    assert broker.status != "deaf"
     own_redis.resume()
     await until(lambda: recorder.returns == 1)
     own_redis.kill()
     await until(lambda: not broker.available)
-    assert (broker.deaf, broker.deaf_seconds) == (False, 0.0)
+    assert (broker.status == "deaf", broker.deaf_seconds) == (False, 0.0)
 
 
 async def test_a_cut_connection_is_not_waited_for(start: Start, proxy: RedisProxy) -> None:
@@ -123,7 +123,7 @@ class Bench:
             on_trouble=lambda _: None,
         )
         self.results: list[Refusal | None] = []
-        self.canary = PubSubProbe(
+        self.probe = PubSubProbe(
             lambda: self.pipeline.send(pack("EVALSHA"), bool),
             lambda: self.pipeline.send(pack("PUBLISH", CHANNEL, b""), bool),
             self.subscriber,
@@ -158,7 +158,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.canary.sing())
+    singing = asyncio.create_task(bench.probe.sing())
     bench.sent.answer(1)
     for _ in range(8):
         await asyncio.sleep(TIMEOUT / 5)
@@ -166,46 +166,46 @@ async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
         assert not singing.done()
     bench.bring()
     await singing
-    assert not bench.canary.deaf
+    assert not bench.probe.deaf
 
 
 async def test_one_that_did_not_come_before_the_pong_has_some_time(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.canary.sing())
+    singing = asyncio.create_task(bench.probe.sing())
     bench.sent.answer(1)
     await bench.pong()
     await asyncio.sleep(TIMEOUT / 5)
     bench.bring()
     await singing
-    assert bench.canary.deaf_seconds == 0.0
+    assert bench.probe.deaf_seconds == 0.0
 
 
 async def test_one_that_never_comes(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.canary.sing())
+    singing = asyncio.create_task(bench.probe.sing())
     bench.sent.answer(1)
     await bench.pong()
     with pytest.raises(Deaf):
         await singing
-    assert bench.canary.deaf
-    assert bench.canary.deaf_seconds >= TIMEOUT
-    singing = asyncio.create_task(bench.canary.sing())
+    assert bench.probe.deaf
+    assert bench.probe.deaf_seconds >= TIMEOUT
+    singing = asyncio.create_task(bench.probe.sing())
     bench.sent.answer(1)
     bench.bring()
     await singing
-    assert not bench.canary.deaf
+    assert not bench.probe.deaf
 
 
 @pytest.mark.parametrize("connection", ["heard", "sent"])
 async def test_a_lost_connection_is_not_deafness(bench: Bench, connection: str) -> None:
-    singing = asyncio.create_task(bench.canary.sing())
+    singing = asyncio.create_task(bench.probe.sing())
     await asyncio.sleep(0)
     getattr(bench, connection).fail(RedisError("cut"))
     with pytest.raises(Unavailable):
         await singing
-    assert not bench.canary.deaf
+    assert not bench.probe.deaf
 
 
 async def test_what_is_given_up_leaves_nothing(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.canary.sing())
+    singing = asyncio.create_task(bench.probe.sing())
     await asyncio.sleep(0)
     singing.cancel()
     with pytest.raises(asyncio.CancelledError):

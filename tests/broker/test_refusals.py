@@ -13,7 +13,7 @@ import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ClusterDownError, MovedError
 
-from chat_server.broker.outbox import SpoolingBroker
+from chat_server.broker.outbox import Outbox
 from chat_server.broker.redis import subscriber
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.diagnosis import COMMANDS
@@ -159,7 +159,7 @@ async def test_a_store_that_takes_no_writes_says_so_and_is_read(
     for broker in (old, new):
         assert (broker.status, broker.available, broker.accepts(TOPIC)) == (status, True, False)
         assert [text_of(e) for e in (await broker.history(TOPIC, limit=9)).events] == ["before"]
-        assert await broker.ping() >= 0
+        assert (await broker.health()).latency_seconds is not None
         await broker.subscribe(TOPIC)
         with pytest.raises(Unavailable) as caught:
             await broker.publish(draft("refused"))
@@ -195,23 +195,25 @@ async def test_spooled_publications_wait_for_a_full_store(own_redis: RedisServer
         redis=RedisSettings(url=own_redis.url, canary_seconds=0.1),
         namespaces={"room": Namespace(spool_messages=100)},
     )
-    redis = RedisBroker(settings.redis, settings.broker)
-    broker, recorder = SpoolingBroker(redis, settings), Recorder()
+    broker, recorder = RedisBroker(settings.redis, settings.broker), Recorder()
+    outbox = Outbox(broker, settings)
+    outbox.start()
     await broker.start(recorder)
     try:
         await broker.subscribe(TOPIC)
-        await broker.publish(draft("0"))
+        await outbox.publish(draft("0"))
         own_redis.command("CONFIG", "SET", "maxmemory", "1")
-        waiting = [broker.publish(draft(str(number))) for number in range(1, 4)]
-        await until(lambda: broker.spooled == 3)
+        waiting = [outbox.publish(draft(str(number))) for number in range(1, 4)]
+        await until(lambda: outbox.spooled == 3)
         await until(lambda: broker.status == "full")
-        waiting += [broker.publish(draft(str(number))) for number in range(4, 8)]
-        assert broker.spooled == 7
+        waiting += [outbox.publish(draft(str(number))) for number in range(4, 8)]
+        assert outbox.spooled == 7
         own_redis.command("CONFIG", "SET", "maxmemory", "0")
         assert [(await place).seq for place in waiting] == list(range(2, 9))
         await recorder.wait_for(8)
         assert [text_of(event) for event in recorder.events] == [str(n) for n in range(8)]
     finally:
+        outbox.stop()
         await broker.stop()
 
 

@@ -36,7 +36,7 @@ class Shard:
         self.asked.append((name, future))
         return future
 
-    def settled(self) -> "Future[Any]":
+    def flushed(self) -> "Future[Any]":
         return self.ask("settled")
 
     def answer(self, error: Unavailable | None = None) -> None:

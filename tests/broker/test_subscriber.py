@@ -17,7 +17,7 @@ from chat_server.broker.base import GuardedListener
 from chat_server.broker.redis import subscriber as module
 from chat_server.broker.redis.pipeline import pack
 from chat_server.broker.redis.refusals import Moved
-from chat_server.broker.redis.subscriber import Subscriber, signal_payload
+from chat_server.broker.redis.subscriber import Subscriber, signal_message
 from chat_server.broker.redis.urls import Address
 from chat_server.events import Kind
 from chat_server.protocol.errors import Unavailable
@@ -122,7 +122,7 @@ async def test_each_confirmation_belongs_to_the_oldest_command(bench: Bench) -> 
 async def test_one_read_is_one_batch(bench: Bench) -> None:
     await bench.open()
     future = bench.subscriber.subscribe("a")
-    signal = [b"message", b"chat:a", signal_payload(b"{}")]
+    signal = [b"message", b"chat:a", signal_message(b"{}")]
     bench.connection.answer(
         *confirmed("subscribe", "a"), message("a", 1), message("b", 1), signal, message("a", 2)
     )

@@ -75,7 +75,7 @@ async def _opened(server: RedisServer, home: str) -> AsyncIterator[RedisBroker]:
     """
     settings = RedisSettings(url=f"redis://127.0.0.1:{server.port}/0")
     broker = RedisBroker(settings, BrokerSettings(), sharded=bool(home))
-    broker.settle(home)
+    broker.set_hash_tag(home)
     await broker.start(_Nobody())
     try:
         yield broker

@@ -269,7 +269,7 @@ async def store_past_the_workers(fault: Fault) -> None:
     broker: Broker = (ClusterBroker if clustered else RedisBroker)(settings, broker_settings)
     await broker.start(Recorder())
     try:
-        await until(lambda: broker.available)
+        await until(lambda: broker.accepts(TOPIC))
         for text in MISSED:
             await broker.publish(draft(text, topic=TOPIC))
             if text is MISSED[0]:

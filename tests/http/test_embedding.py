@@ -118,11 +118,12 @@ async def test_the_chats_errors_are_the_chats(
 async def test_the_chat_starts_and_stops_with_it() -> None:
     app, chat_server = await asyncio.to_thread(embed, make_settings())
     assert app.extensions["chat_server"] is chat_server
-    available = [chat_server.node.broker.available]
+    broker = chat_server.node.broker
+    states = [(await broker.health()).status]
     async with app.test_app():
-        available.append(chat_server.node.broker.available)
-    available.append(chat_server.node.broker.available)
-    assert available == [False, True, False]
+        states.append((await broker.health()).status)
+    states.append((await broker.health()).status)
+    assert states == ["unavailable", "ok", "unavailable"]
     assert chat_server.node.drain.begun
 
 

@@ -6,6 +6,7 @@ import pytest
 from quart import Response
 
 from chat_server import __version__
+from tests.broker.helpers import draft
 from tests.rig.chat_client import chat
 from tests.rig.fakes import FakeBroker
 from tests.rig.raw_client import request
@@ -77,7 +78,7 @@ async def test_a_store_that_takes_nothing_is_there_but_not_ready(word: str) -> N
 async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
     broker = FakeBroker()
     async with serving(make_settings(), broker=broker) as server:
-        broker.deaf, broker.deaf_seconds, broker.available = True, 1.25, False
+        broker.refusal, broker.deaf_seconds, broker.available = "deaf", 1.25, False
         ready = await request(server.port, "GET", "/health/ready")
         assert (ready.status, ready.json()) == (503, {"status": "deaf"})
         health = await request(server.port, "GET", "/health")
@@ -85,6 +86,24 @@ async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
         assert (health.status, health.json()["status"]) == (503, "deaf")
         assert health.json()["checks"] == {"broker": check}
         assert (await request(server.port, "GET", "/health/live")).status == 200
+
+
+async def test_a_spool_tells_how_much_waits() -> None:
+    spooling = make_settings(
+        redis__url="redis://127.0.0.1", namespaces={"room": {"spool_messages": 9}}
+    )
+    broker = FakeBroker()
+    async with serving(spooling, broker=broker) as server:
+        outbox = server.node.outbox
+        assert outbox is not None
+        broker.available = False
+        waiting = outbox.publish(draft(topic="room:a"))
+        health = await request(server.port, "GET", "/health")
+        assert health.json()["checks"]["broker"]["spooled"] == outbox.spooled == 1
+        broker.available = True
+        await waiting
+        health = await request(server.port, "GET", "/health")
+        assert health.json()["checks"]["broker"]["spooled"] == 0
 
 
 async def test_a_draining_worker_is_not_ready() -> None:

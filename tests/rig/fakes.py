@@ -14,7 +14,7 @@ from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.messages import ClientMessage, ServerMessage
-from chat_server.realtime.ports import Encoder, Listener, Receiver
+from chat_server.realtime.ports import BrokerHealth, Encoder, Listener, Receiver
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
 """What another program may have written where our frames are."""
@@ -241,7 +241,6 @@ class FakeBroker:
         self.available = True
         # Topics that can be reached though not all of the store is there.
         self.reachable: set[str] = set()
-        self.deaf = False
         self.refusal = ""
         self.deaf_seconds = 0.0
         self.manual = False
@@ -265,11 +264,10 @@ class FakeBroker:
     def accepts(self, topic: str) -> bool:
         return self.reaches(topic)
 
-    @property
-    def status(self) -> str:
-        if self.deaf or self.refusal:
-            return self.refusal or "deaf"
-        return "ok" if self.available else "unavailable"
+    async def health(self, *, ping: bool = True) -> BrokerHealth:
+        status = self.refusal or ("ok" if self.available else "unavailable")
+        latency = 0.0 if ping and self.available else None
+        return BrokerHealth(status, self.deaf_seconds, latency)
 
     # What a test does --------------------------------------------------------------------------
 
@@ -349,13 +347,13 @@ class FakeBroker:
             future.set_result(self._publish(draft))
         return future
 
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        self.calls.append(("signal", topic, frame))
+    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+        self.calls.append(("signal", topic, payload))
         if self.raises is not None:
             raise self.raises
         future: Future[None] = asyncio.get_running_loop().create_future()
         if self.available:
-            self._emit(Event(topic, "", 0, Kind.SIGNAL, frame))
+            self._emit(Event(topic, "", 0, Kind.SIGNAL, payload))
             future.set_result(None)
         else:
             future.set_exception(_away())
@@ -416,11 +414,6 @@ class FakeBroker:
                 self.frames.setdefault(place, set()).add(event.payload)
         await asyncio.sleep(0)
         return Position(stored.epoch, stored.epoch_start)
-
-    async def ping(self) -> float:
-        if not self.available:
-            raise _away()
-        return 0.0
 
     # Within ----------------------------------------------------------------------------------
 

@@ -14,15 +14,16 @@ from redis.exceptions import ConnectionError
 from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult, Retention
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
+from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
-from ..base import GuardedListener, Listener, failed, unavailable
+from ..base import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack
 from .probe import PubSubProbe
 from .refusals import CLUSTER, REPLICA, Closed, Refusal, refusal_of
 from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
-from .subscriber import Subscriber, signal_payload
+from .subscriber import Subscriber, signal_message
 from .topology import connector_of
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class RedisBroker:
             )
 
         self._publisher = pipeline(PUBLISH_BATCH, False, PUBLISH)
-        self.settle("")
+        self.set_hash_tag("")
         self._probe = PubSubProbe(
             self._publish_probe,
             self._signal_probe,
@@ -146,22 +147,33 @@ class RedisBroker:
 
     @property
     def status(self) -> str:
-        """What `/health` says of Redis."""
-        if self.deaf:
+        """One word for operators; see `BrokerHealth`."""
+        if self._probe.deaf:
             return "deaf"
         if self._refusal is not None:
             return self._refusal.status
         return "ok" if self._available else "unavailable"
 
     @property
-    def deaf(self) -> bool:
-        """Whether Redis takes publications that this worker does not hear."""
-        return self._probe.deaf
-
-    @property
     def deaf_seconds(self) -> float:
-        """How long that was so, in all."""
+        """Seconds of deafness since the start, in all."""
         return self._probe.deaf_seconds
+
+    async def health(self, *, ping: bool = True) -> BrokerHealth:
+        """Return the state of this server."""
+        latency = await self._ping() if ping and self._available else None
+        silent = ping and latency is None and self.status == "ok"
+        return BrokerHealth("unavailable" if silent else self.status, self.deaf_seconds, latency)
+
+    async def _ping(self) -> float | None:
+        began = time.perf_counter()
+        try:
+            await self._reader().send(pack("PING"), bool)
+        except Closed:
+            pass  # An answer, too: see `Subscriber`.
+        except Unavailable:
+            return None
+        return time.perf_counter() - began
 
     def reaches(self, topic: str) -> bool:
         """Return whether Redis is believed to be reachable."""
@@ -171,7 +183,7 @@ class RedisBroker:
         """Return whether what is published to the topic can be stored now."""
         return self._available and self._refusal is None
 
-    def settle(self, home: str) -> None:
+    def set_hash_tag(self, home: str) -> None:
         """Use `home` as the hash tag of its own keys and channel."""
         self.home = home
         self._own = self._names.own(home, f"canary:{secrets.token_hex(8)}")
@@ -386,14 +398,16 @@ class RedisBroker:
             return failed(unavailable())
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        """Send `frame` to every worker."""
+    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+        """Send `payload` to every worker."""
         if not self._available:
             return failed(unavailable())
-        command = pack(self._subscriber.publish, self._names.channel(topic), signal_payload(frame))
+        command = pack(
+            self._subscriber.publish, self._names.channel(topic), signal_message(payload)
+        )
         return self._publisher.send(command, lambda _: None)
 
-    def settled(self) -> "Future[bool]":
+    def flushed(self) -> "Future[bool]":
         """Return when everything published before this call is answered, if `Redis` is there."""
         return self._publisher.send(pack("PING"), bool)
 
@@ -457,15 +471,6 @@ class RedisBroker:
             raise unavailable()
         keys = self._names.keys(topic)
         return await self._storage.begin_epoch(self._reader(), keys, lost)
-
-    async def ping(self) -> float:
-        """Send PING and return how long the answer took, in seconds."""
-        if not self._available:
-            raise unavailable()
-        began = time.perf_counter()
-        with suppress(Closed):  # An answer, too: see `Subscriber`.
-            await self._reader().send(pack("PING"), bool)
-        return time.perf_counter() - began
 
     def _reader(self) -> Pipeline:
         # The first idle one: with little to do, one connection is all there is.

@@ -14,8 +14,9 @@ from redis.crc import key_slot
 from ...events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Refused, Unavailable
+from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
-from ..base import Busy, GuardedListener, Listener, failed, unavailable
+from ..base import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved
@@ -93,26 +94,27 @@ class ClusterBroker:
         """Whether every shard is believed to be reachable."""
         return bool(self._shards) and all(shard.available for shard in self._shards.values())
 
-    @property
-    def status(self) -> str:
-        """What `/health` says: of the shards that are not well the first."""
-        words = [shard.status for shard in self._shards.values()] or ["unavailable"]
-        return next((word for word in words if word != "ok"), "ok")
-
     def accepts(self, topic: str) -> bool:
         """Return whether what is published to the topic can be stored now."""
         shard = self._owner(topic)
         return shard is not None and shard.accepts(topic)
 
-    @property
-    def deaf(self) -> bool:
-        """Whether a shard takes publications that this worker does not hear."""
-        return any(shard.deaf for shard in self._shards.values())
+    async def health(self, *, ping: bool = True) -> BrokerHealth:
+        """Return the state of the cluster.
 
-    @property
-    def deaf_seconds(self) -> float:
-        """How long that was so, in all, added up over the shards."""
-        return self._left_deaf_seconds + sum(s.deaf_seconds for s in self._shards.values())
+        The status is the first shard's that is not well, the seconds of deafness are added up over
+        the shards, and the latency is the slowest shard's.
+        """
+        left = self._left_deaf_seconds
+        shards = await asyncio.gather(*(s.health(ping=ping) for s in self._shards.values()))
+        if not shards:
+            return BrokerHealth("unavailable", left)
+        latencies = [s.latency_seconds for s in shards if s.latency_seconds is not None]
+        return BrokerHealth(
+            next((shard.status for shard in shards if shard.status != "ok"), "ok"),
+            left + sum(shard.deaf_seconds for shard in shards),
+            max(latencies) if len(latencies) == len(shards) else None,
+        )
 
     def reaches(self, topic: str) -> bool:
         """Return whether the shard that serves the topic is believed to be reachable."""
@@ -208,7 +210,7 @@ class ClusterBroker:
             if not shard.home or self._owner(shard.home) is not shard:
                 # Found by trying: a key of the shard's own has to be in one of its slots.
                 tags = map(str, count())
-                shard.settle(next(tag for tag in tags if self._owner(tag) is shard))
+                shard.set_hash_tag(next(tag for tag in tags if self._owner(tag) is shard))
         for shard in gone:
             self._left_deaf_seconds += shard.deaf_seconds
             self._retiring.add(shard)
@@ -250,7 +252,7 @@ class ClusterBroker:
     async def _retire(self, shard: RedisBroker) -> None:
         """Let a server go that serves no slot any more, once it has answered."""
         with suppress(Unavailable):
-            await shard.settled()
+            await shard.flushed()
         await shard.stop()
         self._retiring.discard(shard)
 
@@ -323,9 +325,9 @@ class ClusterBroker:
         """Store `draft` and send it to every worker, on the shard that serves the topic."""
         return self._submit(draft.topic, lambda shard: shard.publish(draft), ordered=True)
 
-    def signal(self, topic: str, frame: bytes) -> "Future[None]":
-        """Send `frame` to every worker."""
-        return self._submit(topic, lambda shard: shard.signal(topic, frame))
+    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+        """Send `payload` to every worker."""
+        return self._submit(topic, lambda shard: shard.signal(topic, payload))
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
@@ -374,12 +376,6 @@ class ClusterBroker:
             return self._spawn(shard.begin_epoch(topic, lost), "redis epoch")
 
         return await self._submit(topic, call)
-
-    async def ping(self) -> float:
-        """Return how long the slowest shard took to answer PING, in seconds."""
-        if not self.available:
-            raise unavailable()
-        return max(await asyncio.gather(*(shard.ping() for shard in self._shards.values())))
 
     def _submit(
         self, topic: str, call: Callable[[RedisBroker], "Future[T]"], *, ordered: bool = False

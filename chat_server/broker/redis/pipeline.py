@@ -232,7 +232,7 @@ class Pipeline:
                 commands = [request.command for request in self._batch]
                 await self._roundtrip(connection, commands, replies)
             finally:
-                trouble = self._settle(replies)
+                trouble = self._match_replies(replies)
             if trouble is not None:
                 raise trouble
             if not self._batch:
@@ -254,7 +254,7 @@ class Pipeline:
         if len(replies) > len(commands):
             raise InvalidResponse("Redis answered more than it was asked")
 
-    def _settle(self, replies: list[Any]) -> Exception | None:
+    def _match_replies(self, replies: list[Any]) -> Exception | None:
         """Answer requests, and keep in the batch those that must be sent again.
 
         Returns:

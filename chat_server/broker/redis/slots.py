@@ -60,7 +60,7 @@ class _Request:
         self.future: Future[Any] = loop.create_future()
         self.shard: RedisBroker | None = None
 
-    def settle(self, result: Future[Any]) -> None:
+    def resolve(self, result: Future[Any]) -> None:
         error = unavailable() if result.cancelled() else result.exception()
         if error is not None:
             fail(self.future, error if isinstance(error, Unavailable) else unavailable())
@@ -177,7 +177,7 @@ class SlotRouter:
             self._map.invalidate(moved.server)
             self._wait_in(self._queue_of(slot, request.shard).requeue, request)
             return
-        request.settle(result)
+        request.resolve(result)
         queue = self._queues.get(slot)
         if queue is not None and request.ordered and _succeeded(result):
             queue.overtake()
@@ -186,14 +186,14 @@ class SlotRouter:
         """Return the slot's queue; begin one if need be, because of what `shard` was sent."""
         if slot not in self._queues:
             self._queues[slot] = SlotQueue()
-            self._spawn(self._settle(slot, shard))
+            self._spawn(self._drain_queue(slot, shard))
         return self._queues[slot]
 
     def _wait_in(self, line: Callable[[_Request], None], request: _Request) -> None:
         line(request)
         self._waiting += 1
 
-    async def _settle(self, slot: int, shard: RedisBroker | None) -> None:
+    async def _drain_queue(self, slot: int, shard: RedisBroker | None) -> None:
         """Wait until a slot is served again, and then have done in order what waits for it."""
         try:
             await self._all_back(shard)
@@ -207,7 +207,7 @@ class SlotRouter:
                 if (moved := _moved(result)) is not None:
                     self._map.invalidate(moved.server)
                     continue
-                head.settle(result)
+                head.resolve(result)
                 self._drop(head)
                 while self._queues[slot].queue:
                     self._send(self._take(slot))
@@ -223,7 +223,7 @@ class SlotRouter:
         """
         while shard is not None:
             try:
-                await shard.settled()
+                await shard.flushed()
             except Busy:
                 await asyncio.sleep(BUSY_SECONDS)
             except Unavailable:

@@ -34,9 +34,9 @@ _KINDS = {kind.encode(): kind for kind in Kind}
 _VERSION = b"1"
 
 
-def signal_payload(frame: bytes) -> bytes:
+def signal_message(payload: bytes) -> bytes:
     """Return what is sent to a channel for a signal; for stored events publish.lua does this."""
-    return b"1  0 signal " + frame
+    return b"1  0 signal " + payload
 
 
 class _Command:
@@ -294,10 +294,10 @@ class Subscriber:
                 self._heard()
             return None  # It was on its way when the topic was unsubscribed.
         try:
-            version, epoch, seq, kind, frame = payload.split(b" ", 4)
+            version, epoch, seq, kind, content = payload.split(b" ", 4)
             if version != _VERSION:
                 raise ValueError("another version")
-            return Event(topic, epoch.decode(), int(seq), _KINDS[kind], frame)
+            return Event(topic, epoch.decode(), int(seq), _KINDS[kind], content)
         except (ValueError, KeyError):
             if self._throttle.due("payload"):
                 log.warning("dropped a message on %s that no publisher of ours wrote", channel)
