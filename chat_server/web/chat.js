@@ -14,6 +14,8 @@ const LAST = 50;
 const DEFAULT_ROOM = "lobby";
 /** A room that is not open after so long is being waited for. */
 const PATIENCE_MS = 2_000;
+const LACK =
+  "This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.";
 
 const WORDS = {
   bad_request: "The server did not understand this.",
@@ -60,7 +62,7 @@ class ChatPage {
   #outbox;
 
   constructor() {
-    const { session, texts } = openStorage();
+    const { session, texts } = openStorage((lacking) => showText($("lack"), lacking ? LACK : ""));
     this.#session = session;
     this.#texts = texts;
     this.#outbox = new Outbox({

@@ -10,6 +10,12 @@ const MAX_UNSENT_CHARACTERS = 1_000_000;
 /** `sessionStorage` where the browser allows it and has room, else memory until the next load. */
 class Storage {
   #memory = new Map();
+  #onLack;
+  #lacking = false;
+
+  constructor(onLack) {
+    this.#onLack = onLack;
+  }
 
   get(key) {
     if (this.#memory.has(key)) return this.#memory.get(key);
@@ -26,18 +32,31 @@ class Storage {
       this.#memory.delete(key);
     } catch {
       // The older value would come back with the next load: another user, or a text that was sent.
-      this.remove(key);
+      this.#forget(key);
       this.#memory.set(key, value);
     }
+    this.#report();
   }
 
   remove(key) {
     this.#memory.delete(key);
+    this.#forget(key);
+    this.#report();
+  }
+
+  #forget(key) {
     try {
       sessionStorage.removeItem(key);
     } catch {
       // Nothing was stored there.
     }
+  }
+
+  #report() {
+    const lacking = this.#memory.size > 0;
+    if (lacking === this.#lacking) return;
+    this.#lacking = lacking;
+    this.#onLack(lacking);
   }
 
   keys() {
@@ -210,8 +229,9 @@ export class Texts {
 
 const LEFT = "This may have been sent: the page was left before the server answered.";
 
-export function openStorage() {
-  const storage = new Storage();
+/** @param {function} onLack called with whether some of it will be gone with the next load. */
+export function openStorage(onLack) {
+  const storage = new Storage(onLack);
   return { session: new Session(storage), texts: new Texts(storage) };
 }
 

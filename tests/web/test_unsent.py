@@ -251,6 +251,17 @@ async def test_who_signs_out_is_asked_about_drafts_of_all_rooms(visit: Visit) ->
     await expect(alice.field).to_have_value("for here")
 
 
+async def test_full_storage_is_told_of_while_it_holds_something_back(visit: Visit) -> None:
+    alice = await visit("alice", "crowded")
+    notice = alice.page.get_by_text("will be gone after a reload")
+    await expect(notice).to_be_hidden()
+    await alice.page.evaluate(FULL)
+    await alice.field.fill("a text that finds no space")
+    await expect(notice).to_be_visible()
+    await alice.field.fill("")
+    await expect(notice).to_be_hidden()
+
+
 async def test_full_storage_brings_no_older_user_back(visit: Visit) -> None:
     alice = await visit("alice", "older")
     await alice.page.evaluate(FULL)
