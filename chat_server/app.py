@@ -79,7 +79,7 @@ class ChatServer:
         websocket.adapt(app)
         blueprints = [
             websocket.blueprint(),
-            health_blueprint(self.node),
+            health_blueprint(self.node, self.verifier),
             messages_blueprint(self.node, self.verifier),
         ]
         if self.settings.http.page:

@@ -64,6 +64,11 @@ class Verifier:
                 self._jws.unregister_algorithm(name)
                 self._jws.register_algorithm(name, _CheckedHMAC(_HASHES[name]))
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether tokens can be verified: False until a key set at a URL was fetched once."""
+        return self._key_set is None or self._key_set.keys is not None
+
     async def start(self) -> None:
         """Begin to keep a key set at a URL fresh; one that cannot be reached is no error."""
         if self._key_set is not None:

@@ -5,6 +5,7 @@ from msgspec import UNSET, UnsetType
 from quart import Blueprint, Response
 from quart_schema import document_response, security_scheme_blueprint
 
+from ..auth.tokens import Verifier
 from ..realtime.node import Node
 from ..version import __version__
 
@@ -36,13 +37,13 @@ class Health(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """One word: ok, draining, deaf, unavailable, full, readonly or misconfigured."""
+    """One word: ok, draining, no_keys, deaf, unavailable, full, readonly or misconfigured."""
 
     status: str
 
 
-def health_blueprint(node: Node) -> Blueprint:
-    """Return the routes for a worker's node."""
+def health_blueprint(node: Node, verifier: Verifier) -> Blueprint:
+    """Return the routes for a worker's node and what verifies its tokens."""
     blueprint = Blueprint("chat_health", __name__)
     security_scheme_blueprint(blueprint, [])  # open to all
 
@@ -52,7 +53,7 @@ def health_blueprint(node: Node) -> Blueprint:
     async def health() -> Response:
         """Return the state of the worker; 503 if the worker does not accept work."""
         broker = await _check_broker(node)
-        status = "draining" if node.drain.announced else broker.status
+        status = _status(node, verifier, broker.status)
         return _answer(
             Health(
                 status=status,
@@ -76,12 +77,20 @@ def health_blueprint(node: Node) -> Blueprint:
     @document_response(Status, 200)
     @document_response(Status, 503)
     async def ready() -> Response:
-        """Return 200 if the worker accepts work, 503 while it drains or nothing can be stored."""
+        """Return 200 if the worker accepts work, 503 while it drains, or cannot store or verify."""
         broker = await node.broker.health(ping=False)
-        status = "draining" if node.drain.announced else broker.status
+        status = _status(node, verifier, broker.status)
         return _answer(Status(status), status)
 
     return blueprint
+
+
+def _status(node: Node, verifier: Verifier, broker: str) -> str:
+    if node.drain.announced:
+        return "draining"
+    if broker == "ok" and not verifier.has_keys:
+        return "no_keys"
+    return broker
 
 
 async def _check_broker(node: Node) -> Check:

@@ -1,16 +1,19 @@
 """`/health`, `/health/live` and `/health/ready`."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from quart import Response
 
 from chat_server import __version__
+from tests.auth.key_server import jwk, serve_keys
 from tests.broker.helpers import draft
 from tests.rig.chat_client import chat
 from tests.rig.fakes import FakeBroker
 from tests.rig.raw_client import request
 from tests.rig.server import mint
+from tests.rig.waiting import SECONDS
 from tests.server.inprocess import make_settings, serving
 
 from .client import client
@@ -38,6 +41,33 @@ async def test_tells_how_the_worker_is_doing() -> None:
         assert body["checks"] == {
             "broker": {"status": "ok", "latency_ms": 0.0, "deaf_seconds": 0.0}
         }
+
+
+async def test_a_worker_without_the_issuers_keys_is_not_ready_until_it_had_them_once() -> None:
+    with serve_keys() as issuer:
+        issuer.status = 500
+        async with client(
+            auth__algorithms=["RS256"],
+            auth__secret="",
+            auth__jwks_url=issuer.url,
+            auth__jwks_min_refresh_seconds=0.05,
+        ) as http:
+
+            async def ready() -> tuple[int, str]:
+                answer = await http.ask("GET", "/health/ready")
+                return answer.status_code, (await _json(answer))["status"]
+
+            assert await ready() == (503, "no_keys")
+            health = await http.ask("GET", "/health")
+            assert (health.status_code, (await _json(health))["status"]) == (503, "no_keys")
+            assert (await http.ask("GET", "/health/live")).status_code == 200
+            issuer.publish(jwk("RSA"))
+            async with asyncio.timeout(SECONDS):
+                while await ready() != (200, "ok"):  # noqa: ASYNC110 - as a balancer asks
+                    await asyncio.sleep(0.02)
+            # Keys that are known outlive an issuer that is not there.
+            issuer.status = 500
+            assert await ready() == (200, "ok")
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
