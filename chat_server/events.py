@@ -29,6 +29,9 @@ class Kind(StrEnum):
     SIGNAL = "signal"
 
 
+_UNSTORED: Final = (Kind.SIGNAL,)
+
+
 class Position(Struct, frozen=True):
     """A place in a topic's log: the `seq` of an event, and the epoch that counts it."""
 
@@ -87,6 +90,11 @@ class Event(Struct, frozen=True, gc=False):
     seq: int
     kind: Kind
     payload: bytes
+
+    @property
+    def stored(self) -> bool:
+        """Whether the event has a place in the topic's log."""
+        return self.kind not in _UNSTORED
 
 
 class HistoryPage(Struct, frozen=True):

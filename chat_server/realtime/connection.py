@@ -184,8 +184,7 @@ class Connection(Authenticated):
 
     def send(self, message: ServerMessage) -> None:
         """See `session.Effects`."""
-        encoder = self._transport.encoder
-        self._transport.write(encoder.pack(self._codec.encode(message)))
+        self._transport.write(self._transport.encoder.encode_reply(message))
 
     def ping(self) -> None:
         """See `session.Effects`."""

@@ -169,7 +169,7 @@ class Hub:
             topic.replay(transport, page)
             if topic.lag_of(transport) == seen and transport.writable:
                 # The store has no more, and yet this worker stands elsewhere: it must look.
-                topic.behind = True
+                topic.stale = True
                 self._repair(topic)
                 return False
         return True
@@ -209,7 +209,7 @@ class Hub:
             await self._broker.subscribe(topic.name)
             while not topic.established:
                 await self._catch_up(topic)
-            if topic.behind:
+            if topic.stale:
                 self._repair(topic)
         except Unavailable:
             # Whoever waits is told so; the next one to come starts afresh.
@@ -224,27 +224,28 @@ class Hub:
         self._broker.unsubscribe(topic.name)
 
     async def _catch_up(self, topic: Topic) -> None:
-        interruptions = topic.interruptions
+        generation = topic.generation
         page = await self._read_on(topic)
-        if interruptions == topic.interruptions:  # else it may be older than what was missed
+        if topic.generation == generation:  # else the page may be older than what was missed
             topic.catch_up(page)
 
     async def _read_on(self, topic: Topic) -> HistoryPage:
-        """Read what follows a topic's position, or all of another order if that one is lost."""
-        name, here = topic.name, topic.position
+        """Read what follows a topic's position, or all of another epoch if that one is lost."""
+        name = topic.name
         if not topic.established:
             return await self._broker.history(name, limit=1, newest=True)
-        # With the last event passed on, to know it again: see `Topic.contradicts`. Subscribers may
-        # be sent what is newer than the read while it is under way: that is no evidence.
-        evidence = topic.evidence
+        # Taken now: what subscribers are sent during the read is no evidence against the page. The
+        # page begins with the last event that they have seen, to be compared.
+        snapshot = topic.snapshot()
+        here = snapshot.position
         after = max(here.seq - 1, 0)
         page = await self._broker.history(name, after=after, limit=self._max_replay + 1)
-        began = Position(page.epoch, page.epoch_start)
-        if topic.contradicts(page, evidence):
-            began = await self._begin_epoch(name, page.epoch)
-        if began.epoch == here.epoch:
+        start = Position(page.epoch, page.epoch_start)
+        if snapshot.diverged_from(page):
+            start = await self._begin_epoch(name, page.epoch)
+        if start.epoch == here.epoch:
             return page
-        return await self._broker.history(name, after=began.seq, limit=self._max_replay)
+        return await self._broker.history(name, after=start.seq, limit=self._max_replay)
 
     async def _begin_epoch(self, name: str, lost: str) -> Position:
         if self._throttle.due("lost"):
@@ -260,7 +261,7 @@ class Hub:
     async def _run_repair(self, topic: Topic) -> None:
         try:
             async with self._repair_slots:
-                while self._topics.get(topic.name) is topic and topic.behind:
+                while self._topics.get(topic.name) is topic and topic.stale:
                     try:
                         await self._catch_up(topic)
                     except Unavailable:

@@ -5,18 +5,18 @@ import asyncio
 import msgspec
 
 from ..clock import Clock
-from ..events import Draft, HistoryPage, Kind, PublishResult, Retention
+from ..events import Draft, Event, HistoryPage, Kind, PublishResult, Retention
 from ..protocol.codecs import Codec
 from ..protocol.errors import BadRequest, TooLarge
 from ..protocol.messages import Limits, User
 from ..settings import Settings
 from .drain import Drain
+from .encoding import encode_push
 from .hub import Hub
 from .limits import ReadRates, UserRates
 from .ports import Broker, Outbox, Publisher
 from .registry import Registry
 from .timers import SlottedTimers
-from .topic import transcoded
 
 REPLAYS_PER_SECOND = 2
 """How often a user gets `limits.max_replay` events, once he has had so many of every topic."""
@@ -168,29 +168,27 @@ class Node:
             newest=after is None,
             max_bytes=self.settings.limits.slow_buffer_bytes,
         )
-        frames = [event.payload for event in page.events if event.kind is Kind.MESSAGE]
+        messages = [event for event in page.events if event.kind is Kind.MESSAGE]
         kept, all_kept = await self._fitting(
-            frames if after is not None else frames[::-1], codec, topic
+            messages if after is not None else messages[::-1], codec
         )
         if not all_kept:
             page = msgspec.structs.replace(page, more=True)
-        return page, [msgspec.Raw(frame) for frame in (kept if after is not None else kept[::-1])]
+        return page, [msgspec.Raw(each) for each in (kept if after is not None else kept[::-1])]
 
-    async def _fitting(
-        self, frames: list[bytes], codec: Codec, topic: str
-    ) -> tuple[list[bytes], bool]:
+    async def _fitting(self, messages: list[Event], codec: Codec) -> tuple[list[bytes], bool]:
         """Return the first of these that an answer may hold, encoded, and whether that is all."""
         kept: list[bytes] = []
         size = held = 0
-        for frame in frames:
-            encoded = transcoded(frame, codec, topic)
+        for message in messages:
+            encoded = encode_push(codec, message)
             if encoded is None:
                 continue
             size += len(encoded)
             if kept and size > self.settings.limits.slow_buffer_bytes:
                 return kept, False
             kept.append(encoded)
-            held += len(frame)
+            held += len(message.payload)
             if held >= YIELD_BYTES:
                 held = 0
                 await asyncio.sleep(0)

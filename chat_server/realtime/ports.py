@@ -5,12 +5,13 @@
 
 from asyncio import Future
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..protocol.codecs import Codec
+from ..protocol.messages import Gap, ServerMessage
 
 
 class BrokerHealth(Struct, frozen=True):
@@ -181,10 +182,15 @@ class Broker(EventLog, Subscriptions, Protocol):
         ...
 
 
-class Encoder(Protocol):
-    """How a kind of transport writes messages: shared by all connections that write alike.
+Push: TypeAlias = Event | Gap
+"""What subscribers are sent of a topic: an event, or a gap in place of events that are lost."""
 
-    A publication is packed once per encoder and the result written to every subscriber on it.
+
+class Encoder(Protocol):
+    """Makes the packets of one kind of transport in one encoding.
+
+    All transports that write alike share one encoder: a push is encoded once for all of them, and
+    `write` has all of them in its hands. A further format on the wire is a further encoder.
     """
 
     @property
@@ -192,12 +198,20 @@ class Encoder(Protocol):
         """The encoding of the messages."""
         ...
 
-    def pack(self, payload: bytes) -> bytes:
-        """Return an encoded message as its transports' `write` takes it."""
+    def encode(self, push: Push) -> bytes | None:
+        """Return a push as a packet, or None for an event that this encoding cannot express."""
         ...
 
-    def join(self, packets: list[bytes]) -> list[bytes]:
-        """Return `packets`, merged where one `write` can take several."""
+    def encode_reply(self, message: ServerMessage) -> bytes:
+        """Return a message of the session, such as an answer or a goodbye, as a packet."""
+        ...
+
+    def write(self, transports: Iterable["Transport"], packets: Sequence[bytes]) -> None:
+        """Write packets to transports of this encoder, merged where one write can take several.
+
+        The size of `packets` is bounded by the caller. The buffer of each transport may fill up;
+        none of them is looked at in between.
+        """
         ...
 
 
@@ -210,7 +224,7 @@ class Transport(Protocol):
 
     @property
     def encoder(self) -> Encoder:
-        """How this transport writes."""
+        """Makes the packets that `write` takes; the same object for all that write alike."""
         ...
 
     @property

@@ -1,74 +1,64 @@
-"""One topic on one worker: its place in the order, its subscribers, and fan-out to them."""
+"""One topic on one worker: its position, its subscribers, and the fan-out to them."""
 
-import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
-from ..events import Event, HistoryPage, Kind, Position
-from ..logs import LogThrottle
-from ..protocol.codecs import Codec
+from ..events import Event, HistoryPage, Position
 from ..protocol.messages import Gap
-from .ports import Encoder, Transport
-
-logger = logging.getLogger(__name__)
-throttle = LogThrottle()
+from .divergence import Delivered, Snapshot
+from .ports import Encoder, Push, Transport
 
 MAX_BACKLOG = 1_000
-"""Events held while the store is being read. More come only if that takes seconds; the oldest then
-go, and the next read finds them."""
-
+"""Events held while the store is read. More arrive only if the read takes seconds. The oldest are
+then dropped, and the next read finds them."""
 
 FLUSH_BYTES = 65_536
-"""Frames that are written at once; of more, each subscriber gets as much as it can take."""
+"""Bytes written to a subscriber before its buffer is looked at again."""
 
-_Push = tuple[bytes, Position]
-
-
-def transcoded(frame: bytes, codec: Codec, topic: str) -> bytes | None:
-    """Return an event's frame in an encoding, or None if it is no JSON text.
-
-    No worker writes such a thing, but others may write to the store.
-    """
-    try:
-        return codec.transcode(frame)
-    except Exception as error:
-        if throttle.due("no JSON"):
-            logger.error("topic %s: left out an event that is no JSON: %s", topic, error)
-        return None
-
-
-_Place = tuple[int, int | None]
-"""A seq, and a digest of the event there if that is known."""
+_Step = tuple[Push, Position]
+"""A push, and the position of a subscriber that has seen it."""
 
 
 class Topic:
     """A topic with subscribers on this worker.
 
-    Events are offered in the order the broker delivers them; what subscribers see is every seq
-    exactly once, or a `gap`. While `behind` is true there may be a hole: new events wait in a
-    backlog until the node has read what is missing and calls `catch_up`. `interruptions` counts how
-    often events may have been missed: a read is as good as the number it began with.
+    The broker delivers events in the order of their `seq`, but after trouble events may be missing
+    or come again. Subscribers get every seq exactly once, or a `gap`. While the topic is stale,
+    events may be missing: new ones wait in a backlog until the hub has read the log and calls
+    `catch_up`.
 
-    A subscriber stands in one of four places:
+    The states of a subscriber (docs/design/delivery.md):
 
-    - joining: it keeps the topic open, but does not know its place in the order yet;
-    - lagging: it is sent stored events by `replay`, as fast as it reads, and nothing else;
-    - ahead: by replay it has events that this worker has yet to receive;
-    - live: it has seen exactly what this worker has.
+        joining   keeps the topic open, but its position is not known yet
+        lagging   has seen less than this worker; `replay` sends it stored events, nothing else does
+        ahead     has seen more: a replay has read past the position of this worker
+        live      has seen exactly what this worker has
+
+        joining ── enter() ───────────────────────────▶ lagging, ahead or live
+        lagging ── replay() sent what is stored ──────▶ ahead or live
+        ahead   ── this worker's position gets there ─▶ live
+        live    ── its buffer is full, or lag() ──────▶ lagging
+        ahead   ── lag() ─────────────────────────────▶ lagging
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        # The last event of the log that live subscribers have seen. No epoch: not known yet.
         self.position = Position("", 0)
-        self.behind = True
-        self.interruptions = 0
-        self._last: _Place = (0, None)
-        self._furthest: _Place = (0, None)
+        # Whether events may be missing after `position`.
+        self.stale = True
+        # Counts interruptions. A page is as good as the generation in which its read began.
+        self.generation = 0
+        # Evidence against a log that has lost events: see `snapshot`.
+        self._delivered = Delivered()
+        # Events that came while the topic was stale, in the order in which they came.
         self._backlog: deque[Event] = deque()
-        self._doubted: set[Position] = set()
-        self._pushes: list[_Push] = []
+        # Positions of backlog events that one read did not know. A second one settles it.
+        self._unconfirmed: set[Position] = set()
+        # Pushes for the live subscribers, written together by `_flush`.
+        self._steps: list[_Step] = []
+        # The subscribers, by state. Those that lag or are ahead with what they have seen, those
+        # that are live by encoder, in the order in which they came.
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
@@ -90,13 +80,19 @@ class Topic:
         """Keep the topic open for a subscriber that is yet to `enter`."""
         self._joining.add(transport)
 
-    def enter(self, transport: Transport, seen: Position, digest: int | None = None) -> None:
-        """Place a subscriber that has seen everything up to `seen`, an event with this digest."""
+    def enter(self, transport: Transport, seen: Position, fingerprint: int | None = None) -> None:
+        """Place a subscriber by what it has seen.
+
+        Args:
+            transport: the subscriber's.
+            seen: its position: it gets the events that follow.
+            fingerprint: of the event at `seen`, if that is known.
+        """
         self._joining.discard(transport)
-        same_order = seen.epoch == self.position.epoch
-        if same_order and seen.seq > self._furthest[0]:
-            self._furthest = (seen.seq, digest)
-        if not same_order or seen.seq < self.position.seq or not transport.writable:
+        same_epoch = seen.epoch == self.position.epoch
+        if same_epoch and seen.seq > self._delivered.max_delivered[0]:
+            self._delivered.max_delivered = (seen.seq, fingerprint)
+        if not same_epoch or seen.seq < self.position.seq or not transport.writable:
             self._lagging[transport] = seen
         elif seen.seq > self.position.seq:
             self._ahead[transport] = seen
@@ -104,7 +100,7 @@ class Topic:
             self._live.setdefault(transport.encoder, {})[transport] = None
 
     def leave(self, transport: Transport) -> None:
-        """Forget a subscriber, wherever it stands."""
+        """Forget a subscriber, in whatever state."""
         self._joining.discard(transport)
         self._lagging.pop(transport, None)
         self._ahead.pop(transport, None)
@@ -115,7 +111,7 @@ class Topic:
                 del self._live[transport.encoder]
 
     def lag(self, transport: Transport) -> None:
-        """Send a subscriber nothing until it is replayed: it reads too slowly."""
+        """Send a subscriber nothing until `replay`: it reads too slowly."""
         if transport in self._live.get(transport.encoder, ()):
             self.leave(transport)
             self._lagging[transport] = self.position
@@ -127,45 +123,54 @@ class Topic:
         return self._lagging.get(transport)
 
     def replay(self, transport: Transport, page: HistoryPage) -> None:
-        """Send a lagging subscriber what a read behind its position found, while it is writable."""
+        """Send a lagging subscriber a page after its position, until its buffer is full."""
         seen = self._lagging.pop(transport)
         if page.epoch != seen.epoch:
-            # What was read lies behind the old seq: the new order is yet to be read.
-            seen = Position(page.epoch, page.epoch_start)
-            self._write_to(transport, self._restart_frame(seen))
-            self.enter(transport, seen)
+            # The page follows a seq of the old epoch. The new epoch is yet to be read.
+            start = Position(page.epoch, page.epoch_start)
+            self._write_to(transport, self._epoch_changed(start))
+            self.enter(transport, start)
             return
-        digest = None
-        for event in page.events:
+        encoder, fingerprint = transport.encoder, None
+        for packets, (push, position) in _batches(encoder, self._replayed(page, seen)):
             if not transport.writable:
                 break
+            encoder.write((transport,), packets)
+            seen = position
+            fingerprint = hash(push.payload) if isinstance(push, Event) else None
+        self.enter(transport, seen, fingerprint)
+
+    def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
+        """Return what a page has for a subscriber that has seen everything up to `seen`."""
+        steps: list[_Step] = []
+        for event in page.events:
             if event.seq > seen.seq + 1:
-                self._write_to(transport, self._gap_frame(seen, event.seq, "expired"))
+                here = Position(event.epoch, event.seq - 1)
+                steps.append((self._expired(seen, here), here))
             if event.seq > seen.seq:
-                self._write_to(transport, event.payload)
-                seen, digest = Position(event.epoch, event.seq), hash(event.payload)
-        else:
-            if transport.writable and not page.more and seen.seq < page.seq:
-                self._write_to(transport, self._gap_frame(seen, page.seq + 1, "expired"))
-                seen, digest = Position(page.epoch, page.seq), None
-        self.enter(transport, seen, digest)
+                seen = Position(event.epoch, event.seq)
+                steps.append((event, seen))
+        if not page.more and seen.seq < page.seq:
+            here = Position(page.epoch, page.seq)
+            steps.append((self._expired(seen, here), here))
+        return steps
 
     # Events --------------------------------------------------------------------------------
 
     def offer(self, events: Sequence[Event]) -> bool:
-        """Take events from the broker; return True if the topic has just fallen behind."""
-        was_behind = self.behind
+        """Take events from the broker; return True if the topic has just become stale."""
+        was_stale = self.stale
         for event in events:
-            self._take(event)
+            self._on_event(event)
         self._flush()
-        return self.behind and not was_behind
+        return self.stale and not was_stale
 
-    def _take(self, event: Event) -> None:
-        if event.kind is Kind.SIGNAL:
-            self._gather(event.payload, self.position)
+    def _on_event(self, event: Event) -> None:
+        if not event.stored:
+            self._steps.append((event, self.position))
             for transport in self._ahead:
-                self._write_to(transport, event.payload)
-        elif self.behind or event.epoch != self.position.epoch:
+                self._write_to(transport, event)
+        elif self.stale or event.epoch != self.position.epoch:
             self._keep(event)
         elif event.seq == self.position.seq + 1:
             self._deliver(event)
@@ -173,57 +178,46 @@ class Topic:
             self._keep(event)
 
     def interrupt(self) -> None:
-        """Note that events may be missed, also such as look like the next one."""
-        self.behind = True
-        self.interruptions += 1
+        """Note that events may be missing, and that the next one may only look like it."""
+        self.stale = True
+        self.generation += 1
+
+    def snapshot(self) -> Snapshot:
+        """Return what a page has to agree with if its read begins now."""
+        return self._delivered.snapshot(self.position)
 
     def catch_up(self, page: HistoryPage) -> bool:
-        """Take what a read of everything after `position` found; return whether it was enough."""
+        """Take a page of everything after `position`; return whether it was enough.
+
+        The first page of a topic gives it its position, and must have the newest event of the log.
+        """
         more = page.more
         if not self.established:
             more = False
-            self._move_to(Position(page.epoch, page.seq))
-            self._remember(page.events)
+            self.position = Position(page.epoch, page.seq)
+            for event in page.events[-1:]:
+                self._delivered.last = (event.seq, hash(event.payload))
         else:
             if page.epoch != self.position.epoch or page.seq < self.position.seq:
                 self._restart(self._start_of(page))
             self._fill(page)
-        self._take_backlog(page, more)
+        self._offer_backlog(page, more)
         self._flush()
-        return not self.behind
+        return not self.stale
 
-    @property
-    def evidence(self) -> dict[int, int | None]:
-        """Digests, by seq, of what was passed on: what a read must find if it begins now."""
-        return {0: None, self.position.seq: None, **dict([self._furthest, self._last])}
-
-    def contradicts(self, page: HistoryPage, evidence: dict[int, int | None]) -> bool:
-        """Return whether a read shows that the store lost events which subscribers have seen.
-
-        Then its seqs are behind, or were given out again: an event is another than in `evidence`.
-        """
-        return page.epoch == self.position.epoch and (
-            page.seq < max(evidence)
-            or any(evidence.get(e.seq) not in (None, hash(e.payload)) for e in page.events)
-        )
-
-    def _remember(self, events: Sequence[Event]) -> None:
-        """Keep what is needed to know the last of these again."""
-        for event in events[-1:]:
-            self._last = (event.seq, hash(event.payload))
-
-    def _take_backlog(self, page: HistoryPage, more: bool) -> None:
-        backlog, self._backlog, self.behind = self._backlog, deque(), more
+    def _offer_backlog(self, page: HistoryPage, more: bool) -> None:
+        backlog, self._backlog, self.stale = self._backlog, deque(), more
         for event in backlog:
-            found_too = event.epoch == page.epoch and event.seq <= page.seq
-            if found_too or Position(event.epoch, event.seq) not in self._doubted:
-                self._take(event)
-        # What the read did not know is newer than it, or of an order that is lost. The next read is
-        # newer for certain; if it does not know of it either, asking on would never end.
-        self._doubted = {Position(event.epoch, event.seq) for event in self._backlog}
+            on_page = event.epoch == page.epoch and event.seq <= page.seq
+            if on_page or Position(event.epoch, event.seq) not in self._unconfirmed:
+                self._on_event(event)
+        # An event that the page did not know is newer than the page, or of a log that is lost. The
+        # next page is newer for certain. If that does not know the event either, it is dropped:
+        # reading on would never end.
+        self._unconfirmed = {Position(event.epoch, event.seq) for event in self._backlog}
 
     def _start_of(self, page: HistoryPage) -> Position:
-        """Return where a new order has to start so that no event of it is lost."""
+        """Return where a new epoch has to start so that no event of it is lost."""
         if any(event.seq == page.epoch_start + 1 for event in page.events[:1]):
             return Position(page.epoch, page.epoch_start)
         held = {event.seq for event in self._backlog if event.epoch == page.epoch}
@@ -236,111 +230,110 @@ class Topic:
         here = self.position.seq
         known = {event.seq: event for event in page.events if event.seq > here}
         if not page.more:
-            # A topic that keeps no history still has what came in meanwhile.
+            # A topic without history still has the events that came meanwhile.
             for event in self._backlog:
                 if event.epoch == page.epoch and here < event.seq <= page.seq:
                     known.setdefault(event.seq, event)
         for seq in sorted(known):
             if seq > self.position.seq + 1:
-                self._gap(seq, "expired")
+                self._skip_to(seq - 1)
             self._deliver(known[seq])
         if not page.more and self.position.seq < page.seq:
-            self._gap(page.seq + 1, "expired")
+            self._skip_to(page.seq)
 
     def _keep(self, event: Event) -> None:
-        self.behind = True
+        self.stale = True
         if len(self._backlog) >= MAX_BACKLOG:
             self._backlog.popleft()
         self._backlog.append(event)
 
     def _deliver(self, event: Event) -> None:
-        here = Position(event.epoch, event.seq)
-        self._gather(event.payload, here)
-        self._last = (event.seq, hash(event.payload))
-        self._move_to(here)
+        self._delivered.last = (event.seq, hash(event.payload))
+        self.position = Position(event.epoch, event.seq)
+        self._steps.append((event, self.position))
+        if self._ahead:
+            self._promote()
 
-    def _gap(self, before: int, reason: str) -> None:
-        """Tell that nothing comes before `before`, and go on from there."""
-        here = Position(self.position.epoch, before - 1)
-        self._gather(self._gap_frame(self.position, before, reason), here)
-        for transport, seen in self._ahead.items():
-            if seen.seq < here.seq:
-                self._write_to(transport, self._gap_frame(seen, before, reason))
-                self._ahead[transport] = here
-        self._move_to(here)
+    def _skip_to(self, seq: int) -> None:
+        """Tell subscribers that the events up to `seq` have expired, and go on from there."""
+        before, self.position = self.position, Position(self.position.epoch, seq)
+        self._steps.append((self._expired(before, self.position), self.position))
+        if self._ahead:
+            for transport, seen in self._ahead.items():
+                if seen.seq < seq:
+                    self._write_to(transport, self._expired(seen, self.position))
+                    self._ahead[transport] = self.position
+            self._promote()
 
-    def _restart(self, here: Position) -> None:
-        """Go on in a new order: the old one, and what was in it, is lost."""
-        frame = self._restart_frame(here)
-        self._gather(frame, here)
+    def _restart(self, start: Position) -> None:
+        """Go on in another epoch: the old one, with all its events, is lost."""
+        gap = self._epoch_changed(start)
+        self._steps.append((gap, start))
         self._flush()
-        self.position = here
-        self._last = self._furthest = (0, None)
+        self.position = start
+        self._delivered = Delivered()
         ahead, self._ahead = self._ahead, {}
         for transport in ahead:
-            self._write_to(transport, frame)
-            self.enter(transport, here)
+            self._write_to(transport, gap)
+            self.enter(transport, start)
 
-    def _move_to(self, position: Position) -> None:
-        self.position = position
-        if self._ahead:
-            self._flush()  # those who become live have seen all of it
-            for transport in [t for t, seen in self._ahead.items() if seen.seq <= position.seq]:
+    def _promote(self) -> None:
+        """Make those live that are not ahead any more."""
+        self._flush()  # they have seen what is still to be written
+        for transport, seen in list(self._ahead.items()):
+            if seen.seq <= self.position.seq:
                 self.enter(transport, self._ahead.pop(transport))
 
     # Fan-out -------------------------------------------------------------------------------
 
-    def _gather(self, frame: bytes, here: Position) -> None:
-        """Have one push written to every live subscriber, who has then seen all up to `here`."""
-        self._pushes.append((frame, here))
-
     def _flush(self) -> None:
-        """Write what was gathered: everything encoded once per encoder, no task, no await."""
-        pushes, self._pushes = self._pushes, []
-        seen: Position | None = None
-        for part in _parts(pushes):
-            if seen is not None:
-                self._leave_behind(seen)
-            for encoder, transports in self._live.items():
-                packets = encoder.join(self._pack(encoder, [frame for frame, _ in part]))
-                for transport in transports:
-                    for packet in packets:
-                        transport.write(packet)
-            _, seen = part[-1]
+        """Write the pushes to the live subscribers: no task, no await."""
+        if not self._steps:
+            return
+        steps, self._steps = self._steps, []
+        for encoder, members in list(self._live.items()):
+            reached: Position | None = None
+            for packets, (_, position) in _batches(encoder, steps):
+                if reached is not None:
+                    self._leave_behind(members, reached)
+                encoder.write(members, packets)
+                reached = position
 
-    def _leave_behind(self, seen: Position) -> None:
-        """Let `replay` send what follows to those who cannot take it at once."""
-        for transports in list(self._live.values()):
-            for transport in [t for t in transports if not t.writable]:
-                self.leave(transport)
-                self._lagging[transport] = seen
+    def _leave_behind(self, members: Iterable[Transport], seen: Position) -> None:
+        """Let `replay` send the rest to those whose buffer is full."""
+        for transport in [each for each in members if not each.writable]:
+            self.leave(transport)
+            self._lagging[transport] = seen
 
-    def _write_to(self, transport: Transport, frame: bytes) -> None:
-        for packet in self._pack(transport.encoder, [frame]):
+    def _write_to(self, transport: Transport, push: Push) -> None:
+        packet = transport.encoder.encode(push)
+        if packet is not None:
             transport.write(packet)
 
-    def _pack(self, encoder: Encoder, frames: list[bytes]) -> list[bytes]:
-        pushes = (transcoded(frame, encoder.codec, self.name) for frame in frames)
-        return [encoder.pack(push) for push in pushes if push is not None]
+    def _expired(self, seen: Position, here: Position) -> Gap:
+        return self._gap(seen.seq, here, "expired")
 
-    def _restart_frame(self, here: Position) -> bytes:
-        return self._gap_frame(Position(here.epoch, 0), here.seq + 1, "epoch_changed")
+    def _epoch_changed(self, start: Position) -> Gap:
+        return self._gap(0, start, "epoch_changed")
 
-    def _gap_frame(self, after: Position, before: int, reason: str) -> bytes:
-        return msgspec.json.encode(
-            Gap(topic=self.name, epoch=after.epoch, after=after.seq, before=before, reason=reason)
-        )
+    def _gap(self, after: int, here: Position, reason: str) -> Gap:
+        before = here.seq + 1
+        return Gap(topic=self.name, epoch=here.epoch, after=after, before=before, reason=reason)
 
 
-def _parts(pushes: list[_Push]) -> Iterator[list[_Push]]:
-    """Split pushes into such as may be written at once."""
-    part: list[_Push] = []
+def _batches(encoder: Encoder, steps: Iterable[_Step]) -> Iterator[tuple[list[bytes], _Step]]:
+    """Yield packets of some `FLUSH_BYTES` together, each time with the last step among them."""
+    packets: list[bytes] = []
     size = 0
-    for push in pushes:
-        size += len(push[0])
-        if part and size > FLUSH_BYTES:
-            yield part
-            part, size = [], len(push[0])
-        part.append(push)
-    if part:
-        yield part
+    last: _Step | None = None
+    for step in steps:
+        packet = encoder.encode(step[0])
+        if packet is not None:
+            size += len(packet)
+            if packets and last is not None and size > FLUSH_BYTES:
+                yield packets, last
+                packets, size = [], len(packet)
+            packets.append(packet)
+        last = step
+    if last is not None:
+        yield packets, last

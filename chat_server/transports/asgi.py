@@ -16,29 +16,10 @@ from quart.asgi import ASGIWebsocketConnection
 from quart.wrappers import Websocket
 
 from ..protocol.close_codes import CloseCode, fit_reason
-from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Encoder, Receiver
 from .lifecycle import Hold, ReadGate, State
 
 logger = logging.getLogger(__name__)
-
-
-class AsgiEncoder:
-    """Leaves a message as it is: the ASGI server frames it."""
-
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
-
-    def pack(self, payload: bytes) -> bytes:
-        """Return `payload`."""
-        return payload
-
-    def join(self, packets: list[bytes]) -> list[bytes]:
-        """Return `packets`: ASGI sends one message at a time."""
-        return packets
-
-
-ASGI_ENCODERS: dict[str, Encoder] = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
 
 
 INBOX_KEY = "chat_server.inbox"

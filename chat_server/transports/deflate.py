@@ -15,7 +15,7 @@ from websockets.typing import ExtensionParameter
 
 from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Encoder
-from .direct import DirectEncoder
+from .encoders import DirectEncoder
 from .frames import frame
 
 MIN_BYTES = 256
@@ -31,21 +31,21 @@ _FACTORY = ServerPerMessageDeflateFactory(
 
 
 class DeflateEncoder(DirectEncoder):
-    """Packs a message into one frame, compressed if that makes it shorter."""
+    """Makes a packet of one frame, compressed if that makes it shorter."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__(codec)
         self._compressed_first = self._first | _COMPRESSED
 
-    def pack(self, payload: bytes) -> bytes:
-        """Return the one unmasked frame that carries `payload`."""
+    def frame(self, payload: bytes) -> bytes:
+        """Return the one frame that carries `payload`."""
         if len(payload) >= MIN_BYTES:
             deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS)
             data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
             # The last four bytes are the same in every message: section 7.2.1.
             if len(data) - 4 < len(payload):
                 return frame(self._compressed_first, data[:-4])
-        return super().pack(payload)
+        return super().frame(payload)
 
 
 DEFLATE_ENCODERS: dict[str, Encoder] = {

@@ -16,27 +16,9 @@ from websockets.protocol import State as WebSocketState
 from websockets.typing import ExtensionName
 
 from ..protocol.close_codes import fit_reason
-from ..protocol.codecs import CODECS, Codec
 from ..realtime.ports import Encoder, Receiver
 from .frames import FINAL, frame, whole_message
 from .lifecycle import Hold, ReadGate, State
-
-
-class DirectEncoder:
-    """Packs a message into a whole WebSocket frame, RFC 6455 section 5.2."""
-
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
-        self._first = FINAL | (Opcode.BINARY if codec.binary else Opcode.TEXT)
-
-    def pack(self, payload: bytes) -> bytes:
-        """Return the one unmasked frame that carries `payload`."""
-        return frame(self._first, payload)
-
-    def join(self, packets: list[bytes]) -> list[bytes]:
-        """Return one packet: frames may follow one another in the same bytes."""
-        return [b"".join(packets)]
-
 
 CORK_BYTES = 16_384
 """Answers to one read of the socket that are gathered before they are written."""
@@ -59,8 +41,6 @@ TINY_BYTES = 126
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _CLOSING = State.CLOSING
-
-DIRECT_ENCODERS: dict[str, Encoder] = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
 
 
 class _WebSocket(WebSocketProtocol):

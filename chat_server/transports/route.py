@@ -20,10 +20,11 @@ from ..protocol.errors import BadRequest, ChatError, Unauthorized, UpgradeRequir
 from ..realtime.connection import Connection
 from ..realtime.node import Node
 from ..realtime.ports import Receiver, Transport
-from .asgi import ASGI_ENCODERS, INBOX_KEY, AsgiConnection, AsgiTransport
+from .asgi import INBOX_KEY, AsgiConnection, AsgiTransport
 from .deflate import DEFLATE_ENCODERS, negotiate_deflate
-from .direct import DIRECT_ENCODERS, DirectTransport
+from .direct import DirectTransport
 from .echo import Echo
+from .encoders import ASGI_ENCODERS, DIRECT_ENCODERS
 from .handover import STATE_KEY, Socket
 from .handshake import (
     Credentials,

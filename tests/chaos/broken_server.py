@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from chat_server.cli import main
-from chat_server.events import Event, Position, PublishResult
+from chat_server.events import Event, PublishResult
 from chat_server.realtime import hub
 from chat_server.realtime.node import Node
 from chat_server.realtime.topic import Topic
@@ -28,16 +28,12 @@ SWALLOWED = "short:0"
 class BrokenTopic(Topic):
     """Delivers one event as often as it should not."""
 
-    _times = 1
-
-    def _deliver(self, event: Event) -> None:
-        self._times = TIMES if event.seq == STRUCK else 1
-        super()._deliver(event)
-        self._times = 1
-
-    def _gather(self, frame: bytes, here: Position) -> None:
-        for _ in range(self._times):
-            super()._gather(frame, here)
+    def _flush(self) -> None:
+        steps, self._steps = self._steps, []
+        for push, position in steps:
+            struck = isinstance(push, Event) and push.stored and push.seq == STRUCK
+            self._steps += [(push, position)] * (TIMES if struck else 1)
+        super()._flush()
 
 
 def _forget(_: hub.Hub, *__: Any) -> None:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chat_server.logs import LogThrottle
+from chat_server.realtime import encoding as encoding_module
 from chat_server.realtime import hub as hub_module
-from chat_server.realtime import topic as topic_module
 from chat_server.realtime.hub import Hub
 
 from ..rig.fakes import FakeBroker
@@ -17,7 +17,7 @@ from .world import World
 @pytest.fixture(autouse=True)
 def _all_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test see the first line of a kind."""
-    monkeypatch.setattr(topic_module, "throttle", LogThrottle())
+    monkeypatch.setattr(encoding_module, "throttle", LogThrottle())
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -19,6 +20,7 @@ from chat_server.events import Position
 from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime import hub as hub_module
+from chat_server.realtime import topic as topic_module
 from chat_server.realtime.connection import Connection
 
 from ..rig.fakes import FakeEncoder, FakeTransport
@@ -119,6 +121,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualLoop()
+        # A few events, so that subscribers fill up in the middle of what is written to them.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(topic_module, "FLUSH_BYTES", 200)
         logging.disable(logging.WARNING)  # it is all about trouble
         self.world = self.loop.do(lambda: World(**NO_LIMITS))
         self.broker = self.world.broker
@@ -285,6 +290,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.loop.run_until_complete(self.world.stop())
         finally:
             logging.disable(logging.NOTSET)
+            self.patch.undo()
             self.loop.close()
 
     def settle(self) -> None:

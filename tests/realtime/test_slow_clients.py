@@ -7,6 +7,7 @@ import pytest
 
 from chat_server.events import Position
 from chat_server.realtime import hub as hub_module
+from chat_server.realtime import topic as topic_module
 
 from ..rig.fakes import FakeTransport, turns, until
 from .observer import Observer
@@ -101,7 +102,10 @@ async def test_a_client_that_leaves_while_its_history_waits(world: World) -> Non
     assert len(world.node.registry) == 0
 
 
-async def test_it_fills_again_while_it_is_caught_up_with(world: World) -> None:
+async def test_it_fills_again_while_it_is_caught_up_with(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    monkeypatch.setattr(topic_module, "FLUSH_BYTES", 200)
     slow = await world.subscribed(ROOM)
     watcher = Observer(Position("epoch0", 0))
     slow.fill()

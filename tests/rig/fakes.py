@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,15 @@ from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.messages import ClientMessage, ServerMessage
-from chat_server.realtime.ports import BrokerHealth, Encoder, Listener, Receiver
+from chat_server.realtime.encoding import encode_push
+from chat_server.realtime.ports import (
+    BrokerHealth,
+    Encoder,
+    Listener,
+    Push,
+    Receiver,
+    Transport,
+)
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
 """What another program may have written where our frames are."""
@@ -72,18 +80,25 @@ class RecordingEffects:
 
 
 class FakeEncoder:
-    """Leaves messages as they are, and counts how often it had to pack one."""
+    """Leaves messages as they are, and counts the pushes that it encoded, and its writes."""
 
     def __init__(self, codec: Codec = JSON) -> None:
         self.codec = codec
-        self.packed = 0
+        self.encoded = 0
+        self.writes = 0
 
-    def pack(self, payload: bytes) -> bytes:
-        self.packed += 1
-        return payload
+    def encode(self, push: Push) -> bytes | None:
+        self.encoded += 1
+        return encode_push(self.codec, push)
 
-    def join(self, packets: list[bytes]) -> list[bytes]:
-        return packets
+    def encode_reply(self, message: ServerMessage) -> bytes:
+        return self.codec.encode(message)
+
+    def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
+        self.writes += 1
+        for transport in transports:
+            for packet in packets:
+                transport.write(packet)
 
 
 class FakeTransport:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from chat_server.protocol.codecs import JSON
-from chat_server.transports.direct import DIRECT_ENCODERS, DirectTransport
+from chat_server.transports.direct import DirectTransport
+from chat_server.transports.encoders import DIRECT_ENCODERS
 
 from .doubles import FakeSocket, RecordingReceiver, turns
 

@@ -12,12 +12,12 @@ from quart.wrappers import Websocket
 
 from chat_server.protocol.codecs import JSON
 from chat_server.transports.asgi import (
-    ASGI_ENCODERS,
     INBOX_KEY,
     QUIET_TURNS,
     AsgiConnection,
     AsgiTransport,
 )
+from chat_server.transports.encoders import ASGI_ENCODERS
 from tests.rig.waiting import SECONDS, until
 
 from .doubles import RecordingReceiver, turns

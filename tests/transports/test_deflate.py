@@ -9,7 +9,12 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
-from chat_server.transports.deflate import DEFLATE_ENCODERS, MIN_BYTES, negotiate_deflate
+from chat_server.transports.deflate import (
+    DEFLATE_ENCODERS,
+    MIN_BYTES,
+    DeflateEncoder,
+    negotiate_deflate,
+)
 from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
 from tests.rig import rfc6455
 
@@ -63,20 +68,20 @@ def test_leaves_clients_that_offer_nothing_uncompressed() -> None:
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.subprotocol)
 def test_compresses_long_messages_into_frames_that_stand_alone(codec: Codec) -> None:
-    encoder = DEFLATE_ENCODERS[codec.subprotocol]
-    packet = encoder.pack(LONG)
+    encoder = DeflateEncoder(codec)
+    packet = encoder.frame(LONG)
     opcode = Opcode.BINARY if codec is MSGPACK else Opcode.TEXT
     assert packet[0] == 0x80 | 0x40 | opcode
     assert len(packet) < 100
-    assert packet == encoder.pack(LONG), "no context may be carried over"
+    assert packet == encoder.frame(LONG), "no context may be carried over"
     assert inflate(packet[2:]) == LONG
 
 
 def test_leaves_short_and_incompressible_messages_as_they_are() -> None:
-    encoder = DEFLATE_ENCODERS[JSON.subprotocol]
-    assert encoder.pack(b"short") == b"\x81\x05short"
+    encoder = DeflateEncoder(JSON)
+    assert encoder.frame(b"short") == b"\x81\x05short"
     noise = random.Random(1).randbytes(MIN_BYTES * 2)
-    packet = encoder.pack(noise)
+    packet = encoder.frame(noise)
     assert packet[0] == 0x81
     assert packet.endswith(noise)
 

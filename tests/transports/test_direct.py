@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from chat_server.protocol.codecs import JSON, MSGPACK
-from chat_server.transports.direct import DirectEncoder
+from chat_server.transports.encoders import DirectEncoder
 from tests.rig import rfc6455
 from tests.rig.rfc6455 import frame
 from tests.rig.waiting import until
@@ -27,9 +27,9 @@ async def lane() -> Lane:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 100_000])
 @pytest.mark.parametrize(("codec", "opcode"), [(JSON, Opcode.TEXT), (MSGPACK, Opcode.BINARY)])
 def test_packs_frames_as_the_library_does(size: int, codec: object, opcode: Opcode) -> None:
-    packer = DirectEncoder(JSON if codec is JSON else MSGPACK)
+    encoder = DirectEncoder(JSON if codec is JSON else MSGPACK)
     payload = b"x" * size
-    assert packer.pack(payload) == Frame(opcode, payload).serialize(mask=False)
+    assert encoder.frame(payload) == Frame(opcode, payload).serialize(mask=False)
 
 
 async def test_writes_nothing_behind_its_close_frame(lane: Lane) -> None:

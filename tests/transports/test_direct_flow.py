@@ -7,11 +7,11 @@ import pytest
 from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import (
     CORK_BYTES,
-    DIRECT_ENCODERS,
     LARGE_READ_BYTES,
     MAX_FRAMES_AFTER_CLOSE,
     SLICE_BYTES,
 )
+from chat_server.transports.encoders import DirectEncoder
 from tests.rig import rfc6455
 from tests.rig.rfc6455 import frame, text
 
@@ -74,7 +74,7 @@ async def test_the_clients_close_is_answered_once_all_it_said_is_done(lane: Lane
     lane.transport.ping()
     assert lane.frames() == [], "not while something is undone"
     assert lane.transport.eof_received() is True, "nor when it has shut its side down"
-    lane.transport.write(DIRECT_ENCODERS[JSON.subprotocol].pack(b"done"))
+    lane.transport.write(DirectEncoder(JSON).frame(b"done"))
     lane.transport.close(1000, "")
     assert lane.frames() == [(1, b"done"), (8, close)]
 

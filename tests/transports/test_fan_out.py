@@ -7,6 +7,7 @@ import asyncio
 import gc
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,15 +15,14 @@ import pytest
 
 from chat_server.broker.memory import MemoryBroker
 from chat_server.events import Draft
-from chat_server.protocol.codecs import CODECS, Codec
-from chat_server.realtime import topic as topic_module
+from chat_server.protocol.codecs import CODECS, JsonCodec, MsgpackCodec
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.ports import Broker, Encoder
 from chat_server.settings import BrokerSettings
 from chat_server.transports import deflate
-from chat_server.transports.asgi import AsgiEncoder
 from chat_server.transports.deflate import DEFLATE_ENCODERS
-from chat_server.transports.direct import DIRECT_ENCODERS, DirectEncoder, DirectTransport
+from chat_server.transports.direct import DirectTransport
+from chat_server.transports.encoders import DIRECT_ENCODERS, AsgiEncoder, DirectEncoder
 from tests.broker.helpers import draft
 from tests.rig import raw_client
 from tests.rig.chat_client import JSON, MSGPACK, chat
@@ -137,12 +137,12 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: Counter[str] = Counter()
-        for packer in (DirectEncoder, AsgiEncoder):
-            monkeypatch.setattr(packer, "pack", self._packing(packer.pack))
-        # The one of compressed frames packs what it leaves as it is by the one above.
-        pack = deflate.DeflateEncoder.pack
-        monkeypatch.setattr(deflate.DeflateEncoder, "pack", self._packing(pack))
-        monkeypatch.setattr(topic_module, "transcoded", self._transcoded)
+        for encoder in (DirectEncoder, AsgiEncoder):
+            self._count(monkeypatch, encoder, "encode", lambda push: bytes(push.payload))
+        for encoder in (DirectEncoder, deflate.DeflateEncoder):
+            self._count(monkeypatch, encoder, "frame", bytes)
+        for codec in (JsonCodec, MsgpackCodec):
+            self._count(monkeypatch, codec, "transcode", bytes)
         monkeypatch.setattr(deflate, "zlib", self)
 
     # As much of zlib as the module uses.
@@ -152,18 +152,20 @@ class Work:
         self.done["compress"] += 1
         return _make(*args)
 
-    def _packing(self, pack: Any) -> Any:
-        def counted(packer: Encoder, payload: bytes) -> Any:
-            self.done["pack"] += self.MARKER.encode() in payload
-            return pack(packer, payload)
+    def _count(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        owner: type,
+        name: str,
+        payload_of: Callable[[Any], bytes],
+    ) -> None:
+        method = getattr(owner, name)
 
-        return counted
+        def counted(each: object, argument: Any) -> Any:
+            self.done[name] += self.MARKER.encode() in payload_of(argument)
+            return method(each, argument)
 
-    def _transcoded(
-        self, frame: bytes, codec: Codec, topic: str, _do: Any = topic_module.transcoded
-    ) -> Any:
-        self.done["transcode"] += self.MARKER.encode() in frame
-        return _do(frame, codec, topic)
+        monkeypatch.setattr(owner, name, counted)
 
 
 @pytest.mark.parametrize("encoding", [JSON, MSGPACK])
@@ -186,8 +188,10 @@ async def test_a_publication_is_encoded_once_for_all_clients_alike(
         await clients[0].ok(type="publish", topic="room:a", data=Work.MARKER)
         for client in clients:
             assert (await client.next())["data"] == Work.MARKER
-        once = {"pack": 1, "transcode": 1}
-        assert +work.done == Counter(once | ({"compress": 1} if compression else {}))
+        steps = ["encode", "transcode"]
+        steps += ["frame"] if transport == "direct" else []
+        steps += ["compress"] if compression else []
+        assert +work.done == Counter(steps)
 
 
 # Nothing for an idle connection ------------------------------------------------------------------

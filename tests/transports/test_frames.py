@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chat_server.protocol.codecs import JSON
-from chat_server.transports.direct import CORK_BYTES, DIRECT_ENCODERS, DirectTransport
+from chat_server.transports.direct import CORK_BYTES, DirectTransport
+from chat_server.transports.encoders import DIRECT_ENCODERS
 from chat_server.transports.frames import whole_message
 from tests.rig import rfc6455
 from tests.rig.rfc6455 import frame

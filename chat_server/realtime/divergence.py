@@ -1,0 +1,57 @@
+"""Finds out whether a topic's log has diverged from the events that subscribers have seen.
+
+A store that fails over may lose its newest events, and then gives their seqs to other events. See
+docs/design/failover.md.
+"""
+
+from msgspec import Struct
+
+from ..events import Event, HistoryPage, Position
+
+Place = tuple[int, int | None]
+"""A seq, and the fingerprint of its event if that is known."""
+
+_NOWHERE: Place = (0, None)
+
+
+class Snapshot(Struct, frozen=True):
+    """The evidence that a page must agree with, if its read began at this moment.
+
+    Args:
+        position: the topic's position.
+        fingerprints: by seq, what subscribers have seen there; None where nothing is known but that
+            they have seen the seq.
+    """
+
+    position: Position
+    fingerprints: dict[int, int | None]
+
+    def diverged_from(self, page: HistoryPage) -> bool:
+        """Return whether the log on `page` has lost events that subscribers have seen.
+
+        Its seq is behind theirs, or has been given again: the event is not the one they have seen.
+        A log of another epoch says so itself, and is no divergence.
+        """
+        return page.epoch == self.position.epoch and (
+            page.seq < max(self.fingerprints) or any(self._differs(event) for event in page.events)
+        )
+
+    def _differs(self, event: Event) -> bool:
+        return self.fingerprints.get(event.seq) not in (None, hash(event.payload))
+
+
+class Delivered:
+    """The newest events of the current epoch that the subscribers of a topic have seen."""
+
+    __slots__ = ("last", "max_delivered")
+
+    def __init__(self) -> None:
+        self.last: Place = _NOWHERE
+        """The last event that this worker has delivered to all live subscribers."""
+        self.max_delivered: Place = _NOWHERE
+        """The furthest event that a replay has delivered to anybody, or that a client has seen."""
+
+    def snapshot(self, position: Position) -> Snapshot:
+        """Return the evidence at `position`."""
+        places = dict([self.max_delivered, self.last])
+        return Snapshot(position, {0: None, position.seq: None, **places})

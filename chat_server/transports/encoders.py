@@ -1,0 +1,67 @@
+"""The encoders of both transports: a push becomes a packet once, for all who are sent it.
+
+An encoder for another format on the wire needs no more than the three methods; see
+`realtime.ports.Encoder`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from websockets.frames import Opcode
+
+from ..protocol.codecs import CODECS, Codec
+from ..protocol.messages import ServerMessage
+from ..realtime.encoding import encode_push
+from ..realtime.ports import Encoder, Push, Transport
+from .frames import FINAL, frame
+
+
+class AsgiEncoder:
+    """Makes a packet of a bare message: the ASGI server frames it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+
+    def encode(self, push: Push) -> bytes | None:
+        """See `ports.Encoder`."""
+        return encode_push(self.codec, push)
+
+    def encode_reply(self, message: ServerMessage) -> bytes:
+        """See `ports.Encoder`."""
+        return self.codec.encode(message)
+
+    def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
+        """See `ports.Encoder`: ASGI sends one message at a time."""
+        for transport in transports:
+            for packet in packets:
+                transport.write(packet)
+
+
+class DirectEncoder:
+    """Makes a packet of a whole WebSocket frame, unmasked: RFC 6455 section 5.2."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._first = FINAL | (Opcode.BINARY if codec.binary else Opcode.TEXT)
+
+    def encode(self, push: Push) -> bytes | None:
+        """See `ports.Encoder`."""
+        payload = encode_push(self.codec, push)
+        return None if payload is None else self.frame(payload)
+
+    def encode_reply(self, message: ServerMessage) -> bytes:
+        """See `ports.Encoder`."""
+        return self.frame(self.codec.encode(message))
+
+    def frame(self, payload: bytes) -> bytes:
+        """Return the one frame that carries `payload`."""
+        return frame(self._first, payload)
+
+    def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
+        """See `ports.Encoder`: frames may follow one another in one write."""
+        packet = b"".join(packets)
+        for transport in transports:
+            transport.write(packet)
+
+
+ASGI_ENCODERS: dict[str, Encoder] = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
+DIRECT_ENCODERS: dict[str, Encoder] = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
