@@ -13,7 +13,7 @@ from chat_server.protocol.errors import BadRequest, Malformed
 from chat_server.protocol.messages import MAX_ID, ClientMessage, Error, Publish, Signal
 from chat_server.protocol.nesting import BadData, check_msgpack
 
-from ..rig.fakes import as_client
+from ..rig.fake_transport import as_client
 
 VALUES = st.recursive(
     st.none()

@@ -31,7 +31,8 @@ from chat_server.protocol.messages import (
 )
 from chat_server.protocol.nesting import MAX_DEPTH
 
-from ..rig.fakes import as_client, deep
+from ..rig.fake_transport import as_client
+from ..rig.fakes import deep
 
 NOW = datetime.datetime(2026, 11, 28, 16, 0, 0, 5, datetime.UTC)
 

@@ -8,7 +8,8 @@ from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.recovery import Recovery
 
-from ..rig.fakes import FakeBroker, FakeTransport
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import FakeBroker
 
 ROOM = "room:a"
 MAX_REPLAY = 300

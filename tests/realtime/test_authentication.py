@@ -8,7 +8,8 @@ import pytest
 from chat_server.protocol.errors import Unauthorized, Unavailable
 from chat_server.settings import AuthSettings
 
-from ..rig.fakes import FakeTransport, turns, until
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import turns, until
 from .world import World, answer, claims
 
 ROOM = "room:a"

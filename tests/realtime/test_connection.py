@@ -12,7 +12,8 @@ from chat_server.protocol.codecs import MSGPACK
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.connection import Connection
 
-from ..rig.fakes import FakeEncoder, FakeTransport, turns
+from ..rig.fake_transport import FakeEncoder, FakeTransport
+from ..rig.fakes import turns
 from .world import World, answer, claims
 
 ROOM = "room:a"

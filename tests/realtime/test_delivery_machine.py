@@ -23,7 +23,7 @@ from chat_server.realtime import hub as hub_module
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.connection import Connection
 
-from ..rig.fakes import FakeEncoder, FakeTransport
+from ..rig.fake_transport import FakeEncoder, FakeTransport
 from .observer import Observer
 from .virtual import VirtualLoop
 from .world import World, claims

@@ -8,7 +8,8 @@ from chat_server.protocol.messages import ServerMessage
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.ports import Push, Transport
 
-from ..rig.fakes import FakeBroker, FakeEncoder, FakeTransport
+from ..rig.fake_transport import FakeEncoder, FakeTransport
+from ..rig.fakes import FakeBroker
 from .helpers import ROOM, seqs, subscribe
 from .test_topic import events, page, signal, topic_at
 

@@ -9,7 +9,8 @@ from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.hub import Hub
 
-from ..rig.fakes import FakeBroker, FakeTransport, turns
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import FakeBroker, turns
 from .helpers import ROOM, nothing_is_left, seqs, start, subscribe
 from .observer import Observer
 

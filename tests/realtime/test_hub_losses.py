@@ -5,7 +5,8 @@ import pytest
 from chat_server.events import Position
 from chat_server.realtime.hub import Hub
 
-from ..rig.fakes import FakeBroker, FakeTransport, turns
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import FakeBroker, turns
 from .helpers import ROOM, seqs, start, subscribe
 
 

@@ -10,7 +10,8 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.hub import MAX_CONCURRENT_REPAIRS, REPLAY_CHUNK, Hub
 from chat_server.realtime.recovery import Recovery
 
-from ..rig.fakes import FakeBroker, FakeTransport, turns, until
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import FakeBroker, turns, until
 from .helpers import MAX_REPLAY, ROOM, nothing_is_left, seqs, start, subscribe
 from .observer import Observer
 

@@ -5,7 +5,8 @@ import pytest
 from chat_server.events import Position
 from chat_server.realtime import topic as topic_module
 
-from ..rig.fakes import FakeTransport, turns
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import turns
 from .test_topic import EPOCH, events, page, subscriber, topic_at
 from .world import World
 

@@ -11,7 +11,8 @@ from chat_server.realtime.node import Node
 from chat_server.settings import LimitSettings, ServerSettings
 
 from ..rig.clock import ManualClock
-from ..rig.fakes import NO_JSON, FakeBroker, as_client
+from ..rig.fake_transport import as_client
+from ..rig.fakes import NO_JSON, FakeBroker
 from .clients import FakeClient
 from .world import settings
 

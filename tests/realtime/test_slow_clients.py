@@ -9,7 +9,8 @@ from chat_server.events import Position
 from chat_server.realtime import hub as hub_module
 from chat_server.realtime import topic as topic_module
 
-from ..rig.fakes import FakeTransport, turns, until
+from ..rig.fake_transport import FakeTransport
+from ..rig.fakes import turns, until
 from .observer import Observer
 from .virtual import VirtualLoop
 from .world import World, answer, claims

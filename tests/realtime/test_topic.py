@@ -12,7 +12,8 @@ from chat_server.protocol.codecs import CODECS, MSGPACK, Codec
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
 
-from ..rig.fakes import NO_JSON, FakeEncoder, FakeTransport
+from ..rig.fake_transport import FakeEncoder, FakeTransport
+from ..rig.fakes import NO_JSON
 
 EPOCH, LATER = "e", "f"
 ROOM = "room:a"

@@ -15,7 +15,8 @@ from chat_server.realtime.ports import Encoder
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
 from ..rig.clock import ManualClock
-from ..rig.fakes import FakeBroker, FakeEncoder, FakeTransport, Gate, turns
+from ..rig.fake_transport import FakeEncoder, FakeTransport
+from ..rig.fakes import FakeBroker, Gate, turns
 
 EVERYTHING = TopicGrants(*[("**",)] * 5)
 

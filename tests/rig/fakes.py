@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,23 +14,12 @@ from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
 from chat_server.protocol.messages import ClientMessage, ServerMessage
-from chat_server.realtime.encoding import encode_push
-from chat_server.realtime.ports import (
-    BrokerHealth,
-    Encoder,
-    Listener,
-    Push,
-    Receiver,
-    Transport,
-)
+from chat_server.realtime.ports import BrokerHealth, Listener
+
+from .fake_transport import as_client
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
 """What another program may have written where our frames are."""
-
-
-def as_client(codec: Codec, payload: bytes) -> Any:
-    """Return a frame's payload as a client of this encoding reads it."""
-    return msgspec.msgpack.decode(payload) if codec.binary else msgspec.json.decode(payload)
 
 
 class RecordingEffects:
@@ -77,132 +66,6 @@ class RecordingEffects:
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         self.calls.append(("disconnect", code, reason))
-
-
-class FakeEncoder:
-    """Leaves messages as they are, and counts the pushes that it encoded, and its writes."""
-
-    def __init__(self, codec: Codec = JSON) -> None:
-        self.codec = codec
-        self.encoded = 0
-        self.writes = 0
-
-    def encode(self, push: Push) -> bytes | None:
-        self.encoded += 1
-        return encode_push(self.codec, push)
-
-    def encode_reply(self, message: ServerMessage) -> bytes:
-        return self.codec.encode(message)
-
-    def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
-        self.writes += 1
-        for transport in transports:
-            for packet in packets:
-                transport.write(packet)
-
-
-class FakeTransport:
-    """A client that reads what a test lets it read.
-
-    Nothing is written to it after `close` or `abort`, as the contract has it; `lose` ends it. Once
-    `room` packets are queued it is full until `drain`.
-
-    Args:
-        encoder: how it writes; its own unless given.
-        room: packets it takes before it is full, or None for any number.
-    """
-
-    can_ping = True
-
-    def __init__(self, encoder: Encoder | None = None, room: int | None = None) -> None:
-        self.encoder: Encoder = encoder or FakeEncoder()
-        self.room = room
-        self.writable = True
-        self.written: list[bytes] = []
-        self.pings = 0
-        self.flow: list[str] = []
-        self.closed: tuple[int, str] | None = None
-        self.aborted = False
-        self.lost = False
-        self.receiver: Receiver | None = None
-        self._queued = 0
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """Everything written, as the client reads it."""
-        return [as_client(self.encoder.codec, packet) for packet in self.written]
-
-    def of_type(self, *types: str) -> list[dict[str, Any]]:
-        """The messages of these types."""
-        return [message for message in self.messages if message["type"] in types]
-
-    def say(self, **command: Any) -> None:
-        """Let the client send a command."""
-        assert self.receiver is not None
-        codec = self.encoder.codec
-        encode = msgspec.msgpack.encode if codec.binary else msgspec.json.encode
-        self.receiver.on_message(encode(command), binary=codec.binary)
-
-    def fill(self) -> None:
-        """Let the client read too slowly."""
-        self.writable = False
-        if self.receiver is not None:
-            self.receiver.on_full()
-
-    def drain(self, room: int | None = None) -> None:
-        """Let the client catch up, and then take `room` packets more."""
-        self.room, self._queued = room, 0
-        self.writable = True
-        if self.receiver is not None and not self.lost:
-            self.receiver.on_drained()
-
-    def lose(self) -> None:
-        """End the connection; more than once is as good as once."""
-        if not self.lost:
-            self.lost = True
-            if self.receiver is not None:
-                self.receiver.on_closed()
-
-    # realtime.ports.Transport ----------------------------------------------------------------
-
-    def write(self, packet: bytes) -> None:
-        if self.closed is not None or self.aborted or self.lost:
-            return
-        self.written.append(packet)
-        self._queued += 1
-        if self.writable and self.room is not None and self._queued >= self.room:
-            self.writable = False
-            if self.receiver is not None:
-                # As the contract has it: not before this returned.
-                asyncio.get_running_loop().call_soon(self._report_full)
-
-    def ping(self) -> None:
-        self.pings += 1
-
-    def pause(self) -> None:
-        self.flow.append("pause")
-
-    def resume(self) -> None:
-        self.flow.append("resume")
-
-    def stop_reading(self) -> None:
-        # As the contract has it: not before this returned.
-        asyncio.get_running_loop().call_soon(self._report_end)
-
-    def close(self, code: int, reason: str) -> None:
-        assert self.closed is None, "closed twice"
-        self.closed = (code, reason)
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def _report_end(self) -> None:
-        if self.receiver is not None and not (self.lost or self.closed):
-            self.receiver.on_hang_up()
-
-    def _report_full(self) -> None:
-        if not self.writable and not self.lost and self.receiver is not None:
-            self.receiver.on_full()
 
 
 class Gate:
