@@ -1,5 +1,6 @@
 """Redis servers, and the stores that the contract is run against."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -63,14 +64,20 @@ async def run() -> AsyncIterator[Run]:
         await broker.stop()
 
 
-@pytest.fixture(params=["memory", "fakeredis", "redis", "sentinel", "cluster"])
+FAKEREDIS = pytest.param(
+    "fakeredis", marks=[pytest.mark.extra] if shutil.which("redis-server") else []
+)
+"""A Redis for those who have none. Where there is a real one, only `make test-all` uses both."""
+
+
+@pytest.fixture(params=["memory", FAKEREDIS, "redis", "sentinel", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store in turn."""
     async for made in _store(request):
         yield made
 
 
-@pytest.fixture(params=["fakeredis", "redis", "sentinel", "cluster"])
+@pytest.fixture(params=[FAKEREDIS, "redis", "sentinel", "cluster"])
 async def shared_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store that several workers can share."""
     async for made in _store(request):

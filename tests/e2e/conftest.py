@@ -8,23 +8,34 @@ import pytest
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
 
-from .differences import DIRECT_ONLY, TRANSPORTS
+from .differences import DIRECT_ONLY, EVERY_TRANSPORT, TRANSPORTS
 from .elsewhere import serve
 from .room import Room
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `DIRECT_ONLY` lists of the ASGI transport."""
-    left_out = [item for item in items if _is_left_out(item)]
+    """Leave out what only holds for the direct transport, and mark what is not about transports."""
+    left_out = []
+    for item in items:
+        if _transport(item) == "direct":
+            continue
+        name = getattr(item, "originalname", item.name)
+        if name in DIRECT_ONLY:
+            left_out.append(item)
+        elif name not in EVERY_TRANSPORT.get(item.path.stem, ()):
+            item.add_marker("extra")
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
-def _is_left_out(item: pytest.Item) -> bool:
-    if not isinstance(item, pytest.Function) or item.originalname not in DIRECT_ONLY:
-        return False
-    return item.callspec.params.get("transport") == "asgi"
+def _transport(item: pytest.Item) -> str:
+    """Return the transport of a test of this folder; the direct one if it chooses none."""
+    here = item.path.is_relative_to(Path(__file__).parent)
+    if not here or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return "direct"
+    return str(item.callspec.params.get("transport", "direct"))
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

@@ -16,24 +16,69 @@ everywhere = pytest.mark.parametrize("transport", EVERYWHERE, indirect=True, sco
 
 DIRECT_ONLY = frozenset(
     {
-        # test_faults: half a minute; killed workers cost resuming clients nothing by both.
-        "test_a_storm_of_resumes_costs_nobody_anything",
-        "test_health_names_the_store",
-        # test_redis_faults: what the transport sees of each is what it sees of cut connections.
-        "test_kicked_subscribers_lose_nothing",
-        "test_a_redis_that_is_frozen_for_long_loses_nothing",
-        "test_a_restart_with_persistence_keeps_the_order",
-        "test_a_store_that_forgets_begins_a_new_epoch",
-        "test_a_failover_that_loses_messages_is_told",
-        # test_spool: by the other its connection counts until Redis is back; see the page.
+        # test_spool: with ASGI the connection counts until Redis is back; see the page.
         "test_who_is_gone_is_published_all_the_same",
-        # test_spool: refusals and the stop are the broker's.
-        "test_past_the_bound_it_is_refused_at_once",
-        "test_a_stop_does_not_wait_for_redis",
     }
 )
-"""Tests with Redis that are slow, and whose subject the transport has no part in but for what is
-said. Those of failover and of deaf workers take no transport at all, for the same reason."""
+"""Tests that only hold for the direct transport."""
+
+EVERY_TRANSPORT = {
+    # What the framing is answered by.
+    "test_bad_input": {
+        "test_text_that_is_not_utf_8",
+        "test_what_breaks_the_framing",
+        "test_the_wrong_kind_of_frame",
+        "test_a_message_that_is_too_big",
+        "test_a_frame_that_claims_more_than_it_may",
+        "test_ten_messages_that_are_none",
+    },
+    # Pieces, closes, handshakes, and what is not read.
+    "test_wire": {
+        "test_a_conversation_in_pieces",
+        "test_everything_and_the_close_in_one_packet",
+        "test_what_came_before_the_clients_close_is_done",
+        "test_the_clients_close_is_echoed",
+        "test_a_client_that_does_not_answer_the_close",
+        "test_a_client_that_sends_and_never_reads",
+        "test_what_is_no_handshake",
+        "test_a_key_that_is_none",
+        "test_a_message_far_too_big_ends_with_its_client",
+        "test_a_close_frame_behind_a_message_far_too_big_is_seen",
+        "test_compression_is_off_unless_switched_on",
+    },
+    "test_compression": {
+        "test_a_compressed_message_in_pieces",
+        "test_a_bomb",
+        "test_what_cannot_be_inflated",
+    },
+    "test_echo": {
+        "test_echoes_fragments_as_one_message",
+        "test_does_not_read_from_who_does_not_read",
+    },
+    # Clients that read slowly, and heartbeats.
+    "test_flow": {
+        "test_a_client_that_pauses_gets_everything_or_is_told",
+        "test_a_client_that_stops_reading_is_closed_and_nobody_else_feels_it",
+        "test_a_client_that_never_reads_again_is_let_go",
+        "test_a_client_that_answers_no_ping_is_closed",
+    },
+    "test_floods": {
+        "test_a_crowd_that_answers_no_ping_is_sent_away",
+        "test_asking_for_all_history_again_and_again",
+    },
+    "test_long_replays": {"test_a_long_replay_goes_on_to_its_end"},
+    "test_hostile": {"test_connections_that_are_dropped_at_once_leave_nothing"},
+    # The transport writes this end.
+    "test_tokens": {"test_an_expired_token_is_told_and_then_closed"},
+    # Reading stops while Redis is paused, and connections end with a worker.
+    "test_faults": {
+        "test_a_paused_redis_stops_the_reading_of_who_publishes",
+        "test_killed_workers_cost_resuming_clients_nothing",
+    },
+}
+"""Tests whose subject is the transport. The subject of all others is behind the transport: they run
+with the direct one here, and with the other ways in `make test-all`. What each transport makes of
+commands and answers is in tests/transports/test_conversations.py, for both and in process."""
 
 CLOSE_CODES: dict[str, dict[str, int]] = {
     "text that is not UTF-8": {"direct": 1007, "asgi": 1006},

@@ -290,10 +290,10 @@ async def test_a_store_that_forgets_begins_a_new_epoch(rig: Rig, how: str) -> No
             await asyncio.to_thread(rig.redis.command, "FLUSHALL")
             return
         rig.redis.kill()
-        rig.proxy.port = free_port()
+        rig.proxy.target = free_port()
         await asyncio.to_thread(rig.redis.start)
         rig.acknowledged |= await publish_elsewhere(rig.redis.url, topic, 3)
-        rig.proxy.port = rig.redis.port
+        rig.proxy.target = rig.redis.port
         await rig.until_back()
 
     stories = await rig.during(topic, fault)
@@ -328,7 +328,7 @@ async def test_a_failover_that_loses_messages_is_told(
                 await rig.publish(two, topic, number)
             for story in stories:
                 await story.follow(7)
-            rig.proxy.port = replica.port
+            rig.proxy.target = replica.port
             rig.redis.kill()
             rig.proxy.cut()
             await publish_elsewhere(replica.url, topic, others)

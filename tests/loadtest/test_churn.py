@@ -7,8 +7,15 @@ import pytest
 from loadtest.churn import Round, churn
 
 
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("transport", ["direct", "asgi"])
+@pytest.mark.parametrize(
+    ("transport", "tls"),
+    [
+        ("direct", False),
+        pytest.param("direct", True, marks=pytest.mark.extra),
+        pytest.param("asgi", False, marks=pytest.mark.extra),
+        pytest.param("asgi", True, marks=pytest.mark.extra),
+    ],
+)
 def test_connections_that_come_and_go_leave_nothing_behind(transport: str, tls: bool) -> None:
     told: list[str] = []
     found = asyncio.run(

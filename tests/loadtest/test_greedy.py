@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from loadtest.cli import main
 from loadtest.greedy import Round
 
 
+@pytest.mark.extra
 def test_bystanders_of_a_greedy_reader_are_served(tmp_path: Path) -> None:
     """How long they wait is judged by who runs it alone: here other tests run beside it."""
     figures = tmp_path / "greedy.json"

@@ -14,6 +14,8 @@ from loadtest.report import Report
 from ..architecture.source import ROOT
 from ..rig.server import ServerProcess
 
+# One scenario of a server started here and one of a running server are enough for `make test`.
+extra = pytest.mark.extra
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
@@ -63,6 +65,7 @@ def test_fanout() -> None:
         assert report.memory_bytes_per_connection is not None
 
 
+@extra
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 def test_fanout_of_two_workers_counts_all_of_them() -> None:
     report = _report(*FANOUT, "--workers", "2")
@@ -74,6 +77,7 @@ def test_fanout_of_two_workers_counts_all_of_them() -> None:
         assert report.memory_bytes > 90 * 2**20
 
 
+@extra
 @linux
 def test_pauses_of_the_garbage_collector_are_told() -> None:
     done = _run("idle", "--connections", "200", "--hold-seconds", "0.2", "--pauses")
@@ -83,6 +87,7 @@ def test_pauses_of_the_garbage_collector_are_told() -> None:
     assert "none: they come every 25 s" in done.stdout
 
 
+@extra
 def test_rooms() -> None:
     options = ("--rooms", "4", "--members", "5", "--rate", "10", "--seconds", "1")
     report = _report("rooms", *options, "--processes", "2")
@@ -90,12 +95,14 @@ def test_rooms() -> None:
     assert (report.published, report.deliveries) == (40, 200)
 
 
+@extra
 def test_connect() -> None:
     report = _report("connect", "--connections", "30", "--rate", "100")
     assert (report.connections, report.published) == (30, 0)
     assert report.connecting is not None
 
 
+@extra
 def test_idle() -> None:
     report = _report("idle", "--connections", "30", "--hold-seconds", "1")
     assert (report.connections, report.deliveries) == (30, 0)
@@ -103,6 +110,7 @@ def test_idle() -> None:
         assert report.idle_cpu_us_per_second is not None
 
 
+@extra
 def test_slow_readers_are_cut_off_and_the_others_get_everything() -> None:
     # A megabyte: more than the server and the kernel hold for them; then their time is up.
     options = ("--subscribers", "6", "--stalled-share", "0.5", "--payload-bytes", "20000")
@@ -111,16 +119,19 @@ def test_slow_readers_are_cut_off_and_the_others_get_everything() -> None:
     assert (report.stalled, report.stalled_cut) == (3, 3)
 
 
+@extra
 def test_publish() -> None:
     report = _report("publish", "--publishers", "5", "--rate", "50", "--seconds", "1")
     assert (report.published, report.acknowledged, report.deliveries) == (50, 50, 0)
 
 
+@extra
 def test_publish_as_fast_as_answered() -> None:
     report = _report("publish", "--publishers", "5", "--window", "2", "--seconds", "0.5")
     assert report.published == report.acknowledged > 10
 
 
+@extra
 def test_a_running_server_is_measured_and_left_running() -> None:
     with ServerProcess() as server:
         report = _report(*FANOUT, "--url", server.ws_url)
@@ -132,6 +143,7 @@ def test_a_running_server_is_measured_and_left_running() -> None:
         assert server.is_ready()
 
 
+@extra
 def test_the_table_says_that_all_arrived() -> None:
     done = _run(*FANOUT)
     assert done.returncode == 0, done.stderr
@@ -140,6 +152,7 @@ def test_the_table_says_that_all_arrived() -> None:
         assert row in done.stdout
 
 
+@extra
 @pytest.mark.parametrize(
     ("arguments", "axis"),
     [

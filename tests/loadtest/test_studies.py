@@ -39,6 +39,7 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.extra
 @redis
 def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
     found = tmp_path / "bench.json"
@@ -65,6 +66,7 @@ def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
     assert text.endswith("z\n")
 
 
+@pytest.mark.extra
 def test_compare_runs_who_is_there_and_names_who_is_not(tmp_path: Path) -> None:
     found = tmp_path / "compare.json"
     options = ("--rounds", "1", "--seconds", "1", "--subscribers", "10", "--rate", "5")

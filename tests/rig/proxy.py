@@ -47,14 +47,12 @@ class Proxy:
         small_buffers: leave few bytes to the kernel, so that a reader that stalls is soon noticed.
 
     Attributes:
-        port: where the proxy listens once it was entered.
         connections: how many reached the target so far.
         refused: how many were reset at once so far.
     """
 
     def __init__(self, target: int, *, small_buffers: bool = False) -> None:
         self.target = target
-        self.port = 0
         self.connections = 0
         self.refused = 0
         self._receive_buffer = CHUNK_BYTES if small_buffers else None
@@ -65,7 +63,6 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=CHUNK_BYTES)
-        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
@@ -79,6 +76,12 @@ class Proxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def port(self) -> int:
+        """Where the proxy listens, once it was entered."""
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     def pick(self, share: float, rng: random.Random) -> list[ProxiedConnection]:
         """Return a share of the connections, at least one of them if there are any."""

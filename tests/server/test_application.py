@@ -1,10 +1,15 @@
 """`chat-server serve --app`: the fast lane for an application that embeds a `ChatServer`."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from chat_server import server as server_package
+from chat_server.cli.commands import main
+from chat_server.settings import Settings
 from tests.rig.chat_client import chat
 from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
@@ -77,20 +82,44 @@ async def test_several_workers_import_it(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--app", "shop"), "--app: must be MODULE:NAME"),
         (("--app", "shop:a.b"), "--app: must be MODULE:NAME"),
-        (("--app", "nowhere:app"), "--app: there is no module 'nowhere'"),
         (("--app", "nowhere.deeper:app"), "--app: there is no module 'nowhere'"),
         (("--app", "others:missing"), "--app: 'missing' in 'others' is no Quart application"),
         (("--app", "others:text"), "--app: 'text' in 'others' is no Quart application"),
         (("--app", "others:empty"), "--app: others:empty embeds no ChatServer"),
-        (("--app", "shop:app", "--workers", "2"), "server.workers: more than one worker needs"),
         (("--app", "shop:app", "--bind", "here"), "server.bind: must be HOST:PORT"),
         (("--app", "shop:app", "--redis-url", "redis://r"), "--redis-url, --config: with --app"),
         (("--app", "shop:app", "--config", "x.toml"), "--redis-url, --config: with --app"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(
+    folder: Path, flags: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, which is as good: nothing of the server has begun."""
+
+    def fake_run(settings: Settings, application: str, notes: list[str]) -> int:
+        raise AssertionError("it would have been served")
+
+    monkeypatch.setattr(server_package, "run", fake_run)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    runner = CliRunner(env={"CHAT_ENVIRONMENT": "testing"})
+    done = runner.invoke(main, ["serve", *flags], prog_name="chat-server")
+    for name in ("shop", "others"):
+        sys.modules.pop(name, None)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert done.stderr.startswith(f"chat-server: {words}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--app", "shop"), "--app: must be MODULE:NAME"),
+        (("--app", "nowhere:app"), "--app: there is no module 'nowhere'"),
+        (("--app", "shop:app", "--workers", "2"), "server.workers: more than one worker needs"),
+    ],
+)
+def test_what_cannot_be_served_ends_the_program(
     folder: Path, flags: tuple[str, ...], words: str
 ) -> None:
     code, line = refused(*flags, folder=folder)

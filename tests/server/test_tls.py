@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from chat_server.server.tls import tls_context
+from chat_server.settings import SettingsError, load_settings
 from tests.rig.chat_client import MSGPACK, chat
 from tests.rig.raw_client import RawClient
 from tests.rig.redis_server import RedisServer, running
@@ -124,9 +126,13 @@ def test_files_that_cannot_be_used_are_one_line(certificate: Path, tmp_path: Pat
     ]
     for files, words in cases:
         environ = {f"CHAT_SERVER__TLS_{name}_FILE": file for name, file in files.items()}
-        code, line = refused("--bind", "127.0.0.1:0", folder=tmp_path, **environ)
-        assert (code, line.count("\n")) == (2, 1), line
-        assert line.startswith(f"chat-server: {words}")
+        with pytest.raises(SettingsError) as error:
+            tls_context(load_settings(environ={"CHAT_ENVIRONMENT": "testing", **environ}))
+        assert str(error.value).startswith(words)
+        assert "\n" not in str(error.value)
+    code, line = refused("--bind", "127.0.0.1:0", CHAT_SERVER__TLS_CERTIFICATE_FILE="/nowhere.pem")
+    assert (code, line.count("\n")) == (2, 1), line
+    assert line.startswith("chat-server: server.tls_certificate_file: cannot be read: No such")
 
 
 async def test_replaced_workers_use_the_renewed_certificate(tmp_path: Path) -> None:
