@@ -115,6 +115,11 @@ class HistoryPage(Struct, frozen=True):
     epoch_start: int = 0
 
     @property
+    def has_newest(self) -> bool:
+        """Whether the topic's last event is on this page, or there is none."""
+        return self.seq == (self.events[-1].seq if self.events else 0)
+
+    @property
     def size(self) -> int:
         """Sum of the payload bytes on this page."""
         return sum(len(event.payload) for event in self.events)

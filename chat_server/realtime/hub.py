@@ -4,38 +4,61 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from ..events import Event, HistoryPage, Position
 from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
 from .ports import Broker, Transport
-from .recovery import Recovery, recover_last, recover_since, start_here
+from .recovery import Recovery, following, recover_last, recover_since, start_here
 from .topic import Topic
 
 logger = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REPAIRS = 32
+"""Topics that are read at the same time after trouble."""
+
 RETRY_SECONDS = 0.5
+"""Time between two reads of a store that does not answer."""
+
 REPLAY_CHUNK = 100
-"""Events read at once for one subscriber: what it may hold in memory beside its buffer."""
+"""Events read at once for one subscriber, which holds them in memory beside its buffer."""
+
+Read = Callable[[], Coroutine[None, None, HistoryPage]]
+
+
+class _Opening:
+    """A topic that is being opened.
+
+    Args:
+        read: reads the page that its first subscriber asked for. The same page gives the topic its
+            position, so that opening costs no read of its own.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        # For the first subscriber; None if the page was outdated.
+        self.page: HistoryPage | None = None
+        self.done = asyncio.Event()
 
 
 class Hub:
-    """Keeps subscribers in their topics and every topic in its order.
+    """Keeps subscribers in their topics, and every topic at the position of its log.
 
-    It is the broker's listener. One path leads to subscribers: the broker's events, also for what
-    this worker published itself, so that all workers see one order.
+    The hub is the broker's listener. One path leads to subscribers: the broker's events, also for
+    publications of this worker, so that all workers see the same log.
 
     Args:
-        broker: where events come from and where they are read again.
-        max_replay: events read at once for a subscriber that resumes, or for a repair.
+        broker: delivers events, and reads them again.
+        max_replay: events that a subscriber may have missed to be recovered; as many are read at
+            once to repair a topic.
     """
 
     def __init__(self, broker: Broker, max_replay: int) -> None:
         self._broker = broker
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
-        self._opened: dict[str, asyncio.Event] = {}
+        self._openings: dict[str, _Opening] = {}
         self._repairing: set[Topic] = set()
         self._throttle = LogThrottle()
         self._repair_slots = asyncio.Semaphore(MAX_CONCURRENT_REPAIRS)
@@ -43,7 +66,7 @@ class Hub:
 
     @property
     def topic_count(self) -> int:
-        """Topics with subscribers on this worker."""
+        """Number of topics with subscribers on this worker."""
         return len(self._topics)
 
     async def stop(self) -> None:
@@ -55,7 +78,7 @@ class Hub:
     # Subscribers ---------------------------------------------------------------------------
 
     def join_now(self, transport: Transport, name: str) -> Recovery | None:
-        """Let a subscriber join from here on, if that needs nothing of the store."""
+        """Let a subscriber join from here on, if no read of the store is needed for that."""
         topic = self._topics.get(name)
         if topic is None or not topic.established:
             return None
@@ -75,39 +98,42 @@ class Hub:
         Args:
             transport: the subscriber's.
             name: the topic.
-            since: the last position the subscriber saw.
-            last: how many stored events it wants instead.
-            not_before: seconds since 1970; no event older than this follows `since`.
+            since: the last position that the subscriber has seen.
+            last: the number of stored events that it wants instead.
+            not_before: seconds since 1970; events older than this do not follow `since`.
 
         Returns:
-            What it is told, and where it starts.
+            The subscriber's start, and its answer.
 
         Raises:
             Unavailable: the store does not answer; the subscriber is not in the topic.
         """
-        topic = self._topics.get(name) or self._open(name)
+        topic, opening = self._topics.get(name), None
+        if topic is None:
+            topic, opening = self._open(name, self._first_read(name, since, last))
         topic.join(transport)
         try:
             if not topic.established:
-                await self._opened[name].wait()
+                await self._openings[name].done.wait()
                 if not topic.established:
                     raise Unavailable("the topic cannot be reached now", topic=name)
+            page = None if opening is None else opening.page
             if last is not None:
-                return await self._recover_last(name, last)
+                return await self._recover_last(name, last, page)
             if since is not None:
-                return await self._recover_since(topic, since, not_before)
+                return await self._recover_since(topic, since, page, not_before)
             return start_here(topic.position)
         except BaseException:
             self._remove(transport, topic)
             raise
 
     def enter(self, transport: Transport, name: str, recovery: Recovery) -> bool:
-        """Place a subscriber that joined; return whether it must be replayed more than was read."""
+        """Place a subscriber that joined; return whether it needs a `replay` of further pages."""
         topic = self._topics[name]
-        topic.enter(transport, recovery.start)
-        if topic.lag_of(transport) is not None and transport.writable:
-            topic.replay(transport, recovery.page)
-        return topic.lag_of(transport) is not None
+        lags = topic.enter(transport, recovery.start)
+        if lags and transport.writable:
+            return topic.replay(transport, recovery.page)
+        return lags
 
     def leave(self, transport: Transport, name: str) -> None:
         """Take a subscriber out of a topic."""
@@ -174,16 +200,32 @@ class Hub:
                 return False
         return True
 
-    async def _recover_last(self, name: str, last: int) -> Recovery:
-        page = await self._broker.history(name, limit=last, newest=True)
+    def _first_read(self, name: str, since: Position | None, last: int | None) -> Read:
+        """Return the read that serves both a subscriber and the topic that is opened for it.
+
+        It has the event at `since` as well: if that is the newest, the topic must know it again.
+        """
+        if since is None:
+            return partial(self._broker.history, name, limit=last or 1, newest=True)
+        after = max(since.seq - 1, 0)
+        return partial(self._broker.history, name, after=after, limit=REPLAY_CHUNK)
+
+    async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
+        if page is None:
+            page = await self._broker.history(name, limit=last, newest=True)
         if page.more and len(page.events) < last:
             # They are too large to be read at once, so the first of them come first.
             after = max(page.seq - last, 0)
             page = await self._broker.history(name, after=after, limit=REPLAY_CHUNK)
         return recover_last(page)
 
-    async def _recover_since(self, topic: Topic, since: Position, not_before: float) -> Recovery:
-        page = await self._broker.history(topic.name, after=since.seq, limit=REPLAY_CHUNK)
+    async def _recover_since(
+        self, topic: Topic, since: Position, page: HistoryPage | None, not_before: float
+    ) -> Recovery:
+        if page is not None:
+            page = following(page, since.seq)
+        if page is None:
+            page = await self._broker.history(topic.name, after=since.seq, limit=REPLAY_CHUNK)
         recovery = recover_since(since, page, self._max_replay, not_before)
         if recovery.recovered or recovery.position.epoch != topic.position.epoch:
             return recovery
@@ -196,31 +238,46 @@ class Hub:
 
     # Topics --------------------------------------------------------------------------------
 
-    def _open(self, name: str) -> Topic:
+    def _open(self, name: str, read: Read) -> tuple[Topic, _Opening]:
         topic = self._topics[name] = Topic(name)
-        opened = self._opened[name] = asyncio.Event()
-        self._spawn(self._establish(topic, opened))
-        return topic
+        opening = self._openings[name] = _Opening(read)
+        # In a task of its own: others may wait for the topic when its first subscriber gives up.
+        self._spawn(self._establish(topic, opening))
+        return topic, opening
 
-    async def _establish(self, topic: Topic, opened: asyncio.Event) -> None:
+    async def _establish(self, topic: Topic, opening: _Opening) -> None:
+        name = topic.name
         try:
-            if self._topics.get(topic.name) is not topic:
-                return  # whoever wanted it has left, and nobody would end the subscription
-            await self._broker.subscribe(topic.name)
+            if self._topics.get(name) is not topic:
+                return  # its subscribers have left, and nobody would end the subscription
+            await self._broker.subscribe(name)
             while not topic.established:
-                await self._catch_up(topic)
+                opening.page = await self._place(topic, opening.read)
             if topic.stale:
                 self._repair(topic)
         except Unavailable:
-            # Whoever waits is told so; the next one to come starts afresh.
-            if self._topics.get(topic.name) is topic:
-                self._close(topic)
+            pass  # the waiting subscribers are told so; the next one to come starts afresh
         finally:
-            opened.set()
+            if self._openings.get(name) is opening:
+                del self._openings[name]
+                if not topic.established:
+                    self._close(topic)
+            opening.done.set()
+
+    async def _place(self, topic: Topic, read: Read) -> HistoryPage | None:
+        """Give a topic its position; return the page that `read` found, unless it is outdated."""
+        generation = topic.generation
+        page = newest = await read()
+        if not page.has_newest:
+            newest = await self._broker.history(topic.name, limit=1, newest=True)
+        if topic.generation != generation:  # the pages may be older than the events missed since
+            return None
+        topic.catch_up(newest)
+        return page
 
     def _close(self, topic: Topic) -> None:
         del self._topics[topic.name]
-        del self._opened[topic.name]
+        self._openings.pop(topic.name, None)
         self._broker.unsubscribe(topic.name)
 
     async def _catch_up(self, topic: Topic) -> None:
@@ -232,8 +289,6 @@ class Hub:
     async def _read_on(self, topic: Topic) -> HistoryPage:
         """Read what follows a topic's position, or all of another epoch if that one is lost."""
         name = topic.name
-        if not topic.established:
-            return await self._broker.history(name, limit=1, newest=True)
         # Taken now: what subscribers are sent during the read is no evidence against the page. The
         # page begins with the last event that they have seen, to be compared.
         snapshot = topic.snapshot()

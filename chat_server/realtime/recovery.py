@@ -2,6 +2,7 @@
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..events import HistoryPage, Position
 
@@ -33,6 +34,12 @@ def start_here(position: Position, reason: str | None = None) -> Recovery:
     """Start with the next event."""
     nothing = HistoryPage(position.epoch, position.seq, [])
     return Recovery(position, position, nothing, reason=reason)
+
+
+def following(page: HistoryPage, seq: int) -> HistoryPage | None:
+    """Return a page without its events up to `seq`, or None if no event that follows is left."""
+    events = [event for event in page.events if event.seq > seq]
+    return None if page.more and not events else replace(page, events=events)
 
 
 class _Dated(Struct):

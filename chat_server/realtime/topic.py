@@ -80,13 +80,16 @@ class Topic:
         """Keep the topic open for a subscriber that is yet to `enter`."""
         self._joining.add(transport)
 
-    def enter(self, transport: Transport, seen: Position, fingerprint: int | None = None) -> None:
+    def enter(self, transport: Transport, seen: Position, fingerprint: int | None = None) -> bool:
         """Place a subscriber by what it has seen.
 
         Args:
             transport: the subscriber's.
             seen: its position: it gets the events that follow.
             fingerprint: of the event at `seen`, if that is known.
+
+        Returns:
+            True if it lags.
         """
         self._joining.discard(transport)
         same_epoch = seen.epoch == self.position.epoch
@@ -94,10 +97,12 @@ class Topic:
             self._delivered.max_delivered = (seen.seq, fingerprint)
         if not same_epoch or seen.seq < self.position.seq or not transport.writable:
             self._lagging[transport] = seen
-        elif seen.seq > self.position.seq:
+            return True
+        if seen.seq > self.position.seq:
             self._ahead[transport] = seen
         else:
             self._live.setdefault(transport.encoder, {})[transport] = None
+        return False
 
     def leave(self, transport: Transport) -> None:
         """Forget a subscriber, in whatever state."""
@@ -122,15 +127,18 @@ class Topic:
         """Return what a lagging subscriber has seen, or None if it does not lag."""
         return self._lagging.get(transport)
 
-    def replay(self, transport: Transport, page: HistoryPage) -> None:
-        """Send a lagging subscriber a page after its position, until its buffer is full."""
+    def replay(self, transport: Transport, page: HistoryPage) -> bool:
+        """Send a lagging subscriber a page after its position, until its buffer is full.
+
+        Returns:
+            True if it still lags.
+        """
         seen = self._lagging.pop(transport)
         if page.epoch != seen.epoch:
             # The page follows a seq of the old epoch. The new epoch is yet to be read.
             start = Position(page.epoch, page.epoch_start)
             self._write_to(transport, self._epoch_changed(start))
-            self.enter(transport, start)
-            return
+            return self.enter(transport, start)
         encoder, fingerprint = transport.encoder, None
         for packets, (push, position) in _batches(encoder, self._replayed(page, seen)):
             if not transport.writable:
@@ -138,7 +146,7 @@ class Topic:
             encoder.write((transport,), packets)
             seen = position
             fingerprint = hash(push.payload) if isinstance(push, Event) else None
-        self.enter(transport, seen, fingerprint)
+        return self.enter(transport, seen, fingerprint)
 
     def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
         """Return what a page has for a subscriber that has seen everything up to `seen`."""

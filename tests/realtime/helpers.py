@@ -37,4 +37,4 @@ def seqs(transport: FakeTransport) -> list[int]:
 
 
 def nothing_is_left(hub: Hub, broker: FakeBroker) -> bool:
-    return (hub.topic_count, broker.subscribed, hub._opened) == (0, set(), {})
+    return (hub.topic_count, broker.subscribed, hub._openings) == (0, set(), {})
