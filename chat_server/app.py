@@ -24,11 +24,11 @@ from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
 from .http.application import Application
 from .http.docs import docs_blueprint
+from .http.handshake_log import HandshakeLog
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Description, Provider
 from .http.page import page_blueprint
-from .http.refusals import Refusals
 from .realtime.node import Node
 from .realtime.ports import Broker
 from .settings import (
@@ -62,7 +62,7 @@ class ChatServer:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.verifier = Verifier(settings.auth, self.clock)
-        self.refusals = Refusals(settings.server.trusted_proxy_hops)
+        self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
         broker = broker or _make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
@@ -86,7 +86,7 @@ class ChatServer:
             blueprints.append(page_blueprint())
         for blueprint in blueprints:
             problems.register(blueprint)
-            requests.register(blueprint, self.refusals)
+            requests.register(blueprint, self.handshake_log)
             if _is_for_this_machine(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
@@ -137,7 +137,7 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds
     problems.register(app)
     chat_server = ChatServer(settings, broker=broker, clock=clock)
-    requests.register(app, chat_server.refusals)
+    requests.register(app, chat_server.handshake_log)
     if _is_for_this_machine(settings):
         hosts.register(app)
     chat_server.init_app(app)

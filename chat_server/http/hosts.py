@@ -29,7 +29,7 @@ def register(target: Quart | Blueprint) -> None:
     def check(incoming: Request | Websocket) -> None:
         host = _host(incoming)
         if not is_this_machine(host):
-            # Refused handshakes have their own line: see `refusals`.
+            # Refused handshakes have their own line: see `handshake_log`.
             if isinstance(incoming, Request) and throttle.due("host"):
                 logger.warning("refused a request for the host %.80r: %s", host, _RULE)
             raise Forbidden(_RULE)

@@ -11,7 +11,7 @@ from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
 from quart.typing import ResponseTypes
 from werkzeug.exceptions import UnsupportedMediaType
 
-from .refusals import Refusals
+from .handshake_log import HandshakeLog
 
 AnyResponse = TypeVar("AnyResponse", bound=ResponseTypes)
 
@@ -34,19 +34,19 @@ SECURITY_HEADERS = {
 }
 
 
-def register(target: Quart | Blueprint, refusals: Refusals) -> None:
+def register(target: Quart | Blueprint, log: HandshakeLog) -> None:
     """Add ids, headers and log lines to every request and every refused handshake of `target`.
 
     For an application and its blueprints alike: on one request it acts once.
 
     Args:
         target: what answers requests.
-        refusals: told of refused handshakes.
+        log: told of refused handshakes.
     """
     target.before_request(_begin_request)
-    target.after_request(partial(_end_request, refusals))
+    target.after_request(partial(_end_request, log))
     target.before_websocket(_begin_handshake)
-    target.after_websocket(partial(_end_handshake, refusals))
+    target.after_websocket(partial(_end_handshake, log))
 
 
 async def _begin_request() -> None:
@@ -61,26 +61,24 @@ async def _begin_handshake() -> None:
     _begin(websocket)
 
 
-async def _end_request(refusals: Refusals, response: ResponseTypes) -> ResponseTypes:
+async def _end_request(log: HandshakeLog, response: ResponseTypes) -> ResponseTypes:
     if response.status_code == 426:
-        _note(refusals, request, response)
+        _note(log, request, response)
     return _end(request, response)
 
 
-async def _end_handshake(
-    refusals: Refusals, response: ResponseTypes | None
-) -> ResponseTypes | None:
+async def _end_handshake(log: HandshakeLog, response: ResponseTypes | None) -> ResponseTypes | None:
     if response is None:  # it succeeded
         return None
     if 400 <= response.status_code < 500:
-        _note(refusals, websocket, response)
+        _note(log, websocket, response)
     return _end(websocket, response)
 
 
-def _note(refusals: Refusals, incoming: Request | Websocket, response: ResponseTypes) -> None:
+def _note(log: HandshakeLog, incoming: Request | Websocket, response: ResponseTypes) -> None:
     reason = g.pop("refusal", None)
     if reason is not None:
-        refusals.note(incoming, response.status_code, reason)
+        log.note(incoming, response.status_code, reason)
 
 
 def _begin(incoming: Request | Websocket) -> None:

@@ -1,4 +1,4 @@
-"""Accepts connections, and decides who has to go when there are as many as there may be."""
+"""Accepts connections and, at the limit, decides which connection has to go."""
 
 import asyncio
 import errno
@@ -12,31 +12,32 @@ from functools import partial
 from ..logs import LogThrottle
 from ..transports.handshake import client_address
 from .hypercorn import HttpConnection
-from .refusals import Refusals
+from .overflow import Overflow
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections the system accepts ahead of us: a reconnecting crowd must not be refused."""
+"""Connections that the system queues before we accept them: a reconnecting crowd must not be
+refused."""
 
 ACCEPTED_AT_ONCE = 64
-"""Connections accepted in one turn of the loop; then everybody else has a turn."""
+"""Connections accepted per loop iteration, so that open connections get their turn."""
 
 SCARCE_DESCRIPTORS = 16
-"""So many before the last that connections may have, each newcomer takes another's place."""
+"""When so few descriptors are left for connections, each new connection replaces an idle one."""
 
 EXHAUSTED_SECONDS = 1.0
-"""Pause after the system had no descriptor for a connection."""
+"""Seconds without accepting after the system had no descriptor for a connection."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Guest:
+class Peer:
     """An accepted socket until its connection has ended or its WebSocket is open.
 
     Args:
         socket: as it was accepted.
-        address: of the other side; it is counted by its network.
+        address: of the client; peers are counted by their network.
     """
 
     __slots__ = ("address", "connection", "served", "socket")
@@ -48,53 +49,53 @@ class Guest:
         self.connection: HttpConnection | None = None  # none yet during a handshake of TLS
 
     def hang_up(self) -> None:
-        """End the connection as if the client had; what serves it finds out and lets go of it."""
+        """End the connection as if the client had; its reader notices and releases it."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
-class Waiting:
-    """Guests without a request under way, by address; those that wait longest come first."""
+class IdlePeers:
+    """Peers without a request under way, by address; those that are idle longest come first."""
 
     def __init__(self) -> None:
-        self._addresses: dict[str, dict[Guest, None]] = {}
+        self._addresses: dict[str, dict[Peer, None]] = {}
 
-    def add(self, guest: Guest) -> None:
-        """Note that a guest waits."""
-        self._addresses.setdefault(guest.address, {})[guest] = None
+    def add(self, peer: Peer) -> None:
+        """Add a peer that has no request under way."""
+        self._addresses.setdefault(peer.address, {})[peer] = None
 
-    def remove(self, guest: Guest) -> None:
-        """Note that a guest has a request under way, or is gone."""
-        guests = self._addresses.get(guest.address)
-        if guests is not None:
-            guests.pop(guest, None)
-            if not guests:
-                del self._addresses[guest.address]
+    def remove(self, peer: Peer) -> None:
+        """Remove a peer that has a request under way, or is gone."""
+        peers = self._addresses.get(peer.address)
+        if peers is not None:
+            peers.pop(peer, None)
+            if not peers:
+                del self._addresses[peer.address]
 
-    def take_longest(self) -> Guest | None:
-        """Remove the guest who waits longest at the address that has most of them."""
+    def pop_longest_idle(self) -> Peer | None:
+        """Remove and return the longest idle peer of the address that has most idle peers."""
         if not self._addresses:
             return None
         address = max(self._addresses, key=lambda each: len(self._addresses[each]))
-        guest = next(iter(self._addresses[address]))
-        self.remove(guest)
-        return guest
+        peer = next(iter(self._addresses[address]))
+        self.remove(peer)
+        return peer
 
 
 class Acceptor:
     """Accepts connections and runs each in a task of its own.
 
-    Where there are as many as there may be, a newcomer takes the place of the guest who has waited
-    longest without a request, at the address that has most of these: who opens thousands of them
-    closes his own. Only if every guest has a request under way the newcomer is refused.
+    At the limit a new connection replaces the peer that is idle longest at the address with most
+    idle peers: a client that opens thousands of connections closes its own. A new connection is
+    refused only if every peer has a request under way.
 
     Args:
         listener: closed at the end.
-        connect: returns the connection of a newcomer, which tells whether it waits for a request.
-        max_connections: guests at most.
-        max_descriptor: the first descriptor that no guest may have.
-        tls: spoken with everybody, if any.
-        handshake_seconds: what a handshake of TLS may take.
+        connect: returns the connection of a new peer, which reports whether the peer is idle.
+        max_connections: peers at most.
+        max_descriptor: the first descriptor that no peer may have.
+        tls: spoken on every connection, if given.
+        handshake_seconds: seconds that a TLS handshake may take.
     """
 
     def __init__(
@@ -114,10 +115,10 @@ class Acceptor:
         self._tls = tls
         self._handshake_seconds = handshake_seconds if tls else None
         self._loop = asyncio.get_running_loop()
-        self._guests: dict[asyncio.Task[None], Guest] = {}
-        self._waiting = Waiting()
+        self._peers: dict[asyncio.Task[None], Peer] = {}
+        self._idle = IdlePeers()
         self._exhausted: asyncio.TimerHandle | None = None
-        self._refusals = Refusals()
+        self._overflow = Overflow()
         self._throttle = LogThrottle(60.0)
 
     def start(self) -> None:
@@ -127,7 +128,7 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
-        """Accept nobody more; those whom the system has let wait are left to other workers."""
+        """Stop accepting; connections still queued by the system are left to other workers."""
         if self._exhausted is not None:
             self._exhausted.cancel()
         self._loop.remove_reader(self._listener)
@@ -135,44 +136,44 @@ class Acceptor:
 
     def retire(self) -> None:
         """Let connections end once they have no request under way."""
-        for guest in self._guests.values():
-            if guest.connection is not None:
-                guest.connection.retire()
+        for peer in self._peers.values():
+            if peer.connection is not None:
+                peer.connection.retire()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait so long for all connections to end, and return whether they have."""
-        if self._guests:
-            await asyncio.wait(self._guests, timeout=seconds)
-        return not self._guests
+        """Wait at most `seconds` for all connections to end, and return whether they have."""
+        if self._peers:
+            await asyncio.wait(self._peers, timeout=seconds)
+        return not self._peers
 
     def hang_up(self) -> None:
         """End all connections as if the clients had."""
-        for guest in self._guests.values():
-            guest.hang_up()
+        for peer in self._peers.values():
+            peer.hang_up()
 
     async def cancel(self) -> None:
         """Cancel what still serves a connection."""
-        for task in self._guests:
+        for task in self._peers:
             task.cancel()
-        await asyncio.gather(*self._guests, return_exceptions=True)
-        await self._refusals.stop()
+        await asyncio.gather(*self._peers, return_exceptions=True)
+        await self._overflow.stop()
 
     # Accepting -----------------------------------------------------------------------------
 
     def _accept(self) -> None:
         for accepted, address in self._accepted():
             accepted.setblocking(False)
-            guest = Guest(accepted, address)
+            peer = Peer(accepted, address)
             if reason := self._fullness(accepted.fileno()):
-                self._refusals.refuse(accepted, reason, secure=self._tls is not None)
+                self._overflow.refuse(accepted, reason, secure=self._tls is not None)
                 continue
-            task = self._loop.create_task(self._serve(guest))
-            self._guests[task] = guest
-            self._waiting.add(guest)
+            task = self._loop.create_task(self._serve(peer))
+            self._peers[task] = peer
+            self._idle.add(peer)
             task.add_done_callback(self._forget)
 
     def _accepted(self) -> Iterator[tuple[socket.socket, str]]:
-        """Accept those who are there, not all at once."""
+        """Accept connections that the system has queued, `ACCEPTED_AT_ONCE` at most."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, address = self._listener.accept()
@@ -186,7 +187,7 @@ class Acceptor:
             yield accepted, address[0]
 
     def _pause(self, error: OSError) -> None:
-        """Leave newcomers waiting: the system would say that they are there, again and again."""
+        """Stop accepting for a while: the listener would stay readable, and the loop would spin."""
         if self._throttle.due("exhausted"):
             logger.warning("no connection can be accepted: %s", error.strerror)
         self._evict()
@@ -194,8 +195,8 @@ class Acceptor:
         self._exhausted = self._loop.call_later(EXHAUSTED_SECONDS, self.start)
 
     def _fullness(self, descriptor: int) -> str:
-        """Return why there is no room for a newcomer, for whom another may go, or nothing."""
-        crowded = len(self._guests) >= self._max_connections
+        """Return why there is no room for a new connection, or ""; may evict an idle peer."""
+        crowded = len(self._peers) >= self._max_connections
         scarce = descriptor >= self._max_descriptor - SCARCE_DESCRIPTORS
         evicted = (crowded or scarce) and self._evict()
         if crowded and not evicted:
@@ -205,47 +206,47 @@ class Acceptor:
         return ""
 
     def _evict(self) -> bool:
-        guest = self._waiting.take_longest()
-        if guest is None:
+        peer = self._idle.pop_longest_idle()
+        if peer is None:
             return False
         if self._throttle.due("evicted"):
             logger.warning(
                 "there are as many connections as there may be: those that ask nothing are closed,"
                 " the oldest first and first of the address with most of them, now %s",
-                guest.address,
+                peer.address,
             )
-        guest.hang_up()
+        peer.hang_up()
         return True
 
     # One connection ------------------------------------------------------------------------
 
-    async def _serve(self, guest: Guest) -> None:
-        guest.served = True
-        connection = self._connect(partial(self._note, guest))
+    async def _serve(self, peer: Peer) -> None:
+        peer.served = True
+        connection = self._connect(partial(self._note, peer))
         try:
             await self._loop.connect_accepted_socket(
                 lambda: connection,
-                guest.socket,
+                peer.socket,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._handshake_seconds,
             )
-            guest.connection = connection
+            peer.connection = connection
             await connection.run()
         except OSError as error:
-            logger.debug("%s: the connection failed: %s", guest.address, error)
+            logger.debug("%s: the connection failed: %s", peer.address, error)
         except Exception:
             logger.exception("a connection failed")
         finally:
-            guest.connection = None
+            peer.connection = None
 
-    def _note(self, guest: Guest, waiting: bool) -> None:
+    def _note(self, peer: Peer, waiting: bool) -> None:
         if waiting:
-            self._waiting.add(guest)
+            self._idle.add(peer)
         else:
-            self._waiting.remove(guest)
+            self._idle.remove(peer)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        guest = self._guests.pop(task)
-        self._waiting.remove(guest)
-        if not guest.served:
-            guest.socket.close()
+        peer = self._peers.pop(task)
+        self._idle.remove(peer)
+        if not peer.served:
+            peer.socket.close()

@@ -1,42 +1,43 @@
-"""File descriptors: each connection needs one, and the system gives a process so many."""
+"""The limit on file descriptors, of which each connection needs one."""
 
 import logging
 import sys
 
 from ..settings import Settings
-from .refusals import LISTENED_TO
+from .overflow import MAX_HEADS_READ
 
 if sys.platform != "win32":  # which has no such limit
     import resource
 
 logger = logging.getLogger(__name__)
 
-SPARE = 64
-"""Kept from connections, for the issuer's keys, files, and what is refused at the moment; those for
-Redis come on top."""
+RESERVED_DESCRIPTORS = 64
+"""Descriptors that connections may not use: for the issuer's keys, files and refused connections.
+Those for Redis come on top."""
 
-LEAST = 192
-"""With fewer in all there would hardly be any for connections."""
+MIN_DESCRIPTORS = 192
+"""Descriptors below which the server does not start: hardly any would be left for connections."""
 
 _NO_LIMIT = 2**31
 
-assert SPARE > 2 * LISTENED_TO  # noqa: S101 - else refusing would take what Redis needs
+# Else refusing would take what Redis needs.
+assert RESERVED_DESCRIPTORS > 2 * MAX_HEADS_READ  # noqa: S101
 
 
 class DescriptorError(Exception):
-    """The system allows too few descriptors; the text is one line with the numbers."""
+    """The system allows too few descriptors; the message is one line with the numbers."""
 
 
 def require(settings: Settings) -> None:
-    """Refuse to start where even a raised limit would leave nothing for connections.
+    """Check that the hard limit leaves descriptors for connections.
 
     Raises:
-        DescriptorError: it would.
+        DescriptorError: the limit does not.
     """
     if sys.platform == "win32":
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    least = LEAST - SPARE + _spare(settings)
+    least = MIN_DESCRIPTORS - RESERVED_DESCRIPTORS + _reserved(settings)
     if hard != resource.RLIM_INFINITY and hard < least:
         raise DescriptorError(
             f"the system allows this process {hard} file descriptors (ulimit -Hn), and the server"
@@ -45,16 +46,20 @@ def require(settings: Settings) -> None:
         )
 
 
-def _spare(settings: Settings) -> int:
-    return SPARE + (settings.redis.max_connections if settings.redis.url else 0)
+def _reserved(settings: Settings) -> int:
+    return RESERVED_DESCRIPTORS + (settings.redis.max_connections if settings.redis.url else 0)
 
 
 def raise_limit(settings: Settings) -> int:
-    """Ask for as many as the settings may need and return the first that no connection may take."""
+    """Raise the soft limit to what the settings may need.
+
+    Returns:
+        the lowest descriptor that no connection may take.
+    """
     if sys.platform == "win32":
         return _NO_LIMIT
-    spare = _spare(settings)
-    needed = settings.limits.max_connections + settings.http.max_connections + spare
+    reserved = _reserved(settings)
+    needed = settings.limits.max_connections + settings.http.max_connections + reserved
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
@@ -63,7 +68,7 @@ def raise_limit(settings: Settings) -> int:
             logger.warning(
                 "limits.max_connections: %d connections need %d file descriptors, but the system"
                 " allows %d (ulimit -Hn): from about %d connections on they are refused",
-                *(settings.limits.max_connections, needed, soft, soft - spare),
+                *(settings.limits.max_connections, needed, soft, soft - reserved),
             )
     # They are numbered from 0, and the lowest that is free is given out.
-    return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft - spare
+    return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft - reserved

@@ -1,4 +1,4 @@
-"""What SIGHUP says: a terminal is gone, or whoever runs the server wants its workers replaced."""
+"""Tells the two meanings of SIGHUP apart: the terminal is gone, or workers are to be replaced."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 STDIN = 0
 
 CHECK_SECONDS = 1.0
-"""How often to look whether the terminal is still there; SIGHUP comes with its end, not later."""
+"""Seconds between two looks whether the terminal exists; its SIGHUP comes at once or never."""
 
 
 class Terminal:
-    """The terminal that the server was started in, if any, and if its end is to end the server.
+    """The terminal in which the server was started, if its end is to end the server.
 
-    A server that survives its terminal (`disown`) has none from then on. A SIGHUP that comes before
-    `watch`, while the server is still being loaded, waits for it instead of ending the process.
+    A server that survives its terminal (`disown`) is detached from then on. A SIGHUP that comes
+    while the server is still being loaded is delivered by `watch` instead of ending the process.
     """
 
     def __init__(self) -> None:

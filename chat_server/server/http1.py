@@ -87,7 +87,7 @@ class Http1(H11Protocol):
         await super().stream_send(event)
 
     def release(self) -> None:
-        """Break the circles of references, which run through Hypercorn: see server/garbage.py."""
+        """Break the circles of references, which run through Hypercorn: see server/gc_policy.py."""
         self.__dict__.clear()
 
     @property

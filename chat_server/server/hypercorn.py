@@ -166,7 +166,7 @@ class HttpConnection(asyncio.Protocol):
             self._release()
 
     def _release(self) -> None:
-        """Break the circles of references, also by the timers' contexts: see server/garbage.py."""
+        """Break the circles of references, also by timers' contexts: see server/gc_policy.py."""
         self._deadline = self._cut = self._stall = None
         self._on_waiting = lambda waiting: None
         self._http.release()

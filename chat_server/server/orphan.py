@@ -1,4 +1,4 @@
-"""A worker whose supervisor is gone must let go of the port, even if it is stopped or hangs."""
+"""Ends a worker whose supervisor is gone, even a stopped or hanging one: it holds the port."""
 
 import ctypes
 import os
@@ -8,28 +8,28 @@ import sys
 import threading
 
 NOTICE_SECONDS = 2.0
-"""How long the event loop may take to notice; one that does not is blocked."""
+"""Seconds in which the event loop must notice; a loop that does not is taken to be blocked."""
 
 _PR_SET_PDEATHSIG = 1
 
 
-def watch(pulse: int) -> threading.Event:
-    """Kill this process if its supervisor ends and nobody sets the event that is returned.
+def watch(heartbeat: int) -> threading.Event:
+    """Kill this process if its supervisor ends and the returned event is not set in time.
 
     Args:
-        pulse: a socket whose other end closes with the supervisor.
+        heartbeat: a socket whose other end closes with the supervisor.
     """
     if sys.platform == "linux":
         # A process that is stopped runs no thread of ours; this the kernel does.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     noticed = threading.Event()
-    threading.Thread(target=_wait, args=(pulse, noticed), name="orphan", daemon=True).start()
+    threading.Thread(target=_wait, args=(heartbeat, noticed), name="orphan", daemon=True).start()
     return noticed
 
 
-def _wait(pulse: int, noticed: threading.Event) -> None:
+def _wait(heartbeat: int, noticed: threading.Event) -> None:
     poll = select.poll()
-    poll.register(pulse, 0)  # bytes are for the event loop: only the end is of interest
+    poll.register(heartbeat, 0)  # bytes are for the event loop: only the end is of interest
     poll.poll()
     if not noticed.wait(NOTICE_SECONDS):
         os.kill(os.getpid(), signal.SIGKILL)

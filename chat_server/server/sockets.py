@@ -16,14 +16,15 @@ def authority(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-VANISHED = {
+KEEPALIVE_OPTIONS = {
     "TCP_KEEPIDLE": 60,
     "TCP_KEEPINTVL": 10,
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 90_000,
 }
-"""After 60 s of silence the kernel asks, and 30 s without any answer end the connection; so do 90 s
-(in ms) in which the other side takes nothing of what it was sent."""
+"""TCP options by name, in seconds but for the last, in ms. After 60 s of silence the kernel probes
+the peer every 10 s and drops the connection after 3 probes without an answer; the kernel also drops
+a connection whose peer has acknowledged nothing for 90 s."""
 
 
 class ListenError(Exception):
@@ -31,7 +32,7 @@ class ListenError(Exception):
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens on `server.bind`, which nobody else may.
+    """Return a socket that listens on `server.bind` and shares it with no other socket.
 
     Raises:
         ListenError: it is taken, forbidden or no address of this machine.
@@ -65,7 +66,7 @@ def share(address: Address) -> socket.socket:
     """Return one worker's socket on a reserved address; connections come once it listens.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: the system has no socket, or the address is not free any more.
     """
     # The kernel spreads connections evenly over such sockets; a single one that all workers accept
     # from gives most of them to whichever wakes first.
@@ -85,7 +86,7 @@ def _bound(address: Address, *, shared: bool) -> socket.socket:
             # Then [::] means IPv4 as well, whatever the system's default is.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         made.bind(address)
-        _find_the_vanished(made)
+        _enable_keepalive(made)
     except BaseException:
         made.close()
         raise
@@ -104,12 +105,12 @@ def _explained(settings: Settings) -> Iterator[None]:
         ) from None
 
 
-def _find_the_vanished(listener: socket.socket) -> None:
-    """Let the kernel end connections whose other side has gone without a word.
+def _enable_keepalive(listener: socket.socket) -> None:
+    """Let the kernel end connections whose peer has vanished without closing them.
 
-    Those that are accepted inherit it. The direct transport finds out by itself, and sooner.
+    Accepted sockets inherit the options. The direct transport notices by its own pings, and sooner.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in VANISHED.items():
+    for name, value in KEEPALIVE_OPTIONS.items():
         if option := getattr(socket, name, None):  # not every system has all of them
             listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -12,19 +12,19 @@ from multiprocessing import current_process
 from ..settings import Settings
 from . import sockets
 from .hangup import Terminal
-from .process import Work, WorkerProcess
+from .process import WorkerProcess, WorkerSpec
 
 logger = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 10.0
-"""A worker that lived this long is restarted at once; one that did not has to wait."""
+"""Seconds after which a worker that ends is restarted at once; others wait first."""
 
 RESTART_SECONDS = (1.0, 30.0)
-"""The first such wait and the longest; each is twice the one before."""
+"""Seconds of the first wait before a restart, and of the longest; each wait doubles the last."""
 
 
 class _Slot:
-    """The place of a worker: its socket, its process, and the task that restarts it."""
+    """A worker's number, socket and process, and the task that restarts the process."""
 
     worker: WorkerProcess
     keeper: asyncio.Task[None]
@@ -41,7 +41,7 @@ class Supervisor:
     Args:
         settings: the server's.
         application: see `run_worker`.
-        on_ready: called with the address once every worker has accepted requests.
+        on_ready: called with the address once every worker accepts requests.
     """
 
     _address: sockets.Address
@@ -50,7 +50,7 @@ class Supervisor:
     def __init__(
         self, settings: Settings, application: str, on_ready: Callable[[sockets.Address], None]
     ) -> None:
-        self._work = Work(settings, application)
+        self._spec = WorkerSpec(settings, application)
         self._on_ready = on_ready
         self._processes: list[WorkerProcess] = []
         self._hung_up = asyncio.Event()
@@ -68,9 +68,9 @@ class Supervisor:
         """
         current_process().name = "supervisor"  # in the log
         self._terminal = terminal or Terminal()
-        with sockets.reserve(self._work.settings) as reserved:
+        with sockets.reserve(self._spec.settings) as reserved:
             self._address = reserved.getsockname()[:2]
-            workers = self._work.settings.server.workers
+            workers = self._spec.settings.server.workers
             logger.info("starting %d workers on %s", workers, sockets.authority(self._address))
             asyncio.run(self._supervise())
         return self._exit_code
@@ -94,12 +94,12 @@ class Supervisor:
         if self._serving.cancel():
             running = sum(not process.ended.done() for process in self._processes)
             logger.info("%s: stopping %d workers", reason, running)
-            self._lame_duck_until = now + self._work.settings.server.lame_duck_seconds
+            self._lame_duck_until = now + self._spec.settings.server.lame_duck_seconds
         elif now < self._lame_duck_until:
             logger.info("%s again: draining at once", reason)
             self._lame_duck_until = now
             for process in self._processes:
-                process.hurry()
+                process.drain_now()
         else:
             logger.warning("%s again: killing the workers", reason)
             self._kill_all()
@@ -117,7 +117,7 @@ class Supervisor:
     async def _serve(self) -> None:
         """Have all workers, and replace them at each SIGHUP, until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            count = self._work.settings.server.workers
+            count = self._spec.settings.server.workers
             slots = [self._open(_Slot(number), group) for number in range(1, count + 1)]
             try:
                 await asyncio.gather(*(slot.ready for slot in slots))
@@ -150,7 +150,7 @@ class Supervisor:
             try:
                 # It is closed when the worker crashes, for the others to get all connections.
                 with slot.listener or sockets.share(self._address) as slot.listener:
-                    slot.worker = WorkerProcess(slot.number, self._work, slot.listener, slot.ready)
+                    slot.worker = WorkerProcess(slot.number, self._spec, slot.listener, slot.ready)
                     self._processes = [p for p in self._processes if not p.ended.done()]
                     self._processes.append(slot.worker)
                     end = await asyncio.shield(slot.worker.ended)

@@ -24,7 +24,7 @@ from ..settings import Settings, SettingsError
 from . import descriptors, orphan
 from .acceptor import Acceptor
 from .application import make_application
-from .garbage import Collector
+from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .hypercorn import HttpConnection
 from .tls import tls_context
@@ -32,16 +32,16 @@ from .tls import tls_context
 logger = logging.getLogger(__name__)
 
 STOP_SLACK_SECONDS = 5.0
-"""What a stop may take beyond `drain_seconds`."""
+"""Seconds that a stop may take beyond `drain_seconds`."""
 
 ABORT_SECONDS = 1.0
-"""What of it is left to requests that are cut."""
+"""The part of `STOP_SLACK_SECONDS` for requests that are aborted."""
 
-BEATS = 10
-"""Signs of life within `server.hang_seconds`."""
+HEARTBEATS_PER_HANG = 10
+"""Heartbeats sent in each `server.hang_seconds`."""
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""They may reach the whole process group; what to do is for the supervisor to say."""
+"""Signals that a terminal sends to the whole process group; only the supervisor acts on them."""
 
 
 def run_worker(
@@ -62,9 +62,9 @@ def run_worker(
         listener: a listening socket; closed at the end.
         stop_on: signals that ask for a stop. A second one ends `server.lame_duck_seconds`, and the
             next one the process.
-        terminal: whose end, told by SIGHUP, asks for a stop too.
-        parent: instead of these the end of a pair whose other end the supervisor has: a byte ends
-            `server.lame_duck_seconds`, and its end both asks for a stop and does that.
+        terminal: its end, told by SIGHUP, asks for a stop too.
+        parent: of a supervised worker, the descriptor of a socket to its supervisor: a byte ends
+            `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
         on_ready: called once requests are accepted.
 
     Raises:
@@ -73,11 +73,11 @@ def run_worker(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stop, hurry = asyncio.Event(), asyncio.Event()
+        stop, drain_now = asyncio.Event(), asyncio.Event()
         if not settings.server.lame_duck_seconds:
-            hurry.set()
+            drain_now.set()
         for number in stop_on:
-            loop.add_signal_handler(number, _on_stop, stop, hurry, number)
+            loop.add_signal_handler(number, _on_stop, stop, drain_now, number)
         if terminal is not None:
             terminal.watch(loop, partial(_on_hang_up, stop, terminal))
         if parent is not None:
@@ -85,16 +85,16 @@ def run_worker(
             # to all processes of a service, and then it passes it on.
             loop.add_signal_handler(signal.SIGTERM, stop.set)
             noticed = orphan.watch(parent)
-            loop.add_reader(parent, _on_supervisor, loop, parent, stop, hurry, noticed)
+            loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
         app = make_application(settings, application)
-        await Worker(app, settings).serve(listener, stop, on_ready, hurry)
+        await Worker(app, settings).serve(listener, stop, on_ready, drain_now)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
 
 
 def run_supervised(
-    settings: Settings, application: str, listener: socket.socket, pulse: socket.socket
+    settings: Settings, application: str, listener: socket.socket, heartbeat: socket.socket
 ) -> None:
     """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 
@@ -102,7 +102,7 @@ def run_supervised(
         settings: the server's.
         application: see `run_worker`.
         listener: a listening socket; closed at the end.
-        pulse: one end of a pair, where bytes tell that we live; readable when the supervisor ends.
+        heartbeat: a socket to the supervisor: each byte sent shows that this worker lives.
     """
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -110,7 +110,7 @@ def run_supervised(
     logs.configure(settings.log)
     logs.capture_stderr()
     # A supervisor that does not read for hours must not stop us.
-    pulse.setblocking(False)
+    heartbeat.setblocking(False)
 
     def on_ready() -> None:
         logger.info("worker %d accepts connections", os.getpid())
@@ -118,9 +118,11 @@ def run_supervised(
 
     def beat() -> None:
         with suppress(OSError):
-            pulse.send(b".")
+            heartbeat.send(b".")
         if settings.server.hang_seconds:
-            asyncio.get_running_loop().call_later(settings.server.hang_seconds / BEATS, beat)
+            asyncio.get_running_loop().call_later(
+                settings.server.hang_seconds / HEARTBEATS_PER_HANG, beat
+            )
 
     try:
         run_worker(
@@ -128,7 +130,7 @@ def run_supervised(
             application,
             listener,
             stop_on=frozenset(),
-            parent=pulse.fileno(),
+            parent=heartbeat.fileno(),
             on_ready=on_ready,
         )
     except SettingsError as error:  # such as a file with a key that is gone
@@ -140,7 +142,7 @@ def run_supervised(
         logger.critical("the worker fails", exc_info=True)
         sys.exit(1)
     finally:
-        pulse.detach()  # that it is closed tells that the process has ended
+        heartbeat.detach()  # that it is closed tells that the process has ended
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -151,13 +153,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _on_stop(stop: asyncio.Event, hurry: asyncio.Event, number: signal.Signals) -> None:
+def _on_stop(stop: asyncio.Event, drain_now: asyncio.Event, number: signal.Signals) -> None:
     if not stop.is_set():
         logger.info("%s: stopping", number.name)
         stop.set()
-    elif not hurry.is_set():
+    elif not drain_now.is_set():
         logger.info("%s again: draining at once", number.name)
-        hurry.set()
+        drain_now.set()
     else:
         logger.warning("%s again: ending at once", number.name)
         logging.shutdown()  # what waits to be written
@@ -176,7 +178,7 @@ def _on_supervisor(
     loop: asyncio.AbstractEventLoop,
     parent: int,
     stop: asyncio.Event,
-    hurry: asyncio.Event,
+    drain_now: asyncio.Event,
     noticed: threading.Event,
 ) -> None:
     try:
@@ -188,7 +190,7 @@ def _on_supervisor(
         loop.remove_reader(parent)
         logger.warning("the supervisor is gone; stopping")
         stop.set()
-    hurry.set()
+    drain_now.set()
 
 
 class Worker:
@@ -209,7 +211,7 @@ class Worker:
         self._drain_seconds = settings.server.drain_seconds
         self._config = _hypercorn_config(settings)
         self._context = WorkerContext(max_requests=None)
-        self._collector = Collector(lambda: len(self._chat.node.registry))
+        self._gc_policy = GcPolicy(lambda: len(self._chat.node.registry))
         self._http = settings.http
         self._max_connections = settings.http.max_connections
         if settings.gateway.leaves_sockets:
@@ -223,7 +225,7 @@ class Worker:
         listener: socket.socket,
         stop: asyncio.Event,
         on_ready: Callable[[], None],
-        hurry: asyncio.Event | None = None,
+        drain_now: asyncio.Event | None = None,
     ) -> None:
         """Serve `listener` until `stop` is set; close everything within the drain time.
 
@@ -231,7 +233,7 @@ class Worker:
             listener: a listening socket; closed at the end.
             stop: once it is set, the worker is not ready any more.
             on_ready: called once requests are accepted.
-            hurry: ends the time in which it is not ready and still takes connections.
+            drain_now: ends the time in which it is not ready and still takes connections.
         """
         loop = asyncio.get_running_loop()
         state = LifespanState({})
@@ -258,11 +260,11 @@ class Worker:
                 handshake_seconds=self._http.head_timeout_seconds,
             )
             acceptor.start()
-            self._collector.start()
+            self._gc_policy.start()
             on_ready()
             await stop.wait()
-            await self._be_lame_duck(hurry)
-            self._collector.stop()
+            await self._be_lame_duck(drain_now)
+            self._gc_policy.stop()
             acceptor.stop()
             await self._drain(acceptor)
             await lifespan.wait_for_shutdown()
@@ -271,15 +273,15 @@ class Worker:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
 
-    async def _be_lame_duck(self, hurry: asyncio.Event | None) -> None:
+    async def _be_lame_duck(self, drain_now: asyncio.Event | None) -> None:
         """Take connections for a while, for balancers to see that it is not ready any more."""
         self._chat.node.drain.announced = True
-        if hurry is None or hurry.is_set():
+        if drain_now is None or drain_now.is_set():
             return
         logger.info("not ready any more; draining in %g s", self._lame_duck_seconds)
         with suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), self._lame_duck_seconds)
-        hurry.set()
+            await asyncio.wait_for(drain_now.wait(), self._lame_duck_seconds)
+        drain_now.set()
 
     async def _drain(self, acceptor: Acceptor) -> None:
         """End WebSockets, then the requests that are still under way, then what is left."""

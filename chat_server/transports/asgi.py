@@ -168,7 +168,7 @@ class AsgiTransport:
             self._release()
 
     def _release(self) -> None:
-        """Break the circles of references, also by a task's traceback: see server/garbage.py."""
+        """Break the circles of references, also by a task's traceback: see server/gc_policy.py."""
         del self._receiver
         self._reader = self._hearing_out = None
 

@@ -244,7 +244,7 @@ class DirectTransport(asyncio.Protocol):
         self._release()
 
     def _release(self) -> None:
-        """Break the circles of references: see server/garbage.py."""
+        """Break the circles of references: see server/gc_policy.py."""
         del self._receiver
         self._ws.parser.close()
         self._ws.parser_exc = None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chat_server.server import acceptor
-from chat_server.server.acceptor import Guest, Waiting
+from chat_server.server.acceptor import IdlePeers, Peer
 from tests.rig.raw_client import RawClient, request
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import SECONDS, until
@@ -44,27 +44,27 @@ async def connect_from(address: str, port: int) -> RawClient:
 
 
 def test_who_waits_longest_at_the_address_with_most_of_them_goes_first() -> None:
-    waiting = Waiting()
+    waiting = IdlePeers()
     with socket.socket() as unused:
-        one, *many = [Guest(unused, address) for address in ("1", "2", "2", "2")]
-        for guest in (one, *many):
-            waiting.add(guest)
+        one, *many = [Peer(unused, address) for address in ("1", "2", "2", "2")]
+        for peer in (one, *many):
+            waiting.add(peer)
         waiting.remove(many[1])
         waiting.add(many[1])
-        order = [waiting.take_longest() for _ in range(5)]
+        order = [waiting.pop_longest_idle() for _ in range(5)]
     assert order[:2] == [many[0], many[2]]
     assert set(order[2:4]) == {one, many[1]}
     assert order[4] is None
 
 
 def test_the_addresses_of_one_subscriber_are_one() -> None:
-    waiting = Waiting()
+    waiting = IdlePeers()
     many = ("2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:a:b:c:d")
     with socket.socket() as unused:
-        one, *others = [Guest(unused, a) for a in ("2001:db8:1:3::1", *many)]
-        for guest in (one, *others):
-            waiting.add(guest)
-        assert [waiting.take_longest(), waiting.take_longest()] == others[:2]
+        one, *others = [Peer(unused, a) for a in ("2001:db8:1:3::1", *many)]
+        for peer in (one, *others):
+            waiting.add(peer)
+        assert [waiting.pop_longest_idle(), waiting.pop_longest_idle()] == others[:2]
 
 
 async def test_thousands_that_say_nothing_keep_nobody_out(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_server.server.descriptors import LEAST, SPARE, raise_limit
-from chat_server.server.refusals import LISTENED_TO
+from chat_server.server.descriptors import MIN_DESCRIPTORS, RESERVED_DESCRIPTORS, raise_limit
+from chat_server.server.overflow import MAX_HEADS_READ
 from tests.rig.ports import free_port
 from tests.rig.raw_client import RawClient, request
 from tests.rig.rfc6455 import upgrade
@@ -24,7 +24,7 @@ from .inprocess import make_settings, serving
 from .processes import accepts
 
 SETTINGS = make_settings(limits__max_connections=1_000, http__max_connections=100)
-NEEDED = 1_100 + SPARE
+NEEDED = 1_100 + RESERVED_DESCRIPTORS
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_asks_for_what_the_settings_may_need(
         first_refused = raise_limit(SETTINGS)
     assert asked == ([] if raised is None else [(raised, hard)])
     if soft != resource.RLIM_INFINITY:
-        assert first_refused == (raised or soft) - SPARE
+        assert first_refused == (raised or soft) - RESERVED_DESCRIPTORS
     assert ("limits.max_connections" in caplog.text) is complains
     assert caplog.text.count("\n") == complains
 
@@ -62,7 +62,7 @@ async def test_a_connection_that_would_take_the_last_is_refused_and_that_is_logg
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("chat_server.server.descriptors.raise_limit", lambda _: 3)
-    monkeypatch.setattr("chat_server.server.refusals.REPORT_SECONDS", 0.5)
+    monkeypatch.setattr("chat_server.server.overflow.REPORT_SECONDS", 0.5)
     async with serving(SETTINGS) as server:
         for target in ("/health/ready", "/", "/ws"):
             answer = await request(server.port, "GET", target)
@@ -83,7 +83,7 @@ async def test_who_says_nothing_does_not_keep_others_from_asking(
     async with serving(SETTINGS) as server, AsyncExitStack() as stack:
         silent = [
             await stack.enter_async_context(await RawClient.connect(server.port))
-            for _ in range(LISTENED_TO + 4)
+            for _ in range(MAX_HEADS_READ + 4)
         ]
         for wire in silent:
             assert (await wire.read_answer()).status == 503
@@ -113,7 +113,7 @@ def test_a_limit_that_leaves_nothing_is_one_line_with_the_numbers(form: str) -> 
     message = json.loads(line)["message"] if form == "json" else line.removeprefix("chat-server: ")
     assert message == (
         "the system allows this process 64 file descriptors (ulimit -Hn), and the server needs at"
-        f" least {LEAST} (redis.max_connections among them), and one for each connection"
+        f" least {MIN_DESCRIPTORS} (redis.max_connections among them), and one for each connection"
     )
 
 
@@ -127,7 +127,7 @@ def test_the_connections_to_redis_count() -> None:
         timeout=90,
     )
     assert done.returncode == 1
-    assert f"needs at least {LEAST + 500}" in done.stderr
+    assert f"needs at least {MIN_DESCRIPTORS + 500}" in done.stderr
 
 
 async def test_with_the_least_that_is_allowed_it_serves_and_says_how_many(
@@ -136,23 +136,25 @@ async def test_with_the_least_that_is_allowed_it_serves_and_says_how_many(
     port = free_port()
     with (tmp_path / "log").open("w") as errors:
         server = subprocess.Popen(  # noqa: ASYNC220  (that is quick)
-            [sys.executable, "-c", LIMITED, str(LEAST), "--bind", f"127.0.0.1:{port}"],
+            [sys.executable, "-c", LIMITED, str(MIN_DESCRIPTORS), "--bind", f"127.0.0.1:{port}"],
             env={**os.environ, "CHAT_ENVIRONMENT": "testing"},
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
     log = tmp_path / "log"
     try:
-        said = f"from about {LEAST - SPARE} connections on they are refused"
+        said = (
+            f"from about {MIN_DESCRIPTORS - RESERVED_DESCRIPTORS} connections on they are refused"
+        )
         await until(lambda: said in log.read_text())
         async with AsyncExitStack() as stack:
             await until(lambda: accepts(port))
             held = []
-            for _ in range(LEAST):
+            for _ in range(MIN_DESCRIPTORS):
                 client = await stack.enter_async_context(await RawClient.connect(port))
                 await client.send(upgrade(token=mint("ada")))
                 held.append((await client.read_answer()).status)
-            assert held.count(101) > LEAST - SPARE - 40
+            assert held.count(101) > MIN_DESCRIPTORS - RESERVED_DESCRIPTORS - 40
             assert set(held) == {101, 503}
             assert (await request(port, "GET", "/health/live")).status == 200
             await until(lambda: "refusing connections" in log.read_text())

@@ -28,7 +28,7 @@ def test_the_kernel_finds_out_who_has_vanished(make: Callable[[], socket.socket]
             listener.accept()[0] as accepted,
         ):
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            for name, value in sockets.VANISHED.items():
+            for name, value in sockets.KEEPALIVE_OPTIONS.items():
                 assert accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 

@@ -367,7 +367,8 @@ async def test_a_second_signal_ends_it_at_once() -> None:
             await until(lambda: not accepts(server.port))
             began = time.monotonic()
             _send(server.pid, "SIGTERM")
-            assert await asyncio.to_thread(server.wait) == -15
+            # As with several workers, whose supervisor kills them and has done what it was told.
+            assert await asyncio.to_thread(server.wait) == 0
             assert time.monotonic() - began < 25
 
 

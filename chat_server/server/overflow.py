@@ -1,4 +1,4 @@
-"""Connections for which there is no room: answered, counted in the log, and alive to a probe."""
+"""Answers connections for which the worker has no room, and tells probes that it is alive."""
 
 import asyncio
 import logging
@@ -7,32 +7,32 @@ from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
-LISTENED_TO = 16
-"""Refused connections whose request is read, so that a probe learns that the process is alive."""
+MAX_HEADS_READ = 16
+"""Refused connections whose request is read at a time, so that `/health/live` can be answered."""
 
 REQUEST_SECONDS = 1.0
-"""How long such a connection may take for its request."""
+"""Seconds that such a connection may take for the head of its request."""
 
 REPORT_SECONDS = 60.0
-"""How often the log says how many were refused; it says so at once when it begins."""
+"""Seconds between two log lines with the number of refused connections; the first comes at once."""
 
-ALIVE = (
+LIVE_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-store\r\n"
     b"Content-Type: application/json\r\nContent-Length: 15\r\n\r\n"
     b'{"status":"ok"}'
 )
-NO_ROOM = (
+FULL_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     b"Connection: close\r\nContent-Length: 0\r\nRetry-After: 10\r\n\r\n"
 )
 
 
 HEAD_BYTES = 65_536
-"""Read of such a request at most."""
+"""Bytes read of such a request at most."""
 
 
-class Refusals:
-    """Refuses connections; /health/live it answers itself."""
+class Overflow:
+    """Refuses connections, but answers `/health/live` with 200."""
 
     def __init__(self) -> None:
         self._listening: set[asyncio.Task[None]] = set()
@@ -47,16 +47,16 @@ class Refusals:
             reason: for the log.
             secure: whether it is to speak TLS; then it is closed without an answer.
         """
-        if not secure and len(self._listening) < LISTENED_TO:
+        if not secure and len(self._listening) < MAX_HEADS_READ:
             task = asyncio.get_running_loop().create_task(self._listen(refused, reason))
             self._listening.add(task)
             task.add_done_callback(self._listening.discard)
             return
         self._count(reason)
-        _answer(refused, b"" if secure else NO_ROOM)
+        _answer(refused, b"" if secure else FULL_RESPONSE)
 
     async def stop(self) -> None:
-        """End those that are still listened to."""
+        """Drop refused connections whose request has not come yet."""
         for task in self._listening:
             task.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)
@@ -77,7 +77,7 @@ class Refusals:
             alive = head.startswith(b"GET /health/live ")
             if not alive:
                 self._count(reason)
-            _answer(refused, ALIVE if alive else NO_ROOM)
+            _answer(refused, LIVE_RESPONSE if alive else FULL_RESPONSE)
 
     def _count(self, reason: str) -> None:
         self._refused += 1

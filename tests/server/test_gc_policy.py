@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from chat_server.server import garbage
-from chat_server.server.garbage import FULL_MAX_CONNECTIONS, THRESHOLDS, Collector
+from chat_server.server import gc_policy
+from chat_server.server.gc_policy import FULL_MAX_CONNECTIONS, THRESHOLDS, GcPolicy
 
 
 class Knot:
@@ -29,14 +29,14 @@ def collector_state() -> Iterator[None]:
 
 
 async def test_what_exists_at_the_start_is_set_aside() -> None:
-    collector = Collector(lambda: 0)
+    policy = GcPolicy(lambda: 0)
     assert gc.get_freeze_count() == 0
-    collector.start()
+    policy.start()
     try:
         assert gc.get_freeze_count() > 0
         assert gc.get_threshold() == THRESHOLDS
     finally:
-        collector.stop()
+        policy.stop()
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ async def test_what_exists_at_the_start_is_set_aside() -> None:
 async def test_full_collections_come_while_connections_are_few(
     connections: int, taken_apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    monkeypatch.setattr(gc_policy, "FULL_SECONDS", 0.0)
     asked = asyncio.Event()
 
     def count() -> int:
         asked.set()
         return connections
 
-    collector = Collector(count)
-    collector.start()
+    policy = GcPolicy(count)
+    policy.start()
     gc.disable()  # so that nothing but the collector takes it apart
     try:
         knot = weakref.ref(Knot())
@@ -62,20 +62,20 @@ async def test_full_collections_come_while_connections_are_few(
         assert (knot() is None) == taken_apart
     finally:
         gc.enable()
-        collector.stop()
+        policy.stop()
 
 
 async def test_none_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    monkeypatch.setattr(gc_policy, "FULL_SECONDS", 0.0)
     asked: list[int] = []
 
     def count() -> int:
         asked.append(1)
         return 0
 
-    collector = Collector(count)
-    collector.start()
-    collector.stop()
+    policy = GcPolicy(count)
+    policy.start()
+    policy.stop()
     for _ in range(3):
         await asyncio.sleep(0)
     assert not asked
@@ -99,26 +99,26 @@ async def test_a_full_collection_comes_when_memory_grows_without_connections(
     taken_apart: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(garbage, "FULL_SECONDS", 0.0)
+    monkeypatch.setattr(gc_policy, "FULL_SECONDS", 0.0)
     asked = asyncio.Event()
 
     def count() -> int:
         asked.set()
         return connections
 
-    monkeypatch.setattr(garbage, "resident_bytes", lambda: before * 2**20)
-    collector = Collector(count)
-    collector.start()
+    monkeypatch.setattr(gc_policy, "resident_bytes", lambda: before * 2**20)
+    policy = GcPolicy(count)
+    policy.start()
     gc.disable()
     try:
-        monkeypatch.setattr(garbage, "resident_bytes", lambda: resident * 2**20)
+        monkeypatch.setattr(gc_policy, "resident_bytes", lambda: resident * 2**20)
         knot = weakref.ref(Knot())
         await asked.wait()
         assert (knot() is None) == taken_apart
     finally:
         gc.enable()
-        collector.stop()
+        policy.stop()
 
 
 def test_the_memory_of_the_process_is_known() -> None:
-    assert 2**20 < garbage.resident_bytes() < 2**34
+    assert 2**20 < gc_policy.resident_bytes() < 2**34

@@ -27,7 +27,7 @@ _HINTS = {
 }
 
 
-class Refusals:
+class HandshakeLog:
     """Logs refused handshakes, one line for each kind and minute.
 
     Args:

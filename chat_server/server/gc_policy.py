@@ -19,27 +19,29 @@ if sys.platform != "win32":  # which has no /proc either
     import resource
 
 THRESHOLDS = (1_000, 5, 1_000_000)
-"""Young collections look at some 6,000 objects at most, a few ms; each object is looked at twice
-however small they are. A full one does not come by itself: it would take a million of them."""
+"""Thresholds of `gc.set_threshold`. Young collections visit 6,000 objects at most, a few ms; with
+smaller thresholds each object would be visited just as often. A full collection never starts by
+itself: a million collections of generation 1 would have to precede it."""
 
 FULL_SECONDS = 60.0
+"""Seconds between two looks whether a full collection may run."""
+
 FULL_MAX_CONNECTIONS = 300
-"""Connections up to which a full collection is quick: at some 30 objects each, about 8 ms."""
+"""Connections up to which a full collection runs anyway: at 30 objects each it takes about 8 ms."""
 
-
-GROWTH = 1.25
-"""By so much the process may grow before a full collection comes anyway, as it never does with
-connections that leave nothing behind."""
+MAX_GROWTH = 1.25
+"""Factor by which the process may outgrow its expected memory before a full collection runs at any
+price. Connections that leave nothing behind never reach it."""
 
 CONNECTION_BYTES = 65_536
-"""What one more connection may have, below TLS."""
+"""Memory expected for each further connection, without TLS."""
 
-GROWTH_BYTES = 64 * 2**20
-"""And by at least so much: less is not worth a pause."""
+MIN_GROWTH_BYTES = 64 * 2**20
+"""Growth below this never causes a full collection: it is not worth the pause."""
 
 
 def resident_bytes() -> int:
-    """Return the memory that the process has, or 0 where the system does not tell."""
+    """Return the resident memory of this process, or 0 where the system does not tell."""
     if sys.platform == "win32":
         return 0
     try:
@@ -50,11 +52,11 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-class Collector:
-    """Runs full collections when there are few connections, or when memory grows without more.
+class GcPolicy:
+    """Runs full collections while connections are few, or if memory grows and connections do not.
 
     Args:
-        connections: tells how many there are.
+        connections: returns the number of open connections.
     """
 
     def __init__(self, connections: Callable[[], int]) -> None:
@@ -63,7 +65,7 @@ class Collector:
         self._collected_at = (0, 0)
 
     def start(self) -> None:
-        """Set aside all that exists, and begin."""
+        """Exempt all present objects from collection, and plan the first full one."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*THRESHOLDS)
@@ -71,7 +73,7 @@ class Collector:
         self._plan()
 
     def stop(self) -> None:
-        """End the full collections."""
+        """Plan no further collection."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -86,7 +88,7 @@ class Collector:
         self._plan()
 
     def _has_grown(self, connections: int) -> bool:
-        """Return whether there is much more memory than at the last full collection."""
+        """Return whether memory has grown more than new connections explain."""
         resident, before = self._collected_at
         expected = resident + max(0, connections - before) * CONNECTION_BYTES
-        return resident_bytes() > max(expected * GROWTH, expected + GROWTH_BYTES)
+        return resident_bytes() > max(expected * MAX_GROWTH, expected + MIN_GROWTH_BYTES)
