@@ -25,6 +25,9 @@ from .settings import LogSettings
 
 logger = logging.getLogger(__name__)
 
+MAX_KINDS = 1_000
+"""Kinds of faults that a `LogThrottle` remembers; it forgets the kind first noted."""
+
 FLUSH_SECONDS = 1.0
 """How long the end of a process waits for a stderr that takes no lines."""
 
@@ -175,17 +178,23 @@ def _log_unraisable(arguments: "sys.UnraisableHookArgs") -> None:
 
 
 class LogThrottle:
-    """Says when to log again, so that a lasting fault does not fill the log."""
+    """Limits the log lines of a lasting fault.
+
+    Args:
+        seconds: between two lines of one kind of fault.
+    """
 
     def __init__(self, seconds: float = 60.0) -> None:
         self._seconds = seconds
         self._last: dict[str, float] = {}
 
     def due(self, kind: str) -> bool:
-        """Return whether it is time to log that kind of fault, which is then noted."""
+        """Return True if a line of this kind is due; the caller then logs it."""
         now = time.monotonic()
         if now - self._last.get(kind, -math.inf) < self._seconds:
             return False
+        if len(self._last) >= MAX_KINDS:
+            del self._last[next(iter(self._last))]
         self._last[kind] = now
         return True
 

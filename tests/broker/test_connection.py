@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -16,7 +17,15 @@ from ..rig.redis_server import RedisServer
 Serve = Callable[[list[bytes]], Awaitable[RedisPyConnection]]
 
 
-async def test_a_link_to_a_real_server(redis_server: RedisServer) -> None:
+def test_is_the_version_whose_private_parts_are_used() -> None:
+    assert version("redis").startswith("8.1."), (
+        "chat_server/broker/redis/connection.py uses private parts of redis-py's connections: read "
+        "what changed in redis/asyncio/connection.py and redis/_parsers, run tests/broker, then "
+        "move the bound in pyproject.toml and this one"
+    )
+
+
+async def test_a_connection_to_a_real_server(redis_server: RedisServer) -> None:
     connection = connector(redis_server.url)()
     states = [connection.dead]
     await connection.open(5)
@@ -109,7 +118,7 @@ async def test_abort_ends_a_read(redis_server: RedisServer) -> None:
     await connection.close()
 
 
-async def test_a_closed_link_cannot_be_used(redis_server: RedisServer) -> None:
+async def test_a_closed_connection_cannot_be_used(redis_server: RedisServer) -> None:
     connection = connector(redis_server.url)()
     for _ in range(2):
         with pytest.raises(CONNECTION_ERRORS):

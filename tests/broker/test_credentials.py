@@ -72,7 +72,7 @@ class TestCredentials:
         broker, _ = await start(url)
         with pytest.raises(Unavailable):
             await broker.subscribe(TOPIC)
-        assert caplog.text.count("ACL: &PREFIX:* is missing") == 1
+        assert caplog.text.count("ACL: &chat:* is missing") == 1
         assert broker.status == "misconfigured"
         with pytest.raises(Unavailable):
             await broker.publish(draft())

@@ -127,10 +127,13 @@ class Bench:
             lambda: self.pipeline.send(pack("EVALSHA"), bool),
             lambda: self.pipeline.send(pack("PUBLISH", CHANNEL, b""), bool),
             self.subscriber,
-            self.results.append,
+            self._note,
             every_seconds=0.01,
             timeout_seconds=TIMEOUT,
         )
+
+    async def _note(self, refusal: Refusal | None) -> None:
+        self.results.append(refusal)
 
     async def open(self) -> None:
         self.sent.answer()  # the scripts, of which it has none

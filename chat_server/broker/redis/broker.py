@@ -21,7 +21,7 @@ from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack
 from .probe import PubSubProbe
-from .refusals import CLUSTER, REPLICA, Closed, Refusal, refusal_of
+from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Closed, Refusal, refusal_of
 from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
 from .subscriber import Subscriber, signal_message
 from .topology import connector_of
@@ -97,7 +97,7 @@ class RedisBroker:
         self._available = False
         self._lost = False
         self._refusal: Refusal | None = None
-        self._told = False
+        self._logged = False
         self._unused: set[str] = set()
         self._throttle = throttle = throttle or LogThrottle()
         self._listener: GuardedListener
@@ -254,8 +254,6 @@ class RedisBroker:
             # The address may lead to another server than before.
             self._renew_pipelines()
             await self._probe.sing()
-            if self._refusal is not None:
-                await self._tell_in_full(self._refusal)
             self._on_connected()
             tried.set()
             await self._probe.watch()
@@ -265,14 +263,16 @@ class RedisBroker:
             return error
 
     def _publish_probe(self) -> "Future[Any]":
-        """Publish a canary; unless all is well do whatever else there is to do, too."""
-        if self.accepts(""):
-            return self._storage.publish_probe(self._publisher, self._own, PROBE)
-        return asyncio.create_task(self._probe_everything(), name="redis probe")
+        """Publish twice: every command of the script runs. Read, too, unless all is well."""
+        probe = self._probe_writes() if self.accepts("") else self._probe_everything()
+        return asyncio.create_task(probe, name="redis probe")
 
-    async def _probe_everything(self) -> None:
+    async def _probe_writes(self) -> None:
         for retention in (PROBE, KEPT_NOT):
             await self._storage.publish_probe(self._publisher, self._own, retention)
+
+    async def _probe_everything(self) -> None:
+        await self._probe_writes()
         try:
             for newest in (False, True):
                 await self._storage.history(self._reader(), "", self._own, limit=1, newest=newest)
@@ -288,19 +288,22 @@ class RedisBroker:
     def _signal_probe(self) -> "Future[bool]":
         return self._publisher.send(pack(self._subscriber.publish, self._own.channel, b""), bool)
 
-    def _on_result(self, refusal: Refusal | None) -> None:
-        """Take what a canary has shown."""
+    async def _on_result(self, refusal: Refusal | None) -> None:
+        """Note the outcome of a probe."""
+        if refusal in (UNNAMED, TOO_OLD):
+            refusal = await self._explain(refusal)
         known, self._refusal = self._refusal, refusal
         if refusal is not None:
-            # While it connects, `_hold` tells.
-            if known != refusal and self._available:
-                self._tell(refusal.reason)
+            if known != refusal or not self._available:
+                self._log_refusal(refusal)
         elif known is not None:
             if known is REPLICA:
                 self._renew_pipelines()
-            if self._told:
+            if known is UNNAMED:
+                self._log_refusal(known)
+            if self._logged:
                 log.info("Redis takes publications again")
-            self._told = False
+            self._logged = False
 
     def _on_refusal(self, refusal: Refusal, reply: Exception) -> None:
         """Take what Redis answered to a publication."""
@@ -312,30 +315,32 @@ class RedisBroker:
             return
         if refusal is REPLICA:
             self._publisher.renew()
-        if self._available:
+        if self._available and known is None:
             self._refusal = refusal
             self._probe.hurry()
-            if known is None:
-                self._tell(f"{refusal.reason} ({reply})")
+            if refusal is not UNNAMED:  # The probe finds the command's name.
+                self._log_refusal(refusal)
 
     def _on_refused_read(self, refusal: Refusal, reply: Exception) -> None:
         if self._available and self._throttle.due(f"read {refusal.reason}"):
-            log.error("Redis refuses to read: %s (%s)", refusal.reason, reply)
+            reason = refusal.describe(self._names.prefix)
+            log.error("Redis refuses to read: %s (%s)", reason, reply)
 
-    async def _tell_in_full(self, refusal: Refusal) -> None:
-        reason = refusal.reason
-        if refusal.status == "misconfigured":
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    reason = await explain(
-                        self._connect, self._own, self._subscriber.publish, refusal
-                    )
-        self._tell(reason)
+    async def _explain(self, refusal: Refusal) -> Refusal:
+        known = self._refusal
+        again = self._throttle.due("explain")
+        if known not in (None, UNNAMED, TOO_OLD) and known.status == refusal.status and not again:
+            return known
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                command = self._subscriber.publish
+                return await explain(self._connect, self._own, command, refusal)
+        return refusal
 
-    def _tell(self, reason: str) -> None:
-        self._told = True  # if not here then when the connection was given up for it
-        if self._throttle.due(reason):
-            log.error("Redis takes no publications: %s", reason)
+    def _log_refusal(self, refusal: Refusal) -> None:
+        self._logged = True
+        if self._throttle.due(refusal.reason):
+            log.error("Redis takes no publications: %s", refusal.describe(self._names.prefix))
 
     def _renew_pipelines(self) -> None:
         for pipeline in self._pipelines:
@@ -350,12 +355,12 @@ class RedisBroker:
 
     def _on_disconnected(self, error: Exception) -> None:
         self._available = False
-        self._refusal = self._refusal_in(error)
-        # What an operator must change is said once a minute, and not by every shard.
-        refusal = self._refusal
-        due = self._throttle.due(refusal.reason if refusal else type(error).__name__)
-        if due or not (self._lost or refusal):
-            report(error, self._refusal_in(error))
+        if not isinstance(error, Unavailable):  # which follows from an error that has been noted
+            refusal = self._refusal = self._refusal_in(error)
+            # What an operator must change is said once a minute, and not by every shard.
+            due = self._throttle.due(refusal.reason if refusal else type(error).__name__)
+            if due or not (self._lost or refusal):
+                report(error, refusal, self._names.prefix)
         if not self._lost:
             self._lost = True
             self._listener.lost()
@@ -388,7 +393,7 @@ class RedisBroker:
 
     def _mention(self, error: Exception) -> None:
         if self._throttle.due(type(error).__name__):
-            report(error, self._refusal_in(error))
+            report(error, self._refusal_in(error), self._names.prefix)
 
     # Events --------------------------------------------------------------------------------
 
@@ -396,6 +401,9 @@ class RedisBroker:
         """Store `draft` and send it to every worker, in one script."""
         if not self._available:
             return failed(unavailable())
+        if self._refusal is not None and self._refusal.status == "misconfigured":
+            # A script that the ACL ends in the middle may have stored the message.
+            return failed(Closed(self._refusal, sent=False))
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
     def signal(self, topic: str, payload: bytes) -> "Future[None]":

@@ -9,7 +9,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .probe import Deaf
-from .refusals import TOO_OLD, Refusal, refusal_of
+from .refusals import TOO_OLD, UNNAMED, Refusal, refusal_of
 from .storage import Keys
 from .topology import ask
 
@@ -35,10 +35,10 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 log = logging.getLogger(__name__)
 
 
-def report(error: Exception, refusal: Refusal | None) -> None:
-    """Log why there is no connection to Redis, and what it says of Redis."""
+def report(error: Exception, refusal: Refusal | None, prefix: str) -> None:
+    """Log the reason for which there is no connection to Redis."""
     if refusal is not None:
-        log.error("Redis cannot be used: %s (%s)", refusal.reason, error)
+        log.error("Redis cannot be used: %s (%s)", refusal.describe(prefix), error)
     elif isinstance(error, AuthenticationError):
         log.error("Redis does not let us in; see redis.url and its ACL: %s", error)
     elif isinstance(error, Deaf):
@@ -49,8 +49,8 @@ def report(error: Exception, refusal: Refusal | None) -> None:
 
 async def explain(
     connect: Callable[[], RedisConnection], keys: Keys, publish: str, refusal: Refusal
-) -> str:
-    """Return why Redis refuses, in an operator's words.
+) -> Refusal:
+    """Return a refusal with a reason that names all that an operator has to change.
 
     An error reply of a script does not always name the command that an ACL denies.
 
@@ -64,8 +64,8 @@ async def explain(
     try:
         await connection.open(60.0)
         if refusal is TOO_OLD:
-            return f"{refusal.reason}{await _version(connection)}"
-        if refusal.reason.startswith("ACL: a command"):
+            return refusal._replace(reason=refusal.reason + await _version(connection))
+        if refusal is UNNAMED:
             key = f"{keys.meta}:acl"
             commands = {name: (key, *rest) for name, rest in COMMANDS.items()}
             commands |= {"time": (), publish.lower(): (keys.channel, "")}
@@ -74,12 +74,13 @@ async def explain(
                 for name, arguments in commands.items()
                 if await _is_denied(connection, name, arguments)
             ]
-            return f"ACL: {' '.join(missing)} is missing" if missing else refusal.reason
+            if missing:
+                return refusal._replace(reason=f"ACL: {' '.join(missing)} is missing")
     except CONNECTION_ERRORS:
         pass  # The reason is known, if not in full.
     finally:
         await connection.close()
-    return refusal.reason
+    return refusal
 
 
 async def _is_denied(connection: RedisConnection, name: str, arguments: Sequence[str]) -> bool:

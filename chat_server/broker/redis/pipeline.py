@@ -71,12 +71,15 @@ class Script:
 class _Request:
     """A command on its way, and who waits for the answer."""
 
-    __slots__ = ("command", "decode", "future", "scripted")
+    __slots__ = ("command", "decode", "future", "key", "scripted")
 
-    def __init__(self, command: bytes, decode: Callable[[Any], Any], scripted: bool) -> None:
+    def __init__(
+        self, command: bytes, decode: Callable[[Any], Any], scripted: bool, key: str = ""
+    ) -> None:
         self.command = command
         self.decode = decode
         self.scripted = scripted
+        self.key = key
         self.future: Future[Any] = asyncio.get_running_loop().create_future()
 
     def succeed(self, reply: Any) -> Exception | None:
@@ -164,7 +167,7 @@ class Pipeline:
     ) -> "Future[T]":
         """Run a script; see `send`."""
         command = pack("EVALSHA", script.digest, len(keys), *keys, *arguments)
-        return self._submit(_Request(command, decode, scripted=True))
+        return self._submit(_Request(command, decode, True, keys[0]))
 
     def send(self, command: bytes, decode: Callable[[Any], T]) -> "Future[T]":
         """Send a packed command after those before it.
@@ -296,7 +299,11 @@ class Pipeline:
             fail(request.future, unavailable())
             return reply
         fail(request.future, refused())
-        if self._throttle.due(type(reply).__name__):
+        if "WRONGTYPE" in str(reply):
+            topic = request.key.partition("{")[2].rpartition("}")[0]
+            if self._throttle.due(f"type of {topic}"):
+                log.error("topic %s: another program wrote to its keys in Redis: %s", topic, reply)
+        elif self._throttle.due(type(reply).__name__):
             log.error("Redis refuses a command: %s", reply)
         return None
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -38,7 +38,7 @@ class PubSubProbe:
         publish: "Callable[[], Future[Any]]",
         signal: "Callable[[], Future[Any]]",
         subscriber: Subscriber,
-        on_result: Callable[[Refusal | None], None],
+        on_result: Callable[[Refusal | None], Awaitable[None]],
         *,
         every_seconds: float,
         timeout_seconds: float,
@@ -110,7 +110,7 @@ class PubSubProbe:
             self._doubted.clear()
         else:
             self._doubted.set()
-        self._on_result(refusal)
+        await self._on_result(refusal)
 
     async def _send(
         self, heard: "Future[None]", send: "Callable[[], Future[Any]]"

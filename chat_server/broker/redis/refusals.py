@@ -16,15 +16,19 @@ RETRY_MS: Final = 1_000
 
 
 class Refusal(NamedTuple):
-    """Why Redis answers and yet does not do what it is asked.
+    """The reason for which Redis answers and yet does not carry out commands.
 
     Attributes:
-        status: what `/health` says: `full`, `readonly` or `misconfigured`.
-        reason: what the log says.
+        status: the word of `/health`: `full`, `readonly` or `misconfigured`.
+        reason: the text of the log; `PREFIX` stands for `redis.prefix`.
     """
 
     status: str
     reason: str
+
+    def describe(self, prefix: str) -> str:
+        """Return the text of the log for an installation with this `redis.prefix`."""
+        return self.reason.replace("PREFIX", prefix)
 
 
 class Moved(Refused):
@@ -40,14 +44,20 @@ class Moved(Refused):
 
 
 class Closed(Unavailable):
-    """Redis has not stored this, for a reason that holds for every publication.
+    """Redis refuses, for a reason that holds for every publication.
 
-    Attributes:
+    A full or read-only Redis has stored nothing: it checks both before a script writes. An ACL may
+    end a script in the middle, so behind a reply of `misconfigured` the message may be stored.
+
+    Args:
         refusal: the reason.
+        sent: False if the publication never left the worker.
     """
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, *, sent: bool = True) -> None:
         text = f"the message store takes no messages at the moment: {refusal.status}"
+        if not sent or refusal.status != "misconfigured":
+            text += "; nothing was stored"
         super().__init__(text, retry_in_ms=RETRY_MS)
         self.refusal = refusal
 
@@ -58,6 +68,8 @@ CLUSTER: Final = Refusal("misconfigured", "this is a node of a cluster; use redi
 TOO_OLD: Final = Refusal(
     "misconfigured", "this server lacks commands: it needs Redis 6.2 or Valkey"
 )
+UNNAMED: Final = Refusal("misconfigured", "ACL: a command is missing; see docs/stores.md")
+"""The reply does not name the command; `diagnosis.explain` finds it."""
 
 _KNOWN: Final = (
     (r"\bOOM\b|OutOfMemoryError", FULL),
@@ -72,16 +84,13 @@ _KNOWN: Final = (
     (r"(CrossSlot|Moved|Ask|TryAgain|ClusterDown)Error|non local key", CLUSTER),
     (
         r"permissions? to access (a|one of the) key|can't access at least one of the keys",
-        Refusal("misconfigured", "ACL: ~PREFIX:* is missing (PREFIX is redis.prefix)"),
+        Refusal("misconfigured", "ACL: ~PREFIX:* is missing"),
     ),
     (
         r"permissions? to access (a|one of the) channel",
-        Refusal("misconfigured", "ACL: &PREFIX:* is missing (PREFIX is redis.prefix)"),
+        Refusal("misconfigured", "ACL: &PREFIX:* is missing"),
     ),
-    (
-        r"can't run this command or subcommand|NoPermissionError|ACL failure",
-        Refusal("misconfigured", "ACL: a command is missing; see docs/stores.md"),
-    ),
+    (r"can't run this command or subcommand|NoPermissionError|ACL failure", UNNAMED),
 )
 _COMMAND: Final = re.compile(r"permissions? to run the '([\w|-]+)'")
 
