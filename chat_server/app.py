@@ -23,12 +23,11 @@ from .broker.redis.urls import parse_redis_url
 from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
 from .http.application import Application
-from .http.docs import docs_blueprint
 from .http.handshake_log import HandshakeLog
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Description, Provider
-from .http.page import page_blueprint
+from .http.pages import docs_blueprint, page_blueprint
 from .realtime.node import Node
 from .realtime.ports import Broker
 from .settings import (

@@ -1,4 +1,4 @@
-"""The Quart application of our own, which differs from Quart in one point."""
+"""Quart with one difference: an invalid Host header is answered by 400, not by 500."""
 
 from typing import Any, NoReturn
 
@@ -9,13 +9,13 @@ from werkzeug.routing import MapAdapter
 
 
 class Application(Quart):
-    """Quart, but a Host header that is none is the client's fault: RFC 9112 section 3.2.
+    """Quart that blames the client for an invalid Host header: RFC 9112, section 3.2.
 
-    Quart finds it before it can handle errors, and so logs a fault of ours and answers 500.
+    Quart itself reads the header before it can handle errors, and so logs a fault of ours.
     """
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """Return what finds a request's route."""
+        """Return the adapter that finds the route of a request."""
         try:
             return super().create_url_adapter(request)
         except BadHost:
@@ -23,7 +23,7 @@ class Application(Quart):
 
 
 class _Nowhere(MapAdapter):
-    """Finds no route, and says why."""
+    """An adapter that raises `BadHost` for every request."""
 
     def match(self, *_: Any, **__: Any) -> NoReturn:
         raise BadHost

@@ -1,4 +1,4 @@
-"""Log lines about refused handshakes: their clients only see that they cannot connect."""
+"""Logs refused handshakes: a browser's page only learns that the connection failed."""
 
 import logging
 
@@ -10,10 +10,10 @@ from ..transports.handshake import client_address
 logger = logging.getLogger(__name__)
 
 SECONDS = 60.0
-"""Each kind of refusal is told of once in that time."""
+"""Seconds in which each kind of refusal is logged once."""
 
 SHOWN = 100
-"""Characters of a header that a line shows."""
+"""Characters of a header shown in a line."""
 
 _HINTS = {
     "Upgrade": "is it lost in a proxy? see docs/proxies.md",
@@ -44,7 +44,7 @@ class HandshakeLog:
         Args:
             refused: the handshake.
             status: as answered.
-            reason: as answered; the field before its colon tells the kind.
+            reason: as answered; the text before its colon is the kind.
         """
         kind = reason.partition(":")[0]
         if not self._throttle.due(kind):

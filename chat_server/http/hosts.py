@@ -1,7 +1,7 @@
-"""Names that a server with the public secret of development answers to: those of this machine.
+"""Restricts a server with the public development secret to names of this machine (DNS rebinding).
 
-A page can have its own name resolve to 127.0.0.1, and its browser then takes our answers for the
-page's. With a secret that everybody knows it could sign a token for anybody.
+A foreign page can let its own name resolve to 127.0.0.1; the browser then takes our answers for
+those of the page's server. With a secret that everybody knows the page could sign any token.
 """
 
 import logging
@@ -29,7 +29,7 @@ def register(target: Quart | Blueprint) -> None:
     def check(incoming: Request | Websocket) -> None:
         host = _host(incoming)
         if not is_this_machine(host):
-            # Refused handshakes have their own line: see `handshake_log`.
+            # `handshake_log` has a line for refused handshakes.
             if isinstance(incoming, Request) and throttle.due("host"):
                 logger.warning("refused a request for the host %.80r: %s", host, _RULE)
             raise Forbidden(_RULE)
@@ -53,6 +53,6 @@ def _host(incoming: Request | Websocket) -> str:
 
 
 def is_this_machine(host: str) -> bool:
-    """Return whether a Host header names a loopback address, or what always leads to one."""
+    """Return whether a Host header names a loopback address or `localhost`."""
     match = _HOST.fullmatch(host)
     return match is not None and is_loopback(match[1] or match[2])

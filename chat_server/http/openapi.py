@@ -12,7 +12,7 @@ from quart_schema.typing import Model
 from quart_schema.validation import DataSource
 from werkzeug.routing.rules import Rule
 
-from .files import File, make_file, send_file
+from .pages import File, make_file, send_file
 from .problems import MEDIA_TYPE, Problem
 
 _REFERENCE = "#/components/schemas/{name}"

@@ -21,7 +21,7 @@ _SENTENCES = {
     413: "the request is larger than the server takes",
     415: "Content-Encoding: the body must not be compressed or otherwise encoded",
 }
-"""In place of Werkzeug's, which speak to people in front of a browser."""
+"""Details by status, in place of Werkzeug's, which address people in front of a browser."""
 
 _CODES = {error.status: error.code for error in ERRORS if error.status not in (409, 429)}
 
@@ -33,8 +33,8 @@ class Problem(msgspec.Struct, omit_defaults=True):
         title: the kind of problem.
         status: the HTTP status.
         detail: what is wrong with this request.
-        code: for programs.
-        request_id: finds the request in the server's log.
+        code: the error code, for programs.
+        request_id: names the request in the server's log.
         topic: the topic concerned, if any.
         retry_in_ms: milliseconds after which another try makes sense, if it does.
     """
@@ -49,7 +49,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 def encode(problem: Problem) -> bytes:
-    """Return the document as it is sent."""
+    """Return the JSON of a problem document."""
     return msgspec.json.encode(problem)
 
 

@@ -1,4 +1,4 @@
-"""What every HTTP request gets: an id, a place in the log, and headers that keep browsers safe."""
+"""Gives every HTTP request an id, a log line and security headers."""
 
 import logging
 import re
@@ -37,10 +37,10 @@ SECURITY_HEADERS = {
 def register(target: Quart | Blueprint, log: HandshakeLog) -> None:
     """Add ids, headers and log lines to every request and every refused handshake of `target`.
 
-    For an application and its blueprints alike: on one request it acts once.
+    May be called for an application and its blueprints alike: each request is handled once.
 
     Args:
-        target: what answers requests.
+        target: an application or a blueprint.
         log: told of refused handshakes.
     """
     target.before_request(_begin_request)

@@ -25,6 +25,7 @@ SECRET_DETAIL = "the password is hunter2"
         ("POST", "/nothing", 404, "not_found"),
         ("GET", "/api/topics/room:lobby", 404, "not_found"),
         ("GET", "/static/nothing.js", 404, "not_found"),
+        ("GET", "/static/docs.js", 404, "not_found"),  # of another page, which can be switched off
         ("GET", "/static/../settings/schema.py", 404, "not_found"),
         ("GET", "/ws", 426, "upgrade_required"),
     ],

@@ -1,0 +1,91 @@
+"""The chat page and `/docs`: files of web/, read at the start so that requests wait for no disk."""
+
+import hashlib
+from pathlib import Path
+
+from msgspec import Struct
+from quart import Blueprint, Response, request
+from quart_schema import hide
+from werkzeug.exceptions import NotFound
+
+WEB = Path(__file__).parent.parent / "web"
+
+CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+"""By suffix. A system's own table of types may be wrong, and browsers are told not to guess."""
+
+DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
+
+
+class File(Struct, frozen=True):
+    """A file as it is sent."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+def read_file(name: str) -> File:
+    """Read a file of web/."""
+    return make_file((WEB / name).read_bytes(), CONTENT_TYPES[Path(name).suffix])
+
+
+def make_file(body: bytes, content_type: str) -> File:
+    """Return `body` as `send_file` sends it."""
+    return File(body, content_type, hashlib.sha256(body).hexdigest()[:16])
+
+
+async def send_file(file: File) -> Response:
+    """Answer the current request with `file`, or with 304 if the browser has it."""
+    response = Response(file.body, content_type=file.content_type)
+    # A new server must not meet an old script, so the browser always asks.
+    response.headers["Cache-Control"] = "no-cache"
+    response.set_etag(file.etag)
+    await response.make_conditional(request)
+    return response
+
+
+def page_blueprint() -> Blueprint:
+    """Return the routes of the chat page, `/` and `/static/…`."""
+    blueprint = Blueprint("chat_page", __name__)
+    names = [path.name for path in WEB.iterdir() if path.stem != "docs"]
+    files = {name: read_file(name) for name in names}
+
+    @blueprint.get("/")
+    @hide
+    async def index() -> Response:
+        return await send_file(files["index.html"])
+
+    @blueprint.get("/static/<name>")
+    @hide
+    async def static(name: str) -> Response:
+        if name not in files:
+            raise NotFound
+        return await send_file(files[name])
+
+    return blueprint
+
+
+def docs_blueprint() -> Blueprint:
+    """Return the routes of `/docs`, which shows `/openapi.json`."""
+    blueprint = Blueprint("chat_docs", __name__)
+    page = read_file("docs.html")
+    files = {name: read_file(name) for name in DOCS_FILES}
+
+    @blueprint.get("/docs")
+    @hide
+    async def docs() -> Response:
+        return await send_file(page)
+
+    @blueprint.get("/docs/<any('docs.css', 'docs.js', 'docs.svg'):name>")
+    @hide
+    async def docs_file(name: str) -> Response:
+        return await send_file(files[name])
+
+    return blueprint
