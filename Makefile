@@ -9,6 +9,10 @@ SOURCES := chat_server loadtest tests
 # How hypothesis picks its examples; see tests/conftest.py.
 export HYPOTHESIS_PROFILE ?= ci
 
+# Compiled modules are kept: each of the workers of pytest-xdist would compile all tests anew. The tests
+# that judge time come first, for they run alone and compile everything for the others.
+unexport PYTHONDONTWRITEBYTECODE
+
 # An environment is kept unless another interpreter is named: `make PYTHON=python3.13 …`.
 version = $(shell $(1) -c 'import sys; print(sys.version[:4])' 2>/dev/null)
 recent = $(shell $(1) -c 'import sys; print("yes" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
@@ -33,12 +37,13 @@ run: .venv/run.stamp ## start a server on http://127.0.0.1:8000 with the memory 
 
 test: .venv/test.stamp ## install what the tests need, and run all of them
 	@scripts/test-programs.sh
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not timing and not extra"
 	$(BIN)/python -m pytest -m "timing and not extra"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not timing and not extra"
 
 test-all: test ## run the tests, and those that take long or install what others wrote
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,proxies,servers,stores]'
-	$(BIN)/python -m pytest -m extra
+	$(BIN)/python -m pytest -m "timing and extra"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "extra and not timing"
 
 format: .venv/test.stamp ## format the code
 	$(BIN)/ruff format $(SOURCES)

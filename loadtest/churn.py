@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import datetime
 import itertools
 import os
 import socket
@@ -14,13 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
+from tests.rig.certificates import make_certificate
 from tests.rig.ports import free_port
 
 from .accounting import usage
@@ -160,7 +155,7 @@ def _server(transport: str, *, tls: bool) -> Iterator[Target]:
             "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "1000000",
         }
         if tls:
-            environ["CHAT_SERVER__TLS_CERTIFICATE_FILE"] = str(_certificate(Path(folder)))
+            environ["CHAT_SERVER__TLS_CERTIFICATE_FILE"] = str(make_certificate(Path(folder)))
         command = ["-m", "chat_server", "serve", "--bind", f"127.0.0.1:{port}"]
         with launched(
             [sys.executable, *command],
@@ -184,23 +179,3 @@ def _trusting() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # it is our own server, of this moment
     return context
-
-
-def _certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "localhost.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
-    return file

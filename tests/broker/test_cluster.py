@@ -14,9 +14,9 @@ from chat_server.events import PublishResult, Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
+from ..rig.certificates import make_certificate
 from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
-from ..server.certificates import make_certificate
 from .acl import rules
 from .helpers import TOPIC, Run, draft, text_of, until, until_status
 

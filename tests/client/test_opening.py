@@ -19,8 +19,8 @@ from chat_server.client.client import websocket_url
 from chat_server.protocol.close_codes import CloseCode
 from tests.client.conftest import Connect
 from tests.client.test_reconnect import Delays
+from tests.rig.certificates import make_certificate
 from tests.rig.fake_server import FakeServer, until
-from tests.server.certificates import make_certificate
 
 
 async def failure(url: str, **options: object) -> str:

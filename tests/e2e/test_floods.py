@@ -44,7 +44,7 @@ TALKERS = 2
 MEMORY = 8 * 2**20
 
 bystanders = hostile.bystanders
-pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timing]
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 async def test_a_crowd_that_answers_no_ping_is_sent_away(

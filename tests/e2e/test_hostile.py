@@ -46,7 +46,7 @@ MEMORY = 32 * 2**20
 LATENCY = 10.0
 """What somebody else's message may take meanwhile: the machine may be busy."""
 
-pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timing]
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Bystanders:
@@ -208,6 +208,7 @@ async def test_connections_that_are_dropped_at_once_leave_nothing(
 # Heads of requests -------------------------------------------------------------------------------
 
 
+@pytest.mark.timing  # which of them end early, and which in time
 async def test_connections_that_say_nothing_are_few_and_short(
     server: ServerProcess, bystanders: Bystanders, transport: str
 ) -> None:

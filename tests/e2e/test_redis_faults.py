@@ -34,6 +34,8 @@ ENVIRON = {
 FROZEN_SECONDS = 10.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
+extra = pytest.mark.extra
+
 Place = tuple[str, int]
 
 
@@ -221,6 +223,7 @@ async def test_cut_connections_lose_nothing(rig: Rig) -> None:
     check_nothing_was_lost(await rig.during("room:cut", fault), rig.acknowledged)
 
 
+@extra  # test_faults and test_silent_repair kick them, too
 @durable
 async def test_kicked_subscribers_lose_nothing(rig: Rig) -> None:
     async def fault() -> None:
@@ -270,6 +273,7 @@ async def test_a_redis_that_is_frozen_for_long_loses_nothing(rig: Rig) -> None:
     assert set(await health(rig.server)) == nodes, "repaired by themselves, not started anew"
 
 
+@extra  # test_faults kills a Redis that persists, and test_silent_repair restarts one
 @durable
 async def test_a_restart_with_persistence_keeps_the_order(rig: Rig) -> None:
     async def fault() -> None:
@@ -280,7 +284,7 @@ async def test_a_restart_with_persistence_keeps_the_order(rig: Rig) -> None:
 
 
 @forgetful
-@pytest.mark.parametrize("how", ["restarted", "wiped"])
+@pytest.mark.parametrize("how", ["restarted", pytest.param("wiped", marks=extra)])
 async def test_a_store_that_forgets_begins_a_new_epoch(rig: Rig, how: str) -> None:
     """Nothing of the new order is missed, however late the workers learn of it."""
     topic = f"room:{how}"

@@ -11,11 +11,11 @@ import pytest
 
 from chat_server.server import acceptor
 from chat_server.server.acceptor import IdlePeers, Peer
+from tests.rig.certificates import make_certificate
 from tests.rig.raw_client import RawClient, request
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import SECONDS, until
 
-from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
 
 MOST = 40

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from chat_server.app import create_app
 from tests.rig import waiting
+from tests.rig.certificates import make_certificate
 from tests.rig.raw_client import RawClient, request
 from tests.rig.rfc6455 import upgrade
 from tests.rig.server import ServerProcess, mint
 
-from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
 
 MESSAGES = "/api/topics/room:lobby/messages"

@@ -25,14 +25,13 @@ from chat_server.server.hypercorn import HttpConnection
 from chat_server.settings import HttpSettings
 from chat_server.transports.handover import STATE_KEY
 from tests.rig import chat_client, waiting
+from tests.rig.certificates import make_certificate
 from tests.rig.chat_client import chat
 from tests.rig.raw_client import RawClient, request
 from tests.rig.rfc6455 import text, upgrade
 from tests.rig.server import mint
 from tests.rig.waiting import until
 from tests.server.inprocess import make_settings, serving
-
-from .certificates import make_certificate
 
 Asgi = Callable[[Any, Any, Any], Any]
 

@@ -12,12 +12,12 @@ import pytest
 import uvloop
 
 from chat_server.app import create_app
+from tests.rig.certificates import make_certificate
 from tests.rig.raw_client import RawClient
 from tests.rig.rfc6455 import closing, text, upgrade
 from tests.rig.server import mint
 from tests.rig.waiting import until
 
-from .certificates import make_certificate
 from .inprocess import Served, make_settings, serving
 
 COUNT = 100
@@ -96,13 +96,15 @@ def found(garbage: list[object]) -> Counter[str]:
 @pytest.mark.parametrize("kind", [*PLAIN, secure])
 def test_what_is_left_of_a_connection(kind: Kind, transport: str, tmp_path: Path) -> None:
     """In uvloop, which serves; each of asyncio's own transports refers to itself for ever."""
-    tls = {"server__tls_certificate_file": str(make_certificate(tmp_path))}
+    tls = {}
+    if kind is secure:
+        tls["server__tls_certificate_file"] = str(make_certificate(tmp_path))
 
     async def main() -> Counter[str]:
         settings = make_settings(
             gateway__transport=transport,
             gateway__auth_timeout_seconds=60,
-            **(tls if kind is secure else {}),
+            **tls,
         )
         app = await asyncio.to_thread(create_app, settings)
         async with serving(settings, app=app) as server:

@@ -14,13 +14,13 @@ import pytest
 
 from chat_server.server.tls import tls_context
 from chat_server.settings import SettingsError, load_settings
+from tests.rig.certificates import make_certificate
 from tests.rig.chat_client import MSGPACK, chat
 from tests.rig.raw_client import RawClient
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import SECONDS, until
 
-from .certificates import make_certificate
 from .processes import refused, workers
 
 SLOW_SECONDS = "1"
