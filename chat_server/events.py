@@ -122,4 +122,4 @@ class HistoryPage(Struct, frozen=True):
     @property
     def size(self) -> int:
         """Sum of the payload bytes on this page."""
-        return sum(len(event.payload) for event in self.events)
+        return sum([len(event.payload) for event in self.events])

@@ -1,7 +1,7 @@
 """One topic on one worker: its position, its subscribers, and the fan-out to them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..events import Event, HistoryPage, Position
 from ..protocol.messages import Gap
@@ -13,7 +13,7 @@ MAX_BACKLOG = 1_000
 then dropped, and the next read finds them."""
 
 FLUSH_BYTES = 65_536
-"""Bytes written to a subscriber before its buffer is looked at again."""
+"""Bytes after which the buffer of a subscriber is looked at before more is written."""
 
 _Step = tuple[Push, Position]
 """A push, and the position of a subscriber that has seen it."""
@@ -139,14 +139,13 @@ class Topic:
             start = Position(page.epoch, page.epoch_start)
             self._write_to(transport, self._epoch_changed(start))
             return self.enter(transport, start)
-        encoder, fingerprint = transport.encoder, None
-        for packets, (push, position) in _batches(encoder, self._replayed(page, seen)):
-            if not transport.writable:
-                break
-            encoder.write((transport,), packets)
-            seen = position
-            fingerprint = hash(push.payload) if isinstance(push, Event) else None
-        return self.enter(transport, seen, fingerprint)
+        steps, at = self._replayed(page, seen), 0
+        while at < len(steps) and transport.writable:
+            at = _write_batch(transport.encoder, (transport,), steps, at)
+        if at == 0:
+            return self.enter(transport, seen)
+        push, seen = steps[at - 1]
+        return self.enter(transport, seen, hash(push.payload) if isinstance(push, Event) else None)
 
     def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
         """Return what a page has for a subscriber that has seen everything up to `seen`."""
@@ -300,12 +299,10 @@ class Topic:
             return
         steps, self._steps = self._steps, []
         for encoder, members in list(self._live.items()):
-            reached: Position | None = None
-            for packets, (_, position) in _batches(encoder, steps):
-                if reached is not None:
-                    self._leave_behind(members, reached)
-                encoder.write(members, packets)
-                reached = position
+            at = _write_batch(encoder, members, steps, 0)
+            while at < len(steps):
+                self._leave_behind(members, steps[at - 1][1])
+                at = _write_batch(encoder, members, steps, at)
 
     def _leave_behind(self, members: Iterable[Transport], seen: Position) -> None:
         """Let `replay` send the rest to those whose buffer is full."""
@@ -329,19 +326,18 @@ class Topic:
         return Gap(topic=self.name, epoch=here.epoch, after=after, before=before, reason=reason)
 
 
-def _batches(encoder: Encoder, steps: Iterable[_Step]) -> Iterator[tuple[list[bytes], _Step]]:
-    """Yield packets of some `FLUSH_BYTES` together, each time with the last step among them."""
+def _write_batch(
+    encoder: Encoder, transports: Iterable[Transport], steps: Sequence[_Step], at: int
+) -> int:
+    """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next one."""
     packets: list[bytes] = []
     size = 0
-    last: _Step | None = None
-    for step in steps:
-        packet = encoder.encode(step[0])
+    while at < len(steps) and size < FLUSH_BYTES:
+        packet = encoder.encode(steps[at][0])
         if packet is not None:
-            size += len(packet)
-            if packets and last is not None and size > FLUSH_BYTES:
-                yield packets, last
-                packets, size = [], len(packet)
             packets.append(packet)
-        last = step
-    if last is not None:
-        yield packets, last
+            size += len(packet)
+        at += 1
+    if packets:
+        encoder.write(transports, packets)
+    return at

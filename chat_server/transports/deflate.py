@@ -1,6 +1,6 @@
 """permessage-deflate, RFC 7692, without context takeover: a message is compressed once for all.
 
-With context takeover, as most servers have it, every connection would compress every message again
+With context takeover, which most servers use, every connection would compress every message again,
 and hold a window of some 300 KB for that.
 """
 
@@ -13,13 +13,10 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.headers import build_extension, parse_extension
 from websockets.typing import ExtensionParameter
 
-from ..protocol.codecs import CODECS, Codec
-from ..realtime.ports import Encoder
-from .encoders import DirectEncoder
 from .frames import frame
 
 MIN_BYTES = 256
-"""Shorter messages (answers, most chat) do not gain what compressing them costs."""
+"""Shorter messages, such as answers and most chat, are not worth the cost of compression."""
 
 LEVEL = 4
 WINDOW_BITS = 15
@@ -30,27 +27,15 @@ _FACTORY = ServerPerMessageDeflateFactory(
 )
 
 
-class DeflateEncoder(DirectEncoder):
-    """Makes a packet of one frame, compressed if that makes it shorter."""
-
-    def __init__(self, codec: Codec) -> None:
-        super().__init__(codec)
-        self._compressed_first = self._first | _COMPRESSED
-
-    def frame(self, payload: bytes) -> bytes:
-        """Return the one frame that carries `payload`."""
-        if len(payload) >= MIN_BYTES:
-            deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS)
-            data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
-            # The last four bytes are the same in every message: section 7.2.1.
-            if len(data) - 4 < len(payload):
-                return frame(self._compressed_first, data[:-4])
-        return super().frame(payload)
-
-
-DEFLATE_ENCODERS: dict[str, Encoder] = {
-    name: DeflateEncoder(codec) for name, codec in CODECS.items()
-}
+def compressed_frame(first: int, payload: bytes) -> bytes:
+    """Return an unmasked frame with this first byte, compressed if that makes it shorter."""
+    if len(payload) >= MIN_BYTES:
+        deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS)
+        data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        # The last four bytes are the same in every message: section 7.2.1.
+        if len(data) - 4 < len(payload):
+            return frame(first | _COMPRESSED, data[:-4])
+    return frame(first, payload)
 
 
 def negotiate_deflate(offers: list[str]) -> tuple[str, Extension] | None:
@@ -60,8 +45,8 @@ def negotiate_deflate(offers: list[str]) -> tuple[str, Extension] | None:
         offers: the Sec-WebSocket-Extensions headers.
 
     Returns:
-        The value to answer with, and the extension that reads the client's messages; None if
-        nothing fitting is offered or an offer cannot be read.
+        The header to answer with, and the extension that reads the client's messages. None if no
+        offer fits, or if one of them cannot be read.
     """
     try:
         for offer in offers:
@@ -78,7 +63,7 @@ def _accept(parameters: Sequence[ExtensionParameter]) -> tuple[str, Extension] |
         answer, extension = _FACTORY.process_request_params(parameters, [])
     except InvalidHandshake:
         return None
-    # A client that wants a smaller window than the rest cannot share their bytes.
+    # A client with a smaller window cannot read the bytes that the others share.
     if extension.local_max_window_bits < WINDOW_BITS:
         return None
     return build_extension([(_FACTORY.name, answer)]), extension

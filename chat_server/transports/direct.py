@@ -252,7 +252,7 @@ class DirectTransport(asyncio.Protocol):
     def _read_whole_messages(self, data: bytes) -> int:
         """Handle the messages at the start of `data`; return where anything else begins."""
         at = 0
-        while self._state < _CLOSING:
+        while at < len(data) and self._state < _CLOSING:
             found = whole_message(data, at, self._max_message_bytes)
             if found is None:
                 break

@@ -4,14 +4,16 @@ An encoder for another format on the wire needs no more than the three methods; 
 `realtime.ports.Encoder`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from websockets.frames import Opcode
 
 from ..protocol.codecs import CODECS, Codec
 from ..protocol.messages import ServerMessage
 from ..realtime.encoding import encode_push
-from ..realtime.ports import Encoder, Push, Transport
+from ..realtime.ports import Push, Transport
+from .deflate import compressed_frame
 from .frames import FINAL, frame
 
 
@@ -37,11 +39,17 @@ class AsgiEncoder:
 
 
 class DirectEncoder:
-    """Makes a packet of a whole WebSocket frame, unmasked: RFC 6455 section 5.2."""
+    """Makes a packet of a whole WebSocket frame.
 
-    def __init__(self, codec: Codec) -> None:
+    Args:
+        codec: the encoding of the messages.
+        frame: returns the frame with a first byte and a payload.
+    """
+
+    def __init__(self, codec: Codec, frame: Callable[[int, bytes], bytes] = frame) -> None:
         self.codec = codec
-        self._first = FINAL | (Opcode.BINARY if codec.binary else Opcode.TEXT)
+        first = FINAL | (Opcode.BINARY if codec.binary else Opcode.TEXT)
+        self.frame: Callable[[bytes], bytes] = partial(frame, first)
 
     def encode(self, push: Push) -> bytes | None:
         """See `ports.Encoder`."""
@@ -52,10 +60,6 @@ class DirectEncoder:
         """See `ports.Encoder`."""
         return self.frame(self.codec.encode(message))
 
-    def frame(self, payload: bytes) -> bytes:
-        """Return the one frame that carries `payload`."""
-        return frame(self._first, payload)
-
     def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
         """See `ports.Encoder`: frames may follow one another in one write."""
         packet = b"".join(packets)
@@ -63,5 +67,7 @@ class DirectEncoder:
             transport.write(packet)
 
 
-ASGI_ENCODERS: dict[str, Encoder] = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
-DIRECT_ENCODERS: dict[str, Encoder] = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
+ASGI_ENCODERS = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
+DIRECT_ENCODERS = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
+DEFLATE_ENCODERS = {name: DirectEncoder(codec, compressed_frame) for name, codec in CODECS.items()}
+"""For clients that have negotiated permessage-deflate."""

@@ -21,10 +21,10 @@ from ..realtime.connection import Connection
 from ..realtime.node import Node
 from ..realtime.ports import Receiver, Transport
 from .asgi import INBOX_KEY, AsgiConnection, AsgiTransport
-from .deflate import DEFLATE_ENCODERS, negotiate_deflate
+from .deflate import negotiate_deflate
 from .direct import DirectTransport
 from .echo import Echo
-from .encoders import ASGI_ENCODERS, DIRECT_ENCODERS
+from .encoders import ASGI_ENCODERS, DEFLATE_ENCODERS, DIRECT_ENCODERS
 from .handover import STATE_KEY, Socket
 from .handshake import (
     Credentials,

@@ -9,13 +9,9 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
-from chat_server.transports.deflate import (
-    DEFLATE_ENCODERS,
-    MIN_BYTES,
-    DeflateEncoder,
-    negotiate_deflate,
-)
+from chat_server.transports.deflate import MIN_BYTES, negotiate_deflate
 from chat_server.transports.direct import COMPRESSED_SLICE_BYTES, DirectTransport
+from chat_server.transports.encoders import DEFLATE_ENCODERS
 from tests.rig import rfc6455
 
 from .doubles import FakeSocket, RecordingReceiver, turns
@@ -68,7 +64,7 @@ def test_leaves_clients_that_offer_nothing_uncompressed() -> None:
 
 @pytest.mark.parametrize("codec", [JSON, MSGPACK], ids=lambda codec: codec.subprotocol)
 def test_compresses_long_messages_into_frames_that_stand_alone(codec: Codec) -> None:
-    encoder = DeflateEncoder(codec)
+    encoder = DEFLATE_ENCODERS[codec.subprotocol]
     packet = encoder.frame(LONG)
     opcode = Opcode.BINARY if codec is MSGPACK else Opcode.TEXT
     assert packet[0] == 0x80 | 0x40 | opcode
@@ -78,7 +74,7 @@ def test_compresses_long_messages_into_frames_that_stand_alone(codec: Codec) -> 
 
 
 def test_leaves_short_and_incompressible_messages_as_they_are() -> None:
-    encoder = DeflateEncoder(JSON)
+    encoder = DEFLATE_ENCODERS[JSON.subprotocol]
     assert encoder.frame(b"short") == b"\x81\x05short"
     noise = random.Random(1).randbytes(MIN_BYTES * 2)
     packet = encoder.frame(noise)

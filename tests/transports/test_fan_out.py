@@ -15,14 +15,18 @@ import pytest
 
 from chat_server.broker.memory import MemoryBroker
 from chat_server.events import Draft
-from chat_server.protocol.codecs import CODECS, JsonCodec, MsgpackCodec
+from chat_server.protocol.codecs import JsonCodec, MsgpackCodec
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.ports import Broker, Encoder
 from chat_server.settings import BrokerSettings
 from chat_server.transports import deflate
-from chat_server.transports.deflate import DEFLATE_ENCODERS
 from chat_server.transports.direct import DirectTransport
-from chat_server.transports.encoders import DIRECT_ENCODERS, AsgiEncoder, DirectEncoder
+from chat_server.transports.encoders import (
+    DEFLATE_ENCODERS,
+    DIRECT_ENCODERS,
+    AsgiEncoder,
+    DirectEncoder,
+)
 from tests.broker.helpers import draft
 from tests.rig import raw_client
 from tests.rig.chat_client import JSON, MSGPACK, chat
@@ -35,7 +39,7 @@ from tests.server.inprocess import make_settings, serving
 from ..rig.clock import ManualClock
 from .doubles import FakeSocket, RecordingReceiver, turns
 
-ENCODERS = [encoders[name] for encoders in (DIRECT_ENCODERS, DEFLATE_ENCODERS) for name in CODECS]
+ENCODERS = [*DIRECT_ENCODERS.values(), *DEFLATE_ENCODERS.values()]
 ROOMS = ("room:a", "room:b")
 ALIKE = 3
 """Clients of each kind."""
@@ -139,8 +143,9 @@ class Work:
         self.done: Counter[str] = Counter()
         for encoder in (DirectEncoder, AsgiEncoder):
             self._count(monkeypatch, encoder, "encode", lambda push: bytes(push.payload))
-        for encoder in (DirectEncoder, deflate.DeflateEncoder):
-            self._count(monkeypatch, encoder, "frame", bytes)
+        for encoders in (DIRECT_ENCODERS, DEFLATE_ENCODERS):
+            for each in encoders.values():
+                self._count(monkeypatch, each, "frame", bytes)
         for codec in (JsonCodec, MsgpackCodec):
             self._count(monkeypatch, codec, "transcode", bytes)
         monkeypatch.setattr(deflate, "zlib", self)
@@ -155,15 +160,15 @@ class Work:
     def _count(
         self,
         monkeypatch: pytest.MonkeyPatch,
-        owner: type,
+        owner: object,
         name: str,
         payload_of: Callable[[Any], bytes],
     ) -> None:
         method = getattr(owner, name)
 
-        def counted(each: object, argument: Any) -> Any:
-            self.done[name] += self.MARKER.encode() in payload_of(argument)
-            return method(each, argument)
+        def counted(*arguments: Any) -> Any:
+            self.done[name] += self.MARKER.encode() in payload_of(arguments[-1])
+            return method(*arguments)
 
         monkeypatch.setattr(owner, name, counted)
 
