@@ -216,10 +216,10 @@ class Encoder(Protocol):
 
 
 class Transport(Protocol):
-    """One client's connection, as the session's effects see it; every call returns at once.
+    """One client's connection; every call returns at once.
 
-    None of them raises, nor calls its `Receiver` before it returned: fan-out is a plain loop over
-    transports, and whatever happens to one of them must not disturb the others.
+    Fan-out is a plain loop over transports, and no transport may disturb the others. So no method
+    raises, and no method calls the `Receiver` before it has returned.
     """
 
     @property
@@ -229,24 +229,24 @@ class Transport(Protocol):
 
     @property
     def can_ping(self) -> bool:
-        """Whether `ping` reaches the client; if not, the ASGI server looks after silent peers."""
+        """Whether `ping` reaches the client. If not, the ASGI server deals with silent clients."""
         ...
 
     @property
     def writable(self) -> bool:
-        """Whether less is queued than the transport's bound; see `Receiver.on_full`."""
+        """Whether the transport's buffer has room; see `Receiver.on_full`."""
         ...
 
     def write(self, packet: bytes) -> None:
-        """Queue one packed message; nothing happens once the transport is closing."""
+        """Buffer one packet of `encoder`; nothing happens once the transport is closing."""
         ...
 
     def ping(self) -> None:
-        """Send a WebSocket ping; the client's pong counts as a sign of life."""
+        """Send a WebSocket ping; the client's pong is reported as a sign of life."""
         ...
 
     def pause(self) -> None:
-        """Stop reading: no `on_message` comes until `resume`."""
+        """Stop reading: `on_message` is not called until `resume`."""
         ...
 
     def resume(self) -> None:
@@ -254,56 +254,56 @@ class Transport(Protocol):
         ...
 
     def stop_reading(self) -> None:
-        """Read nothing more from the client, for good.
+        """Stop reading for good.
 
-        What was read is still handed over, as `pause` allows; then comes `Receiver.on_hang_up`.
+        Messages that have been read are still handed over, as far as `pause` allows. Then
+        `Receiver.on_hang_up` is called.
         """
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Flush what is queued, close with `code`, and abort if the client does not play along."""
+        """Flush the buffer and close with `code`; abort if the client does not answer in time."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection and what is queued for it."""
+        """Drop the connection with its buffer."""
         ...
 
 
 class Receiver(Protocol):
-    """What a transport tells the connection it carries; plain calls, in the order of the wire."""
+    """Whoever talks to the client behind a transport; told of events in the order of the wire."""
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
-        """Take one whole WebSocket message."""
+        """Handle one whole WebSocket message."""
         ...
 
     def on_sign_of_life(self) -> None:
-        """Note that something that is no message came, a pong for one."""
+        """Note that a frame came that is no message, such as a pong."""
         ...
 
     def on_full(self) -> None:
-        """Stop the pushes: the client reads too slowly, and what is queued reached its bound.
+        """Stop the pushes: the client reads too slowly, and the transport's buffer is full.
 
-        Nothing is read from the client either, so that answers do not add to it. It may be told
-        more than once, and not at all if the queue drains in the same moment.
+        The transport does not read from the client either, so that no answers are added. The call
+        may be repeated, and is skipped if the buffer drains in the same moment.
         """
         ...
 
     def on_drained(self) -> None:
-        """Go on: the client has read most of what was queued.
+        """Resume the pushes: the client has read most of the buffer.
 
-        It follows whenever `writable` was false, also if `on_full` was not told.
+        Called every time `writable` becomes True again, even if `on_full` was skipped.
         """
         ...
 
     def on_hang_up(self) -> None:
-        """Note that nothing more comes: `Transport.close` must follow once all that came is done.
+        """Note that no more messages come: the client closed, or `stop_reading` was called.
 
-        The client has closed, or `Transport.stop_reading` was called.
-
-        It may be gone before that, as `on_closed` then says.
+        The receiver must call `Transport.close` once the messages that came are dealt with. The
+        connection may be gone earlier; then `on_closed` is called.
         """
         ...
 
     def on_closed(self) -> None:
-        """Note that the connection is gone; called exactly once, and nothing after it."""
+        """Note that the connection is gone; called exactly once, as the last call."""
         ...

@@ -1,1 +1,1 @@
-"""Where WebSockets enter: the handshake, and the transports that carry what follows."""
+"""The WebSocket route: the handshake, and the two transports that carry the messages."""

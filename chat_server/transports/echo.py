@@ -1,4 +1,4 @@
-"""What answers on `/ws/echo`: every message as it came, through the same wire layer as `/ws`."""
+"""The endpoint `/ws/echo`: returns every message, over the same transports as `/ws`."""
 
 import secrets
 
@@ -11,7 +11,7 @@ from .direct import DirectTransport
 class Echo:
     """One connection; see `realtime.ports.Receiver` and `realtime.registry.Client`.
 
-    A client that does not read is not read from either: the transport sees to that.
+    The transport does not read from a client whose buffer is full, so there is no limit here.
     """
 
     def __init__(self, node: Node, transport: DirectTransport | AsgiTransport) -> None:

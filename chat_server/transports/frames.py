@@ -1,7 +1,7 @@
-"""WebSocket frames in one go, RFC 6455 section 5.2: those written, and those most clients send.
+"""WebSocket frames, RFC 6455 section 5.2: all that we write, and the kind that most clients send.
 
-websockets' parser reads everything, in steps that each may have to wait for more. A message that
-has come whole needs none of them, and nearly all have: reading it here costs a fifth.
+websockets' parser reads every frame, in steps that each may have to wait for more bytes. Nearly all
+messages have arrived whole and need no such steps. To read one here costs a fifth.
 """
 
 import struct
@@ -32,16 +32,16 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 def whole_message(data: bytes, at: int, max_bytes: int) -> tuple[bytes, bool, int] | None:
-    """Read a message of one masked frame that is all there.
+    """Read a message that is one whole masked frame.
 
     Args:
-        data: what came from a client.
-        at: where in it a frame begins.
+        data: bytes from a client.
+        at: the index where a frame begins.
         max_bytes: the largest payload read.
 
     Returns:
-        The payload, whether it is binary, and where the next frame begins; None where anything
-        else stands, be it incomplete, a fragment, a control frame or an error.
+        The payload, whether it is binary, and the index of the next frame. None for anything else:
+        an incomplete frame, a fragment, a control frame or an error.
     """
     if len(data) - at < 2 + _MASK_BYTES:
         return None

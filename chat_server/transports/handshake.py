@@ -1,4 +1,4 @@
-"""Reads what a client offers in its WebSocket handshake (docs/protocol.md, section 1)."""
+"""Reads a client's WebSocket handshake: origin, encoding, token (docs/protocol.md, section 1)."""
 
 import ipaddress
 import re
@@ -21,13 +21,13 @@ _HOP = re.compile(
     re.ASCII,
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""Where all IPv4 clients of a server without IPv4 come from: RFC 6052, section 2.1."""
+"""The addresses of IPv4 clients, to a server that has only IPv6: RFC 6052, section 2.1."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Source(Enum):
-    """Where a token came from, in order of precedence."""
+    """The places of a token, in order of precedence."""
 
     HEADER = auto()
     SUBPROTOCOL = auto()
@@ -36,7 +36,7 @@ class Source(Enum):
 
 
 class Credentials(Struct, frozen=True):
-    """A token and where it was found."""
+    """A token, and its place in the handshake."""
 
     source: Source
     token: str = ""
@@ -45,7 +45,7 @@ class Credentials(Struct, frozen=True):
 def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -> None:
     """Check that a browser's page may open a connection, RFC 6455 section 10.2.
 
-    Clients other than browsers send no origin and are let through.
+    Clients other than browsers send no origin and may connect.
 
     Args:
         origin: the Origin header.
@@ -53,7 +53,7 @@ def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -
         allowed: see `settings.origin_pattern`.
 
     Raises:
-        Forbidden: the origin is none of these.
+        Forbidden: the origin is neither allowed nor this host.
     """
     if origin is None or any(origin_pattern(text).match(origin) for text in allowed):
         return
@@ -63,7 +63,7 @@ def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -
 
 
 def _is_same_host(origin: str, host: str) -> bool:
-    # The scheme is left out: behind a proxy that ends TLS the server cannot know it.
+    # Without the scheme: behind a proxy that ends TLS the server does not know its own.
     try:
         parts = urlsplit(origin)
         default = _DEFAULT_PORTS.get(parts.scheme)
@@ -76,13 +76,13 @@ def _is_same_host(origin: str, host: str) -> bool:
 
 
 def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None]:
-    """Choose the encoding: the first of those offered that the server speaks.
+    """Choose the encoding: the first offer that the server knows.
 
     Returns:
-        The codec, and the subprotocol to answer with (None when none of ours was offered).
+        The codec, and the subprotocol to answer with (None if the client offers no encoding).
 
     Raises:
-        BadRequest: subprotocols were offered, but none that the server knows.
+        BadRequest: the client offers subprotocols, and the server knows none of them.
     """
     for name in offered:
         if name in CODECS:
@@ -98,13 +98,13 @@ def find_credentials(
     """Return the token with the highest precedence.
 
     Args:
-        authorization: every Authorization header. One of another scheme is not for us: a staging
-            site may have Basic authentication in front.
+        authorization: every Authorization header. Those of other schemes are passed over: a
+            staging site may have Basic authentication in front.
         offered: the subprotocols.
-        query: the parameter `token` of the address.
+        query: the parameter `token` of the URL.
 
     Raises:
-        Unauthorized: an Authorization header is meant for us, but holds no token.
+        Unauthorized: a Bearer header holds no token.
     """
     token = _header_token(authorization)
     if token is not None:
@@ -133,7 +133,7 @@ def _header_token(authorization: Sequence[str]) -> str | None:
     tokens = []
     for header in authorization:
         scheme, _, credentials = header.strip().partition(" ")
-        # Without a space it is a token whose scheme was forgotten, or the scheme alone.
+        # A header without a space is a token without its scheme, or the scheme alone.
         if scheme.lower() == "bearer" or not credentials:
             tokens.append(credentials.strip() if scheme.lower() == "bearer" else "")
     if len(tokens) > 1:
@@ -144,17 +144,17 @@ def _header_token(authorization: Sequence[str]) -> str | None:
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops: int) -> str:
-    """Return what a request is counted under: the address it comes from, as far as it is believed.
+    """Return the client's address, under which its requests are counted.
 
     Args:
         peer: the address at the other end of the socket.
         forwarded_for: every X-Forwarded-For header, in order.
-        trusted_hops: proxies of ours in front; each has appended the address it saw.
+        trusted_hops: the number of our own proxies in front, each of which has appended the address
+            of its client. Everything before those is the client's claim, and not believed.
     """
     hops = [hop.strip() for header in forwarded_for for hop in header.split(",") if hop.strip()]
     if trusted_hops and len(hops) >= trusted_hops:
-        # What is left of it is the client's own claim, so it does not stand in for what is no
-        # address.
+        # If our proxy has written no address, the client's claim before it does not replace it.
         network = _network(hops[-trusted_hops])
         if network is not None:
             return network
@@ -162,13 +162,14 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops:
 
 
 def _network(text: str) -> str | None:
-    """Return the address in one spelling, of an IPv6 one the /64 that one subscriber has.
+    """Return an IPv4 address, or the /64 of an IPv6 address, which one subscriber has to itself.
 
     Args:
-        text: an address as proxies write it: plain, with a port, in brackets, quoted (RFC 7239).
+        text: an address in the spelling of a proxy: plain, with a port, in brackets, or quoted
+            (RFC 7239).
 
     Returns:
-        None if it is no address.
+        The address in its normal form, or None if `text` is none.
     """
     match = _HOP.fullmatch(text.strip('"'))
     if match is None:

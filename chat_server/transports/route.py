@@ -1,4 +1,4 @@
-"""The route `/ws`: origin, encoding and credentials, then the connection's own life begins."""
+"""The route `/ws`: checks the handshake and starts a connection on one of the transports."""
 
 import base64
 from collections.abc import Callable
@@ -41,7 +41,7 @@ NONCE_BYTES = 16
 
 
 class WebSocketRoute:
-    """Turns handshakes into connections of a node.
+    """Makes connections of a node from handshakes.
 
     Args:
         node: the worker's.
@@ -64,7 +64,7 @@ class WebSocketRoute:
         return blueprint
 
     def adapt(self, app: Quart) -> None:
-        """Let `app` carry our WebSockets as the ASGI transport needs, others as before."""
+        """Make `app` carry our WebSockets by `AsgiConnection`, and others as before."""
         others = app.asgi_websocket_class
         paths = (PATH, ECHO_PATH) if self._echoes else (PATH,)
 
@@ -74,10 +74,10 @@ class WebSocketRoute:
 
         app.asgi_websocket_class = choose  # type: ignore[assignment]  # called like a class
 
-    # Left to it, quart-cors would refuse clients without an origin, and pages of this very host.
+    # quart-cors would refuse clients without an origin, and pages of this very host.
     @cors_exempt
     async def connect(self) -> None:
-        """Serve one handshake, and under an ASGI server that cannot hand over the connection too.
+        """Serve one handshake, and on the ASGI transport the whole connection.
 
         Raises:
             ChatError: the handshake is refused; becomes a problem document.
@@ -110,10 +110,10 @@ class WebSocketRoute:
 
     @hide
     async def explain_upgrade(self) -> NoReturn:
-        """Answer a request of plain HTTP, or a handshake that is not whole.
+        """Answer a plain HTTP request, or an incomplete handshake.
 
         Raises:
-            ChatError: says what is missing.
+            ChatError: names the missing part.
         """
         headers = request.headers
         upgrade = headers.get("Upgrade", "").strip().lower() == "websocket"
@@ -157,7 +157,7 @@ class WebSocketRoute:
         return echo, echo.start
 
     async def _carry(self, codec: Codec, subprotocol: str | None, start: "Start") -> None:
-        """Accept the handshake, and let what `start` makes talk to the client."""
+        """Accept the handshake, and connect the client to the receiver that `start` makes."""
         socket = _socket()
         if socket is not None and socket.is_over:
             socket.abort()
@@ -173,15 +173,15 @@ class WebSocketRoute:
     def _take_socket(
         self, codec: Codec, subprotocol: str | None
     ) -> tuple[DirectTransport, bytes] | None:
-        """Take the socket away from the HTTP server, where that can be.
+        """Take the socket away from the HTTP server, where that is possible.
 
-        The route then ends, and nothing of it stays.
+        The route then ends and leaves nothing behind.
 
         Returns:
-            What serves the socket from now on, and what it has to answer the handshake with.
+            The transport that serves the socket from now on, and its answer to the handshake.
         """
         socket = _socket()
-        # A handshake of HTTP/2 has no key, and its socket carries other requests as well.
+        # A handshake by HTTP/2 has no key, and its socket carries other requests as well.
         if (
             socket is None
             or self._settings.gateway.leaves_sockets
@@ -211,7 +211,7 @@ class WebSocketRoute:
         self, socket: Socket | None, codec: Codec, subprotocol: str | None, start: "Start"
     ) -> None:
         if socket is not None:
-            # Hypercorn inflates whatever comes before it looks at the size: 64 KB become 64 MB.
+            # Hypercorn inflates a message before it looks at the size: 64 KB become 64 MB.
             socket.forgo_compression()
         await websocket.accept(subprotocol=subprotocol)
         limits = self._settings.limits
@@ -229,7 +229,7 @@ class WebSocketRoute:
             await transport.serve(receiver, begin)
         finally:
             if socket is not None:
-                # Hypercorn may still hold what the client has sent, and wait for us to take it.
+                # Hypercorn may hold messages of the client, and wait for us to take them.
                 socket.limit_end()
 
 
@@ -248,7 +248,7 @@ def _state() -> dict[str, Any]:
 def _accept_key() -> str:
     """Return the answer to the handshake's key, RFC 6455 section 4.2.2.
 
-    The server has checked the rest of the request; websockets' own handshake would check it all
+    The server has checked the rest of the request. websockets' own handshake would check everything
     again, at several times the cost.
 
     Raises:
