@@ -4,8 +4,8 @@ import logging
 
 from quart import Request, Websocket
 
+from ..addresses import client_address
 from ..logs import LogThrottle
-from ..transports.handshake import client_address
 
 logger = logging.getLogger(__name__)
 

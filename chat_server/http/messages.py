@@ -9,6 +9,7 @@ from quart.typing import ResponseTypes
 from quart_schema import document_querystring, document_request, document_response
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
+from ..auth.bearer import bearer_token
 from ..auth.claims import Claims
 from ..auth.permissions import Action, Permissions
 from ..auth.tokens import Verifier
@@ -19,7 +20,6 @@ from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node
-from ..transports.handshake import bearer_token
 
 PATH = "/api/topics/<path:topic>/messages"
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from ..addresses import client_address
 from ..logs import LogThrottle
-from ..transports.handshake import client_address
 from .hypercorn import HttpConnection
 from .overflow import Overflow
 

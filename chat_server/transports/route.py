@@ -13,6 +13,7 @@ from quart_cors import cors_exempt
 from quart_schema import hide
 from websockets.utils import accept_key
 
+from ..addresses import client_address
 from ..auth.claims import Claims
 from ..auth.tokens import Verifier
 from ..protocol.codecs import JSON, Codec
@@ -30,7 +31,6 @@ from .handshake import (
     Credentials,
     Source,
     check_origin,
-    client_address,
     find_credentials,
     negotiate,
 )

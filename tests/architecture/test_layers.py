@@ -20,7 +20,7 @@ class May:
     third_party: tuple[str, ...] = ()
 
 
-LEAVES = ("clock", "events", "logs", "metrics", "settings", "version")
+LEAVES = ("addresses", "clock", "events", "logs", "metrics", "settings", "version")
 CORE = ("protocol", "auth", "realtime", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
@@ -33,7 +33,7 @@ RULES = {
         (*QUART, "h11", "uvloop", "click"),
     ),
     "app": May(("http", "transports", "broker", *CORE), QUART),
-    "http": May(("transports.handshake", *CORE), (*QUART, "msgspec")),
+    "http": May(CORE, (*QUART, "msgspec")),
     "transports": May(CORE, (*QUART, "websockets", "msgspec")),
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     # `realtime.ports` is the contract that brokers keep.
@@ -44,6 +44,7 @@ RULES = {
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
     "protocol": May(("events",), ("msgspec",)),
     "events": May((), ("msgspec",)),
+    "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
     # The rules for settings check `redis.url` with the parser of the broker.
     "settings": May(("broker.redis.urls",), ("msgspec",)),
