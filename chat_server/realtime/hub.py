@@ -142,7 +142,7 @@ class Hub:
             self._remove(transport, topic)
 
     def lag(self, transport: Transport, names: Iterable[str]) -> None:
-        """Send a subscriber of these topics nothing until it is replayed."""
+        """Send a subscriber nothing in these topics until `replay`."""
         for name in names:
             topic = self._topics.get(name)
             if topic is not None:
@@ -154,17 +154,17 @@ class Hub:
         names: Collection[str],
         charge: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """Send a subscriber of these topics what it missed, where it lags.
+        """Send a subscriber the events that it has missed, in each of these topics where it lags.
 
-        Ends when it lags nowhere, or is not writable any more.
+        Ends when the subscriber lags nowhere, or its buffer is full.
 
         Args:
             transport: the subscriber's.
-            names: its topics; may change while they are replayed.
-            charge: told how many bytes were read for it.
+            names: its topics; they may change meanwhile.
+            charge: called with the number of bytes of each read.
         """
         while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
-            # None waits for another: the store may be away with one of them only.
+            # Each topic independently of the others: a single shard may be down.
             done = [await self._replay(transport, name, charge) for name in lagging]
             if not any(done):
                 await asyncio.sleep(RETRY_SECONDS)
@@ -174,7 +174,7 @@ class Hub:
         return topic is not None and topic.lag_of(transport) is not None
 
     async def _replay(self, transport: Transport, name: str, charge: Callable[[int], None]) -> bool:
-        """Replay one topic; return False if it has to be tried again after a while."""
+        """Replay one topic; return False if another attempt is needed after a while."""
         while transport.writable:
             topic = self._topics.get(name)
             seen = None if topic is None else topic.lag_of(transport)
@@ -188,13 +188,13 @@ class Hub:
                     continue
             except Unavailable:
                 return False
-            # It may have left, come back, moved on or filled up while the store was read.
+            # During the read it may have left, come back, moved on or filled up.
             moved = self._topics.get(name) is not topic or topic.lag_of(transport) != seen
             if moved or not transport.writable:
                 continue
             topic.replay(transport, page)
             if topic.lag_of(transport) == seen and transport.writable:
-                # The store has no more, and yet this worker stands elsewhere: it must look.
+                # The log ends here, but this worker is at another position: it must look.
                 topic.stale = True
                 self._repair(topic)
                 return False
@@ -214,7 +214,7 @@ class Hub:
         if page is None:
             page = await self._broker.history(name, limit=last, newest=True)
         if page.more and len(page.events) < last:
-            # They are too large to be read at once, so the first of them come first.
+            # They are too large for one page, so a page with the first of them comes first.
             after = max(page.seq - last, 0)
             page = await self._broker.history(name, after=after, limit=REPLAY_CHUNK)
         return recover_last(page)
@@ -341,15 +341,15 @@ class Hub:
                 self._repair(topic)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Hold these topics' events from now on: their seqs may be given out for the second time.
+        """Hold the events of these topics: the store may have given their seqs to others before.
 
-        Whether that is so only a read can tell, once the store is back.
+        A read tells, once the store is back.
         """
         if interrupted := self._interrupt(topics):
             logger.warning("the events of %d topics may be missed", len(interrupted))
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """Read again, for each of these topics, what may have been missed."""
+        """Read the events of these topics again that may have been missed."""
         if interrupted := self._interrupt(topics):
             logger.info("the store is back; catching up %d topics", len(interrupted))
         for topic in interrupted:

@@ -8,14 +8,14 @@ from ..events import HistoryPage, Position
 
 
 class Recovery(Struct, frozen=True):
-    """What a new subscriber is told, and where its events start.
+    """The start of a new subscriber, and its answer.
 
     Args:
-        position: the topic's position, as the subscriber is told.
-        start: the subscriber is sent everything behind this.
+        position: the topic's position in the answer.
+        start: the subscriber is sent the events that follow this position.
         page: stored events that follow `start`, as far as they have been read.
-        recovered: whether the subscriber gets all that it asked for.
-        reason: why not, if it asked.
+        recovered: whether the subscriber gets everything that it asked for.
+        reason: if not, why; None if it asked for nothing.
     """
 
     position: Position
@@ -26,7 +26,7 @@ class Recovery(Struct, frozen=True):
 
     @property
     def replayed(self) -> int:
-        """Events between `start` and `position`."""
+        """Number of events between `start` and `position`."""
         return self.position.seq - self.start.seq
 
 
@@ -37,7 +37,7 @@ def start_here(position: Position, reason: str | None = None) -> Recovery:
 
 
 def following(page: HistoryPage, seq: int) -> HistoryPage | None:
-    """Return a page without its events up to `seq`, or None if no event that follows is left."""
+    """Return a page without its events up to `seq`, or None if its next event is not on it."""
     events = [event for event in page.events if event.seq > seq]
     return None if page.more and not events else replace(page, events=events)
 
@@ -52,17 +52,17 @@ _date = msgspec.json.Decoder(_Dated).decode
 def recover_since(
     since: Position, page: HistoryPage, max_replay: int, not_before: float = 0.0
 ) -> Recovery:
-    """Start behind the last position a subscriber saw, if all that follows is there.
+    """Start after the last position that a subscriber has seen, if every later event is there.
 
     Args:
         since: that position.
         page: read with `after=since.seq`.
-        max_replay: events that are replayed at most.
+        max_replay: the greatest number of events that are replayed.
         not_before: seconds since 1970; events older than this are not replayed.
     """
     now = Position(page.epoch, page.seq)
-    # A seq from the future means the store lost its newest events (an asynchronous failover):
-    # the same numbers will be given out again, so the old order is gone just as with a new epoch.
+    # With a seq from the future, the store has lost its newest events (an asynchronous failover)
+    # and will give their seqs to others. Their log is gone, as with a new epoch.
     if since.epoch != page.epoch or since.seq > page.seq:
         return start_here(now, "epoch_changed")
     first = page.events[0].seq if page.events else page.seq + 1
@@ -74,7 +74,7 @@ def recover_since(
 
 
 def _older(page: HistoryPage, seconds: float) -> bool:
-    """Return whether what was read begins before a time; what cannot be dated does."""
+    """Return whether the first event is older than a time, or has no date."""
     try:
         return bool(page.events) and _date(page.events[0].payload).at < seconds * 1000
     except (msgspec.DecodeError, UnicodeDecodeError):
