@@ -28,8 +28,13 @@ from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Description, Provider
 from .http.pages import docs_blueprint, page_blueprint
+from .protocol.messages import PublishOk, User
 from .realtime.node import Node
 from .realtime.ports import Broker
+from .service.actor import Application as Sender
+from .service.operations import OPERATIONS
+from .service.publishing import publication
+from .service.service import Service
 from .settings import (
     Settings,
     SettingsError,
@@ -66,6 +71,7 @@ class ChatServer:
         broker = broker or _make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
+        self.service = Service(self.node, self.verifier, OPERATIONS)
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -74,12 +80,12 @@ class ChatServer:
         app.before_request(self._expect_start)
         app.before_websocket(self._expect_start)
         app.after_serving(self.stop)
-        websocket = WebSocketRoute(self.node, self.verifier)
+        websocket = WebSocketRoute(self.service)
         websocket.adapt(app)
         blueprints = [
             websocket.blueprint(),
             health_blueprint(self.node, self.verifier),
-            messages_blueprint(self.node, self.verifier),
+            messages_blueprint(self.service),
         ]
         if self.settings.http.page:
             blueprints.append(page_blueprint())
@@ -98,6 +104,33 @@ class ChatServer:
                 "the application was never started, so it is not ready and stores nothing: the"
                 " ASGI server does not run its lifespan; see docs/embedding.md"
             )
+
+    async def publish(
+        self, topic: str, data: object, *, sender: User | str | None = None, key: str | None = None
+    ) -> PublishOk:
+        """Publish a message as the application, which needs no permission and has no rate.
+
+        Args:
+            topic: the topic.
+            data: any value that can be written as JSON.
+            sender: the user that others see, by name or whole; None for a message without one.
+            key: idempotency key of 1 to 64 characters; a repetition by the same sender within
+                `broker.idempotency_seconds` stores nothing.
+
+        Returns:
+            The place of the message: `topic`, `seq`, `epoch`, `at` in milliseconds since 1970, and
+            whether it is a `duplicate`.
+
+        Raises:
+            BadRequest: the topic is not well-formed, or `data` has no JSON form that all clients
+                can read.
+            TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
+            Unavailable: the broker cannot be reached.
+        """
+        actor = Sender(User(sender) if isinstance(sender, str) else sender)
+        command = publication(topic, data, key)
+        ok: PublishOk = await self.service.perform(actor, command)
+        return ok
 
     async def start(self) -> None:
         """Begin to accept work; a broker that is away is awaited in the background."""

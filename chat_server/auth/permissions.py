@@ -7,12 +7,10 @@ asks for few topics again and again, and remembering the answers costs it less m
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
+from ..protocol.commands import Grant
 from ..protocol.topics import MAX_TOPIC_BYTES, topic_segment
 from .claims import Claims
-
-Action = Literal["subscribe", "publish", "history", "presence", "moderate"]
 
 SUBJECT = "{sub}"
 """Stands for the token's subject within a pattern's segment."""
@@ -33,12 +31,12 @@ class Permissions:
         self._topics = claims.topics
         self._answers: dict[tuple[str, str], bool] = {}
 
-    def may(self, action: Action, topic: str) -> bool:
-        """Return whether the bearer may do `action` in `topic`."""
-        question = (action, topic)
+    def may(self, grant: Grant, topic: str) -> bool:
+        """Return whether the bearer is granted `grant` in `topic`."""
+        question = (grant, topic)
         answer = self._answers.get(question)
         if answer is None:
-            answer = allows(getattr(self._topics, action), topic, self._sub)
+            answer = allows(getattr(self._topics, grant), topic, self._sub)
             if len(self._answers) >= MAX_REMEMBERED:
                 self._answers.clear()
             self._answers[question] = answer

@@ -10,16 +10,21 @@ from quart_schema import document_querystring, document_request, document_respon
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from ..auth.bearer import bearer_token
-from ..auth.claims import Claims
-from ..auth.permissions import Action, Permissions
-from ..auth.tokens import Verifier
-from ..events import PublishResult, Seq
+from ..events import Seq
 from ..protocol.codecs import JSON, readable
-from ..protocol.errors import BadRequest, Forbidden, TooLarge, Unavailable
-from ..protocol.messages import DEFAULT_HISTORY, HistoryLimit, Key, Message
-from ..protocol.session import BYTES_PER_COUNT
-from ..protocol.topics import check_topic
-from ..realtime.node import Node
+from ..protocol.errors import BadRequest, TooLarge, Unavailable
+from ..protocol.messages import (
+    DEFAULT_HISTORY,
+    Command,
+    History,
+    HistoryLimit,
+    HistoryOk,
+    Key,
+    Publish,
+    PublishOk,
+)
+from ..service.actor import Actor
+from ..service.service import Service
 
 PATH = "/api/topics/<path:topic>/messages"
 
@@ -34,16 +39,6 @@ class PublishRequest(msgspec.Struct):
     key: Key | None = None
 
 
-class PublishResponse(msgspec.Struct):
-    """Where the message stands in its topic's order; `at` in milliseconds since 1970."""
-
-    topic: str
-    seq: int
-    epoch: str
-    at: int
-    duplicate: bool
-
-
 class HistoryQuery(msgspec.Struct):
     """Messages before or after a seq (not both), or the newest; at most `limit` of them."""
 
@@ -52,86 +47,64 @@ class HistoryQuery(msgspec.Struct):
     limit: HistoryLimit = DEFAULT_HISTORY
 
 
-class HistoryResponse(msgspec.Struct):
-    """Stored messages in ascending order; `more` tells whether the limit left some out."""
-
-    topic: str
-    epoch: str
-    messages: list[Message]
-    more: bool
-
-
-def messages_blueprint(node: Node, verifier: Verifier) -> Blueprint:
-    """Return the routes, for a worker's node and what checks its tokens."""
+def messages_blueprint(service: Service) -> Blueprint:
+    """Return the routes, for a worker's service."""
     blueprint = Blueprint("chat_messages", __name__)
-    limits = node.settings.limits
+    node = service.node
 
-    async def authorize(action: Action, topic: str) -> Claims:
-        claims = await verifier.verify(bearer_token(request.headers.getlist("Authorization")))
-        check_topic(topic)
-        if not Permissions(claims).may(action, topic):
-            raise Forbidden(f"topic: the token does not allow {action} here", topic=topic)
-        return claims
+    async def begin(kind: type[Command], topic: str) -> Actor:
+        token = bearer_token(request.headers.getlist("Authorization"))
+        actor = await service.authenticate(token)
+        service.authorize(actor, kind, topic)
+        service.limit_requests(actor)
+        return actor
 
     @blueprint.post(PATH)
     @document_request(PublishRequest)
-    @document_response(PublishResponse, 201)
-    @document_response(PublishResponse, 200)
+    @document_response(PublishOk, 201)
+    @document_response(PublishOk, 200)
     async def publish(topic: str) -> Response:
         """Publish a message.
 
         201 when it is stored and on its way; 200 when it repeats a `key` and was stored before.
         """
-        claims = await authorize("publish", topic)
-        node.messages.take(claims.sub, node.clock.monotonic())
-        body = await _body(limits.max_message_bytes)
-        node.messages.owe(claims.sub, node.clock.monotonic(), len(body) // BYTES_PER_COUNT)
+        actor = await begin(Publish, topic)
+        body = await _body(node.settings.limits.max_message_bytes)
+        service.charge_request(actor, len(body))
         publication = JSON.decode_body(body)
-        future = node.publish(topic, bytes(publication.data), claims.user, publication.key)
-        place = await _stored(future, node.settings.http.request_timeout_seconds)
-        answer = PublishResponse(topic, place.seq, place.epoch, place.at, place.duplicate)
-        return _json(answer, 200 if place.duplicate else 201)
+        command = Publish(topic=topic, data=publication.data, key=publication.key)
+        try:
+            async with asyncio.timeout(node.settings.http.request_timeout_seconds):
+                ok: PublishOk = await service.perform(actor, command)
+        except TimeoutError:
+            # Spooled, that is: the broker itself gives up sooner.
+            raise Unavailable(
+                "it may yet be stored: only with the same `key` is another try no second message",
+                retry_in_ms=SPOOLED_RETRY_MS,
+            ) from None
+        return _json(ok, 200 if ok.duplicate else 201)
 
     @blueprint.get(PATH)
     @document_querystring(HistoryQuery)
-    @document_response(HistoryResponse, 200)
+    @document_response(HistoryOk, 200)
     async def history(topic: str) -> Response:
         """Read stored messages."""
-        claims = await authorize("history", topic)
-        node.messages.take(claims.sub, node.clock.monotonic())
-        await node.reads.begin(claims.sub, node.clock.monotonic())
+        actor = await begin(History, topic)
         try:
             query = msgspec.convert(request.args.to_dict(), HistoryQuery, strict=False)
         except msgspec.ValidationError as error:
             raise BadRequest(readable(error)) from None
-        page, messages = await node.history(
-            topic, JSON, before=query.before, after=query.after, limit=query.limit
-        )
-        node.reads.charge(claims.sub, node.clock.monotonic(), page.size)
-        return _json(
-            {"topic": topic, "epoch": page.epoch, "messages": messages, "more": page.more}, 200
-        )
+        command = History(topic=topic, before=query.before, after=query.after, limit=query.limit)
+        return _json(await service.perform(actor, command), 200)
 
     @blueprint.after_request
-    async def part(response: ResponseTypes) -> ResponseTypes:
+    async def close_when_draining(response: ResponseTypes) -> ResponseTypes:
         if node.drain.announced and request.http_version.startswith("1"):
             # A next request on this connection might find it closed.
             response.headers["Connection"] = "close"
         return response
 
     return blueprint
-
-
-async def _stored(future: "asyncio.Future[PublishResult]", seconds: float) -> PublishResult:
-    try:
-        async with asyncio.timeout(seconds):
-            return await future
-    except TimeoutError:
-        # Spooled, that is: the broker itself gives up sooner.
-        raise Unavailable(
-            "it may yet be stored: only with the same `key` is another try no second message",
-            retry_in_ms=SPOOLED_RETRY_MS,
-        ) from None
 
 
 async def _body(max_bytes: int) -> bytes:

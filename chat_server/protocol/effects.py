@@ -4,34 +4,28 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .close_codes import CloseCode
-from .messages import Auth, ClientMessage, Ping, Publish, ServerMessage, Signal
+from .commands import REFUSED, Rule
+from .messages import Command, Ok, ServerMessage
 
 
 class Pending:
-    """A command that has not been answered yet."""
+    """A command that has not been answered yet.
 
-    __slots__ = ("after", "command", "done", "id", "reply")
+    Args:
+        id: the command's, to be answered with.
+        command: None if the message was no command; then only an error is to be sent.
+        rule: the command's row in the table.
+    """
 
-    def __init__(self, id: int | None, command: ClientMessage | None) -> None:
+    __slots__ = ("after", "command", "done", "id", "reply", "rule")
+
+    def __init__(self, id: int | None, command: Command | None, rule: Rule = REFUSED) -> None:
         self.id = id
         self.command = command
+        self.rule = rule
         self.done = False
-        self.reply: ServerMessage | None = None
+        self.reply: ServerMessage | Ok | None = None
         self.after: Callable[[], None] | None = None
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether others that do may run beside it."""
-        return self.command is None or isinstance(self.command, Publish | Signal | Ping)
-
-    @property
-    def may_join(self) -> bool:
-        """Whether it may start while others run that overlap.
-
-        A token must not wait for publications that are kept for a store that is away. What follows
-        it waits, since the token decides about that.
-        """
-        return self.overlaps or isinstance(self.command, Auth)
 
 
 class Effects(Protocol):
@@ -41,7 +35,11 @@ class Effects(Protocol):
         """Send one message to the client."""
         ...
 
-    def execute(self, pending: Pending, command: ClientMessage) -> None:
+    def answer(self, id: int, ok: Ok) -> None:
+        """Send the `ok` of the command with this id."""
+        ...
+
+    def execute(self, pending: Pending, command: Command) -> None:
         """Carry out an admitted command; end it with `Session.succeed` or `fail`, exactly once."""
         ...
 
@@ -58,7 +56,7 @@ class Effects(Protocol):
         ...
 
     def stop_reading(self) -> None:
-        """Read nothing more; `Session.hang_up` follows once what was read has been received."""
+        """Read nothing more; `Session.on_remote_close` follows when all that was read has come."""
         ...
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
@@ -69,6 +67,6 @@ class Effects(Protocol):
 class RateLimit(Protocol):
     """Decides how many commands a client may send."""
 
-    def take(self, now: float, cost: float = 1.0) -> float:
-        """Take a command that counts for `cost`; return 0.0, or the seconds until it would be."""
+    def acquire(self, now: float, cost: float = 1.0) -> float:
+        """Acquire the right to `cost` commands; return 0.0, or the seconds until there is one."""
         ...

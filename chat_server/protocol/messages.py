@@ -9,9 +9,10 @@ from ..events import Position, Seq
 MAX_ID = 2**53 - 1
 MAX_HISTORY = 300
 DEFAULT_HISTORY = 50
+MAX_KEY = 64
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
-Key = Annotated[str, Meta(min_length=1, max_length=64)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
 
 
@@ -24,31 +25,33 @@ class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
     id: Id | None = None
 
 
+class TopicCommand(Command):
+    """A command about one topic."""
+
+    topic: str
+
+
 class Auth(Command):
     """Present a token, or refresh that of a live connection."""
 
     token: str
 
 
-class Subscribe(Command):
+class Subscribe(TopicCommand):
     """Receive a topic's events, from now on or from an earlier position."""
 
-    topic: str
     since: Position | None = None
     last: HistoryLimit | None = None
     presence: bool = False
 
 
-class Unsubscribe(Command):
+class Unsubscribe(TopicCommand):
     """Stop receiving a topic's events."""
 
-    topic: str
 
-
-class Publish(Command):
+class Publish(TopicCommand):
     """Append a message to a topic; `data` is JSON text whatever the connection's encoding."""
 
-    topic: str
     data: Raw
     key: Key | None = None
 
@@ -60,17 +63,15 @@ class PublishBody(Struct, frozen=True):
     key: Key | None = None
 
 
-class Signal(Command):
+class Signal(TopicCommand):
     """Tell a topic's present subscribers something that nobody stores."""
 
-    topic: str
     data: Raw
 
 
-class History(Command):
+class History(TopicCommand):
     """Read a topic's stored messages."""
 
-    topic: str
     before: Seq | None = None
     after: Seq | None = None
     limit: HistoryLimit = DEFAULT_HISTORY
@@ -78,9 +79,6 @@ class History(Command):
 
 class Ping(Command):
     """Ask for a `pong`."""
-
-
-ClientMessage = Auth | Subscribe | Unsubscribe | Publish | Signal | History | Ping
 
 
 # Server to client ----------------------------------------------------------------------------
@@ -120,26 +118,38 @@ class Welcome(ServerMessage, tag="welcome", kw_only=True):
     expires_at: int | None = None
 
 
-class Ok(ServerMessage, tag="ok", kw_only=True):
-    """The answer to a command that bore an `id`."""
+class Message(ServerMessage, tag="message", kw_only=True):
+    """A stored message; the frames in Redis and on the wire have exactly these fields."""
 
-    id: int | None = None
+    topic: str
+    seq: int
+    at: int
+    sender: User | None = field(name="from")
+    data: Any
 
 
-class AuthOk(Ok, tag="ok", kw_only=True):
+class Ok(Struct, omit_defaults=True, kw_only=True):
+    """What a command answers when it succeeds, whoever asked.
+
+    On a WebSocket `Codec.encode_ok` adds the `type` and the command's `id`; by HTTP the fields are
+    the body.
+    """
+
+
+class AuthOk(Ok, kw_only=True):
     """Answers `auth`; `expires_at` is in seconds since 1970."""
 
     user: str
     expires_at: int | None = None
 
 
-class TopicOk(Ok, tag="ok", kw_only=True):
+class TopicOk(Ok, kw_only=True):
     """Answers `unsubscribe` and `signal`."""
 
     topic: str
 
 
-class SubscribeOk(Ok, tag="ok", kw_only=True):
+class SubscribeOk(Ok, kw_only=True):
     """Answers `subscribe`; the replayed events follow it."""
 
     topic: str
@@ -150,8 +160,8 @@ class SubscribeOk(Ok, tag="ok", kw_only=True):
     reason: str | None = None
 
 
-class PublishOk(Ok, tag="ok", kw_only=True):
-    """Answers `publish` once the message is stored; `at` is in milliseconds since 1970."""
+class PublishOk(Ok, kw_only=True):
+    """The place of a message in its topic's log; `at` is in milliseconds since 1970."""
 
     topic: str
     seq: int
@@ -160,12 +170,13 @@ class PublishOk(Ok, tag="ok", kw_only=True):
     duplicate: bool
 
 
-class HistoryOk(Ok, tag="ok", kw_only=True):
-    """Answers `history`; its messages are in the connection's encoding."""
+class HistoryOk(Ok, kw_only=True):
+    """Stored messages in ascending order; `more` tells whether a limit left some out."""
 
     topic: str
     epoch: str
-    messages: list[Raw]
+    # Encoded already as the client reads them: each is a `Raw`.
+    messages: list[Message]
     more: bool
 
 
@@ -177,16 +188,6 @@ class Error(ServerMessage, tag="error", kw_only=True):
     id: int | None = None
     topic: str | None = None
     retry_in_ms: int | None = None
-
-
-class Message(ServerMessage, tag="message", kw_only=True):
-    """A stored message; the frames in Redis and on the wire have exactly these fields."""
-
-    topic: str
-    seq: int
-    at: int
-    sender: User | None = field(name="from")
-    data: Any
 
 
 class SignalPush(ServerMessage, tag="signal", kw_only=True):

@@ -1,21 +1,21 @@
-"""One connection's state machine: which commands are taken when, in what order they are answered.
+"""One connection's state machine: which commands are accepted, and in what order they are answered.
 
-It does no I/O and reads no clock. What comes in is passed to `receive`, `succeed`, `fail` and
-`tick`; what must happen is asked of the `Effects` it was given, synchronously.
+A session does no I/O and reads no clock. Input arrives by `receive`, `succeed`, `fail` and `tick`;
+the session asks the `Effects` it was given for what must happen, synchronously.
 
-Commands run one after another, so that each sees what the one before it did; publications and
-signals, which do not depend on each other's outcome, may overlap. Answers leave in the order of the
-commands either way.
+Commands run one after another, so that each sees the effects of the one before. Commands that do
+not depend on each other, such as publications, may overlap; the table in `commands` says which.
+Answers leave in the order of the commands either way.
 """
 
 import math
 from collections.abc import Callable
-from enum import Enum, auto
 
 from msgspec import Struct
 
 from .close_codes import CloseCode
 from .codecs import Codec
+from .commands import State
 from .effects import Effects, Pending, RateLimit
 from .errors import (
     AlreadySubscribed,
@@ -27,45 +27,36 @@ from .errors import (
     TooManyTopics,
     Unauthorized,
 )
-from .messages import (
-    Auth,
-    ClientMessage,
-    Error,
-    Goodbye,
-    History,
-    Ok,
-    Ping,
-    Pong,
-    Subscribe,
-    Unsubscribe,
-    Welcome,
-)
+from .messages import Command, Error, Goodbye, Ok, TopicCommand, Welcome
 from .topics import check_topic
 
 STRIKES = 10
+"""Messages within `STRIKE_WINDOW_SECONDS` that are no commands; the last of them closes."""
+
 STRIKE_WINDOW_SECONDS = 60.0
+"""Seconds for which a strike counts."""
+
 MAX_REJECTED = 1000
-"""Rate-limited commands after which the client is taken to ignore `retry_in_ms`; large ones count
-as they do for the rate."""
+"""Rate-limited commands after which a client is taken to ignore `retry_in_ms`.
+
+A large command counts as it does for the rate.
+"""
 
 BYTES_PER_COUNT = 4096
-"""A message counts once more for each so many bytes: looking at 64 KiB may take 30 ms."""
+"""Bytes of a message for which it counts once more: parsing 64 KiB may take 30 ms."""
 
 HELD_SECONDS = 120.0
-"""By how much the time for a new token is prolonged at most, while the server does not read what
-the client sent or does not get to it. By default publications outlast half as long an outage."""
+"""Maximum seconds by which the wait for a new token is prolonged.
+
+The wait is prolonged while the server does not read the client's messages or does not get to them.
+By default publications outlast an outage half as long.
+"""
 
 FORGIVEN = 10
-"""How many of them one that keeps the rate makes up for: at 100 times the rate, one in 100 does."""
+"""Rejections cancelled by each accepted command.
 
-
-class State(Enum):
-    """Where a connection stands; the order is that of its life."""
-
-    AUTHENTICATING = auto()
-    OPEN = auto()
-    EXPIRED = auto()
-    CLOSED = auto()
+At 100 × the rate one command in 100 is accepted, so the count still grows; at 5 × it does not.
+"""
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -85,9 +76,13 @@ class Session:
     Args:
         effects: carries out what the session decides.
         rules: limits and times.
-        codec: the connection's encoding.
+        codec: the connection's encoding, and the table of commands.
         rate_limit: the connection's own.
         now: seconds on the clock that every later `now` is read from.
+
+    Attributes:
+        state: the stage of the session's life.
+        topics: topics that are subscribed, or about to be.
     """
 
     def __init__(
@@ -102,18 +97,23 @@ class Session:
         # Lists, because both are short and an idle connection is to cost little memory.
         self._waiting: list[Pending] = []
         self._running: list[Pending] = []
+        # True while `_advance` runs: an effect that completes a command calls it again.
         self._advancing = False
+        # True while the transport does not read because too many commands are pending.
         self._paused = False
-        self._hanging_up = False
-        self._farewell: tuple[CloseCode, str, int] | None = None
+        # True once nothing more comes from the client.
+        self._remote_closed = False
+        # Code, reason and reconnect_in_ms of a close that waits for the commands under way.
+        self._pending_close: tuple[CloseCode, str, int] | None = None
         self._strikes: list[float] = []
         self._rejected = 0
         # A client that comes back subscribes to all of its topics at once.
         self._free_subscriptions = rules.max_topics
+        # When the present state ends by itself.
         self._state_deadline = now + rules.auth_timeout_seconds
         self._heard_at = now
         self._pinged_at: float | None = None
-        # Whether a token may have come, since the last one expired, that was not looked at yet.
+        # Whether a new token may have come, since the last one expired, that nobody looked at yet.
         self._held = False
         self._held_until = math.inf
 
@@ -122,13 +122,13 @@ class Session:
         """Whether nothing more can come of this session."""
         return self.state is State.CLOSED
 
-    # What comes in -------------------------------------------------------------------------
+    # Input ---------------------------------------------------------------------------------
 
     def open(self, welcome: Welcome, expires_in: float | None, now: float) -> None:
-        """Take a verified token: the first opens the session, later ones prolong it.
+        """Accept a verified token: the first one opens the session, later ones prolong it.
 
         Args:
-            welcome: sent if this is the first.
+            welcome: sent if this is the first token.
             expires_in: seconds until the token expires, or None if it never does.
             now: seconds.
         """
@@ -140,10 +140,10 @@ class Session:
         self._state_deadline = math.inf if expires_in is None else now + expires_in
 
     def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
-        """Take one WebSocket message."""
-        if self.closed or self._hanging_up:
+        """Process one WebSocket message."""
+        if self.closed or self._remote_closed:
             return
-        self.heard(now)
+        self.touch(now)
         if binary is not self._codec.binary:
             kind = "binary" if self._codec.binary else "text"
             self.close(
@@ -152,34 +152,38 @@ class Session:
             return
         pending = self._read(payload, now)
         if not self.closed:
-            self._waiting.append(pending)
-            self._advance()
+            self._queue(pending)
 
-    def heard(self, now: float) -> None:
-        """Note a sign of life from the client."""
+    def touch(self, now: float) -> None:
+        """Record a sign of life from the client."""
         self._heard_at = now
         self._pinged_at = None
 
-    def heard_frame(self, now: float) -> None:
-        """Take a frame that is no message, a ping say: there may be no more than messages."""
-        self.heard(now)
+    def count_control_frame(self, now: float) -> None:
+        """Count a control frame against the rate limit; it is a sign of life, too."""
+        self.touch(now)
         if not self.closed:
-            self._take_rate(now)
+            self._acquire(now)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
-        """End a command well; `after` runs right behind its answer, before anything else."""
+        """End a command well.
+
+        Args:
+            pending: the command.
+            ok: sent if the command has an id.
+            after: called right behind the answer, before anything else can be sent.
+        """
         pending.done = True
         pending.after = after
         if pending.id is not None:
-            ok.id = pending.id
             pending.reply = ok
         self._advance()
 
     def fail(self, pending: Pending, error: ChatError) -> None:
         """End a command with an error."""
-        if isinstance(pending.command, Subscribe):
+        if pending.rule.joins and isinstance(pending.command, TopicCommand):
             self.topics.discard(pending.command.topic)
-        self._settle(pending, error)
+        _fail_now(pending, error)
         self._advance()
 
     def tick(self, now: float, *, reading: bool = True) -> float:
@@ -187,15 +191,15 @@ class Session:
 
         Args:
             now: seconds.
-            reading: whether what the client sends is read, as far as the session does not know.
+            reading: False while the transport does not read; silence then proves nothing.
         """
         held = self._paused or not reading or bool(self._waiting)
         self._held = self._held or held
         if not self.closed and now >= self._state_deadline:
             self._expire(now, held)
-        if self._paused or self._farewell is not None or not reading:
+        if self._paused or self._pending_close is not None or not reading:
             # A client that is not read cannot be found silent.
-            self.heard(now)
+            self.touch(now)
         due = min(self._state_deadline, self._heartbeat(now))
         return math.inf if self.closed else due
 
@@ -205,81 +209,85 @@ class Session:
             return
         effects = self._effects
         effects.send(Goodbye(code=int(code), reason=reason, reconnect_in_ms=reconnect_in_ms))
-        self.lost()
+        self.abort()
         effects.disconnect(code, reason)
 
-    def dismiss(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
+    def close_gracefully(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Close once everything that was read from the client is answered."""
-        if self.closed or self._farewell is not None:
+        if self.closed or self._pending_close is not None:
             return
-        self._farewell = (code, reason, reconnect_in_ms)
+        self._pending_close = (code, reason, reconnect_in_ms)
         self._effects.stop_reading()
 
-    def hang_up(self) -> None:
+    def on_remote_close(self) -> None:
         """Note that nothing more comes from the client; what came is still carried out."""
-        self._hanging_up = True
+        self._remote_closed = True
         self._advance()
 
-    def lost(self) -> None:
-        """Note that the connection is gone."""
+    def abort(self) -> None:
+        """End the session without a word: the connection is gone."""
         self.state = State.CLOSED
         self._waiting.clear()
         self._running.clear()
-        # Nothing is asked of it any more, and it refers back to us: that circle would need the
-        # garbage collector.
+        # The effects refer back to this session: a circle that would need the garbage collector.
         self.__dict__.pop("_effects", None)
 
     def drop_topic(self, topic: str, error: ChatError) -> None:
-        """End a subscription that may not go on, and tell the client with an error of no `id`."""
+        """End a subscription that may not go on; the client gets an error without an `id`."""
         if self.closed:
             return
         self.topics.discard(topic)
         error.topic = topic
         self._effects.send(_error_message(None, error))
 
-    # What it means -------------------------------------------------------------------------
+    # Messages ------------------------------------------------------------------------------
 
     def _read(self, payload: bytes, now: float) -> Pending:
-        """Decode one message; what cannot be carried out comes with its answer."""
+        """Decode one message; a message that cannot be carried out comes with its answer."""
         wait = 0.0
-        if not self._is_free(payload):
-            wait = self._take_rate(now, 1 + len(payload) // BYTES_PER_COUNT)
-        # The data of what is not carried out is not worth the time that looking at it takes.
-        carried_out = not wait and self.state is not State.AUTHENTICATING
+        if not (self._free_subscriptions and b"subscribe" in payload and self._is_free(payload)):
+            wait = self._acquire(now, 1 + len(payload) // BYTES_PER_COUNT)
+        codec = self._codec
+        # Checking the data of a command that is refused anyway is not worth the time.
+        check_data = not wait and self.state is not State.AUTHENTICATING
         try:
-            command = self._codec.decode(payload, check_data=carried_out)
-            pending = Pending(command.id, command)
+            command = codec.decode(payload, check_data=check_data)
         except BadRequest as error:
             if isinstance(error, Malformed):
                 self._strike(now)
             pending = Pending(error.id, None)
-            self._settle(pending, error)
+            _fail_now(pending, error)
+        else:
+            pending = Pending(command.id, command, codec.commands[command.__class__])
         if wait:
             pending = Pending(pending.id, None)
             retry_in_ms = math.ceil(wait * 1000)
             message = "too many commands in too short a time"
-            self._settle(pending, RateLimited(message, retry_in_ms=retry_in_ms))
+            _fail_now(pending, RateLimited(message, retry_in_ms=retry_in_ms))
         return pending
 
     def _is_free(self, payload: bytes) -> bool:
         """Return whether this is one of the first `max_topics` subscriptions of the connection."""
-        small = len(payload) < BYTES_PER_COUNT
-        if not (self._free_subscriptions and small and b"subscribe" in payload):
+        if len(payload) >= BYTES_PER_COUNT:
             return False
         try:
-            free = isinstance(self._codec.decode(payload, check_data=False), Subscribe)
+            command = self._codec.decode(payload, check_data=False)
         except BadRequest:
             return False
+        free = self._codec.commands[command.__class__].joins
         self._free_subscriptions -= free
         return free
 
-    def _take_rate(self, now: float, cost: int = 1) -> float:
-        """Return the seconds this message comes too early; close if that has no effect."""
-        wait = self._rate_limit.take(now, cost)
+    def _acquire(self, now: float, cost: int = 1) -> float:
+        """Return the seconds by which this message is too early; close if that has no effect."""
+        wait = self._rate_limit.acquire(now, cost)
         # A large message that is refused has been read, and looked at for its id, all the same.
-        self._rejected = self._rejected + cost if wait else max(self._rejected - FORGIVEN * cost, 0)
-        if self._rejected >= MAX_REJECTED:
-            self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
+        if wait:
+            self._rejected += cost
+            if self._rejected >= MAX_REJECTED:
+                self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
+        elif self._rejected:
+            self._rejected = max(self._rejected - FORGIVEN * cost, 0)
         return wait
 
     def _strike(self, now: float) -> None:
@@ -290,18 +298,30 @@ class Session:
 
     # The order of commands -----------------------------------------------------------------
 
+    def _queue(self, pending: Pending) -> None:
+        pushes = pending.rule.pushes
+        if pushes is None:
+            self._waiting.append(pending)
+            self._advance()
+        else:
+            # Ahead of all that waits: a client asks for a sign of life because answers are late.
+            id = pending.id
+            self._effects.send(pushes() if id is None else pushes(id=id))
+
     def _advance(self) -> None:
         """Answer what is done and start what may run, until neither is left."""
         if self._advancing:
             return  # the loop below sees whatever an effect completed synchronously
         self._advancing = True
+        waiting, running = self._waiting, self._running
         try:
-            while not self.closed:
-                if self._running and self._running[0].done:
-                    self._answer(self._running.pop(0))
-                elif self._waiting and self._may_start(self._waiting[0]):
-                    self._running.append(self._waiting.pop(0))
-                    self._start(self._running[-1])
+            while self.state is not State.CLOSED:
+                if running and running[0].done:
+                    self._answer(running.pop(0))
+                elif waiting and self._may_start(waiting[0]):
+                    pending = waiting.pop(0)
+                    running.append(pending)
+                    self._start(pending)
                 else:
                     break
         finally:
@@ -309,36 +329,44 @@ class Session:
         self._control_flow()
 
     def _may_start(self, pending: Pending) -> bool:
+        running = self._running
+        if not running:
+            return True
+        rule = pending.rule
         # Whatever runs beside others overlaps, so the last one speaks for all.
-        return not self._running or (pending.may_join and self._running[-1].overlaps)
+        return (rule.overlaps or rule.overtakes) and running[-1].rule.overlaps
 
     def _start(self, pending: Pending) -> None:
         command = pending.command
-        if command is None or pending.done:
+        if command is None:
             return
-        if isinstance(command, Ping):
-            pending.done = True
-            pending.reply = Pong(id=command.id) if command.id is not None else Pong()
-            return
+        rule = pending.rule
         try:
-            self._admit(command)
+            if self.state not in rule.states:
+                raise _unauthorized(self.state)
+            if rule.joins or rule.leaves:
+                self._change_topics(pending, command)
         except ChatError as error:
-            self._settle(pending, error)
+            _fail_now(pending, error)
         else:
             self._effects.execute(pending, command)
 
     def _answer(self, pending: Pending) -> None:
-        if pending.reply is not None:
-            self._effects.send(pending.reply)
+        reply = pending.reply
+        if isinstance(reply, Ok):
+            assert pending.id is not None  # noqa: S101 - without an id there is no ok
+            self._effects.answer(pending.id, reply)
+        elif reply is not None:
+            self._effects.send(reply)
         if pending.after is not None:
             pending.after()
 
     def _control_flow(self) -> None:
         undone = len(self._waiting) + len(self._running)
-        if self.closed:
+        if self.state is State.CLOSED:
             return
-        if self._hanging_up and not undone:
-            self._part()
+        if self._remote_closed and not undone:
+            self._finish()
         elif not self._paused and undone >= self._rules.max_pending_commands:
             self._paused = self._held = True
             self._effects.pause()
@@ -346,49 +374,33 @@ class Session:
             self._paused = False
             self._effects.resume()
 
-    def _part(self) -> None:
-        """Close: because the client was dismissed, or else because it has closed."""
-        if self._farewell is not None:
-            code, reason, reconnect_in_ms = self._farewell
+    def _finish(self) -> None:
+        """Close as `close_gracefully` was asked to, or else because the client has closed."""
+        if self._pending_close is not None:
+            code, reason, reconnect_in_ms = self._pending_close
             self.close(code, reason, reconnect_in_ms=reconnect_in_ms)
             return
         effects = self._effects
-        self.lost()
+        self.abort()
         effects.disconnect(CloseCode.NORMAL, "")
 
-    def _settle(self, pending: Pending, error: ChatError) -> None:
-        pending.done = True
-        pending.reply = _error_message(pending.id, error)
+    # Topics --------------------------------------------------------------------------------
 
-    # What is allowed -----------------------------------------------------------------------
-
-    def _admit(self, command: ClientMessage) -> None:
-        if isinstance(command, Auth | Ping):
-            return
-        if self.state is State.AUTHENTICATING:
-            raise Unauthorized("send auth with a token first")
-        if not isinstance(command, Unsubscribe) and self.state is State.EXPIRED:
-            raise Unauthorized("the token has expired; send auth with a new one")
+    def _change_topics(self, pending: Pending, command: Command) -> None:
+        """Add a command's topic to the subscriptions, or remove it."""
+        assert isinstance(command, TopicCommand)  # noqa: S101 - these rows have one
         topic = check_topic(command.topic)
-        if isinstance(command, Subscribe):
-            self._admit_subscription(command)
-        elif isinstance(command, Unsubscribe):
+        if pending.rule.leaves:
             if topic not in self.topics:
                 raise NotSubscribed("topic: is not subscribed", topic=topic)
             self.topics.discard(topic)
-        elif isinstance(command, History) and not (command.before is None or command.after is None):
-            raise BadRequest("before, after: only one of them may be given", topic=topic)
-
-    def _admit_subscription(self, command: Subscribe) -> None:
-        topic = command.topic
+            return
         if topic in self.topics:
             raise AlreadySubscribed("topic: is already subscribed", topic=topic)
         if len(self.topics) >= self._rules.max_topics:
             raise TooManyTopics(
                 f"topic: at most {self._rules.max_topics} may be subscribed", topic=topic
             )
-        if command.since is not None and command.last is not None:
-            raise BadRequest("since, last: only one of them may be given", topic=topic)
         self.topics.add(topic)
 
     # Deadlines -----------------------------------------------------------------------------
@@ -423,6 +435,18 @@ class Session:
         self._pinged_at = now
         self._effects.ping()
         return now + self._rules.pong_timeout_seconds
+
+
+def _fail_now(pending: Pending, error: ChatError) -> None:
+    """Mark a command as failed, before it runs or afterwards."""
+    pending.done = True
+    pending.reply = _error_message(pending.id, error)
+
+
+def _unauthorized(state: State) -> Unauthorized:
+    if state is State.AUTHENTICATING:
+        return Unauthorized("send auth with a token first")
+    return Unauthorized("the token has expired; send auth with a new one")
 
 
 def _error_message(id: int | None, error: ChatError) -> Error:

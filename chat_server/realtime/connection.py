@@ -1,4 +1,4 @@
-"""One client's connection: carries out what its session decides, and feeds it what happens."""
+"""One client's connection: between a transport, a session and the service."""
 
 import asyncio
 import logging
@@ -7,91 +7,76 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
+
+import msgspec
 
 from ..auth.claims import Claims
-from ..auth.tokens import Verifier
-from ..events import PublishResult
 from ..protocol.close_codes import CloseCode
 from ..protocol.effects import Pending
-from ..protocol.errors import ChatError, Internal, RateLimited, Unavailable
-from ..protocol.messages import (
-    Auth,
-    ClientMessage,
-    History,
-    HistoryOk,
-    Publish,
-    PublishOk,
-    ServerMessage,
-    Signal,
-    Subscribe,
-    SubscribeOk,
-    TopicOk,
-    Unsubscribe,
-)
+from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
+from ..protocol.messages import Command, Ok, ServerMessage, TopicCommand
 from ..protocol.session import Rules, Session
-from .authentication import Authenticated, Work
+from ..service.answers import Answer, Joined
+from ..service.service import Service
+from .authentication import Authenticated
 from .drain import RESTARTS
 from .limits import ConnectionRate
-from .node import Node
 from .ports import Transport
 from .recovery import Recovery
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_JITTER = 0.1
-"""Part of the heartbeat's period by which connections differ, so that pings spread out."""
+"""Maximum deviation of a connection's heartbeat, as a part of its period: pings spread out."""
+
+FAULT = "something went wrong; it has been logged"
+"""What a client is told of a fault of the server's own."""
 
 
 class Connection(Authenticated):
-    """Joins a transport, a session and the node.
+    """A transport's receiver, a session's effects, and an actor of the service.
 
     Args:
-        node: the worker's.
-        verifier: checks tokens that come by `auth`.
-        transport: the client's; its receiver is this object.
+        service: carries out the client's commands.
+        transport: the client's; this object is its receiver.
         address: where the client comes from, for limits.
+
+    Attributes:
+        id: the session that `welcome` names.
     """
 
-    def __init__(self, node: Node, verifier: Verifier, transport: Transport, address: str) -> None:
+    def __init__(self, service: Service, transport: Transport, address: str) -> None:
+        super().__init__(service, transport)
         self.id = secrets.token_hex(8)
-        super().__init__(node, verifier, transport)
+        # Empty if the address is not counted.
         self._address = address
-        self._codec = transport.encoder.codec
-        self._tasks: set[asyncio.Task[None]] = set()
+        # What has to wait; ends with the connection.
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # Where the timer for the session's next deadline is.
         self._slot: int | None = None
+        # Runs while the client reads too slowly, and closes at its end.
         self._slow_timer: asyncio.TimerHandle | None = None
-        self._replaying: asyncio.Task[None] | None = None
+        # Resolved once the client has caught up, if a command waits for that.
         self._drained: asyncio.Future[None] | None = None
+        self._replaying: asyncio.Task[None] | None = None
         self._gone = False
-        now = node.clock.monotonic()
+        node = service.node
         limits = node.settings.limits
         self._rate = ConnectionRate(node.messages, limits.messages_per_second, limits.message_burst)
-        self._session = Session(
-            self,
-            self._rules(),
-            self._codec,
-            self._rate,
-            now,
-        )
+        self._session = Session(self, self._rules(), self.codec, self._rate, node.clock.monotonic())
 
     def _rules(self) -> Rules:
-        gateway, limits = self._node.settings.gateway, self._node.settings.limits
-        jitter = 1 + HEARTBEAT_JITTER * random.uniform(-1, 1)  # noqa: S311 - spreads load
-        return Rules(
-            auth_timeout_seconds=gateway.auth_timeout_seconds,
-            heartbeat_seconds=gateway.heartbeat_seconds * jitter
-            if self._transport.can_ping
-            else None,
-            pong_timeout_seconds=gateway.pong_timeout_seconds,
-            refresh_grace_seconds=gateway.refresh_grace_seconds,
-            max_topics=limits.max_topics,
-            max_pending_commands=limits.max_pending_commands,
-        )
+        rules = self._node.rules
+        heartbeat = None
+        if rules.heartbeat_seconds is not None and self.transport.can_ping:
+            jitter = 1 + HEARTBEAT_JITTER * random.uniform(-1, 1)  # noqa: S311 - spreads load
+            heartbeat = rules.heartbeat_seconds * jitter
+        return msgspec.structs.replace(rules, heartbeat_seconds=heartbeat)
 
     def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
         """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
-        registry = self._node.registry
+        registry, drain = self._node.registry, self._node.drain
         full = len(registry) >= self._node.settings.limits.max_connections
         registry.add(self)
         if full:
@@ -109,8 +94,7 @@ class Connection(Authenticated):
         if refusal is not None:
             self._refuse(refusal)
         elif claims is not None:
-            self._open(claims)
-        drain = self._node.drain
+            self.accept(claims)
         if drain.begun:
             # Even so it is welcomed: to a client that is a connection lost, not one refused.
             self.close(CloseCode.RESTART, RESTARTS, drain.reconnect_in_ms())
@@ -118,12 +102,12 @@ class Connection(Authenticated):
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Say goodbye and close once commands are answered; see `registry.Client`."""
-        self._session.dismiss(code, reason, reconnect_in_ms)
+        self._session.close_gracefully(code, reason, reconnect_in_ms)
 
     def abort(self) -> None:
         """Drop the connection at once; see `registry.Client`."""
-        self._session.lost()
-        self._transport.abort()
+        self._session.abort()
+        self.transport.abort()
 
     # Receiver: what the transport tells ----------------------------------------------------
 
@@ -133,13 +117,13 @@ class Connection(Authenticated):
 
     def on_sign_of_life(self) -> None:
         """See `ports.Receiver`."""
-        self._session.heard_frame(self._node.clock.monotonic())
+        self._session.count_control_frame(self._node.clock.monotonic())
 
     def on_full(self) -> None:
         """See `ports.Receiver`."""
         if self._gone or self._slow_timer is not None:
             return
-        self._node.hub.lag(self._transport, self._session.topics)
+        self._node.hub.lag(self.transport, self._session.topics)
         timeout = self._node.settings.limits.slow_timeout_seconds
         self._slow_timer = asyncio.get_running_loop().call_later(timeout, self._too_slow)
 
@@ -150,23 +134,23 @@ class Connection(Authenticated):
             self._slow_timer = None
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._session.heard(self._node.clock.monotonic())
+        self._session.touch(self._node.clock.monotonic())
         self._replay()
 
     def on_hang_up(self) -> None:
         """See `ports.Receiver`."""
-        self._session.hang_up()
+        self._session.on_remote_close()
 
     def on_closed(self) -> None:
         """See `ports.Receiver`."""
-        self._session.lost()
-        self._let_go()
-        self._node.registry.remove(self, user=self._user, address=self._address)
+        self._session.abort()
+        self._leave()
+        self._node.registry.remove(self, user=self.user, address=self._address)
 
     def _too_slow(self) -> None:
         self._session.close(CloseCode.TOO_SLOW, "the client reads too slowly")
 
-    def _let_go(self) -> None:
+    def _leave(self) -> None:
         """Leave every topic and end what was under way; publications go on without us."""
         if self._gone:
             return
@@ -176,71 +160,102 @@ class Connection(Authenticated):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
         for topic in self._session.topics:
-            self._node.hub.leave(self._transport, topic)
+            self._node.hub.leave(self.transport, topic)
         for task in self._tasks:
             task.cancel()
 
     # Effects: what the session asks for ----------------------------------------------------
 
     def send(self, message: ServerMessage) -> None:
-        """See `session.Effects`."""
-        self._transport.write(self._transport.encoder.encode_reply(message))
+        """See `effects.Effects`."""
+        self.transport.write(self.transport.encoder.encode_reply(message))
+
+    def answer(self, id: int, ok: Ok) -> None:
+        """See `effects.Effects`."""
+        self.transport.write(self.transport.encoder.encode_ok(id, ok))
 
     def ping(self) -> None:
-        """See `session.Effects`."""
-        self._transport.ping()
+        """See `effects.Effects`."""
+        self.transport.ping()
 
     def pause(self) -> None:
-        """See `session.Effects`."""
-        self._transport.pause()
+        """See `effects.Effects`."""
+        self.transport.pause()
 
     def resume(self) -> None:
-        """See `session.Effects`."""
-        self._transport.resume()
+        """See `effects.Effects`."""
+        self.transport.resume()
 
     def stop_reading(self) -> None:
-        """See `session.Effects`."""
-        self._transport.stop_reading()
+        """See `effects.Effects`."""
+        self.transport.stop_reading()
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """See `session.Effects`."""
-        self._let_go()
-        self._transport.close(int(code), reason)
+        """See `effects.Effects`."""
+        self._leave()
+        self.transport.close(int(code), reason)
 
-    def execute(self, pending: Pending, command: ClientMessage) -> None:
-        """See `session.Effects`."""
+    def execute(self, pending: Pending, command: Command) -> None:
+        """See `effects.Effects`."""
         try:
-            self._handlers[type(command)](self, pending, command)
-        except ChatError as error:
-            self._session.fail(pending, error)
-        except Exception:
-            self._session.fail(pending, self._internal())
+            reply = self._service.execute(self, command)
+        except Exception as error:
+            self._fail(pending, error)
+            return
+        if isinstance(reply, Answer):
+            future, make_ok = reply.future, reply.make_ok
+            if not future.done():
+                future.add_done_callback(partial(self._finish, pending, make_ok))
+            else:
+                self._finish(pending, make_ok, future)
+        elif isinstance(reply, Ok | Joined):
+            self._succeed(pending, reply)
+        else:
+            self._spawn(reply).add_done_callback(partial(self._finish, pending, None))
 
-    def _internal(self) -> Internal:
-        logger.exception("connection %s: a command failed", self.id)
-        return Internal("something went wrong; it has been logged")
+    def _finish(
+        self,
+        pending: Pending,
+        make_ok: Callable[[Any], Ok] | None,
+        future: "asyncio.Future[Any]",
+    ) -> None:
+        """End a command whose outcome has come."""
+        if future.cancelled():
+            topic = _topic_of(pending)
+            self._fail(pending, Unavailable("the server stopped before it was stored", topic=topic))
+        elif (error := future.exception()) is not None:
+            self._fail(pending, error)
+        elif make_ok is not None:
+            self._session.succeed(pending, make_ok(future.result()))
+        else:
+            self._succeed(pending, future.result())
 
-    def _run(self, pending: Pending, command: ClientMessage, work: Work) -> None:
-        """Run the part of a command that has to wait; it ends with the connection."""
-        self._spawn(self._guard(pending, command, work))
+    def _succeed(self, pending: Pending, reply: Ok | Joined) -> None:
+        if isinstance(reply, Joined):
+            # Right behind the `ok`: no event comes before it, and none is missed.
+            after = partial(self.enter, reply.ok.topic, reply.recovery)
+            self._session.succeed(pending, reply.ok, after=after)
+        else:
+            self._session.succeed(pending, reply)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _fail(self, pending: Pending, error: BaseException) -> None:
+        if not isinstance(error, ChatError):
+            logger.error("connection %s: a command failed", self.id, exc_info=error)
+            error = Internal(FAULT, topic=_topic_of(pending))
+        if self.claims is None and isinstance(error, Unauthorized):
+            # Only `auth` runs without a token: it ends a connection that has no better one.
+            self._refuse(error)
+            return
+        self._session.fail(pending, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guard(self, pending: Pending, command: ClientMessage, work: Work) -> None:
-        # The task may be cancelled before it begins, so the work must not be a coroutine already.
-        try:
-            await work(pending, command)
-        except ChatError as error:
-            self._session.fail(pending, error)
-        except Exception:
-            self._session.fail(pending, self._internal())
-
     def on_timer(self) -> None:
-        """Do what is due, and plan the next call."""
+        """Let the session do what is due, and plan the next call."""
         if self._slot is not None:
             self._node.timers.cancel(self.on_timer, self._slot)
             self._slot = None
@@ -250,144 +265,36 @@ class Connection(Authenticated):
         if wait != math.inf:
             self._slot = self._node.timers.schedule(self.on_timer, wait)
 
-    # Topics --------------------------------------------------------------------------------
+    # Subscriber: what the service asks for -------------------------------------------------
 
-    def _subscribe(self, pending: Pending, command: Subscribe) -> None:
-        self._require("subscribe", command.topic)
-        if command.last is not None:
-            self._require("history", command.topic)
-        if command.since is None and command.last is None:
-            recovery = self._node.hub.join_now(self._transport, command.topic)
-            if recovery is not None:
-                self._subscribed(pending, command.topic, recovery)
-                return
-        self._run(pending, command, self._subscribe_later)
+    async def ready(self) -> None:
+        """Wait until the client has read most of what it was sent."""
+        while self._slow_timer is not None:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
-    async def _subscribe_later(self, pending: Pending, command: Subscribe) -> None:
-        topic, since, last = command.topic, command.since, command.last
-        resumes = since is not None or last is not None
-        if resumes:
-            await self._limit_replays(topic)
-        not_before = 0.0
-        if not self._may("history", topic):
-            not_before = self._node.clock.time() - self._node.settings.limits.resume_seconds
-        recovery = await self._node.hub.join(self._transport, topic, since, last, not_before)
-        if resumes:
-            self._node.replays.owe(self._user, self._node.clock.monotonic(), recovery.replayed)
-            self._charge(recovery.page.size)
-        self._subscribed(pending, topic, recovery)
-
-    async def _limit_replays(self, topic: str) -> None:
-        """Let every topic be resumed at once, but not again and again: each costs some 20 ms."""
-        now = self._node.clock.monotonic()
-        try:
-            self._node.replays.take(self._user, now, what="too many events were replayed")
-            await self._node.reads.begin(self._user, now)
-        except RateLimited as error:
-            error.topic = topic
-            raise
-
-    def _charge(self, size: int) -> None:
-        """Count bytes that were read for this user."""
-        self._node.reads.charge(self._user, self._node.clock.monotonic(), size)
-
-    def _subscribed(self, pending: Pending, topic: str, recovery: Recovery) -> None:
-        ok = SubscribeOk(
-            topic=topic,
-            epoch=recovery.position.epoch,
-            seq=recovery.position.seq,
-            recovered=recovery.recovered,
-            replayed=recovery.replayed,
-            reason=recovery.reason,
-        )
-        self._session.succeed(pending, ok, after=partial(self._enter, topic, recovery))
-
-    def _enter(self, topic: str, recovery: Recovery) -> None:
-        if self._node.hub.enter(self._transport, topic, recovery):
+    def enter(self, topic: str, recovery: Recovery) -> None:
+        """See `actor.Subscriber`."""
+        if self._node.hub.enter(self.transport, topic, recovery):
             self._replay()
 
     def _replay(self) -> None:
-        """See to it that topics in which this connection lags are replayed."""
+        """Start the task that replays topics in which this connection lags."""
         if not self._gone and (self._replaying is None or self._replaying.done()):
             self._replaying = self._spawn(self._replay_topics())
 
     async def _replay_topics(self) -> None:
         try:
             topics = self._session.topics
-            await self._node.hub.replay(self._transport, topics, self._charge)
+            await self._node.hub.replay(self.transport, topics, self._charge_read)
         except Exception:
             logger.exception("connection %s: a replay failed", self.id)
-            self._session.close(CloseCode.INTERNAL, "something went wrong; it has been logged")
+            self._session.close(CloseCode.INTERNAL, FAULT)
 
-    def _unsubscribe(self, pending: Pending, command: Unsubscribe) -> None:
-        self._node.hub.leave(self._transport, command.topic)
-        self._session.succeed(pending, TopicOk(topic=command.topic))
-
-    def _publish(self, pending: Pending, command: Publish) -> None:
-        self._require("publish", command.topic)
-        future = self._node.publish(command.topic, bytes(command.data), self._sender, command.key)
-        if future.done():
-            self._published(pending, command.topic, future)
-        else:
-            future.add_done_callback(partial(self._published, pending, command.topic))
-
-    def _published(
-        self, pending: Pending, topic: str, future: "asyncio.Future[PublishResult]"
-    ) -> None:
-        if (error := _failure(future, topic)) is not None:
-            self._session.fail(pending, error)
-            return
-        at = future.result()
-        ok = PublishOk(topic=topic, seq=at.seq, epoch=at.epoch, at=at.at, duplicate=at.duplicate)
-        self._session.succeed(pending, ok)
-
-    def _signal(self, pending: Pending, command: Signal) -> None:
-        self._require("publish", command.topic)
-        future = self._node.signal(command.topic, bytes(command.data), self._sender)
-        future.add_done_callback(partial(self._signalled, pending, command.topic))
-
-    def _signalled(self, pending: Pending, topic: str, future: "asyncio.Future[None]") -> None:
-        if (error := _failure(future, topic)) is not None:
-            self._session.fail(pending, error)
-        else:
-            self._session.succeed(pending, TopicOk(topic=topic))
-
-    def _history(self, pending: Pending, command: History) -> None:
-        self._require("history", command.topic)
-        self._run(pending, command, self._history_later)
-
-    async def _history_later(self, pending: Pending, command: History) -> None:
-        while self._slow_timer is not None:
-            # Else the answers to all commands that wait would pile up, megabytes each.
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-        topic, before, after = command.topic, command.before, command.after
-        now = self._node.clock.monotonic()
-        await self._node.reads.begin(self._user, now)
-        page, messages = await self._node.history(
-            topic, self._codec, before=before, after=after, limit=command.limit
-        )
-        self._charge(page.size)
-        ok = HistoryOk(topic=topic, epoch=page.epoch, messages=messages, more=page.more)
-        self._session.succeed(pending, ok)
-
-    _handlers: ClassVar[dict[type, Callable[["Connection", Pending, Any], None]]] = {
-        Auth: Authenticated._auth,
-        Subscribe: _subscribe,
-        Unsubscribe: _unsubscribe,
-        Publish: _publish,
-        Signal: _signal,
-        History: _history,
-    }
+    def _charge_read(self, size: int) -> None:
+        """Count bytes that were read for this user."""
+        self._node.reads.charge(self.user, self._node.clock.monotonic(), size)
 
 
-def _failure(future: "asyncio.Future[Any]", topic: str) -> ChatError | None:
-    if future.cancelled():
-        return Unavailable("the server stopped before it was stored", topic=topic)
-    error = future.exception()
-    if error is None:
-        return None
-    if isinstance(error, ChatError):
-        return error
-    logger.error("a publication failed", exc_info=error)
-    return Internal("something went wrong; it has been logged", topic=topic)
+def _topic_of(pending: Pending) -> str | None:
+    return pending.command.topic if isinstance(pending.command, TopicCommand) else None

@@ -18,8 +18,8 @@ class TokenBucket:
 
     Args:
         rate: tokens per second, above 0.
-        burst: tokens kept at most, and held at the start.
-        now: seconds on the clock that `take` is told of.
+        burst: maximum number of tokens; a new bucket is full.
+        now: seconds on the clock that `acquire` is told of.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
@@ -30,10 +30,10 @@ class TokenBucket:
         self._tokens = float(burst)
         self._updated_at = now
 
-    def take(self, now: float, cost: float = 1.0) -> float:
-        """Take `cost` tokens and return 0.0, or none and return the seconds until there is one.
+    def acquire(self, now: float, cost: float = 1.0) -> float:
+        """Spend `cost` tokens and return 0.0, or none and return the seconds until there is one.
 
-        One is enough to begin with: what costs more is owed.
+        A command of any cost passes if one token is left; the balance may go negative.
         """
         tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
@@ -43,24 +43,24 @@ class TokenBucket:
         self._tokens = tokens
         return (1.0 - tokens) / self._rate
 
-    def owe(self, cost: float) -> None:
-        """Take tokens whether or not there are so many."""
+    def charge(self, cost: float) -> None:
+        """Spend tokens whether or not there are so many."""
         self._tokens -= cost
 
     def is_full(self, now: float) -> bool:
-        """Return whether nothing is left to tell it from a new bucket."""
+        """Return whether the bucket is as good as a new one."""
         return self._tokens + (now - self._updated_at) * self._rate >= self._burst
 
 
 class UserRates:
-    """A bucket for each user, shared by all connections and requests that he has on this worker.
+    """A bucket for each user, shared by all connections and requests of the user on this worker.
 
-    A bucket lives on when a connection ends, so that coming back is no way to a new one. It is
-    forgotten when it is full again, or else, if there are too many, the least recently used first.
+    A bucket lives on when a connection ends, so that coming back is no way to a new one. The bucket
+    is forgotten when it is full again; if there are too many, the least recently used goes first.
 
     Args:
-        rate: what a user may take in a second.
-        burst: what he may take at once.
+        rate: tokens per second and user.
+        burst: tokens that a user may spend at once.
     """
 
     MAX_USERS = 65_536
@@ -71,13 +71,13 @@ class UserRates:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def wait(self, user: str, now: float, cost: float = 1.0) -> float:
-        """Take `cost` and return 0.0, or nothing and return the seconds until there is enough."""
-        return self._bucket(user, now).take(now, cost)
+        """Spend `cost` and return 0.0, or nothing and return the seconds until there is enough."""
+        return self._bucket(user, now).acquire(now, cost)
 
-    def take(
+    def acquire(
         self, user: str, now: float, cost: float = 1.0, what: str = "too many requests"
     ) -> None:
-        """Take `cost` of `user`'s bucket.
+        """Spend `cost` of `user`'s bucket.
 
         Raises:
             RateLimited: the user has to wait; `what` says why.
@@ -85,10 +85,10 @@ class UserRates:
         if wait := self.wait(user, now, cost):
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
 
-    def owe(self, user: str, now: float, cost: float) -> None:
-        """Take what a command turned out to cost; who has less waits longer the next time."""
+    def charge(self, user: str, now: float, cost: float) -> None:
+        """Spend what a command turned out to cost; a negative balance delays the next command."""
         if cost > 0:
-            self._bucket(user, now).owe(cost)
+            self._bucket(user, now).charge(cost)
 
     def _bucket(self, user: str, now: float) -> TokenBucket:
         bucket = self._buckets.get(user)
@@ -100,7 +100,7 @@ class UserRates:
         return bucket
 
     def _forget(self, now: float) -> None:
-        # Two for each that comes, so that those who have gone grow fewer.
+        # Two for each new bucket, so that the buckets of users who have gone grow fewer.
         for _ in range(2):
             oldest = next(iter(self._buckets.values()), None)
             if oldest is None:
@@ -130,25 +130,26 @@ class ReadRates:
         Raises:
             RateLimited: the user has read too much.
         """
-        self._rates.take(user, now, what="too much was read in too short a time")
+        self._rates.acquire(user, now, what="too much was read in too short a time")
         if wait := self._paces.wait(user, now, 0):
             await asyncio.sleep(wait)
 
     def charge(self, user: str, now: float, size: int) -> None:
         """Count `size` bytes that were read for `user`."""
-        self._rates.owe(user, now, size)
-        self._paces.owe(user, now, size)
+        self._rates.charge(user, now, size)
+        self._paces.charge(user, now, size)
 
 
 class ConnectionRate:
-    """How many messages a connection may send: keeps `protocol.session.RateLimit`.
+    """How many messages a connection may send; a `protocol.effects.RateLimit`.
 
-    Until its user is known it has a bucket of its own: then it can do nothing but authenticate.
+    Until its user is known a connection has a bucket of its own: it can do nothing but
+    authenticate.
 
     Args:
         users: the buckets of all users.
-        rate: messages per second, without a user.
-        burst: messages at once, without a user.
+        rate: messages per second without a user.
+        burst: messages at once without a user.
     """
 
     __slots__ = ("_burst", "_own", "_rate", "_users", "user")
@@ -160,11 +161,11 @@ class ConnectionRate:
         self._burst = burst
         self._own: TokenBucket | None = None
 
-    def take(self, now: float, cost: float = 1.0) -> float:
+    def acquire(self, now: float, cost: float = 1.0) -> float:
         """See `RateLimit`."""
         if self.user is not None:
             self._own = None
             return self._users.wait(self.user, now, cost)
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
-        return self._own.take(now, cost)
+        return self._own.acquire(now, cost)

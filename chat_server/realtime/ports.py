@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..protocol.codecs import Codec
-from ..protocol.messages import Gap, ServerMessage
+from ..protocol.messages import Gap, Ok, ServerMessage
 
 
 class BrokerHealth(Struct, frozen=True):
@@ -203,7 +203,11 @@ class Encoder(Protocol):
         ...
 
     def encode_reply(self, message: ServerMessage) -> bytes:
-        """Return a message of the session, such as an answer or a goodbye, as a packet."""
+        """Return a message of the session, such as an error or a goodbye, as a packet."""
+        ...
+
+    def encode_ok(self, id: int, ok: Ok) -> bytes:
+        """Return the `ok` of the command with this id as a packet."""
         ...
 
     def write(self, transports: Iterable["Transport"], packets: Sequence[bytes]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from websockets.frames import Opcode
 
 from ..protocol.codecs import CODECS, Codec
-from ..protocol.messages import ServerMessage
+from ..protocol.messages import Ok, ServerMessage
 from ..realtime.encoding import encode_push
 from ..realtime.ports import Push, Transport
 from .deflate import compressed_frame
@@ -30,6 +30,10 @@ class AsgiEncoder:
     def encode_reply(self, message: ServerMessage) -> bytes:
         """See `ports.Encoder`."""
         return self.codec.encode(message)
+
+    def encode_ok(self, id: int, ok: Ok) -> bytes:
+        """See `ports.Encoder`."""
+        return self.codec.encode_ok(id, ok)
 
     def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
         """See `ports.Encoder`: ASGI sends one message at a time."""
@@ -59,6 +63,10 @@ class DirectEncoder:
     def encode_reply(self, message: ServerMessage) -> bytes:
         """See `ports.Encoder`."""
         return self.frame(self.codec.encode(message))
+
+    def encode_ok(self, id: int, ok: Ok) -> bytes:
+        """See `ports.Encoder`."""
+        return self.frame(self.codec.encode_ok(id, ok))
 
     def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
         """See `ports.Encoder`: frames may follow one another in one write."""

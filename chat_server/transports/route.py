@@ -15,12 +15,11 @@ from websockets.utils import accept_key
 
 from ..addresses import client_address
 from ..auth.claims import Claims
-from ..auth.tokens import Verifier
 from ..protocol.codecs import JSON, Codec
 from ..protocol.errors import BadRequest, ChatError, Unauthorized, UpgradeRequired
 from ..realtime.connection import Connection
-from ..realtime.node import Node
 from ..realtime.ports import Receiver, Transport
+from ..service.service import Service
 from .asgi import INBOX_KEY, AsgiConnection, AsgiTransport
 from .deflate import negotiate_deflate
 from .direct import DirectTransport
@@ -44,13 +43,12 @@ class WebSocketRoute:
     """Makes connections of a node from handshakes.
 
     Args:
-        node: the worker's.
-        verifier: checks tokens.
+        service: carries out the clients' commands.
     """
 
-    def __init__(self, node: Node, verifier: Verifier) -> None:
-        self._node = node
-        self._verifier = verifier
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._node = node = service.node
         self._settings = node.settings
         self._echoes = self._settings.environment == "development"
 
@@ -137,7 +135,7 @@ class WebSocketRoute:
             return None
         if credentials.source is Source.QUERY and not self._settings.auth.query_token:
             raise Unauthorized("token: is not taken from the URL here")
-        return await self._verifier.verify(credentials.token)
+        return await self._service.verifier.verify(credentials.token)
 
     def _start(
         self,
@@ -147,7 +145,7 @@ class WebSocketRoute:
         claims: Claims | None,
         refusal: ChatError | None,
     ) -> tuple[Connection, Callable[[], None]]:
-        connection = Connection(self._node, self._verifier, transport, address)
+        connection = Connection(self._service, transport, address)
         return connection, partial(connection.start, claims, refusal)
 
     def _start_echo(

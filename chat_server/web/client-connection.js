@@ -58,6 +58,7 @@ export class Connection {
   #heartbeat;
   #renewal;
   #patience;
+  #asking = false;
 
   /**
    * Begin to connect.
@@ -123,7 +124,7 @@ export class Connection {
       this.#verdictAt = Infinity;
       if (this.#heard === heard) this.end(0, "no sign of life");
     }, patienceMs);
-    this.#exchange({ type: "ping" }, { onAnswer: ({ id }) => this.#ponged(id) }).catch(() => {});
+    this.#exchange({ type: "ping" }).catch(() => {});
   }
 
   /**
@@ -195,12 +196,18 @@ export class Connection {
     }
     answer.timer = later(() => this.#overdue(id, since), ANSWER_TIMEOUT_MS);
     this.checkLife();
+    this.#checkAnswers();
   }
 
-  /** Commands are answered in their order: what stands before a pong will have no answer any more. */
-  #ponged(id) {
-    const [oldest] = this.#answers.keys();
-    if (oldest < id) this.end(0, "a command was not answered", true);
+  /**
+   * Ask for an answer in its turn, which a `pong` is not: a command before it that has no answer then
+   * will have none. Every server refuses this one, and does nothing.
+   */
+  async #checkAnswers() {
+    if (this.#asking) return;
+    this.#asking = true;
+    await this.#exchange({ type: "unsubscribe", topic: "" }).catch(() => {});
+    this.#asking = false;
   }
 
   #receive(data) {
@@ -225,6 +232,11 @@ export class Connection {
   }
 
   #answered({ resolve, reject, onAnswer, timer }, message) {
+    const [oldest] = this.#answers.keys();
+    if (oldest < message.id && message.type !== "pong") {
+      this.end(0, "a command was not answered", true);
+      return;
+    }
     clearTimeout(timer);
     this.#answers.delete(message.id);
     if (message.type === "error") {
@@ -256,7 +268,10 @@ export class Connection {
   /** An error that answers no command: the token has expired, or one of ours could not be read. */
   #complained({ code }) {
     if (code === "unauthorized") this.#hold();
-    else this.checkLife();
+    else {
+      this.checkLife();
+      this.#checkAnswers();
+    }
   }
 
   // Tokens ---------------------------------------------------------------------------------------

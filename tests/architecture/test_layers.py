@@ -21,7 +21,7 @@ class May:
 
 
 LEAVES = ("addresses", "clock", "events", "logs", "metrics", "settings", "version")
-CORE = ("protocol", "auth", "realtime", *LEAVES)
+CORE = ("protocol", "auth", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
 RULES = {
@@ -35,7 +35,12 @@ RULES = {
     "app": May(("http", "transports", "broker", *CORE), QUART),
     "http": May(CORE, (*QUART, "msgspec")),
     "transports": May(CORE, (*QUART, "websockets", "msgspec")),
+    # The service stands on the topics, limits and broker of a worker. A connection stands on the
+    # service, as a route of HTTP does.
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
+    "realtime.authentication": May(("protocol", "auth", "service", *LEAVES), ("msgspec",)),
+    "realtime.connection": May(("protocol", "auth", "service", *LEAVES), ("msgspec",)),
+    "service": May(("protocol", "auth", "realtime", *LEAVES), ("msgspec",)),
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
     "broker.redis.urls": May(),
@@ -153,3 +158,43 @@ def test_the_checker_sees_what_it_should(
 def test_a_relative_import_beyond_the_package_is_an_error() -> None:
     with pytest.raises(ImportError, match="beyond the package"):
         list(violations(_modules(protocol__a="from ... import b")))
+
+
+PUBLISHING = {"publish", "signal"}
+"""Methods of the broker that only the service may call: it checks who asks for what."""
+
+BELOW_THE_SERVICE = ("service", "broker")
+CLIENTS = ("client", "cli")
+"""These publish over the network; a server that checks is at the other end."""
+
+
+def publishers(modules: Iterable[Module]) -> Iterator[str]:
+    """Yield one line for each call that publishes around the service."""
+    for module in modules:
+        if module.name.partition(".")[0] in (*BELOW_THE_SERVICE, *CLIENTS):
+            continue
+        for node in ast.walk(module.tree):
+            if not (isinstance(node, ast.Attribute) and node.attr in PUBLISHING):
+                continue
+            if not (isinstance(node.value, ast.Name) and node.value.id == "signal"):
+                yield f"{module.path}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_nothing_publishes_around_the_service() -> None:
+    assert list(publishers(read(ROOT / PACKAGE))) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("realtime__connection", "self._node.broker.publish(draft)", True),
+        ("http__messages", "send = node.broker.signal", True),
+        ("app", "self.node.broker.publish(draft)", True),
+        ("service__publishing", "service.node.broker.publish(draft)", False),
+        ("broker__outbox", "self._store.publish(draft)", False),
+        ("client__bulk", "self._chat.publish(topic, data)", False),
+        ("server__worker", "import signal; signal.signal(signal.SIGTERM, f)", False),
+    ],
+)
+def test_the_checker_sees_who_publishes(module: str, source: str, found: bool) -> None:
+    assert bool(list(publishers(_modules(**{module: source})))) == found

@@ -7,11 +7,16 @@ import asyncio
 import os
 from typing import Any
 
+from chat_server import app
 from chat_server.cli import main
-from chat_server.events import Event, PublishResult
+from chat_server.events import Event
+from chat_server.protocol.messages import Publish
 from chat_server.realtime import hub
-from chat_server.realtime.node import Node
 from chat_server.realtime.topic import Topic
+from chat_server.service.actor import Actor
+from chat_server.service.answers import Answer
+from chat_server.service.publishing import publish
+from chat_server.service.service import Service
 
 SABOTAGE = os.environ["SABOTAGE"]
 
@@ -40,27 +45,28 @@ def _forget(_: hub.Hub, *__: Any) -> None:
     """Repair nothing when the broker is lost or back: the next event shows what is missing."""
 
 
-_publish = Node.publish
+def _swallow(service: Service, actor: Actor, command: Publish) -> Answer:
+    if command.topic == SWALLOWED:
+        return Answer(asyncio.get_running_loop().create_future(), lambda outcome: outcome)
+    return publish(service, actor, command)
 
 
-def _swallow(node: Node, topic: str, *more: Any) -> "asyncio.Future[PublishResult]":
-    if topic == SWALLOWED:
-        return asyncio.get_running_loop().create_future()
-    return _publish(node, topic, *more)
+FAULTS = ["sabotage"]
 
 
-def _fail(node: Node, topic: str, *more: Any) -> "asyncio.Future[PublishResult]":
-    Node.publish = _publish  # type: ignore[method-assign]
-    raise RuntimeError("sabotage")
+def _fail(service: Service, actor: Actor, command: Publish) -> Answer:
+    if FAULTS:
+        raise RuntimeError(FAULTS.pop())
+    return publish(service, actor, command)
 
 
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]
 if SABOTAGE == "forgets":
     hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
 elif SABOTAGE == "swallows":
-    Node.publish = _swallow  # type: ignore[assignment]
+    app.OPERATIONS = {**app.OPERATIONS, Publish: _swallow}  # type: ignore[attr-defined]
 elif SABOTAGE == "fails":
-    Node.publish = _fail  # type: ignore[assignment]
+    app.OPERATIONS = {**app.OPERATIONS, Publish: _fail}  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

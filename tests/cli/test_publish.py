@@ -118,7 +118,7 @@ async def test_refusals_that_pass_are_waited_for(server: FakeServer) -> None:
 async def test_lost_connections_lose_no_line(server: FakeServer) -> None:
     rng = random.Random(5)
 
-    def sometimes_break(command: messages.ClientMessage) -> None:
+    def sometimes_break(command: messages.Command) -> None:
         if rng.random() < 0.01:
             server.drop()
 

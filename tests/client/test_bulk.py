@@ -38,7 +38,7 @@ async def test_nothing_to_publish(server: FakeServer, client: Connect) -> None:
 
 
 async def test_no_more_than_the_window_is_on_its_way(server: FakeServer, client: Connect) -> None:
-    def fall_silent(command: messages.ClientMessage) -> None:
+    def fall_silent(command: messages.Command) -> None:
         if len(stored(server)) == 10:
             server.silent.add("publish")
 
@@ -75,7 +75,7 @@ async def test_each_survives_lost_connections_and_is_stored_once(
 ) -> None:
     rng = random.Random(3)
 
-    def sometimes_break(command: messages.ClientMessage) -> None:
+    def sometimes_break(command: messages.Command) -> None:
         if rng.random() < 0.03:
             server.drop()
 
@@ -114,7 +114,7 @@ async def test_a_refusal_without_a_time_is_waited_for(
 async def test_a_refusal_for_good_is_raised_behind_what_was_stored(
     server: FakeServer, client: Connect
 ) -> None:
-    def refuse_the_fourth(command: messages.ClientMessage) -> None:
+    def refuse_the_fourth(command: messages.Command) -> None:
         if isinstance(command, messages.Publish) and msgspec.json.decode(command.data) == 3:
             server.refuse("publish", "too_large")
 
@@ -152,8 +152,8 @@ async def test_keeps_within_the_rate_limit_so_that_the_order_holds(
     )
     bucket = TokenBucket(100.0, 100, loop.time())
 
-    def limit(command: messages.ClientMessage) -> None:
-        wait = bucket.take(loop.time())
+    def limit(command: messages.Command) -> None:
+        wait = bucket.acquire(loop.time())
         if wait:
             server.refuse("publish", "rate_limited", retry_in_ms=1 + int(wait * 1000))
 

@@ -47,7 +47,7 @@ def sleep(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[floa
 def lose(server: FakeServer, *, store: bool, then: Callable[[], None] = lambda: None) -> None:
     """Break the connection at the next publication, after or before it is stored."""
 
-    def on_command(command: messages.ClientMessage) -> None:
+    def on_command(command: messages.Command) -> None:
         if not isinstance(command, messages.Publish):
             return
         server.on_command = lambda command: server.silent.discard("publish")
@@ -194,7 +194,7 @@ async def test_an_application_that_repeats_a_key_itself(
     assert stored(server) == ["first", "x"]
 
 
-def store_quietly(server: FakeServer, command: messages.ClientMessage) -> None:
+def store_quietly(server: FakeServer, command: messages.Command) -> None:
     if isinstance(command, messages.Publish):
         topic = server.topic(command.topic)
         topic.append(command.topic, msgspec.json.decode(command.data), "me")

@@ -328,7 +328,7 @@ async def test_without_key_the_outcome_is_unknown(server: FakeServer, client: Co
 async def test_with_key_it_is_published_again_and_stored_once(
     server: FakeServer, client: Connect
 ) -> None:
-    def break_after_storing(command: messages.ClientMessage) -> None:
+    def break_after_storing(command: messages.Command) -> None:
         if isinstance(command, messages.Publish):
             server.topic("room:a").keys["k1"] = server.topic("room:a").append("room:a", "x").seq
             server.drop()

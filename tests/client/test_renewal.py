@@ -195,7 +195,7 @@ async def test_a_function_that_returns_the_expired_token_is_asked_again(
         if not stale:
             connection.token_ends = None
         ends = expires_at if stale else expires_at + 3600
-        await connection.send(messages.AuthOk(id=command.id, user="me", expires_at=ends))
+        await connection.answer(command.id, messages.AuthOk(user="me", expires_at=ends))
 
     def take(connection: FakeConnection) -> int:
         connection.token_ends = float(expires_at)

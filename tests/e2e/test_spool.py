@@ -73,6 +73,12 @@ async def check_refused(client: Chat, topic: str) -> None:
     assert time.monotonic() - began < AT_ONCE_SECONDS
 
 
+async def check_sign_of_life(client: Chat) -> None:
+    """A client whose publications wait is told that the server is there."""
+    await client.send(type="ping", id=1_000)
+    assert await client.next() == {"type": "pong", "id": 1_000}
+
+
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 async def test_publications_of_an_outage_are_answered_after_it(
     server: ServerProcess, redis: RedisServer, outage: str
@@ -94,6 +100,7 @@ async def test_publications_of_an_outage_are_answered_after_it(
             await until_unavailable(server)
             await check_refused(other, "room:plain")
             await until_spooled(server, COUNT // 2)
+            await check_sign_of_life(writer)
         finally:
             await asyncio.to_thread(redis.start if outage == "killed" else redis.resume)
         for number in range(COUNT):

@@ -62,7 +62,8 @@ async def check_conversation(client: RawClient) -> None:
     assert control == [(rfc6455.PONG, b"first"), (rfc6455.PONG, b"between")]
     messages = [json.loads(f.payload) for f in frames if f.opcode == rfc6455.TEXT]
     answers = [(m["type"], m["id"]) for m in messages if "id" in m]
-    assert answers == [("ok", 1), ("ok", 2), ("ok", 3), ("pong", 4)]
+    assert ("pong", 4) in answers, "which waits for nothing"
+    assert [a for a in answers if a[0] != "pong"] == [("ok", 1), ("ok", 2), ("ok", 3)]
     assert [m["data"] for m in messages if m["type"] == "message"] == ["Grüße", "€" * 50]
 
 

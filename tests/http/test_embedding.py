@@ -9,7 +9,9 @@ from quart import Quart, jsonify, websocket
 from quart.typing import ResponseReturnValue
 from websockets.exceptions import InvalidStatus
 
+from chat_server import errors
 from chat_server.app import ChatServer
+from chat_server.protocol.messages import User
 from chat_server.settings import Settings
 from tests.rig.chat_client import chat, open_websocket
 from tests.rig.raw_client import request
@@ -98,6 +100,46 @@ async def test_the_chat_works_in_it(server: Served) -> None:
         answer = await request(server.port, "POST", MESSAGES, headers=headers, body=body)
         assert answer.status == 201
         assert (await bob.next())["data"] == "hello"
+
+
+async def test_the_application_publishes(server: Served) -> None:
+    chat_server: ChatServer = server.app.extensions["chat_server"]
+    async with await chat(server.ws_url, mint("bob")) as bob:
+        await bob.ok(type="subscribe", topic="room:orders")
+        place = await chat_server.publish("room:orders", {"text": "neu: 3 €"})
+        again = [
+            await chat_server.publish("room:orders", n, sender="shop", key="order-7")
+            for n in range(2)
+        ]
+        whole = User("shop", name="The shop", info={"open": True})
+        await chat_server.publish("room:orders", None, sender=whole)
+        messages = [await bob.next() for _ in range(3)]
+    assert [m["data"] for m in messages] == [{"text": "neu: 3 €"}, 0, None]
+    assert [m["from"] for m in messages] == [
+        None,
+        {"user": "shop"},
+        {"user": "shop", "name": "The shop", "info": {"open": True}},
+    ]
+    assert (place.topic, place.seq, place.at) == ("room:orders", 1, messages[0]["at"])
+    assert [(p.seq, p.duplicate, p.epoch) for p in again] == [
+        (2, False, place.epoch),
+        (2, True, place.epoch),
+    ]
+
+
+async def test_the_application_is_told_what_it_may_not_publish(server: Served) -> None:
+    chat_server: ChatServer = server.app.extensions["chat_server"]
+    for topic, data, error in (
+        ("not a topic", 1, errors.BadRequest),
+        ("room:orders", object(), errors.BadRequest),
+        ("room:orders", float("nan"), errors.BadRequest),
+        ("room:orders", "x" * 100_000, errors.TooLarge),
+    ):
+        with pytest.raises(error):
+            await chat_server.publish(topic, data)
+    await server.node.broker.stop()
+    with pytest.raises(errors.Unavailable):
+        await chat_server.publish("room:orders", 1)
 
 
 async def test_the_chats_errors_are_the_chats(

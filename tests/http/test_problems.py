@@ -247,7 +247,7 @@ async def test_a_fault_in_our_own_routes_is_none_of_the_clients_business(
         def fail(*_: object) -> None:
             raise RuntimeError(SECRET_DETAIL)
 
-        monkeypatch.setattr(http.node, "publish", fail)
+        monkeypatch.setattr(http.node.broker, "publish", fail)
         with caplog.at_level(logging.ERROR):
             response = await http.publish("x")
         assert "hunter2" not in json.dumps(await problem(response, 500, "internal"))

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from chat_server.protocol.codecs import JSON, Codec
+from chat_server.protocol.commands import State
 from chat_server.protocol.effects import Pending, RateLimit
 from chat_server.protocol.errors import ChatError
 from chat_server.protocol.messages import Limits, Ok, TopicOk, Welcome
-from chat_server.protocol.session import Rules, Session, State
+from chat_server.protocol.session import Rules, Session
 
 from ..rig.fakes import RecordingEffects
 
@@ -36,7 +37,7 @@ WELCOME = Welcome(
 class Unlimited:
     """Takes every command."""
 
-    def take(self, now: float, cost: float = 1.0) -> float:
+    def acquire(self, now: float, cost: float = 1.0) -> float:
         return 0.0
 
 
@@ -63,7 +64,7 @@ class Harness:
         self.session = Session(self.effects, rules, codec, rate_limit or Unlimited(), START)
         self.session.topics.update(topics)
         if state is State.CLOSED:
-            self.session.lost()
+            self.session.abort()
         elif state is not State.AUTHENTICATING:
             self.session.open(WELCOME, 0.0 if state is State.EXPIRED else None, START)
             self.session.tick(START)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
 from chat_server.protocol.errors import BadRequest, Malformed
-from chat_server.protocol.messages import MAX_ID, ClientMessage, Error, Publish, Signal
+from chat_server.protocol.messages import MAX_ID, Command, Error, Publish, Signal
 from chat_server.protocol.nesting import BadData, check_msgpack
 
 from ..rig.fake_transport import as_client
@@ -58,7 +58,7 @@ def mutate(frame: bytes, mutations: list[tuple[int, bytes, int]]) -> bytes:
     return frame
 
 
-def decode(codec: Codec, frame: bytes) -> ClientMessage | BadRequest:
+def decode(codec: Codec, frame: bytes) -> Command | BadRequest:
     """Return a command or its documented refusal; any other exception fails the test."""
     refused: BadRequest
     try:
@@ -73,7 +73,7 @@ def decode(codec: Codec, frame: bytes) -> ClientMessage | BadRequest:
     return refused
 
 
-def check_passes_on(command: ClientMessage | BadRequest) -> None:
+def check_passes_on(command: Command | BadRequest) -> None:
     """Check that `data` reaches subscribers of both encodings, and browsers, as one value."""
     if not isinstance(command, Publish | Signal):
         return

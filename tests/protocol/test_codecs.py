@@ -16,10 +16,11 @@ from chat_server.protocol.errors import BadRequest, Malformed
 from chat_server.protocol.messages import (
     MAX_ID,
     Auth,
-    ClientMessage,
+    Command,
     Error,
     History,
     HistoryOk,
+    Ok,
     Ping,
     Pong,
     Publish,
@@ -80,7 +81,7 @@ def decoded_data(codec: Codec, frame: bytes) -> Any:
     ],
 )
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_commands(codec: Codec, plain: dict[str, Any], expected: ClientMessage) -> None:
+def test_commands(codec: Codec, plain: dict[str, Any], expected: Command) -> None:
     frame = pack(plain) if codec.binary else msgspec.json.encode(plain)
     assert codec.decode(frame) == expected
 
@@ -430,13 +431,17 @@ def test_what_is_not_there_is_left_out(codec: Codec) -> None:
     def plain(message: Any) -> Any:
         return as_client(codec, codec.encode(message))
 
+    def answer(id: int, ok: Ok) -> Any:
+        return as_client(codec, codec.encode_ok(id, ok))
+
     assert plain(Pong()) == {"type": "pong"}
     assert plain(Pong(id=3)) == {"type": "pong", "id": 3}
-    assert plain(TopicOk(topic="a")) == {"type": "ok", "topic": "a"}
     assert plain(Error(code="c", message="m")) == {"type": "error", "code": "c", "message": "m"}
     encode = pack if codec.binary else msgspec.json.encode
-    messages = [msgspec.Raw(encode({"type": "message", "data": 1.5}))]
-    assert plain(HistoryOk(id=1, topic="a", epoch="e", messages=messages, more=False)) == {
+    messages: Any = [msgspec.Raw(encode({"type": "message", "data": 1.5}))]
+    assert answer(1, TopicOk(topic="a")) == {"type": "ok", "id": 1, "topic": "a"}
+    assert answer(1, Ok()) == {"type": "ok", "id": 1}
+    assert answer(1, HistoryOk(topic="a", epoch="e", messages=messages, more=False)) == {
         "type": "ok",
         "id": 1,
         "topic": "a",

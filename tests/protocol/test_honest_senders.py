@@ -244,13 +244,13 @@ def test_msgpack_writes_integers_so_that_javascript_reads_numbers() -> None:
 
 
 def test_answers_in_msgpack_hold_numbers_for_javascript() -> None:
-    ok = PublishOk(id=SAFE[1], topic="a", seq=2**33, epoch="e", at=SAFE[1], duplicate=False)
-    read = msgspec.msgpack.decode(MSGPACK.encode(ok))
+    ok = PublishOk(topic="a", seq=2**33, epoch="e", at=SAFE[1], duplicate=False)
+    read = msgspec.msgpack.decode(MSGPACK.encode_ok(SAFE[1], ok))
     assert [type(read[name]) for name in ("id", "seq", "at")] == [float] * 3
     assert (read["id"], read["at"]) == (SAFE[1], SAFE[1])
-    message = msgspec.Raw(MSGPACK.transcode(b'{"type":"message","seq":1,"at":%d}' % SAFE[1]))
-    found = HistoryOk(id=SAFE[1], topic="a", epoch="e", messages=[message], more=False)
-    read = msgspec.msgpack.decode(MSGPACK.encode(found))
+    message: Any = msgspec.Raw(MSGPACK.transcode(b'{"type":"message","seq":1,"at":%d}' % SAFE[1]))
+    found = HistoryOk(topic="a", epoch="e", messages=[message], more=False)
+    read = msgspec.msgpack.decode(MSGPACK.encode_ok(SAFE[1], found))
     assert type(read["id"]) is type(read["messages"][0]["at"]) is float
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
+from chat_server.protocol.commands import State
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.session import (
     BYTES_PER_COUNT,
@@ -15,7 +16,6 @@ from chat_server.protocol.session import (
     MAX_REJECTED,
     STRIKE_WINDOW_SECONDS,
     STRIKES,
-    State,
 )
 
 from .harness import RULES, Harness, ok
@@ -28,7 +28,7 @@ class Scripted:
         self.wait = wait
         self.costs: list[float] = []
 
-    def take(self, now: float, cost: float = 1.0) -> float:
+    def acquire(self, now: float, cost: float = 1.0) -> float:
         self.costs.append(cost)
         return self.wait
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.commands import State
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Internal
-from chat_server.protocol.messages import Auth, ClientMessage, Publish, Signal, Subscribe
-from chat_server.protocol.session import HELD_SECONDS, Session, State
+from chat_server.protocol.messages import Auth, Command, Publish, Signal, Subscribe
+from chat_server.protocol.session import HELD_SECONDS, Session
 
 from ..rig.fakes import RecordingEffects
 from .harness import RULES, START, WELCOME, ok
@@ -30,7 +31,7 @@ class EveryTenth:
     def __init__(self) -> None:
         self.count = 0
 
-    def take(self, now: float, cost: float = 1.0) -> float:
+    def acquire(self, now: float, cost: float = 1.0) -> float:
         self.count += 1
         return 0.5 if self.count % 10 == 0 else 0.0
 
@@ -43,8 +44,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.effects.carry_out = self.execute
         self.session = Session(self.effects, RULES, self.effects.codec, EveryTenth(), START)
         self.expected: list[int] = []
-        self.undone: list[tuple[Pending, ClientMessage]] = []
+        self.undone: list[tuple[Pending, Command]] = []
         self.synchronous = False
+        self.pings = 0
         self.afters: list[int | None] = []
         self.expired_at = 0.0
 
@@ -56,7 +58,10 @@ class SessionMachine(RuleBasedStateMachine):
         topic=TOPICS,
     )
     def say(self, kind: str, with_id: bool, topic: str) -> None:
-        self.send({"type": kind, "topic": topic, "data": 1, "token": "t"}, with_id)
+        if kind == "ping":
+            self.ping(with_id)
+        else:
+            self.send({"type": kind, "topic": topic, "data": 1, "token": "t"}, with_id)
 
     @rule(topic=TOPICS, leave=st.booleans())
     def subscribe_or_leave(self, topic: str, leave: bool) -> None:
@@ -105,7 +110,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule()
     def show_life(self) -> None:
-        self.session.heard(self.now)
+        self.session.touch(self.now)
 
     @rule(lifetime=st.sampled_from([None, 1.0, 30.0, -2.0]))
     def open(self, lifetime: float | None) -> None:
@@ -116,7 +121,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.now > START + 60)
     def end(self, lose: bool) -> None:
         if lose:
-            self.session.lost()
+            self.session.abort()
         else:
             self.session.close(CloseCode.RESTART, "over")
 
@@ -129,7 +134,21 @@ class SessionMachine(RuleBasedStateMachine):
             self.expected.append(command["id"])
         self.session.receive(msgspec.json.encode(command), binary=False, now=self.now)
 
-    def execute(self, pending: Pending, command: ClientMessage) -> None:
+    def ping(self, with_id: bool) -> None:
+        """A ping is answered before anything else happens, or refused in its turn."""
+        self.pings += 1
+        id = {"id": 10_000 + self.pings} if with_id else {}
+        closed, before = self.session.closed, len(self.effects.sent)
+        ping = msgspec.json.encode({"type": "ping", **id})
+        self.session.receive(ping, binary=False, now=self.now)
+        sent = self.effects.sent[before:]
+        if sent == [{"type": "pong", **id}]:
+            assert not closed
+        elif with_id and not closed:
+            assert all(message["type"] != "pong" for message in sent)
+            self.expected.append(id["id"])
+
+    def execute(self, pending: Pending, command: Command) -> None:
         assert self.session.state is not State.CLOSED
         assert self.session.state is State.OPEN or not isinstance(command, Publish | Subscribe)
         if not isinstance(command, OVERLAPPING | Auth):
@@ -140,7 +159,7 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             self.undone.append((pending, command))
 
-    def complete(self, pending: Pending, command: ClientMessage, *, good: bool) -> None:
+    def complete(self, pending: Pending, command: Command, *, good: bool) -> None:
         if good and isinstance(command, Auth):
             self.session.open(WELCOME, 60.0, self.now)
         if good:
@@ -157,7 +176,7 @@ class SessionMachine(RuleBasedStateMachine):
         return [
             message["id"]
             for message in self.effects.sent
-            if message["type"] in ("ok", "error", "pong") and "id" in message
+            if message["type"] in ("ok", "error") and "id" in message
         ]
 
     # What always holds ---------------------------------------------------------------------

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from chat_server.protocol.close_codes import CloseCode
+from chat_server.protocol.commands import State
 from chat_server.protocol.errors import Unauthorized
-from chat_server.protocol.session import HELD_SECONDS, State
+from chat_server.protocol.session import HELD_SECONDS
 
 from .harness import RULES, START, WELCOME, Harness
 
@@ -212,7 +213,7 @@ def test_any_sign_of_life_counts(sign: bytes | None) -> None:
 
     def live() -> None:
         if sign is None:
-            harness.session.heard(harness.now)
+            harness.session.touch(harness.now)
         else:
             harness.raw(sign)
 

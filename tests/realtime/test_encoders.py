@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from chat_server.events import Event, Position
 from chat_server.protocol.codecs import JSON
-from chat_server.protocol.messages import ServerMessage
+from chat_server.protocol.messages import Ok, ServerMessage
 from chat_server.realtime.hub import Hub
 from chat_server.realtime.ports import Push, Transport
 
@@ -28,6 +28,9 @@ class LinesEncoder:
 
     def encode_reply(self, message: ServerMessage) -> bytes:
         return b"data: %s\n\n" % JSON.encode(message)
+
+    def encode_ok(self, id: int, ok: Ok) -> bytes:
+        return b"data: %s\n\n" % JSON.encode_ok(id, ok)
 
     def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
         for transport in transports:

@@ -29,7 +29,7 @@ def test_a_bucket_gives_no_more_than_its_rate_and_burst(
     bucket = TokenBucket(rate, burst, now)
     for wait in waits:
         now += wait
-        taken += not bucket.take(now)
+        taken += not bucket.acquire(now)
         assert taken <= burst + (now - 1_000.0) * rate + 1e-6
 
 
@@ -41,14 +41,14 @@ def test_a_bucket_tells_truly_when_there_is_a_token(
     bucket = TokenBucket(rate, burst, now)
     for wait in waits:
         now += wait
-        told = bucket.take(now)
+        told = bucket.acquire(now)
         if not told:
             continue
         assert 0 < told <= 1 / rate
-        assert bucket.take(now + told / 2) > 0
+        assert bucket.acquire(now + told / 2) > 0
         # What a client is told is rounded up to whole milliseconds.
         now += math.ceil(told * 1000) / 1000
-        assert bucket.take(now) == pytest.approx(0, abs=1e-6)
+        assert bucket.acquire(now) == pytest.approx(0, abs=1e-6)
 
 
 @given(RATES, BURSTS)
@@ -56,24 +56,24 @@ def test_a_burst_is_given_at_once_and_again_after_a_rest(rate: float, burst: int
     now = 1_000.0
     bucket = TokenBucket(rate, burst, now)
     for _ in range(2):
-        assert [bucket.take(now) for _ in range(burst)] == [0.0] * burst
-        assert bucket.take(now) > 0
+        assert [bucket.acquire(now) for _ in range(burst)] == [0.0] * burst
+        assert bucket.acquire(now) > 0
         now += burst / rate + 1.0
 
 
 def test_what_costs_more_than_there_is_is_owed() -> None:
     bucket = TokenBucket(1.0, 10, 0.0)
-    assert bucket.take(0.0, 9.5) == 0.0
-    assert bucket.take(0.0, 5.0) == 0.5, "there is less than one"
-    assert bucket.take(0.5, 100.0) == 0.0
-    assert bucket.take(0.5) == 100.0
+    assert bucket.acquire(0.0, 9.5) == 0.0
+    assert bucket.acquire(0.0, 5.0) == 0.5, "there is less than one"
+    assert bucket.acquire(0.5, 100.0) == 0.0
+    assert bucket.acquire(0.5) == 100.0
 
 
 def test_refusals_cost_nothing() -> None:
     bucket = TokenBucket(1.0, 1, 0.0)
-    assert bucket.take(0.0) == 0.0
-    assert [bucket.take(0.5) for _ in range(100)] == [0.5] * 100
-    assert bucket.take(1.0) == 0.0
+    assert bucket.acquire(0.0) == 0.0
+    assert [bucket.acquire(0.5) for _ in range(100)] == [0.5] * 100
+    assert bucket.acquire(1.0) == 0.0
 
 
 # By user -----------------------------------------------------------------------------------------
@@ -82,54 +82,54 @@ def test_refusals_cost_nothing() -> None:
 def test_each_user_has_a_bucket() -> None:
     rates = UserRates(rate=10.0, burst=2)
     for user in ("alice", "bob"):
-        rates.take(user, 0.0)
-        rates.take(user, 0.0)
+        rates.acquire(user, 0.0)
+        rates.acquire(user, 0.0)
         with pytest.raises(RateLimited) as caught:
-            rates.take(user, 0.05)
+            rates.acquire(user, 0.05)
         assert caught.value.retry_in_ms == 50
-    rates.take("alice", 0.1)
+    rates.acquire("alice", 0.1)
 
 
 def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UserRates, "MAX_USERS", 3)
     rates = UserRates(rate=1.0, burst=1)
     for user in ("a", "b", "c"):
-        rates.take(user, 0.0)
+        rates.acquire(user, 0.0)
     with pytest.raises(RateLimited):
-        rates.take("a", 0.0)
-    rates.take("d", 0.0)
-    rates.take("b", 0.0)
+        rates.acquire("a", 0.0)
+    rates.acquire("d", 0.0)
+    rates.acquire("b", 0.0)
     for user in ("a", "d", "b"):
         with pytest.raises(RateLimited):
-            rates.take(user, 0.0)
+            rates.acquire(user, 0.0)
     assert len(rates._buckets) == 3
 
 
 def test_what_a_command_turned_out_to_cost_is_waited_for_later() -> None:
     rates = UserRates(rate=10.0, burst=20)
-    rates.take("alice", 0.0)
-    rates.owe("alice", 0.0, 119.0)
+    rates.acquire("alice", 0.0)
+    rates.charge("alice", 0.0, 119.0)
     with pytest.raises(RateLimited, match="too much") as caught:
-        rates.take("alice", 0.0, what="too much was read")
+        rates.acquire("alice", 0.0, what="too much was read")
     assert caught.value.retry_in_ms == 10_100
-    rates.take("bob", 0.0)
-    rates.take("alice", 10.2)
+    rates.acquire("bob", 0.0)
+    rates.acquire("alice", 10.2)
 
 
 def test_users_are_forgotten_once_it_makes_no_difference() -> None:
     rates = UserRates(rate=1.0, burst=10)
     for number in range(1_000):
-        rates.take(f"user{number}", 0.0)
+        rates.acquire(f"user{number}", 0.0)
     assert len(rates._buckets) == 1_000
     for number in range(600):
-        rates.take(f"other{number}", 2.0)
+        rates.acquire(f"other{number}", 2.0)
     assert len(rates._buckets) == 600
     # Those who have not paid back yet are remembered.
-    rates.owe("other0", 2.0, 100.0)
+    rates.charge("other0", 2.0, 100.0)
     for number in range(50):
-        rates.take(f"third{number}", 60.0)
+        rates.acquire(f"third{number}", 60.0)
     with pytest.raises(RateLimited):
-        rates.take("other0", 60.0)
+        rates.acquire("other0", 60.0)
 
 
 @given(
@@ -148,7 +148,7 @@ def test_connections_that_come_and_go_have_one_rate(steps: list[tuple[int, float
         if which == 3:
             connections = [_connection(users, rate, burst) for _ in range(3)]
             continue
-        if not connections[which].take(now, cost):
+        if not connections[which].acquire(now, cost):
             taken += cost
         assert taken <= burst + (now - 1_000.0) * rate + max(0.0, cost - 1) + 1e-6
 
@@ -187,9 +187,9 @@ def _connection(users: UserRates, rate: float, burst: int) -> ConnectionRate:
 def test_who_is_not_known_yet_shares_with_nobody() -> None:
     users = UserRates(1.0, 2)
     one, other = (ConnectionRate(users, 1.0, 2) for _ in range(2))
-    assert [one.take(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
-    assert other.take(0.0) == 0.0
+    assert [one.acquire(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    assert other.acquire(0.0) == 0.0
     other.user = "alice"
-    assert [other.take(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    assert [other.acquire(0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
     one.user = "alice"
-    assert one.take(0.0) == 1.0
+    assert one.acquire(0.0) == 1.0

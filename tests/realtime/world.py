@@ -12,6 +12,8 @@ from chat_server.protocol.errors import ChatError, Unauthorized
 from chat_server.realtime.connection import Connection
 from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Encoder
+from chat_server.service.operations import OPERATIONS
+from chat_server.service.service import Service
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
 from ..rig.clock import ManualClock
@@ -76,6 +78,7 @@ class World:
         self.broker = FakeBroker()
         self.verifier = FakeVerifier()
         self.node = Node(settings(**changes), self.broker, self.clock, "here")
+        self.service = Service(self.node, self.verifier, OPERATIONS)
         self.encoder = FakeEncoder(JSON)
         self.transports: list[FakeTransport] = []
 
@@ -108,7 +111,7 @@ class World:
         if transport is None:
             transport = FakeTransport(encoder or self.encoder)
             transport.can_ping = can_ping
-        connection = Connection(self.node, self.verifier, transport, address)
+        connection = Connection(self.service, transport, address)
         transport.receiver = connection
         self.transports.append(transport)
         connection.start(who, refusal)

@@ -72,6 +72,11 @@ class FakeConnection:
         """Send one message, waiting while the client does not read."""
         await self.send_raw(self.codec.encode(message))
 
+    async def answer(self, id: int | None, ok: messages.Ok) -> None:
+        """Answer a command, unless it asked for no answer."""
+        if id is not None:
+            await self.send_raw(self.codec.encode_ok(id, ok))
+
     async def send_raw(self, frame: bytes) -> None:
         """Send any bytes as one message."""
         await self.websocket.send(frame, text=not self.codec.binary)
@@ -98,7 +103,7 @@ class FakeServer:
         self.topics: dict[str, FakeTopic] = {}
         self.connections: list[FakeConnection] = []
         self.tokens: list[str] = []
-        self.commands: list[messages.ClientMessage] = []
+        self.commands: list[messages.Command] = []
         self.accept: Callable[[str], bool] = lambda token: True
         self.refusals: dict[str, deque[Error]] = {}
         self.silent: set[str] = set()
@@ -110,7 +115,7 @@ class FakeServer:
         self.token_seconds: float | None = None
         self.tells_expiry = True
         self.user = "me"
-        self.on_command: Callable[[messages.ClientMessage], None] = lambda command: None
+        self.on_command: Callable[[messages.Command], None] = lambda command: None
         self.port = 0
         self._server: Server | None = None
 
@@ -246,7 +251,7 @@ class FakeServer:
             if connection in self.connections:
                 self.connections.remove(connection)
 
-    async def _answer(self, connection: FakeConnection, command: messages.ClientMessage) -> None:
+    async def _answer(self, connection: FakeConnection, command: messages.Command) -> None:
         kind = type(command).__name__.lower()
         if kind in self.silent:
             return
@@ -268,7 +273,7 @@ class FakeServer:
     async def _on_auth(self, connection: FakeConnection, command: messages.Auth) -> None:
         self.tokens.append(command.token)
         expires_at = self._take_token(connection)
-        await connection.send(messages.AuthOk(id=command.id, user="me", expires_at=expires_at))
+        await connection.answer(command.id, messages.AuthOk(user="me", expires_at=expires_at))
 
     def _take_token(self, connection: FakeConnection) -> Any:
         """Note when the token that came ends; return what the client is told of it."""
@@ -289,15 +294,15 @@ class FakeServer:
             duplicate = False
         else:
             duplicate = True
-        await connection.send(
+        await connection.answer(
+            command.id,
             messages.PublishOk(
-                id=command.id,
                 topic=command.topic,
                 seq=first,
                 epoch=topic.epoch,
                 at=1_700_000_000_000 + first,
                 duplicate=duplicate,
-            )
+            ),
         )
 
     async def _on_signal(self, connection: FakeConnection, command: messages.Signal) -> None:
@@ -306,7 +311,7 @@ class FakeServer:
             topic=command.topic, sender=User(user="me"), data=data, at=1_700_000_000_000
         )
         await self.push(push)
-        await connection.send(messages.TopicOk(id=command.id, topic=command.topic))
+        await connection.answer(command.id, messages.TopicOk(topic=command.topic))
 
     async def _on_history(self, connection: FakeConnection, command: messages.History) -> None:
         topic = self.topic(command.topic)
@@ -317,14 +322,15 @@ class FakeServer:
         else:
             page = [m for m in stored if command.before is None or m.seq < command.before]
             found = page[-command.limit :]
-        await connection.send(
+        encoded: Any = [msgspec.Raw(connection.codec.encode(message)) for message in found]
+        await connection.answer(
+            command.id,
             messages.HistoryOk(
-                id=command.id,
                 topic=command.topic,
                 epoch=topic.epoch,
-                messages=[msgspec.Raw(connection.codec.encode(message)) for message in found],
+                messages=encoded,
                 more=len(found) < len(page),
-            )
+            ),
         )
 
     async def _on_subscribe(self, connection: FakeConnection, command: messages.Subscribe) -> None:
@@ -344,16 +350,16 @@ class FakeServer:
         elif command.last is not None:
             replay = topic.messages[-command.last :]
         connection.topics.add(command.topic)
-        await connection.send(
+        await connection.answer(
+            command.id,
             messages.SubscribeOk(
-                id=command.id,
                 topic=command.topic,
                 epoch=topic.epoch,
                 seq=topic.seq,
                 recovered=recovered,
                 replayed=len(replay),
                 reason=reason,
-            )
+            ),
         )
         for message in replay:
             await connection.send(message)
@@ -363,7 +369,7 @@ class FakeServer:
     ) -> None:
         connection.topics.discard(command.topic)
         if command.id is not None:
-            await connection.send(messages.TopicOk(id=command.id, topic=command.topic))
+            await connection.answer(command.id, messages.TopicOk(topic=command.topic))
 
 
 def _has_expired(connection: FakeConnection) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from chat_server.protocol.codecs import JSON, Codec
-from chat_server.protocol.messages import ServerMessage
+from chat_server.protocol.messages import Ok, ServerMessage
 from chat_server.realtime.encoding import encode_push
 from chat_server.realtime.ports import Encoder, Push, Receiver, Transport
 
@@ -31,6 +31,9 @@ class FakeEncoder:
 
     def encode_reply(self, message: ServerMessage) -> bytes:
         return self.codec.encode(message)
+
+    def encode_ok(self, id: int, ok: Ok) -> bytes:
+        return self.codec.encode_ok(id, ok)
 
     def write(self, transports: Iterable[Transport], packets: Sequence[bytes]) -> None:
         self.writes += 1

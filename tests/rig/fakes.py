@@ -13,7 +13,7 @@ from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
-from chat_server.protocol.messages import ClientMessage, ServerMessage
+from chat_server.protocol.messages import Command, Ok, ServerMessage
 from chat_server.realtime.ports import BrokerHealth, Listener
 
 from .fake_transport import as_client
@@ -32,21 +32,25 @@ class RecordingEffects:
     def __init__(self, codec: Codec = JSON) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.sent: list[dict[str, Any]] = []
-        self.executed: list[tuple[Pending, ClientMessage]] = []
-        self.carry_out: Callable[[Pending, ClientMessage], None] | None = None
+        self.executed: list[tuple[Pending, Command]] = []
+        self.carry_out: Callable[[Pending, Command], None] | None = None
         self.codec = codec
 
     @property
     def names(self) -> list[str]:
-        """The calls without what they were given."""
         return [call[0] for call in self.calls]
 
     def send(self, message: ServerMessage) -> None:
-        plain = as_client(self.codec, self.codec.encode(message))
-        self.sent.append(plain)
-        self.calls.append(("send", plain))
+        self._sent(self.codec.encode(message))
 
-    def execute(self, pending: Pending, command: ClientMessage) -> None:
+    def _sent(self, payload: bytes) -> None:
+        self.sent.append(as_client(self.codec, payload))
+        self.calls.append(("send", self.sent[-1]))
+
+    def answer(self, id: int, ok: Ok) -> None:
+        self._sent(self.codec.encode_ok(id, ok))
+
+    def execute(self, pending: Pending, command: Command) -> None:
         self.calls.append(("execute", command))
         self.executed.append((pending, command))
         if self.carry_out is not None:
@@ -150,7 +154,6 @@ class FakeBroker:
     # What a test does --------------------------------------------------------------------------
 
     def count(self, name: str) -> int:
-        """How often a method was called."""
         return sum(call[0] == name for call in self.calls)
 
     def topic(self, name: str) -> StoredTopic:

@@ -23,6 +23,9 @@ from tests.server.inprocess import make_settings, serving
 from ..rig.clock import ManualClock
 
 Data: TypeAlias = str | bytes
+
+LAST = 999
+"""The id of the command that ends a script."""
 Command: TypeAlias = dict[str, Any]
 Script: TypeAlias = Sequence[Command | Data]
 
@@ -171,7 +174,8 @@ class SocketWay:
             await peer.close()
 
 
-PUSHES = ("message", "signal", "gap")
+PLACES = {"message": 1, "signal": 1, "gap": 1, "pong": 2}
+"""What keeps an order of its own, which is not that of the answers."""
 WAYS = ("no server", "asgi", "direct")
 
 
@@ -193,20 +197,19 @@ async def open_way(name: str, settings: Settings, clock: ManualClock) -> AsyncIt
 async def transcript(peer: Peer, script: Script, encoding: str = JSON) -> list[Any]:
     """Send a script and return what came until the server closed or fell silent.
 
-    A `ping` at the end marks what belongs to the script: answers keep their order.
+    A command at the end marks what belongs to the script: answers keep their order.
     """
     binary = encoding == MSGPACK
     told: list[Any] = []
     try:
-        for step in [*script, {"type": "ping", "id": 999}]:
+        for step in [*script, {"type": "unsubscribe", "topic": "", "id": LAST}]:
             data = step
             if isinstance(step, dict):
                 data = msgspec.msgpack.encode(step) if binary else json.dumps(step)
             assert isinstance(data, str | bytes)
             await peer.send(data)
-        while {"type": "pong", "id": 999} not in told:
-            data = await peer.receive()
-            told.append(_decode(data))
+        while (message := _decode(await peer.receive())).get("id") != LAST:
+            told.append(message)
     except Ended as ended:
         told.append(ended.args[0])
     except ConnectionClosed:
@@ -322,7 +325,7 @@ def _same(told: dict[str, list[Any]]) -> list[Any]:
 
 
 def _sorted(told: list[Any]) -> list[Any]:
-    return sorted(told, key=lambda m: isinstance(m, dict) and m["type"] in PUSHES)
+    return sorted(told, key=lambda m: PLACES.get(m["type"], 0) if isinstance(m, dict) else 0)
 
 
 @pytest.fixture
@@ -339,7 +342,7 @@ async def test_a_conversation(encoding: str, token: str) -> None:
     seqs = [m["seq"] for m in told if m["type"] == "message"]
     assert seqs == [1, 2, 2, 3]
     assert not [m for m in told if m["type"] == "error"]
-    assert told[-2:] == [{"type": "pong"}, {"type": "pong", "id": 999}]
+    assert {"type": "pong"} in told
 
 
 async def test_a_conversation_full_of_mistakes(token: str) -> None:
@@ -423,7 +426,6 @@ async def test_nothing_but_auth_is_done_before_auth(token: str) -> None:
         ("error", "unauthorized"),
         ("welcome", None),
         ("ok", None),
-        ("pong", None),
     ]
 
 

@@ -1,0 +1,86 @@
+"""The table of commands: one row for each says when it is accepted and how it runs.
+
+A command is a Struct of `messages`, a row of this table, and a function of `service/operations`.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec import Struct
+
+from .messages import (
+    Auth,
+    Command,
+    History,
+    Ping,
+    Pong,
+    Publish,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+)
+
+Grant = Literal["subscribe", "publish", "history", "presence", "moderate"]
+"""What a token can allow in a topic."""
+
+
+class State(Enum):
+    """The stage of a session, in the order of its life."""
+
+    AUTHENTICATING = auto()
+    OPEN = auto()
+    EXPIRED = auto()
+    CLOSED = auto()
+
+
+ALWAYS = frozenset({State.AUTHENTICATING, State.OPEN, State.EXPIRED})
+WITH_TOKEN = frozenset({State.OPEN})
+AFTER_EXPIRY = frozenset({State.OPEN, State.EXPIRED})
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """One row of the table.
+
+    Args:
+        states: the states of a session in which the command is accepted.
+        grant: what the token must allow in the command's topic.
+        overlaps: True if the command may run beside others that overlap. Every other command runs
+            alone.
+        overtakes: True if the command may start while overlapping commands are under way; commands
+            behind it still wait.
+        has_data: True if the field `data` comes from the client and has to be checked.
+        joins: True if the command adds its topic to the session's subscriptions.
+        leaves: True if the command removes its topic from them.
+        one_of: fields of which at most one may be given.
+        pushes: answers the command at once, ahead of the commands before it; nothing else is done.
+    """
+
+    states: frozenset[State] = WITH_TOKEN
+    grant: Grant | None = None
+    overlaps: bool = False
+    overtakes: bool = False
+    has_data: bool = False
+    joins: bool = False
+    leaves: bool = False
+    one_of: tuple[str, ...] = ()
+    pushes: type[Pong] | None = None
+
+
+Commands = Mapping[type[Command], Rule]
+
+COMMANDS: Commands = MappingProxyType(
+    {
+        Auth: Rule(states=ALWAYS, overtakes=True),
+        Subscribe: Rule(grant="subscribe", joins=True, one_of=("since", "last")),
+        Unsubscribe: Rule(states=AFTER_EXPIRY, leaves=True),
+        Publish: Rule(grant="publish", overlaps=True, has_data=True),
+        Signal: Rule(grant="publish", overlaps=True, has_data=True),
+        History: Rule(grant="history", one_of=("before", "after")),
+        Ping: Rule(states=ALWAYS, pushes=Pong),
+    }
+)
+
+REFUSED = Rule(states=ALWAYS, overlaps=True)
+"""The row of a message that is no command: its answer keeps its place among overlapping ones."""

@@ -1,0 +1,103 @@
+"""Who asks for an operation, and what that actor is allowed."""
+
+from abc import ABC, abstractmethod
+
+import msgspec
+
+from ..auth.claims import Claims
+from ..auth.permissions import Permissions
+from ..protocol.codecs import JSON, Codec
+from ..protocol.commands import Grant
+from ..protocol.errors import Forbidden
+from ..protocol.messages import AuthOk, User
+from ..realtime.ports import Transport
+from ..realtime.recovery import Recovery
+
+_NOBODY = b"null"
+
+
+class Actor:
+    """A user with a token, at the other end of a connection or of a request.
+
+    Attributes:
+        claims: what the token says; None as long as there is none, and then nothing is allowed.
+        user: the user; empty as long as nobody is known.
+        sender: what others see of the user, as JSON text.
+        codec: the encoding of the actor's answers.
+    """
+
+    codec: Codec = JSON
+
+    def __init__(self, claims: Claims | None = None) -> None:
+        self.claims: Claims | None = None
+        self.user = ""
+        self.sender = _NOBODY
+        self._permissions: Permissions | None = None
+        if claims is not None:
+            self.authenticate(claims)
+
+    def authenticate(self, claims: Claims) -> None:
+        """Let the actor do what this verified token allows, and nothing else."""
+        self.claims = claims
+        self.user = claims.sub
+        self.sender = msgspec.json.encode(claims.user)
+        self._permissions = Permissions(claims)
+
+    def may(self, grant: Grant, topic: str) -> bool:
+        """Return whether the actor is allowed something in a topic."""
+        return self._permissions is not None and self._permissions.may(grant, topic)
+
+    def require(self, grant: Grant, topic: str) -> None:
+        """Check that the actor is allowed something in a topic.
+
+        Raises:
+            Forbidden: the actor is not.
+        """
+        if self._permissions is None or not self._permissions.may(grant, topic):
+            raise Forbidden(f"topic: the token does not allow {grant} here", topic=topic)
+
+    async def ready(self) -> None:
+        """Wait until the actor can take a large answer."""
+
+
+class Application(Actor):
+    """The program around the server: it is allowed everything, and its rate has no limit.
+
+    Args:
+        sender: shown to others; None for a message without a sender.
+    """
+
+    def __init__(self, sender: User | None = None) -> None:
+        super().__init__()
+        if sender is not None:
+            self.user = sender.user
+            self.sender = msgspec.json.encode(sender)
+
+    def may(self, grant: Grant, topic: str) -> bool:
+        """Return True."""
+        return True
+
+    def require(self, grant: Grant, topic: str) -> None:
+        """Do nothing: the application is allowed everything."""
+
+
+class Subscriber(Actor, ABC):
+    """An actor with a live connection, who can be sent pushes.
+
+    Attributes:
+        transport: where pushes go.
+    """
+
+    transport: Transport
+
+    @abstractmethod
+    def accept(self, claims: Claims) -> AuthOk:
+        """Go on with a verified token.
+
+        Raises:
+            Unauthorized: the token is another user's.
+        """
+
+    @abstractmethod
+    def enter(self, topic: str, recovery: Recovery) -> None:
+        """Begin to receive a topic's events; called right behind the `ok` of `subscribe`."""

@@ -1,0 +1,70 @@
+"""`history`: stored messages as an answer."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ..events import HistoryPage, Kind
+from ..protocol.codecs import Codec
+from ..protocol.messages import History, HistoryOk
+from ..realtime.encoding import encode_push
+from .actor import Actor
+from .service import Service
+
+YIELD_BYTES = 16_384
+"""Bytes of messages that are encoded before others get their turn."""
+
+
+async def history(service: Service, actor: Actor, command: History) -> HistoryOk:
+    """Read stored messages, ascending: the newest, or those before or after a seq.
+
+    An answer has as many as fit into `limits.slow_buffer_bytes`, or else one.
+
+    Raises:
+        RateLimited: the user has read too much.
+        Unavailable: the broker cannot be reached.
+    """
+    # Else the answers to all commands that wait would pile up, megabytes each.
+    await actor.ready()
+    node = service.node
+    topic, after = command.topic, command.after
+    await node.reads.begin(actor.user, node.clock.monotonic())
+    max_bytes = node.settings.limits.slow_buffer_bytes
+    page = await node.broker.history(
+        topic,
+        after=after or 0,
+        before=command.before,
+        limit=command.limit,
+        newest=after is None,
+        max_bytes=max_bytes,
+    )
+    node.reads.charge(actor.user, node.clock.monotonic(), page.size)
+    messages, all_fit = await _encode(page, actor.codec, max_bytes, newest=after is None)
+    return HistoryOk(
+        topic=topic, epoch=page.epoch, messages=messages, more=page.more or not all_fit
+    )
+
+
+async def _encode(
+    page: HistoryPage, codec: Codec, max_bytes: int, *, newest: bool
+) -> tuple[list[Any], bool]:
+    """Return the messages of a page that fit, encoded, and whether all did."""
+    events = [event for event in page.events if event.kind is Kind.MESSAGE]
+    kept: list[msgspec.Raw] = []
+    size = held = 0
+    all_fit = True
+    for event in reversed(events) if newest else events:
+        encoded = encode_push(codec, event)
+        if encoded is None:
+            continue
+        size += len(encoded)
+        if kept and size > max_bytes:
+            all_fit = False
+            break
+        kept.append(msgspec.Raw(encoded))
+        held += len(event.payload)
+        if held >= YIELD_BYTES:
+            held = 0
+            await asyncio.sleep(0)
+    return (kept[::-1] if newest else kept), all_fit

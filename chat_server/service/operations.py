@@ -1,0 +1,29 @@
+"""What carries out each command of the table."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..protocol.messages import (
+    Auth,
+    Command,
+    History,
+    Publish,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+)
+from .history import history
+from .publishing import publish, signal
+from .service import Operation
+from .subscribing import auth, subscribe, unsubscribe
+
+OPERATIONS: Mapping[type[Command], Operation] = MappingProxyType(
+    {
+        Auth: auth,
+        Subscribe: subscribe,
+        Unsubscribe: unsubscribe,
+        Publish: publish,
+        Signal: signal,
+        History: history,
+    }
+)
