@@ -10,9 +10,9 @@ import msgspec
 
 from ..client import (
     Client,
+    ClientState,
     CommandFailed,
     Gap,
-    LinkState,
     Message,
     OutcomeUnknown,
     Subscription,
@@ -154,13 +154,13 @@ class _Notices:
         self._lost = False
         self._told: set[str] = set()
 
-    def on_state(self, state: LinkState, reason: str) -> None:
-        if state is LinkState.RECONNECTING and not self._lost:
+    def on_state(self, state: ClientState, reason: str) -> None:
+        if state is ClientState.RECONNECTING and not self._lost:
             self._lost = True
             complain(f"{'reconnecting' if self._was_online else 'waiting'}: {reason}")
             if self._deadline is not None and self._timeout is not None and self._was_online:
                 self._deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
-        elif state is LinkState.ONLINE:
+        elif state is ClientState.ONLINE:
             if self._lost:
                 complain("connected again" if self._was_online else "connected")
             if self._deadline is not None and not self._deadline.expired():

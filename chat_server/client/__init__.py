@@ -3,10 +3,10 @@
     async with connect("http://127.0.0.1:8000", token=token) as chat:
         await chat.publish("room:lobby", {"text": "hello"})
 
-`client` has the public calls, `link` takes up lost connections, `renewal` keeps tokens fresh,
-`publication` sees to it that no message is stored twice, `registry` and `subscription` that no
-event is lost or comes twice, `flow` bounds what waits for slow consumers, `connection` is one
-WebSocket, and `opening` its handshake.
+`client` has the public calls, `reconnector` replaces lost connections, `renewal` keeps tokens
+fresh, `publication` stores each message once, `subscriptions` and `subscription` deliver each event
+once, `flow` bounds what waits for slow consumers, `connection` is one WebSocket, and `opening` its
+handshake.
 """
 
 from ..protocol.topics import topic_segment
@@ -27,7 +27,7 @@ from .errors import (
     TokenRejected,
 )
 from .events import Event, Gap, Message, Other, Page, Position, Published, Signal, User
-from .link import LinkState
+from .reconnector import ClientState
 from .subscription import Subscription
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ClientError",
+    "ClientState",
     "CommandFailed",
     "ConnectFailed",
     "ConnectionLost",
@@ -43,7 +44,6 @@ __all__ = [
     "Ending",
     "Event",
     "Gap",
-    "LinkState",
     "Message",
     "NotConnected",
     "Other",

@@ -12,12 +12,12 @@ from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected, Ti
 from .events import Published
 from .publication import Publication
 
-HEADROOM = 0.9
-"""The part of the server's rate limit that is used: what leaves evenly may arrive in a bunch."""
+RATE_SHARE = 0.9
+"""The share of the server's rate limit that is used: messages sent evenly may arrive in a bunch."""
 
-LEAST_RATE = 0.1
-MOST_AT_ONCE = 1_000_000
-"""Messages a second, or in a burst: a server may say anything, and is believed between these."""
+MIN_RATE = 0.1
+MAX_RATE = 1_000_000
+"""Bounds of the rate and the burst that a server may announce, in messages a second."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -31,14 +31,14 @@ async def publish_all(
     on_refusal: Callable[[CommandFailed], None] | None = None,
     timeout: float | None = None,
 ) -> AsyncGenerator[Published, None]:
-    """Publish all of `items` to `topic` in their order, and yield where each stands.
+    """Publish all of `items` to `topic` in their order, and yield the place of each.
 
-    Up to `window` are on their way at a time, within the server's rate limit. Each has a key of its
-    own, so that it is stored once however often the connection breaks. The first leaves alone, and
-    each that is stored lets two more leave. When one is lost with the connection or refused for the
-    moment, no more leave until it and those behind it are stored, and then one again. (Only if the
-    server refuses one and takes the next, both being on their way at that moment, the next
-    overtakes it: say, a store that fails and is back within milliseconds. `window=1` excludes it.)
+    Up to `window` items are in flight at a time, within the server's rate limit. Each item has a
+    key of its own, so that it is stored once however often the connection breaks. The first item is
+    sent alone, and each stored item lets two more be sent. When an item is lost with its connection
+    or refused for the moment, nothing new is sent until that item and those behind it are stored;
+    then the window grows from one again. An item overtakes the one before only if both are in
+    flight while the store fails and returns within milliseconds; `window=1` excludes that.
 
     Close the generator (`contextlib.aclosing`) if it is not read to its end.
 
@@ -46,8 +46,9 @@ async def publish_all(
         client: entered already.
         topic: to publish to.
         items: values that JSON can express.
-        window: items on their way at most.
-        on_refusal: called with each refusal that is waited for. What it raises is logged.
+        window: items in flight at most.
+        on_refusal: called with each refusal after which the item is sent again; its exceptions are
+            logged.
         timeout: seconds after which an item that is not stored is given up; None waits for ever.
 
     Raises:
@@ -62,14 +63,14 @@ async def publish_all(
     feeder = asyncio.create_task(bulk.feed(items))
     try:
         while (item := await bulk.next()) is not None:
-            yield await bulk.settle(item)
+            yield await bulk.result(item)
     finally:
         feeder.cancel()
         await asyncio.gather(feeder, *bulk.cancel(), return_exceptions=True)
 
 
 class _Item:
-    """A publication on its way."""
+    """One item, with the outcome of its latest attempt."""
 
     def __init__(self, data: object, key: str, now: float) -> None:
         self.data = data
@@ -80,13 +81,13 @@ class _Item:
 
     @property
     def maybe_stored(self) -> bool:
-        """Whether it was sent, and nothing is known of it."""
+        """Whether the item was sent and its outcome is unknown."""
         publication = self.publication
         return publication is not None and (publication.maybe_stored or not self.outcome.done())
 
 
 class _Bulk:
-    """One run of `publish_all`: the feeder starts publications, the generator settles them."""
+    """One run of `publish_all`: the feeder starts publications, the generator awaits them."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class _Bulk:
         self._may_start.set()
         self._most_under_way = 1
         self._recovering = False
-        self._unsettled: set[_Item] = set()
+        self._pending: set[_Item] = set()
         self._under_way: set[_Item] = set()  # of the unsettled, those that have left
         self._queue: asyncio.Queue[_Item | Exception | None] = asyncio.Queue()  # the slots bound it
 
@@ -123,7 +124,7 @@ class _Bulk:
                 await self._slots.acquire()
                 number += 1
                 item = _Item(data, f"{self._run}-{number}", self._clock())
-                self._unsettled.add(item)
+                self._pending.add(item)
                 item.outcome = asyncio.create_task(self._first(item))
                 self._queue.put_nowait(item)
         except Exception as error:  # of `items`, to be raised where they are awaited
@@ -131,14 +132,14 @@ class _Bulk:
         self._queue.put_nowait(end)
 
     async def next(self) -> _Item | None:
-        """Return the oldest item that is not settled, or None at the end."""
+        """Return the oldest item without a result, or None at the end."""
         item = await self._queue.get()
         if isinstance(item, Exception):
             raise item
         return item
 
-    async def settle(self, item: _Item) -> Published:
-        """Wait until `item` is stored, and publish it again as long as that may help."""
+    async def result(self, item: _Item) -> Published:
+        """Wait until `item` is stored, and publish it again as long as another try may help."""
         timeout = self._timeout
         try:
             async with asyncio.timeout_at(None if timeout is None else item.began + timeout):
@@ -146,7 +147,7 @@ class _Bulk:
         except TimeoutError:
             assert timeout is not None  # noqa: S101 - nothing else raises it
             raise TimedOut(timeout, maybe_stored=item.maybe_stored) from None
-        self._unsettled.discard(item)
+        self._pending.discard(item)
         self._under_way.discard(item)
         self._slots.release()
         self._recovering = self._recovering and bool(self._under_way)
@@ -156,15 +157,15 @@ class _Bulk:
         return published
 
     def _admit(self) -> None:
-        """Let another item leave, or none."""
+        """Open or close the gate for the next item."""
         if self._recovering or len(self._under_way) >= self._most_under_way:
             self._may_start.clear()
         else:
             self._may_start.set()
 
     def cancel(self) -> list[asyncio.Task[Published]]:
-        """Give up what is not settled, and return the tasks to wait for."""
-        tasks = [item.outcome for item in self._unsettled]
+        """Cancel all items without a result, and return their tasks."""
+        tasks = [item.outcome for item in self._pending]
         for task in tasks:
             task.cancel()
         return tasks
@@ -200,7 +201,7 @@ class _Bulk:
                 item.publication = self._client.publication(self._topic, item.data, item.key)
             return await item.publication.attempt()
         except ClientError:
-            # From this moment, and not only when it is settled: nothing new may overtake it.
+            # At once, not only when the generator gets here: nothing new may overtake this item.
             self._recovering, self._most_under_way = True, 1
             self._admit()
             raise
@@ -215,7 +216,7 @@ class _Bulk:
 
 
 class _Pace:
-    """Spaces commands so that the server's rate limit takes them: a token bucket like its own."""
+    """Spaces commands to stay within the server's rate limit: a token bucket like the server's."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -224,13 +225,13 @@ class _Pace:
         self._updated_at = self._clock()
 
     async def wait(self) -> None:
-        """Wait until another command may leave."""
+        """Wait until another command may be sent."""
         limits = (await self._client.wait_online()).limits
-        rate = HEADROOM * min(max(LEAST_RATE, limits.messages_per_second), MOST_AT_ONCE)
+        rate = RATE_SHARE * min(max(MIN_RATE, limits.messages_per_second), MAX_RATE)
         now = self._clock()
         earned = (now - self._updated_at) * rate
         # The connection's first commands, `subscribe` for one, have been counted by the server too.
-        burst = max(HEADROOM * min(limits.message_burst, MOST_AT_ONCE), 1.0)
+        burst = max(RATE_SHARE * min(limits.message_burst, MAX_RATE), 1.0)
         self._tokens = min(burst, self._tokens + earned) - 1
         self._updated_at = now
         if self._tokens < 0:

@@ -1,4 +1,4 @@
-"""The client as its users see it."""
+"""The public calls of the client."""
 
 import asyncio
 import inspect
@@ -13,17 +13,17 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from ..protocol import messages
+from .codec import ClientCodec, Done, Encoding
 from .connection import MAX_EXPIRIES
-from .credentials import DEADLINE_SECONDS, Credentials, TokenSource
+from .credentials import TOKEN_SECONDS, Credentials, TokenSource
 from .ending import Backoff
 from .errors import CommandFailed, ConnectionLost, NotConnected
 from .events import Page, Position, Published
 from .flow import Flow
-from .link import Link, LinkOptions, LinkState
-from .publication import Outbox, Publication
-from .registry import Registry
+from .publication import Publication, PublicationLog
+from .reconnector import ClientState, ConnectOptions, Reconnector
 from .subscription import Subscription
-from .wire import Done, Encoding, Wire
+from .subscriptions import Subscriptions
 
 A = TypeVar("A", bound=Struct)
 
@@ -33,18 +33,18 @@ def connect(
     *,
     token: TokenSource,
     encoding: Encoding = "json",
-    on_state: Callable[[LinkState, str], None] | None = None,
+    on_state: Callable[[ClientState, str], None] | None = None,
     max_held: int = 1_000,
     start_wait: float = 0.0,
     open_timeout: float = 10.0,
-    token_timeout: float = DEADLINE_SECONDS,
+    token_timeout: float = TOKEN_SECONDS,
     backoff: Backoff | None = None,
     ssl: SSLContext | None = None,
 ) -> "Client":
     """Return a client for the server at `url`, to be entered with `async with`.
 
-    Entering it connects. From then on it reconnects by itself, and its subscriptions go on where
-    they stood, until it is left or the server does not want it back.
+    Entering the client connects. From then on the client reconnects by itself and resumes its
+    subscriptions, until it is closed or the server rejects it for good.
 
         async with connect("http://127.0.0.1:8000", token=token) as chat:
             async with chat.subscribe("room:lobby", last=10) as room:
@@ -53,59 +53,60 @@ def connect(
 
     Args:
         url: the server's http(s):// or ws(s):// address, with or without /ws.
-        token: a JWT, or a function (plain or async) that returns a fresh one: for each connection,
-            and before the token of a connection expires. A plain one is called in a thread.
-        encoding: `json` or `msgpack`; what is published and received is the same in both.
-        on_state: a plain function, called with each new state and the reason for it. What it raises
-            is logged.
-        max_held: events held at most for consumers that are slower than the server; `Flow` says
-            what happens then.
-        start_wait: seconds for which entering it goes on trying while the server cannot be
+        token: a JWT, or a function (plain or async) that returns a fresh one; called for each
+            connection and before the token of a connection expires. A plain function is called in a
+            thread.
+        encoding: `json` or `msgpack`; the data published and received is the same in both.
+        on_state: a plain function, called with each new state and the reason for the change; its
+            exceptions are logged.
+        max_held: events held at most for consumers that are slower than the server; see `Flow`.
+        start_wait: seconds in which entering the client tries again while the server cannot be
             reached; `math.inf` for ever.
         open_timeout: seconds that an attempt to connect may take.
-        token_timeout: seconds that the function may take to return a token.
+        token_timeout: seconds that the token function may take.
         backoff: decides how long to wait between attempts.
-        ssl: for wss://, if the system's certificates do not do.
+        ssl: for wss://, if the system's certificates are not the right ones.
 
     Raises:
         TypeError: `on_state` is an async function.
-        ValueError: `url` is no such address.
+        ValueError: `url` has another form.
     """
     if any(map(inspect.iscoroutinefunction, (on_state, type(on_state).__call__))):
         raise TypeError("on_state: must be a plain function; nobody would await an async one")
-    wire = Wire(encoding)
+    codec = ClientCodec(encoding)
     flow = Flow(max_held)
-    options = LinkOptions(
+    options = ConnectOptions(
         url=websocket_url(url),
         start_wait=start_wait,
         open_timeout=open_timeout,
         ssl=ssl,
         on_state=on_state,
     )
-    link = Link(options, Credentials(token, token_timeout), backoff or Backoff(), wire, flow)
-    return Client(link, wire, flow)
+    credentials = Credentials(token, token_timeout)
+    reconnector = Reconnector(options, credentials, backoff or Backoff(), codec, flow)
+    return Client(reconnector, codec, flow)
 
 
 class Client:
-    """A connection to a chat server that outlives its sockets; got from `connect`."""
+    """A lasting connection to a chat server, over any number of sockets; made by `connect`."""
 
-    def __init__(self, link: Link, wire: Wire, flow: Flow) -> None:
-        self._link = link
-        self._wire = wire
+    def __init__(self, reconnector: Reconnector, codec: ClientCodec, flow: Flow) -> None:
+        self._reconnector = reconnector
+        self._codec = codec
         self._flow = flow
-        self._subscriptions = Registry(link, wire, flow)
-        self._outbox = Outbox(link, wire, self._subscriptions)
+        self._subscriptions = Subscriptions(reconnector, codec, flow)
+        self._log = PublicationLog(reconnector, codec, self._subscriptions)
 
     async def __aenter__(self) -> "Client":
         """Connect.
 
         Raises:
-            ConnectFailed: the server could not be reached (within `start_wait`), or is no chat
+            ConnectFailed: the server could not be reached within `start_wait`, or is not a chat
                 server.
-            TokenRejected: it does not accept the token.
-            Disconnected: it does not want this client.
+            TokenRejected: the server does not accept the token.
+            Disconnected: the server rejects this client for good.
         """
-        await self._link.start(self._subscriptions)
+        await self._reconnector.start(self._subscriptions)
         return self
 
     async def __aexit__(
@@ -118,21 +119,21 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection for good; subscriptions end, commands fail. May be repeated."""
-        await self._link.stop()
+        """Close the client for good: subscriptions end, commands fail. May be repeated."""
+        await self._reconnector.stop()
 
     @property
     def online(self) -> bool:
-        """Whether there is a connection at the moment."""
-        return self._link.online
+        """Whether the client is connected at the moment."""
+        return self._reconnector.online
 
     async def wait_online(self) -> messages.Welcome:
-        """Wait until there is a connection, and return what the server said when it was made.
+        """Wait until the client is connected, and return the server's welcome.
 
         Raises:
-            ClientError: there will be none any more.
+            ClientError: the client has ended.
         """
-        return (await self._link.wait()).welcome
+        return (await self._reconnector.wait()).welcome
 
     async def publish(
         self, topic: str, data: object, *, key: str | None = None, wait: bool = False
@@ -142,21 +143,20 @@ class Client:
         Args:
             topic: to publish to.
             data: any value that JSON can express.
-            key: 1 to 64 characters that make a repetition harmless: of publications to a topic by
-                one user with one key, only the first within the server's window is stored.
-            wait: wait for a connection instead of raising `NotConnected`; with a `key` also publish
-                again when the connection breaks before the answer came.
+            key: 1 to 64 characters that make a repetition harmless: of one user's publications to
+                a topic with one key, the server stores the first within its window.
+            wait: wait for a connection instead of raising `NotConnected`; with a `key`, also
+                publish again if the connection breaks before the answer.
 
         Raises:
-            CommandFailed: the server refused, or cannot store it now; `definite` tells whether it
-                is certain that nothing was stored.
+            CommandFailed: the server refused, or cannot store the message now; `definite` tells
+                whether certainly nothing was stored.
             NotConnected: there is no connection, and nothing was sent.
-            ConnectionLost: the connection broke before the answer came. The message may or may not
-                be stored; only with a `key` can it be published again safely.
-            OutcomeUnknown: an earlier attempt with this `key` may have been stored, it is too long
-                ago for the server to recognize a repetition, and history does not tell.
-            TypeError, ValueError: `data` holds what has no form in JSON; the message names the
-                place.
+            ConnectionLost: the connection broke before the answer. The message may be stored; only
+                with a `key` is publishing again safe.
+            OutcomeUnknown: an earlier attempt with this `key` may have been stored, the server has
+                forgotten the key meanwhile, and history does not tell.
+            TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
         """
         publication = self.publication(topic, data, key)
         expiries = 0
@@ -175,31 +175,31 @@ class Client:
                     raise
 
     def publication(self, topic: str, data: object, key: str | None) -> Publication:
-        """Return what `publish` sends, for those who want to see each attempt.
+        """Return what `publish` sends, for callers that make each attempt themselves.
 
         Raises:
             TypeError, ValueError: as of `publish`.
         """
-        return self._outbox.publication(topic, self._wire.data(data), key)
+        return self._log.publication(topic, self._codec.data(data), key)
 
     async def learn_position(self, topic: str, on_refusal: Callable[[CommandFailed], None]) -> None:
-        """Ask where a topic stands, so that a publication can be looked for in its history.
+        """Ask for a topic's position, from which a publication can be looked for in its history.
 
         Args:
             topic: to ask about.
-            on_refusal: called with each refusal that is waited for.
+            on_refusal: called with each refusal after which the question is repeated.
         """
-        await self._outbox.learn_position(topic, on_refusal)
+        await self._log.learn_position(topic, on_refusal)
 
     async def signal(self, topic: str, data: object) -> None:
-        """Tell the topic's present subscribers something that nobody stores.
+        """Send `data` to the topic's present subscribers, without storing it.
 
         Raises:
             CommandFailed: the server refused.
             NotConnected: there is no connection, and nothing was sent.
             ConnectionLost: the connection broke before the answer came.
         """
-        await self._command(messages.Signal(topic=topic, data=self._wire.data(data)), Done)
+        await self._command(messages.Signal(topic=topic, data=self._codec.data(data)), Done)
 
     async def history(
         self,
@@ -209,7 +209,7 @@ class Client:
         after: int | None = None,
         limit: int = messages.DEFAULT_HISTORY,
     ) -> Page:
-        """Return stored messages: the newest, those before a seq, or those after one.
+        """Return stored messages: the newest, or those next to a seq.
 
         Args:
             topic: to read.
@@ -218,7 +218,7 @@ class Client:
             limit: messages at most, 1 to 300.
 
         Raises:
-            CommandFailed: the server refused, or cannot read them now.
+            CommandFailed: the server refused, or cannot read the messages now.
             NotConnected: there is no connection at the moment.
             ConnectionLost: the connection broke before the answer came.
         """
@@ -226,7 +226,7 @@ class Client:
         return await self._command(command, Page)
 
     async def ping(self) -> float:
-        """Return the seconds that a message to the server and its answer take.
+        """Return the round-trip time to the server in seconds.
 
         Raises:
             NotConnected: there is no connection at the moment.
@@ -242,13 +242,14 @@ class Client:
     ) -> Subscription:
         """Return a subscription to `topic`, to be entered with `async with` and iterated.
 
-        Without `last` and `since` it begins with the next event. Entering it raises `CommandFailed`
-        if the server refuses, `NotConnected` or `ConnectionLost` if there is no connection.
+        Without `last` and `since` the subscription begins with the next event. Entering it raises
+        `CommandFailed` if the server refuses, `NotConnected` or `ConnectionLost` if there is no
+        connection.
 
         Args:
             topic: to receive.
-            last: begin with so many stored events, 1 to 300.
-            since: begin behind this position, taken from `Subscription.position` earlier.
+            last: stored events to begin with, 1 to 300.
+            since: begin behind this position, an earlier `Subscription.position`.
 
         Raises:
             ValueError: both are given.
@@ -258,7 +259,7 @@ class Client:
         return Subscription(self._subscriptions, self._flow, topic, since=since, last=last)
 
     async def _command(self, command: messages.Command, kind: type[A]) -> A:
-        return await self._link.connection().command(command, kind)
+        return await self._reconnector.connection().command(command, kind)
 
 
 def websocket_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""One WebSocket connection, from its handshake to its end; what follows is the `Link`'s job."""
+"""One WebSocket connection, from its handshake to its end."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from websockets.protocol import State
 
 from ..protocol.errors import TooLarge, Unauthorized
 from ..protocol.messages import Command, Error, Goodbye, Welcome
+from .codec import ClientCodec, Envelope
 from .ending import Ending
 from .errors import (
     BadServer,
@@ -25,30 +26,29 @@ from .errors import (
 from .flow import Flow
 from .gate import Gate
 from .opening import failed, open_websocket
-from .wire import Envelope, Wire
 
 ANSWER_SECONDS = 180.0
-"""How long the answer to a command may take. A server that keeps publications while its store is
-away answers after a minute; one that never answers would keep a command waiting for ever."""
+"""Seconds that the answer to a command may take. A server that spools publications answers after a
+minute; one that never answers must not keep a command waiting for ever."""
 
 GOODBYE_SECONDS = 5.0
-"""How long the server may take to close the connection behind its goodbye."""
+"""Seconds that the server may take to close the connection after its goodbye."""
 
 MAX_EXPIRIES = 5
-"""How often a command is sent again because the token had expired."""
+"""Repetitions of a command that failed because the token had expired."""
 
 A = TypeVar("A", bound=Struct)
 
 
 class Push(NamedTuple):
-    """A message that answers no command."""
+    """A message of the server that is not an answer."""
 
     envelope: Envelope
     frame: bytes
 
 
 class Ended(Exception):
-    """The connection is gone."""
+    """The connection has ended."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(str(ending))
@@ -56,7 +56,7 @@ class Ended(Exception):
 
 
 class _Waiting(NamedTuple):
-    """A command without an answer yet."""
+    """A command that waits for its answer."""
 
     kind: type[Any]
     outcome: "asyncio.Future[Any]"
@@ -65,26 +65,26 @@ class _Waiting(NamedTuple):
 
 
 class Connection:
-    """An open connection: sends commands, matches answers to them, hands out everything else.
+    """An open connection: sends commands, matches answers to them, returns other messages.
 
-    Somebody must call `receive` again and again, or no answer arrives.
+    The owner must call `receive` again and again, or no answer arrives.
 
     Args:
-        renewable: whether somebody renews the token, so that commands wait while it has expired.
+        renewable: whether the owner renews the token. If so, commands wait while it is expired.
 
     Attributes:
-        token_expired: set when the token has expired and is to be renewed.
+        token_expired: set while the token has expired and is not renewed.
     """
 
     def __init__(
-        self, socket: ClientConnection, wire: Wire, flow: Flow, *, renewable: bool
+        self, socket: ClientConnection, codec: ClientCodec, flow: Flow, *, renewable: bool
     ) -> None:
         self.welcome: Welcome
         self.token_expired = asyncio.Event()
         self._renewable = renewable
         self._gate = Gate()
         self._socket = socket
-        self._wire = wire
+        self._codec = codec
         self._flow = flow
         self._goodbye: Goodbye | None = None
         self._said_goodbye = asyncio.Event()
@@ -96,7 +96,7 @@ class Connection:
         cls,
         url: str,
         token: str,
-        wire: Wire,
+        codec: ClientCodec,
         flow: Flow,
         *,
         renewable: bool,
@@ -108,19 +108,19 @@ class Connection:
         Args:
             url: a ws:// or wss:// address.
             token: a JWT.
-            wire: the encoding to speak.
+            codec: the encoding to speak.
             flow: told of commands that wait for their answers.
-            renewable: whether somebody renews the token.
-            timeout: seconds that all of it may take.
-            ssl: for wss://, if the system's certificates do not do.
+            renewable: whether the owner renews the token.
+            timeout: seconds that the whole opening may take.
+            ssl: for wss://, if the system's certificates are not the right ones.
 
         Raises:
-            ConnectFailed: it did not work; a rejected token has `CloseCode.UNAUTHORIZED`.
+            ConnectFailed: the opening failed; a rejected token has `CloseCode.UNAUTHORIZED`.
         """
         try:
             async with asyncio.timeout(timeout):
-                socket = await open_websocket(url, token, wire.subprotocol, ssl)
-                connection = cls(socket, wire, flow, renewable=renewable)
+                socket = await open_websocket(url, token, codec.subprotocol, ssl)
+                connection = cls(socket, codec, flow, renewable=renewable)
                 try:
                     await connection._be_welcomed()
                 except BaseException:
@@ -135,13 +135,13 @@ class Connection:
             raise ConnectFailed(error.ending) from error
 
     async def _be_welcomed(self) -> None:
-        if self._socket.subprotocol != self._wire.subprotocol:
-            raise BadServer(f"the server does not speak {self._wire.subprotocol}")
+        if self._socket.subprotocol != self._codec.subprotocol:
+            raise BadServer(f"the server does not speak {self._codec.subprotocol}")
         while (push := await self.receive()) is None:
             pass
         if push.envelope.type != "welcome":
             raise BadServer("the server sent no welcome")
-        self.welcome = self._wire.decode(push.frame, Welcome)
+        self.welcome = self._codec.decode(push.frame, Welcome)
 
     @property
     def is_open(self) -> bool:
@@ -152,12 +152,12 @@ class Connection:
     async def command(
         self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
     ) -> A:
-        """Send `command` and wait for its answer; while the token has expired, wait for the next.
+        """Send `command` and wait for its answer; with an expired token, wait for the next token.
 
         Args:
-            command: gets its `id` here.
-            kind: what the answer is decoded to.
-            then: called with the answer before anything that came after it is read.
+            command: the command; its `id` is set here.
+            kind: the type of the answer.
+            then: called with the answer before any later message is read.
 
         Raises:
             CommandFailed: the server answered with an error, or `command` is too large for it.
@@ -176,10 +176,11 @@ class Connection:
     async def attempt(
         self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
     ) -> A:
-        """Do the same, but raise when the token expired before the server took `command`.
+        """Send `command` once, as soon as the token is valid, and wait for its answer.
 
         Raises:
-            CommandFailed: as above, with `expired`; the next attempt waits for the next token.
+            CommandFailed: as for `command`. With `expired` the server has not run the command, and
+                the next attempt waits for the next token.
         """
         await self._gate.passed()
         try:
@@ -192,12 +193,12 @@ class Connection:
     async def exchange(
         self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
     ) -> A:
-        """Send `command` now, whatever became of the token, and wait for its answer."""
+        """Send `command` now, even with an expired token, and wait for its answer."""
         if not self.is_open:
             raise NotConnected("the connection is closing")
         self._last_id += 1
         command.id = id = self._last_id
-        frame = self._wire.encode(command)
+        frame = self._codec.encode(command)
         most = self.welcome.limits.max_message_bytes
         if len(frame) > most:
             # The server would close the connection with 1009.
@@ -208,30 +209,30 @@ class Connection:
         self._flow.begin_command()
         try:
             # Written before anything is awaited: commands leave in the order of the calls.
-            await self._socket.send(frame, text=not self._wire.binary)
+            await self._socket.send(frame, text=not self._codec.binary)
             outcome = await waiting.outcome
         except ConnectionClosed as error:
             raise ConnectionLost("the connection broke while the command was sent") from error
         finally:
-            self._take(id)
+            self._pop(id)
         if isinstance(outcome, ClientError):
             raise outcome
         answer: A = outcome
         return answer
 
     def token_renewed(self) -> None:
-        """Note that the server has taken another token: commands may leave."""
+        """Send the commands that wait: the server has accepted another token."""
         self.token_expired.clear()
         self._gate.open()
 
     def _hold(self) -> None:
-        """Let commands wait for the next token, if there will be one."""
+        """Let commands wait for the next token, if the token is renewable."""
         if self._renewable and self.is_open:
             self._gate.close()
             self.token_expired.set()
 
     async def overdue(self) -> Ending:
-        """Return once the server has left a command, or its own goodbye, without what follows."""
+        """Return once the server is late with an answer, or with the close after its goodbye."""
         loop = asyncio.get_running_loop()
         while not self._said_goodbye.is_set():
             oldest = next(iter(self._waiting.values()), None)
@@ -245,33 +246,33 @@ class Connection:
         return self._ending()
 
     async def receive(self) -> Push | None:
-        """Take the next message; return it unless it was passed to the command it answers.
+        """Read the next message; return it unless it is an answer, which goes to its command.
 
         Raises:
-            BadServer: it is not `chat.v1`.
-            Ended: there is none, the connection is gone.
+            BadServer: the message is not `chat.v1`.
+            Ended: the connection has ended.
         """
         try:
             frame = await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
             self._fail_waiting()
             raise Ended(self._ending(closed)) from None
-        envelope = self._wire.decode(frame, Envelope)
+        envelope = self._codec.decode(frame, Envelope)
         if envelope.id is not None and envelope.type in ("ok", "error", "pong"):
             self._answer(envelope, envelope.id, frame)
             return None
         if envelope.type == "goodbye":
-            self._goodbye = self._wire.decode(frame, Goodbye)
+            self._goodbye = self._codec.decode(frame, Goodbye)
             self._said_goodbye.set()
             return None
         if envelope.type == "error" and envelope.topic is None:
-            if self._wire.decode(frame, Error).code == Unauthorized.code:
+            if self._codec.decode(frame, Error).code == Unauthorized.code:
                 self._hold()
             return None
         return Push(envelope, frame)
 
     async def close(self) -> None:
-        """Close the connection and wait until it is gone, at most `CLOSE_SECONDS`."""
+        """Close the connection and wait for its end, at most `CLOSE_SECONDS`."""
         try:
             # The answer to our close frame may come behind much that nobody will read.
             await asyncio.gather(self._socket.close(), self._discard())
@@ -291,19 +292,19 @@ class Connection:
         # Taken once it is understood: an answer that is none ends the connection, and then
         # whatever waits is told so.
         if envelope.type == "error":
-            error = self._wire.decode(frame, Error)
+            error = self._codec.decode(frame, Error)
             expired = self._renewable and error.code == Unauthorized.code
             outcome: object = CommandFailed(
                 error.code, error.message, error.retry_in_ms, expired=expired
             )
         else:
-            outcome = self._wire.decode(frame, waiting.kind)
+            outcome = self._codec.decode(frame, waiting.kind)
             if waiting.then is not None:
                 waiting.then(outcome)
-        self._take(id)
+        self._pop(id)
         waiting.outcome.set_result(outcome)
 
-    def _take(self, id: int) -> _Waiting | None:
+    def _pop(self, id: int) -> _Waiting | None:
         waiting = self._waiting.pop(id, None)
         if waiting is not None:
             self._flow.end_command()
@@ -311,7 +312,7 @@ class Connection:
 
     def _fail_waiting(self) -> None:
         for id in list(self._waiting):
-            waiting = self._take(id)
+            waiting = self._pop(id)
             if waiting is not None and not waiting.outcome.done():
                 waiting.outcome.set_result(ConnectionLost("the connection broke before the answer"))
         self._gate.open()  # those who wait there are told that nothing was sent

@@ -1,4 +1,4 @@
-"""Where the client gets its token from."""
+"""The source of the client's tokens."""
 
 import asyncio
 import contextvars
@@ -13,28 +13,29 @@ from .ending import Ending
 from .errors import ConnectFailed
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
-"""A token, or a function (plain or async) that is asked for a fresh one before each connection and
-before the token of a connection expires."""
+"""A token, or a function (plain or async) that returns a fresh one. The function is called before
+each connection and before the token of a connection expires."""
 
-DEADLINE_SECONDS = 10.0
-"""How long a function may take to return a token."""
+TOKEN_SECONDS = 10.0
+"""Seconds that a token function may take, by default."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
-"""What may follow `Bearer` in a header, RFC 6750 section 2.1."""
+"""The form of a bearer token in a header, RFC 6750 section 2.1."""
 
 
 class Credentials:
-    """Gives out a token for each connection.
+    """Returns a token for each connection.
 
-    A plain function is called in a thread, so that one that asks another service for a token may
-    block. A thread that does not return in time cannot be ended: the next attempt waits for it
-    again, so a function that hangs costs one thread, however often it is needed.
+    A plain function is called in a thread, so it may block, to ask another service for example. A
+    thread cannot be ended: if the function hangs, the next attempt waits for the same thread, so a
+    hanging function costs one thread in all.
 
     Args:
-        deadline: seconds that a function may take.
+        source: a token or a token function.
+        deadline: seconds that the function may take.
     """
 
-    def __init__(self, source: TokenSource, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, source: TokenSource, deadline: float = TOKEN_SECONDS) -> None:
         self._source = source
         self._deadline = deadline
         self._call: asyncio.Task[Any] | None = None
@@ -49,7 +50,7 @@ class Credentials:
         """Return a token.
 
         Raises:
-            ConnectFailed: there is none to be had now.
+            ConnectFailed: the source has none now.
         """
         token = self._source if isinstance(self._source, str) else await self._ask(self._source)
         if not isinstance(token, str):
@@ -61,7 +62,7 @@ class Credentials:
     async def _ask(self, source: Callable[[], Any]) -> Any:
         if self._call is None or self._call.cancelled():
             self._call = asyncio.create_task(self._called(source), name="chat client token")
-            self._call.add_done_callback(_look_at)
+            self._call.add_done_callback(_retrieve_exception)
         call = self._call
         try:
             await asyncio.wait([call], timeout=self._deadline)
@@ -97,17 +98,17 @@ def _no_token(reason: str) -> ConnectFailed:
     return ConnectFailed(Ending(f"no token: {reason}"))
 
 
-def _look_at(call: "asyncio.Future[Any]") -> None:
-    """Keep asyncio from reporting the failure of a call that nobody waits for any more."""
+def _retrieve_exception(call: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from reporting the failure of a call that no caller awaits any more."""
     if not call.cancelled():
         call.exception()
 
 
 def _in_thread(source: Callable[[], Any]) -> "asyncio.Future[Any]":
-    """Call `source` in a daemon thread: one of a pool would keep the program from ending."""
+    """Call `source` in a daemon thread: a pool's thread would keep the program from ending."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Any] = loop.create_future()
-    outcome.add_done_callback(_look_at)
+    outcome.add_done_callback(_retrieve_exception)
     context = contextvars.copy_context()
 
     def call() -> None:

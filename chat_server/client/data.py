@@ -1,25 +1,25 @@
-"""Whether a value can be published as `data`: what would be changed on the way is refused here."""
+"""Checks values that are to be published: a value that encoding would change is refused."""
 
 import math
 from typing import Any
 
 from ..protocol.nesting import MAX_DEPTH, TOO_DEEP
 
-LEAST_INTEGER = -(2**63)
-GREATEST_INTEGER = 2**64 - 1
-"""What both encodings carry. Beyond 2**53 clients in JavaScript lose digits, whatever is sent."""
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**64 - 1
+"""The integers that both encodings carry. JavaScript clients lose digits beyond 2**53."""
 
 MAX_SHOWN = 40
 
 
 def check_data(value: object) -> None:
-    """Check that `value` is one that JSON expresses as it is.
+    """Check that JSON can express `value` unchanged.
 
-    An encoder would write NaN as null and bytes as base64, and nobody would hear of it.
+    An encoder would silently write NaN as null and bytes as base64.
 
     Raises:
-        TypeError: it holds what has no form in JSON; the message names the place.
-        ValueError: it holds a number or text that does not travel; the message names the place.
+        TypeError: part of `value` has a type without a form in JSON; the message names the place.
+        ValueError: a number or a text in it cannot be sent; the message names the place.
     """
     _check(value, "data", 0)
 
@@ -51,7 +51,7 @@ def _check_scalar(value: object, place: str) -> None:
         case str():
             _check_text(value, place)
         case int():
-            if not LEAST_INTEGER <= value <= GREATEST_INTEGER:
+            if not MIN_INTEGER <= value <= MAX_INTEGER:
                 raise ValueError(f"{place}: must be an integer of at most 64 bits; send it as text")
         case float():
             if not math.isfinite(value):

@@ -1,32 +1,32 @@
-"""What can go wrong for a client.
+"""The errors of the client.
 
     ClientError
-    ├── ConnectFailed     the server could not be reached, or is no chat server
+    ├── ConnectFailed     the server could not be reached, or is not a chat server
     ├── TokenRejected     the server does not accept the token
     ├── NotConnected      there is no connection now; nothing was sent
-    ├── ConnectionLost    the connection broke before the answer came; the outcome is unknown
+    ├── ConnectionLost    the connection broke before the answer; the outcome is unknown
     ├── OutcomeUnknown    a message may have been stored, and can no longer be repeated safely
-    ├── TimedOut          a message was not stored in the time that was given
-    ├── Disconnected      the server ended the connection and does not want it back
+    ├── TimedOut          a message was not stored in the given time
+    ├── Disconnected      the server ended the connection for good
     ├── ClientClosed      the client was used after it was closed
-    ├── BadServer         the server sent what is not `chat.v1`
+    ├── BadServer         the server does not speak `chat.v1`
     └── CommandFailed     the server refused a command, or could not carry it out
 
-Errors of `websockets` and of the operating system are mapped to these where they enter.
+Errors of `websockets` and of the operating system are converted to these where they are raised.
 """
 
 from .ending import Ending
 
 
 class ClientError(Exception):
-    """The root of everything that this package raises."""
+    """The base class of the client's errors."""
 
 
 class ConnectFailed(ClientError):
-    """The server could not be reached, or is no chat server.
+    """The server could not be reached, or is not a chat server.
 
     Args:
-        ending: why, and when to try again.
+        ending: the reason, and when to try again.
     """
 
     def __init__(self, ending: Ending) -> None:
@@ -35,7 +35,7 @@ class ConnectFailed(ClientError):
 
 
 class TokenRejected(ClientError):
-    """The server does not accept the token; only another one helps."""
+    """The server does not accept the token, and will not accept it later."""
 
 
 class NotConnected(ClientError):
@@ -43,26 +43,27 @@ class NotConnected(ClientError):
 
 
 class ConnectionLost(ClientError):
-    """The connection broke before the answer came, so nobody knows whether the command was done.
+    """The connection broke before the answer, so the outcome of the command is unknown.
 
-    A `publish` can be repeated without harm with the same `key`, which the client sees to: it
-    repeats it within the time for which the server remembers keys, and looks into history after.
+    A `publish` can be repeated safely with the same `key`: the client sends it again within the
+    time for which the server remembers keys, and looks it up in history after that.
     """
 
 
 class OutcomeUnknown(ClientError):
     """A message may have been stored, and publishing it again could store it twice.
 
-    Its answer was lost, the server may have forgotten its key meanwhile, and history does not tell.
-    Whoever knows the application decides: publish it with another key, or leave it.
+    The answer was lost, the server may have forgotten the key meanwhile, and history does not tell.
+    The application has to decide: publish the message with another key, or drop it.
     """
 
 
 class TimedOut(ClientError):
-    """A message was not stored in the time that `publish_all` was given for it.
+    """A message was not stored within the `timeout` of `publish_all`.
 
     Args:
-        maybe_stored: whether it may have been stored all the same.
+        seconds: the timeout.
+        maybe_stored: whether the message may have been stored all the same.
     """
 
     def __init__(self, seconds: float, *, maybe_stored: bool) -> None:
@@ -72,7 +73,7 @@ class TimedOut(ClientError):
 
 
 class Disconnected(ClientError):
-    """The server ended the connection and does not want it back.
+    """The server ended the connection for good.
 
     Args:
         ending: the close code and its reason.
@@ -88,7 +89,7 @@ class ClientClosed(ClientError):
 
 
 class BadServer(ClientError):
-    """The server sent what is not `chat.v1`."""
+    """The server does not speak `chat.v1`."""
 
 
 class CommandFailed(ClientError):
@@ -96,8 +97,8 @@ class CommandFailed(ClientError):
 
     Args:
         code: one of the protocol's errors, such as `forbidden`; see docs/protocol.md, section 5.
-        message: the server's sentence about it.
-        retry_in_ms: milliseconds after which another try makes sense, if it does.
+        message: the server's explanation, one sentence.
+        retry_in_ms: milliseconds after which another try makes sense, if one does.
         expired: whether the token had expired and can be renewed.
     """
 

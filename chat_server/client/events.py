@@ -1,4 +1,4 @@
-"""What a client is given: the events of a subscription, and the results of commands."""
+"""The events of a subscription, and the results of commands."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ __all__ = ["Event", "Gap", "Message", "Other", "Page", "Position", "Published", 
 
 
 class Other(Struct, frozen=True):
-    """An event of a type that this version of the client has no struct for.
+    """An event of a type that this version of the client does not know.
 
     Args:
-        type: its type on the wire, `reaction` for one.
-        seq: its place in the topic's order, or None if it has none.
-        fields: all that was sent.
+        type: the `type` of the message, for example `reaction`.
+        topic: the topic of the event.
+        seq: the number of the event in its topic, or None if it has none.
+        fields: all fields of the message.
     """
 
     type: str
@@ -27,11 +28,11 @@ class Other(Struct, frozen=True):
 
 
 Event = Message | Signal | Gap | Other
-"""What a subscription yields; a `Gap` says that the events between two places will not come."""
+"""The events that a subscription yields. A `Gap` says which events will not come."""
 
 
 class Published(Struct, frozen=True):
-    """Where a publication stands in its topic's order.
+    """The place of a stored publication in its topic.
 
     Args:
         at: milliseconds since 1970.
@@ -49,7 +50,7 @@ class Page(Struct, frozen=True):
     """A part of a topic's stored messages, in ascending order.
 
     Args:
-        more: whether there are more in the direction of the read.
+        more: whether the read ended before the last message in its direction.
     """
 
     topic: str

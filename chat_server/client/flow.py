@@ -1,25 +1,25 @@
-"""The one bound on what a client holds for its consumers."""
+"""The bound on events that a client holds for its consumers."""
 
 from asyncio import Event
 
 MAX_HELD_BYTES = 64 * 2**20
-"""Frames of events that wait for their consumers: a server may send large ones."""
+"""Bytes of events held for their consumers at most, by default: single events may be large."""
 
 
 class Flow:
     """Counts the events that wait for their consumers, over all subscriptions of a client.
 
-    At the limit the client stops reading its socket. What is sent meanwhile fills the buffers up
-    to the server, which then stops sending live events and replays them once there is room again:
-    a slow consumer costs bounded memory on both sides, and loses nothing that is stored.
+    At the limit the client stops reading its socket. The buffers up to the server fill, and the
+    server stops sending live events and replays them once there is room again: a slow consumer
+    costs bounded memory on both sides, and loses no stored event.
 
-    A command that waits for its answer keeps the socket being read all the same, or a consumer
-    that publishes for each event it receives would wait for an answer that is never read. Events
-    that are read past the limit in this way are dropped, and asked for again later.
+    While a command waits for its answer, the socket is read all the same: else a consumer that
+    publishes for each event would wait for an answer that is never read. Events beyond the limit
+    are then dropped, and requested again later.
 
     Args:
-        limit: events.
-        limit_bytes: of the events' frames; one event is always held.
+        limit: events held at most.
+        limit_bytes: bytes of their frames at most; one event is always held.
     """
 
     def __init__(self, limit: int, limit_bytes: int = MAX_HELD_BYTES) -> None:
@@ -35,28 +35,28 @@ class Flow:
 
     @property
     def full(self) -> bool:
-        """Whether another event must not be held."""
+        """Whether the limit is reached."""
         return self._held >= self._limit or self._held_bytes >= self._limit_bytes
 
     def add(self, size: int = 0) -> None:
-        """Count an event of `size` bytes that waits for its consumer."""
+        """Count an event of `size` bytes as held."""
         self._held += 1
         self._held_bytes += size
         self._update()
 
     def remove(self, size: int = 0, count: int = 1) -> None:
-        """Count events of `size` bytes together that are gone."""
+        """Count `count` events of `size` bytes in all as consumed or dropped."""
         self._held -= count
         self._held_bytes -= size
         self._update()
 
     def begin_command(self) -> None:
-        """Count a command that waits for its answer, and so keep the socket being read."""
+        """Count a command that waits for its answer; the socket is read meanwhile."""
         self._commands += 1
         self._update()
 
     def end_command(self) -> None:
-        """Count a command as answered, or given up."""
+        """Count a command as answered or given up."""
         self._commands -= 1
         self._update()
 
@@ -65,7 +65,7 @@ class Flow:
         await self._may_read.wait()
 
     async def has_room(self) -> None:
-        """Wait until at most half of the limit is held, so that a replay makes headway."""
+        """Wait until at most half of the limit is held, so that a replay makes progress."""
         await self._has_room.wait()
 
     def _update(self) -> None:

@@ -1,14 +1,14 @@
-"""A gate that commands pass in their order."""
+"""A gate that tasks pass in their order."""
 
 import asyncio
 from collections import deque
 
 
 class Gate:
-    """Holds whoever comes while it is closed, and lets them through in the order they came.
+    """Holds tasks while it is closed, and lets them pass in the order in which they came.
 
-    `asyncio.Event` wakes those who wait in their order too, but a newcomer passes it before they
-    have run.
+    `asyncio.Event` wakes its waiters in their order too, but a task that comes later passes it
+    before the woken waiters have run.
     """
 
     def __init__(self) -> None:
@@ -17,20 +17,20 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether those who come are let through."""
+        """Whether tasks may pass."""
         return self._open
 
     def close(self) -> None:
-        """Hold whoever comes from now on."""
+        """Hold tasks that come from now on."""
         self._open = False
 
     def open(self) -> None:
-        """Let everybody through, one after the other."""
+        """Let all tasks pass, one after the other."""
         self._open = True
         self._wake_next()
 
     async def passed(self) -> None:
-        """Wait until the gate is open and those who came before are through."""
+        """Wait until the gate is open and earlier tasks have passed."""
         if self._open and not self._waiting:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

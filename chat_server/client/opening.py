@@ -1,4 +1,4 @@
-"""The opening handshake, and one sentence for each way in which it can fail."""
+"""The opening handshake, and one sentence for each way in which it fails."""
 
 import math
 import ssl as tls
@@ -33,12 +33,12 @@ from .ending import Ending
 from .errors import ConnectFailed
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-"""The largest message taken: a page of 300 stored messages of the usual limit has 20 MB."""
+"""The largest message accepted: a page of 300 stored messages of the usual limit has 20 MB."""
 
 CLOSE_SECONDS = 2.0
 
 MAX_REASON_CHARACTERS = 300
-"""As much of what a stranger answers is shown."""
+"""Characters shown of an answer that is not from a chat server."""
 
 _CODES = {401: CloseCode.UNAUTHORIZED, 429: CloseCode.TOO_MANY}
 
@@ -48,16 +48,17 @@ async def open_websocket(
 ) -> ClientConnection:
     """Open a WebSocket to the server at `url`.
 
-    Redirects are not followed: a token goes to the address that it is meant for, and nowhere else.
+    Redirects are not followed: a token is sent to no other address than the one given.
 
     Args:
         url: a ws:// or wss:// address.
         token: a JWT.
         subprotocol: the encoding to offer.
-        ssl: for wss://, if the system's certificates do not do.
+        ssl: for wss://, if the system's certificates are not the right ones.
 
     Raises:
-        ConnectFailed: it did not work; the sentence says what was found instead of a chat server.
+        ConnectFailed: the handshake failed; the sentence says what was found instead of a chat
+            server.
     """
     proxy = _proxy(url)
     try:
@@ -75,7 +76,7 @@ async def open_websocket(
     except InvalidStatus as error:
         try:
             refused = _refused(url, error.response)
-        except Exception as odd:  # a stranger's answer, in which anything may stand
+        except Exception as odd:  # any server may have answered, with anything
             status = error.response.status_code
             refused = failed(url, f"HTTP {status}: an answer that cannot be read ({odd})")
         raise refused from error
@@ -94,15 +95,15 @@ def failed(
     *,
     announced: bool = False,
 ) -> ConnectFailed:
-    """Return the error that `reason` keeps the client from connecting to `url`."""
+    """Return the error of a client that cannot connect to `url`."""
     where = urlsplit(url).netloc.rpartition("@")[2]
-    # A stranger's words go into logs, where a line's end could begin a forged line.
+    # `reason` may quote the other side, and a line's end in a log could begin a forged line.
     plain = "".join(c if c.isprintable() else "\ufffd" for c in reason)
     return ConnectFailed(Ending(f"{where}: {plain}", code, retry_in_ms, announced))
 
 
 class _Opening(websockets_connect):
-    """Opens a WebSocket where it was asked to, and nowhere else."""
+    """Opens a WebSocket and follows no redirect."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -115,7 +116,7 @@ def _proxy(url: str) -> str | None:
     """Return the proxy that the environment names for `url`.
 
     Raises:
-        ConnectFailed: what it names is no address of a proxy.
+        ConnectFailed: the environment names no valid proxy.
     """
     if _is_loopback(urlsplit(url).hostname or ""):
         return None  # no proxy of the environment leads there
@@ -147,14 +148,14 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Problem(Struct):
-    """As much of a problem+json body as is of use, RFC 9457."""
+    """The fields of a problem document that matter here, RFC 9457."""
 
     detail: str
     retry_in_ms: int | None = None
 
 
 def _refused(url: str, response: Response) -> ConnectFailed:
-    """Tell what an HTTP response instead of an upgrade means."""
+    """Return the error for an HTTP response in place of an upgrade."""
     status = response.status_code
     problem = _problem(response)
     retry = problem.retry_in_ms if problem else None
@@ -179,12 +180,12 @@ def _refused(url: str, response: Response) -> ConnectFailed:
 
 
 def _header(response: Response, name: str) -> str:
-    """Return a header's value; of several, which proxies on the way may have added, the first."""
+    """Return the first value of a header; proxies may have added others."""
     return next(iter(response.headers.get_all(name)), "")
 
 
 def _target(url: str, location: str) -> str:
-    """Return where a redirect leads; as it stands if it is no address."""
+    """Return the target of a redirect, unchanged if it is not a valid address."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -192,7 +193,7 @@ def _target(url: str, location: str) -> str:
 
 
 def _problem(response: Response) -> _Problem | None:
-    """Return the problem document of a chat server; a proxy's own page is none."""
+    """Return the problem document of a chat server, or None for another body."""
     if not _header(response, "Content-Type").startswith("application/problem+json"):
         return None
     try:

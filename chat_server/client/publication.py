@@ -1,8 +1,8 @@
-"""Publications that are stored once, over any number of connections.
+"""Stores each publication once, over any number of connections.
 
-The server remembers the key of a publication for a while (`welcome.limits.idempotency_seconds`).
-Within that time a publication whose answer was lost can simply be sent again. After it, the client
-reads in history what the topic got since, and sends it again only if it is not there.
+The server remembers the key of a publication for `welcome.limits.idempotency_seconds`. Within that
+time a publication whose answer was lost can simply be sent again. After that time the client reads
+the topic's later history, and sends the publication again only if history does not have it.
 """
 
 import asyncio
@@ -17,51 +17,53 @@ from ..events import MAX_SEQ, Position
 from ..protocol import messages
 from ..protocol.errors import RateLimited
 from ..protocol.messages import MAX_HISTORY, Message
+from .codec import ClientCodec
 from .connection import Connection
 from .ending import retry_delay
 from .errors import CommandFailed, ConnectionLost, OutcomeUnknown
 from .events import Page, Published
-from .link import Link
-from .registry import Registry
-from .wire import Wire
+from .reconnector import Reconnector
+from .subscriptions import Subscriptions
 
-SAFE_PART = 0.5
-"""The part of the server's memory of keys within which a publication is sent again. The rest is for
-what is under way: a server may keep a publication for a minute while its store is away."""
+SAFE_SHARE = 0.5
+"""The share of the server's memory for keys in which a publication is sent again. The rest is for
+publications in flight: a server may spool one for a minute while its store is away."""
 
 MAX_REMEMBERED = 1_000
-"""Topics of which a position is remembered, and publications whose outcome is unknown."""
+"""Topics whose position is remembered, and publications whose outcome is unknown, at most each."""
 
-MAX_PLACES = 10_000
-"""Places of publications that are remembered, so that none is taken for another."""
+MAX_STORED_PLACES = 10_000
+"""Places of stored publications that are remembered, so that none is taken for another."""
 
 MAX_PAGES = 20
-"""Of history, read at most in search of one publication."""
+"""Pages of history read at most in search of one publication."""
 
 
-class Outbox:
-    """What a client has published: how far it knows each topic, and what may have been stored."""
+class PublicationLog:
+    """Remembers the client's publications: topics' positions, stored places, unknown outcomes."""
 
-    def __init__(self, link: Link, wire: Wire, registry: Registry) -> None:
-        self._link = link
-        self._wire = wire
-        self._registry = registry
+    def __init__(
+        self, reconnector: Reconnector, codec: ClientCodec, subscriptions: Subscriptions
+    ) -> None:
+        self._reconnector = reconnector
+        self._codec = codec
+        self._subscriptions = subscriptions
         self._positions: OrderedDict[str, Position] = OrderedDict()
-        self._unsettled: OrderedDict[tuple[str, str], Publication] = OrderedDict()
+        self._unknown_outcomes: OrderedDict[tuple[str, str], Publication] = OrderedDict()
         self._places: OrderedDict[tuple[str, str, int], None] = OrderedDict()
 
     def publication(self, topic: str, data: Raw, key: str | None) -> "Publication":
-        """Return a publication to be sent; the earlier one if that may have been stored already."""
-        earlier = self._unsettled.get((topic, key)) if key is not None else None
+        """Return a new publication, or the earlier one of this key if its outcome is unknown."""
+        earlier = self._unknown_outcomes.get((topic, key)) if key is not None else None
         if earlier is not None:
             return earlier
         return Publication(self, topic, data, key)
 
     async def learn_position(self, topic: str, on_refusal: Callable[[CommandFailed], None]) -> None:
-        """Ask where the order of a topic stands, unless that is known or may not be asked."""
+        """Ask for a topic's position, unless it is known or the token does not grant history."""
         refusals = 0
         while self.position(topic) is None:
-            connection = await self._link.wait()
+            connection = await self._reconnector.wait()
             try:
                 page = await connection.command(messages.History(topic=topic, limit=1), Page)
             except ConnectionLost:
@@ -77,17 +79,17 @@ class Outbox:
                 self.note_position(topic, Position(page.epoch, seq))
 
     def value(self, data: Raw) -> Any:
-        """Return what was encoded to `data`."""
-        return self._wire.decode(bytes(data), object)
+        """Return the value encoded in `data`."""
+        return self._codec.decode(bytes(data), object)
 
     async def connection(self, *, wait: bool) -> Connection:
-        """Return the connection; with `wait`, as soon as there is one."""
-        return await self._link.wait() if wait else self._link.connection()
+        """Return the connection; with `wait`, wait for one."""
+        return await self._reconnector.wait() if wait else self._reconnector.connection()
 
     def position(self, topic: str) -> Position | None:
-        """Return how far the order of a topic is known here."""
+        """Return the latest known position of a topic."""
         published = self._positions.get(topic)
-        received = self._registry.position(topic)
+        received = self._subscriptions.position(topic)
         if published is None or received is None:
             return published or received
         if published.epoch != received.epoch:
@@ -95,37 +97,37 @@ class Outbox:
         return max(published, received, key=lambda position: position.seq)
 
     def note_position(self, topic: str, position: Position) -> None:
-        """Remember a place in a topic's order, unless a later one is known."""
+        """Remember a position of a topic, unless a later one is known."""
         known = self._positions.get(topic)
         if position.seq > MAX_SEQ:
-            return  # a server may say anything, and takes no such position back
+            return  # a server may send any integer, but accepts no such position
         if known is None or known.epoch != position.epoch or known.seq < position.seq:
             _remember(self._positions, topic, position, MAX_REMEMBERED)
 
-    def unsettled(self, publication: "Publication") -> None:
-        """Remember that a publication may have been stored."""
+    def mark_unknown(self, publication: "Publication") -> None:
+        """Remember a publication whose outcome is unknown."""
         if publication.key is not None:
             name = publication.topic, publication.key
-            _remember(self._unsettled, name, publication, MAX_REMEMBERED)
+            _remember(self._unknown_outcomes, name, publication, MAX_REMEMBERED)
 
-    def settled(self, publication: "Publication") -> None:
-        """Forget a publication: it is known whether it was stored."""
+    def mark_known(self, publication: "Publication") -> None:
+        """Forget a publication whose outcome is known."""
         if publication.key is not None:
-            self._unsettled.pop((publication.topic, publication.key), None)
+            self._unknown_outcomes.pop((publication.topic, publication.key), None)
 
     def stored(self, published: Published) -> None:
-        """Remember where a publication stands, so that no other is taken for it."""
+        """Remember the place of a stored publication, so that no other is taken for it."""
         self.note_position(published.topic, Position(published.epoch, published.seq))
         place = published.topic, published.epoch, published.seq
-        _remember(self._places, place, None, MAX_PLACES)
+        _remember(self._places, place, None, MAX_STORED_PLACES)
 
     def is_other(self, topic: str, epoch: str, seq: int) -> bool:
-        """Return whether a stored message is known to be another publication."""
+        """Return whether a stored message is known to be another publication of this client."""
         return (topic, epoch, seq) in self._places
 
 
 def _remember(store: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    """Put a value into a store that forgets the oldest."""
+    """Add an item to a store that forgets the oldest beyond `most`."""
     store[key] = value
     store.move_to_end(key)
     while len(store) > most:
@@ -136,84 +138,84 @@ class Publication:
     """A message that is to be stored once, however often it has to be sent.
 
     Attributes:
-        maybe_stored: whether an attempt was made whose outcome is not known.
+        maybe_stored: whether the outcome of an attempt is unknown.
     """
 
-    def __init__(self, outbox: Outbox, topic: str, data: Raw, key: str | None) -> None:
+    def __init__(self, log: PublicationLog, topic: str, data: Raw, key: str | None) -> None:
         self.topic = topic
         self.key = key
         self.maybe_stored = False
-        self._outbox = outbox
+        self._log = log
         self._data = data
-        self._first_sent = _Moment()
+        self._first_sent = _Stopwatch()
         self._user = ""
         self._behind: Position | None = None
 
     async def attempt(self, *, wait: bool = False) -> Published:
-        """Send it if that is safe, and return its place once it is stored.
+        """Send the publication if that is safe, and return its place once it is stored.
 
         Args:
             wait: wait for a connection instead of raising `NotConnected`.
 
         Raises:
-            CommandFailed: the server refused it, or could not store it now.
+            CommandFailed: the server refused, or could not store the publication now.
             NotConnected: there is no connection; nothing was sent.
-            ConnectionLost: the connection broke before the answer came.
-            OutcomeUnknown: it may have been stored, and sending it again is not safe.
+            ConnectionLost: the connection broke before the answer.
+            OutcomeUnknown: the publication may have been stored, and sending it again is not safe.
         """
-        connection = await self._outbox.connection(wait=wait)
+        connection = await self._log.connection(wait=wait)
         if self.maybe_stored and not self._is_remembered(connection):
             published = await self._look(connection)
             if published is not None:
-                return self._settle(published)
+                return self._conclude(published)
         if not self.maybe_stored:
-            self._first_sent = _Moment()
+            self._first_sent = _Stopwatch()
             self._user = connection.welcome.user
-            self._behind = self._outbox.position(self.topic)
+            self._behind = self._log.position(self.topic)
         command = messages.Publish(topic=self.topic, data=self._data, key=self.key)
         try:
-            return self._settle(await connection.attempt(command, Published))
+            return self._conclude(await connection.attempt(command, Published))
         except (ConnectionLost, asyncio.CancelledError):
-            self._doubt()
+            self._mark_unknown()
             raise
         except CommandFailed as error:
             if not error.definite:
-                self._doubt()
+                self._mark_unknown()
             elif not self.maybe_stored:
-                self._outbox.settled(self)
+                self._log.mark_known(self)
             raise
 
-    def _doubt(self) -> None:
+    def _mark_unknown(self) -> None:
         self.maybe_stored = True
-        self._outbox.unsettled(self)
+        self._log.mark_unknown(self)
 
-    def _settle(self, published: Published) -> Published:
-        self._outbox.stored(published)
-        self._outbox.settled(self)
+    def _conclude(self, published: Published) -> Published:
+        self._log.stored(published)
+        self._log.mark_known(self)
         return published
 
     def _is_remembered(self, connection: Connection) -> bool:
-        """Return whether the server is sure to know the key of the first attempt still."""
+        """Return whether the server certainly still knows the key of the first attempt."""
         welcome = connection.welcome
         if self.key is None or welcome.user != self._user:
             return False
-        return self._first_sent.age() < welcome.limits.idempotency_seconds * SAFE_PART
+        return self._first_sent.age() < welcome.limits.idempotency_seconds * SAFE_SHARE
 
     async def _look(self, connection: Connection) -> Published | None:
-        """Look for it in history, behind what was known of the topic when it was first sent.
+        """Search history for the publication, from the topic's position at the first attempt on.
 
         Returns:
-            where it stands, or None if it was not stored.
+            its place, or None if it was not stored.
 
         Raises:
             OutcomeUnknown: history does not tell.
         """
-        now = _Moment()
+        now = _Stopwatch()
         behind = self._behind
         if behind is None:
             raise self._unknown("it is not known how far the topic was when it was sent")
-        data = self._outbox.value(self._data)
-        # From the last one known on: as long as history has that, it has all behind it.
+        data = self._log.value(self._data)
+        # From the last known event on: as long as history has that event, it has all later ones.
         seq = max(0, behind.seq - 1)
         for _ in range(MAX_PAGES):
             page = await self._read(connection, seq)
@@ -248,8 +250,8 @@ class Publication:
                     raise
 
     def _is(self, message: Message, epoch: str, data: Any) -> bool:
-        """Return whether `message` must be this publication: by the same user, and no other's."""
-        if self._outbox.is_other(self.topic, epoch, message.seq):
+        """Return whether `message` must be this publication: equal data, same user, own place."""
+        if self._log.is_other(self.topic, epoch, message.seq):
             return False
         sender = message.sender
         return sender is not None and sender.user == self._user and bool(message.data == data)
@@ -261,19 +263,19 @@ class Publication:
         )
 
 
-class _Moment:
-    """A moment from which time is counted on a clock that goes on while the machine sleeps."""
+class _Stopwatch:
+    """Counts the time since its creation, also while the machine sleeps."""
 
     def __init__(self) -> None:
         self._uptime = _uptime()
         self._wall = time.time()
 
     def age(self) -> float:
-        """Return the seconds since, rather too many than too few."""
+        """Return the seconds since creation, too many rather than too few."""
         return max(_uptime() - self._uptime, time.time() - self._wall)
 
 
 def _uptime() -> float:
-    """Return the seconds since the machine started, those asleep counted where that is known."""
+    """Return the seconds since the machine started, sleep included where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

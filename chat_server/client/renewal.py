@@ -1,4 +1,4 @@
-"""Keeps the token of one connection fresh."""
+"""Renews the token of a connection before it expires."""
 
 import asyncio
 import logging
@@ -17,20 +17,20 @@ from .ending import Backoff, Ending
 from .errors import CommandFailed, ConnectFailed, ConnectionLost, NotConnected, TokenRejected
 
 LEAD_SECONDS = 60.0
-"""How long before its end a token is renewed: enough for some attempts. One with less than twice
-that left is renewed at half of it."""
+"""Seconds before its expiry at which a token is renewed, enough for several attempts. A token with
+less than twice that left is renewed at half of its remaining life."""
 
 LEAD_JITTER = 0.25
-"""By how much of it the lead is shortened at random: not all clients ask the issuer together."""
+"""The share by which the lead is shortened at random, so that clients do not ask all at once."""
 
-LEAST_SECONDS = 0.5
-"""The least time from one renewal to the next: for functions that return the same token again, and
-for servers that take no token as one that helps."""
+MIN_RENEWAL_SECONDS = 0.5
+"""Seconds between two renewals at least: a function may return the same token again, and a server
+may accept none as fresh."""
 
-LONGEST_SECONDS = 7 * 86_400.0
+MAX_TIMER_SECONDS = 7 * 86_400.0
 
-FOREVER = 2**53
-"""The latest time that a server is believed: any integer may come, and not all make a float."""
+MAX_EXPIRY = 2**53
+"""The latest expiry believed: a server may send any integer, and not every integer fits a float."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -42,10 +42,10 @@ class _Renewed(Struct, frozen=True):
 
 
 async def keep_authorized(connection: Connection, credentials: Credentials) -> NoReturn:
-    """Renew the token of `connection` before it expires, again and again.
+    """Renew the token of `connection` before each expiry, until cancelled.
 
-    Should it expire all the same (the function failed, or the clocks disagree), the connection
-    holds its commands until the server has taken another.
+    If a token expires all the same (the function failed, or the clocks disagree), the connection
+    holds its commands until the server has accepted another.
 
     Raises:
         TokenRejected: the function returned another user's token.
@@ -54,20 +54,20 @@ async def keep_authorized(connection: Connection, credentials: Credentials) -> N
     earliest = loop.time()
     expires_at: float | None = connection.welcome.expires_at
     while True:
-        delay = None if expires_at is None else _delay(min(expires_at, FOREVER) - time.time())
+        delay = None if expires_at is None else _delay(min(expires_at, MAX_EXPIRY) - time.time())
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await connection.token_expired.wait()
         await asyncio.sleep(earliest - loop.time())
         expires_at = await _renew(connection, credentials, expires_at)
         connection.token_renewed()
-        earliest = loop.time() + LEAST_SECONDS
+        earliest = loop.time() + MIN_RENEWAL_SECONDS
 
 
 async def _renew(
     connection: Connection, credentials: Credentials, expires_at: float | None
 ) -> float | None:
-    """Give the server another token than the one until `expires_at`; return when that expires."""
+    """Send the server a token that outlives `expires_at`, and return the expiry of that token."""
     # The connection ends with its token, so attempts stay close together.
     backoff = Backoff(first=1.0, longest=5.0)
     while True:
@@ -84,9 +84,9 @@ async def _renew(
                 raise TokenRejected(f"the token was refused: {error.message}") from error
             ending = Ending(str(error), retry_in_ms=error.retry_in_ms)
         except (NotConnected, ConnectionLost) as error:
-            ending = Ending(str(error))  # whoever serves the connection ends this in a moment
+            ending = Ending(str(error))  # the reconnector cancels this in a moment
         logger.warning("the token could not be renewed: %s", ending)
-        await asyncio.sleep(max(backoff.delay(ending), LEAST_SECONDS))
+        await asyncio.sleep(max(backoff.delay(ending), MIN_RENEWAL_SECONDS))
 
 
 def _is_later(renewed: float | None, expires_at: float | None) -> bool:
@@ -95,11 +95,12 @@ def _is_later(renewed: float | None, expires_at: float | None) -> bool:
 
 
 def _delay(left: float) -> float | None:
-    """Return how long to wait before a token is renewed that has `left` seconds by our clock.
+    """Return the seconds to wait before renewing a token that has `left` seconds by our clock.
 
-    None if it should have expired: then the clocks disagree, and the server will say when it has.
+    None for a token that should have expired already: then the clocks disagree, and the server will
+    tell when it expires.
     """
     if left <= 0:
         return None
     lead = min(LEAD_SECONDS, left / 2) * (1 - LEAD_JITTER * random.random())  # noqa: S311
-    return min(max(left - lead, LEAST_SECONDS), LONGEST_SECONDS)
+    return min(max(left - lead, MIN_RENEWAL_SECONDS), MAX_TIMER_SECONDS)

@@ -16,16 +16,16 @@ from .flow import Flow
 
 
 class State(Enum):
-    """How a subscription stands with the server."""
+    """The state of a subscription at the server."""
 
     JOINING = auto()
-    """Asked for, for the first time."""
+    """Requested for the first time."""
     LIVE = auto()
-    """Receiving."""
+    """Receiving events."""
     BEHIND = auto()
-    """What the server sends is dropped, to be asked for again once there is room."""
+    """Dropping events, which are requested again once there is room."""
     DETACHED = auto()
-    """The server knows nothing of it; it is to be asked to resume."""
+    """Unknown to the server; to be resumed."""
     ENDED = auto()
 
 
@@ -40,30 +40,30 @@ class Accepted(Struct, frozen=True):
 
 
 class Owner(Protocol):
-    """What a subscription needs of its client."""
+    """The part of the client that a subscription calls."""
 
     async def attach(self, subscription: "Subscription") -> None:
         """Subscribe for the first time."""
         ...
 
     def detach(self, subscription: "Subscription") -> None:
-        """Unsubscribe, whatever has become of it."""
+        """Unsubscribe, in any state."""
         ...
 
     def resume_soon(self) -> None:
-        """Note that a subscription is `BEHIND` or `DETACHED`."""
+        """Resume soon every subscription that is `BEHIND` or `DETACHED`."""
         ...
 
 
 class Subscription:
     """A subscription to one topic: an async context manager, and an async iterator of its events.
 
-    Got from `Client.subscribe`. It outlives connections: after each reconnection it goes on behind
-    the last event it received, without a hole or a repeat; where the server no longer has what was
-    missed, the iterator yields a `Gap`.
+    Made by `Client.subscribe`. A subscription outlives connections: after each reconnection it
+    continues behind the last event received, without a hole or a repeat. Where the server no longer
+    has the missed events, the iterator yields a `Gap`.
 
-    The iterator ends when the client is closed. It raises `CommandFailed` if the server refuses to
-    go on, and `Disconnected`, `TokenRejected` or `BadServer` if the client had to give up.
+    The iterator ends when the client is closed. It raises `CommandFailed` if the server ends the
+    subscription, and `Disconnected`, `TokenRejected` or `BadServer` if the client has given up.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ class Subscription:
 
     @property
     def received(self) -> Position | None:
-        """Where the last event stands that came from the server, whether it was yielded or not."""
+        """The position of the last event received, whether it was yielded or not."""
         return self._received
 
     @property
     def position(self) -> Position | None:
-        """Where the last event that was yielded stands; give it to `subscribe` as `since`.
+        """The position of the last event yielded, for `since` of a later subscription.
 
-        None until the subscription has been entered.
+        None until the subscription is entered.
         """
         return self._yielded
 
@@ -142,19 +142,19 @@ class Subscription:
 
     @property
     def needed(self) -> bool:
-        """Whether the server is to be asked for it again."""
+        """Whether the subscription has to be requested again."""
         return self.state in (State.BEHIND, State.DETACHED)
 
-    # What the client tells it --------------------------------------------------------------
+    # For the client ------------------------------------------------------------------------
 
     def request(self) -> Subscribe:
-        """Return the command that begins this subscription, or takes it up where it stood."""
+        """Return the command that begins or resumes this subscription."""
         if self._received is None:
             return Subscribe(topic=self.topic, last=self._last)
         return Subscribe(topic=self.topic, since=self._received)
 
     def accepted(self, answer: Accepted) -> None:
-        """Take the server's answer: events from here on count."""
+        """Go live with the server's answer, behind a gap if events were missed."""
         if self.state is State.ENDED:
             return
         start = Position(answer.epoch, max(0, answer.seq - answer.replayed))
@@ -163,15 +163,15 @@ class Subscription:
         if asked is None:
             self._yielded = start
         elif not answer.recovered:
-            # Of an order that is lost nothing can be said but where the new one stands.
-            same_order = asked.epoch == start.epoch and asked.seq <= start.seq
-            after = asked.seq if same_order else 0
+            # Seqs of another epoch say nothing about how much was missed.
+            same_epoch = asked.epoch == start.epoch and asked.seq <= start.seq
+            after = asked.seq if same_epoch else 0
             reason = answer.reason or "expired"
             self._put(self._gap(start.epoch, after, start.seq + 1, reason))
         self._received = start
 
     def offer(self, event: Event, size: int) -> None:
-        """Take an event, whose frame has `size` bytes, from the connection."""
+        """Handle an event from the connection, whose frame has `size` bytes."""
         here = self._received
         if self.state is not State.LIVE or here is None:
             return
@@ -191,20 +191,20 @@ class Subscription:
         self._put(event, size)
 
     def lost(self) -> None:
-        """Note that the server knows nothing of this subscription any more."""
+        """Note that the server has forgotten this subscription."""
         if self.state in (State.LIVE, State.BEHIND):
             self.state = State.DETACHED
             self._owner.resume_soon()
 
     def end(self, error: ClientError | None = None) -> None:
-        """Let the iterator end, or raise `error`, behind the events that wait."""
+        """End the iterator, with `error` if given, behind the events that wait."""
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self._error = error
             self._arrived.set()
 
     def clear(self) -> None:
-        """Forget the events that wait."""
+        """Drop the events that wait."""
         self._flow.remove(sum(size for _, size in self._events), len(self._events))
         self._events.clear()
 
@@ -218,7 +218,7 @@ class Subscription:
 
 
 def _after(event: Event, here: Position | None) -> Position | None:
-    """Return the position behind `event`; `here` itself if it has no place in the order."""
+    """Return the position behind `event`, or `here` if the event has no seq."""
     if isinstance(event, Gap):
         # Clamped: with a seq that no server takes the subscription could not be resumed.
         return Position(event.epoch, min(max(0, event.before - 1), MAX_SEQ))

@@ -251,7 +251,7 @@ async def test_answers_that_nobody_asked_for_are_not_kept() -> None:
         client(liar) as chat,
     ):
         assert (await chat.publish("room:a", 1)).seq == 1
-        current = chat._link.connection()
+        current = chat._reconnector.connection()
         assert current._waiting == {}
         assert chat._flow._held == 0
 
@@ -303,5 +303,5 @@ async def test_a_refusal_for_ever_is_not_a_tight_loop() -> None:
 
 async def test_the_position_of_a_liar_is_not_believed() -> None:
     async with lying() as liar, client(liar) as chat:
-        chat._outbox.note_position("room:a", Position("e1", 2**60))
-        assert chat._outbox.position("room:a") is None
+        chat._log.note_position("room:a", Position("e1", 2**60))
+        assert chat._log.position("room:a") is None

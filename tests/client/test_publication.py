@@ -277,12 +277,14 @@ async def test_publish_all_goes_on_where_history_is_forbidden(
 
 async def test_what_is_remembered_is_bounded(server: FakeServer, client: Connect) -> None:
     async with client() as chat:
-        outbox = chat._outbox
+        log = chat._log
         for number in range(publication_module.MAX_REMEMBERED + 50):
-            publication = outbox.publication(f"room:{number}", chat._wire.data(1), "k")
-            outbox.unsettled(publication)
-            outbox.note_position(f"room:{number}", Position("e1", 1))
-        assert len(outbox._unsettled) == len(outbox._positions) == publication_module.MAX_REMEMBERED
+            publication = log.publication(f"room:{number}", chat._codec.data(1), "k")
+            log.mark_unknown(publication)
+            log.note_position(f"room:{number}", Position("e1", 1))
+        assert (
+            len(log._unknown_outcomes) == len(log._positions) == publication_module.MAX_REMEMBERED
+        )
 
 
 # What cannot be published ----------------------------------------------------------------------

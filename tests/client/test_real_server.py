@@ -9,15 +9,15 @@ import pytest
 
 from chat_server.client import (
     Backoff,
+    ClientState,
     CommandFailed,
     Gap,
-    LinkState,
     Position,
     TokenRejected,
     connect,
 )
+from chat_server.client.codec import Encoding
 from chat_server.client.subscription import State
-from chat_server.client.wire import Encoding
 from tests.client.helpers import data, message, take
 from tests.rig.fake_server import until
 from tests.rig.redis_server import RedisServer
@@ -84,7 +84,7 @@ async def test_rejected_tokens(server: ServerProcess) -> None:
 async def test_restarts_are_survived_without_loss_or_repeat(server: ServerProcess) -> None:
     """A publisher and two subscribers go on while the server is stopped, killed and started."""
     total = 200
-    states: list[LinkState] = []
+    states: list[ClientState] = []
     async with AsyncExitStack() as stack:
         publisher, json, msgpack = [
             await stack.enter_async_context(
@@ -118,12 +118,12 @@ async def test_restarts_are_survived_without_loss_or_repeat(server: ServerProces
     for events in seen:
         assert [event.data for event in events] == list(range(total))
         assert [event.seq for event in events] == list(range(1, total + 1))
-    assert states.count(LinkState.RECONNECTING) >= 6
+    assert states.count(ClientState.RECONNECTING) >= 6
 
 
 async def test_an_expiring_token_is_refreshed_in_time(server: ServerProcess) -> None:
     """The tokens live for a second; the connection outlives two of them."""
-    states: list[LinkState] = []
+    states: list[ClientState] = []
     tokens: list[str] = []
 
     def token() -> str:
@@ -137,7 +137,7 @@ async def test_an_expiring_token_is_refreshed_in_time(server: ServerProcess) -> 
             while len(tokens) < 3:
                 await asyncio.sleep(0.05)
                 await chat.ping()
-    assert states == [LinkState.ONLINE, LinkState.CLOSED]
+    assert states == [ClientState.ONLINE, ClientState.CLOSED]
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.3, 1.0])
@@ -165,7 +165,7 @@ async def test_250_topics_are_live_again_within_seconds(tmp_path: Path, burst: s
     """With a burst below their number as well: what is refused comes back at its own time."""
     environ = {"CHAT_LIMITS__MAX_TOPICS": "250", "CHAT_LIMITS__MESSAGE_BURST": burst}
     topics = [f"room:{number}" for number in range(250)]
-    states: list[LinkState] = []
+    states: list[ClientState] = []
     redis = RedisServer(tmp_path)
     await asyncio.to_thread(redis.start)
     running = ServerProcess("--redis-url", redis.url, environ=environ)
@@ -184,10 +184,10 @@ async def test_250_topics_are_live_again_within_seconds(tmp_path: Path, burst: s
             assert all(room.state is State.LIVE for room in rooms)
             await asyncio.to_thread(running.kill)
             await asyncio.to_thread(running.start)
-            await until(lambda: states.count(LinkState.ONLINE) == 2)
+            await until(lambda: states.count(ClientState.ONLINE) == 2)
             await until(lambda: all(room.state is State.LIVE for room in rooms), 15.0)
             assert chat.online
-        assert states.count(LinkState.ONLINE) == 2, "the server closed the connection"
+        assert states.count(ClientState.ONLINE) == 2, "the server closed the connection"
         await asyncio.to_thread(running.__exit__, None, None, None)
     finally:
         await asyncio.to_thread(redis.stop)

@@ -10,15 +10,15 @@ from chat_server.client import (
     Backoff,
     BadServer,
     ClientClosed,
+    ClientState,
     ConnectionLost,
     Disconnected,
     Ending,
-    LinkState,
     NotConnected,
     TokenRejected,
     connect,
     connection,
-    link,
+    reconnector,
 )
 from chat_server.client.connection import Connection
 from chat_server.protocol import messages
@@ -32,10 +32,10 @@ class Watch:
     """Remembers what `on_state` was told."""
 
     def __init__(self) -> None:
-        self.states: list[LinkState] = []
+        self.states: list[ClientState] = []
         self.reasons: list[str] = []
 
-    def __call__(self, state: LinkState, reason: str) -> None:
+    def __call__(self, state: ClientState, reason: str) -> None:
         self.states.append(state)
         self.reasons.append(reason)
 
@@ -59,10 +59,10 @@ async def test_states_are_reported(server: FakeServer, client: Connect) -> None:
         await until(lambda: len(watch.states) == 3)
         assert chat.online
     assert watch.states == [
-        LinkState.ONLINE,
-        LinkState.RECONNECTING,
-        LinkState.ONLINE,
-        LinkState.CLOSED,
+        ClientState.ONLINE,
+        ClientState.RECONNECTING,
+        ClientState.ONLINE,
+        ClientState.CLOSED,
     ]
     assert "the connection broke; next attempt in" in watch.reasons[1]
 
@@ -186,7 +186,7 @@ async def test_a_server_that_is_away_is_tried_again_and_again(
     watch = Watch()
     async with client(on_state=watch) as chat, chat.subscribe("room:a") as room:
         await server.stop()
-        await until(lambda: watch.states.count(LinkState.RECONNECTING) >= 4)
+        await until(lambda: watch.states.count(ClientState.RECONNECTING) >= 4)
         server.topic("room:a").append("room:a", "missed")
         await server.start()
         assert (await message(room)).data == "missed"
@@ -247,7 +247,7 @@ async def test_a_token_that_cannot_be_renewed_ends_the_client(
 async def test_fresh_tokens_that_are_refused_end_the_client(
     server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(reconnector, "REFUSED_SECONDS", 0.0)
     async with client(token=lambda: "again") as chat:
         server.accept = lambda token: False
         server.drop()

@@ -10,9 +10,9 @@ import pytest
 from chat_server.client import (
     Backoff,
     Client,
+    ClientState,
     CommandFailed,
     ConnectFailed,
-    LinkState,
     TokenRejected,
     connect,
     publish_all,
@@ -273,14 +273,14 @@ async def test_a_function_that_hangs_is_given_up(server: FakeServer) -> None:
 
 async def test_a_function_that_hangs_is_asked_again(server: FakeServer, client: Connect) -> None:
     source = Hanging(2, 3)
-    states: list[LinkState] = []
+    states: list[ClientState] = []
     async with client(
         token=source, token_timeout=0.1, on_state=lambda state, reason: states.append(state)
     ) as chat:
         server.drop()
         await until(lambda: source.calls == 4)
         await chat.wait_online()
-    assert states.count(LinkState.RECONNECTING) == 3
+    assert states.count(ClientState.RECONNECTING) == 3
 
 
 async def test_a_renewal_that_hangs_is_tried_again(server: FakeServer, client: Connect) -> None:

@@ -4,9 +4,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from chat_server.client import CommandFailed, LinkState
-from chat_server.client.registry import RESUMES_UNDER_WAY
+from chat_server.client import ClientState, CommandFailed
 from chat_server.client.subscription import State
+from chat_server.client.subscriptions import MAX_RESUMES_AT_ONCE
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import message
@@ -50,20 +50,20 @@ async def test_many_subscriptions_come_back_a_few_at_a_time(
         ]
         server.silent.add("subscribe")
         server.drop()
-        await until(lambda: len(server.received(messages.Subscribe)) >= 60 + RESUMES_UNDER_WAY)
+        await until(lambda: len(server.received(messages.Subscribe)) >= 60 + MAX_RESUMES_AT_ONCE)
         assert await chat.ping() > 0
-        assert len(server.received(messages.Subscribe)) == 60 + RESUMES_UNDER_WAY
+        assert len(server.received(messages.Subscribe)) == 60 + MAX_RESUMES_AT_ONCE
         server.silent.clear()
         server.refuse("subscribe", "unavailable", retry_in_ms=60_000)
         server.drop()
         await until(lambda: sum(room.state is State.LIVE for room in rooms) == 59)
-    assert 1 < RESUMES_UNDER_WAY < 50
+    assert 1 < MAX_RESUMES_AT_ONCE < 50
 
 
 async def test_an_application_that_throws_in_on_state_is_connected_all_the_same(
     server: FakeServer, client: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def on_state(state: LinkState, reason: str) -> None:
+    def on_state(state: ClientState, reason: str) -> None:
         raise KeyError(state)
 
     async with client(on_state=on_state) as chat, chat.subscribe("room:a") as room:

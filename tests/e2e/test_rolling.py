@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chat_server.client import Client, LinkState, Message, connect
+from chat_server.client import Client, ClientState, Message, connect
 from chat_server.protocol.close_codes import CloseCode
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
@@ -41,14 +41,14 @@ class Subscriber:
     def __init__(self, server: ServerProcess, number: int) -> None:
         self.seqs: list[int] = []
         self.lost: list[str] = []
-        self.state = LinkState.CLOSED
+        self.state = ClientState.CLOSED
         self.client: Client = connect(
             server.url, token=token(f"user-{number}"), on_state=self._on_state
         )
 
-    def _on_state(self, state: LinkState, reason: str) -> None:
+    def _on_state(self, state: ClientState, reason: str) -> None:
         self.state = state
-        if state is LinkState.RECONNECTING:
+        if state is ClientState.RECONNECTING:
             self.lost.append(reason)
 
     async def follow(self, entered: asyncio.Semaphore, last: "asyncio.Future[int]") -> None:
@@ -96,7 +96,7 @@ async def test_nothing_is_lost_while_workers_are_replaced(server: ServerProcess)
         group.create_task(_publish(publisher, stop, last))
         for _ in range(ROLLS):
             # Who is still away because the last roll told it to wait would not notice this one.
-            await until(lambda: all(s.state is LinkState.ONLINE for s in subscribers), 30)
+            await until(lambda: all(s.state is ClientState.ONLINE for s in subscribers), 30)
             await _replace(server)
         stop.set()
     for subscriber in subscribers:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Envelope(Struct):
-    """As much of a message as decides who gets it."""
+    """The fields of a message by which it is dispatched."""
 
     type: str
     id: int | None = None
@@ -29,11 +29,11 @@ class Envelope(Struct):
 
 
 class Done(Struct, frozen=True):
-    """An answer of which no more is wanted than that it came."""
+    """An answer whose content does not matter."""
 
 
-class Wire:
-    """Encodes commands and decodes what the server sends.
+class ClientCodec:
+    """Encodes commands and decodes the server's messages.
 
     Args:
         encoding: `json` or `msgpack`.
@@ -49,7 +49,7 @@ class Wire:
         self._decoders: dict[Any, Any] = {}
 
     def data(self, value: object) -> Raw:
-        """Encode what a user publishes.
+        """Encode the data of a publication.
 
         Raises:
             TypeError, ValueError: `value` cannot be published; the message names the place in it.
@@ -61,7 +61,7 @@ class Wire:
         """Return `command` as one WebSocket message.
 
         Raises:
-            ValueError: a text in it is not Unicode.
+            ValueError: `command` contains text that is not valid Unicode.
         """
         try:
             return self._encode(command)
@@ -73,7 +73,7 @@ class Wire:
         """Decode a WebSocket message; fields that `kind` does not have are ignored.
 
         Raises:
-            BadServer: it is not of this kind.
+            BadServer: `frame` is not a message of this kind.
         """
         decoder = self._decoders.get(kind)
         if decoder is None:

@@ -1,4 +1,4 @@
-"""The link to the server: one connection at a time, taken up again whenever it is lost."""
+"""Keeps a client connected: one connection at a time, replaced whenever it is lost."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol
 from msgspec import Struct
 
 from ..protocol.close_codes import STOP, CloseCode
+from .codec import ClientCodec
 from .connection import Connection, Ended, Push
 from .credentials import Credentials
 from .ending import Backoff, Ending
@@ -25,89 +26,88 @@ from .errors import (
 from .flow import Flow
 from .gate import Gate
 from .renewal import keep_authorized
-from .wire import Wire
 
 STEADY_SECONDS = 10.0
-"""A connection that lasted this long shows that all is well: after it, waits begin short again."""
+"""Seconds after which a connection counts as good: the waits after its end begin short again."""
 
-LEAST_REFUSALS = 3
+MIN_REFUSALS = 3
 REFUSED_SECONDS = 60.0
-"""A client gives up when so many fresh tokens were refused in a row, over so long a time. An issuer
-that changes its keys has its new tokens refused until the server has fetched the new keys."""
+"""A client gives up after so many refusals of fresh tokens in a row, over so many seconds. After an
+issuer has changed its keys, its tokens are refused until the server has fetched the new keys."""
 
-ODD_CONNECTIONS = 3
-"""A client gives up when so many connections in a row ended with what is not `chat.v1`. One frame
-that something on the way has spoilt ends no client."""
+MAX_BAD_CONNECTIONS = 3
+"""Connections in a row that may end with a message that is not `chat.v1`; then the client gives up.
+A single spoilt frame ends no client."""
 
 logger = logging.getLogger("chat_server.client")
 
 
-class LinkState(StrEnum):
-    """How a client stands with its server."""
+class ClientState(StrEnum):
+    """The state of a client's connection."""
 
     ONLINE = "online"
     RECONNECTING = "reconnecting"
     CLOSED = "closed"
 
 
-class LinkOptions(Struct, frozen=True, kw_only=True):
-    """How connections are made; `client.connect` explains each."""
+class ConnectOptions(Struct, frozen=True, kw_only=True):
+    """Options of connections; `client.connect` explains each."""
 
     url: str
     start_wait: float
     open_timeout: float
     ssl: SSLContext | None
-    on_state: Callable[[LinkState, str], None] | None
+    on_state: Callable[[ClientState, str], None] | None
 
 
-class LinkUser(Protocol):
-    """Whom a link serves; none of the plain calls may raise."""
+class PushHandler(Protocol):
+    """What a reconnector calls; the plain functions must not raise."""
 
     def on_push(self, push: Push) -> None:
-        """Take a message that answers no command."""
+        """Handle a message that is not an answer."""
         ...
 
     def on_lost(self) -> None:
-        """Note that the connection is gone."""
+        """Handle the end of a connection."""
         ...
 
     def on_end(self, error: ClientError | None) -> None:
-        """Note that there will be no other connection; without `error`, because it was closed."""
+        """Handle the end of the client: closed by its user, or given up because of `error`."""
         ...
 
     async def keep(self, connection: Connection) -> NoReturn:
-        """Do what has to be done for as long as `connection` lives."""
+        """Work on `connection` until cancelled."""
         ...
 
 
-class Link:
-    """Connects, and connects again: obeys close codes, asks for fresh tokens, waits its time."""
+class Reconnector:
+    """Connects and reconnects: obeys close codes, asks for fresh tokens, backs off."""
 
     def __init__(
         self,
-        options: LinkOptions,
+        options: ConnectOptions,
         credentials: Credentials,
         backoff: Backoff,
-        wire: Wire,
+        codec: ClientCodec,
         flow: Flow,
     ) -> None:
         self._options = options
         self._credentials = credentials
         self._backoff = backoff
-        self._wire = wire
+        self._codec = codec
         self._flow = flow
-        self._user: LinkUser
+        self._user: PushHandler
         self._connection: Connection | None = None
-        self._name: str | None = None  # of the user whom all tokens must belong to
+        self._name: str | None = None  # the user of all tokens
         self._error: ClientError | None = None
-        self._odd = 0  # connections in a row that ended with what is not `chat.v1`
-        self._settled = Gate()  # open if there is a connection, or there will never be one
-        self._settled.close()
+        self._bad_connections = 0  # in a row, that ended with a message that is not `chat.v1`
+        self._decided = Gate()  # open while there is a connection, and after the end
+        self._decided.close()
         self._runner: asyncio.Task[None] | None = None
 
     @property
     def online(self) -> bool:
-        """Whether there is a connection."""
+        """Whether a connection is open."""
         return self._connection is not None and self._connection.is_open
 
     def connection(self) -> Connection:
@@ -115,14 +115,14 @@ class Link:
 
         Raises:
             NotConnected: there is none at the moment.
-            ClientError: there will be none; the error that ended the link.
+            ClientError: the client has ended, with this error.
         """
         self._demand_entered()
         if self._error is not None:
             raise self._error
         if self._connection is None or not self._connection.is_open:
             # Its end may not have been noticed yet; let `wait` wait for the next one.
-            self._settled.close()
+            self._decided.close()
             raise NotConnected("there is no connection to the server at the moment")
         return self._connection
 
@@ -130,15 +130,15 @@ class Link:
         """Wait for a connection and return it.
 
         Raises:
-            ClientError: there will be none; the error that ended the link.
+            ClientError: the client has ended, with this error.
         """
         self._demand_entered()
         while True:
-            await self._settled.passed()
+            await self._decided.passed()
             try:
                 return self.connection()
             except NotConnected:
-                continue  # `connection` has closed `_settled`
+                continue  # `connection` has closed `_decided`
 
     def _demand_entered(self) -> None:
         if self._runner is None and self._error is None:
@@ -147,13 +147,13 @@ class Link:
                 " as chat`"
             )
 
-    async def start(self, user: LinkUser) -> None:
-        """Connect for the first time, and from then on keep connected.
+    async def start(self, user: PushHandler) -> None:
+        """Connect for the first time, and keep connected from then on.
 
         Raises:
-            ConnectFailed: the server could not be reached, also not within `start_wait`.
-            TokenRejected: it does not accept the token.
-            Disconnected: it does not want this client.
+            ConnectFailed: the server could not be reached within `start_wait`.
+            TokenRejected: the server does not accept the token.
+            Disconnected: the server rejects this client for good.
         """
         if self._runner is not None or self._error is not None:
             raise RuntimeError("a client can be entered only once")
@@ -179,7 +179,7 @@ class Link:
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:
-        """Close the connection, and end everything that waits for the server."""
+        """Close the connection, and fail everything that waits for the server."""
         closed = ClientClosed("the client is closed")
         if self._runner is None:
             self._error = closed
@@ -190,7 +190,7 @@ class Link:
             if self._connection is not None:  # cancelled before its first step
                 await self._connection.close()
         finally:
-            # Also for who gives up on a server that does not answer the close.
+            # Also if the caller is cancelled while the server does not answer the close.
             self._end(closed)
         if not self._runner.cancelled():
             self._runner.result()
@@ -221,16 +221,18 @@ class Link:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ending = done.pop().result()
         except BadServer as error:
-            self._odd = 1 if loop.time() - began >= STEADY_SECONDS else self._odd + 1
-            if self._odd >= ODD_CONNECTIONS:
+            self._bad_connections = (
+                1 if loop.time() - began >= STEADY_SECONDS else self._bad_connections + 1
+            )
+            if self._bad_connections >= MAX_BAD_CONNECTIONS:
                 raise
             return Ending(str(error))
         else:
-            self._odd = 0
+            self._bad_connections = 0
             return ending
         finally:
             self._connection = None
-            self._settled.close()
+            self._decided.close()
             self._user.on_lost()
             if loop.time() - began >= STEADY_SECONDS:
                 self._backoff.reset()
@@ -264,12 +266,12 @@ class Link:
                 ending = failed.ending
 
     def _give_up_after(self, ending: Ending, refusals: "_Refusals", *, last: bool = False) -> None:
-        """Raise what ends the client if `ending` does.
+        """Raise the error that ends the client, if `ending` ends it.
 
         Args:
-            ending: of the latest attempt.
-            refusals: counts the tokens refused.
-            last: whether the client gives up in any case.
+            ending: the end of the latest attempt.
+            refusals: counts refused tokens.
+            last: whether there will be no further attempt.
         """
         if not ending.announced:
             return
@@ -285,7 +287,7 @@ class Link:
         connection = await Connection.open(
             self._options.url,
             token,
-            self._wire,
+            self._codec,
             self._flow,
             renewable=self._credentials.renewable,
             timeout=self._options.open_timeout,
@@ -293,7 +295,7 @@ class Link:
         )
         user = connection.welcome.user
         if self._name not in (None, user):
-            # What waits to be sent was written by the user of before.
+            # Commands that wait were issued in the name of the user before.
             await connection.close()
             raise TokenRejected(f"the token is another user's ({user}), not {self._name}'s")
         self._name = user
@@ -301,43 +303,43 @@ class Link:
 
     def _go_online(self, connection: Connection) -> None:
         self._connection = connection
-        self._settled.open()
-        self._report(LinkState.ONLINE, f"signed in as {connection.welcome.user}")
+        self._decided.open()
+        self._report(ClientState.ONLINE, f"signed in as {connection.welcome.user}")
 
     def _end(self, error: ClientError) -> None:
         if self._error is not None:
             return
         self._error = error
         self._connection = None
-        self._settled.open()
+        self._decided.open()
         self._user.on_end(None if isinstance(error, ClientClosed) else error)
-        self._report(LinkState.CLOSED, str(error))
+        self._report(ClientState.CLOSED, str(error))
 
     def _report_wait(self, ending: Ending, delay: float) -> None:
-        self._report(LinkState.RECONNECTING, f"{ending}; next attempt in {delay:.1f} s")
+        self._report(ClientState.RECONNECTING, f"{ending}; next attempt in {delay:.1f} s")
 
-    def _report(self, state: LinkState, reason: str) -> None:
+    def _report(self, state: ClientState, reason: str) -> None:
         logger.debug("%s: %s", state, reason)
         if self._options.on_state is None:
             return
         try:
             self._options.on_state(state, reason)
         except Exception:
-            # A fault of the application's must not end the connection beside it.
+            # A fault of the application must not end its connection.
             logger.exception("on_state failed")
 
 
 class _Refusals:
-    """Tokens refused one after the other."""
+    """Counts tokens refused one after the other."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first_at = 0.0
 
     def are_enough(self) -> bool:
-        """Count another, and return whether there is no hope."""
+        """Count a refusal, and return whether the client should give up."""
         now = asyncio.get_running_loop().time()
         if not self._count:
             self._first_at = now
         self._count += 1
-        return self._count >= LEAST_REFUSALS and now - self._first_at >= REFUSED_SECONDS
+        return self._count >= MIN_REFUSALS and now - self._first_at >= REFUSED_SECONDS

@@ -1,4 +1,4 @@
-"""All subscriptions of one client, and the job of making them live again."""
+"""All subscriptions of one client, and the task that resumes them."""
 
 import asyncio
 from typing import NoReturn
@@ -6,21 +6,21 @@ from typing import NoReturn
 from ..events import Position
 from ..protocol.errors import AlreadySubscribed, RateLimited, TooManyTopics
 from ..protocol.messages import Error, Gap, Message, SignalPush, Unsubscribe
+from .codec import ClientCodec, Done
 from .connection import Connection, Push
 from .ending import retry_delay
 from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
 from .events import Event, Other
 from .flow import Flow
-from .link import Link
+from .reconnector import Reconnector
 from .subscription import Accepted, State, Subscription
-from .wire import Done, Wire
 
-RESUMES_UNDER_WAY = 16
-"""How many subscriptions are asked for at a time on a new connection. All at once would exceed what
-a server takes in one burst, and compete with the application's own commands."""
+MAX_RESUMES_AT_ONCE = 16
+"""Subscriptions resumed at a time on a new connection. All at once would exceed the server's burst
+limit, and compete with the application's own commands."""
 
-LEAVES_UNDER_WAY = 4
-"""How many subscriptions are left at a time, for the same reason."""
+MAX_UNSUBSCRIBES_AT_ONCE = 4
+"""Topics unsubscribed at a time, for the same reason."""
 
 _EVENTS: dict[str, type[Message] | type[SignalPush] | type[Gap]] = {
     "message": Message,
@@ -30,12 +30,12 @@ _EVENTS: dict[str, type[Message] | type[SignalPush] | type[Gap]] = {
 _STORED = frozenset({"edited", "deleted", "reaction"})
 
 
-class Registry:
-    """The subscriptions of one client by topic; serves a `Link` as its user."""
+class Subscriptions:
+    """The subscriptions of one client by topic; the `PushHandler` of its reconnector."""
 
-    def __init__(self, link: Link, wire: Wire, flow: Flow) -> None:
-        self._link = link
-        self._wire = wire
+    def __init__(self, reconnector: Reconnector, codec: ClientCodec, flow: Flow) -> None:
+        self._reconnector = reconnector
+        self._codec = codec
         self._flow = flow
         self._by_topic: dict[str, Subscription] = {}
         self._needed = asyncio.Event()
@@ -52,7 +52,7 @@ class Registry:
             NotConnected: there is no connection at the moment.
             ConnectionLost: it broke before the answer came.
         """
-        connection = self._link.connection()
+        connection = self._reconnector.connection()
         if subscription.topic in self._by_topic:
             raise CommandFailed(AlreadySubscribed.code, "this client is subscribed to the topic")
         self._by_topic[subscription.topic] = subscription
@@ -61,7 +61,7 @@ class Registry:
         except CommandFailed as error:
             self._drop(subscription, error)
             raise
-        except (TypeError, ValueError):  # it has no form on the wire, so nothing was sent
+        except (TypeError, ValueError):  # the command could not be encoded, so nothing was sent
             self._drop(subscription)
             raise
         except BaseException:
@@ -71,7 +71,7 @@ class Registry:
     async def _subscribe_patiently(
         self, connection: Connection, subscription: Subscription
     ) -> None:
-        """Subscribe; wait where that is only too fast for the server, as with many in a row."""
+        """Subscribe; try again later if the server only finds it too early."""
         refusals = 0
         while True:
             try:
@@ -89,33 +89,33 @@ class Registry:
         subscription.clear()
         if self._by_topic.get(subscription.topic) is subscription:
             del self._by_topic[subscription.topic]
-            if self._link.online:
-                # It may be about to be resumed just now, so the server is told in any case.
+            if self._reconnector.online:
+                # The server is told in any case: the subscription may just be being resumed.
                 self._leaving.add(subscription)
                 self._to_leave.put_nowait(subscription)
 
     def _is_leaving_room(self, error: CommandFailed) -> bool:
-        """Return whether it is only subscriptions being left that leave no room for another."""
+        """Return whether subscriptions that are being ended take the room of another."""
         return error.code == TooManyTopics.code and bool(self._leaving)
 
     def resume_soon(self) -> None:
-        """Note that a subscription must be asked for again."""
+        """Wake the task that resumes subscriptions."""
         self._needed.set()
 
-    # For the link --------------------------------------------------------------------------
+    # For the reconnector -------------------------------------------------------------------
 
     def on_push(self, push: Push) -> None:
-        """Give an event to its subscription."""
+        """Pass an event to its subscription."""
         subscription = self._by_topic.get(push.envelope.topic or "")
         if subscription is None:
             return
         if push.envelope.type == "error":
-            self._on_error(subscription, self._wire.decode(push.frame, Error))
+            self._on_error(subscription, self._codec.decode(push.frame, Error))
         else:
             subscription.offer(self._event(push), len(push.frame))
 
     def on_lost(self) -> None:
-        """Note that the server knows no subscription any more."""
+        """Mark all subscriptions as unknown to the server."""
         self._leaving.clear()
         self._to_leave = asyncio.Queue()
         for subscription in self._by_topic.values():
@@ -129,13 +129,13 @@ class Registry:
         self._by_topic.clear()
 
     def position(self, topic: str) -> Position | None:
-        """Return how far a topic is known, if there is a subscription to it."""
+        """Return the position of a topic's subscription, if there is one."""
         subscription = self._by_topic.get(topic)
         return None if subscription is None else subscription.received
 
     async def keep(self, connection: Connection) -> NoReturn:
-        """Ask again for every subscription that is not live, as soon as there is room."""
-        slots = asyncio.Semaphore(RESUMES_UNDER_WAY)
+        """Resume every subscription that is not live, as soon as there is room."""
+        slots = asyncio.Semaphore(MAX_RESUMES_AT_ONCE)
         resuming: set[Subscription] = set()
 
         async def resume(subscription: Subscription) -> None:
@@ -145,7 +145,7 @@ class Registry:
                 resuming.discard(subscription)
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(LEAVES_UNDER_WAY):
+            for _ in range(MAX_UNSUBSCRIBES_AT_ONCE):
                 tasks.create_task(self._leave(connection, self._to_leave))
             while True:
                 await self._needed.wait()
@@ -159,7 +159,7 @@ class Registry:
     async def _leave(
         self, connection: Connection, subscriptions: "asyncio.Queue[Subscription]"
     ) -> NoReturn:
-        """Unsubscribe from one topic after the other, each until the server has taken it."""
+        """Unsubscribe from one topic after the other, each until the server has done it."""
         while True:
             subscription = await subscriptions.get()
             try:
@@ -184,7 +184,7 @@ class Registry:
     async def _resume(
         self, connection: Connection, subscription: Subscription, slots: asyncio.Semaphore
     ) -> None:
-        """Ask again for one, until it is live or the connection is gone."""
+        """Resume a subscription, until it is live or the connection has ended."""
         refusals = 0
         while subscription.needed:
             try:
@@ -196,11 +196,11 @@ class Registry:
                 if not error.transient and not self._is_leaving_room(error):
                     self._drop(subscription, error)
                     return
-                # Each waits for itself: one topic that the store cannot read holds up no other.
+                # Each waits separately: a topic that the store cannot read holds up no other.
                 await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
                 refusals += 1
             except (NotConnected, ConnectionLost):
-                return  # there is no more to be done on this connection
+                return  # the next connection will resume it
 
     async def _subscribe(self, connection: Connection, subscription: Subscription) -> None:
         stale = subscription.state is State.BEHIND
@@ -216,13 +216,13 @@ class Registry:
                 )
                 return
             except CommandFailed as error:
-                # The server may have refused to hear of the end of an earlier subscription.
+                # The server may have refused to end an earlier subscription.
                 if stale or error.code != AlreadySubscribed.code:
                     raise
                 stale = True
 
     def _on_error(self, subscription: Subscription, error: Error) -> None:
-        """Take the news that the server ended a subscription."""
+        """Handle an error by which the server ended a subscription."""
         failure = CommandFailed(error.code, error.message, error.retry_in_ms)
         if failure.transient:
             subscription.lost()
@@ -238,10 +238,10 @@ class Registry:
         envelope, frame = push
         kind = _EVENTS.get(envelope.type)
         if kind is not None:
-            return self._wire.decode(frame, kind)
+            return self._codec.decode(frame, kind)
         return Other(
             type=envelope.type,
             topic=envelope.topic or "",
             seq=envelope.seq if envelope.type in _STORED else None,
-            fields=self._wire.decode(frame, dict),
+            fields=self._codec.decode(frame, dict),
         )
