@@ -1,4 +1,4 @@
-"""What both brokers share: the listener they report to, a frame's assembly, epochs, failures."""
+"""Shared by all brokers: the guarded listener, payloads, epochs, failures."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ BUSY_RETRY_MS = 250
 
 
 class GuardedListener:
-    """Calls a listener without letting its faults reach the broker."""
+    """Keeps the faults of a listener away from the broker that calls the listener."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -50,46 +50,47 @@ class GuardedListener:
 
 
 def assemble(head: bytes, seq: int, at: int, tail: bytes) -> bytes:
-    """Put an event's frame together (`events.Draft`); publish.lua does the same."""
+    """Assemble the payload of an event (`events.Draft`); publish.lua does the same."""
     return b'%s%d,"at":%d%s' % (head, seq, at, tail)
 
 
 def epochs() -> Iterator[str]:
-    """Return names for epochs that nobody else gives out and that never come again."""
-    # Random once per broker, then counted: one is offered with every publication.
+    """Return unique names for epochs: a random prefix and a counter."""
+    # Cheap enough to offer a name with every publication; the script uses it only if the topic has
+    # no epoch.
     mine = secrets.token_hex(6)
     return (f"{mine}.{count:x}" for count in itertools.count())
 
 
 class Busy(Unavailable):
-    """Too much is waiting for the store to take one thing more, which was not sent."""
+    """The queue for the store is full; the call was not sent."""
 
 
 def unavailable() -> Unavailable:
-    """Return the answer of a broker whose store cannot be reached."""
+    """Return the error for a store that cannot be reached."""
     return Unavailable("the message store cannot be reached", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
 def busy() -> Unavailable:
-    """Return the answer of a broker with too much to do."""
+    """Return the error for a full queue."""
     return Busy("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
 
 
 def refused() -> Refused:
-    """Return the answer of a broker whose store refuses; the log says why."""
+    """Return the error for a store that refuses; the log has the reason."""
     return Refused("the message store refuses", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
 def fail(future: Future[Any], error: Unavailable) -> None:
-    """Fail `future` unless it is done; nobody needs to look at it."""
+    """Fail `future` unless it is done; its caller may drop it."""
     if not future.done():
         future.set_exception(error)
-        # Callers may give up on a future; asyncio would report that as a forgotten exception.
+        # asyncio reports an exception that nobody retrieves.
         future.exception()
 
 
 def failed(error: Unavailable) -> Future[Any]:
-    """Return a future that has failed already."""
+    """Return a failed future."""
     future: Future[Any] = asyncio.get_running_loop().create_future()
     fail(future, error)
     return future

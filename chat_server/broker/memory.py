@@ -1,4 +1,4 @@
-"""The broker for a single process: the semantics of the Redis one, in dictionaries."""
+"""The broker for a single process: the contract in dictionaries."""
 
 import asyncio
 import math
@@ -19,19 +19,19 @@ from .base import GuardedListener, assemble, epochs, failed, unavailable
 T = TypeVar("T")
 
 MAX_KEYS: Final = 100_000
-"""Idempotency keys remembered at most, some 300 bytes each. Past it the oldest are forgotten before
-their time: at 300 publications with a key per second, every second, the full five minutes fit."""
+"""Maximum number of idempotency keys, some 300 bytes each. Beyond it the oldest expire early. Five
+minutes of 300 publications with a key per second fit."""
 
 
 EVENT_BYTES: Final = 200
-"""What a stored event costs besides its own bytes, about."""
+"""Estimated overhead of a stored event in bytes."""
 
 UNUSED_SECONDS: Final = 90.0
-"""How long a topic is remembered that no event has used and nobody is subscribed to."""
+"""Lifetime of a topic without events and without subscribers."""
 
 EVICTION_TRIES: Final = 16
-"""Topics looked at, when one is added to a full table, for some without subscribers. The table
-exceeds its limit only while most of its topics are in use, and then by a fifteenth."""
+"""Topics examined for eviction when a topic is added to a full table. The table exceeds its limit
+only while most of its topics have subscribers, and then by a fifteenth."""
 
 
 class _Topic:
@@ -55,14 +55,13 @@ class _Topic:
 class MemoryBroker:
     """Keeps `realtime.ports.Broker` for one process.
 
-    Topics beyond `memory_max_topics` are forgotten with all they hold, those first that have no
-    subscribers and were not used for longest. Topics that no event has used are counted apart, so
-    that nobody who may only read makes those of others go. What expires is dropped by the next
-    call, whichever topic it is for.
+    Topics beyond `memory_max_topics` are evicted with their events: the least recently used first,
+    and none with subscribers. Topics without events are counted apart, so that reading evicts no
+    topic with events. Expired entries are dropped by the next call, for whichever topic.
 
     Args:
-        settings: how long positions and idempotency keys are kept, and how many topics.
-        clock: dates events and ends what is kept.
+        settings: lifetimes of positions and idempotency keys, and the number of topics.
+        clock: dates events and expires entries.
     """
 
     def __init__(self, settings: BrokerSettings, clock: Clock) -> None:
@@ -73,11 +72,11 @@ class MemoryBroker:
         self._loop: asyncio.AbstractEventLoop
         self._outbox: list[Event] = []
         self._subscribed: set[str] = set()
-        # The least recently used first: those that have had events, and those that have not.
+        # The least recently used topic first: topics with events, and topics without.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._unused: OrderedDict[str, _Topic] = OrderedDict()
         self._bytes = 0
-        # By how long they are kept, and there the first to expire first.
+        # By lifetime of the history; the first to expire first.
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
@@ -104,7 +103,7 @@ class MemoryBroker:
         self._listener = GuardedListener(listener)
 
     async def stop(self) -> None:
-        """Deliver nothing more; what is stored stays."""
+        """Deliver nothing more; stored events stay."""
         self._listener = None
         self._outbox.clear()
 
@@ -173,7 +172,7 @@ class MemoryBroker:
         stored = self._use(topic, now)
         events = stored.events
         oldest = events[0].seq if events else stored.seq + 1
-        # What is stored has no holes, so a seq tells its index.
+        # Stored events have no holes: a seq determines its index.
         start = max(after + 1 - oldest, 0)
         end = len(events) if before is None else max(min(before - oldest, len(events)), start)
         wanted = min(limit, end - start)
@@ -229,7 +228,7 @@ class MemoryBroker:
         return topic
 
     def _is_held(self, name: str, topic: _Topic) -> bool:
-        """Return whether a topic that no event has used is kept because of subscribers."""
+        """Return whether subscribers keep a topic without events."""
         return topic.seq == 0 and name in self._subscribed
 
     def _evict(self, topics: OrderedDict[str, _Topic], newcomer: str) -> None:
@@ -311,7 +310,7 @@ class MemoryBroker:
             self._expire_topics(topics, now)
 
     def _expire_topics(self, topics: OrderedDict[str, _Topic], now: float) -> None:
-        # Only a hint: behind one that was used lately others may have expired. `_use` looks anew.
+        # Incomplete: behind a recently used topic others may have expired. `_use` looks again.
         while topics:
             name, first = next(iter(topics.items()))
             if self._is_held(name, first):
@@ -329,6 +328,6 @@ def _last_published(item: tuple[str, _Topic]) -> float:
 
 
 def _fitting(events: Iterable[Event], max_bytes: int) -> int:
-    """Return how many of the first events fit; the very first always does."""
+    """Return the number of leading events that fit; the first always fits."""
     sizes = accumulate(len(event.payload) for event in events)
     return sum(1 for number, size in enumerate(sizes) if number == 0 or size <= max_bytes)

@@ -1,7 +1,7 @@
-"""Keeps publications while the store is unavailable, and has them stored in order once it is back.
+"""Keeps publications while the log does not accept them, and sends them in order later.
 
-A publication that was sent and never answered may have been stored. So that it can be sent again,
-each one of a spooling namespace bears an idempotency key from its first attempt on.
+A publication that was sent and never answered may have been stored. Each publication of a spooling
+namespace bears an idempotency key from its first attempt on, so the outbox may send it again.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from .base import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
 log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
-"""How often spooled publications are tried again and aged."""
+"""Interval at which the outbox retries and expires publications."""
 
 WINDOW: Final = 256
-"""Spooled publications under way at most: enough to fill a pipeline, and what is new and of other
-topics does not wait long behind them."""
+"""Maximum number of spooled publications in flight: enough to fill a pipeline, and new publications
+of other topics do not wait long behind them."""
 
 SHARE: Final = 32
-"""How many of one topic are sent before it is another's turn."""
+"""Publications of one topic that are sent before the next topic's turn."""
 
 ENTRY_BYTES: Final = 1_000
-"""What a spooled publication costs besides its own bytes, about."""
+"""Estimated overhead of a spooled publication in bytes."""
 
 
 class _Quota:
-    """How many publications of a namespace may be spooled, and how many are."""
+    """Limit and number of the spooled publications of a namespace."""
 
     __slots__ = ("limit", "used")
 
@@ -49,13 +49,17 @@ class _Quota:
         self.used = 0
 
 
-class _Entry:
+class _Publication:
     """A publication, from the call to its end.
 
     Attributes:
-        future: the caller's.
-        attempt: what the store has returned for it last.
-        spooled: whether it counts against the bounds, which it then does to its end.
+        number: place in the order of the calls.
+        own_key: True if the outbox made up the idempotency key.
+        future: the caller's result.
+        attempt: the log's result of the last attempt.
+        spooled: True while the publication counts against the bounds.
+        size: bytes that count against `broker.spool_bytes`.
+        expires_at: loop time after which a waiting publication fails.
     """
 
     __slots__ = (
@@ -76,41 +80,41 @@ class _Entry:
         self.expires_at = 0.0
 
 
-class _Line:
-    """The publications of one topic that are not stored yet, each list in the order of the calls.
+class _TopicQueue:
+    """The unstored publications of one topic, each list in the order of the calls.
 
     Attributes:
-        flying: sent to the store, which answers in this order.
-        failed: have failed while others, sent with them, are still flying.
-        waiting: to be sent when all before them is stored; none of them was called before those.
-        stored: the number of the last one that was stored.
+        in_flight: sent to the log, which answers in this order.
+        failed: failed while others, sent with them, are still in flight.
+        waiting: to be sent once every publication in flight is stored; called after those.
+        last_stored: number of the last publication that was stored.
     """
 
-    __slots__ = ("failed", "flying", "stored", "waiting")
+    __slots__ = ("failed", "in_flight", "last_stored", "waiting")
 
     def __init__(self) -> None:
-        self.flying: deque[_Entry] = deque()
-        self.failed: list[_Entry] = []
-        self.waiting: deque[_Entry] = deque()
-        self.stored = -1
+        self.in_flight: deque[_Publication] = deque()
+        self.failed: list[_Publication] = []
+        self.waiting: deque[_Publication] = deque()
+        self.last_stored = -1
 
     @property
     def held(self) -> bool:
-        """Whether something must be stored before a new publication may be sent."""
+        """Whether a new publication has to wait behind others."""
         return bool(self.waiting) or self.blocked
 
     @property
     def blocked(self) -> bool:
-        """Whether something was sent that has to be sent again."""
+        """Whether a failed publication has to be sent again first."""
         if self.failed:
             return True
-        # It may have failed in this very turn of the loop, and we have yet to be called.
-        attempt = self.flying[-1].attempt if self.flying else None
+        # The last attempt may have failed in this turn of the loop, before its callback runs.
+        attempt = self.in_flight[-1].attempt if self.in_flight else None
         return attempt is not None and attempt.done() and attempt.exception() is not None
 
     @property
     def empty(self) -> bool:
-        return not (self.flying or self.failed or self.waiting)
+        return not (self.in_flight or self.failed or self.waiting)
 
 
 class Outbox:
@@ -138,12 +142,12 @@ class Outbox:
         self._default = self._quotas.get("default", _Quota(0))
         self._numbers = itertools.count()
         self._keys = _keys()
-        self._lines: dict[str, _Line] = {}
-        # Lines that may be sent from, in the order of their turns.
-        self._ready: dict[str, _Line] = {}
+        self._queues: dict[str, _TopicQueue] = {}
+        # Queues that may send, in the order of their turns.
+        self._ready: dict[str, _TopicQueue] = {}
         self._count = 0
         self._bytes = 0
-        self._under_way = 0
+        self._resending = 0
         self._given_up = 0
         self._running = False
         self._told = False
@@ -153,7 +157,7 @@ class Outbox:
 
     @property
     def spooled(self) -> int:
-        """How many publications are kept."""
+        """Number of publications that wait for the log."""
         return self._count
 
     # Life ----------------------------------------------------------------------------------
@@ -171,9 +175,9 @@ class Outbox:
         self._running = False
         if self._count:
             log.warning("%d spooled publications were not stored before the stop", self._count)
-        for line in self._lines.values():
-            while line.waiting:
-                self._fail(line.waiting.popleft(), unavailable())
+        for queue in self._queues.values():
+            while queue.waiting:
+                self._fail(queue.waiting.popleft(), unavailable())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -181,7 +185,7 @@ class Outbox:
     # Publications --------------------------------------------------------------------------
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
-        """Have `draft` stored, now or when the store is back."""
+        """Publish `draft` now, or once the log accepts it."""
         topic = draft.topic
         quota = self._quotas.get(topic.partition(":")[0], self._default)
         if not quota.limit:
@@ -191,98 +195,103 @@ class Outbox:
         own_key = draft.key is None
         if own_key:
             draft = msgspec.structs.replace(draft, key=next(self._keys))
-        entry = _Entry(next(self._numbers), draft, own_key, quota)
-        entry.expires_at = self._loop.time() + self._seconds
-        line = self._lines.get(topic)
-        if line is None:
-            line = self._lines[topic] = _Line()
-        if line.held or not self._event_log.accepts(topic) or not self._send(line, entry):
-            if self._admit(entry):
-                line.waiting.append(entry)
+        publication = _Publication(next(self._numbers), draft, own_key, quota)
+        publication.expires_at = self._loop.time() + self._seconds
+        queue = self._queues.get(topic)
+        if queue is None:
+            queue = self._queues[topic] = _TopicQueue()
+        if queue.held or not self._event_log.accepts(topic) or not self._send(queue, publication):
+            if self._reserve(publication):
+                queue.waiting.append(publication)
             else:
-                self._fail(entry, _full())
-                self._forget_if_empty(topic, line)
-        return entry.future
+                self._fail(publication, _full())
+                self._drop_if_empty(topic, queue)
+        return publication.future
 
-    def _send(self, line: _Line, entry: _Entry) -> bool:
-        """Give a publication to the store; return whether it was taken."""
-        attempt = self._event_log.publish(entry.draft)
+    def _send(self, queue: _TopicQueue, publication: _Publication) -> bool:
+        """Send a publication; return False if the log refuses at once."""
+        attempt = self._event_log.publish(publication.draft)
         if attempt.done() and attempt.exception() is not None:
             return False
-        entry.attempt = attempt
-        line.flying.append(entry)
-        attempt.add_done_callback(partial(self._on_result, line, entry))
+        publication.attempt = attempt
+        queue.in_flight.append(publication)
+        attempt.add_done_callback(partial(self._on_result, queue, publication))
         return True
 
-    def _on_result(self, line: _Line, entry: _Entry, attempt: "Future[PublishResult]") -> None:
-        """Take the store's answer."""
-        line.flying.remove(entry)
-        entry.attempt = None
-        if entry.spooled:
-            self._under_way -= 1
+    def _on_result(
+        self, queue: _TopicQueue, publication: _Publication, attempt: "Future[PublishResult]"
+    ) -> None:
+        """Handle the log's answer."""
+        queue.in_flight.remove(publication)
+        publication.attempt = None
+        if publication.spooled:
+            self._resending -= 1
         error = _error(attempt)
         if error is None:
-            line.stored = max(line.stored, entry.number)
-            self._succeed(entry, attempt.result())
+            queue.last_stored = max(queue.last_stored, publication.number)
+            self._succeed(publication, attempt.result())
         elif isinstance(error, Refused):
-            self._fail(entry, error)
-        elif self._admit(entry):
-            line.failed.append(entry)
+            self._fail(publication, error)
+        elif self._reserve(publication):
+            queue.failed.append(publication)
         else:
-            self._fail(entry, _full())
-        if line.failed and not line.flying:
-            self._requeue(line)
-        self._forget_if_empty(entry.draft.topic, line)
+            self._fail(publication, _full())
+        if queue.failed and not queue.in_flight:
+            self._requeue(queue)
+        self._drop_if_empty(publication.draft.topic, queue)
         self._send_ready()
 
-    def _requeue(self, line: _Line) -> None:
-        """Let what has failed wait again, in front; the next tick tries it again."""
-        kept = sorted(line.failed, key=lambda entry: entry.number, reverse=True)
-        line.failed = []
-        for entry in kept:
-            if entry.number < line.stored or not self._running:
-                # Another was stored after it: it cannot keep its place any more.
-                self._fail(entry, unavailable())
+    def _requeue(self, queue: _TopicQueue) -> None:
+        """Put failed publications in front of the waiting ones; the next tick retries."""
+        kept = sorted(queue.failed, key=lambda publication: publication.number, reverse=True)
+        queue.failed = []
+        for publication in kept:
+            if publication.number < queue.last_stored or not self._running:
+                # A later publication was stored: this one has lost its place.
+                self._fail(publication, unavailable())
             else:
-                line.waiting.appendleft(entry)
+                queue.waiting.appendleft(publication)
 
-    def _succeed(self, entry: _Entry, place: PublishResult) -> None:
-        if entry.own_key and place.duplicate:
-            # It repeats nothing but our own attempt, whose answer was lost.
+    def _succeed(self, publication: _Publication, place: PublishResult) -> None:
+        if publication.own_key and place.duplicate:
+            # The duplicate is our own earlier attempt, whose answer was lost.
             place = PublishResult(place.seq, place.epoch, place.at)
-        self._release(entry)
-        if not entry.future.done():
-            entry.future.set_result(place)
+        self._release(publication)
+        if not publication.future.done():
+            publication.future.set_result(place)
 
-    def _fail(self, entry: _Entry, error: Unavailable) -> None:
-        self._release(entry)
-        fail(entry.future, error)
+    def _fail(self, publication: _Publication, error: Unavailable) -> None:
+        self._release(publication)
+        fail(publication.future, error)
 
-    # What is kept --------------------------------------------------------------------------
+    # Bounds --------------------------------------------------------------------------------
 
-    def _admit(self, entry: _Entry) -> bool:
-        """Count a publication as spooled; return whether there is room."""
-        if entry.spooled:
+    def _reserve(self, publication: _Publication) -> bool:
+        """Count a publication as spooled; return False if there is no room."""
+        if publication.spooled:
             return True
-        draft = entry.draft
+        draft = publication.draft
         size = ENTRY_BYTES + len(draft.head) + len(draft.tail)
-        if entry.quota.used >= entry.quota.limit or self._bytes + size > self._max_bytes:
+        if (
+            publication.quota.used >= publication.quota.limit
+            or self._bytes + size > self._max_bytes
+        ):
             return False
-        entry.spooled = True
-        entry.size = size
-        entry.quota.used += 1
+        publication.spooled = True
+        publication.size = size
+        publication.quota.used += 1
         self._count += 1
         self._bytes += size
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         return True
 
-    def _release(self, entry: _Entry) -> None:
-        if entry.spooled:
-            entry.spooled = False
-            entry.quota.used -= 1
+    def _release(self, publication: _Publication) -> None:
+        if publication.spooled:
+            publication.spooled = False
+            publication.quota.used -= 1
             self._count -= 1
-            self._bytes -= entry.size
+            self._bytes -= publication.size
             if not self._count:
                 self._end()
 
@@ -301,45 +310,45 @@ class Outbox:
             self._told = True
             log.warning("the store takes no publications: they are spooled")
         now = self._loop.time()
-        for topic, line in list(self._lines.items()):
-            while line.waiting and line.waiting[0].expires_at <= now:
+        for topic, queue in list(self._queues.items()):
+            while queue.waiting and queue.waiting[0].expires_at <= now:
                 self._given_up += 1
-                self._fail(line.waiting.popleft(), unavailable())
-            self._forget_if_empty(topic, line)
+                self._fail(queue.waiting.popleft(), unavailable())
+            self._drop_if_empty(topic, queue)
         self.flush()
 
-    def _forget_if_empty(self, topic: str, line: _Line) -> None:
-        if line.empty:
+    def _drop_if_empty(self, topic: str, queue: _TopicQueue) -> None:
+        if queue.empty:
             self._ready.pop(topic, None)
-            del self._lines[topic]
+            del self._queues[topic]
 
     # Sending again -------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what is kept where the log accepts it: some now, the rest as it is answered."""
         if self._running:
-            self._ready |= {topic: line for topic, line in self._lines.items() if line.waiting}
+            self._ready |= {topic: queue for topic, queue in self._queues.items() if queue.waiting}
             self._send_ready()
 
     def _send_ready(self) -> None:
-        while self._ready and self._under_way < self._window:
+        while self._ready and self._resending < self._window:
             topic = next(iter(self._ready))
-            line = self._ready.pop(topic)
-            if line.blocked or not self._event_log.accepts(topic):
+            queue = self._ready.pop(topic)
+            if queue.blocked or not self._event_log.accepts(topic):
                 continue
-            for _ in range(min(SHARE, self._window - self._under_way, len(line.waiting))):
-                if not self._send(line, line.waiting[0]):
-                    # The store has too much to do: the tick comes back to it.
+            for _ in range(min(SHARE, self._window - self._resending, len(queue.waiting))):
+                if not self._send(queue, queue.waiting[0]):
+                    # The log is busy; the tick tries again.
                     self._ready.clear()
                     return
-                line.waiting.popleft()
-                self._under_way += 1
-            if line.waiting:
-                self._ready[topic] = line
+                queue.waiting.popleft()
+                self._resending += 1
+            if queue.waiting:
+                self._ready[topic] = queue
 
 
 def _keys() -> Iterator[str]:
-    """Return keys that no client's can be: those begin with the length of the user's name."""
+    """Return keys that no client has: a client's key begins with the length of a user's name."""
     mine = secrets.token_hex(16)
     return (f"spool:{mine}.{count:x}" for count in itertools.count())
 

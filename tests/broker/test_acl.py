@@ -48,7 +48,7 @@ async def test_the_user_of_the_page_does_everything(
         assert (await broker.history("room:unknown", limit=9)).seq == 0
         broker.unsubscribe(TOPIC)
         assert (await broker.health()).latency_seconds is not None
-        await broker._probe.sing()
+        await broker._probe.check()
         if not returns:
             guarded.restart()
     denied = [r for r in caplog.records if "NOPERM" in r.getMessage() or "ACL" in r.getMessage()]

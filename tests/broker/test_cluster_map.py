@@ -89,7 +89,7 @@ class Bench:
         self.story: list[str] = []
         self.made: list[Shard] = []
         monkeypatch.setattr(module, "find_shards", self._find)
-        monkeypatch.setattr(module, "LOOK_SECONDS", (0.001, 0.005, 30.0))
+        monkeypatch.setattr(module, "REFRESH_SECONDS", (0.001, 0.005, 30.0))
         monkeypatch.setattr(module, "RedisBroker", lambda *a, **k: Shard(self, *a, **k))
         self.broker = ClusterBroker(RedisSettings(url="redis+cluster://a:1,b:1"), BrokerSettings())
         monkeypatch.setattr(self.broker, "_connect", lambda address: address.host)

@@ -161,7 +161,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     bench.sent.answer(1)
     for _ in range(8):
         await asyncio.sleep(TIMEOUT / 5)
@@ -173,7 +173,7 @@ async def test_one_that_comes_late_behind_others_is_heard(bench: Bench) -> None:
 
 
 async def test_one_that_did_not_come_before_the_pong_has_some_time(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     bench.sent.answer(1)
     await bench.pong()
     await asyncio.sleep(TIMEOUT / 5)
@@ -183,14 +183,14 @@ async def test_one_that_did_not_come_before_the_pong_has_some_time(bench: Bench)
 
 
 async def test_one_that_never_comes(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     bench.sent.answer(1)
     await bench.pong()
     with pytest.raises(Deaf):
         await singing
     assert bench.probe.deaf
     assert bench.probe.deaf_seconds >= TIMEOUT
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     bench.sent.answer(1)
     bench.bring()
     await singing
@@ -199,7 +199,7 @@ async def test_one_that_never_comes(bench: Bench) -> None:
 
 @pytest.mark.parametrize("connection", ["heard", "sent"])
 async def test_a_lost_connection_is_not_deafness(bench: Bench, connection: str) -> None:
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     await asyncio.sleep(0)
     getattr(bench, connection).fail(RedisError("cut"))
     with pytest.raises(Unavailable):
@@ -208,10 +208,10 @@ async def test_a_lost_connection_is_not_deafness(bench: Bench, connection: str) 
 
 
 async def test_what_is_given_up_leaves_nothing(bench: Bench) -> None:
-    singing = asyncio.create_task(bench.probe.sing())
+    singing = asyncio.create_task(bench.probe.check())
     await asyncio.sleep(0)
     singing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await singing
     await asyncio.sleep(0)
-    assert not bench.subscriber._hearing
+    assert not bench.subscriber._probes

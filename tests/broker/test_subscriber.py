@@ -71,7 +71,7 @@ class Bench:
     async def end(self) -> Exception:
         """Wait for the end of the connection and return why it ended."""
         with pytest.raises(RedisError) as caught:
-            await self.subscriber.lost()
+            await self.subscriber.wait_closed()
         return caught.value
 
     def opening(self) -> "asyncio.Task[None]":
@@ -199,7 +199,7 @@ async def test_an_unconfirmed_subscription_ends_the_connection(bench: Bench) -> 
 
 async def test_a_check_finds_a_dead_connection(bench: Bench) -> None:
     await bench.open()
-    bench.subscriber.check()
+    bench.subscriber.ping()
     await bench.end()
 
 

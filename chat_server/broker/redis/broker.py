@@ -1,4 +1,4 @@
-"""The broker that joins workers through Redis: streams keep events, pub/sub carries them."""
+"""The broker over one Redis server: streams store events, pub/sub carries them to all workers."""
 
 import asyncio
 import logging
@@ -29,52 +29,51 @@ from .topology import connector_of
 log = logging.getLogger(__name__)
 
 PUBLISH_BATCH = 512
-"""Publications sent together at most: by then the cost of a round trip is spread thin, and the
-first of them waits only some 10 ms for the last."""
+"""Maximum number of publications in one pipeline: the round trip costs little per publication, and
+the first waits only some 10 ms for the last."""
 
 READ_BATCH = 16
-"""Reads sent together at most: each may return megabytes, and whole pipelines are held."""
+"""Maximum number of reads in one pipeline: each may return megabytes, held until the last."""
 
 PROLONG_SECONDS = PASSING_MS / 3_000
-"""How often it is."""
+"""Interval at which unused positions of subscribed topics are prolonged."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
-"""The first and the longest time between two attempts to connect, before jitter."""
+"""First and longest delay between two attempts to connect, before jitter."""
 
 MISCONFIGURED_SECONDS = 30.0
-"""The longest such time if an operator has to change something first."""
+"""Longest delay if an operator has to change something first."""
 
 PROBE = Retention(1, 60.0, 1)
-"""How long a canary is kept: the next one replaces it."""
+"""Retention of a probe: the next probe replaces it."""
 
 KEPT_NOT = Retention(0, 60.0)
-"""Likewise of a topic without history."""
+"""Retention of the second probe, as of a topic without history: the script deletes the log."""
 
 SCATTERED = 64
-"""Keys that are read to see whether this server has all of them. A cluster's node that had nine
-tenths of the slots would pass one time in 800."""
+"""Keys that are read to recognize a node of a cluster. A node with nine tenths of the slots is
+missed one time in 800."""
 
 _RANDOM = secrets.SystemRandom()
 
 
 class RedisBroker:
-    """Keeps `realtime.ports.Broker` over one Redis server, or whichever sentinels call the master.
+    """Keeps `realtime.ports.Broker` over one Redis server, or the master that sentinels name.
 
-    A worker has one connection to hear, one to publish (so that its publications keep their order)
-    and, as needed, some to read. Whether Redis is available is decided by the first: it is never
-    left unread, it is asked for a sign of life when silent, and while it is away everything fails
-    at once.
+    A worker has one subscriber connection, one to publish (so that publications keep their order)
+    and, as needed, some to read. The subscriber connection decides whether Redis is available: it
+    is always read, a PING follows silence, and while it is lost every call fails at once.
 
     Args:
-        redis: where Redis is, and how long it may stay silent.
-        broker: how long positions and idempotency keys are kept, how much may wait.
-        connect: makes connections to it; by default to `redis.url`.
-        sharded: whether it is one shard of a cluster, whose pub/sub goes by slots.
-        on_evicted: called with a topic that has been subscribed to and that it serves no longer.
-        throttle: keeps the log short, together with others.
+        redis: the address, and the longest silence of Redis.
+        broker: lifetimes of positions and idempotency keys, and the limit of waiting calls.
+        connect: makes connections; by default to `redis.url`.
+        sharded: True for a shard of a cluster, whose channels belong to slots.
+        on_evicted: called with a subscribed topic that this server does not serve any more.
+        throttle: shared limit of log lines.
 
     Attributes:
-        home: the hash tag of what is its own; in a cluster one that this shard serves.
+        home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
         ValueError: `redis.url` cannot be used.
@@ -170,7 +169,7 @@ class RedisBroker:
         try:
             await self._reader().send(pack("PING"), bool)
         except Closed:
-            pass  # An answer, too: see `Subscriber`.
+            pass  # An answer, too: with MISCONF Redis refuses PING.
         except Unavailable:
             return None
         return time.perf_counter() - began
@@ -180,22 +179,22 @@ class RedisBroker:
         return self._available
 
     def accepts(self, topic: str) -> bool:
-        """Return whether what is published to the topic can be stored now."""
+        """Return whether Redis stores publications now."""
         return self._available and self._refusal is None
 
     def set_hash_tag(self, home: str) -> None:
-        """Use `home` as the hash tag of its own keys and channel."""
+        """Use `home` as the hash tag of the probe's keys and channel."""
         self.home = home
-        self._own = self._names.own(home, f"canary:{secrets.token_hex(8)}")
-        self._subscriber.set_probe_channel(self._own.channel)
+        self._probe_keys = self._names.own(home, f"canary:{secrets.token_hex(8)}")
+        self._subscriber.set_probe_channel(self._probe_keys.channel)
 
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:
         """Begin to deliver to `listener`.
 
-        Waits for the first attempt to connect, `timeout_seconds` at most; after that a server
-        that is unavailable is awaited in the background.
+        Waits for the first attempt to connect, at most `timeout_seconds`. After that a server that
+        is away is awaited in the background.
         """
         self._listener = GuardedListener(listener)
         for pipeline in self._pipelines:
@@ -229,14 +228,14 @@ class RedisBroker:
         return [self._publisher, *self._readers]
 
     async def _supervise(self, tried: asyncio.Event) -> None:
-        """Hold the connection that decides whether Redis is available."""
+        """Keep the subscriber connection, which decides whether Redis is available."""
         loop = asyncio.get_running_loop()
         shortest, longest = BACKOFF_SECONDS
         delay = shortest
         while True:
             began = loop.time()
             try:
-                error = await self._hold(tried)
+                error = await self._keep_connected(tried)
                 self._on_disconnected(error)
                 tried.set()
             finally:
@@ -247,16 +246,16 @@ class RedisBroker:
             lasting = self._refusal is not None and self._refusal.status == "misconfigured"
             delay = min(delay * 2, MISCONFIGURED_SECONDS if lasting else longest)
 
-    async def _hold(self, tried: asyncio.Event) -> Exception:
-        """Connect, be available until the connection is lost, and return why that is."""
+    async def _keep_connected(self, tried: asyncio.Event) -> Exception:
+        """Connect, be available until the connection is lost, and return the error."""
         try:
             await self._subscriber.open(self._listener)
-            # The address may lead to another server than before.
+            # The address may resolve to another server than before.
             self._renew_pipelines()
-            await self._probe.sing()
+            await self._probe.check()
             self._on_connected()
             tried.set()
-            await self._probe.watch()
+            await self._probe.run()
         except Exception as error:
             if not isinstance(error, (*CONNECTION_ERRORS, Unavailable)):
                 log.exception("the connection to Redis failed by a fault of our own")
@@ -269,24 +268,28 @@ class RedisBroker:
 
     async def _probe_writes(self) -> None:
         for retention in (PROBE, KEPT_NOT):
-            await self._storage.publish_probe(self._publisher, self._own, retention)
+            await self._storage.publish_probe(self._publisher, self._probe_keys, retention)
 
     async def _probe_everything(self) -> None:
         await self._probe_writes()
         try:
             for newest in (False, True):
-                await self._storage.history(self._reader(), "", self._own, limit=1, newest=newest)
+                await self._storage.history(
+                    self._reader(), "", self._probe_keys, limit=1, newest=newest
+                )
         except Closed:
             raise
         except Unavailable:
-            pass  # There may be no connection to read on, but then there are others.
+            pass  # One connection for reads may be lost; the next probe uses another.
         if not self._sharded:
-            # On one node of a cluster some of them belong to others.
+            # One node of a cluster redirects some of these keys.
             keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
             await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
 
     def _signal_probe(self) -> "Future[bool]":
-        return self._publisher.send(pack(self._subscriber.publish, self._own.channel, b""), bool)
+        return self._publisher.send(
+            pack(self._subscriber.publish, self._probe_keys.channel, b""), bool
+        )
 
     async def _on_result(self, refusal: Refusal | None) -> None:
         """Note the outcome of a probe."""
@@ -306,10 +309,10 @@ class RedisBroker:
             self._logged = False
 
     def _on_refusal(self, refusal: Refusal, reply: Exception) -> None:
-        """Take what Redis answered to a publication."""
+        """Note a refusal of a publication."""
         known = self._refusal
         if refusal is REPLICA and known is None and self._available:
-            # The address, or the sentinels, may lead to the master by now.
+            # The address, or the sentinels, may name another master by now.
             self._on_disconnected(reply)
             self._subscriber.abort()
             return
@@ -317,7 +320,7 @@ class RedisBroker:
             self._publisher.renew()
         if self._available and known is None:
             self._refusal = refusal
-            self._probe.hurry()
+            self._probe.expedite()
             if refusal is not UNNAMED:  # The probe finds the command's name.
                 self._log_refusal(refusal)
 
@@ -334,7 +337,7 @@ class RedisBroker:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 command = self._subscriber.publish
-                return await explain(self._connect, self._own, command, refusal)
+                return await explain(self._connect, self._probe_keys, command, refusal)
         return refusal
 
     def _log_refusal(self, refusal: Refusal) -> None:
@@ -355,9 +358,9 @@ class RedisBroker:
 
     def _on_disconnected(self, error: Exception) -> None:
         self._available = False
-        if not isinstance(error, Unavailable):  # which follows from an error that has been noted
+        if not isinstance(error, Unavailable):  # which follows an error noted before
             refusal = self._refusal = self._refusal_in(error)
-            # What an operator must change is said once a minute, and not by every shard.
+            # A lasting mistake of an operator is logged once a minute, not by every shard.
             due = self._throttle.due(refusal.reason if refusal else type(error).__name__)
             if due or not (self._lost or refusal):
                 report(error, refusal, self._names.prefix)
@@ -366,28 +369,28 @@ class RedisBroker:
             self._listener.lost()
 
     def _refusal_in(self, error: Exception) -> Refusal | None:
-        """Return what an operator has to do about an error; nothing if a slot of a shard moves."""
+        """Return the refusal in an error; None if only a slot of a shard moves."""
         refusal = refusal_of(error)
         return None if self._sharded and refusal is CLUSTER else refusal
 
     def _on_trouble(self, error: Exception) -> None:
-        """Judge what the failure of one pipeline says about Redis."""
+        """Decide whether the failure of a pipeline means that Redis is away."""
         closed = type(error) is ConnectionError or isinstance(error, OSError)
         if closed and not isinstance(error, TimeoutError):
-            # That may happen to any one connection; the subscriber's shows whether it is more.
+            # One connection may be lost at any time; the subscriber's PING shows whether Redis is.
             self._mention(error)
-            self._subscriber.check()
+            self._subscriber.ping()
         else:
             self._on_disconnected(error)
             self._subscriber.abort()
 
     def _on_reader_trouble(self, error: Exception) -> None:
-        """Judge what the failure of a connection that reads says about Redis."""
+        """Decide whether the failure of a connection for reads means that Redis is away."""
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            # What was asked of it may be too much, and then only reads suffer.
+            # The reads may have been too large; then only reads suffer.
             if self._throttle.due("slow read"):
                 log.warning("Redis took longer than %g s to read", self._timeout)
-            self._subscriber.check()
+            self._subscriber.ping()
         else:
             self._on_trouble(error)
 
@@ -402,7 +405,7 @@ class RedisBroker:
         if not self._available:
             return failed(unavailable())
         if self._refusal is not None and self._refusal.status == "misconfigured":
-            # A script that the ACL ends in the middle may have stored the message.
+            # A script that an ACL ends in the middle would store the message.
             return failed(Closed(self._refusal, sent=False))
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
@@ -416,16 +419,16 @@ class RedisBroker:
         return self._publisher.send(command, lambda _: None)
 
     def flushed(self) -> "Future[bool]":
-        """Return when everything published before this call is answered, if `Redis` is there."""
+        """Resolve once every publication before this call is answered."""
         return self._publisher.send(pack("PING"), bool)
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While Redis is unavailable the future fails, but the topic is remembered.
+        While Redis is away the future fails, but the topic is remembered.
         """
         future = self._subscriber.subscribe(topic)
-        # A connection that is still being made again may take its time.
+        # The subscriber may be connecting, for as long as Redis is away.
         return future if self._available else failed(unavailable())
 
     def unsubscribe(self, topic: str) -> None:
@@ -462,7 +465,7 @@ class RedisBroker:
         return page
 
     async def _prolong(self) -> None:
-        """Keep the positions of topics that nothing was published to, while they are subscribed."""
+        """Prolong the positions of subscribed topics without events."""
         while True:
             await asyncio.sleep(PROLONG_SECONDS)
             for topic in list(self._unused):
@@ -474,12 +477,12 @@ class RedisBroker:
                         self._unused.add(topic)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands, unless somebody has."""
+        """Begin another epoch where the topic stands, unless another worker has."""
         if not self._available:
             raise unavailable()
         keys = self._names.keys(topic)
         return await self._storage.begin_epoch(self._reader(), keys, lost)
 
     def _reader(self) -> Pipeline:
-        # The first idle one: with little to do, one connection is all there is.
+        # The first idle one: little traffic opens one connection only.
         return min(self._readers, key=len)

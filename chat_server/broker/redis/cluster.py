@@ -28,17 +28,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOOK_SECONDS = (0.05, 0.5, 30.0)
-"""How long the map of the cluster is good for: at least, while a shard is away or a topic is not
-subscribed to, and at most. The last is a precaution: whoever meets a slot that has moved asks for a
-new map."""
+REFRESH_SECONDS = (0.05, 0.5, 30.0)
+"""Seconds between two reads of the slot map: at least; while a shard is away or a topic has no
+subscription; at most. The last is a precaution: a call to a moved slot asks for a new map."""
 
 TOPICS_AT_ONCE = 500
-"""Topics whose subscriptions are moved together: fewer than the subscriber takes unconfirmed."""
+"""Subscriptions that are moved together: fewer than the subscriber's limit of unconfirmed ones."""
 
 
 class _ShardListener:
-    """Hears one shard for the cluster."""
+    """The listener of one shard."""
 
     def __init__(self, cluster: "ClusterBroker", shard: RedisBroker) -> None:
         self._cluster = cluster
@@ -60,7 +59,7 @@ class ClusterBroker:
     Each master is a `RedisBroker` of its own, and a `SlotRouter` finds the one that serves a topic.
 
     Args:
-        redis: where seeds of the cluster are, and how long a server may stay silent.
+        redis: addresses of seeds of the cluster, and the timeout for a silent server.
         broker: see `RedisBroker`; `max_pending` holds for each shard.
 
     Raises:
@@ -83,8 +82,8 @@ class ClusterBroker:
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._hint: Address | None = None
-        self._wanted = asyncio.Event()
-        self._looked = asyncio.Event()
+        self._stale = asyncio.Event()
+        self._refreshed = asyncio.Event()
         self._listener: GuardedListener
         self._tasks: set[asyncio.Task[Any]] = set()
         self._throttle = LogThrottle()
@@ -95,15 +94,15 @@ class ClusterBroker:
         return bool(self._shards) and all(shard.available for shard in self._shards.values())
 
     def accepts(self, topic: str) -> bool:
-        """Return whether what is published to the topic can be stored now."""
+        """Return whether the topic's shard stores publications now."""
         shard = self._owner(topic)
         return shard is not None and shard.accepts(topic)
 
     async def health(self, *, ping: bool = True) -> BrokerHealth:
         """Return the state of the cluster.
 
-        The status is the first shard's that is not well, the seconds of deafness are added up over
-        the shards, and the latency is the slowest shard's.
+        The status is that of the first shard that is not `ok`. The seconds of deafness are summed
+        over the shards. The latency is that of the slowest shard.
         """
         left = self._left_deaf_seconds
         shards = await asyncio.gather(*(s.health(ping=ping) for s in self._shards.values()))
@@ -124,13 +123,13 @@ class ClusterBroker:
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`; what is unavailable is awaited in the background."""
+        """Begin to deliver to `listener`; shards that are away are awaited in the background."""
         self._listener = GuardedListener(listener)
-        looked = self._looked
-        self._spawn(self._watch(), "redis cluster")
+        refreshed = self._refreshed
+        self._spawn(self._keep_map(), "redis cluster")
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await looked.wait()
+                await refreshed.wait()
 
     async def stop(self) -> None:
         """End every task and connection; pending futures fail with `Unavailable`."""
@@ -155,30 +154,30 @@ class ClusterBroker:
 
     # The map -------------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        """Keep the map of the cluster."""
-        least, soon, most = LOOK_SECONDS
+    async def _keep_map(self) -> None:
+        """Keep the slot map up to date."""
+        least, soon, most = REFRESH_SECONDS
         while True:
-            self._wanted.clear()
+            self._stale.clear()
             try:
-                await self._look()
+                await self._refresh()
             except CONNECTION_ERRORS as error:
                 if self._throttle.due(type(error).__name__):
                     log.warning("the map of the Redis Cluster cannot be read: %s", error)
             except Exception:
                 log.exception("the map of the Redis Cluster could not be followed")
-            looked, self._looked = self._looked, asyncio.Event()
-            looked.set()
+            refreshed, self._refreshed = self._refreshed, asyncio.Event()
+            refreshed.set()
             await asyncio.sleep(least)
             with suppress(TimeoutError):
                 settled = self.available and None not in self._topics.values()
                 async with asyncio.timeout(most if settled else soon):
-                    await self._wanted.wait()
+                    await self._stale.wait()
 
-    async def _look(self) -> None:
-        # News takes a while to reach every node. Whoever was right about the last move is asked
-        # first, so that another's older map does not undo it. But a master that was cut off and
-        # replaced may go on to give its own map: none that is unavailable is asked before others.
+    async def _refresh(self) -> None:
+        # A new map takes a while to reach every node. The node that knew of the last move is asked
+        # first, so that the older map of another node does not undo the move. But a master that was
+        # cut off and replaced may still serve its own map: shards that are away are asked last.
         hint = self._hint
         here = sorted(self._shards, key=self._is_away)
         first = [] if hint is None or self._is_away(hint) else [hint]
@@ -186,7 +185,7 @@ class ClusterBroker:
         answered, ranges = await find_shards(self._connect, list(nodes), self._timeout / 2)
         if self._hint is hint:
             self._hint = answered
-        await self._follow(ranges)
+        await self._apply(ranges)
 
     def _is_away(self, address: Address) -> bool:
         shard = self._shards.get(address)
@@ -195,8 +194,8 @@ class ClusterBroker:
     def _connect(self, address: Address) -> RedisConnection:
         return RedisPyConnection(self._make(address))
 
-    async def _follow(self, ranges: list[SlotRange]) -> None:
-        """Have the shards that the cluster has, and every topic where it belongs."""
+    async def _apply(self, ranges: list[SlotRange]) -> None:
+        """Apply a slot map: start and retire shards, and move subscriptions to their owners."""
         masters = {range_.master for range_ in ranges}
         fresh = {master: self._make_shard(master) for master in masters - self._shards.keys()}
         gone = [self._shards.pop(address) for address in self._shards.keys() - masters]
@@ -208,24 +207,24 @@ class ClusterBroker:
         self._owners = owners
         for shard in self._shards.values():
             if not shard.home or self._owner(shard.home) is not shard:
-                # Found by trying: a key of the shard's own has to be in one of its slots.
+                # The probe's key must be in one of the shard's slots; the tag is found by trying.
                 tags = map(str, count())
                 shard.set_hash_tag(next(tag for tag in tags if self._owner(tag) is shard))
         for shard in gone:
             self._left_deaf_seconds += shard.deaf_seconds
             self._retiring.add(shard)
             self._spawn(self._retire(shard), "redis shard")
-        # Nearly always nothing has moved, and there may be many topics.
+        # Usually nothing has moved, and there may be many topics.
         moved = self._misplaced() if owners != before or None in self._topics.values() else []
         if moved:
             self._listener.lost(moved)
         for start in range(0, len(moved), TOPICS_AT_ONCE):
             await self._move(moved[start : start + TOPICS_AT_ONCE])
-        # They begin with the topics that they have got, so that they are heard once available.
+        # New shards start with the topics that they own: nothing is missed once they answer.
         await asyncio.gather(
             *(shard.start(_ShardListener(self, shard)) for shard in fresh.values())
         )
-        # A shard that is unavailable will say itself when it has its topics again.
+        # A shard that is away calls on_restored itself.
         if landed := [topic for topic in moved if self._is_heard(topic)]:
             self._listener.restored(landed)
 
@@ -234,10 +233,10 @@ class ClusterBroker:
             return self._connect(address)
 
         def on_evicted(topic: str) -> None:
-            # Perhaps it is somewhere else by now.
+            # The topic may have moved to another shard by now.
             if self._topics.get(topic) is shard:
                 self._topics[topic] = None
-                self.invalidate(address)  # It knows who has the slot instead.
+                self.invalidate(address)  # This node knows the new owner.
 
         shard = RedisBroker(
             self._redis,
@@ -250,14 +249,14 @@ class ClusterBroker:
         return shard
 
     async def _retire(self, shard: RedisBroker) -> None:
-        """Let a server go that serves no slot any more, once it has answered."""
+        """Stop a shard without slots, once it has answered."""
         with suppress(Unavailable):
             await shard.flushed()
         await shard.stop()
         self._retiring.discard(shard)
 
     def _misplaced(self) -> list[str]:
-        """Return topics that are not subscribed to where they belong."""
+        """Return topics whose subscription is not at their owner."""
         return [topic for topic, at in self._topics.items() if at is not self._owner(topic)]
 
     def _is_heard(self, topic: str) -> bool:
@@ -265,24 +264,24 @@ class ClusterBroker:
         return shard is not None and shard.available
 
     async def _move(self, topics: Iterable[str]) -> None:
-        """Subscribe to topics where they belong."""
-        wanted = [topic for topic in topics if topic in self._topics]  # others were unsubscribed
+        """Subscribe to topics at their owners."""
+        wanted = [topic for topic in topics if topic in self._topics]  # others: unsubscribed
         for topic in wanted:
-            self._leave(topic)
+            self._displace(topic)
         results = await asyncio.gather(
             *(self._subscribe(topic, self._owner(topic)) for topic in wanted),
             return_exceptions=True,
         )
         for topic, result in zip(wanted, results, strict=True):
-            # A shard that is away remembers the topic. One that has too much to do, or refuses, is
-            # asked again with the next look at the map; whoever subscribed does not.
+            # A shard that is away remembers the topic. A busy shard, or one that refuses, is asked
+            # again with the next map.
             if isinstance(result, Busy | Refused):
-                self._leave(topic)
+                self._displace(topic)
             if isinstance(result, Moved):
                 self.invalidate(result.server)
 
-    def _leave(self, topic: str) -> None:
-        """Let a topic be without a place, unless it has been unsubscribed."""
+    def _displace(self, topic: str) -> None:
+        """Drop the subscription of a topic at its shard; the topic stays wanted."""
         if (shard := self._topics.get(topic)) is not None:
             shard.unsubscribe(topic)
             self._topics[topic] = None
@@ -295,22 +294,22 @@ class ClusterBroker:
         return self._owners[key_slot(topic.encode())]
 
     def owner(self, slot: int) -> RedisBroker | None:
-        """See `SlotMap`."""
+        """Return the known owner of a slot."""
         return self._owners[slot]
 
     def invalidate(self, hint: Address | None) -> None:
-        """See `SlotMap`."""
+        """Note that the map is out of date; `hint` is a node that may have a better one."""
         self._hint = hint or self._hint
-        self._wanted.set()
+        self._stale.set()
 
     async def refreshed(self) -> None:
-        """See `SlotMap`."""
-        looked = self._looked
-        self._wanted.set()
-        await looked.wait()
+        """Wait for a new map."""
+        refreshed = self._refreshed
+        self._stale.set()
+        await refreshed.wait()
 
     def _on_lost(self, shard: RedisBroker) -> None:
-        self._wanted.set()
+        self._stale.set()
         self._listener.lost(self._topics_at(shard))
 
     def _on_restored(self, shard: RedisBroker) -> None:
@@ -332,13 +331,13 @@ class ClusterBroker:
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While its shard is unavailable the future fails, but the topic is remembered.
+        While the shard is away the future fails, but the topic is remembered.
         """
         self._topics.setdefault(topic, None)
 
         def call(shard: RedisBroker) -> "Future[None]":
             if topic not in self._topics:
-                return failed(unavailable())  # It was unsubscribed while it waited.
+                return failed(unavailable())  # The topic was unsubscribed meanwhile.
             return self._subscribe(topic, shard)
 
         return self._submit(topic, call)
@@ -370,7 +369,7 @@ class ClusterBroker:
         return await self._submit(topic, call)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands, unless somebody has."""
+        """Begin another epoch where the topic stands, unless another worker has."""
 
         def call(shard: RedisBroker) -> "Future[Position]":
             return self._spawn(shard.begin_epoch(topic, lost), "redis epoch")

@@ -1,8 +1,8 @@
-"""One connection to Redis, written to in pipelines and read one socket read at a time.
+"""One connection to Redis: written to in pipelines, read one socket read at a time.
 
-redis-py does what it is good at: URLs, TLS, authentication, the handshake. Its commands are not
-used: with an await per reply they cost ten times what the bytes do, and they may be retried, which
-for a publication means sent twice.
+redis-py does URLs, TLS, authentication and the handshake. Its commands are not used: an await per
+reply costs ten times as much as the bytes, and redis-py may retry a command, which would send a
+publication twice.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 from .urls import REDIS_URL_RULE, Address, parse_redis_url
 
 READ_BYTES = 65_536
-"""One socket read: a few hundred small messages, and below what keeps the loop busy for long."""
+"""Bytes of one socket read: a few hundred small messages; more would hold the loop for long."""
 
 CONNECTION_ERRORS = (RedisError, OSError)
-"""What a connection raises; `TimeoutError` is an `OSError`."""
+"""Exceptions of a connection; `TimeoutError` is an `OSError`."""
 
 
 class RedisConnection(Protocol):
@@ -31,7 +31,7 @@ class RedisConnection(Protocol):
 
     @property
     def dead(self) -> bool:
-        """Whether the other side is known to have closed."""
+        """True once the other side is known to have closed."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -39,13 +39,13 @@ class RedisConnection(Protocol):
         ...
 
     async def drain(self) -> None:
-        """Wait until what is queued is bounded again."""
+        """Wait until the buffer has room again."""
         ...
 
     async def read(self) -> list[Any]:
-        """Wait until something comes and return the replies that are complete, perhaps none.
+        """Wait for data and return the complete replies, perhaps none.
 
-        Error replies are exceptions among them.
+        An error reply is an exception in the list.
         """
         ...
 
@@ -59,10 +59,10 @@ class RedisConnection(Protocol):
 
 
 class BatchParser(_AsyncHiredisParser):
-    """redis-py's parser with a way to take every reply of one socket read in one call."""
+    """redis-py's parser, plus a call that returns every reply of one socket read."""
 
     async def read_batch(self) -> list[Any]:
-        """Read from the socket once and return the replies that are complete now, perhaps none."""
+        """Read from the socket once and return the complete replies, perhaps none."""
         reader: Any = self._reader
         stream: Any = self._stream
         if reader is None or not self._connected:
@@ -82,13 +82,13 @@ class RedisPyConnection:
         self._connection: Any = connection
 
     async def open(self, seconds: float) -> None:
-        """Connect, within so many seconds."""
+        """Connect and authenticate within `seconds`, once."""
         async with asyncio.timeout(seconds):
             await self._connection.connect()
 
     @property
     def dead(self) -> bool:
-        """Whether nothing can be written or read any more."""
+        """True once nothing can be written or read any more."""
         reader, writer = self._connection._reader, self._connection._writer
         return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
@@ -101,7 +101,7 @@ class RedisPyConnection:
         await self._writer().drain()
 
     async def read(self) -> list[Any]:
-        """Wait for replies, and return all that have come whole."""
+        """Wait for data and return the complete replies, perhaps none."""
         parser = self._connection._parser
         if not isinstance(parser, BatchParser):
             raise InvalidResponse(f"redis-py replaced the parser by {type(parser).__name__}")
@@ -111,7 +111,7 @@ class RedisPyConnection:
         """Drop the connection, and whatever is unsent."""
         writer = self._connection._writer
         if writer is not None:
-            # close() would wait for ever to flush what a stopped Redis does not read.
+            # close() would wait for ever to flush bytes that a stopped Redis does not read.
             writer.transport.abort()
 
     async def close(self) -> None:
@@ -127,10 +127,10 @@ class RedisPyConnection:
 
 
 def connector(url: str) -> Callable[[], RedisConnection]:
-    """Return a function that makes new, unopened connections to the one server at `url`.
+    """Return a factory of unopened connections to the one server at `url`.
 
     Raises:
-        ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
+        ValueError: `url` cannot be used; the text hides it, as it may hold a password.
     """
     make = connections(url)
     return lambda: RedisPyConnection(make(None))
@@ -144,23 +144,23 @@ def database_of(url: str) -> int:
 
 
 def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
-    """Return a function that makes connections to `url`, or to another address in its way.
+    """Return a factory of redis-py's connections to `url`, or to another address like it.
 
     Raises:
-        ValueError: `url` cannot be used; the text does not show it, for it may hold a password.
+        ValueError: `url` cannot be used; the text hides it, as it may hold a password.
     """
     try:
         options: dict[str, Any] = dict(parse_url(url))
         connection_class = options.pop("connection_class", Connection)
         options |= {
-            # RESP2: understood by every server, and the cheaper one to parse. Replies come in the
-            # order of the commands, so pushes need no type of their own.
+            # RESP2: spoken by every server, and cheaper to parse. Replies come in the order of the
+            # commands, so pushes need no type of their own.
             "protocol": 2,
             "parser_class": BatchParser,
             "socket_read_size": READ_BYTES,
             "decode_responses": False,
-            # No second try behind our back (a publication must not be sent twice), and no deadline
-            # of redis-py's: pipelines and the subscriber have their own.
+            # No retries (a publication must not be sent twice) and no deadlines of redis-py:
+            # pipelines and the subscriber have their own.
             "retry": None,
             "retry_on_timeout": False,
             "retry_on_error": [],
@@ -171,7 +171,7 @@ def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
             "socket_connect_timeout": None,
         }
         sample = connection_class(**options)
-        # Reads the certificates of the system, from files: now, not in the running loop.
+        # get() reads the system's certificates from files: now, not in the running loop.
         tls = sample.ssl_context if isinstance(sample, SSLConnection) else None
         if tls is not None:
             tls.get()

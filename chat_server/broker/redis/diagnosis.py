@@ -1,4 +1,4 @@
-"""Finds out what exactly keeps Redis from running our scripts, for the log."""
+"""Explains a refusal of Redis for the log: which command, which version?"""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from .topology import ask
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "time": (),
-    # From here on the key is a string, so whatever wants another type does nothing.
+    # From here on the key is a string, so commands for another type do nothing.
     "set": ("1", "PX", "10000"),
     "get": (),
     "hget": ("f",),
@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "pexpire": ("10000",),
     "del": (),
 }
-"""What the scripts call, with arguments that come after a key."""
+"""The commands of the scripts, with the arguments that follow a key."""
 
 
 log = logging.getLogger(__name__)
@@ -50,15 +50,15 @@ def report(error: Exception, refusal: Refusal | None, prefix: str) -> None:
 async def explain(
     connect: Callable[[], RedisConnection], keys: Keys, publish: str, refusal: Refusal
 ) -> Refusal:
-    """Return a refusal with a reason that names all that an operator has to change.
+    """Return a refusal with a reason that names everything an operator has to change.
 
     An error reply of a script does not always name the command that an ACL denies.
 
     Args:
         connect: makes a connection.
-        keys: what nobody else uses.
+        keys: keys for this alone.
         publish: the command that sends to a channel.
-        refusal: what is known so far.
+        refusal: the refusal as far as it is known.
     """
     connection = connect()
     try:
@@ -77,7 +77,7 @@ async def explain(
             if missing:
                 return refusal._replace(reason=f"ACL: {' '.join(missing)} is missing")
     except CONNECTION_ERRORS:
-        pass  # The reason is known, if not in full.
+        pass  # The caller's reason remains.
     finally:
         await connection.close()
     return refusal

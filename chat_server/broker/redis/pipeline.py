@@ -1,4 +1,4 @@
-"""Carries commands to Redis in pipelines: what gathers while one is under way becomes the next."""
+"""Sends commands to Redis in pipelines: commands queued during one become the next."""
 
 import asyncio
 import hashlib
@@ -33,19 +33,20 @@ T = TypeVar("T")
 Argument = str | bytes | int
 
 BATCH_BYTES = 1_048_576
-"""About what is written at once: a slow network's work of a moment, so that the deadline says
-something about Redis and not about the size of messages."""
+"""Approximate bytes of one pipeline. A slow network carries them in a moment, so the deadline tests
+Redis and not the size of messages."""
 
 SCRIPT_ATTEMPTS = 3
-"""Times a pipeline is sent when Redis has forgotten the scripts; twice means somebody flushes."""
+"""Attempts to send a pipeline while Redis has lost the scripts; a second loss means that somebody
+flushes them."""
 
 WRONG_SERVER = (ClusterDownError, ConnectionError)
-"""Error replies about the server or our standing with it rather than about one command: MASTERDOWN,
-LOADING, NOAUTH. Another connection may lead to a server that works."""
+"""Error replies about the server or our authentication, not about one command: MASTERDOWN, LOADING,
+NOAUTH. Another connection may lead to a server that works."""
 
 
 def pack(*command: Argument) -> bytes:
-    """Return a command as Redis reads it."""
+    """Return a command in the encoding of Redis."""
     # hiredis declares a tuple of one item.
     packer: Any = pack_command
     packed: bytes = packer(command)
@@ -53,7 +54,7 @@ def pack(*command: Argument) -> bytes:
 
 
 def redirection(reply: Exception) -> Moved | None:
-    """Return what an error reply says about another server of a cluster, if it does."""
+    """Return the redirection in an error reply of a cluster, if there is one."""
     if isinstance(reply, AskError):
         return Moved(Address(*reply.node_addr) if reply.host else None)
     return Moved(None) if isinstance(reply, TryAgainError) else None
@@ -69,7 +70,11 @@ class Script:
 
 
 class _Request:
-    """A command on its way, and who waits for the answer."""
+    """A command and the future of its answer.
+
+    Attributes:
+        key: the first key of a script; the log takes the topic from it.
+    """
 
     __slots__ = ("command", "decode", "future", "key", "scripted")
 
@@ -83,7 +88,7 @@ class _Request:
         self.future: Future[Any] = asyncio.get_running_loop().create_future()
 
     def succeed(self, reply: Any) -> Exception | None:
-        """Resolve the future, or return why that cannot be: others have written to the keys."""
+        """Resolve the future; return an error if another program wrote to the keys."""
         if self.future.done():
             return None
         try:
@@ -97,20 +102,20 @@ class _Request:
 class Pipeline:
     """One connection with one pipeline at a time, so that commands run in the order given.
 
-    It connects when it has something to send. When the connection fails, so does everything that
-    waits, and `on_trouble` is told. Nothing is ever sent twice, except what Redis says that it has
-    not run because it forgot the script.
+    The pipeline connects when there is something to send. When the connection fails, everything
+    that waits fails, and `on_trouble` is called. No command is sent twice, except one that Redis
+    has not run because it lost the script.
 
     Args:
         connect: makes a connection.
         scripts: loaded into the server of every new connection.
-        timeout_seconds: how long Redis may stay silent while an answer is due.
-        limit: requests that may wait; further ones fail at once.
-        batch_size: commands sent together at most.
+        timeout_seconds: longest silence of Redis while an answer is due.
+        limit: maximum number of waiting requests; further ones fail at once.
+        batch_size: maximum number of commands sent together.
         on_trouble: called with every failure of the connection.
-        on_refusal: called with every error reply that says why the server does not do its work.
-        clustered: whether slots may move to other servers.
-        throttle: keeps the log short, together with others.
+        on_refusal: called with every error reply that concerns the server as a whole.
+        clustered: True if slots may move to other servers.
+        throttle: shared limit of log lines.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class Pipeline:
         self._fail_all()
 
     def __len__(self) -> int:
-        """Return how many requests wait for an answer."""
+        """Return the number of requests that wait for an answer."""
         return len(self._queue) + len(self._batch)
 
     def call(
@@ -173,13 +178,13 @@ class Pipeline:
         """Send a packed command after those before it.
 
         Returns:
-            A future of what `decode` makes of the reply. It fails with `Unavailable`; giving up on
-            it does not keep the command from being sent.
+            A future of the decoded reply; it fails with `Unavailable`. Cancelling the future does
+            not keep the command from being sent.
         """
         return self._submit(_Request(command, decode, scripted=False))
 
     def renew(self) -> None:
-        """Use another connection from the next pipeline on: the server may be another one."""
+        """Reconnect before the next pipeline: the address may resolve to another server."""
         self._outdated = True
 
     def _submit(self, request: _Request) -> "Future[Any]":
@@ -188,7 +193,7 @@ class Pipeline:
         if len(self) >= self._limit:
             return failed(busy())
         self._queue.append(request)
-        # The task wakes in the loop's next turn, so that all requests of this one go together.
+        # The task wakes in the next turn of the loop: all requests of this turn go together.
         self._wake.set()
         return request.future
 
@@ -226,7 +231,7 @@ class Pipeline:
         del self._queue[:count]
 
     async def _exchange(self) -> None:
-        """Send the batch until all of it is answered, or raise with the rest still in it."""
+        """Send the batch until all is answered; on an error the rest stays in the batch."""
         connection = await self._connected()
         for _ in range(SCRIPT_ATTEMPTS):
             replies: list[Any] = []
@@ -258,18 +263,18 @@ class Pipeline:
             raise InvalidResponse("Redis answered more than it was asked")
 
     def _match_replies(self, replies: list[Any]) -> Exception | None:
-        """Answer requests, and keep in the batch those that must be sent again.
+        """Resolve requests by their replies; the batch keeps those that must be sent again.
 
         Returns:
-            An error reply after which the connection is not to be used any more.
+            An error reply after which the connection must not be used.
         """
         again: list[_Request] = []
         trouble: Exception | None = None
         for request, reply in zip(self._batch, replies, strict=False):
             if not isinstance(reply, Exception):
                 if again and request.scripted:
-                    # Somebody loaded the script meanwhile, and this request has overtaken those:
-                    # sending them now would break their order, and so would their callers.
+                    # The script was loaded meanwhile, and this request has overtaken those. Sending
+                    # them now would break the order of the calls.
                     self._fail(again, refused)
                     again = []
                 error = request.succeed(reply)
@@ -283,7 +288,7 @@ class Pipeline:
         return trouble
 
     def _refuse(self, request: _Request, reply: Exception) -> Exception | None:
-        """Fail a request as its error reply says; return the reply if the server is of no use."""
+        """Fail a request by its error reply; return the reply if the server is of no use."""
         moved = redirection(reply) if self._clustered else None
         if moved is not None:
             fail(request.future, moved)

@@ -1,4 +1,4 @@
-"""Finds out whether publications are stored and heard: a connection that answers may do neither."""
+"""The loopback check: are publications stored, and do they come back to this worker?"""
 
 import asyncio
 import time
@@ -14,23 +14,23 @@ from .refusals import Closed, Refusal
 from .subscriber import Subscriber
 
 REFUSED_SECONDS: Final = 1.0
-"""How often at least one is sent while Redis takes no publications."""
+"""Longest interval between probes while Redis stores nothing."""
 
 
 class Deaf(RedisError):
-    """Redis takes what is published, but the subscriber connection does not bring it."""
+    """The pub/sub loopback failed: Redis stores publications but does not deliver them."""
 
 
 class PubSubProbe:
-    """A publication that must be stored and come back on the subscriber connection.
+    """Publishes probes, each of which must be stored and come back on the subscriber connection.
 
     Args:
-        publish: stores and sends one as any publication is, and whatever else must work.
-        signal: sends one without storing it.
-        subscriber: where it must be heard.
-        on_result: told after each whether and why Redis has not stored it.
-        every_seconds: how often one is sent.
-        timeout_seconds: how long it may take once Redis has shown that the connection works.
+        publish: stores a probe as any publication is stored.
+        signal: sends a probe without storing it.
+        subscriber: receives the probes.
+        on_result: called after each probe; None, or the reason for which Redis did not store it.
+        every_seconds: interval between probes.
+        timeout_seconds: time for a probe to arrive after Redis has answered a PING.
     """
 
     def __init__(
@@ -49,54 +49,54 @@ class PubSubProbe:
         self._on_result = on_result
         self._every = every_seconds
         self._timeout = timeout_seconds
-        self._doubted = asyncio.Event()
+        self._refused = asyncio.Event()
         self._deaf_since: float | None = None
         self._deaf_seconds = 0.0
 
     @property
     def deaf(self) -> bool:
-        """Whether the last one was not heard."""
+        """Whether the last probe did not arrive."""
         return self._deaf_since is not None
 
     @property
     def deaf_seconds(self) -> float:
-        """How long nothing was heard, in all, each time from the canary that showed it."""
+        """Seconds of deafness in all, each time from the probe that did not arrive."""
         since = self._deaf_since
         return self._deaf_seconds + (0.0 if since is None else time.monotonic() - since)
 
-    def hurry(self) -> None:
-        """Send the next one soon: Redis has refused something."""
-        self._doubted.set()
+    def expedite(self) -> None:
+        """Send the next probe soon: Redis has refused a publication."""
+        self._refused.set()
 
-    async def watch(self) -> NoReturn:
-        """Send one every so often, until the connection is lost.
+    async def run(self) -> NoReturn:
+        """Send probes until the connection is lost.
 
         Raises:
-            CONNECTION_ERRORS: why it is lost, or `Deaf`.
+            CONNECTION_ERRORS: the connection is lost, or a probe did not arrive (`Deaf`).
         """
         soon = min(self._every, REFUSED_SECONDS)
         while True:
-            if not self._doubted.is_set():
-                await self._subscriber.lost(within=self._every, unless=self._doubted)
-            if self._doubted.is_set():
-                await self._subscriber.lost(within=soon)
-            # Whether Redis is unavailable or just behind is for the connections to say.
+            if not self._refused.is_set():
+                await self._subscriber.wait_closed(within=self._every, unless=self._refused)
+            if self._refused.is_set():
+                await self._subscriber.wait_closed(within=soon)
+            # The connections find out whether Redis is away or only behind.
             with suppress(Unavailable):
-                await self.sing()
+                await self.check()
 
-    async def sing(self) -> None:
-        """Send one and hear it.
+    async def check(self) -> None:
+        """Send a probe and receive it.
 
         Raises:
-            Deaf: it was taken, but not heard in time.
-            Unavailable: it could not be sent, or the connection was lost.
+            Deaf: the probe was stored, but did not arrive in time.
+            Unavailable: the probe could not be sent, or the connection was lost.
         """
         began = time.monotonic()
-        heard = self._subscriber.hear()
+        heard = self._subscriber.expect_probe()
         try:
             refusal = silence = await self._send(heard, self._publish)
             if refusal is not None:
-                # What others publish, or have published, may still be heard.
+                # Publications of other workers may still arrive.
                 silence = await self._send(heard, self._signal)
             if silence is None and not heard.done():
                 self._deaf_since = self._deaf_since or began
@@ -107,28 +107,28 @@ class PubSubProbe:
             heard.cancel()
         self._deaf_seconds, self._deaf_since = self.deaf_seconds, None
         if refusal is None:
-            self._doubted.clear()
+            self._refused.clear()
         else:
-            self._doubted.set()
+            self._refused.set()
         await self._on_result(refusal)
 
     async def _send(
         self, heard: "Future[None]", send: "Callable[[], Future[Any]]"
     ) -> Refusal | None:
-        """Send one, and wait until it is heard or has had its time."""
+        """Send a probe, and wait until it arrives or its time is over."""
         sent = send()
         try:
             await sent
         except Closed as error:
             return error.refusal
-        # The canary waits behind whatever else this worker has yet to read; the answer to a PING
-        # comes behind both.
-        if not await _first(heard, self._subscriber.check()):
+        # The probe arrives behind everything that this worker has yet to read; the answer to a PING
+        # arrives behind the probe.
+        if not await _first(heard, self._subscriber.ping()):
             await asyncio.wait([heard], timeout=self._timeout)
         return None
 
 
 async def _first(heard: "Future[None]", other: "Future[Any]") -> bool:
-    """Wait for either; return whether it was `heard`."""
+    """Wait for either future; return whether `heard` is done."""
     await asyncio.wait([heard, other], return_when=asyncio.FIRST_COMPLETED)
     return heard.done()

@@ -1,7 +1,7 @@
-"""Tells from an error reply why Redis stores nothing, and what an operator can do about it.
+"""Classifies error replies: why does Redis store nothing, and what can an operator do about it?
 
-Servers word the errors of commands in scripts differently (Redis 6.2 wraps them), so a reply is
-known by what its text contains and not by how it begins.
+Servers word the errors of scripts differently (Redis 6.2 wraps them). So a reply is classified by
+any part of its text, not by its beginning.
 """
 
 import re
@@ -12,7 +12,7 @@ from ..base import BUSY_RETRY_MS
 from .urls import Address
 
 RETRY_MS: Final = 1_000
-"""What a client is told to wait while Redis takes no publications."""
+"""`retry_in_ms` while Redis stores nothing."""
 
 
 class Refusal(NamedTuple):
@@ -96,8 +96,8 @@ _COMMAND: Final = re.compile(r"permissions? to run the '([\w|-]+)'")
 
 
 def refusal_of(reply: Exception) -> Refusal | None:
-    """Return what an error reply says about Redis, or None if it is about this command alone."""
-    # redis-py takes the first word away, and makes a type of it.
+    """Return the reason behind an error reply, or None if the reply concerns one command alone."""
+    # redis-py replaces the first word by an exception type.
     text = f"{type(reply).__name__} {reply}"
     if denied := _COMMAND.search(text):
         return Refusal("misconfigured", f"ACL: +{denied[1].lower()} is missing")

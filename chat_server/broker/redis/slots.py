@@ -1,4 +1,4 @@
-"""Calls on the shards of a cluster, kept in their order while the slot they are for moves."""
+"""Routes calls to the shards of a cluster, in order while a slot moves."""
 
 import asyncio
 import logging
@@ -20,31 +20,32 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUSY_SECONDS = 0.05
-"""How soon a shard that has too much to do is asked again."""
+"""Delay before a busy shard is asked again."""
 
 
 class SlotMap(Protocol):
-    """Who serves which slot."""
+    """The owners of the slots."""
 
     def owner(self, slot: int) -> RedisBroker | None:
-        """Return who serves a slot as far as is known."""
+        """Return the known owner of a slot."""
         ...
 
     def invalidate(self, hint: Address | None) -> None:
-        """Note that the map is out of date, as a server has said that may name a better one."""
+        """Note that the map is out of date; `hint` is a node that may have a better one."""
         ...
 
     async def refreshed(self) -> None:
-        """Wait until the cluster was asked again."""
+        """Wait for a new map."""
         ...
 
 
 class _Request:
-    """A call on the shard that serves a slot, and who waits for its result.
+    """A call on the owner of a slot, and the future of its result.
 
     Attributes:
-        ordered: whether it must not be overtaken by others of its slot.
-        shard: the one it was sent to.
+        ordered: True if later ordered calls of the slot must not overtake this one.
+        shard: the shard that the call was sent to.
+        deadline: loop time after which the call does not wait any more.
     """
 
     __slots__ = ("call", "deadline", "future", "ordered", "shard", "slot")
@@ -69,7 +70,7 @@ class _Request:
 
 
 class SlotQueue:
-    """What waits for a slot to settle, in the order of the calls."""
+    """Requests that wait for a moving slot, in the order of the calls."""
 
     __slots__ = ("_returned", "queue")
 
@@ -78,28 +79,28 @@ class SlotQueue:
         self._returned = 0
 
     def requeue(self, request: _Request) -> None:
-        """Take a request that a server has sent back: before those that were not sent."""
+        """Add a request that a server has not run: before those that were not sent."""
         self.queue.insert(self._returned, request)
         self._returned += 1
 
     def overtake(self) -> None:
-        """Fail what came back and must keep its order: a later request has been run."""
+        """Fail requeued ordered requests: a later request of the slot has been run."""
         for request in islice(self.queue, self._returned):
             if request.ordered:
                 fail(request.future, refused())
 
 
 class SlotRouter:
-    """Calls the shard that serves a slot.
+    """Sends each call to the owner of its slot.
 
-    What a shard answers with `Moved` it has not run: that waits, and what comes after it for the
-    same slot waits behind it, until the slot has settled. While Redis migrates a slot it refuses
-    scripts of several keys, so there is no point in following `ASK`.
+    `Moved` means that the shard has not run the call. The call then waits for the slot's owner, and
+    later calls of the slot wait behind it. Redis refuses scripts of several keys while a slot
+    migrates, so following `ASK` would not help.
 
     Args:
-        map: who serves which slot.
-        limit: calls that may wait; further ones fail at once.
-        seconds: how long a call may wait.
+        map: the owners of the slots.
+        limit: maximum number of waiting calls; further ones fail at once.
+        seconds: longest wait of a call.
     """
 
     def __init__(self, map: SlotMap, *, limit: int, seconds: float) -> None:
@@ -113,7 +114,7 @@ class SlotRouter:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
-        """Fail what waits, and whatever comes."""
+        """Fail every waiting and every later call."""
         self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -131,15 +132,15 @@ class SlotRouter:
     def submit(
         self, slot: int, call: Callable[[RedisBroker], "Future[T]"], *, ordered: bool = False
     ) -> "Future[T]":
-        """Call the shard that serves `slot`.
+        """Call the owner of `slot`.
 
         Args:
             slot: the slot.
-            call: does it; called again if the shard has not run it.
-            ordered: whether later ordered calls for the slot must not be run before it.
+            call: called with the owner, and again if that shard has not run it.
+            ordered: True if later ordered calls of the slot must not overtake this one.
 
         Returns:
-            A future of the result. It fails with `Unavailable`.
+            A future of the result; it fails with `Unavailable`.
         """
         if self._stopped:
             return failed(unavailable())
@@ -163,7 +164,7 @@ class SlotRouter:
         if request.ordered:
             before = self._latest.get(slot)
             if before is not None and before.shard is not shard and slot not in self._queues:
-                # The slot has moved under it: it may come back, and belongs before this one.
+                # The slot moved under the earlier request, which may come back and goes first.
                 self._wait_in(self._queue_of(slot, before.shard).queue.append, request)
                 return
             self._latest[slot] = request
@@ -183,7 +184,7 @@ class SlotRouter:
             queue.overtake()
 
     def _queue_of(self, slot: int, shard: RedisBroker | None) -> SlotQueue:
-        """Return the slot's queue; begin one if need be, because of what `shard` was sent."""
+        """Return the slot's queue; begin one if there is none, draining `shard` first."""
         if slot not in self._queues:
             self._queues[slot] = SlotQueue()
             self._spawn(self._drain_queue(slot, shard))
@@ -194,7 +195,7 @@ class SlotRouter:
         self._waiting += 1
 
     async def _drain_queue(self, slot: int, shard: RedisBroker | None) -> None:
-        """Wait until a slot is served again, and then have done in order what waits for it."""
+        """Wait until a slot has an owner, and send its queue in order."""
         try:
             await self._all_back(shard)
             while (head := self._head(slot)) is not None:
@@ -217,9 +218,9 @@ class SlotRouter:
             self._end_queue(slot)
 
     async def _all_back(self, shard: RedisBroker | None) -> None:
-        """Wait until a shard has answered all it was sent, so that the order is known.
+        """Wait until a shard has answered everything, so that the order is known.
 
-        Also one that counts as unavailable: its connection may yet bring answers.
+        A shard that counts as unavailable is asked, too: its connection may still bring answers.
         """
         while shard is not None:
             try:
@@ -227,20 +228,20 @@ class SlotRouter:
             except Busy:
                 await asyncio.sleep(BUSY_SECONDS)
             except Unavailable:
-                return  # With the connection, all that was sent on it has failed.
+                return  # Everything sent has failed with the connection.
             else:
                 return
 
     def _head(self, slot: int) -> _Request | None:
-        """Return the first request that still waits, after failing those that did for too long."""
+        """Fail requests that waited for too long, and return the first of the others."""
         queue, now = self._queues[slot].queue, asyncio.get_running_loop().time()
         while queue and (queue[0].future.done() or now > queue[0].deadline):
-            # Not as if the store were unavailable: those behind it may still be stored.
+            # `Refused`, not `Unavailable`: requests behind this one may still be stored.
             fail(self._take(slot).future, refused())
         return queue[0] if queue else None
 
     def _drop(self, head: _Request) -> None:
-        """Take out what was run; reads that came back meanwhile may stand before it."""
+        """Remove a request that was run; requeued reads may stand before it."""
         self._queues[head.slot].queue.remove(head)
         self._waiting -= 1
 

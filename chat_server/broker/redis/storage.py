@@ -1,4 +1,4 @@
-"""What a topic is in Redis: the names of its keys, the scripts that use them, and their replies."""
+"""A topic in Redis: names of keys, scripts, and the decoding of replies."""
 
 import math
 from asyncio import Future
@@ -24,8 +24,8 @@ HISTORY: Final = Script("history")
 BEGIN_EPOCH: Final = Script("begin_epoch")
 
 PASSING_MS: Final = 90_000
-"""How long a position is kept that no event has used: anyone may read, or subscribe to, any number
-of topics that there are none of. While somebody is subscribed it is prolonged."""
+"""Lifetime of a position without events: bounds what reading random topics stores. A subscription
+prolongs the position."""
 
 
 class Keys(NamedTuple):
@@ -37,16 +37,16 @@ class Keys(NamedTuple):
     once: str
 
     def of_key(self, key: str) -> str:
-        """Return where the publication with this idempotency key is remembered."""
+        """Return the key that holds the place of a publication with this idempotency key."""
         return f"{self.once}:{key}"
 
 
 class Keyspace:
-    """Names what topics have in Redis.
+    """The names of keys and channels.
 
     Args:
-        prefix: what all names begin with.
-        database: the number of the database: all of a server share one pub/sub.
+        prefix: beginning of all names.
+        database: number of the database; channels bear it, as databases share one pub/sub.
     """
 
     def __init__(self, prefix: str, database: int) -> None:
@@ -60,12 +60,12 @@ class Keyspace:
         return f"{self._channels}:{{{topic}}}"
 
     def keys(self, topic: str) -> Keys:
-        """Return all that belongs to a topic."""
+        """Return the keys and the channel of a topic."""
         base = f"{self.prefix}:{{{topic}}}"
         return Keys(f"{base}:meta", f"{base}:log", self.channel(topic), f"{base}:key")
 
     def own(self, home: str, name: str) -> Keys:
-        """Return keys for a broker's own use, with the hash tag `home` if there is one."""
+        """Return keys for the probe, with the hash tag `home` if there is one."""
         rest = f"{{{home}}}:{name}" if home else f"{{{name}}}"
         base = f"{self.prefix}:{rest}"
         return Keys(f"{base}:meta", f"{base}:log", f"{self._channels}:{rest}", f"{base}:key")
@@ -75,8 +75,8 @@ class Storage:
     """Calls the scripts.
 
     Args:
-        settings: how long positions and idempotency keys are kept.
-        command: what sends to a channel.
+        settings: lifetimes of positions and idempotency keys.
+        command: the command that sends to a channel.
     """
 
     def __init__(self, settings: BrokerSettings, command: str) -> None:
@@ -98,7 +98,7 @@ class Storage:
             draft.tail,
             draft.retention.size,
             history_ms,
-            # What is stored has no place without a position.
+            # Stored events need a position at least as long.
             max(self._position_ms, history_ms),
             self._once_ms,
             self._command,
@@ -109,7 +109,7 @@ class Storage:
     def publish_probe(
         self, pipeline: Pipeline, keys: Keys, retention: Retention
     ) -> "Future[PublishResult]":
-        """Publish something to keys of a broker's own."""
+        """Publish a probe."""
         epoch = next(self._epochs)
         names = [keys.meta, keys.log, keys.channel, keys.of_key(epoch)]
         kept_ms = _milliseconds(retention.seconds)
@@ -133,14 +133,14 @@ class Storage:
 
         Args:
             pipeline: the connection to read on.
-            topic: whose events are read.
+            topic: the topic.
             keys: the topic's keys in Redis.
             after: only events behind this seq.
             before: only events in front of this seq, if any.
             limit: events at most.
             newest: count `limit` from the end instead of the start.
             max_bytes: bytes of events at most.
-            lasting: whether to prolong a position that no event has used.
+            lasting: True to prolong a position without events.
         """
         last = None if before is None else before - 1
         if last is not None and last <= after:
@@ -183,7 +183,7 @@ def _position(reply: Any) -> Position:
 def _slice(topic: str, reply: Any, newest: bool) -> HistoryPage:
     place, seq, entries, epoch_start, more = reply
     epoch = place.decode()
-    # What others have put into the stream is no event.
+    # Entries of other programs have other fields.
     events = [_event(topic, epoch, id, fields) for id, fields in entries if len(fields) == 6]
     if newest:
         events.reverse()

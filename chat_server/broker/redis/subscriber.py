@@ -1,4 +1,4 @@
-"""The connection on which a worker hears of events, and the subscriptions that it holds."""
+"""The subscriber connection of a worker, and its subscriptions."""
 
 import asyncio
 import builtins
@@ -26,8 +26,8 @@ PING_SECONDS = 3.0
 seconds plus the deadline of the answer bound how long a worker is deaf without knowing."""
 
 CHANNELS_PER_COMMAND = 500
-"""Channels named in one command when all subscriptions are made again: large enough to be quick,
-small enough that Redis serves others in between."""
+"""Channels per command when all subscriptions are restored: large enough to be quick, small enough
+that Redis serves others in between."""
 
 _PING = b"pong"
 _KINDS = {kind.encode(): kind for kind in Kind}
@@ -35,12 +35,12 @@ _VERSION = b"1"
 
 
 def signal_message(payload: bytes) -> bytes:
-    """Return what is sent to a channel for a signal; for stored events publish.lua does this."""
+    """Return the channel message of a signal; publish.lua makes that of a stored event."""
     return b"1  0 signal " + payload
 
 
 class _Command:
-    """A command whose confirmations are awaited, one per channel."""
+    """A command that waits for its confirmations, one per channel."""
 
     __slots__ = ("answer", "channels", "due", "future", "refusal")
 
@@ -52,7 +52,7 @@ class _Command:
         self.future: Future[None] = asyncio.get_running_loop().create_future()
 
     def confirm(self) -> bool:
-        """Count one confirmation, and say whether it was the last."""
+        """Count one confirmation; return True for the last."""
         self.due -= 1
         if self.due == 0 and not self.future.done():
             self.future.set_result(None)
@@ -60,23 +60,24 @@ class _Command:
 
 
 class Subscriber:
-    """One connection in subscriber mode; its owner opens it again when it is lost.
+    """One connection in subscriber mode; the broker reopens it after a loss.
 
-    Redis answers in the order it is asked, so each confirmation belongs to the oldest command that
-    lacks one, however fast a topic is subscribed and unsubscribed.
+    Redis answers in the order of the commands. So each confirmation belongs to the oldest command
+    without one, however fast a topic is subscribed and unsubscribed.
 
     Args:
         connect: makes a connection.
-        channel: names a topic's channel.
-        timeout_seconds: how long Redis may stay silent while an answer is due.
-        limit: commands that may be unconfirmed; further subscriptions fail.
-        sharded: whether to use the pub/sub of clusters, whose channels belong to slots.
-        on_evicted: called with a topic whose channel the server serves no longer; it is forgotten.
-        throttle: keeps the log short, together with others.
+        channel: returns a topic's channel.
+        timeout_seconds: longest silence of Redis while an answer is due.
+        limit: maximum number of unconfirmed commands; further subscriptions fail.
+        sharded: True for the pub/sub of clusters, whose channels belong to slots.
+        on_evicted: called with a topic whose channel the server does not serve any more; the
+            subscriber forgets the topic.
+        throttle: shared limit of log lines.
 
     Attributes:
-        publish: the command that sends to its channels.
-        canary: the channel of `hear`.
+        publish: the command that sends to these channels.
+        probe_channel: the channel of `hear`.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Subscriber:
         throttle: LogThrottle | None = None,
     ) -> None:
         self.publish = "SPUBLISH" if sharded else "PUBLISH"
-        self.canary = ""
+        self.probe_channel = ""
         kind = b"s" if sharded else b""
         self._subscribe, self._unsubscribe = kind + b"subscribe", kind + b"unsubscribe"
         self._message = kind + b"message"
-        # Channels of one command have to be of one slot.
+        # The channels of one command must be of one slot.
         self._together = 1 if sharded else CHANNELS_PER_COMMAND
         self._on_evicted = on_evicted
         self._connect = connect
@@ -104,7 +105,7 @@ class Subscriber:
         self._limit = limit
         self._listener: GuardedListener
         self._topics: dict[bytes, str] = {}
-        self._hearing: set[Future[None]] = set()
+        self._probes: set[Future[None]] = set()
         self._connection: RedisConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._unconfirmed: deque[_Command] = deque()
@@ -115,7 +116,7 @@ class Subscriber:
         self._opened = False
 
     async def open(self, listener: GuardedListener) -> None:
-        """Connect and make every remembered subscription; `close` must follow in any case.
+        """Connect and restore every subscription; `close` must follow in any case.
 
         Raises:
             CONNECTION_ERRORS: there is no connection, or a subscription is refused.
@@ -131,22 +132,24 @@ class Subscriber:
             commands.append(self._command(self._subscribe, chunk))
         commands.append(self._command(_PING, ()))
         for command in commands:
-            # The reader settles all of them, also when it fails; its error says more than theirs.
+            # The reader resolves every command, also when it fails; the reader's error says more.
             await asyncio.wait([command.future])
         if self._reader.done():
             self._reader.result()
         for command in commands:
             if command.refusal is not None:
                 raise command.refusal
-            with suppress(Moved):  # Whoever was told of the eviction sees to it.
+            with suppress(Moved):  # `on_evicted` was called.
                 command.future.result()
         self._opened = True
 
-    async def lost(self, within: float | None = None, unless: asyncio.Event | None = None) -> None:
-        """Wait for the end of the connection, `within` so many seconds, or for an event.
+    async def wait_closed(
+        self, within: float | None = None, unless: asyncio.Event | None = None
+    ) -> None:
+        """Wait for the end of the connection, for `within` seconds, or for the event `unless`.
 
         Raises:
-            CONNECTION_ERRORS: it ended, to say why.
+            CONNECTION_ERRORS: the connection ended.
         """
         if self._reader is None:
             raise ConnectionError("there is no connection")
@@ -175,29 +178,29 @@ class Subscriber:
                     await connection.close()
 
     def abort(self) -> None:
-        """Drop the connection; `lost` returns soon."""
+        """Drop the connection; `wait_closed` raises soon."""
         if self._connection is not None:
             self._connection.abort()
 
-    def check(self) -> "Future[None]":
-        """Find out now whether the connection works; resolved when it does."""
+    def ping(self) -> "Future[None]":
+        """Send a PING; resolved when the answer comes."""
         return self._command(_PING, ()).future if self._is_open else failed(unavailable())
 
     def set_probe_channel(self, channel: str) -> None:
-        """Subscribe to this channel, too, always; see `hear`."""
-        self._topics.pop(self.canary.encode(), None)
-        self.canary = channel
+        """Keep a subscription to the probe's channel; see `expect_probe`."""
+        self._topics.pop(self.probe_channel.encode(), None)
+        self.probe_channel = channel
         # No topic is called "".
         self._topics[channel.encode()] = ""
         self.abort()
 
-    def hear(self) -> "Future[None]":
-        """Return a future of the next message to the canary's channel."""
+    def expect_probe(self) -> "Future[None]":
+        """Return a future of the next message to the probe's channel."""
         if not self._is_open:
             return failed(unavailable())
         heard: Future[None] = asyncio.get_running_loop().create_future()
-        self._hearing.add(heard)
-        heard.add_done_callback(self._hearing.discard)
+        self._probes.add(heard)
+        heard.add_done_callback(self._probes.discard)
         return heard
 
     def subscribe(self, topic: str) -> "Future[None]":
@@ -212,7 +215,7 @@ class Subscriber:
         return self._command(self._subscribe, (channel,)).future
 
     def remembers(self, topic: str) -> bool:
-        """Return whether `topic` is subscribed to, or will be when there is a connection."""
+        """Return whether `topic` is, or will be, subscribed."""
         return self._channel(topic).encode() in self._topics
 
     def unsubscribe(self, topic: str) -> None:
@@ -248,16 +251,16 @@ class Subscriber:
     async def _read(self, connection: RedisConnection) -> None:
         try:
             while True:
-                self._take(await self._receive(connection))
+                self._on_replies(await self._receive(connection))
         finally:
             self._outbox.clear()
             while self._unconfirmed:
                 fail(self._unconfirmed.popleft().future, unavailable())
-            for heard in self._hearing:
+            for heard in self._probes:
                 fail(heard, unavailable())
 
     async def _receive(self, connection: RedisConnection) -> list[Any]:
-        """Return the next replies; ask for a sign of life when none come by themselves."""
+        """Return the next replies; send a PING after a silence."""
         loop = asyncio.get_running_loop()
         self._answer_due = loop.time() + self._timeout
         while True:
@@ -267,7 +270,7 @@ class Subscriber:
                     replies = await connection.read()
             except builtins.TimeoutError:
                 if not self._unconfirmed:
-                    self.check()
+                    self.ping()
                 elif loop.time() >= self._answer_due:
                     raise TimeoutError(f"no answer within {self._timeout:g} s") from None
             else:
@@ -275,7 +278,7 @@ class Subscriber:
             finally:
                 self._deadline = None
 
-    def _take(self, replies: list[Any]) -> None:
+    def _on_replies(self, replies: list[Any]) -> None:
         events: list[Event] = []
         for reply in replies:
             if type(reply) is list and reply[0] == self._message:
@@ -291,8 +294,8 @@ class Subscriber:
         topic = self._topics.get(channel)
         if not topic:
             if topic is not None:
-                self._heard()
-            return None  # It was on its way when the topic was unsubscribed.
+                self._on_probe()
+            return None  # Sent before the topic was unsubscribed.
         try:
             version, epoch, seq, kind, content = payload.split(b" ", 4)
             if version != _VERSION:
@@ -303,8 +306,8 @@ class Subscriber:
                 log.warning("dropped a message on %s that no publisher of ours wrote", channel)
             return None
 
-    def _heard(self) -> None:
-        for heard in self._hearing:
+    def _on_probe(self) -> None:
+        for heard in self._probes:
             if not heard.done():
                 heard.set_result(None)
 
@@ -333,30 +336,30 @@ class Subscriber:
             return
         refusal = refusal_of(reply)
         if command.answer == _PING and refusal is not None and refusal.status == "readonly":
-            # With MISCONF, Redis refuses PING as if it were a write: a sign of life all the same.
+            # With MISCONF Redis refuses PING as if it were a write: a sign of life all the same.
             command.confirm()
             return
         fail(command.future, refused() if refusal is None else Closed(refusal))
         command.refusal = reply
         if command.answer == _PING or not isinstance(reply, ResponseError):
             raise reply
-        # Whoever opens the connection says it otherwise.
+        # While the connection opens, `open` raises the reply instead.
         if self._opened and self._throttle.due("subscription"):
             log.error("Redis refuses a subscription: %s", reply)
 
     def _is_eviction(self, reply: Any) -> bool:
-        """Whether the server ends a subscription by itself: the channel's slot has moved."""
+        """Return True if the server ends a subscription by itself: the channel's slot has moved."""
         if self._unsubscribe != b"sunsubscribe" or not isinstance(reply, list):
             return False
         if reply[0] != self._unsubscribe:
             return False
         command = self._unconfirmed[0] if self._unconfirmed else None
-        # If both cross on the wire, a reply is left over at the end, and the connection made anew.
+        # If both cross on the wire, one reply is left over, and the connection is made anew.
         asked = command is not None and command.answer == self._unsubscribe
         return not (asked and command is not None and reply[1] in command.channels)
 
     def _evict(self, channel: bytes) -> None:
-        if channel == self.canary.encode():
+        if channel == self.probe_channel.encode():
             raise ConnectionError("the canary's slot has moved")
         topic = self._topics.pop(channel, None)
         if topic is not None:

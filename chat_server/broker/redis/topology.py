@@ -1,4 +1,4 @@
-"""Finds servers: a service's master by asking sentinels, a cluster's shards by asking its nodes."""
+"""Finds servers: asks sentinels for a master, and nodes of a cluster for its shards."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from .urls import Address, RedisTopology, parse_redis_url
 
 
 class SlotRange(NamedTuple):
-    """A run of a cluster's slots, and the master that serves them."""
+    """A range of a cluster's slots, and the master that serves them."""
 
     first: int
     last: int
@@ -27,7 +27,7 @@ class SlotRange(NamedTuple):
 
 
 async def ask(connection: RedisConnection, *command: Argument) -> Any:
-    """Send one command over a connection that nobody else uses, and return the reply.
+    """Send one command over a private connection, and return the reply.
 
     Raises:
         CONNECTION_ERRORS: the connection fails, or the reply is an error.
@@ -42,10 +42,10 @@ async def ask(connection: RedisConnection, *command: Argument) -> Any:
 
 
 class Sentinels:
-    """Tells which server is the master now.
+    """Asks sentinels for the master.
 
     Args:
-        topology: where the sentinels are, and what they call the servers.
+        topology: addresses of the sentinels, and the name of the service.
     """
 
     def __init__(self, topology: RedisTopology) -> None:
@@ -54,16 +54,16 @@ class Sentinels:
         self._service = topology.service
 
     async def master(self, seconds: float) -> Address:
-        """Ask one sentinel after the other, at most `seconds` in all.
+        """Ask one sentinel after the other, within `seconds` in all.
 
         Raises:
-            CONNECTION_ERRORS: none of them knows.
+            CONNECTION_ERRORS: no sentinel knows the master.
         """
         trouble: Exception | None = None
         for seed in list(self._seeds):
             connection = RedisPyConnection(self._make(seed))
             try:
-                # One that hangs leaves the others their share of the time.
+                # A sentinel that hangs leaves the others their share of the time.
                 async with asyncio.timeout(seconds / len(self._seeds)):
                     await connection.open(seconds)
                     found = await ask(
@@ -78,14 +78,14 @@ class Sentinels:
                 trouble = error
             finally:
                 await connection.close()
-            # Whoever is of no use is asked last.
+            # A useless sentinel is asked last next time.
             self._seeds.remove(seed)
             self._seeds.append(seed)
         raise trouble or ConnectionError("there is no sentinel")
 
 
 class MasterConnection(RedisPyConnection):
-    """A connection to whichever server the sentinels call the master when it is opened."""
+    """A connection to the server that is the master when the connection is opened."""
 
     def __init__(self, connection: AbstractConnection, sentinels: Sentinels) -> None:
         super().__init__(connection)
@@ -99,12 +99,12 @@ class MasterConnection(RedisPyConnection):
             await super().open(seconds)
             role = await ask(self, "ROLE")
             if role[0] != b"master":
-                # The sentinels are behind, or this server is yet to learn of its promotion.
+                # The sentinels are behind, or this server does not know of its promotion yet.
                 raise ConnectionError(f"{address.host}:{address.port} is no master")
 
 
 def master_connector(topology: RedisTopology) -> Callable[[], RedisConnection]:
-    """Return a function that makes new, unopened connections to the master.
+    """Return a factory of unopened connections to the master.
 
     Raises:
         ValueError: the URL cannot be used.
@@ -114,7 +114,7 @@ def master_connector(topology: RedisTopology) -> Callable[[], RedisConnection]:
 
 
 def connector_of(url: str) -> Callable[[], RedisConnection]:
-    """Return a function that makes unopened connections to the server, or the master, of `url`.
+    """Return a factory of unopened connections to the server, or the master, of `url`.
 
     Raises:
         ValueError: the URL cannot be used.
@@ -129,13 +129,13 @@ def connector_of(url: str) -> Callable[[], RedisConnection]:
 async def find_shards(
     connect: Callable[[Address], RedisConnection], nodes: Sequence[Address], seconds: float
 ) -> tuple[Address, list[SlotRange]]:
-    """Ask one node after the other, `seconds` each, who serves which slots of the cluster.
+    """Ask one node after the other, for `seconds` each, for the owners of the slots.
 
     Returns:
-        The node that answered, and what it said.
+        The node that answered, and the ranges of slots.
 
     Raises:
-        CONNECTION_ERRORS: none of them knows.
+        CONNECTION_ERRORS: no node knows.
     """
     trouble: Exception = ConnectionError("no node of the cluster is known")
     for node in nodes:
@@ -157,7 +157,7 @@ async def find_shards(
 def _slot_ranges(reply: Any, asked: Address) -> list[SlotRange]:
     try:
         return [
-            # A node that does not know its own name leaves the host out.
+            # A node that does not know its own address leaves the host out.
             SlotRange(
                 first, last, Address(master[0].decode() if master[0] else asked.host, master[1])
             )

@@ -19,22 +19,22 @@ _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:,\s]+))(?::([0-9]{1,5}))
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """The address of a server."""
 
     host: str
     port: int
 
 
 class RedisTopology(NamedTuple):
-    """A URL of several servers, taken apart.
+    """The parts of a URL that names several servers.
 
     Attributes:
-        kind: what the servers are.
-        seeds: where they are; each of them knows where everything else is.
-        data: the address of one Redis server with the same credentials and options, whose host
-            stands for whichever is found.
-        sentinel: likewise of one sentinel.
-        service: what the sentinels call the servers they watch.
+        kind: the kind of the servers.
+        seeds: their addresses; each seed knows all other servers.
+        data: URL of one Redis server with the same credentials and options; `localhost` stands for
+            any host.
+        sentinel: likewise the URL of one sentinel.
+        service: the sentinels' name of the watched servers.
     """
 
     kind: Literal["sentinel", "cluster"]
@@ -45,10 +45,10 @@ class RedisTopology(NamedTuple):
 
 
 def parse_redis_url(url: str) -> RedisTopology | None:
-    """Return the parts of a `url` of several servers, or None if it names one.
+    """Return the parts of a `url` of several servers, or None for a URL of one server.
 
     Raises:
-        ValueError: it has a form of several servers, but breaks its rules.
+        ValueError: `url` has a form of several servers, but breaks its rules.
     """
     if not re.match(r"rediss?\+", url):
         return None
@@ -78,7 +78,7 @@ def parse_redis_url(url: str) -> RedisTopology | None:
 
 
 def _options(query: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the options for the servers and those for the sentinels, who share those of TLS."""
+    """Return the options for the servers and for the sentinels; both get those of TLS."""
     data, sentinel = [], []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name.startswith(_SENTINEL_PREFIX):

@@ -1,14 +1,14 @@
--- Begin another epoch where a topic stands: its order is known to have lost events.
+-- Begin another epoch where a topic stands: its log has lost delivered events.
 --
 -- KEYS  1 meta  (see publish.lua)
--- ARGV  1 the epoch that lost them: in any other, somebody else was faster  2 the epoch to begin
--- Returns {epoch, base}: where the epoch that now holds began.
+-- ARGV  1 the epoch that lost events; nothing happens in any other  2 the epoch to begin
+-- Returns {epoch, epoch_start} of the epoch that the topic is in now.
 
 local meta = KEYS[1]
 local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base')
-local epoch, seq, base = place[1], place[2] or '0', place[3] or '0'
+local epoch, seq, epoch_start = place[1], place[2] or '0', place[3] or '0'
 if epoch == ARGV[1] then
-  epoch, base = ARGV[2], seq
-  redis.call('HSET', meta, 'epoch', epoch, 'base', base)
+  epoch, epoch_start = ARGV[2], seq
+  redis.call('HSET', meta, 'epoch', epoch, 'base', epoch_start)
 end
-return {epoch or '', tonumber(base)}
+return {epoch or '', tonumber(epoch_start)}

@@ -1,26 +1,26 @@
--- Read a part of a topic's stored events together with the topic's position.
+-- Read a page of a topic's log together with the topic's position.
 --
 -- KEYS  1 meta  2 log  (see publish.lua)
--- ARGV  1 the epoch to begin if the topic has none  2 ms the position is kept then
---       3 the ID behind which to begin, as `(ID`  4 the last ID, or '+'
---       5 events to return at most, 0 for none  6 '1' to prefer the newest
---       7 '1' to keep a position so long that was there and that no event has used
---       8 bytes of frames to return at most, unless the first alone has more
--- Returns {epoch, seq, entries, base, 1 if the limits left some out else 0}; the newest entry comes
--- first if the newest are preferred.
+-- ARGV  1 the epoch to begin if the topic has none  2 ms such a position is kept
+--       3 the ID before the page, as `(ID`  4 the last ID, or '+'
+--       5 maximum number of events, 0 for none  6 '1' to prefer the newest events
+--       7 '1' to prolong a position without events by these ms
+--       8 maximum of payload bytes; the first event is returned in any case
+-- Returns {epoch, seq, entries, epoch_start, 1 if a limit left events out else 0}; the newest entry
+-- comes first if the newest are preferred.
 
--- Entries taken out of the stream at once: it bounds what is read beyond the limit of bytes.
+-- Entries read at once: bounds the reading beyond the limit of bytes.
 local CHUNK = 16
 
 local meta, log = KEYS[1], KEYS[2]
 local limit, bytes, newest = tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[6] == '1'
 
 local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base')
-local epoch, seq, base = place[1], place[2], place[3] or '0'
+local epoch, seq, epoch_start = place[1], place[2], place[3] or '0'
 if not epoch then
-  epoch, seq, base = ARGV[1], '0', '0'
-  -- Before DEL for the sake of maxmemory: see publish.lua.
-  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'base', base)
+  epoch, seq, epoch_start = ARGV[1], '0', '0'
+  -- Before DEL: see publish.lua on maxmemory.
+  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'base', epoch_start)
   redis.call('DEL', log)
   redis.call('PEXPIRE', meta, ARGV[2])
 elseif seq == '0' and ARGV[7] == '1' then
@@ -30,7 +30,7 @@ end
 local entries, size, more = {}, 0, 0
 local first, last = ARGV[3], ARGV[4]
 while limit > 0 and more == 0 do
-  -- One more than asked for tells whether there are more.
+  -- One entry more than asked for shows whether there are more.
   local count = math.min(CHUNK, limit + 1 - #entries)
   local chunk
   if newest then
@@ -52,4 +52,4 @@ while limit > 0 and more == 0 do
   local beyond = '(' .. chunk[#chunk][1]
   if newest then last = beyond else first = beyond end
 end
-return {epoch, tonumber(seq), entries, tonumber(base), more}
+return {epoch, tonumber(seq), entries, tonumber(epoch_start), more}
