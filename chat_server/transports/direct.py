@@ -1,4 +1,4 @@
-"""The fast lane: a connection that is an `asyncio.Protocol` over websockets' sans-I/O one.
+"""The direct transport: an `asyncio.Protocol` over websockets' sans-I/O protocol.
 
 No task, queue or stream belongs to it. What is written goes straight to the socket's transport,
 whose own buffer is bounded by `slow_buffer_bytes`.

@@ -95,128 +95,137 @@ async def asgi(
     begin: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Asgi]:
     """Serve until the block ends, and see that all of it ends."""
-    lane = Asgi(close_timeout=close_timeout, abort=abort)
-    lane.task = asyncio.create_task(lane.transport.serve(lane.receiver, begin))
+    harness = Asgi(close_timeout=close_timeout, abort=abort)
+    harness.task = asyncio.create_task(harness.transport.serve(harness.receiver, begin))
     await turns()
     try:
-        yield lane
+        yield harness
     finally:
-        if not lane.task.done():
-            lane.task.cancel()
-        await lane.ended()
-        assert lane.told.count("closed") == 1
-        assert lane.told[-1] == "closed"
+        if not harness.task.done():
+            harness.task.cancel()
+        await harness.ended()
+        assert harness.told.count("closed") == 1
+        assert harness.told[-1] == "closed"
 
 
 async def test_carries_text_and_binary_both_ways() -> None:
-    async with asgi() as lane:
-        await lane.put("Grüße", b"\xff", "", b"")
-        await until(lambda: len(lane.told) == 4)
-        assert lane.told == [("Grüße".encode(), False), (b"\xff", True), (b"", False), (b"", True)]
-        lane.transport.write("Grüße".encode())
+    async with asgi() as harness:
+        await harness.put("Grüße", b"\xff", "", b"")
+        await until(lambda: len(harness.told) == 4)
+        assert harness.told == [
+            ("Grüße".encode(), False),
+            (b"\xff", True),
+            (b"", False),
+            (b"", True),
+        ]
+        harness.transport.write("Grüße".encode())
         await turns()
-        assert lane.websocket.sent == ["Grüße"]
+        assert harness.websocket.sent == ["Grüße"]
 
 
 async def test_a_disconnect_ends_it_after_what_came_before() -> None:
-    async with asgi() as lane:
-        await lane.put("1", "2", None)
-        await lane.ended()
-        assert lane.told == [(b"1", False), (b"2", False), "closed"]
+    async with asgi() as harness:
+        await harness.put("1", "2", None)
+        await harness.ended()
+        assert harness.told == [(b"1", False), (b"2", False), "closed"]
 
 
 async def test_takes_nothing_while_paused() -> None:
-    async with asgi() as lane:
-        lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
-        await lane.put("1", "2")
+    async with asgi() as harness:
+        harness.receiver.react = lambda event: (
+            harness.transport.pause() if event != "closed" else None
+        )
+        await harness.put("1", "2")
         await turns()
-        assert lane.receiver.payloads == [b"1"]
+        assert harness.receiver.payloads == [b"1"]
         # One is on its way and one waits: the server is not read from any more.
-        await lane.put("3")
+        await harness.put("3")
         with pytest.raises(asyncio.QueueFull):
-            lane.websocket.incoming.put_nowait("4")
+            harness.websocket.incoming.put_nowait("4")
         for taken in (2, 3):
-            lane.transport.resume()
+            harness.transport.resume()
             await turns()
-            assert len(lane.receiver.payloads) == taken
-        assert lane.receiver.payloads == [b"1", b"2", b"3"]
+            assert len(harness.receiver.payloads) == taken
+        assert harness.receiver.payloads == [b"1", b"2", b"3"]
 
 
 async def test_what_the_server_had_read_when_the_reading_stopped_is_taken() -> None:
-    async with asgi() as lane:
-        lane.receiver.react = lambda event: lane.transport.pause() if event != "closed" else None
-        await lane.put("1", "2", "3")
-        lane.transport.stop_reading()
+    async with asgi() as harness:
+        harness.receiver.react = lambda event: (
+            harness.transport.pause() if event != "closed" else None
+        )
+        await harness.put("1", "2", "3")
+        harness.transport.stop_reading()
         for taken in (2, 3):
             await turns(2 * QUIET_TURNS)
-            assert lane.websocket.closed is None
-            lane.transport.resume()
+            assert harness.websocket.closed is None
+            harness.transport.resume()
             await turns()
-            assert len(lane.receiver.payloads) == taken
-        lane.transport.resume()
-        await until(lambda: lane.websocket.closed is not None)
-        await lane.put("too late", None)
-        await lane.ended()
-        assert lane.receiver.payloads == [b"1", b"2", b"3"]
+            assert len(harness.receiver.payloads) == taken
+        harness.transport.resume()
+        await until(lambda: harness.websocket.closed is not None)
+        await harness.put("too late", None)
+        await harness.ended()
+        assert harness.receiver.payloads == [b"1", b"2", b"3"]
 
 
 async def test_a_full_queue_is_told_once_and_stops_the_reading() -> None:
-    async with asgi() as lane:
-        lane.websocket.reads.clear()
-        lane.transport.write(b"x" * (SLOW_BUFFER + 1))
-        lane.transport.write(b"x" * SLOW_BUFFER)
-        writable = [lane.transport.writable]
-        assert lane.told == [], "told from within write()"
-        await lane.put("1")
+    async with asgi() as harness:
+        harness.websocket.reads.clear()
+        harness.transport.write(b"x" * (SLOW_BUFFER + 1))
+        harness.transport.write(b"x" * SLOW_BUFFER)
+        writable = [harness.transport.writable]
+        assert harness.told == [], "told from within write()"
+        await harness.put("1")
         await turns()
-        assert lane.told == ["full"]
-        lane.websocket.reads.set()
+        assert harness.told == ["full"]
+        harness.websocket.reads.set()
         await turns(10)
-        writable.append(lane.transport.writable)
+        writable.append(harness.transport.writable)
         assert writable == [False, True]
-        assert lane.told == ["full", "drained", (b"1", False)]
+        assert harness.told == ["full", "drained", (b"1", False)]
 
 
 async def test_the_last_that_is_told_is_how_it_stands() -> None:
     def fill_again(data: str | bytes) -> None:
         if data == "small":
-            lane.transport.write(b"x" * (SLOW_BUFFER + 1))
-            lane.websocket.reads.clear()
+            harness.transport.write(b"x" * (SLOW_BUFFER + 1))
+            harness.websocket.reads.clear()
 
-    async with asgi() as lane:
-        lane.websocket.on_send = fill_again
-        lane.transport.write(b"x" * (SLOW_BUFFER + 1))
-        lane.transport.write(b"small")
+    async with asgi() as harness:
+        harness.websocket.on_send = fill_again
+        harness.transport.write(b"x" * (SLOW_BUFFER + 1))
+        harness.transport.write(b"small")
         await turns(10)
-        assert lane.told[-1] == "full"
-        lane.websocket.reads.set()
+        assert harness.told[-1] == "full"
+        harness.websocket.reads.set()
         await turns(10)
-        assert lane.told[-1] == "drained"
+        assert harness.told[-1] == "drained"
 
 
 async def test_closing_flushes_what_is_queued() -> None:
-    async with asgi() as lane:
-        lane.transport.write(b"1")
-        lane.transport.write(b"2")
-        lane.transport.close(1012, "ü" * 200)
-        lane.transport.write(b"3")
-        lane.transport.close(1000, "")
+    async with asgi() as harness:
+        harness.transport.write(b"1")
+        harness.transport.write(b"2")
+        harness.transport.close(1012, "ü" * 200)
+        harness.transport.write(b"3")
+        harness.transport.close(1000, "")
         await turns(10)
-        assert lane.websocket.sent == ["1", "2"]
-        assert lane.websocket.closed == (1012, "ü" * 61)
-        await lane.put("ignored", None)
-        await lane.ended()
-        assert lane.told == ["closed"]
+        assert harness.websocket.sent == ["1", "2"]
+        assert harness.websocket.closed == (1012, "ü" * 61)
+        await harness.put("ignored", None)
+        await harness.ended()
+        assert harness.told == ["closed"]
 
 
 async def test_a_message_that_is_too_big_in_bytes_closes() -> None:
-    async with asgi() as lane:
-        await lane.put("x" * MAX_MESSAGE, "ü" * (MAX_MESSAGE // 2 + 1), "ignored")
-        await until(lambda: lane.websocket.closed)
-        assert lane.websocket.closed is not None
-        assert lane.websocket.closed[0] == 1009
-        assert lane.receiver.payloads == [b"x" * MAX_MESSAGE]
-        await lane.put(None)
+    async with asgi() as harness:
+        await harness.put("x" * MAX_MESSAGE, "ü" * (MAX_MESSAGE // 2 + 1), "ignored")
+        await until(lambda: harness.websocket.closed)
+        assert harness.websocket.closed is not None
+        assert harness.websocket.closed[0] == 1009
+        assert harness.receiver.payloads == [b"x" * MAX_MESSAGE]
+        await harness.put(None)
 
 
 async def test_a_fault_in_taking_a_message_is_logged_and_closes(
@@ -226,84 +235,84 @@ async def test_a_fault_in_taking_a_message_is_logged_and_closes(
         if event != "closed":
             raise RuntimeError("a fault of ours")
 
-    async with asgi() as lane:
-        lane.receiver.react = fail
-        await lane.put("x", "ignored")
-        await until(lambda: lane.websocket.closed)
-        assert lane.websocket.closed is not None
-        assert lane.websocket.closed[0] == 1011
-        assert "fault" not in lane.websocket.closed[1]
+    async with asgi() as harness:
+        harness.receiver.react = fail
+        await harness.put("x", "ignored")
+        await until(lambda: harness.websocket.closed)
+        assert harness.websocket.closed is not None
+        assert harness.websocket.closed[0] == 1011
+        assert "fault" not in harness.websocket.closed[1]
         assert "a fault of ours" in caplog.text
-        await lane.put(None)
+        await harness.put(None)
 
 
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_client_that_does_not_answer_the_close_is_dropped(reads: bool) -> None:
     aborted: list[bool] = []
-    async with asgi(close_timeout=0.01, abort=lambda: aborted.append(True)) as lane:
+    async with asgi(close_timeout=0.01, abort=lambda: aborted.append(True)) as harness:
         if not reads:
-            lane.websocket.reads.clear()
-            lane.transport.write(b"x")
-        lane.transport.close(1012, "")
-        await lane.ended()
+            harness.websocket.reads.clear()
+            harness.transport.write(b"x")
+        harness.transport.close(1012, "")
+        await harness.ended()
         assert aborted == [True]
 
 
 async def test_an_abort_ends_it_at_once() -> None:
     for abort in (None, lambda: None):
-        async with asgi(abort=abort) as lane:
-            lane.websocket.reads.clear()
-            lane.transport.write(b"x")
+        async with asgi(abort=abort) as harness:
+            harness.websocket.reads.clear()
+            harness.transport.write(b"x")
             await turns()
-            lane.transport.abort()
-            lane.transport.write(b"y")
-            lane.transport.close(1000, "")
-            await lane.ended()
-            assert lane.websocket.sent == []
+            harness.transport.abort()
+            harness.transport.write(b"y")
+            harness.transport.close(1000, "")
+            await harness.ended()
+            assert harness.websocket.sent == []
 
 
 async def test_a_send_that_fails_ends_it() -> None:
-    async with asgi() as lane:
-        lane.websocket.broken = True
-        lane.transport.write(b"x")
-        await lane.ended()
-        assert lane.told == ["closed"]
+    async with asgi() as harness:
+        harness.websocket.broken = True
+        harness.transport.write(b"x")
+        await harness.ended()
+        assert harness.told == ["closed"]
 
 
 async def test_a_beginning_that_fails_leaves_nothing_behind() -> None:
     def fail() -> None:
         raise RuntimeError("at once")
 
-    async with asgi(begin=fail) as lane:
-        await lane.ended()
-        assert isinstance(lane.task.exception(), RuntimeError)
+    async with asgi(begin=fail) as harness:
+        await harness.ended()
+        assert isinstance(harness.task.exception(), RuntimeError)
 
 
 async def test_cancelled_anywhere_it_ends_completely() -> None:
-    async def idle(lane: Asgi) -> None:
+    async def idle(harness: Asgi) -> None:
         await turns()
 
-    async def paused(lane: Asgi) -> None:
-        lane.transport.pause()
-        await lane.put("1", "2")
+    async def paused(harness: Asgi) -> None:
+        harness.transport.pause()
+        await harness.put("1", "2")
 
-    async def blocked(lane: Asgi) -> None:
-        lane.websocket.reads.clear()
-        lane.transport.write(b"x")
+    async def blocked(harness: Asgi) -> None:
+        harness.websocket.reads.clear()
+        harness.transport.write(b"x")
         await turns()
 
-    async def closing(lane: Asgi) -> None:
-        lane.websocket.reads.clear()
-        lane.transport.close(1000, "")
+    async def closing(harness: Asgi) -> None:
+        harness.websocket.reads.clear()
+        harness.transport.close(1000, "")
         await turns()
 
     states: list[Callable[[Asgi], Awaitable[None]]] = [idle, paused, blocked, closing]
     for bring_about in states:
-        async with asgi() as lane:
-            await bring_about(lane)
-            lane.task.cancel()
-            await lane.ended()
-            assert lane.task.cancelled(), bring_about
+        async with asgi() as harness:
+            await bring_about(harness)
+            harness.task.cancel()
+            await harness.ended()
+            assert harness.task.cancelled(), bring_about
 
 
 # Quart's side ----------------------------------------------------------------------------------

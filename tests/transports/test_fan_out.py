@@ -49,7 +49,7 @@ ALIKE = 3
 
 
 class Subscriber:
-    """A fast lane that ends in a socket which counts."""
+    """A direct transport that ends in a socket which counts."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.socket = FakeSocket()

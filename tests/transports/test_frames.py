@@ -23,16 +23,16 @@ Take = Callable[[bytes], bytes]
 
 
 def transport(receiver: RecordingReceiver, socket: FakeSocket) -> DirectTransport:
-    lane = DirectTransport(
+    harness = DirectTransport(
         socket,
         DIRECT_ENCODERS[JSON.subprotocol],
         max_message_bytes=MAX_MESSAGE,
         slow_buffer_bytes=1_000_000,
         close_timeout_seconds=60,
     )
-    receiver.hang_up = lambda: lane.close(1000, "")
-    lane.serve(receiver, lambda: None)
-    return lane
+    receiver.hang_up = lambda: harness.close(1000, "")
+    harness.serve(receiver, lambda: None)
+    return harness
 
 
 payloads = st.binary(max_size=8) | st.sampled_from(
@@ -54,12 +54,12 @@ frames = st.one_of(
 async def hears(stream: bytes, cuts: list[int], *, whole: bool) -> tuple[list[object], bytes]:
     """Return what a receiver is told of a stream that comes in pieces, and what is answered."""
     receiver, socket = RecordingReceiver(), FakeSocket()
-    lane = transport(receiver, socket)
+    harness = transport(receiver, socket)
     edges = sorted({0, *(cut % (len(stream) + 1) for cut in cuts), len(stream)})
     for start, end in itertools.pairwise(edges):
         if not whole:
-            lane._ws.between_messages = False
-        lane.data_received(stream[start:end])
+            harness._ws.between_messages = False
+        harness.data_received(stream[start:end])
     await turns()
     told = list(receiver.told)
     socket.lose()
@@ -88,12 +88,12 @@ def test_reads_a_whole_message_and_tells_where_it_ends() -> None:
 
 async def test_the_answers_to_one_read_leave_in_one_write() -> None:
     receiver, socket = RecordingReceiver(), FakeSocket()
-    lane = transport(receiver, socket)
-    receiver.react = lambda event: lane.write(b"answer to " + event[0] + b".")
-    lane.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.TEXT, b"two"))
+    harness = transport(receiver, socket)
+    receiver.react = lambda event: harness.write(b"answer to " + event[0] + b".")
+    harness.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.TEXT, b"two"))
     assert bytes(socket.written) == b"answer to one.answer to two."
     assert socket.writes == 1
-    lane.write(b"push")
+    harness.write(b"push")
     assert socket.writes == 2
     receiver.react = lambda _: None
     socket.lose()
@@ -101,15 +101,15 @@ async def test_the_answers_to_one_read_leave_in_one_write() -> None:
 
 async def test_what_waits_for_one_write_is_bounded() -> None:
     receiver, socket = RecordingReceiver(), FakeSocket()
-    lane = transport(receiver, socket)
+    harness = transport(receiver, socket)
     waiting: list[int] = []
 
     def answer(event: object) -> None:
-        lane.write(b"x" * 1_000)
+        harness.write(b"x" * 1_000)
         waiting.append(1_000 * (len(waiting) + 1) - len(socket.written))
 
     receiver.react = answer
-    lane.data_received(frame(rfc6455.TEXT, b"one") * 100)
+    harness.data_received(frame(rfc6455.TEXT, b"one") * 100)
     assert max(waiting) <= CORK_BYTES
     assert len(socket.written) == 100_000
     receiver.react = lambda _: None
@@ -118,20 +118,20 @@ async def test_what_waits_for_one_write_is_bounded() -> None:
 
 async def test_what_was_answered_leaves_before_a_pong_and_before_the_close() -> None:
     receiver, socket = RecordingReceiver(), FakeSocket()
-    lane = transport(receiver, socket)
+    harness = transport(receiver, socket)
 
     def answer(event: object) -> None:
         if event == (b"bye", False):
-            lane.write(b"goodbye.")
-            lane.close(4001, "")
+            harness.write(b"goodbye.")
+            harness.close(4001, "")
         elif isinstance(event, tuple):
-            lane.write(b"answer.")
+            harness.write(b"answer.")
 
     receiver.react = answer
-    lane.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.PING, b"?"))
+    harness.data_received(frame(rfc6455.TEXT, b"one") + frame(rfc6455.PING, b"?"))
     assert bytes(socket.written) == b"answer.\x8a\x01?"
     socket.written.clear()
-    lane.data_received(frame(rfc6455.TEXT, b"bye") + frame(rfc6455.TEXT, b"one"))
+    harness.data_received(frame(rfc6455.TEXT, b"bye") + frame(rfc6455.TEXT, b"one"))
     assert bytes(socket.written) == b"goodbye.\x88\x02\x0f\xa1"
     receiver.react = lambda _: None
     socket.lose()
@@ -139,8 +139,8 @@ async def test_what_was_answered_leaves_before_a_pong_and_before_the_close() -> 
 
 async def test_the_answer_to_the_handshake_leaves_with_what_follows() -> None:
     receiver, socket = RecordingReceiver(), FakeSocket()
-    lane = transport(receiver, socket)
-    lane.serve(receiver, lambda: lane.write(b"welcome"), b"101 ")
+    harness = transport(receiver, socket)
+    harness.serve(receiver, lambda: harness.write(b"welcome"), b"101 ")
     assert bytes(socket.written) == b"101 welcome"
     assert socket.writes == 1
     socket.lose()

@@ -1,4 +1,4 @@
-"""The fast lane between a fake socket and a recording receiver."""
+"""The direct transport between a fake socket and a recording receiver."""
 
 import struct
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MAX_MESSAGE = 1000
 SLOW_BUFFER = 10_000
 
 
-class Lane:
+class Harness:
     """A transport between a fake socket and a recording receiver."""
 
     def __init__(self, *, tls: bool = False, close_timeout: float = 60.0) -> None:
@@ -56,7 +56,7 @@ def _parse(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[start + size :]
 
 
-async def end(lane: Lane) -> None:
+async def end(harness: Harness) -> None:
     """Let the other side hang up, so that no timer is left."""
-    lane.socket.lose()
+    harness.socket.lose()
     await turns()
