@@ -120,9 +120,13 @@ class Hub:
             page = None if opening is None else opening.page
             if last is not None:
                 return await self._recover_last(name, last, page)
-            if since is not None:
-                return await self._recover_since(topic, since, page, not_before)
-            return start_here(topic.position)
+            if since is None:
+                return start_here(topic.position)
+            if page is not None:
+                page = following(page, since.seq)
+            if page is None:
+                page = await self._broker.history(name, after=since.seq, limit=REPLAY_CHUNK)
+            return self._recover_since(topic, since, page, not_before)
         except BaseException:
             self._remove(transport, topic)
             raise
@@ -219,13 +223,9 @@ class Hub:
             page = await self._broker.history(name, after=after, limit=REPLAY_CHUNK)
         return recover_last(page)
 
-    async def _recover_since(
-        self, topic: Topic, since: Position, page: HistoryPage | None, not_before: float
+    def _recover_since(
+        self, topic: Topic, since: Position, page: HistoryPage, not_before: float
     ) -> Recovery:
-        if page is not None:
-            page = following(page, since.seq)
-        if page is None:
-            page = await self._broker.history(topic.name, after=since.seq, limit=REPLAY_CHUNK)
         recovery = recover_since(since, page, self._max_replay, not_before)
         if recovery.recovered or recovery.position.epoch != topic.position.epoch:
             return recovery
