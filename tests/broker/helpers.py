@@ -131,7 +131,7 @@ def text_of(event: Event) -> str:
     return text
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for `condition` to become true.
 
     Raises:
@@ -143,7 +143,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.002)
 
 
-async def until_status(broker: Broker, word: str, seconds: float = 10.0) -> None:
+async def until_status(broker: Broker, word: str, seconds: float = 30.0) -> None:
     """Wait for `/health` to say this word of a broker."""
     deadline = time.monotonic() + seconds
     while (status := (await broker.health(ping=False)).status) != word:

@@ -202,7 +202,7 @@ async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisClust
         assert (await broker.publish(draft(topic=topic))).seq == 1
     await recorder.wait_for(3)
     await asyncio.to_thread(victim.start)
-    await until(lambda: broker.available and recorder.returns == 1, 30)
+    await until(lambda: broker.available and recorder.returns == 1, 90)
     after = await broker.publish(draft(topic=lost))
     assert (after.seq, after.epoch != before.epoch) == (1, True), "it had saved nothing"
     await recorder.wait_for(4)
@@ -223,7 +223,7 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
     leaving._probe._deaf_seconds = 1.5
     victim.kill()
     await until(lambda: recorder.losses == 1)
-    await until(lambda: broker.available, 30)
+    await until(lambda: broker.available, 90)
     after = await broker.publish(draft(topic=topic))
     assert (after.epoch, after.seq) == (before.epoch, 2)
     await recorder.wait_for(2)
@@ -246,7 +246,7 @@ async def test_a_cluster_that_is_away_is_awaited(start: Start, cluster: RedisClu
             await call
     for node in cluster.nodes:
         await asyncio.to_thread(node.start)
-    await until(lambda: recorder.returns > 0 and broker.available, 30)
+    await until(lambda: recorder.returns > 0 and broker.available, 90)
     assert (await broker.publish(draft())).seq == 1
     await recorder.wait_for(1)
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-SECONDS = 30.0
+SECONDS = 90.0
+"""How long the program may take: the machine may be busy."""
 
 USER = "grace"
 """Who runs the program: the user of the tests may have no name."""

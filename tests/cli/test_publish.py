@@ -9,7 +9,8 @@ from typing import Any
 from chat_server.cli.terminal import MAX_LINE_BYTES
 from chat_server.protocol import messages
 from tests.cli.program import ENVIRON, program, run
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 def stored(server: FakeServer, topic: str = "room:a") -> list[Any]:
@@ -72,7 +73,7 @@ async def test_nothing_on_stdin(server: FakeServer) -> None:
 async def test_lines_leave_as_they_come(server: FakeServer) -> None:
     async with program("publish", "room:a", url=server.url) as running:
         await running.write(b"first\n")
-        await until(lambda: stored(server) == [{"text": "first"}], 30)
+        await until(lambda: stored(server) == [{"text": "first"}], 90)
         await running.write(b"second\n")
         await until(lambda: len(stored(server)) == 2)
         assert (await running.end())[0] == 0
@@ -154,7 +155,7 @@ async def test_in_development_it_signs_a_token_for_its_user(server: FakeServer) 
 async def test_interrupted_while_it_waits_for_lines(server: FakeServer) -> None:
     async with program("publish", "room:a", url=server.url) as running:
         await running.write(b"first\n")
-        await until(lambda: len(stored(server)) == 1, 30)
+        await until(lambda: len(stored(server)) == 1, 90)
         running.interrupt()
         async with asyncio.timeout(10):
             assert await running.wait() == 130
@@ -201,7 +202,7 @@ async def test_gives_up_a_server_that_went_away(server: FakeServer) -> None:
     """The line that came then was never sent, and that is said."""
     async with program("publish", "--timeout", "2s", "room:a", url=server.url) as running:
         await running.write(b"first\n")
-        await until(lambda: len(stored(server)) == 1, 30)
+        await until(lambda: len(stored(server)) == 1, 90)
         await server.stop()
         await running.complaint()
         code, _, err = await running.end(b"second\n")
@@ -211,7 +212,7 @@ async def test_gives_up_a_server_that_went_away(server: FakeServer) -> None:
 async def test_an_idle_input_is_no_timeout(server: FakeServer) -> None:
     async with program("publish", "--timeout", "1s", "room:a", url=server.url) as running:
         await running.write(b"first\n")
-        await until(lambda: len(stored(server)) == 1, 30)
+        await until(lambda: len(stored(server)) == 1, 90)
         await asyncio.sleep(1.5)
         assert await running.end(b"second\n") == (0, "", "")
     assert len(stored(server)) == 2
@@ -227,11 +228,11 @@ async def test_an_input_that_does_not_block_is_waited_for(server: FakeServer) ->
     )
     os.close(reading)
     try:
-        await until(lambda: server.connections, 30)
+        await until(lambda: server.connections, 90)
         os.write(writing, b"line 0\n")
         await until(lambda: stored(server) == texts(1))
         os.close(writing)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

@@ -8,12 +8,13 @@ import sys
 
 from chat_server.protocol import messages
 from tests.cli.program import ENVIRON, program, run
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 async def test_messages_as_they_come(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.received(messages.Subscribe), 30)
+        await until(lambda: server.received(messages.Subscribe), 90)
         await server.publish("room:a", {"text": "hello"}, "alice")
         assert (await running.line()).endswith(" alice: hello")
         await server.publish("room:a", [1], "bob")
@@ -46,7 +47,7 @@ async def test_control_characters_reach_no_terminal(server: FakeServer) -> None:
 
 async def test_resumes_by_itself_and_says_so(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         await server.publish("room:a", {"text": "before"})
         assert (await running.line()).endswith("before")
         await server.stop()
@@ -61,7 +62,7 @@ async def test_resumes_by_itself_and_says_so(server: FakeServer) -> None:
 
 async def test_lost_messages_are_told(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         gap = messages.Gap(topic="room:a", epoch="e1", after=0, before=4, reason="expired")
         await server.push(gap)
         assert await running.complaint() == "chat-server: messages 1 to 3 are lost: expired"
@@ -69,7 +70,7 @@ async def test_lost_messages_are_told(server: FakeServer) -> None:
 
 async def test_signals_are_not_shown(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         await server.push(messages.SignalPush(topic="room:a", sender=None, data=1, at=1))
         await server.publish("room:a", {"text": "stored"})
         assert (await running.line()).endswith("stored")
@@ -78,7 +79,7 @@ async def test_signals_are_not_shown(server: FakeServer) -> None:
 async def test_a_reader_that_leaves_ends_it_at_once(server: FakeServer) -> None:
     """As in `tail | head -1`: it must not take another message to notice."""
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         await server.publish("room:a", {"text": "one"})
         assert (await running.line()).endswith("one")
         running.stop_reading()
@@ -95,7 +96,7 @@ async def test_reading_may_be_forbidden(server: FakeServer) -> None:
 
 async def test_being_blocked_ends_it(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         await server.close(4403, "blocked", reconnect_in_ms=0)
         code, _, err = await running.end()
         assert (code, err) == (1, "chat-server: disconnected by the server: blocked (4403)\n")
@@ -108,7 +109,7 @@ async def test_waits_for_a_server_that_is_not_there_yet(server: FakeServer) -> N
         assert (await running.complaint()).startswith("chat-server: waiting: ")
         await asyncio.sleep(1.2)  # the start has its own time
         await server.start()
-        await until(lambda: server.connections and server.connections[0].topics, 30)
+        await until(lambda: server.connections and server.connections[0].topics, 90)
         await server.publish("room:a", {"text": "hello"}, "alice")
         assert (await running.line()).endswith(" alice: hello")
         await server.stop()
@@ -141,7 +142,7 @@ async def shell(command: str, server: FakeServer) -> tuple[int | None, bytes, by
         stderr=asyncio.subprocess.PIPE,
         env={**ENVIRON, "CHATCLIENT_URL": server.url, "CHATCLIENT_TOKEN": "t0ken"},
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         out, err = await process.communicate()
     return process.returncode, out, err
 
@@ -159,14 +160,14 @@ async def test_an_output_that_does_not_block_loses_nothing(server: FakeServer) -
     )
     os.close(writing)
     try:
-        await until(lambda: server.received(messages.Subscribe), 30)
+        await until(lambda: server.received(messages.Subscribe), 90)
         await asyncio.sleep(1)  # for the pipe to be full; should it not be yet, nothing fails
 
         def read() -> list[str]:
             with open(reading, encoding="utf-8") as output:
                 return [output.readline().split()[2] for _ in range(200)]
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await asyncio.to_thread(read) == [str(number) for number in range(200)]
     finally:
         if process.returncode is None:

@@ -7,7 +7,7 @@ from chat_server.client import Event, Message, Subscription
 
 async def take(room: Subscription, count: int) -> list[Event]:
     """Return the next events; fail if they do not come in time."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         return [await anext(room) for _ in range(count)]
 
 

@@ -13,7 +13,8 @@ from chat_server.client import CommandFailed, TimedOut, publish_all
 from chat_server.protocol import messages
 from chat_server.realtime.limits import TokenBucket
 from tests.client.conftest import Connect
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 async def each(items: Iterable[object]) -> AsyncIterator[object]:

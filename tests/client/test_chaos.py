@@ -11,9 +11,9 @@ import pytest
 from chat_server.client import CommandFailed, Gap, Message, Position, connect
 from tests.client import chaos
 from tests.client.chaos import Record, Site, Told, verify
-from tests.rig.fake_server import until
 from tests.rig.proxy import Proxy
 from tests.rig.server import ServerProcess, mint
+from tests.rig.waiting import until
 
 SEED = int(os.environ.get("CLIENT_CHAOS_SEED", "1"))
 

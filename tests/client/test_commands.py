@@ -23,7 +23,8 @@ from chat_server.events import Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 VALUES = [
     {"text": "grüße 👋", "n": [1, -2.5, None, True], "deep": {"a": {"b": []}}},

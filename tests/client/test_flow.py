@@ -8,7 +8,8 @@ from chat_server.client.flow import Flow
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 BIG = "x" * 10_000
 

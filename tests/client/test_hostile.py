@@ -24,7 +24,7 @@ from chat_server.client import (
 )
 from chat_server.client import connection as connection_module
 from tests.client.test_bulk import each
-from tests.rig.fake_server import until
+from tests.rig.waiting import until
 
 WELCOME: dict[str, Any] = {
     "type": "welcome",

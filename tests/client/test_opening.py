@@ -20,7 +20,8 @@ from chat_server.protocol.close_codes import CloseCode
 from tests.client.conftest import Connect
 from tests.client.test_reconnect import Delays
 from tests.rig.certificates import make_certificate
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 async def failure(url: str, **options: object) -> str:

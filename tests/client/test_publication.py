@@ -22,7 +22,8 @@ from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import take
 from tests.client.test_bulk import each
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 WINDOW = 300.0
 

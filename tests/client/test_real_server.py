@@ -19,9 +19,9 @@ from chat_server.client import (
 from chat_server.client.codec import Encoding
 from chat_server.client.subscription import State
 from tests.client.helpers import data, message, take
-from tests.rig.fake_server import until
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
+from tests.rig.waiting import until
 
 QUICK = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
 

@@ -25,7 +25,8 @@ from chat_server.protocol import messages
 from chat_server.protocol.close_codes import STOP, CloseCode
 from tests.client.conftest import Connect
 from tests.client.helpers import message
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 class Watch:

@@ -10,7 +10,8 @@ from chat_server.client.subscriptions import MAX_RESUMES_AT_ONCE
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import message
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 async def test_a_refusal_to_resume_ends_the_subscription(

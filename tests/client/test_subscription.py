@@ -10,7 +10,8 @@ from chat_server.client import CommandFailed, Event, Gap, Other, Position
 from chat_server.protocol import messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, take
-from tests.rig.fake_server import FakeServer, until
+from tests.rig.fake_server import FakeServer
+from tests.rig.waiting import until
 
 
 async def test_last_begins_with_stored_messages(server: FakeServer, client: Connect) -> None:

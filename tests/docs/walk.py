@@ -1,4 +1,8 @@
-"""Does what a document's shell blocks say, in their order, and compares what comes out."""
+"""Does what a document's shell blocks say, in their order, and compares what comes out.
+
+A `Walk` runs each block marked `sh` and compares its output with the `text` block behind it. There
+… stands for anything, and documented addresses are replaced by those of the test's own servers.
+"""
 
 import json
 import os
@@ -24,7 +28,8 @@ from .markdown import ROOT, blocks
 DOCUMENTED_ADDRESS = "127.0.0.1:8000"
 BIND_VARIABLE = "CHAT_SERVER__BIND="
 DOCUMENTED_REDIS = "redis://127.0.0.1:6379/0"
-SECONDS = 30.0
+SECONDS = 90.0
+"""How long a command may take: the machine may be busy."""
 
 
 def matches(documented: str, actual: str) -> bool:

@@ -1,4 +1,8 @@
-"""A bystander: somebody in a room, minding their own business."""
+"""A bystander: somebody in a room, minding their own business.
+
+The fixture `room` gives a test a topic of its own with a subscriber in it. When the test is over,
+`check_undisturbed` fails unless that subscriber is still connected and got nothing strange.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,8 @@
-"""Clients that want to hurt: each costs bounded memory and time, and nobody else feels it."""
+"""Clients that want to hurt: each costs bounded memory and time, and nobody else feels it.
+
+The fixture `bystanders` has two clients talk, from before the attack until after it. The test fails
+unless each of their messages arrives once, in order and within `LATENCY`.
+"""
 
 import asyncio
 import os

@@ -2,6 +2,10 @@
 
 Whatever happens, each subscriber of each worker ends with every acknowledged message in order, or
 was told which of them it has to give up.
+
+`Rig.during(topic, fault)` publishes before, during and after a fault, and returns a `Story` for one
+subscriber on each worker. A story holds what its subscriber was told; `check` compares that
+with all that was acknowledged.
 """
 
 import asyncio

@@ -2,6 +2,10 @@
 
 An event that comes later would show the hole, so that a worker which repairs nothing when Redis
 returns would pass every other test.
+
+Each `Fault` takes Redis away from the workers by `strike` and gives it back by `heal`. In between
+the test stores events past the workers. A `Story` (see test_redis_faults.py) holds what a
+subscriber got.
 """
 
 import asyncio

@@ -1,4 +1,8 @@
-"""A node with a fake broker, and clients that connect to it."""
+"""A node with a fake broker, and clients that connect to it.
+
+A `World` is one worker without sockets: `connect` adds a client whose transport records what is
+sent to it, and a test moves `world.broker` and `world.clock`. `stop` checks that nothing is left.
+"""
 
 import asyncio
 from typing import Any

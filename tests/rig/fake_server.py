@@ -383,10 +383,3 @@ def _recover(topic: FakeTopic, since: Position) -> tuple[bool, list[Message], st
     if len(missed) != topic.seq - since.seq:
         return False, [], "expired"
     return True, missed, None
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until `condition` holds; fail if it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  (anything can be waited for)
-            await asyncio.sleep(0.002)

@@ -13,7 +13,7 @@ async def until(condition: Callable[[], object], seconds: float = SECONDS) -> No
         while True:
             if condition():
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
 
 
 async def until_async(condition: Callable[[], Awaitable[object]]) -> None:

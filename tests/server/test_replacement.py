@@ -75,7 +75,7 @@ class Callers:
 
 
 async def _replaced(server: ServerProcess, old: set[int]) -> set[int]:
-    await until(lambda: not any(runs(pid) for pid in old), 60)
+    await until(lambda: not any(runs(pid) for pid in old), 120)
     return await ready_workers(server, 2)
 
 
@@ -197,7 +197,7 @@ async def test_a_hang_up_while_the_server_is_loaded_waits_until_it_can_be_heeded
         if count == 1:
             await until(lambda: "SIGHUP does nothing with one worker" in server.stderr)
         else:
-            await until(lambda: server.stderr.count("is replaced") == count, 60)
+            await until(lambda: server.stderr.count("is replaced") == count, 120)
 
 
 async def test_a_worker_that_hangs_is_replaced(redis: RedisServer) -> None:
@@ -207,7 +207,7 @@ async def test_a_worker_that_hangs_is_replaced(redis: RedisServer) -> None:
             await ada.ok(type="subscribe", topic="room:a")
             os.kill(second, signal.SIGSTOP)
             await until(lambda: state(second) == "T")
-            await until(lambda: not runs(second), 60)
+            await until(lambda: not runs(second), 120)
             await until(lambda: len(workers(server.pid) - {second}) == 2)
             [third] = workers(server.pid) - {first}
             async with await connect_to(server.ws_url, third) as bob:

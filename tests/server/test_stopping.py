@@ -232,13 +232,13 @@ async def test_a_server_that_survived_its_terminal_takes_sighup_for_new_code(
     assert launcher.stdout
     server = int(await asyncio.to_thread(launcher.stdout.readline))
     try:
-        await until(lambda: log.read_text().count("accepts connections") == 2, 60)
+        await until(lambda: log.read_text().count("accepts connections") == 2, 120)
         old = workers(server)
         launcher.stdin.write(b"\n")
         launcher.stdin.close()
         await until(lambda: "the terminal is gone, but the server goes on" in log.read_text())
         os.kill(server, signal.SIGHUP)
-        await until(lambda: log.read_text().count("is replaced") == 2, 60)
+        await until(lambda: log.read_text().count("is replaced") == 2, 120)
         assert not workers(server) & old
         assert runs(server)
     finally:

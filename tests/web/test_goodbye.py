@@ -4,7 +4,7 @@ from typing import Any
 
 from chat_server.protocol.close_codes import CloseCode
 from tests.rig.fake_server import FakeServer
-from tests.rig.fake_server import until as until_soon
+from tests.rig.waiting import until as until_soon
 from tests.web.conftest import Visit
 
 WAIT_MS = 1_500
