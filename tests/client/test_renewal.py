@@ -298,33 +298,37 @@ async def test_a_plain_function_may_block(
     server: FakeServer, client: Connect, *, awaitable: bool
 ) -> None:
     """The loop goes on meanwhile, and one that hangs takes no second thread."""
-    go_on = threading.Event()
-    calls: list[str] = []
+    hang, go_on = threading.Event(), threading.Event()
+    threads: list[str] = []
+    calls: list[str] = []  # since it hangs
 
-    async def later() -> str:
-        if len(calls) == 2:
+    async def later(call: int) -> str:
+        if call == 1:
             await asyncio.Event().wait()
         return "t0ken"
 
     def token() -> str | Awaitable[str]:
-        calls.append(threading.current_thread().name)
-        if len(calls) == 1:
+        threads.append(threading.current_thread().name)
+        if not hang.is_set():
             return "t0ken"
+        calls.append(threads[-1])
         if awaitable:
-            return later()
-        go_on.wait(20)
+            return later(len(calls))
+        go_on.wait(60)
         return "t0ken"
 
     async with client(token=token, token_timeout=0.05, start_wait=60) as chat:
+        hang.set()
         server.drop()
+        await until(lambda: calls)
         await asyncio.sleep(0.6)
         if not awaitable:
             assert not chat.online
-            assert len(calls) == 2
+            assert len(calls) == 1
         go_on.set()
         await chat.wait_online()
         assert await chat.ping() > 0
-    assert threading.main_thread().name not in calls
+    assert threading.main_thread().name not in threads
 
 
 async def test_a_function_that_swallows_its_cancellation_is_waited_for_again(
