@@ -1,26 +1,10 @@
 /** Connecting, losing the connection, finding out that it is dead. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { ChatClient } from "./client.js";
-import { Application, Clock, Server, failure, settle } from "./virtual.mjs";
-
-const URL = "ws://chat.example/ws";
-let clock, server, app, client;
-
-beforeEach(() => {
-  clock = new Clock().install();
-  server = new Server(clock);
-  app = new Application();
-});
-afterEach(() => client?.close());
-
-async function connect(options = {}) {
-  const { WebSocket } = server;
-  client = new ChatClient({ url: URL, token: "t", onState: app.onState, WebSocket, ...options });
-  await settle();
-  return client;
-}
+import { app, client, clock, connect, server } from "./setup.mjs";
+import { failure, settle } from "./virtual.mjs";
 
 test("without our goodbye a close is a lost connection, whatever its code", async () => {
   await connect();
@@ -216,7 +200,7 @@ test("a closed client leaves nothing behind", async () => {
 test("an address that is none, and no WebSocket at all, are told at once", () => {
   const { WebSocket } = server;
   assert.throws(() => new ChatClient({ url: "nonsense", token: "t", WebSocket }), TypeError);
-  const none = { url: URL, token: "t", WebSocket: undefined };
+  const none = { url: "ws://chat.example/ws", token: "t", WebSocket: undefined };
   const global = globalThis.WebSocket;
   delete globalThis.WebSocket;
   try {

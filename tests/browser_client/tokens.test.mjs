@@ -1,23 +1,12 @@
 /** Tokens: renewed ahead of their end, fetched by functions that are slow, fail and hang. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import { ChatClient } from "./client.js";
-import { Application, Clock, Server, failure, settle } from "./virtual.mjs";
-
-let clock, server, app, client;
-
-beforeEach(() => {
-  clock = new Clock().install();
-  server = new Server(clock);
-  app = new Application();
-});
-afterEach(() => client?.close());
+import { test } from "node:test";
+import { app, client, clock, connect as open, server } from "./setup.mjs";
+import { failure, settle } from "./virtual.mjs";
 
 async function connect(token, options = {}) {
-  const { WebSocket } = server;
-  const url = "ws://chat.example/ws";
-  client = new ChatClient({ url, token, onState: app.onState, WebSocket, ...options });
+  await open({ token, ...options });
   await clock.pass(0);
 }
 

@@ -1,21 +1,11 @@
 /** Subscriptions: resumed, refused, left and taken again. */
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import { ChatClient } from "./client.js";
-import { Application, Clock, Server, failure, settle } from "./virtual.mjs";
+import { beforeEach, test } from "node:test";
+import { app, client, clock, connect, server } from "./setup.mjs";
+import { Application, failure, settle } from "./virtual.mjs";
 
-let clock, server, app, client;
-
-beforeEach(async () => {
-  clock = new Clock().install();
-  server = new Server(clock);
-  app = new Application();
-  const { WebSocket } = server;
-  client = new ChatClient({ url: "ws://chat.example/ws", token: "t", onState: app.onState, WebSocket });
-  await settle();
-});
-afterEach(() => client.close());
+beforeEach(() => connect());
 
 const texts = () => app.events.map(({ data }) => data);
 
