@@ -12,12 +12,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from .app import ChatServer, create_app
     from .protocol import errors
+    from .protocol.messages import User
     from .settings import Settings, SettingsError, load_settings
 
 __all__ = [
     "ChatServer",
     "Settings",
     "SettingsError",
+    "User",
     "__version__",
     "create_app",
     "errors",
@@ -28,6 +30,7 @@ _HOMES = {
     "ChatServer": "app",
     "create_app": "app",
     "errors": "protocol.errors",
+    "User": "protocol.messages",
     "Settings": "settings",
     "SettingsError": "settings",
     "load_settings": "settings",
