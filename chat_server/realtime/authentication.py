@@ -1,5 +1,6 @@
 """What a verified token means for a live connection."""
 
+import logging
 from abc import abstractmethod
 
 from ..auth.claims import Claims
@@ -19,6 +20,8 @@ from ..service.service import Service
 from .limits import ConnectionRate
 from .ports import Transport
 
+logger = logging.getLogger(__name__)
+
 
 class Authenticated(Subscriber):
     """The part of a connection that deals with tokens.
@@ -32,6 +35,7 @@ class Authenticated(Subscriber):
     """
 
     id: str
+    _address: str
     _session: Session
     _rate: ConnectionRate
 
@@ -79,6 +83,8 @@ class Authenticated(Subscriber):
 
     def _refuse(self, error: ChatError) -> None:
         """Close a connection that has no token, because the one that came is not accepted."""
+        if self._node.refused_tokens.due(self._address):
+            logger.info("a token from %s is not accepted: %s", self._address, error.message)
         if isinstance(error, Unavailable):
             wait = error.retry_in_ms or 0
             self._session.close(CloseCode.OVERLOADED, error.message, reconnect_in_ms=wait)

@@ -1,6 +1,7 @@
 """One worker's part of the server: joins its connections, its topics and the broker."""
 
 from ..clock import Clock
+from ..logs import LogThrottle
 from ..protocol.messages import Limits
 from ..protocol.session import Rules
 from ..settings import Settings
@@ -52,6 +53,7 @@ class Node:
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )
         self.timers = SlottedTimers()
+        self.refused_tokens = LogThrottle()  # by address
         self.started_at = clock.monotonic()
         self.rules = Rules(
             auth_timeout_seconds=settings.gateway.auth_timeout_seconds,

@@ -1,5 +1,6 @@
 """Tokens on a connection: first, refreshed, expired, refused; and how many connections they get."""
 
+import logging
 from typing import Any
 
 import msgspec
@@ -47,6 +48,24 @@ async def test_a_token_on_the_way_in(world: World) -> None:
     transport = world.connect(claims(expires_in=60))
     (welcome,) = transport.messages
     assert (welcome["type"], welcome["expires_at"]) == ("welcome", 1_700_000_060)
+
+
+@pytest.mark.parametrize("by_auth", [False, True])
+async def test_a_refused_token_is_logged_with_the_address_once_a_minute(
+    world: World, caplog: pytest.LogCaptureFixture, by_auth: bool
+) -> None:
+    caplog.set_level(logging.INFO, "chat_server.realtime.authentication")
+    refusal = Unauthorized("token: has expired")
+    world.verifier.tokens["old"] = refusal
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        if by_auth:
+            await authenticate(world, world.connect(address=address), "old")
+        else:
+            world.connect(refusal=refusal, address=address)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a token from 192.0.2.1 is not accepted: token: has expired",
+        "a token from 192.0.2.2 is not accepted: token: has expired",
+    ]
 
 
 async def test_a_token_by_auth(world: World, waiting: None) -> None:
