@@ -1,4 +1,4 @@
-"""How the command ends; imports nothing that takes time, for a Ctrl-C while the rest is loaded."""
+"""The exit of the command. Imports nothing slow: Ctrl-C may come while the rest is loaded."""
 
 import os
 import sys
@@ -7,5 +7,5 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
 def drop_output() -> None:
-    """Let Python not try to write what is left of stdout when it ends."""
+    """Discard buffered output, which Python would else try to write at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Input and output of a terminal program in an event loop, and how the program ends."""
+"""Input, output and exit of a terminal program with an event loop."""
 
 import asyncio
 import os
@@ -26,11 +26,11 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the error to stderr."""
-        complain(self.format_message())
+        print_error(self.format_message())
 
 
 class Misuse(Failure):
-    """The same for what is wrong with the call, the settings or the environment."""
+    """An error in the call, the settings or the environment."""
 
     exit_code = 2
 
@@ -44,8 +44,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
             # What the locale cannot show must not end the program.
             stream.reconfigure(errors="backslashreplace")
     for descriptor in range(3):
-        # Whoever started us may have left them without blocking, and then what is not read at once
-        # would be lost, and what is not there yet would be the end.
+        # The parent may have left them non-blocking. Then output that is not read at once would be
+        # lost, and input that is not there yet would count as the end.
         with suppress(OSError):  # closed
             os.set_blocking(descriptor, True)
     try:
@@ -59,10 +59,10 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def while_read(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, but end it as soon as nobody reads stdout any more.
+    """Run `work` until it ends or the reader of stdout is gone.
 
     Raises:
-        BrokenPipeError: nobody does.
+        BrokenPipeError: the reader of stdout is gone.
     """
     loop = asyncio.get_running_loop()
     unread = loop.create_future()
@@ -87,7 +87,7 @@ async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
     """Yield the lines of a file, a pipe or a terminal, without their ends.
 
     Raises:
-        Failure: it cannot be read, or a line is longer than `MAX_LINE_BYTES`.
+        Failure: reading fails, or a line is longer than `MAX_LINE_BYTES`.
     """
     rest = b""
     number = 0
@@ -105,8 +105,8 @@ async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
 async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
     """Read a file, a pipe or a terminal without blocking the loop, one chunk ahead at most.
 
-    Nothing in asyncio reads all three. The thread is a daemon because nobody could end its wait for
-    input, and it reads the descriptor because a buffered file is locked when Python shuts down.
+    Nothing in asyncio reads all three. The thread is a daemon because its wait for input cannot be
+    ended, and it reads the descriptor because Python's exit would wait for a buffered file's lock.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()  # `wanted` bounds it
@@ -123,7 +123,7 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
             try:
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             except RuntimeError:
-                return  # the loop is closed, and so is whoever wanted it
+                return  # the loop is closed
 
     threading.Thread(target=read, daemon=True).start()
     while chunk := await chunks.get():
@@ -137,8 +137,8 @@ async def write_line(line: str) -> None:
     """Print one line; in a thread, because stdout may block for as long as its reader likes.
 
     Raises:
-        BrokenPipeError: nobody reads it any more.
-        Failure: it cannot be written, say because the disk is full.
+        BrokenPipeError: the reader of stdout is gone.
+        Failure: the line cannot be written, because the disk is full for example.
     """
     try:
         await asyncio.to_thread(_write, line)
@@ -154,15 +154,16 @@ def _write(line: str) -> None:
     sys.stdout.flush()
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """Print one line to stderr."""
-    click.echo(harmless(f"chat-server: {line}"), err=True)
+    click.echo(escape_controls(f"chat-server: {line}"), err=True)
 
 
-def harmless(text: str) -> str:
-    """Return `text` in one line, with whatever could act on a terminal replaced by a picture of it.
+def escape_controls(text: str) -> str:
+    """Return `text` with its control characters replaced by visible ones.
 
-    That is control characters, among them ESC, and those that turn the direction of writing.
+    Replaced are line breaks, ESC and others that act on a terminal, and characters that turn the
+    direction of writing.
     """
     return text.translate(_PICTURES)
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from chat_server import __version__
 from chat_server.cli.commands import main
-from chat_server.cli.talking import json_line, text_line
-from chat_server.cli.terminal import harmless
+from chat_server.cli.tail import json_line, text_line
+from chat_server.cli.terminal import escape_controls
 from chat_server.protocol.messages import Message, User
 from chat_server.server import main as server
 from chat_server.settings import Settings
@@ -292,7 +292,7 @@ def test_outside_development_a_token_must_be_given(command: tuple[str, ...]) -> 
     ],
 )
 def test_nothing_acts_on_the_terminal(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert escape_controls(text) == shown
 
 
 def message(data: object, sender: User | None = None) -> Message:

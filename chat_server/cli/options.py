@@ -1,0 +1,143 @@
+"""Options that several commands share, and the settings and tokens behind them."""
+
+import getpass
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..auth.tokens import issue_token
+from ..client.client import websocket_url
+from ..client.credentials import TokenSource
+from ..clock import SystemClock
+from ..protocol.errors import BadRequest
+from ..protocol.topics import check_topic
+from ..settings import Settings, SettingsError, load_settings
+from .terminal import Misuse, print_error
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+OWN_TOKEN_SECONDS = 3600.0
+"""Life of a token that `publish` or `tail` signs itself in development."""
+
+
+def parse_seconds(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> float | None:
+    """Return the seconds of a duration such as 30s, 15m, 1h or 7d, for a click option."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", value, re.ASCII)
+    if match is None or int(match[1]) == 0:
+        raise click.BadParameter(f"{value!r} is no duration such as 30s, 15m, 1h or 7d")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
+
+
+def parse_topic(context: click.Context, argument: click.Parameter, value: str) -> str:
+    """Return a topic that follows the protocol's rules, for a click argument."""
+    try:
+        return check_topic(value)
+    except BadRequest as error:
+        raise click.BadParameter(error.message.removeprefix("topic: ")) from None
+
+
+def parse_url(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Return the address of a server's WebSocket, for a click option."""
+    try:
+        return websocket_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A TOML file of settings in the form of config/default.toml.",
+)
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    envvar="CHATCLIENT_URL",
+    default=DEFAULT_URL,
+    callback=parse_url,
+    show_default=True,
+    show_envvar=True,
+    help="The server's address.",
+)
+token_option = click.option(
+    "--token",
+    metavar="JWT",
+    envvar="CHATCLIENT_TOKEN",
+    show_envvar=True,
+    help="In the development environment the command makes one itself.",
+)
+
+wait_option = click.option(
+    "--wait",
+    metavar="DURATION",
+    callback=parse_seconds,
+    help="How long to wait for a server that is not there at the start: 30s, 5m.",
+)
+
+
+# Settings and tokens ----------------------------------------------------------------------------
+
+
+def read_settings(
+    config: Path | None,
+    flags: Mapping[str, str | None] | None = None,
+    notes: list[str] | None = None,
+) -> Settings:
+    """Read the settings; print their notes, or append them to `notes` if given."""
+    found: list[str] = []
+    try:
+        return load_settings(config_file=config, flags=flags, notes=found)
+    except SettingsError as error:
+        raise misuse(error) from None
+    finally:
+        if notes is not None:
+            notes += found
+        else:
+            for note in found:
+                print_error(note)
+
+
+def misuse(error: SettingsError) -> Misuse:
+    """Print all mistakes but the last, and return that as the error that ends the program."""
+    *others, last = error.lines
+    for line in others:
+        print_error(line)
+    return Misuse(last)
+
+
+def sign_token(settings: Settings, **claims: Any) -> str:
+    """Return a token signed with `auth.secret`; its arguments are those of `issue_token`."""
+    try:
+        return issue_token(settings.auth, clock=SystemClock(), **claims)
+    except (SettingsError, ValueError) as error:
+        raise Misuse(str(error)) from None
+
+
+def token_source(token: str | None, config: Path | None) -> TokenSource:
+    """Return the given token or, in development, a function that signs one for the user."""
+    if token is not None:
+        return token
+    settings = read_settings(config)
+    if settings.environment != "development":
+        raise Misuse("no token: give --token or CHATCLIENT_TOKEN (`chat-server token` prints one)")
+    sign = partial(sign_token, settings, sub=user_name(), ttl_seconds=OWN_TOKEN_SECONDS)
+    sign()  # so that a mistake in the settings is reported now
+    return sign
+
+
+def user_name() -> str:
+    """Return the name of the user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a user without a name
+        return f"user-{os.getuid()}"

@@ -1,0 +1,64 @@
+"""`chat-server token`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from .options import config_option, parse_seconds, read_settings, sign_token
+from .terminal import print_error
+
+PROXY_TOKEN_BYTES = 7 * 1024
+"""Tokens above this are warned of: proxies commonly take 8 KB of a header line, name included."""
+
+
+@click.command()
+@click.option("--sub", metavar="USER", required=True, help="Whom the token is for.")
+@click.option("--name", help="Shown to others.")
+@click.option("--subscribe", metavar="PATTERN", multiple=True, help="Topics to receive.")
+@click.option("--publish", metavar="PATTERN", multiple=True, help="Topics to send to.")
+@click.option("--history", metavar="PATTERN", multiple=True, help="Topics to look back in.")
+@click.option("--presence", metavar="PATTERN", multiple=True, help="Topics to see who is in.")
+@click.option("--moderate", metavar="PATTERN", multiple=True, help="Topics to moderate.")
+@click.option(
+    "--ttl",
+    metavar="DURATION",
+    callback=parse_seconds,
+    default="1h",
+    show_default=True,
+    help="How long it is valid: 30s, 15m, 1h, 7d.",
+)
+@config_option
+def token(
+    sub: str, name: str | None, ttl: float, config: Path | None, **patterns: Sequence[str]
+) -> None:
+    """Print a token, a JWT signed with auth.secret.
+
+    Each PATTERN option may be repeated. Of an action without any, the server's
+    auth.default_topics hold. In a pattern * stands for one segment of a topic, a last ** for one
+    or more, and {sub} for the user: 'room:**'.
+    """
+    settings = read_settings(config)
+    topics = {action: given for action, given in patterns.items() if given}
+    issued = sign_token(settings, sub=sub, name=name, topics=topics, ttl_seconds=ttl)
+    click.echo(issued)
+    grants = {**msgspec.structs.asdict(settings.auth.default_topics), **topics}
+    for warning in _token_warnings(issued, grants):
+        print_error(warning)
+
+
+def _token_warnings(token: str, grants: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what a token may not do, as far as these settings tell, and what to look out for."""
+    actions = ("subscribe", "publish", "history")
+    missing = [action for action in actions if not grants[action]]
+    if missing:
+        may = [f"{action} ({', '.join(grants[action])})" for action in actions if grants[action]]
+        options = ", ".join(f"--{action} 'room:**'" for action in missing)
+        allows = f"{' and '.join(may)}, but not {' or '.join(missing)}" if may else "nothing"
+        yield f"this token allows {allows}; add patterns, say {options}, or set auth.default_topics"
+    if len(token) > PROXY_TOKEN_BYTES:
+        yield (
+            f"this token has {len(token)} bytes; many proxies refuse headers above 8 KB, see"
+            " docs/operations.md"
+        )
