@@ -244,10 +244,12 @@ class Session:
 
     def _read(self, payload: bytes, now: float) -> Pending:
         """Decode one message; a message that cannot be carried out comes with its answer."""
-        wait = 0.0
-        if not (self._free_subscriptions and b"subscribe" in payload and self._is_free(payload)):
-            wait = self._acquire(now, 1 + len(payload) // BYTES_PER_COUNT)
         codec = self._codec
+        if self._free_subscriptions and b"subscribe" in payload:
+            command = self._free_subscription(payload)
+            if command is not None:
+                return Pending(command.id, command, codec.commands[command.__class__])
+        wait = self._acquire(now, 1 + len(payload) // BYTES_PER_COUNT)
         # Checking the data of a command that is refused anyway is not worth the time.
         check_data = not wait and self.state is not State.AUTHENTICATING
         try:
@@ -266,17 +268,18 @@ class Session:
             _fail_now(pending, RateLimited(message, retry_in_ms=retry_in_ms))
         return pending
 
-    def _is_free(self, payload: bytes) -> bool:
-        """Return whether this is one of the first `max_topics` subscriptions of the connection."""
+    def _free_subscription(self, payload: bytes) -> Command | None:
+        """Return the command if it is one of the first `max_topics` subscriptions, else None."""
         if len(payload) >= BYTES_PER_COUNT:
-            return False
+            return None
         try:
             command = self._codec.decode(payload, check_data=False)
         except BadRequest:
-            return False
-        free = self._codec.commands[command.__class__].joins
-        self._free_subscriptions -= free
-        return free
+            return None
+        if not self._codec.commands[command.__class__].joins:
+            return None
+        self._free_subscriptions -= 1
+        return command
 
     def _acquire(self, now: float, cost: int = 1) -> float:
         """Return the seconds by which this message is too early; close if that has no effect."""

@@ -82,7 +82,7 @@ class UserRates:
         Raises:
             RateLimited: the user has to wait; `what` says why.
         """
-        if wait := self.wait(user, now, cost):
+        if wait := self._bucket(user, now).acquire(now, cost):
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
 
     def charge(self, user: str, now: float, cost: float) -> None:

@@ -145,6 +145,7 @@ def _retention(settings: Settings, topic: str) -> Retention:
 
 
 def _check_one_of(command: TopicCommand, names: tuple[str, ...]) -> None:
-    if sum(getattr(command, name) is not None for name in names) > 1:
+    given = [name for name in names if getattr(command, name) is not None]
+    if len(given) > 1:
         listed = ", ".join(names)
         raise BadRequest(f"{listed}: only one of them may be given", topic=command.topic)

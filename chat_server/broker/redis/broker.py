@@ -485,4 +485,7 @@ class RedisBroker:
 
     def _reader(self) -> Pipeline:
         # The first idle one: little traffic opens one connection only.
+        for reader in self._readers:
+            if not len(reader):
+                return reader
         return min(self._readers, key=len)

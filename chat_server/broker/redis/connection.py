@@ -6,7 +6,7 @@ publication twice.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
@@ -100,12 +100,12 @@ class RedisPyConnection:
         """Wait until the buffer has room again."""
         await self._writer().drain()
 
-    async def read(self) -> list[Any]:
+    def read(self) -> Coroutine[Any, Any, list[Any]]:
         """Wait for data and return the complete replies, perhaps none."""
         parser = self._connection._parser
         if not isinstance(parser, BatchParser):
             raise InvalidResponse(f"redis-py replaced the parser by {type(parser).__name__}")
-        return await parser.read_batch()
+        return parser.read_batch()
 
     def abort(self) -> None:
         """Drop the connection, and whatever is unsent."""

@@ -190,7 +190,7 @@ class Pipeline:
     def _submit(self, request: _Request) -> "Future[Any]":
         if self._task is None:
             return failed(unavailable())
-        if len(self) >= self._limit:
+        if len(self._queue) + len(self._batch) >= self._limit:
             return failed(busy())
         self._queue.append(request)
         # The task wakes in the next turn of the loop: all requests of this turn go together.

@@ -3,6 +3,7 @@
 import math
 from asyncio import Future
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ...events import (
@@ -155,10 +156,7 @@ class Storage:
             int(lasting),
             max_bytes,
         )
-
-        def decode(reply: Any) -> HistoryPage:
-            return _slice(topic, reply, newest)
-
+        decode = partial(_page, topic, newest)
         return pipeline.call(HISTORY, (keys.meta, keys.log), arguments, decode)
 
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
@@ -180,7 +178,7 @@ def _position(reply: Any) -> Position:
     return Position(epoch.decode(), seq)
 
 
-def _slice(topic: str, reply: Any, newest: bool) -> HistoryPage:
+def _page(topic: str, newest: bool, reply: Any) -> HistoryPage:
     place, seq, entries, epoch_start, more = reply
     epoch = place.decode()
     # Entries of other programs have other fields.
