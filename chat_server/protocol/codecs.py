@@ -1,8 +1,9 @@
 """The two encodings of `chat.v1`, and the checks that make `data` safe to pass on.
 
-`data` is passed through, not interpreted, so it must be proven harmless on the way in: whatever is
-accepted here can be written into every subscriber's frame in either encoding. `msgspec.Raw` alone
-does not promise that (it takes invalid UTF-8 inside strings), hence the full decode.
+`data` is passed through without being interpreted, so the sender's codec must prove that it is
+harmless: accepted `data` can be written into every subscriber's push in either encoding.
+`msgspec.Raw` alone does not promise that (it takes invalid UTF-8 inside strings), hence the full
+decode.
 """
 
 import re
@@ -28,7 +29,7 @@ from .nesting import (
 from .refusals import NOT_UTF8, explain_json, explain_msgpack, valid_id
 
 MAX_REASON = 200
-"""Characters of a reason that are sent: it may quote what the client wrote."""
+"""Characters of a reason that are sent. A reason may quote the client's message."""
 
 MAX_UINT32 = 2**32 - 1
 
@@ -39,7 +40,7 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Envelope(Struct):
-    """As much of a message as is needed to say which one was wrong."""
+    """The part of a message that names it in an answer, should the rest be wrong."""
 
     # Kept raw: a hostile `id`, say a huge list, is never decoded.
     id: Raw = Raw()
@@ -53,7 +54,7 @@ Decoded = TypeVar("Decoded")
 
 
 class Codec:
-    """One encoding: its subprotocol, the kind of frame it uses, and both directions.
+    """One encoding: its subprotocol, the kind of WebSocket message it uses, and both directions.
 
     Args:
         library: msgspec's module for the encoding.
@@ -78,18 +79,18 @@ class Codec:
         self._value: Callable[[bytes], Any] = library.Decoder().decode
         self._encode: Callable[[object], bytes] = library.Encoder().encode
 
-    def decode(self, frame: bytes, *, check_data: bool = True) -> Command:
-        """Return the command in `frame`, with any `data` turned into checked JSON text.
+    def decode(self, payload: bytes, *, check_data: bool = True) -> Command:
+        """Return the command in `payload`, with any `data` turned into checked JSON text.
 
         Args:
-            frame: one message's payload.
+            payload: of one WebSocket message.
             check_data: validate `data`. False for a command that is refused anyway.
 
         Raises:
-            Malformed: `frame` is not a map in this encoding.
+            Malformed: `payload` is not a map in this encoding.
             BadRequest: it is, but breaks a rule; bears the message's `id` if it has a valid one.
         """
-        command: Any = self._read(frame, self._decode)
+        command: Any = self._read(payload, self._decode)
         if check_data and self.commands[command.__class__].has_data:
             command.data = Raw(self.json_data(bytes(command.data), command.id))
         return command  # type: ignore[no-any-return]
@@ -98,33 +99,33 @@ class Codec:
         """Return `data`, as this encoding writes it, as JSON text that either can carry.
 
         Raises:
-            BadRequest: there is none; the message names the rule.
+            BadRequest: there is no such text; the message names the rule.
         """
         raise NotImplementedError
 
     def encode(self, message: ServerMessage) -> bytes:
-        """Return `message` as one frame's payload."""
+        """Return `message` in this encoding."""
         raise NotImplementedError
 
     def encode_ok(self, id: int, ok: Ok) -> bytes:
-        """Return the `ok` of the command with this id as one frame's payload."""
+        """Return the `ok` of the command with this id, in this encoding."""
         raise NotImplementedError
 
-    def transcode(self, frame: bytes) -> bytes:
-        """Return a push whose JSON text is `frame` in this encoding.
+    def transcode(self, payload: bytes) -> bytes:
+        """Return a push in this encoding; `payload` is its JSON text.
 
         Raises:
-            Exception: it is none, or holds what this encoding cannot carry.
+            Exception: `payload` is no JSON text, or holds a value that this encoding cannot carry.
         """
         raise NotImplementedError
 
-    def _read(self, frame: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
+    def _read(self, payload: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
         try:
             try:
-                return decode(frame)
+                return decode(payload)
             except msgspec.ValidationError as error:
                 if "got `float`" in str(error):
-                    return decode(self._with_integers(frame))
+                    return decode(self._with_integers(payload))
                 raise
         except msgspec.ValidationError as error:
             reason = problem = readable(error)
@@ -135,15 +136,15 @@ class Codec:
         except RecursionError:
             reason, problem = "", "is nested too deeply"
         try:
-            id = self._id_of(bytes(self._envelope(frame).id)) if reason else None
+            id = self._id_of(bytes(self._envelope(payload).id)) if reason else None
         except _BROKEN:
             reason = ""
         if not reason:
-            reason, id = self._explain(frame, problem)
+            reason, id = self._explain(payload, problem)
         raise BadRequest(reason, id=id)
 
-    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
-        """Return what is wrong with a frame that no decoder takes, and its `id`.
+    def _explain(self, payload: bytes, problem: str) -> tuple[str, int | None]:
+        """Return the fault of a payload that no decoder takes, and its `id`.
 
         Raises:
             Malformed: it is no message.
@@ -156,12 +157,12 @@ class Codec:
         except _BROKEN:
             return None
 
-    def _with_integers(self, frame: bytes) -> bytes:
+    def _with_integers(self, payload: bytes) -> bytes:
         """Return a command with integers where it has doubles for them.
 
         JavaScript has one type of numbers: msgpackr writes every integer above 2^32 as a double.
         """
-        fields = self._fields(frame)
+        fields = self._fields(payload)
         for name in _INTEGERS:
             if name in fields:
                 fields[name] = self._integer(fields[name])
@@ -255,15 +256,15 @@ class JsonCodec(Codec):
         separator = b"," if len(fields) > len(b"{}") else b""
         return b'{"type":"ok","id":%d%b%b' % (id, separator, fields[1:])
 
-    def transcode(self, frame: bytes) -> bytes:
-        """Return a stored frame as it is sent."""
-        if not frame.isascii():
-            frame.decode()
-        self._skim(frame)
-        return frame
+    def transcode(self, payload: bytes) -> bytes:
+        """See `Codec`."""
+        if not payload.isascii():
+            payload.decode()
+        self._skim(payload)
+        return payload
 
-    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
-        reason, id = explain_json(frame, problem)
+    def _explain(self, payload: bytes, problem: str) -> tuple[str, int | None]:
+        reason, id = explain_json(payload, problem)
         return reason, valid_id(id)
 
 
@@ -303,9 +304,9 @@ class MsgpackCodec(Codec):
         rest = self._from_json(self._to_json(msgspec.structs.replace(ok, messages=[])))
         return self._pack({"type": "ok", "id": id, **rest, "messages": ok.messages})
 
-    def transcode(self, frame: bytes) -> bytes:
-        """Return a stored frame as it is sent."""
-        return with_safe_integers(self._pack(self._from_json(frame)))
+    def transcode(self, payload: bytes) -> bytes:
+        """See `Codec`."""
+        return with_safe_integers(self._pack(self._from_json(payload)))
 
     def _pack(self, message: dict[str, Any]) -> bytes:
         # These are in most messages, and walking through one costs more than to encode it.
@@ -316,8 +317,8 @@ class MsgpackCodec(Codec):
             message["id"] = float(id)
         return self._encode(message)
 
-    def _explain(self, frame: bytes, problem: str) -> tuple[str, int | None]:
-        reason, id = explain_msgpack(frame, problem)
+    def _explain(self, payload: bytes, problem: str) -> tuple[str, int | None]:
+        reason, id = explain_msgpack(payload, problem)
         return reason, self._id_of(id)
 
 

@@ -119,7 +119,7 @@ class Welcome(ServerMessage, tag="welcome", kw_only=True):
 
 
 class Message(ServerMessage, tag="message", kw_only=True):
-    """A stored message; the frames in Redis and on the wire have exactly these fields."""
+    """A stored message; the payload in Redis and on the wire has exactly these fields."""
 
     topic: str
     seq: int

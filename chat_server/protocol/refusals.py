@@ -29,18 +29,18 @@ _RECORD: Final = re.compile(rb"[\xd4\xd5]r")
 _ESCAPED_HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 
-def explain_json(frame: bytes, problem: str) -> tuple[str, Any]:
+def explain_json(payload: bytes, problem: str) -> tuple[str, Any]:
     """Return what is wrong with a message in JSON, and what it has as its `id`.
 
     Args:
-        frame: what the strict decoder refused.
+        payload: what the strict decoder refused.
         problem: what the strict decoder said.
 
     Raises:
         Malformed: this is no JSON object, not even a lenient decoder's.
     """
     try:
-        text = frame.decode("utf-8-sig")
+        text = payload.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed(NOT_UTF8) from None
     try:
@@ -48,7 +48,7 @@ def explain_json(frame: bytes, problem: str) -> tuple[str, Any]:
     except RecursionError:
         message = _lenient(_outermost(text), problem)
         return TOO_DEEP, message.get("id")
-    if frame.startswith(codecs.BOM_UTF8):
+    if payload.startswith(codecs.BOM_UTF8):
         return "message: begins with a byte order mark", message.get("id")
     return _json_problem(message, problem), message.get("id")
 
@@ -93,11 +93,11 @@ def _outermost(text: str) -> str:
     return "".join([*kept, text[copied:] if depth < 2 else ""])
 
 
-def explain_msgpack(frame: bytes, problem: str) -> tuple[str, bytes]:
+def explain_msgpack(payload: bytes, problem: str) -> tuple[str, bytes]:
     """Return what is wrong with a message in MessagePack, and what it has as its encoded `id`.
 
     Args:
-        frame: what the decoder refused.
+        payload: what the decoder refused.
         problem: what the decoder said.
 
     Raises:
@@ -105,9 +105,9 @@ def explain_msgpack(frame: bytes, problem: str) -> tuple[str, bytes]:
         Malformed: it is no map either.
     """
     try:
-        entries = map_entries(frame)
+        entries = map_entries(payload)
     except Truncated:
-        raise _refusal_of_no_map(frame, problem) from None
+        raise _refusal_of_no_map(payload, problem) from None
     id = b""
     for key, value in entries:
         id = value if key in _ID_KEYS else id
@@ -121,11 +121,11 @@ def explain_msgpack(frame: bytes, problem: str) -> tuple[str, bytes]:
     return problem if problem.startswith("message: ") else f"message: {problem}", id
 
 
-def _refusal_of_no_map(frame: bytes, problem: str) -> BadRequest:
-    if _RECORD.match(frame):
+def _refusal_of_no_map(payload: bytes, problem: str) -> BadRequest:
+    if _RECORD.match(payload):
         return BadRequest("message: is a record of msgpackr; use `new Packr({useRecords: false})`")
     try:
-        if frame[:1] and frame[0] in LISTS and value_end(frame) == len(frame):
+        if payload[:1] and payload[0] in LISTS and value_end(payload) == len(payload):
             return BadRequest("message: is a list, not a map (rmp_serde: use `to_vec_named`)")
     except Truncated:
         pass

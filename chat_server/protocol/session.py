@@ -229,7 +229,10 @@ class Session:
         self.state = State.CLOSED
         self._waiting.clear()
         self._running.clear()
-        # The effects refer back to this session: a circle that would need the garbage collector.
+        self._release()
+
+    def _release(self) -> None:
+        """Break the circle of references through the effects: see server/gc_policy.py."""
         self.__dict__.pop("_effects", None)
 
     def drop_topic(self, topic: str, error: ChatError) -> None:
