@@ -1,4 +1,4 @@
-"""Lines to stderr or stdout that nobody waits for: a reader who stops does not stop the server."""
+"""Writes lines to stderr or stdout without blocking the server if their reader stops."""
 
 import os
 import select
@@ -17,7 +17,7 @@ MAX_WAITING_BYTES = 1_048_576
 """Bytes of lines that may wait for their reader; further lines are dropped and counted."""
 
 WRITABLE_SECONDS = 1.0
-"""How long to wait at a time for a descriptor that somebody else has made non-blocking."""
+"""Seconds to wait at a time for a descriptor that another process has made non-blocking."""
 
 
 class LineWriter:
@@ -52,7 +52,7 @@ class LineWriter:
         self._torn = False
 
     def write(self, line: str) -> None:
-        """Take a line, which ends without a line break; drop it if too many wait."""
+        """Queue a line, given without its line break; drop it if too many bytes wait."""
         if self._stream is None:
             return
         data = line.encode(errors="backslashreplace") + b"\n"
@@ -69,7 +69,7 @@ class LineWriter:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait so long until every line is written; return whether that is so."""
+        """Wait at most `seconds` until all lines are written; return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._entries or self._writing), seconds)
 
@@ -111,7 +111,7 @@ class LineWriter:
             return entry
 
     def _put(self, line: bytes) -> bool:
-        """Write a line, however long that takes; return whether it could be written."""
+        """Write a line, blocking if necessary; return whether that succeeded."""
         try:
             if self._descriptor is None:
                 assert self._stream is not None  # noqa: S101 - `write` has seen to it
@@ -149,7 +149,7 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a pipe or a socket against other processes of ours: it may take a line in pieces."""
+    """Lock a pipe or a socket against our other processes: it may accept a line in pieces."""
     if sys.platform == "win32":
         return False
     mode = os.fstat(descriptor).st_mode

@@ -29,7 +29,7 @@ MAX_KINDS = 1_000
 """Kinds of faults that a `LogThrottle` remembers; it forgets the kind first noted."""
 
 FLUSH_SECONDS = 1.0
-"""How long the end of a process waits for a stderr that takes no lines."""
+"""Seconds that the end of a process waits for a stderr that accepts no lines."""
 
 _MASK = "********"
 
@@ -51,7 +51,7 @@ _RESERVED = frozenset({"time", "level", "pid", "process", "logger", "message", "
 
 
 def configure(settings: LogSettings) -> None:
-    """Send what every logger says to stderr in the form that `settings` ask for.
+    """Send the lines of all loggers to stderr, in the form that `settings` choose.
 
     May be called again: the handler of an earlier call is replaced, those of others are left alone.
     """
@@ -69,7 +69,7 @@ def configure(settings: LogSettings) -> None:
 
 
 def capture_stderr() -> None:
-    """Log what Python itself would write to stderr: warnings, and exceptions that nobody handles.
+    """Log what Python itself would write to stderr: warnings and uncaught exceptions.
 
     For a process that is nothing but our server.
     """
@@ -128,7 +128,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _StderrHandler(logging.Handler):
-    """Known by its type, so that `configure` finds its own."""
+    """The handler that `configure` installs, and finds again by its type."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _process(record: logging.LogRecord) -> str:
-    """Return what multiprocessing calls the process, or nothing for the only one."""
+    """Return multiprocessing's name of the process, or "" for the main process."""
     return "" if record.processName in (None, "MainProcess") else str(record.processName)
 
 

@@ -1,4 +1,4 @@
-"""What a verified token says about its bearer."""
+"""The claims of a verified token."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ class TopicGrants(Struct, frozen=True):
 
 
 class Claims(Struct, frozen=True):
-    """A verified token's content, with defaults already applied to missing topic lists.
+    """The claims of a verified token, with defaults in place of missing topic lists.
 
     Args:
         sub: the user.
-        topics: what the user may do.
+        topics: the patterns of topics that the user may use, by action.
         expires_at: seconds since 1970, or None for a token that never expires.
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.

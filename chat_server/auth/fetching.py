@@ -1,7 +1,7 @@
-"""Fetches a set of keys in a thread of its own, which ends in time whatever the other side does.
+"""Fetches a URL in a thread of its own, which ends in time whatever the other side does.
 
-Not in the loop's executor: a server that sends a byte now and then would keep its threads from
-everybody else, and the process from ending.
+The loop's executor is not used: a server that sends a byte now and then would occupy its threads
+and keep the process from ending.
 """
 
 import asyncio
@@ -27,26 +27,27 @@ from ..version import __version__
 
 HEADERS = {
     "Accept": "application/jwk-set+json, application/json, */*;q=0.1",
-    # Firewalls for web applications refuse what calls itself Python-urllib.
+    # Web application firewalls refuse the name Python-urllib.
     "User-Agent": f"chat_server/{__version__}",
 }
 
 POLL_SECONDS = 0.02
+"""Seconds between two looks whether the thread of an earlier download has ended."""
 
 Result = TypeVar("Result")
 
 
 class FetchError(Exception):
-    """There is no such answer; the text says why."""
+    """The URL gave no usable answer; the message says why."""
 
 
 class Fetcher(Generic[Result]):
     """GETs an http or https URL; redirects are not followed.
 
     Args:
-        url: whose body is wanted.
-        parse: called in the thread with the body; raises ValueError for one that is no good.
-        max_bytes: a longer body is an error.
+        url: the http or https address.
+        parse: called in the thread with the body; raises ValueError for a body that is not valid.
+        max_bytes: the longest body that is accepted.
     """
 
     def __init__(self, url: str, parse: Callable[[bytes], Result], *, max_bytes: int) -> None:
@@ -56,14 +57,14 @@ class Fetcher(Generic[Result]):
         self._download: _Download | None = None
 
     async def fetch(self, *, seconds: float) -> Result:
-        """Return what `parse` makes of the body.
+        """Return the parsed body.
 
         Args:
-            seconds: how long it may take as a whole. Then the connection is cut, and the thread
-                ends, unless the system still looks the host's name up.
+            seconds: for the whole download. Then the connection is cut and the thread ends, unless
+                the system is still resolving the host's name.
 
         Raises:
-            FetchError: there is none, or it is too long, too slow or no good.
+            FetchError: the body does not come in time, is too long, or is not valid.
         """
         await self._one_at_a_time(seconds)
         loop = asyncio.get_running_loop()
@@ -72,7 +73,7 @@ class Fetcher(Generic[Result]):
 
         def settle(result: Result | None, error: Exception | None) -> None:
             if done.done():
-                return  # nobody waits any more
+                return  # `fetch` has given up
             if error is not None:
                 done.set_exception(error)
             else:
@@ -103,8 +104,8 @@ class Fetcher(Generic[Result]):
             download.cut()
 
     async def _one_at_a_time(self, seconds: float) -> None:
-        # A thread that was cut ends within milliseconds, except while it looks a name up. Its end
-        # may belong to a loop that is closed, so it is looked for instead of awaited.
+        # A thread that was cut ends within milliseconds, except while it resolves a name. Its end
+        # is polled and not awaited: the loop that started the thread may be closed.
         try:
             async with asyncio.timeout(seconds):
                 while self._download is not None and not self._download.ended:  # noqa: ASYNC110
@@ -114,7 +115,7 @@ class Fetcher(Generic[Result]):
 
 
 class _Download:
-    """One GET, which another thread can cut short."""
+    """One GET, which another thread can abort."""
 
     def __init__(self, url: str, seconds: float, max_bytes: int) -> None:
         self._url = url
@@ -129,7 +130,7 @@ class _Download:
         """Return the body.
 
         Raises:
-            FetchError: there is none, or it is too long.
+            FetchError: there is no body, or it is too long.
         """
         opener = OpenerDirector()
         # Not `build_opener`: it would add handlers for files, FTP, data URLs and redirects.
@@ -162,7 +163,7 @@ class _Download:
         return bytes(body)
 
     def cut(self) -> None:
-        """End it: whoever reads from the connection finds it closed. May be repeated."""
+        """Abort the download: its thread finds the connection closed. May be repeated."""
         with self._lock:
             self._is_cut = True
             if self._socket is not None:
@@ -172,7 +173,7 @@ class _Download:
                 self._socket = None
 
     def connect(self, *args: Any, **kwargs: Any) -> socket.socket:
-        """Do what `socket.create_connection` does, and keep hold of the connection."""
+        """Connect as `socket.create_connection` does, and remember the socket for `cut`."""
         connection = socket.create_connection(*args, **kwargs)
         with self._lock:
             if self._is_cut:
@@ -183,7 +184,7 @@ class _Download:
         return connection
 
     def connection(self, kind: type[HTTPConnection], *args: Any, **kwargs: Any) -> HTTPConnection:
-        """Return a connection for urllib that is made by `connect`."""
+        """Return an HTTP connection for urllib whose socket `connect` opens."""
         connection = kind(*args, **kwargs)
         connection._create_connection = self.connect  # type: ignore[attr-defined]
         return connection

@@ -1,7 +1,4 @@
-"""A set of keys at a URL: cached, and fetched again when it is old or lacks a key.
-
-It knows when to fetch; what the bytes mean is left to the `parse` it is given.
-"""
+"""Caches the key set at a URL, and decides when to fetch it again."""
 
 import asyncio
 import logging
@@ -12,23 +9,23 @@ from ..clock import Clock
 from .fetching import Fetcher, FetchError
 
 FETCH_SECONDS = 5.0
-"""How long a fetch may take: less than a client is given to authenticate."""
+"""Seconds that a fetch may take: less than a client has to authenticate."""
 
 MAX_BYTES = 262_144
 MAX_AGE_SECONDS = 600.0
-"""After so long the set is fetched unasked: an issuer revokes a key by removing it."""
+"""Seconds after which the set is fetched unasked: an issuer revokes a key by removing it."""
 
 BURST = 5
-"""Fetches that may follow each other at once."""
+"""Fetches that may follow one another without a wait."""
 
 PAUSE_SECONDS = 5.0
-"""After a fetch that failed, at most so long nothing is fetched."""
+"""Seconds without any fetch after a fetch that failed, at most."""
 
 RETURN_SECONDS = 1.0
-"""After so long a key that is asked for again may be fetched from the reserve."""
+"""Seconds after which a repeated request for a key may use the reserve."""
 
 MAX_ASKED = 10_000
-"""Keys remembered that were asked for since the last fetch, at some 100 bytes each."""
+"""Requested keys remembered since the last fetch, at some 100 bytes each."""
 
 Keys = TypeVar("Keys")
 
@@ -36,17 +33,18 @@ _log = logging.getLogger(__name__)
 
 
 class KeySet(Generic[Keys]):
-    """The keys at `url`, as `parse` read them last.
+    """The keys at `url`, as of the last fetch that succeeded.
 
-    A token with a key that is not there causes a fetch: the key may be new. Anybody can make up
-    such tokens, so these fetches have an allowance. A second one, the reserve, is for keys that are
-    asked for again after a second, as clients of the issuer do who were told to try again. A flood
-    of made-up keys does not touch it, nor does a key that a fetch has shown to be unknown.
+    A token whose key is not in the set causes a fetch: the key may be new. Forged tokens do so too,
+    so these fetches have an allowance. A second allowance, the reserve, is for keys requested again
+    after a second, as honest clients do after `retry_in_ms`. A flood of made-up keys does not use
+    the reserve, nor does a key that a fetch has shown to be unknown.
 
     Args:
         url: http or https; redirects are not followed.
-        parse: called in a thread; raises ValueError for bytes that are no key set.
-        refresh_seconds: how long it takes until an allowance that is used up has one more fetch.
+        parse: called in a thread; raises ValueError for bytes that are not a key set.
+        refresh_seconds: seconds until a used-up allowance has one more fetch.
+        clock: tells the time.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class KeySet(Generic[Keys]):
     ) -> None:
         self.keys: Keys | None = None
         self.reachable = False
-        """Whether the last fetch succeeded."""
+        """True if the last fetch succeeded."""
         self._fetcher = Fetcher(url, parse, max_bytes=MAX_BYTES)
         self._refresh_seconds = refresh_seconds
         self._clock = clock
@@ -67,7 +65,7 @@ class KeySet(Generic[Keys]):
         self._allowance = _Allowance(refresh_seconds, now)
         self._reserve = _Allowance(refresh_seconds, now)
         self._paused_until = now
-        # By hash: a name may have kilobytes, and one that is mistaken for another does no harm.
+        # By hash: a name may have kilobytes, and a collision does no harm.
         self._asked: dict[int, float] = {}
         self._unknown: frozenset[int] = frozenset()
         self._flight: asyncio.Task[None] | None = None
@@ -75,13 +73,13 @@ class KeySet(Generic[Keys]):
         self._stopped = False
 
     async def start(self) -> None:
-        """Begin to keep the keys fresh; returns at once, whether or not the URL answers."""
+        """Start to keep the keys fresh; return at once, even if the URL does not answer."""
         self._stopped = False
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="jwks-keeper")
 
     async def stop(self) -> None:
-        """End every task; a fetch is cut short, and its thread not waited for."""
+        """End all tasks; abort a fetch without waiting for its thread."""
         self._stopped = True
         tasks = [task for task in (self._keeper, self._flight) if task is not None]
         # A task that is cancelled before its first step cannot do this itself.
@@ -91,9 +89,9 @@ class KeySet(Generic[Keys]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def ask(self, kid: str | None) -> float:
-        """Note that the key `kid` is wanted; return the seconds until `refresh` may fetch it.
+        """Record a request for the key `kid`; return the seconds until `refresh` may fetch.
 
-        They are 0 also while a fetch is under way.
+        While a fetch is under way, that is 0.
         """
         if self._flight is not None:
             return 0.0
@@ -106,13 +104,13 @@ class KeySet(Generic[Keys]):
         return max(wait, self._paused_until - now, 0.0)
 
     async def refresh(self, kid: str | None) -> bool:
-        """Fetch the keys if the wish for `kid` allows that now; failing is logged only.
+        """Fetch the keys if an allowance permits a fetch for `kid` now; log a failure.
 
-        However many callers wait, there is one fetch, and none of them can cancel it.
+        All callers share one fetch, and none of them can cancel it.
 
         Returns:
-            Whether the keys are those of a fetch that began after the call: if `kid` is not among
-            them it is unknown. After one that was under way it may be newer.
+            True if the keys come from a fetch that began after the call. Then a `kid` that is not
+            among them is unknown; after an earlier fetch the key may still be newer.
         """
         if self._stopped or self.ask(kid) > 0:
             return False
@@ -125,7 +123,7 @@ class KeySet(Generic[Keys]):
         return began and self.reachable
 
     async def _fetched(self) -> None:
-        """Fetch, or wait for the fetch under way."""
+        """Start a fetch, or join the one under way, and wait for its end."""
         if self._flight is None:
             self._flight = asyncio.create_task(self._fetch(), name="jwks-fetch")
         await asyncio.wait([self._flight])
@@ -155,18 +153,18 @@ class KeySet(Generic[Keys]):
 
 
 class _Allowance:
-    """Permissions of which `BURST` are kept, and one comes back every so many seconds."""
+    """A token bucket of `BURST` fetches, refilled by one every `seconds`."""
 
     def __init__(self, seconds: float, now: float) -> None:
         self._seconds = seconds
         self._full_at = now
 
     def wait(self, now: float) -> float:
-        """Return the seconds until there is a permission."""
+        """Return the seconds until a fetch is allowed."""
         return max(0.0, self._full_at - (BURST - 1) * self._seconds - now)
 
     def take(self, now: float) -> bool:
-        """Take one if there is one."""
+        """Use up one fetch if one is allowed, and return whether it was."""
         if self.wait(now) > 0:
             return False
         self._full_at = max(self._full_at, now) + self._seconds

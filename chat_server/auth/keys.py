@@ -42,7 +42,7 @@ _ALGORITHMS_OF = {
 
 
 def make_jws(algorithms: Sequence[str]) -> PyJWS:
-    """Return what signs and verifies with these algorithms and no other."""
+    """Return a PyJWS with these algorithms and no other."""
     jws = PyJWS(algorithms=algorithms)
     if "Ed25519" in algorithms:
         jws.register_algorithm("Ed25519", _Ed25519())
@@ -50,7 +50,7 @@ def make_jws(algorithms: Sequence[str]) -> PyJWS:
 
 
 class _Ed25519(OKPAlgorithm):
-    """EdDSA with this curve only, under the name that says so: RFC 9864, section 2.2."""
+    """EdDSA restricted to one curve, under its own name: RFC 9864, section 2.2."""
 
     def prepare_key(self, key: Any) -> Any:
         prepared = super().prepare_key(key)
@@ -60,7 +60,7 @@ class _Ed25519(OKPAlgorithm):
 
 
 def read_public_key(settings: AuthSettings, jws: PyJWS) -> Any:
-    """Read the PEM file and hold it against every algorithm it is meant for.
+    """Read the key in the PEM file, and check that it fits every configured algorithm.
 
     Raises:
         SettingsError: it cannot be read, or is no key for one of them.
@@ -108,7 +108,7 @@ def parse_key_set(body: bytes, jws: PyJWS, algorithms: Sequence[str]) -> PublicK
 
 
 class _KeyHead(msgspec.Struct):
-    """What decides whether a JWK is for us: RFC 7517 section 4; null is as good as nothing."""
+    """The fields that decide whether a JWK is usable, RFC 7517 section 4; null means absent."""
 
     kty: str = ""
     crv: str | None = None
@@ -123,7 +123,7 @@ class _KeyHead(msgspec.Struct):
 def _usable(
     entry: Any, jws: PyJWS, algorithms: Sequence[str]
 ) -> Iterator[tuple[str, str | None, Any]]:
-    """Read one key for each algorithm it fits; anything wrong with it makes it fit none."""
+    """Yield a key for each algorithm that it fits; an invalid key fits none."""
     try:
         head = msgspec.convert(entry, _KeyHead)
     except msgspec.ValidationError:
@@ -164,7 +164,7 @@ def _fits(algorithm: Algorithm, key: Any) -> bool:
 
 
 def _load_pem(text: bytes) -> Any:
-    """Read a public key or a certificate, whose dates and issuer say nothing here."""
+    """Read a public key or a certificate, whose dates and issuer are ignored."""
     if _CERTIFICATE.encode() in text:
         return load_pem_x509_certificate(text).public_key()
     return load_pem_public_key(text)

@@ -1,4 +1,4 @@
-"""Which topics a bearer may use: patterns and their matching (docs/protocol.md, section 1).
+"""Patterns of topics and their matching (docs/protocol.md, section 1).
 
 A pattern is split and compared segment by segment, each at most once: linear in the lengths,
 whatever is in the pattern, the topic or the subject. Nothing is compiled, because a connection
@@ -13,16 +13,16 @@ from ..protocol.topics import MAX_TOPIC_BYTES, topic_segment
 from .claims import Claims
 
 SUBJECT = "{sub}"
-"""Stands for the token's subject within a pattern's segment."""
+"""The placeholder for the token's subject within a segment of a pattern."""
 
 MAX_REMEMBERED = 64
-"""Answers one connection keeps; with the longest topics that is 25 KB."""
+"""Answers cached for each connection: 25 KB with the longest topics."""
 
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~@-]|\{sub\})+", re.ASCII)
 
 
 class Permissions:
-    """What the bearer of `claims` may do; made once for each connection."""
+    """Answers, for one connection, what the bearer of `claims` may do."""
 
     __slots__ = ("_answers", "_sub", "_topics")
 

@@ -1,7 +1,6 @@
-"""Tokens: from a JWT to `Claims`, and back for the command line and tests.
+"""Verifies tokens, and issues them for the command line and tests.
 
-PyJWT checks the signature and nothing else; the claims are checked in `validation`, and keys are
-found in `keys`.
+PyJWT checks the signature and nothing else; `validation` checks the claims, and `keys` reads keys.
 """
 
 import math
@@ -24,7 +23,7 @@ from .validation import read_claims
 
 MAX_TOKEN_BYTES = 8192
 MIN_RETRY_MS = 100
-"""What a client is told to wait at least while the issuer's keys are not known."""
+"""The least `retry_in_ms` while the issuer's keys are not known."""
 
 _HASHES = {
     "HS256": HMACAlgorithm.SHA256,
@@ -35,11 +34,11 @@ _HMAC_BYTES = 64
 
 
 class Verifier:
-    """Decides which tokens are accepted, and reads them.
+    """Verifies tokens and returns their claims.
 
     Args:
         settings: one family of algorithms and the keys for it.
-        clock: what `exp`, `nbf` and `iat` are compared with.
+        clock: tells the time for `exp`, `nbf` and `iat`.
 
     Raises:
         SettingsError: the settings name no key, one that cannot be read, or one that does not fit
@@ -70,22 +69,22 @@ class Verifier:
         return self._key_set is None or self._key_set.keys is not None
 
     async def start(self) -> None:
-        """Begin to keep a key set at a URL fresh; one that cannot be reached is no error."""
+        """Start to keep a key set at a URL fresh; a URL that cannot be reached is not an error."""
         if self._key_set is not None:
             await self._key_set.start()
 
     async def stop(self) -> None:
-        """End what `start` began."""
+        """Stop fetching keys."""
         if self._key_set is not None:
             await self._key_set.stop()
 
     async def verify(self, token: str) -> Claims:
-        """Return what `token` says, fetching the issuer's keys first if that is needed and due.
+        """Return the claims of `token`; fetch the issuer's keys first if that is needed and due.
 
         Raises:
             Unauthorized: names the rule that the token breaks, and never the token.
-            Unavailable: nothing is known of the token: the issuer's keys cannot be fetched, or not
-                now though its key may be new.
+            Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
+                may be new and the next fetch is not due.
         """
         key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
@@ -98,7 +97,7 @@ class Verifier:
         return self._read(token, key)
 
     def verify_now(self, token: str) -> Claims | None:
-        """Do the same without waiting; return None if `verify` would have to fetch keys."""
+        """Return the claims of `token`, or None if `verify` would have to fetch keys first."""
         key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
             wait = self._key_set.ask(kid)
@@ -178,12 +177,12 @@ def issue_token(
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
         topics: patterns by action; an action left out falls back to the server's default.
-        ttl_seconds: how long it is valid, rounded up to a whole second.
+        ttl_seconds: the life of the token, rounded up to a whole second.
         clock: tells the time of issue.
 
     Raises:
         SettingsError: there is no shared secret to sign with.
-        ValueError: no server would accept the token; says why.
+        ValueError: no server would accept the token; the message says why.
     """
     if not settings.algorithms[0].startswith("HS"):
         raise SettingsError(
@@ -257,9 +256,9 @@ def _shared_key(settings: AuthSettings) -> bytes:
 
 
 class _CheckedHMAC(HMACAlgorithm):
-    """HMAC that does not look at each token whether the secret might be a PEM, DER or JWK file.
+    """HMAC that does not check for each token whether the secret is a PEM, DER or JWK file.
 
-    That took a third of the time to verify a token; `_shared_key` has looked, once for all.
+    That check took a third of the time to verify a token; `_shared_key` makes it once.
     """
 
     def prepare_key(self, key: str | bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which environment variables are ours.
+"""Tells our environment variables from those of others.
 
 Kubernetes and Docker name variables after other things that are called `chat`: a Service
 `chat-server` puts CHAT_SERVER_PORT and CHAT_SERVER_SERVICE_HOST into every container beside it.
@@ -28,18 +28,18 @@ _SERVICE_LINK = re.compile(
 # Docker's links carry the variables of the container that is called so.
 _CONTAINER_LINK = re.compile(r"CHAT_([A-Z0-9_]+_)?ENV_.*", re.DOTALL)
 _CLOSE = 0.9
-"""From which likeness on, 1 being equal, another name is taken for a misspelt one."""
+"""Similarity, of at most 1, from which on another name counts as a misspelt setting."""
 
 
 def is_setting(name: str) -> bool:
-    """Return whether the variable `name` is meant for us, and so must be a key we know."""
+    """Return whether the variable `name` is meant as a setting, and so must be a known key."""
     if name == _ENVIRONMENT:
         return True
     return name.startswith(PREFIX) and "__" in name and not _is_link(name)
 
 
 def nearest_setting(name: str) -> str | None:
-    """Return the variable that was meant by one that is not ours but looks like it, or None."""
+    """Return the setting's variable that `name` resembles, or None."""
     if not name.startswith(PREFIX) or is_setting(name) or _is_link(name):
         return None
     meant = {variable.replace("__", "_"): variable for variable in _variables(Settings, PREFIX)}

@@ -15,7 +15,7 @@ from .rules import mistake, problems
 from .schema import Settings, SettingsError
 
 _LINE_ENDS = "\r\n\ufeff"
-"""What tools put around the text of a file, and nobody means: with it the byte order mark."""
+"""Line ends and the byte order mark, which tools leave around a value that comes from a file."""
 
 _DESCRIPTIONS = {str: "text", bool: "true or false", tuple: "a list of strings"}
 
@@ -27,21 +27,21 @@ def load_settings(
     flags: Mapping[str, object] | None = None,
     notes: list[str] | None = None,
 ) -> Settings:
-    """Read the settings from all their sources, later ones winning.
+    """Read the settings from all sources; a later source overrides an earlier one.
 
-    They are config/default.toml, config/<environment>.toml, `config_file`, the `CHAT_` variables
-    and the flags. The environment itself is chosen by any of these but its own file.
+    The sources are config/default.toml, config/<environment>.toml, `config_file`, the `CHAT_`
+    variables and the flags. Any of these but its own file chooses the environment.
 
     Args:
         config_file: a TOML file in the form of config/default.toml.
         environ: environment variables, those of the process if None; `CHAT_REDIS__URL` sets
             `redis.url`, lists are given as `a,b` or as JSON.
-        flags: values by dotted key; None stands for a flag that was not given.
-        notes: gets a line for each value that was not taken as it stands.
+        flags: values by dotted key; None means that a flag was not given.
+        notes: gets a line for each value that was corrected.
 
     Raises:
-        SettingsError: sources cannot be read, have unknown keys or wrong values, or the whole
-            does not pass `check`; it holds a line for each mistake.
+        SettingsError: a source cannot be read, has unknown keys or wrong values, or the settings do
+            not pass `check`; the error has a line for each mistake.
     """
     notes = [] if notes is None else notes
     overrides = _Layers(notes)
@@ -77,7 +77,7 @@ def with_flags(settings: Settings, flags: Mapping[str, object]) -> Settings:
 
 
 class _Layers:
-    """Nested values of several sources, each checked against the schema where it enters."""
+    """The merged values of several sources, each checked against the schema as it is added."""
 
     def __init__(self, notes: list[str]) -> None:
         self.values: dict[str, Any] = {}
@@ -89,12 +89,12 @@ class _Layers:
         self._notes = notes
 
     def refuse(self, key: str, reason: str, source: str | None = None) -> None:
-        """Note a mistake, and go on to find the others."""
+        """Record a mistake; reading goes on to find others."""
         source = self.sources.get(key, "") if source is None else source
         self.mistakes.append((key, mistake(key, reason, source)))
 
     def settings(self) -> Settings:
-        """Return what the layers make.
+        """Return the settings that the layers make.
 
         Raises:
             SettingsError: there was a mistake in them, or they do not pass `check`.
@@ -128,7 +128,7 @@ class _Layers:
         self.unread = True
 
     def add_environ(self, environ: Mapping[str, str]) -> None:
-        """Add the environment variables that are ours."""
+        """Add the `CHAT_` variables."""
         for name, text in sorted(environ.items()):
             source = f"the environment variable {name}"
             if is_setting(name):
@@ -139,17 +139,17 @@ class _Layers:
                 self.refuse(name, f"did you mean {meant}{underscores}?", "")
 
     def add(self, table: dict[str, Any], source: str, *, text: bool = False) -> None:
-        """Add nested values; with `text`, strings are parsed into the type that is wanted."""
+        """Add nested values; with `text`, parse strings into the types of the schema."""
         self._merge(Settings, table, self.values, (), source, text)
 
     def add_flags(self, flags: Mapping[str, object]) -> None:
-        """Add what was given on the command line, by dotted key."""
+        """Add the flags of the command line, by dotted key."""
         for key, value in flags.items():
             if value is not None:
                 self.add(_nest(key.split("."), value), "the command line", text=True)
 
     def update(self, other: "_Layers") -> None:
-        """Add what `other` has, together with its sources."""
+        """Add the values of `other`, with their sources."""
         self.add(other.values, "")
         self.sources.update(other.sources)
         self.mistakes += other.mistakes
@@ -239,7 +239,7 @@ def _converted(value: object, kind: Any, text: bool) -> Any:
 
 
 def _spelled(text: str, words: Sequence[str]) -> str:
-    """Return that of `words` which `text` is but for capitals, or `text` itself."""
+    """Return the word that equals `text` apart from case, or `text` itself."""
     return next((word for word in words if word.lower() == text.lower()), text)
 
 

@@ -8,7 +8,7 @@ ANY_PAGE: Final = {
     "*": "name the origins",
     "null": "a page of any site can put itself into a frame that has this origin",
 }
-"""What lets every page of the web in, and why not to."""
+"""Values that allow every page of the web, each with the reason not to."""
 
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://([^/?#@:\[\]]*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.I
@@ -21,7 +21,7 @@ _LABELS = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 
 @functools.lru_cache(maxsize=1024)
 def origin_pattern(allowed: str) -> re.Pattern[str]:
-    """Return what matches the whole of an Origin header that `allowed` lets in.
+    """Return a pattern that matches every Origin header that `allowed` permits.
 
     Args:
         allowed: `scheme://host[:port]`, in which `*.` before the host stands for one or more names
@@ -29,7 +29,7 @@ def origin_pattern(allowed: str) -> re.Pattern[str]:
             `null`; or `*` for all.
 
     Raises:
-        ValueError: it is none of these; says why.
+        ValueError: `allowed` has none of these forms; the message says why.
     """
     if allowed == "*":
         return re.compile(r".*\Z", re.DOTALL)

@@ -1,4 +1,4 @@
-"""What settings have to be together, beyond being valid one by one."""
+"""Rules between settings, beyond those of each setting."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,11 +22,11 @@ _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 def check(settings: Settings, sources: Mapping[str, str] | None = None) -> None:
-    """Refuse settings that are valid one by one but unsafe or meaningless together.
+    """Check that settings which are valid one by one are safe and meaningful together.
 
     Args:
         settings: valid one by one.
-        sources: where each dotted key was set, to be named in the error.
+        sources: the source of each dotted key, for the error.
 
     Raises:
         SettingsError: names each key at fault.
@@ -71,7 +71,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def advice(settings: Settings) -> list[str]:
-    """Return a line for each setting that is allowed, but likely not what is wanted."""
+    """Return a line for each setting that is allowed but probably unintended."""
     limits = settings.limits
     lines = []
     if limits.max_topics > max(limits.message_burst, LimitSettings().max_topics):
@@ -123,7 +123,7 @@ def _auth_problems(auth: AuthSettings, production: bool) -> Iterator[tuple[str, 
             yield "auth.jwks_url", "set either this or auth.public_key_file, not both"
         return
     if public or len(shared) < len(auth.algorithms):
-        # Who accepts both kinds may take a published key for a shared secret: RFC 8725, 2.1.
+        # A server that accepts both kinds may take a public key for a shared secret: RFC 8725, 2.1.
         yield (
             "auth.algorithms",
             f"{shared[0]} needs a shared secret and excludes the algorithms of public keys"
@@ -157,6 +157,6 @@ def _is_redis_url(text: str) -> bool:
 
 
 def mistake(key: str, reason: str, source: str = "") -> str:
-    """Return the line that tells of a mistake in `key`, printable whatever it holds."""
+    """Return the line about a mistake in `key`, with unprintable characters escaped."""
     line = f"{key}: {reason} (from {source})" if source else f"{key}: {reason}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -14,7 +14,7 @@ DEVELOPMENT_SECRET: Final = (
     "this-secret-is-public-and-for-development-only"  # noqa: S105  (no secret: it is published)
     "-set-your-own-with-CHAT_AUTH__SECRET"
 )
-"""The secret in config/development.toml; whoever knows this repository can sign with it."""
+"""The secret in config/development.toml. It is public: everybody can sign with it."""
 
 _TEN_YEARS = 315_360_000
 _MOST = 2**31 - 1
@@ -169,7 +169,7 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
 
     @property
     def uses_public_secret(self) -> bool:
-        """Whether anybody can sign tokens, because the secret stands in the repository."""
+        """Whether the secret is the public one, with which everybody can sign tokens."""
         shared = any(name.startswith("HS") for name in self.algorithms)
         return shared and self.secret == DEVELOPMENT_SECRET
 
@@ -240,7 +240,7 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds for the topics whose first segment is the namespace's name."""
+    """The keys of `[namespaces.NAME]`, for topics whose first segment is NAME."""
 
     history_size: Count = 1_000
     history_seconds: Seconds = 86_400.0
@@ -252,7 +252,7 @@ _FALLBACK = Namespace()
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be configured; `config/default.toml` says what each key means.
+    """All settings; `config/default.toml` says what each key means.
 
     Built directly, it holds the defaults and whatever it is given, unchecked across keys: see
     `check`.
@@ -273,11 +273,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def spools(self) -> bool:
-        """Whether publications of some namespace are kept while Redis is away."""
+        """Whether some namespace keeps publications while Redis is away."""
         return bool(self.redis.url) and any(n.spool_messages for n in self.namespaces.values())
 
     def namespace(self, topic: str) -> Namespace:
-        """Return what holds for `topic`: the namespace of its first segment, else the default."""
+        """Return the namespace of the first segment of `topic`, else the default one."""
         found = self.namespaces.get(topic.partition(":")[0])
         return found or self.namespaces.get("default", _FALLBACK)
 
