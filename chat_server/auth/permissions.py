@@ -58,9 +58,14 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     segments = topic.split(":")
     if "" in segments:
         return False
-    # One that is longer than any topic fits none, whatever is at its end.
-    subject = topic_segment(sub[: MAX_TOPIC_BYTES + 1])
-    return any(_matches(pattern.split(":"), segments, subject) for pattern in patterns)
+    subject = ""
+    for pattern in patterns:
+        if not subject and SUBJECT in pattern:
+            # One that is longer than any topic fits none, whatever is at its end.
+            subject = topic_segment(sub[: MAX_TOPIC_BYTES + 1])
+        if _matches(pattern.split(":"), segments, subject):
+            return True
+    return False
 
 
 def check_pattern(pattern: str) -> str:

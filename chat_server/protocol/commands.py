@@ -53,7 +53,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         has_data: True if the field `data` comes from the client and has to be checked.
         joins: True if the command adds its topic to the session's subscriptions.
         leaves: True if the command removes its topic from them.
-        one_of: fields of which at most one may be given.
+        one_of: two fields of which only one may be given.
         pushes: answers the command at once, ahead of the commands before it; nothing else is done.
     """
 
@@ -64,7 +64,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     has_data: bool = False
     joins: bool = False
     leaves: bool = False
-    one_of: tuple[str, ...] = ()
+    one_of: tuple[str, str] | None = None
     pushes: type[Pong] | None = None
 
 

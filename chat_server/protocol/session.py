@@ -141,9 +141,9 @@ class Session:
 
     def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
         """Process one WebSocket message."""
-        if self.closed or self._remote_closed:
+        if self.state is State.CLOSED or self._remote_closed:
             return
-        self.touch(now)
+        self._heard_at, self._pinged_at = now, None
         if binary is not self._codec.binary:
             kind = "binary" if self._codec.binary else "text"
             self.close(
@@ -152,7 +152,13 @@ class Session:
             return
         pending = self._read(payload, now)
         if not self.closed:
-            self._queue(pending)
+            if (pushes := pending.rule.pushes) is None:
+                self._waiting.append(pending)
+                self._advance()
+            else:
+                # Ahead of all that waits: late answers are why a client asks for a sign of life.
+                id = pending.id
+                self._effects.send(pushes() if id is None else pushes(id=id))
 
     def touch(self, now: float) -> None:
         """Record a sign of life from the client."""
@@ -247,23 +253,22 @@ class Session:
 
     def _read(self, payload: bytes, now: float) -> Pending:
         """Decode one message; a message that cannot be carried out comes with its answer."""
-        codec = self._codec
-        if self._free_subscriptions and b"subscribe" in payload:
+        if self._free_subscriptions and b"subscribe" in payload and len(payload) < BYTES_PER_COUNT:
             command = self._free_subscription(payload)
             if command is not None:
-                return Pending(command.id, command, codec.commands[command.__class__])
+                return Pending(command.id, command, self._codec.commands[command.__class__])
         wait = self._acquire(now, 1 + len(payload) // BYTES_PER_COUNT)
         # Checking the data of a command that is refused anyway is not worth the time.
         check_data = not wait and self.state is not State.AUTHENTICATING
         try:
-            command = codec.decode(payload, check_data=check_data)
+            command = self._codec.decode(payload, check_data=check_data)
         except BadRequest as error:
             if isinstance(error, Malformed):
                 self._strike(now)
             pending = Pending(error.id, None)
             _fail_now(pending, error)
         else:
-            pending = Pending(command.id, command, codec.commands[command.__class__])
+            pending = Pending(command.id, command, self._codec.commands[command.__class__])
         if wait:
             pending = Pending(pending.id, None)
             retry_in_ms = math.ceil(wait * 1000)
@@ -272,14 +277,13 @@ class Session:
         return pending
 
     def _free_subscription(self, payload: bytes) -> Command | None:
-        """Return the command if it is one of the first `max_topics` subscriptions, else None."""
-        if len(payload) >= BYTES_PER_COUNT:
-            return None
+        """Return one of the connection's first `max_topics` subscriptions, which cost no rate."""
         try:
             command = self._codec.decode(payload, check_data=False)
         except BadRequest:
             return None
-        if not self._codec.commands[command.__class__].joins:
+        rule = self._codec.commands[command.__class__]
+        if not rule.joins or rule.has_data:
             return None
         self._free_subscriptions -= 1
         return command
@@ -304,16 +308,6 @@ class Session:
 
     # The order of commands -----------------------------------------------------------------
 
-    def _queue(self, pending: Pending) -> None:
-        pushes = pending.rule.pushes
-        if pushes is None:
-            self._waiting.append(pending)
-            self._advance()
-        else:
-            # Ahead of all that waits: a client asks for a sign of life because answers are late.
-            id = pending.id
-            self._effects.send(pushes() if id is None else pushes(id=id))
-
     def _advance(self) -> None:
         """Answer what is done and start what may run, until neither is left."""
         if self._advancing:
@@ -324,7 +318,7 @@ class Session:
             while self.state is not State.CLOSED:
                 if running and running[0].done:
                     self._answer(running.pop(0))
-                elif waiting and self._may_start(waiting[0]):
+                elif waiting and (not running or self._may_join(waiting[0])):
                     pending = waiting.pop(0)
                     running.append(pending)
                     self._start(pending)
@@ -334,13 +328,11 @@ class Session:
             self._advancing = False
         self._control_flow()
 
-    def _may_start(self, pending: Pending) -> bool:
-        running = self._running
-        if not running:
-            return True
+    def _may_join(self, pending: Pending) -> bool:
+        """Return whether a command may start beside those that run."""
         rule = pending.rule
         # Whatever runs beside others overlaps, so the last one speaks for all.
-        return (rule.overlaps or rule.overtakes) and running[-1].rule.overlaps
+        return (rule.overlaps or rule.overtakes) and self._running[-1].rule.overlaps
 
     def _start(self, pending: Pending) -> None:
         command = pending.command

@@ -4,6 +4,8 @@ import asyncio
 import math
 from collections import OrderedDict
 
+from msgspec import Struct
+
 from ..protocol.errors import RateLimited
 
 BURST_PACE = 4
@@ -70,27 +72,29 @@ class UserRates:
         self._burst = burst
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def wait(self, user: str, now: float, cost: float = 1.0) -> float:
-        """Spend `cost` and return 0.0, or nothing and return the seconds until there is enough."""
-        return self._bucket(user, now).acquire(now, cost)
-
     def acquire(
         self, user: str, now: float, cost: float = 1.0, what: str = "too many requests"
-    ) -> None:
+    ) -> TokenBucket:
         """Spend `cost` of `user`'s bucket.
+
+        Returns:
+            The bucket, to be charged with what the command turns out to cost.
 
         Raises:
             RateLimited: the user has to wait; `what` says why.
         """
-        if wait := self._bucket(user, now).acquire(now, cost):
+        bucket = self.bucket(user, now)
+        if wait := bucket.acquire(now, cost):
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
+        return bucket
 
     def charge(self, user: str, now: float, cost: float) -> None:
         """Spend what a command turned out to cost; a negative balance delays the next command."""
         if cost > 0:
-            self._bucket(user, now).charge(cost)
+            self.bucket(user, now).charge(cost)
 
-    def _bucket(self, user: str, now: float) -> TokenBucket:
+    def bucket(self, user: str, now: float) -> TokenBucket:
+        """Return the bucket of a user, for now: it may be forgotten later."""
         bucket = self._buckets.get(user)
         if bucket is not None:
             self._buckets.move_to_end(user)
@@ -124,20 +128,34 @@ class ReadRates:
         self._rates = UserRates(rate, burst)
         self._paces = UserRates(BURST_PACE * rate, UNPACED_BYTES)
 
-    async def begin(self, user: str, now: float) -> None:
+    async def begin(self, user: str, now: float) -> "Reading":
         """Wait until `user` may read.
 
         Raises:
             RateLimited: the user has read too much.
         """
-        self._rates.acquire(user, now, what="too much was read in too short a time")
-        if wait := self._paces.wait(user, now, 0):
+        rate = self._rates.acquire(user, now, what="too much was read in too short a time")
+        pace = self._paces.bucket(user, now)
+        if wait := pace.acquire(now, 0):
             await asyncio.sleep(wait)
+        return Reading(rate, pace)
 
     def charge(self, user: str, now: float, size: int) -> None:
         """Count `size` bytes that were read for `user`."""
-        self._rates.charge(user, now, size)
-        self._paces.charge(user, now, size)
+        self._rates.bucket(user, now).charge(size)
+        self._paces.bucket(user, now).charge(size)
+
+
+class Reading(Struct):
+    """A read of a user's that has begun."""
+
+    _rate: TokenBucket
+    _pace: TokenBucket
+
+    def charge(self, size: int) -> None:
+        """Count `size` bytes that were read."""
+        self._rate.charge(size)
+        self._pace.charge(size)
 
 
 class ConnectionRate:
@@ -165,7 +183,7 @@ class ConnectionRate:
         """See `RateLimit`."""
         if self.user is not None:
             self._own = None
-            return self._users.wait(self.user, now, cost)
+            return self._users.bucket(self.user, now).acquire(now, cost)
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.acquire(now, cost)

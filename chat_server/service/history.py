@@ -29,7 +29,7 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
     await actor.ready()
     node = service.node
     topic, after = command.topic, command.after
-    await node.reads.begin(actor.user, node.clock.monotonic())
+    reading = await node.reads.begin(actor.user, node.clock.monotonic())
     max_bytes = node.settings.limits.slow_buffer_bytes
     page = await node.broker.history(
         topic,
@@ -39,7 +39,7 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
         newest=after is None,
         max_bytes=max_bytes,
     )
-    node.reads.charge(actor.user, node.clock.monotonic(), page.size)
+    reading.charge(page.size)
     messages, all_fit = await _encode(page, actor.codec, max_bytes, newest=after is None)
     return HistoryOk(
         topic=topic, epoch=page.epoch, messages=messages, more=page.more or not all_fit

@@ -106,8 +106,10 @@ class Service:
         rule, operation = self._rows[command.__class__]
         if isinstance(command, TopicCommand):
             check_topic(command.topic)
-            if rule.one_of:
-                _check_one_of(command, rule.one_of)
+            if (pair := rule.one_of) is not None:
+                one, other = pair
+                if getattr(command, one) is not None and getattr(command, other) is not None:
+                    raise _only_one_of(pair, command.topic)
             if rule.grant is not None:
                 actor.require(rule.grant, command.topic)
         for hook in self._hooks:
@@ -144,8 +146,5 @@ def _retention(settings: Settings, topic: str) -> Retention:
     return Retention(namespace.history_size, namespace.history_seconds, namespace.history_bytes)
 
 
-def _check_one_of(command: TopicCommand, names: tuple[str, ...]) -> None:
-    given = [name for name in names if getattr(command, name) is not None]
-    if len(given) > 1:
-        listed = ", ".join(names)
-        raise BadRequest(f"{listed}: only one of them may be given", topic=command.topic)
+def _only_one_of(names: tuple[str, str], topic: str) -> BadRequest:
+    return BadRequest(f"{', '.join(names)}: only one of them may be given", topic=topic)

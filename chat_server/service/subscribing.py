@@ -41,31 +41,24 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
 
 async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Joined:
     node, topic = service.node, command.topic
-    since, last = command.since, command.last
-    resumes = since is not None or last is not None
-    if resumes:
-        await _limit_replays(service, actor, topic)
-    not_before = 0.0
-    if not actor.may("history", topic):
-        not_before = node.clock.time() - node.settings.limits.resume_seconds
-    recovery = await node.hub.join(actor.transport, topic, since, last, not_before)
-    if resumes:
-        now = node.clock.monotonic()
-        node.replays.charge(actor.user, now, recovery.replayed)
-        node.reads.charge(actor.user, now, recovery.page.size)
-    return _joined(topic, recovery)
-
-
-async def _limit_replays(service: Service, actor: Subscriber, topic: str) -> None:
-    """Let every topic be resumed at once, but not again and again: each costs some 20 ms."""
-    node = service.node
+    if command.since is None and command.last is None:
+        return _joined(topic, await node.hub.join(actor.transport, topic, None, None))
     now = node.clock.monotonic()
     try:
-        node.replays.acquire(actor.user, now, what="too many events were replayed")
-        await node.reads.begin(actor.user, now)
+        # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
+        replays = node.replays.acquire(actor.user, now, what="too many events were replayed")
+        reading = await node.reads.begin(actor.user, now)
     except RateLimited as error:
         error.topic = topic
         raise
+    not_before = 0.0
+    if not actor.may("history", topic):
+        not_before = node.clock.time() - node.settings.limits.resume_seconds
+    recovery = await node.hub.join(actor.transport, topic, command.since, command.last, not_before)
+    joined = _joined(topic, recovery)
+    replays.charge(joined.ok.replayed)
+    reading.charge(recovery.page.size)
+    return joined
 
 
 def _joined(topic: str, recovery: Recovery) -> Joined:
