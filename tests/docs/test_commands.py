@@ -69,7 +69,7 @@ def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
     environ = environment(server, tmp_path)
     bot = subprocess.Popen(
         [sys.executable, "-c", snippet],
-        env={**environ, "TOKEN": mint("bot")},
+        env={**environ, "CHATCLIENT_TOKEN": mint("bot")},
         stderr=subprocess.PIPE,
         text=True,
     )
