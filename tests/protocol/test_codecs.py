@@ -452,6 +452,13 @@ def test_what_is_not_there_is_left_out(codec: Codec) -> None:
     assert msgspec.to_builtins(User(user="u")) == {"user": "u"}
 
 
+def test_the_messages_of_a_history_are_copied_and_not_encoded_again() -> None:
+    message = b"\x81\xa3seq\xcd\x00\x01"  # encoding it again would make the 1 a single byte
+    messages: Any = [msgspec.Raw(message)]
+    ok = HistoryOk(topic="a", epoch="e", messages=messages, more=False)
+    assert message in MSGPACK.encode_ok(1, ok)
+
+
 def test_http_bodies() -> None:
     body = JSON.decode_body(b'{"data": [1, 2], "key": "k"}')
     assert (bytes(body.data), body.key) == (b"[1, 2]", "k")
