@@ -142,14 +142,18 @@ class Outbox:
         self._default = self._quotas.get("default", _Quota(0))
         self._numbers = itertools.count()
         self._keys = _keys()
+        # By topic.
         self._queues: dict[str, _TopicQueue] = {}
         # Queues that may send, in the order of their turns.
         self._ready: dict[str, _TopicQueue] = {}
+        # Spooled publications and their bytes; spooled publications in flight.
         self._count = 0
         self._bytes = 0
         self._resending = 0
+        # Expired publications since the spool was empty.
         self._given_up = 0
         self._running = False
+        # True if the log has a line about the spool, so that its end is logged, too.
         self._told = False
         self._throttle = LogThrottle()
         self._timer: TimerHandle | None = None

@@ -7,11 +7,10 @@ import time
 from asyncio import Future
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from redis.exceptions import ConnectionError
 
-from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult, Retention
+from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
 from ...realtime.ports import BrokerHealth, Listener
@@ -25,6 +24,7 @@ from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Closed, Refusal, refus
 from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
 from .subscriber import Subscriber, signal_message
 from .topology import connector_of
+from .write_probe import WriteProbe
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,6 @@ BACKOFF_SECONDS = (0.05, 2.0)
 
 MISCONFIGURED_SECONDS = 30.0
 """Longest delay if an operator has to change something first."""
-
-PROBE = Retention(1, 60.0, 1)
-"""Retention of a probe: the next probe replaces it."""
-
-KEPT_NOT = Retention(0, 60.0)
-"""Retention of the second probe, as of a topic without history: the script deletes the log."""
-
-SCATTERED = 64
-"""Keys that are read to recognize a node of a cluster. A node with nine tenths of the slots is
-missed one time in 800."""
 
 _RANDOM = secrets.SystemRandom()
 
@@ -93,19 +83,28 @@ class RedisBroker:
         self._sharded = sharded
         self._names = Keyspace(redis.prefix, database_of(redis.url))
         self._timeout = redis.timeout_seconds
+        self._limit = broker.max_pending
+        self.home = ""
+        # True while the subscriber connection stands and the last probe came back.
         self._available = False
+        # True from `Listener.on_lost` to `on_restored`.
         self._lost = False
+        # The reason for which Redis stores nothing, although it answers.
         self._refusal: Refusal | None = None
+        # True if the log has a line about that reason, so that its end is logged, too.
         self._logged = False
+        # Subscribed topics without events, whose positions are prolonged.
         self._unused: set[str] = set()
         self._throttle = throttle = throttle or LogThrottle()
+        # Set by `start`.
         self._listener: GuardedListener
+        # The supervisor of the subscriber connection, and the prolonging of positions.
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriber = Subscriber(
             connect,
             self._names.channel,
             timeout_seconds=self._timeout,
-            limit=broker.max_pending,
+            limit=self._limit,
             sharded=sharded,
             on_evicted=on_evicted,
             throttle=throttle,
@@ -113,31 +112,36 @@ class RedisBroker:
 
         self._storage = Storage(broker, self._subscriber.publish)
 
-        def pipeline(batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
-            return Pipeline(
-                connect,
-                scripts,
-                timeout_seconds=self._timeout,
-                limit=broker.max_pending,
-                batch_size=batch_size,
-                on_trouble=self._on_reader_trouble if reads else self._on_trouble,
-                on_refusal=self._on_refused_read if reads else self._on_refusal,
-                clustered=sharded,
-                throttle=throttle,
-            )
-
-        self._publisher = pipeline(PUBLISH_BATCH, False, PUBLISH)
-        self.set_hash_tag("")
+        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH)
+        self._write_probe = WriteProbe(
+            *(self._names, self._storage, self._publisher, self._reader, self._subscriber),
+            sharded=sharded,
+        )
         self._probe = PubSubProbe(
             self._publish_probe,
-            self._signal_probe,
+            self._write_probe.signal,
             self._subscriber,
             self._on_result,
             every_seconds=redis.canary_seconds,
             timeout_seconds=self._timeout,
         )
         readers = max(1, redis.max_connections - 2)
-        self._readers = [pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)]
+        self._readers = [
+            self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
+        ]
+
+    def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
+        return Pipeline(
+            self._connect,
+            scripts,
+            timeout_seconds=self._timeout,
+            limit=self._limit,
+            batch_size=batch_size,
+            on_trouble=self._on_reader_trouble if reads else self._on_trouble,
+            on_refusal=self._on_refused_read if reads else self._on_refusal,
+            clustered=self._sharded,
+            throttle=self._throttle,
+        )
 
     @property
     def available(self) -> bool:
@@ -185,8 +189,7 @@ class RedisBroker:
     def set_hash_tag(self, home: str) -> None:
         """Use `home` as the hash tag of the probe's keys and channel."""
         self.home = home
-        self._probe_keys = self._names.own(home, f"canary:{secrets.token_hex(8)}")
-        self._subscriber.set_probe_channel(self._probe_keys.channel)
+        self._write_probe.set_hash_tag(home)
 
     # Life ----------------------------------------------------------------------------------
 
@@ -261,35 +264,10 @@ class RedisBroker:
                 log.exception("the connection to Redis failed by a fault of our own")
             return error
 
-    def _publish_probe(self) -> "Future[Any]":
-        """Publish twice: every command of the script runs. Read, too, unless all is well."""
-        probe = self._probe_writes() if self.accepts("") else self._probe_everything()
-        return asyncio.create_task(probe, name="redis probe")
-
-    async def _probe_writes(self) -> None:
-        for retention in (PROBE, KEPT_NOT):
-            await self._storage.publish_probe(self._publisher, self._probe_keys, retention)
-
-    async def _probe_everything(self) -> None:
-        await self._probe_writes()
-        try:
-            for newest in (False, True):
-                await self._storage.history(
-                    self._reader(), "", self._probe_keys, limit=1, newest=newest
-                )
-        except Closed:
-            raise
-        except Unavailable:
-            pass  # One connection for reads may be lost; the next probe uses another.
-        if not self._sharded:
-            # One node of a cluster redirects some of these keys.
-            keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
-            await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
-
-    def _signal_probe(self) -> "Future[bool]":
-        return self._publisher.send(
-            pack(self._subscriber.publish, self._probe_keys.channel, b""), bool
-        )
+    def _publish_probe(self) -> "Future[None]":
+        probe = self._write_probe
+        work = probe.publish() if self.accepts("") else probe.publish_and_read()
+        return asyncio.create_task(work, name="redis probe")
 
     async def _on_result(self, refusal: Refusal | None) -> None:
         """Note the outcome of a probe."""
@@ -337,7 +315,7 @@ class RedisBroker:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 command = self._subscriber.publish
-                return await explain(self._connect, self._probe_keys, command, refusal)
+                return await explain(self._connect, self._write_probe.keys, command, refusal)
         return refusal
 
     def _log_refusal(self, refusal: Refusal) -> None:

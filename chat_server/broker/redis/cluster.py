@@ -75,14 +75,22 @@ class ClusterBroker:
         self._redis = redis
         self._broker = broker
         self._timeout = redis.timeout_seconds
+        # The masters of the last map.
         self._shards: dict[Address, RedisBroker] = {}
+        # By slot.
         self._owners: list[RedisBroker | None] = [None] * SLOTS
+        # Subscribed topics, and the shard of the subscription; None: at no shard yet.
         self._topics: dict[str, RedisBroker | None] = {}
+        # Shards without slots that have yet to answer.
         self._retiring: set[RedisBroker] = set()
+        # Deafness of shards that are gone: the sum never decreases.
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
+        # The node that is asked first.
         self._hint: Address | None = None
+        # Set to have the map read again soon.
         self._stale = asyncio.Event()
+        # Set, and replaced, after each attempt to read the map.
         self._refreshed = asyncio.Event()
         self._listener: GuardedListener
         self._tasks: set[asyncio.Task[Any]] = set()

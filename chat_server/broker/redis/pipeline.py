@@ -140,7 +140,9 @@ class Pipeline:
         self._on_refusal = on_refusal
         self._clustered = clustered
         self._connection: RedisConnection | None = None
+        # True to reconnect before the next pipeline.
         self._outdated = False
+        # Requests that are not sent, and those of the pipeline under way.
         self._queue: list[_Request] = []
         self._batch: list[_Request] = []
         self._wake = asyncio.Event()

@@ -104,15 +104,21 @@ class Subscriber:
         self._timeout = timeout_seconds
         self._limit = limit
         self._listener: GuardedListener
+        # By channel: the topics to subscribe to, whether or not there is a connection.
         self._topics: dict[bytes, str] = {}
+        # Futures of the next probe.
         self._probes: set[Future[None]] = set()
         self._connection: RedisConnection | None = None
         self._reader: asyncio.Task[None] | None = None
+        # Commands in the order of their answers.
         self._unconfirmed: deque[_Command] = deque()
-        self._outbox: list[bytes] = []
+        # Packed commands of this turn of the loop.
+        self._unsent: list[bytes] = []
+        # The timeout of the read under way, and the loop time at which the next answer is due.
         self._deadline: asyncio.Timeout | None = None
         self._answer_due = 0.0
         self._throttle = throttle or LogThrottle()
+        # True once `open` has returned: from then on refusals are logged.
         self._opened = False
 
     async def open(self, listener: GuardedListener) -> None:
@@ -236,14 +242,14 @@ class Subscriber:
             if self._deadline is not None and not self._deadline.expired():
                 self._deadline.reschedule(self._answer_due)
         self._unconfirmed.append(command)
-        if not self._outbox:
+        if not self._unsent:
             loop.call_soon(self._flush)
-        self._outbox.append(pack("PING" if answer == _PING else answer.upper(), *channels))
+        self._unsent.append(pack("PING" if answer == _PING else answer.upper(), *channels))
         return command
 
     def _flush(self) -> None:
-        data = b"".join(self._outbox)
-        self._outbox.clear()
+        data = b"".join(self._unsent)
+        self._unsent.clear()
         if self._connection is not None and data:
             with suppress(*CONNECTION_ERRORS):  # The reader meets the same error.
                 self._connection.write(data)
@@ -253,7 +259,7 @@ class Subscriber:
             while True:
                 self._on_replies(await self._receive(connection))
         finally:
-            self._outbox.clear()
+            self._unsent.clear()
             while self._unconfirmed:
                 fail(self._unconfirmed.popleft().future, unavailable())
             for heard in self._probes:

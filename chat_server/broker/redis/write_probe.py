@@ -1,0 +1,93 @@
+"""The content of a probe: publications that run every command of the scripts."""
+
+import asyncio
+import secrets
+from asyncio import Future
+from collections.abc import Callable
+from typing import Final
+
+from ...events import Retention
+from ...protocol.errors import Unavailable
+from .pipeline import Pipeline, pack
+from .refusals import Closed
+from .storage import Keyspace, Storage
+from .subscriber import Subscriber
+
+KEPT: Final = Retention(1, 60.0, 1)
+"""Retention of the first publication: the next probe replaces it."""
+
+NOT_KEPT: Final = Retention(0, 60.0)
+"""Retention of the second publication: without history, the script deletes the log."""
+
+SCATTERED: Final = 64
+"""Keys that are read to recognize a node of a cluster. A node with nine tenths of the slots is
+missed one time in 800."""
+
+
+class WriteProbe:
+    """Publishes to keys that nobody else uses.
+
+    Args:
+        names: the names of keys and channels.
+        storage: runs the scripts.
+        publisher: the pipeline of all publications.
+        reader: returns a pipeline for reads.
+        subscriber: subscribes to the channel of the probe.
+        sharded: True for a shard of a cluster, which serves some slots only.
+    """
+
+    def __init__(
+        self,
+        names: Keyspace,
+        storage: Storage,
+        publisher: Pipeline,
+        reader: Callable[[], Pipeline],
+        subscriber: Subscriber,
+        *,
+        sharded: bool,
+    ) -> None:
+        self._names = names
+        self._storage = storage
+        self._publisher = publisher
+        self._reader = reader
+        self._subscriber = subscriber
+        self._sharded = sharded
+        self.set_hash_tag("")
+
+    def set_hash_tag(self, home: str) -> None:
+        """Use `home` as the hash tag of the keys and the channel; "" for a tag of their own."""
+        self.keys = self._names.own(home, f"canary:{secrets.token_hex(8)}")
+        self._subscriber.set_probe_channel(self.keys.channel)
+
+    def signal(self) -> "Future[bool]":
+        """Send to the channel without storing anything."""
+        command = pack(self._subscriber.publish, self.keys.channel, b"")
+        return self._publisher.send(command, bool)
+
+    async def publish(self) -> None:
+        """Publish twice, so that every command of the script runs.
+
+        Raises:
+            Unavailable: Redis is away, or refuses (`Closed`).
+        """
+        for retention in (KEPT, NOT_KEPT):
+            await self._storage.publish_probe(self._publisher, self.keys, retention)
+
+    async def publish_and_read(self) -> None:
+        """Publish and read, and look for keys that another node of a cluster serves.
+
+        Raises:
+            Unavailable: Redis is away, or refuses (`Closed`).
+        """
+        await self.publish()
+        try:
+            for newest in (False, True):
+                await self._storage.history(self._reader(), "", self.keys, limit=1, newest=newest)
+        except Closed:
+            raise
+        except Unavailable:
+            pass  # One connection for reads may be lost; the next probe uses another.
+        if not self._sharded:
+            # One node of a cluster redirects some of these keys.
+            keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
+            await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
