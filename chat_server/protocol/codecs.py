@@ -7,8 +7,9 @@ decode.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar, Union
+from collections.abc import Callable, Iterator
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Raw, Struct
@@ -35,7 +36,6 @@ MAX_UINT32 = 2**32 - 1
 
 _PROTOTYPE = PROTOTYPE.encode()
 BACKSLASH = ord("\\")
-_INTEGERS = ("id", "last", "before", "after", "limit", "seq")
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -71,6 +71,7 @@ class Codec:
 
     def __init__(self, library: Any, commands: Commands) -> None:
         self.commands = commands
+        self._integers = _integer_fields(commands)
         any_command: Any = Union[tuple(commands)]  # noqa: UP007 - of a tuple
         self._decode: Callable[[bytes], Command] = library.Decoder(any_command).decode
         self._envelope: Callable[[bytes], _Envelope] = library.Decoder(_Envelope).decode
@@ -163,7 +164,7 @@ class Codec:
         JavaScript has one type of numbers: msgpackr writes every integer above 2^32 as a double.
         """
         fields = self._fields(payload)
-        for name in _INTEGERS:
+        for name in self._integers:
             if name in fields:
                 fields[name] = self._integer(fields[name])
         if "since" in fields:
@@ -320,6 +321,27 @@ class MsgpackCodec(Codec):
     def _explain(self, payload: bytes, problem: str) -> tuple[str, int | None]:
         reason, id = explain_msgpack(payload, problem)
         return reason, self._id_of(id)
+
+
+def _integer_fields(commands: Commands) -> frozenset[str]:
+    """Return the names of the commands' fields that are integers."""
+    return frozenset(
+        field.encode_name
+        for kind in commands
+        for field in msgspec.structs.fields(kind)
+        if int in _parts(field.type)
+    )
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """Yield a type, or the members of a union, without their annotations."""
+    if get_origin(kind) is Annotated:
+        yield from _parts(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for member in get_args(kind):
+            yield from _parts(member)
+    else:
+        yield kind
 
 
 def readable(error: msgspec.ValidationError) -> str:

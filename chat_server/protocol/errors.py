@@ -17,14 +17,17 @@
     │   └── Refused         503  the broker is there but does not store this; for clients the same
     └── Internal            500
 
-Every failure a client is told about is one of these; errors of third-party libraries are mapped to
-them where they enter.
+Every failure that a client is told about is one of these. Errors of third-party libraries are
+mapped to them where the library is called.
 """
 
 from typing import ClassVar
 
 ANOTHER_USER = "token: is for another user than this connection's"
-"""What `auth` is refused with for such a token; our client knows it by that, and ends."""
+"""The message of `auth`'s error for another user's token.
+
+The Python client knows the error by this message, and ends.
+"""
 
 
 class ChatError(Exception):
@@ -93,7 +96,7 @@ class NotFound(ChatError):
 
 
 class MethodNotAllowed(ChatError):
-    """The address does not take this method; the header `Allow` names those that it takes."""
+    """The address has other methods; the header `Allow` names them."""
 
     code = "method_not_allowed"
     status = 405
@@ -101,7 +104,7 @@ class MethodNotAllowed(ChatError):
 
 
 class UpgradeRequired(ChatError):
-    """The address is a WebSocket's, and the request is not one's handshake."""
+    """The address is for WebSockets, and the request is no handshake."""
 
     code = "upgrade_required"
     status = 426
@@ -125,7 +128,7 @@ class AlreadySubscribed(ChatError):
 
 
 class TooLarge(ChatError):
-    """The message is larger than the server takes."""
+    """The message exceeds the server's limit."""
 
     code = "too_large"
     status = 413
@@ -133,7 +136,7 @@ class TooLarge(ChatError):
 
 
 class TooManyTopics(ChatError):
-    """The connection has as many subscriptions as it may."""
+    """The connection has as many subscriptions as `limits.max_topics` allows."""
 
     code = "too_many_topics"
     status = 429
@@ -141,7 +144,7 @@ class TooManyTopics(ChatError):
 
 
 class RateLimited(ChatError):
-    """Too many commands in too short a time; `retry_in_ms` says when to go on."""
+    """Too many commands in too short a time; the next one is accepted in `retry_in_ms`."""
 
     code = "rate_limited"
     status = 429
@@ -149,7 +152,7 @@ class RateLimited(ChatError):
 
 
 class Unavailable(ChatError):
-    """The broker cannot be reached; nothing is known to have happened, so retry with a `key`."""
+    """The broker cannot be reached; the outcome is unknown, so retry with a `key`."""
 
     code = "unavailable"
     status = 503
@@ -157,7 +160,7 @@ class Unavailable(ChatError):
 
 
 class Refused(Unavailable):
-    """The broker is there and has answered that it does not do this."""
+    """The broker has answered that it refuses the operation."""
 
 
 class Internal(ChatError):

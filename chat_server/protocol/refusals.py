@@ -1,8 +1,8 @@
-"""Says what is wrong with a message that a strict decoder does not take, and finds its `id`.
+"""Explains the fault of a message that the strict decoder refuses, and finds its `id`.
 
 Honest libraries write such messages: `JSON.stringify` half a surrogate pair, Python's `json` NaN,
-Perl's MessagePack text as binary. Their senders wait for an answer with the `id`, so these are no
-strikes. What is read here is used for the answer alone.
+Perl's MessagePack text as binary. Their senders wait for an answer with the `id`, so such messages
+are no strikes. The result is used for the answer alone.
 """
 
 import codecs
@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any, Final
 
+from .commands import COMMANDS
 from .errors import BadRequest, Malformed
 from .formats import BINARY, LISTS, NIL, TEXT, Truncated, map_entries, value_end
 from .messages import MAX_ID
@@ -20,7 +21,7 @@ NOT_UTF8: Final = "message: holds text that is not UTF-8"
 TOO_DEEP: Final = "message: is nested too deeply"
 
 _FIELDS: Final = frozenset(
-    ("type", "id", "topic", "data", "key", "token", "since", "last", "before", "after", "limit")
+    ("type", *(name for kind in COMMANDS for name in kind.__struct_fields__))
 )
 _ID_KEYS: Final = frozenset(
     head + b"id" for head in (b"\xa2", b"\xd9\2", b"\xda\0\2", b"\xdb\0\0\0\2", b"\xc4\2")

@@ -137,7 +137,7 @@ class Connection(Authenticated):
         self._session.touch(self._node.clock.monotonic())
         self._replay()
 
-    def on_hang_up(self) -> None:
+    def on_remote_close(self) -> None:
         """See `ports.Receiver`."""
         self._session.on_remote_close()
 

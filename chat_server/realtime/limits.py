@@ -1,4 +1,4 @@
-"""How much one user may ask of a worker."""
+"""Rates: how many messages a user may send to a worker, and how many bytes a user may read."""
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..protocol.errors import RateLimited
 
 BURST_PACE = 4
-"""How fast a user's burst of reads is served, in units of the rate that follows it."""
+"""Pace at which a user's burst of reads is served, in units of the rate behind the burst."""
 
 UNPACED_BYTES = 1_048_576
 """Bytes that a user may read at once before the pace applies."""
@@ -21,7 +21,7 @@ class TokenBucket:
     Args:
         rate: tokens per second, above 0.
         burst: maximum number of tokens; a new bucket is full.
-        now: seconds on the clock that `acquire` is told of.
+        now: seconds on the clock that `acquire` gets its `now` from.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")

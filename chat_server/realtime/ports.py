@@ -261,7 +261,7 @@ class Transport(Protocol):
         """Stop reading for good.
 
         Messages that have been read are still handed over, as far as `pause` allows. Then
-        `Receiver.on_hang_up` is called.
+        `Receiver.on_remote_close` is called.
         """
         ...
 
@@ -300,7 +300,7 @@ class Receiver(Protocol):
         """
         ...
 
-    def on_hang_up(self) -> None:
+    def on_remote_close(self) -> None:
         """Note that no more messages come: the client closed, or `stop_reading` was called.
 
         The receiver must call `Transport.close` once the messages that came are dealt with. The

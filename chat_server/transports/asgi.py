@@ -247,7 +247,7 @@ class AsgiTransport:
                 break
             if self._state is State.OPEN:
                 self._on_message(message)
-        self._hang_up()
+        self._report_remote_close()
         if self._state < State.CLOSING:
             await self._may_end.wait()
 
@@ -258,12 +258,12 @@ class AsgiTransport:
             await self._may_read.wait()
             await asyncio.sleep(0)
             self._quiet_turns += 1
-        self._hang_up()
+        self._report_remote_close()
 
-    def _hang_up(self) -> None:
+    def _report_remote_close(self) -> None:
         if self._state is State.OPEN:
             self._state = State.REMOTE_CLOSED
-            self._receiver.on_hang_up()
+            self._receiver.on_remote_close()
 
     def _on_message(self, message: str | bytes) -> None:
         self._quiet_turns = 0

@@ -333,7 +333,7 @@ class DirectTransport(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
         elif Hold.STOPPED in self._gate.holds and not self._inbox:
-            self._hang_up()
+            self._report_remote_close()
 
     # The buffer may fill and drain again before these run. `on_drained` is called even if `on_full`
     # was not: a replay may have seen the full buffer by itself, and waits.
@@ -356,12 +356,12 @@ class DirectTransport(asyncio.Protocol):
             self._flush()
             self._end()
         else:
-            self._hang_up()
+            self._report_remote_close()
 
-    def _hang_up(self) -> None:
+    def _report_remote_close(self) -> None:
         if self._state is State.OPEN:
             self._state = State.REMOTE_CLOSED
-            self._receiver.on_hang_up()
+            self._receiver.on_remote_close()
 
     def _uncork(self) -> None:
         """Write the answers to one read of the socket in one piece."""

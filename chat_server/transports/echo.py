@@ -36,7 +36,7 @@ class Echo:
     def on_drained(self) -> None:
         """See `ports.Receiver`."""
 
-    def on_hang_up(self) -> None:
+    def on_remote_close(self) -> None:
         """See `ports.Receiver`."""
         self._transport.close(int(CloseCode.NORMAL), "")
 

@@ -441,7 +441,7 @@ def test_a_command_may_close_the_session_it_runs_in() -> None:
     assert harness.effects.names == ["execute", "send", "disconnect"]
 
 
-def test_what_was_said_before_a_hang_up_is_carried_out() -> None:
+def test_what_was_said_before_a_remote_close_is_carried_out() -> None:
     harness = Harness()
     harness.history(1)
     harness.publish(2)
@@ -456,7 +456,7 @@ def test_what_was_said_before_a_hang_up_is_carried_out() -> None:
     assert harness.effects.calls[-1] == ("disconnect", CloseCode.NORMAL, "")
 
 
-def test_a_hang_up_with_nothing_to_do_ends_at_once_and_without_goodbye() -> None:
+def test_a_remote_close_with_nothing_to_do_ends_at_once_and_without_goodbye() -> None:
     harness = Harness()
     harness.session.on_remote_close()
     assert harness.session.closed

@@ -139,7 +139,7 @@ class FakeTransport:
 
     def _report_end(self) -> None:
         if self.receiver is not None and not (self.lost or self.closed):
-            self.receiver.on_hang_up()
+            self.receiver.on_remote_close()
 
     def _report_full(self) -> None:
         if not self.writable and not self.lost and self.receiver is not None:

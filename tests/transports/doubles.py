@@ -11,7 +11,7 @@ class RecordingReceiver:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.ended = False
-        self.hang_up: Callable[[], None] = lambda: None
+        self.remote_close: Callable[[], None] = lambda: None
         self.react: Callable[[Any], None] = lambda _: None
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
@@ -26,9 +26,9 @@ class RecordingReceiver:
     def on_drained(self) -> None:
         self._note("drained")
 
-    def on_hang_up(self) -> None:
+    def on_remote_close(self) -> None:
         assert not self.ended, "hung up after the end"
-        self.hang_up()
+        self.remote_close()
 
     def on_closed(self) -> None:
         self._note("closed")

@@ -27,7 +27,7 @@ class Harness:
             slow_buffer_bytes=SLOW_BUFFER,
             close_timeout_seconds=close_timeout,
         )
-        self.receiver.hang_up = partial(self.transport.close, 1000, "")
+        self.receiver.remote_close = partial(self.transport.close, 1000, "")
         self.transport.serve(self.receiver, lambda: None)
 
     def feed(self, *parts: bytes) -> None:

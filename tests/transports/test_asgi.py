@@ -68,7 +68,7 @@ class Asgi:
             close_timeout_seconds=close_timeout,
             abort_socket=abort,
         )
-        self.receiver.hang_up = partial(self.transport.close, 1000, "")
+        self.receiver.remote_close = partial(self.transport.close, 1000, "")
         self.task: asyncio.Task[None]
 
     @property

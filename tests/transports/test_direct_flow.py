@@ -45,7 +45,7 @@ async def test_takes_nothing_while_paused_and_everything_in_order_later(harness:
 
 async def test_what_was_read_before_the_reading_stopped_is_handed_over(harness: Harness) -> None:
     ends: list[list[bytes]] = []
-    harness.receiver.hang_up = lambda: ends.append(harness.receiver.payloads)
+    harness.receiver.remote_close = lambda: ends.append(harness.receiver.payloads)
     harness.receiver.react = lambda _: harness.transport.pause()
     harness.feed(*(frame(rfc6455.TEXT, b"%d" % n) for n in range(3)))
     harness.transport.stop_reading()
@@ -69,7 +69,7 @@ async def test_pings_are_answered_at_once_even_behind_messages_that_wait(harness
 
 async def test_the_clients_close_is_answered_once_all_it_said_is_done(harness: Harness) -> None:
     close = (1000).to_bytes(2, "big")
-    harness.receiver.hang_up = lambda: None
+    harness.receiver.remote_close = lambda: None
     harness.feed(frame(rfc6455.TEXT, b"1"), frame(rfc6455.CLOSE, close))
     harness.transport.ping()
     assert harness.frames() == [], "not while something is undone"

@@ -30,7 +30,7 @@ def transport(receiver: RecordingReceiver, socket: FakeSocket) -> DirectTranspor
         slow_buffer_bytes=1_000_000,
         close_timeout_seconds=60,
     )
-    receiver.hang_up = lambda: harness.close(1000, "")
+    receiver.remote_close = lambda: harness.close(1000, "")
     harness.serve(receiver, lambda: None)
     return harness
 
