@@ -1,4 +1,4 @@
-"""`/openapi.json`: the HTTP surface described."""
+"""`/openapi.json`: the description of the HTTP API."""
 
 import re
 from typing import Any
@@ -22,13 +22,13 @@ _ARGUMENT = re.compile(r"^\s+(\w+): (.+)$", re.MULTILINE)
 
 
 class Description(QuartSchema):
-    """quart-schema, which makes the document anew for each request: half a page takes 5 ms."""
+    """quart-schema with a cached document: making the document anew takes 5 ms."""
 
     _file: File | None = None
 
     @hide
     async def openapi(self) -> ResponseReturnValue:
-        """Return the document, made when it is first asked for."""
+        """Return the document; the first request makes it."""
         if self._file is None:
             document = msgspec.json.encode(self.openapi_provider.schema())
             self._file = make_file(document, "application/json")
@@ -38,8 +38,7 @@ class Description(QuartSchema):
 class Provider(OpenAPIProvider):
     """quart-schema's description of the routes, with every struct in it exactly once.
 
-    Left to itself it writes a struct out wherever it is used, and leaves out those that it refers
-    to.
+    quart-schema alone repeats a struct at each use, and leaves out the structs that it refers to.
     """
 
     def build_request_body(
@@ -62,7 +61,7 @@ class Provider(OpenAPIProvider):
         return response, components
 
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Describe a route; those that need a token may answer with a problem."""
+        """Describe a route; every route that needs a token may answer with a problem."""
         paths, components = super().build_paths(rule)
         problem, more = _describe(Problem)
         for path in paths.values():
@@ -82,7 +81,7 @@ class Provider(OpenAPIProvider):
 
 
 def _describe(model: type[Model]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a reference to a struct, and the schemas of it and of all that it refers to."""
+    """Return a reference to a struct, and the schemas of the struct and of those it refers to."""
     (schema,), components = schema_components([model], ref_template=_REFERENCE)
     for component in components.values():
         text, *arguments = _ARGUMENTS.split(component.get("description", ""), maxsplit=1)

@@ -1,4 +1,4 @@
-"""What a worker serves: our own application, or one that embeds a `ChatServer`."""
+"""The application that a worker serves: our own, or one that embeds a `ChatServer`."""
 
 import importlib
 import os
@@ -14,11 +14,11 @@ def make_application(settings: Settings, target: str = "") -> Quart:
     """Return the application to serve.
 
     Args:
-        settings: for our own.
-        target: MODULE:NAME of another one, which has settings already.
+        settings: the settings of our own application.
+        target: MODULE:NAME of another application, which has settings already.
 
     Raises:
-        SettingsError: there is no such application, or the settings name keys that cannot be read.
+        SettingsError: there is no such application, or a key file cannot be read.
     """
     return load_application(target) if target else create_app(settings)
 
@@ -27,10 +27,10 @@ def load_application(target: str) -> Quart:
     """Import an application that embeds a `ChatServer`.
 
     Args:
-        target: MODULE:NAME; modules in the working directory are found first.
+        target: MODULE:NAME; the working directory is searched first.
 
     Raises:
-        SettingsError: the module is not there, or the name in it is no such application.
+        SettingsError: there is no such module, or the name in it is not such an application.
     """
     module_name, _, name = target.partition(":")
     if not (module_name and name.isidentifier()):

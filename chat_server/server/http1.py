@@ -1,4 +1,4 @@
-"""HTTP/1.1 as Hypercorn speaks it, without HTTP/2, and strict about what the parts behind it read.
+"""Hypercorn's HTTP/1.1 without HTTP/2, strict about input that Quart could not handle.
 
 Here and in `hypercorn.py` is all that touches Hypercorn's internals, whose list stands there.
 """
@@ -26,19 +26,19 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class LenientConnection(h11.Connection):
-    """Takes requests from clients that end a body with a line break, or send a word too many.
+    """Accepts requests of clients that send a line break behind a body, or one request too many.
 
     RFC 9112, section 2.2, asks for the first. h11 has an error for both, which would overtake the
     answer of a request that has been carried out: its sender would repeat it.
     """
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes, but none behind a request that was to be the last."""
+        """Buffer received bytes, unless the last request has come."""
         if self.their_state is not h11.MUST_CLOSE:
             super().receive_data(data)
 
     def next_event(self) -> Any:
-        """Return what came next; nothing does behind a request that was to be the last."""
+        """Return the next event; there is none behind the last request."""
         if self.their_state is h11.MUST_CLOSE:
             return h11.NEED_DATA
         if self.their_state is h11.IDLE:
@@ -52,7 +52,7 @@ class LenientConnection(h11.Connection):
 
 
 class _Refusal(Exception):
-    """A request that is answered here, because nothing behind could read it."""
+    """A request that is answered here, because Quart could not read it."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -60,7 +60,7 @@ class _Refusal(Exception):
 
 
 class Http1(H11Protocol):
-    """Hypercorn's HTTP/1.1, without HTTP/2, and strict about what the parts behind it read."""
+    """Hypercorn's HTTP/1.1 without HTTP/2, strict about input that Quart could not handle."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -68,7 +68,7 @@ class Http1(H11Protocol):
         self.connection = LenientConnection(h11.SERVER, max_incomplete_event_size=bound)
 
     async def handle(self, event: Event) -> None:
-        """Take what came."""
+        """Process received bytes."""
         try:
             await super().handle(event)
         except _Refusal as refusal:
@@ -76,7 +76,7 @@ class Http1(H11Protocol):
             await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send a part of an answer; say so in it if the connection ends behind it."""
+        """Send a part of an answer, with `Connection: close` if it is the last one."""
         if (
             isinstance(event, Response)
             and event.status_code >= 200
@@ -92,12 +92,12 @@ class Http1(H11Protocol):
 
     @property
     def received_all(self) -> bool:
-        """Whether nothing of a request is still to come."""
+        """Whether the current request has come completely."""
         websocket = isinstance(self.connection, H11WSConnection)
         return websocket or self.connection.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     def discard(self, data: bytes = b"") -> bool:
-        """Pass over what comes after the answer, and return whether that is all of the request."""
+        """Discard input after the answer, and return whether the request is complete."""
         if self.connection.their_state is h11.ERROR:
             return False
         try:
@@ -129,7 +129,7 @@ class Http1(H11Protocol):
                 raise _Refusal(400, f"{name.decode('latin-1')}: must be ASCII")
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Begin a WebSocket, or with anything that is no whole handshake a request of HTTP."""
+        """Start a WebSocket for a complete handshake, else an HTTP request."""
         path, headers = _take_target(request)
         version = request.http_version.decode()
         kind: type[HTTPStream] | type[_WebSocket] = HTTPStream
@@ -176,10 +176,10 @@ class Http1(H11Protocol):
 
 
 class _WebSocket(WSStream):
-    """Hypercorn's WebSocket, which ends behind a message that is too big."""
+    """Hypercorn's WebSocket, which still finds a close frame behind a message that is too big."""
 
     async def _handle_events(self) -> None:
-        """Take what came.
+        """Handle buffered frames.
 
         Hypercorn closes with 1009 at a part of a message that passes its bound, and leaves what
         stands behind that part unread, also the client's close frame; then both wait for ever.

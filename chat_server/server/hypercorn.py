@@ -1,14 +1,14 @@
 """Hypercorn's HTTP/1.1 on a socket that can be taken away.
 
-Only this and `http1.py` touch Hypercorn's internals. They are written against Hypercorn 0.18 and
-held by tests/server/test_hypercorn.py. Only Hypercorn's `H11Protocol` and its streams are used;
-socket, timeouts and the end of a connection are ours. What this relies on: the connection's `state`
-mapping reaches the ASGI scope; `H11Protocol.stream` is the request's and tells whether it is
-`closed`; `_create_stream` is called once for each request, `_send_error_response` for what h11
-refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the `extensions` on offer,
-its `buffer` what has come of a message, which it drops with 1009 beyond `max_length`; all output
-goes through `send`, which gets `Updated` when a request begins and when the next may come, and
-`Closed` when none may.
+Only this module and `http1.py` touch Hypercorn's internals. They are written against Hypercorn 0.18
+and tested by tests/server/test_hypercorn.py. Of Hypercorn they use `H11Protocol` and its streams;
+socket, timeouts and the end of a connection are ours. They rely on these facts: the connection's
+`state` mapping reaches the ASGI scope; `H11Protocol.stream` is the request's stream and knows
+whether it is `closed`; `_create_stream` is called once for each request, `_send_error_response` for
+requests that h11 refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the
+offered `extensions`, and its `buffer` an incomplete message, which is dropped with 1009 beyond
+`max_length`; all output goes through `send`, which gets `Updated` when a request begins and when
+the next may come, and `Closed` when none may.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from ..transports.handover import STATE_KEY
 from .http1 import Http1
 
 NEWCOMER_SECONDS = 1.0
-"""So long after it was accepted a connection may ask something, even if the worker is stopping."""
+"""Seconds after its accept in which a connection may send a request even to a stopping worker."""
 
 READ_BYTES = 65_536
-"""Unread input at which the socket is not read any more."""
+"""Bytes of unprocessed input at which reading from the socket pauses."""
 
 STALL_SECONDS = 30.0
-"""Silence of a client that takes nothing of its answers, after which the connection is cut."""
+"""Seconds after which a client that reads nothing of its answers is cut off."""
 
 LINGER_SECONDS = 2.0
-"""Silence after which a client that was answered before it had sent everything is hung up on."""
+"""Seconds of silence after which a client that was answered in mid-request is cut off."""
 
 LINGER_BYTES = 16 * 2**20
-"""What such a client may go on sending: closing earlier could cost it the answer."""
+"""Bytes that such a client may still send: an earlier close could cost it the answer."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -50,8 +50,8 @@ class HttpConnection(asyncio.Protocol):
         config: Hypercorn's.
         context: what the worker's connections share.
         state: the application's lifespan state.
-        settings: how long a request's head may take, and how long the next one may be waited for.
-        on_waiting: told whether the connection has no request under way.
+        settings: the deadlines of a request's head and of the next request.
+        on_waiting: called with True when the connection becomes idle, False when a request begins.
     """
 
     def __init__(
@@ -94,24 +94,24 @@ class HttpConnection(asyncio.Protocol):
     # asyncio.Protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, below TLS once its handshake is done."""
+        """Start the connection; with TLS, after the handshake."""
         self._transport = cast(asyncio.Transport, transport)  # a socket's is no mere base
 
     def data_received(self, data: bytes) -> None:
-        """Keep bytes until they are read."""
+        """Buffer bytes until they are processed."""
         self._inbox += data
         if len(self._inbox) > READ_BYTES and self._transport is not None:
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
-        """Take the client's end; return whether the socket can go on in the other direction."""
+        """Note the client's end of stream; return whether the socket can still send."""
         self._eof = True
         self._wake()
         return self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read; who sends on and never does is cut off."""
+        """Note that the client does not read; a client that keeps sending meanwhile is cut off."""
         self._writable.clear()
         self._stall = self._loop.call_later(STALL_SECONDS, self._cut_off)
 
@@ -123,7 +123,7 @@ class HttpConnection(asyncio.Protocol):
             self._stall = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of the connection."""
+        """Note the end of the connection."""
         self._eof = True
         self._lost.set()
         self._writable.set()
@@ -172,7 +172,7 @@ class HttpConnection(asyncio.Protocol):
         self._http.release()
 
     def retire(self) -> None:
-        """End once nothing is under way; the worker stops."""
+        """End as soon as no request is under way: the worker stops."""
         if self._waiting:
             # Whoever has just connected could not know, and must not find a dead connection.
             self._expect(max(0.0, self._accepted_at + NEWCOMER_SECONDS - self._loop.time()))
@@ -233,7 +233,7 @@ class HttpConnection(asyncio.Protocol):
         self._reading = None
 
     async def _next(self) -> bytes:
-        """Return what has come, or nothing at the end."""
+        """Return the bytes received, or b"" at the end."""
         while not self._inbox and not self._eof:
             self._wake_reader = self._loop.create_future()
             await self._wake_reader
@@ -251,7 +251,7 @@ class HttpConnection(asyncio.Protocol):
     # Writing -------------------------------------------------------------------------------
 
     async def _send(self, event: Event) -> None:
-        """Do what the HTTP protocol wants, unless the socket is not ours any more."""
+        """Carry out an event of the HTTP protocol, unless the socket was handed over."""
         if self._handed_over:
             return
         if isinstance(event, RawData):
@@ -278,7 +278,7 @@ class HttpConnection(asyncio.Protocol):
     # The end -------------------------------------------------------------------------------
 
     def _expect(self, seconds: float | None) -> None:
-        """Hang up unless a request comes within that time."""
+        """Close the connection unless a request comes within `seconds`."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -291,7 +291,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _end(self) -> None:
-        """Close, but let a client that is still sending see its answer first.
+        """Close, but give a client that is still sending time to read its answer.
 
         The system answers what comes to a closed socket with a reset, at which a client, or a proxy
         that has other users' requests to send, may drop an answer that it has not read.

@@ -1,4 +1,4 @@
-"""TLS for those who have no proxy in front that speaks it."""
+"""TLS for a server without a proxy in front."""
 
 import ssl
 from pathlib import Path
@@ -7,10 +7,10 @@ from ..settings import Settings, SettingsError
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return what `server.tls_certificate_file` asks for, or None if it is not set.
+    """Return a context with `server.tls_certificate_file`, or None if the setting is empty.
 
     Raises:
-        SettingsError: a file cannot be read, is no PEM, or the key is not that of the certificate.
+        SettingsError: a file cannot be read or is not PEM, or the key does not fit the certificate.
     """
     certificate, key = settings.server.tls_certificate_file, settings.server.tls_key_file
     if not certificate:
