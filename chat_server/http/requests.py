@@ -52,7 +52,7 @@ def register(target: Quart | Blueprint, log: HandshakeLog) -> None:
 async def _begin_request() -> None:
     _begin(request)
     coding = request.headers.get("Content-Encoding", "").strip().lower()
-    if request.method == "POST" and coding not in ("", "identity"):
+    if request.method not in ("GET", "HEAD", "OPTIONS") and coding not in ("", "identity"):
         # Decoding would let a small body become a large one, and nothing here would bound it.
         raise UnsupportedMediaType
 
