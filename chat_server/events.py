@@ -6,6 +6,7 @@ every worker copies the payload: JSON subscribers receive these very bytes.
 """
 
 from enum import StrEnum
+from operator import attrgetter
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -30,6 +31,7 @@ class Kind(StrEnum):
 
 
 _UNSTORED: Final = (Kind.SIGNAL,)
+_payload = attrgetter("payload")
 
 
 class Position(Struct, frozen=True):
@@ -122,4 +124,4 @@ class HistoryPage(Struct, frozen=True):
     @property
     def size(self) -> int:
         """Sum of the payload bytes on this page."""
-        return sum([len(event.payload) for event in self.events])
+        return sum(map(len, map(_payload, self.events)))

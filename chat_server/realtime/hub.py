@@ -134,10 +134,7 @@ class Hub:
     def enter(self, transport: Transport, name: str, recovery: Recovery) -> bool:
         """Place a subscriber that joined; return whether it needs a `replay` of further pages."""
         topic = self._topics[name]
-        lags = topic.enter(transport, recovery.start)
-        if lags and transport.writable:
-            return topic.replay(transport, recovery.page)
-        return lags
+        return topic.enter(transport, recovery.start) and topic.replay(transport, recovery.page)
 
     def leave(self, transport: Transport, name: str) -> None:
         """Take a subscriber out of a topic."""
