@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from chat_server import server as server_package
 from chat_server.cli.commands import main
-from chat_server.settings import Settings
+from chat_server.server import main as server_main
 from tests.rig.chat_client import chat
 from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
@@ -97,10 +96,10 @@ def test_what_cannot_be_served_is_one_line(
 ) -> None:
     """In this process, which is as good: nothing of the server has begun."""
 
-    def fake_run(settings: Settings, application: str, notes: list[str]) -> int:
+    def fake_run(*_: object) -> int:
         raise AssertionError("it would have been served")
 
-    monkeypatch.setattr(server_package, "run", fake_run)
+    monkeypatch.setattr(server_main, "run_server", fake_run)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     runner = CliRunner(env={"CHAT_ENVIRONMENT": "testing"})
