@@ -59,7 +59,7 @@ def epochs() -> Iterator[str]:
     # Cheap enough to offer a name with every publication; the script uses it only if the topic has
     # no epoch.
     mine = secrets.token_hex(6)
-    return (f"{mine}.{count:x}" for count in itertools.count())
+    return map((mine + ".{:x}").format, itertools.count())
 
 
 class Busy(Unavailable):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
@@ -97,6 +98,9 @@ class _Request:
             fail(self.future, refused())
             return error
         return None
+
+
+_command = attrgetter("command")
 
 
 class Pipeline:
@@ -205,22 +209,22 @@ class Pipeline:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    await self._send_some()
+                    self._fill_batch()
+                    try:
+                        await self._exchange()
+                    except Exception as error:
+                        await self._on_failure(error)
         finally:
             self._fail_all()
             await self._disconnect()
 
-    async def _send_some(self) -> None:
-        self._fill_batch()
-        try:
-            await self._exchange()
-        except Exception as error:
-            if not isinstance(error, CONNECTION_ERRORS):
-                log.exception("a pipeline failed")
-            self._fail_all()
-            if not self._outdated:
-                self._on_trouble(error)
-            await self._disconnect()
+    async def _on_failure(self, error: Exception) -> None:
+        if not isinstance(error, CONNECTION_ERRORS):
+            log.error("a pipeline failed", exc_info=error)
+        self._fail_all()
+        if not self._outdated:
+            self._on_trouble(error)
+        await self._disconnect()
 
     def _fill_batch(self) -> None:
         count = size = 0
@@ -239,7 +243,7 @@ class Pipeline:
             replies: list[Any] = []
             trouble: Exception | None = None
             try:
-                commands = [request.command for request in self._batch]
+                commands = list(map(_command, self._batch))
                 await self._roundtrip(connection, commands, replies)
             finally:
                 trouble = self._match_replies(replies)
