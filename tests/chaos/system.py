@@ -45,8 +45,8 @@ EXPECTED = re.compile(
     r"chat_server\.server\.supervisor: worker \d+ \(\d+\) was ended by SIGKILL; .*"
     r"|chat_server\.server\.process: worker \d+ \(\d+\) did (?:nothing for|not end within) \S+ s;"
     r" killing it"
-    r"|chat_server\.broker\.diagnosis: Redis takes what is published but does not deliver it;"
-    r" subscribing anew"
+    r"|chat_server\.broker\.redis\.diagnosis: Redis takes what is published but does not"
+    r" deliver it; subscribing anew"
     r")$"
 )
 """Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link."""
