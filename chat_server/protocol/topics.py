@@ -37,8 +37,3 @@ def check_topic(topic: str) -> str:
     if _TOPIC.fullmatch(topic) is None:
         raise BadRequest("topic: must be segments of A-Z a-z 0-9 . _ ~ @ - joined by ':'")
     return topic
-
-
-def namespace(topic: str) -> str:
-    """Return the first segment of `topic`, which names the namespace that configures it."""
-    return topic.partition(":")[0]

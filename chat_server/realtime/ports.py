@@ -1,6 +1,7 @@
-"""Contracts between the node and the parts that `app.py` hands to it.
+"""What a worker asks of its broker and of its clients' transports.
 
-`realtime/` imports neither `broker/` nor `transports/`. Both are handed in and held to these.
+`realtime/` imports neither `broker/` nor `transports/`. `app.py` hands the broker to the node, the
+route of `/ws` hands each transport to a connection, and both are held to these contracts.
 """
 
 from asyncio import Future

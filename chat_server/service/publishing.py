@@ -1,4 +1,4 @@
-"""`publish` and `signal`: the only callers of the broker's methods of these names."""
+"""`publish` and `signal`: the operations by which whatever is published goes to the broker."""
 
 import json
 from functools import partial

@@ -17,9 +17,9 @@ from ..addresses import client_address
 from ..auth.claims import Claims
 from ..protocol.codecs import JSON, Codec
 from ..protocol.errors import BadRequest, ChatError, Unauthorized, UpgradeRequired
-from ..realtime.connection import Connection
 from ..realtime.ports import Receiver, Transport
 from ..service.service import Service
+from ..sessions.connection import Connection
 from .asgi import INBOX_KEY, AsgiConnection, AsgiTransport
 from .deflate import negotiate_deflate
 from .direct import DirectTransport

@@ -34,13 +34,12 @@ RULES = {
     ),
     "app": May(("http", "transports", "broker", *CORE), QUART),
     "http": May(CORE, (*QUART, "msgspec")),
-    "transports": May(CORE, (*QUART, "websockets", "msgspec")),
-    # The service stands on the topics, limits and broker of a worker. A connection stands on the
-    # service, as a route of HTTP does.
-    "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
-    "realtime.authentication": May(("protocol", "auth", "service", *LEAVES), ("msgspec",)),
-    "realtime.connection": May(("protocol", "auth", "service", *LEAVES), ("msgspec",)),
+    # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
+    # comes to the service at once. The service stands on a worker's topics, limits and broker.
+    "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),
+    "sessions": May(CORE, ("msgspec",)),
     "service": May(("protocol", "auth", "realtime", *LEAVES), ("msgspec",)),
+    "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
     "broker.redis.urls": May(),
@@ -134,6 +133,8 @@ def _modules(**sources: str) -> list[Module]:
         ({"protocol_": "from .b import c", "protocol__b": ""}, []),
         ({"broker__memory": "from ..realtime.ports import Listener", "realtime__ports": ""}, []),
         ({"broker__memory": "from ..realtime.hub import Hub", "realtime__hub": ""}, 1),
+        ({"realtime__hub": "from ..service.service import Service", "service__service": ""}, 1),
+        ({"service__service": "import chat_server.sessions", "sessions_": ""}, 1),
         ({"realtime__node": "import chat_server.broker.base", "broker__base": ""}, 1),
         ({"realtime__node": "from chat_server import broker", "broker_": ""}, 1),
         ({"auth__tokens": "import jwt"}, []),

@@ -8,8 +8,8 @@ from typing import Any
 
 import chat_server
 from chat_server.auth.claims import Claims, TopicGrants
-from chat_server.realtime.connection import Connection
 from chat_server.service.service import Service
+from chat_server.sessions.connection import Connection
 from chat_server.transports.direct import DirectTransport
 from chat_server.transports.encoders import DIRECT_ENCODERS
 

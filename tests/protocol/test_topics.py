@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.protocol.errors import BadRequest
-from chat_server.protocol.topics import MAX_TOPIC_BYTES, check_topic, namespace
+from chat_server.protocol.topics import MAX_TOPIC_BYTES, check_topic
 
 ALPHABET = "ABCXYZabcxyz0189._~@-"
 
@@ -61,7 +61,6 @@ def test_bad_names(topic: str) -> None:
 def test_segments_joined_by_colons_are_a_name(topic: str) -> None:
     assert check_topic(topic) == topic
     assert len(topic.encode()) <= MAX_TOPIC_BYTES
-    assert namespace(topic) == topic.split(":")[0]
 
 
 @given(st.text(ALPHABET + ":/ *\né", max_size=20))

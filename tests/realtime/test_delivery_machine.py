@@ -21,7 +21,7 @@ from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime import hub as hub_module
 from chat_server.realtime import topic as topic_module
-from chat_server.realtime.connection import Connection
+from chat_server.sessions.connection import Connection
 
 from ..rig.fake_transport import FakeEncoder, FakeTransport
 from .observer import Observer

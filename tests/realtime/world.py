@@ -13,11 +13,11 @@ from chat_server.auth.claims import Claims, TopicGrants
 from chat_server.auth.tokens import Verifier
 from chat_server.protocol.codecs import JSON
 from chat_server.protocol.errors import ChatError, Unauthorized
-from chat_server.realtime.connection import Connection
 from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Encoder
 from chat_server.service.operations import OPERATIONS
 from chat_server.service.service import Service
+from chat_server.sessions.connection import Connection
 from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
 from ..rig.clock import ManualClock

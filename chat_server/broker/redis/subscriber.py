@@ -77,7 +77,7 @@ class Subscriber:
 
     Attributes:
         publish: the command that sends to these channels.
-        probe_channel: the channel of `hear`.
+        probe_channel: the channel on which `expect_probe` waits.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ import pytest
 from chat_server.protocol.errors import Unauthorized, Unavailable
 from chat_server.settings import AuthSettings
 
+from ..realtime.world import World, answer, claims
 from ..rig.fake_transport import FakeTransport
 from ..rig.fakes import turns, until
-from .world import World, answer, claims
 
 ROOM = "room:a"
 LEEWAY = AuthSettings().leeway_seconds
@@ -54,7 +54,7 @@ async def test_a_token_on_the_way_in(world: World) -> None:
 async def test_a_refused_token_is_logged_with_the_address_once_a_minute(
     world: World, caplog: pytest.LogCaptureFixture, by_auth: bool
 ) -> None:
-    caplog.set_level(logging.INFO, "chat_server.realtime.authentication")
+    caplog.set_level(logging.INFO, "chat_server.sessions.authentication")
     refusal = Unauthorized("token: has expired")
     world.verifier.tokens["old"] = refusal
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):

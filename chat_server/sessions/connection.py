@@ -17,13 +17,13 @@ from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
 from ..protocol.messages import Command, Ok, ServerMessage, TopicCommand
 from ..protocol.session import Rules, Session
+from ..realtime.drain import RESTARTS
+from ..realtime.limits import ConnectionRate
+from ..realtime.ports import Transport
+from ..realtime.recovery import Recovery
 from ..service.answers import Answer, Joined
 from ..service.service import Service
 from .authentication import Authenticated
-from .drain import RESTARTS
-from .limits import ConnectionRate
-from .ports import Transport
-from .recovery import Recovery
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from ..protocol.errors import (
 )
 from ..protocol.messages import AuthOk, Welcome
 from ..protocol.session import Session
+from ..realtime.limits import ConnectionRate
+from ..realtime.ports import Transport
 from ..service.actor import Subscriber
 from ..service.service import Service
-from .limits import ConnectionRate
-from .ports import Transport
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import pytest
 from chat_server.events import PublishResult
 from chat_server.protocol.codecs import MSGPACK
 from chat_server.protocol.errors import Unavailable
-from chat_server.realtime.connection import Connection
+from chat_server.sessions.connection import Connection
 
+from ..realtime.world import World, answer, claims
 from ..rig.fake_transport import FakeEncoder, FakeTransport
 from ..rig.fakes import turns
-from .world import World, answer, claims
 
 ROOM = "room:a"
 
