@@ -8,7 +8,7 @@ asks for few topics again and again, and remembering the answers costs it less m
 import re
 from collections.abc import Sequence
 
-from ..protocol.commands import Grant
+from ..protocol.command_table import Grant
 from ..protocol.topics import MAX_TOPIC_BYTES, topic_segment
 from .claims import Claims
 

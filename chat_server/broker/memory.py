@@ -14,7 +14,7 @@ from ..clock import Clock
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
-from .base import GuardedListener, assemble, epochs, failed, unavailable
+from .common import GuardedListener, assemble, epochs, failed, unavailable
 
 T = TypeVar("T")
 

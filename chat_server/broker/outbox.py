@@ -21,7 +21,7 @@ from ..logs import LogThrottle
 from ..protocol.errors import Refused, Unavailable
 from ..realtime.ports import EventLog
 from ..settings import Settings
-from .base import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
+from .common import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Raw, Struct
 
-from .commands import COMMANDS, Commands
+from .command_table import COMMANDS, Commands
 from .errors import BadRequest
 from .formats import with_safe_integers
 from .messages import Command, HistoryOk, Ok, PublishBody, ServerMessage

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .close_codes import CloseCode
-from .commands import REFUSED, Rule
+from .command_table import REFUSED, Rule
 from .messages import Command, Ok, ServerMessage
 
 

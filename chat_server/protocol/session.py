@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from .close_codes import CloseCode
 from .codecs import Codec
-from .commands import State
+from .command_table import State
 from .effects import Effects, Pending, RateLimit
 from .errors import (
     AlreadySubscribed,

@@ -7,7 +7,7 @@ import msgspec
 from ..auth.claims import Claims
 from ..auth.permissions import Permissions
 from ..protocol.codecs import JSON, Codec
-from ..protocol.commands import Grant
+from ..protocol.command_table import Grant
 from ..protocol.errors import Forbidden
 from ..protocol.messages import AuthOk, User
 from ..realtime.ports import Transport

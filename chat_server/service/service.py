@@ -5,7 +5,7 @@ from typing import Any
 
 from ..auth.tokens import Verifier
 from ..events import Retention
-from ..protocol.commands import COMMANDS, Commands, Rule
+from ..protocol.command_table import COMMANDS, Commands, Rule
 from ..protocol.errors import BadRequest, TooLarge
 from ..protocol.messages import Command, Ok, TopicCommand
 from ..protocol.session import BYTES_PER_COUNT

@@ -135,7 +135,7 @@ def _modules(**sources: str) -> list[Module]:
         ({"broker__memory": "from ..realtime.hub import Hub", "realtime__hub": ""}, 1),
         ({"realtime__hub": "from ..service.service import Service", "service__service": ""}, 1),
         ({"service__service": "import chat_server.sessions", "sessions_": ""}, 1),
-        ({"realtime__node": "import chat_server.broker.base", "broker__base": ""}, 1),
+        ({"realtime__node": "import chat_server.broker.common", "broker__common": ""}, 1),
         ({"realtime__node": "from chat_server import broker", "broker_": ""}, 1),
         ({"auth__tokens": "import jwt"}, []),
         ({"auth__permissions": "import jwt"}, ["import jwt"]),

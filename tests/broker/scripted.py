@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import Future
 
-from chat_server.broker.base import busy, fail, failed, refused, unavailable
+from chat_server.broker.common import busy, fail, failed, refused, unavailable
 from chat_server.events import Draft, PublishResult
 
 from ..rig.fakes import AT, FakeBroker

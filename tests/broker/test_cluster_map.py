@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.base import busy, failed, refused, unavailable
+from chat_server.broker.common import busy, failed, refused, unavailable
 from chat_server.broker.redis import cluster as module
 from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.broker.redis.refusals import Moved

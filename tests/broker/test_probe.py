@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from chat_server.broker.base import GuardedListener
+from chat_server.broker.common import GuardedListener
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.pipeline import Pipeline, pack
 from chat_server.broker.redis.probe import Deaf, PubSubProbe

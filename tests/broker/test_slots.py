@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from chat_server.broker.base import busy, fail, unavailable
+from chat_server.broker.common import busy, fail, unavailable
 from chat_server.broker.redis import slots as module
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.refusals import Moved

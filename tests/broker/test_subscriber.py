@@ -13,7 +13,7 @@ from redis.exceptions import (
     RedisError,
 )
 
-from chat_server.broker.base import GuardedListener
+from chat_server.broker.common import GuardedListener
 from chat_server.broker.redis import subscriber as module
 from chat_server.broker.redis.pipeline import pack
 from chat_server.broker.redis.refusals import Moved

@@ -10,7 +10,7 @@ from chat_server.auth.claims import TopicGrants
 from chat_server.auth.validation import MAX_INFO_BYTES, MAX_NAME, MAX_PATTERNS, MAX_SUB
 from chat_server.protocol import codecs, messages
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP, CloseCode
-from chat_server.protocol.commands import COMMANDS
+from chat_server.protocol.command_table import COMMANDS
 from chat_server.protocol.errors import ERRORS, BadRequest
 
 from .markdown import ROOT, code, section, tables

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from chat_server.protocol.codecs import JSON, Codec
-from chat_server.protocol.commands import State
+from chat_server.protocol.command_table import State
 from chat_server.protocol.effects import Pending, RateLimit
 from chat_server.protocol.errors import ChatError
 from chat_server.protocol.messages import Limits, Ok, TopicOk, Welcome

@@ -7,7 +7,7 @@ import pytest
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, MSGPACK
-from chat_server.protocol.commands import State
+from chat_server.protocol.command_table import State
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Forbidden, Internal, Unavailable
 from chat_server.protocol.messages import Command, Subscribe

@@ -8,7 +8,7 @@ import pytest
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, MSGPACK, Codec
-from chat_server.protocol.commands import State
+from chat_server.protocol.command_table import State
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.session import (
     BYTES_PER_COUNT,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chat_server.protocol.close_codes import CloseCode
-from chat_server.protocol.commands import State
+from chat_server.protocol.command_table import State
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Internal
 from chat_server.protocol.messages import Auth, Command, Publish, Signal, Subscribe

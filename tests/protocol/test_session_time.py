@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chat_server.protocol.close_codes import CloseCode
-from chat_server.protocol.commands import State
+from chat_server.protocol.command_table import State
 from chat_server.protocol.errors import Unauthorized
 from chat_server.protocol.session import HELD_SECONDS
 

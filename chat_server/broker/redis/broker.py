@@ -15,7 +15,7 @@ from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
-from ..base import GuardedListener, failed, unavailable
+from ..common import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack

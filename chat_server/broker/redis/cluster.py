@@ -16,7 +16,7 @@ from ...logs import LogThrottle
 from ...protocol.errors import Refused, Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
-from ..base import Busy, GuardedListener, failed, unavailable
+from ..common import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved

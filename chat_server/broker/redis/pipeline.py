@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
-from ..base import busy, fail, failed, refused, unavailable
+from ..common import busy, fail, failed, refused, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .refusals import CLUSTER, Closed, Moved, Refusal, refusal_of
 from .urls import Address

@@ -8,7 +8,7 @@ import re
 from typing import Final, NamedTuple
 
 from ...protocol.errors import Refused, Unavailable
-from ..base import BUSY_RETRY_MS
+from ..common import BUSY_RETRY_MS
 from .urls import Address
 
 RETRY_MS: Final = 1_000

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from ...protocol.errors import Unavailable
-from ..base import Busy, busy, fail, failed, refused, unavailable
+from ..common import Busy, busy, fail, failed, refused, unavailable
 from .broker import RedisBroker
 from .refusals import Moved
 from .urls import Address

@@ -17,7 +17,7 @@ from ...events import (
     Retention,
 )
 from ...settings import BrokerSettings
-from ..base import epochs
+from ..common import epochs
 from .pipeline import Pipeline, Script
 
 PUBLISH: Final = Script("publish")

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, Ti
 
 from ...events import Event, Kind
 from ...logs import LogThrottle
-from ..base import GuardedListener, busy, fail, failed, refused, unavailable
+from ..common import GuardedListener, busy, fail, failed, refused, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .pipeline import pack, redirection
 from .refusals import Closed, Moved, refusal_of
