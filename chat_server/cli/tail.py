@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ..client import Client, Gap, Message, Subscription, connect
-from ..protocol.messages import MAX_HISTORY
+from ..protocol.commands import MAX_HISTORY
 from .notices import Notices
 from .options import (
     config_option,

@@ -12,7 +12,7 @@ from msgspec import Struct
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from ..protocol import messages
+from ..protocol import commands, messages
 from .codec import ClientCodec, Done, Encoding
 from .connection import MAX_EXPIRIES
 from .credentials import TOKEN_SECONDS, Credentials, TokenSource
@@ -199,7 +199,7 @@ class Client:
             NotConnected: there is no connection, and nothing was sent.
             ConnectionLost: the connection broke before the answer came.
         """
-        await self._command(messages.Signal(topic=topic, data=self._codec.data(data)), Done)
+        await self._command(commands.Signal(topic=topic, data=self._codec.data(data)), Done)
 
     async def history(
         self,
@@ -207,7 +207,7 @@ class Client:
         *,
         before: int | None = None,
         after: int | None = None,
-        limit: int = messages.DEFAULT_HISTORY,
+        limit: int = commands.DEFAULT_HISTORY,
     ) -> Page:
         """Return stored messages: the newest, or those next to a seq.
 
@@ -222,7 +222,7 @@ class Client:
             NotConnected: there is no connection at the moment.
             ConnectionLost: the connection broke before the answer came.
         """
-        command = messages.History(topic=topic, before=before, after=after, limit=limit)
+        command = commands.History(topic=topic, before=before, after=after, limit=limit)
         return await self._command(command, Page)
 
     async def ping(self) -> float:
@@ -234,7 +234,7 @@ class Client:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await self._command(messages.Ping(), Done)
+        await self._command(commands.Ping(), Done)
         return loop.time() - began
 
     def subscribe(
@@ -258,7 +258,7 @@ class Client:
             raise ValueError("last, since: only one of them may be given")
         return Subscription(self._subscriptions, self._flow, topic, since=since, last=last)
 
-    async def _command(self, command: messages.Command, kind: type[A]) -> A:
+    async def _command(self, command: commands.Command, kind: type[A]) -> A:
         return await self._reconnector.connection().command(command, kind)
 
 

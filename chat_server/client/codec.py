@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from ..events import Seq
 from ..protocol.codecs import JSON, MSGPACK
-from ..protocol.messages import Command
+from ..protocol.commands import Command
 from .data import check_data
 from .errors import BadServer
 

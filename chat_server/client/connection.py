@@ -11,8 +11,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
+from ..protocol.commands import Command
 from ..protocol.errors import TooLarge, Unauthorized
-from ..protocol.messages import Command, Error, Goodbye, Welcome
+from ..protocol.messages import Error, Goodbye, Welcome
 from .codec import ClientCodec, Envelope
 from .ending import Ending
 from .errors import (

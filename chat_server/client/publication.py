@@ -14,9 +14,10 @@ from typing import Any
 from msgspec import Raw
 
 from ..events import MAX_SEQ, Position
-from ..protocol import messages
+from ..protocol import commands
+from ..protocol.commands import MAX_HISTORY
 from ..protocol.errors import RateLimited
-from ..protocol.messages import MAX_HISTORY, Message
+from ..protocol.messages import Message
 from .codec import ClientCodec
 from .connection import Connection
 from .ending import retry_delay
@@ -65,7 +66,7 @@ class PublicationLog:
         while self.position(topic) is None:
             connection = await self._reconnector.wait()
             try:
-                page = await connection.command(messages.History(topic=topic, limit=1), Page)
+                page = await connection.command(commands.History(topic=topic, limit=1), Page)
             except ConnectionLost:
                 continue
             except CommandFailed as error:
@@ -172,7 +173,7 @@ class Publication:
             self._first_sent = _Stopwatch()
             self._user = connection.welcome.user
             self._behind = self._log.position(self.topic)
-        command = messages.Publish(topic=self.topic, data=self._data, key=self.key)
+        command = commands.Publish(topic=self.topic, data=self._data, key=self.key)
         try:
             return self._conclude(await connection.attempt(command, Published))
         except (ConnectionLost, asyncio.CancelledError):
@@ -235,7 +236,7 @@ class Publication:
         raise self._unknown("history does not have it all")
 
     async def _read(self, connection: Connection, after: int) -> Page:
-        command = messages.History(topic=self.topic, after=after, limit=MAX_HISTORY)
+        command = commands.History(topic=self.topic, after=after, limit=MAX_HISTORY)
         refusals = 0
         while True:
             try:

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from msgspec import Struct
 
+from ..protocol.commands import Auth
 from ..protocol.errors import ANOTHER_USER, Unauthorized
-from ..protocol.messages import Auth
 from .connection import Connection
 from .credentials import Credentials
 from .ending import Backoff, Ending

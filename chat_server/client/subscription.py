@@ -9,7 +9,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from ..events import MAX_SEQ, Position, Seq
-from ..protocol.messages import Gap, Subscribe
+from ..protocol.commands import Subscribe
+from ..protocol.messages import Gap
 from .errors import ClientError
 from .events import Event, Message, Other
 from .flow import Flow

@@ -4,8 +4,9 @@ import asyncio
 from typing import NoReturn
 
 from ..events import Position
+from ..protocol.commands import Unsubscribe
 from ..protocol.errors import AlreadySubscribed, RateLimited, TooManyTopics
-from ..protocol.messages import Error, Gap, Message, SignalPush, Unsubscribe
+from ..protocol.messages import Error, Gap, Message, SignalPush
 from .codec import ClientCodec, Done
 from .connection import Connection, Push
 from .ending import retry_delay

@@ -12,17 +12,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from ..auth.bearer import bearer_token
 from ..events import Seq
 from ..protocol.codecs import JSON, readable
+from ..protocol.commands import DEFAULT_HISTORY, Command, History, HistoryLimit, Key, Publish
 from ..protocol.errors import BadRequest, TooLarge, Unavailable
-from ..protocol.messages import (
-    DEFAULT_HISTORY,
-    Command,
-    History,
-    HistoryLimit,
-    HistoryOk,
-    Key,
-    Publish,
-    PublishOk,
-)
+from ..protocol.messages import HistoryOk, PublishOk
 from ..service.actor import Actor
 from ..service.service import Service
 

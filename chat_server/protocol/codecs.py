@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .command_table import COMMANDS, Commands
+from .commands import Command, PublishBody
 from .errors import BadRequest
 from .formats import with_safe_integers
-from .messages import Command, HistoryOk, Ok, PublishBody, ServerMessage
+from .messages import HistoryOk, Ok, ServerMessage
 from .nesting import (
     MAX_DEPTH,
     PROTOTYPE,

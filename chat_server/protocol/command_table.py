@@ -1,6 +1,6 @@
 """The table of commands: one row for each says when it is accepted and how it runs.
 
-A command is a Struct of `messages`, a row of this table, and a function of `service/operations`.
+A command is a Struct of `commands`, a row of this table, and a function of `service/operations`.
 """
 
 from collections.abc import Mapping
@@ -10,17 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from .messages import (
-    Auth,
-    Command,
-    History,
-    Ping,
-    Pong,
-    Publish,
-    Signal,
-    Subscribe,
-    Unsubscribe,
-)
+from .commands import Auth, Command, History, Ping, Publish, Signal, Subscribe, Unsubscribe
+from .messages import Pong
 
 Grant = Literal["subscribe", "publish", "history", "presence", "moderate"]
 """What a token can allow in a topic."""

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from .close_codes import CloseCode
 from .command_table import REFUSED, Rule
-from .messages import Command, Ok, ServerMessage
+from .commands import Command
+from .messages import Ok, ServerMessage
 
 
 class Pending:

@@ -10,10 +10,10 @@ import json
 import re
 from typing import Any, Final
 
-from .commands import COMMANDS
+from .command_table import COMMANDS
+from .commands import MAX_ID
 from .errors import BadRequest, Malformed
 from .formats import BINARY, LISTS, NIL, TEXT, Truncated, map_entries, value_end
-from .messages import MAX_ID
 from .nesting import NIL_KEY
 
 HALF_A_PAIR: Final = "holds half a surrogate pair"

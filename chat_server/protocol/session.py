@@ -16,6 +16,7 @@ from msgspec import Struct
 from .close_codes import CloseCode
 from .codecs import Codec
 from .command_table import State
+from .commands import Command, TopicCommand
 from .effects import Effects, Pending, RateLimit
 from .errors import (
     AlreadySubscribed,
@@ -27,7 +28,7 @@ from .errors import (
     TooManyTopics,
     Unauthorized,
 )
-from .messages import Command, Error, Goodbye, Ok, TopicCommand, Welcome
+from .messages import Error, Goodbye, Ok, Welcome
 from .topics import check_topic
 
 STRIKES = 10

@@ -7,7 +7,8 @@ import msgspec
 
 from ..events import HistoryPage, Kind
 from ..protocol.codecs import Codec
-from ..protocol.messages import History, HistoryOk
+from ..protocol.commands import History
+from ..protocol.messages import HistoryOk
 from ..realtime.encoding import encode_push
 from .actor import Actor
 from .service import Service

@@ -3,15 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..protocol.messages import (
-    Auth,
-    Command,
-    History,
-    Publish,
-    Signal,
-    Subscribe,
-    Unsubscribe,
-)
+from ..protocol.commands import Auth, Command, History, Publish, Signal, Subscribe, Unsubscribe
 from .history import history
 from .publishing import publish, signal
 from .service import Operation

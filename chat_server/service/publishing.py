@@ -7,8 +7,9 @@ import msgspec
 
 from ..events import PublishResult
 from ..protocol.codecs import JSON
+from ..protocol.commands import MAX_KEY, Publish, Signal
 from ..protocol.errors import BadRequest
-from ..protocol.messages import MAX_KEY, Publish, PublishOk, Signal, TopicOk
+from ..protocol.messages import PublishOk, TopicOk
 from .actor import Actor
 from .answers import Answer
 from .drafts import message_draft, signal_payload

@@ -6,8 +6,9 @@ from typing import Any
 from ..auth.tokens import Verifier
 from ..events import Retention
 from ..protocol.command_table import COMMANDS, Commands, Rule
+from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge
-from ..protocol.messages import Command, Ok, TopicCommand
+from ..protocol.messages import Ok
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node

@@ -1,7 +1,8 @@
 """`auth`, `subscribe` and `unsubscribe`: commands of a live connection."""
 
+from ..protocol.commands import Auth, Subscribe, Unsubscribe
 from ..protocol.errors import RateLimited
-from ..protocol.messages import Auth, AuthOk, Subscribe, SubscribeOk, TopicOk, Unsubscribe
+from ..protocol.messages import AuthOk, SubscribeOk, TopicOk
 from ..realtime.recovery import Recovery
 from .actor import Subscriber
 from .answers import Joined, Reply

@@ -13,9 +13,10 @@ import msgspec
 
 from ..auth.claims import Claims
 from ..protocol.close_codes import CloseCode
+from ..protocol.commands import Command, TopicCommand
 from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
-from ..protocol.messages import Command, Ok, ServerMessage, TopicCommand
+from ..protocol.messages import Ok, ServerMessage
 from ..protocol.session import Rules, Session
 from ..realtime.drain import RESTARTS
 from ..realtime.limits import ConnectionRate

@@ -10,7 +10,7 @@ from typing import Any
 from chat_server import app
 from chat_server.cli import main
 from chat_server.events import Event
-from chat_server.protocol.messages import Publish
+from chat_server.protocol.commands import Publish
 from chat_server.realtime import hub
 from chat_server.realtime.topic import Topic
 from chat_server.service.actor import Actor

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from chat_server.cli.terminal import MAX_LINE_BYTES
-from chat_server.protocol import messages
+from chat_server.protocol import commands
 from tests.cli.program import ENVIRON, program, run
 from tests.rig.fake_server import FakeServer
 from tests.rig.waiting import until
@@ -119,7 +119,7 @@ async def test_refusals_that_pass_are_waited_for(server: FakeServer) -> None:
 async def test_lost_connections_lose_no_line(server: FakeServer) -> None:
     rng = random.Random(5)
 
-    def sometimes_break(command: messages.Command) -> None:
+    def sometimes_break(command: commands.Command) -> None:
         if rng.random() < 0.01:
             server.drop()
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from tests.cli.program import ENVIRON, program, run
 from tests.rig.fake_server import FakeServer
 from tests.rig.waiting import until
@@ -14,7 +14,7 @@ from tests.rig.waiting import until
 
 async def test_messages_as_they_come(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
-        await until(lambda: server.received(messages.Subscribe), 90)
+        await until(lambda: server.received(commands.Subscribe), 90)
         await server.publish("room:a", {"text": "hello"}, "alice")
         assert (await running.line()).endswith(" alice: hello")
         await server.publish("room:a", [1], "bob")
@@ -160,7 +160,7 @@ async def test_an_output_that_does_not_block_loses_nothing(server: FakeServer) -
     )
     os.close(writing)
     try:
-        await until(lambda: server.received(messages.Subscribe), 90)
+        await until(lambda: server.received(commands.Subscribe), 90)
         await asyncio.sleep(1)  # for the pipe to be full; should it not be yet, nothing fails
 
         def read() -> list[str]:

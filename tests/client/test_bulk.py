@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from chat_server.client import CommandFailed, TimedOut, publish_all
-from chat_server.protocol import messages
+from chat_server.protocol import commands
 from chat_server.realtime.limits import TokenBucket
 from tests.client.conftest import Connect
 from tests.rig.fake_server import FakeServer
@@ -39,7 +39,7 @@ async def test_nothing_to_publish(server: FakeServer, client: Connect) -> None:
 
 
 async def test_no_more_than_the_window_is_on_its_way(server: FakeServer, client: Connect) -> None:
-    def fall_silent(command: messages.Command) -> None:
+    def fall_silent(command: commands.Command) -> None:
         if len(stored(server)) == 10:
             server.silent.add("publish")
 
@@ -55,9 +55,9 @@ async def test_no_more_than_the_window_is_on_its_way(server: FakeServer, client:
         for _ in range(10):
             await anext(run)
         unanswered = asyncio.ensure_future(anext(run))
-        await until(lambda: len(server.received(messages.Publish)) == 15)
+        await until(lambda: len(server.received(commands.Publish)) == 15)
         assert await chat.ping() > 0
-        assert len(server.received(messages.Publish)) == 15
+        assert len(server.received(commands.Publish)) == 15
         assert len(taken) <= 16, "the source was read ahead"
         unanswered.cancel()
         await asyncio.wait([unanswered])
@@ -76,7 +76,7 @@ async def test_each_survives_lost_connections_and_is_stored_once(
 ) -> None:
     rng = random.Random(3)
 
-    def sometimes_break(command: messages.Command) -> None:
+    def sometimes_break(command: commands.Command) -> None:
         if rng.random() < 0.03:
             server.drop()
 
@@ -99,7 +99,7 @@ async def test_a_refusal_that_passes_is_waited_for(
         places = [p.seq async for p in publish_all(chat, "room:a", each(range(100)), window=8)]
     assert stored(server) == list(range(100))
     assert places == list(range(1, 101))
-    keys = [command.key for command in server.received(messages.Publish)]
+    keys = [command.key for command in server.received(commands.Publish)]
     assert len(set(keys)) == 100, "an item was published again with another key"
 
 
@@ -115,8 +115,8 @@ async def test_a_refusal_without_a_time_is_waited_for(
 async def test_a_refusal_for_good_is_raised_behind_what_was_stored(
     server: FakeServer, client: Connect
 ) -> None:
-    def refuse_the_fourth(command: messages.Command) -> None:
-        if isinstance(command, messages.Publish) and msgspec.json.decode(command.data) == 3:
+    def refuse_the_fourth(command: commands.Command) -> None:
+        if isinstance(command, commands.Publish) and msgspec.json.decode(command.data) == 3:
             server.refuse("publish", "too_large")
 
     server.on_command = refuse_the_fourth
@@ -153,7 +153,7 @@ async def test_keeps_within_the_rate_limit_so_that_the_order_holds(
     )
     bucket = TokenBucket(100.0, 100, loop.time())
 
-    def limit(command: messages.Command) -> None:
+    def limit(command: commands.Command) -> None:
         wait = bucket.acquire(loop.time())
         if wait:
             server.refuse("publish", "rate_limited", retry_in_ms=1 + int(wait * 1000))
@@ -163,7 +163,7 @@ async def test_keeps_within_the_rate_limit_so_that_the_order_holds(
         places = [p.seq async for p in publish_all(chat, "room:a", each(range(150)))]
     assert places == list(range(1, 151))
     assert stored(server) == list(range(150))
-    assert len(server.received(messages.Publish)) == 150, "something was refused"
+    assert len(server.received(commands.Publish)) == 150, "something was refused"
 
 
 async def test_one_published_now_and_then_leaves_at_once(
@@ -189,7 +189,7 @@ async def test_closing_it_early_leaves_nothing_behind(server: FakeServer, client
     async with client() as chat:
         async with aclosing(publish_all(chat, "room:a", each(range(100)))) as run:
             task = asyncio.ensure_future(anext(run))
-            await until(lambda: server.received(messages.Publish))
+            await until(lambda: server.received(commands.Publish))
             task.cancel()
             await asyncio.wait([task])
         assert await chat.ping() > 0

@@ -20,7 +20,7 @@ from chat_server.client import (
 from chat_server.client import opening as connection_module
 from chat_server.client.client import websocket_url
 from chat_server.events import Position
-from chat_server.protocol import messages
+from chat_server.protocol import commands
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
 from tests.rig.fake_server import FakeServer
@@ -124,7 +124,7 @@ async def test_a_cancelled_command_leaves_the_others_alone(
     server.silent.add("publish")
     async with client() as chat:
         task = asyncio.create_task(chat.publish("room:a", 1))
-        await until(lambda: server.received(messages.Publish))
+        await until(lambda: server.received(commands.Publish))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -148,7 +148,7 @@ async def test_what_has_no_form_in_json_is_not_sent(server: FakeServer, client: 
         with pytest.raises(TypeError):
             await chat.publish("room:a", object())
         assert await chat.ping() > 0
-    assert not server.received(messages.Publish)
+    assert not server.received(commands.Publish)
 
 
 # Connecting ------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ async def test_closing_fails_what_waits_for_an_answer(server: FakeServer, client
     server.silent.add("publish")
     async with client() as chat:
         task = asyncio.create_task(chat.publish("room:a", 1))
-        await until(lambda: server.received(messages.Publish))
+        await until(lambda: server.received(commands.Publish))
     with pytest.raises(ConnectionLost):
         await task
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chat_server.client.flow import Flow
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, message, take
 from tests.rig.fake_server import FakeServer
@@ -49,7 +49,7 @@ async def test_a_consumer_that_publishes_is_not_locked_out(
                 await chat.publish("room:b", number)
         await publisher
     assert seen == list(range(1, count + 1))
-    resumed = [c for c in server.received(messages.Subscribe) if c.since is not None]
+    resumed = [c for c in server.received(commands.Subscribe) if c.since is not None]
     assert resumed, "nothing was dropped, so this test tests nothing"
     assert [m.data for m in server.topic("room:b").messages] == list(range(count))
 

@@ -18,7 +18,7 @@ from chat_server.client import (
 from chat_server.client import publication as publication_module
 from chat_server.client.data import check_data
 from chat_server.events import Position
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from tests.client.conftest import Connect
 from tests.client.helpers import take
 from tests.client.test_bulk import each
@@ -48,8 +48,8 @@ def sleep(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[floa
 def lose(server: FakeServer, *, store: bool, then: Callable[[], None] = lambda: None) -> None:
     """Break the connection at the next publication, after or before it is stored."""
 
-    def on_command(command: messages.Command) -> None:
-        if not isinstance(command, messages.Publish):
+    def on_command(command: commands.Command) -> None:
+        if not isinstance(command, commands.Publish):
             return
         server.on_command = lambda command: server.silent.discard("publish")
         server.silent.add("publish")
@@ -90,7 +90,7 @@ async def test_an_answer_that_was_lost(
         assert (await chat.publish("room:a", "last", key="k2", wait=True)).seq == 3
     assert stored(server) == ["first", {"text": "x"}, "last"]
     looked = seconds >= WINDOW / 2
-    assert bool(server.received(messages.History)) is looked
+    assert bool(server.received(commands.History)) is looked
 
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
@@ -168,7 +168,7 @@ async def test_where_history_does_not_tell_it_is_said(
         lose(server, store=True, then=then)
         with pytest.raises(OutcomeUnknown, match=reason):
             await chat.publish("room:a", "x", key="k", wait=True)
-    assert len(server.received(messages.Publish)) == 2
+    assert len(server.received(commands.Publish)) == 2
 
 
 @pytest.mark.parametrize("again", ["the application", "after it gave up waiting"])
@@ -195,8 +195,8 @@ async def test_an_application_that_repeats_a_key_itself(
     assert stored(server) == ["first", "x"]
 
 
-def store_quietly(server: FakeServer, command: messages.Command) -> None:
-    if isinstance(command, messages.Publish):
+def store_quietly(server: FakeServer, command: commands.Command) -> None:
+    if isinstance(command, commands.Publish):
         topic = server.topic(command.topic)
         topic.append(command.topic, msgspec.json.decode(command.data), "me")
 
@@ -228,7 +228,7 @@ async def test_a_definite_refusal_leaves_nothing_open(
         assert caught.value.definite
         sleep(WINDOW)
         assert (await chat.publish("room:a", "x", key="k")).seq == 2
-    assert not server.received(messages.History)
+    assert not server.received(commands.History)
 
 
 async def test_looking_waits_where_it_is_refused_for_the_moment(
@@ -329,7 +329,7 @@ async def test_what_json_would_change_is_refused(
             with pytest.raises(kind, match=words):
                 await call("room:a", data)
         assert (await chat.publish("room:a", "fine")).seq == 1
-    assert len(server.received(messages.Publish)) == 1
+    assert len(server.received(commands.Publish)) == 1
 
 
 @pytest.mark.parametrize(
@@ -364,4 +364,4 @@ async def test_not_connected_means_that_nothing_was_sent(
             await chat.publish("room:a", 1, key="k")
         await server.start()
         assert (await chat.publish("room:a", 1, key="k", wait=True)).seq == 1
-    assert not server.received(messages.History)
+    assert not server.received(commands.History)

@@ -21,7 +21,7 @@ from chat_server.client import (
     reconnector,
 )
 from chat_server.client.connection import Connection
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from chat_server.protocol.close_codes import STOP, CloseCode
 from tests.client.conftest import Connect
 from tests.client.helpers import message
@@ -295,10 +295,10 @@ async def test_an_expired_token_is_refreshed_on_the_living_connection(
     async with client(token=lambda: f"token-{next(numbers)}") as chat:
         notice = messages.Error(code="unauthorized", message="the token has expired")
         await server.connections[0].send(notice)
-        await until(lambda: server.received(messages.Auth))
+        await until(lambda: server.received(commands.Auth))
         assert await chat.ping() > 0
     assert server.tokens == ["token-1", "token-2"]
-    assert len(server.received(messages.Auth)) == 1
+    assert len(server.received(commands.Auth)) == 1
 
 
 async def test_a_refresh_that_fails_does_not_end_the_connection(
@@ -308,7 +308,7 @@ async def test_a_refresh_that_fails_does_not_end_the_connection(
     async with client(token=lambda: "again") as chat:
         notice = messages.Error(code="unauthorized", message="the token has expired")
         await server.connections[0].send(notice)
-        await until(lambda: server.received(messages.Auth))
+        await until(lambda: server.received(commands.Auth))
         assert await chat.ping() > 0
 
 
@@ -319,18 +319,18 @@ async def test_without_key_the_outcome_is_unknown(server: FakeServer, client: Co
     server.silent.add("publish")
     async with client() as chat:
         task = asyncio.create_task(chat.publish("room:a", 1, wait=True))
-        await until(lambda: server.received(messages.Publish))
+        await until(lambda: server.received(commands.Publish))
         server.drop()
         with pytest.raises(ConnectionLost):
             await task
-    assert len(server.received(messages.Publish)) == 1
+    assert len(server.received(commands.Publish)) == 1
 
 
 async def test_with_key_it_is_published_again_and_stored_once(
     server: FakeServer, client: Connect
 ) -> None:
-    def break_after_storing(command: messages.Command) -> None:
-        if isinstance(command, messages.Publish):
+    def break_after_storing(command: commands.Command) -> None:
+        if isinstance(command, commands.Publish):
             server.topic("room:a").keys["k1"] = server.topic("room:a").append("room:a", "x").seq
             server.drop()
             server.on_command = lambda command: None
@@ -341,7 +341,7 @@ async def test_with_key_it_is_published_again_and_stored_once(
     assert published.duplicate
     assert published.seq == 1
     assert len(server.topic("room:a").messages) == 1
-    assert len(server.received(messages.Publish)) == 2
+    assert len(server.received(commands.Publish)) == 2
 
 
 async def test_with_key_but_without_wait_the_loss_is_told(
@@ -350,7 +350,7 @@ async def test_with_key_but_without_wait_the_loss_is_told(
     server.silent.add("publish")
     async with client() as chat:
         task = asyncio.create_task(chat.publish("room:a", 1, key="k1"))
-        await until(lambda: server.received(messages.Publish))
+        await until(lambda: server.received(commands.Publish))
         server.drop()
         with pytest.raises(ConnectionLost):
             await task

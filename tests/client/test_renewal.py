@@ -18,7 +18,7 @@ from chat_server.client import (
     publish_all,
     renewal,
 )
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from chat_server.protocol.errors import ANOTHER_USER
 from chat_server.protocol.messages import Error
 from tests.client.conftest import Connect
@@ -182,7 +182,7 @@ async def test_a_token_of_another_user_ends_the_client_when_it_is_renewed(
         with pytest.raises(TokenRejected, match="another user"):
             async with asyncio.timeout(20):
                 await chat.publish("room:a", 1, wait=True)
-    assert len(server.received(messages.Auth)) == 1
+    assert len(server.received(commands.Auth)) == 1
 
 
 async def test_a_function_that_returns_the_expired_token_is_asked_again(
@@ -192,7 +192,7 @@ async def test_a_function_that_returns_the_expired_token_is_asked_again(
     expires_at = int(time.time()) - 5
     stale = True
 
-    async def auth(connection: FakeConnection, command: messages.Auth) -> None:
+    async def auth(connection: FakeConnection, command: commands.Auth) -> None:
         if not stale:
             connection.token_ends = None
         ends = expires_at if stale else expires_at + 3600
@@ -208,7 +208,7 @@ async def test_a_function_that_returns_the_expired_token_is_asked_again(
         await asyncio.sleep(3)
         assert not publishing.done()
         assert server.expired == 1
-        assert 1 <= len(server.received(messages.Auth)) <= 8
+        assert 1 <= len(server.received(commands.Auth)) <= 8
         stale = False
         async with asyncio.timeout(90):
             assert (await publishing).seq == 1

@@ -7,7 +7,7 @@ import pytest
 from chat_server.client import ClientState, CommandFailed
 from chat_server.client.subscription import State
 from chat_server.client.subscriptions import MAX_RESUMES_AT_ONCE
-from chat_server.protocol import messages
+from chat_server.protocol import commands
 from tests.client.conftest import Connect
 from tests.client.helpers import message
 from tests.rig.fake_server import FakeServer
@@ -36,7 +36,7 @@ async def test_a_passing_refusal_to_resume_is_waited_for(
         server.drop()
         await server.publish("room:a", "missed")
         assert (await message(room)).data == "missed"
-    assert len(server.received(messages.Subscribe)) == 4
+    assert len(server.received(commands.Subscribe)) == 4
 
 
 async def test_many_subscriptions_come_back_a_few_at_a_time(
@@ -51,9 +51,9 @@ async def test_many_subscriptions_come_back_a_few_at_a_time(
         ]
         server.silent.add("subscribe")
         server.drop()
-        await until(lambda: len(server.received(messages.Subscribe)) >= 60 + MAX_RESUMES_AT_ONCE)
+        await until(lambda: len(server.received(commands.Subscribe)) >= 60 + MAX_RESUMES_AT_ONCE)
         assert await chat.ping() > 0
-        assert len(server.received(messages.Subscribe)) == 60 + MAX_RESUMES_AT_ONCE
+        assert len(server.received(commands.Subscribe)) == 60 + MAX_RESUMES_AT_ONCE
         server.silent.clear()
         server.refuse("subscribe", "unavailable", retry_in_ms=60_000)
         server.drop()

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from chat_server.client import CommandFailed, Event, Gap, Other, Position
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from tests.client.conftest import Connect
 from tests.client.helpers import data, take
 from tests.rig.fake_server import FakeServer
@@ -220,10 +220,10 @@ async def test_a_cancelled_subscription_is_taken_back(server: FakeServer, client
     server.silent.add("subscribe")
     async with client() as chat:
         task = asyncio.create_task(chat.subscribe("room:a").__aenter__())
-        await until(lambda: server.received(messages.Subscribe))
+        await until(lambda: server.received(commands.Subscribe))
         task.cancel()
         await asyncio.wait([task])
-        await until(lambda: server.received(messages.Unsubscribe))
+        await until(lambda: server.received(commands.Unsubscribe))
         server.silent.clear()
         async with chat.subscribe("room:a"):
             pass
@@ -347,7 +347,7 @@ async def test_what_has_no_form_on_the_wire_leaves_nothing_behind(
         async with chat.subscribe("room:a"):
             pass
         await until(lambda: not server.connections[0].topics)
-        assert [c.topic for c in server.received(messages.Unsubscribe)] == ["room:a"]
+        assert [c.topic for c in server.received(commands.Unsubscribe)] == ["room:a"]
 
 
 async def test_a_subscription_is_entered_once(server: FakeServer, client: Connect) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from chat_server.auth.claims import TopicGrants
 from chat_server.auth.validation import MAX_INFO_BYTES, MAX_NAME, MAX_PATTERNS, MAX_SUB
-from chat_server.protocol import codecs, messages
+from chat_server.protocol import codecs, commands, messages
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP, CloseCode
 from chat_server.protocol.command_table import COMMANDS
 from chat_server.protocol.errors import ERRORS, BadRequest
@@ -137,7 +137,7 @@ def test_every_message_is_documented() -> None:
 
     assert leaves(messages.ServerMessage) == set(PUSHES)
     assert leaves(messages.Ok) == set(ANSWERS.values())
-    assert leaves(messages.Command) == set(COMMANDS)
+    assert leaves(commands.Command) == set(COMMANDS)
 
 
 def test_errors() -> None:

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
+from chat_server.protocol.commands import MAX_ID, Command, Publish, Signal
 from chat_server.protocol.errors import BadRequest, Malformed
-from chat_server.protocol.messages import MAX_ID, Command, Error, Publish, Signal
+from chat_server.protocol.messages import Error
 from chat_server.protocol.nesting import BadData, check_msgpack
 
 from ..rig.fake_transport import as_client

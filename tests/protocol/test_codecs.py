@@ -12,24 +12,19 @@ from msgspec.msgpack import encode as pack
 
 from chat_server.events import Position
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
-from chat_server.protocol.errors import BadRequest, Malformed
-from chat_server.protocol.messages import (
+from chat_server.protocol.commands import (
     MAX_ID,
     Auth,
     Command,
-    Error,
     History,
-    HistoryOk,
-    Ok,
     Ping,
-    Pong,
     Publish,
     Signal,
     Subscribe,
-    TopicOk,
     Unsubscribe,
-    User,
 )
+from chat_server.protocol.errors import BadRequest, Malformed
+from chat_server.protocol.messages import Error, HistoryOk, Ok, Pong, TopicOk, User
 from chat_server.protocol.nesting import MAX_DEPTH
 
 from ..rig.fake_transport import as_client

@@ -15,16 +15,9 @@ from msgspec.msgpack import encode as pack
 
 from chat_server.events import Position
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
+from chat_server.protocol.commands import MAX_ID, History, Ping, Publish, Subscribe
 from chat_server.protocol.errors import BadRequest, Malformed
-from chat_server.protocol.messages import (
-    MAX_ID,
-    History,
-    HistoryOk,
-    Ping,
-    Publish,
-    PublishOk,
-    Subscribe,
-)
+from chat_server.protocol.messages import HistoryOk, PublishOk
 from chat_server.protocol.session import STRIKES
 
 from ..rig.fakes import deep

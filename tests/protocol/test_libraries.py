@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chat_server.protocol.codecs import MSGPACK
+from chat_server.protocol.commands import Publish
 from chat_server.protocol.errors import BadRequest, Malformed
-from chat_server.protocol.messages import Publish
 
 COMMAND: dict[str, Any] = {
     "type": "publish",

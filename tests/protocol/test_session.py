@@ -8,9 +8,9 @@ import pytest
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, MSGPACK
 from chat_server.protocol.command_table import State
+from chat_server.protocol.commands import Command, Subscribe
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Forbidden, Internal, Unavailable
-from chat_server.protocol.messages import Command, Subscribe
 
 from .harness import RULES, START, WELCOME, Harness, ok
 

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.command_table import State
+from chat_server.protocol.commands import Auth, Command, Publish, Signal, Subscribe
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Internal
-from chat_server.protocol.messages import Auth, Command, Publish, Signal, Subscribe
 from chat_server.protocol.session import HELD_SECONDS, Session
 
 from ..rig.fakes import RecordingEffects

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from chat_server.events import Position
-from chat_server.protocol import messages
+from chat_server.protocol import commands, messages
 from chat_server.protocol.codecs import CODECS, Codec
 from chat_server.protocol.messages import Error, Message, User
 
@@ -103,7 +103,7 @@ class FakeServer:
         self.topics: dict[str, FakeTopic] = {}
         self.connections: list[FakeConnection] = []
         self.tokens: list[str] = []
-        self.commands: list[messages.Command] = []
+        self.commands: list[commands.Command] = []
         self.accept: Callable[[str], bool] = lambda token: True
         self.refusals: dict[str, deque[Error]] = {}
         self.silent: set[str] = set()
@@ -115,7 +115,7 @@ class FakeServer:
         self.token_seconds: float | None = None
         self.tells_expiry = True
         self.user = "me"
-        self.on_command: Callable[[messages.Command], None] = lambda command: None
+        self.on_command: Callable[[commands.Command], None] = lambda command: None
         self.port = 0
         self._server: Server | None = None
 
@@ -203,7 +203,7 @@ class FakeServer:
                 )
             await connection.websocket.close(code, reason)
 
-    def received(self, kind: type[messages.Command]) -> list[Any]:
+    def received(self, kind: type[commands.Command]) -> list[Any]:
         """Return the commands of one type that came so far."""
         return [command for command in self.commands if isinstance(command, kind)]
 
@@ -251,7 +251,7 @@ class FakeServer:
             if connection in self.connections:
                 self.connections.remove(connection)
 
-    async def _answer(self, connection: FakeConnection, command: messages.Command) -> None:
+    async def _answer(self, connection: FakeConnection, command: commands.Command) -> None:
         kind = type(command).__name__.lower()
         if kind in self.silent:
             return
@@ -267,10 +267,10 @@ class FakeServer:
         handler = getattr(self, f"_on_{kind}")
         await handler(connection, command)
 
-    async def _on_ping(self, connection: FakeConnection, command: messages.Ping) -> None:
+    async def _on_ping(self, connection: FakeConnection, command: commands.Ping) -> None:
         await connection.send(messages.Pong(id=command.id or 0))
 
-    async def _on_auth(self, connection: FakeConnection, command: messages.Auth) -> None:
+    async def _on_auth(self, connection: FakeConnection, command: commands.Auth) -> None:
         self.tokens.append(command.token)
         expires_at = self._take_token(connection)
         await connection.answer(command.id, messages.AuthOk(user="me", expires_at=expires_at))
@@ -283,7 +283,7 @@ class FakeServer:
         connection.token_ends = time.time() + self.token_seconds
         return int(connection.token_ends) if self.tells_expiry else None
 
-    async def _on_publish(self, connection: FakeConnection, command: messages.Publish) -> None:
+    async def _on_publish(self, connection: FakeConnection, command: commands.Publish) -> None:
         topic = self.topic(command.topic)
         first = topic.keys.get(command.key or "")
         if first is None:
@@ -305,7 +305,7 @@ class FakeServer:
             ),
         )
 
-    async def _on_signal(self, connection: FakeConnection, command: messages.Signal) -> None:
+    async def _on_signal(self, connection: FakeConnection, command: commands.Signal) -> None:
         data = msgspec.json.decode(command.data)
         push = messages.SignalPush(
             topic=command.topic, sender=User(user="me"), data=data, at=1_700_000_000_000
@@ -313,7 +313,7 @@ class FakeServer:
         await self.push(push)
         await connection.answer(command.id, messages.TopicOk(topic=command.topic))
 
-    async def _on_history(self, connection: FakeConnection, command: messages.History) -> None:
+    async def _on_history(self, connection: FakeConnection, command: commands.History) -> None:
         topic = self.topic(command.topic)
         stored = topic.messages
         if command.after is not None:
@@ -333,7 +333,7 @@ class FakeServer:
             ),
         )
 
-    async def _on_subscribe(self, connection: FakeConnection, command: messages.Subscribe) -> None:
+    async def _on_subscribe(self, connection: FakeConnection, command: commands.Subscribe) -> None:
         async with connection.order:
             if command.topic in connection.topics:
                 error = Error(id=command.id, code="already_subscribed", message="twice")
@@ -341,7 +341,7 @@ class FakeServer:
             else:
                 await self._join(connection, command)
 
-    async def _join(self, connection: FakeConnection, command: messages.Subscribe) -> None:
+    async def _join(self, connection: FakeConnection, command: commands.Subscribe) -> None:
         topic = self.topic(command.topic)
         replay: list[Message] = []
         recovered, reason = False, None
@@ -365,7 +365,7 @@ class FakeServer:
             await connection.send(message)
 
     async def _on_unsubscribe(
-        self, connection: FakeConnection, command: messages.Unsubscribe
+        self, connection: FakeConnection, command: commands.Unsubscribe
     ) -> None:
         connection.topics.discard(command.topic)
         if command.id is not None:

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from chat_server.events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
+from chat_server.protocol.commands import Command
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import ChatError, Unavailable
-from chat_server.protocol.messages import Command, Ok, ServerMessage
+from chat_server.protocol.messages import Ok, ServerMessage
 from chat_server.realtime.ports import BrokerHealth, Listener
 
 from .fake_transport import as_client

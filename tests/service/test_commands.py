@@ -10,7 +10,7 @@ from quart import Quart
 from chat_server.app import ChatServer
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, JsonCodec, MsgpackCodec
 from chat_server.protocol.command_table import COMMANDS, Rule
-from chat_server.protocol.messages import Command, Publish, TopicCommand
+from chat_server.protocol.commands import Command, Publish, TopicCommand
 from chat_server.service.actor import Actor
 from chat_server.service.answers import Reply
 from chat_server.service.operations import OPERATIONS

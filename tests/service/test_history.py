@@ -7,8 +7,8 @@ import pytest
 
 from chat_server.events import Kind
 from chat_server.protocol.codecs import CODECS, JSON, Codec
+from chat_server.protocol.commands import History
 from chat_server.protocol.errors import BadRequest, Forbidden
-from chat_server.protocol.messages import History
 from chat_server.service.actor import Actor
 
 from ..realtime.world import World, claims

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from chat_server.events import Draft, Kind, Retention
+from chat_server.protocol.commands import Command, Publish, Signal
 from chat_server.protocol.errors import BadRequest, Forbidden, TooLarge
-from chat_server.protocol.messages import Command, Publish, PublishOk, Signal, TopicOk, User
+from chat_server.protocol.messages import PublishOk, TopicOk, User
 from chat_server.service.actor import Actor, Application
 from chat_server.service.operations import OPERATIONS
 from chat_server.service.publishing import publication

@@ -1,0 +1,82 @@
+"""Every command of `chat.v1`, client to server, as a tagged Struct (docs/protocol.md, section 2).
+
+Each has a row in `command_table` and a function in `service/operations`. Its `type` on the wire is
+the name of its class in lower case.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
+
+from ..events import Position, Seq
+
+MAX_ID = 2**53 - 1
+MAX_HISTORY = 300
+DEFAULT_HISTORY = 50
+MAX_KEY = 64
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
+HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
+
+
+class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
+    """What a client asks for; `id` asks for an answer bearing the same number."""
+
+    id: Id | None = None
+
+
+class TopicCommand(Command):
+    """A command about one topic."""
+
+    topic: str
+
+
+class Auth(Command):
+    """Present a token, or refresh that of a live connection."""
+
+    token: str
+
+
+class Subscribe(TopicCommand):
+    """Receive a topic's events, from now on or from an earlier position."""
+
+    since: Position | None = None
+    last: HistoryLimit | None = None
+    presence: bool = False
+
+
+class Unsubscribe(TopicCommand):
+    """Stop receiving a topic's events."""
+
+
+class Publish(TopicCommand):
+    """Append a message to a topic; `data` is JSON text whatever the connection's encoding."""
+
+    data: Raw
+    key: Key | None = None
+
+
+class PublishBody(Struct, frozen=True):
+    """A publication as it comes by HTTP, where the address names the topic."""
+
+    data: Raw
+    key: Key | None = None
+
+
+class Signal(TopicCommand):
+    """Tell a topic's present subscribers something that nobody stores."""
+
+    data: Raw
+
+
+class History(TopicCommand):
+    """Read a topic's stored messages."""
+
+    before: Seq | None = None
+    after: Seq | None = None
+    limit: HistoryLimit = DEFAULT_HISTORY
+
+
+class Ping(Command):
+    """Ask for a `pong`."""
