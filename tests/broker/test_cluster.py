@@ -149,7 +149,7 @@ async def test_a_quiet_subscription_moves_with_its_slot(
 async def test_everything_waits_for_a_slot_but_not_for_ever(
     start: Start, cluster: RedisCluster
 ) -> None:
-    broker, _ = await start(timeout=0.5, max_pending=10)
+    broker, _ = await start(timeout=2.0, max_pending=10)
     for number in range(3):
         await broker.publish(draft(str(number)))
     target = another(cluster, cluster.owner(TOPIC))
