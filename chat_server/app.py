@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 
 from quart import Quart
 from quart_cors import cors
@@ -34,7 +35,7 @@ from .realtime.ports import Broker
 from .service.actor import Application as Sender
 from .service.operations import OPERATIONS
 from .service.publishing import publication
-from .service.service import Service
+from .service.service import Hook, Service
 from .settings import (
     Settings,
     SettingsError,
@@ -55,13 +56,20 @@ class ChatServer:
         settings: the server's.
         broker: used instead of the one that the settings ask for.
         clock: used instead of the system's.
+        hooks: called, in this order, with the actor and each command that has passed its checks. A
+            `ChatError` that a hook raises refuses the command.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
     """
 
     def __init__(
-        self, settings: Settings, *, broker: Broker | None = None, clock: Clock | None = None
+        self,
+        settings: Settings,
+        *,
+        broker: Broker | None = None,
+        clock: Clock | None = None,
+        hooks: Iterable[Hook] = (),
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -71,7 +79,7 @@ class ChatServer:
         broker = broker or _make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
-        self.service = Service(self.node, self.verifier, OPERATIONS)
+        self.service = Service(self.node, self.verifier, OPERATIONS, hooks=hooks)
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -176,12 +184,13 @@ def create_app(
     if settings.http.docs:
         _describe(app)
     if settings.http.allowed_origins:
+        methods = {method for rule in app.url_map.iter_rules() for method in rule.methods or ()}
         # Tokens are sent by hand, never by the browser, so credentials stay off.
         return cors(
             app,
             allow_origin=[origin_pattern(text) for text in settings.http.allowed_origins],
             allow_headers=["Authorization", "Content-Type"],
-            allow_methods=["GET", "POST"],
+            allow_methods=sorted(methods - {"HEAD", "OPTIONS"}),
             expose_headers=[requests.REQUEST_ID_HEADER, "Retry-After"],
         )
     return app

@@ -6,8 +6,9 @@ harmless: accepted `data` can be written into every subscriber's push in either 
 decode.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .command_table import COMMANDS, Commands
-from .commands import Command, PublishBody
+from .commands import Command
 from .errors import BadRequest
 from .formats import with_safe_integers
 from .messages import HistoryOk, Ok, ServerMessage
@@ -192,18 +193,28 @@ class JsonCodec(Codec):
 
     def __init__(self, commands: Commands = COMMANDS) -> None:
         super().__init__(msgspec.json, commands)
-        self._decode_body = msgspec.json.Decoder(PublishBody).decode
         self._skim = msgspec.json.Decoder(_Map).decode
         self._pack = msgspec.msgpack.Encoder().encode
 
-    def decode_body(self, body: bytes) -> PublishBody:
-        """Return the publication in an HTTP request's body, with its `data` checked.
+    def decode_body(
+        self, body: bytes, kind: type[Command], fields: Mapping[str, object]
+    ) -> Command:
+        """Return the command of an HTTP request, checked as one that comes by WebSocket.
+
+        Args:
+            body: a JSON object with fields of the command.
+            kind: the command.
+            fields: those that the request's address holds; they replace the body's.
 
         Raises:
-            BadRequest: it is none; the message names the field and the rule.
+            BadRequest: there is no such command; the message names the field and the rule.
         """
-        publication = self._read(body, self._decode_body)
-        return PublishBody(Raw(self.json_data(bytes(publication.data))), publication.key)
+        given: dict[str, Any] = dict(self._read(body, self._fields))
+        given.pop("id", None)
+        given["type"] = kind.__struct_config__.tag
+        # The encoder of `json` takes integers of any size, for the decoder to refuse.
+        given |= {name: Raw(json.dumps(value).encode()) for name, value in fields.items()}
+        return self.decode(self._encode(given))
 
     def check_data(self, data: bytes, id: int | None = None) -> None:
         """Check that `data` is JSON text that either encoding can carry.

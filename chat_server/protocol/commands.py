@@ -57,13 +57,6 @@ class Publish(TopicCommand):
     key: Key | None = None
 
 
-class PublishBody(Struct, frozen=True):
-    """A publication as it comes by HTTP, where the address names the topic."""
-
-    data: Raw
-    key: Key | None = None
-
-
 class Signal(TopicCommand):
     """Tell a topic's present subscribers something that nobody stores."""
 

@@ -39,6 +39,7 @@ class Service:
     Attributes:
         node: the worker's.
         verifier: checks tokens.
+        commands: the table of commands.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Service:
     ) -> None:
         self.node = node
         self.verifier = verifier
+        self.commands = commands
         self._hooks = tuple(hooks)
         executed = {kind: rule for kind, rule in commands.items() if rule.pushes is None}
         if missing := [kind.__name__ for kind in executed if kind not in operations]:

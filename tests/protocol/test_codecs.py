@@ -290,7 +290,7 @@ def test_json_data_that_is_refused(data: bytes) -> None:
     assert error.id == 7
     assert error.message.startswith("data: ")
     with pytest.raises(BadRequest):
-        JSON.decode_body(b'{"data":%s}' % data)
+        JSON.decode_body(b'{"data":%s}' % data, Publish, {"topic": "a"})
 
 
 @pytest.mark.parametrize("data", [b'"\\ud800"', b'"\\udc00"', b'"\\udc00\\ud800"', b'"\\ud800x"'])
@@ -455,8 +455,12 @@ def test_the_messages_of_a_history_are_copied_and_not_encoded_again() -> None:
 
 
 def test_http_bodies() -> None:
-    body = JSON.decode_body(b'{"data": [1, 2], "key": "k"}')
-    assert (bytes(body.data), body.key) == (b"[1, 2]", "k")
+    topic = {"topic": "a"}
+    body = b'{"data": [1, 2], "key": "k", "topic": "b", "id": 7, "type": "signal", "x": 1}'
+    command = JSON.decode_body(body, Publish, topic)
+    assert command == Publish(topic="a", data=msgspec.Raw(b"[1, 2]"), key="k")
     for wrong in (b"", b"[]", b"{}", b'{"data":1,"key":""}', b'{"data":nul}', b"\xff"):
         with pytest.raises(BadRequest):
-            JSON.decode_body(wrong)
+            JSON.decode_body(wrong, Publish, topic)
+    with pytest.raises(BadRequest, match=r"^before: "):
+        JSON.decode_body(b"{}", History, {**topic, "before": 10**30})

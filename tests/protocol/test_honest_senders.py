@@ -29,6 +29,13 @@ HALF = "\\ud83d"
 NOT_STR = "keys and text must be str, not binary"
 
 
+def decode_body(data: str) -> str:
+    """Return the `data` of a publication by HTTP, as it is passed on."""
+    command = JSON.decode_body(b'{"data":%s}' % data.encode(), Publish, {"topic": "a"})
+    assert isinstance(command, Publish)
+    return bytes(command.data).decode()
+
+
 def js(**fields: str) -> bytes:
     """Return a publication whose fields are given as JSON text."""
     texts = {name: json.dumps(value) for name, value in COMMAND.items()} | fields
@@ -104,7 +111,7 @@ def check(codec: Codec, frame: bytes, message: str) -> None:
 @pytest.mark.parametrize("data", [f'"{HALF}"', f'{{"a":["{HALF}"]}}', "NaN"])
 def test_http_bodies_are_refused_in_the_same_words(data: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        JSON.decode_body(b'{"data":%s}' % data.encode())
+        decode_body(data)
     assert caught.value.message == refusal(JSON, js(data=data)).message
     assert not isinstance(caught.value, Malformed)
 
@@ -267,7 +274,7 @@ def test_of_a_key_that_comes_twice_the_last_counts(data: str, passed_on: str) ->
     command = JSON.decode(json_publish(data.encode()))
     assert isinstance(command, Publish)
     assert bytes(command.data).decode() == passed_on
-    assert bytes(JSON.decode_body(b'{"data":%s}' % data.encode()).data).decode() == passed_on
+    assert decode_body(data) == passed_on
 
 
 def test_of_a_key_that_comes_twice_in_msgpack_the_last_counts() -> None:
@@ -285,7 +292,7 @@ def test_no_key_may_name_a_prototype(kind: str, data: str) -> None:
     for error in (refusal(JSON, in_json), refusal(MSGPACK, in_msgpack)):
         assert (error.id, error.message[:39]) == (7, "data: must not have the key __proto__, ")
     with pytest.raises(BadRequest, match="__proto__"):
-        JSON.decode_body(b'{"data":%s}' % data.encode())
+        decode_body(data)
 
 
 @pytest.mark.parametrize("data", ["__proto__", {"a": "__proto__"}, {"constructor": 1, "proto": 2}])

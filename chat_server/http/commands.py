@@ -1,0 +1,107 @@
+"""Carries out the commands that come as requests: whatever every such route has to do, in order.
+
+A route names the command and the fields that its address holds. Everything else happens here, so
+that no route can forget it: token, grant, rate, size, the types and bounds of all fields, `data`.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from quart import Response, request
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
+
+from ..auth.bearer import bearer_token
+from ..protocol.codecs import JsonCodec, readable
+from ..protocol.commands import Command, TopicCommand
+from ..protocol.errors import BadRequest, TooLarge, Unavailable
+from ..service.service import Service
+
+UNFINISHED_RETRY_MS = 1_000
+"""Milliseconds that a client is told to wait after a request that ended before its command did."""
+
+UNFINISHED = (
+    "the message may still be stored; repeat the request with the same `key` to store it only once"
+)
+
+WITHOUT_BODY = ("GET", "HEAD", "DELETE")
+"""Methods whose requests have their fields in the query; those of all others are in the body."""
+
+
+class RequestCommands:
+    """Makes commands of requests, and has a worker's service carry them out.
+
+    Args:
+        service: carries out the commands.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._codec = JsonCodec(service.commands)
+        self._max_bytes = service.node.settings.limits.max_message_bytes
+        self._timeout = service.node.settings.http.request_timeout_seconds
+
+    async def run(self, kind: type[TopicCommand], topic: str, **address: object) -> Any:
+        """Carry out the current request's command and return its `ok`.
+
+        Args:
+            kind: the command.
+            topic: the topic that the request's address names.
+            address: further fields that the address holds; the client's cannot replace them.
+
+        Raises:
+            ChatError: the request is refused, or the command has failed.
+            HTTPException: the body did not come in time.
+        """
+        service = self._service
+        actor = await service.authenticate(bearer_token(request.headers.getlist("Authorization")))
+        service.authorize(actor, kind, topic)
+        service.limit_requests(actor)
+        fields = {"topic": topic, **address}
+        if request.method in WITHOUT_BODY:
+            command = _from_query(kind, fields)
+        else:
+            body = await _body(self._max_bytes)
+            service.charge_request(actor, len(body))
+            command = self._codec.decode_body(body, kind, fields)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await service.perform(actor, command)
+        except TimeoutError:
+            # A publication is spooled, that is: the broker itself gives up sooner.
+            raise Unavailable(UNFINISHED, retry_in_ms=UNFINISHED_RETRY_MS) from None
+
+
+def respond(ok: object, status: int = 200) -> Response:
+    """Return the response that carries a command's `ok`."""
+    response = Response(msgspec.json.encode(ok), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:
+    given = {**request.args.to_dict(), **fields}
+    # These two are of messages on a WebSocket.
+    given.pop("type", None)
+    given.pop("id", None)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(readable(error)) from None
+
+
+async def _body(max_bytes: int) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(request.body_timeout):
+            async for chunk in request.body:
+                body += chunk
+                if len(body) > max_bytes:
+                    break
+    except TimeoutError:
+        raise RequestTimeout("The request's body did not come in time.") from None
+    except RequestEntityTooLarge:
+        body += bytes(max_bytes + 1)
+    if len(body) > max_bytes:
+        raise TooLarge(f"body: may have {max_bytes} bytes at most")
+    return bytes(body)
