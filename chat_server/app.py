@@ -61,6 +61,11 @@ class ChatServer:
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
+
+    Attributes:
+        node: the topics, connections and limits of this process.
+        service: carries out commands, whoever gives them.
+        verifier: checks tokens.
     """
 
     def __init__(

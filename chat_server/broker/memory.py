@@ -70,7 +70,7 @@ class MemoryBroker:
         self._epochs = epochs()
         self._listener: GuardedListener | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._outbox: list[Event] = []
+        self._undelivered: list[Event] = []
         self._subscribed: set[str] = set()
         # The least recently used topic first: topics with events, and topics without.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
@@ -105,7 +105,7 @@ class MemoryBroker:
     async def stop(self) -> None:
         """Deliver nothing more; stored events stay."""
         self._listener = None
-        self._outbox.clear()
+        self._undelivered.clear()
 
     # Events --------------------------------------------------------------------------------
 
@@ -196,12 +196,12 @@ class MemoryBroker:
     def _send(self, event: Event) -> None:
         if event.topic not in self._subscribed:
             return
-        if not self._outbox:
+        if not self._undelivered:
             self._loop.call_soon(self._deliver)
-        self._outbox.append(event)
+        self._undelivered.append(event)
 
     def _deliver(self) -> None:
-        events, self._outbox = self._outbox, []
+        events, self._undelivered = self._undelivered, []
         if events and self._listener is not None:
             self._listener.events(events)
 

@@ -54,6 +54,8 @@ class _Publication:
 
     Attributes:
         number: place in the order of the calls.
+        draft: the event to store.
+        quota: what its namespace may spool.
         own_key: True if the outbox made up the idempotency key.
         future: the caller's result.
         attempt: the log's result of the last attempt.
@@ -364,6 +366,6 @@ def _error(attempt: "Future[PublishResult]") -> Unavailable | None:
 
 def _full() -> Unavailable:
     return Unavailable(
-        "the message store cannot be reached, and as much waits for it as may",
+        "the message store cannot be reached, and the spool is full",
         retry_in_ms=UNAVAILABLE_RETRY_MS,
     )

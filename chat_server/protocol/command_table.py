@@ -31,7 +31,7 @@ WITH_TOKEN = frozenset({State.OPEN})
 AFTER_EXPIRY = frozenset({State.OPEN, State.EXPIRED})
 
 
-class Rule(Struct, frozen=True, kw_only=True):
+class Row(Struct, frozen=True, kw_only=True):
     """One row of the table.
 
     Args:
@@ -59,19 +59,19 @@ class Rule(Struct, frozen=True, kw_only=True):
     pushes: type[Pong] | None = None
 
 
-Commands = Mapping[type[Command], Rule]
+Commands = Mapping[type[Command], Row]
 
 COMMANDS: Commands = MappingProxyType(
     {
-        Auth: Rule(states=ALWAYS, overtakes=True),
-        Subscribe: Rule(grant="subscribe", joins=True, one_of=("since", "last")),
-        Unsubscribe: Rule(states=AFTER_EXPIRY, leaves=True),
-        Publish: Rule(grant="publish", overlaps=True, has_data=True),
-        Signal: Rule(grant="publish", overlaps=True, has_data=True),
-        History: Rule(grant="history", one_of=("before", "after")),
-        Ping: Rule(states=ALWAYS, pushes=Pong),
+        Auth: Row(states=ALWAYS, overtakes=True),
+        Subscribe: Row(grant="subscribe", joins=True, one_of=("since", "last")),
+        Unsubscribe: Row(states=AFTER_EXPIRY, leaves=True),
+        Publish: Row(grant="publish", overlaps=True, has_data=True),
+        Signal: Row(grant="publish", overlaps=True, has_data=True),
+        History: Row(grant="history", one_of=("before", "after")),
+        Ping: Row(states=ALWAYS, pushes=Pong),
     }
 )
 
-REFUSED = Rule(states=ALWAYS, overlaps=True)
-"""The row of a message that is no command: its answer keeps its place among overlapping ones."""
+UNREADABLE = Row(states=ALWAYS, overlaps=True)
+"""The row used for a message that is not a command, so that its error is sent in order."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .close_codes import CloseCode
-from .command_table import REFUSED, Rule
+from .command_table import UNREADABLE, Row
 from .commands import Command
 from .messages import Ok, ServerMessage
 
@@ -15,15 +15,20 @@ class Pending:
     Args:
         id: the command's, to be answered with.
         command: None if the message was no command; then only an error is to be sent.
-        rule: the command's row in the table.
+        row: the command's row in the table.
+
+    Attributes:
+        done: True once the command has ended, well or not; its answer may still wait for its turn.
+        reply: the answer, if there is one.
+        after: called once the answer has been sent.
     """
 
-    __slots__ = ("after", "command", "done", "id", "reply", "rule")
+    __slots__ = ("after", "command", "done", "id", "reply", "row")
 
-    def __init__(self, id: int | None, command: Command | None, rule: Rule = REFUSED) -> None:
+    def __init__(self, id: int | None, command: Command | None, row: Row = UNREADABLE) -> None:
         self.id = id
         self.command = command
-        self.rule = rule
+        self.row = row
         self.done = False
         self.reply: ServerMessage | Ok | None = None
         self.after: Callable[[], None] | None = None

@@ -60,7 +60,7 @@ At 100 × the rate one command in 100 is accepted, so the count still grows; at 
 """
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class SessionLimits(Struct, frozen=True, kw_only=True):
     """The limits and times a session holds its client to."""
 
     auth_timeout_seconds: float
@@ -76,7 +76,7 @@ class Session:
 
     Args:
         effects: carries out what the session decides.
-        rules: limits and times.
+        limits: numbers and times that the session keeps to.
         codec: the connection's encoding, and the table of commands.
         rate_limit: the connection's own.
         now: seconds on the clock that every later `now` is read from.
@@ -87,12 +87,17 @@ class Session:
     """
 
     def __init__(
-        self, effects: Effects, rules: Rules, codec: Codec, rate_limit: RateLimit, now: float
+        self,
+        effects: Effects,
+        limits: SessionLimits,
+        codec: Codec,
+        rate_limit: RateLimit,
+        now: float,
     ) -> None:
         self.state = State.AUTHENTICATING
         self.topics: set[str] = set()
         self._effects = effects
-        self._rules = rules
+        self._limits = limits
         self._codec = codec
         self._rate_limit = rate_limit
         # Lists, because both are short and an idle connection is to cost little memory.
@@ -109,12 +114,12 @@ class Session:
         self._strikes: list[float] = []
         self._rejected = 0
         # A client that comes back subscribes to all of its topics at once.
-        self._free_subscriptions = rules.max_topics
+        self._free_subscriptions = limits.max_topics
         # When the present state ends by itself.
-        self._state_deadline = now + rules.auth_timeout_seconds
+        self._state_deadline = now + limits.auth_timeout_seconds
         self._heard_at = now
         self._pinged_at: float | None = None
-        # Whether a new token may have come, since the last one expired, that nobody looked at yet.
+        # True if commands have waited unread since the token expired; one of them may be `auth`.
         self._held = False
         self._held_until = math.inf
 
@@ -153,7 +158,7 @@ class Session:
             return
         pending = self._read(payload, now)
         if not self.closed:
-            if (pushes := pending.rule.pushes) is None:
+            if (pushes := pending.row.pushes) is None:
                 self._waiting.append(pending)
                 self._advance()
             else:
@@ -173,7 +178,7 @@ class Session:
             self._acquire(now)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
-        """End a command well.
+        """Answer a command that has succeeded.
 
         Args:
             pending: the command.
@@ -188,7 +193,7 @@ class Session:
 
     def fail(self, pending: Pending, error: ChatError) -> None:
         """End a command with an error."""
-        if pending.rule.joins and isinstance(pending.command, TopicCommand):
+        if pending.row.joins and isinstance(pending.command, TopicCommand):
             self.topics.discard(pending.command.topic)
         _fail_now(pending, error)
         self._advance()
@@ -283,8 +288,8 @@ class Session:
             command = self._codec.decode(payload, check_data=False)
         except BadRequest:
             return None
-        rule = self._codec.commands[command.__class__]
-        if not rule.joins or rule.has_data:
+        row = self._codec.commands[command.__class__]
+        if not row.joins or row.has_data:
             return None
         self._free_subscriptions -= 1
         return command
@@ -331,19 +336,19 @@ class Session:
 
     def _may_join(self, pending: Pending) -> bool:
         """Return whether a command may start beside those that run."""
-        rule = pending.rule
+        row = pending.row
         # Whatever runs beside others overlaps, so the last one speaks for all.
-        return (rule.overlaps or rule.overtakes) and self._running[-1].rule.overlaps
+        return (row.overlaps or row.overtakes) and self._running[-1].row.overlaps
 
     def _start(self, pending: Pending) -> None:
         command = pending.command
         if command is None:
             return
-        rule = pending.rule
+        row = pending.row
         try:
-            if self.state not in rule.states:
+            if self.state not in row.states:
                 raise _unauthorized(self.state)
-            if rule.joins or rule.leaves:
+            if row.joins or row.leaves:
                 self._change_topics(pending, command)
         except ChatError as error:
             _fail_now(pending, error)
@@ -366,10 +371,10 @@ class Session:
             return
         if self._remote_closed and not undone:
             self._finish()
-        elif not self._paused and undone >= self._rules.max_pending_commands:
+        elif not self._paused and undone >= self._limits.max_pending_commands:
             self._paused = self._held = True
             self._effects.pause()
-        elif self._paused and undone <= self._rules.max_pending_commands // 2:
+        elif self._paused and undone <= self._limits.max_pending_commands // 2:
             self._paused = False
             self._effects.resume()
 
@@ -389,16 +394,16 @@ class Session:
         """Add a command's topic to the subscriptions, or remove it."""
         assert isinstance(command, TopicCommand)  # noqa: S101 - these rows have one
         topic = check_topic(command.topic)
-        if pending.rule.leaves:
+        if pending.row.leaves:
             if topic not in self.topics:
                 raise NotSubscribed("topic: is not subscribed", topic=topic)
             self.topics.discard(topic)
             return
         if topic in self.topics:
             raise AlreadySubscribed("topic: is already subscribed", topic=topic)
-        if len(self.topics) >= self._rules.max_topics:
+        if len(self.topics) >= self._limits.max_topics:
             raise TooManyTopics(
-                f"topic: at most {self._rules.max_topics} may be subscribed", topic=topic
+                f"topic: at most {self._limits.max_topics} may be subscribed", topic=topic
             )
         self.topics.add(topic)
 
@@ -406,7 +411,7 @@ class Session:
 
     def _expire(self, now: float, held: bool) -> None:
         if self.state is State.OPEN:
-            grace = self._rules.refresh_grace_seconds
+            grace = self._limits.refresh_grace_seconds
             self.state = State.EXPIRED
             self._state_deadline = now + grace
             self._held, self._held_until = held, now + grace + HELD_SECONDS
@@ -414,26 +419,26 @@ class Session:
             self._effects.send(_error_message(None, notice))
         elif self.state is State.EXPIRED and self._held and now < self._held_until:
             self._held = held
-            self._state_deadline = now + max(self._rules.refresh_grace_seconds, 1.0)
+            self._state_deadline = now + max(self._limits.refresh_grace_seconds, 1.0)
         elif self.state is State.EXPIRED:
             self.close(CloseCode.UNAUTHORIZED, "the token has expired")
         else:
             self.close(CloseCode.TIMEOUT, "no auth came in time")
 
     def _heartbeat(self, now: float) -> float:
-        if self.closed or self._rules.heartbeat_seconds is None:
+        if self.closed or self._limits.heartbeat_seconds is None:
             return math.inf
         if self._pinged_at is not None:
-            due = self._pinged_at + self._rules.pong_timeout_seconds
+            due = self._pinged_at + self._limits.pong_timeout_seconds
             if now >= due:
                 self.close(CloseCode.TIMEOUT, "no pong came in time")
             return due
-        due = self._heard_at + self._rules.heartbeat_seconds
+        due = self._heard_at + self._limits.heartbeat_seconds
         if now < due:
             return due
         self._pinged_at = now
         self._effects.ping()
-        return now + self._rules.pong_timeout_seconds
+        return now + self._limits.pong_timeout_seconds
 
 
 def _fail_now(pending: Pending, error: ChatError) -> None:

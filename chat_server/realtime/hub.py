@@ -195,7 +195,7 @@ class Hub:
                 continue
             topic.replay(transport, page)
             if topic.lag_of(transport) == seen and transport.writable:
-                # The log ends here, but this worker is at another position: it must look.
+                # The topic's position differs from the end of the log: repair the topic.
                 topic.stale = True
                 self._repair(topic)
                 return False
@@ -204,7 +204,8 @@ class Hub:
     def _first_read(self, name: str, since: Position | None, last: int | None) -> Read:
         """Return the read that serves both a subscriber and the topic that is opened for it.
 
-        It has the event at `since` as well: if that is the newest, the topic must know it again.
+        The read begins with the event at `since`. If no newer event exists, the topic keeps its
+        fingerprint, to notice a failover later.
         """
         if since is None:
             return partial(self._broker.history, name, limit=last or 1, newest=True)
@@ -286,7 +287,7 @@ class Hub:
     async def _read_on(self, topic: Topic) -> HistoryPage:
         """Read what follows a topic's position, or all of another epoch if that one is lost."""
         name = topic.name
-        # Taken now: what subscribers are sent during the read is no evidence against the page. The
+        # Taken before the read: events delivered during it may be newer than the page. The
         # page begins with the last event that they have seen, to be compared.
         snapshot = topic.snapshot()
         here = snapshot.position
@@ -338,9 +339,10 @@ class Hub:
                 self._repair(topic)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Hold the events of these topics: the store may have given their seqs to others before.
+        """Mark these topics as stale.
 
-        A read tells, once the store is back.
+        Their next event may bear a `seq` that subscribers have seen with another event, so events
+        wait until the log has been read again.
         """
         if interrupted := self._interrupt(topics):
             logger.warning("the events of %d topics may be missed", len(interrupted))

@@ -3,7 +3,7 @@
 from ..clock import Clock
 from ..logs import LogThrottle
 from ..protocol.messages import Limits
-from ..protocol.session import Rules
+from ..protocol.session import SessionLimits
 from ..settings import Settings
 from .drain import Drain
 from .hub import Hub
@@ -20,11 +20,24 @@ class Node:
     """The state of one worker.
 
     Args:
-        settings: the server's.
-        broker: shared with other workers, or not.
+        settings: the whole configuration.
+        broker: stores and carries events; shared with other workers if it is Redis.
         clock: for times that clients see.
         name: what others call this worker.
         outbox: keeps publications while the broker does not accept them; None for no such thing.
+
+    Attributes:
+        publisher: takes publications: the outbox, or the broker itself if there is none.
+        hub: the topics with subscribers.
+        registry: the connections, and how many each user and address has.
+        drain: sends the connections away when the worker stops.
+        message_rates: messages and requests, by user.
+        read_rates: bytes of stored events, by user.
+        replay_rates: replayed events, by user.
+        timers: the one timer of all connections.
+        refused_tokens: when the log may have a line about an address's tokens again.
+        started_at: seconds of the monotonic clock.
+        session_limits: the limits and times of every session.
     """
 
     def __init__(
@@ -47,15 +60,15 @@ class Node:
             limits.max_connections_per_user, limits.max_connections_per_address
         )
         self.drain = Drain(self.registry, settings.server.drain_seconds)
-        self.messages = UserRates(limits.messages_per_second, limits.message_burst)
-        self.reads = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes)
-        self.replays = UserRates(
+        self.message_rates = UserRates(limits.messages_per_second, limits.message_burst)
+        self.read_rates = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes)
+        self.replay_rates = UserRates(
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )
         self.timers = SlottedTimers()
         self.refused_tokens = LogThrottle()  # by address
         self.started_at = clock.monotonic()
-        self.rules = Rules(
+        self.session_limits = SessionLimits(
             auth_timeout_seconds=settings.gateway.auth_timeout_seconds,
             heartbeat_seconds=settings.gateway.heartbeat_seconds,
             pong_timeout_seconds=settings.gateway.pong_timeout_seconds,

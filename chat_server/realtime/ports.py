@@ -203,7 +203,7 @@ class Encoder(Protocol):
         """Return a push as a packet, or None for an event that this encoding cannot express."""
         ...
 
-    def encode_reply(self, message: ServerMessage) -> bytes:
+    def encode_message(self, message: ServerMessage) -> bytes:
         """Return a message of the session, such as an error or a goodbye, as a packet."""
         ...
 

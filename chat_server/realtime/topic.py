@@ -47,18 +47,19 @@ class Topic:
         self.position = Position("", 0)
         # Whether events may be missing after `position`.
         self.stale = True
-        # Counts interruptions. A page is as good as the generation in which its read began.
+        # Counts interruptions. A page whose read began in an earlier generation is outdated.
         self.generation = 0
         # Evidence against a log that has lost events: see `snapshot`.
         self._delivered = Delivered()
         # Events that came while the topic was stale, in the order in which they came.
         self._backlog: deque[Event] = deque()
-        # Positions of backlog events that one read did not know. A second one settles it.
+        # Positions of backlog events that were not on the last page. An event that is missing from
+        # two pages is dropped.
         self._unconfirmed: set[Position] = set()
         # Pushes for the live subscribers, written together by `_flush`.
         self._steps: list[_Step] = []
-        # The subscribers, by state. Those that lag or are ahead with what they have seen, those
-        # that are live by encoder, in the order in which they came.
+        # The subscribers, by state: those that join, those that lag or are ahead with the position
+        # that they have seen, and those that are live, by encoder and in the order of their coming.
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
@@ -185,7 +186,10 @@ class Topic:
             self._keep(event)
 
     def interrupt(self) -> None:
-        """Note that events may be missing, and that the next one may only look like it."""
+        """Note that events may be missing.
+
+        An event with the next `seq` may belong to a log that has lost some.
+        """
         self.stale = True
         self.generation += 1
 

@@ -26,7 +26,7 @@ def message_draft(
 
 
 def signal_payload(topic: str, sender: bytes, data: bytes, at: int) -> bytes:
-    """Return a signal's push; `at` is in milliseconds since 1970, the others as above."""
+    """Return a signal's push; `at` is in milliseconds since 1970, `sender` and `data` are JSON."""
     return b'{"type":"signal","topic":"%b","from":%b,"data":%b,"at":%d}' % (
         topic.encode(),
         sender,

@@ -30,7 +30,7 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
     await actor.ready()
     node = service.node
     topic, after = command.topic, command.after
-    reading = await node.reads.begin(actor.user, node.clock.monotonic())
+    reading = await node.read_rates.begin(actor.user, node.clock.monotonic())
     max_bytes = node.settings.limits.slow_buffer_bytes
     page = await node.broker.history(
         topic,

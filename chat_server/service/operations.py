@@ -1,4 +1,4 @@
-"""What carries out each command of the table."""
+"""The function that carries out each command."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..auth.tokens import Verifier
 from ..events import Retention
-from ..protocol.command_table import COMMANDS, Commands, Rule
+from ..protocol.command_table import COMMANDS, Commands, Row
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge
 from ..protocol.messages import Ok
@@ -55,11 +55,11 @@ class Service:
         self.verifier = verifier
         self.commands = commands
         self._hooks = tuple(hooks)
-        executed = {kind: rule for kind, rule in commands.items() if rule.pushes is None}
+        executed = {kind: row for kind, row in commands.items() if row.pushes is None}
         if missing := [kind.__name__ for kind in executed if kind not in operations]:
             raise ValueError(f"no operation for {', '.join(missing)}")
-        self._rows: dict[type[Command], tuple[Rule, Operation]] = {
-            kind: (rule, operations[kind]) for kind, rule in executed.items()
+        self._rows: dict[type[Command], tuple[Row, Operation]] = {
+            kind: (row, operations[kind]) for kind, row in executed.items()
         }
         settings = node.settings
         self._max_bytes = settings.limits.max_message_bytes
@@ -93,12 +93,12 @@ class Service:
         Raises:
             RateLimited: the actor has sent too many messages and requests.
         """
-        self.node.messages.acquire(actor.user, self.node.clock.monotonic())
+        self.node.message_rates.acquire(actor.user, self.node.clock.monotonic())
 
     def charge_request(self, actor: Actor, size: int) -> None:
         """Count the bytes of a request that `limit_requests` has let pass."""
         now = self.node.clock.monotonic()
-        self.node.messages.charge(actor.user, now, size // BYTES_PER_COUNT)
+        self.node.message_rates.charge(actor.user, now, size // BYTES_PER_COUNT)
 
     def execute(self, actor: Actor, command: Command) -> Reply:
         """Check a command and carry it out.
@@ -106,15 +106,15 @@ class Service:
         Raises:
             ChatError: the command is refused, or has failed at once.
         """
-        rule, operation = self._rows[command.__class__]
+        row, operation = self._rows[command.__class__]
         if isinstance(command, TopicCommand):
             check_topic(command.topic)
-            if (pair := rule.one_of) is not None:
+            if (pair := row.one_of) is not None:
                 one, other = pair
                 if getattr(command, one) is not None and getattr(command, other) is not None:
                     raise _only_one_of(pair, command.topic)
-            if rule.grant is not None:
-                actor.require(rule.grant, command.topic)
+            if row.grant is not None:
+                actor.require(row.grant, command.topic)
         for hook in self._hooks:
             hook(actor, command)
         return operation(self, actor, command)

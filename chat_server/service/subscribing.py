@@ -47,8 +47,8 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
     now = node.clock.monotonic()
     try:
         # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
-        replays = node.replays.acquire(actor.user, now, what="too many events were replayed")
-        reading = await node.reads.begin(actor.user, now)
+        replays = node.replay_rates.acquire(actor.user, now, what="too many events were replayed")
+        reading = await node.read_rates.begin(actor.user, now)
     except RateLimited as error:
         error.topic = topic
         raise

@@ -1,4 +1,4 @@
-"""What a verified token means for a live connection."""
+"""Opens and prolongs a live connection's session by verified tokens."""
 
 import logging
 from abc import abstractmethod

@@ -17,7 +17,7 @@ from ..protocol.commands import Command, TopicCommand
 from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
 from ..protocol.messages import Ok, ServerMessage
-from ..protocol.session import Rules, Session
+from ..protocol.session import Session, SessionLimits
 from ..realtime.drain import RESTARTS
 from ..realtime.limits import ConnectionRate
 from ..realtime.ports import Transport
@@ -36,7 +36,17 @@ FAULT = "something went wrong; it has been logged"
 
 
 class Connection(Authenticated):
-    """A transport's receiver, a session's effects, and an actor of the service.
+    """One client's connection.
+
+    Messages come from the transport (`on_message`) and go to the session. A command that may run
+    comes back from it (`execute`) and goes to the service. The answer returns to the session
+    (`_finish`, `Session.succeed`), which has it sent when its turn has come (`answer`).
+
+    A client that reads too slowly: the transport notices (`on_full`), the hub leaves the client
+    behind (`Hub.lag`), a timer closes the connection (`_too_slow`). Once the client has read
+    (`on_drained`), `Hub.replay` sends what it missed. A client that resumes: `subscribe` finds its
+    place (`service.subscribing`, `realtime.recovery`), `enter` begins there, and `Hub.replay` sends
+    the events. docs/design/delivery.md has both.
 
     Args:
         service: carries out the client's commands.
@@ -52,9 +62,10 @@ class Connection(Authenticated):
         self.id = secrets.token_hex(8)
         # Empty if the address is not counted.
         self._address = address
-        # What has to wait; ends with the connection. An idle one is spared the 216 bytes of a set.
+        # Tasks of commands under way, cancelled with the connection. An idle one is spared the 216
+        # bytes of a set.
         self._tasks: set[asyncio.Task[Any]] | None = None
-        # Where the timer for the session's next deadline is.
+        # The slot of `on_timer` in `node.timers`, for the session's next deadline.
         self._slot: int | None = None
         # Runs while the client reads too slowly, and closes at its end.
         self._slow_timer: asyncio.TimerHandle | None = None
@@ -64,16 +75,20 @@ class Connection(Authenticated):
         self._gone = False
         node = service.node
         limits = node.settings.limits
-        self._rate = ConnectionRate(node.messages, limits.messages_per_second, limits.message_burst)
-        self._session = Session(self, self._rules(), self.codec, self._rate, node.clock.monotonic())
+        self._rate = ConnectionRate(
+            node.message_rates, limits.messages_per_second, limits.message_burst
+        )
+        self._session = Session(
+            self, self._session_limits(), self.codec, self._rate, node.clock.monotonic()
+        )
 
-    def _rules(self) -> Rules:
-        rules = self._node.rules
+    def _session_limits(self) -> SessionLimits:
+        limits = self._node.session_limits
         heartbeat = None
-        if rules.heartbeat_seconds is not None and self.transport.can_ping:
+        if limits.heartbeat_seconds is not None and self.transport.can_ping:
             jitter = 1 + HEARTBEAT_JITTER * random.uniform(-1, 1)  # noqa: S311 - spreads load
-            heartbeat = rules.heartbeat_seconds * jitter
-        return msgspec.structs.replace(rules, heartbeat_seconds=heartbeat)
+            heartbeat = limits.heartbeat_seconds * jitter
+        return msgspec.structs.replace(limits, heartbeat_seconds=heartbeat)
 
     def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
         """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
@@ -83,7 +98,7 @@ class Connection(Authenticated):
         if full:
             self._address = ""
             self._session.close(
-                CloseCode.OVERLOADED, "this server has as many connections as it may"
+                CloseCode.OVERLOADED, "the server has reached its limit of connections"
             )
             return
         try:
@@ -169,7 +184,7 @@ class Connection(Authenticated):
 
     def send(self, message: ServerMessage) -> None:
         """See `effects.Effects`."""
-        self.transport.write(self.transport.encoder.encode_reply(message))
+        self.transport.write(self.transport.encoder.encode_message(message))
 
     def answer(self, id: int, ok: Ok) -> None:
         """See `effects.Effects`."""
@@ -296,7 +311,7 @@ class Connection(Authenticated):
 
     def _charge_read(self, size: int) -> None:
         """Count bytes that were read for this user."""
-        self._node.reads.charge(self.user, self._node.clock.monotonic(), size)
+        self._node.read_rates.charge(self.user, self._node.clock.monotonic(), size)
 
 
 def _topic_of(pending: Pending) -> str | None:

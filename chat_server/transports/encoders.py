@@ -27,7 +27,7 @@ class AsgiEncoder:
         """See `ports.Encoder`."""
         return encode_push(self.codec, push)
 
-    def encode_reply(self, message: ServerMessage) -> bytes:
+    def encode_message(self, message: ServerMessage) -> bytes:
         """See `ports.Encoder`."""
         return self.codec.encode(message)
 
@@ -60,7 +60,7 @@ class DirectEncoder:
         payload = encode_push(self.codec, push)
         return None if payload is None else self.frame(payload)
 
-    def encode_reply(self, message: ServerMessage) -> bytes:
+    def encode_message(self, message: ServerMessage) -> bytes:
         """See `ports.Encoder`."""
         return self.frame(self.codec.encode(message))
 

@@ -21,7 +21,7 @@ class Hold(Enum):
     COMMANDS = auto()
     """The session has as many commands under way as it takes."""
     SLOW = auto()
-    """As much waits for the client as may."""
+    """The write buffer is full: the client reads too slowly."""
     STOPPED = auto()
     """The session wants nothing more. What has been read is still handed over."""
 

@@ -301,7 +301,7 @@ async def test_past_its_bound_a_namespace_is_refused_at_once(world: World) -> No
     kept = world.publish("0", topic="other:a") + world.publish("1", topic="other:b")
     for topic in ("other:a", "other:c"):
         (refused,) = world.publish("2", topic=topic)
-        await check_refused(refused, "as much waits")
+        await check_refused(refused, "the spool is full")
     kept += world.publish("3")
     world.come_back()
     await world.answer_all()
@@ -317,7 +317,7 @@ async def test_what_was_under_way_is_kept_up_to_the_bound(world: World) -> None:
     futures = world.publish("0", "1", "2", topic="other:a")
     world.store.lose()
     await asyncio.sleep(0)
-    await check_refused(futures[2], "as much waits")
+    await check_refused(futures[2], "the spool is full")
     world.come_back()
     await world.answer_all()
     assert await seqs(futures[:2]) == [1, 2]
@@ -329,7 +329,7 @@ async def test_bytes_are_bounded() -> None:
     world.store.lose()
     kept = world.publish("x" * 5 * module.ENTRY_BYTES)
     (refused,) = world.publish("y" * 5 * module.ENTRY_BYTES)
-    await check_refused(refused, "as much waits")
+    await check_refused(refused, "the spool is full")
     kept += world.publish("z")
     world.come_back()
     await world.answer_all()

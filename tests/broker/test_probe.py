@@ -13,7 +13,7 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.pipeline import Pipeline, pack
 from chat_server.broker.redis.probe import Deaf, PubSubProbe
 from chat_server.broker.redis.refusals import Refusal
-from chat_server.broker.redis.subscriber import Subscriber
+from chat_server.broker.redis.subscriber import PubSubConnection
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
@@ -109,7 +109,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.heard, self.sent = ScriptedConnection(), ScriptedConnection()
-        self.subscriber = Subscriber(
+        self.subscriber = PubSubConnection(
             *(lambda: self.heard, str),
             timeout_seconds=TIMEOUT,
             limit=9,

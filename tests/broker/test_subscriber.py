@@ -17,7 +17,7 @@ from chat_server.broker.common import GuardedListener
 from chat_server.broker.redis import subscriber as module
 from chat_server.broker.redis.pipeline import pack
 from chat_server.broker.redis.refusals import Moved
-from chat_server.broker.redis.subscriber import Subscriber, signal_message
+from chat_server.broker.redis.subscriber import PubSubConnection, signal_message
 from chat_server.broker.redis.urls import Address
 from chat_server.events import Kind
 from chat_server.protocol.errors import Unavailable
@@ -45,13 +45,13 @@ class Bench:
         self.connections: list[ScriptedConnection] = []
         self.recorder = Recorder()
         self.hang = ""
-        self.subscriber = Subscriber(
+        self.subscriber = PubSubConnection(
             self._connect,
             lambda topic: f"chat:{topic}",
             timeout_seconds=timeout_seconds,
             limit=limit,
             sharded=sharded,
-            on_evicted=self.evicted.append,
+            on_moved=self.evicted.append,
         )
 
     @property

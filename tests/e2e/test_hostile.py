@@ -179,7 +179,7 @@ async def test_past_the_limit_of_all_a_connection_is_told_to_come_back_later(
 GOODBYE = {
     "type": "goodbye",
     "code": 1013,
-    "reason": "this server has as many connections as it may",
+    "reason": "the server has reached its limit of connections",
     "reconnect_in_ms": 0,
 }
 

@@ -10,13 +10,13 @@ from chat_server.protocol.command_table import State
 from chat_server.protocol.effects import Pending, RateLimit
 from chat_server.protocol.errors import ChatError
 from chat_server.protocol.messages import Limits, Ok, TopicOk, Welcome
-from chat_server.protocol.session import Rules, Session
+from chat_server.protocol.session import Session, SessionLimits
 
 from ..rig.fakes import RecordingEffects
 
 START = 1_000.0
 
-RULES = Rules(
+LIMITS = SessionLimits(
     auth_timeout_seconds=10.0,
     heartbeat_seconds=25.0,
     pong_timeout_seconds=10.0,
@@ -54,14 +54,14 @@ class Harness:
         state: State = State.OPEN,
         *,
         codec: Codec = JSON,
-        rules: Rules = RULES,
+        limits: SessionLimits = LIMITS,
         rate_limit: RateLimit | None = None,
         topics: tuple[str, ...] = (),
     ) -> None:
         self.now = START
         self.codec = codec
         self.effects = RecordingEffects(codec)
-        self.session = Session(self.effects, rules, codec, rate_limit or Unlimited(), START)
+        self.session = Session(self.effects, limits, codec, rate_limit or Unlimited(), START)
         self.session.topics.update(topics)
         if state is State.CLOSED:
             self.session.abort()

@@ -12,7 +12,7 @@ from chat_server.protocol.commands import Command, Subscribe
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Forbidden, Internal, Unavailable
 
-from .harness import RULES, START, WELCOME, Harness, ok
+from .harness import LIMITS, START, WELCOME, Harness, ok
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "auth": {"type": "auth", "token": "t"},
@@ -407,7 +407,7 @@ def test_the_first_dismissal_counts() -> None:
 
 def test_more_is_taken_from_who_is_dismissed_once_there_is_room() -> None:
     harness = Harness()
-    limit = RULES.max_pending_commands
+    limit = LIMITS.max_pending_commands
     harness.publish(*range(1, limit + 1))
     harness.session.close_gracefully(CloseCode.RESTART, "restarting", 7)
     harness.succeed(*range(1, limit + 1))

@@ -18,7 +18,7 @@ from chat_server.protocol.session import (
     STRIKES,
 )
 
-from .harness import RULES, Harness, ok
+from .harness import LIMITS, Harness, ok
 
 
 class Scripted:
@@ -206,7 +206,7 @@ def test_nothing_else_is_free(command: dict[str, Any]) -> None:
 
 def test_a_refused_subscription_is_not_remembered() -> None:
     rate_limit = Scripted(1.0)
-    harness = Harness(rate_limit=rate_limit, rules=msgspec.structs.replace(RULES, max_topics=1))
+    harness = Harness(rate_limit=rate_limit, limits=msgspec.structs.replace(LIMITS, max_topics=1))
     harness.say(type="subscribe", topic="b")
     harness.fail(None, Internal("no"))
     harness.say(type="subscribe", topic="a", id=1)
@@ -215,7 +215,7 @@ def test_a_refused_subscription_is_not_remembered() -> None:
 
 # Flow control ------------------------------------------------------------------------------------
 
-LIMIT = RULES.max_pending_commands
+LIMIT = LIMITS.max_pending_commands
 
 
 def flow(harness: Harness) -> list[str]:
@@ -271,7 +271,7 @@ def test_rejections_behind_a_running_command_count() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_small_limits_never_stop_for_ever(limit: int) -> None:
-    harness = Harness(rules=msgspec.structs.replace(RULES, max_pending_commands=limit))
+    harness = Harness(limits=msgspec.structs.replace(LIMITS, max_pending_commands=limit))
     for id in range(1, 20):
         assert flow(harness)[-1:] != ["pause"]
         harness.publish(id)
@@ -280,7 +280,7 @@ def test_small_limits_never_stop_for_ever(limit: int) -> None:
 
 
 def test_a_synchronous_command_never_pauses() -> None:
-    harness = Harness(rules=msgspec.structs.replace(RULES, max_pending_commands=1))
+    harness = Harness(limits=msgspec.structs.replace(LIMITS, max_pending_commands=1))
     harness.effects.carry_out = lambda pending, _: harness.session.succeed(pending, ok())
     harness.history(1, 2, 3)
     assert flow(harness) == []

@@ -19,7 +19,7 @@ from chat_server.protocol.errors import Internal
 from chat_server.protocol.session import HELD_SECONDS, Session
 
 from ..rig.fakes import RecordingEffects
-from .harness import RULES, START, WELCOME, ok
+from .harness import LIMITS, START, WELCOME, ok
 
 TOPICS = st.sampled_from(["a", "b", "c", "d", "not ok"])
 OVERLAPPING = Publish | Signal
@@ -42,7 +42,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.now = START
         self.effects = RecordingEffects()
         self.effects.carry_out = self.execute
-        self.session = Session(self.effects, RULES, self.effects.codec, EveryTenth(), START)
+        self.session = Session(self.effects, LIMITS, self.effects.codec, EveryTenth(), START)
         self.expected: list[int] = []
         self.undone: list[tuple[Pending, Command]] = []
         self.synchronous = False
@@ -210,7 +210,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def topics_stay_within_their_limit(self) -> None:
-        assert len(self.session.topics) <= RULES.max_topics
+        assert len(self.session.topics) <= LIMITS.max_topics
         assert "not ok" not in self.session.topics
 
 

@@ -10,9 +10,9 @@ from chat_server.protocol.command_table import State
 from chat_server.protocol.errors import Unauthorized
 from chat_server.protocol.session import HELD_SECONDS
 
-from .harness import RULES, START, WELCOME, Harness
+from .harness import LIMITS, START, WELCOME, Harness
 
-QUIET = msgspec.structs.replace(RULES, heartbeat_seconds=None)
+QUIET = msgspec.structs.replace(LIMITS, heartbeat_seconds=None)
 
 
 def closed_with(harness: Harness) -> int | None:
@@ -25,7 +25,7 @@ def closed_with(harness: Harness) -> int | None:
 
 
 def test_without_auth_in_time_the_session_closes() -> None:
-    harness = Harness(State.AUTHENTICATING, rules=QUIET)
+    harness = Harness(State.AUTHENTICATING, limits=QUIET)
     assert harness.pass_time(9.0) == 1.0
     harness.say(type="ping")
     assert harness.pass_time(0.9) == pytest.approx(0.1)
@@ -35,7 +35,7 @@ def test_without_auth_in_time_the_session_closes() -> None:
 
 
 def test_auth_in_time_opens() -> None:
-    harness = Harness(State.AUTHENTICATING, rules=QUIET)
+    harness = Harness(State.AUTHENTICATING, limits=QUIET)
     harness.pass_time(9.9)
     harness.session.open(WELCOME, None, harness.now)
     assert harness.sent[0]["type"] == "welcome"
@@ -47,24 +47,24 @@ def test_auth_in_time_opens() -> None:
 
 
 def test_expiry_is_told_and_then_closes() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 100.0, START)
     assert harness.sent == [], "there is one welcome only"
     assert harness.pass_time(99.0) == 1.0
-    assert harness.pass_time(1.0) == RULES.refresh_grace_seconds
+    assert harness.pass_time(1.0) == LIMITS.refresh_grace_seconds
     assert harness.session.state is State.EXPIRED
     (notice,) = harness.sent
     assert (notice["type"], notice["code"]) == ("error", "unauthorized")
     assert "id" not in notice
-    assert harness.pass_time(RULES.refresh_grace_seconds - 1) == 1.0
+    assert harness.pass_time(LIMITS.refresh_grace_seconds - 1) == 1.0
     assert harness.pass_time(1.0) == math.inf
     assert closed_with(harness) == CloseCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("lifetime", [50.0, None])
 def test_a_refresh_within_the_grace_opens_again(lifetime: float | None) -> None:
-    harness = Harness(State.EXPIRED, rules=QUIET)
-    harness.pass_time(RULES.refresh_grace_seconds - 0.5)
+    harness = Harness(State.EXPIRED, limits=QUIET)
+    harness.pass_time(LIMITS.refresh_grace_seconds - 0.5)
     harness.say(type="auth", token="t", id=1)
     harness.session.open(WELCOME, lifetime, harness.now)
     harness.succeed(1)
@@ -76,7 +76,7 @@ def test_a_refresh_within_the_grace_opens_again(lifetime: float | None) -> None:
 
 
 def test_a_refresh_in_time_prevents_the_notice() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 10.0, START)
     harness.now += 9.0
     harness.session.open(WELCOME, 10.0, harness.now)
@@ -85,14 +85,14 @@ def test_a_refresh_in_time_prevents_the_notice() -> None:
 
 
 def test_a_token_that_lives_on_leeway_is_told_at_once() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, -3.0, START)
-    assert harness.pass_time(0.0) == RULES.refresh_grace_seconds
+    assert harness.pass_time(0.0) == LIMITS.refresh_grace_seconds
     assert harness.codes == ["unauthorized"]
 
 
 def test_without_grace_it_closes_on_the_next_tick() -> None:
-    harness = Harness(rules=msgspec.structs.replace(QUIET, refresh_grace_seconds=0.0))
+    harness = Harness(limits=msgspec.structs.replace(QUIET, refresh_grace_seconds=0.0))
     harness.session.open(WELCOME, 5.0, START)
     assert harness.pass_time(5.0) == 0.0
     assert harness.pass_time(0.0) == math.inf
@@ -100,17 +100,17 @@ def test_without_grace_it_closes_on_the_next_tick() -> None:
 
 
 def test_a_late_timer_still_gives_the_whole_grace() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 5.0, START)
-    assert harness.pass_time(500.0) == RULES.refresh_grace_seconds
+    assert harness.pass_time(500.0) == LIMITS.refresh_grace_seconds
     assert closed_with(harness) is None
 
 
 def test_a_new_token_does_not_wait_for_publications() -> None:
-    harness = Harness(State.EXPIRED, rules=QUIET)
+    harness = Harness(State.EXPIRED, limits=QUIET)
     harness.session.open(WELCOME, 5.0, harness.now)
     harness.publish(1)
-    assert harness.pass_time(5.0) == RULES.refresh_grace_seconds
+    assert harness.pass_time(5.0) == LIMITS.refresh_grace_seconds
     harness.say(type="auth", token="t", id=2)
     assert harness.executed == [1, 2]
     harness.publish(3)
@@ -118,7 +118,7 @@ def test_a_new_token_does_not_wait_for_publications() -> None:
     harness.session.open(WELCOME, None, harness.now)
     harness.succeed(2)
     assert [m for m in harness.sent if "id" in m] == []
-    assert harness.pass_time(RULES.refresh_grace_seconds) == math.inf
+    assert harness.pass_time(LIMITS.refresh_grace_seconds) == math.inf
     harness.succeed(1)
     assert harness.answered[-2:] == [1, 2]
     assert harness.executed == [1, 2, 3]
@@ -134,16 +134,16 @@ def test_two_tokens_are_looked_at_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("why", ["paused", "not read", "waits"])
 def test_the_grace_does_not_run_while_a_token_cannot_be_seen(why: str) -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 5.0, START)
-    ids = range(1, RULES.max_pending_commands + 1)
+    ids = range(1, LIMITS.max_pending_commands + 1)
     if why == "paused":
         harness.publish(*ids)
     elif why == "waits":
         harness.history(1)
         harness.say(type="auth", token="t", id=2)
     reading = why != "not read"
-    grace = RULES.refresh_grace_seconds
+    grace = LIMITS.refresh_grace_seconds
     for _ in range(3):
         harness.now = START + 5.0 if harness.now == START else harness.now + grace
         assert harness.session.tick(harness.now, reading=reading) == harness.now + grace
@@ -161,32 +161,32 @@ def test_the_grace_does_not_run_while_a_token_cannot_be_seen(why: str) -> None:
 
 
 def test_the_grace_is_not_prolonged_without_end() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 5.0, START)
-    harness.publish(*range(1, RULES.max_pending_commands + 1))
+    harness.publish(*range(1, LIMITS.max_pending_commands + 1))
     harness.pass_time(5.0)
     waited = 0.0
     while closed_with(harness) is None:
-        harness.pass_time(RULES.refresh_grace_seconds)
-        waited += RULES.refresh_grace_seconds
-        assert waited <= HELD_SECONDS + 2 * RULES.refresh_grace_seconds
+        harness.pass_time(LIMITS.refresh_grace_seconds)
+        waited += LIMITS.refresh_grace_seconds
+        assert waited <= HELD_SECONDS + 2 * LIMITS.refresh_grace_seconds
     assert closed_with(harness) == CloseCode.UNAUTHORIZED
 
 
 def test_what_held_a_client_up_while_its_token_was_good_does_not_count() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     harness.session.open(WELCOME, 5.0, START)
-    harness.publish(*range(1, RULES.max_pending_commands + 1))
+    harness.publish(*range(1, LIMITS.max_pending_commands + 1))
     harness.pass_time(1.0)
-    harness.succeed(*range(1, RULES.max_pending_commands + 1))
+    harness.succeed(*range(1, LIMITS.max_pending_commands + 1))
     harness.pass_time(4.0)
-    harness.pass_time(RULES.refresh_grace_seconds)
+    harness.pass_time(LIMITS.refresh_grace_seconds)
     assert closed_with(harness) == CloseCode.UNAUTHORIZED
 
 
 # Heartbeat -------------------------------------------------------------------------------------
 
-BEAT, PONG = 25.0, RULES.pong_timeout_seconds
+BEAT, PONG = 25.0, LIMITS.pong_timeout_seconds
 
 
 def pings(harness: Harness) -> int:
@@ -245,19 +245,19 @@ def test_the_nearest_deadline_is_told() -> None:
 
 
 def test_without_heartbeat_nobody_is_pinged() -> None:
-    harness = Harness(rules=QUIET)
+    harness = Harness(limits=QUIET)
     assert harness.pass_time(10_000) == math.inf
     assert pings(harness) == 0
 
 
 def test_a_client_that_is_not_read_cannot_be_found_silent() -> None:
     harness = Harness()
-    harness.publish(*range(1, RULES.max_pending_commands + 1))
+    harness.publish(*range(1, LIMITS.max_pending_commands + 1))
     for _ in range(10):
         harness.pass_time(BEAT)
     assert "pause" in harness.effects.names
     assert closed_with(harness) is None
-    harness.succeed(*range(1, RULES.max_pending_commands + 1))
+    harness.succeed(*range(1, LIMITS.max_pending_commands + 1))
     assert "resume" in harness.effects.names
     harness.pass_time(BEAT)
     harness.pass_time(PONG)

@@ -26,7 +26,7 @@ class LinesEncoder:
             return b"data: %s\n\n" % push.payload
         return _lines(push.epoch, push.seq, push.payload)
 
-    def encode_reply(self, message: ServerMessage) -> bytes:
+    def encode_message(self, message: ServerMessage) -> bytes:
         return b"data: %s\n\n" % JSON.encode(message)
 
     def encode_ok(self, id: int, ok: Ok) -> bytes:

@@ -29,7 +29,7 @@ class FakeEncoder:
         self.encoded += 1
         return encode_push(self.codec, push)
 
-    def encode_reply(self, message: ServerMessage) -> bytes:
+    def encode_message(self, message: ServerMessage) -> bytes:
         return self.codec.encode(message)
 
     def encode_ok(self, id: int, ok: Ok) -> bytes:

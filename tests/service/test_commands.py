@@ -9,7 +9,7 @@ from quart import Quart
 
 from chat_server.app import ChatServer
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, JsonCodec, MsgpackCodec
-from chat_server.protocol.command_table import COMMANDS, Rule
+from chat_server.protocol.command_table import COMMANDS, Row
 from chat_server.protocol.commands import Command, Publish, TopicCommand
 from chat_server.service.actor import Actor
 from chat_server.service.answers import Reply
@@ -35,9 +35,9 @@ def shout(service: Service, actor: Actor, command: Shout) -> Reply:
 
 
 TYPES = {JSON.subprotocol: JsonCodec, MSGPACK.subprotocol: MsgpackCodec}
-COMMANDS_AND_SHOUT: dict[type[Command], Rule] = {
+COMMANDS_AND_SHOUT: dict[type[Command], Row] = {
     **COMMANDS,
-    Shout: Rule(grant="publish", overlaps=True, has_data=True),
+    Shout: Row(grant="publish", overlaps=True, has_data=True),
 }
 
 
@@ -82,7 +82,7 @@ async def check_refusals(ada: Any, bob: Any) -> None:
 
 
 def test_every_row_has_its_function() -> None:
-    assert set(OPERATIONS) == {kind for kind, rule in COMMANDS.items() if rule.pushes is None}
+    assert set(OPERATIONS) == {kind for kind, row in COMMANDS.items() if row.pushes is None}
 
 
 def test_a_row_without_a_function_is_found_at_the_start() -> None:

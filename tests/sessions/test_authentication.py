@@ -375,7 +375,7 @@ async def test_pings_are_spread(world: World) -> None:
     beats = set()
     for _ in range(20):
         connection: Any = world.connect(claims()).receiver
-        beats.add(connection._session._rules.heartbeat_seconds)
+        beats.add(connection._session._limits.heartbeat_seconds)
     assert len(beats) > 10
     assert all(25 * 0.9 <= beat <= 25 * 1.1 for beat in beats)
 

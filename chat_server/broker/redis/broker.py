@@ -20,9 +20,9 @@ from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack
 from .probe import PubSubProbe
-from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Closed, Refusal, refusal_of
+from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Refusal, StoreRefuses, refusal_of
 from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
-from .subscriber import Subscriber, signal_message
+from .subscriber import PubSubConnection, signal_message
 from .topology import connector_of
 from .write_probe import WriteProbe
 
@@ -59,7 +59,7 @@ class RedisBroker:
         broker: lifetimes of positions and idempotency keys, and the limit of waiting calls.
         connect: makes connections; by default to `redis.url`.
         sharded: True for a shard of a cluster, whose channels belong to slots.
-        on_evicted: called with a subscribed topic that this server does not serve any more.
+        on_moved: called with a subscribed topic that this server does not serve any more.
         throttle: shared limit of log lines.
 
     Attributes:
@@ -76,7 +76,7 @@ class RedisBroker:
         *,
         connect: Callable[[], RedisConnection] | None = None,
         sharded: bool = False,
-        on_evicted: Callable[[str], None] = lambda topic: None,
+        on_moved: Callable[[str], None] = lambda topic: None,
         throttle: LogThrottle | None = None,
     ) -> None:
         self._connect = connect = connect or connector_of(redis.url)
@@ -100,13 +100,13 @@ class RedisBroker:
         self._listener: GuardedListener
         # The supervisor of the subscriber connection, and the prolonging of positions.
         self._tasks: list[asyncio.Task[None]] = []
-        self._subscriber = Subscriber(
+        self._subscriber = PubSubConnection(
             connect,
             self._names.channel,
             timeout_seconds=self._timeout,
             limit=self._limit,
             sharded=sharded,
-            on_evicted=on_evicted,
+            on_moved=on_moved,
             throttle=throttle,
         )
 
@@ -172,7 +172,7 @@ class RedisBroker:
         began = time.perf_counter()
         try:
             await self._reader().send(pack("PING"), bool)
-        except Closed:
+        except StoreRefuses:
             pass  # An answer, too: with MISCONF Redis refuses PING.
         except Unavailable:
             return None
@@ -384,7 +384,7 @@ class RedisBroker:
             return failed(unavailable())
         if self._refusal is not None and self._refusal.status == "misconfigured":
             # A script that an ACL ends in the middle would store the message.
-            return failed(Closed(self._refusal, sent=False))
+            return failed(StoreRefuses(self._refusal, sent=False))
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
 
     def signal(self, topic: str, payload: bytes) -> "Future[None]":

@@ -240,7 +240,7 @@ class ClusterBroker:
         def connect() -> RedisConnection:
             return self._connect(address)
 
-        def on_evicted(topic: str) -> None:
+        def on_moved(topic: str) -> None:
             # The topic may have moved to another shard by now.
             if self._topics.get(topic) is shard:
                 self._topics[topic] = None
@@ -251,7 +251,7 @@ class ClusterBroker:
             self._broker,
             connect=connect,
             sharded=True,
-            on_evicted=on_evicted,
+            on_moved=on_moved,
             throttle=self._throttle,
         )
         return shard

@@ -25,7 +25,7 @@ from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
 from ..common import busy, fail, failed, refused, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
-from .refusals import CLUSTER, Closed, Moved, Refusal, refusal_of
+from .refusals import CLUSTER, Moved, Refusal, StoreRefuses, refusal_of
 from .urls import Address
 
 log = logging.getLogger(__name__)
@@ -303,7 +303,7 @@ class Pipeline:
             return None
         refusal = refusal_of(reply)
         if refusal is not None and not (self._clustered and refusal is CLUSTER):
-            fail(request.future, Closed(refusal))
+            fail(request.future, StoreRefuses(refusal))
             self._on_refusal(refusal, reply)
             return None
         if isinstance(reply, WRONG_SERVER):

@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn
 from redis.exceptions import RedisError
 
 from ...protocol.errors import Unavailable
-from .refusals import Closed, Refusal
-from .subscriber import Subscriber
+from .refusals import Refusal, StoreRefuses
+from .subscriber import PubSubConnection
 
 REFUSED_SECONDS: Final = 1.0
 """Longest interval between probes while Redis stores nothing."""
@@ -37,7 +37,7 @@ class PubSubProbe:
         self,
         publish: "Callable[[], Future[Any]]",
         signal: "Callable[[], Future[Any]]",
-        subscriber: Subscriber,
+        subscriber: PubSubConnection,
         on_result: Callable[[Refusal | None], Awaitable[None]],
         *,
         every_seconds: float,
@@ -119,7 +119,7 @@ class PubSubProbe:
         sent = send()
         try:
             await sent
-        except Closed as error:
+        except StoreRefuses as error:
             return error.refusal
         # The probe arrives behind everything that this worker has yet to read; the answer to a PING
         # arrives behind the probe.

@@ -43,7 +43,7 @@ class Moved(Refused):
         self.server = server
 
 
-class Closed(Unavailable):
+class StoreRefuses(Unavailable):
     """Redis refuses, for a reason that holds for every publication.
 
     A full or read-only Redis has stored nothing: it checks both before a script writes. An ACL may

@@ -179,8 +179,8 @@ def _position(reply: Any) -> Position:
 
 
 def _page(topic: str, newest: bool, reply: Any) -> HistoryPage:
-    place, seq, entries, epoch_start, more = reply
-    epoch = place.decode()
+    raw_epoch, seq, entries, epoch_start, more = reply
+    epoch = raw_epoch.decode()
     # Entries of other programs have other fields.
     events = [_event(topic, epoch, id, fields) for id, fields in entries if len(fields) == 6]
     if newest:

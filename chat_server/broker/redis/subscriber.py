@@ -17,7 +17,7 @@ from ...logs import LogThrottle
 from ..common import GuardedListener, busy, fail, failed, refused, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .pipeline import pack, redirection
-from .refusals import Closed, Moved, refusal_of
+from .refusals import Moved, StoreRefuses, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Command:
         return self.due == 0
 
 
-class Subscriber:
+class PubSubConnection:
     """One connection in subscriber mode; the broker reopens it after a loss.
 
     Redis answers in the order of the commands. So each confirmation belongs to the oldest command
@@ -71,7 +71,7 @@ class Subscriber:
         timeout_seconds: longest silence of Redis while an answer is due.
         limit: maximum number of unconfirmed commands; further subscriptions fail.
         sharded: True for the pub/sub of clusters, whose channels belong to slots.
-        on_evicted: called with a topic whose channel the server does not serve any more; the
+        on_moved: called with a topic whose channel the server does not serve any more; the
             subscriber forgets the topic.
         throttle: shared limit of log lines.
 
@@ -88,7 +88,7 @@ class Subscriber:
         timeout_seconds: float,
         limit: int,
         sharded: bool = False,
-        on_evicted: Callable[[str], None] = lambda topic: None,
+        on_moved: Callable[[str], None] = lambda topic: None,
         throttle: LogThrottle | None = None,
     ) -> None:
         self.publish = "SPUBLISH" if sharded else "PUBLISH"
@@ -98,7 +98,7 @@ class Subscriber:
         self._message = kind + b"message"
         # The channels of one command must be of one slot.
         self._together = 1 if sharded else CHANNELS_PER_COMMAND
-        self._on_evicted = on_evicted
+        self._on_moved = on_moved
         self._connect = connect
         self._channel = channel
         self._timeout = timeout_seconds
@@ -145,7 +145,7 @@ class Subscriber:
         for command in commands:
             if command.refusal is not None:
                 raise command.refusal
-            with suppress(Moved):  # `on_evicted` was called.
+            with suppress(Moved):  # `on_moved` was called.
                 command.future.result()
         self._opened = True
 
@@ -161,7 +161,7 @@ class Subscriber:
             raise ConnectionError("there is no connection")
         reader, waiting = self._reader, [self._reader]
         if unless is not None:
-            waiting.append(asyncio.create_task(_happen(unless), name="redis canary"))
+            waiting.append(asyncio.create_task(_happen(unless), name="redis probe"))
         try:
             await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -345,7 +345,7 @@ class Subscriber:
             # With MISCONF Redis refuses PING as if it were a write: a sign of life all the same.
             command.confirm()
             return
-        fail(command.future, refused() if refusal is None else Closed(refusal))
+        fail(command.future, refused() if refusal is None else StoreRefuses(refusal))
         command.refusal = reply
         if command.answer == _PING or not isinstance(reply, ResponseError):
             raise reply
@@ -366,10 +366,10 @@ class Subscriber:
 
     def _evict(self, channel: bytes) -> None:
         if channel == self.probe_channel.encode():
-            raise ConnectionError("the canary's slot has moved")
+            raise ConnectionError("the probe's slot has moved")
         topic = self._topics.pop(channel, None)
         if topic is not None:
-            self._on_evicted(topic)
+            self._on_moved(topic)
 
 
 async def _happen(event: asyncio.Event) -> None:

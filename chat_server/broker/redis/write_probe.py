@@ -9,9 +9,9 @@ from typing import Final
 from ...events import Retention
 from ...protocol.errors import Unavailable
 from .pipeline import Pipeline, pack
-from .refusals import Closed
+from .refusals import StoreRefuses
 from .storage import Keyspace, Storage
-from .subscriber import Subscriber
+from .subscriber import PubSubConnection
 
 KEPT: Final = Retention(1, 60.0, 1)
 """Retention of the first publication: the next probe replaces it."""
@@ -42,7 +42,7 @@ class WriteProbe:
         storage: Storage,
         publisher: Pipeline,
         reader: Callable[[], Pipeline],
-        subscriber: Subscriber,
+        subscriber: PubSubConnection,
         *,
         sharded: bool,
     ) -> None:
@@ -68,7 +68,7 @@ class WriteProbe:
         """Publish twice, so that every command of the script runs.
 
         Raises:
-            Unavailable: Redis is away, or refuses (`Closed`).
+            Unavailable: Redis is away, or refuses (`StoreRefuses`).
         """
         for retention in (KEPT, NOT_KEPT):
             await self._storage.publish_probe(self._publisher, self.keys, retention)
@@ -77,13 +77,13 @@ class WriteProbe:
         """Publish and read, and look for keys that another node of a cluster serves.
 
         Raises:
-            Unavailable: Redis is away, or refuses (`Closed`).
+            Unavailable: Redis is away, or refuses (`StoreRefuses`).
         """
         await self.publish()
         try:
             for newest in (False, True):
                 await self._storage.history(self._reader(), "", self.keys, limit=1, newest=newest)
-        except Closed:
+        except StoreRefuses:
             raise
         except Unavailable:
             pass  # One connection for reads may be lost; the next probe uses another.
