@@ -64,7 +64,8 @@ async def test_a_new_key_is_taken_soon_while_made_up_ones_flood(issuer: KeyServe
 async def test_an_issuer_that_drips_keeps_no_server_from_ending(issuer: KeyServer) -> None:
     issuer.drip_head = True
     issuer.pause_seconds = 0.2
-    with ServerProcess(environ=environ(issuer)) as server:
+    # A server is not ready before it has had keys.
+    with ServerProcess(environ=environ(issuer), ready="/health/live") as server:
         await until(lambda: issuer.requests > 0)
         answer = await request(server.port, "GET", API, headers=bearer("RSA", "old"))
         assert answer.status == 503

@@ -50,6 +50,7 @@ class ServerProcess:
         module: what to run instead, which takes the same arguments.
         certificate: a PEM file with a certificate for localhost and its key, to speak TLS with.
         folder: where to start it, if not here.
+        ready: the path that answers 200 once the server has started.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class ServerProcess:
         module: str = "chat_server",
         certificate: Path | None = None,
         folder: Path | None = None,
+        ready: str = "/health/ready",
     ) -> None:
         self.port = port or free_port()
         self.tls = ssl.create_default_context(cafile=certificate) if certificate else None
         secure = "s" if certificate else ""
         self.url = f"http{secure}://127.0.0.1:{self.port}"
+        self._ready_url = f"{self.url}{ready}"
         self.ws_url = f"ws{secure}://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
         defaults = {"CHAT_ENVIRONMENT": "testing", **FEWER_CONNECTIONS}
@@ -91,7 +94,7 @@ class ServerProcess:
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
     def start(self) -> None:
-        """Start the process and return once /health/ready says so.
+        """Start the process and return once the path `ready` says so.
 
         Raises:
             AssertionError: it ended, or was not ready in time; bears what it wrote.
@@ -145,10 +148,9 @@ class ServerProcess:
         return True
 
     def is_ready(self) -> bool:
-        """Return whether the server says that it accepts work."""
+        """Return whether the server says that it has started."""
         try:
-            ready = f"{self.url}/health/ready"
-            with urllib.request.urlopen(ready, timeout=5, context=self.tls) as response:
+            with urllib.request.urlopen(self._ready_url, timeout=5, context=self.tls) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
