@@ -23,7 +23,7 @@ from .broker.redis.cluster import ClusterBroker
 from .broker.redis.urls import parse_redis_url
 from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
-from .http.application import Application
+from .http.application import ChatQuart
 from .http.handshake_log import HandshakeLog
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
@@ -32,7 +32,7 @@ from .http.pages import docs_blueprint, page_blueprint
 from .protocol.messages import PublishOk, User
 from .realtime.node import Node
 from .realtime.ports import Broker
-from .service.actor import Application as Sender
+from .service.actor import Application
 from .service.operations import OPERATIONS
 from .service.publishing import publication
 from .service.service import Hook, Service
@@ -140,7 +140,7 @@ class ChatServer:
             TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
             Unavailable: the broker cannot be reached.
         """
-        actor = Sender(User(sender) if isinstance(sender, str) else sender)
+        actor = Application(User(sender) if isinstance(sender, str) else sender)
         command = publication(topic, data, key)
         ok: PublishOk = await self.service.perform(actor, command)
         return ok
@@ -176,7 +176,7 @@ def create_app(
         logs.configure(settings.log)
         for line in (*notes, *advice(settings)):
             logger.warning("%s", line)
-    app = Application("chat_server", static_folder=None)
+    app = ChatQuart("chat_server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_message_bytes
     app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds

@@ -8,7 +8,7 @@ from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
 
-class Application(Quart):
+class ChatQuart(Quart):
     """Quart that blames the client for an invalid Host header: RFC 9112, section 3.2.
 
     Quart itself reads the header before it can handle errors, and so logs a fault of ours.

@@ -6,16 +6,18 @@ The sender waits for an answer with its `id`, so it gets one, and no strike.
 import json
 import math
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
+from msgspec import Meta
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as pack
 
 from chat_server.events import Position
-from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
-from chat_server.protocol.commands import MAX_ID, History, Ping, Publish, Subscribe
+from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec, JsonCodec, MsgpackCodec
+from chat_server.protocol.command_table import Row
+from chat_server.protocol.commands import MAX_ID, History, Ping, Publish, Subscribe, TopicCommand
 from chat_server.protocol.errors import BadRequest, Malformed
 from chat_server.protocol.messages import HistoryOk, PublishOk
 from chat_server.protocol.session import STRIKES
@@ -178,6 +180,21 @@ def doubles(plain: Any) -> Any:
 def test_whole_doubles_are_integers(codec: Codec, plain: dict[str, Any], command: Any) -> None:
     frame = pack(doubles(plain)) if codec.binary else json.dumps(doubles(plain)).encode()
     assert codec.decode(frame) == command
+
+
+class Edit(TopicCommand):
+    """A command with integer fields that no command of ours has."""
+
+    target: Annotated[int, Meta(ge=1)]
+    version: int | None = None
+
+
+@pytest.mark.parametrize("kind", [JsonCodec, MsgpackCodec])
+def test_integer_fields_of_a_new_command_may_be_doubles(kind: Any) -> None:
+    codec: Codec = kind({Edit: Row(grant="publish")})
+    plain = doubles({"type": "edit", "id": 1, "topic": "a", "target": 2**40, "version": 2**33})
+    payload = pack(plain) if codec.binary else json.dumps(plain).encode()
+    assert codec.decode(payload) == Edit(id=1, topic="a", target=2**40, version=2**33)
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
