@@ -18,6 +18,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 # Whoever starts the tests in the background has them ignore Ctrl-C, which programs inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # The same with nohup. A handler is not inherited, so programs of tests heed a hang-up.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Servers of tests are on this machine, and no proxy is asked for them.
 for _proxy in ("http_proxy", "https_proxy", "all_proxy"):
