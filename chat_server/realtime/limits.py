@@ -3,8 +3,7 @@
 import asyncio
 import math
 from collections import OrderedDict
-
-from msgspec import Struct
+from typing import cast
 
 from ..protocol.errors import RateLimited
 
@@ -100,8 +99,11 @@ class UserRates:
             self._buckets.move_to_end(user)
             return bucket
         self._forget(now)
-        bucket = self._buckets[user] = TokenBucket(self._rate, self._burst, now)
+        bucket = self._buckets[user] = self._new_bucket(now)
         return bucket
+
+    def _new_bucket(self, now: float) -> TokenBucket:
+        return TokenBucket(self._rate, self._burst, now)
 
     def _forget(self, now: float) -> None:
         # Two for each new bucket, so that the buckets of users who have gone grow fewer.
@@ -113,7 +115,28 @@ class UserRates:
                 self._buckets.popitem(last=False)
 
 
-class ReadRates:
+class PacedBucket(TokenBucket):
+    """A bucket whose burst is served at a pace, behind its first `UNPACED_BYTES`."""
+
+    __slots__ = ("_free_at", "_pace")
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        super().__init__(rate, burst, now)
+        self._pace = BURST_PACE * rate
+        self._free_at = now - UNPACED_BYTES / self._pace
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next read has its turn."""
+        self._free_at = max(self._free_at, now - UNPACED_BYTES / self._pace)
+        return max(self._free_at - now, 0.0)
+
+    def charge(self, cost: float) -> None:
+        """Count bytes that were read."""
+        self._tokens -= cost
+        self._free_at += cost / self._pace
+
+
+class ReadRates(UserRates):
     """What each user may read from the store on this worker.
 
     Reads beyond the burst are refused. The burst itself is paced: reads wait for their turn, so
@@ -124,38 +147,23 @@ class ReadRates:
         burst: bytes that may be read without a refusal.
     """
 
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rates = UserRates(rate, burst)
-        self._paces = UserRates(BURST_PACE * rate, UNPACED_BYTES)
-
-    async def begin(self, user: str, now: float) -> "Reading":
+    async def begin(self, user: str, now: float) -> TokenBucket:
         """Wait until `user` may read.
+
+        Returns:
+            The bucket, to be charged with the bytes that were read.
 
         Raises:
             RateLimited: the user has read too much.
         """
-        rate = self._rates.acquire(user, now, what="too much was read in too short a time")
-        pace = self._paces.bucket(user, now)
-        if wait := pace.acquire(now, 0):
-            await asyncio.sleep(wait)
-        return Reading(rate, pace)
+        what = "too much was read in too short a time"
+        bucket = cast(PacedBucket, self.acquire(user, now, what=what))
+        if delay := bucket.delay(now):
+            await asyncio.sleep(delay)
+        return bucket
 
-    def charge(self, user: str, now: float, size: int) -> None:
-        """Count `size` bytes that were read for `user`."""
-        self._rates.bucket(user, now).charge(size)
-        self._paces.bucket(user, now).charge(size)
-
-
-class Reading(Struct):
-    """A read of a user's that has begun."""
-
-    _rate: TokenBucket
-    _pace: TokenBucket
-
-    def charge(self, size: int) -> None:
-        """Count `size` bytes that were read."""
-        self._rate.charge(size)
-        self._pace.charge(size)
+    def _new_bucket(self, now: float) -> TokenBucket:
+        return PacedBucket(self._rate, self._burst, now)
 
 
 class ConnectionRate:

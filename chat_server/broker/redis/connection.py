@@ -94,11 +94,17 @@ class RedisPyConnection:
 
     def write(self, data: bytes) -> None:
         """Buffer `data` for sending."""
-        self._writer().write(data)
+        writer: asyncio.StreamWriter | None = self._connection._writer
+        if writer is None or writer.is_closing():
+            raise ConnectionError("the connection is closed")
+        writer.write(data)
 
     async def drain(self) -> None:
         """Wait until the buffer has room again."""
-        await self._writer().drain()
+        writer: asyncio.StreamWriter | None = self._connection._writer
+        if writer is None:
+            raise ConnectionError("the connection is closed")
+        await writer.drain()
 
     def read(self) -> Coroutine[Any, Any, list[Any]]:
         """Wait for data and return the complete replies, perhaps none."""
@@ -118,12 +124,6 @@ class RedisPyConnection:
         """Drop the connection, and release it."""
         self.abort()
         await self._connection.disconnect()
-
-    def _writer(self) -> asyncio.StreamWriter:
-        writer: asyncio.StreamWriter | None = self._connection._writer
-        if writer is None or writer.is_closing():
-            raise ConnectionError("the connection is closed")
-        return writer
 
 
 def connector(url: str) -> Callable[[], RedisConnection]:

@@ -238,7 +238,9 @@ class Pipeline:
 
     async def _exchange(self) -> None:
         """Send the batch until all is answered; on an error the rest stays in the batch."""
-        connection = await self._connected()
+        connection = self._connection
+        if connection is None or self._outdated or connection.dead:
+            connection = await self._reconnect()
         for _ in range(SCRIPT_ATTEMPTS):
             replies: list[Any] = []
             trouble: Exception | None = None
@@ -330,15 +332,13 @@ class Pipeline:
         for request in requests:
             fail(request.future, reason())
 
-    async def _connected(self) -> RedisConnection:
-        if self._connection is not None and (self._outdated or self._connection.dead):
-            await self._disconnect()
-        if self._connection is None:
-            self._outdated = False
-            self._connection = self._connect()
-            await self._connection.open(self._timeout)
-            await self._load_scripts(self._connection)
-        return self._connection
+    async def _reconnect(self) -> RedisConnection:
+        await self._disconnect()
+        self._outdated = False
+        self._connection = connection = self._connect()
+        await connection.open(self._timeout)
+        await self._load_scripts(connection)
+        return connection
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -2,7 +2,6 @@
 
 import math
 from asyncio import Future
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -181,12 +180,11 @@ def _position(reply: Any) -> Position:
 def _page(topic: str, newest: bool, reply: Any) -> HistoryPage:
     raw_epoch, seq, entries, epoch_start, more = reply
     epoch = raw_epoch.decode()
-    # Entries of other programs have other fields.
-    events = [_event(topic, epoch, id, fields) for id, fields in entries if len(fields) == 6]
+    events = []
+    for id, fields in entries:
+        if len(fields) == 6:  # entries of other programs have other fields
+            kind = Kind(fields[1].decode())
+            events.append(Event(topic, epoch, int(id.partition(b"-")[0]), kind, fields[5]))
     if newest:
         events.reverse()
     return HistoryPage(epoch, seq, events, more=more == 1, epoch_start=epoch_start)
-
-
-def _event(topic: str, epoch: str, id: bytes, fields: Sequence[bytes]) -> Event:
-    return Event(topic, epoch, int(id.partition(b"-")[0]), Kind(fields[1].decode()), fields[5])
