@@ -31,7 +31,8 @@ def server() -> Iterator[ServerProcess]:
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
     text = (ROOT / document).read_text("utf-8")
     if document == "docs/embedding.md":
-        (tmp_path / "orders.py").write_text(_only("python", text).text, "utf-8")
+        [application] = [block for block in blocks(text) if "app = Quart(" in block.text]
+        (tmp_path / "orders.py").write_text(application.text, "utf-8")
     walk = Walk(server, tmp_path)
     walk.follow(text)
     assert len(walk.followed) == commands, walk.followed
