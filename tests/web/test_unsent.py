@@ -77,13 +77,16 @@ class Line:
             await route.close(code=3000, reason="down")
             return
         server = route.connect_to_server()
+        refused: dict[int, dict[str, Any]] = {}
 
         def on_message(message: str | bytes) -> None:
             command = json.loads(message)
             if self.refusal is not None and command["type"] == "publish":
-                route.send(json.dumps({**self.refusal, "type": "error", "id": command["id"]}))
-            else:
-                server.send(message)
+                # The server refuses another command in its turn: an answer that came earlier than
+                # those of the commands before it would be a lost answer to the page.
+                refused[command["id"]] = {**self.refusal, "type": "error", "id": command["id"]}
+                message = json.dumps({"type": "unsubscribe", "topic": "", "id": command["id"]})
+            server.send(message)
 
         async def on_answer(message: str | bytes) -> None:
             if self.losing and any(part in str(message) for part in PUBLISHED):
@@ -91,7 +94,8 @@ class Line:
             if self.down:
                 await route.close(code=3000, reason="lost")
             else:
-                route.send(message)
+                refusal = refused.pop(json.loads(message).get("id"), None)
+                route.send(message if refusal is None else json.dumps(refusal))
 
         route.on_message(on_message)
         server.on_message(on_answer)
