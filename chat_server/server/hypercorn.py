@@ -111,9 +111,11 @@ class HttpConnection(asyncio.Protocol):
         return self._transport is not None and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read; a client that keeps sending meanwhile is cut off."""
+        """Note that the client reads slowly, or not at all."""
         self._writable.clear()
-        self._stall = self._loop.call_later(STALL_SECONDS, self._cut_off)
+        # How slowly a WebSocket's client may read is its session's matter.
+        if self._transport is not None and not isinstance(self._http.stream, WSStream):
+            self._watch_for_stall(self._transport)
 
     def resume_writing(self) -> None:
         """Note that the client reads again."""
@@ -320,6 +322,16 @@ class HttpConnection(asyncio.Protocol):
         # A client that does not read the rest of its answer would keep the connection for ever.
         if self._cut is None:
             self._cut = self._loop.call_later(self._head_seconds, self._cut_off)
+
+    def _watch_for_stall(self, transport: asyncio.Transport) -> None:
+        left = transport.get_write_buffer_size()
+        self._stall = self._loop.call_later(STALL_SECONDS, self._check_stall, transport, left)
+
+    def _check_stall(self, transport: asyncio.Transport, left: int) -> None:
+        if transport.get_write_buffer_size() < left:
+            self._watch_for_stall(transport)
+        else:
+            self._cut_off()
 
     def _cut_off(self) -> None:
         self.abort()

@@ -205,6 +205,28 @@ async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
         await until(lambda: not server.running)
 
 
+async def test_a_client_that_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs several times as long as one may take nothing at all."""
+    monkeypatch.setattr(hypercorn, "STALL_SECONDS", 1.0)
+    size = 16 * 2**20
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    loop = asyncio.get_running_loop()
+    async with listening(app) as server, await RawClient.connect(server.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = 0
+        async with asyncio.timeout(waiting.SECONDS):
+            while received < size:
+                data = await loop.sock_recv(client.socket, 2**20)
+                assert data, f"cut off after {received} bytes"
+                received += len(data)
+                await asyncio.sleep(0.2)
+
+
 async def test_frames_before_the_answer_are_refused() -> None:
     """RFC 6455 section 4.1: a client sends nothing before it has the server's handshake."""
     for transport in ("direct", "asgi"):
