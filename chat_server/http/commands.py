@@ -24,7 +24,12 @@ UNFINISHED = (
     "the message may still be stored; repeat the request with the same `key` to store it only once"
 )
 
-WITHOUT_BODY = ("GET", "HEAD", "DELETE")
+UNANSWERED = "the answer did not come in time"
+
+SAFE = ("GET", "HEAD")
+"""Methods that store nothing, RFC 9110 section 9.2.1."""
+
+WITHOUT_BODY = (*SAFE, "DELETE")
 """Methods whose requests have their fields in the query; those of all others are in the body."""
 
 
@@ -69,7 +74,8 @@ class RequestCommands:
                 return await service.perform(actor, command)
         except TimeoutError:
             # A publication is spooled, that is: the broker itself gives up sooner.
-            raise Unavailable(UNFINISHED, retry_in_ms=UNFINISHED_RETRY_MS) from None
+            reason = UNANSWERED if request.method in SAFE else UNFINISHED
+            raise Unavailable(reason, retry_in_ms=UNFINISHED_RETRY_MS) from None
 
 
 def respond(ok: object, status: int = 200) -> Response:

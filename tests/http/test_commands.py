@@ -8,6 +8,7 @@ from quart import Quart, Response
 from chat_server.app import ChatServer, create_app
 from chat_server.http.commands import RequestCommands, respond
 from chat_server.protocol.commands import History, Publish
+from tests.rig.fakes import FakeBroker
 from tests.rig.server import mint
 from tests.server.inprocess import make_settings
 
@@ -100,3 +101,16 @@ async def test_a_body_that_is_compressed_or_too_large_is_refused(http: Client) -
     await problem(response, 415, "bad_request")
     response = await http.ask("PATCH", TOY, token=mint("ada"), json={"data": "x" * 70_000})
     await problem(response, 413, "too_large")
+
+
+async def test_a_read_that_takes_too_long_says_nothing_of_storing() -> None:
+    broker = FakeBroker()
+    broker.reads.shut = True
+    app = create_app(make_settings(http__request_timeout_seconds=0.2), broker=broker)
+    async with app.test_app() as test_app:
+        http = Client(app, test_app.test_client())
+        response = await http.ask("GET", "/api/topics/room:a/messages", token=mint("ada"))
+        body = await problem(response, 503, "unavailable")
+        assert body["detail"] == "the answer did not come in time"
+        assert response.headers["Retry-After"] == "1"
+        broker.reads.open()
