@@ -69,18 +69,18 @@ class ClientCodec:
             text = error.object[:MAX_SHOWN]
             raise ValueError(f"{text!r} holds half a surrogate pair, which is no text") from None
 
-    def decode(self, frame: bytes, kind: type[T]) -> T:
+    def decode(self, payload: bytes, kind: type[T]) -> T:
         """Decode a WebSocket message; fields that `kind` does not have are ignored.
 
         Raises:
-            BadServer: `frame` is not a message of this kind.
+            BadServer: `payload` is not a message of this kind.
         """
         decoder = self._decoders.get(kind)
         if decoder is None:
             # Not strict: in MessagePack integers above 2^32 come as doubles.
             decoder = self._decoders[kind] = self._library.Decoder(kind, strict=False)
         try:
-            message: T = decoder.decode(frame)
+            message: T = decoder.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadServer(f"the server sent what is not {self.subprotocol}: {error}") from None
         return message

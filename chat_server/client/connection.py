@@ -45,7 +45,7 @@ class Push(NamedTuple):
     """A message of the server that is not an answer."""
 
     envelope: Envelope
-    frame: bytes
+    payload: bytes
 
 
 class Ended(Exception):
@@ -142,7 +142,7 @@ class Connection:
             pass
         if push.envelope.type != "welcome":
             raise BadServer("the server sent no welcome")
-        self.welcome = self._codec.decode(push.frame, Welcome)
+        self.welcome = self._codec.decode(push.payload, Welcome)
 
     @property
     def is_open(self) -> bool:
@@ -199,18 +199,18 @@ class Connection:
             raise NotConnected("the connection is closing")
         self._last_id += 1
         command.id = id = self._last_id
-        frame = self._codec.encode(command)
+        payload = self._codec.encode(command)
         most = self.welcome.limits.max_message_bytes
-        if len(frame) > most:
+        if len(payload) > most:
             # The server would close the connection with 1009.
-            raise CommandFailed(TooLarge.code, f"has {len(frame)} bytes, more than {most}")
+            raise CommandFailed(TooLarge.code, f"has {len(payload)} bytes, more than {most}")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(kind, loop.create_future(), then, loop.time())
         self._waiting[id] = waiting
         self._flow.begin_command()
         try:
             # Written before anything is awaited: commands leave in the order of the calls.
-            await self._socket.send(frame, text=not self._codec.binary)
+            await self._socket.send(payload, text=not self._codec.binary)
             outcome = await waiting.outcome
         except ConnectionClosed as error:
             raise ConnectionLost("the connection broke while the command was sent") from error
@@ -254,23 +254,23 @@ class Connection:
             Ended: the connection has ended.
         """
         try:
-            frame = await self._socket.recv(decode=False)
+            payload = await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
             self._fail_waiting()
             raise Ended(self._ending(closed)) from None
-        envelope = self._codec.decode(frame, Envelope)
+        envelope = self._codec.decode(payload, Envelope)
         if envelope.id is not None and envelope.type in ("ok", "error", "pong"):
-            self._answer(envelope, envelope.id, frame)
+            self._answer(envelope, envelope.id, payload)
             return None
         if envelope.type == "goodbye":
-            self._goodbye = self._codec.decode(frame, Goodbye)
+            self._goodbye = self._codec.decode(payload, Goodbye)
             self._said_goodbye.set()
             return None
         if envelope.type == "error" and envelope.topic is None:
-            if self._codec.decode(frame, Error).code == Unauthorized.code:
+            if self._codec.decode(payload, Error).code == Unauthorized.code:
                 self._hold()
             return None
-        return Push(envelope, frame)
+        return Push(envelope, payload)
 
     async def close(self) -> None:
         """Close the connection and wait for its end, at most `CLOSE_SECONDS`."""
@@ -286,20 +286,20 @@ class Connection:
             while True:
                 await self._socket.recv(decode=False)
 
-    def _answer(self, envelope: Envelope, id: int, frame: bytes) -> None:
+    def _answer(self, envelope: Envelope, id: int, payload: bytes) -> None:
         waiting = self._waiting.get(id)
         if waiting is None or waiting.outcome.done():
             return  # whoever asked was cancelled
         # Taken once it is understood: an answer that is none ends the connection, and then
         # whatever waits is told so.
         if envelope.type == "error":
-            error = self._codec.decode(frame, Error)
+            error = self._codec.decode(payload, Error)
             expired = self._renewable and error.code == Unauthorized.code
             outcome: object = CommandFailed(
                 error.code, error.message, error.retry_in_ms, expired=expired
             )
         else:
-            outcome = self._codec.decode(frame, waiting.kind)
+            outcome = self._codec.decode(payload, waiting.kind)
             if waiting.then is not None:
                 waiting.then(outcome)
         self._pop(id)

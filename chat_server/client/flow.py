@@ -19,7 +19,7 @@ class Flow:
 
     Args:
         limit: events held at most.
-        limit_bytes: bytes of their frames at most; one event is always held.
+        limit_bytes: bytes of their payloads at most; one event is always held.
     """
 
     def __init__(self, limit: int, limit_bytes: int = MAX_HELD_BYTES) -> None:

@@ -119,7 +119,7 @@ def draft(
     kind: Kind = Kind.MESSAGE,
     retention: Retention = FOREVER,
 ) -> Draft:
-    """Return a draft whose frame is a small JSON object."""
+    """Return a draft whose payload is a small JSON object."""
     head = b'{"type":"message","topic":%s,"seq":' % msgspec.json.encode(topic)
     tail = b',"from":null,"data":%s}' % msgspec.json.encode(text)
     return Draft(topic=topic, kind=kind, head=head, tail=tail, retention=retention, key=key)

@@ -76,8 +76,8 @@ class ScriptedBroker(FakeBroker):
 
     def texts(self, topic: str) -> list[bytes]:
         """Return the tails of what is stored."""
-        frames = (event.payload for event in self.topic(topic).events)
-        return [frame.partition(b',"at":%d' % AT)[2] for frame in frames]
+        payloads = (event.payload for event in self.topic(topic).events)
+        return [payload.partition(b',"at":%d' % AT)[2] for payload in payloads]
 
     # realtime.ports.Broker -----------------------------------------------------------------
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from chat_server.events import Position
 
-Frames = Mapping[tuple[str, str, int], set[bytes]]
-"""Every frame that was ever stored, by topic, epoch and seq."""
+Payloads = Mapping[tuple[str, str, int], set[bytes]]
+"""Every payload that was ever stored, by topic, epoch and seq."""
 
 
 class Observer:
@@ -14,23 +14,23 @@ class Observer:
 
     Args:
         position: what the `ok` said, or where the replay begins if it was `recovered`.
-        frames: what messages are compared with.
+        payloads: what messages are compared with.
     """
 
-    def __init__(self, position: Position, frames: Frames | None = None) -> None:
+    def __init__(self, position: Position, payloads: Payloads | None = None) -> None:
         self.position = position
-        self._frames = frames
+        self._payloads = payloads
 
-    def take(self, push: dict[str, Any], frame: bytes = b"") -> None:
+    def take(self, push: dict[str, Any], payload: bytes = b"") -> None:
         """Take one push, decoded and as it was received."""
         if push["type"] == "gap":
             self._take_gap(push)
         elif push["type"] == "message":
             seq = self.position.seq + 1
             assert push["seq"] == seq, f"{push} behind {self.position}"
-            if self._frames is not None:
-                stored = self._frames[push["topic"], self.position.epoch, seq]
-                assert frame in stored, "an event of another order"
+            if self._payloads is not None:
+                stored = self._payloads[push["topic"], self.position.epoch, seq]
+                assert payload in stored, "an event of another order"
             self.position = Position(self.position.epoch, seq)
 
     def _take_gap(self, gap: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ class Client(FakeTransport):
         assert topic not in self.observers
         assert ok["recovered"] or ok["replayed"] == 0
         start = Position(ok["epoch"], ok["seq"] - ok["replayed"])
-        self.observers[topic] = Observer(start, self.world.broker.frames)
+        self.observers[topic] = Observer(start, self.world.broker.payloads)
 
 
 class DeliveryMachine(RuleBasedStateMachine):

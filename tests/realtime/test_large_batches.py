@@ -57,9 +57,9 @@ def test_an_event_larger_than_that_is_written_by_itself() -> None:
     topic = topic_at(0)
     quick = subscriber(topic)
     [large] = events([2], epoch=EPOCH)
-    frame = large.payload.replace(b'"data":"e"', b'"data":"%s"' % (b"x" * 10_000))
+    payload = large.payload.replace(b'"data":"e"', b'"data":"%s"' % (b"x" * 10_000))
     [first], [last] = events([1]), events([3])
-    topic.offer([first, type(large)(ROOM, EPOCH, 2, large.kind, frame), last])
+    topic.offer([first, type(large)(ROOM, EPOCH, 2, large.kind, payload), last])
     assert seqs(quick) == [1, 2, 3]
 
 

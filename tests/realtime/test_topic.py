@@ -20,8 +20,8 @@ ROOM = "room:a"
 
 
 def event(seq: int, epoch: str = EPOCH) -> Event:
-    frame = msgspec.json.encode({"type": "message", "topic": ROOM, "seq": seq, "data": epoch})
-    return Event(ROOM, epoch, seq, Kind.MESSAGE, frame)
+    payload = msgspec.json.encode({"type": "message", "topic": ROOM, "seq": seq, "data": epoch})
+    return Event(ROOM, epoch, seq, Kind.MESSAGE, payload)
 
 
 def events(seqs: Iterable[int], epoch: str = EPOCH) -> list[Event]:
@@ -33,8 +33,8 @@ def page(seqs: Iterable[int] = (), *, seq: int, epoch: str = EPOCH, **kw: bool) 
 
 
 def signal(text: str) -> Event:
-    frame = msgspec.json.encode({"type": "signal", "topic": ROOM, "data": text})
-    return Event(ROOM, "", 0, Kind.SIGNAL, frame)
+    payload = msgspec.json.encode({"type": "signal", "topic": ROOM, "data": text})
+    return Event(ROOM, "", 0, Kind.SIGNAL, payload)
 
 
 def topic_at(seq: int, epoch: str = EPOCH) -> Topic:
@@ -217,16 +217,16 @@ def test_a_push_is_encoded_once_per_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "codec"),
+    ("payload", "codec"),
     [*product(NO_JSON, CODECS.values()), (b'{"data":%d}' % 2**70, MSGPACK)],
 )
 def test_what_cannot_be_encoded_is_left_out(
-    frame: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
+    payload: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = topic_at(0)
     live, late = FakeTransport(FakeEncoder(codec)), FakeTransport(FakeEncoder(codec))
     topic.enter(live, topic.position)
-    foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, frame)
+    foreign = Event(ROOM, EPOCH, 2, Kind.MESSAGE, payload)
     topic.offer([event(1), foreign, event(3)])
     topic.enter(late, Position(EPOCH, 0))
     topic.replay(late, HistoryPage(EPOCH, 3, [event(1), foreign, event(3)]))

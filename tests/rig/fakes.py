@@ -20,7 +20,7 @@ from chat_server.realtime.ports import BrokerHealth, Listener
 from .fake_transport import as_client
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
-"""What another program may have written where our frames are."""
+"""What another program may have written where our payloads are."""
 
 
 class RecordingEffects:
@@ -116,7 +116,7 @@ class FakeBroker:
 
     The answer of `history` is made when the call is made and handed over when `reads` lets it: a
     read that waits returns what has become old. Events go to `outbox`; they are delivered in the
-    next loop turn, or by `deliver` when `manual` is set. `frames` keeps all that was ever stored,
+    next loop turn, or by `deliver` when `manual` is set. `payloads` keeps all that was ever stored,
     by topic, epoch and seq.
     """
 
@@ -134,7 +134,7 @@ class FakeBroker:
         self.subscribes = Gate()
         self.read_error: Exception | None = None
         self.publications: list[Future[PublishResult]] | None = None
-        self.frames: dict[tuple[str, str, int], set[bytes]] = {}
+        self.payloads: dict[tuple[str, str, int], set[bytes]] = {}
         self.raises: ChatError | None = None
         self._topics: dict[str, StoredTopic] = {}
         self._keys: dict[tuple[str, str], PublishResult] = {}
@@ -293,7 +293,7 @@ class FakeBroker:
             stored.events = [replace(event, epoch=stored.epoch) for event in stored.events]
             for event in stored.events:
                 place = (topic, stored.epoch, event.seq)
-                self.frames.setdefault(place, set()).add(event.payload)
+                self.payloads.setdefault(place, set()).add(event.payload)
         await asyncio.sleep(0)
         return Position(stored.epoch, stored.epoch_start)
 
@@ -322,10 +322,10 @@ class FakeBroker:
     ) -> Event:
         stored = self.topic(name)
         stored.seq += 1
-        frame = b'%s%d,"at":%d%s' % (head, stored.seq, AT if at is None else at, tail)
-        event = Event(name, stored.epoch, stored.seq, kind, frame)
+        payload = b'%s%d,"at":%d%s' % (head, stored.seq, AT if at is None else at, tail)
+        event = Event(name, stored.epoch, stored.seq, kind, payload)
         stored.events.append(event)
-        self.frames.setdefault((name, stored.epoch, stored.seq), set()).add(frame)
+        self.payloads.setdefault((name, stored.epoch, stored.seq), set()).add(payload)
         if keep is not None:
             self.forget(name, min(keep, len(stored.events)))
         self._emit(event)

@@ -74,15 +74,15 @@ async def test_history_is_bounded_in_bytes(
 
 
 @pytest.mark.parametrize("codec", CODECS.values())
-@pytest.mark.parametrize("frame", NO_JSON)
+@pytest.mark.parametrize("payload", NO_JSON)
 async def test_history_leaves_out_what_cannot_be_read(
-    world: World, frame: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
+    world: World, payload: bytes, codec: Codec, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = world.broker
     for data in ("one", "foreign", "Grüße"):
         broker.store("room:a", data)
     stored = broker.topic("room:a").events
-    stored[1] = msgspec.structs.replace(stored[1], payload=frame)
+    stored[1] = msgspec.structs.replace(stored[1], payload=payload)
     ok = await read(world, codec=codec, before=None, after=None, limit=10)
     assert [as_client(codec, bytes(message))["seq"] for message in ok.messages] == [1, 3]
     assert caplog.text.count("no JSON") == 1
