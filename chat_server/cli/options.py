@@ -3,14 +3,15 @@
 import getpass
 import os
 import re
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..auth.tokens import issue_token
+from ..client import connect
 from ..client.client import websocket_url
 from ..client.credentials import TokenSource
 from ..clock import SystemClock
@@ -59,7 +60,7 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     help="A TOML file of settings in the form of config/default.toml.",
 )
-url_option = click.option(
+_url_option = click.option(
     "--url",
     metavar="URL",
     envvar="CHATCLIENT_URL",
@@ -69,7 +70,7 @@ url_option = click.option(
     show_envvar=True,
     help="The server's address.",
 )
-token_option = click.option(
+_token_option = click.option(
     "--token",
     metavar="JWT",
     envvar="CHATCLIENT_TOKEN",
@@ -77,12 +78,34 @@ token_option = click.option(
     help="In the development environment the command makes one itself.",
 )
 
-wait_option = click.option(
+_wait_option = click.option(
     "--wait",
     metavar="DURATION",
     callback=parse_seconds,
     help="How long to wait for a server that is not there at the start: 30s, 5m.",
 )
+
+
+def client_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that connects to a server.
+
+    The command gets `connect`, the function of the client with its address, token and `start_wait`
+    filled in, in place of the values of these options.
+    """
+
+    @_wait_option
+    @_url_option
+    @_token_option
+    @config_option
+    @wraps(command)
+    def connecting(
+        wait: float | None, url: str, token: str | None, config: Path | None, **others: Any
+    ) -> None:
+        source = token_source(token, config)
+        chat = partial(connect, url, token=source, start_wait=wait or 0.0)
+        command(connect=chat, **others)
+
+    return connecting
 
 
 # Settings and tokens ----------------------------------------------------------------------------

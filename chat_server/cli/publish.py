@@ -3,23 +3,13 @@
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from functools import partial
-from pathlib import Path
 
 import click
 import msgspec
 
-from ..client import Client, CommandFailed, OutcomeUnknown, TimedOut, connect, publish_all
+from ..client import Client, CommandFailed, OutcomeUnknown, TimedOut, publish_all
 from .notices import Notices
-from .options import (
-    config_option,
-    parse_seconds,
-    parse_topic,
-    token_option,
-    token_source,
-    url_option,
-    wait_option,
-)
+from .options import client_options, parse_seconds, parse_topic
 from .terminal import Failure, Misuse, read_lines, run, write_line
 
 
@@ -28,26 +18,20 @@ from .terminal import Failure, Misuse, read_lines, run, write_line
 @click.argument("text", required=False)
 @click.option("--json", "as_json", is_flag=True, help="TEXT, or each line, is a JSON value.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each message's seq once it is stored.")
-@wait_option
 @click.option(
     "--timeout",
     metavar="DURATION",
     callback=parse_seconds,
     help="Give up when a message is not stored for so long; else it is tried for ever.",
 )
-@url_option
-@token_option
-@config_option
+@client_options
 def publish(
     topic: str,
     text: str | None,
     as_json: bool,
     verbose: bool,
-    wait: float | None,
     timeout: float | None,
-    url: str,
-    token: str | None,
-    config: Path | None,
+    connect: Callable[..., Client],
 ) -> None:
     """Publish TEXT to TOPIC, or each line of stdin.
 
@@ -64,13 +48,11 @@ def publish(
             items = only(decode(text.encode()))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="TEXT") from None
-    source = token_source(token, config)
-    chat = partial(connect, url, token=source, start_wait=wait or 0.0)
-    run(publish_items(chat, topic, items, timeout, lines=text is None, verbose=verbose))
+    run(publish_items(connect, topic, items, timeout, lines=text is None, verbose=verbose))
 
 
 async def publish_items(
-    chat: Callable[..., Client],
+    connect: Callable[..., Client],
     topic: str,
     items: AsyncIterator[object],
     timeout: float | None,
@@ -83,7 +65,7 @@ async def publish_items(
     notice = Notices()
     try:
         async with (
-            chat(on_state=notice.on_state) as client,
+            connect(on_state=notice.on_state) as client,
             aclosing(
                 publish_all(client, topic, items, on_refusal=notice.on_refusal, timeout=timeout)
             ) as run,

@@ -4,24 +4,14 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 
 import click
 import msgspec
 
-from ..client import Client, Gap, Message, Subscription, connect
+from ..client import Client, Gap, Message, Subscription
 from ..protocol.commands import MAX_HISTORY
 from .notices import Notices
-from .options import (
-    config_option,
-    parse_seconds,
-    parse_topic,
-    token_option,
-    token_source,
-    url_option,
-    wait_option,
-)
+from .options import client_options, parse_seconds, parse_topic
 from .terminal import Failure, escape_controls, print_error, run, while_read, write_line
 
 
@@ -35,35 +25,27 @@ from .terminal import Failure, escape_controls, print_error, run, while_read, wr
     help="Begin with the last N messages.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each message as a JSON object.")
-@wait_option
 @click.option(
     "--timeout",
     metavar="DURATION",
     callback=parse_seconds,
     help="Give up when the server is away for so long; else it is waited for.",
 )
-@url_option
-@token_option
-@config_option
+@client_options
 def tail(
     topic: str,
     last: int,
     as_json: bool,
-    wait: float | None,
     timeout: float | None,
-    url: str,
-    token: str | None,
-    config: Path | None,
+    connect: Callable[..., Client],
 ) -> None:
     """Print the messages of TOPIC as they come, until Ctrl-C."""
-    source = token_source(token, config)
-    chat = partial(connect, url, token=source, start_wait=wait or 0.0)
     line = json_line if as_json else text_line
-    run(while_read(follow(chat, topic, last, timeout, line)))
+    run(while_read(follow(connect, topic, last, timeout, line)))
 
 
 async def follow(
-    chat: Callable[..., Client],
+    connect: Callable[..., Client],
     topic: str,
     last: int,
     timeout: float | None,
@@ -73,7 +55,7 @@ async def follow(
     try:
         async with asyncio.timeout(None) as deadline:
             async with (
-                chat(on_state=Notices(deadline, timeout).on_state) as client,
+                connect(on_state=Notices(deadline, timeout).on_state) as client,
                 client.subscribe(topic, last=last or None) as room,
             ):
                 await _print(room, line)
