@@ -11,6 +11,8 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from .realtime.world import World
+
 # The same examples on every machine, and no failure because one of them is busy.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
@@ -76,3 +78,12 @@ def _no_blocking() -> Iterator[BlockBuster]:
             for file, name in STARTUP:
                 function.can_block_in(file, name)
         yield blockbuster
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """One worker without sockets, and the check that nothing of it is left."""
+    world = World()
+    await world.start()
+    yield world
+    await world.stop()

@@ -1,4 +1,4 @@
-"""A hub, or a whole world, for each test, and the check that nothing of it is left."""
+"""A hub for each test, and the check that nothing of it is left."""
 
 from collections.abc import AsyncIterator
 
@@ -11,21 +11,12 @@ from chat_server.realtime.hub import Hub
 
 from ..rig.fakes import FakeBroker
 from .helpers import MAX_REPLAY
-from .world import World
 
 
 @pytest.fixture(autouse=True)
 def _all_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test see the first line of a kind."""
     monkeypatch.setattr(encoding_module, "throttle", LogThrottle())
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    await world.start()
-    yield world
-    await world.stop()
 
 
 @pytest.fixture
