@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..events import Event
-from ..protocol.errors import Refused, Unavailable
+from ..protocol.errors import Rejected, Unavailable
 from ..realtime.ports import Listener
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ def busy() -> Unavailable:
     return Busy("too much is waiting for the message store", retry_in_ms=BUSY_RETRY_MS)
 
 
-def refused() -> Refused:
+def rejected() -> Rejected:
     """Return the error for a store that refuses; the log has the reason."""
-    return Refused("the message store refuses", retry_in_ms=UNAVAILABLE_RETRY_MS)
+    return Rejected("the message store refuses", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
 def fail(future: Future[Any], error: Unavailable) -> None:

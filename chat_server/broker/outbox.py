@@ -18,7 +18,7 @@ import msgspec
 
 from ..events import Draft, PublishResult
 from ..logs import LogThrottle
-from ..protocol.errors import Refused, Unavailable
+from ..protocol.errors import Rejected, Unavailable
 from ..realtime.ports import EventLog
 from ..settings import Settings
 from .common import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
@@ -101,7 +101,7 @@ class _TopicQueue:
         self.last_stored = -1
 
     @property
-    def held(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether a new publication has to wait behind others."""
         return bool(self.waiting) or self.blocked
 
@@ -206,7 +206,11 @@ class Outbox:
         queue = self._queues.get(topic)
         if queue is None:
             queue = self._queues[topic] = _TopicQueue()
-        if queue.held or not self._event_log.accepts(topic) or not self._send(queue, publication):
+        if (
+            queue.must_wait
+            or not self._event_log.accepts(topic)
+            or not self._send(queue, publication)
+        ):
             if self._reserve(publication):
                 queue.waiting.append(publication)
             else:
@@ -236,7 +240,7 @@ class Outbox:
         if error is None:
             queue.last_stored = max(queue.last_stored, publication.number)
             self._succeed(publication, attempt.result())
-        elif isinstance(error, Refused):
+        elif isinstance(error, Rejected):
             self._fail(publication, error)
         elif self._reserve(publication):
             queue.failed.append(publication)

@@ -30,14 +30,14 @@ from .renewal import keep_authorized
 STEADY_SECONDS = 10.0
 """Seconds after which a connection counts as good: the waits after its end begin short again."""
 
-MIN_REFUSALS = 3
-REFUSED_SECONDS = 60.0
-"""A client gives up after so many refusals of fresh tokens in a row, over so many seconds. After an
+MIN_REJECTED = 3
+REJECTED_SECONDS = 60.0
+"""A client gives up after so many rejected fresh tokens in a row, over so many seconds. After an
 issuer has changed its keys, its tokens are refused until the server has fetched the new keys."""
 
 MAX_BAD_CONNECTIONS = 3
 """Connections in a row that may end with a message that is not `chat.v1`; then the client gives up.
-A single spoilt frame ends no client."""
+A single spoilt message ends no client."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -165,14 +165,14 @@ class Reconnector:
     async def _connect_first(self) -> Connection:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        refusals = _Refusals()
+        rejected = _RejectedTokens()
         while True:
             try:
                 return await self._open()
             except ConnectFailed as failed:
                 delay = self._backoff.delay(failed.ending)
                 last = loop.time() + delay - began > self._options.start_wait
-                self._give_up_after(failed.ending, refusals, last=last)
+                self._give_up_after(failed.ending, rejected, last=last)
                 if last:
                     raise
                 self._report_wait(failed.ending, delay)
@@ -254,9 +254,9 @@ class Reconnector:
                 self._user.on_push(push)
 
     async def _reconnect(self, ending: Ending) -> Connection:
-        refusals = _Refusals()
+        rejected = _RejectedTokens()
         while True:
-            self._give_up_after(ending, refusals)
+            self._give_up_after(ending, rejected)
             delay = self._backoff.delay(ending)
             self._report_wait(ending, delay)
             await asyncio.sleep(delay)
@@ -265,12 +265,14 @@ class Reconnector:
             except ConnectFailed as failed:
                 ending = failed.ending
 
-    def _give_up_after(self, ending: Ending, refusals: "_Refusals", *, last: bool = False) -> None:
+    def _give_up_after(
+        self, ending: Ending, rejected: "_RejectedTokens", *, last: bool = False
+    ) -> None:
         """Raise the error that ends the client, if `ending` ends it.
 
         Args:
             ending: the end of the latest attempt.
-            refusals: counts refused tokens.
+            rejected: counts rejected tokens.
             last: whether there will be no further attempt.
         """
         if not ending.announced:
@@ -278,7 +280,7 @@ class Reconnector:
         if ending.code in STOP:
             raise Disconnected(ending)
         if ending.code == CloseCode.UNAUTHORIZED and (
-            refusals.are_enough() or last or not self._credentials.renewable
+            rejected.are_enough() or last or not self._credentials.renewable
         ):
             raise TokenRejected(f"the token was refused: {ending.reason}")
 
@@ -329,17 +331,17 @@ class Reconnector:
             logger.exception("on_state failed")
 
 
-class _Refusals:
-    """Counts tokens refused one after the other."""
+class _RejectedTokens:
+    """Counts tokens rejected one after the other."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first_at = 0.0
 
     def are_enough(self) -> bool:
-        """Count a refusal, and return whether the client should give up."""
+        """Count a rejection, and return whether the client should give up."""
         now = asyncio.get_running_loop().time()
         if not self._count:
             self._first_at = now
         self._count += 1
-        return self._count >= MIN_REFUSALS and now - self._first_at >= REFUSED_SECONDS
+        return self._count >= MIN_REJECTED and now - self._first_at >= REJECTED_SECONDS

@@ -16,7 +16,7 @@ from .events import Event, Message, Other
 from .flow import Flow
 
 
-class State(Enum):
+class SubscriptionState(Enum):
     """The state of a subscription at the server."""
 
     JOINING = auto()
@@ -71,13 +71,13 @@ class Subscription:
         self, owner: Owner, flow: Flow, topic: str, *, since: Position | None, last: int | None
     ) -> None:
         self.topic = topic
-        self.state = State.JOINING
+        self.state = SubscriptionState.JOINING
         self._owner = owner
         self._flow = flow
         self._last = last
         self._received = since
         self._yielded = since
-        self._events: deque[tuple[Event, int]] = deque()  # with the sizes of their frames
+        self._events: deque[tuple[Event, int]] = deque()  # with the sizes of their payloads
         self._arrived = Signalled()
         self._error: ClientError | None = None
         self._entered = False
@@ -130,7 +130,7 @@ class Subscription:
                 " chat.subscribe(...) as room`"
             )
         while not self._events:
-            if self.state is State.ENDED:
+            if self.state is SubscriptionState.ENDED:
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
@@ -144,7 +144,7 @@ class Subscription:
     @property
     def needed(self) -> bool:
         """Whether the subscription has to be requested again."""
-        return self.state in (State.BEHIND, State.DETACHED)
+        return self.state in (SubscriptionState.BEHIND, SubscriptionState.DETACHED)
 
     # For the client ------------------------------------------------------------------------
 
@@ -156,11 +156,11 @@ class Subscription:
 
     def accepted(self, answer: Accepted) -> None:
         """Go live with the server's answer, behind a gap if events were missed."""
-        if self.state is State.ENDED:
+        if self.state is SubscriptionState.ENDED:
             return
         start = Position(answer.epoch, max(0, answer.seq - answer.replayed))
         asked = self._received
-        self.state = State.LIVE
+        self.state = SubscriptionState.LIVE
         if asked is None:
             self._yielded = start
         elif not answer.recovered:
@@ -172,16 +172,16 @@ class Subscription:
         self._received = start
 
     def offer(self, event: Event, size: int) -> None:
-        """Handle an event from the connection, whose frame has `size` bytes."""
+        """Handle an event from the connection, whose payload has `size` bytes."""
         here = self._received
-        if self.state is not State.LIVE or here is None:
+        if self.state is not SubscriptionState.LIVE or here is None:
             return
         place = _after(event, here)
         if place is not here:
             if place is None or (place.epoch == here.epoch and place.seq <= here.seq):
                 return
             if self._flow.full:
-                self.state = State.BEHIND
+                self.state = SubscriptionState.BEHIND
                 self._owner.resume_soon()
                 return
             if place.seq > here.seq + 1 and not isinstance(event, Gap):
@@ -193,14 +193,14 @@ class Subscription:
 
     def lost(self) -> None:
         """Note that the server has forgotten this subscription."""
-        if self.state in (State.LIVE, State.BEHIND):
-            self.state = State.DETACHED
+        if self.state in (SubscriptionState.LIVE, SubscriptionState.BEHIND):
+            self.state = SubscriptionState.DETACHED
             self._owner.resume_soon()
 
     def end(self, error: ClientError | None = None) -> None:
         """End the iterator, with `error` if given, behind the events that wait."""
-        if self.state is not State.ENDED:
-            self.state = State.ENDED
+        if self.state is not SubscriptionState.ENDED:
+            self.state = SubscriptionState.ENDED
             self._error = error
             self._arrived.set()
 

@@ -14,7 +14,7 @@ from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
 from .events import Event, Other
 from .flow import Flow
 from .reconnector import Reconnector
-from .subscription import Accepted, State, Subscription
+from .subscription import Accepted, Subscription, SubscriptionState
 
 MAX_RESUMES_AT_ONCE = 16
 """Subscriptions resumed at a time on a new connection. All at once would exceed the server's burst
@@ -111,9 +111,9 @@ class Subscriptions:
         if subscription is None:
             return
         if push.envelope.type == "error":
-            self._on_error(subscription, self._codec.decode(push.frame, Error))
+            self._on_error(subscription, self._codec.decode(push.payload, Error))
         else:
-            subscription.offer(self._event(push), len(push.frame))
+            subscription.offer(self._event(push), len(push.payload))
 
     def on_lost(self) -> None:
         """Mark all subscriptions as unknown to the server."""
@@ -204,12 +204,12 @@ class Subscriptions:
                 return  # the next connection will resume it
 
     async def _subscribe(self, connection: Connection, subscription: Subscription) -> None:
-        stale = subscription.state is State.BEHIND
+        stale = subscription.state is SubscriptionState.BEHIND
         while True:
             if stale:
                 await connection.command(Unsubscribe(topic=subscription.topic), Done)
                 subscription.lost()
-                if subscription.state is State.ENDED:
+                if subscription.state is SubscriptionState.ENDED:
                     return
             try:
                 await connection.command(
@@ -227,7 +227,7 @@ class Subscriptions:
         failure = CommandFailed(error.code, error.message, error.retry_in_ms)
         if failure.transient:
             subscription.lost()
-        elif subscription.state is State.LIVE and error.code != "not_subscribed":
+        elif subscription.state is SubscriptionState.LIVE and error.code != "not_subscribed":
             self._drop(subscription, failure)
 
     def _drop(self, subscription: Subscription, error: CommandFailed | None = None) -> None:
@@ -236,13 +236,13 @@ class Subscriptions:
         subscription.end(error)
 
     def _event(self, push: Push) -> Event:
-        envelope, frame = push
+        envelope, payload = push
         kind = _EVENTS.get(envelope.type)
         if kind is not None:
-            return self._codec.decode(frame, kind)
+            return self._codec.decode(payload, kind)
         return Other(
             type=envelope.type,
             topic=envelope.topic or "",
             seq=envelope.seq if envelope.type in _STORED else None,
-            fields=self._codec.decode(frame, dict),
+            fields=self._codec.decode(payload, dict),
         )

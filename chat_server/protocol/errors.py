@@ -14,7 +14,7 @@
     ├── TooManyTopics       429
     ├── RateLimited         429
     ├── Unavailable         503
-    │   └── Refused         503  the broker is there but does not store this; for clients the same
+    │   └── Rejected        503  the broker answers with an error; for clients the same
     └── Internal            500
 
 Every failure that a client is told about is one of these. Errors of third-party libraries are
@@ -159,8 +159,8 @@ class Unavailable(ChatError):
     title = "Unavailable"
 
 
-class Refused(Unavailable):
-    """The broker has answered that it refuses the operation."""
+class Rejected(Unavailable):
+    """The broker is there and has answered with an error; waiting for it would not help."""
 
 
 class Internal(ChatError):

@@ -46,7 +46,7 @@ A large command counts as it does for the rate.
 BYTES_PER_COUNT = 4096
 """Bytes of a message for which it counts once more: parsing 64 KiB may take 30 ms."""
 
-HELD_SECONDS = 120.0
+MAX_EXTENSION_SECONDS = 120.0
 """Maximum seconds by which the wait for a new token is prolonged.
 
 The wait is prolonged while the server does not read the client's messages or does not get to them.
@@ -120,8 +120,8 @@ class Session:
         self._heard_at = now
         self._pinged_at: float | None = None
         # True if commands have waited unread since the token expired; one of them may be `auth`.
-        self._held = False
-        self._held_until = math.inf
+        self._unread = False
+        self._extend_until = math.inf
 
     @property
     def closed(self) -> bool:
@@ -205,10 +205,10 @@ class Session:
             now: seconds.
             reading: False while the transport does not read; silence then proves nothing.
         """
-        held = self._paused or not reading or bool(self._waiting)
-        self._held = self._held or held
+        unread = self._paused or not reading or bool(self._waiting)
+        self._unread = self._unread or unread
         if not self.closed and now >= self._state_deadline:
-            self._expire(now, held)
+            self._expire(now, unread)
         if self._paused or self._pending_close is not None or not reading:
             # A client that is not read cannot be found silent.
             self.touch(now)
@@ -372,7 +372,7 @@ class Session:
         if self._remote_closed and not undone:
             self._finish()
         elif not self._paused and undone >= self._limits.max_pending_commands:
-            self._paused = self._held = True
+            self._paused = self._unread = True
             self._effects.pause()
         elif self._paused and undone <= self._limits.max_pending_commands // 2:
             self._paused = False
@@ -409,16 +409,16 @@ class Session:
 
     # Deadlines -----------------------------------------------------------------------------
 
-    def _expire(self, now: float, held: bool) -> None:
+    def _expire(self, now: float, unread: bool) -> None:
         if self.state is State.OPEN:
             grace = self._limits.refresh_grace_seconds
             self.state = State.EXPIRED
             self._state_deadline = now + grace
-            self._held, self._held_until = held, now + grace + HELD_SECONDS
+            self._unread, self._extend_until = unread, now + grace + MAX_EXTENSION_SECONDS
             notice = Unauthorized(f"the token has expired; send auth within {grace:g} s")
             self._effects.send(_error_message(None, notice))
-        elif self.state is State.EXPIRED and self._held and now < self._held_until:
-            self._held = held
+        elif self.state is State.EXPIRED and self._unread and now < self._extend_until:
+            self._unread = unread
             self._state_deadline = now + max(self._limits.refresh_grace_seconds, 1.0)
         elif self.state is State.EXPIRED:
             self.close(CloseCode.UNAUTHORIZED, "the token has expired")

@@ -66,7 +66,7 @@ class Publisher(Protocol):
         stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
         topic are stored in the order of the calls. Giving up on the future does not undo it.
 
-        When a publication fails, other than with `Refused`, every later publication of its topic
+        When a publication fails, other than with `Rejected`, every later publication of its topic
         that is under way fails at the same moment, and none of these is stored unless the first one
         is. Only a store that takes no writes for a moment may store those behind.
         """

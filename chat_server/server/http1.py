@@ -51,7 +51,7 @@ class LenientConnection(h11.Connection):
             self._receive_buffer.maybe_extract_at_most(empty)
 
 
-class _Refusal(Exception):
+class _Unreadable(Exception):
     """A request that is answered here, because Quart could not read it."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -71,8 +71,8 @@ class Http1(H11Protocol):
         """Process received bytes."""
         try:
             await super().handle(event)
-        except _Refusal as refusal:
-            await self._send_error_response(refusal.status, str(refusal))
+        except _Unreadable as error:
+            await self._send_error_response(error.status, str(error))
             await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -117,16 +117,16 @@ class Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         # In place of Hypercorn's, which would go on in HTTP/2: none of our bounds holds there.
         if event.http_version not in (b"1.0", b"1.1"):
-            raise _Refusal(505, "only HTTP/1.1 is spoken here")
+            raise _Unreadable(505, "only HTTP/1.1 is spoken here")
         names = {name for name, _ in event.headers}
         # Who reads them otherwise than whoever is in front takes a part of one request for another.
         if b"transfer-encoding" in names and (
             b"content-length" in names or event.http_version == b"1.0"
         ):
-            raise _Refusal(400, "Transfer-Encoding: not with Content-Length, nor in HTTP/1.0")
+            raise _Unreadable(400, "Transfer-Encoding: not with Content-Length, nor in HTTP/1.0")
         for name, value in event.headers:
             if not value.isascii() and _READ_BY_HYPERCORN.fullmatch(name):
-                raise _Refusal(400, f"{name.decode('latin-1')}: must be ASCII")
+                raise _Unreadable(400, f"{name.decode('latin-1')}: must be ASCII")
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Start a WebSocket for a complete handshake, else an HTTP request."""
@@ -209,7 +209,7 @@ def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]
     A target may be the whole address, whose host then stands for the header: RFC 9112, 3.2.2.
 
     Raises:
-        _Refusal: the target has another form.
+        _Unreadable: the target has another form.
     """
     target: bytes = request.target
     headers = list(request.headers)
@@ -219,5 +219,5 @@ def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]
         others = [header for header in headers if header[0] != b"host"]
         headers = [(b"host", absolute[1]), *others]
     if not target.startswith(b"/") and target != b"*":
-        raise _Refusal(400, "the target of the request must be a path")
+        raise _Unreadable(400, "the target of the request must be a path")
     return target, headers

@@ -23,7 +23,7 @@ from ..service.service import Service
 logger = logging.getLogger(__name__)
 
 
-class Authenticated(Subscriber):
+class AuthenticatingClient(Subscriber):
     """The part of a connection that deals with tokens.
 
     A base class rather than an object: two objects that refer to each other would be left to the

@@ -24,7 +24,7 @@ from ..realtime.ports import Transport
 from ..realtime.recovery import Recovery
 from ..service.answers import Answer, Joined
 from ..service.service import Service
-from .authentication import Authenticated
+from .authentication import AuthenticatingClient
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ FAULT = "something went wrong; it has been logged"
 """What a client is told of a fault of the server's own."""
 
 
-class Connection(Authenticated):
+class Connection(AuthenticatingClient):
     """One client's connection.
 
     Messages come from the transport (`on_message`) and go to the session. A command that may run

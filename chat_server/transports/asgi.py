@@ -17,7 +17,7 @@ from quart.wrappers import Websocket
 
 from ..protocol.close_codes import CloseCode, fit_reason
 from ..realtime.ports import Encoder, Receiver
-from .lifecycle import Hold, ReadGate, State
+from .lifecycle import ConnectionState, Hold, ReadGate
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class AsgiTransport:
         self._close_timeout = close_timeout_seconds
         self._abort_socket = abort_socket
         self._loop = asyncio.get_running_loop()
-        self._state = State.OPEN
+        self._state = ConnectionState.OPEN
         self._gate = ReadGate()
         # Set by `serve`, released at its end.
         self._receiver: Receiver
@@ -163,7 +163,7 @@ class AsgiTransport:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._state = State.GONE
+            self._state = ConnectionState.GONE
             receiver.on_closed()
             self._release()
 
@@ -185,7 +185,7 @@ class AsgiTransport:
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
         """Write a text or a binary message, whatever kind the encoder makes."""
-        if self._state >= State.CLOSING:
+        if self._state >= ConnectionState.CLOSING:
             return
         self._queue.append((payload, binary))
         self._queued_bytes += len(payload)
@@ -214,8 +214,8 @@ class AsgiTransport:
 
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
-        if self._state < State.CLOSING:
-            self._state = State.CLOSING
+        if self._state < ConnectionState.CLOSING:
+            self._state = ConnectionState.CLOSING
             self._close = (code, fit_reason(reason))
             self._may_end.set()
             self._deadline = self._loop.call_later(self._close_timeout, self.abort)
@@ -224,7 +224,7 @@ class AsgiTransport:
 
     def abort(self) -> None:
         """See `ports.Transport`."""
-        self._state = max(self._state, State.CLOSING)
+        self._state = max(self._state, ConnectionState.CLOSING)
         if self._abort_socket is not None:
             self._abort_socket()
         if self._reader is not None:
@@ -233,7 +233,7 @@ class AsgiTransport:
     # Tasks ---------------------------------------------------------------------------------
 
     def _set_reading(self) -> None:
-        if self._state >= State.CLOSING or not self._gate.holds:
+        if self._state >= ConnectionState.CLOSING or not self._gate.holds:
             self._may_read.set()
         else:
             self._may_read.clear()
@@ -245,10 +245,10 @@ class AsgiTransport:
             await self._may_read.wait()
             if message is None:
                 break
-            if self._state is State.OPEN:
+            if self._state is ConnectionState.OPEN:
                 self._on_message(message)
         self._report_remote_close()
-        if self._state < State.CLOSING:
+        if self._state < ConnectionState.CLOSING:
             await self._may_end.wait()
 
     async def _hear_out(self) -> None:
@@ -261,8 +261,8 @@ class AsgiTransport:
         self._report_remote_close()
 
     def _report_remote_close(self) -> None:
-        if self._state is State.OPEN:
-            self._state = State.REMOTE_CLOSED
+        if self._state is ConnectionState.OPEN:
+            self._state = ConnectionState.REMOTE_CLOSED
             self._receiver.on_remote_close()
 
     def _on_message(self, message: str | bytes) -> None:
@@ -302,10 +302,10 @@ class AsgiTransport:
     # was not: a replay may have seen the full queue by itself, and waits.
 
     def _report_full(self) -> None:
-        if not self.writable and self._state < State.CLOSING:
+        if not self.writable and self._state < ConnectionState.CLOSING:
             self._receiver.on_full()
 
     def _report_drained(self) -> None:
-        if self.writable and self._state < State.CLOSING:
+        if self.writable and self._state < ConnectionState.CLOSING:
             self._receiver.on_drained()
             self._set_reading()

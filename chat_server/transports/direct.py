@@ -18,7 +18,7 @@ from websockets.typing import ExtensionName
 from ..protocol.close_codes import fit_reason
 from ..realtime.ports import Encoder, Receiver
 from .frames import FINAL, frame, whole_message
-from .lifecycle import Hold, ReadGate, State
+from .lifecycle import ConnectionState, Hold, ReadGate
 
 CORK_BYTES = 16_384
 """Answers to one read of the socket that are gathered before they are written."""
@@ -40,7 +40,7 @@ TINY_BYTES = 126
 """Shorter fragments count against the rate limit: each costs as much to read as a message."""
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-_CLOSING = State.CLOSING
+_CLOSING = ConnectionState.CLOSING
 
 
 class _WebSocket(WebSocketProtocol):
@@ -107,7 +107,7 @@ class DirectTransport(asyncio.Protocol):
         self._slice_bytes = COMPRESSED_SLICE_BYTES if extensions else SLICE_BYTES
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._state = State.OPEN
+        self._state = ConnectionState.OPEN
         self._gate = ReadGate()
         # Set by `serve`, released by `connection_lost`.
         self._receiver: Receiver
@@ -193,7 +193,7 @@ class DirectTransport(asyncio.Protocol):
 
     def abort(self) -> None:
         """See `ports.Transport`."""
-        self._state = max(self._state, State.CLOSING)
+        self._state = max(self._state, ConnectionState.CLOSING)
         self._transport.abort()
 
     # asyncio.Protocol ----------------------------------------------------------------------
@@ -213,15 +213,15 @@ class DirectTransport(asyncio.Protocol):
             self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        held = self._gate.holds and self._state < _CLOSING
-        if not (held or self._transport.is_closing()):
+        waits = self._gate.holds and self._state < _CLOSING
+        if not (waits or self._transport.is_closing()):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Handle the end of the client's stream; return whether we still have to write."""
         self._ws.receive_eof()
         self._handle_frames()
-        return self._state is State.REMOTE_CLOSED and self._transport.can_write_eof()
+        return self._state is ConnectionState.REMOTE_CLOSED and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Note that the buffer of what the client is sent is full."""
@@ -236,7 +236,7 @@ class DirectTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the end of the connection."""
-        self._state = State.GONE
+        self._state = ConnectionState.GONE
         self._inbox.clear()
         if self._deadline is not None:
             self._deadline.cancel()
@@ -323,7 +323,7 @@ class DirectTransport(asyncio.Protocol):
             self._deliver(payload, binary)
         del self._inbox[:delivered]
         self._uncork()
-        if self._state is State.GONE:
+        if self._state is ConnectionState.GONE:
             return
         if not self._gate.holds:
             if self._ws.state is not WebSocketState.OPEN:
@@ -359,8 +359,8 @@ class DirectTransport(asyncio.Protocol):
             self._report_remote_close()
 
     def _report_remote_close(self) -> None:
-        if self._state is State.OPEN:
-            self._state = State.REMOTE_CLOSED
+        if self._state is ConnectionState.OPEN:
+            self._state = ConnectionState.REMOTE_CLOSED
             self._receiver.on_remote_close()
 
     def _uncork(self) -> None:
@@ -388,7 +388,7 @@ class DirectTransport(asyncio.Protocol):
         """Write nothing more, and give the client a bounded time to hang up."""
         if self._state >= _CLOSING:
             return
-        self._state = State.CLOSING
+        self._state = ConnectionState.CLOSING
         self._inbox.clear()
         if self._ws.extensions:
             self._ws.extensions = [_Undecoded()]

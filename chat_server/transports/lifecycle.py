@@ -3,7 +3,7 @@
 from enum import Enum, IntEnum, auto
 
 
-class State(IntEnum):
+class ConnectionState(IntEnum):
     """How far a connection has come to its end; it never goes back."""
 
     OPEN = 0

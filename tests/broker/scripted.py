@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import Future
 
-from chat_server.broker.common import busy, fail, failed, refused, unavailable
+from chat_server.broker.common import busy, fail, failed, rejected, unavailable
 from chat_server.events import Draft, PublishResult
 
 from ..rig.fakes import AT, FakeBroker
@@ -39,7 +39,7 @@ class ScriptedBroker(FakeBroker):
     def refuse(self) -> Draft:
         """Refuse the first publication of the inbox; the others stay."""
         draft, future = self.inbox.pop(0)
-        fail(future, refused())
+        fail(future, rejected())
         return draft
 
     def stumble(self, stored: int) -> Draft:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.broker.common import busy, failed, refused, unavailable
+from chat_server.broker.common import busy, failed, rejected, unavailable
 from chat_server.broker.redis import cluster as module
 from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.broker.redis.refusals import Moved
@@ -176,7 +176,7 @@ async def test_a_master_that_was_cut_off_and_replaced_is_not_believed(bench: Ben
     assert bench.shard(C).topics == {OTHER}
 
 
-@pytest.mark.parametrize("trouble", [busy(), refused(), Moved(None)], ids=["busy", "no", "moved"])
+@pytest.mark.parametrize("trouble", [busy(), rejected(), Moved(None)], ids=["busy", "no", "moved"])
 async def test_a_subscription_that_could_not_move_is_tried_again(
     bench: Bench, trouble: Unavailable
 ) -> None:

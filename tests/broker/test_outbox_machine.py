@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chat_server.broker.outbox import ENTRY_BYTES, TICK_SECONDS, Outbox
 from chat_server.events import PublishResult
-from chat_server.protocol.errors import Refused, Unavailable
+from chat_server.protocol.errors import Rejected, Unavailable
 from chat_server.settings import BrokerSettings, Namespace, Settings
 
 from ..realtime.virtual import VirtualLoop
@@ -180,7 +180,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def check_failure(self, call: Call, error: Unavailable) -> None:
         """Fail unless there was a reason to give up a publication."""
-        if "the spool is full" in error.message or isinstance(error, Refused):
+        if "the spool is full" in error.message or isinstance(error, Rejected):
             return
         assert call.ended_at is not None
         waited = call.ended_at - call.called_at

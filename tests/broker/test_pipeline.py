@@ -20,7 +20,7 @@ from chat_server.broker.redis import pipeline as module
 from chat_server.broker.redis.pipeline import Pipeline, Script, pack
 from chat_server.broker.redis.refusals import Moved
 from chat_server.broker.redis.urls import Address
-from chat_server.protocol.errors import Refused, Unavailable
+from chat_server.protocol.errors import Rejected, Unavailable
 
 from .fakes import ScriptedConnection
 from .helpers import until
@@ -100,7 +100,7 @@ async def test_only_what_redis_has_answered_is_refused(bench: Bench) -> None:
     bench.connection.answer(ResponseError("WRONGTYPE"), BusyLoadingError("loading"))
     await failed(refused, loading, lost)
     kinds = [type(future.exception()) for future in (refused, loading, lost)]
-    assert kinds == [Refused, Unavailable, Unavailable]
+    assert kinds == [Rejected, Unavailable, Unavailable]
 
 
 async def test_what_comes_in_one_turn_goes_together(bench: Bench) -> None:
@@ -192,7 +192,7 @@ async def test_what_was_overtaken_is_not_run_late(bench: Bench) -> None:
     # Somebody else loads the script between the first and the second.
     bench.connection.answer(gone, 7, [2], gone)
     await failed(first)
-    assert isinstance(first.exception(), Refused), "another try would overtake, too"
+    assert isinstance(first.exception(), Rejected), "another try would overtake, too"
     assert (await signal, await second) == (7, [2])
     bench.connection.answer(b"digest")
     bench.connection.answer([3])

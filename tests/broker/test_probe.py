@@ -23,7 +23,7 @@ from .fakes import ScriptedConnection
 from .helpers import TOPIC, Recorder, Run, draft, until
 
 TIMEOUT = 1.5
-CHANNEL = "chat:canary:1"
+CHANNEL = "chat:probe:1"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_a_cut_connection_is_not_waited_for(start: Start, proxy: RedisProx
 
 
 class Bench:
-    """A canary over two connections that do what a test says."""
+    """A probe over two connections that do what a test says."""
 
     def __init__(self) -> None:
         self.heard, self.sent = ScriptedConnection(), ScriptedConnection()

@@ -92,8 +92,10 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def start(own_redis: RedisServer, run: Run) -> Start:
-    def _start(url: str = "", canary: float = 0.1, **settings: Any) -> Any:
-        redis = RedisSettings(url=url or own_redis.url, timeout_seconds=5, canary_seconds=canary)
+    def _start(url: str = "", probe_seconds: float = 0.1, **settings: Any) -> Any:
+        redis = RedisSettings(
+            url=url or own_redis.url, timeout_seconds=5, canary_seconds=probe_seconds
+        )
         return run(RedisBroker(redis, BrokerSettings(**settings)))
 
     return _start
@@ -146,7 +148,7 @@ async def test_a_store_that_takes_no_writes_says_so_and_is_read(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(subscriber, "PING_SECONDS", 0.1)
     trouble = getattr(Trouble(own_redis, tmp_path / "disk"), kind)
-    old, heard = await start(canary=60.0 if kind == "full" else 0.1)
+    old, heard = await start(probe_seconds=60.0 if kind == "full" else 0.1)
     await old.subscribe(TOPIC)
     await old.publish(draft("before"))
 
@@ -221,7 +223,7 @@ async def test_spooled_publications_wait_for_a_full_store(own_redis: RedisServer
 async def test_a_full_store_takes_no_new_topics_either(
     start: Start, own_redis: RedisServer
 ) -> None:
-    broker, _ = await start(canary=60.0)
+    broker, _ = await start(probe_seconds=60.0)
     while broker.status == "ok":
         bound = used_memory(own_redis) + 200_000
         own_redis.command("CONFIG", "SET", "maxmemory", str(bound))

@@ -17,7 +17,7 @@ from chat_server.client import (
     connect,
 )
 from chat_server.client.codec import Encoding
-from chat_server.client.subscription import State
+from chat_server.client.subscription import SubscriptionState
 from tests.client.helpers import data, message, take
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
@@ -181,11 +181,11 @@ async def test_250_topics_are_live_again_within_seconds(tmp_path: Path, burst: s
                 )
             )
             rooms = [await stack.enter_async_context(chat.subscribe(topic)) for topic in topics]
-            assert all(room.state is State.LIVE for room in rooms)
+            assert all(room.state is SubscriptionState.LIVE for room in rooms)
             await asyncio.to_thread(running.kill)
             await asyncio.to_thread(running.start)
             await until(lambda: states.count(ClientState.ONLINE) == 2)
-            await until(lambda: all(room.state is State.LIVE for room in rooms), 15.0)
+            await until(lambda: all(room.state is SubscriptionState.LIVE for room in rooms), 15.0)
             assert chat.online
         assert states.count(ClientState.ONLINE) == 2, "the server closed the connection"
         await asyncio.to_thread(running.__exit__, None, None, None)

@@ -248,7 +248,7 @@ async def test_a_token_that_cannot_be_renewed_ends_the_client(
 async def test_fresh_tokens_that_are_refused_end_the_client(
     server: FakeServer, client: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconnector, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(reconnector, "REJECTED_SECONDS", 0.0)
     async with client(token=lambda: "again") as chat:
         server.accept = lambda token: False
         server.drop()

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from chat_server.client import ClientState, CommandFailed
-from chat_server.client.subscription import State
+from chat_server.client.subscription import SubscriptionState
 from chat_server.client.subscriptions import MAX_RESUMES_AT_ONCE
 from chat_server.protocol import commands
 from tests.client.conftest import Connect
@@ -57,7 +57,7 @@ async def test_many_subscriptions_come_back_a_few_at_a_time(
         server.silent.clear()
         server.refuse("subscribe", "unavailable", retry_in_ms=60_000)
         server.drop()
-        await until(lambda: sum(room.state is State.LIVE for room in rooms) == 59)
+        await until(lambda: sum(room.state is SubscriptionState.LIVE for room in rooms) == 59)
     assert 1 < MAX_RESUMES_AT_ONCE < 50
 
 

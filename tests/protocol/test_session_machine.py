@@ -16,7 +16,7 @@ from chat_server.protocol.command_table import State
 from chat_server.protocol.commands import Auth, Command, Publish, Signal, Subscribe
 from chat_server.protocol.effects import Pending
 from chat_server.protocol.errors import Internal
-from chat_server.protocol.session import HELD_SECONDS, Session
+from chat_server.protocol.session import MAX_EXTENSION_SECONDS, Session
 
 from ..rig.fakes import RecordingEffects
 from .harness import LIMITS, START, WELCOME, ok
@@ -99,7 +99,7 @@ class SessionMachine(RuleBasedStateMachine):
         due = self.session.tick(self.now, reading=reading)
         assert due >= self.now
         assert self.session.tick(self.now, reading=reading) == due, "a second look finds nothing"
-        if expired and unseen and self.now < self.expired_at + HELD_SECONDS:
+        if expired and unseen and self.now < self.expired_at + MAX_EXTENSION_SECONDS:
             assert not self.session.closed, "a token may have come that nobody looked at"
         if not expired and self.session.state is State.EXPIRED:
             self.expired_at = self.now

@@ -18,7 +18,7 @@ from chat_server.protocol.errors import (
     BadRequest,
     ChatError,
     Malformed,
-    Refused,
+    Rejected,
     Unavailable,
 )
 
@@ -66,13 +66,13 @@ def test_every_error_has_its_place_in_the_table() -> None:
     def below(kind: type[ChatError]) -> set[type[ChatError]]:
         return {kind}.union(*(below(child) for child in kind.__subclasses__()))
 
-    # Malformed is a bad_request to clients; the difference is the session's. So is Refused an
+    # Malformed is a bad_request to clients; the difference is the session's. So is Rejected an
     # unavailable, and the difference the broker's, which has more of them.
     looks_like_another = {kind for kind in below(ChatError) - {*ERRORS} if "code" not in vars(kind)}
-    assert {Malformed, Refused} <= looks_like_another
+    assert {Malformed, Rejected} <= looks_like_another
     assert below(ChatError) - {ChatError} - looks_like_another == set(ERRORS)
     assert (Malformed.code, Malformed.status) == (BadRequest.code, BadRequest.status)
-    assert (Refused.code, Refused.status) == (Unavailable.code, Unavailable.status)
+    assert (Rejected.code, Rejected.status) == (Unavailable.code, Unavailable.status)
 
 
 @pytest.mark.parametrize("kind", ERRORS)

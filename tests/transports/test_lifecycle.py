@@ -1,6 +1,6 @@
 """What holds the reading from a client, and how near its end a connection is."""
 
-from chat_server.transports.lifecycle import Hold, ReadGate, State
+from chat_server.transports.lifecycle import ConnectionState, Hold, ReadGate
 
 
 def test_a_client_is_read_from_when_no_reason_against_it_is_left() -> None:
@@ -33,5 +33,10 @@ def test_gates_share_nothing() -> None:
 
 
 def test_the_states_come_in_their_order() -> None:
-    assert [*State] == sorted(State)
-    assert State.OPEN < State.REMOTE_CLOSED < State.CLOSING < State.GONE
+    assert [*ConnectionState] == sorted(ConnectionState)
+    assert (
+        ConnectionState.OPEN
+        < ConnectionState.REMOTE_CLOSED
+        < ConnectionState.CLOSING
+        < ConnectionState.GONE
+    )

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 
 from ...events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ...logs import LogThrottle
-from ...protocol.errors import Refused, Unavailable
+from ...protocol.errors import Rejected, Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
 from ..common import Busy, GuardedListener, failed, unavailable
@@ -283,7 +283,7 @@ class ClusterBroker:
         for topic, result in zip(wanted, results, strict=True):
             # A shard that is away remembers the topic. A busy shard, or one that refuses, is asked
             # again with the next map.
-            if isinstance(result, Busy | Refused):
+            if isinstance(result, Busy | Rejected):
                 self._displace(topic)
             if isinstance(result, Moved):
                 self.invalidate(result.server)

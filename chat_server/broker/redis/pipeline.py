@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
-from ..common import busy, fail, failed, refused, unavailable
+from ..common import busy, fail, failed, rejected, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .refusals import CLUSTER, Moved, Refusal, StoreRefuses, refusal_of
 from .urls import Address
@@ -62,7 +62,15 @@ def redirection(reply: Exception) -> Moved | None:
 
 
 class Script:
-    """A Lua script of scripts/, called by its digest."""
+    """A Lua script of scripts/, called by its digest.
+
+    Args:
+        name: of the file, without `.lua`.
+
+    Attributes:
+        digest: SHA-1 of the text, as EVALSHA takes it.
+        load: the packed command that makes a server know the script.
+    """
 
     def __init__(self, name: str) -> None:
         text = files(__package__).joinpath("scripts", f"{name}.lua").read_bytes()
@@ -95,7 +103,7 @@ class _Request:
         try:
             self.future.set_result(self.decode(reply))
         except Exception as error:
-            fail(self.future, refused())
+            fail(self.future, rejected())
             return error
         return None
 
@@ -255,7 +263,7 @@ class Pipeline:
                 return
             await self._load_scripts(connection)
         log.error("Redis forgets scripts as soon as they are loaded")
-        self._fail(self._batch, refused)
+        self._fail(self._batch, rejected)
         self._batch = []
 
     async def _roundtrip(
@@ -283,7 +291,7 @@ class Pipeline:
                 if again and request.scripted:
                     # The script was loaded meanwhile, and this request has overtaken those. Sending
                     # them now would break the order of the calls.
-                    self._fail(again, refused)
+                    self._fail(again, rejected)
                     again = []
                 error = request.succeed(reply)
                 if error is not None and self._throttle.due("nonsense"):
@@ -311,7 +319,7 @@ class Pipeline:
         if isinstance(reply, WRONG_SERVER):
             fail(request.future, unavailable())
             return reply
-        fail(request.future, refused())
+        fail(request.future, rejected())
         if "WRONGTYPE" in str(reply):
             topic = request.key.partition("{")[2].rpartition("}")[0]
             if self._throttle.due(f"type of {topic}"):

@@ -7,7 +7,7 @@ any part of its text, not by its beginning.
 import re
 from typing import Final, NamedTuple
 
-from ...protocol.errors import Refused, Unavailable
+from ...protocol.errors import Rejected, Unavailable
 from ..common import BUSY_RETRY_MS
 from .urls import Address
 
@@ -31,7 +31,7 @@ class Refusal(NamedTuple):
         return self.reason.replace("PREFIX", prefix)
 
 
-class Moved(Refused):
+class Moved(Rejected):
     """Redis has not run a command: another server of the cluster serves the topic, or soon will.
 
     Attributes:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from ...protocol.errors import Unavailable
-from ..common import Busy, busy, fail, failed, refused, unavailable
+from ..common import Busy, busy, fail, failed, rejected, unavailable
 from .broker import RedisBroker
 from .refusals import Moved
 from .urls import Address
@@ -87,7 +87,7 @@ class SlotQueue:
         """Fail requeued ordered requests: a later request of the slot has been run."""
         for request in islice(self.queue, self._returned):
             if request.ordered:
-                fail(request.future, refused())
+                fail(request.future, rejected())
 
 
 class SlotRouter:
@@ -236,8 +236,8 @@ class SlotRouter:
         """Fail requests that waited for too long, and return the first of the others."""
         queue, now = self._queues[slot].queue, asyncio.get_running_loop().time()
         while queue and (queue[0].future.done() or now > queue[0].deadline):
-            # `Refused`, not `Unavailable`: requests behind this one may still be stored.
-            fail(self._take(slot).future, refused())
+            # `Rejected`, not `Unavailable`: requests behind this one may still be stored.
+            fail(self._take(slot).future, rejected())
         return queue[0] if queue else None
 
     def _drop(self, head: _Request) -> None:

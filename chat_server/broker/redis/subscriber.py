@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, Ti
 
 from ...events import Event, Kind
 from ...logs import LogThrottle
-from ..common import GuardedListener, busy, fail, failed, refused, unavailable
+from ..common import GuardedListener, busy, fail, failed, rejected, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .pipeline import pack, redirection
 from .refusals import Moved, StoreRefuses, refusal_of
@@ -345,7 +345,7 @@ class PubSubConnection:
             # With MISCONF Redis refuses PING as if it were a write: a sign of life all the same.
             command.confirm()
             return
-        fail(command.future, refused() if refusal is None else StoreRefuses(refusal))
+        fail(command.future, rejected() if refusal is None else StoreRefuses(refusal))
         command.refusal = reply
         if command.answer == _PING or not isinstance(reply, ResponseError):
             raise reply

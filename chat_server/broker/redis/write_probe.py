@@ -56,7 +56,7 @@ class WriteProbe:
 
     def set_hash_tag(self, home: str) -> None:
         """Use `home` as the hash tag of the keys and the channel; "" for a tag of their own."""
-        self.keys = self._names.own(home, f"canary:{secrets.token_hex(8)}")
+        self.keys = self._names.own(home, f"probe:{secrets.token_hex(8)}")
         self._subscriber.set_probe_channel(self.keys.channel)
 
     def signal(self) -> "Future[bool]":
