@@ -110,15 +110,6 @@ def lines(comparison: Comparison) -> list[list[str]]:
     return rows
 
 
-def summary_lines(comparison: Comparison) -> list[list[str]]:
-    """Return the rows of a short table, of one rate that all can follow, the header first."""
-    titles = ("CPU per delivery", "of the floor", "p99", "memory per connection")
-    shown = [column for column in _fan_out(comparison.floor) if column.title in titles]
-    rows = [["server", *titles]]
-    rates = [rate for rate in comparison.rates if not rate.too_slow]
-    return rows + (medians(rates[-1].samples, shown) if rates else [])
-
-
 def idle_text(comparison: Comparison) -> str:
     """Say what the table of idle connections is about."""
     return (

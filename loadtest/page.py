@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md and README.md from the JSON of runs: none is by hand."""
+"""Writes the tables of docs/performance.md from the JSON of runs: none is by hand."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,6 @@ from .compare import (
     idle_text,
     lines,
     losses,
-    summary_lines,
     verdicts,
 )
 from .layout import describe, markdown, replace_section, section_names
@@ -125,7 +124,6 @@ def _compare(found: Comparison) -> dict[str, str]:
     text = "\n\n".join([runs, markdown(lines(found)), "\n".join(skipped)])
     return {
         "compare": text,
-        "summary": markdown(summary_lines(found)),
         "idle": idle_text(found) + "\n\n" + markdown(idle_lines(found)),
         "connect": markdown(connect_lines(found)),
         "verdict": "\n".join(f"- {line}" for line in verdicts(found)),

@@ -1,21 +1,15 @@
 """The commands and snippets in the documents do what stands beside them."""
 
-import json
-import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ..rig.server import ServerProcess, mint
-from .markdown import ROOT, Block, blocks
-from .walk import DOCUMENTED_ADDRESS, SECONDS, Walk, environment, matches, topic_count, wait_until
-
-README = (ROOT / "README.md").read_text("utf-8")
+from ..rig.server import ServerProcess
+from .markdown import ROOT, blocks
+from .walk import SECONDS, Walk, matches
 
 
 @pytest.fixture
@@ -26,7 +20,14 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize(
     ("document", "commands"),
-    [("README.md", 9), ("docs/bots.md", 3), ("docs/configuration.md", 1), ("docs/embedding.md", 2)],
+    [
+        ("README.md", 5),
+        ("CONTRIBUTING.md", 1),
+        ("docs/bots.md", 3),
+        ("docs/configuration.md", 2),
+        ("docs/embedding.md", 2),
+        ("docs/operations.md", 1),
+    ],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
     text = (ROOT / document).read_text("utf-8")
@@ -50,10 +51,12 @@ def test_every_document_with_commands_is_followed() -> None:
     # tests/docs/test_tokens_page.py follows that page, with a server in production.
     with_commands -= {"docs/tokens.md"}
     assert with_commands == {
+        "CONTRIBUTING.md",
         "README.md",
         "docs/bots.md",
         "docs/configuration.md",
         "docs/embedding.md",
+        "docs/operations.md",
     }
 
 
@@ -62,34 +65,6 @@ def test_the_measurements_of_the_performance_page_have_that_command() -> None:
     assert "python -m loadtest page --measure" in page
     command = [sys.executable, "-m", "loadtest", "page", "--help"]
     assert "--measure" in subprocess.check_output(command, cwd=ROOT, text=True)
-
-
-def test_python_snippet(server: ServerProcess, tmp_path: Path) -> None:
-    [snippet] = [b.text for b in blocks(README) if b.kind == "python" and "connect" in b.text]
-    snippet = snippet.replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{server.port}")
-    environ = environment(server, tmp_path)
-    bot = subprocess.Popen(
-        [sys.executable, "-c", snippet],
-        env={**environ, "CHATCLIENT_TOKEN": mint("bot")},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_until(lambda: bot.poll() is not None or topic_count(server) > 0, "it subscribed")
-        _publish(server, "ping")
-        wait_until(
-            lambda: (
-                [(m["from"]["user"], m["data"]) for m in _history(server)]
-                == [("alice", {"text": "ping"}), ("bot", {"text": "pong"})]
-            ),
-            "it answered",
-        )
-        bot.send_signal(signal.SIGINT)
-        assert bot.wait(SECONDS) == 0
-    finally:
-        bot.kill()
-        _, errors = bot.communicate(timeout=SECONDS)
-    assert errors == ""
 
 
 @pytest.mark.parametrize(
@@ -133,31 +108,3 @@ asyncio.run(main())
 )
 def test_comparison(documented: str, actual: str, same: bool) -> None:
     assert matches(documented, actual) == same
-
-
-def _only(kind: str, text: str) -> Block:
-    found = [block for block in blocks(text) if block.kind == kind]
-    assert len(found) == 1
-    return found[0]
-
-
-def _publish(server: ServerProcess, text: str, name: str | None = None) -> None:
-    body = json.dumps({"data": {"text": text}}).encode()
-    with urllib.request.urlopen(_request(server, body, name), timeout=SECONDS) as response:
-        assert response.status == 201
-
-
-def _history(server: ServerProcess) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(_request(server), timeout=SECONDS) as response:
-        messages: list[dict[str, Any]] = json.load(response)["messages"]
-        return messages
-
-
-def _request(
-    server: ServerProcess, body: bytes | None = None, name: str | None = None
-) -> urllib.request.Request:
-    return urllib.request.Request(
-        f"{server.url}/api/topics/room:lobby/messages",
-        body,
-        {"Authorization": f"Bearer {mint('alice', name=name)}"},
-    )

@@ -205,13 +205,15 @@ async def test_the_token_of_the_page_works_in_a_room(
     ]
     program, *arguments = shlex.split(command)
     assert program == "chat-server"
-    token = subprocess.check_output(  # noqa: ASYNC221  (that is quick)
+    issued = subprocess.run(  # noqa: ASYNC221  (that is quick)
         [sys.executable, "-m", "chat_server", *arguments],
         env={**image_environment(), "CHAT_AUTH__SECRET": SECRET},
         cwd=ROOT,
+        capture_output=True,
         text=True,
-    ).strip()
-    async with await chat(server.ws_url, token) as alice:
+    )
+    assert (issued.returncode, issued.stderr) == (0, ""), issued.stderr
+    async with await chat(server.ws_url, issued.stdout.strip()) as alice:
         assert alice.welcome["user"] == "alice"
         await alice.ok(type="subscribe", topic="room:lobby", last=10)
         await alice.ok(type="publish", topic="room:lobby", data={"text": "hello"})

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
-
 from ..rig.ports import free_port
 from ..rig.redis_server import RedisServer
 from ..rig.server import ServerProcess
@@ -148,18 +146,6 @@ class Walk:
         for line in command.splitlines():
             self._check_target(line.removeprefix("make "), "python -m pytest")
 
-    def compose(self, command: str, documented: str) -> None:
-        """Run what is run in a container, in its environment: it must have nothing to complain."""
-        service, inner = re.findall(r"docker compose exec (\S+) (.*)", command, re.DOTALL)[0]
-        described = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-        environ = {**self.environ, **described["services"][service]["environment"]}
-        environ["CHAT_AUTH__SECRET"] = "s" * 64
-        done = subprocess.run(
-            ["bash", "-c", inner], env=environ, capture_output=True, text=True, timeout=SECONDS
-        )
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        assert done.stdout.count(".") == 2
-
     def _check_target(self, target: str, contains: str) -> None:
         plan = subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
@@ -208,7 +194,6 @@ class Walk:
 HANDLERS: tuple[tuple[str, Callable[[Walk, str, str], None]], ...] = (
     (rf"({BIND_VARIABLE}\S+ )?make run\n", Walk.make_run),
     (r"make (test|check)\n", Walk.make),
-    (r"export CHAT_AUTH__SECRET=.*\n(docker compose .*)+", Walk.compose),
     (r"chat-server serve |hypercorn ", Walk.serve),
     (r"chat-server tail ", Walk.start_tail),
     (r"(\w+=\S+ )?chat-server |export |curl |eval ", Walk.run),
