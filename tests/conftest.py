@@ -5,7 +5,8 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -46,18 +47,20 @@ CLOSING_TURNS = 10
 """Loop turns a transport or a cancelled task may take to be gone; what needs more has no owner."""
 
 
-@pytest.fixture(autouse=True)
-async def _clean_loop() -> AsyncIterator[None]:
-    """Fail a test whose loop is left with tasks, or was told of an error that nobody handled."""
+@asynccontextmanager
+async def clean_loop() -> AsyncIterator[None]:
+    """Demand that no task is left of those that began inside, and no error that nobody handled."""
     errors: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
+    others = asyncio.all_tasks()
     yield
+    others.add(cast("asyncio.Task[Any]", asyncio.current_task()))
     for _ in range(CLOSING_TURNS):
-        if not _others():
+        if not asyncio.all_tasks() - others:
             break
         await asyncio.sleep(0)
-    leaked = _others()
+    leaked = asyncio.all_tasks() - others
     names = [repr(task) for task in leaked]
     for task in leaked:
         task.cancel()
@@ -66,8 +69,11 @@ async def _clean_loop() -> AsyncIterator[None]:
     assert not errors, f"errors nobody handled: {errors}"
 
 
-def _others() -> set[asyncio.Task[Any]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}
+@pytest.fixture(autouse=True)
+async def _clean_loop() -> AsyncIterator[None]:
+    """Fail a test that leaves tasks or unhandled errors behind."""
+    async with clean_loop():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

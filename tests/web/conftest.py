@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.rig.chromium import chromium_process, connected
+from tests.conftest import clean_loop
+from tests.rig.chromium import chromium
 from tests.rig.server import ServerProcess
 from tests.web.visitor import Visitor
 
@@ -36,20 +39,30 @@ def server() -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of this folder in one loop, which the browser's driver lives in."""
+    one_loop = pytest.mark.asyncio(loop_scope="session")
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("asyncio"):
+            item.add_marker(one_loop, append=False)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def _clean_loop() -> AsyncIterator[None]:
+    """Do what the fixture of this name does for other tests, in their common loop."""
+    async with clean_loop():
+        yield
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
     """One Chromium for all tests: starting it takes longer than most of them."""
-    with chromium_process() as address:
-        yield address
-
-
-@pytest.fixture
-async def browser(endpoint: str) -> AsyncIterator[Browser]:
-    async with connected(endpoint) as running:
+    async with chromium() as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser, server: ServerProcess) -> AsyncIterator[Visit]:
     """Let somebody open the page, each in a browser of their own."""
     async with AsyncExitStack() as stack:
