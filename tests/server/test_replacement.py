@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.rig.chat_client import chat
 from tests.rig.ports import free_port
 from tests.rig.raw_client import RawClient, request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import until
 
 from .processes import connect_to, holdings, ready_workers, runs, state, workers
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
-        yield started
 
 
 def _server(redis: RedisServer, module: str = "chat_server", **environ: str) -> ServerProcess:

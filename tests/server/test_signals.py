@@ -20,14 +20,6 @@ from .processes import pending, ready_workers, runs, state, workers
 LONG = 60.0
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
 class Gate:
     """Workers do not start while it is shut."""
 

@@ -17,7 +17,7 @@ import pytest
 from chat_server import __version__
 from tests.rig.ports import free_port
 from tests.rig.raw_client import request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer
 from tests.rig.server import ROOT
 from tests.rig.waiting import until
 
@@ -25,12 +25,6 @@ from .processes import accepts, refused, runs, state, workers
 
 SECRET = "0123456789abcdef" * 4
 SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
-        yield started
 
 
 @contextmanager

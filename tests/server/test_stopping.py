@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from tests.rig.chat_client import chat
 from tests.rig.ports import free_port
 from tests.rig.raw_client import Answer, request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer
 from tests.rig.server import ROOT, ServerProcess, mint
 from tests.rig.waiting import until
 
@@ -22,12 +21,6 @@ from .processes import connect_to, ready_workers, runs, state, workers
 
 LONG = "60"
 """Seconds that nobody who is hurried waits for."""
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
-        yield started
 
 
 def _server(redis: RedisServer, workers: int, **environ: str) -> ServerProcess:

@@ -16,17 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.rig.raw_client import request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import until
 
 from .processes import connect_to, pending, ready_workers, refused, runs, state, workers
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as started:
-        yield started
 
 
 def _server(redis: RedisServer, **environ: str) -> ServerProcess:
