@@ -21,16 +21,17 @@ Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 
 
 class Kind(StrEnum):
-    """The kind of an event. Only `SIGNAL` is not stored and has no `seq`."""
+    """The kind of an event. `SIGNAL` and `PRESENCE` are not stored and have no `seq`."""
 
     MESSAGE = "message"
     EDITED = "edited"
     DELETED = "deleted"
     REACTION = "reaction"
     SIGNAL = "signal"
+    PRESENCE = "presence"
 
 
-_UNSTORED: Final = (Kind.SIGNAL,)
+_UNSTORED: Final = (Kind.SIGNAL, Kind.PRESENCE)
 _payload = attrgetter("payload")
 
 

@@ -15,6 +15,7 @@ from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, Publ
 from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
 from .common import GuardedListener, assemble, epochs, failed, unavailable
+from .memory_presence import MemoryPresence
 
 T = TypeVar("T")
 
@@ -80,6 +81,14 @@ class MemoryBroker:
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
+        self._presence = MemoryPresence(
+            settings, clock, self._send, lambda: self._listener is not None
+        )
+
+    @property
+    def presence(self) -> MemoryPresence:
+        """Keeps who is in a topic."""
+        return self._presence
 
     def reaches(self, topic: str) -> bool:
         """Return whether the broker has been started."""

@@ -10,7 +10,17 @@ from typing import Literal
 
 from msgspec import Struct
 
-from .commands import Auth, Command, History, Ping, Publish, Signal, Subscribe, Unsubscribe
+from .commands import (
+    Auth,
+    Command,
+    History,
+    Ping,
+    Presence,
+    Publish,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+)
 from .messages import Pong
 
 Grant = Literal["subscribe", "publish", "history", "presence", "moderate"]
@@ -69,6 +79,7 @@ COMMANDS: Commands = MappingProxyType(
         Publish: Row(grant="publish", overlaps=True, has_data=True),
         Signal: Row(grant="publish", overlaps=True, has_data=True),
         History: Row(grant="history", one_of=("before", "after")),
+        Presence: Row(grant="presence"),
         Ping: Row(states=ALWAYS, pushes=Pong),
     }
 )

@@ -13,11 +13,16 @@ from ..events import Position, Seq
 MAX_ID = 2**53 - 1
 MAX_HISTORY = 300
 DEFAULT_HISTORY = 50
+MAX_PRESENCE = 1_000
+DEFAULT_PRESENCE = 100
+MAX_USER = 255
 MAX_KEY = 64
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
+PresenceLimit = Annotated[int, Meta(ge=1, le=MAX_PRESENCE)]
+UserName = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
 
 
 class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
@@ -69,6 +74,13 @@ class History(TopicCommand):
     before: Seq | None = None
     after: Seq | None = None
     limit: HistoryLimit = DEFAULT_HISTORY
+
+
+class Presence(TopicCommand):
+    """Read who is in a topic."""
+
+    after: UserName | None = None
+    limit: PresenceLimit = DEFAULT_PRESENCE
 
 
 class Ping(Command):

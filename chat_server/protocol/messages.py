@@ -70,6 +70,26 @@ class TopicOk(Ok, kw_only=True):
     topic: str
 
 
+class PresentUser(User, omit_defaults=True, frozen=True, kw_only=True):
+    """A user in a topic, and the number of the user's connections.
+
+    There is none for a moment after the last one has ended: the user may come back.
+    """
+
+    connections: int
+
+
+class PresenceOk(Ok, kw_only=True):
+    """Users in a topic in the order of their names, and how many there are; `more` may follow."""
+
+    topic: str
+    count: int
+    connections: int
+    # Encoded already: each is a `Raw` of JSON.
+    users: list[PresentUser]
+    more: bool
+
+
 class SubscribeOk(Ok, kw_only=True):
     """Answers `subscribe`; the replayed events follow it."""
 
@@ -79,6 +99,7 @@ class SubscribeOk(Ok, kw_only=True):
     recovered: bool
     replayed: int
     reason: str | None = None
+    presence: PresenceOk | None = None
 
 
 class PublishOk(Ok, kw_only=True):
@@ -118,6 +139,35 @@ class SignalPush(ServerMessage, tag="signal", kw_only=True):
     sender: User | None = field(name="from")
     data: Any
     at: int
+
+
+class Join(ServerMessage, tag="join", kw_only=True):
+    """A user's first connection subscribed to a topic."""
+
+    topic: str
+    user: str
+    name: str | None = None
+    info: dict[str, Any] | None = None
+
+
+class Leave(ServerMessage, tag="leave", kw_only=True):
+    """A user's last connection to a topic has ended."""
+
+    topic: str
+    user: str
+    name: str | None = None
+    info: dict[str, Any] | None = None
+
+
+class PresencePush(ServerMessage, tag="presence", kw_only=True):
+    """Who came to a topic and who went; `more` if that is not all, and the client has to ask."""
+
+    topic: str
+    count: int
+    connections: int
+    joined: list[User]
+    left: list[User]
+    more: bool = False
 
 
 class Gap(ServerMessage, tag="gap", kw_only=True):

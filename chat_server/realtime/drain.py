@@ -61,6 +61,11 @@ class Drain:
                 client.abort()
             await self._registry.wait_until_empty(ABORT_SECONDS)
 
+    @property
+    def spread_seconds(self) -> float:
+        """Seconds over which the clients of a stopping worker come back."""
+        return self._spread_ms / 1000
+
     def reconnect_in_ms(self) -> int:
         """Return when a client that came during the drain may come back."""
         return random.randint(1, self._spread_ms)  # noqa: S311 - spreads load, no secret

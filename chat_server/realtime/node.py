@@ -4,11 +4,12 @@ from ..clock import Clock
 from ..logs import LogThrottle
 from ..protocol.messages import Limits
 from ..protocol.session import SessionLimits
-from ..settings import Settings
+from ..settings import Settings, SettingsError
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
-from .ports import Broker, Outbox, Publisher
+from .ports import Broker, Outbox, Presence, Publisher, Transport
+from .presence import TopicPresence
 from .registry import Registry
 from .timers import SlottedTimers
 
@@ -26,11 +27,15 @@ class Node:
         name: what others call this worker.
         outbox: keeps publications while the broker does not accept them; None for no such thing.
 
+    Raises:
+        SettingsError: a namespace has presence, and the broker keeps none.
+
     Attributes:
         publisher: takes publications: the outbox, or the broker itself if there is none.
         hub: the topics with subscribers.
         registry: the connections, and how many each user and address has.
         drain: sends the connections away when the worker stops.
+        presence: who is in the topics; None if no namespace has presence.
         message_rates: messages and requests, by user.
         read_rates: bytes of stored events, by user.
         replay_rates: replayed events, by user.
@@ -60,6 +65,7 @@ class Node:
             limits.max_connections_per_user, limits.max_connections_per_address
         )
         self.drain = Drain(self.registry, settings.server.drain_seconds)
+        self.presence = self._make_presence() if settings.has_presence else None
         self.message_rates = UserRates(limits.messages_per_second, limits.message_burst)
         self.read_rates = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes)
         self.replay_rates = UserRates(
@@ -85,15 +91,35 @@ class Node:
             idempotency_seconds=settings.broker.idempotency_seconds,
         )
 
+    def _make_presence(self) -> TopicPresence:
+        if not isinstance(self.broker, Presence):
+            raise SettingsError("namespaces: presence needs a broker that keeps it")
+        return TopicPresence(self.broker.presence, self.hub, self.settings, self.name, self.drain)
+
+    def presence_in(self, topic: str) -> TopicPresence | None:
+        """Return who is in the topics, if the topic's namespace has presence."""
+        presence = self.presence
+        return presence if presence is not None and presence.covers(topic) else None
+
+    def leave(self, transport: Transport, topic: str) -> None:
+        """Take a subscriber out of a topic."""
+        self.hub.leave(transport, topic)
+        if self.presence is not None:
+            self.presence.leave(topic, transport)
+
     async def start(self) -> None:
         """Begin to receive events."""
         if self.outbox is not None:
             self.outbox.start()
-        await self.broker.start(self.hub)
+        if self.presence is not None:
+            self.presence.start()
+        await self.broker.start(self.presence or self.hub)
 
     async def stop(self) -> None:
         """Close every connection within `drain_seconds`, then let go of the broker."""
         await self.drain.run()
+        if self.presence is not None:
+            await self.presence.stop()
         self.timers.stop()
         await self.hub.stop()
         if self.outbox is not None:

@@ -6,11 +6,12 @@ route of `/ws` hands each transport to a connection, and both are held to these 
 
 from asyncio import Future
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
+from ..presence import PAGE_BYTES, Attendance, Attended, PresencePage
 from ..protocol.codecs import Codec
 from ..protocol.messages import Gap, Ok, ServerMessage
 
@@ -180,6 +181,62 @@ class Broker(EventLog, Subscriptions, Protocol):
         Args:
             ping: ask the store for a sign of life; False tells what is known, at once.
         """
+        ...
+
+
+class PresenceStore(Protocol):
+    """Keeps who is in a topic, and tells its subscribed workers who came and went.
+
+    Workers hear of it by events of the kind `presence`, whose payload is a `PresenceChange`.
+    Methods raise as those of `EventLog` do, and futures fail likewise.
+    """
+
+    def write(self, attendance: Attendance) -> "Future[Attended]":
+        """Write the connections of a worker's users in a topic, and renew the worker's lease.
+
+        A write whose answer is lost may be made again, with a new number. A user has come with the
+        first connection on any worker, and has gone `grace_seconds` after the last one.
+        """
+        ...
+
+    def settle(self, topic: str) -> "Future[Attended]":
+        """Let those leave who are due to."""
+        ...
+
+    def end(self, topic: str, lease: str, *, dead: bool) -> "Future[bool]":
+        """Take the users of a lease out, `MAX_MEMBERS` at a time.
+
+        Args:
+            topic: the topic.
+            lease: the lease.
+            dead: True to do nothing unless the lease was not renewed in time.
+
+        Returns:
+            True if another call is needed.
+        """
+        ...
+
+    async def page(
+        self, topic: str, *, after: str = "", limit: int, max_bytes: int = PAGE_BYTES
+    ) -> PresencePage:
+        """Read who is in a topic.
+
+        Args:
+            topic: the topic.
+            after: the user before the page; empty for the first page.
+            limit: maximum number of users.
+            max_bytes: maximum sum of the bytes of profiles; the first user comes in any case.
+        """
+        ...
+
+
+@runtime_checkable
+class Presence(Protocol):
+    """The capability of a broker to keep who is in a topic."""
+
+    @property
+    def presence(self) -> PresenceStore:
+        """The store of presence, which lives as long as the broker."""
         ...
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from ..events import Event, HistoryPage, Position
+from ..events import Event, HistoryPage, Kind, Position
 from ..protocol.messages import Gap
 from .divergence import Delivered, Snapshot
 from .ports import Encoder, Push, Transport
@@ -174,6 +174,8 @@ class Topic:
         return self.stale and not was_stale
 
     def _on_event(self, event: Event) -> None:
+        if event.kind is Kind.PRESENCE:
+            return  # That is for watchers: see watchers.py.
         if not event.stored:
             self._steps.append((event, self.position))
             for transport in self._ahead:

@@ -3,8 +3,18 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..protocol.commands import Auth, Command, History, Publish, Signal, Subscribe, Unsubscribe
+from ..protocol.commands import (
+    Auth,
+    Command,
+    History,
+    Presence,
+    Publish,
+    Signal,
+    Subscribe,
+    Unsubscribe,
+)
 from .history import history
+from .presence import presence
 from .publishing import publish, signal
 from .service import Operation
 from .subscribing import auth, subscribe, unsubscribe
@@ -17,5 +27,6 @@ OPERATIONS: Mapping[type[Command], Operation] = MappingProxyType(
         Publish: publish,
         Signal: signal,
         History: history,
+        Presence: presence,
     }
 )

@@ -6,6 +6,7 @@ from ..protocol.messages import AuthOk, SubscribeOk, TopicOk
 from ..realtime.recovery import Recovery
 from .actor import Subscriber
 from .answers import Joined, Reply
+from .presence import presence_in, read_page
 from .service import Service
 
 
@@ -27,17 +28,48 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
     """Join a topic: from here on, behind a position, or with the newest events.
 
     Raises:
-        Forbidden: `last` was given, and the token does not grant `history`.
+        BadRequest: `presence` is true, and the namespace has none.
+        Forbidden: `last` was given, and the token does not grant `history`; or `presence`.
         RateLimited: the user has been replayed too much.
         Unavailable: the broker cannot be reached.
     """
     if command.last is not None:
         actor.require("history", command.topic)
+    if command.presence:
+        actor.require("presence", command.topic)
+        presence_in(service, command.topic)
+        return _join_and_watch(service, actor, command)
     if command.since is None and command.last is None:
         recovery = service.node.hub.join_now(actor.transport, command.topic)
         if recovery is not None:
+            _attend(service, actor, command)
             return _joined(command.topic, recovery)
-    return _join(service, actor, command)
+    return _join_and_attend(service, actor, command)
+
+
+def _attend(service: Service, actor: Subscriber, command: Subscribe) -> None:
+    """Count a subscriber among those who are there, if the namespace has presence."""
+    presence, topic = service.node.presence_in(command.topic), command.topic
+    if presence is not None:
+        presence.join(topic, actor.transport, actor.user, actor.sender, watches=command.presence)
+
+
+async def _join_and_attend(service: Service, actor: Subscriber, command: Subscribe) -> Joined:
+    joined = await _join(service, actor, command)
+    _attend(service, actor, command)
+    return joined
+
+
+async def _join_and_watch(service: Service, actor: Subscriber, command: Subscribe) -> Joined:
+    joined = await _join_and_attend(service, actor, command)
+    try:
+        joined.ok.presence = await read_page(service, actor, command.topic, own=True)
+    except BaseException as error:
+        service.node.leave(actor.transport, command.topic)
+        if isinstance(error, RateLimited):
+            error.topic = command.topic
+        raise
+    return joined
 
 
 async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Joined:
@@ -76,5 +108,5 @@ def _joined(topic: str, recovery: Recovery) -> Joined:
 
 def unsubscribe(service: Service, actor: Subscriber, command: Unsubscribe) -> TopicOk:
     """Leave a topic."""
-    service.node.hub.leave(actor.transport, command.topic)
+    service.node.leave(actor.transport, command.topic)
     return TopicOk(topic=command.topic)

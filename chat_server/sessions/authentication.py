@@ -111,8 +111,14 @@ class AuthenticatingClient(Subscriber):
 
     def _drop_forbidden_topics(self) -> None:
         for topic in list(self._session.topics):
-            if not self.may("subscribe", topic):
-                self._node.hub.leave(self.transport, topic)
+            if not self._may_stay(topic):
+                self._node.leave(self.transport, topic)
                 self._session.drop_topic(
                     topic, Forbidden("the new token does not allow this subscription")
                 )
+
+    def _may_stay(self, topic: str) -> bool:
+        """Return whether the token allows a subscription as it is."""
+        presence = self._node.presence
+        watches = presence is not None and presence.watches(topic, self.transport)
+        return self.may("subscribe", topic) and (not watches or self.may("presence", topic))

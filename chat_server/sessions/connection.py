@@ -176,7 +176,7 @@ class Connection(AuthenticatingClient):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
         for topic in self._session.topics:
-            self._node.hub.leave(self.transport, topic)
+            self._node.leave(self.transport, topic)
         for task in self._tasks or ():
             task.cancel()
 
@@ -293,6 +293,8 @@ class Connection(AuthenticatingClient):
 
     def enter(self, topic: str, recovery: Recovery) -> None:
         """See `actor.Subscriber`."""
+        if self._node.presence is not None:
+            self._node.presence.enter(topic, self.transport)
         if self._node.hub.enter(self.transport, topic, recovery):
             self._replay()
 

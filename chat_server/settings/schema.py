@@ -226,6 +226,7 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_seconds: Seconds = 300.0
     position_seconds: Seconds = 2_592_000.0
     max_pending: Positive = 10_000
+    presence_lease_seconds: UpToADay = 30.0
     memory_max_topics: Positive = 100_000
     memory_max_bytes: Positive = 268_435_456
     spool_bytes: Positive = 16_777_216
@@ -246,6 +247,9 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     history_seconds: Seconds = 86_400.0
     history_bytes: Count = 16_777_216
     spool_messages: Count = 0
+    presence: bool = False
+    presence_grace_seconds: UpToADayOrZero = 5.0
+    presence_batch: Count = 100
 
 
 _FALLBACK = Namespace()
@@ -275,6 +279,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def spools(self) -> bool:
         """Whether some namespace keeps publications while Redis is away."""
         return bool(self.redis.url) and any(n.spool_messages for n in self.namespaces.values())
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether some namespace has presence."""
+        return any(n.presence for n in self.namespaces.values())
 
     def namespace(self, topic: str) -> Namespace:
         """Return the namespace of the first segment of `topic`, else the default one."""

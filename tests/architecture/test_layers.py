@@ -20,7 +20,7 @@ class May:
     third_party: tuple[str, ...] = ()
 
 
-LEAVES = ("addresses", "clock", "events", "logs", "metrics", "settings", "version")
+LEAVES = ("addresses", "clock", "events", "logs", "metrics", "presence", "settings", "version")
 CORE = ("protocol", "auth", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
@@ -48,6 +48,7 @@ RULES = {
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
     "protocol": May(("events",), ("msgspec",)),
     "events": May((), ("msgspec",)),
+    "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
     # The rules for settings check `redis.url` with the parser of the broker.

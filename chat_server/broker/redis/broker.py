@@ -19,6 +19,7 @@ from ..common import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack
+from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
 from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Refusal, StoreRefuses, refusal_of
 from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
@@ -129,6 +130,12 @@ class RedisBroker:
         self._readers = [
             self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
         ]
+        # Connects only where a namespace has presence.
+        self._attendances = self._make_pipeline(PUBLISH_BATCH, True, WRITE, PAGE)
+        self._presence = RedisPresence(
+            *(self._attendances, self._names, broker, self._subscriber.publish),
+            available=lambda: self._available,
+        )
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -147,6 +154,11 @@ class RedisBroker:
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
+
+    @property
+    def presence(self) -> RedisPresence:
+        """Keeps who is in a topic."""
+        return self._presence
 
     @property
     def status(self) -> str:
@@ -228,7 +240,7 @@ class RedisBroker:
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [self._publisher, *self._readers]
+        return [self._publisher, *self._readers, self._attendances]
 
     async def _supervise(self, tried: asyncio.Event) -> None:
         """Keep the subscriber connection, which decides whether Redis is available."""

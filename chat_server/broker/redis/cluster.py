@@ -18,6 +18,7 @@ from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
 from ..common import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
+from .cluster_presence import ClusterPresence
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved
 from .slots import SlotRouter
@@ -86,6 +87,7 @@ class ClusterBroker:
         # Deafness of shards that are gone: the sum never decreases.
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
+        self._presence = ClusterPresence(self._submit, self._spawn)
         # The node that is asked first.
         self._hint: Address | None = None
         # Set to have the map read again soon.
@@ -100,6 +102,11 @@ class ClusterBroker:
     def available(self) -> bool:
         """Whether every shard is believed to be reachable."""
         return bool(self._shards) and all(shard.available for shard in self._shards.values())
+
+    @property
+    def presence(self) -> ClusterPresence:
+        """Keeps who is in a topic."""
+        return self._presence
 
     def accepts(self, topic: str) -> bool:
         """Return whether the topic's shard stores publications now."""

@@ -1,0 +1,86 @@
+"""`presence`: who is in a topic, as an answer."""
+
+from typing import Any
+
+from msgspec import Raw
+
+from ..presence import Member
+from ..protocol.commands import DEFAULT_PRESENCE, Presence
+from ..protocol.errors import BadRequest
+from ..protocol.messages import PresenceOk
+from ..realtime.presence import TopicPresence
+from .actor import Actor
+from .service import Service
+
+
+async def presence(service: Service, actor: Actor, command: Presence) -> PresenceOk:
+    """Read a page of the users in a topic.
+
+    Raises:
+        BadRequest: the topic's namespace has no presence.
+        RateLimited: the user has read too much.
+        Unavailable: the broker cannot be reached.
+    """
+    return await read_page(
+        service, actor, command.topic, after=command.after or "", limit=command.limit
+    )
+
+
+def presence_in(service: Service, topic: str) -> TopicPresence:
+    """Return who is in the topics.
+
+    Raises:
+        BadRequest: the topic's namespace has no presence.
+    """
+    found = service.node.presence_in(topic)
+    if found is None:
+        raise BadRequest("presence: is switched off in the namespace of this topic", topic=topic)
+    return found
+
+
+async def read_page(
+    service: Service,
+    actor: Actor,
+    topic: str,
+    *,
+    after: str = "",
+    limit: int = DEFAULT_PRESENCE,
+    own: bool = False,
+) -> PresenceOk:
+    """Read a page; an answer has as many users as fit into `limits.slow_buffer_bytes`, or one.
+
+    Args:
+        service: the worker's.
+        actor: who reads.
+        topic: the topic.
+        after: the user before the page; empty for the first page.
+        limit: maximum number of users.
+        own: True to wait until the actor, who has just joined, is there too.
+
+    Raises:
+        BadRequest: the topic's namespace has no presence.
+        RateLimited: the user has read too much.
+        Unavailable: the broker cannot be reached.
+    """
+    topic_presence = presence_in(service, topic)
+    # As for `history`: else the answers to all commands that wait would pile up.
+    await actor.ready()
+    node = service.node
+    reading = await node.read_rates.begin(actor.user, node.clock.monotonic())
+    max_bytes = node.settings.limits.slow_buffer_bytes
+    if own:
+        await topic_presence.written(topic, actor.user)
+    page = await topic_presence.page(topic, after=after, limit=limit, max_bytes=max_bytes)
+    reading.charge(page.size)
+    users: list[Any] = [_present(member) for member in page.members]
+    return PresenceOk(
+        topic=topic,
+        count=page.count,
+        connections=page.connections,
+        users=users,
+        more=page.more,
+    )
+
+
+def _present(member: Member) -> Raw:
+    return Raw(b'%b,"connections":%d}' % (member.profile[:-1], member.connections))
