@@ -1,4 +1,4 @@
-"""`/api/topics/{topic}/messages`: publish to a topic, and read what it keeps."""
+"""`/api/topics/{topic}/…`: publish to a topic, read what it keeps, and see who is there."""
 
 from typing import Any
 
@@ -8,12 +8,23 @@ from quart.typing import ResponseTypes
 from quart_schema import document_querystring, document_request, document_response
 
 from ..events import Seq
-from ..protocol.commands import DEFAULT_HISTORY, History, HistoryLimit, Key, Publish
-from ..protocol.messages import HistoryOk, PublishOk
+from ..protocol.commands import (
+    DEFAULT_HISTORY,
+    DEFAULT_PRESENCE,
+    History,
+    HistoryLimit,
+    Key,
+    Presence,
+    PresenceLimit,
+    Publish,
+    UserName,
+)
+from ..protocol.messages import HistoryOk, PresenceOk, PublishOk
 from ..service.service import Service
 from .commands import RequestCommands, respond
 
 PATH = "/api/topics/<path:topic>/messages"
+PRESENCE_PATH = "/api/topics/<path:topic>/presence"
 
 
 class PublishRequest(msgspec.Struct):
@@ -29,6 +40,13 @@ class HistoryQuery(msgspec.Struct):
     before: Seq | None = None
     after: Seq | None = None
     limit: HistoryLimit = DEFAULT_HISTORY
+
+
+class PresenceQuery(msgspec.Struct):
+    """Users behind the user `after` in the order of their names; at most `limit` of them."""
+
+    after: UserName | None = None
+    limit: PresenceLimit = DEFAULT_PRESENCE
 
 
 def messages_blueprint(service: Service) -> Blueprint:
@@ -55,6 +73,13 @@ def messages_blueprint(service: Service) -> Blueprint:
     async def history(topic: str) -> Response:
         """Read stored messages."""
         return respond(await commands.run(History, topic))
+
+    @blueprint.get(PRESENCE_PATH)
+    @document_querystring(PresenceQuery)
+    @document_response(PresenceOk, 200)
+    async def presence(topic: str) -> Response:
+        """Read who is in a topic, if its namespace has presence."""
+        return respond(await commands.run(Presence, topic))
 
     @blueprint.after_request
     async def close_when_draining(response: ResponseTypes) -> ResponseTypes:

@@ -1,6 +1,7 @@
 """What the tests of presence share: a worker's lease, and what the listeners were told."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -32,10 +33,12 @@ class Lease:
         self.grace = grace
         self.number = self.confirmed = 0
 
-    async def write(self, again: bool = False, **users: int) -> Attended:
+    async def write(
+        self, many: Mapping[str, int] = {}, /, *, again: bool = False, **users: int
+    ) -> Attended:
         """Write how many connections users have."""
         self.number += 1
-        attended = await self.attempt(self.number, self.confirmed, again, **users)
+        attended = await self.attempt(self.number, self.confirmed, {**many, **users}, again=again)
         if attended.known:
             self.confirmed = self.number
         if attended.released:
@@ -43,7 +46,7 @@ class Lease:
         return attended
 
     async def attempt(
-        self, number: int, confirmed: int, again: bool = False, **users: int
+        self, number: int, confirmed: int, users: Mapping[str, int], *, again: bool = False
     ) -> Attended:
         """Write with numbers of the caller's."""
         return await self.store.write(

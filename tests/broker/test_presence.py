@@ -72,7 +72,7 @@ class TestUsers:
     async def test_many_in_one_write(self, store: Store) -> None:
         broker, _, recorder = await two_workers(store)
         users = {f"u{number:03}": 1 for number in range(MAX_MEMBERS)}
-        attended = await Lease(broker, "one").write(**users)
+        attended = await Lease(broker, "one").write(users)
         assert (attended.count, attended.connections) == (MAX_MEMBERS, MAX_MEMBERS)
         await until(lambda: len(told(recorder)) == MAX_MEMBERS)
         assert len(changes(recorder)) == 1
@@ -83,7 +83,7 @@ class TestPages:
         broker, _ = await store.start()
         names = ["Z", "a", "a b", "b|1", "ä", "Ω", "中", "😀", "~"]
         ordered = sorted(names, key=str.encode)
-        await Lease(broker, "one").write(**dict.fromkeys(names, 1))
+        await Lease(broker, "one").write(dict.fromkeys(names, 1))
         seen: list[str] = []
         after, more = "", True
         while more:
@@ -154,7 +154,7 @@ class TestLeases:
         broker, other, recorder = await two_workers(store, presence_lease_seconds=0.2)
         users = {f"u{number:03}": 1 for number in range(MAX_MEMBERS)}
         dead, alive = Lease(broker, "dead"), Lease(other, "alive")
-        await dead.write(**users)
+        await dead.write(users)
         await dead.write(ada=1, bob=1)
         await store.elapse(0.25)
         attended = await alive.write(ada=1)
@@ -197,27 +197,27 @@ class TestRepetitions:
     async def test_a_write_made_again_counts_once(self, store: Store) -> None:
         broker, _, recorder = await two_workers(store)
         lease = Lease(broker, "one")
-        await lease.attempt(1, 0, ada=2)
-        await lease.attempt(2, 0, ada=2, bob=1)
-        attended = await lease.attempt(3, 2, bob=0)
+        await lease.attempt(1, 0, {"ada": 2})
+        await lease.attempt(2, 0, {"ada": 2, "bob": 1})
+        attended = await lease.attempt(3, 2, {"bob": 0})
         assert (attended.count, attended.connections) == (1, 2)
         await until(lambda: told(recorder) == ["+ada", "+bob", "-bob"])
 
     async def test_one_that_was_overtaken_does_nothing(self, store: Store) -> None:
         broker, _ = await store.start()
         lease = Lease(broker, "one")
-        await lease.attempt(1, 0, ada=1)
-        await lease.attempt(3, 1, ada=2)
-        assert not (await lease.attempt(2, 1, ada=7)).known
-        assert not (await lease.attempt(3, 1, ada=7)).known
+        await lease.attempt(1, 0, {"ada": 1})
+        await lease.attempt(3, 1, {"ada": 2})
+        assert not (await lease.attempt(2, 1, {"ada": 7})).known
+        assert not (await lease.attempt(3, 1, {"ada": 7})).known
         assert shown(await presence_of(broker).page(TOPIC, limit=9)) == {"ada": 2}
 
     async def test_a_lease_that_has_lost_a_write_is_not_known(self, store: Store) -> None:
         broker, _ = await store.start()
         lease = Lease(broker, "one")
-        await lease.attempt(1, 0, ada=1)
-        assert not (await lease.attempt(4, 3, bob=1)).known
-        assert not (await Lease(broker, "lost").attempt(4, 3, bob=1)).known
+        await lease.attempt(1, 0, {"ada": 1})
+        assert not (await lease.attempt(4, 3, {"bob": 1})).known
+        assert not (await Lease(broker, "lost").attempt(4, 3, {"bob": 1})).known
         assert shown(await presence_of(broker).page(TOPIC, limit=9)) == {"ada": 1}
 
     async def test_who_writes_again_says_so(self, store: Store) -> None:
@@ -230,7 +230,7 @@ class TestRepetitions:
 async def test_a_broker_that_is_not_started_keeps_nothing(store: Store) -> None:
     broker = store.make()
     for future in (
-        Lease(broker, "one").attempt(1, 0, ada=1),
+        Lease(broker, "one").attempt(1, 0, {"ada": 1}),
         presence_of(broker).page(TOPIC, limit=1),
     ):
         with pytest.raises(Unavailable):
@@ -245,7 +245,7 @@ async def test_ten_thousand_users(shared_store: Store) -> None:
     lease = Lease(broker, "one")
     for first in range(0, 10_000, MAX_MEMBERS):
         users = {f"user-{number:05}": 1 for number in range(first, first + MAX_MEMBERS)}
-        attended = await lease.write(**users)
+        attended = await lease.write(users)
     assert attended.count == 10_000
     pages = await asyncio.gather(
         presence_of(broker).page(TOPIC, after="user-04999", limit=1_000),

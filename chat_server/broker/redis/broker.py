@@ -110,9 +110,7 @@ class RedisBroker:
             on_moved=on_moved,
             throttle=throttle,
         )
-
         self._storage = Storage(broker, self._subscriber.publish)
-
         self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH)
         self._write_probe = WriteProbe(
             *(self._names, self._storage, self._publisher, self._reader, self._subscriber),
@@ -130,12 +128,7 @@ class RedisBroker:
         self._readers = [
             self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
         ]
-        # Connects only where a namespace has presence.
-        self._attendances = self._make_pipeline(PUBLISH_BATCH, True, WRITE, PAGE)
-        self._presence = RedisPresence(
-            *(self._attendances, self._names, broker, self._subscriber.publish),
-            available=lambda: self._available,
-        )
+        self._presence = self._make_presence(broker)
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -148,6 +141,14 @@ class RedisBroker:
             on_refusal=self._on_refused_read if reads else self._on_refusal,
             clustered=self._sharded,
             throttle=self._throttle,
+        )
+
+    def _make_presence(self, broker: BrokerSettings) -> RedisPresence:
+        return RedisPresence(
+            # It connects only where a namespace has presence.
+            self._make_pipeline(PUBLISH_BATCH, True, WRITE, PAGE),
+            *(self._names, broker, self._subscriber.publish),
+            available=lambda: self._available,
         )
 
     @property
@@ -240,7 +241,7 @@ class RedisBroker:
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [self._publisher, *self._readers, self._attendances]
+        return [self._publisher, *self._readers, self._presence.pipeline]
 
     async def _supervise(self, tried: asyncio.Event) -> None:
         """Keep the subscriber connection, which decides whether Redis is available."""

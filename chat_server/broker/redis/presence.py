@@ -33,6 +33,9 @@ class RedisPresence:
         settings: how long a lease lasts.
         command: the command that sends to a channel.
         available: returns whether Redis is believed to be reachable.
+
+    Attributes:
+        pipeline: the same, which the broker starts and stops.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class RedisPresence:
         command: str,
         available: Callable[[], bool],
     ) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._names = names
         self._lease_ms = math.ceil(settings.presence_lease_seconds * 1_000)
         self._command = command
@@ -69,13 +72,13 @@ class RedisPresence:
             *members,
         )
         keys = self._keys(attendance.topic, attendance.lease)
-        return self._pipeline.call(WRITE, keys, arguments, _attended)
+        return self.pipeline.call(WRITE, keys, arguments, _attended)
 
     def settle(self, topic: str) -> "Future[Attended]":
         """Let those leave who are due to, in one script."""
         if not self._available():
             return failed(unavailable())
-        return self._pipeline.call(
+        return self.pipeline.call(
             WRITE, self._keys(topic, ""), self._arguments("settle", ""), _attended
         )
 
@@ -84,7 +87,7 @@ class RedisPresence:
         if not self._available():
             return failed(unavailable())
         verb = "bury" if dead else "end"
-        return self._pipeline.call(
+        return self.pipeline.call(
             WRITE, self._keys(topic, lease), self._arguments(verb, lease), _is_unfinished
         )
 
@@ -95,7 +98,7 @@ class RedisPresence:
         if not self._available():
             raise unavailable()
         keys = self._keys(topic, "")[: len(_FAMILY)]
-        return await self._pipeline.call(PAGE, keys, (after, limit, max_bytes), _page)
+        return await self.pipeline.call(PAGE, keys, (after, limit, max_bytes), _page)
 
     def _keys(self, topic: str, lease: str) -> tuple[str, ...]:
         base = f"{self._names.prefix}:{{{topic}}}:presence"
