@@ -42,8 +42,11 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
     if command.since is None and command.last is None:
         recovery = service.node.hub.join_now(actor.transport, command.topic)
         if recovery is not None:
-            _attend(service, actor, command)
+            if service.node.presence is not None:
+                _attend(service, actor, command)
             return _joined(command.topic, recovery)
+    if service.node.presence is None:
+        return _join(service, actor, command)
     return _join_and_attend(service, actor, command)
 
 

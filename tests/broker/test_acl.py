@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
-from chat_server.broker.redis.diagnosis import COMMANDS
+from chat_server.broker.redis.diagnosis import COMMANDS, PRESENCE_COMMANDS
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..rig.redis_server import RedisServer, running
 from .acl import rules
 from .helpers import TOPIC, Run, draft, until
+from .presence import Lease
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ async def test_the_user_of_the_page_does_everything(
             assert [event.seq for event in page.events] == [5]
         assert (await broker.begin_epoch(TOPIC, place.epoch)).seq == 5
         assert (await broker.history("room:unknown", limit=9)).seq == 0
+        await attend(broker, f"worker-{returns}")
         broker.unsubscribe(TOPIC)
         assert (await broker.health()).latency_seconds is not None
         await broker._probe.check()
@@ -53,6 +55,19 @@ async def test_the_user_of_the_page_does_everything(
             guarded.restart()
     denied = [r for r in caplog.records if "NOPERM" in r.getMessage() or "ACL" in r.getMessage()]
     assert not denied
+
+
+async def attend(broker: RedisBroker, name: str) -> None:
+    """Come, go and come again, with a grace and without, and look who is there."""
+    for grace in (0.0, 0.001):
+        lease = Lease(broker, name, grace=grace)
+        await lease.write(ada=1, bob=1)
+        await lease.write(bob=0)
+        await broker.presence.settle(TOPIC)
+        await lease.write(bob=1)
+        assert (await broker.presence.page(TOPIC, limit=9)).count == 2
+        while await broker.presence.end(TOPIC, name, dead=False):
+            pass
 
 
 @pytest.mark.parametrize("kind", ["redis", "sentinel", "cluster"])
@@ -63,6 +78,6 @@ def test_no_command_is_allowed_that_is_not_sent(kind: str) -> None:
         "sentinel": ("role", "select", "subscribe", "unsubscribe", "publish"),
         "cluster": ("cluster|slots", *pubsub),
     }[kind]
-    everywhere = ("ping", "evalsha", "script|load", *COMMANDS)
+    everywhere = ("ping", "evalsha", "script|load", *COMMANDS, *PRESENCE_COMMANDS)
     allowed = {rule[1:] for rule in rules(kind) if rule.startswith("+")}
     assert allowed == {*sent, *everywhere}

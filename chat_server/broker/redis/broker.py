@@ -145,7 +145,8 @@ class RedisBroker:
 
     def _make_presence(self, broker: BrokerSettings) -> RedisPresence:
         return RedisPresence(
-            # It connects only where a namespace has presence.
+            # It connects only where a namespace has presence. That Redis refuses is no reason to
+            # take no publications.
             self._make_pipeline(PUBLISH_BATCH, True, WRITE, PAGE),
             *(self._names, broker, self._subscriber.publish),
             available=lambda: self._available,
@@ -318,7 +319,7 @@ class RedisBroker:
     def _on_refused_read(self, refusal: Refusal, reply: Exception) -> None:
         if self._available and self._throttle.due(f"read {refusal.reason}"):
             reason = refusal.describe(self._names.prefix)
-            log.error("Redis refuses to read: %s (%s)", reason, reply)
+            log.error("Redis refuses to read, or presence: %s (%s)", reason, reply)
 
     async def _explain(self, refusal: Refusal) -> Refusal:
         known = self._refusal

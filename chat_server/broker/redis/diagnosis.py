@@ -26,18 +26,15 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "xtrim": ("MINID", "=", "0-1"),
     "xrange": ("-", "+"),
     "xrevrange": ("+", "-"),
-    "hdel": ("f",),
-    "zadd": ("1", "m"),
-    "zcard": (),
-    "zrange": ("0", "0"),
-    "zrangebyscore": ("0", "0"),
-    "zrem": ("m",),
-    "zscore": ("m",),
-    "exists": (),
     "pexpire": ("10000",),
     "del": (),
 }
 """The commands of the scripts, with the arguments that follow a key."""
+
+PRESENCE_COMMANDS: Final = frozenset(
+    ("exists", "hdel", "zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore")
+)
+"""What else the scripts of presence call, which the probe does not run."""
 
 
 log = logging.getLogger(__name__)
