@@ -15,10 +15,13 @@ LONG = 3_600.0
 
 
 async def two_workers(store: Store, **settings: float) -> tuple[Broker, Broker, Recorder]:
-    """Return the brokers of two workers, and what the first one hears of the topic."""
+    """Return the brokers of two workers, and what the first one hears of the topic.
+
+    The settings are the first one's, if they are not the same.
+    """
     broker, recorder = await store.start(**settings)
     await broker.subscribe(TOPIC)
-    other = broker if store.name == "memory" else (await store.start(**settings))[0]
+    other = broker if store.name == "memory" else (await store.start())[0]
     return broker, other, recorder
 
 
@@ -151,12 +154,12 @@ class TestGrace:
 
 class TestLeases:
     async def test_a_dead_one_is_found_and_its_users_are_taken_out(self, store: Store) -> None:
-        broker, other, recorder = await two_workers(store, presence_lease_seconds=0.2)
+        broker, other, recorder = await two_workers(store, presence_lease_seconds=1.0)
         users = {f"u{number:03}": 1 for number in range(MAX_MEMBERS)}
         dead, alive = Lease(broker, "dead"), Lease(other, "alive")
         await dead.write(users)
         await dead.write(ada=1, bob=1)
-        await store.elapse(0.25)
+        await store.elapse(1.05)
         attended = await alive.write(ada=1)
         assert attended.dead == "dead"
         calls = 1

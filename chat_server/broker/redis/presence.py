@@ -63,8 +63,8 @@ class RedisPresence:
         arguments = (
             *("write", attendance.lease, MAX_MEMBERS, self._command),
             self._lease_ms,
-            # Longer than a dead lease may wait for others to end it.
-            2 * self._lease_ms + grace_ms,
+            # A dead lease must be there until others end it.
+            5 * self._lease_ms + grace_ms,
             grace_ms,
             attendance.number,
             attendance.confirmed,
