@@ -18,8 +18,6 @@ from . import logs
 from .auth.tokens import Verifier
 from .broker.memory import MemoryBroker
 from .broker.outbox import Outbox
-from .broker.redis.broker import RedisBroker
-from .broker.redis.cluster import ClusterBroker
 from .broker.redis.urls import parse_redis_url
 from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
@@ -222,15 +220,19 @@ def _describe(app: Quart) -> None:
 
 
 def _make_broker(settings: Settings, clock: Clock) -> Broker:
-    if settings.redis.url:
-        try:
-            several = parse_redis_url(settings.redis.url)
-            if several is not None and several.kind == "cluster":
-                return ClusterBroker(settings.redis, settings.broker)
-            return RedisBroker(settings.redis, settings.broker)
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-    return MemoryBroker(settings.broker, clock)
+    if not settings.redis.url:
+        return MemoryBroker(settings.broker, clock)
+    # Imported here: a server without Redis starts sooner without redis-py.
+    from .broker.redis.broker import RedisBroker
+    from .broker.redis.cluster import ClusterBroker
+
+    try:
+        several = parse_redis_url(settings.redis.url)
+        if several is not None and several.kind == "cluster":
+            return ClusterBroker(settings.redis, settings.broker)
+        return RedisBroker(settings.redis, settings.broker)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _node_name() -> str:
