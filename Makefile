@@ -38,12 +38,12 @@ run: .venv/run.stamp ## start a server on http://127.0.0.1:8000 with the memory 
 test: .venv/test.stamp ## install what the tests need, and run all of them
 	@scripts/test-programs.sh
 	$(BIN)/python -m pytest -m "timing and not extra"
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not timing and not extra"
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not timing and not extra"
 
 test-all: test ## run the tests, and those that take long or install what others wrote
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,proxies,servers,stores]'
-	$(BIN)/python -m pytest -m "timing and extra"
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "extra and not timing"
+	$(BIN)/python -m pytest --timeout 400 -m "timing and extra"
+	$(BIN)/python -m pytest --timeout 400 -n 2 --dist worksteal -m "extra and not timing"
 
 format: .venv/test.stamp ## format the code
 	$(BIN)/ruff format $(SOURCES)

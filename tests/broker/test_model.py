@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -206,5 +205,3 @@ def test_redis_does_what_memory_does(redis_server: RedisServer, commands: list[A
 
 
 _examples = itertools.count()
-
-pytestmark = pytest.mark.timeout(300)
