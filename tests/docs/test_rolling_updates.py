@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -66,6 +68,8 @@ def servers(tmp_path: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
             stack.enter_context(ServerProcess(*flags, environ=environ)) for _ in range(2)
         )
         yield first, second
+        for server in (first, second):
+            os.kill(server.pid, signal.SIGTERM)  # the second one, sent at the exit, makes it hurry
 
 
 class Publishers:
