@@ -1,4 +1,8 @@
-"""What processes cost, from the operating system's accounting; Linux only."""
+"""What processes cost, from the operating system's accounting; Linux only.
+
+Not with psutil: it counts CPU time in ticks of 10 ms, and `make bench` runs with what the server
+itself depends on.
+"""
 
 import os
 import platform
