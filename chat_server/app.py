@@ -16,9 +16,8 @@ from quart_schema import HttpSecurityScheme, Info
 
 from . import logs
 from .auth.tokens import Verifier
-from .broker.memory import MemoryBroker
+from .broker.factory import make_broker
 from .broker.outbox import Outbox
-from .broker.redis.urls import parse_redis_url
 from .clock import Clock, SystemClock
 from .http import hosts, problems, requests
 from .http.application import ChatQuart
@@ -36,7 +35,6 @@ from .service.publishing import publication
 from .service.service import Hook, Service
 from .settings import (
     Settings,
-    SettingsError,
     advice,
     load_settings,
     origin_pattern,
@@ -79,7 +77,7 @@ class ChatServer:
         self.verifier = Verifier(settings.auth, self.clock)
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
-        broker = broker or _make_broker(settings, self.clock)
+        broker = broker or make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
         self.service = Service(self.node, self.verifier, OPERATIONS, hooks=hooks)
@@ -217,22 +215,6 @@ def _describe(app: Quart) -> None:
         openapi_provider_class=Provider,
     )
     app.register_blueprint(docs_blueprint())
-
-
-def _make_broker(settings: Settings, clock: Clock) -> Broker:
-    if not settings.redis.url:
-        return MemoryBroker(settings.broker, clock)
-    # Imported here: a server without Redis starts sooner without redis-py.
-    from .broker.redis.broker import RedisBroker
-    from .broker.redis.cluster import ClusterBroker
-
-    try:
-        several = parse_redis_url(settings.redis.url)
-        if several is not None and several.kind == "cluster":
-            return ClusterBroker(settings.redis, settings.broker)
-        return RedisBroker(settings.redis, settings.broker)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
 
 
 def _node_name() -> str:

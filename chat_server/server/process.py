@@ -11,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from ..settings import Settings
-from .worker import GROUP_SIGNALS, STOP_SLACK_SECONDS, run_supervised
+from . import deadlines, supervised
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +58,17 @@ class WorkerProcess:
         self._ready = ready
         self._leaving = False
         self._server = spec.settings.server
-        self._stop_seconds = self._server.drain_seconds + 2 * STOP_SLACK_SECONDS
+        self._stop_seconds = self._server.drain_seconds + 2 * deadlines.STOP_SLACK_SECONDS
         # The worker sends heartbeats on it, and each end closes with its process.
         self._heartbeat, heartbeat = socket.socketpair()
         self._heartbeat.setblocking(False)
         name = f"worker {number}"
-        self._process = SpawnProcess(None, run_supervised, name, (*spec, listener, heartbeat))
+        self._process = SpawnProcess(None, supervised.run, name, (*spec, listener, heartbeat))
         # Blocked until the worker can ignore them itself.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)
         try:
             resource_tracker.ensure_running()  # which unblocks SIGINT
-            signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)
             self._process.start()
         except OSError:
             self._heartbeat.close()

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,30 +17,18 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 from quart import Quart
 
-from .. import logs
 from ..app import ChatServer
-from ..settings import Settings, SettingsError
+from ..settings import Settings
 from . import descriptors, orphan
 from .acceptor import Acceptor
 from .application import make_application
+from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
 from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .hypercorn import HttpConnection
 from .tls import tls_context
 
 logger = logging.getLogger(__name__)
-
-STOP_SLACK_SECONDS = 5.0
-"""Seconds that a stop may take beyond `drain_seconds`."""
-
-ABORT_SECONDS = 1.0
-"""The part of `STOP_SLACK_SECONDS` for requests that are aborted."""
-
-HEARTBEATS_PER_HANG = 10
-"""Heartbeats sent in each `server.hang_seconds`."""
-
-GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""Signals that a terminal sends to the whole process group; only the supervisor acts on them."""
 
 
 def run_worker(
@@ -91,58 +78,6 @@ def run_worker(
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
-
-
-def run_supervised(
-    settings: Settings, application: str, listener: socket.socket, heartbeat: socket.socket
-) -> None:
-    """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
-
-    Args:
-        settings: the server's.
-        application: see `run_worker`.
-        listener: a listening socket; closed at the end.
-        heartbeat: a socket to the supervisor: each byte sent shows that this worker lives.
-    """
-    for number in GROUP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
-    logs.configure(settings.log)
-    logs.capture_stderr()
-    # A supervisor that does not read for hours must not stop us.
-    heartbeat.setblocking(False)
-
-    def on_ready() -> None:
-        logger.info("worker %d accepts connections", os.getpid())
-        beat()
-
-    def beat() -> None:
-        with suppress(OSError):
-            heartbeat.send(b".")
-        if settings.server.hang_seconds:
-            asyncio.get_running_loop().call_later(
-                settings.server.hang_seconds / HEARTBEATS_PER_HANG, beat
-            )
-
-    try:
-        run_worker(
-            settings,
-            application,
-            listener,
-            stop_on=frozenset(),
-            parent=heartbeat.fileno(),
-            on_ready=on_ready,
-        )
-    except SettingsError as error:  # such as a file with a key that is gone
-        for line in error.lines:
-            logger.error("%s", line)
-        sys.exit(2)
-    except Exception:
-        # Multiprocessing would write it to stderr in a form of its own.
-        logger.critical("the worker fails", exc_info=True)
-        sys.exit(1)
-    finally:
-        heartbeat.detach()  # that it is closed tells that the process has ended
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

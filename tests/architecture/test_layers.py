@@ -29,7 +29,15 @@ RULES = {
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "server": May(
-        ("app", "broker.redis.urls", "transports", "http.problems", "linewriter", *CORE),
+        (
+            "app",
+            "broker.factory",
+            "broker.redis.urls",
+            "transports",
+            "http.problems",
+            "linewriter",
+            *CORE,
+        ),
         (*QUART, "h11", "uvloop", "click"),
     ),
     "app": May(("http", "transports", "broker", *CORE), QUART),

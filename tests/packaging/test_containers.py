@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from chat_server.app import create_app
-from chat_server.server.worker import STOP_SLACK_SECONDS
+from chat_server.server.deadlines import STOP_SLACK_SECONDS
 from chat_server.settings import load_settings
 
 from ..architecture.source import ROOT

@@ -125,10 +125,10 @@ def _cpu_seconds(pid: int) -> float:
 def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer) -> None:
     program = (
         "import os, signal, sys, threading\n"
-        "from chat_server.server import process, supervisor\n"
+        "from chat_server.server import deadlines, supervisor\n"
         "from chat_server.settings import load_settings\n"
         "from tests.server.processes import workers\n"
-        "process.STOP_SLACK_SECONDS = 0.5\n"
+        "deadlines.STOP_SLACK_SECONDS = 0.5\n"
         "def ready(address):\n"
         "    for pid in workers(os.getpid()):\n"
         "        os.kill(pid, signal.SIGSTOP)\n"

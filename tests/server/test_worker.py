@@ -15,7 +15,8 @@ from quart import Quart
 
 from chat_server.app import create_app
 from chat_server.events import PublishResult
-from chat_server.server.worker import STOP_SLACK_SECONDS, Worker
+from chat_server.server.deadlines import STOP_SLACK_SECONDS
+from chat_server.server.worker import Worker
 from tests.rig import rfc6455
 from tests.rig.chat_client import chat
 from tests.rig.fakes import FakeBroker

@@ -1,0 +1,28 @@
+"""The choice of the broker."""
+
+from ..clock import Clock
+from ..realtime.ports import Broker
+from ..settings import Settings, SettingsError
+from .memory import MemoryBroker
+from .redis.urls import parse_redis_url
+
+
+def make_broker(settings: Settings, clock: Clock) -> Broker:
+    """Return the broker that `redis.url` asks for.
+
+    Raises:
+        SettingsError: the URL has options that redis-py does not know.
+    """
+    if not settings.redis.url:
+        return MemoryBroker(settings.broker, clock)
+    # Imported here: a server without Redis starts sooner without redis-py.
+    from .redis.broker import RedisBroker
+    from .redis.cluster import ClusterBroker
+
+    try:
+        several = parse_redis_url(settings.redis.url)
+        if several is not None and several.kind == "cluster":
+            return ClusterBroker(settings.redis, settings.broker)
+        return RedisBroker(settings.redis, settings.broker)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
