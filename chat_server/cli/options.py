@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from ..auth.tokens import issue_token
 from ..client import connect
 from ..client.client import websocket_url
 from ..client.credentials import TokenSource
@@ -140,6 +139,9 @@ def misuse(error: SettingsError) -> Misuse:
 
 def sign_token(settings: Settings, **claims: Any) -> str:
     """Return a token signed with `auth.secret`; its arguments are those of `issue_token`."""
+    # Imported here: clients that bring a token start sooner without cryptography.
+    from ..auth.tokens import issue_token
+
     try:
         return issue_token(settings.auth, clock=SystemClock(), **claims)
     except (SettingsError, ValueError) as error:
