@@ -64,6 +64,7 @@ class Http1(H11Protocol):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._websocket: _WebSocket | None = None
         bound = self.config.h11_max_incomplete_size
         self.connection = LenientConnection(h11.SERVER, max_incomplete_event_size=bound)
 
@@ -88,6 +89,8 @@ class Http1(H11Protocol):
 
     def release(self) -> None:
         """Break the circles of references, which run through Hypercorn: see server/gc_policy.py."""
+        if self._websocket is not None:
+            self._websocket.release()
         self.__dict__.clear()
 
     @property
@@ -132,11 +135,7 @@ class Http1(H11Protocol):
         """Start a WebSocket for a complete handshake, else an HTTP request."""
         path, headers = _take_target(request)
         version = request.http_version.decode()
-        kind: type[HTTPStream] | type[_WebSocket] = HTTPStream
-        if _is_handshake(request) and Handshake(headers, version).is_valid():
-            kind = _WebSocket
-            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
-        self.stream = kind(
+        arguments = (
             self.app,
             self.config,
             self.context,
@@ -147,6 +146,11 @@ class Http1(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
+        if _is_handshake(request) and Handshake(headers, version).is_valid():
+            self.stream = self._websocket = _WebSocket(*arguments)
+            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        else:
+            self.stream = HTTPStream(*arguments)
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
@@ -190,6 +194,12 @@ class _WebSocket(WSStream):
             self.buffer.clear()
             self.buffer.max_length = 0  # no later part is a message any more
             await super()._handle_events()
+
+    def release(self) -> None:
+        """End wsproto's parser, a generator in a circle of references: see server/gc_policy.py."""
+        # There is no connection yet if the handshake was refused, or its socket handed over.
+        if (connection := getattr(self, "connection", None)) is not None:
+            connection._proto._parse_more.close()
 
 
 def _is_handshake(request: h11.Request) -> bool:

@@ -7,8 +7,9 @@ socket, timeouts and the end of a connection are ours. They rely on these facts:
 whether it is `closed`; `_create_stream` is called once for each request, `_send_error_response` for
 requests that h11 refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the
 offered `extensions`, and its `buffer` an incomplete message, which is dropped with 1009 beyond
-`max_length`; all output goes through `send`, which gets `Updated` when a request begins and when
-the next may come, and `Closed` when none may.
+`max_length`; its `connection` is wsproto's, whose frames come from the generator
+`_proto._parse_more`; all output goes through `send`, which gets `Updated` when a request begins and
+when the next may come, and `Closed` when none may.
 """
 
 import asyncio
