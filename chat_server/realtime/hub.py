@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -24,7 +24,14 @@ RETRY_SECONDS = 0.5
 REPLAY_CHUNK = 100
 """Events read at once for one subscriber, which holds them in memory beside its buffer."""
 
+REPLAY_BYTES = 262_144
+"""Bytes read at once for one subscriber: Redis needs a millisecond for so many, and all others wait
+meanwhile."""
+
 Read = Callable[[], Coroutine[None, None, HistoryPage]]
+
+ReadPage = Callable[..., Awaitable[HistoryPage]]
+"""Reads as `ports.EventLog.history` does."""
 
 
 class _Opening:
@@ -125,7 +132,7 @@ class Hub:
             if page is not None:
                 page = following(page, since.seq)
             if page is None:
-                page = await self._broker.history(name, after=since.seq, limit=REPLAY_CHUNK)
+                page = await self._read_after(name, since.seq)
             return self._recover_since(topic, since, page, not_before)
         except BaseException:
             self._remove(transport, topic)
@@ -153,7 +160,7 @@ class Hub:
         self,
         transport: Transport,
         names: Collection[str],
-        charge: Callable[[int], None] = lambda size: None,
+        read: ReadPage | None = None,
     ) -> None:
         """Send a subscriber the events that it has missed, in each of these topics where it lags.
 
@@ -162,11 +169,12 @@ class Hub:
         Args:
             transport: the subscriber's.
             names: its topics; they may change meanwhile.
-            charge: called with the number of bytes of each read.
+            read: reads the pages; the broker does if nothing else is given.
         """
+        read = read or self._broker.history
         while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
             # Each topic independently of the others: a single shard may be down.
-            done = [await self._replay(transport, name, charge) for name in lagging]
+            done = [await self._replay(transport, name, read) for name in lagging]
             if not any(done):
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -174,7 +182,7 @@ class Hub:
         topic = self._topics.get(name)
         return topic is not None and topic.lag_of(transport) is not None
 
-    async def _replay(self, transport: Transport, name: str, charge: Callable[[int], None]) -> bool:
+    async def _replay(self, transport: Transport, name: str, read: ReadPage) -> bool:
         """Replay one topic; return False if another attempt is needed after a while."""
         while transport.writable:
             topic = self._topics.get(name)
@@ -182,8 +190,7 @@ class Hub:
             if topic is None or seen is None:
                 return True
             try:
-                page = await self._broker.history(name, after=seen.seq, limit=REPLAY_CHUNK)
-                charge(page.size)
+                page = await read(name, after=seen.seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES)
                 if page.epoch == seen.epoch and page.seq < seen.seq:
                     await self._begin_epoch(name, page.epoch)
                     continue
@@ -208,17 +215,23 @@ class Hub:
         fingerprint, to notice a failover later.
         """
         if since is None:
-            return partial(self._broker.history, name, limit=last or 1, newest=True)
-        after = max(since.seq - 1, 0)
-        return partial(self._broker.history, name, after=after, limit=REPLAY_CHUNK)
+            return partial(self._read_newest, name, last or 1)
+        return partial(self._read_after, name, max(since.seq - 1, 0))
+
+    async def _read_newest(self, name: str, limit: int) -> HistoryPage:
+        return await self._broker.history(name, limit=limit, newest=True, max_bytes=REPLAY_BYTES)
+
+    async def _read_after(self, name: str, seq: int) -> HistoryPage:
+        return await self._broker.history(
+            name, after=seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
+        )
 
     async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
         if page is None:
-            page = await self._broker.history(name, limit=last, newest=True)
+            page = await self._read_newest(name, last)
         if page.more and len(page.events) < last:
             # They are too large for one page, so a page with the first of them comes first.
-            after = max(page.seq - last, 0)
-            page = await self._broker.history(name, after=after, limit=REPLAY_CHUNK)
+            page = await self._read_after(name, max(page.seq - last, 0))
         return recover_last(page)
 
     def _recover_since(

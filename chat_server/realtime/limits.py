@@ -3,8 +3,11 @@
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
+from ..clock import Clock
 from ..protocol.errors import RateLimited
 
 BURST_PACE = 4
@@ -12,6 +15,12 @@ BURST_PACE = 4
 
 UNPACED_BYTES = 1_048_576
 """Bytes that a user may read at once before the pace applies."""
+
+READS_AT_ONCE = 4
+"""Reads of one user that are under way at once: whoever comes next waits for all of their pages."""
+
+RESERVED_BYTES = UNPACED_BYTES // READS_AT_ONCE
+"""Bytes as which a read counts until it has ended: else those that wait would begin together."""
 
 
 class TokenBucket:
@@ -116,19 +125,30 @@ class UserRates:
 
 
 class PacedBucket(TokenBucket):
-    """A bucket whose burst is served at a pace, behind its first `UNPACED_BYTES`."""
+    """A bucket whose burst is served at a pace, behind its first `UNPACED_BYTES`.
 
-    __slots__ = ("_free_at", "_pace")
+    Attributes:
+        turns: held by the reads that are under way.
+    """
+
+    __slots__ = ("_free_at", "_pace", "turns")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         super().__init__(rate, burst, now)
+        self.turns = asyncio.Semaphore(READS_AT_ONCE)
         self._pace = BURST_PACE * rate
         self._free_at = now - UNPACED_BYTES / self._pace
 
-    def delay(self, now: float) -> float:
-        """Return the seconds until the next read has its turn."""
+    def reserve(self, now: float) -> float:
+        """Take a place for a read, and return the seconds until it may begin."""
         self._free_at = max(self._free_at, now - UNPACED_BYTES / self._pace)
-        return max(self._free_at - now, 0.0)
+        delay = max(self._free_at - now, 0.0)
+        self._free_at += RESERVED_BYTES / self._pace
+        return delay
+
+    def release(self) -> None:
+        """Give up the place of a read that has ended and was charged."""
+        self._free_at -= RESERVED_BYTES / self._pace
 
     def charge(self, cost: float) -> None:
         """Count bytes that were read."""
@@ -139,28 +159,44 @@ class PacedBucket(TokenBucket):
 class ReadRates(UserRates):
     """What each user may read from the store on this worker.
 
-    Reads beyond the burst are refused. The burst itself is paced: reads wait for their turn, so
+    Commands beyond the burst are refused. The burst itself is paced: reads wait for their turn, so
     that one user's burst of many megabytes does not fill a worker's seconds.
 
     Args:
         rate: bytes per second.
         burst: bytes that may be read without a refusal.
+        clock: tells when a user may read.
     """
 
-    async def begin(self, user: str, now: float) -> TokenBucket:
-        """Wait until `user` may read.
+    def __init__(self, rate: float, burst: int, clock: Clock) -> None:
+        super().__init__(rate, burst)
+        self._clock = clock
 
-        Returns:
-            The bucket, to be charged with the bytes that were read.
+    def begin(self, user: str) -> AbstractAsyncContextManager[TokenBucket]:
+        """Return the turn of a command that reads; see `turn`.
 
         Raises:
             RateLimited: the user has read too much.
         """
-        what = "too much was read in too short a time"
-        bucket = cast(PacedBucket, self.acquire(user, now, what=what))
-        if delay := bucket.delay(now):
-            await asyncio.sleep(delay)
-        return bucket
+        self.acquire(user, self._clock.monotonic(), what="too much was read in too short a time")
+        return self.turn(user)
+
+    @asynccontextmanager
+    async def turn(self, user: str) -> AsyncIterator[TokenBucket]:
+        """Wait until it is `user`'s turn to read, which ends with the block.
+
+        Yields:
+            The bucket, to be charged with the bytes that were read.
+        """
+        bucket = cast(PacedBucket, self.bucket(user, self._clock.monotonic()))
+        async with bucket.turns:
+            delay = bucket.reserve(self._clock.monotonic())
+            try:
+                if delay:
+                    await asyncio.sleep(delay)
+                yield bucket
+            finally:
+                bucket.release()
 
     def _new_bucket(self, now: float) -> TokenBucket:
         return PacedBucket(self._rate, self._burst, now)

@@ -30,17 +30,17 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
     await actor.ready()
     node = service.node
     topic, after = command.topic, command.after
-    reading = await node.read_rates.begin(actor.user, node.clock.monotonic())
     max_bytes = node.settings.limits.slow_buffer_bytes
-    page = await node.broker.history(
-        topic,
-        after=after or 0,
-        before=command.before,
-        limit=command.limit,
-        newest=after is None,
-        max_bytes=max_bytes,
-    )
-    reading.charge(page.size)
+    async with node.read_rates.begin(actor.user) as reading:
+        page = await node.broker.history(
+            topic,
+            after=after or 0,
+            before=command.before,
+            limit=command.limit,
+            newest=after is None,
+            max_bytes=max_bytes,
+        )
+        reading.charge(page.size)
     messages, all_fit = await _encode(page, actor.codec, max_bytes, newest=after is None)
     return HistoryOk(
         topic=topic, epoch=page.epoch, messages=messages, more=page.more or not all_fit

@@ -83,17 +83,18 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
     try:
         # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
         replays = node.replay_rates.acquire(actor.user, now, what="too many events were replayed")
-        reading = await node.read_rates.begin(actor.user, now)
+        turn = node.read_rates.begin(actor.user)
     except RateLimited as error:
         error.topic = topic
         raise
-    not_before = 0.0
-    if not actor.may("history", topic):
-        not_before = node.clock.time() - node.settings.limits.resume_seconds
-    recovery = await node.hub.join(actor.transport, topic, command.since, command.last, not_before)
+    since, last, not_before = command.since, command.last, 0.0
+    async with turn as reading:
+        if not actor.may("history", topic):
+            not_before = node.clock.time() - node.settings.limits.resume_seconds
+        recovery = await node.hub.join(actor.transport, topic, since, last, not_before)
+        reading.charge(recovery.page.size)
     joined = _joined(topic, recovery)
     replays.charge(joined.ok.replayed)
-    reading.charge(recovery.page.size)
     return joined
 
 

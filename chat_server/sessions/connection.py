@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..auth.claims import Claims
+from ..events import HistoryPage
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.effects import Pending
@@ -306,14 +307,17 @@ class Connection(AuthenticatingClient):
     async def _replay_topics(self) -> None:
         try:
             topics = self._session.topics
-            await self._node.hub.replay(self.transport, topics, self._charge_read)
+            await self._node.hub.replay(self.transport, topics, self._read_page)
         except Exception:
             logger.exception("connection %s: a replay failed", self.id)
             self._session.close(CloseCode.INTERNAL, FAULT)
 
-    def _charge_read(self, size: int) -> None:
-        """Count bytes that were read for this user."""
-        self._node.read_rates.charge(self.user, self._node.clock.monotonic(), size)
+    async def _read_page(self, topic: str, **bounds: Any) -> HistoryPage:
+        """Read a page of a replay, in this user's turn and at his cost."""
+        async with self._node.read_rates.turn(self.user) as reading:
+            page = await self._node.broker.history(topic, **bounds)
+            reading.charge(page.size)
+        return page
 
 
 def _topic_of(pending: Pending) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -9,12 +10,19 @@ from hypothesis import strategies as st
 
 from chat_server.protocol.errors import RateLimited
 from chat_server.realtime.limits import (
+    BURST_PACE,
+    READS_AT_ONCE,
+    RESERVED_BYTES,
     UNPACED_BYTES,
     ConnectionRate,
+    PacedBucket,
     ReadRates,
     TokenBucket,
     UserRates,
 )
+
+from ..rig.clock import ManualClock
+from ..rig.fakes import turns
 
 RATES = st.floats(0.01, 1_000)
 BURSTS = st.integers(1, 200)
@@ -155,26 +163,75 @@ def test_connections_that_come_and_go_have_one_rate(steps: list[tuple[int, float
 
 async def test_a_burst_of_reads_is_served_at_four_times_the_rate() -> None:
     """Others have their turns meanwhile; a user who read little waits for nobody."""
-    reads = ReadRates(rate=UNPACED_BYTES, burst=100 * UNPACED_BYTES)
+    clock = ManualClock()
+    reads = ReadRates(UNPACED_BYTES, 100 * UNPACED_BYTES, clock)
+
+    async def read(user: str, size: int = 0) -> None:
+        async with reads.begin(user) as reading:
+            reading.charge(size)
+
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await reads.begin("ada", now=0.0)
-    reads.charge("ada", 0.0, 2 * UNPACED_BYTES)
-    await asyncio.gather(reads.begin("ada", now=0.0), reads.begin("ada", now=0.0))
+    await read("ada", 2 * UNPACED_BYTES)
+    await asyncio.gather(read("ada"), read("ada"))
     assert loop.time() - began >= 0.24, "1 MiB too many, at 4 MiB a second"
-    later = asyncio.create_task(reads.begin("ada", now=0.3))
-    other = asyncio.create_task(reads.begin("ben", now=0.0))
+    waiting = asyncio.create_task(read("ada"))
+    other = asyncio.create_task(read("ben"))
+    await asyncio.sleep(0)
+    assert other.done()
+    assert not waiting.done()
+    clock.advance(0.4)
+    later = asyncio.create_task(read("ada"))
     await asyncio.sleep(0)
     assert later.done()
-    assert other.done()
+    await waiting
+
+
+def test_reads_that_wait_begin_one_after_another() -> None:
+    """A read counts before it is known what it brings, and as that afterwards."""
+    bucket = PacedBucket(UNPACED_BYTES, 100 * UNPACED_BYTES, 0.0)
+    assert [bucket.reserve(0.0) for _ in range(READS_AT_ONCE)] == [0.0] * READS_AT_ONCE
+    bucket.charge(UNPACED_BYTES)
+    for _ in range(READS_AT_ONCE):
+        bucket.release()
+    step = RESERVED_BYTES / (BURST_PACE * UNPACED_BYTES)
+    assert [bucket.reserve(0.0) for _ in range(3)] == [0.0, step, 2 * step]
+    for _ in range(3):
+        bucket.release()
+    assert bucket.reserve(0.0) == 0.0
+
+
+async def test_few_reads_of_one_user_are_under_way_at_once() -> None:
+    """Pages that come together would be ahead of everybody else's commands together."""
+    reads = ReadRates(UNPACED_BYTES, 100 * UNPACED_BYTES, ManualClock())
+    reading, may_end = [], asyncio.Semaphore(0)
+
+    async def read(user: str) -> None:
+        async with reads.begin(user):
+            reading.append(user)
+            await may_end.acquire()
+
+    tasks = [asyncio.create_task(read("ada")) for _ in range(3 * READS_AT_ONCE)]
+    await turns()
+    assert reading == ["ada"] * READS_AT_ONCE
+    tasks.append(asyncio.create_task(read("ben")))
+    await turns()
+    assert reading[-1] == "ben"
+    tasks[0].cancel()
+    await turns()
+    assert len(reading) == READS_AT_ONCE + 2, "a read that was given up makes room"
+    for _ in tasks:
+        may_end.release()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert Counter(reading) == {"ada": 3 * READS_AT_ONCE, "ben": 1}
 
 
 async def test_who_has_read_the_whole_burst_is_refused_at_once() -> None:
-    reads = ReadRates(rate=1024.0, burst=2048)
-    await reads.begin("ada", now=0.0)
-    reads.charge("ada", 0.0, 4096)
+    reads = ReadRates(1024.0, 2048, ManualClock())
+    async with reads.begin("ada") as reading:
+        reading.charge(4096)
     with pytest.raises(RateLimited, match="too much was read") as refused:
-        await reads.begin("ada", now=0.0)
+        reads.begin("ada")
     assert refused.value.retry_in_ms == pytest.approx(2001, abs=1)
 
 

@@ -112,7 +112,7 @@ async def test_what_a_slow_client_catches_up_with_is_paid_for() -> None:
 @pytest.mark.parametrize("size", [100, 40 * KIB])
 async def test_the_last_events_are_replayed_whatever_their_size(size: int) -> None:
     """A read ends at a number of bytes; what was asked for comes all the same."""
-    world = World(messages_per_second=1e6, read_burst_bytes=2**30)
+    world = World(messages_per_second=1e6, read_bytes_per_second=1e9, read_burst_bytes=2**30)
     await world.start()
     for _ in range(60):
         world.broker.store("room:a", "x" * size)
@@ -123,6 +123,23 @@ async def test_the_last_events_are_replayed_whatever_their_size(size: int) -> No
         await turns()
     assert [m["seq"] for m in client.of_type("message")] == [*range(11, 61)]
     assert client.of_type("gap") == []
+    await world.stop()
+
+
+async def test_the_pages_of_a_replay_wait_for_their_turns() -> None:
+    """Else a user who subscribes has what he missed ahead of everybody else's commands."""
+    world = World(read_bytes_per_second=1.0)
+    await world.start()
+    for _ in range(100):
+        world.broker.store("room:a", "x" * 40 * KIB)
+    client = world.connect(claims())
+    assert (await answer(client, type="subscribe", topic="room:a", last=100))["replayed"] == 100
+    await turns()
+    at_once = len(client.of_type("message"))
+    assert 25 <= at_once < 100, "a MiB, and what one page adds"
+    for _ in range(20):
+        await turns()
+    assert len(client.of_type("message")) == at_once
     await world.stop()
 
 

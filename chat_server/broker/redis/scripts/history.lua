@@ -9,8 +9,8 @@
 -- Returns {epoch, seq, entries, epoch_start, 1 if a limit left events out else 0}; the newest entry
 -- comes first if the newest are preferred.
 
--- Entries read at once: bounds the reading beyond the limit of bytes.
-local CHUNK = 16
+-- Entries read at once: few at first, which bounds the reading beyond the limit of bytes.
+local FIRST_CHUNK, LAST_CHUNK = 2, 16
 
 local meta, log = KEYS[1], KEYS[2]
 local limit, bytes, newest = tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[6] == '1'
@@ -27,11 +27,11 @@ elseif seq == '0' and ARGV[7] == '1' then
   redis.call('PEXPIRE', meta, ARGV[2])
 end
 
-local entries, size, more = {}, 0, 0
+local entries, size, more, most = {}, 0, 0, FIRST_CHUNK
 local first, last = ARGV[3], ARGV[4]
 while limit > 0 and more == 0 do
   -- One entry more than asked for shows whether there are more.
-  local count = math.min(CHUNK, limit + 1 - #entries)
+  local count = math.min(most, limit + 1 - #entries)
   local chunk
   if newest then
     chunk = redis.call('XREVRANGE', log, last, first, 'COUNT', count)
@@ -51,5 +51,6 @@ while limit > 0 and more == 0 do
   end
   local beyond = '(' .. chunk[#chunk][1]
   if newest then last = beyond else first = beyond end
+  most = math.min(2 * most, LAST_CHUNK)
 end
 return {epoch, tonumber(seq), entries, tonumber(epoch_start), more}
