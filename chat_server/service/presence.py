@@ -66,12 +66,13 @@ async def read_page(
     # As for `history`: else the answers to all commands that wait would pile up.
     await actor.ready()
     node = service.node
-    reading = await node.read_rates.begin(actor.user, node.clock.monotonic())
+    turn = node.read_rates.begin(actor.user)
     max_bytes = node.settings.limits.slow_buffer_bytes
     if own:
         await topic_presence.written(topic, actor.user)
-    page = await topic_presence.page(topic, after=after, limit=limit, max_bytes=max_bytes)
-    reading.charge(page.size)
+    async with turn as reading:
+        page = await topic_presence.page(topic, after=after, limit=limit, max_bytes=max_bytes)
+        reading.charge(page.size)
     users: list[Any] = [_present(member) for member in page.members]
     return PresenceOk(
         topic=topic,
