@@ -16,6 +16,7 @@ from . import options as kinds
 from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_greedy import greedy_command
+from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
@@ -202,6 +203,7 @@ for _each in (
         flood_command,
         greedy_command,
         page_command,
+        presence_command,
     ),
 ):
     main.add_command(_each)

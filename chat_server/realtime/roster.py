@@ -1,9 +1,7 @@
 """This worker's users by topic, and their copy in the store (docs/design/presence.md)."""
 
 import asyncio
-import math
 from asyncio import Future, TimerHandle
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -13,10 +11,11 @@ from ..presence import MAX_MEMBERS, Attendance, Attended, Member
 from .ports import PresenceStore, Transport
 
 TICKS = 10
-"""Parts of the interval between two renewals: in each of them a part of the leases is renewed."""
+"""Parts of the interval between two renewals; in the first half of them all leases are renewed."""
 
-RETRIES_PER_TICK = 100
-"""Topics whose write has failed that are tried again in one tick; a lost store has all fail."""
+TOGETHER = 100
+"""Leases that are renewed in one tick at least, and failed writes that are made again at most. To
+renew so many takes some ms of CPU, and half of it for each write to the socket."""
 
 SETTLE_SECONDS = 0.2
 """Shortest time until those are looked for who have left: many who go together leave together."""
@@ -95,8 +94,11 @@ class Roster:
         self._grace = grace
         self._tick_seconds = lease_seconds / 3 / TICKS
         self._on_attended = on_attended
-        # By topic; the one that was written first comes first.
-        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._rooms: dict[str, _Room] = {}
+        # Topics whose lease is yet to be renewed in this interval, and how many in each tick.
+        self._due_leases: list[str] = []
+        self._share = TOGETHER
+        self._ticks = 0
         # To be written in the next turn of the loop, and after a failure.
         self._unsent: dict[_Room, None] = {}
         self._failed: dict[_Room, None] = {}
@@ -170,9 +172,14 @@ class Roster:
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._tick)
-        for room in list(islice(self._failed, RETRIES_PER_TICK)):
+        for room in list(islice(self._failed, TOGETHER)):
             self._send(room)
-        self.renew(list(islice(self._rooms, math.ceil(len(self._rooms) / TICKS))))
+        if self._ticks % TICKS == 0:
+            self._due_leases = list(self._rooms)
+            self._share = max(TOGETHER, len(self._rooms) * 2 // TICKS + 1)
+        self._ticks += 1
+        renewed, self._due_leases = self._due_leases[: self._share], self._due_leases[self._share :]
+        self.renew(renewed)
 
     # Writing -------------------------------------------------------------------------------
 
@@ -194,7 +201,6 @@ class Roster:
         if room.sending is not None:
             return
         self._failed.pop(room, None)
-        self._rooms.move_to_end(room.topic)
         chunk = room.sending = list(islice(room.dirty, MAX_MEMBERS))
         members = []
         for user in chunk:

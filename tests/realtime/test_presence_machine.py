@@ -352,15 +352,11 @@ class PresenceMachine(RuleBasedStateMachine):
             self.loop.close()
 
     def heal(self) -> None:
-        for worker in self.workers:
-            worker.way.mode = "ok"
+        for number, worker in enumerate(self.workers):
+            self.carry_out_late(number, len(worker.way.late))
+            self.come_back(number)
             for watcher in worker.watchers.values():
                 watcher.transport.writable = True
-        for worker in self.workers:
-            while worker.way.late:
-                self.loop.do(worker.way.late.popleft())
-            self.loop.do(worker.presence.on_restored)
-            self.loop.turn(5)
 
 
 TestPresence = PresenceMachine.TestCase
