@@ -16,6 +16,7 @@ from .markdown import ROOT
 OPERATIONS = {
     ("/api/topics/{topic}/messages", "get"): True,
     ("/api/topics/{topic}/messages", "post"): True,
+    ("/api/topics/{topic}/presence", "get"): True,
     ("/health", "get"): False,
     ("/health/live", "get"): False,
     ("/health/ready", "get"): False,
