@@ -48,8 +48,12 @@ CLOSING_TURNS = 10
 
 
 @asynccontextmanager
-async def clean_loop() -> AsyncIterator[None]:
-    """Demand that no task is left of those that began inside, and no error that nobody handled."""
+async def clean_loop(seconds: float = 0.0) -> AsyncIterator[None]:
+    """Demand that no task is left of those that began inside, and no error that nobody handled.
+
+    Args:
+        seconds: for tasks that wait for another process, and then end.
+    """
     errors: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
@@ -60,6 +64,8 @@ async def clean_loop() -> AsyncIterator[None]:
         if not asyncio.all_tasks() - others:
             break
         await asyncio.sleep(0)
+    if seconds and (late := asyncio.all_tasks() - others):
+        await asyncio.wait(late, timeout=seconds)
     leaked = asyncio.all_tasks() - others
     names = [repr(task) for task in leaked]
     for task in leaked:

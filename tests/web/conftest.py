@@ -17,6 +17,9 @@ from tests.web.visitor import Visitor
 
 GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
 
+DRIVER_SECONDS = 20.0
+"""How long the browser's driver may take for calls that a closed page has left behind."""
+
 Visit = Callable[..., Awaitable[Visitor]]
 
 
@@ -51,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def _clean_loop() -> AsyncIterator[None]:
     """Do what the fixture of this name does for other tests, in their common loop."""
-    async with clean_loop():
+    async with clean_loop(DRIVER_SECONDS):
         yield
 
 
