@@ -71,7 +71,7 @@ class Fetcher(Generic[Result]):
         done: asyncio.Future[Result] = loop.create_future()
         download = self._download = _Download(self._url, seconds, self._max_bytes)
 
-        def settle(result: Result | None, error: Exception | None) -> None:
+        def resolve(result: Result | None, error: Exception | None) -> None:
             if done.done():
                 return  # `fetch` has given up
             if error is not None:
@@ -90,7 +90,7 @@ class Fetcher(Generic[Result]):
                 error = fault
             download.ended = True
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, result, error)
+                loop.call_soon_threadsafe(resolve, result, error)
 
         # A daemon, so that the process need not wait for it.
         thread = threading.Thread(target=work, name="jwks-fetch", daemon=True)

@@ -117,8 +117,8 @@ class KeySet(Generic[Keys]):
         began = self._flight is None
         if began:
             now = self._clock.monotonic()
-            if not self._allowance.take(now):
-                self._reserve.take(now)
+            if not self._allowance.acquire(now):
+                self._reserve.acquire(now)
         await self._fetched()
         return began and self.reachable
 
@@ -163,7 +163,7 @@ class _Allowance:
         """Return the seconds until a fetch is allowed."""
         return max(0.0, self._full_at - (BURST - 1) * self._seconds - now)
 
-    def take(self, now: float) -> bool:
+    def acquire(self, now: float) -> bool:
         """Use up one fetch if one is allowed, and return whether it was."""
         if self.wait(now) > 0:
             return False
