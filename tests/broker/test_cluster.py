@@ -19,6 +19,7 @@ from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
 from .acl import rules
 from .helpers import TOPIC, Run, draft, text_of, until, until_status
+from .presence import Lease, shown, told
 
 Start = Callable[..., Any]
 
@@ -180,6 +181,23 @@ async def test_reads_and_subscriptions_follow_a_slot(start: Start, cluster: Redi
     await until(lambda: recorder.seqs() == [place.seq] or recorder.returns > 0)
     await broker.publish(draft())
     await until(lambda: 3 in recorder.seqs())
+
+
+async def test_presence_follows_a_slot(start: Start, cluster: RedisCluster) -> None:
+    broker, recorder = await start()
+    await broker.subscribe(TOPIC)
+    lease = Lease(broker, "one")
+    await lease.write(ada=1)
+    target = another(cluster, cluster.owner(TOPIC))
+    await asyncio.to_thread(cluster.begin_move, TOPIC, target)
+    writing = asyncio.create_task(lease.write(bob=1))
+    await asyncio.to_thread(cluster.end_move, TOPIC, target)
+    assert (await writing).count == 2
+    written, page = await asyncio.gather(lease.write(eve=1), broker.presence.page(TOPIC, limit=9))
+    assert (written.known, written.count) == (True, 3)
+    assert list(shown(page))[:2] == ["ada", "bob"]
+    assert (await lease.write(ada=0, bob=0, eve=0)).count == 0
+    await until(lambda: recorder.returns > 0 or told(recorder)[-1:] == ["-eve"])
 
 
 async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisCluster) -> None:
