@@ -283,9 +283,12 @@ class Roster:
         failed = future.cancelled() or future.exception() is not None
         if not failed and future.result():
             self._end_part(topic, lease, dead)
-        else:
-            # After a failure it is found dead again, by whoever renews next.
-            self._ending.discard((topic, lease))
+            return
+        # After a failure it is found dead again, by whoever renews next.
+        self._ending.discard((topic, lease))
+        if dead and not failed:
+            # Workers may have died together, and each answer names one.
+            self.renew((topic,))
 
     def _settle_later(self, topic: str, seconds: float) -> None:
         if (timer := self._due.pop(topic, None)) is not None:
