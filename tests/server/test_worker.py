@@ -306,7 +306,10 @@ async def test_a_start_that_fails_fails() -> None:
 # In a process of its own -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clients", [200, pytest.param(1_000, marks=pytest.mark.extra)])
+# The thousand have to be sent away within the seconds of a drain, which takes a core by ASGI.
+@pytest.mark.parametrize(
+    "clients", [200, pytest.param(1_000, marks=[pytest.mark.extra, pytest.mark.timing])]
+)
 @pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_stops_in_time_with_many_clients_some_of_which_do_not_read(
     transport: str, clients: int
