@@ -8,7 +8,7 @@ import msgspec
 
 from . import options as kinds
 from .layout import columns
-from .presence import CROWD, Costs, presence
+from .presence import lines, presence
 from .server import redis_server
 from .terminal import Line
 
@@ -35,15 +35,4 @@ def presence_command(connections: int, topics: int, json: str | None) -> None:
         costs = asyncio.run(presence(url, connections=connections, topics=topics, tell=line.tell))
     if json is not None:
         Path(json).write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1) + b"\n")
-    click.echo(columns([("what", "costs"), *_rows(costs)]))
-
-
-def _rows(costs: Costs) -> list[tuple[str, str]]:
-    where = f"{costs.connections:,} connections in {costs.topics:,} topics"
-    return [
-        ("memory of a connection that watches", f"{costs.bytes_per_connection:,.0f} bytes"),
-        (f"heartbeat, {where}", f"{costs.heartbeat_ms:.1f} ms of CPU"),
-        (f"page of 100 of {costs.connections:,} users", f"{costs.page_ms:.1f} ms"),
-        (f"page of 1,000 of {costs.connections:,} users", f"{costs.long_page_ms:.1f} ms"),
-        (f"{CROWD:,} users come to them within a second", f"{costs.pushes} pushes a watcher"),
-    ]
+    click.echo(columns(lines(costs)))

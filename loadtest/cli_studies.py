@@ -11,6 +11,7 @@ from . import options as kinds
 from . import page as pages
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
+from .cli_presence import presence_command
 from .compare import (
     ComparePlan,
     Comparison,
@@ -140,6 +141,7 @@ def page_command(
         context.invoke(bench_command, **turns, json=str(folder / pages.BENCH))
         picture = str(folder / pages.PICTURE) if find_spec("matplotlib") else None
         context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
+        context.invoke(presence_command, json=str(folder / pages.PRESENCE))
     pages.write(Path(file), folder)
 
 

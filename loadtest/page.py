@@ -24,12 +24,14 @@ from .compare import (
     verdicts,
 )
 from .layout import describe, markdown, replace_section, section_names
+from .presence import Costs
+from .presence import lines as presence_lines
 from .sampling import Cost
 from .wire import InputError
 
-Study = TypeVar("Study", Bench, Comparison)
+Study = TypeVar("Study", Bench, Comparison, Costs)
 
-BENCH, COMPARE = "bench.json", "compare.json"
+BENCH, COMPARE, PRESENCE = "bench.json", "compare.json", "presence.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
@@ -57,6 +59,8 @@ def write(page: Path, folder: Path) -> None:
         sections |= _bench(read(path, Bench))
     if (path := folder / COMPARE).exists():
         sections |= _compare(read(path, Comparison))
+    if (path := folder / PRESENCE).exists():
+        sections["presence"] = markdown(presence_lines(read(path, Costs)))
     if not sections:
         raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)

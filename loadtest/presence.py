@@ -55,6 +55,19 @@ class Costs(Struct):
     pushes: int
 
 
+def lines(costs: Costs) -> list[list[str]]:
+    """Return the rows of a table, the header first."""
+    where = f"{costs.connections:,} connections in {costs.topics:,} topics"
+    return [
+        ["what", "cost"],
+        ["memory of a connection that watches", f"{costs.bytes_per_connection:,.0f} bytes"],
+        [f"heartbeat of a worker, {where}", f"{costs.heartbeat_ms:.1f} ms of CPU"],
+        [f"page of 100 of {costs.connections:,} users", f"{costs.page_ms:.1f} ms"],
+        [f"page of 1,000 of {costs.connections:,} users", f"{costs.long_page_ms:.1f} ms"],
+        [f"{CROWD:,} users more come within a second", f"pushes to a watcher: {costs.pushes}"],
+    ]
+
+
 class _Connection:
     """A transport that counts."""
 

@@ -15,7 +15,7 @@ from chat_server.service.actor import Application
 from chat_server.service.operations import OPERATIONS
 from chat_server.service.publishing import publication
 from chat_server.service.service import Service
-from chat_server.settings import RedisSettings, Settings
+from chat_server.settings import Namespace, RedisSettings, Settings
 
 from ..realtime.world import FakeVerifier
 from ..rig.redis_server import RedisServer, running
@@ -46,8 +46,8 @@ def broker(request: pytest.FixtureRequest, store: str) -> Broker:
 
 
 @asynccontextmanager
-async def serving(broker: Broker) -> AsyncIterator[Service]:
-    node = Node(Settings(), broker, SystemClock(), "here")
+async def serving(broker: Broker, settings: Settings | None = None) -> AsyncIterator[Service]:
+    node = Node(settings or Settings(), broker, SystemClock(), "here")
     service = Service(node, FakeVerifier(), OPERATIONS)
     await node.start()
     await until_async(lambda: _is_ready(broker))
@@ -71,7 +71,23 @@ async def subscribed(service: Service, user: str, topic: str = ROOM) -> Peer:
 
 @pytest.mark.parametrize("store", PUBLICATION)
 async def test_a_publication(broker: Broker, store: str) -> None:
-    async with serving(broker) as service:
+    calls = await publication_calls(broker)
+    print(f"{calls}\n{calls.total:4} {store}")
+    assert calls.total <= PUBLICATION[store], f"\n{calls}"
+
+
+@pytest.mark.parametrize("store", ["memory"])
+async def test_a_publication_where_there_is_presence(broker: Broker, store: str) -> None:
+    """Each batch of events is looked through for changes of presence, and that is all."""
+    present = Settings(namespaces={"default": Namespace(presence=True)})
+    another = MemoryBroker(present.broker, SystemClock())
+    calls = await publication_calls(broker), await publication_calls(another, present)
+    assert calls[1].total - calls[0].total <= 1, f"\n{calls[1]}"
+
+
+async def publication_calls(broker: Broker, settings: Settings | None = None) -> Calls:
+    """Return the calls of a publication that one subscriber receives."""
+    async with serving(broker, settings) as service:
         reader = await subscribed(service, "bob")
         writer = Peer(service, "ada")
         for number in range(3):  # what happens once is no part of the price
@@ -84,8 +100,7 @@ async def test_a_publication(broker: Broker, store: str) -> None:
             await reader.hears(b'"seq":4')
         for peer in (reader, writer):
             peer.socket.lose()
-    print(f"{calls}\n{calls.total:4} {store}")
-    assert calls.total <= PUBLICATION[store], f"\n{calls}"
+    return calls
 
 
 MISSED = 1
