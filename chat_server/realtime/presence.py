@@ -13,6 +13,9 @@ from .ports import Listener, PresenceStore, Transport
 from .roster import Roster
 from .watchers import Watchers
 
+STOP_SECONDS = 2.0
+"""The longest time for which a stopping worker tells the store who has left; it must end soon."""
+
 RECOVER_SECONDS = 1.0
 """Seconds between two looks at watchers that were passed over."""
 
@@ -37,7 +40,7 @@ class TopicPresence:
         self._hub = hub
         self._settings = settings
         self._drain = drain
-        self._stop_seconds = settings.redis.timeout_seconds
+        self._stop_seconds = min(settings.redis.timeout_seconds, STOP_SECONDS)
         self._watchers: dict[str, Watchers] = {}
         self._throttle = LogThrottle()
         self._timer: TimerHandle | None = None
