@@ -297,6 +297,15 @@ class PresenceMachine(RuleBasedStateMachine):
             self.look()
 
     @precondition(lambda self: "cut off" in self.troubles)
+    @rule(user=st.sampled_from(USERS), which=st.sets(st.integers(0, 11)))
+    def miss(self, user: str, which: set[int]) -> None:
+        """Let users come and go while the first worker hears nothing."""
+        self.cut_off(0, "away")
+        self.join(1, user, watches=False)
+        self.leave(which, turns=1)
+        self.come_back(0)
+
+    @precondition(lambda self: "cut off" in self.troubles)
     @rule(number=st.integers(0, WORKERS - 1), count=st.integers(1, 3))
     def carry_out_late(self, number: int, count: int) -> None:
         late = self.workers[number].way.late

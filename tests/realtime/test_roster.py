@@ -1,5 +1,6 @@
 """What a worker writes of its users, and how often: one write at a time, of all that waited."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,10 +43,11 @@ class Desk:
         store = MemoryPresence(settings, LoopClock(loop), self.told.append, running=lambda: True)
         self.way = Recorded(store)
         self.attended: list[Attended] = []
+        self.grace = 0.0
         self.roster = Roster(
             self.way,
             "here",
-            grace=lambda topic: 0.0,
+            grace=lambda topic: self.grace,
             lease_seconds=LEASE,
             on_attended=lambda topic, attended: self.attended.append(attended),
         )
@@ -138,6 +140,34 @@ def test_workers_that_died_together_are_taken_out_together(desk: Desk) -> None:
     assert desk.count() == 21
     desk.pass_time(LEASE * 4 / 3)
     assert desk.count() == 1
+
+
+def test_a_store_that_fell_back_has_nobody_for_long_who_has_gone(desk: Desk) -> None:
+    desk.add("ada")
+    transport = desk.add("bob")
+    desk.loop.turn(5)
+    before = copy.deepcopy(desk.way.store._rooms)
+    desk.remove(transport)
+    desk.loop.turn(5)
+    desk.way.store._rooms = before
+    assert desk.count() == 2
+    desk.pass_time(LEASE / 3 + 1)
+    assert desk.count() == 1
+    assert b'"more":true' in b"".join(event.payload for event in desk.told), "watchers ask again"
+
+
+def test_who_has_left_is_looked_for_when_it_is_due(desk: Desk) -> None:
+    desk.grace = 5.0
+    desk.add("ada")
+    desk.remove(desk.add("bob"))
+    transport = desk.add("eve")
+    desk.loop.turn(5)
+    desk.remove(transport)
+    desk.pass_time(4.0)
+    assert desk.count() == 2
+    desk.pass_time(1.5)
+    assert desk.count() == 1
+    assert desk.told[-1].payload.count(b'"left":[{') == 1
 
 
 def test_a_write_that_failed_is_made_again_soon(desk: Desk) -> None:
