@@ -150,6 +150,7 @@ class ChatServer:
     async def stop(self) -> None:
         """Send every client elsewhere, and let go of the broker."""
         await self.node.stop()
+        self.service.appends.stop()
         await self.verifier.stop()
 
 

@@ -25,6 +25,7 @@ class Kind(StrEnum):
 
     MESSAGE = "message"
     EDITED = "edited"
+    APPENDED = "appended"
     DELETED = "deleted"
     REACTION = "reaction"
     SIGNAL = "signal"
@@ -43,18 +44,20 @@ class Position(Struct, frozen=True):
 
 
 class Retention(Struct, frozen=True):
-    """The part of a topic's log that the store keeps.
+    """The part of a topic's log that the store keeps (docs/design/messages.md).
 
     Args:
-        size: maximum number of events; 0 keeps none (`seq` still counts).
+        size: maximum number of messages; 0 keeps none (`seq` still counts).
         seconds: lifetime of the log after its last event.
-        bytes: maximum sum of payload bytes; the oldest events go first, the last one never. 0 is
-            no bound.
+        bytes: maximum sum of payload bytes, of messages and of changes each; the oldest go first,
+            the last one never. 0 is no bound.
+        changes: a change is kept while fewer events than this follow it.
     """
 
     size: int
     seconds: float
     bytes: int = 0
+    changes: int = 1_000
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -64,6 +67,13 @@ class Draft(Struct, frozen=True, kw_only=True):
     (milliseconds since 1970) as decimal digits.
 
     Args:
+        topic: the topic's name.
+        kind: the kind of the event.
+        head: JSON text in front of the seq.
+        tail: JSON text behind the time.
+        content: bytes at the end of `tail` that a deletion takes away: what the user wrote, and the
+            closing brace.
+        retention: how much of the topic is kept.
         key: idempotency key; a repetition within the idempotency window is a duplicate. Scoped to
             the topic, and to the publisher by the author of the draft.
     """
@@ -73,26 +83,42 @@ class Draft(Struct, frozen=True, kw_only=True):
     head: bytes
     tail: bytes
     retention: Retention
+    content: int = 0
     key: str | None = None
 
 
 class PublishResult(Struct, frozen=True):
-    """The place of a publication in its topic's log; `at` in milliseconds since 1970."""
+    """The place of an event in its topic's log; `at` in milliseconds since 1970.
+
+    Args:
+        length: Unicode code points of a message's text after an append.
+    """
 
     seq: int
     epoch: str
     at: int
     duplicate: bool = False
+    length: int = 0
 
 
 class Event(Struct, frozen=True, gc=False):
-    """An event as a broker delivers it; `seq` is 0 and `epoch` is empty for a signal."""
+    """An event as a broker delivers it; `seq` is 0 and `epoch` is empty for a signal.
+
+    Args:
+        topic: the topic.
+        epoch: the topic's epoch.
+        seq: the place of the event in the topic's log.
+        kind: the kind of the event.
+        payload: the push that subscribers receive, as JSON text.
+        first: the seq of the first event that this one stands for, if appends were merged.
+    """
 
     topic: str
     epoch: str
     seq: int
     kind: Kind
     payload: bytes
+    first: int | None = None
 
     @property
     def stored(self) -> bool:
@@ -101,14 +127,16 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class HistoryPage(Struct, frozen=True):
-    """Contiguous stored events in ascending order, read atomically with the topic's position.
+    """Stored events in ascending order, read atomically with the topic's position.
 
     Args:
         epoch: the topic's epoch.
         seq: the last seq of the topic, whether or not that event is still stored.
-        events: the stored events of this page.
+        events: the stored events of this page, or messages as they were at `seq`.
         more: True if a limit of the read left stored events out.
         epoch_start: the seq after which the epoch began; events up to it are of an earlier epoch.
+        missing: number of events behind the page's beginning that are not stored any more.
+        folded: True if the events are messages with their changes, whose seqs are not contiguous.
     """
 
     epoch: str
@@ -116,6 +144,8 @@ class HistoryPage(Struct, frozen=True):
     events: list[Event]
     more: bool = False
     epoch_start: int = 0
+    missing: int = 0
+    folded: bool = False
 
     @property
     def has_newest(self) -> bool:

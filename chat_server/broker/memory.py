@@ -3,29 +3,25 @@
 import asyncio
 import math
 from asyncio import Future
-from collections import OrderedDict, deque
-from collections.abc import Iterable
-from itertools import accumulate, islice
+from collections import OrderedDict
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from ..changes import Append, Change, ChangeResult, Outcome
 from ..clock import Clock
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
-from .common import GuardedListener, assemble, epochs, failed, unavailable
+from .common import GuardedListener, epochs, failed, unavailable
 from .memory_presence import MemoryPresence
+from .topic_log import TopicLog
 
 T = TypeVar("T")
 
 MAX_KEYS: Final = 100_000
 """Maximum number of idempotency keys, some 300 bytes each. Beyond it the oldest expire early. Five
 minutes of 300 publications with a key per second fit."""
-
-
-EVENT_BYTES: Final = 200
-"""Estimated overhead of a stored event in bytes."""
 
 UNUSED_SECONDS: Final = 90.0
 """Lifetime of a topic without events and without subscribers."""
@@ -36,19 +32,20 @@ only while most of its topics have subscribers, and then by a fifteenth."""
 
 
 class _Topic:
-    """A topic's position and history."""
+    """A topic's log, and when it expires.
 
-    __slots__ = (
-        *("bytes", "epoch", "epoch_start", "events", "expires_at"),
-        *("history_expires_at", "history_seconds", "seq"),
-    )
+    Attributes:
+        log: position and history.
+        expires_at: monotonic seconds at which the position is forgotten.
+        history_seconds: lifetime of the history after its last event.
+        history_expires_at: monotonic seconds at which the history is forgotten.
+    """
+
+    __slots__ = ("expires_at", "history_expires_at", "history_seconds", "log")
 
     def __init__(self, epoch: str, expires_at: float) -> None:
-        self.epoch = epoch
-        self.seq = self.epoch_start = 0
+        self.log = TopicLog(epoch)
         self.expires_at = expires_at
-        self.events: deque[Event] = deque()
-        self.bytes = 0
         self.history_seconds = 0.0
         self.history_expires_at = 0.0
 
@@ -127,25 +124,64 @@ class MemoryBroker:
         once = (draft.topic, draft.key)
         if once in self._keys:
             _, first = self._keys[once]
-            return self._resolved(PublishResult(first.seq, first.epoch, first.at, duplicate=True))
+            return self._resolved(replace(first, duplicate=True))
         topic = self._use(draft.topic, now)
-        if topic.seq == 0:
+        log = topic.log
+        if log.seq == 0:
             self._topics[draft.topic] = self._unused.pop(draft.topic)
             self._evict(self._topics, draft.topic)
-        topic.seq += 1
         at = int(self._clock.time() * 1_000)
-        payload = assemble(draft.head, topic.seq, at, draft.tail)
-        event = Event(draft.topic, topic.epoch, topic.seq, draft.kind, payload)
-        lifetime = max(self._settings.position_seconds, draft.retention.seconds)
-        topic.expires_at = self._until(now + lifetime)
-        self._store(topic, event, draft.retention, now)
-        published = PublishResult(topic.seq, topic.epoch, at)
-        if draft.key is not None:
-            self._keys[once] = self._until(now + self._settings.idempotency_seconds), published
+        held = log.size
+        payload = log.publish(draft, at)
+        self._bytes += log.size - held
+        self._keep(topic, draft.topic, draft.retention, now)
+        place = PublishResult(log.seq, log.epoch, at)
+        self._remember(once, place, now)
+        self._send(Event(draft.topic, log.epoch, log.seq, draft.kind, payload))
+        return self._resolved(place)
+
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Store a change of a message; subscribers get it in the next turn of the loop."""
+        if self._listener is None:
+            return failed(unavailable())
+        now = self._clock.monotonic()
+        self._expire(now)
+        pieces = change.pieces if isinstance(change, Append) else (change,)
+        keys = [(change.topic, piece.key) for piece in pieces]
+        known = {key: self._keys[key][1] for key in keys if key in self._keys}
+        if isinstance(change, Append):
+            fresh = [p for p, key in zip(change.pieces, keys, strict=True) if key not in known]
+            change = replace(change, pieces=tuple(fresh))
+        if len(known) < len(keys):
+            result = self._change(change, now)
+            if result.outcome is not Outcome.STORED:
+                return self._resolved(result)
+        places = []
+        for key in keys:
+            if key in known:
+                places.append(replace(known[key], duplicate=True))
+            else:
+                places.append(result.places[0])
+                self._remember(key, result.places[0], now)
+        return self._resolved(ChangeResult(Outcome.STORED, tuple(places)))
+
+    def _change(self, change: Change, now: float) -> ChangeResult:
+        topic = self._use(change.topic, now)
+        log = topic.log
+        held = log.size
+        result, payload = log.change(change, int(self._clock.time() * 1_000))
+        self._bytes += log.size - held
+        if payload:
+            self._keep(topic, change.topic, change.retention, now)
+            self._send(Event(change.topic, log.epoch, log.seq, change.kind, payload))
+        return result
+
+    def _remember(self, once: tuple[str, str | None], place: PublishResult, now: float) -> None:
+        """Note the place of an event with an idempotency key."""
+        if once[1] is not None:
+            self._keys[once] = self._until(now + self._settings.idempotency_seconds), place
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
-        self._send(event)
-        return self._resolved(published)
 
     def signal(self, topic: str, payload: bytes) -> "Future[None]":
         """Deliver `payload` in the next turn of the loop."""
@@ -172,35 +208,31 @@ class MemoryBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
+        folded: bool = False,
     ) -> HistoryPage:
-        """Read stored events and the topic's position."""
+        """Read stored events or messages and the topic's position."""
         if self._listener is None:
             raise unavailable()
         now = self._clock.monotonic()
         self._expire(now)
-        stored = self._use(topic, now)
-        events = stored.events
-        oldest = events[0].seq if events else stored.seq + 1
-        # Stored events have no holes: a seq determines its index.
-        start = max(after + 1 - oldest, 0)
-        end = len(events) if before is None else max(min(before - oldest, len(events)), start)
-        wanted = min(limit, end - start)
-        first = end - wanted if newest else start
-        chosen = list(islice(events, first, first + wanted))
-        fitting = _fitting(reversed(chosen) if newest else chosen, max_bytes)
-        chosen = chosen[len(chosen) - fitting :] if newest else chosen[:fitting]
-        more = 0 < len(chosen) < end - start
-        return HistoryPage(stored.epoch, stored.seq, chosen, more, stored.epoch_start)
+        return self._use(topic, now).log.read(
+            topic,
+            after=after,
+            before=before,
+            limit=limit,
+            newest=newest,
+            max_bytes=max_bytes,
+            folded=folded,
+        )
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""
         if self._listener is None:
             raise unavailable()
-        stored = self._use(topic, self._clock.monotonic())
-        if stored.epoch == lost:
-            stored.epoch, stored.epoch_start = next(self._epochs), stored.seq
-            stored.events = deque(replace(event, epoch=stored.epoch) for event in stored.events)
-        return Position(stored.epoch, stored.epoch_start)
+        log = self._use(topic, self._clock.monotonic()).log
+        if log.epoch == lost:
+            log.epoch, log.epoch_start = next(self._epochs), log.seq
+        return Position(log.epoch, log.epoch_start)
 
     def _send(self, event: Event) -> None:
         if event.topic not in self._subscribed:
@@ -238,7 +270,7 @@ class MemoryBroker:
 
     def _is_held(self, name: str, topic: _Topic) -> bool:
         """Return whether subscribers keep a topic without events."""
-        return topic.seq == 0 and name in self._subscribed
+        return topic.log.seq == 0 and name in self._subscribed
 
     def _evict(self, topics: OrderedDict[str, _Topic], newcomer: str) -> None:
         for _ in range(EVICTION_TRIES):
@@ -250,36 +282,31 @@ class MemoryBroker:
             else:
                 self._forget(topics, name)
 
-    def _store(self, topic: _Topic, event: Event, retention: Retention, now: float) -> None:
-        self._leave_histories(event.topic, topic)
-        if retention.size == 0:
-            self._drop(topic, len(topic.events))
-            return
-        topic.events.append(event)
-        topic.bytes += len(event.payload)
-        self._bytes += len(event.payload) + EVENT_BYTES
-        self._drop(topic, len(topic.events) - retention.size)
-        while 0 < retention.bytes < topic.bytes and len(topic.events) > 1:
-            self._drop(topic, 1)
-        topic.history_seconds = retention.seconds
-        topic.history_expires_at = self._until(now + retention.seconds)
-        self._histories.setdefault(retention.seconds, OrderedDict())[event.topic] = topic
+    def _keep(self, topic: _Topic, name: str, retention: Retention, now: float) -> None:
+        """Let a topic's lifetimes begin anew, and keep all topics within the bound of bytes."""
+        lifetime = max(self._settings.position_seconds, retention.seconds)
+        topic.expires_at = self._until(now + lifetime)
+        self._leave_histories(name, topic)
+        if len(topic.log):
+            topic.history_seconds = retention.seconds
+            topic.history_expires_at = self._until(now + retention.seconds)
+            self._histories.setdefault(retention.seconds, OrderedDict())[name] = topic
         while self._bytes > self._settings.memory_max_bytes:
             self._trim()
 
-    def _drop(self, topic: _Topic, count: int) -> None:
-        """Forget a topic's oldest events."""
-        for _ in range(count):
-            size = len(topic.events.popleft().payload)
-            topic.bytes -= size
-            self._bytes -= size + EVENT_BYTES
+    def _clear(self, topic: _Topic) -> None:
+        """Forget a topic's events."""
+        self._bytes -= topic.log.size
+        topic.log.clear()
 
     def _trim(self) -> None:
-        """Forget the oldest event of the topic that nobody has published to for longest."""
+        """Forget the oldest message of the topic that nobody has published to for longest."""
         oldest = (next(iter(history.items())) for history in self._histories.values() if history)
         name, topic = min(oldest, key=_last_published)
-        self._drop(topic, 1)
-        if not topic.events:
+        held = topic.log.size
+        topic.log.drop_oldest()
+        self._bytes += topic.log.size - held
+        if not len(topic.log):
             self._leave_histories(name, topic)
 
     def _leave_histories(self, name: str, topic: _Topic) -> None:
@@ -290,7 +317,7 @@ class MemoryBroker:
     def _forget(self, topics: OrderedDict[str, _Topic], name: str) -> None:
         topic = topics.pop(name)
         self._leave_histories(name, topic)
-        self._drop(topic, len(topic.events))
+        self._clear(topic)
 
     def _until(self, expiry: float) -> float:
         if expiry < self._next_expiry:
@@ -308,7 +335,7 @@ class MemoryBroker:
                     self._until(topic.history_expires_at)
                     break
                 history.popitem(last=False)
-                self._drop(topic, len(topic.events))
+                self._clear(topic)
         while self._keys:
             expires_at, _ = next(iter(self._keys.values()))
             if expires_at > now:
@@ -334,9 +361,3 @@ class MemoryBroker:
 def _last_published(item: tuple[str, _Topic]) -> float:
     _, topic = item
     return topic.history_expires_at - topic.history_seconds
-
-
-def _fitting(events: Iterable[Event], max_bytes: int) -> int:
-    """Return the number of leading events that fit; the first always fits."""
-    sizes = accumulate(len(event.payload) for event in events)
-    return sum(1 for number, size in enumerate(sizes) if number == 0 or size <= max_bytes)

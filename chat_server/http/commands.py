@@ -5,7 +5,8 @@ that no route can forget it: token, grant, rate, size, the types and bounds of a
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
 from quart import Response, request
@@ -15,7 +16,10 @@ from ..auth.bearer import bearer_token
 from ..protocol.codecs import JsonCodec, readable
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge, Unavailable
+from ..service.actor import Actor
 from ..service.service import Service
+
+T = TypeVar("T")
 
 UNFINISHED_RETRY_MS = 1_000
 """Milliseconds that a client is told to wait after a request that ended before its command did."""
@@ -59,9 +63,7 @@ class RequestCommands:
             HTTPException: the body did not come in time.
         """
         service = self._service
-        actor = await service.authenticate(bearer_token(request.headers.getlist("Authorization")))
-        service.authorize(actor, kind, topic)
-        service.limit_requests(actor)
+        actor = await self._admit(kind, topic)
         fields = {"topic": topic, **address}
         if request.method in WITHOUT_BODY:
             command = _from_query(kind, fields)
@@ -69,9 +71,39 @@ class RequestCommands:
             body = await _body(self._max_bytes)
             service.charge_request(actor, len(body))
             command = self._codec.decode_body(body, kind, fields)
+        return await self._within_time(service.perform(actor, command))
+
+    async def ask(
+        self,
+        kind: type[TopicCommand],
+        topic: str,
+        operation: Callable[[Service, Actor, str], Awaitable[T]],
+    ) -> T:
+        """Carry out an operation that is no command of the protocol.
+
+        Args:
+            kind: a command that needs the same permission.
+            topic: the topic that the request's address names.
+            operation: called with the service, the actor and the topic.
+
+        Raises:
+            ChatError: the request is refused, or the operation has failed.
+        """
+        actor = await self._admit(kind, topic)
+        return await self._within_time(operation(self._service, actor, topic))
+
+    async def _admit(self, kind: type[TopicCommand], topic: str) -> Actor:
+        """Return who sends the current request, if that is somebody who may."""
+        service = self._service
+        actor = await service.authenticate(bearer_token(request.headers.getlist("Authorization")))
+        service.authorize(actor, kind, topic)
+        service.limit_requests(actor)
+        return actor
+
+    async def _within_time(self, work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout):
-                return await service.perform(actor, command)
+                return await work
         except TimeoutError:
             # A publication is spooled, that is: the broker itself gives up sooner.
             reason = UNANSWERED if request.method in SAFE else UNFINISHED

@@ -1,6 +1,6 @@
-"""`/api/topics/{topic}/…`: publish to a topic, read what it keeps, and see who is there."""
+"""`/api/topics/{topic}/…`: messages and their changes, and who is there."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -17,10 +17,18 @@ from ..protocol.commands import (
     Presence,
     PresenceLimit,
     Publish,
+    Subscribe,
     UserName,
 )
-from ..protocol.messages import HistoryOk, PresenceOk, PublishOk
+from ..protocol.messages import (
+    HistoryOk,
+    PositionOk,
+    PresenceOk,
+    PublishOk,
+)
+from ..service.history import position as read_position
 from ..service.service import Service
+from .changes import add_change_routes
 from .commands import RequestCommands, respond
 
 PATH = "/api/topics/<path:topic>/messages"
@@ -32,6 +40,7 @@ class PublishRequest(msgspec.Struct):
 
     data: Any
     key: Key | None = None
+    state: Literal["streaming"] | None = None
 
 
 class HistoryQuery(msgspec.Struct):
@@ -80,6 +89,14 @@ def messages_blueprint(service: Service) -> Blueprint:
     async def presence(topic: str) -> Response:
         """Read who is in a topic, if its namespace has presence."""
         return respond(await commands.run(Presence, topic))
+
+    @blueprint.get("/api/topics/<path:topic>/position")
+    @document_response(PositionOk, 200)
+    async def position(topic: str) -> Response:
+        """Read the last seq of a topic, to subscribe from there."""
+        return respond(await commands.ask(Subscribe, topic, read_position))
+
+    add_change_routes(blueprint, commands)
 
     @blueprint.after_request
     async def close_when_draining(response: ResponseTypes) -> ResponseTypes:

@@ -11,12 +11,16 @@ from typing import Literal
 from msgspec import Struct
 
 from .commands import (
+    Append,
     Auth,
     Command,
+    Delete,
+    Edit,
     History,
     Ping,
     Presence,
     Publish,
+    React,
     Signal,
     Subscribe,
     Unsubscribe,
@@ -47,6 +51,7 @@ class Row(Struct, frozen=True, kw_only=True):
     Args:
         states: the states of a session in which the command is accepted.
         grant: what the token must allow in the command's topic.
+        moderated: True if `moderate` allows the command as well.
         overlaps: True if the command may run beside others that overlap. Every other command runs
             alone.
         overtakes: True if the command may start while overlapping commands are under way; commands
@@ -60,6 +65,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     states: frozenset[State] = WITH_TOKEN
     grant: Grant | None = None
+    moderated: bool = False
     overlaps: bool = False
     overtakes: bool = False
     has_data: bool = False
@@ -78,6 +84,10 @@ COMMANDS: Commands = MappingProxyType(
         Unsubscribe: Row(states=AFTER_EXPIRY, leaves=True),
         Publish: Row(grant="publish", overlaps=True, has_data=True),
         Signal: Row(grant="publish", overlaps=True, has_data=True),
+        Edit: Row(grant="publish", moderated=True, overlaps=True, has_data=True),
+        Append: Row(grant="publish", moderated=True, overlaps=True),
+        Delete: Row(grant="publish", moderated=True, overlaps=True),
+        React: Row(grant="publish", overlaps=True),
         History: Row(grant="history", one_of=("before", "after")),
         Presence: Row(grant="presence"),
         Ping: Row(states=ALWAYS, pushes=Pong),

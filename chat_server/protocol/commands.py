@@ -4,11 +4,11 @@ Each has a row in `command_table` and a function in `service/operations`. Its `t
 the name of its class in lower case.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from ..events import Position, Seq
+from ..events import MAX_SEQ, Position, Seq
 
 MAX_ID = 2**53 - 1
 MAX_HISTORY = 300
@@ -17,9 +17,13 @@ MAX_PRESENCE = 1_000
 DEFAULT_PRESENCE = 100
 MAX_USER = 255
 MAX_KEY = 64
+MAX_EMOJI_LENGTH = 32
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
+Target = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+Emoji = Annotated[str, Meta(min_length=1, max_length=MAX_EMOJI_LENGTH)]
+MessageState = Literal["streaming", "complete", "cancelled"]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
 PresenceLimit = Annotated[int, Meta(ge=1, le=MAX_PRESENCE)]
 UserName = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
@@ -48,6 +52,7 @@ class Subscribe(TopicCommand):
 
     since: Position | None = None
     last: HistoryLimit | None = None
+    strict: bool = False
     presence: bool = False
 
 
@@ -56,16 +61,48 @@ class Unsubscribe(TopicCommand):
 
 
 class Publish(TopicCommand):
-    """Append a message to a topic; `data` is JSON text whatever the connection's encoding."""
+    """Send a message to a topic; `data` is JSON text whatever the connection's encoding."""
 
     data: Raw
     key: Key | None = None
+    state: Literal["streaming"] | None = None
 
 
 class Signal(TopicCommand):
     """Tell a topic's present subscribers something that nobody stores."""
 
     data: Raw
+
+
+class ChangeCommand(TopicCommand):
+    """A command that changes the message `seq` of a topic."""
+
+    seq: Target
+    key: Key | None = None
+
+
+class Edit(ChangeCommand, kw_only=True):
+    """Put other data into a message."""
+
+    data: Raw
+
+
+class Append(ChangeCommand, kw_only=True):
+    """Add to the text of a message that grows."""
+
+    text: str
+    state: MessageState = "streaming"
+
+
+class Delete(ChangeCommand):
+    """Take a message's data away."""
+
+
+class React(ChangeCommand, kw_only=True):
+    """Add a reaction to a message, or take it back."""
+
+    emoji: Emoji
+    remove: bool = False
 
 
 class History(TopicCommand):

@@ -8,8 +8,10 @@
     ├── NotFound            404
     ├── MethodNotAllowed    405
     ├── UpgradeRequired     426
+    ├── Gone                410
     ├── NotSubscribed       409
     ├── AlreadySubscribed   409
+    ├── Unrecoverable       409
     ├── TooLarge            413
     ├── TooManyTopics       429
     ├── RateLimited         429
@@ -111,6 +113,36 @@ class UpgradeRequired(ChatError):
     title = "Upgrade required"
 
 
+class Gone(ChatError):
+    """The message is deleted, or does not grow any more."""
+
+    code = "gone"
+    status = 410
+    title = "Gone"
+
+
+class Unrecoverable(ChatError):
+    """What a strict subscriber has missed cannot be replayed.
+
+    Args:
+        message: see `ChatError`.
+        topic: the topic.
+        reason: why it cannot.
+        epoch: the topic's epoch.
+        seq: the topic's last seq.
+    """
+
+    code = "unrecoverable"
+    status = 409
+    title = "Unrecoverable"
+
+    def __init__(self, message: str, *, topic: str, reason: str, epoch: str, seq: int) -> None:
+        super().__init__(message, topic=topic)
+        self.reason = reason
+        self.epoch = epoch
+        self.seq = seq
+
+
 class NotSubscribed(ChatError):
     """The connection is not subscribed to the topic."""
 
@@ -174,8 +206,10 @@ ERRORS: tuple[type[ChatError], ...] = (
     NotFound,
     MethodNotAllowed,
     UpgradeRequired,
+    Gone,
     NotSubscribed,
     AlreadySubscribed,
+    Unrecoverable,
     TooLarge,
     TooManyTopics,
     RateLimited,

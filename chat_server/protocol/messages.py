@@ -39,14 +39,82 @@ class Welcome(ServerMessage, tag="welcome", kw_only=True):
     expires_at: int | None = None
 
 
+class Reactions(Struct, frozen=True):
+    """How many users reacted to a message with one emoji, and the first of them."""
+
+    count: int
+    users: list[str]
+
+
 class Message(ServerMessage, tag="message", kw_only=True):
-    """A stored message; the payload in Redis and on the wire has exactly these fields."""
+    """A stored message.
+
+    Args:
+        topic: the topic.
+        seq: its place in the topic's order.
+        at: milliseconds since 1970.
+        from: whose message it is, if anybody's.
+        data: what was published, or what edits and appends have made of it; None once deleted.
+        state: `streaming` while it grows, then `complete` or `cancelled`; None for most messages.
+        edited_at: milliseconds since 1970 of the last edit.
+        deleted: True once it is deleted.
+        reactions: by emoji, in the order of the first use.
+        version: the seq of the last change that this message shows; None without any.
+    """
 
     topic: str
     seq: int
     at: int
     sender: User | None = field(name="from")
     data: Any
+    state: str | None = None
+    edited_at: int | None = None
+    deleted: bool = False
+    reactions: dict[str, Reactions] = {}
+    version: int | None = None
+
+
+class Changed(ServerMessage, kw_only=True):
+    """A stored event that changes the message `target`; `at` is in milliseconds since 1970."""
+
+    topic: str
+    seq: int
+    at: int
+    sender: User | None = field(name="from")
+    target: int
+
+
+class Edited(Changed, tag="edited", kw_only=True):
+    """A message has other data; None if the message is deleted by now."""
+
+    data: Any
+
+
+class Appended(Changed, tag="appended", kw_only=True):
+    """A message's text has grown.
+
+    Args:
+        length: Unicode code points of the whole text.
+        text: what was added.
+        state: what became of the message.
+        first: the seq of the first event that this one stands for, if there are several.
+    """
+
+    length: int
+    text: str
+    state: str = "streaming"
+    first: int | None = None
+
+
+class Deleted(Changed, tag="deleted", kw_only=True):
+    """A message has no data any more."""
+
+
+class Reaction(Changed, tag="reaction", kw_only=True):
+    """A user has reacted to a message, or has taken the reaction back."""
+
+    emoji: str
+    remove: bool = False
 
 
 class Ok(Struct, omit_defaults=True, kw_only=True):
@@ -112,6 +180,31 @@ class PublishOk(Ok, kw_only=True):
     duplicate: bool
 
 
+class ChangeOk(Ok, kw_only=True):
+    """The place of an event that changes the message `target`."""
+
+    topic: str
+    seq: int
+    target: int
+    epoch: str
+    at: int
+    duplicate: bool
+
+
+class AppendOk(ChangeOk, kw_only=True):
+    """Answers `append`; `length` is that of the whole text, in Unicode code points."""
+
+    length: int
+
+
+class PositionOk(Ok, kw_only=True):
+    """The last seq of a topic."""
+
+    topic: str
+    epoch: str
+    seq: int
+
+
 class HistoryOk(Ok, kw_only=True):
     """Stored messages in ascending order; `more` tells whether a limit left some out."""
 
@@ -130,6 +223,10 @@ class Error(ServerMessage, tag="error", kw_only=True):
     id: int | None = None
     topic: str | None = None
     retry_in_ms: int | None = None
+    # Of `unrecoverable`.
+    reason: str | None = None
+    epoch: str | None = None
+    seq: int | None = None
 
 
 class SignalPush(ServerMessage, tag="signal", kw_only=True):

@@ -27,6 +27,7 @@ from .errors import (
     RateLimited,
     TooManyTopics,
     Unauthorized,
+    Unrecoverable,
 )
 from .messages import Error, Goodbye, Ok, Welcome
 from .topics import check_topic
@@ -454,10 +455,13 @@ def _unauthorized(state: State) -> Unauthorized:
 
 
 def _error_message(id: int | None, error: ChatError) -> Error:
-    return Error(
+    message = Error(
         id=id,
         code=error.code,
         message=error.message,
         topic=error.topic,
         retry_in_ms=error.retry_in_ms,
     )
+    if isinstance(error, Unrecoverable):
+        message.reason, message.epoch, message.seq = error.reason, error.epoch, error.seq
+    return message

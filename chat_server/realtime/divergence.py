@@ -4,6 +4,8 @@ A store that fails over may lose its newest events, and then gives their seqs to
 docs/design/failover.md.
 """
 
+import re
+
 from msgspec import Struct
 
 from ..events import Event, HistoryPage, Position
@@ -12,6 +14,9 @@ Place = tuple[int, int | None]
 """A seq, and the fingerprint of its event if that is known."""
 
 _NOWHERE: Place = (0, None)
+
+_ERASED = re.compile(rb'"data":null(,"deleted":true,"version":\d+)?}$|,"text":""}$')
+"""The end of an event whose content a deletion has taken away (`broker.folding`)."""
 
 
 class Snapshot(Struct, frozen=True):
@@ -37,7 +42,10 @@ class Snapshot(Struct, frozen=True):
         )
 
     def _differs(self, event: Event) -> bool:
-        return self.fingerprints.get(event.seq) not in (None, hash(event.payload))
+        if self.fingerprints.get(event.seq) in (None, hash(event.payload)):
+            return False
+        # What subscribers have seen there was another text, if it has been deleted since.
+        return _ERASED.search(event.payload) is None
 
 
 class Delivered:

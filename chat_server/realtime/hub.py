@@ -106,7 +106,7 @@ class Hub:
             transport: the subscriber's.
             name: the topic.
             since: the last position that the subscriber has seen.
-            last: the number of stored events that it wants instead.
+            last: the number of messages that it wants instead.
             not_before: seconds since 1970; events older than this do not follow `since`.
 
         Returns:
@@ -215,23 +215,27 @@ class Hub:
         fingerprint, to notice a failover later.
         """
         if since is None:
-            return partial(self._read_newest, name, last or 1)
+            if last is None:
+                return partial(self._read_newest, name, 1)
+            return partial(self._read_newest, name, last, folded=True)
         return partial(self._read_after, name, max(since.seq - 1, 0))
 
-    async def _read_newest(self, name: str, limit: int) -> HistoryPage:
-        return await self._broker.history(name, limit=limit, newest=True, max_bytes=REPLAY_BYTES)
-
-    async def _read_after(self, name: str, seq: int) -> HistoryPage:
+    async def _read_newest(self, name: str, limit: int, *, folded: bool = False) -> HistoryPage:
         return await self._broker.history(
-            name, after=seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
+            name, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded
+        )
+
+    async def _read_after(self, name: str, seq: int, *, folded: bool = False) -> HistoryPage:
+        return await self._broker.history(
+            name, after=seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES, folded=folded
         )
 
     async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
         if page is None:
-            page = await self._read_newest(name, last)
+            page = await self._read_newest(name, last, folded=True)
         if page.more and len(page.events) < last:
             # They are too large for one page, so a page with the first of them comes first.
-            page = await self._read_after(name, max(page.seq - last, 0))
+            page = await self._read_after(name, max(page.seq - last, 0), folded=True)
         return recover_last(page)
 
     def _recover_since(

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
+from ..changes import Change, ChangeResult
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ..presence import PAGE_BYTES, Attendance, Attended, PresencePage
 from ..protocol.codecs import Codec
@@ -106,6 +107,14 @@ class EventLog(Publisher, Protocol):
         """Return whether publications to `topic` are stored: the store may be there, but full."""
         ...
 
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Store a change of a message as the topic's next event, and send it, atomically.
+
+        Idempotency keys and the order of calls are as those of `publish`. The future fails with
+        `Unavailable` alone: what else stands against a change is an outcome.
+        """
+        ...
+
     async def history(
         self,
         topic: str,
@@ -115,6 +124,7 @@ class EventLog(Publisher, Protocol):
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
+        folded: bool = False,
     ) -> HistoryPage:
         """Read stored events with `after < seq < before`, atomically with the topic's position.
 
@@ -125,6 +135,7 @@ class EventLog(Publisher, Protocol):
             limit: maximum number of events; 0 reads the position alone.
             newest: take the newest events rather than the oldest; ascending either way.
             max_bytes: maximum sum of payload bytes; the first event comes in any case.
+            folded: read messages as they now are, instead of events as they were.
 
         Returns:
             A page; `HistoryPage.more` is True if `limit` or `max_bytes` left events out. A topic

@@ -26,7 +26,7 @@ class Recovery(Struct, frozen=True):
 
     @property
     def replayed(self) -> int:
-        """Number of events between `start` and `position`."""
+        """Number of seqs between `start` and `position`."""
         return self.position.seq - self.start.seq
 
 
@@ -37,9 +37,17 @@ def start_here(position: Position, reason: str | None = None) -> Recovery:
 
 
 def following(page: HistoryPage, seq: int) -> HistoryPage | None:
-    """Return a page without its events up to `seq`, or None if its next event is not on it."""
+    """Return a page without its events up to `seq`, or None if its next event is not on it.
+
+    Args:
+        page: read with `after=seq - 1`.
+        seq: a seq.
+    """
     events = [event for event in page.events if event.seq > seq]
-    return None if page.more and not events else replace(page, events=events)
+    if page.more and not events:
+        return None
+    gone = bool(seq) and (not page.events or page.events[0].seq != seq)
+    return replace(page, events=events, missing=max(0, page.missing - gone))
 
 
 class _Dated(Struct):
@@ -66,7 +74,7 @@ def recover_since(
     if since.epoch != page.epoch or since.seq > page.seq:
         return start_here(now, "epoch_changed")
     first = page.events[0].seq if page.events else page.seq + 1
-    if first != since.seq + 1 or (not_before and _older(page, not_before)):
+    if first != since.seq + 1 or page.missing or (not_before and _older(page, not_before)):
         return start_here(now, "expired")
     if page.seq - since.seq > max_replay:
         return start_here(now, "too_far_behind")
@@ -82,7 +90,7 @@ def _older(page: HistoryPage, seconds: float) -> bool:
 
 
 def recover_last(page: HistoryPage) -> Recovery:
-    """Start with the newest stored events; `page` was read with `newest`."""
+    """Start with the newest messages; `page` was read with `newest`."""
     now = Position(page.epoch, page.seq)
     first = page.events[0].seq if page.events else page.seq + 1
     return Recovery(now, Position(page.epoch, first - 1), page, recovered=True)

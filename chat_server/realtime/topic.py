@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from ..events import Event, HistoryPage, Kind, Position
 from ..protocol.messages import Gap
 from .divergence import Delivered, Snapshot
+from .merging import merge_appends
 from .ports import Encoder, Push, Transport
 
 MAX_BACKLOG = 1_000
@@ -146,14 +147,20 @@ class Topic:
         if at == 0:
             return self.enter(transport, seen)
         push, seen = steps[at - 1]
-        return self.enter(transport, seen, hash(push.payload) if isinstance(push, Event) else None)
+        # A message with its changes, or merged appends, are not what the log has.
+        if not isinstance(push, Event) or push.kind is Kind.APPENDED or page.folded:
+            return self.enter(transport, seen)
+        return self.enter(transport, seen, hash(push.payload))
 
     def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
         """Return what a page has for a subscriber that has seen everything up to `seen`."""
+        if page.folded:
+            return self._listed(page)
         steps: list[_Step] = []
-        for event in page.events:
-            if event.seq > seen.seq + 1:
-                here = Position(event.epoch, event.seq - 1)
+        for event in merge_appends(page.events):
+            first = event.first or event.seq
+            if first > seen.seq + 1:
+                here = Position(event.epoch, first - 1)
                 steps.append((self._expired(seen, here), here))
             if event.seq > seen.seq:
                 seen = Position(event.epoch, event.seq)
@@ -161,6 +168,13 @@ class Topic:
         if not page.more and seen.seq < page.seq:
             here = Position(page.epoch, page.seq)
             steps.append((self._expired(seen, here), here))
+        return steps
+
+    def _listed(self, page: HistoryPage) -> list[_Step]:
+        """Return the messages of a page; the events between them are changes that they show."""
+        steps: list[_Step] = [(each, Position(page.epoch, each.seq)) for each in page.events]
+        if steps and not page.more:
+            steps[-1] = (steps[-1][0], Position(page.epoch, page.seq))
         return steps
 
     # Events --------------------------------------------------------------------------------

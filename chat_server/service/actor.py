@@ -56,6 +56,11 @@ class Actor:
         if self._permissions is None or not self._permissions.may(grant, topic):
             raise Forbidden(f"topic: the token does not allow {grant} here", topic=topic)
 
+    def scoped(self, key: str | None, scope: str = "") -> str | None:
+        """Return an idempotency key that is this actor's alone, and only within a scope."""
+        # With the length no other user's key can be made to look the same.
+        return None if key is None else f"{scope}{len(self.user)}:{self.user}:{key}"
+
     async def ready(self) -> None:
         """Wait until the actor can take a large answer."""
 

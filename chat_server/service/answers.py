@@ -24,7 +24,7 @@ class Answer(Struct):
 
     Args:
         future: the outcome.
-        make_ok: makes the answer of the outcome.
+        make_ok: makes the answer of the outcome, or raises the `ChatError` that it stands for.
     """
 
     future: Future[Any]

@@ -1,10 +1,18 @@
 """The JSON text of what is published: drafts of stored events, payloads of signals."""
 
+from typing import Any
+
 from ..events import Draft, Kind, Retention
 
 
 def message_draft(
-    topic: str, sender: bytes, data: bytes, retention: Retention, key: str | None
+    topic: str,
+    sender: bytes,
+    data: bytes,
+    retention: Retention,
+    key: str | None,
+    *,
+    state: str | None = None,
 ) -> Draft:
     """Return a message without its place.
 
@@ -14,15 +22,46 @@ def message_draft(
         data: checked JSON text.
         retention: how much of the topic's history is kept.
         key: idempotency key, scoped to the sender.
+        state: `streaming` for a message that grows.
     """
+    label = b"" if state is None else b',"state":"%b"' % state.encode()
     return Draft(
         topic=topic,
         kind=Kind.MESSAGE,
         head=b'{"type":"message","topic":"%b","seq":' % topic.encode(),
-        tail=b',"from":%b,"data":%b}' % (sender, data),
+        # `broker.folding` knows what stands behind `from`.
+        tail=b',"from":%b%b,"data":%b}' % (sender, label, data),
+        content=len(data) + 1,
         retention=retention,
         key=key,
     )
+
+
+def change_fields(
+    kind: Kind, topic: str, sender: bytes, target: int, rest: bytes = b"", content: bytes = b""
+) -> dict[str, Any]:
+    """Return the fields that all changes of a message have in their drafts.
+
+    Args:
+        kind: the kind of the event.
+        topic: a checked topic name.
+        sender: who changes the message, as JSON text.
+        target: the message's seq.
+        rest: JSON text of further members, each with a comma in front.
+        content: JSON text that a deletion of the message takes away.
+    """
+    head = b'{"type":"%b","topic":"%b","seq":' % (kind.encode(), topic.encode())
+    tail = b',"from":%b,"target":%d%b' % (sender, target, rest)
+    # The payload of an append ends with its text, which is the broker's to gather.
+    end = b"" if kind is Kind.APPENDED else b"}"
+    return {
+        "topic": topic,
+        "kind": kind,
+        "head": head,
+        "tail": tail + content + end,
+        "content": len(content) + 1 if content else 0,
+        "target": target,
+    }
 
 
 def signal_payload(topic: str, sender: bytes, data: bytes, at: int) -> bytes:

@@ -1,4 +1,4 @@
-"""`history`: stored messages as an answer."""
+"""`history`: stored messages as an answer; and the position of a topic."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from ..events import HistoryPage, Kind
 from ..protocol.codecs import Codec
 from ..protocol.commands import History
-from ..protocol.messages import HistoryOk
+from ..protocol.messages import HistoryOk, PositionOk
 from ..realtime.encoding import encode_push
 from .actor import Actor
 from .service import Service
@@ -39,12 +39,23 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
             limit=command.limit,
             newest=after is None,
             max_bytes=max_bytes,
+            folded=True,
         )
         reading.charge(page.size)
     messages, all_fit = await _encode(page, actor.codec, max_bytes, newest=after is None)
     return HistoryOk(
         topic=topic, epoch=page.epoch, messages=messages, more=page.more or not all_fit
     )
+
+
+async def position(service: Service, actor: Actor, topic: str) -> PositionOk:
+    """Read a topic's last seq; `topic` is one that the actor may subscribe to.
+
+    Raises:
+        Unavailable: the broker cannot be reached.
+    """
+    page = await service.node.broker.history(topic, limit=0)
+    return PositionOk(topic=topic, epoch=page.epoch, seq=page.seq)
 
 
 async def _encode(

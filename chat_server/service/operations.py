@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..protocol.commands import (
+    Append,
     Auth,
     Command,
+    Delete,
+    Edit,
     History,
     Presence,
     Publish,
+    React,
     Signal,
     Subscribe,
     Unsubscribe,
 )
+from .changing import append, delete, edit, react
 from .history import history
 from .presence import presence
 from .publishing import publish, signal
@@ -26,6 +31,10 @@ OPERATIONS: Mapping[type[Command], Operation] = MappingProxyType(
         Unsubscribe: unsubscribe,
         Publish: publish,
         Signal: signal,
+        Edit: edit,
+        Append: append,
+        Delete: delete,
+        React: react,
         History: history,
         Presence: presence,
     }

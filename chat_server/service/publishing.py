@@ -23,12 +23,12 @@ def publish(service: Service, actor: Actor, command: Publish) -> Answer:
         TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
         Unavailable: the broker cannot be reached (also by the future).
     """
-    topic, data, key = command.topic, bytes(command.data), command.key
+    topic, data = command.topic, bytes(command.data)
     service.check_size(topic, data)
-    if key is not None:
-        # With the length no other user's key can be made to look the same.
-        key = f"{len(actor.user)}:{actor.user}:{key}"
-    draft = message_draft(topic, actor.sender, data, service.retention(topic), key)
+    key = actor.scoped(command.key)
+    draft = message_draft(
+        topic, actor.sender, data, service.retention(topic), key, state=command.state
+    )
     return Answer(service.node.publisher.publish(draft), partial(_stored, topic))
 
 

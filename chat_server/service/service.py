@@ -15,6 +15,7 @@ from ..realtime.node import Node
 from ..settings import Settings
 from .actor import Actor
 from .answers import Reply
+from .appends import Appends
 
 Operation = Callable[["Service", Any, Any], Reply]
 """Takes the service, the actor and the command. All checks that its row asks for have passed."""
@@ -40,6 +41,7 @@ class Service:
         node: the worker's.
         verifier: checks tokens.
         commands: the table of commands.
+        appends: gathers the appends to each message.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Service:
         }
         settings = node.settings
         self._max_bytes = settings.limits.max_message_bytes
+        self.appends = Appends(node.broker, settings)
         self._retentions = {name: _retention(settings, name) for name in settings.namespaces}
         self._retention = _retention(settings, "")
 
@@ -83,9 +86,7 @@ class Service:
             Forbidden: the actor's token does not allow the command.
         """
         check_topic(topic)
-        grant = self._rows[kind][0].grant
-        if grant is not None:
-            actor.require(grant, topic)
+        _check_grant(self._rows[kind][0], actor, topic)
 
     def limit_requests(self, actor: Actor) -> None:
         """Count one request of an actor's.
@@ -113,8 +114,7 @@ class Service:
                 one, other = pair
                 if getattr(command, one) is not None and getattr(command, other) is not None:
                     raise _only_one_of(pair, command.topic)
-            if row.grant is not None:
-                actor.require(row.grant, command.topic)
+            _check_grant(row, actor, command.topic)
         for hook in self._hooks:
             hook(actor, command)
         return operation(self, actor, command)
@@ -144,9 +144,19 @@ class Service:
             )
 
 
+def _check_grant(row: Row, actor: Actor, topic: str) -> None:
+    if row.grant is not None and not (row.moderated and actor.may("moderate", topic)):
+        actor.require(row.grant, topic)
+
+
 def _retention(settings: Settings, topic: str) -> Retention:
     namespace = settings.namespace(topic)
-    return Retention(namespace.history_size, namespace.history_seconds, namespace.history_bytes)
+    return Retention(
+        size=namespace.history_size,
+        seconds=namespace.history_seconds,
+        bytes=namespace.history_bytes,
+        changes=settings.limits.max_replay,
+    )
 
 
 def _only_one_of(names: tuple[str, str], topic: str) -> BadRequest:

@@ -1,7 +1,7 @@
 """`auth`, `subscribe` and `unsubscribe`: commands of a live connection."""
 
 from ..protocol.commands import Auth, Subscribe, Unsubscribe
-from ..protocol.errors import RateLimited
+from ..protocol.errors import RateLimited, Unrecoverable
 from ..protocol.messages import AuthOk, SubscribeOk, TopicOk
 from ..realtime.recovery import Recovery
 from .actor import Subscriber
@@ -30,6 +30,7 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
     Raises:
         BadRequest: `presence` is true, and the namespace has none.
         Forbidden: `last` was given, and the token does not grant `history`; or `presence`.
+        Unrecoverable: `strict` was given, and what was missed cannot be replayed.
         RateLimited: the user has been replayed too much.
         Unavailable: the broker cannot be reached.
     """
@@ -93,6 +94,9 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
             not_before = node.clock.time() - node.settings.limits.resume_seconds
         recovery = await node.hub.join(actor.transport, topic, since, last, not_before)
         reading.charge(recovery.page.size)
+    if command.strict and since is not None and not recovery.recovered:
+        node.hub.leave(actor.transport, topic)
+        raise _unrecoverable(topic, recovery)
     joined = _joined(topic, recovery)
     replays.charge(joined.ok.replayed)
     return joined
@@ -108,6 +112,17 @@ def _joined(topic: str, recovery: Recovery) -> Joined:
         reason=recovery.reason,
     )
     return Joined(ok, recovery)
+
+
+def _unrecoverable(topic: str, recovery: Recovery) -> Unrecoverable:
+    reason = recovery.reason or "expired"
+    return Unrecoverable(
+        f"since: what followed cannot be replayed: {reason}",
+        topic=topic,
+        reason=reason,
+        epoch=recovery.position.epoch,
+        seq=recovery.position.seq,
+    )
 
 
 def unsubscribe(service: Service, actor: Subscriber, command: Unsubscribe) -> TopicOk:

@@ -242,10 +242,15 @@ class Connection(AuthenticatingClient):
             self._fail(pending, Unavailable("the server stopped before it was stored", topic=topic))
         elif (error := future.exception()) is not None:
             self._fail(pending, error)
-        elif make_ok is not None:
-            self._session.succeed(pending, make_ok(future.result()))
-        else:
+        elif make_ok is None:
             self._succeed(pending, future.result())
+        else:
+            try:
+                ok = make_ok(future.result())
+            except Exception as fault:
+                self._fail(pending, fault)
+            else:
+                self._session.succeed(pending, ok)
 
     def _succeed(self, pending: Pending, reply: Ok | Joined) -> None:
         if isinstance(reply, Joined):

@@ -20,7 +20,17 @@ class May:
     third_party: tuple[str, ...] = ()
 
 
-LEAVES = ("addresses", "clock", "events", "logs", "metrics", "presence", "settings", "version")
+LEAVES = (
+    "addresses",
+    "changes",
+    "clock",
+    "events",
+    "logs",
+    "metrics",
+    "presence",
+    "settings",
+    "version",
+)
 CORE = ("protocol", "auth", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
@@ -46,7 +56,7 @@ RULES = {
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
     "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),
     "sessions": May(CORE, ("msgspec",)),
-    "service": May(("protocol", "auth", "realtime", *LEAVES), ("msgspec",)),
+    "service": May(("protocol", "auth", "realtime", *LEAVES), ("msgspec", "regex")),
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
@@ -56,6 +66,7 @@ RULES = {
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
     "protocol": May(("events",), ("msgspec",)),
     "events": May((), ("msgspec",)),
+    "changes": May(("events",), ("msgspec",)),
     "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),

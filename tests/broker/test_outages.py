@@ -474,7 +474,7 @@ async def test_what_others_write_into_a_topic_is_said_once(
 async def test_a_foreign_entry_is_left_out(start: Start, own_redis: RedisServer) -> None:
     broker, _ = await start()
     await broker.publish(draft())
-    own_redis.command("XADD", f"chat:{{{TOPIC}}}:log", "1-5", "half", "an entry")
+    own_redis.command("ZADD", f"chat:{{{TOPIC}}}:messages", "1.5", "half an entry")
     await broker.publish(draft())
     page = await broker.history(TOPIC, limit=9)
     assert [event.seq for event in page.events] == [1, 2]

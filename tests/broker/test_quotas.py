@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat_server.broker import memory
+from chat_server.broker import memory, topic_log
 from chat_server.broker.memory import MemoryBroker
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings
@@ -90,8 +90,9 @@ class TestMemory:
             for size in (2, 1):
                 retention = Retention(size, 10.0)
                 await broker.publish(draft(topic=f"room:{number}", retention=retention))
-        held = [event for topic in broker._topics.values() for event in topic.events]
-        assert broker._bytes == sum(len(e.payload) + memory.EVENT_BYTES for e in held)
+        pages = [await broker.history(name, limit=9) for name in list(broker._topics)]
+        held = [event for page in pages for event in page.events]
+        assert broker._bytes == sum(len(e.payload) + topic_log.ENTRY_BYTES for e in held)
         await broker.publish(draft(topic="room:9", retention=Retention(0, 10.0)))
         broker._clock.advance(20)  # type: ignore[attr-defined]
         await broker.history("room:8", limit=1)

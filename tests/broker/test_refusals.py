@@ -43,7 +43,7 @@ SIX = "ERR Error running script (call to f_5f1d): @user_script:24: @user_script:
         (f"{SIX}-NOREPLICAS Not enough good replicas to write.", "readonly", "min-replicas"),
         ("MISCONF Redis is configured to save RDB snapshots, but it's …", "readonly", "disk"),
         ("MISCONF Errors writing to the AOF file: No space left on device", "readonly", "disk"),
-        ("NOPERM this user has no permissions to run the 'xadd' command", "misconfigured", "+xadd"),
+        ("NOPERM this user has no permissions to run the 'zadd' command", "misconfigured", "+zadd"),
         ("NOPERM User bob has no permissions to run the 'script|load' command", *2 * ("",)),
         (
             "ERR ACL failure in script: User bob has no permissions to run the 'time' command "
@@ -298,8 +298,8 @@ async def test_the_log_names_keys_that_an_acl_keeps_away(
     assert "ACL: ~chat:* is missing" in caplog.text
 
 
-PROBED = [name for name in COMMANDS if name not in ("hmget", "xrange", "xrevrange")]
-"""Commands of the script that publishes."""
+PROBED = [name for name in COMMANDS if name not in ("zcount", "zrevrangebyscore")]
+"""Commands of the scripts that store."""
 
 
 @pytest.mark.parametrize("missing", [*PROBED, "publish"])
@@ -337,10 +337,10 @@ async def test_keys_of_another_type_are_named_once_with_their_topic(
     assert (await broker.publish(draft(topic="room:c"))).seq == 1
 
 
-async def test_a_server_without_streams_is_named(
+async def test_a_server_that_lacks_a_command_is_named(
     tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running(RedisServer(tmp_path, "--rename-command", "XADD", "")) as server:
+    with running(RedisServer(tmp_path, "--rename-command", "ZPOPMIN", "")) as server:
         broker, _ = await run(RedisBroker(RedisSettings(url=server.url), BrokerSettings()))
         assert broker.status == "misconfigured"
     assert re.search(r"needs Redis 6\.2 or Valkey; this is \d", caplog.text)

@@ -199,7 +199,7 @@ def test_msgpack_that_is_no_map(frame: bytes) -> None:
         ({"type": "history", "topic": "a", "before": -1}, "before"),
         ({"type": "history", "topic": "a", "after": 2**53}, "after"),
         # Reserved names that this server does not do yet.
-        ({"type": "edit", "topic": "a", "seq": 1, "data": 1}, "type"),
+        ({"type": "enlarge", "topic": "a", "seq": 1, "data": 1}, "type"),
     ],
 )
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from chat_server.changes import Change, ChangeResult, Outcome
 from chat_server.events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from chat_server.protocol.close_codes import CloseCode
 from chat_server.protocol.codecs import JSON, Codec
@@ -229,6 +230,15 @@ class FakeBroker:
             future.set_result(self._publish(draft))
         return future
 
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        self.calls.append(("change", change))
+        future: Future[ChangeResult] = asyncio.get_running_loop().create_future()
+        if self.available:
+            future.set_result(ChangeResult(Outcome.NOT_FOUND))
+        else:
+            future.set_exception(_away())
+        return future
+
     def signal(self, topic: str, payload: bytes) -> "Future[None]":
         self.calls.append(("signal", topic, payload))
         if self.raises is not None:
@@ -266,6 +276,7 @@ class FakeBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
+        folded: bool = False,
     ) -> HistoryPage:
         self.calls.append(("history", topic, after, before, limit, newest))
         if not self.reaches(topic):
@@ -276,7 +287,10 @@ class FakeBroker:
         while len(chosen) > 1 and sum(len(event.payload) for event in chosen) > max_bytes:
             chosen = chosen[1:] if newest else chosen[:-1]
         more = 0 < len(chosen) < len(events)
-        page = HistoryPage(stored.epoch, stored.seq, chosen, more, stored.epoch_start)
+        missing = max(0, stored.seq - after - sum(after < e.seq for e in stored.events))
+        page = HistoryPage(
+            stored.epoch, stored.seq, chosen, more, stored.epoch_start, missing, folded
+        )
         await asyncio.sleep(0)
         await self.reads()
         if self.read_error is not None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from redis.exceptions import ConnectionError
 
+from ...changes import Change, ChangeResult
 from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
@@ -22,7 +23,7 @@ from .pipeline import Pipeline, Script, pack
 from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
 from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Refusal, StoreRefuses, refusal_of
-from .storage import BEGIN_EPOCH, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
+from .storage import BEGIN_EPOCH, CHANGE, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
 from .subscriber import PubSubConnection, signal_message
 from .topology import connector_of
 from .write_probe import WriteProbe
@@ -111,7 +112,7 @@ class RedisBroker:
             throttle=throttle,
         )
         self._storage = Storage(broker, self._subscriber.publish)
-        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH)
+        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH, CHANGE)
         self._write_probe = WriteProbe(
             *(self._names, self._storage, self._publisher, self._reader, self._subscriber),
             sharded=sharded,
@@ -394,12 +395,23 @@ class RedisBroker:
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
         """Store `draft` and send it to every worker, in one script."""
-        if not self._available:
-            return failed(unavailable())
-        if self._refusal is not None and self._refusal.status == "misconfigured":
-            # A script that an ACL ends in the middle would store the message.
-            return failed(StoreRefuses(self._refusal, sent=False))
+        if (error := self._refuses_to_store()) is not None:
+            return failed(error)
         return self._storage.publish(self._publisher, self._names.keys(draft.topic), draft)
+
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Change a message and send the event to every worker, in one script."""
+        if (error := self._refuses_to_store()) is not None:
+            return failed(error)
+        return self._storage.change(self._publisher, self._names.keys(change.topic), change)
+
+    def _refuses_to_store(self) -> Unavailable | None:
+        if not self._available:
+            return unavailable()
+        if self._refusal is not None and self._refusal.status == "misconfigured":
+            # A script that an ACL ends in the middle would store the event.
+            return StoreRefuses(self._refusal, sent=False)
+        return None
 
     def signal(self, topic: str, payload: bytes) -> "Future[None]":
         """Send `payload` to every worker."""
@@ -436,8 +448,9 @@ class RedisBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
+        folded: bool = False,
     ) -> HistoryPage:
-        """Read stored events and the topic's position, in one script."""
+        """Read stored events or messages and the topic's position, in one script."""
         if not self._available:
             raise unavailable()
         lasting = self._subscriber.remembers(topic)
@@ -451,6 +464,7 @@ class RedisBroker:
             newest=newest,
             max_bytes=max_bytes,
             lasting=lasting,
+            folded=folded,
         )
         if lasting and page.seq == 0:
             self._unused.add(topic)

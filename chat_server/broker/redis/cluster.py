@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
+from ...changes import Change, ChangeResult
 from ...events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Rejected, Unavailable
@@ -339,6 +340,10 @@ class ClusterBroker:
         """Store `draft` and send it to every worker, on the shard that serves the topic."""
         return self._submit(draft.topic, lambda shard: shard.publish(draft), ordered=True)
 
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Change a message and send the event to every worker, on the shard of the topic."""
+        return self._submit(change.topic, lambda shard: shard.change(change), ordered=True)
+
     def signal(self, topic: str, payload: bytes) -> "Future[None]":
         """Send `payload` to every worker."""
         return self._submit(topic, lambda shard: shard.signal(topic, payload))
@@ -372,12 +377,19 @@ class ClusterBroker:
         limit: int,
         newest: bool = False,
         max_bytes: int = READ_BYTES,
+        folded: bool = False,
     ) -> HistoryPage:
-        """Read stored events and the topic's position, from the shard that serves it."""
+        """Read stored events or messages and the position, from the shard that serves the topic."""
 
         def call(shard: RedisBroker) -> "Future[HistoryPage]":
             reading = shard.history(
-                topic, after=after, before=before, limit=limit, newest=newest, max_bytes=max_bytes
+                topic,
+                after=after,
+                before=before,
+                limit=limit,
+                newest=newest,
+                max_bytes=max_bytes,
+                folded=folded,
             )
             return self._spawn(reading, "redis read")
 

@@ -21,19 +21,20 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "hget": ("f",),
     "hmget": ("f",),
     "hset": ("f", "1"),
-    "hincrby": ("f", "1"),
-    "xadd": ("*", "f", "1"),
-    "xtrim": ("MINID", "=", "0-1"),
-    "xrange": ("-", "+"),
-    "xrevrange": ("+", "-"),
+    "hdel": ("f",),
+    "zadd": ("1", "m"),
+    "zcard": (),
+    "zcount": ("0", "0"),
+    "zpopmin": (),
+    "zrangebyscore": ("0", "0"),
+    "zrem": ("m",),
+    "zrevrangebyscore": ("0", "0"),
     "pexpire": ("10000",),
     "del": (),
 }
 """The commands of the scripts, with the arguments that follow a key."""
 
-PRESENCE_COMMANDS: Final = frozenset(
-    ("exists", "hdel", "zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zscore")
-)
+PRESENCE_COMMANDS: Final = frozenset(("exists", "zrange", "zscore"))
 """What else the scripts of presence call, which the probe does not run."""
 
 

@@ -62,18 +62,19 @@ def redirection(reply: Exception) -> Moved | None:
 
 
 class Script:
-    """A Lua script of scripts/, called by its digest.
+    """Lua of scripts/, called by its digest.
 
     Args:
-        name: of the file, without `.lua`.
+        names: of the files, without `.lua`; several are one script.
 
     Attributes:
         digest: SHA-1 of the text, as EVALSHA takes it.
         load: the packed command that makes a server know the script.
     """
 
-    def __init__(self, name: str) -> None:
-        text = files(__package__).joinpath("scripts", f"{name}.lua").read_bytes()
+    def __init__(self, *names: str) -> None:
+        folder = files(__package__).joinpath("scripts")
+        text = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
         self.digest: Final = hashlib.sha1(text, usedforsecurity=False).hexdigest()
         self.load: Final = pack("SCRIPT", "LOAD", text)
 

@@ -2,13 +2,24 @@
 
 import math
 from asyncio import Future
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from ...changes import (
+    MAX_EMOJI,
+    MAX_REACTING,
+    Append,
+    Change,
+    ChangeResult,
+    Edit,
+    Outcome,
+    Piece,
+    Reaction,
+)
 from ...events import (
     READ_BYTES,
     Draft,
-    Event,
     HistoryPage,
     Kind,
     Position,
@@ -17,10 +28,12 @@ from ...events import (
 )
 from ...settings import BrokerSettings
 from ..common import epochs
-from .pipeline import Pipeline, Script
+from .members import decode_events, decode_message
+from .pipeline import Argument, Pipeline, Script
 
-PUBLISH: Final = Script("publish")
-HISTORY: Final = Script("history")
+PUBLISH: Final = Script("topic", "publish")
+CHANGE: Final = Script("topic", "change")
+HISTORY: Final = Script("topic", "history")
 BEGIN_EPOCH: Final = Script("begin_epoch")
 
 PASSING_MS: Final = 90_000
@@ -29,10 +42,21 @@ prolongs the position."""
 
 
 class Keys(NamedTuple):
-    """A topic's keys and its channel."""
+    """A topic's keys and its channel.
+
+    Attributes:
+        meta: the topic's position.
+        messages: the messages that are kept.
+        changes: the events that change messages.
+        state: what they have made of the messages.
+        channel: where events are sent.
+        once: the beginning of the keys for idempotency keys.
+    """
 
     meta: str
-    log: str
+    messages: str
+    changes: str
+    state: str
     channel: str
     once: str
 
@@ -61,14 +85,24 @@ class Keyspace:
 
     def keys(self, topic: str) -> Keys:
         """Return the keys and the channel of a topic."""
-        base = f"{self.prefix}:{{{topic}}}"
-        return Keys(f"{base}:meta", f"{base}:log", self.channel(topic), f"{base}:key")
+        # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
+        return _keys(f"{self.prefix}:{{{topic}}}", f"{self._channels}:{{{topic}}}")
 
     def own(self, home: str, name: str) -> Keys:
         """Return keys for the probe, with the hash tag `home` if there is one."""
         rest = f"{{{home}}}:{name}" if home else f"{{{name}}}"
-        base = f"{self.prefix}:{rest}"
-        return Keys(f"{base}:meta", f"{base}:log", f"{self._channels}:{rest}", f"{base}:key")
+        return _keys(f"{self.prefix}:{rest}", f"{self._channels}:{rest}")
+
+
+def _keys(base: str, channel: str) -> Keys:
+    return Keys(
+        f"{base}:meta",
+        f"{base}:messages",
+        f"{base}:changes",
+        f"{base}:state",
+        channel,
+        f"{base}:key",
+    )
 
 
 class Storage:
@@ -85,36 +119,80 @@ class Storage:
         self._command = command
         self._epochs = epochs()
 
-    def publish(self, pipeline: Pipeline, keys: Keys, draft: Draft) -> "Future[PublishResult]":
-        """Store `draft` and send it to every worker."""
-        names = [keys.meta, keys.log, keys.channel]
+    def publish(
+        self, pipeline: Pipeline, keys: Keys, draft: Draft, *, once_ms: int | None = None
+    ) -> "Future[PublishResult]":
+        """Store `draft` and send it to every worker.
+
+        Args:
+            pipeline: the connection to publish on.
+            keys: the topic's keys in Redis.
+            draft: the message.
+            once_ms: lifetime of the idempotency key, if it is not the usual one.
+        """
+        names = list(keys[:5])
         if draft.key is not None:
             names.append(keys.of_key(draft.key))
-        history_ms = _milliseconds(draft.retention.seconds)
+        history_ms, position_ms = self._lifetimes(draft.retention)
         arguments = (
             next(self._epochs),
             draft.kind,
             draft.head,
             draft.tail,
+            draft.content,
             draft.retention.size,
             history_ms,
-            # Stored events need a position at least as long.
-            max(self._position_ms, history_ms),
-            self._once_ms,
+            position_ms,
+            once_ms or self._once_ms,
             self._command,
             draft.retention.bytes,
         )
         return pipeline.call(PUBLISH, names, arguments, _published)
 
+    def change(self, pipeline: Pipeline, keys: Keys, change: Change) -> "Future[ChangeResult]":
+        """Change a message and send the event to every worker."""
+        names = list(keys[:5])
+        if isinstance(change, Append):
+            names += [keys.of_key(piece.key) for piece in change.pieces if piece.key is not None]
+        elif change.key is not None:
+            names.append(keys.of_key(change.key))
+        history_ms, position_ms = self._lifetimes(change.retention)
+        arguments = (
+            change.kind,
+            change.target,
+            change.author or b"",
+            change.head,
+            change.tail,
+            change.content,
+            change.retention.changes,
+            change.retention.bytes,
+            history_ms,
+            position_ms,
+            self._once_ms,
+            self._command,
+            *_particulars(change),
+        )
+        return pipeline.call(CHANGE, names, arguments, _changed)
+
+    def _lifetimes(self, retention: Retention) -> tuple[int, int]:
+        history_ms = _milliseconds(retention.seconds)
+        # Stored events need a position at least as long.
+        return history_ms, max(self._position_ms, history_ms)
+
     def publish_probe(
         self, pipeline: Pipeline, keys: Keys, retention: Retention
     ) -> "Future[PublishResult]":
         """Publish a probe."""
-        epoch = next(self._epochs)
-        names = [keys.meta, keys.log, keys.channel, keys.of_key(epoch)]
-        kept_ms = _milliseconds(retention.seconds)
-        fixed = (epoch, Kind.MESSAGE, b"", b"", retention.size, kept_ms, kept_ms, 1_000)
-        return pipeline.call(PUBLISH, names, (*fixed, self._command, retention.bytes), _published)
+        draft = Draft(
+            topic="",
+            kind=Kind.MESSAGE,
+            head=b"",
+            tail=b" ",
+            content=1,
+            retention=retention,
+            key=next(self._epochs),
+        )
+        return self.publish(pipeline, keys, draft, once_ms=1_000)
 
     def history(
         self,
@@ -125,11 +203,12 @@ class Storage:
         after: int = 0,
         before: int | None = None,
         limit: int,
-        newest: bool,
+        newest: bool = False,
         max_bytes: int = READ_BYTES,
         lasting: bool = False,
+        folded: bool = False,
     ) -> "Future[HistoryPage]":
-        """Read stored events; see `realtime.ports.Broker.history`.
+        """Read stored events or messages; see `realtime.ports.EventLog`.
 
         Args:
             pipeline: the connection to read on.
@@ -141,6 +220,7 @@ class Storage:
             newest: count `limit` from the end instead of the start.
             max_bytes: bytes of events at most.
             lasting: True to prolong a position without events.
+            folded: True to read messages as they now are, False to read events as they were.
         """
         last = None if before is None else before - 1
         if last is not None and last <= after:
@@ -148,15 +228,16 @@ class Storage:
         arguments = (
             next(self._epochs),
             min(PASSING_MS, self._position_ms),
-            f"({after}-0",
-            "+" if last is None else f"{last}-0",
+            after,
+            "+inf" if last is None else last,
             limit,
             int(newest),
             int(lasting),
             max_bytes,
+            int(folded),
         )
-        decode = partial(_page, topic, newest)
-        return pipeline.call(HISTORY, (keys.meta, keys.log), arguments, decode)
+        decode = partial(_page, topic, newest, folded)
+        return pipeline.call(HISTORY, keys[:4], arguments, decode)
 
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
@@ -177,14 +258,48 @@ def _position(reply: Any) -> Position:
     return Position(epoch.decode(), seq)
 
 
-def _page(topic: str, newest: bool, reply: Any) -> HistoryPage:
-    raw_epoch, seq, entries, epoch_start, more = reply
+_WHOLE: Final = ("", b"", b"", "")
+"""The arguments about a split of an append that has none."""
+
+
+def _particulars(change: Change) -> tuple[Argument, ...]:
+    """Return the arguments of change.lua that only this kind of change has."""
+    match change:
+        case Edit(data=data):
+            return (data,)
+        case Reaction(user=user, emoji=emoji, remove=remove):
+            return (user, emoji, int(remove), MAX_EMOJI, MAX_REACTING)
+        case Append(state=state, max_bytes=max_bytes, split=split):
+            where = (split.version, split.front, split.back, split.length) if split else _WHOLE
+            return (state, max_bytes, *where, *_pieces(change.pieces))
+    return ()
+
+
+def _pieces(pieces: Sequence[Piece]) -> Iterator[Argument]:
+    number = 0
+    for piece in pieces:
+        number += piece.key is not None
+        yield from (number if piece.key is not None else 0, piece.length, piece.text)
+
+
+def _changed(reply: Any) -> ChangeResult:
+    outcome = Outcome(reply[0].decode())
+    if outcome is Outcome.SPLIT:
+        return ChangeResult(outcome, data=reply[1], version=reply[2])
+    places = (
+        PublishResult(seq, epoch.decode(), at, duplicate == 1, length)
+        for epoch, seq, at, duplicate, length in reply[1:]
+    )
+    return ChangeResult(outcome, tuple(places))
+
+
+def _page(topic: str, newest: bool, folded: bool, reply: Any) -> HistoryPage:
+    raw_epoch, seq, entries, epoch_start, more, missing = reply
     epoch = raw_epoch.decode()
-    events = []
-    for id, fields in entries:
-        if len(fields) == 6:  # entries of other programs have other fields
-            kind = Kind(fields[1].decode())
-            events.append(Event(topic, epoch, int(id.partition(b"-")[0]), kind, fields[5]))
+    if folded:
+        events = [decode_message(topic, epoch, entry) for entry in entries]
+    else:
+        events = decode_events(topic, epoch, entries)
     if newest:
         events.reverse()
-    return HistoryPage(epoch, seq, events, more=more == 1, epoch_start=epoch_start)
+    return HistoryPage(epoch, seq, events, more == 1, epoch_start, missing, folded)

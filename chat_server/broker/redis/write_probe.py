@@ -6,7 +6,8 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import Final
 
-from ...events import Retention
+from ...changes import Change, Reaction
+from ...events import Kind, Retention
 from ...protocol.errors import Unavailable
 from .pipeline import Pipeline, pack
 from .refusals import StoreRefuses
@@ -14,10 +15,10 @@ from .storage import Keyspace, Storage
 from .subscriber import PubSubConnection
 
 KEPT: Final = Retention(1, 60.0, 1)
-"""Retention of the first publication: the next probe replaces it."""
+"""Retention of the first publications: the second one replaces the first."""
 
 NOT_KEPT: Final = Retention(0, 60.0)
-"""Retention of the second publication: without history, the script deletes the log."""
+"""Retention of the last publication: without history, the script deletes the log."""
 
 SCATTERED: Final = 64
 """Keys that are read to recognize a node of a cluster. A node with nine tenths of the slots is
@@ -65,13 +66,16 @@ class WriteProbe:
         return self._publisher.send(command, bool)
 
     async def publish(self) -> None:
-        """Publish twice, so that every command of the script runs.
+        """Publish, and change what was published, so that every command of the scripts runs.
 
         Raises:
             Unavailable: Redis is away, or refuses (`StoreRefuses`).
         """
-        for retention in (KEPT, NOT_KEPT):
-            await self._storage.publish_probe(self._publisher, self.keys, retention)
+        for _ in range(2):
+            place = await self._storage.publish_probe(self._publisher, self.keys, KEPT)
+        for change in probe_changes(place.seq, KEPT):
+            await self._storage.change(self._publisher, self.keys, change)
+        await self._storage.publish_probe(self._publisher, self.keys, NOT_KEPT)
 
     async def publish_and_read(self) -> None:
         """Publish and read, and look for keys that another node of a cluster serves.
@@ -91,3 +95,29 @@ class WriteProbe:
             # One node of a cluster redirects some of these keys.
             keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
             await asyncio.gather(*(self._publisher.send(pack("GET", key), bool) for key in keys))
+
+
+def probe_changes(target: int, retention: Retention) -> tuple[Change, Change]:
+    """Return a reaction to a message of a probe, and its deletion."""
+    return (
+        Reaction(
+            topic="",
+            kind=Kind.REACTION,
+            head=b"",
+            tail=b"",
+            retention=retention,
+            target=target,
+            author=None,
+            user=b'""',
+            emoji="+",
+        ),
+        Change(
+            topic="",
+            kind=Kind.DELETED,
+            head=b"",
+            tail=b"",
+            retention=retention,
+            target=target,
+            author=None,
+        ),
+    )

@@ -1,0 +1,57 @@
+"""The members of a topic's sorted sets, and the fields of its state (scripts/topic.lua)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...changes import NAMED_USERS, MessageState, Reacted
+from ...events import Event, Kind
+from ..folding import folded
+
+
+def decode_events(topic: str, epoch: str, members: Iterable[bytes]) -> list[Event]:
+    """Return stored events as they were.
+
+    Args:
+        topic: the topic.
+        epoch: the topic's epoch.
+        members: each is `<seq> <content> <kind> <target> <payload>`.
+    """
+    events = []
+    for member in members:
+        seq, _, kind, _, payload = member.split(b" ", 4)
+        events.append(Event(topic, epoch, int(seq), Kind(kind.decode()), payload))
+    return events
+
+
+def decode_message(topic: str, epoch: str, entry: Any) -> Event:
+    """Return a message as it now is.
+
+    Args:
+        topic: the topic.
+        epoch: the topic's epoch.
+        entry: a member; or, if the message has changed, a list of the member, its record, its data
+            or None, its emoji, and the reactions to each of them.
+    """
+    if isinstance(entry, bytes):
+        return decode_events(topic, epoch, (entry,))[0]
+    member, record, data, emoji, *reactions = entry
+    seq, content, kind, _, payload = member.split(b" ", 4)
+    version, edited_at, state, *_ = record.split(b" ")
+    message_state = MessageState(
+        version=int(version),
+        edited_at=int(edited_at),
+        state="" if state == b"-" else state.decode(),
+        data=data,
+        reactions=tuple(
+            _decode_reacted(each, reacted)
+            for each, reacted in zip(emoji.split(b"\n"), reactions, strict=False)
+        ),
+    )
+    payload = folded(payload, int(content), message_state)
+    return Event(topic, epoch, int(seq), Kind(kind.decode()), payload)
+
+
+def _decode_reacted(emoji: bytes, reacted: bytes) -> Reacted:
+    count, *lines = reacted.split(b"\n", NAMED_USERS + 1)
+    users = (line.rsplit(b" ", 2)[0] for line in lines[:NAMED_USERS] if line)
+    return Reacted(emoji.decode(), int(count), tuple(users))

@@ -1,0 +1,262 @@
+-- Change a message: store the event, note what it makes of the message, and send the event to every worker.
+--
+-- KEYS  1 meta  2 messages  3 changes  4 state  (see topic.lua)  5 channel  6… once, if the event has any keys
+-- ARGV  1 kind  2 target  3 the text with which `from` has to begin, or ''
+--       4 head  5 tail  6 bytes of content at the end of `tail`
+--       7 changes are kept while fewer events than this follow  8 payload bytes of changes kept, 0 for no bound
+--       9 ms the log is kept  10 ms the position is kept  11 ms `once` is kept  12 'PUBLISH' or 'SPUBLISH'
+--   edited    13 data
+--   appended  13 state  14 maximum bytes of data  15 version that was split, or ''  16 front  17 back
+--             18 length of the text in front  then for each piece: number of its key or 0, length, text
+--   reaction  13 user  14 emoji  15 '1' to remove  16 most emoji  17 most users remembered
+-- Returns {'stored', {epoch, seq, at, 1 for a duplicate else 0, length}, … for each piece}, or {outcome}, or
+-- {'split', data, version}: the text must be split before anything can be appended.
+
+-- Bytes of a page of text: an append copies the last page.
+local PAGE = 1024
+-- What stands in place of content that a deletion has taken away.
+local ERASED = {edited = 'null}', appended = '"}'}
+
+local meta, messages, changes, state, channel = unpack(KEYS, 1, 5)
+local kind, target, author = ARGV[1], ARGV[2], ARGV[3]
+
+local function stored(key)
+  local place = redis.call('GET', key)
+  if place then
+    local epoch, seq, at, length = string.match(place, '^(%S+) (%d+) (%d+) ?(%d*)')
+    return {epoch, tonumber(seq), tonumber(at), 1, tonumber(length) or 0}
+  end
+end
+
+-- The pieces that are not duplicates, and the places of those that are.
+local places, fresh, added, text = {}, {}, 0, ''
+if kind == 'appended' then
+  local texts = {}
+  for at = 19, #ARGV, 3 do
+    local key = KEYS[5 + ARGV[at]]
+    local place = ARGV[at] ~= '0' and stored(key) or false
+    places[#places + 1] = place
+    if not place then
+      fresh[#fresh + 1] = {#places, ARGV[at] ~= '0' and key}
+      added = added + ARGV[at + 1]
+      texts[#texts + 1] = ARGV[at + 2]
+    end
+  end
+  text = table.concat(texts)
+else
+  local key = KEYS[6]
+  places[1] = key and stored(key)
+  if not places[1] then
+    fresh[1], places[1] = {1, key}, false
+  end
+end
+if #fresh == 0 then
+  return {'stored', unpack(places)}
+end
+
+-- The message -----------------------------------------------------------------------------------
+
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes')
+local epoch = place[1]
+local found = epoch and redis.call('ZRANGEBYSCORE', messages, target, target)[1]
+if not found then
+  return {'not_found'}
+end
+local _, written, _, _, message = parse(found)
+if not message then
+  return {'not_found'} -- Another program has written it.
+end
+if written == '0' then
+  return {'gone'}
+end
+if author ~= '' then
+  -- Nothing that a user writes stands in front of `from`.
+  local from = string.match(message, '"at":%d+,"from":()')
+  local last = from and from + #author
+  if not from or string.sub(message, from, last - 1) ~= author
+    or not string.find(string.sub(message, last, last), '[,}]') then
+    return {'forbidden'}
+  end
+end
+
+local record = redis.call('HGET', state, target)
+local version, edited, label, paged, length, bytes, pages = target, '0', '-', '0', 0, 0, 0
+if record then
+  version, edited, label, paged, length, bytes, pages =
+    string.match(record, '^(%d+) (%d+) (%S+) (%d) (%d+) (%d+) (%d+)$')
+  length, bytes, pages = tonumber(length), tonumber(bytes), tonumber(pages)
+end
+
+-- What the event does, kind by kind: checks first, which store nothing; then what is stored -----
+
+local seq, at = digits(tonumber(place[2]) + 1), milliseconds()
+local tail, content, change_bytes = ARGV[5], ARGV[6], tonumber(place[4]) or 0
+local apply = {}
+
+local function data()
+  local edit = redis.call('HGET', state, target .. ':data')
+  return edit or string.sub(message, #message - written + 1, -2)
+end
+
+function apply.edited()
+  return nil, function()
+    forget_text(state, target, pages)
+    redis.call('HSET', state, target .. ':data', ARGV[13])
+    edited, paged, length, bytes, pages = at, '0', 0, 0, 0
+  end
+end
+
+function apply.appended()
+  if label == 'complete' or label == 'cancelled' then
+    return {'gone'}
+  end
+  local front, back
+  if paged == '0' then
+    if ARGV[15] ~= version then
+      return {'split', data(), tonumber(version)}
+    end
+    front, back = ARGV[16], ARGV[17]
+    length, bytes, pages = tonumber(ARGV[18]), #front + #back, 0
+  end
+  if bytes + #text > tonumber(ARGV[14]) then
+    return {'too_large'}
+  end
+  length, bytes, label = length + added, bytes + #text, ARGV[13]
+  content = digits(#text + 2)
+  tail = table.concat({tail, ',"length":', digits(length), ',"state":"', label, '","text":"', text, '"}'})
+  return nil, function()
+    if front then
+      redis.call('HSET', state, target .. ':data', front, target .. ':back', back)
+    end
+    local page = pages > 0 and redis.call('HGET', state, target .. ':page:' .. pages)
+    if not page or #page + #text > PAGE then
+      pages, page = pages + 1, ''
+    end
+    redis.call('HSET', state, target .. ':page:' .. pages, page .. text)
+    paged = '1'
+  end
+end
+
+function apply.reaction()
+  local user, emoji = '\n' .. ARGV[13] .. ' ', ARGV[14]
+  local field = target .. ':emoji:' .. emoji
+  local reactions = redis.call('HGET', state, field) or '0\n'
+  local count, users = string.match(reactions, '^(%d+)(\n.*)$')
+  local remembered, ends = string.find(users, user, 1, true)
+  local _, number = string.gsub(users, '\n', '')
+  number = number - 1
+  count = tonumber(count)
+  if ARGV[15] == '1' then
+    if remembered then
+      local next_line = string.find(users, '\n', ends, true)
+      users = string.sub(users, 1, remembered - 1) .. string.sub(users, next_line)
+    elseif count <= number then
+      return {'no_reaction'}
+    end
+    count = count - 1
+  elseif remembered then
+    local its_seq, its_at = string.match(users, '^(%d+) (%d+)', ends + 1)
+    return {'stored', {epoch, tonumber(its_seq), tonumber(its_at), 1, 0}}
+  else
+    if number < tonumber(ARGV[17]) then
+      users = users .. ARGV[13] .. ' ' .. seq .. ' ' .. at .. '\n'
+    end
+    count = count + 1
+  end
+  local known = redis.call('HGET', state, target .. ':emoji') or ''
+  local listed = string.find('\n' .. known, '\n' .. emoji .. '\n', 1, true)
+  if not listed then
+    local _, kinds = string.gsub(known, '\n', '')
+    if kinds >= tonumber(ARGV[16]) then
+      return {'too_many'}
+    end
+  end
+  return nil, function()
+    if count == 0 then
+      redis.call('HDEL', state, field)
+      known = string.sub(known, 1, listed - 1) .. string.sub(known, listed + #emoji + 1)
+      redis.call('HSET', state, target .. ':emoji', known)
+    else
+      redis.call('HSET', state, field, count .. users)
+      if not listed then
+        redis.call('HSET', state, target .. ':emoji', known .. emoji .. '\n')
+      end
+    end
+  end
+end
+
+-- Take away the content of the message, and of every edit and append of it.
+function apply.deleted()
+  return nil, function()
+    local front = string.sub(message, 1, #message - written)
+    front = string.gsub(front, ',"state":"streaming","data":$', ',"data":')
+    local rest = table.concat({front, 'null,"deleted":true,"version":', seq, '}'})
+    redis.call('ZREM', messages, found)
+    redis.call('ZADD', messages, target, table.concat({target, '0', 'message', '0', rest}, ' '))
+    redis.call('HSET', meta, 'bytes', digits((tonumber(place[3]) or 0) + #rest - #message))
+    forget(state, target)
+    local from = target
+    while record do
+      local chunk = redis.call('ZRANGEBYSCORE', changes, '(' .. from, '+inf', 'LIMIT', 0, 64)
+      local start = from
+      for _, member in ipairs(chunk) do
+        local its_seq, its_content, its_kind, its_target, payload = parse(member)
+        if its_target == target and ERASED[its_kind] and its_content ~= '0' then
+          local erased = string.sub(payload, 1, #payload - its_content) .. ERASED[its_kind]
+          redis.call('ZREM', changes, member)
+          redis.call(
+            'ZADD', changes, its_seq, table.concat({its_seq, '0', its_kind, target, erased}, ' ')
+          )
+          change_bytes = change_bytes + #erased - #payload
+        end
+        from = its_seq or from
+      end
+      if from == start then
+        break
+      end
+    end
+  end
+end
+
+-- The event -------------------------------------------------------------------------------------
+
+local refused, write = apply[kind]()
+if refused then
+  return refused
+end
+local payload = table.concat({ARGV[4], seq, ',"at":', at, tail})
+-- First: Redis checks maxmemory only until a script has written once.
+redis.call('ZADD', changes, seq, table.concat({seq, content, kind, target, payload}, ' '))
+write()
+if kind ~= 'deleted' then
+  record = {seq, edited, label, paged, digits(length), digits(bytes), pages}
+  redis.call('HSET', state, target, table.concat(record, ' '))
+end
+
+local count = redis.call('ZCARD', changes)
+change_bytes = count > 1 and change_bytes + #payload or #payload
+local kept, quota = tonumber(ARGV[7]), tonumber(ARGV[8])
+while count > 1 do
+  local first = redis.call('ZRANGEBYSCORE', changes, '-inf', '+inf', 'LIMIT', 0, 1)
+  local its_seq, _, _, _, oldest = parse(first[1])
+  if its_seq and its_seq + kept > tonumber(seq) and (quota == 0 or change_bytes <= quota) then
+    break
+  end
+  redis.call('ZPOPMIN', changes)
+  count, change_bytes = count - 1, change_bytes - #(oldest or '')
+end
+
+redis.call('HSET', meta, 'seq', seq, 'change_bytes', digits(change_bytes), 'changed', '1')
+for _, key in ipairs({messages, changes, state}) do
+  redis.call('PEXPIRE', key, ARGV[9])
+end
+redis.call('PEXPIRE', meta, ARGV[10])
+for _, piece in ipairs(fresh) do
+  local number, key = piece[1], piece[2]
+  places[number] = {epoch, tonumber(seq), tonumber(at), 0, length}
+  if key then
+    redis.call('SET', key, table.concat({epoch, seq, at, digits(length)}, ' '), 'PX', ARGV[11])
+  end
+end
+redis.call(ARGV[12], channel, table.concat({'1', epoch, seq, kind, payload}, ' '))
+return {'stored', unpack(places)}

@@ -1,0 +1,50 @@
+-- What the scripts share; each begins with this text (docs/design/messages.md).
+--
+-- The keys of a topic:
+--   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0);
+--             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes
+--   messages  a sorted set of the messages as they were published, by seq
+--   changes   a sorted set of the events that change messages, by seq
+--   state     a hash of what the changes have made of messages; the fields of the message t are
+--     t              version, time of the last edit or 0, state or '-', '1' if its text is in pages, length of
+--                    the text, bytes of the data, number of pages
+--     t:data         its data after an edit; of a text in pages, what stands in front of it
+--     t:back         what stands behind a text in pages
+--     t:page:n       a page of the text, from 1
+--     t:emoji        the emoji of its reactions, each with '\n' behind it
+--     t:emoji:e      their number, '\n', and for each user who is remembered `<user> <seq> <at>\n`
+-- A member of either set is `<seq> <content> <kind> <target> <payload>`. `content` is the number of bytes at the
+-- end of the payload that the user wrote, with what closes them; 0 if a deletion has taken them away.
+
+local function parse(member)
+  return string.match(member, '^(%d+) (%d+) (%S+) (%d+) (.*)$')
+end
+
+-- tostring() would return 1e+15 and the like.
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+local function milliseconds()
+  local now = redis.call('TIME')
+  return digits(now[1] * 1000 + math.floor(now[2] / 1000))
+end
+
+local function forget_text(state, target, pages)
+  for n = 1, tonumber(pages) do
+    redis.call('HDEL', state, target .. ':page:' .. n)
+  end
+  redis.call('HDEL', state, target .. ':data', target .. ':back')
+end
+
+-- Forget what changes have made of a message.
+local function forget(state, target)
+  local record = redis.call('HGET', state, target)
+  if record then
+    forget_text(state, target, string.match(record, '%d+$'))
+    for emoji in string.gmatch(redis.call('HGET', state, target .. ':emoji') or '', '[^\n]+') do
+      redis.call('HDEL', state, target .. ':emoji:' .. emoji)
+    end
+    redis.call('HDEL', state, target, target .. ':emoji')
+  end
+end

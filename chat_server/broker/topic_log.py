@@ -1,0 +1,364 @@
+"""One topic of the memory broker: in lists, what the scripts of Redis do with their sets."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Sequence
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..changes import (
+    MAX_EMOJI,
+    MAX_REACTING,
+    NAMED_USERS,
+    STREAMING,
+    Append,
+    Change,
+    ChangeResult,
+    Edit,
+    MessageState,
+    Outcome,
+    Reacted,
+    Reaction,
+    Split,
+)
+from ..events import Draft, Event, HistoryPage, Kind, PublishResult, Retention
+from .common import assemble
+from .folding import ERASED, erased, folded, tombstone
+
+ENTRY_BYTES: Final = 200
+"""Estimated overhead of a stored event in bytes."""
+
+_seq = attrgetter("seq")
+
+
+class _Entry(Struct):
+    """A stored event; `content` is 0 once a deletion has taken the content away."""
+
+    seq: int
+    kind: Kind
+    payload: bytes
+    content: int
+    target: int = 0
+
+
+class _Users(Struct):
+    """Who reacted with one emoji: how many, and the places of those who are remembered."""
+
+    count: int
+    places: dict[bytes, PublishResult]
+
+
+class _State(Struct):
+    """What changes have made of a message; `text` is what was appended behind `split.front`."""
+
+    version: int
+    edited_at: int = 0
+    label: str = ""
+    data: bytes | None = None
+    split: Split | None = None
+    text: list[bytes] = []
+    length: int = 0
+    bytes: int = 0
+    reactions: dict[str, _Users] = {}
+
+    def message_state(self) -> MessageState:
+        """Return the state as it is folded into the message."""
+        data = self.data
+        if self.split is not None:
+            # Appends wait here until the message is read.
+            self.text = [b"".join(self.text)]
+            data = self.split.front + self.text[0] + self.split.back
+        return MessageState(
+            version=self.version,
+            edited_at=self.edited_at,
+            state=self.label,
+            data=data,
+            reactions=tuple(
+                Reacted(emoji, users.count, tuple(islice(users.places, NAMED_USERS)))
+                for emoji, users in self.reactions.items()
+            ),
+        )
+
+
+class TopicLog:
+    """A topic's position, its messages and the changes of them.
+
+    Args:
+        epoch: the name of its numbering.
+
+    Attributes:
+        epoch: the name of the numbering.
+        epoch_start: the seq after which the epoch began.
+        seq: the last seq.
+        size: estimated bytes of all that is stored.
+    """
+
+    __slots__ = ("_changes", "_messages", "_sizes", "_states", "epoch", "epoch_start", "seq")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.seq = self.epoch_start = 0
+        self._messages: deque[_Entry] = deque()
+        self._changes: deque[_Entry] = deque()
+        self._states: dict[int, _State] = {}
+        # Payload bytes of messages and of changes, and what states hold.
+        self._sizes = [0, 0, 0]
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self._messages)
+
+    @property
+    def size(self) -> int:
+        """Estimated bytes of what is stored."""
+        return sum(self._sizes) + ENTRY_BYTES * (len(self._messages) + len(self._changes))
+
+    def clear(self) -> None:
+        """Forget every event; the position stays."""
+        self._messages.clear()
+        self._changes.clear()
+        self._states.clear()
+        self._sizes = [0, 0, 0]
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest message and what has become of it."""
+        oldest = self._messages.popleft()
+        self._sizes[0] -= len(oldest.payload)
+        self._forget(oldest.seq)
+        if not self._messages:
+            self.clear()
+
+    # Writing -------------------------------------------------------------------------------
+
+    def publish(self, draft: Draft, at: int) -> bytes:
+        """Store a message as the next event and return its payload; `at` is in milliseconds."""
+        self.seq += 1
+        payload = assemble(draft.head, self.seq, at, draft.tail)
+        if draft.retention.size == 0:
+            self.clear()
+            return payload
+        self._messages.append(_Entry(self.seq, draft.kind, payload, draft.content))
+        self._sizes[0] += len(payload)
+        while len(self._messages) > 1 and self._overflows(draft.retention):
+            self.drop_oldest()
+        return payload
+
+    def _overflows(self, retention: Retention) -> bool:
+        return len(self._messages) > retention.size or 0 < retention.bytes < self._sizes[0]
+
+    def change(self, change: Change, at: int) -> tuple[ChangeResult, bytes]:
+        """Store a change as the next event.
+
+        Args:
+            change: the change. Of an append every piece is stored: none of them is a duplicate.
+            at: milliseconds since 1970.
+
+        Returns:
+            The outcome, and the payload of the event; nothing if there is none.
+        """
+        message = _at(self._messages, change.target)
+        if message is None:
+            return ChangeResult(Outcome.NOT_FOUND), b""
+        if message.content == 0:
+            return ChangeResult(Outcome.GONE), b""
+        if not _is_by(message.payload, change.author):
+            return ChangeResult(Outcome.FORBIDDEN), b""
+        state = self._states.get(change.target) or _State(change.target)
+        held = _held(state)
+        tail, content = change.tail, change.content
+        match change:
+            case Edit():
+                state.edited_at, state.data, state.split, state.text = at, change.data, None, []
+            case Append():
+                refused = _append(state, message, change)
+                if refused is not None:
+                    return refused, b""
+                text = b"".join(piece.text for piece in change.pieces)
+                content = len(text) + 2
+                tail += b',"length":%d,"state":"%b","text":"%b"}' % (
+                    state.length,
+                    state.label.encode(),
+                    text,
+                )
+            case Reaction():
+                place = PublishResult(self.seq + 1, self.epoch, at)
+                refused = _react(state, change, place)
+                if refused is not None:
+                    return refused, b""
+            case _:
+                self._delete(message)
+        self.seq += 1
+        payload = assemble(change.head, self.seq, at, tail)
+        self._changes.append(_Entry(self.seq, change.kind, payload, content, change.target))
+        self._sizes[1] += len(payload)
+        if change.kind is not Kind.DELETED:
+            state.version = self.seq
+            self._states[change.target] = state
+            self._sizes[2] += _held(state) - held
+        self._trim_changes(change.retention)
+        place = PublishResult(self.seq, self.epoch, at, length=state.length)
+        count = len(change.pieces) if isinstance(change, Append) else 1
+        return ChangeResult(Outcome.STORED, (place,) * count), payload
+
+    def _trim_changes(self, retention: Retention) -> None:
+        while len(self._changes) > 1 and (
+            self._changes[0].seq + retention.changes <= self.seq
+            or 0 < retention.bytes < self._sizes[1]
+        ):
+            self._sizes[1] -= len(self._changes.popleft().payload)
+
+    def _delete(self, message: _Entry) -> None:
+        """Take away the content of a message, and of every edit and append of it."""
+        rest = tombstone(message.payload, message.content, self.seq + 1)
+        self._sizes[0] += len(rest) - len(message.payload)
+        message.payload, message.content = rest, 0
+        self._forget(message.seq)
+        for change in self._changes:
+            if change.target == message.seq and change.kind in ERASED and change.content:
+                rest = erased(change.kind, change.payload, change.content)
+                self._sizes[1] += len(rest) - len(change.payload)
+                change.payload, change.content = rest, 0
+
+    def _forget(self, target: int) -> None:
+        state = self._states.pop(target, None)
+        if state is not None:
+            self._sizes[2] -= _held(state)
+
+    # Reading -------------------------------------------------------------------------------
+
+    def read(
+        self,
+        topic: str,
+        *,
+        after: int,
+        before: int | None,
+        limit: int,
+        newest: bool,
+        max_bytes: int,
+        folded: bool,
+    ) -> HistoryPage:
+        """Return a page; see `realtime.ports.EventLog.history`."""
+        sources = [self._messages] if folded else [self._messages, self._changes]
+        # One entry more than asked for shows whether there are more.
+        chosen = [_between(source, after, before, limit + 1, newest) for source in sources]
+        entries: list[_Entry] = list(merge(*chosen, key=_seq))
+        count = len(entries)
+        if newest:
+            entries.reverse()
+        events: list[Event] = []
+        size = 0
+        for entry in islice(entries, limit):
+            payload = self._fold(entry) if folded else entry.payload
+            size += len(payload)
+            if events and size > max_bytes:
+                break
+            events.append(Event(topic, self.epoch, entry.seq, entry.kind, payload))
+        if newest:
+            events.reverse()
+        missing = 0
+        if not folded and after < self.seq:
+            stored = sum(len(source) - _index(source, after + 1) for source in sources)
+            missing = self.seq - after - stored
+        return HistoryPage(
+            epoch=self.epoch,
+            seq=self.seq,
+            events=events,
+            more=0 < len(events) < count,
+            epoch_start=self.epoch_start,
+            missing=missing,
+            folded=folded,
+        )
+
+    def _fold(self, message: _Entry) -> bytes:
+        state = self._states.get(message.seq)
+        if state is None:
+            return message.payload
+        return folded(message.payload, message.content, state.message_state())
+
+
+def _index(entries: Sequence[_Entry], seq: int) -> int:
+    """Return the index of the first entry with this seq or a greater one."""
+    return bisect_left(entries, seq, key=_seq)
+
+
+def _at(entries: Sequence[_Entry], seq: int) -> _Entry | None:
+    index = _index(entries, seq)
+    entry = entries[index] if index < len(entries) else None
+    return entry if entry is not None and entry.seq == seq else None
+
+
+def _between(
+    entries: deque[_Entry], after: int, before: int | None, count: int, newest: bool
+) -> list[_Entry]:
+    """Return the entries with `after < seq < before`, at most `count` from one end."""
+    start = _index(entries, after + 1)
+    end = len(entries) if before is None else max(start, _index(entries, before))
+    if newest:
+        start = max(start, end - count)
+    return list(islice(entries, start, min(end, start + count)))
+
+
+def _held(state: _State) -> int:
+    """Return the estimated bytes of a state."""
+    data = state.bytes if state.split is not None else len(state.data or b"")
+    reacting: Iterable[_Users] = state.reactions.values()
+    return data + ENTRY_BYTES * (1 + sum(len(users.places) for users in reacting))
+
+
+def _is_by(payload: bytes, author: bytes | None) -> bool:
+    """Return whether a message's `from` begins with a text; nothing in front of it is a user's."""
+    if author is None:
+        return True
+    _, _, sender = payload.partition(b'"from":')
+    rest = sender.removeprefix(author)
+    return len(rest) < len(sender) and rest[:1] in (b",", b"}")
+
+
+def _append(state: _State, message: _Entry, change: Append) -> ChangeResult | None:
+    """Add to a text, or return why it cannot be done."""
+    if state.label not in ("", STREAMING):
+        return ChangeResult(Outcome.GONE)
+    split, text, length, size = state.split, state.text, state.length, state.bytes
+    if split is None:
+        split = change.split
+        if split is None or split.version != state.version:
+            data = message.payload[-message.content : -1] if state.data is None else state.data
+            return ChangeResult(Outcome.SPLIT, data=data, version=state.version)
+        text, length, size = [], split.length, len(split.front) + len(split.back)
+    size += sum(len(piece.text) for piece in change.pieces)
+    if size > change.max_bytes:
+        return ChangeResult(Outcome.TOO_LARGE)
+    state.split, state.data, state.text, state.bytes = split, None, text, size
+    state.text += [piece.text for piece in change.pieces]
+    state.length = length + sum(piece.length for piece in change.pieces)
+    state.label = change.state
+    return None
+
+
+def _react(state: _State, change: Reaction, place: PublishResult) -> ChangeResult | None:
+    """Add a reaction or take it back, or return what stands against it."""
+    users = state.reactions.get(change.emoji)
+    if change.remove:
+        if users is None or (change.user not in users.places and users.count <= len(users.places)):
+            return ChangeResult(Outcome.NO_REACTION)
+        users.places.pop(change.user, None)
+        users.count -= 1
+        if users.count == 0:
+            del state.reactions[change.emoji]
+        return None
+    if users is None:
+        if len(state.reactions) >= MAX_EMOJI:
+            return ChangeResult(Outcome.TOO_MANY)
+        users = state.reactions[change.emoji] = _Users(0, {})
+    if change.user in users.places:
+        known = replace(users.places[change.user], duplicate=True)
+        return ChangeResult(Outcome.STORED, (known,))
+    if len(users.places) < MAX_REACTING:
+        users.places[change.user] = place
+    users.count += 1
+    return None

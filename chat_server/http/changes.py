@@ -1,0 +1,74 @@
+"""`/api/topics/{topic}/messages/{seq}`: change a message."""
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response
+from quart_schema import document_querystring, document_request, document_response
+
+from ..protocol.commands import Append, Delete, Edit, Emoji, Key, MessageState, React
+from ..protocol.messages import AppendOk, ChangeOk
+from .commands import RequestCommands, respond
+
+PATH = "/api/topics/<path:topic>/messages/<int:seq>"
+
+
+class EditRequest(msgspec.Struct):
+    """`data` is any JSON value; `key` as of a publication."""
+
+    data: Any
+    key: Key | None = None
+
+
+class AppendRequest(msgspec.Struct):
+    """`text` is added to the message's; `state` ends its growth; `key` as of a publication."""
+
+    text: str
+    state: MessageState = "streaming"
+    key: Key | None = None
+
+
+class ReactionRequest(msgspec.Struct):
+    """`emoji` is one character; `remove` takes the reaction back; `key` as of a publication."""
+
+    emoji: Emoji
+    remove: bool = False
+    key: Key | None = None
+
+
+class DeleteQuery(msgspec.Struct):
+    """`key` as of a publication."""
+
+    key: Key | None = None
+
+
+def add_change_routes(blueprint: Blueprint, commands: RequestCommands) -> None:
+    """Add the routes to a blueprint, for what carries out commands."""
+
+    @blueprint.patch(PATH)
+    @document_request(EditRequest)
+    @document_response(ChangeOk, 200)
+    async def edit(topic: str, seq: int) -> Response:
+        """Put other data into a message."""
+        return respond(await commands.run(Edit, topic, seq=seq))
+
+    @blueprint.delete(PATH)
+    @document_querystring(DeleteQuery)
+    @document_response(ChangeOk, 200)
+    async def delete(topic: str, seq: int) -> Response:
+        """Take a message's data away."""
+        return respond(await commands.run(Delete, topic, seq=seq))
+
+    @blueprint.post(f"{PATH}/append")
+    @document_request(AppendRequest)
+    @document_response(AppendOk, 200)
+    async def append(topic: str, seq: int) -> Response:
+        """Add to the text of a message that grows."""
+        return respond(await commands.run(Append, topic, seq=seq))
+
+    @blueprint.post(f"{PATH}/reactions")
+    @document_request(ReactionRequest)
+    @document_response(ChangeOk, 200)
+    async def react(topic: str, seq: int) -> Response:
+        """Add a reaction to a message, or take it back."""
+        return respond(await commands.run(React, topic, seq=seq))

@@ -1,0 +1,197 @@
+"""`edit`, `append`, `delete` and `react`: the operations that change a message."""
+
+from asyncio import Future
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import regex
+
+from .. import changes
+from ..changes import MAX_EMOJI, Change, ChangeResult, Outcome, Piece
+from ..events import Kind, PublishResult
+from ..protocol import commands
+from ..protocol.commands import ChangeCommand
+from ..protocol.errors import BadRequest, ChatError, Forbidden, Gone, NotFound, TooLarge
+from ..protocol.messages import AppendOk, ChangeOk
+from .actor import Actor
+from .answers import Answer, Reply
+from .drafts import change_fields
+from .service import Service
+
+_ONE_CHARACTER = regex.compile(r"\X")
+_NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]", regex.V1)
+"""Control and format characters and spaces, but for those of which emoji are made."""
+
+_REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
+    {
+        Outcome.NOT_FOUND: (NotFound, "seq: there is no message {0.seq} in the topic's history"),
+        Outcome.FORBIDDEN: (Forbidden, "seq: message {0.seq} is another user's"),
+        Outcome.GONE: (Gone, "seq: message {0.seq} is deleted or finished"),
+        Outcome.TOO_LARGE: (TooLarge, "text: message {0.seq} would become too large"),
+        Outcome.TOO_MANY: (
+            BadRequest,
+            f"emoji: message {{0.seq}} has {MAX_EMOJI} different reactions already",
+        ),
+        Outcome.NO_REACTION: (NotFound, "emoji: message {0.seq} has no such reaction of yours"),
+        Outcome.SPLIT: (BadRequest, "seq: message {0.seq} has no text to append to"),
+    }
+)
+
+
+def edit(service: Service, actor: Actor, command: commands.Edit) -> Reply:
+    """Put other data into a message.
+
+    Raises:
+        TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
+        NotFound: there is no such message (by the future, as all that follow).
+        Forbidden: it is another user's.
+        Gone: it is deleted.
+        Unavailable: the broker cannot be reached.
+    """
+    topic, data = command.topic, bytes(command.data)
+    service.check_size(topic, data)
+    fields = _fields(service, actor, command, Kind.EDITED, b',"data":', data)
+    return _change(service, command, changes.Edit(**fields, data=data))
+
+
+def delete(service: Service, actor: Actor, command: commands.Delete) -> Reply:
+    """Take a message's data away.
+
+    Raises:
+        NotFound: there is no such message (by the future, as all that follow).
+        Forbidden: it is another user's.
+        Gone: it is deleted already.
+        Unavailable: the broker cannot be reached.
+    """
+    return _change(service, command, Change(**_fields(service, actor, command, Kind.DELETED)))
+
+
+def react(service: Service, actor: Actor, command: commands.React) -> Answer:
+    """Add a user's reaction to a message, or take it back.
+
+    Raises:
+        BadRequest: `emoji` is no single visible character, or the actor has no name.
+        NotFound: there is no such message or reaction (by the future, as all that follow).
+        Gone: the message is deleted.
+        Unavailable: the broker cannot be reached.
+    """
+    topic, emoji = command.topic, command.emoji
+    if _NO_EMOJI.search(emoji) or not _ONE_CHARACTER.fullmatch(emoji):
+        raise BadRequest("emoji: must be one visible character", topic=topic)
+    if not actor.user:
+        raise BadRequest("emoji: only a user can react", topic=topic)
+    rest = b',"emoji":%b,"remove":%b' % (
+        msgspec.json.encode(emoji),
+        b"true" if command.remove else b"false",
+    )
+    reaction = changes.Reaction(
+        **{**_fields(service, actor, command, Kind.REACTION, rest), "author": None},
+        user=msgspec.json.encode(actor.user),
+        emoji=emoji,
+        remove=command.remove,
+    )
+    return _send(service, command, reaction)
+
+
+def append(service: Service, actor: Actor, command: commands.Append) -> Answer:
+    """Add to the text of a message.
+
+    Raises:
+        BadRequest: `text` is empty and ends nothing; or the message has no text (by the future, as
+            all that follow).
+        NotFound: there is no such message.
+        Forbidden: it is another user's.
+        Gone: it is deleted, or does not grow any more.
+        TooLarge: its data would have more than `limits.max_message_bytes` of JSON.
+        Unavailable: the broker cannot be reached.
+    """
+    topic, text = command.topic, command.text
+    if not text and command.state == changes.STREAMING:
+        raise BadRequest("text: must not be empty unless `state` ends the message", topic=topic)
+    fields = _fields(service, actor, command, Kind.APPENDED)
+    piece = Piece(msgspec.json.encode(text)[1:-1], len(text), fields.pop("key"))
+    draft = changes.Append(
+        **fields,
+        pieces=(piece,),
+        state=command.state,
+        max_bytes=service.node.settings.limits.max_message_bytes,
+    )
+    return Answer(service.appends.append(draft), partial(_appended, command))
+
+
+def _fields(
+    service: Service,
+    actor: Actor,
+    command: ChangeCommand,
+    kind: Kind,
+    rest: bytes = b"",
+    content: bytes = b"",
+) -> dict[str, Any]:
+    """Return the fields of the draft that a command asks for."""
+    topic, target = command.topic, command.seq
+    moderates = actor.may("moderate", topic)
+    return {
+        **change_fields(kind, topic, actor.sender, target, rest, content),
+        "author": None if moderates else b'{"user":%b' % msgspec.json.encode(actor.user),
+        "retention": service.retention(topic),
+        "key": actor.scoped(command.key, f"{kind}:{target}:"),
+    }
+
+
+def _change(service: Service, command: ChangeCommand, change: Change) -> Reply:
+    waiting = service.appends.under_way(change.topic, change.target)
+    if waiting is None:
+        return _send(service, command, change)
+    return _behind(waiting, service, command, change)
+
+
+async def _behind(
+    waiting: Future[None], service: Service, command: ChangeCommand, change: Change
+) -> ChangeOk:
+    """Change a message once the appends before it have been stored."""
+    await waiting
+    return _changed(command, await _send(service, command, change).future)
+
+
+def _send(service: Service, command: ChangeCommand, change: Change) -> Answer:
+    return Answer(service.node.broker.change(change), partial(_changed, command))
+
+
+def _changed(command: ChangeCommand, result: ChangeResult) -> ChangeOk:
+    place = place_of(result, command)
+    return ChangeOk(
+        topic=command.topic,
+        seq=place.seq,
+        target=command.seq,
+        epoch=place.epoch,
+        at=place.at,
+        duplicate=place.duplicate,
+    )
+
+
+def _appended(command: ChangeCommand, result: ChangeResult) -> AppendOk:
+    place = place_of(result, command)
+    return AppendOk(
+        topic=command.topic,
+        seq=place.seq,
+        target=command.seq,
+        epoch=place.epoch,
+        at=place.at,
+        duplicate=place.duplicate,
+        length=place.length,
+    )
+
+
+def place_of(result: ChangeResult, command: ChangeCommand) -> PublishResult:
+    """Return where a change was stored.
+
+    Raises:
+        ChatError: it was not, and why.
+    """
+    if result.outcome is Outcome.STORED:
+        return result.places[0]
+    error, text = _REFUSALS[result.outcome]
+    raise error(text.format(command), topic=command.topic)
