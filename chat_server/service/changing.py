@@ -21,7 +21,9 @@ from .answers import Answer, Reply
 from .drafts import change_fields
 from .service import Service
 
-_ONE_CHARACTER = regex.compile(r"\X")
+_ONE_CHARACTER = regex.compile(r"(?=.*[^\p{C}\p{Z}\p{M}])\X", regex.DOTALL)
+"""What a reader counts as one, with something in it that can be seen."""
+
 _NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]", regex.V1)
 """Control and format characters and spaces, but for those of which emoji are made."""
 
