@@ -180,7 +180,7 @@ class PublishOk(Ok, kw_only=True):
     duplicate: bool
 
 
-class ChangeOk(Ok, kw_only=True):
+class TargetOk(Ok, kw_only=True):
     """The place of an event that changes the message `target`."""
 
     topic: str
@@ -191,7 +191,11 @@ class ChangeOk(Ok, kw_only=True):
     duplicate: bool
 
 
-class AppendOk(ChangeOk, kw_only=True):
+class ChangeOk(TargetOk, kw_only=True):
+    """Answers `edit`, `delete` and `react`."""
+
+
+class AppendOk(TargetOk, kw_only=True):
     """Answers `append`; `length` is that of the whole text, in Unicode code points."""
 
     length: int

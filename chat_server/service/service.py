@@ -114,7 +114,10 @@ class Service:
                 one, other = pair
                 if getattr(command, one) is not None and getattr(command, other) is not None:
                     raise _only_one_of(pair, command.topic)
-            _check_grant(row, actor, command.topic)
+            if row.moderated:
+                _check_grant(row, actor, command.topic)
+            elif row.grant is not None:
+                actor.require(row.grant, command.topic)
         for hook in self._hooks:
             hook(actor, command)
         return operation(self, actor, command)

@@ -130,6 +130,10 @@ def test_pushes() -> None:
         "ok",
         "error",
         "message",
+        "edited",
+        "appended",
+        "deleted",
+        "reaction",
         "signal",
         "join",
         "leave",
@@ -151,7 +155,7 @@ def test_every_message_is_documented() -> None:
         return {leaf for sub in ours for leaf in leaves(sub)} or {kind}
 
     assert leaves(messages.ServerMessage) == set(PUSHES)
-    assert leaves(messages.Ok) == set(ANSWERS.values())
+    assert leaves(messages.Ok) == {*ANSWERS.values(), messages.PositionOk}
     assert leaves(commands.Command) == set(COMMANDS)
 
 

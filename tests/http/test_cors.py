@@ -52,7 +52,7 @@ async def test_a_preflight_of_an_allowed_origin(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "method"), [(OTHER, "POST"), (ALLOWED, "DELETE"), ("null", "POST")]
+    ("origin", "method"), [(OTHER, "POST"), (ALLOWED, "PUT"), ("null", "POST")]
 )
 async def test_a_preflight_of_another_origin_or_for_another_method(
     origin: str, method: str

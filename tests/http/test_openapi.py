@@ -106,6 +106,11 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/health/ready", "get"),
         ("/api/topics/{topic}/messages", "get"),
         ("/api/topics/{topic}/messages", "post"),
+        ("/api/topics/{topic}/messages/{seq}", "patch"),
+        ("/api/topics/{topic}/messages/{seq}", "delete"),
+        ("/api/topics/{topic}/messages/{seq}/append", "post"),
+        ("/api/topics/{topic}/messages/{seq}/reactions", "post"),
+        ("/api/topics/{topic}/position", "get"),
         ("/api/topics/{topic}/presence", "get"),
     }
 
