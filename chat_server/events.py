@@ -28,11 +28,12 @@ class Kind(StrEnum):
     APPENDED = "appended"
     DELETED = "deleted"
     REACTION = "reaction"
+    READ = "read"
     SIGNAL = "signal"
     PRESENCE = "presence"
 
 
-_UNSTORED: Final = (Kind.SIGNAL, Kind.PRESENCE)
+_UNSTORED: Final = (Kind.SIGNAL, Kind.PRESENCE, Kind.READ)
 _payload = attrgetter("payload")
 
 

@@ -14,6 +14,7 @@ from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, Publ
 from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
 from .common import GuardedListener, epochs, failed, unavailable
+from .memory_cursors import MemoryCursors
 from .memory_presence import MemoryPresence
 from .topic_log import TopicLog
 
@@ -78,9 +79,15 @@ class MemoryBroker:
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
+        self._cursors = MemoryCursors(settings.position_seconds, clock, self._log_of)
         self._presence = MemoryPresence(
             settings, clock, self._send, lambda: self._listener is not None
         )
+
+    @property
+    def cursors(self) -> MemoryCursors:
+        """Keeps how far users have read."""
+        return self._cursors
 
     @property
     def presence(self) -> MemoryPresence:
@@ -183,11 +190,11 @@ class MemoryBroker:
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
 
-    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+    def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
         """Deliver `payload` in the next turn of the loop."""
         if self._listener is None:
             return failed(unavailable())
-        self._send(Event(topic, "", 0, Kind.SIGNAL, payload))
+        self._send(Event(topic, "", 0, kind, payload))
         return self._resolved(None)
 
     def subscribe(self, topic: str) -> "Future[None]":
@@ -233,6 +240,13 @@ class MemoryBroker:
         if log.epoch == lost:
             log.epoch, log.epoch_start = next(self._epochs), log.seq
         return Position(log.epoch, log.epoch_start)
+
+    def _log_of(self, topic: str) -> TopicLog | None:
+        if self._listener is None:
+            return None
+        now = self._clock.monotonic()
+        self._expire(now)
+        return self._use(topic, now).log
 
     def _send(self, event: Event) -> None:
         if event.topic not in self._subscribed:

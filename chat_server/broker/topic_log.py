@@ -98,7 +98,10 @@ class TopicLog:
         size: estimated bytes of all that is stored.
     """
 
-    __slots__ = ("_changes", "_messages", "_sizes", "_states", "epoch", "epoch_start", "seq")
+    __slots__ = (
+        *("_changes", "_messages", "_sizes", "_states", "_trimmed"),
+        *("epoch", "epoch_start", "seq"),
+    )
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -108,6 +111,8 @@ class TopicLog:
         self._states: dict[int, _State] = {}
         # Payload bytes of messages and of changes, and what states hold.
         self._sizes = [0, 0, 0]
+        # The seq of the last message that is not stored any more.
+        self._trimmed = 0
 
     def __len__(self) -> int:
         """Return the number of messages."""
@@ -120,6 +125,7 @@ class TopicLog:
 
     def clear(self) -> None:
         """Forget every event; the position stays."""
+        self._trimmed = self.seq
         self._messages.clear()
         self._changes.clear()
         self._states.clear()
@@ -128,6 +134,7 @@ class TopicLog:
     def drop_oldest(self) -> None:
         """Forget the oldest message and what has become of it."""
         oldest = self._messages.popleft()
+        self._trimmed = oldest.seq
         self._sizes[0] -= len(oldest.payload)
         self._forget(oldest.seq)
         if not self._messages:
@@ -273,6 +280,27 @@ class TopicLog:
             missing=missing,
             folded=folded,
         )
+
+    def newest(self, topic: str) -> Event | None:
+        """Return the newest message as it now is, if there is one."""
+        if not self._messages:
+            return None
+        message = self._messages[-1]
+        return Event(topic, self.epoch, message.seq, message.kind, self._fold(message))
+
+    def count_behind(self, cursor: int, author: bytes) -> tuple[int, bool]:
+        """Count the messages of others behind a seq that are not deleted.
+
+        Args:
+            cursor: the seq.
+            author: JSON text with which the `from` of one's own messages begins.
+
+        Returns:
+            Their number, and whether messages behind the seq are not stored any more.
+        """
+        behind = islice(self._messages, _index(self._messages, cursor + 1), None)
+        count = sum(1 for each in behind if each.content and not _is_by(each.payload, author))
+        return count, self._trimmed > cursor
 
     def _fold(self, message: _Entry) -> bytes:
         state = self._states.get(message.seq)

@@ -21,8 +21,10 @@ from .commands import (
     Presence,
     Publish,
     React,
+    Read,
     Signal,
     Subscribe,
+    Unread,
     Unsubscribe,
 )
 from .messages import Pong
@@ -90,6 +92,8 @@ COMMANDS: Commands = MappingProxyType(
         React: Row(grant="publish", overlaps=True),
         History: Row(grant="history", one_of=("before", "after")),
         Presence: Row(grant="presence"),
+        Read: Row(grant="subscribe", overlaps=True),
+        Unread: Row(),
         Ping: Row(states=ALWAYS, pushes=Pong),
     }
 )

@@ -18,12 +18,14 @@ DEFAULT_PRESENCE = 100
 MAX_USER = 255
 MAX_KEY = 64
 MAX_EMOJI_LENGTH = 32
+MAX_UNREAD = 128
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
 Target = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 Emoji = Annotated[str, Meta(min_length=1, max_length=MAX_EMOJI_LENGTH)]
 MessageState = Literal["streaming", "complete", "cancelled"]
+UnreadTopics = Annotated[list[str], Meta(min_length=1, max_length=MAX_UNREAD)]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
 PresenceLimit = Annotated[int, Meta(ge=1, le=MAX_PRESENCE)]
 UserName = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
@@ -118,6 +120,18 @@ class Presence(TopicCommand):
 
     after: UserName | None = None
     limit: PresenceLimit = DEFAULT_PRESENCE
+
+
+class Read(TopicCommand):
+    """Say up to which event a user has read a topic."""
+
+    seq: Seq
+
+
+class Unread(Command):
+    """Ask what a user has not read in some topics."""
+
+    topics: UnreadTopics
 
 
 class Ping(Command):

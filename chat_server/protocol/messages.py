@@ -209,6 +209,39 @@ class PositionOk(Ok, kw_only=True):
     seq: int
 
 
+class ReadOk(Ok, kw_only=True):
+    """Answers `read`: where the cursor is, and how many messages of others are behind it."""
+
+    topic: str
+    seq: int
+    unread: int
+
+
+class UnreadIn(Struct, omit_defaults=True, kw_only=True):
+    """What a user has not read in a topic.
+
+    Args:
+        read: the seq up to which the user has read; 0 if nothing.
+        seq: the last seq of the topic.
+        unread: messages of others behind the cursor, without deleted ones.
+        more: True if history does not have all of them any more.
+        last: the newest message as it now is.
+    """
+
+    read: int
+    seq: int
+    unread: int
+    more: bool
+    # Encoded already as the client reads it: a `Raw`.
+    last: Message | None = None
+
+
+class UnreadOk(Ok, kw_only=True):
+    """Answers `unread`, by topic."""
+
+    topics: dict[str, UnreadIn]
+
+
 class HistoryOk(Ok, kw_only=True):
     """Stored messages in ascending order; `more` tells whether a limit left some out."""
 
@@ -269,6 +302,14 @@ class PresencePush(ServerMessage, tag="presence", kw_only=True):
     joined: list[User]
     left: list[User]
     more: bool = False
+
+
+class ReadPush(ServerMessage, tag="read", kw_only=True):
+    """A user has read a topic up to an event."""
+
+    topic: str
+    user: str
+    seq: int
 
 
 class Gap(ServerMessage, tag="gap", kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 
-from ..events import Event, HistoryPage, Position
+from ..events import Event, HistoryPage, Kind, Position
 from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
 from .ports import Broker, Transport
@@ -59,9 +59,16 @@ class Hub:
         broker: delivers events, and reads them again.
         max_replay: events that a subscriber may have missed to be recovered; as many are read at
             once to repair a topic.
+        on_read: called with each event of the kind `read`, which is for one user alone.
     """
 
-    def __init__(self, broker: Broker, max_replay: int) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        max_replay: int,
+        on_read: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._on_read = on_read
         self._broker = broker
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
@@ -347,7 +354,10 @@ class Hub:
         """Deliver a batch; see `ports.Listener`."""
         batches: dict[str, list[Event]] = {}
         for event in events:
-            batches.setdefault(event.topic, []).append(event)
+            if event.kind is Kind.READ:
+                self._on_read(event)
+            else:
+                batches.setdefault(event.topic, []).append(event)
         for name, batch in batches.items():
             topic = self._topics.get(name)
             if topic is not None and topic.offer(batch):

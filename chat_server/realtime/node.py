@@ -1,8 +1,12 @@
 """One worker's part of the server: joins its connections, its topics and the broker."""
 
+import msgspec
+from msgspec.structs import replace
+
 from ..clock import Clock
+from ..events import Event
 from ..logs import LogThrottle
-from ..protocol.messages import Limits
+from ..protocol.messages import Limits, ReadPush
 from ..protocol.session import SessionLimits
 from ..settings import Settings, SettingsError
 from .drain import Drain
@@ -10,11 +14,13 @@ from .hub import Hub
 from .limits import ReadRates, UserRates
 from .ports import Broker, Outbox, Presence, Publisher, Transport
 from .presence import TopicPresence
-from .registry import Registry
+from .registry import PushClient, Registry
 from .timers import SlottedTimers
 
 REPLAYS_PER_SECOND = 2
 """Replay budget after the initial burst, in units of `limits.max_replay` events per second."""
+
+_decode_read = msgspec.json.Decoder(ReadPush).decode
 
 
 class Node:
@@ -59,7 +65,7 @@ class Node:
         self.publisher: Publisher = outbox or broker
         self.clock = clock
         self.name = name
-        self.hub = Hub(broker, settings.limits.max_replay)
+        self.hub = Hub(broker, settings.limits.max_replay, self._tell_user)
         limits = settings.limits
         self.registry = Registry(
             limits.max_connections_per_user, limits.max_connections_per_address
@@ -100,6 +106,18 @@ class Node:
         """Return who is in the topics, if the topic's namespace has presence."""
         presence = self.presence
         return presence if presence is not None and presence.covers(topic) else None
+
+    def _tell_user(self, event: Event) -> None:
+        """Send what a user has read to the user's other connections.
+
+        Args:
+            event: its payload is the session that need not be told, a space, and the push.
+        """
+        session, _, payload = event.payload.partition(b" ")
+        push = replace(event, payload=payload)
+        for client in list(self.registry.of_user(_decode_read(payload).user)):
+            if client.id != session.decode() and isinstance(client, PushClient):
+                client.push(push)
 
     def leave(self, transport: Transport, topic: str) -> None:
         """Take a subscriber out of a topic."""

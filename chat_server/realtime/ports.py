@@ -11,7 +11,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from msgspec import Struct
 
 from ..changes import Change, ChangeResult
-from ..events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
+from ..cursors import Unread
+from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from ..presence import PAGE_BYTES, Attendance, Attended, PresencePage
 from ..protocol.codecs import Codec
 from ..protocol.messages import Gap, Ok, ServerMessage
@@ -166,7 +167,7 @@ class Subscriptions(Protocol):
         """Forget the subscription; an event already on its way may still arrive."""
         ...
 
-    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+    def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
         """Send `payload` to every worker subscribed to `topic`, without storing it."""
         ...
 
@@ -192,6 +193,28 @@ class Broker(EventLog, Subscriptions, Protocol):
         Args:
             ping: ask the store for a sign of life; False tells what is known, at once.
         """
+        ...
+
+
+class CursorStore(Protocol):
+    """Keeps how far users have read; futures fail as those of `EventLog` do."""
+
+    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
+        """Move a user's cursor to `seq`, unless it is further or the topic is not so far."""
+        ...
+
+    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
+        """Read what a user has not read in each of some topics, in one round trip."""
+        ...
+
+
+@runtime_checkable
+class Cursors(Protocol):
+    """The capability of a broker to keep how far users have read."""
+
+    @property
+    def cursors(self) -> CursorStore:
+        """The store of cursors, which lives as long as the broker."""
         ...
 
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ..events import Event
 from ..protocol.close_codes import CloseCode
 from ..protocol.errors import RateLimited
 
@@ -23,6 +24,15 @@ class Client(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once."""
+        ...
+
+
+@runtime_checkable
+class PushClient(Client, Protocol):
+    """A connection that can be sent events of topics."""
+
+    def push(self, event: Event) -> None:
+        """Send an event of a topic, if the connection is subscribed to it and reads."""
         ...
 
 

@@ -90,9 +90,11 @@ class Subscriber(Actor, ABC):
     """An actor with a live connection, who can be sent pushes.
 
     Attributes:
+        id: the session that `welcome` names.
         transport: where pushes go.
     """
 
+    id: str
     transport: Transport
 
     @abstractmethod

@@ -13,14 +13,17 @@ from ..protocol.commands import (
     Presence,
     Publish,
     React,
+    Read,
     Signal,
     Subscribe,
+    Unread,
     Unsubscribe,
 )
 from .changing import append, delete, edit, react
 from .history import history
 from .presence import presence
 from .publishing import publish, signal
+from .reading import read, unread
 from .service import Operation
 from .subscribing import auth, subscribe, unsubscribe
 
@@ -35,6 +38,8 @@ OPERATIONS: Mapping[type[Command], Operation] = MappingProxyType(
         Append: append,
         Delete: delete,
         React: react,
+        Read: read,
+        Unread: unread,
         History: history,
         Presence: presence,
     }

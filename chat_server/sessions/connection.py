@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..auth.claims import Claims
-from ..events import HistoryPage
+from ..events import Event, HistoryPage
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.effects import Pending
@@ -120,6 +120,13 @@ class Connection(AuthenticatingClient):
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Say goodbye and close once commands are answered; see `registry.Client`."""
         self._session.close_gracefully(code, reason, reconnect_in_ms)
+
+    def push(self, event: Event) -> None:
+        """Send an event that is for this user alone; see `registry.PushClient`."""
+        if event.topic in self._session.topics and self.transport.writable:
+            packet = self.transport.encoder.encode(event)
+            if packet is not None:
+                self.transport.write(packet)
 
     def abort(self) -> None:
         """Drop the connection at once; see `registry.Client`."""

@@ -246,6 +246,7 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     history_size: Count = 1_000
     history_seconds: Seconds = 86_400.0
     history_bytes: Count = 16_777_216
+    read_receipts: bool = False
     append_window_ms: Annotated[int, Meta(ge=0, le=1_000)] = 0
     spool_messages: Count = 0
     presence: bool = False

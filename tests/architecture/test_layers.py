@@ -67,6 +67,7 @@ RULES = {
     "protocol": May(("events",), ("msgspec",)),
     "events": May((), ("msgspec",)),
     "changes": May(("events",), ("msgspec",)),
+    "cursors": May(("events",), ("msgspec",)),
     "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),

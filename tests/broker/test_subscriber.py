@@ -122,7 +122,7 @@ async def test_each_confirmation_belongs_to_the_oldest_command(bench: Bench) -> 
 async def test_one_read_is_one_batch(bench: Bench) -> None:
     await bench.open()
     future = bench.subscriber.subscribe("a")
-    signal = [b"message", b"chat:a", signal_message(b"{}")]
+    signal = [b"message", b"chat:a", signal_message(b"{}", Kind.SIGNAL)]
     bench.connection.answer(
         *confirmed("subscribe", "a"), message("a", 1), message("b", 1), signal, message("a", 2)
     )

@@ -239,13 +239,13 @@ class FakeBroker:
             future.set_exception(_away())
         return future
 
-    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+    def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
         self.calls.append(("signal", topic, payload))
         if self.raises is not None:
             raise self.raises
         future: Future[None] = asyncio.get_running_loop().create_future()
         if self.available:
-            self._emit(Event(topic, "", 0, Kind.SIGNAL, payload))
+            self._emit(Event(topic, "", 0, kind, payload))
             future.set_result(None)
         else:
             future.set_exception(_away())

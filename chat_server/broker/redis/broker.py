@@ -11,13 +11,14 @@ from contextlib import suppress
 from redis.exceptions import ConnectionError
 
 from ...changes import Change, ChangeResult
-from ...events import READ_BYTES, Draft, HistoryPage, Position, PublishResult
+from ...events import READ_BYTES, Draft, HistoryPage, Kind, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
 from ..common import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
+from .cursors import UNREAD, RedisCursors
 from .diagnosis import explain, report
 from .pipeline import Pipeline, Script, pack
 from .presence import PAGE, WRITE, RedisPresence
@@ -112,7 +113,7 @@ class RedisBroker:
             throttle=throttle,
         )
         self._storage = Storage(broker, self._subscriber.publish)
-        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH, CHANGE)
+        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH, CHANGE, UNREAD)
         self._write_probe = WriteProbe(
             *(self._names, self._storage, self._publisher, self._reader, self._subscriber),
             sharded=sharded,
@@ -130,6 +131,9 @@ class RedisBroker:
             self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
         ]
         self._presence = self._make_presence(broker)
+        self._cursors = RedisCursors(
+            self._publisher, self._names, broker, available=lambda: self._available
+        )
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -157,6 +161,11 @@ class RedisBroker:
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
+
+    @property
+    def cursors(self) -> RedisCursors:
+        """Keeps how far users have read."""
+        return self._cursors
 
     @property
     def presence(self) -> RedisPresence:
@@ -413,12 +422,12 @@ class RedisBroker:
             return StoreRefuses(self._refusal, sent=False)
         return None
 
-    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+    def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
         """Send `payload` to every worker."""
         if not self._available:
             return failed(unavailable())
         command = pack(
-            self._subscriber.publish, self._names.channel(topic), signal_message(payload)
+            self._subscriber.publish, self._names.channel(topic), signal_message(payload, kind)
         )
         return self._publisher.send(command, lambda _: None)
 

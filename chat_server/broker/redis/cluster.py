@@ -12,13 +12,14 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
 from ...changes import Change, ChangeResult
-from ...events import READ_BYTES, Draft, Event, HistoryPage, Position, PublishResult
+from ...events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from ...logs import LogThrottle
 from ...protocol.errors import Rejected, Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
 from ..common import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
+from .cluster_cursors import ClusterCursors
 from .cluster_presence import ClusterPresence
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved
@@ -89,6 +90,7 @@ class ClusterBroker:
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._presence = ClusterPresence(self._submit, self._spawn)
+        self._cursors = ClusterCursors(self._submit)
         # The node that is asked first.
         self._hint: Address | None = None
         # Set to have the map read again soon.
@@ -103,6 +105,11 @@ class ClusterBroker:
     def available(self) -> bool:
         """Whether every shard is believed to be reachable."""
         return bool(self._shards) and all(shard.available for shard in self._shards.values())
+
+    @property
+    def cursors(self) -> ClusterCursors:
+        """Keeps how far users have read."""
+        return self._cursors
 
     @property
     def presence(self) -> ClusterPresence:
@@ -344,9 +351,9 @@ class ClusterBroker:
         """Change a message and send the event to every worker, on the shard of the topic."""
         return self._submit(change.topic, lambda shard: shard.change(change), ordered=True)
 
-    def signal(self, topic: str, payload: bytes) -> "Future[None]":
+    def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
         """Send `payload` to every worker."""
-        return self._submit(topic, lambda shard: shard.signal(topic, payload))
+        return self._submit(topic, lambda shard: shard.signal(topic, payload, kind))
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "zpopmin": (),
     "zrangebyscore": ("0", "0"),
     "zrem": ("m",),
+    "zremrangebyscore": ("0", "0"),
     "zrevrangebyscore": ("0", "0"),
     "pexpire": ("10000",),
     "del": (),

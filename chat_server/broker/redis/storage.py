@@ -49,6 +49,7 @@ class Keys(NamedTuple):
         messages: the messages that are kept.
         changes: the events that change messages.
         state: what they have made of the messages.
+        authors: whose the messages are.
         channel: where events are sent.
         once: the beginning of the keys for idempotency keys.
     """
@@ -57,12 +58,17 @@ class Keys(NamedTuple):
     messages: str
     changes: str
     state: str
+    authors: str
     channel: str
     once: str
 
     def of_key(self, key: str) -> str:
         """Return the key that holds the place of a publication with this idempotency key."""
         return f"{self.once}:{key}"
+
+    def of_reader(self, user: str) -> str:
+        """Return the key that holds how far a user has read."""
+        return f"{self.meta.removesuffix('meta')}read:{user}"
 
 
 class Keyspace:
@@ -100,6 +106,7 @@ def _keys(base: str, channel: str) -> Keys:
         f"{base}:messages",
         f"{base}:changes",
         f"{base}:state",
+        f"{base}:authors",
         channel,
         f"{base}:key",
     )
@@ -130,7 +137,7 @@ class Storage:
             draft: the message.
             once_ms: lifetime of the idempotency key, if it is not the usual one.
         """
-        names = list(keys[:5])
+        names = list(keys[:6])
         if draft.key is not None:
             names.append(keys.of_key(draft.key))
         history_ms, position_ms = self._lifetimes(draft.retention)
@@ -151,7 +158,7 @@ class Storage:
 
     def change(self, pipeline: Pipeline, keys: Keys, change: Change) -> "Future[ChangeResult]":
         """Change a message and send the event to every worker."""
-        names = list(keys[:5])
+        names = list(keys[:6])
         if isinstance(change, Append):
             names += [keys.of_key(piece.key) for piece in change.pieces if piece.key is not None]
         elif change.key is not None:
@@ -237,7 +244,7 @@ class Storage:
             int(folded),
         )
         decode = partial(_page, topic, newest, folded)
-        return pipeline.call(HISTORY, keys[:4], arguments, decode)
+        return pipeline.call(HISTORY, keys[:5], arguments, decode)
 
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""

@@ -34,9 +34,9 @@ _KINDS = {kind.encode(): kind for kind in Kind}
 _VERSION = b"1"
 
 
-def signal_message(payload: bytes) -> bytes:
-    """Return the channel message of a signal; publish.lua makes that of a stored event."""
-    return b"1  0 signal " + payload
+def signal_message(payload: bytes, kind: Kind) -> bytes:
+    """Return the channel message of what is not stored; publish.lua makes that of an event."""
+    return b"1  0 %b %b" % (kind.encode(), payload)
 
 
 class _Command:

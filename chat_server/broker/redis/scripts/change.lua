@@ -1,6 +1,6 @@
 -- Change a message: store the event, note what it makes of the message, and send the event to every worker.
 --
--- KEYS  1 meta  2 messages  3 changes  4 state  (see topic.lua)  5 channel  6… once, if the event has any keys
+-- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)  6 channel  7… once, if the event has keys
 -- ARGV  1 kind  2 target  3 the text with which `from` has to begin, or ''
 --       4 head  5 tail  6 bytes of content at the end of `tail`
 --       7 changes are kept while fewer events than this follow  8 payload bytes of changes kept, 0 for no bound
@@ -17,7 +17,7 @@ local PAGE = 1024
 -- What stands in place of content that a deletion has taken away.
 local ERASED = {edited = 'null}', appended = '"}'}
 
-local meta, messages, changes, state, channel = unpack(KEYS, 1, 5)
+local meta, messages, changes, state, authors, channel = unpack(KEYS, 1, 6)
 local kind, target, author = ARGV[1], ARGV[2], ARGV[3]
 
 local function stored(key)
@@ -33,7 +33,7 @@ local places, fresh, added, text = {}, {}, 0, ''
 if kind == 'appended' then
   local texts = {}
   for at = 19, #ARGV, 3 do
-    local key = KEYS[5 + ARGV[at]]
+    local key = KEYS[6 + ARGV[at]]
     local place = ARGV[at] ~= '0' and stored(key) or false
     places[#places + 1] = place
     if not place then
@@ -44,7 +44,7 @@ if kind == 'appended' then
   end
   text = table.concat(texts)
 else
-  local key = KEYS[6]
+  local key = KEYS[7]
   places[1] = key and stored(key)
   if not places[1] then
     fresh[1], places[1] = {1, key}, false
@@ -194,6 +194,7 @@ function apply.deleted()
     redis.call('ZREM', messages, found)
     redis.call('ZADD', messages, target, table.concat({target, '0', 'message', '0', rest}, ' '))
     redis.call('HSET', meta, 'bytes', digits((tonumber(place[3]) or 0) + #rest - #message))
+    redis.call('ZREMRANGEBYSCORE', authors, target, target)
     forget(state, target)
     local from = target
     while record do
@@ -247,7 +248,7 @@ while count > 1 do
 end
 
 redis.call('HSET', meta, 'seq', seq, 'change_bytes', digits(change_bytes), 'changed', '1')
-for _, key in ipairs({messages, changes, state}) do
+for _, key in ipairs({messages, changes, state, authors}) do
   redis.call('PEXPIRE', key, ARGV[9])
 end
 redis.call('PEXPIRE', meta, ARGV[10])

@@ -1,6 +1,6 @@
 -- Read a page of a topic's log together with the topic's position.
 --
--- KEYS  1 meta  2 messages  3 changes  4 state  (see topic.lua)
+-- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)
 -- ARGV  1 the epoch to begin if the topic has none  2 ms such a position is kept
 --       3 the seq before the page  4 the last seq, or '+inf'
 --       5 maximum number of entries, 0 for none  6 '1' to prefer the newest
@@ -25,7 +25,7 @@ if not epoch then
   epoch, seq, epoch_start, changed = ARGV[1], '0', '0', false
   -- Before DEL: see publish.lua on maxmemory.
   redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'base', epoch_start)
-  redis.call('DEL', messages, changes, state)
+  redis.call('DEL', messages, changes, state, KEYS[5])
   redis.call('PEXPIRE', meta, ARGV[2])
 elseif seq == '0' and ARGV[7] == '1' then
   redis.call('PEXPIRE', meta, ARGV[2])
@@ -83,27 +83,6 @@ local function events()
   end
 end
 
--- Return a message with its state, and the bytes that the state adds.
-local function with_state(member, record)
-  local target = string.match(member, '^%d+')
-  local paged, pages = string.match(record, '^%d+ %d+ %S+ (%d) %d+ %d+ (%d+)$')
-  local data = redis.call('HGET', state, target .. ':data')
-  if paged == '1' then
-    local text = {data}
-    for n = 1, tonumber(pages) do
-      text[n + 1] = redis.call('HGET', state, target .. ':page:' .. n)
-    end
-    text[#text + 1] = redis.call('HGET', state, target .. ':back')
-    data = table.concat(text)
-  end
-  local emoji = redis.call('HGET', state, target .. ':emoji') or ''
-  local entry = {member, record, data, emoji}
-  for each in string.gmatch(emoji, '[^\n]+') do
-    entry[#entry + 1] = redis.call('HGET', state, target .. ':emoji:' .. each)
-  end
-  return entry, data and #data or 0
-end
-
 local entries, size, more = {}, 0, 0
 if limit > 0 then
   local next_member = (folded or not changed) and members_of(messages) or events()
@@ -114,7 +93,7 @@ if limit > 0 then
     local record = folded and changed and redis.call('HGET', state, string.match(member, '^%d+'))
     if record then
       local bytes
-      entry, bytes = with_state(member, record)
+      entry, bytes = with_state(state, member, record)
       size = size + bytes
     end
     if #entries == limit or (size > max_bytes and #entries > 0) then

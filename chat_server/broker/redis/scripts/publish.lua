@@ -1,15 +1,15 @@
 -- Add a message to its topic and send it to every worker.
 --
--- KEYS  1 meta  2 messages  3 changes  4 state  (see topic.lua)
---       5 channel: no key, but in the same hash slot (sharded pub/sub requires that)
---       6 once (optional): the place of the event with this idempotency key
+-- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)
+--       6 channel: no key, but in the same hash slot (sharded pub/sub requires that)
+--       7 once (optional): the place of the event with this idempotency key
 -- ARGV  1 the epoch to begin if the topic has none
 --       2 kind  3 head  4 tail  5 bytes of content at the end of `tail`
 --       6 messages kept  7 ms they are kept  8 ms the position is kept  9 ms `once` is kept
 --       10 'PUBLISH', or 'SPUBLISH' in a cluster  11 payload bytes kept, 0 for no bound
 -- Returns {epoch, seq, at in ms, 1 for a duplicate else 0}.
 
-local meta, messages, changes, state, channel, once = unpack(KEYS)
+local meta, messages, changes, state, authors, channel, once = unpack(KEYS)
 local kind, size, quota = ARGV[2], tonumber(ARGV[6]), tonumber(ARGV[11])
 
 if once then
@@ -20,14 +20,14 @@ if once then
   end
 end
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed')
-local epoch, changed = place[1], place[4] == '1'
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed', 'indexed', 'trimmed')
+local epoch, changed, indexed, trimmed = place[1], place[4] == '1', place[5] == '1', place[6]
 if not epoch then
-  epoch, changed = ARGV[1], false
+  epoch, changed, indexed, trimmed = ARGV[1], false, false, '0'
   -- Before DEL: Redis checks maxmemory only until a script has written once.
   redis.call('HSET', meta, 'epoch', epoch, 'seq', 0, 'base', 0)
   -- Without its position (evicted, say) an older log belongs to another epoch.
-  redis.call('DEL', messages, changes, state)
+  redis.call('DEL', messages, changes, state, authors)
 end
 
 local seq = digits((tonumber(place[2]) or 0) + 1)
@@ -42,28 +42,41 @@ if size > 0 then
   bytes = #payload
   if count > 1 then
     bytes = bytes + (tonumber(place[3]) or 0)
-  elseif changed then
-    changed = false -- The messages that were changed have expired.
-    redis.call('DEL', changes, state)
+  else
+    -- Those before have expired, if there were any.
+    trimmed = place[2] or '0'
+    if changed or indexed then
+      changed = false
+      redis.call('DEL', changes, state, authors)
+    end
   end
   while count > size or (quota > 0 and bytes > quota and count > 1) do
     local oldest = redis.call('ZPOPMIN', messages)
     local target, _, _, _, gone = parse(oldest[1])
     bytes, count = bytes - #(gone or ''), count - 1
+    trimmed = target or trimmed
     if changed and target then
       forget(state, target)
     end
   end
-  redis.call('HSET', meta, 'seq', seq, 'bytes', digits(bytes), 'changed', changed and '1' or '')
+  redis.call(
+    'HSET', meta, 'seq', seq, 'bytes', digits(bytes), 'changed', changed and '1' or '',
+    'trimmed', trimmed or '0'
+  )
   redis.call('PEXPIRE', messages, ARGV[7])
   if changed then
     redis.call('PEXPIRE', changes, ARGV[7])
     redis.call('PEXPIRE', state, ARGV[7])
   end
+  if indexed then
+    redis.call('ZADD', authors, seq, seq .. ' ' .. author_of(payload))
+    redis.call('ZREMRANGEBYSCORE', authors, '-inf', trimmed)
+    redis.call('PEXPIRE', authors, ARGV[7])
+  end
 else
-  redis.call('HSET', meta, 'seq', seq, 'bytes', 0, 'changed', '')
+  redis.call('HSET', meta, 'seq', seq, 'bytes', 0, 'changed', '', 'indexed', '', 'trimmed', seq)
   -- A history that is switched off and on again must have no hole.
-  redis.call('DEL', messages, changes, state)
+  redis.call('DEL', messages, changes, state, authors)
 end
 redis.call('PEXPIRE', meta, ARGV[8])
 if once then

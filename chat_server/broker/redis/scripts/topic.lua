@@ -2,7 +2,8 @@
 --
 -- The keys of a topic:
 --   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0);
---             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes
+--             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes;
+--             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out
 --   messages  a sorted set of the messages as they were published, by seq
 --   changes   a sorted set of the events that change messages, by seq
 --   state     a hash of what the changes have made of messages; the fields of the message t are
@@ -13,6 +14,8 @@
 --     t:page:n       a page of the text, from 1
 --     t:emoji        the emoji of its reactions, each with '\n' behind it
 --     t:emoji:e      their number, '\n', and for each user who is remembered `<user> <seq> <at>\n`
+--   authors   a sorted set of `<seq> <user>` for each message that is not deleted, by seq, with the user as JSON; there
+--             is one once somebody has asked what is unread
 -- A member of either set is `<seq> <content> <kind> <target> <payload>`. `content` is the number of bytes at the
 -- end of the payload that the user wrote, with what closes them; 0 if a deletion has taken them away.
 
@@ -46,5 +49,46 @@ local function forget(state, target)
       redis.call('HDEL', state, target .. ':emoji:' .. emoji)
     end
     redis.call('HDEL', state, target, target .. ':emoji')
+  end
+end
+
+-- Return a message with its state, and the bytes that the state adds.
+local function with_state(state, member, record)
+  local target = string.match(member, '^%d+')
+  local paged, pages = string.match(record, '^%d+ %d+ %S+ (%d) %d+ %d+ (%d+)$')
+  local data = redis.call('HGET', state, target .. ':data')
+  if paged == '1' then
+    local text = {data}
+    for n = 1, tonumber(pages) do
+      text[n + 1] = redis.call('HGET', state, target .. ':page:' .. n)
+    end
+    text[#text + 1] = redis.call('HGET', state, target .. ':back')
+    data = table.concat(text)
+  end
+  local emoji = redis.call('HGET', state, target .. ':emoji') or ''
+  local entry = {member, record, data, emoji}
+  for each in string.gmatch(emoji, '[^\n]+') do
+    entry[#entry + 1] = redis.call('HGET', state, target .. ':emoji:' .. each)
+  end
+  return entry, data and #data or 0
+end
+
+-- Return the user whose message a payload is, as JSON; '' for nobody's.
+local function author_of(payload)
+  -- Nothing that a user writes stands in front of `from`.
+  local first = string.match(payload, '"from":{"user":()')
+  if not first or string.sub(payload, first, first) ~= '"' then
+    return ''
+  end
+  local at = first + 1
+  while true do
+    local found = string.find(payload, '["\\]', at)
+    if not found then
+      return ''
+    end
+    if string.sub(payload, found, found) == '"' then
+      return string.sub(payload, first, found)
+    end
+    at = found + 2
   end
 end

@@ -1,0 +1,90 @@
+"""Read cursors of the memory broker."""
+
+import asyncio
+from asyncio import Future
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from ..clock import Clock
+from ..cursors import Unread
+from .common import failed, unavailable
+from .topic_log import TopicLog
+
+MAX_CURSORS: Final = 100_000
+"""Maximum number of cursors, some 300 bytes each. Beyond it the least recently moved go."""
+
+
+class MemoryCursors:
+    """Keeps `realtime.ports.CursorStore` for one process.
+
+    Args:
+        seconds: lifetime of a cursor after it was last moved.
+        clock: expires cursors.
+        find: returns the log of a topic, or None while the broker is stopped.
+    """
+
+    def __init__(
+        self, seconds: float, clock: Clock, find: Callable[[str], TopicLog | None]
+    ) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._find = find
+        # By topic and user: when it expires, and the seq. The first to expire first.
+        self._cursors: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+
+    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
+        """Move a user's cursor."""
+        log = self._find(topic)
+        if log is None:
+            return failed(unavailable())
+        self._expire()
+        cursor = self._cursor(topic, user)
+        moved = cursor < seq <= log.seq
+        if seq <= log.seq:
+            cursor = max(cursor, seq)
+            self._cursors[topic, user] = (self._clock.monotonic() + self._seconds, cursor)
+            self._cursors.move_to_end((topic, user))
+            if len(self._cursors) > MAX_CURSORS:
+                self._cursors.popitem(last=False)
+        found = self._unread(log, user, cursor)
+        return _resolved(msgspec.structs.replace(found, moved=moved))
+
+    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
+        """Read what a user has not read."""
+        self._expire()
+        futures: list[Future[Unread]] = []
+        for topic in topics:
+            log = self._find(topic)
+            if log is None:
+                futures.append(failed(unavailable()))
+                continue
+            found = self._unread(log, user, self._cursor(topic, user))
+            last = log.newest(topic)
+            futures.append(_resolved(msgspec.structs.replace(found, last=last)))
+        return futures
+
+    def _unread(self, log: TopicLog, user: str, cursor: int) -> Unread:
+        author = b'{"user":%b' % msgspec.json.encode(user)
+        count, more = log.count_behind(cursor, author)
+        return Unread(cursor, log.seq, count, more)
+
+    def _cursor(self, topic: str, user: str) -> int:
+        _, seq = self._cursors.get((topic, user), (0.0, 0))
+        return seq
+
+    def _expire(self) -> None:
+        now = self._clock.monotonic()
+        while self._cursors:
+            key, (expires_at, _) = next(iter(self._cursors.items()))
+            if expires_at > now:
+                return
+            del self._cursors[key]
+
+
+def _resolved(unread: Unread) -> "Future[Unread]":
+    future: Future[Unread] = asyncio.get_running_loop().create_future()
+    future.set_result(unread)
+    return future

@@ -1,0 +1,84 @@
+-- Read what a user has not read in a topic, and move the user's cursor.
+--
+-- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)
+--       6 cursor: the seq up to which the user has read
+-- ARGV  1 the user as JSON  2 the seq to move the cursor to, or ''  3 ms the cursor is kept
+--       4 '1' to return the newest message, too
+-- Returns {cursor, seq, number of unread messages of others, 1 if history does not have all of them else 0, 1 if the
+-- cursor moved else 0, epoch or false, the newest message as history.lua does or false}. The cursor never moves back;
+-- nor beyond the topic's last seq, where it stays.
+
+-- Members of `authors` that are read at once.
+local CHUNK = 256
+
+local user, target = ARGV[1], tonumber(ARGV[2])
+
+-- Begin to keep whose messages a topic has.
+local function make_authors(meta, messages, authors)
+  local from = '-inf'
+  redis.call('HSET', meta, 'indexed', '1')
+  while true do
+    local chunk = redis.call('ZRANGEBYSCORE', messages, from, '+inf', 'LIMIT', 0, 16)
+    local last
+    for _, member in ipairs(chunk) do
+      local seq, content, _, _, payload = parse(member)
+      last = seq or last
+      if seq and content ~= '0' then
+        redis.call('ZADD', authors, seq, seq .. ' ' .. author_of(payload))
+      end
+    end
+    if not last then
+      break
+    end
+    from = '(' .. last
+  end
+  -- The next message lets it live as long as the messages.
+  redis.call('PEXPIRE', authors, ARGV[3])
+end
+
+local function count_unread(authors, cursor)
+  local count, from = 0, '(' .. digits(cursor)
+  while true do
+    local chunk = redis.call('ZRANGEBYSCORE', authors, from, '+inf', 'LIMIT', 0, CHUNK)
+    for _, member in ipairs(chunk) do
+      local seq, author = string.match(member, '^(%d+) (.*)$')
+      if author ~= user then
+        count = count + 1
+      end
+      from = '(' .. seq
+    end
+    if #chunk < CHUNK then
+      return count
+    end
+  end
+end
+
+local meta, messages, _, state, authors, key = unpack(KEYS)
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'changed', 'indexed', 'trimmed')
+local seq = tonumber(place[2]) or 0
+local cursor = tonumber(redis.call('GET', key)) or 0
+local moved = 0
+if target and target <= seq then
+  moved = target > cursor and 1 or 0
+  cursor = math.max(cursor, target)
+  redis.call('SET', key, digits(cursor), 'PX', ARGV[3])
+end
+local unread, more, newest = 0, 0, false
+if cursor < seq and redis.call('ZCARD', messages) == 0 then
+  more = 1
+elseif cursor < seq then
+  if place[4] ~= '1' then
+    make_authors(meta, messages, authors)
+  end
+  unread = count_unread(authors, cursor)
+  more = (tonumber(place[5]) or 0) > cursor and 1 or 0
+end
+if ARGV[4] == '1' then
+  newest = redis.call('ZREVRANGEBYSCORE', messages, '+inf', '-inf', 'LIMIT', 0, 1)[1]
+  local found = newest and place[3] == '1' and string.match(newest, '^%d+')
+  local record = found and redis.call('HGET', state, found)
+  if record then
+    newest = with_state(state, newest, record)
+  end
+end
+return {cursor, seq, unread, more, moved, place[1], newest or false}

@@ -1,0 +1,138 @@
+"""The contract of `realtime.ports.Cursors`, over every store."""
+
+import json
+from typing import Any
+
+from chat_server.changes import Outcome
+from chat_server.cursors import Unread
+from chat_server.events import Event, Retention
+from chat_server.realtime.ports import Cursors, CursorStore
+
+from .helpers import TOPIC, Store
+from .test_changes import ANN, BOB, delete, edit, react, say
+
+
+async def started(store: Store, **settings: Any) -> tuple[Any, CursorStore]:
+    broker, _ = await store.start(**settings)
+    assert isinstance(broker, Cursors)
+    return broker, broker.cursors
+
+
+async def unread(cursors: CursorStore, user: str = "bob", topic: str = TOPIC) -> Unread:
+    return await cursors.unread([topic], user)[0]
+
+
+def text_of(event: Event | None) -> Any:
+    assert event is not None
+    return json.loads(event.payload)["data"]
+
+
+async def test_a_cursor_moves_forward_only(store: Store) -> None:
+    broker, cursors = await started(store)
+    for _ in range(5):
+        await say(broker)
+    assert await cursors.move(TOPIC, "bob", 3) == Unread(3, 5, 2, False, moved=True)
+    assert await cursors.move(TOPIC, "bob", 2) == Unread(3, 5, 2, False, moved=False)
+    assert await cursors.move(TOPIC, "bob", 3) == Unread(3, 5, 2, False, moved=False)
+    assert await cursors.move(TOPIC, "bob", 6) == Unread(3, 5, 2, False, moved=False)
+    assert await cursors.move(TOPIC, "bob", 5) == Unread(5, 5, 0, False, moved=True)
+    assert (await cursors.move(TOPIC, "max", 1)).count == 4, "others have cursors of their own"
+
+
+async def test_own_messages_and_deleted_ones_and_changes_do_not_count(store: Store) -> None:
+    broker, cursors = await started(store)
+    first = await say(broker, "of ann")
+    await say(broker, "of bob", sender=BOB)
+    assert (await unread(cursors)).count == 1
+    second = await say(broker, "of ann")
+    await say(broker, "of nobody", sender=b"null")
+    await say(broker, "quoted", sender=b'{"user":"b\\"ob","info":{"from":{"user":"bob"}}}')
+    await broker.change(edit(first, "edited"))
+    await broker.change(react(second, sender=BOB))
+    assert (await unread(cursors)).count == 4
+    assert (await broker.change(delete(second))).outcome is Outcome.STORED
+    found = await unread(cursors)
+    assert (found.cursor, found.count, found.more) == (0, 3, False)
+    assert (await unread(cursors, "ann")).count == 3
+    assert (await unread(cursors, 'b"ob')).count == 3
+
+
+async def test_the_newest_message_is_as_it_now_is(store: Store) -> None:
+    broker, cursors = await started(store)
+    assert await unread(cursors) == Unread(0, 0, 0, False)
+    seq = await say(broker, "old")
+    assert text_of((await unread(cursors)).last) == "old"
+    await broker.change(edit(seq, "new"))
+    found = await unread(cursors)
+    assert (text_of(found.last), found.seq, found.count) == ("new", 2, 1)
+    assert (await cursors.move(TOPIC, "bob", 2)).last is None
+
+
+async def test_what_history_has_lost_is_told(store: Store) -> None:
+    broker, cursors = await started(store)
+    kept = Retention(3, 3_600.0)
+    for _ in range(3):
+        await say(broker, retention=kept)
+    assert not (await unread(cursors)).more
+    await say(broker, retention=kept)
+    found = await unread(cursors)
+    assert (found.count, found.more) == (3, True)
+    await cursors.move(TOPIC, "bob", 1)
+    found = await unread(cursors)
+    assert (found.count, found.more) == (3, False)
+
+
+async def test_what_has_expired_is_lost(store: Store) -> None:
+    broker, cursors = await started(store)
+    kept = Retention(9, 0.3)
+    await say(broker, retention=kept)
+    assert (await unread(cursors)).count == 1
+    await store.elapse(0.5)
+    found = await unread(cursors)
+    assert (found.count, found.more, found.seq, found.last) == (0, True, 1, None)
+    await say(broker, retention=kept)
+    found = await unread(cursors)
+    assert (found.count, found.more) == (1, True)
+    await cursors.move(TOPIC, "bob", 1)
+    assert not (await unread(cursors)).more
+
+
+async def test_without_history_nothing_is_known(store: Store) -> None:
+    broker, cursors = await started(store)
+    for _ in range(2):
+        await say(broker, retention=Retention(0, 60.0))
+    found = await unread(cursors)
+    assert (found.count, found.more, found.seq) == (0, True, 2)
+    assert await cursors.move(TOPIC, "bob", 2) == Unread(2, 2, 0, False, moved=True)
+
+
+async def test_many_topics_are_asked_at_once(store: Store) -> None:
+    broker, cursors = await started(store)
+    await say(broker)
+    topics = [f"room:{number}" for number in range(127)] + [TOPIC]
+    found = [await each for each in cursors.unread(topics, "bob")]
+    assert [each.count for each in found] == [0] * 127 + [1]
+
+
+async def test_every_worker_sees_a_cursor(shared_store: Store) -> None:
+    broker, cursors = await started(shared_store)
+    _, others = await started(shared_store)
+    await say(broker, sender=ANN)
+    await cursors.move(TOPIC, "bob", 1)
+    assert (await unread(others)).count == 0
+    await say(broker, sender=ANN)
+    assert (await unread(others)).count == 1
+    assert (await others.move(TOPIC, "bob", 1)).moved is False
+
+
+async def test_a_cursor_is_kept_for_a_while(store: Store) -> None:
+    broker, cursors = await started(store, position_seconds=1.0)
+    await say(broker, retention=Retention(9, 60.0))
+    await cursors.move(TOPIC, "bob", 1)
+    await store.elapse(0.6)
+    await cursors.move(TOPIC, "bob", 1)
+    await store.elapse(0.6)
+    assert (await unread(cursors)).cursor == 1
+    await store.elapse(1.2)
+    found = await unread(cursors)
+    assert (found.cursor, found.count) == (0, 1)
