@@ -232,7 +232,7 @@ class UnreadIn(Struct, omit_defaults=True, kw_only=True):
     seq: int
     unread: int
     more: bool
-    # Encoded already as the client reads it: a `Raw`.
+    # A `Raw` of JSON, whatever the client's encoding.
     last: Message | None = None
 
 

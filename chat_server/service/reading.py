@@ -7,7 +7,7 @@ import msgspec
 
 from .. import cursors
 from ..events import Kind
-from ..protocol.codecs import Codec
+from ..protocol.codecs import JSON
 from ..protocol.commands import Read, Unread
 from ..protocol.errors import BadRequest
 from ..protocol.messages import ReadOk, ReadPush, UnreadIn, UnreadOk
@@ -92,7 +92,8 @@ def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
     last = None
     # The message itself is history.
     if found.last is not None and actor.may("history", topic):
-        last = _encoded(actor.codec, found)
+        encoded = encode_push(JSON, found.last)
+        last = None if encoded is None else msgspec.Raw(encoded)
     return UnreadIn(
         read=found.cursor,
         seq=found.seq,
@@ -100,11 +101,6 @@ def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
         more=found.more,
         last=last,  # type: ignore[arg-type]
     )
-
-
-def _encoded(codec: Codec, found: cursors.Unread) -> msgspec.Raw | None:
-    encoded = None if found.last is None else encode_push(codec, found.last)
-    return None if encoded is None else msgspec.Raw(encoded)
 
 
 def _store(service: Service) -> CursorStore:

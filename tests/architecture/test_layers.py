@@ -24,6 +24,7 @@ LEAVES = (
     "addresses",
     "changes",
     "clock",
+    "cursors",
     "events",
     "logs",
     "metrics",

@@ -66,6 +66,7 @@ class RedisBroker:
         throttle: shared limit of log lines.
 
     Attributes:
+        cursors: keeps how far users have read.
         home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
@@ -131,9 +132,7 @@ class RedisBroker:
             self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
         ]
         self._presence = self._make_presence(broker)
-        self._cursors = RedisCursors(
-            self._publisher, self._names, broker, available=lambda: self._available
-        )
+        self.cursors = RedisCursors(self._publisher, self._names, broker, self.reaches)
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -161,11 +160,6 @@ class RedisBroker:
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
-
-    @property
-    def cursors(self) -> RedisCursors:
-        """Keeps how far users have read."""
-        return self._cursors
 
     @property
     def presence(self) -> RedisPresence:

@@ -25,7 +25,7 @@ class RedisCursors:
         pipeline: what publications go by, so that what was published before is counted.
         names: names of keys.
         settings: how long a cursor is kept.
-        available: returns whether Redis is believed to be reachable.
+        reaches: returns whether the server that has a topic is believed to be reachable.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class RedisCursors:
         pipeline: Pipeline,
         names: Keyspace,
         settings: BrokerSettings,
-        available: Callable[[], bool],
+        reaches: Callable[[str], bool],
     ) -> None:
         self._pipeline = pipeline
         self._names = names
         self._kept_ms = math.ceil(settings.position_seconds * 1_000)
-        self._available = available
+        self._reaches = reaches
 
     def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
         """Move a user's cursor, in one script."""
@@ -49,7 +49,7 @@ class RedisCursors:
         return [self._call(topic, user, "", newest=True) for topic in topics]
 
     def _call(self, topic: str, user: str, seq: int | str, *, newest: bool) -> "Future[Unread]":
-        if not self._available():
+        if not self._reaches(topic):
             return failed(unavailable())
         keys = self._names.keys(topic)
         return self._pipeline.call(
