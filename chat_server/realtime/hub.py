@@ -139,7 +139,9 @@ class Hub:
             if page is not None:
                 page = following(page, since.seq)
             if page is None:
-                page = await self._read_after(name, since.seq)
+                page = await self._broker.history(
+                    name, after=since.seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
+                )
             return self._recover_since(topic, since, page, not_before)
         except BaseException:
             self._remove(transport, topic)
@@ -225,16 +227,14 @@ class Hub:
             if last is None:
                 return partial(self._read_newest, name, 1)
             return partial(self._read_newest, name, last, folded=True)
-        return partial(self._read_after, name, max(since.seq - 1, 0))
+        after = max(since.seq - 1, 0)
+        return partial(
+            self._broker.history, name, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
+        )
 
     async def _read_newest(self, name: str, limit: int, *, folded: bool = False) -> HistoryPage:
         return await self._broker.history(
             name, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded
-        )
-
-    async def _read_after(self, name: str, seq: int, *, folded: bool = False) -> HistoryPage:
-        return await self._broker.history(
-            name, after=seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES, folded=folded
         )
 
     async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
@@ -242,7 +242,10 @@ class Hub:
             page = await self._read_newest(name, last, folded=True)
         if page.more and len(page.events) < last:
             # They are too large for one page, so a page with the first of them comes first.
-            page = await self._read_after(name, max(page.seq - last, 0), folded=True)
+            after = max(page.seq - last, 0)
+            page = await self._broker.history(
+                name, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES, folded=True
+            )
         return recover_last(page)
 
     def _recover_since(

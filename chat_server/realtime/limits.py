@@ -128,32 +128,30 @@ class PacedBucket(TokenBucket):
     """A bucket whose burst is served at a pace, behind its first `UNPACED_BYTES`.
 
     Attributes:
+        free_at: monotonic seconds at which the next read may begin.
+        pace: bytes per second at which the burst is served.
         turns: held by the reads that are under way.
     """
 
-    __slots__ = ("_free_at", "_pace", "turns")
+    __slots__ = ("free_at", "pace", "turns")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         super().__init__(rate, burst, now)
         self.turns = asyncio.Semaphore(READS_AT_ONCE)
-        self._pace = BURST_PACE * rate
-        self._free_at = now - UNPACED_BYTES / self._pace
+        self.pace = BURST_PACE * rate
+        self.free_at = now - UNPACED_BYTES / self.pace
 
     def reserve(self, now: float) -> float:
         """Take a place for a read, and return the seconds until it may begin."""
-        self._free_at = max(self._free_at, now - UNPACED_BYTES / self._pace)
-        delay = max(self._free_at - now, 0.0)
-        self._free_at += RESERVED_BYTES / self._pace
+        self.free_at = max(self.free_at, now - UNPACED_BYTES / self.pace)
+        delay = max(self.free_at - now, 0.0)
+        self.free_at += RESERVED_BYTES / self.pace
         return delay
-
-    def release(self) -> None:
-        """Give up the place of a read that has ended and was charged."""
-        self._free_at -= RESERVED_BYTES / self._pace
 
     def charge(self, cost: float) -> None:
         """Count bytes that were read."""
         self._tokens -= cost
-        self._free_at += cost / self._pace
+        self.free_at += cost / self.pace
 
 
 class ReadRates(UserRates):
@@ -172,31 +170,45 @@ class ReadRates(UserRates):
         super().__init__(rate, burst)
         self._clock = clock
 
-    def begin(self, user: str) -> AbstractAsyncContextManager[TokenBucket]:
+    def begin(
+        self, user: str, now: float | None = None
+    ) -> AbstractAsyncContextManager[TokenBucket]:
         """Return the turn of a command that reads; see `turn`.
+
+        Args:
+            user: who reads.
+            now: monotonic seconds, if the caller knows them.
 
         Raises:
             RateLimited: the user has read too much.
         """
-        self.acquire(user, self._clock.monotonic(), what="too much was read in too short a time")
-        return self.turn(user)
+        now = self._clock.monotonic() if now is None else now
+        return self._turn(
+            self.acquire(user, now, what="too much was read in too short a time"), now
+        )
 
-    @asynccontextmanager
-    async def turn(self, user: str) -> AsyncIterator[TokenBucket]:
+    def turn(self, user: str) -> AbstractAsyncContextManager[TokenBucket]:
         """Wait until it is `user`'s turn to read, which ends with the block.
 
         Yields:
             The bucket, to be charged with the bytes that were read.
         """
-        bucket = cast(PacedBucket, self.bucket(user, self._clock.monotonic()))
+        now = self._clock.monotonic()
+        return self._turn(self.bucket(user, now), now)
+
+    @asynccontextmanager
+    async def _turn(self, user_bucket: TokenBucket, now: float) -> AsyncIterator[TokenBucket]:
+        bucket = cast(PacedBucket, user_bucket)
+        waits = bucket.turns.locked()
         async with bucket.turns:
-            delay = bucket.reserve(self._clock.monotonic())
+            delay = bucket.reserve(self._clock.monotonic() if waits else now)
             try:
                 if delay:
                     await asyncio.sleep(delay)
                 yield bucket
             finally:
-                bucket.release()
+                # The bytes that it was charged with count from now on.
+                bucket.free_at -= RESERVED_BYTES / bucket.pace
 
     def _new_bucket(self, now: float) -> TokenBucket:
         return PacedBucket(self._rate, self._burst, now)

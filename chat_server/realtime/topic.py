@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 from ..events import Event, HistoryPage, Kind, Position
 from ..protocol.messages import Gap
@@ -15,6 +16,8 @@ then dropped, and the next read finds them."""
 
 FLUSH_BYTES = 65_536
 """Bytes after which the buffer of a subscriber is looked at before more is written."""
+
+_kind = attrgetter("kind")
 
 _Step = tuple[Push, Position]
 """A push, and the position of a subscriber that has seen it."""
@@ -157,7 +160,10 @@ class Topic:
         if page.folded:
             return self._listed(page)
         steps: list[_Step] = []
-        for event in merge_appends(page.events):
+        events: Sequence[Event] = page.events
+        if Kind.APPENDED in map(_kind, events):
+            events = merge_appends(events)
+        for event in events:
             first = event.first or event.seq
             if first > seen.seq + 1:
                 here = Position(event.epoch, first - 1)

@@ -84,7 +84,7 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
     try:
         # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
         replays = node.replay_rates.acquire(actor.user, now, what="too many events were replayed")
-        turn = node.read_rates.begin(actor.user)
+        turn = node.read_rates.begin(actor.user, now)
     except RateLimited as error:
         error.topic = topic
         raise
@@ -108,7 +108,7 @@ def _joined(topic: str, recovery: Recovery) -> Joined:
         epoch=recovery.position.epoch,
         seq=recovery.position.seq,
         recovered=recovery.recovered,
-        replayed=recovery.replayed,
+        replayed=recovery.position.seq - recovery.start.seq,
         reason=recovery.reason,
     )
     return Joined(ok, recovery)

@@ -193,11 +193,11 @@ def test_reads_that_wait_begin_one_after_another() -> None:
     assert [bucket.reserve(0.0) for _ in range(READS_AT_ONCE)] == [0.0] * READS_AT_ONCE
     bucket.charge(UNPACED_BYTES)
     for _ in range(READS_AT_ONCE):
-        bucket.release()
+        bucket.free_at -= RESERVED_BYTES / bucket.pace
     step = RESERVED_BYTES / (BURST_PACE * UNPACED_BYTES)
     assert [bucket.reserve(0.0) for _ in range(3)] == [0.0, step, 2 * step]
     for _ in range(3):
-        bucket.release()
+        bucket.free_at -= RESERVED_BYTES / bucket.pace
     assert bucket.reserve(0.0) == 0.0
 
 

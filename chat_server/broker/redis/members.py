@@ -1,26 +1,10 @@
 """The members of a topic's sorted sets, and the fields of its state (scripts/topic.lua)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from ...changes import NAMED_USERS, MessageState, Reacted
 from ...events import Event, Kind
 from ..folding import folded
-
-
-def decode_events(topic: str, epoch: str, members: Iterable[bytes]) -> list[Event]:
-    """Return stored events as they were.
-
-    Args:
-        topic: the topic.
-        epoch: the topic's epoch.
-        members: each is `<seq> <content> <kind> <target> <payload>`.
-    """
-    events = []
-    for member in members:
-        seq, _, kind, _, payload = member.split(b" ", 4)
-        events.append(Event(topic, epoch, int(seq), Kind(kind.decode()), payload))
-    return events
 
 
 def decode_message(topic: str, epoch: str, entry: Any) -> Event:
@@ -33,7 +17,8 @@ def decode_message(topic: str, epoch: str, entry: Any) -> Event:
             or None, its emoji, and the reactions to each of them.
     """
     if isinstance(entry, bytes):
-        return decode_events(topic, epoch, (entry,))[0]
+        seq, _, kind, _, payload = entry.split(b" ", 4)
+        return Event(topic, epoch, int(seq), Kind(kind.decode()), payload)
     member, record, data, emoji, *reactions = entry
     seq, content, kind, _, payload = member.split(b" ", 4)
     version, edited_at, state, *_ = record.split(b" ")

@@ -20,6 +20,7 @@ from ...changes import (
 from ...events import (
     READ_BYTES,
     Draft,
+    Event,
     HistoryPage,
     Kind,
     Position,
@@ -28,7 +29,7 @@ from ...events import (
 )
 from ...settings import BrokerSettings
 from ..common import epochs
-from .members import decode_events, decode_message
+from .members import decode_message
 from .pipeline import Argument, Pipeline, Script
 
 PUBLISH: Final = Script("topic", "publish")
@@ -92,24 +93,30 @@ class Keyspace:
     def keys(self, topic: str) -> Keys:
         """Return the keys and the channel of a topic."""
         # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
-        return _keys(f"{self.prefix}:{{{topic}}}", f"{self._channels}:{{{topic}}}")
+        base = f"{self.prefix}:{{{topic}}}"
+        return Keys(
+            f"{base}:meta",
+            f"{base}:messages",
+            f"{base}:changes",
+            f"{base}:state",
+            f"{base}:authors",
+            f"{self._channels}:{{{topic}}}",
+            f"{base}:key",
+        )
 
     def own(self, home: str, name: str) -> Keys:
         """Return keys for the probe, with the hash tag `home` if there is one."""
         rest = f"{{{home}}}:{name}" if home else f"{{{name}}}"
-        return _keys(f"{self.prefix}:{rest}", f"{self._channels}:{rest}")
-
-
-def _keys(base: str, channel: str) -> Keys:
-    return Keys(
-        f"{base}:meta",
-        f"{base}:messages",
-        f"{base}:changes",
-        f"{base}:state",
-        f"{base}:authors",
-        channel,
-        f"{base}:key",
-    )
+        base = f"{self.prefix}:{rest}"
+        return Keys(
+            f"{base}:meta",
+            f"{base}:messages",
+            f"{base}:changes",
+            f"{base}:state",
+            f"{base}:authors",
+            f"{self._channels}:{rest}",
+            f"{base}:key",
+        )
 
 
 class Storage:
@@ -306,7 +313,10 @@ def _page(topic: str, newest: bool, folded: bool, reply: Any) -> HistoryPage:
     if folded:
         events = [decode_message(topic, epoch, entry) for entry in entries]
     else:
-        events = decode_events(topic, epoch, entries)
+        events = []
+        for member in entries:
+            place, _, kind, _, payload = member.split(b" ", 4)
+            events.append(Event(topic, epoch, int(place), Kind(kind.decode()), payload))
     if newest:
         events.reverse()
     return HistoryPage(epoch, seq, events, more == 1, epoch_start, missing, folded)
