@@ -16,6 +16,11 @@ from .markdown import ROOT
 OPERATIONS = {
     ("/api/topics/{topic}/messages", "get"): True,
     ("/api/topics/{topic}/messages", "post"): True,
+    ("/api/topics/{topic}/messages/{seq}", "patch"): True,
+    ("/api/topics/{topic}/messages/{seq}", "delete"): True,
+    ("/api/topics/{topic}/messages/{seq}/append", "post"): True,
+    ("/api/topics/{topic}/messages/{seq}/reactions", "post"): True,
+    ("/api/topics/{topic}/position", "get"): True,
     ("/api/topics/{topic}/presence", "get"): True,
     ("/health", "get"): False,
     ("/health/live", "get"): False,
