@@ -13,7 +13,7 @@ const LONGEST_RETRY_MS = 60_000;
  * client's own (docs/browser.md).
  */
 export class ChatError extends Error {
-  /** Whether a publication that was rejected with this error may have been stored after all. */
+  /** Whether what was rejected with this error, a publication or change, may be stored after all. */
   mayBeSent = false;
   /** Whether the connection broke in a way that a command without an answer may have caused. */
   blamed = false;
@@ -29,6 +29,14 @@ export class ChatError extends Error {
   get transient() {
     return this.code === "rate_limited" || this.code === "unavailable";
   }
+}
+
+/** Return the `ChatError` that a message of type `error` tells of. */
+export function toError({ code, message, retry_in_ms, reason, epoch, seq }) {
+  const error = new ChatError(code, message, retry_in_ms);
+  // Of `unrecoverable`: why, and where the topic stands now.
+  if (reason !== undefined) Object.assign(error, { reason, epoch, seq });
+  return error;
 }
 
 /** Call a function of the application: what it throws is reported, and changes nothing here. */
@@ -90,6 +98,12 @@ export function isSeq(value) {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
+/** Return the text of a message's data, to which appends add; undefined if there is none. */
+export function textOf(data) {
+  const text = typeof data === "string" ? data : data?.text;
+  return typeof text === "string" ? text : undefined;
+}
+
 /** Return what a token says, unverified; nothing of one that cannot be read. */
 export function claims(token) {
   try {
@@ -111,4 +125,30 @@ export function toJson(value, replacer) {
   if (!text?.includes("\\ud")) return text;
   // Only halves are escaped. Escapes are taken one by one: the text may hold a backslash and "ud8".
   return text.replace(/\\(?:u(d[89a-f]..)|.)/g, (escape, half) => (half ? "\ufffd" : escape));
+}
+
+/**
+ * Return a copy of a command as it will arrive, and its size: `{command, characters}`.
+ *
+ * What the application changes later is not what it asked to be sent. Throws a `ChatError` for what
+ * JSON cannot express.
+ */
+export function copied(command) {
+  let json;
+  try {
+    json = toJson(command, onlyFinite);
+  } catch (error) {
+    throw new ChatError("bad_request", `${"data" in command ? "data: " : ""}${error.message}`);
+  }
+  const copy = JSON.parse(json);
+  if ("data" in command && !("data" in copy)) {
+    throw new ChatError("bad_request", "data: JSON has no such value");
+  }
+  return { command: copy, characters: json.length };
+}
+
+/** As a replacer: `JSON.stringify` would make `null` of these numbers, and say nothing. */
+function onlyFinite(name, value) {
+  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`JSON has no ${value}`);
+  return value;
 }

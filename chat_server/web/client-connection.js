@@ -1,6 +1,6 @@
 /** One WebSocket of the browser client, from its opening to its end. */
 
-import { ChatError, backoff, clamp, claims, later, now, toJson } from "./client-common.js";
+import { ChatError, backoff, clamp, claims, later, now, toError, toJson } from "./client-common.js";
 
 const OPEN_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000;
@@ -15,6 +15,8 @@ const SHORTEST_HEARTBEAT_MS = 1_000;
 const LONGEST_HEARTBEAT_MS = 600_000;
 /** How long before its end a token is renewed; one that is short in the middle of its life. */
 const RENEW_AHEAD_MS = 60_000;
+/** The part of that time by which clients differ, so that not all ask for tokens at once. */
+const RENEW_JITTER = 0.25;
 /** From one renewal to the next at least, whatever the server says of the token. */
 const SHORTEST_RENEWAL_MS = 1_000;
 const LONGEST_RENEWAL_WAIT_MS = 10_000;
@@ -285,7 +287,7 @@ export class Connection {
     this.#expiresAt = expiresAt;
     if (this.#renew === null || !Number.isFinite(expiresAt)) return;
     const left = lifetimeMs(token, expiresAt);
-    const ahead = Math.min(left / 2, RENEW_AHEAD_MS);
+    const ahead = Math.min(left / 2, RENEW_AHEAD_MS) * (1 - RENEW_JITTER * Math.random());
     this.#renewal = later(() => this.#renewToken(), Math.max(left - ahead, SHORTEST_RENEWAL_MS));
   }
 
@@ -349,8 +351,4 @@ function lifetimeMs(token, expiresAt) {
   const left = expiresAt * 1000 - Date.now();
   const whole = (expiresAt - claims(token).iat) * 1000;
   return Math.min(...[left, whole].filter((ms) => ms > 0));
-}
-
-function toError({ code, message, retry_in_ms }) {
-  return new ChatError(code, message, retry_in_ms);
 }

@@ -1,23 +1,21 @@
-/** What the browser client was told to publish, until it is known what became of it. */
+/** What the browser client was told to store, until it is known what became of it. */
 
-import { ChatError, call, later, retryDelay, stopwatch, toJson } from "./client-common.js";
+import { ChatError, call, copied, later, retryDelay, stopwatch } from "./client-common.js";
+import { lookUp, unknown } from "./client-lookup.js";
 
 const MAX_ENTRIES = 1_000;
 const MAX_CHARACTERS = 16 * 2 ** 20;
 const KEY = /^\P{Surrogate}{1,64}$/su;
 /**
- * The part of the server's idempotency window within which a publication is sent again. The rest is
+ * The part of the server's idempotency window within which a command is sent again. The rest is
  * for what may delay it on its way: it is stored later than it is sent.
  */
 const SAFE_PART = 0.8;
-/** Connections that one publication may cost before it is given up. */
+/** Connections that one command may cost before it is given up. */
 const MAX_BLAMES = 3;
-/** How far history is searched for a publication. */
-const MAX_PAGES = 10;
-const PAGE = 300;
 const MAX_POSITIONS = 1_000;
 
-/** A publication that has no outcome yet. */
+/** A command that stores something, and has no outcome yet. */
 class Entry {
   /**
    * Since when it may be stored, if so: a stopwatch, and the topic's position then if it was known.
@@ -27,13 +25,11 @@ class Entry {
   blames = 0;
   refusals = 0;
 
-  constructor(topic, json, key, onDelay) {
-    this.topic = topic;
-    // A copy: what the application changes later is not what it asked to be sent.
-    this.data = JSON.parse(json);
-    this.characters = json.length;
-    this.key = key;
+  constructor({ command, characters }, { onDelay, before }) {
+    this.command = command;
+    this.characters = characters;
     this.onDelay = onDelay;
+    this.before = before;
     this.outcome = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
   }
 
@@ -45,10 +41,10 @@ class Entry {
 }
 
 /**
- * Sends publications one after the other, so that they keep their order.
+ * Sends commands one after the other, so that they keep their order.
  *
- * The promise of each says the truth: it resolves if the message is stored, once; it is rejected
- * with `mayBeSent` false if it is not stored, and with `mayBeSent` true if nobody can know.
+ * The promise of each says the truth: it resolves if the message or change is stored, once; it is
+ * rejected with `mayBeSent` false if it is not stored, and with `mayBeSent` true if nobody can know.
  */
 export class Outbox {
   #topics;
@@ -56,6 +52,7 @@ export class Outbox {
   #entries = [];
   #characters = 0;
   #running = false;
+  #ended = null;
   #positions = new Map();
   #wake = () => {};
 
@@ -64,25 +61,35 @@ export class Outbox {
     this.#topics = topics;
   }
 
-  add(topic, data, { key = newKey(), onDelay = () => {} } = {}) {
-    let json;
-    try {
-      json = toJson(data, onlyFinite);
-    } catch (error) {
-      return refuse("bad_request", `data: ${error.message}`);
-    }
-    if (json === undefined) return refuse("bad_request", "data: JSON has no such value");
+  /**
+   * Send a command until its outcome is known; resolves to the answer.
+   *
+   * @param {object} command without `id` and `key`.
+   * @param {object} [options]
+   * @param {string} [options.key] what the server knows a repetition by.
+   * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.
+   * @param {object} [options.before] of an append whose message nobody else writes: the message's
+   *   `{epoch, text}` before it.
+   */
+  add(command, { key = newKey(), onDelay = () => {}, before } = {}) {
+    if (this.#ended) return Promise.reject(this.#ended);
     // A key that is changed could become another's.
     if (!isKey(key)) {
       return refuse("bad_request", "key: must be a text of 1 to 64 characters");
     }
-    const full = this.#characters + json.length > MAX_CHARACTERS && this.#entries.length > 0;
+    let copy;
+    try {
+      copy = copied({ ...command, key });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const full = this.#characters + copy.characters > MAX_CHARACTERS && this.#entries.length > 0;
     if (full || this.#entries.length >= MAX_ENTRIES) {
       return refuse("outbox_full", "too many messages wait to be sent");
     }
-    const entry = new Entry(topic, json, key, onDelay);
+    const entry = new Entry(copy, { onDelay, before });
     this.#entries.push(entry);
-    this.#characters += json.length;
+    this.#characters += entry.characters;
     this.#run();
     return entry.outcome;
   }
@@ -97,8 +104,9 @@ export class Outbox {
     this.#wake();
   }
 
-  /** Reject everything; nothing is added later. */
+  /** Reject everything, also what is added later. */
   end(error) {
+    this.#ended = error;
     const entries = this.#entries.splice(0);
     this.#characters = 0;
     this.#wake();
@@ -152,24 +160,25 @@ export class Outbox {
     });
   }
 
-  /** Publish an entry; resolves to the server's answer. */
+  /** Send an entry; resolves to the server's answer. */
   async #deliver(entry, connection) {
-    const { topic, data, key } = entry;
+    const { command, before } = entry;
+    const { topic } = command;
     if (entry.doubt && entry.doubt.elapsed() >= SAFE_PART * connection.idempotencyMs) {
       // The server may have forgotten the key, so it cannot tell a repetition any more.
-      const found = await this.#find(entry, connection);
+      const sent = { command, before, position: entry.doubt.position };
+      const found = await lookUp(connection, sent, (place) => this.#nothingSince(topic, place));
       if (found) return found;
-      entry.doubt = null;
+      if (found === null) entry.doubt = null;
     }
-    const before = entry.doubt;
+    const doubt = entry.doubt;
     const onSent = () => {
       entry.doubt ??= { elapsed: stopwatch(), position: this.#position(topic) };
     };
     const onRefused = () => {
-      entry.doubt = before;
+      entry.doubt = doubt;
     };
     try {
-      const command = { type: "publish", topic, data, key };
       const answer = await connection.command(command, { onSent, onRefused });
       this.#note(topic, answer);
       return answer;
@@ -180,7 +189,7 @@ export class Outbox {
     }
   }
 
-  // Messages of unknown outcome ------------------------------------------------------------------
+  // Where topics stand ---------------------------------------------------------------------------
 
   /** Return the position that a topic has at least, if it is known. */
   #position(topic) {
@@ -190,37 +199,12 @@ export class Outbox {
   }
 
   #note(topic, { epoch, seq }) {
+    if (epoch === undefined) return; // of `read`, whose answer is a cursor
     this.#positions.delete(topic);
     this.#positions.set(topic, { epoch, seq });
     if (this.#positions.size > MAX_POSITIONS) {
       const [oldest] = this.#positions.keys();
       this.#positions.delete(oldest);
-    }
-  }
-
-  /**
-   * Look in history for a publication that was sent and never answered.
-   *
-   * Returns what the server would have answered, or null if it is certain that it is not stored.
-   */
-  async #find(entry, connection) {
-    const { topic, doubt } = entry;
-    const json = toJson(entry.data);
-    try {
-      const { epoch, messages } = await readBehind(connection, topic, doubt.position, (page) =>
-        this.#nothingSince(topic, page),
-      );
-      const own = messages.filter(
-        ({ from, data }) => from?.user === connection.user && toJson(data) === json,
-      );
-      if (own.length > 1) throw unknown("several such messages are in history");
-      if (own.length === 0) return null;
-      const [{ seq, at }] = own;
-      return { topic, seq, epoch, at, duplicate: true };
-    } catch (error) {
-      const told = error.transient || ["connection_lost", "unknown_outcome"].includes(error.code);
-      if (told) throw error;
-      throw unknown(`history cannot be read: ${error.message}`);
     }
   }
 
@@ -231,52 +215,8 @@ export class Outbox {
   }
 }
 
-/**
- * Read all that was stored behind a position, or since a topic's beginning.
- *
- * Throws `unknown_outcome` if history does not have all of it any more.
- */
-async function readBehind(connection, topic, position, isEmptyBehind) {
-  let { epoch, seq: after } = position ?? { epoch: null, seq: 0 };
-  let from = Math.max(after - 1, 0);
-  const found = [];
-  for (let pages = 0; pages < MAX_PAGES; pages += 1) {
-    const command = { type: "history", topic, after: from, limit: PAGE };
-    const page = await connection.command(command);
-    if (epoch !== page.epoch) {
-      if (found.length > 0) throw unknown("the topic began anew");
-      if (epoch !== null) {
-        // The order of that time is lost; what is stored now stands in the new one.
-        [epoch, after, from] = [null, 0, 0];
-        continue;
-      }
-      epoch = page.epoch;
-    }
-    if (from === Math.max(after - 1, 0) && page.messages[0]?.seq !== Math.max(after, 1)) {
-      // History is trimmed at its old end: with this message it would have all behind it.
-      if (page.messages.length > 0 || !isEmptyBehind({ epoch, seq: after })) {
-        throw unknown("history does not go back far enough");
-      }
-    }
-    found.push(...page.messages.filter(({ seq }) => seq > after));
-    if (!page.more) return { epoch, messages: found };
-    from = page.messages.at(-1).seq;
-  }
-  throw unknown("too much was written since");
-}
-
-function unknown(why) {
-  return new ChatError("unknown_outcome", `it may have been sent: ${why}`);
-}
-
 function refuse(code, message) {
   return Promise.reject(new ChatError(code, message));
-}
-
-/** As a replacer: `JSON.stringify` would make `null` of these numbers, and say nothing. */
-function onlyFinite(name, value) {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`JSON has no ${value}`);
-  return value;
 }
 
 /** Return whether the server takes `key`: a short text without half surrogate pairs. */

@@ -1,6 +1,8 @@
 /** The subscriptions of the browser client, over any number of connections. */
 
-import { ChatError, backoff, call, clamp, isSeq, later, retryDelay } from "./client-common.js";
+import {
+  ChatError, backoff, call, clamp, isSeq, later, retryDelay, toError,
+} from "./client-common.js";
 
 /** Subscriptions that are asked for at once; hundreds of topics come back one after the other. */
 const MAX_IN_FLIGHT = 16;
@@ -14,33 +16,55 @@ const STORED = new Set(["message", "edited", "appended", "deleted", "reaction"])
 /** Stands for a subscription that the server has and nobody here knows of. */
 const GHOST = Symbol("ghost");
 
+const NOTHING_FOLDED = { until: 0, upTo: 0, left: 0 };
+
 const ignore = () => {};
 
 /** One topic's events; made by `ChatClient.subscribe`. */
 export class Subscription {
   /** Where the last event that came stands: `{epoch, seq}`, or null before the first answer. */
   position = null;
+  /** With the option `presence`, who was there when the connection subscribed, else null. */
+  presence = null;
+  /** Whether nothing has come yet, so that the newest messages are what is to be asked for. */
+  #isNew;
+  /** What `last` brings: messages as all events up to `until` have made them, the last at `upTo`. */
+  #folded = NOTHING_FOLDED;
 
-  constructor(topic, { last, since, onEvent = ignore, onReady = ignore, onError = ignore } = {}) {
+  constructor(topic, options = {}) {
+    const { last, since, strict = false, presence = false } = options;
+    const { onEvent = ignore, onReady = ignore, onError = ignore } = options;
     this.topic = topic;
-    this.last = last;
+    this.options = { last, strict, presence };
     this.position = since ?? null;
+    this.#isNew = !since;
     this.onEvent = onEvent;
     this.onReady = onReady;
     this.onError = onError;
   }
 
   command() {
+    const { last, strict, presence } = this.options;
     const command = { type: "subscribe", topic: this.topic };
-    if (this.position) command.since = this.position;
-    else if (this.last) command.last = this.last;
-    return command;
+    if (presence) command.presence = true;
+    if (this.#isNew) return last ? { ...command, last } : command;
+    command.since = this.position;
+    return strict ? { ...command, strict } : command;
   }
 
-  accepted({ epoch, seq, replayed, recovered, reason }) {
-    const asked = this.position;
-    const start = { epoch, seq: Math.max(clamp(seq, 0, Infinity) - clamp(replayed, 0, Infinity), 0) };
+  accepted({ epoch, seq, replayed, recovered, reason, presence }) {
+    const asked = this.#isNew ? null : this.position;
+    const end = clamp(seq, 0, Infinity);
+    const start = { epoch, seq: Math.max(end - clamp(replayed, 0, Infinity), 0) };
     this.position = start;
+    this.presence = presence ?? null;
+    if (asked === null) {
+      this.#isNew = Boolean(this.options.last) && start.seq < end;
+      this.#folded = { until: end, upTo: 0, left: this.#isNew ? this.options.last : 0 };
+    } else {
+      // What is replayed now are events as they were.
+      this.#folded = asked.epoch === epoch ? { ...this.#folded, left: 0 } : NOTHING_FOLDED;
+    }
     if (asked && !recovered) {
       // Of an order that is lost nothing can be said but where the new one stands.
       const sameOrder = asked.epoch === epoch && asked.seq <= start.seq;
@@ -56,12 +80,29 @@ export class Subscription {
     if (event.type === "gap") {
       if (!isSeq(event.before - 1)) return;
       if (event.epoch === here.epoch && event.before - 1 <= here.seq) return;
+      if (event.epoch !== here.epoch) this.#folded = NOTHING_FOLDED;
       this.position = { epoch: event.epoch, seq: event.before - 1 };
+      this.#isNew = false;
     } else if (STORED.has(event.type)) {
       if (!isSeq(event.seq) || event.seq <= here.seq) return;
-      this.position = { epoch: here.epoch, seq: event.seq };
+      this.position = { epoch: here.epoch, seq: this.#reached(event) };
+      this.#isNew = false;
+      if (this.#isShown(event)) return;
     }
     call(this.onEvent, event);
+  }
+
+  /** Return how far the topic is known with an event: its `seq`, unless it is the end of `last`. */
+  #reached({ seq }) {
+    const { until, left } = this.#folded;
+    if (left === 0 || seq > until) return seq;
+    this.#folded = { until, upTo: seq, left: left - 1 };
+    return left === 1 ? until : seq;
+  }
+
+  /** Whether a change is part of a message that came as it now is: after a lost connection it comes again. */
+  #isShown({ type, seq, target }) {
+    return type !== "message" && seq <= this.#folded.until && target <= this.#folded.upTo;
   }
 }
 
@@ -283,8 +324,4 @@ export class Topics {
       this.#settle(place);
     }, ms);
   }
-}
-
-function toError({ code, message, retry_in_ms }) {
-  return new ChatError(code, message, retry_in_ms);
 }

@@ -8,16 +8,18 @@
  *     await chat.publish("room:lobby", { text: "hello" });
  *
  * It reconnects by itself. Subscriptions go on where they stood, without a hole or a repeat; what
- * cannot be had any more is told by an event of type `gap`. What is published while there is no
- * connection is kept, and sent in its order, each message once.
+ * cannot be had any more is told by an event of type `gap`. What is published or changed while there
+ * is no connection is kept, and sent in its order, each once.
  */
 
-import { ChatError, backoff, call, clamp, later, now } from "./client-common.js";
+import { ChatError, backoff, call, clamp, copied, later, now } from "./client-common.js";
 import { Connection } from "./client-connection.js";
+import { Messages, changed, isChange } from "./client-messages.js";
 import { Outbox } from "./client-outbox.js";
+import { Streams } from "./client-stream.js";
 import { Topics } from "./client-topics.js";
 
-export { ChatError };
+export { ChatError, Messages, changed, isChange };
 
 /**
  * After a goodbye with these codes the server does not want the client back (docs/protocol.md,
@@ -45,6 +47,8 @@ const REFUSED_MS = 120_000;
 const OFFLINE_PATIENCE_MS = 3_000;
 /** Events of the network shorten at most one wait in so long: a flapping one sends many. */
 const HURRY_MS = 1_000;
+/** Who types says so again after this time, and is taken to have stopped after twice as long. */
+const TYPING_MS = 3_000;
 
 export class ChatClient {
   /** The user's name on the server, once connected. */
@@ -57,6 +61,9 @@ export class ChatClient {
   #WebSocket;
   #topics = new Topics();
   #outbox = new Outbox(this.#topics);
+  #streams = new Streams(this.#outbox, () => this.#connection?.limits);
+  /** The topics in which the user was just said to be typing, with the timers that end it. */
+  #typing = new Map();
   #connection = null;
   #online = false;
   #closed = null;
@@ -104,9 +111,12 @@ export class ChatClient {
    *
    * @param {string} topic
    * @param {object} options
-   * @param {number} [options.last] begin with so many stored events, 1 to 300.
+   * @param {number} [options.last] begin with so many messages as they now are, 1 to 300.
    * @param {object} [options.since] begin behind this position, `Subscription.position` of earlier.
-   * @param {function} [options.onEvent] called with each event: `message`, `signal`, `gap`, …
+   * @param {boolean} [options.strict] end with the error `unrecoverable` instead of telling a gap when
+   *   a position cannot be resumed.
+   * @param {boolean} [options.presence] also receive `join`, `leave` and `presence`.
+   * @param {function} [options.onEvent] called with each event: `message`, `edited`, `signal`, `gap`, …
    * @param {function} [options.onReady] called with each answer that the subscription stands.
    * @param {function} [options.onError] called with the `ChatError` that ended it; of a closed client
    *   with the one that closed it.
@@ -139,9 +149,91 @@ export class ChatClient {
    * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.
    */
   publish(topic, data, options) {
-    if (this.#closed) return Promise.reject(this.#closed);
-    return this.#outbox.add(topic, data, options);
+    return this.#outbox.add({ type: "publish", topic, data }, options);
   }
+
+  // Messages that change -------------------------------------------------------------------------
+  //
+  // All of these keep the promises of `publish`, and take its options. They resolve to the change's
+  // place, `{seq, target, epoch, at, duplicate}`.
+
+  /** Put other data into the message `seq`. */
+  edit(topic, seq, data, options) {
+    return this.#outbox.add({ type: "edit", topic, seq, data }, options);
+  }
+
+  /**
+   * Add to the text of the message `seq`; the answer has the text's `length` too.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   * @param {string} text may be empty if `state` ends the message.
+   * @param {object} [options] those of `publish`, and
+   * @param {string} [options.state] `complete` or `cancelled`, after which nothing can be added.
+   */
+  append(topic, seq, text, { state, ...options } = {}) {
+    return this.#outbox.add({ type: "append", topic, seq, text, state }, options);
+  }
+
+  /** Take the data of the message `seq` away for good. */
+  delete(topic, seq, options) {
+    return this.#outbox.add({ type: "delete", topic, seq }, options);
+  }
+
+  /**
+   * Add the user's reaction to the message `seq`, or with `remove: true` take it back.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   * @param {string} emoji one visible character.
+   * @param {object} [options] those of `publish`, and `remove`.
+   */
+  react(topic, seq, emoji, { remove, ...options } = {}) {
+    return this.#outbox.add({ type: "react", topic, seq, emoji, remove }, options);
+  }
+
+  /** Note that the user has read up to `seq`; resolves to `{seq, unread}`. */
+  read(topic, seq, options) {
+    return this.#outbox.add({ type: "read", topic, seq }, options);
+  }
+
+  /**
+   * Publish a message that grows; resolves to it: `write(text)`, `complete()`, `cancel()`.
+   *
+   * What is written while an append is under way leaves with the next one.
+   *
+   * @param {string} topic
+   * @param {object} [options]
+   * @param {unknown} [options.data] a text, or an object with a text in `text`.
+   */
+  stream(topic, { data = "" } = {}) {
+    return this.#streams.open(topic, data);
+  }
+
+  // What is not stored ---------------------------------------------------------------------------
+
+  /** Send `data` to those who are subscribed at the moment; rejected if there is no connection. */
+  async signal(topic, data) {
+    await this.#ask(copied({ type: "signal", topic, data }).command);
+  }
+
+  /**
+   * Say that the user is typing; to be called at each key. Every 3 seconds one call is sent.
+   *
+   * Whoever receives `{typing: true}` shows it for 6 seconds.
+   */
+  typing(topic) {
+    if (this.#typing.has(topic) || !this.#online) return;
+    this.#typing.set(topic, later(() => this.#typing.delete(topic), TYPING_MS));
+    this.signal(topic, { typing: true }).catch(() => {}); // the next one may arrive
+  }
+
+  /** Ask the author of the message `seq`, which grows, to end it. */
+  cancel(topic, seq) {
+    return this.signal(topic, { cancel: seq });
+  }
+
+  // Questions ------------------------------------------------------------------------------------
 
   /**
    * Read stored messages; resolves to `{messages, more}`.
@@ -153,15 +245,35 @@ export class ChatClient {
    * @param {number} [options.limit] at most so many, 1 to 300.
    */
   history(topic, { before, after, limit } = {}) {
-    if (!this.#online) {
-      return Promise.reject(new ChatError("connection_lost", "there is no connection"));
-    }
-    return this.#connection.command({ type: "history", topic, before, after, limit });
+    return this.#ask({ type: "history", topic, before, after, limit });
+  }
+
+  /** Count what the user has not read; resolves to `{topic: {read, seq, unread, more, last?}}`. */
+  async unread(...topics) {
+    return (await this.#ask({ type: "unread", topics })).topics;
+  }
+
+  /**
+   * Read who is in a topic; resolves to `{count, connections, users, more}`.
+   *
+   * @param {string} topic
+   * @param {object} [options]
+   * @param {string} [options.after] only users behind this one, for the next page.
+   * @param {number} [options.limit] at most so many, 1 to 1,000.
+   */
+  presence(topic, { after, limit } = {}) {
+    return this.#ask({ type: "presence", topic, after, limit });
   }
 
   /** Close for good. */
   close() {
     this.#end(new ChatError("closed", "the client is closed"));
+  }
+
+  /** Send a command that stores nothing; it does not wait for a connection. */
+  #ask(command) {
+    if (this.#online) return this.#connection.command(command);
+    return Promise.reject(new ChatError("connection_lost", "there is no connection"));
   }
 
   // Connecting -----------------------------------------------------------------------------------
@@ -185,7 +297,7 @@ export class ChatClient {
       token,
       renew: this.#renewable ? () => this.#freshToken() : null,
       onWelcome: () => this.#welcomed(),
-      onPush: (message) => this.#topics.receive(message),
+      onPush: (message) => this.#received(message),
       onEnd: (ending) => this.#lost(ending),
     });
   }
@@ -219,6 +331,11 @@ export class ChatClient {
     else if (error.name !== "SyntaxError") this.#end(new ChatError("cannot_connect", error.message));
     else if (!this.#renewable) this.#end(new ChatError("unauthorized", "this is not a token"));
     else this.#reconnectLater(new ChatError("token_failed", "this is not a token"), this.#wait());
+  }
+
+  #received(message) {
+    if (message.type === "signal") this.#streams.heard(message);
+    this.#topics.receive(message);
   }
 
   #welcomed() {
@@ -291,7 +408,7 @@ export class ChatClient {
     if (this.#closed) return;
     this.#closed = error;
     for (const [target, name, listener] of this.#listeners) target.removeEventListener(name, listener);
-    clearTimeout(this.#retry);
+    for (const timer of [this.#retry, ...this.#typing.values()]) clearTimeout(timer);
     this.#connection?.end(0, error.message);
     this.#outbox.end(error);
     call(this.#onState, "closed", { error });

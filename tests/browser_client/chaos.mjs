@@ -93,8 +93,8 @@ function subscribe(topic) {
   const events = (seen[topic] = []);
   return alice.subscribe(topic, {
     last: 1,
-    onEvent: careless(({ type, seq, epoch, after, before, data }) =>
-      events.push({ type, seq, epoch, after, before, data }),
+    onEvent: careless(({ type, seq, first, target, epoch, after, before, data }) =>
+      events.push({ type, seq, first, target, epoch, after, before, data }),
     ),
     onError: careless(({ code }) => ended.push({ topic, code })),
   });
@@ -151,6 +151,55 @@ async function write() {
   }
 }
 
+// Changes --------------------------------------------------------------------------------------
+
+/** Messages that grow: what was written, and what became of it. */
+const grown = [];
+
+async function grow() {
+  for (let number = 0; !healthy; number += 1) {
+    const entry = { text: "", code: null };
+    const message = await alice.stream("room:1", { data: { text: "" } }).catch(() => null);
+    if (!message) continue;
+    entry.seq = message.seq;
+    grown.push(entry);
+    try {
+      for (let count = 0; count < 40 && !healthy; count += 1) {
+        const token = `${number}.${count} `;
+        entry.text += token;
+        await message.write(token);
+        await sleep(random.between(0, 60));
+      }
+      await message.complete();
+    } catch ({ code }) {
+      entry.code = code;
+    }
+  }
+}
+
+/** A message that is edited, and reacted to, again and again: each edit has the next number. */
+const edits = [];
+const toggles = [];
+
+async function alter() {
+  const { seq } = await alice.publish("room:2", { edit: 0 });
+  for (let number = 1; !healthy; number += 1) {
+    const done = (entry) => [
+      () => (entry.outcome = "stored"),
+      ({ code, mayBeSent }) => (entry.outcome = { code, mayBeSent }),
+    ];
+    const edit = { seq, edit: number };
+    edits.push(edit);
+    const toggle = { seq, remove: number % 2 === 0 };
+    toggles.push(toggle);
+    await Promise.all([
+      alice.edit("room:2", seq, { edit: number }).then(...done(edit)),
+      alice.react("room:2", seq, "👍", { remove: toggle.remove }).then(...done(toggle)),
+    ]);
+    await sleep(random.between(0, 100));
+  }
+}
+
 async function writeBeside() {
   while (!healthy) {
     await sleep(random.between(50, 200));
@@ -168,7 +217,7 @@ async function until(what, condition) {
   }
 }
 
-const busy = [flap(), wander(), write(), writeBeside()];
+const busy = [flap(), wander(), write(), grow(), alter(), writeBeside()];
 await sleep(seconds * 1000);
 healthy = true;
 faults.active = false;
@@ -182,6 +231,7 @@ await until(() => `${deaf().join(" ")} are silent`, () => deaf().length === 0);
 alice.close();
 bob.close();
 const written = Object.fromEntries(WRITTEN.map((topic) => [topic, seen[topic] ?? []]));
-const report = { publications, seen: written, ended, states, tokens, thrown, faults: faults.counts };
+const changes = { grown, edits, toggles };
+const report = { publications, ...changes, seen: written, ended, states, tokens, thrown, faults: faults.counts };
 const text = JSON.stringify({ ...report, reports: reports.map(String) });
 process.stdout.write(text, () => process.exit());

@@ -83,10 +83,43 @@ def _check_events(topic: str, events: list[dict[str, Any]], history: dict[int, A
             assert event["before"] - 1 >= here
             here = event["before"] - 1
         else:
-            assert event["seq"] == here + 1, f"{topic}: {event} came behind {here}"
-            assert event["data"] == history[event["seq"]]
+            first = event.get("first", event["seq"])
+            assert first == here + 1, f"{topic}: {event} came behind {here}"
+            if event["type"] == "message" and "n" in event["data"]:
+                assert event["data"] == history[event["seq"]]
             here = event["seq"]
+    # What comes last is a message.
     assert here == max(history), f"{topic}: ended at {here} of {max(history)}"
+
+
+def _check_growth(grown: list[dict[str, Any]], history: dict[int, Any]) -> None:
+    """All that was written is there once and in its order; a text that was given up is a part."""
+    for entry in grown:
+        text = history[entry["seq"]]["text"]
+        if entry["code"] is None:
+            assert text == entry["text"]
+        else:
+            assert entry["code"] == "unknown_outcome", entry
+            assert entry["text"].startswith(text)
+
+
+def _check_edits(report: dict[str, Any], history: dict[int, Any]) -> None:
+    """Each edit was stored once and in order, if it was told so."""
+    edits = report["edits"]
+    events = report["seen"]["room:2"]
+    seen = [event["data"]["edit"] for event in events if event["type"] == "edited"]
+    assert seen == sorted(set(seen)), f"edits twice or out of order: {seen}"
+    stored = [entry["edit"] for entry in edits if entry["outcome"] == "stored"]
+    for entry in edits:
+        assert entry["outcome"] == "stored" or entry["outcome"]["mayBeSent"], entry
+    for toggle in report["toggles"]:
+        # The reaction may have been taken back, or never been stored, by one of unknown outcome.
+        outcome = toggle["outcome"]
+        assert outcome == "stored" or outcome["mayBeSent"] or outcome["code"] == "not_found"
+    if stored:
+        assert history[edits[0]["seq"]]["edit"] in range(stored[-1], edits[-1]["edit"] + 1)
+        if all(event["type"] != "gap" for event in events):
+            assert set(stored) <= set(seen)
 
 
 async def test_every_promise_is_kept(tmp_path: Path) -> None:
@@ -119,12 +152,15 @@ async def test_every_promise_is_kept(tmp_path: Path) -> None:
     summary = {key: report[key] for key in ("states", "tokens", "faults", "thrown")}
     codes = [entry["outcome"].get("code", "stored") for entry in told]
     summary |= {code: codes.count(code) for code in sorted(set(codes))}
+    summary |= {kind: len(report[kind]) for kind in ("grown", "edits", "toggles")}
     print(replay, summary)
     try:
         for topic, history in histories.items():
             _check_publications(topic, [one for one in told if one["topic"] == topic], history)
             if report["seen"][topic]:
                 _check_events(topic, report["seen"][topic], history)
+        _check_growth(report["grown"], histories["room:1"])
+        _check_edits(report, histories["room:2"])
         # Nothing else was reported than what the callbacks threw, and no subscription was ended.
         assert all("thrown" in line for line in report["reports"])
         assert len(report["reports"]) == report["thrown"]

@@ -77,13 +77,23 @@ for (const [seconds, delay] of [
   });
 }
 
-test("a token is renewed before it expires", async () => {
+test("a token is renewed before it expires, not by all clients at once", async () => {
   const mint = expiring(600);
-  await connect(mint);
-  await clock.pass(535_000);
-  assert.equal(server.of("auth").length, 0);
-  await clock.pass(10_000);
-  assert.equal(server.of("auth").length, 1);
+  const { random } = Math;
+  try {
+    for (const [luck, soonest] of [[0, 540_000], [0.999, 554_000]]) {
+      Math.random = () => luck;
+      await connect(mint);
+      const before = server.of("auth").length;
+      await clock.pass(soonest - 1_000);
+      assert.equal(server.of("auth").length, before);
+      await clock.pass(2_000);
+      assert.equal(server.of("auth").length, before + 1);
+      client.close();
+    }
+  } finally {
+    Math.random = random;
+  }
 });
 
 for (const hours of [-10, -0.2, 0.2, 10]) {
@@ -122,13 +132,13 @@ test("commands wait while an expired token is replaced, subscriptions and histor
     await wait(delay);
     return token;
   });
-  slow = 4_000; // begun at 3 s, so that the token is away from 6 s to 7 s
+  slow = 4_000; // begun at 3 s to 3.75 s, so that the token is away from 6 s to 7 s at least
   await clock.pass(6_100);
   client.subscribe("room:a", app);
   const publication = app.publish(client, "room:a", "held");
   let page = null;
   client.history("room:a").then((answer) => (page = answer));
-  await clock.pass(1_500);
+  await clock.pass(2_000);
   assert.equal(publication.stored.seq, 1);
   assert.equal(page.messages.length, 1);
   assert.deepEqual(app.events.map(({ data }) => data), ["held"]);
@@ -164,7 +174,7 @@ test("a function that hangs is waited for within a deadline, in a renewal", asyn
   const mint = expiring(30);
   let calls = 0;
   await connect(() => ((calls += 1) === 2 ? new Promise(() => {}) : mint()));
-  await clock.pass(29_000);
+  await clock.pass(29_800);
   assert.equal(calls, 3);
   assert.equal(server.of("auth").length, 1);
 });
@@ -313,4 +323,35 @@ test("a renewal with another user's token ends the client at once", async () => 
   assert.equal(publication.error.code, "unauthorized");
   assert.equal(publication.error.mayBeSent, false);
   assert.deepEqual(server.texts("room:a"), []);
+});
+
+test("changes, streams and questions lose nothing while tokens expire", async () => {
+  const mint = expiring(6);
+  await connect(async () => {
+    const token = mint();
+    await wait(3_500); // longer than from a renewal to the end
+    return token;
+  });
+  await clock.pass(3_500);
+  const opening = client.stream("room:a");
+  await clock.pass(10);
+  const stream = await opening;
+  const failures = [];
+  let expected = "";
+  for (let number = 0; number < 200; number += 1) {
+    expected += `${number} `;
+    stream.write(`${number} `).catch((error) => failures.push(error));
+    client.react("room:a", stream.seq, "👍", { remove: number % 2 > 0 }).catch((error) => failures.push(error));
+    client.unread("room:a").catch((error) => failures.push(error));
+    await clock.pass(100);
+  }
+  const done = stream.complete();
+  await clock.pass(5_000);
+  await done;
+  assert.deepEqual(failures, []);
+  const [message] = server.topic("room:a").messages;
+  assert.deepEqual([message.data, message.state, message.reactions], [expected, "complete", undefined]);
+  const reactions = server.topic("room:a").events.filter(({ type }) => type === "reaction");
+  assert.equal(reactions.length, 200);
+  assert.ok(reactions.every(({ remove }, index) => Boolean(remove) === index % 2 > 0));
 });

@@ -276,3 +276,123 @@ test("a subscription of a closed client is told so, later", async () => {
   await clock.pass(10);
   assert.deepEqual(app.errors.map(({ code }) => code), ["closed", "closed"]);
 });
+
+test("messages that come as they now are leave no gap, and the topic goes on behind the answer", async () => {
+  for (const text of ["a", "b", "c"]) server.store("room:a", text);
+  for (let number = 0; number < 5; number += 1) server.change("room:a", "reaction", 2, { emoji: "👍" });
+  const room = client.subscribe("room:a", { ...app, last: 2 });
+  await settle();
+  assert.deepEqual(app.events.map(({ type, seq }) => [type, seq]), [["message", 2], ["message", 3]]);
+  assert.deepEqual(room.position, { epoch: "e1", seq: 8 });
+  server.store("room:a", "d");
+  await settle();
+  assert.deepEqual(app.events.at(-1).seq, 9);
+});
+
+test("of fewer messages than were asked for, what they show does not come again", async () => {
+  for (const text of ["a", "b"]) server.store("room:a", text);
+  server.change("room:a", "appended", 1, { text: "!", length: 2 });
+  client.subscribe("room:a", { ...app, last: 50 });
+  await settle();
+  server.current.shut();
+  server.store("room:a", "c");
+  server.change("room:a", "appended", 1, { text: "!", length: 3 });
+  await clock.pass(1_000);
+  assert.deepEqual(server.of("subscribe").at(-1).since, { epoch: "e1", seq: 2 });
+  assert.deepEqual(app.events.map(({ type, seq }) => [type, seq]), [
+    ...[["message", 1], ["message", 2], ["message", 4], ["appended", 5]],
+  ]);
+});
+
+test("a connection that breaks among them goes on behind the last that came", async () => {
+  for (const text of ["a", "b", "c"]) server.store("room:a", text);
+  server.change("room:a", "reaction", 1, { emoji: "👍" });
+  server.change("room:a", "reaction", 3, { emoji: "👍" });
+  const { onEvent } = app;
+  client.subscribe("room:a", {
+    last: 3,
+    onEvent: (event) => {
+      onEvent(event);
+      if (app.events.length === 2) server.current.shut();
+    },
+  });
+  await clock.pass(2_000);
+  assert.deepEqual(app.events.map(({ type, seq }) => [type, seq]), [
+    ...[["message", 1], ["message", 2], ["message", 3], ["reaction", 5]],
+  ]);
+});
+
+test("before the first of them came, all are asked for again", async () => {
+  for (const text of ["a", "b"]) server.store("room:a", text);
+  server.answer = (command, connection) => {
+    if (command.type !== "subscribe") return undefined;
+    server.answer = () => undefined;
+    const ok = { type: "ok", id: command.id, topic: "room:a", epoch: "e1", seq: 2, replayed: 2 };
+    connection.deliver({ ...ok, recovered: true });
+    connection.shut();
+    return null;
+  };
+  client.subscribe("room:a", { ...app, last: 2 });
+  await clock.pass(2_000);
+  assert.deepEqual(server.of("subscribe").map(({ last, since }) => [last, since]), [
+    ...[[2, undefined], [2, undefined]],
+  ]);
+  assert.deepEqual(texts(), ["a", "b"]);
+});
+
+test("appends that come as one stand for all of them", async () => {
+  const room = client.subscribe("room:a", app);
+  await settle();
+  server.store("room:a", "a");
+  await settle();
+  const merged = { type: "appended", topic: "room:a", seq: 9, first: 2, target: 1, text: "b", length: 9 };
+  server.current.deliver(merged);
+  server.current.deliver({ ...merged, seq: 8, first: undefined });
+  assert.deepEqual(app.events.map(({ type }) => type), ["message", "appended"]);
+  assert.deepEqual(room.position, { epoch: "e1", seq: 9 });
+});
+
+test("a strict subscription ends where it cannot go on, and tells where the topic stands", async () => {
+  client.subscribe("room:a", { ...app, since: { epoch: "e0", seq: 4 }, strict: true });
+  server.store("room:a", 1);
+  await settle();
+  const [{ code, reason, epoch, seq }] = app.errors;
+  assert.deepEqual([code, reason, epoch, seq], ["unrecoverable", "epoch_changed", "e1", 1]);
+  assert.deepEqual(app.events, []);
+  client.subscribe("room:a", { ...app, since: { epoch, seq }, strict: true });
+  server.store("room:a", 2);
+  await settle();
+  server.topics.set("room:a", { epoch: "e2", messages: [], keys: new Map() });
+  server.current.shut();
+  await clock.pass(1_000);
+  assert.deepEqual(app.errors.map(({ code }) => code), ["unrecoverable", "unrecoverable"]);
+  assert.deepEqual(texts(), [2]);
+});
+
+test("who is there comes with the subscription, and anew with each connection", async () => {
+  const page = { count: 1, connections: 1, users: [{ user: "alice", connections: 1 }], more: false };
+  server.answer = (command, connection) =>
+    command.presence ? { ...server.carryOut(connection, command), presence: page } : undefined;
+  const room = client.subscribe("room:a", { ...app, presence: true });
+  await settle();
+  assert.deepEqual(room.presence, page);
+  page.count = 2;
+  server.current.shut();
+  await clock.pass(1_000);
+  assert.equal(room.presence.count, 2);
+  assert.ok(server.of("subscribe").every(({ presence }) => presence));
+});
+
+test("what has no place in the order is passed on, whatever seq it bears", async () => {
+  const room = client.subscribe("room:a", app);
+  await settle();
+  server.store("room:a", 1);
+  await settle();
+  for (const type of ["join", "leave", "presence", "read", "poll"]) {
+    server.current.deliver({ type, topic: "room:a", user: "bob", seq: type === "read" ? 1 : undefined });
+  }
+  assert.deepEqual(app.events.map(({ type }) => type), [
+    ...["message", "join", "leave", "presence", "read", "poll"],
+  ]);
+  assert.deepEqual(room.position, { epoch: "e1", seq: 1 });
+});

@@ -1,6 +1,9 @@
 /** Virtual time, and a scripted server behind a WebSocket class, for unit tests of the client. */
 
 import { setImmediate as realImmediate } from "node:timers";
+import { changed } from "./client.js";
+
+const CHANGES = { edit: "edited", append: "appended", delete: "deleted", react: "reaction" };
 
 /** Replaces timers and clocks; `performance.now` and `Date.now` can be moved apart. */
 export class Clock {
@@ -104,17 +107,38 @@ export class Server {
 
   topic(name) {
     if (!this.topics.has(name)) this.topics.set(name, { epoch: "e1", messages: [], keys: new Map() });
-    return this.topics.get(name);
+    const topic = this.topics.get(name);
+    topic.events ??= [];
+    return topic;
   }
 
-  store(name, data, user = this.user) {
+  store(name, data, user = this.user, more = {}) {
+    const message = { data, ...more };
+    return this.#push(name, "message", user, message);
+  }
+
+  /** Change a message; `fields` are those of the event. */
+  change(name, type, target, fields, user = this.user) {
+    const event = this.#push(name, type, user, { target, ...fields });
+    const { messages } = this.topic(name);
+    const index = messages.findIndex(({ seq }) => seq === target);
+    messages[index] = changed(messages[index], event);
+    return event;
+  }
+
+  #push(name, type, user, fields) {
     const topic = this.topic(name);
-    const message = { topic: name, seq: topic.messages.length + 1, at: 1, from: { user }, data };
-    topic.messages.push(message);
+    const event = { type, topic: name, seq: topic.events.length + 1, at: 1, from: { user }, ...fields };
+    topic.events.push(event);
+    if (type === "message") topic.messages.push(event);
+    this.broadcast(event);
+    return event;
+  }
+
+  broadcast(message) {
     for (const { subscribed, deliver } of this.connections) {
-      if (subscribed.has(name)) queueMicrotask(() => deliver({ type: "message", ...message }));
+      if (subscribed.has(message.topic)) queueMicrotask(() => deliver(message));
     }
-    return message;
   }
 
   texts(name) {
@@ -137,35 +161,73 @@ export class Server {
     if (type === "auth") return { type: "ok", user: this.user, expires_at: this.expiresAt };
     if (type === "publish") return this.#publish(command);
     if (type === "history") return this.#history(command);
+    if (CHANGES[type]) return this.#change(command);
+    if (type === "signal") {
+      this.broadcast({ type, topic, from: { user: this.user }, data: command.data, at: 1 });
+      return { type: "ok", topic };
+    }
+    if (type === "read") return { type: "ok", topic, seq: command.seq, unread: 0 };
+    if (type === "unread") return { type: "ok", topics: {} };
+    if (type === "presence") return { type: "ok", topic, count: 0, connections: 0, users: [], more: false };
     if (type === "unsubscribe") {
       return connection.subscribed.delete(topic) ? { type: "ok", topic } : failure("not_subscribed");
     }
     if (connection.subscribed.has(topic)) return failure("already_subscribed");
-    connection.subscribed.add(topic);
-    const { epoch, messages } = this.topic(topic);
-    const since = command.since?.seq ?? Math.max(messages.length - (command.last ?? 0), 0);
-    const missed = messages.slice(since);
-    for (const message of missed) {
-      queueMicrotask(() => connection.deliver({ type: "message", ...message }));
-    }
-    const recovered = !command.since || command.since.epoch === epoch;
-    return { type: "ok", topic, epoch, seq: messages.length, replayed: missed.length, recovered };
+    return this.#subscribe(connection, command);
   }
 
-  #publish({ topic: name, data, key }) {
+  #subscribe(connection, { topic: name, since, last, strict }) {
+    const { epoch, events, messages } = this.topic(name);
+    const seq = events.length;
+    const recovered = !since || since.epoch === epoch;
+    if (strict && !recovered) return failure("unrecoverable", { reason: "epoch_changed", epoch, seq });
+    connection.subscribed.add(name);
+    const missed = since ? events.slice(since.seq) : messages.slice(-last || Infinity);
+    for (const event of missed) queueMicrotask(() => connection.deliver(event));
+    const replayed = missed.length && seq - missed[0].seq + 1;
+    return { type: "ok", topic: name, epoch, seq, replayed, recovered };
+  }
+
+  #publish({ topic: name, data, key, state }) {
     const topic = this.topic(name);
+    const more = state && { state };
+    return this.#once(topic, key, () => {
+      const { seq } = this.store(name, data, this.user, more);
+      return { type: "ok", topic: name, seq, epoch: topic.epoch, at: 1 };
+    });
+  }
+
+  #change({ type, topic: name, seq: target, key, ...rest }) {
+    const topic = this.topic(name);
+    return this.#once(topic, key, () => {
+      const message = topic.messages.find(({ seq }) => seq === target);
+      if (!message) return failure("not_found");
+      if (message.deleted || /complete|cancelled/.test(message.state)) return failure("gone");
+      const { data, text, state = "streaming", emoji, remove } = rest;
+      const length = [...(message.data?.text ?? message.data ?? "")].length + [...(text ?? "")].length;
+      const fields = { edit: { data }, append: { text, state, length }, react: { emoji, remove }, delete: {} };
+      const { seq } = this.change(name, CHANGES[type], target, fields[type]);
+      const answer = { type: "ok", topic: name, seq, target, epoch: topic.epoch, at: 1 };
+      return text === undefined ? answer : { ...answer, length };
+    });
+  }
+
+  /** Carry out what has a key once within the window. */
+  #once(topic, key, carryOut) {
     const known = topic.keys.get(key);
     const window = (this.limits.idempotency_seconds ?? 300) * 1000;
-    const fresh = !known || this.clock.wall - known.at >= window;
-    const seq = fresh ? this.store(name, data).seq : known.seq;
-    if (fresh) topic.keys.set(key, { seq, at: this.clock.wall });
-    return { type: "ok", topic: name, seq, epoch: topic.epoch, at: 1, duplicate: !fresh };
+    if (known && this.clock.wall - known.at < window) return { ...known.answer, duplicate: true };
+    const answer = carryOut();
+    if (answer.type === "error") return answer;
+    topic.keys.set(key, { answer, at: this.clock.wall });
+    return { ...answer, duplicate: false };
   }
 
-  #history({ topic: name, after = 0, limit = 50 }) {
+  #history({ topic: name, after = 0, before, limit = 50 }) {
     const { epoch, messages, trimmed = 0 } = this.topic(name);
-    const left = messages.filter(({ seq }) => seq > trimmed && seq > after);
-    return { type: "ok", epoch, messages: left.slice(0, limit), more: left.length > limit };
+    const left = messages.filter(({ seq }) => seq > trimmed && seq > after && !(seq >= before));
+    const page = before === undefined ? left.slice(0, limit) : left.slice(-limit);
+    return { type: "ok", epoch, messages: page, more: left.length > limit };
   }
 }
 

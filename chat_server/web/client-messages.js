@@ -1,0 +1,152 @@
+/** Messages as they now are: what the events of a topic have made of them. */
+
+import { textOf } from "./client-common.js";
+
+const MAX_MESSAGES = 1_000;
+/** A message names the first users of each reaction; the count tells how many there are. */
+const MAX_NAMED = 10;
+/**
+ * Changes of unknown messages that are remembered: an answer to `history` may come behind changes that
+ * it does not contain yet.
+ */
+const MAX_EARLY = 256;
+
+const CHANGES = {
+  edited: (message, { data, at }) => ({ data, edited_at: at }),
+  appended: ({ data, version, seq }, event) => ({
+    data: appended(data, event, version ?? seq),
+    state: event.state ?? "streaming",
+  }),
+  reaction: ({ reactions }, event) => ({ reactions: reacted(reactions, event) }),
+  deleted: () => ({
+    data: null, deleted: true, state: undefined, edited_at: undefined, reactions: undefined,
+  }),
+};
+
+/** Return whether an event changes the message that its `target` names. */
+export function isChange({ type }) {
+  return Object.hasOwn(CHANGES, type);
+}
+
+/**
+ * Return a message as an event leaves it, as a new object unless nothing changes.
+ *
+ * A message tells by its `version` (or else its `seq`) which event was the last that is part of it, so
+ * it does not matter in which order an answer of `history` and a push arrive.
+ */
+export function changed(message, event) {
+  if (!isChange(event) || event.target !== message.seq || message.deleted) return message;
+  if (event.seq <= (message.version ?? message.seq)) return message;
+  const made = { ...message, ...CHANGES[event.type](message, event), version: event.seq };
+  // A message from history has only those fields that say something.
+  for (const name of Object.keys(made)) if (made[name] === undefined) delete made[name];
+  return made;
+}
+
+/** Return data with what it lacks of the text of an event, which may stand for several appends. */
+function appended(data, { text, length, first }, version) {
+  const known = textOf(data);
+  if (known === undefined) return data; // of a message that is deleted by now
+  let added = text;
+  if (first <= version) {
+    const missing = length - [...known].length;
+    added = missing > 0 ? [...text].slice(-missing).join("") : "";
+  }
+  return typeof data === "string" ? known + added : { ...data, text: known + added };
+}
+
+function reacted(reactions = {}, { emoji, remove, from }) {
+  const known = Object.hasOwn(reactions, emoji) ? reactions[emoji] : { count: 0, users: [] };
+  const { count, users } = known;
+  const user = from?.user;
+  if (remove) {
+    const left = { count: count - 1, users: users.filter((name) => name !== user) };
+    if (left.count > 0) return { ...reactions, [emoji]: left };
+    const { [emoji]: _, ...others } = reactions;
+    return Object.keys(others).length > 0 ? others : undefined;
+  }
+  // Where a count has users that are not named, the next of the first ten may be one of them.
+  const isNamed = users.length === count && count < MAX_NAMED;
+  return { ...reactions, [emoji]: { count: count + 1, users: isNamed ? [...users, user] : users } };
+}
+
+/**
+ * The newest messages of a topic, as the events of a subscription have made them.
+ *
+ *     const messages = new Messages();
+ *     chat.subscribe("room:lobby", { last: 50, onEvent: (event) => messages.apply(event) });
+ *
+ * Messages are replaced, never changed in place. A `gap` empties the collection, because changes may
+ * be among what was missed; `add` brings back what history still has.
+ */
+export class Messages {
+  #limit;
+  #bySeq = new Map();
+  #newest = 0;
+  #early = [];
+
+  /** @param {number} [limit] messages held at most; the oldest are dropped. */
+  constructor(limit = MAX_MESSAGES) {
+    this.#limit = limit;
+  }
+
+  get size() {
+    return this.#bySeq.size;
+  }
+
+  /** Iterate over the messages, the oldest first. */
+  [Symbol.iterator]() {
+    return this.#bySeq.values();
+  }
+
+  /** Return the message `seq` as it now is, or undefined if it is not held. */
+  get(seq) {
+    return this.#bySeq.get(seq);
+  }
+
+  /** Take the next event of the topic; return the message that it made or changed, if it did. */
+  apply(event) {
+    if (event.type === "message") {
+      this.add([event]);
+    } else if (event.type === "gap") {
+      this.#bySeq.clear();
+      this.#early = [];
+      this.#newest = 0;
+      return undefined;
+    } else if (isChange(event)) {
+      const message = this.#bySeq.get(event.target);
+      if (!message) {
+        this.#early.push(event);
+        if (this.#early.length > MAX_EARLY) this.#early.shift();
+        return undefined;
+      }
+      const now = changed(message, event);
+      if (now === message) return undefined;
+      this.#bySeq.set(event.target, now);
+    } else {
+      return undefined;
+    }
+    return this.#bySeq.get(event.target ?? event.seq);
+  }
+
+  /** Add messages, of history for example; of each the later version counts. */
+  add(messages) {
+    let sorted = true;
+    for (const message of messages) {
+      const known = this.#bySeq.get(message.seq);
+      if (known && version(known) >= version(message)) continue;
+      if (!known && message.seq < this.#newest) sorted = false;
+      this.#newest = Math.max(this.#newest, message.seq);
+      this.#bySeq.set(message.seq, this.#early.reduce(changed, message));
+    }
+    if (!sorted) this.#bySeq = new Map([...this.#bySeq].sort(([one], [other]) => one - other));
+    for (const seq of this.#bySeq.keys()) {
+      if (this.#bySeq.size <= this.#limit) break;
+      this.#bySeq.delete(seq);
+    }
+  }
+}
+
+function version(message) {
+  return message.version ?? message.seq;
+}
