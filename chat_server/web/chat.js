@@ -1,7 +1,7 @@
 /** The chat page: sign in, join a room, read, write. */
 
 import { isRoom, isToken, showAddress, takeFragment, topicOf, webSocketUrl } from "./address.js";
-import { ChatClient } from "./client.js";
+import { ChatClient, isChange } from "./client.js";
 import { ask } from "./dialog.js";
 import { MessageList } from "./messages.js";
 import { Outbox } from "./outbox.js";
@@ -331,6 +331,8 @@ class ChatPage {
       this.#outbox.settleUpTo(event.before - 1);
       this.#list.addGap(event, event.after === 0);
       this.#fill(event);
+    } else if (isChange(event)) {
+      this.#list.change(event);
     }
   }
 

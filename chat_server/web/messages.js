@@ -1,6 +1,9 @@
 /** The list of messages on the page: what has arrived, and where it is scrolled. */
 
-import { dataNodes, dataText, element, hue, initials, inert, nameNode, visibleName } from "./text.js";
+import { changed } from "./client.js";
+import {
+  dataNodes, dataText, element, hue, inert, initials, isolated, nameNode, visibleName,
+} from "./text.js";
 
 /** Of more messages, or of more characters, the oldest are dropped. */
 export const MAX_SHOWN = 500;
@@ -78,15 +81,20 @@ export class MessageList {
     this.#empty.textContent = text;
   }
 
-  /** Show a message at its place in the order; one that is shown already stays as it is. */
+  /** Show a message at its place in the order; of one that is shown already the later version. */
   add(message) {
+    const shown = this.#find(message.seq);
+    if (shown >= 0) {
+      const { version = 0 } = this.#entries[shown].message;
+      if (message.version > version) this.#replace(shown, message);
+      return;
+    }
     const index = this.#indexFor(message.seq);
     const before = this.#entries[index - 1];
-    if (before?.seq === message.seq && before.order === this.#order) return;
     const entry = { seq: message.seq, order: this.#order, message, node: null, size: 0 };
     const after = this.#entries[index];
     entry.node = this.#messageNode(message);
-    entry.size = dataText(message.data).length;
+    entry.size = sizeOf(message);
     this.#characters += entry.size;
     this.#entries.splice(index, 0, entry);
     this.#log.insertBefore(entry.node, after?.node ?? null);
@@ -94,6 +102,26 @@ export class MessageList {
     if (after) this.#group(entry, after);
     this.#trim();
     this.#grown(after === undefined && message.from?.user !== this.#user);
+  }
+
+  /** Show a message as an event has changed it, if it is shown. */
+  change(event) {
+    const index = this.#find(event.target);
+    if (index < 0) return;
+    const { message } = this.#entries[index];
+    const now = changed(message, event);
+    if (now !== message) this.#replace(index, now);
+  }
+
+  #replace(index, message) {
+    const entry = this.#entries[index];
+    const node = this.#messageNode(message);
+    entry.node.replaceWith(node);
+    this.#characters += sizeOf(message) - entry.size;
+    Object.assign(entry, { message, node, size: sizeOf(message) });
+    this.#group(this.#entries[index - 1], entry);
+    this.#trim();
+    this.#grown(false);
   }
 
   /** Show where messages are missing; with `newOrder`, those that follow are counted anew. */
@@ -129,10 +157,22 @@ export class MessageList {
     return index;
   }
 
-  #messageNode({ at, from, data }) {
+  /** Return where a message is among the entries, or -1: a notice may have its seq as well. */
+  #find(seq) {
+    for (let index = this.#indexFor(seq) - 1; index >= 0; index -= 1) {
+      const entry = this.#entries[index];
+      if (entry.seq !== seq || entry.order !== this.#order) break;
+      if (entry.message) return index;
+    }
+    return -1;
+  }
+
+  #messageNode({ at, from, data, state, deleted, edited_at, reactions }) {
     const own = from !== null && from.user === this.#user;
     const name = from ? visibleName(from.name, from.user) : "Server";
     const node = element("li", own ? "message own" : "message");
+    // What grows is read out when it is whole.
+    if (state === "streaming" && !deleted) node.setAttribute("aria-busy", "true");
     const avatar = element("span", "avatar", initials(name));
     avatar.setAttribute("aria-hidden", "true");
     avatar.style.setProperty("--hue", hue(from?.user ?? ""));
@@ -144,7 +184,11 @@ export class MessageList {
     time.title = fullFormat.format(at);
     head.append(sender, " ", time);
     const body = element("div", "body");
-    body.append(head, ...dataNodes(data));
+    if (edited_at && !deleted) head.append(" ", element("span", "time", "edited"));
+    body.append(head);
+    if (deleted) body.append(element("p", "text deleted", "deleted"));
+    else body.append(...dataNodes(data));
+    if (reactions) body.append(element("p", "reactions", reactionText(reactions)));
     node.append(avatar, body);
     return node;
   }
@@ -209,6 +253,17 @@ export class MessageList {
 
 const LOST_ORDER = "The server has lost what was written before this.";
 const LOST_MESSAGES = "Some messages are missing here.";
+
+/** Return the characters that a message takes of what the list may have. */
+function sizeOf({ data }) {
+  return dataText(data).length;
+}
+
+function reactionText(reactions) {
+  return Object.entries(reactions)
+    .map(([emoji, { count }]) => `${isolated(emoji)} ${count}`)
+    .join("  ");
+}
 
 function dayName(at) {
   const day = new Date(at);
