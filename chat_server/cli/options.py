@@ -3,26 +3,28 @@
 import getpass
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..client import connect
-from ..client.client import websocket_url
+from ..client import Client, connect
 from ..client.credentials import TokenSource
+from ..client.url import websocket_url
 from ..clock import SystemClock
+from ..events import MAX_SEQ
 from ..protocol.errors import BadRequest
 from ..protocol.topics import check_topic
 from ..settings import Settings, SettingsError, load_settings
+from .notices import Notices
 from .terminal import Misuse, print_error
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 OWN_TOKEN_SECONDS = 3600.0
-"""Life of a token that `publish` or `tail` signs itself in development."""
+"""Life of a token that a command signs itself in development."""
 
 
 def parse_seconds(
@@ -53,6 +55,7 @@ def parse_url(context: click.Context, option: click.Parameter, value: str) -> st
         raise click.BadParameter(str(error)) from None
 
 
+seq_argument = click.argument("seq", type=click.IntRange(1, MAX_SEQ), metavar="SEQ")
 config_option = click.option(
     "--config",
     metavar="FILE",
@@ -105,6 +108,12 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
         command(connect=chat, **others)
 
     return connecting
+
+
+async def call(connect: Callable[..., Client], work: Callable[[Client], Awaitable[None]]) -> None:
+    """Do `work` with a client that is connected."""
+    async with connect(on_state=Notices().on_state) as client:
+        await work(client)
 
 
 # Settings and tokens ----------------------------------------------------------------------------

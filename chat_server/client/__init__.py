@@ -3,10 +3,11 @@
     async with connect("http://127.0.0.1:8000", token=token) as chat:
         await chat.publish("room:lobby", {"text": "hello"})
 
-`client` has the public calls, `reconnector` replaces lost connections, `renewal` keeps tokens
-fresh, `publication` stores each message once, `subscriptions` and `subscription` deliver each event
-once, `flow` bounds what waits for slow consumers, `connection` is one WebSocket, and `opening` its
-handshake.
+`client` and `verbs` have the public calls, `reconnector` replaces lost connections, `renewal` keeps
+tokens fresh, `delivery` stores each event once (`publication` a message, `changes` what becomes of
+it, `stream` one that grows), `subscriptions` and `subscription` deliver each event once, `folding`
+puts messages together with their changes, `flow` bounds what waits for slow consumers, `connection`
+is one WebSocket, and `opening` its handshake.
 """
 
 from ..protocol.topics import topic_segment
@@ -25,14 +26,43 @@ from .errors import (
     OutcomeUnknown,
     TimedOut,
     TokenRejected,
+    Unrecoverable,
 )
-from .events import Event, Gap, Message, Other, Page, Position, Published, Signal, User
+from .events import (
+    Appended,
+    Changed,
+    Cursor,
+    Deleted,
+    Edited,
+    Event,
+    Gap,
+    Join,
+    Leave,
+    Message,
+    Other,
+    Page,
+    Position,
+    Presence,
+    Present,
+    PresentUser,
+    Published,
+    Reaction,
+    Reactions,
+    Read,
+    Signal,
+    Unread,
+    User,
+)
+from .folding import Messages
 from .reconnector import ClientState
+from .stream import Stream
 from .subscription import Subscription
 
 __all__ = [
+    "Appended",
     "Backoff",
     "BadServer",
+    "Changed",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -40,21 +70,36 @@ __all__ = [
     "CommandFailed",
     "ConnectFailed",
     "ConnectionLost",
+    "Cursor",
+    "Deleted",
     "Disconnected",
+    "Edited",
     "Ending",
     "Event",
     "Gap",
+    "Join",
+    "Leave",
     "Message",
+    "Messages",
     "NotConnected",
     "Other",
     "OutcomeUnknown",
     "Page",
     "Position",
+    "Presence",
+    "Present",
+    "PresentUser",
     "Published",
+    "Reaction",
+    "Reactions",
+    "Read",
     "Signal",
+    "Stream",
     "Subscription",
     "TimedOut",
     "TokenRejected",
+    "Unread",
+    "Unrecoverable",
     "User",
     "connect",
     "publish_all",

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
@@ -11,13 +10,6 @@ from .ending import retry_delay
 from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected, TimedOut
 from .events import Published
 from .publication import Publication
-
-RATE_SHARE = 0.9
-"""The share of the server's rate limit that is used: messages sent evenly may arrive in a bunch."""
-
-MIN_RATE = 0.1
-MAX_RATE = 1_000_000
-"""Bounds of the rate and the burst that a server may announce, in messages a second."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -103,7 +95,7 @@ class _Bulk:
         self._timeout = timeout
         self._clock = asyncio.get_running_loop().time
         self._run = secrets.token_hex(8)
-        self._pace = _Pace(client)
+        self._pace = client.pace
         self._window = window
         self._slots = asyncio.Semaphore(window)
         self._turn = asyncio.Lock()  # of those that leave for the first time
@@ -213,26 +205,3 @@ class _Bulk:
             self._on_refusal(error)
         except Exception:
             logger.exception("on_refusal failed")
-
-
-class _Pace:
-    """Spaces commands to stay within the server's rate limit: a token bucket like the server's."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._clock = asyncio.get_running_loop().time
-        self._tokens = math.inf
-        self._updated_at = self._clock()
-
-    async def wait(self) -> None:
-        """Wait until another command may be sent."""
-        limits = (await self._client.wait_online()).limits
-        rate = RATE_SHARE * min(max(MIN_RATE, limits.messages_per_second), MAX_RATE)
-        now = self._clock()
-        earned = (now - self._updated_at) * rate
-        # The connection's first commands, `subscribe` for one, have been counted by the server too.
-        burst = max(RATE_SHARE * min(limits.message_burst, MAX_RATE), 1.0)
-        self._tokens = min(burst, self._tokens + earned) - 1
-        self._updated_at = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / rate)

@@ -3,29 +3,29 @@
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
 from types import TracebackType
-from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
-
-from msgspec import Struct
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
 
 from ..protocol import commands, messages
 from .codec import ClientCodec, Done, Encoding
-from .connection import MAX_EXPIRIES
 from .credentials import TOKEN_SECONDS, Credentials, TokenSource
 from .ending import Backoff
-from .errors import CommandFailed, ConnectionLost, NotConnected
+from .errors import CommandFailed
 from .events import Page, Position, Published
 from .flow import Flow
+from .pace import Pace
 from .publication import Publication, PublicationLog
 from .reconnector import ClientState, ConnectOptions, Reconnector
-from .subscription import Subscription
+from .signals import typing
+from .stream import Stream, Streams
+from .subscription import Beginning, Subscription
 from .subscriptions import Subscriptions
+from .url import websocket_url
+from .verbs import Verbs
 
-A = TypeVar("A", bound=Struct)
+KEPT_MESSAGES = 300
+"""Messages that a subscription holds as they now are, by default."""
 
 
 def connect(
@@ -87,15 +87,20 @@ def connect(
     return Client(reconnector, codec, flow)
 
 
-class Client:
+class Client(Verbs):
     """A lasting connection to a chat server, over any number of sockets; made by `connect`."""
 
     def __init__(self, reconnector: Reconnector, codec: ClientCodec, flow: Flow) -> None:
-        self._reconnector = reconnector
-        self._codec = codec
+        streams = Streams()
+        subscriptions = Subscriptions(reconnector, codec, flow, streams.on_signal)
+        log = PublicationLog(reconnector, codec, subscriptions)
+        super().__init__(reconnector, codec, log)
+        self.pace = Pace(self.wait_online)
+        """Spaces the commands of streams and of `publish_all`."""
         self._flow = flow
-        self._subscriptions = Subscriptions(reconnector, codec, flow)
-        self._log = PublicationLog(reconnector, codec, self._subscriptions)
+        self._streams = streams
+        self._subscriptions = subscriptions
+        self._log = log
 
     async def __aenter__(self) -> "Client":
         """Connect.
@@ -158,21 +163,7 @@ class Client:
                 forgotten the key meanwhile, and history does not tell.
             TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
         """
-        publication = self.publication(topic, data, key)
-        expiries = 0
-        while True:
-            try:
-                return await publication.attempt(wait=wait)
-            except NotConnected:
-                if not wait:
-                    raise
-            except ConnectionLost:
-                if not wait or key is None:
-                    raise
-            except CommandFailed as error:
-                expiries += 1
-                if not error.expired or expiries > MAX_EXPIRIES:
-                    raise
+        return await self.publication(topic, data, key).deliver(wait=wait)
 
     def publication(self, topic: str, data: object, key: str | None) -> Publication:
         """Return what `publish` sends, for callers that make each attempt themselves.
@@ -200,6 +191,44 @@ class Client:
             ConnectionLost: the connection broke before the answer came.
         """
         await self._command(commands.Signal(topic=topic, data=self._codec.data(data)), Done)
+
+    def typing(self, topic: str) -> AbstractAsyncContextManager[None]:
+        """Show in a topic that the user types, until the block is left.
+
+            async with chat.typing("room:lobby"):
+                text = await input()
+
+        The signal `{"typing": true}` is repeated every three seconds. Who receives it shows it for
+        six seconds, or until the user's next message.
+
+        Raises:
+            CommandFailed: the server refused, on entering.
+        """
+        return typing(self.signal, topic)
+
+    async def cancel(self, topic: str, seq: int) -> None:
+        """Ask whoever writes the growing message `seq` to end it, by the signal `{"cancel": seq}`.
+
+        Raises:
+            CommandFailed, NotConnected, ConnectionLost: as of `signal`.
+        """
+        await self.signal(topic, {"cancel": seq})
+
+    def stream(self, topic: str, data: object = "") -> Stream:
+        """Return a message that grows, to be entered with `async with`.
+
+            async with chat.stream("room:lobby", {"text": ""}) as message:
+                async for token in model:
+                    await message.write(token)
+
+        Args:
+            topic: to publish to.
+            data: what the message begins with: a text, or a map with a text in `text`.
+
+        Raises:
+            TypeError, ValueError: `data` has another form.
+        """
+        return Stream(self._log, self._streams, self.pace, topic, data, self._codec.data(data))
 
     async def history(
         self,
@@ -238,7 +267,14 @@ class Client:
         return loop.time() - began
 
     def subscribe(
-        self, topic: str, *, last: int | None = None, since: Position | None = None
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: Position | None = None,
+        strict: bool = False,
+        presence: bool = False,
+        keep: int = KEPT_MESSAGES,
     ) -> Subscription:
         """Return a subscription to `topic`, to be entered with `async with` and iterated.
 
@@ -248,37 +284,17 @@ class Client:
 
         Args:
             topic: to receive.
-            last: stored events to begin with, 1 to 300.
+            last: messages to begin with, as they now are, 1 to 300.
             since: begin behind this position, an earlier `Subscription.position`.
+            strict: raise `Unrecoverable` instead of yielding a `Gap` when the subscription cannot
+                go on behind `since` or, on another connection, behind the last event received.
+            presence: also yield who comes and goes, as `Join`, `Leave` and `Presence`.
+            keep: messages that `Subscription.messages` holds at most.
 
         Raises:
-            ValueError: both are given.
+            ValueError: `last` and `since` are both given.
         """
         if last is not None and since is not None:
             raise ValueError("last, since: only one of them may be given")
-        return Subscription(self._subscriptions, self._flow, topic, since=since, last=last)
-
-    async def _command(self, command: commands.Command, kind: type[A]) -> A:
-        return await self._reconnector.connection().command(command, kind)
-
-
-def websocket_url(url: str) -> str:
-    """Return the address of the WebSocket of the server at `url`.
-
-    Raises:
-        ValueError: `url` is not an http(s):// or ws(s):// address.
-    """
-    try:
-        parts = urlsplit(url)
-        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-        if scheme is None or not parts.hostname or parts.port == 0:
-            raise ValueError("it has no such scheme, or no host or port")
-        parse_uri(f"{scheme}://{parts.netloc}")
-    except (ValueError, InvalidURI):  # of a port that is no number, a bracket without its pair, …
-        shown = url.rpartition("@")[2]
-        message = f"not an http://, https://, ws:// or wss:// address: {shown}"
-        raise ValueError(message) from None
-    path = parts.path.rstrip("/")
-    if not path.endswith("/ws"):
-        path += "/ws"
-    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+        beginning = Beginning(since, last, strict, presence)
+        return Subscription(self._subscriptions, self._flow, topic, beginning, keep=keep)

@@ -23,6 +23,7 @@ from .errors import (
     ConnectFailed,
     ConnectionLost,
     NotConnected,
+    failure,
 )
 from .flow import Flow
 from .gate import Gate
@@ -295,9 +296,7 @@ class Connection:
         if envelope.type == "error":
             error = self._codec.decode(payload, Error)
             expired = self._renewable and error.code == Unauthorized.code
-            outcome: object = CommandFailed(
-                error.code, error.message, error.retry_in_ms, expired=expired
-            )
+            outcome: object = failure(error, expired=expired)
         else:
             outcome = self._codec.decode(payload, waiting.kind)
             if waiting.then is not None:

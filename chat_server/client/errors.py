@@ -11,10 +11,13 @@
     ├── ClientClosed      the client was used after it was closed
     ├── BadServer         the server does not speak `chat.v1`
     └── CommandFailed     the server refused a command, or could not carry it out
+        └── Unrecoverable what a strict subscription has missed cannot be had any more
 
 Errors of `websockets` and of the operating system are converted to these where they are raised.
 """
 
+from ..events import MAX_SEQ, Position
+from ..protocol.messages import Error
 from .ending import Ending
 
 
@@ -51,10 +54,10 @@ class ConnectionLost(ClientError):
 
 
 class OutcomeUnknown(ClientError):
-    """A message may have been stored, and publishing it again could store it twice.
+    """A message or change may have been stored, and sending it again could store it twice.
 
     The answer was lost, the server may have forgotten the key meanwhile, and history does not tell.
-    The application has to decide: publish the message with another key, or drop it.
+    The application has to decide: send it with another key, or drop it.
     """
 
 
@@ -108,7 +111,6 @@ class CommandFailed(ClientError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
-        self.message = message
         self.retry_in_ms = retry_in_ms
         self.expired = expired
 
@@ -125,3 +127,33 @@ class CommandFailed(ClientError):
         nothing is known of a fault of the server's own (`internal`).
         """
         return self.code not in ("unavailable", "internal")
+
+
+class Unrecoverable(CommandFailed):
+    """What a strict subscription has missed cannot be had any more, and there is no subscription.
+
+    The application loads its state anew and subscribes from the position of that state.
+
+    Args:
+        message: the server's explanation.
+        reason: `expired`, `epoch_changed` or `too_far_behind`.
+        position: the topic's position now.
+    """
+
+    def __init__(self, message: str, reason: str, position: Position) -> None:
+        super().__init__("unrecoverable", message)
+        self.reason = reason
+        self.position = position
+
+
+def failure(error: Error, *, expired: bool = False) -> CommandFailed:
+    """Return the error that a server's `error` stands for.
+
+    Args:
+        error: what the server sent.
+        expired: whether the token had expired and can be renewed.
+    """
+    if error.code == "unrecoverable" and error.epoch is not None and error.seq is not None:
+        position = Position(error.epoch, min(max(0, error.seq), MAX_SEQ))
+        return Unrecoverable(error.message, error.reason or "expired", position)
+    return CommandFailed(error.code, error.message, error.retry_in_ms, expired=expired)

@@ -5,17 +5,59 @@ from typing import Any
 from msgspec import Struct
 
 from ..events import Position, Seq
-from ..protocol.messages import Gap, Message, User
+from ..protocol.messages import (
+    Appended,
+    Deleted,
+    Edited,
+    Gap,
+    Join,
+    Leave,
+    Message,
+    PresentUser,
+    Reaction,
+    Reactions,
+    User,
+)
+from ..protocol.messages import PresenceOk as Present
+from ..protocol.messages import PresencePush as Presence
+from ..protocol.messages import ReadOk as Cursor
+from ..protocol.messages import ReadPush as Read
 from ..protocol.messages import SignalPush as Signal
+from ..protocol.messages import UnreadIn as Unread
 
-__all__ = ["Event", "Gap", "Message", "Other", "Page", "Position", "Published", "Signal", "User"]
+__all__ = [
+    "Appended",
+    "Change",
+    "Changed",
+    "Cursor",
+    "Deleted",
+    "Edited",
+    "Event",
+    "Gap",
+    "Join",
+    "Leave",
+    "Message",
+    "Other",
+    "Page",
+    "Position",
+    "Presence",
+    "Present",
+    "PresentUser",
+    "Published",
+    "Reaction",
+    "Reactions",
+    "Read",
+    "Signal",
+    "Unread",
+    "User",
+]
 
 
 class Other(Struct, frozen=True):
     """An event of a type that this version of the client does not know.
 
     Args:
-        type: the `type` of the message, for example `reaction`.
+        type: the `type` of the message, for example `poll`.
         topic: the topic of the event.
         seq: the number of the event in its topic, or None if it has none.
         fields: all fields of the message.
@@ -27,7 +69,10 @@ class Other(Struct, frozen=True):
     fields: dict[str, Any]
 
 
-Event = Message | Signal | Gap | Other
+Change = Edited | Appended | Deleted | Reaction
+"""The events that change the message `target`; `Messages` folds them in."""
+
+Event = Message | Change | Signal | Read | Join | Leave | Presence | Gap | Other
 """The events that a subscription yields. A `Gap` says which events will not come."""
 
 
@@ -44,6 +89,26 @@ class Published(Struct, frozen=True):
     epoch: str
     at: int
     duplicate: bool
+
+
+class Changed(Struct, frozen=True):
+    """The place of a stored change in its topic.
+
+    Args:
+        seq: that of the change.
+        target: the seq of the message that was changed.
+        at: milliseconds since 1970.
+        duplicate: whether an earlier change with the same key is the one that was stored.
+        length: after an append, the length of the message's text in Unicode code points.
+    """
+
+    topic: str
+    seq: Seq
+    target: Seq
+    epoch: str
+    at: int
+    duplicate: bool
+    length: int | None = None
 
 
 class Page(Struct, frozen=True):

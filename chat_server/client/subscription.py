@@ -12,8 +12,9 @@ from ..events import MAX_SEQ, Position, Seq
 from ..protocol.commands import Subscribe
 from ..protocol.messages import Gap
 from .errors import ClientError
-from .events import Event, Message, Other
+from .events import Appended, Deleted, Edited, Event, Message, Other, Present, Reaction, Signal
 from .flow import Flow
+from .folding import Messages
 
 
 class SubscriptionState(Enum):
@@ -38,6 +39,16 @@ class Accepted(Struct, frozen=True):
     recovered: bool
     replayed: Seq
     reason: str | None = None
+    presence: Present | None = None
+
+
+class Beginning(Struct, frozen=True):
+    """Where a subscription begins, and what it is told; `client.subscribe` explains each."""
+
+    since: Position | None = None
+    last: int | None = None
+    strict: bool = False
+    presence: bool = False
 
 
 class Owner(Protocol):
@@ -65,19 +76,31 @@ class Subscription:
 
     The iterator ends when the client is closed. It raises `CommandFailed` if the server ends the
     subscription, and `Disconnected`, `TokenRejected` or `BadServer` if the client has given up.
+
+    Attributes:
+        topic: the topic.
+        messages: the newest messages as the events yielded so far have made them.
+        presence: who was in the topic when the connection subscribed, if that was asked for.
     """
 
     def __init__(
-        self, owner: Owner, flow: Flow, topic: str, *, since: Position | None, last: int | None
+        self, owner: Owner, flow: Flow, topic: str, beginning: Beginning, *, keep: int
     ) -> None:
         self.topic = topic
+        self.messages = Messages(keep)
+        self.presence: Present | None = None
         self.state = SubscriptionState.JOINING
         self._owner = owner
         self._flow = flow
-        self._last = last
-        self._received = since
-        self._yielded = since
-        self._events: deque[tuple[Event, int]] = deque()  # with the sizes of their payloads
+        self._beginning = beginning
+        self._received = beginning.since
+        self._yielded = beginning.since
+        # While messages come as they now are, the last seq of which they are made, and how many
+        # are to come at most.
+        self._folded_until = 0
+        self._folded_left = 0
+        # With the position behind each, and the size of its payload.
+        self._events: deque[tuple[Event, Position | None, int]] = deque()
         self._arrived = Signalled()
         self._error: ClientError | None = None
         self._entered = False
@@ -136,9 +159,9 @@ class Subscription:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        event, size = self._events.popleft()
+        event, self._yielded, size = self._events.popleft()
         self._flow.remove(size)
-        self._yielded = _after(event, self._yielded)
+        self.messages.apply(event)
         return event
 
     @property
@@ -150,9 +173,14 @@ class Subscription:
 
     def request(self) -> Subscribe:
         """Return the command that begins or resumes this subscription."""
-        if self._received is None:
-            return Subscribe(topic=self.topic, last=self._last)
-        return Subscribe(topic=self.topic, since=self._received)
+        asked, since = self._beginning, self._received
+        return Subscribe(
+            topic=self.topic,
+            since=since,
+            last=asked.last if since is None else None,
+            strict=asked.strict and since is not None,
+            presence=asked.presence,
+        )
 
     def accepted(self, answer: Accepted) -> None:
         """Go live with the server's answer, behind a gap if events were missed."""
@@ -161,14 +189,17 @@ class Subscription:
         start = Position(answer.epoch, max(0, answer.seq - answer.replayed))
         asked = self._received
         self.state = SubscriptionState.LIVE
+        self.presence = answer.presence
+        self._folded_until = self._folded_left = 0
         if asked is None:
             self._yielded = start
+            self._folded_until, self._folded_left = answer.seq, self._beginning.last or 0
         elif not answer.recovered:
             # Seqs of another epoch say nothing about how much was missed.
             same_epoch = asked.epoch == start.epoch and asked.seq <= start.seq
             after = asked.seq if same_epoch else 0
             reason = answer.reason or "expired"
-            self._put(self._gap(start.epoch, after, start.seq + 1, reason))
+            self._put(self._gap(start.epoch, after, start.seq + 1, reason), start)
         self._received = start
 
     def offer(self, event: Event, size: int) -> None:
@@ -177,19 +208,29 @@ class Subscription:
         if self.state is not SubscriptionState.LIVE or here is None:
             return
         place = _after(event, here)
-        if place is not here:
-            if place is None or (place.epoch == here.epoch and place.seq <= here.seq):
-                return
-            if self._flow.full:
-                self.state = SubscriptionState.BEHIND
-                self._owner.resume_soon()
-                return
-            if place.seq > here.seq + 1 and not isinstance(event, Gap):
-                self._put(self._gap(place.epoch, here.seq, place.seq, "skipped"))
-            self._received = place
-        elif self._flow.full:
+        unstored = place is here
+        if not unstored and place.epoch == here.epoch and place.seq <= here.seq:
             return
-        self._put(event, size)
+        if self._flow.full:
+            if isinstance(event, Signal):
+                return
+            self.state = SubscriptionState.BEHIND
+            self._owner.resume_soon()
+            return
+        if unstored:
+            self._put(event, here, size)
+            return
+        if place.seq > self._folded_until:
+            self._folded_left = 0
+            here = Position(here.epoch, max(here.seq, self._folded_until))
+        if not self._folded_left and _first(event, place) > here.seq + 1:
+            gap = self._gap(place.epoch, here.seq, _first(event, place), "skipped")
+            self._put(gap, Position(place.epoch, _first(event, place) - 1))
+        if self._folded_left == 1:  # all of them are here, with the changes up to that seq
+            place = Position(place.epoch, self._folded_until)
+        self._folded_left = max(0, self._folded_left - 1)
+        self._received = place
+        self._put(event, place, size)
 
     def lost(self) -> None:
         """Note that the server has forgotten this subscription."""
@@ -206,23 +247,36 @@ class Subscription:
 
     def clear(self) -> None:
         """Drop the events that wait."""
-        self._flow.remove(sum(size for _, size in self._events), len(self._events))
+        self._flow.remove(sum(size for _, _, size in self._events), len(self._events))
         self._events.clear()
 
     def _gap(self, epoch: str, after: int, before: int, reason: str) -> Gap:
         return Gap(topic=self.topic, epoch=epoch, after=after, before=before, reason=reason)
 
-    def _put(self, event: Event, size: int = 0) -> None:
-        self._events.append((event, size))
+    def _put(self, event: Event, place: Position | None, size: int = 0) -> None:
+        self._events.append((event, place, size))
         self._flow.add(size)
         self._arrived.set()
 
 
-def _after(event: Event, here: Position | None) -> Position | None:
+def _after(event: Event, here: Position) -> Position:
     """Return the position behind `event`, or `here` if the event has no seq."""
-    if isinstance(event, Gap):
-        # Clamped: with a seq that no server takes the subscription could not be resumed.
-        return Position(event.epoch, min(max(0, event.before - 1), MAX_SEQ))
-    if here is not None and isinstance(event, Message | Other) and event.seq is not None:
-        return Position(here.epoch, event.seq)
+    match event:
+        case Gap():
+            # Clamped: with a seq that no server takes the subscription could not be resumed.
+            return Position(event.epoch, min(max(0, event.before - 1), MAX_SEQ))
+        case Message() | Edited() | Appended() | Deleted() | Reaction():
+            return Position(here.epoch, event.seq)
+        case Other() if event.seq is not None:
+            return Position(here.epoch, event.seq)
     return here
+
+
+def _first(event: Event, place: Position) -> int:
+    """Return the first seq that `event` stands for; a gap stands for all up to its end."""
+    match event:
+        case Gap():
+            return 0
+        case Appended() if event.first is not None:
+            return min(event.first, place.seq)
+    return place.seq

@@ -1,17 +1,33 @@
 """All subscriptions of one client, and the task that resumes them."""
 
 import asyncio
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NoReturn
 
 from ..events import Position
 from ..protocol.commands import Unsubscribe
 from ..protocol.errors import AlreadySubscribed, RateLimited, TooManyTopics
-from ..protocol.messages import Error, Gap, Message, SignalPush
+from ..protocol.messages import Error
 from .codec import ClientCodec, Done
 from .connection import Connection, Push
 from .ending import retry_delay
-from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
-from .events import Event, Other
+from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected, failure
+from .events import (
+    Appended,
+    Deleted,
+    Edited,
+    Event,
+    Gap,
+    Join,
+    Leave,
+    Message,
+    Other,
+    Presence,
+    Reaction,
+    Read,
+    Signal,
+)
 from .flow import Flow
 from .reconnector import Reconnector
 from .subscription import Accepted, Subscription, SubscriptionState
@@ -23,20 +39,36 @@ limit, and compete with the application's own commands."""
 MAX_UNSUBSCRIBES_AT_ONCE = 4
 """Topics unsubscribed at a time, for the same reason."""
 
-_EVENTS: dict[str, type[Message] | type[SignalPush] | type[Gap]] = {
-    "message": Message,
-    "signal": SignalPush,
-    "gap": Gap,
-}
-_STORED = frozenset({"edited", "deleted", "reaction"})
+_EVENTS: Mapping[str, type[Event]] = MappingProxyType(
+    {
+        "message": Message,
+        "edited": Edited,
+        "appended": Appended,
+        "deleted": Deleted,
+        "reaction": Reaction,
+        "signal": Signal,
+        "read": Read,
+        "join": Join,
+        "leave": Leave,
+        "presence": Presence,
+        "gap": Gap,
+    }
+)
 
 
 class Subscriptions:
     """The subscriptions of one client by topic; the `PushHandler` of its reconnector."""
 
-    def __init__(self, reconnector: Reconnector, codec: ClientCodec, flow: Flow) -> None:
+    def __init__(
+        self,
+        reconnector: Reconnector,
+        codec: ClientCodec,
+        flow: Flow,
+        on_signal: Callable[[Signal], None],
+    ) -> None:
         self._reconnector = reconnector
         self._codec = codec
+        self._on_signal = on_signal
         self._flow = flow
         self._by_topic: dict[str, Subscription] = {}
         self._needed = asyncio.Event()
@@ -113,7 +145,10 @@ class Subscriptions:
         if push.envelope.type == "error":
             self._on_error(subscription, self._codec.decode(push.payload, Error))
         else:
-            subscription.offer(self._event(push), len(push.payload))
+            event = self._event(push)
+            if isinstance(event, Signal):
+                self._on_signal(event)
+            subscription.offer(event, len(push.payload))
 
     def on_lost(self) -> None:
         """Mark all subscriptions as unknown to the server."""
@@ -224,11 +259,11 @@ class Subscriptions:
 
     def _on_error(self, subscription: Subscription, error: Error) -> None:
         """Handle an error by which the server ended a subscription."""
-        failure = CommandFailed(error.code, error.message, error.retry_in_ms)
-        if failure.transient:
+        failed = failure(error)
+        if failed.transient:
             subscription.lost()
         elif subscription.state is SubscriptionState.LIVE and error.code != "not_subscribed":
-            self._drop(subscription, failure)
+            self._drop(subscription, failed)
 
     def _drop(self, subscription: Subscription, error: CommandFailed | None = None) -> None:
         if self._by_topic.get(subscription.topic) is subscription:
@@ -240,9 +275,11 @@ class Subscriptions:
         kind = _EVENTS.get(envelope.type)
         if kind is not None:
             return self._codec.decode(payload, kind)
+        fields = self._codec.decode(payload, dict)
         return Other(
             type=envelope.type,
             topic=envelope.topic or "",
-            seq=envelope.seq if envelope.type in _STORED else None,
-            fields=self._codec.decode(payload, dict),
+            # An event that changes a message is stored. The seq of another may not be its own.
+            seq=envelope.seq if "target" in fields else None,
+            fields=fields,
         )

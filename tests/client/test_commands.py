@@ -18,7 +18,7 @@ from chat_server.client import (
     connect,
 )
 from chat_server.client import opening as connection_module
-from chat_server.client.client import websocket_url
+from chat_server.client.url import websocket_url
 from chat_server.events import Position
 from chat_server.protocol import commands
 from tests.client.conftest import Connect

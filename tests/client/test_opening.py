@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chat_server.client import ConnectFailed, TokenRejected, connect
-from chat_server.client.client import websocket_url
+from chat_server.client.url import websocket_url
 from chat_server.protocol.close_codes import CloseCode
 from tests.client.conftest import Connect
 from tests.client.test_reconnect import Delays

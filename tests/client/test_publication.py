@@ -13,9 +13,9 @@ from chat_server.client import (
     ConnectionLost,
     NotConnected,
     OutcomeUnknown,
+    delivery,
     publish_all,
 )
-from chat_server.client import publication as publication_module
 from chat_server.client.data import check_data
 from chat_server.events import Position
 from chat_server.protocol import commands, messages
@@ -135,7 +135,7 @@ async def test_without_a_known_position_it_is_said(
 @pytest.mark.parametrize(
     ("happens", "reason"),
     [
-        ("history is gone", "history does not have it all"),
+        ("history is gone", "no longer has all"),
         ("history was trimmed", "no longer has all"),
         ("the epoch changed", "order of the topic was lost"),
         ("history is forbidden", "history cannot be read"),
@@ -279,13 +279,11 @@ async def test_publish_all_goes_on_where_history_is_forbidden(
 async def test_what_is_remembered_is_bounded(server: FakeServer, client: Connect) -> None:
     async with client() as chat:
         log = chat._log
-        for number in range(publication_module.MAX_REMEMBERED + 50):
+        for number in range(delivery.MAX_REMEMBERED + 50):
             publication = log.publication(f"room:{number}", chat._codec.data(1), "k")
             log.mark_unknown(publication)
             log.note_position(f"room:{number}", Position("e1", 1))
-        assert (
-            len(log._unknown_outcomes) == len(log._positions) == publication_module.MAX_REMEMBERED
-        )
+        assert len(log._unknown) == len(log._positions) == delivery.MAX_REMEMBERED
 
 
 # What cannot be published ----------------------------------------------------------------------

@@ -161,19 +161,20 @@ async def test_a_hole_that_the_server_does_not_tell_of(server: FakeServer, clien
 async def test_events_of_later_versions_keep_their_place(
     server: FakeServer, client: Connect
 ) -> None:
+    """An event with a target is stored; of another the `seq` says nothing about its place."""
     async with client() as chat, chat.subscribe("room:a") as room:
-        raw = b'{"type":"edited","topic":"room:a","seq":1,"target":0,"data":"x"}'
-        cursor = b'{"type":"read","topic":"room:a","user":"bob","seq":99}'
+        raw = b'{"type":"pinned","topic":"room:a","seq":1,"target":1,"data":"x"}'
+        cursor = b'{"type":"seen","topic":"room:a","user":"bob","seq":99}'
         connection = server.connections[0]
         for frame in (raw, raw, cursor, b'{"type":"news","text":"for nobody"}'):
             await connection.send_raw(frame)
         server.topic("room:a").seq = 1
         await server.publish("room:a", 2)
-        edited, read, message = await take(room, 3)
-        assert isinstance(edited, Other)
-        assert (edited.type, edited.seq, edited.fields["data"]) == ("edited", 1, "x")
-        assert isinstance(read, Other)
-        assert (read.type, read.seq) == ("read", None)
+        pinned, seen, message = await take(room, 3)
+        assert isinstance(pinned, Other)
+        assert (pinned.type, pinned.seq, pinned.fields["data"]) == ("pinned", 1, "x")
+        assert isinstance(seen, Other)
+        assert (seen.type, seen.seq) == ("seen", None)
         assert data([message]) == [2]
 
 

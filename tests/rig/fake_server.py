@@ -31,12 +31,12 @@ LIMITS = messages.Limits(
 
 
 class FakeTopic:
-    """A topic's stored messages."""
+    """A topic's stored events: the messages, as they were published, and their changes."""
 
     def __init__(self) -> None:
         self.epoch = "e1"
         self.seq = 0
-        self.messages: list[Message] = []
+        self.messages: list[Any] = []
         self.keys: dict[str, int] = {}
 
     def append(self, topic: str, data: object, user: str | None = None) -> Message:
@@ -90,6 +90,7 @@ class FakeServer:
         expired: commands that were refused because the token had expired.
         refusals: errors that the next commands of a type are answered with, in order.
         silent: types of commands that are not answered at all.
+        answers: what commands of a type are answered with, if not by itself.
         limits: what the welcome says.
         status: refuses connections with this HTTP status.
         headers, body: of the response that refuses them.
@@ -107,6 +108,7 @@ class FakeServer:
         self.accept: Callable[[str], bool] = lambda token: True
         self.refusals: dict[str, deque[Error]] = {}
         self.silent: set[str] = set()
+        self.answers: dict[str, messages.Ok] = {}
         self.expired = 0
         self.limits = LIMITS
         self.status: HTTPStatus | None = None
@@ -165,9 +167,12 @@ class FakeServer:
         """Return the topic, made at its first use."""
         return self.topics.setdefault(name, FakeTopic())
 
-    async def publish(self, topic: str, data: object, user: str | None = "server") -> Message:
+    async def publish(
+        self, topic: str, data: object, user: str | None = "server", state: str | None = None
+    ) -> Message:
         """Store a message and send it to the topic's subscribers."""
         message = self.topic(topic).append(topic, data, user)
+        message.state = state
         await self.push(message)
         return message
 
@@ -264,6 +269,9 @@ class FakeServer:
             error = self.refusals[kind].popleft()
             await connection.send(msgspec.structs.replace(error, id=command.id))
             return
+        if kind in self.answers:
+            await connection.answer(command.id, self.answers[kind])
+            return
         handler = getattr(self, f"_on_{kind}")
         await handler(connection, command)
 
@@ -288,7 +296,7 @@ class FakeServer:
         first = topic.keys.get(command.key or "")
         if first is None:
             data = msgspec.json.decode(command.data)
-            first = (await self.publish(command.topic, data, "me")).seq
+            first = (await self.publish(command.topic, data, "me", command.state)).seq
             if command.key is not None:
                 topic.keys[command.key] = first
             duplicate = False
@@ -305,6 +313,77 @@ class FakeServer:
             ),
         )
 
+    async def _on_edit(self, connection: FakeConnection, command: commands.Edit) -> None:
+        await self._change(
+            connection, command, messages.Edited, data=msgspec.json.decode(command.data)
+        )
+
+    async def _on_append(self, connection: FakeConnection, command: commands.Append) -> None:
+        topic = self.topic(command.topic)
+        so_far = [
+            *(event.data for event in topic.messages if event.seq == command.seq),
+            *(
+                event.text
+                for event in topic.messages
+                if isinstance(event, messages.Appended) and event.target == command.seq
+            ),
+        ]
+        first, *texts = [*so_far, command.text]
+        length = len(first["text"] if isinstance(first, dict) else first) + sum(map(len, texts))
+        await self._change(
+            connection,
+            command,
+            messages.Appended,
+            text=command.text,
+            state=command.state,
+            length=length,
+        )
+
+    async def _on_delete(self, connection: FakeConnection, command: commands.Delete) -> None:
+        await self._change(connection, command, messages.Deleted)
+
+    async def _on_react(self, connection: FakeConnection, command: commands.React) -> None:
+        await self._change(
+            connection, command, messages.Reaction, emoji=command.emoji, remove=command.remove
+        )
+
+    async def _change(
+        self,
+        connection: FakeConnection,
+        command: commands.ChangeCommand,
+        kind: type[messages.Changed],
+        **fields: Any,
+    ) -> None:
+        """Store a change of a message, once for each key, and answer where it is."""
+        topic = self.topic(command.topic)
+        seq = topic.keys.get(command.key or "")
+        duplicate = seq is not None
+        if seq is None:
+            seq = topic.seq = topic.seq + 1
+            if command.key is not None:
+                topic.keys[command.key] = seq
+            event = kind(
+                topic=command.topic,
+                seq=seq,
+                at=1_700_000_000_000 + seq,
+                sender=User(user="me"),
+                target=command.seq,
+                **fields,
+            )
+            topic.messages.append(event)
+            await self.push(event)
+        await connection.answer(
+            command.id,
+            messages.ChangeOk(
+                topic=command.topic,
+                seq=seq,
+                target=command.seq,
+                epoch=topic.epoch,
+                at=1_700_000_000_000 + seq,
+                duplicate=duplicate,
+            ),
+        )
+
     async def _on_signal(self, connection: FakeConnection, command: commands.Signal) -> None:
         data = msgspec.json.decode(command.data)
         push = messages.SignalPush(
@@ -315,7 +394,7 @@ class FakeServer:
 
     async def _on_history(self, connection: FakeConnection, command: commands.History) -> None:
         topic = self.topic(command.topic)
-        stored = topic.messages
+        stored = [event for event in topic.messages if isinstance(event, Message)]
         if command.after is not None:
             page = [message for message in stored if message.seq > command.after]
             found = page[: command.limit]

@@ -1,0 +1,28 @@
+"""The address of a server."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
+
+def websocket_url(url: str) -> str:
+    """Return the address of the WebSocket of the server at `url`.
+
+    Raises:
+        ValueError: `url` is not an http(s):// or ws(s):// address.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+        if scheme is None or not parts.hostname or parts.port == 0:
+            raise ValueError("it has no such scheme, or no host or port")
+        parse_uri(f"{scheme}://{parts.netloc}")
+    except (ValueError, InvalidURI):  # of a port that is no number, a bracket without its pair, …
+        shown = url.rpartition("@")[2]
+        message = f"not an http://, https://, ws:// or wss:// address: {shown}"
+        raise ValueError(message) from None
+    path = parts.path.rstrip("/")
+    if not path.endswith("/ws"):
+        path += "/ws"
+    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
