@@ -1,4 +1,4 @@
-"""The command line: `chat-server serve | token | publish | tail`."""
+"""The command line: `chat-server serve`, `token`, and commands of a client such as `publish`."""
 
 import errno
 import sys

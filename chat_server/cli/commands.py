@@ -3,6 +3,9 @@
 import click
 
 from ..version import __version__
+from .changing import delete, edit, react
+from .history import history
+from .presence import presence
 from .publish import publish
 from .serve import serve
 from .tail import tail
@@ -17,5 +20,5 @@ def main() -> None:
     """A real-time chat and pub/sub server."""
 
 
-for command in (serve, token, publish, tail):
+for command in (serve, token, publish, tail, history, edit, delete, react, presence):
     main.add_command(command)

@@ -1,18 +1,16 @@
 """`chat-server tail`."""
 
 import asyncio
-import json
 from collections.abc import Callable
-from datetime import datetime
 
 import click
-import msgspec
 
-from ..client import Client, Gap, Message, Subscription
+from ..client import Client, Event, Gap, Messages, Subscription
 from ..protocol.commands import MAX_HISTORY
+from .lines import event_line, json_line
 from .notices import Notices
 from .options import client_options, parse_seconds, parse_topic
-from .terminal import Failure, escape_controls, print_error, run, while_read, write_line
+from .terminal import Failure, print_error, run, while_read, write_line
 
 
 @click.command()
@@ -24,7 +22,9 @@ from .terminal import Failure, escape_controls, print_error, run, while_read, wr
     default=0,
     help="Begin with the last N messages.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print each message as a JSON object.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each message and change as a JSON object."
+)
 @click.option(
     "--timeout",
     metavar="DURATION",
@@ -39,8 +39,12 @@ def tail(
     timeout: float | None,
     connect: Callable[..., Client],
 ) -> None:
-    """Print the messages of TOPIC as they come, until Ctrl-C."""
-    line = json_line if as_json else text_line
+    """Print the messages of TOPIC as they come, until Ctrl-C.
+
+    #SEQ names a message for other commands. Edits, deletions and reactions are lines of their own.
+    A message that grows is shown when it begins and when it has ended.
+    """
+    line = json_line if as_json else event_line
     run(while_read(follow(connect, topic, last, timeout, line)))
 
 
@@ -49,7 +53,7 @@ async def follow(
     topic: str,
     last: int,
     timeout: float | None,
-    line: Callable[[Message], str],
+    line: Callable[[Event, Messages], str | None],
 ) -> None:
     """Print the messages of a topic; give up once the server was away for `timeout` seconds."""
     try:
@@ -63,32 +67,11 @@ async def follow(
         raise Failure(f"gave up: the server was away for {timeout:g} s") from None
 
 
-async def _print(room: Subscription, line: Callable[[Message], str]) -> None:
+async def _print(room: Subscription, line: Callable[[Event, Messages], str | None]) -> None:
     async for event in room:
-        if isinstance(event, Message):
-            await write_line(line(event))
-        elif isinstance(event, Gap):
+        if isinstance(event, Gap):
             print_error(
                 f"messages {event.after + 1} to {event.before - 1} are lost: {event.reason}"
             )
-
-
-def text_line(message: Message) -> str:
-    """Return a message as a line for people."""
-    try:
-        time = datetime.fromtimestamp(message.at / 1000).strftime("%H:%M:%S")
-    except (ValueError, OverflowError, OSError):  # beyond all calendars: a server may say anything
-        time = "--:--:--"
-    sender = message.sender
-    name = (sender.name or sender.user) if sender else "(server)"
-    data = message.data
-    text = data.get("text") if isinstance(data, dict) else None
-    if not isinstance(text, str):
-        text = json.dumps(data, ensure_ascii=False)
-    return escape_controls(f"{time} {name}: {text}")
-
-
-def json_line(message: Message) -> str:
-    """Return a message as a line for programs."""
-    # ASCII, so that nothing in it can act on a terminal.
-    return json.dumps(msgspec.to_builtins(message))
+        elif (text := line(event, room.messages)) is not None:
+            await write_line(text)

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+from typing import Any
 
 from chat_server.protocol import commands, messages
 from tests.cli.program import ENVIRON, program, run
@@ -16,7 +17,7 @@ async def test_messages_as_they_come(server: FakeServer) -> None:
     async with program("tail", "room:a", url=server.url) as running:
         await until(lambda: server.received(commands.Subscribe), 90)
         await server.publish("room:a", {"text": "hello"}, "alice")
-        assert (await running.line()).endswith(" alice: hello")
+        assert (await running.line()).endswith(" #1 alice: hello")
         await server.publish("room:a", [1], "bob")
         assert (await running.line()).endswith(" bob: [1]")
         running.interrupt()
@@ -37,6 +38,48 @@ async def test_json(server: FakeServer) -> None:
         line = await running.line()
     assert line.isprintable()
     assert json.loads(line)["data"] == {"text": "\x1b[2J"}
+
+
+async def test_what_becomes_of_messages(server: FakeServer) -> None:
+    topic = server.topic("room:a")
+    topic.append("room:a", {"text": "hello"}, "alice")
+    sender = messages.User(user="bob", name="B\x1bob")
+
+    def event(kind: Any, **fields: Any) -> Any:
+        topic.seq += 1
+        common = {"topic": "room:a", "seq": topic.seq, "at": 1, "sender": sender, "target": 1}
+        return kind(**{**common, **fields})
+
+    async with program("tail", "--last", "1", "room:a", url=server.url) as running:
+        assert (await running.line()).endswith(" #1 alice: hello")
+        await server.push(event(messages.Edited, data={"text": "\x1b[2J"}))
+        assert (await running.line()).endswith(" B␛ob edited #1: ␛[2J")
+        await server.push(event(messages.Reaction, emoji="👍"))
+        assert (await running.line()).endswith(" B␛ob reacted 👍 to #1")
+        await server.push(event(messages.Reaction, emoji="👍", remove=True))
+        assert (await running.line()).endswith(" B␛ob took 👍 back from #1")
+        await server.push(event(messages.Deleted))
+        assert (await running.line()).endswith(" B␛ob deleted #1")
+        await server.publish("room:a", {"text": "So: "}, "bot", "streaming")
+        assert (await running.line()).endswith(" #6 bot: So:  …")
+        for length, text, state in ((6, "a\n", "streaming"), (7, "b", "complete")):
+            await server.push(
+                event(messages.Appended, target=6, text=text, length=length, state=state)
+            )
+        assert (await running.line()).endswith(" #6 bot: So: a␊b")
+
+
+async def test_changes_as_json(server: FakeServer) -> None:
+    async with program("tail", "--json", "room:a", url=server.url) as running:
+        await until(lambda: server.connections and server.connections[0].topics, 90)
+        await server.publish("room:a", "a")
+        await server.push(messages.SignalPush(topic="room:a", sender=None, data=1, at=1))
+        await server.push(
+            messages.Reaction(topic="room:a", seq=2, at=1, sender=None, target=1, emoji="\x1b")
+        )
+        lines = [await running.line() for _ in range(2)]
+    assert all(line.isprintable() for line in lines)
+    assert [json.loads(line)["type"] for line in lines] == ["message", "reaction"]
 
 
 async def test_control_characters_reach_no_terminal(server: FakeServer) -> None:
@@ -165,7 +208,7 @@ async def test_an_output_that_does_not_block_loses_nothing(server: FakeServer) -
 
         def read() -> list[str]:
             with open(reading, encoding="utf-8") as output:
-                return [output.readline().split()[2] for _ in range(200)]
+                return [output.readline().split()[3] for _ in range(200)]
 
         async with asyncio.timeout(90):
             assert await asyncio.to_thread(read) == [str(number) for number in range(200)]

@@ -7,12 +7,25 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from chat_server import __version__
 from chat_server.cli.commands import main
-from chat_server.cli.tail import json_line, text_line
+from chat_server.cli.lines import event_line, json_line, text_line
+from chat_server.cli.presence import text_user
 from chat_server.cli.terminal import escape_controls
-from chat_server.protocol.messages import Message, User
+from chat_server.client import (
+    Appended,
+    Deleted,
+    Edited,
+    Event,
+    Message,
+    Messages,
+    PresentUser,
+    Reaction,
+    Reactions,
+    User,
+)
 from chat_server.server import main as server
 from chat_server.settings import Settings
 
@@ -30,7 +43,8 @@ def claims(token: str) -> Any:
 def test_help_names_every_command() -> None:
     result = run("-h")
     assert result.exit_code == 0
-    for command in ("serve", "token", "publish", "tail"):
+    clients = ("publish", "tail", "history", "edit", "delete", "react", "presence")
+    for command in ("serve", "token", *clients):
         assert command in result.output
         assert run(command, "-h").exit_code == 0
 
@@ -311,15 +325,82 @@ def message(data: object, sender: User | None = None) -> Message:
     ],
 )
 def test_a_message_is_one_line(sender: User | None, data: object, line: str) -> None:
-    time, _, rest = text_line(message(data, sender)).partition(" ")
+    time, seq, rest = text_line(message(data, sender)).split(" ", 2)
     assert len(time) == len("12:30:01")
+    assert seq == "#1"
     assert rest == line
 
 
 @pytest.mark.parametrize("at", [10**18, -(10**18), 10**400])
 def test_a_time_beyond_all_calendars(at: int) -> None:
     odd = Message(topic="room:a", seq=1, at=at, sender=None, data={"text": "hi"})
-    assert text_line(odd) == "--:--:-- (server): hi"
+    assert text_line(odd) == "--:--:-- #1 (server): hi"
+
+
+EVIL = User(user="bob", name="\x1b[2J")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"state": "streaming"}, "bob: hi …"),
+        ({"state": "complete"}, "bob: hi"),
+        ({"state": "cancelled"}, "bob: hi (cancelled)"),
+        ({"edited_at": 5}, "bob: hi (edited)"),
+        ({"deleted": True, "data": None}, "bob: (deleted)"),
+        (
+            {"reactions": {"👍": Reactions(3, ["a"]), "\x1b": Reactions(1, [])}},
+            "bob: hi [👍 3, ␛ 1]",
+        ),
+    ],
+)
+def test_a_message_as_it_now_is(changes: dict[str, Any], line: str) -> None:
+    changed = replace(message({"text": "hi"}, User(user="bob")), **changes)
+    assert text_line(changed).split(" ", 2)[2] == line
+
+
+def event(kind: Any, **fields: Any) -> Any:
+    return kind(**{"topic": "room:a", "seq": 9, "at": 1, "sender": EVIL, "target": 1, **fields})
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (event(Edited, data={"text": "a\nb"}), "␛[2J edited #1: a␊b"),
+        (event(Deleted), "␛[2J deleted #1"),
+        (event(Reaction, emoji="\x1b"), "␛[2J reacted ␛ to #1"),
+        (event(Reaction, emoji="👍", remove=True), "␛[2J took 👍 back from #1"),
+        (event(Appended, text="\n", length=9, state="complete"), "␛[2J #1 added: ␊"),
+    ],
+)
+def test_a_change_is_one_line(event: Event, line: str) -> None:
+    shown = event_line(event, Messages(0))
+    assert shown is not None
+    assert shown.split(" ", 1)[1] == line
+
+
+def test_a_message_that_has_grown_is_shown_whole() -> None:
+    messages = Messages(1)
+    messages.add([replace(message({"text": "a"}, User(user="bob")), state="streaming")])
+    for state, text, length in (("streaming", "\n", 2), ("cancelled", "c", 3)):
+        appended = event(Appended, seq=length, text=text, length=length, state=state)
+        messages.apply(appended)
+        shown = event_line(appended, messages)
+        if state == "streaming":
+            assert shown is None
+    assert shown is not None
+    assert shown.split(" ", 1)[1] == "#1 bob: a␊c (cancelled)"
+
+
+@pytest.mark.parametrize(
+    ("user", "line"),
+    [
+        (PresentUser(user="ann", connections=1), "ann"),
+        (PresentUser(user="ann", name="A\n", connections=2), "ann (A␊), 2 connections"),
+    ],
+)
+def test_a_user_is_one_line(user: PresentUser, line: str) -> None:
+    assert text_user(user) == line
 
 
 @pytest.mark.parametrize("command", ["publish", "tail"])
@@ -332,6 +413,7 @@ def test_waits_are_durations(command: str, option: str) -> None:
 
 def test_a_message_as_json_is_whole_and_harmless() -> None:
     line = json_line(message({"text": "\x1b\u202eü\n"}, User(user="bob")))
+    assert line is not None
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line) == {
