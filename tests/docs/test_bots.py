@@ -1,5 +1,6 @@
 """The bots of docs/bots.md survive what the page says they do."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chat_server.client import Position
+from chat_server.client import Client, Gap, Message, Position, Subscription, connect
 
 from ..rig.redis_server import RedisServer
 from ..rig.server import ServerProcess, mint
@@ -105,7 +106,7 @@ def publish(server: ServerProcess, text: str) -> None:
 
 
 def test_the_page_has_the_bots_that_are_run_here() -> None:
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_a_position_outlives_its_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +167,52 @@ def test_the_second_bot_survives_short_tokens_and_a_restart(server: ServerProces
     assert lines == [
         f"{n} {{'text': '{text}'}}\n" for n, text in enumerate(("one", "two", "three"), 1)
     ]
+
+
+def test_an_answer_survives_its_server_and_is_cancelled_by_a_reader(server: ServerProcess) -> None:
+    async def grown(room: Subscription, seq: int, until: Callable[[Message], bool]) -> Message:
+        """Read on until a message is as it should be."""
+        async with asyncio.timeout(SECONDS):
+            while (message := room.messages.get(seq)) is None or not until(message):
+                assert not isinstance(await anext(room), Gap)
+        return message
+
+    async def ask(chat: Client, room: Subscription, question: str) -> int:
+        """Ask, and return the seq of the answer."""
+        asked = await chat.publish(
+            "room:lobby", {"text": f"ask {question}"}, key=question, wait=True
+        )
+        async with asyncio.timeout(SECONDS):
+            async for event in room:
+                if isinstance(event, Message) and event.seq > asked.seq:
+                    return event.seq
+        raise AssertionError("there is no answer")
+
+    async def read() -> None:
+        async with (
+            connect(server.url, token=lambda: mint("alice")) as chat,
+            chat.subscribe("room:lobby") as room,
+        ):
+            seq = await ask(chat, room, "tea")
+            await grown(room, seq, lambda message: "word 20 " in message.data["text"])
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            whole = await grown(room, seq, lambda message: message.state == "complete")
+            assert whole.data["text"] == "".join(f"word {n} on tea. " for n in range(1, 101))
+            seq = await ask(chat, room, "milk")
+            await grown(room, seq, lambda message: "word 5 " in message.data["text"])
+            await chat.cancel("room:lobby", seq)
+            half = await grown(room, seq, lambda message: message.state != "streaming")
+            assert half.state == "cancelled"
+            assert "".join(f"word {n} on milk. " for n in range(1, 101)).startswith(
+                half.data["text"]
+            )
+            stored = (await chat.history("room:lobby")).messages
+            assert [m.data for m in stored if m.seq in (whole.seq, seq)] == [whole.data, half.data]
+
+    with bot(SNIPPETS[4], server, CHATCLIENT_TOKEN=mint("bot")) as process:
+        wait_until(lambda: process.poll() is not None or topic_count(server) > 0, "it subscribed")
+        asyncio.run(read())
 
 
 def test_the_third_snippet() -> None:
