@@ -1,7 +1,8 @@
 """Gathers appends to one message: those that wait for the store are stored as one event.
 
 For each message one append is under way at a time, and what comes meanwhile leaves with the next
-one. So the order of the calls is the order of the text (docs/design/messages.md).
+one. Other changes of the message stand in the same line, so each message is changed in the order
+of the calls (docs/design/messages.md).
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from ..changes import STREAMING, Append, ChangeResult, Outcome, Split
+from ..changes import STREAMING, Append, Change, ChangeResult, Outcome, Piece, Split
 from ..protocol.errors import ChatError, Unavailable
 from ..realtime.ports import EventLog
 from ..settings import Settings
@@ -30,33 +31,31 @@ BUSY_RETRY_MS: Final = 250
 
 
 class _Waiting:
-    """An append that has no answer yet; its draft has one piece."""
+    """A change that has no answer yet; an append has one piece."""
 
     __slots__ = ("draft", "future")
 
-    def __init__(self, draft: Append, future: "Future[ChangeResult]") -> None:
+    def __init__(self, draft: Change, future: "Future[ChangeResult]") -> None:
         self.draft = draft
         self.future = future
 
 
 class _Line:
-    """The appends to one message by one author, in the order of the calls.
+    """The changes of one message since an append to it, in the order of the calls.
 
     Attributes:
         waiting: not sent yet.
         sent: under way together.
         timer: runs while more is gathered.
-        idle: resolved once nothing waits, if somebody asked.
         alone: the number of appends that have to be sent one by one.
     """
 
-    __slots__ = ("alone", "idle", "sent", "timer", "waiting")
+    __slots__ = ("alone", "sent", "timer", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[_Waiting] = deque()
         self.sent: list[_Waiting] = []
         self.timer: TimerHandle | None = None
-        self.idle: Future[None] | None = None
         self.alone = 0
 
 
@@ -65,7 +64,7 @@ class Appends:
 
     Args:
         event_log: the log.
-        settings: how long a namespace gathers, and how many appends may wait in all.
+        settings: how long a namespace gathers, and how many changes may wait in all.
     """
 
     def __init__(self, event_log: EventLog, settings: Settings) -> None:
@@ -73,58 +72,55 @@ class Appends:
         self._settings = settings
         self._limit = settings.broker.max_pending
         self._count = 0
-        # By topic and target, and by sender within.
+        # By topic and target.
         self._lines: dict[tuple[str, int], _Line] = {}
 
     def append(self, draft: Append) -> "Future[ChangeResult]":
         """Add one piece to a message; resolved once its text is stored.
 
-        The future fails with `Unavailable`. Then every append to the message that waits fails as
+        The future fails with `Unavailable`. Then every change of the message that waits fails as
         well: none of them is stored behind a hole.
         """
+        key = (draft.topic, draft.target)
+        return self._stand(key, self._lines.get(key) or _Line(), draft)
+
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Change a message in another way, behind the appends to it that wait."""
+        key = (change.topic, change.target)
+        line = self._lines.get(key)
+        return self._event_log.change(change) if line is None else self._stand(key, line, change)
+
+    def _stand(self, key: tuple[str, int], line: _Line, change: Change) -> "Future[ChangeResult]":
         future: Future[ChangeResult] = asyncio.get_running_loop().create_future()
         if self._count >= self._limit:
             future.set_exception(
-                Unavailable("too many appends are waiting", retry_in_ms=BUSY_RETRY_MS)
+                Unavailable("too many changes are waiting", retry_in_ms=BUSY_RETRY_MS)
             )
             return future
-        key = (draft.topic, draft.target)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line()
+        self._lines[key] = line
         self._count += 1
-        line.waiting.append(_Waiting(draft, future))
+        line.waiting.append(_Waiting(change, future))
         self._gather(key, line)
         return future
 
-    def under_way(self, topic: str, target: int) -> "Future[None] | None":
-        """Return a future that is resolved once no append to a message waits; None if none does."""
-        line = self._lines.get((topic, target))
-        if line is None:
-            return None
-        if line.timer is not None:
-            line.timer.cancel()
-            line.timer = None
-            self._send((topic, target), line)
-        if line.idle is None:
-            line.idle = asyncio.get_running_loop().create_future()
-        return asyncio.shield(line.idle)
-
     def stop(self) -> None:
-        """Fail every append that has not been sent."""
-        for line in list(self._lines.values()):
+        """Fail every change that has not been sent."""
+        for key, line in list(self._lines.items()):
             if line.timer is not None:
                 line.timer.cancel()
+                line.timer = None
             self._fail(list(line.waiting), Unavailable("the server stops", retry_in_ms=1_000))
             line.waiting.clear()
+            if not line.sent:
+                del self._lines[key]
 
     def _gather(self, key: tuple[str, int], line: _Line) -> None:
         """Send what waits: now, or a little later with what comes until then."""
         if line.sent or not line.waiting:
             return
         window = self._settings.namespace(key[0]).append_window_ms / 1_000
-        ends = line.waiting[-1].draft.state != STREAMING
-        if window and not ends and len(line.waiting) < MAX_GATHERED:
+        grows = _grows(line.waiting[0].draft) and _grows(line.waiting[-1].draft)
+        if window and grows and len(line.waiting) < MAX_GATHERED:
             if line.timer is None:
                 loop = asyncio.get_running_loop()
                 line.timer = loop.call_later(window, self._send, key, line)
@@ -137,18 +133,24 @@ class Appends:
             line.timer = None
         if line.sent or not line.waiting:
             return
-        line.sent = [line.waiting.popleft()]
-        most = 1 if line.alone else MAX_GATHERED
-        while line.waiting and len(line.sent) < most:
-            last, next = line.sent[-1].draft, line.waiting[0].draft
-            if last.state != STREAMING or not _alike(last, next):
-                break
-            line.sent.append(line.waiting.popleft())
-        line.alone = max(0, line.alone - 1)
-        pieces = tuple(each.draft.pieces[0] for each in line.sent)
-        self._try(key, line, replace(line.sent[-1].draft, pieces=pieces), MAX_SPLITS)
+        first = line.waiting.popleft()
+        line.sent = [first]
+        draft = first.draft
+        if isinstance(draft, Append):
+            most = 1 if line.alone else MAX_GATHERED
+            line.alone = max(0, line.alone - 1)
+            pieces = list(draft.pieces)
+            while line.waiting and len(pieces) < most:
+                next = line.waiting[0].draft
+                if not isinstance(next, Append) or not _together(draft, pieces, next):
+                    break
+                pieces += next.pieces
+                draft = next
+                line.sent.append(line.waiting.popleft())
+            draft = replace(draft, pieces=tuple(pieces))
+        self._try(key, line, draft, MAX_SPLITS)
 
-    def _try(self, key: tuple[str, int], line: _Line, draft: Append, attempts: int) -> None:
+    def _try(self, key: tuple[str, int], line: _Line, draft: Change, attempts: int) -> None:
         future = self._event_log.change(draft)
         future.add_done_callback(partial(self._answered, key, line, draft, attempts))
 
@@ -156,21 +158,21 @@ class Appends:
         self,
         key: tuple[str, int],
         line: _Line,
-        draft: Append,
+        draft: Change,
         attempts: int,
         answer: "Future[ChangeResult]",
     ) -> None:
         error = None if answer.cancelled() else answer.exception()
         if answer.cancelled() or error is not None:
             if not isinstance(error, ChatError):
-                error = Unavailable("the append was given up", retry_in_ms=BUSY_RETRY_MS)
+                error = Unavailable("the change was given up", retry_in_ms=BUSY_RETRY_MS)
             line.sent, sent = [], line.sent
             self._fail([*sent, *line.waiting], error)
             line.waiting.clear()
             self._next(key, line)
             return
         result = answer.result()
-        if result.outcome is Outcome.SPLIT and attempts:
+        if result.outcome is Outcome.SPLIT and isinstance(draft, Append) and attempts:
             where = split_of(result.data, result.version)
             if where is not None:
                 self._try(key, line, replace(draft, split=where), attempts - 1)
@@ -189,8 +191,6 @@ class Appends:
             self._gather(key, line)
             return
         self._lines.pop(key, None)
-        if line.idle is not None:
-            line.idle.set_result(None)
 
     def _resolve(self, sent: list[_Waiting], result: ChangeResult) -> None:
         self._count -= len(sent)
@@ -208,9 +208,24 @@ class Appends:
                 each.future.exception()
 
 
-def _alike(one: Append, other: Append) -> bool:
-    """Return whether two appends can be one event: the same user's, with the same rights."""
-    return one.tail == other.tail and one.author == other.author
+def _grows(change: Change) -> bool:
+    """Return whether more text may follow a change, so that it is worth waiting for."""
+    return isinstance(change, Append) and change.state == STREAMING
+
+
+def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
+    """Return whether an append can be one event with those before it.
+
+    It must be the same user's, with the same rights. A repetition waits: the store looks for the
+    keys of all pieces before it stores one.
+    """
+    key = next.pieces[0].key
+    return (
+        last.state == STREAMING
+        and last.tail == next.tail
+        and last.author == next.author
+        and (key is None or all(piece.key != key for piece in pieces))
+    )
 
 
 def split_of(data: bytes, version: int) -> Split | None:

@@ -1,6 +1,5 @@
 """`edit`, `append`, `delete` and `react`: the operations that change a message."""
 
-from asyncio import Future
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -17,7 +16,7 @@ from ..protocol.commands import ChangeCommand
 from ..protocol.errors import BadRequest, ChatError, Forbidden, Gone, NotFound, TooLarge
 from ..protocol.messages import AppendOk, ChangeOk
 from .actor import Actor
-from .answers import Answer, Reply
+from .answers import Answer
 from .drafts import change_fields
 from .service import Service
 
@@ -43,7 +42,7 @@ _REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
 )
 
 
-def edit(service: Service, actor: Actor, command: commands.Edit) -> Reply:
+def edit(service: Service, actor: Actor, command: commands.Edit) -> Answer:
     """Put other data into a message.
 
     Raises:
@@ -59,7 +58,7 @@ def edit(service: Service, actor: Actor, command: commands.Edit) -> Reply:
     return _change(service, command, changes.Edit(**fields, data=data))
 
 
-def delete(service: Service, actor: Actor, command: commands.Delete) -> Reply:
+def delete(service: Service, actor: Actor, command: commands.Delete) -> Answer:
     """Take a message's data away.
 
     Raises:
@@ -95,7 +94,7 @@ def react(service: Service, actor: Actor, command: commands.React) -> Answer:
         emoji=emoji,
         remove=command.remove,
     )
-    return _send(service, command, reaction)
+    return _change(service, command, reaction)
 
 
 def append(service: Service, actor: Actor, command: commands.Append) -> Answer:
@@ -143,23 +142,8 @@ def _fields(
     }
 
 
-def _change(service: Service, command: ChangeCommand, change: Change) -> Reply:
-    waiting = service.appends.under_way(change.topic, change.target)
-    if waiting is None:
-        return _send(service, command, change)
-    return _behind(waiting, service, command, change)
-
-
-async def _behind(
-    waiting: Future[None], service: Service, command: ChangeCommand, change: Change
-) -> ChangeOk:
-    """Change a message once the appends before it have been stored."""
-    await waiting
-    return _changed(command, await _send(service, command, change).future)
-
-
-def _send(service: Service, command: ChangeCommand, change: Change) -> Answer:
-    return Answer(service.node.broker.change(change), partial(_changed, command))
+def _change(service: Service, command: ChangeCommand, change: Change) -> Answer:
+    return Answer(service.appends.change(change), partial(_changed, command))
 
 
 def _changed(command: ChangeCommand, result: ChangeResult) -> ChangeOk:

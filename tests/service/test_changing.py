@@ -219,21 +219,35 @@ class SlowLog:
 
     async def answer(self, outcome: Outcome = Outcome.STORED) -> None:
         change, future = self.asked[-1]
-        assert isinstance(change, Append)
-        count = len(change.pieces) if outcome is Outcome.STORED else 0
+        count = len(change.pieces) if isinstance(change, Append) else 1
+        count = count if outcome is Outcome.STORED else 0
         place = PublishResult(len(self.asked), "e", 0)
         future.set_result(ChangeResult(outcome, (place,) * count))
         await turns()
 
 
-def draft(text: str, *, state: str = "streaming", sender: bytes = b'{"user":"ann"}') -> Append:
+def draft(
+    text: str,
+    *,
+    state: str = "streaming",
+    sender: bytes = b'{"user":"ann"}',
+    key: str | None = None,
+) -> Append:
     return Append(
         **change_fields(Kind.APPENDED, ROOM, sender, 1),
         author=sender[:-1],
         retention=Retention(9, 9.0),
-        pieces=(Piece(text.encode(), len(text)),),
+        pieces=(Piece(text.encode(), len(text), key),),
         state=state,
         max_bytes=100,
+    )
+
+
+def deletion() -> Change:
+    return Change(
+        **change_fields(Kind.DELETED, ROOM, b'{"user":"max"}', 1),
+        author=None,
+        retention=Retention(9, 9.0),
     )
 
 
@@ -255,7 +269,6 @@ async def test_what_comes_while_one_is_under_way_leaves_with_the_next() -> None:
     await log.answer()
     await log.answer()
     assert [future.result().places[0].seq for future in futures] == [1, 2, 2, 3]
-    assert appends.under_way(ROOM, 1) is None
     assert appends._count == 0
     assert not appends._lines
 
@@ -313,21 +326,46 @@ async def test_a_namespace_may_gather_longer() -> None:
     assert {future.result().places[0].seq for future in futures} == {1}
 
 
-async def test_who_asks_for_the_end_does_not_wait_for_the_window() -> None:
+async def test_a_key_twice_is_stored_once() -> None:
+    log, appends = gathering()
+    for key in ("k1", "k2", "k2", "k3"):
+        appends.append(draft(key, key=key))
+    await log.answer()
+    assert log.texts() == [["k1"], ["k2"]], "the store can tell a repetition of what it has"
+    await log.answer()
+    assert log.texts() == [["k1"], ["k2"], ["k2", "k3"]]
+    await log.answer()
+
+
+async def test_other_changes_do_not_wait_for_the_window() -> None:
     log, appends = gathering(window=1_000)
     appends.append(draft("a"))
-    idle = appends.under_way(ROOM, 1)
+    deleted = appends.change(deletion())
+    appends.append(draft("b"))
     assert log.texts() == [["a"]]
-    assert idle is not None
-    assert not idle.done()
     await log.answer()
-    assert idle.done()
+    assert [change.kind for change, _ in log.asked] == [Kind.APPENDED, Kind.DELETED]
+    await log.answer()
+    assert deleted.result().outcome is Outcome.STORED
+    appends.stop()
+
+
+async def test_other_changes_do_not_wait_for_the_end_of_a_text() -> None:
+    log, appends = gathering()
+    appends.append(draft("a"))
+    appends.append(draft("b"))
+    deleted = appends.change(deletion())
+    for _ in range(3):
+        appends.append(draft("more"))
+        await log.answer()
+    assert deleted.done()
+    appends.stop()
 
 
 async def test_so_many_may_wait() -> None:
     log, appends = gathering(max_pending=3)
     futures = [appends.append(draft(text)) for text in "abcd"]
-    with pytest.raises(Unavailable, match="too many appends are waiting"):
+    with pytest.raises(Unavailable, match="too many changes are waiting"):
         await futures[3]
     await log.answer()
     await log.answer()
@@ -343,14 +381,28 @@ async def test_a_stop_fails_what_waits() -> None:
     assert log.texts() == []
 
 
-async def test_an_edit_waits_for_the_appends_before_it(service: Service) -> None:
-    seq = await say(service, "a")
-    growing = [service.perform(ANN, append(seq, text)) for text in "bc"]
-    tasks = [asyncio.ensure_future(each) for each in growing]
-    await asyncio.sleep(0)
-    await service.perform(ANN, edit(seq, "new"))
-    await asyncio.gather(*tasks)
-    assert (await shown(service))[0]["data"] == "new"
+async def test_a_stop_fails_other_changes_that_wait() -> None:
+    log, appends = gathering()
+    appends.append(draft("a"))
+    deleted = appends.change(deletion())
+    appends.stop()
+    with pytest.raises(Unavailable, match="the server stops"):
+        deleted.result()
+    await log.answer()
+    assert len(log.asked) == 1
+    assert not appends._lines
+
+
+async def test_a_message_is_changed_in_the_order_of_the_calls() -> None:
+    log, appends = gathering()
+    appends.append(draft("a"))
+    appends.append(draft("b"))
+    appends.change(deletion())
+    appends.append(draft("c"))
+    for _ in range(4):
+        await log.answer()
+    kinds = [change.kind for change, _ in log.asked]
+    assert kinds == [Kind.APPENDED, Kind.APPENDED, Kind.DELETED, Kind.APPENDED]
 
 
 @given(
