@@ -94,6 +94,11 @@ class TopicPresence:
         if (watchers := self._watchers.get(topic)) is not None:
             watchers.enter(transport)
 
+    def rename(self, topics: Iterable[str], transport: Transport, profile: bytes) -> None:
+        """Note that others see a subscriber otherwise: a new token has another name."""
+        for topic in topics:
+            self._roster.rename(topic, transport, profile)
+
     def leave(self, topic: str, transport: Transport) -> None:
         """Count a subscriber no more."""
         self._roster.remove(topic, transport)

@@ -156,6 +156,14 @@ class Roster:
             del room.users[present.user]
         self._change(room, present.user)
 
+    def rename(self, topic: str, transport: Transport, profile: bytes) -> None:
+        """Note that others see a user otherwise from now on."""
+        room = self._rooms.get(topic)
+        present = None if room is None else room.here.get(transport)
+        if room is not None and present is not None and present.profile != profile:
+            present.profile = profile
+            self._change(room, present.user)
+
     async def written(self, topic: str, user: str) -> None:
         """Wait until the store knows a user's connections, or an attempt has failed."""
         room = self._rooms.get(topic)

@@ -74,6 +74,8 @@ class AuthenticatingClient(Subscriber):
         elif claims.sub != self.user:
             raise Unauthorized(ANOTHER_USER)
         self.authenticate(claims)
+        if self._node.presence is not None:
+            self._node.presence.rename(self._session.topics, self.transport, self.sender)
         self._rate.user = claims.sub
         now = self._node.clock.monotonic()
         self._session.open(self._welcome(claims), self._expires_in(claims), now)

@@ -122,6 +122,19 @@ async def test_the_ok_comes_before_whoever_comes(team: Team) -> None:
     assert not bob.of_type("join"), "he did not ask for it"
 
 
+async def test_a_new_token_has_the_name_that_is_listed(team: Team) -> None:
+    ada = await team.subscribe("ada", presence=True)
+    verifier = team.service.verifier
+    assert isinstance(verifier, FakeVerifier)
+    verifier.tokens["new"] = Claims(sub="ada", topics=claims().topics, name="Ada L.")
+    ada.say(type="auth", id=2, token="new")
+    await turns()
+    ok = await team.read()
+    assert [bytes(user) for user in ok.users] == [b'{"user":"ada","name":"Ada L.","connections":1}']
+    assert ok.connections == 1
+    assert [push["user"] for push in ada.of_type("join", "leave")] == ["ada"]
+
+
 async def test_an_answer_has_what_fits(team: Team) -> None:
     for number in range(30):
         transport = team.connect(f"u{number:02}", info={"text": "x" * 100})
