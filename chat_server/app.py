@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
+from typing import Any, Literal
 
 from quart import Quart
 from quart_cors import cors
@@ -26,12 +27,13 @@ from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Description, Provider
 from .http.pages import docs_blueprint, page_blueprint
-from .protocol.messages import PublishOk, User
+from .protocol.commands import Append, Command, Delete, Edit, Publish
+from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
 from .realtime.node import Node
 from .realtime.ports import Broker
 from .service.actor import Application
 from .service.operations import OPERATIONS
-from .service.publishing import publication
+from .service.publishing import command_of
 from .service.service import Hook, Service
 from .settings import (
     Settings,
@@ -115,7 +117,13 @@ class ChatServer:
             )
 
     async def publish(
-        self, topic: str, data: object, *, sender: User | str | None = None, key: str | None = None
+        self,
+        topic: str,
+        data: object,
+        *,
+        sender: User | str | None = None,
+        key: str | None = None,
+        state: Literal["streaming"] | None = None,
     ) -> PublishOk:
         """Publish a message as the application, which needs no permission and has no rate.
 
@@ -125,6 +133,7 @@ class ChatServer:
             sender: the user that others see, by name or whole; None for a message without one.
             key: idempotency key of 1 to 64 characters; a repetition by the same sender within
                 `broker.idempotency_seconds` stores nothing.
+            state: `streaming` if `append` will add to the message.
 
         Returns:
             The place of the message: `topic`, `seq`, `epoch`, `at` in milliseconds since 1970, and
@@ -136,10 +145,75 @@ class ChatServer:
             TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
             Unavailable: the broker cannot be reached.
         """
-        actor = Application(User(sender) if isinstance(sender, str) else sender)
-        command = publication(topic, data, key)
-        ok: PublishOk = await self.service.perform(actor, command)
+        command = command_of(Publish, topic, data, key=key, state=state)
+        ok: PublishOk = await self._perform(sender, command)
         return ok
+
+    async def edit(
+        self,
+        topic: str,
+        seq: int,
+        data: object,
+        *,
+        sender: User | str | None = None,
+        key: str | None = None,
+    ) -> ChangeOk:
+        """Put other data into a message, whoever published it.
+
+        Args:
+            topic: the topic.
+            seq: the message.
+            data: as for `publish`.
+            sender: as for `publish`; who changes the message.
+            key: as for `publish`.
+
+        Raises:
+            BadRequest, TooLarge, Unavailable: as `publish`.
+            NotFound: the topic's history has no such message.
+            Gone: it is deleted.
+        """
+        ok: ChangeOk = await self._perform(sender, command_of(Edit, topic, data, seq=seq, key=key))
+        return ok
+
+    async def append(
+        self,
+        topic: str,
+        seq: int,
+        text: str,
+        *,
+        state: Literal["streaming", "complete", "cancelled"] = "streaming",
+        sender: User | str | None = None,
+        key: str | None = None,
+    ) -> AppendOk:
+        """Add to the text of a message; calls that come together are stored together.
+
+        Args:
+            topic: the topic.
+            seq: the message.
+            text: what to add; may be empty if `state` ends the message.
+            state: what becomes of the message.
+            sender: as for `publish`; who changes the message.
+            key: as for `publish`.
+
+        Raises:
+            BadRequest, TooLarge, Unavailable: as `publish`; or the message has no text.
+            NotFound: the topic's history has no such message.
+            Gone: it is deleted, or was ended before.
+        """
+        command = command_of(Append, topic, seq=seq, text=text, state=state, key=key)
+        ok: AppendOk = await self._perform(sender, command)
+        return ok
+
+    async def delete(
+        self, topic: str, seq: int, *, sender: User | str | None = None, key: str | None = None
+    ) -> ChangeOk:
+        """Take a message's data away, for good; see `edit`."""
+        ok: ChangeOk = await self._perform(sender, command_of(Delete, topic, seq=seq, key=key))
+        return ok
+
+    async def _perform(self, sender: User | str | None, command: Command) -> Any:
+        actor = Application(User(sender) if isinstance(sender, str) else sender)
+        return await self.service.perform(actor, command)
 
     async def start(self) -> None:
         """Begin to accept work; a broker that is away is awaited in the background."""

@@ -2,18 +2,22 @@
 
 import json
 from functools import partial
+from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from ..events import PublishResult
-from ..protocol.codecs import JSON
-from ..protocol.commands import MAX_KEY, Publish, Signal
+from ..protocol.codecs import JSON, readable
+from ..protocol.commands import Command, Publish, Signal
 from ..protocol.errors import BadRequest
 from ..protocol.messages import PublishOk, TopicOk
 from .actor import Actor
 from .answers import Answer
 from .drafts import message_draft, signal_payload
 from .service import Service
+
+C = TypeVar("C", bound=Command)
 
 
 def publish(service: Service, actor: Actor, command: Publish) -> Answer:
@@ -54,19 +58,28 @@ def _sent(topic: str, _: None) -> TopicOk:
     return TopicOk(topic=topic)
 
 
-def publication(topic: str, data: object, key: str | None) -> Publish:
-    """Return the command that publishes a Python value.
+def command_of(kind: type[C], topic: str, data: object = UNSET, **fields: object) -> C:
+    """Return a command that a program gives with Python values.
 
     Args:
+        kind: the command.
         topic: the topic.
-        data: anything that msgspec can write as JSON.
-        key: idempotency key.
+        data: anything that msgspec can write as JSON, for a command that has `data`.
+        fields: the command's other fields.
 
     Raises:
-        BadRequest: `data` has no JSON form that every client can read, or `key` is too long.
+        BadRequest: `data` has no JSON form that every client can read, or a field breaks a rule.
     """
-    if key is not None and not 1 <= len(key) <= MAX_KEY:
-        raise BadRequest(f"key: must have 1 to {MAX_KEY} characters", topic=topic)
+    given: dict[str, object] = {"topic": topic, **fields}
+    if data is not UNSET:
+        given["data"] = msgspec.Raw(_json_of(topic, data))
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(readable(error), topic=topic) from None
+
+
+def _json_of(topic: str, data: object) -> bytes:
     try:
         text = msgspec.json.encode(data)
         if b"null" in text:
@@ -74,4 +87,4 @@ def publication(topic: str, data: object, key: str | None) -> Publish:
             json.dumps(msgspec.to_builtins(data), allow_nan=False)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequest(f"data: cannot be written as JSON: {error}", topic=topic) from None
-    return Publish(topic=topic, data=msgspec.Raw(JSON.json_data(text)), key=key)
+    return JSON.json_data(text)

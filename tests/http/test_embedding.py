@@ -129,6 +129,33 @@ async def test_the_application_publishes(server: Served) -> None:
     ]
 
 
+async def test_the_application_streams_a_message(server: Served) -> None:
+    chat_server: ChatServer = server.app.extensions["chat_server"]
+    topic = "room:answers"
+    async with await chat(server.ws_url, mint("bob")) as bob:
+        await bob.ok(type="subscribe", topic=topic)
+        place = await chat_server.publish(topic, "", sender="model", state="streaming")
+        for token in ("Hel", "lo"):
+            await chat_server.append(topic, place.seq, token, sender="model")
+        ended = await chat_server.append(topic, place.seq, "", state="complete", sender="model")
+        assert (ended.target, ended.length) == (place.seq, 5)
+        await chat_server.edit(topic, place.seq, {"text": "Hello"}, sender="editor", key="k")
+        pushes = [await bob.next() for _ in range(5)]
+        assert [push["type"] for push in pushes[1:]] == ["appended"] * 3 + ["edited"]
+        assert [push["from"]["user"] for push in pushes] == ["model"] * 4 + ["editor"]
+        (message,) = (await bob.ok(type="history", topic=topic))["messages"]
+        assert (message["data"], message["state"]) == ({"text": "Hello"}, "complete")
+        await chat_server.delete(topic, place.seq)
+        assert (await bob.next())["type"] == "deleted"
+    with pytest.raises(errors.Gone):
+        await chat_server.append(topic, place.seq, "x")
+    with pytest.raises(errors.NotFound):
+        await chat_server.delete(topic, 99)
+    for wrong in ({"seq": 0, "text": "x"}, {"seq": 1, "text": "x", "state": "done"}):
+        with pytest.raises(errors.BadRequest, match=r"^(seq|state): "):
+            await chat_server.append(topic, **wrong)  # type: ignore[arg-type]
+
+
 async def test_the_application_is_told_what_it_may_not_publish(server: Served) -> None:
     chat_server: ChatServer = server.app.extensions["chat_server"]
     for topic, data, error in (

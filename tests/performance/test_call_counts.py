@@ -9,11 +9,12 @@ import pytest
 from chat_server.broker.memory import MemoryBroker
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.clock import SystemClock
+from chat_server.protocol.commands import Publish
 from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Broker
 from chat_server.service.actor import Application
 from chat_server.service.operations import OPERATIONS
-from chat_server.service.publishing import publication
+from chat_server.service.publishing import command_of
 from chat_server.service.service import Service
 from chat_server.settings import Namespace, RedisSettings, Settings
 
@@ -130,7 +131,9 @@ async def test_a_resume(broker: Broker, store: str, topic: str) -> None:
 async def resume(service: Service, topic: str, *, opened: bool) -> Calls:
     """Return the calls of a client that comes back to a topic and has missed some events."""
     actor = Application()
-    places = [await service.perform(actor, publication(topic, n, None)) for n in range(MISSED + 1)]
+    places = [
+        await service.perform(actor, command_of(Publish, topic, n)) for n in range(MISSED + 1)
+    ]
     peers = [Peer(service, "bob")]
     if opened:
         peers.append(await subscribed(service, "eve", topic))
