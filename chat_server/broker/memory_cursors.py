@@ -32,8 +32,8 @@ class MemoryCursors:
         self._seconds = seconds
         self._clock = clock
         self._find = find
-        # By topic and user: when it expires, and the seq. The first to expire first.
-        self._cursors: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        # By topic and user: when it expires, the epoch and the seq. The first to expire first.
+        self._cursors: OrderedDict[tuple[str, str], tuple[float, str, int]] = OrderedDict()
 
     def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
         """Move a user's cursor."""
@@ -41,11 +41,12 @@ class MemoryCursors:
         if log is None:
             return failed(unavailable())
         self._expire()
-        cursor = self._cursor(topic, user)
+        cursor = self._cursor(log, topic, user)
         moved = cursor < seq <= log.seq
         if seq <= log.seq:
             cursor = max(cursor, seq)
-            self._cursors[topic, user] = (self._clock.monotonic() + self._seconds, cursor)
+            expires_at = self._clock.monotonic() + self._seconds
+            self._cursors[topic, user] = (expires_at, log.epoch, cursor)
             self._cursors.move_to_end((topic, user))
             if len(self._cursors) > MAX_CURSORS:
                 self._cursors.popitem(last=False)
@@ -61,7 +62,7 @@ class MemoryCursors:
             if log is None:
                 futures.append(failed(unavailable()))
                 continue
-            found = self._unread(log, user, self._cursor(topic, user))
+            found = self._unread(log, user, self._cursor(log, topic, user))
             last = log.newest(topic)
             futures.append(_resolved(msgspec.structs.replace(found, last=last)))
         return futures
@@ -71,14 +72,15 @@ class MemoryCursors:
         count, more = log.count_behind(cursor, author)
         return Unread(cursor, log.seq, count, more)
 
-    def _cursor(self, topic: str, user: str) -> int:
-        _, seq = self._cursors.get((topic, user), (0.0, 0))
-        return seq
+    def _cursor(self, log: TopicLog, topic: str, user: str) -> int:
+        _, epoch, seq = self._cursors.get((topic, user), (0.0, "", 0))
+        # Of an earlier epoch the topic has only what the present one took over.
+        return seq if epoch == log.epoch else min(seq, log.epoch_start)
 
     def _expire(self) -> None:
         now = self._clock.monotonic()
         while self._cursors:
-            key, (expires_at, _) = next(iter(self._cursors.items()))
+            key, (expires_at, *_) = next(iter(self._cursors.items()))
             if expires_at > now:
                 return
             del self._cursors[key]

@@ -20,7 +20,7 @@ from .answers import Answer
 from .drafts import change_fields
 from .service import Service
 
-_ONE_CHARACTER = regex.compile(r"(?=.*[^\p{C}\p{Z}\p{M}])\X", regex.DOTALL)
+_ONE_CHARACTER = regex.compile(r"(?=.*[^\p{C}\p{Z}\p{M}\p{DI}])\X", regex.DOTALL)
 """What a reader counts as one, with something in it that can be seen."""
 
 _NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]", regex.V1)

@@ -136,3 +136,27 @@ async def test_a_cursor_is_kept_for_a_while(store: Store) -> None:
     await store.elapse(1.2)
     found = await unread(cursors)
     assert (found.cursor, found.count) == (0, 1)
+
+
+async def test_a_cursor_that_outlives_its_epoch_hides_nothing(store: Store) -> None:
+    broker, cursors = await started(store, position_seconds=1.0)
+    brief = Retention(9, 1.0)
+    for _ in range(3):
+        await say(broker, retention=brief)
+    await store.elapse(0.6)
+    assert (await cursors.move(TOPIC, "bob", 3)).moved
+    await store.elapse(0.6)
+    await say(broker, retention=brief)
+    assert await cursors.move(TOPIC, "bob", 0) == Unread(0, 1, 1, False, moved=False)
+    assert await cursors.move(TOPIC, "bob", 1) == Unread(1, 1, 0, False, moved=True)
+
+
+async def test_a_cursor_counts_as_far_as_an_epoch_took_over(store: Store) -> None:
+    broker, cursors = await started(store)
+    for _ in range(3):
+        await say(broker)
+    await cursors.move(TOPIC, "bob", 2)
+    await broker.begin_epoch(TOPIC, (await broker.history(TOPIC, limit=1)).epoch)
+    await say(broker)
+    assert (await unread(cursors)).cursor == 2
+    assert (await unread(cursors)).count == 2

@@ -154,6 +154,7 @@ async def test_errors_name_the_message(service: Service, make: Any) -> None:
         "\u200b",
         "\u202e",
         "\u200d",
+        "\u3164",
         "a\n",
         "\ud7ff\u0300x",
         "\ue000",

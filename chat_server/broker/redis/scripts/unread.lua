@@ -1,7 +1,7 @@
 -- Read what a user has not read in a topic, and move the user's cursor.
 --
 -- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)
---       6 cursor: the seq up to which the user has read
+--       6 cursor: `<epoch> <seq>`, up to which the user has read
 -- ARGV  1 the user as JSON  2 the seq to move the cursor to, or ''  3 ms the cursor is kept
 --       4 '1' to return the newest message, too
 -- Returns {cursor, seq, number of unread messages of others, 1 if history does not have all of them else 0, 1 if the
@@ -54,31 +54,35 @@ local function count_unread(authors, cursor)
 end
 
 local meta, messages, _, state, authors, key = unpack(KEYS)
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'changed', 'indexed', 'trimmed')
-local seq = tonumber(place[2]) or 0
-local cursor = tonumber(redis.call('GET', key)) or 0
-local moved = 0
-if target and target <= seq then
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base', 'changed', 'indexed', 'trimmed')
+local epoch, seq = place[1], tonumber(place[2]) or 0
+local its_epoch, its_seq = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
+local cursor, moved = tonumber(its_seq) or 0, 0
+if its_epoch ~= epoch then
+  -- Of an earlier epoch the topic has only what the present one took over.
+  cursor = math.min(cursor, tonumber(place[3]) or 0)
+end
+if target and epoch and target <= seq then
   moved = target > cursor and 1 or 0
   cursor = math.max(cursor, target)
-  redis.call('SET', key, digits(cursor), 'PX', ARGV[3])
+  redis.call('SET', key, epoch .. ' ' .. digits(cursor), 'PX', ARGV[3])
 end
 local unread, more, newest = 0, 0, false
 if cursor < seq and redis.call('ZCARD', messages) == 0 then
   more = 1
 elseif cursor < seq then
-  if place[4] ~= '1' then
+  if place[5] ~= '1' then
     make_authors(meta, messages, authors)
   end
   unread = count_unread(authors, cursor)
-  more = (tonumber(place[5]) or 0) > cursor and 1 or 0
+  more = (tonumber(place[6]) or 0) > cursor and 1 or 0
 end
 if ARGV[4] == '1' then
   newest = redis.call('ZREVRANGEBYSCORE', messages, '+inf', '-inf', 'LIMIT', 0, 1)[1]
-  local found = newest and place[3] == '1' and string.match(newest, '^%d+')
+  local found = newest and place[4] == '1' and string.match(newest, '^%d+')
   local record = found and redis.call('HGET', state, found)
   if record then
     newest = with_state(state, newest, record)
   end
 end
-return {cursor, seq, unread, more, moved, place[1], newest or false}
+return {cursor, seq, unread, more, moved, epoch, newest or false}
