@@ -147,7 +147,8 @@ class Appends:
                 pieces += next.pieces
                 draft = next
                 line.sent.append(line.waiting.popleft())
-            draft = replace(draft, pieces=tuple(pieces))
+            if len(pieces) > 1:
+                draft = replace(draft, pieces=tuple(pieces))
         self._try(key, line, draft, MAX_SPLITS)
 
     def _try(self, key: tuple[str, int], line: _Line, draft: Change, attempts: int) -> None:
@@ -196,8 +197,9 @@ class Appends:
         self._count -= len(sent)
         for number, waiting in enumerate(sent):
             if not waiting.future.done():
-                places = result.places[number : number + 1]
-                waiting.future.set_result(replace(result, places=places))
+                whole = len(sent) == 1
+                each = result if whole else replace(result, places=result.places[number:][:1])
+                waiting.future.set_result(each)
 
     def _fail(self, waiting: list[_Waiting], error: BaseException) -> None:
         self._count -= len(waiting)

@@ -336,6 +336,17 @@ class TestReactions:
         await broker.change(react(seq, "e3", remove=True))
         assert (await broker.change(react(seq, "more"))).outcome is Outcome.STORED
 
+    async def test_a_key_holds_also_where_nothing_was_stored(self, store: Store) -> None:
+        broker, _ = await store.start()
+        seq = await say(broker)
+        (first,) = (await broker.change(react(seq, key="k1"))).places
+        (known,) = (await broker.change(react(seq, key="k2"))).places
+        assert (known.seq, known.duplicate) == (first.seq, True)
+        await broker.change(react(seq, remove=True))
+        (late,) = (await broker.change(react(seq, key="k2"))).places
+        assert (late.seq, late.duplicate) == (first.seq, True)
+        assert "reactions" not in (await messages(broker))[0]
+
     async def test_counting_goes_on_when_no_more_are_remembered(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:

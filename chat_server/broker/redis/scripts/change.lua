@@ -56,7 +56,7 @@ end
 
 -- The message -----------------------------------------------------------------------------------
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes')
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'indexed')
 local epoch = place[1]
 local found = epoch and redis.call('ZRANGEBYSCORE', messages, target, target)[1]
 if not found then
@@ -156,6 +156,10 @@ function apply.reaction()
     count = count - 1
   elseif remembered then
     local its_seq, its_at = string.match(users, '^(%d+) (%d+)', ends + 1)
+    if fresh[1][2] then
+      -- Or a repetition behind the removal would count.
+      redis.call('SET', fresh[1][2], table.concat({epoch, its_seq, its_at}, ' '), 'PX', ARGV[11])
+    end
     return {'stored', {epoch, tonumber(its_seq), tonumber(its_at), 1, 0}}
   else
     if number < tonumber(ARGV[17]) then
@@ -236,19 +240,16 @@ end
 
 local count = redis.call('ZCARD', changes)
 change_bytes = count > 1 and change_bytes + #payload or #payload
-local kept, quota = tonumber(ARGV[7]), tonumber(ARGV[8])
-while count > 1 do
-  local first = redis.call('ZRANGEBYSCORE', changes, '-inf', '+inf', 'LIMIT', 0, 1)
-  local its_seq, _, _, _, oldest = parse(first[1])
-  if its_seq and its_seq + kept > tonumber(seq) and (quota == 0 or change_bytes <= quota) then
-    break
-  end
-  redis.call('ZPOPMIN', changes)
+local old, quota = digits(tonumber(seq) - ARGV[7]), tonumber(ARGV[8])
+while count > 1 and (
+  quota > 0 and change_bytes > quota or redis.call('ZCOUNT', changes, '-inf', old) > 0
+) do
+  local _, _, _, _, oldest = parse(redis.call('ZPOPMIN', changes)[1])
   count, change_bytes = count - 1, change_bytes - #(oldest or '')
 end
 
 redis.call('HSET', meta, 'seq', seq, 'change_bytes', digits(change_bytes), 'changed', '1')
-for _, key in ipairs({messages, changes, state, authors}) do
+for _, key in ipairs({messages, changes, state, place[5] and authors or nil}) do
   redis.call('PEXPIRE', key, ARGV[9])
 end
 redis.call('PEXPIRE', meta, ARGV[10])
