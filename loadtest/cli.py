@@ -18,6 +18,7 @@ from .cli_flood import flood_command
 from .cli_greedy import greedy_command
 from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
+from .cli_verbs import verbs_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
 from .report import Report, table
@@ -204,6 +205,7 @@ for _each in (
         greedy_command,
         page_command,
         presence_command,
+        verbs_command,
     ),
 ):
     main.add_command(_each)

@@ -12,6 +12,7 @@ from . import page as pages
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
 from .cli_presence import presence_command
+from .cli_verbs import verbs_command
 from .compare import (
     ComparePlan,
     Comparison,
@@ -142,6 +143,7 @@ def page_command(
         picture = str(folder / pages.PICTURE) if find_spec("matplotlib") else None
         context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
         context.invoke(presence_command, json=str(folder / pages.PRESENCE))
+        context.invoke(verbs_command, **turns, json=str(folder / pages.VERBS))
     pages.write(Path(file), folder)
 
 

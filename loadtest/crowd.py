@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from tests.rig.sockets import connected_socket
 
-from .dialects import DIALECTS, DUE, data_of
+from .dialects import DIALECTS, data_of
 from .histogram import Histogram
 from .wire import LoadError, Socket
 
@@ -243,7 +243,7 @@ class _Client:
                 tally.on_answer(self)
             for code in self._dialect.errors(data):
                 tally.errors[code.decode()] += 1
-        if self.member.stalls or not (stamps := DUE(data)):
+        if self.member.stalls or not (stamps := self._dialect.stamps(data)):
             return
         tally.deliveries += len(stamps)
         tally.last_ns = now

@@ -5,13 +5,16 @@ that all processes of one machine share.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from .wire import frame
 
 DUE = re.compile(rb'"due": ?(\d+)\}').findall
 """Finds the stamps of all messages in some frames."""
+
+UNREAD_TOPICS = 100
 
 _BARE_DATA = len(b'{"pad":"","due":1234567890123456}')
 
@@ -26,11 +29,13 @@ class Dialect:
     """
 
     path: ClassVar[str] = "/ws"
+    authenticates: ClassVar[bool] = True
     acknowledges: ClassVar[bool] = True
     orders: ClassVar[bool] = True
 
     seqs = staticmethod(re.compile(rb'"type":"message","topic":"[^"]*","seq":(\d+)').findall)
     """Finds the places in the topic's order of all messages in some frames."""
+    stamps = staticmethod(DUE)
     start = staticmethod(re.compile(rb'"type":"ok".*?"seq":(\d+)').search)
     """Finds in the answer to a subscription the place after which messages come."""
     acknowledged = staticmethod(re.compile(rb'"type":"ok","id":(\d+)').findall)
@@ -56,6 +61,7 @@ class Dialect:
 class Plain(Dialect):
     """The same words without tokens, order and acknowledgements: for the servers of `peers`."""
 
+    authenticates = False
     acknowledges = False
     orders = False
 
@@ -67,6 +73,7 @@ class SocketIO(Dialect):
     """Engine.IO 4 and Socket.IO 5 on its WebSocket."""
 
     path = "/socket.io/?EIO=4&transport=websocket"
+    authenticates = False
     acknowledges = False
     orders = False
 
@@ -86,6 +93,7 @@ class Nats(Dialect):
     """The NATS client protocol in binary frames."""
 
     path = "/"
+    authenticates = False
     acknowledges = False
     orders = False
 
@@ -102,11 +110,72 @@ class Nats(Dialect):
         return frame(text, binary=True)
 
 
+class Verb(Dialect):
+    """`chat.v1.json` in which each sender publishes once, and then sends another command.
+
+    Args:
+        name: of the command.
+        fields: returns what stands behind the topic, by the number of the command in its topic.
+    """
+
+    def __init__(self, name: bytes, fields: Callable[[int, bytes], bytes]) -> None:
+        self._name = name
+        self._fields = fields
+        self._sent: Counter[str] = Counter()
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        first = b"" if self._sent[topic] else self._prepared(topic)
+        self._sent[topic] += 1
+        fields = self._fields(self._sent[topic], data)
+        text = b'{"type":"%s","id":%d,"topic":"%s"%s}'
+        return first + frame(text % (self._name, number, topic.encode(), fields))
+
+    def _prepared(self, topic: str) -> bytes:
+        text = b'{"type":"publish","topic":"%s","data":{"text":""}}'
+        return frame(text % topic.encode())
+
+
+class Appends(Verb):
+    """Each message is 20 bytes of text that are appended; several may come as one event."""
+
+    seqs = staticmethod(re.compile(rb'"type":"appended","topic":"[^"]*","seq":(\d+)').findall)
+    stamps = staticmethod(re.compile(rb"0{4}\d{16}").findall)
+
+
+class Unread(Verb):
+    """Each command asks for a hundred topics, in each of which there is a message."""
+
+    def __init__(self) -> None:
+        super().__init__(b"unread", lambda number, data: b"")
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        topics = [f"{topic}:{each}" for each in range(UNREAD_TOPICS)]
+        first = b"" if self._sent[topic] else b"".join(map(self._prepared, topics))
+        self._sent[topic] += 1
+        asked = ",".join(f'"{each}"' for each in topics).encode()
+        return first + frame(b'{"type":"unread","id":%d,"topics":[%b]}' % (number, asked))
+
+
+def _reaction(number: int, data: bytes) -> bytes:
+    """Add a reaction, and take it back: each stores an event."""
+    remove = b"false" if number % 2 else b"true"
+    return b',"seq":1,"emoji":"\xf0\x9f\x91\x8d","remove":' + remove
+
+
+def _appended(number: int, data: bytes) -> bytes:
+    return b',"seq":1,"text":"%020d"' % int(DUE(data)[0])
+
+
 DIALECTS: dict[str, Dialect] = {
     "chat": Dialect(),
     "plain": Plain(),
     "socketio": SocketIO(),
     "nats": Nats(),
+    "edit": Verb(b"edit", lambda number, data: b',"seq":1,"data":' + data),
+    "react": Verb(b"react", _reaction),
+    "append": Appends(b"append", _appended),
+    "history": Verb(b"history", lambda number, data: b',"limit":1'),
+    "unread": Unread(),
 }
 
 

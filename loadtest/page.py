@@ -27,11 +27,13 @@ from .layout import describe, markdown, replace_section, section_names
 from .presence import Costs
 from .presence import lines as presence_lines
 from .sampling import Cost
+from .verbs import Verbs, verbs_text
 from .wire import InputError
 
-Study = TypeVar("Study", Bench, Comparison, Costs)
+Study = TypeVar("Study", Bench, Comparison, Costs, Verbs)
 
-BENCH, COMPARE, PRESENCE = "bench.json", "compare.json", "presence.json"
+BENCH, COMPARE = "bench.json", "compare.json"
+PRESENCE, VERBS = "presence.json", "verbs.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
@@ -61,6 +63,8 @@ def write(page: Path, folder: Path) -> None:
         sections |= _compare(read(path, Comparison))
     if (path := folder / PRESENCE).exists():
         sections["presence"] = markdown(presence_lines(read(path, Costs)))
+    if (path := folder / VERBS).exists():
+        sections["verbs"] = verbs_text(read(path, Verbs))
     if not sections:
         raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)

@@ -25,6 +25,7 @@ from tests.rig.redis_server import RedisServer
 
 from .accounting import cores, pinned
 from .crowd import raise_file_limit
+from .dialects import DIALECTS
 from .pauses import VARIABLE
 from .wire import LoadError
 
@@ -67,14 +68,18 @@ class Target(Struct, frozen=True):
     started_elsewhere: bool = False
     pauses: Path | None = None
 
-    def mint(self, user: str, topic: str) -> str:
-        """Return a token for a user of a topic or a pattern, "" where the server wants none."""
-        if self.dialect != "chat":
+    def mint(self, user: str, topic: str, *more: str) -> str:
+        """Return a token for a user of a topic or a pattern, "" where the server wants none.
+
+        Args:
+            more: what the user may do there besides talk and read.
+        """
+        if not DIALECTS[self.dialect].authenticates:
             return ""
         return issue_token(
             _settings().auth,
             sub=user,
-            topics={"subscribe": [topic], "publish": [topic], "history": [topic]},
+            topics={grant: [topic] for grant in ("subscribe", "publish", "history", *more)},
             ttl_seconds=TOKEN_SECONDS,
             clock=SystemClock(),
         )

@@ -13,6 +13,7 @@ from loadtest.bench import PACKED, Bench
 from loadtest.budgets import budgets
 from loadtest.compare import OURS, Comparison
 from loadtest.peers import Peer, peers
+from loadtest.verbs import BOUNDS, Verbs
 
 from ..architecture.source import ROOT
 
@@ -64,6 +65,27 @@ def test_bench_says_of_every_budget_whether_it_is_met(tmp_path: Path) -> None:
     assert "| a publication with its ack, Redis |" in text
     assert text.startswith("a\n")
     assert text.endswith("z\n")
+
+
+@pytest.mark.extra
+@redis
+def test_verbs_says_of_every_bound_what_it_found(tmp_path: Path) -> None:
+    found = tmp_path / "verbs.json"
+    options = ("--rounds", "1", "--rooms", "4", "--readers", "3", "--rate", "20")
+    more = ("--seconds", "1", "--connections", "4", "--askers", "2", "--json", str(found))
+    output = _run("verbs", *options, *more)
+    samples = msgspec.json.decode(found.read_bytes(), type=Verbs).samples
+    assert samples.failures == {}
+    for bound in BOUNDS:
+        assert bound.what in output
+        for key in (bound.key, bound.than):
+            (report,) = samples.reports[key]
+            assert report.acknowledged == report.published > 0
+            assert report.errors == {}
+    for key in ("message", "appended"):
+        (report,) = samples.reports[key]
+        assert report.lost == 0
+        assert report.deliveries == 3 * report.published
 
 
 @pytest.mark.extra

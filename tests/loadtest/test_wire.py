@@ -96,10 +96,42 @@ def test_data_is_as_long_as_asked_and_bears_its_stamp(size: int) -> None:
     assert DUE(data + data) == [b"1234567890123456"] * 2
 
 
-@pytest.mark.parametrize("name", sorted(DIALECTS))
+@pytest.mark.parametrize("name", ["chat", "plain", "socketio", "nats", "edit"])
 def test_every_dialect_says_what_it_publishes(name: str) -> None:
     data = data_of(123, 60)
+    DIALECTS[name].publish("room:a", 6, data)  # may be more than one
     found = unmask(DIALECTS[name].publish("room:a", 7, data))
     assert found is not None
     assert data in found[0]
     assert b"room:a" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("react", [b'"emoji":"\xf0\x9f\x91\x8d","remove":false', b'"remove":true']),
+        ("append", [b'"text":"00000000000000000123"'] * 2),
+        ("history", [b'"limit":1'] * 2),
+        ("unread", [b'"topics":["room:b:0","room:b:1"'] * 2),
+    ],
+)
+def test_a_verb_is_sent_behind_what_it_needs(name: str, expected: list[bytes]) -> None:
+    first, second = (DIALECTS[name].publish("room:b", n, data_of(123, 60)) for n in (1, 2))
+    for _ in range(100 if name == "unread" else 1):
+        found = unmask(first)
+        assert found is not None
+        assert b'"type":"publish"' in found[0]
+        first = found[1]
+    for sent, text in zip((first, second), expected, strict=True):
+        found = unmask(sent)
+        assert found is not None
+        assert text in found[0]
+        assert b'"type":"%b"' % name.encode() in found[0]
+        assert found[1] == b""
+
+
+def test_what_was_appended_bears_its_stamp() -> None:
+    dialect = DIALECTS["append"]
+    push = b'{"type":"appended","topic":"room:a","seq":7,"at":1,"text":"%020d%020d"}' % (123, 4)
+    assert [int(stamp) for stamp in dialect.stamps(push + push)] == [123, 4, 123, 4]
+    assert dialect.seqs(push) == [b"7"]

@@ -1,0 +1,27 @@
+"""Asks: one command after the other, to topics that nobody listens to."""
+
+from ..crowd import Member
+from ..server import Target
+from ..stage import Stage
+from .common import crowd
+
+
+def asks(target: Target, *, connections: int = 10, seconds: float = 5.0) -> Stage:
+    """Return a scenario in which each connection has one command under way.
+
+    Args:
+        target: the server, whose dialect decides what is asked.
+        connections: each with a topic of its own, and all below that.
+        seconds: for how long.
+    """
+    topics = [f"room:{number}" for number in range(connections)]
+    members = [
+        Member(target.mint(f"asker-{topic}", "room:**"), topic, listens=False, talks=True)
+        for topic in topics
+    ]
+    return Stage(
+        scenario="asks",
+        parameters={"connections": connections},
+        crowds=[crowd(target, members, window=1)],
+        seconds=seconds,
+    )
