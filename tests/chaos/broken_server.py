@@ -1,16 +1,22 @@
-"""A server that breaks its promises, as `SABOTAGE` says: what looks for lost events must find it.
+"""A server that breaks its promises, as `SABOTAGE` says: the checker must find it out.
 
 `python -m tests.chaos.broken_server serve …`
 """
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, ClassVar
+
+from msgspec.structs import replace
 
 from chat_server import app
+from chat_server.broker import factory, topic_log
+from chat_server.broker.memory import MemoryBroker
+from chat_server.changes import Append, Change, ChangeResult, Edit, Reaction
 from chat_server.cli import main
-from chat_server.events import Event
+from chat_server.events import Event, PublishResult
 from chat_server.protocol.commands import Publish
+from chat_server.protocol.errors import Unavailable
 from chat_server.realtime import hub
 from chat_server.realtime.topic import Topic
 from chat_server.service.actor import Actor
@@ -60,6 +66,65 @@ def _fail(service: Service, actor: Actor, command: Publish) -> Answer:
     return publish(service, actor, command)
 
 
+class BrokenBroker(MemoryBroker):
+    """Makes something else of every third change of a kind than it should."""
+
+    struck = 0
+    edits: ClassVar[dict[tuple[str, int], Edit]] = {}
+    again: ClassVar[set[tuple[int, bytes, str]]] = set()
+
+    def change(self, change: Change) -> "asyncio.Future[ChangeResult]":
+        kind = {"reorders": Edit, "forgets text": Append, "doubles": Append, "recounts": Reaction}
+        if not isinstance(change, kind.get(SABOTAGE, ())):
+            return super().change(change)
+        if isinstance(change, Append):
+            # Of the keys nothing is known that a repetition could meet.
+            change = replace(change, pieces=tuple(replace(p, key=None) for p in change.pieces))
+        else:
+            change = replace(change, key=None)
+        BrokenBroker.struck += 1
+        if isinstance(change, Edit):
+            before = self.edits.get((change.topic, change.target))
+            self.edits[change.topic, change.target] = change
+            stored = super().change(change)
+            if before is not None:
+                super().change(before)
+            return stored
+        if self.struck % 3:
+            return super().change(change)
+        if isinstance(change, Append) and SABOTAGE == "forgets text":
+            pieces = tuple(replace(piece, text=b"", length=0) for piece in change.pieces)
+            return super().change(replace(change, pieces=pieces))
+        return self._unanswered(change)
+
+    def _unanswered(self, change: Change) -> "asyncio.Future[ChangeResult]":
+        """Carry a change out, and say that it is not known whether it was."""
+        done = super().change(change)
+        if not done.result().places:
+            return done
+        if isinstance(change, Reaction):
+            self.again.add((change.target, change.user, change.emoji))
+        failed: asyncio.Future[ChangeResult] = asyncio.get_running_loop().create_future()
+        failed.set_exception(Unavailable("sabotage", retry_in_ms=10))
+        return failed
+
+
+_react = topic_log._react
+
+
+def _recount(
+    state: topic_log._State, change: Reaction, place: PublishResult
+) -> ChangeResult | None:
+    """Count the user once more whose reaction was not answered."""
+    key = change.target, change.user, change.emoji
+    users = state.reactions.get(change.emoji)
+    if users is None or change.remove or key not in BrokenBroker.again:
+        return _react(state, change, place)
+    BrokenBroker.again.discard(key)
+    users.count += 1
+    return None
+
+
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]
 if SABOTAGE == "forgets":
     hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
@@ -67,6 +132,9 @@ elif SABOTAGE == "swallows":
     app.OPERATIONS = {**app.OPERATIONS, Publish: _swallow}  # type: ignore[attr-defined]
 elif SABOTAGE == "fails":
     app.OPERATIONS = {**app.OPERATIONS, Publish: _fail}  # type: ignore[attr-defined]
+elif SABOTAGE in ("reorders", "forgets text", "doubles", "recounts"):
+    factory.MemoryBroker = BrokenBroker  # type: ignore[attr-defined]
+    topic_log._react = _recount
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

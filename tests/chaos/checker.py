@@ -7,23 +7,17 @@ from msgspec import Struct
 
 from chat_server.events import Position
 
-from .history import Ack, GapReceived, History, Observations, Received, Rules, Subscribed
-
-
-class Violation(Struct, frozen=True, omit_defaults=True):
-    """A promise that was not kept.
-
-    Args:
-        kind: which one.
-        seq: where in the topic's order, 0 if nowhere.
-        subscriber: who saw it, "" if it does not depend on one.
-    """
-
-    kind: str
-    topic: str
-    seq: int
-    subscriber: str
-    detail: str
+from .history import (
+    Ack,
+    GapReceived,
+    History,
+    Observations,
+    Received,
+    Rules,
+    Subscribed,
+)
+from .states import check_states
+from .violation import Violation
 
 
 class Verdict(Struct, frozen=True):
@@ -45,6 +39,7 @@ def check(history: History) -> Verdict:
     violations = [violation for follower in followers for violation in follower.run()]
     logs = _Logs(followers, history)
     violations += [*logs.check(), *_missing(followers, history.acks), *_repeated(history.acks)]
+    violations += check_states(history)
     return Verdict(
         violations=violations,
         resumes=sum(follower.resumes for follower in followers),
@@ -65,9 +60,10 @@ class _Follower:
         self.observed = observed
         self.place: Position | None = None
         self.starts: dict[str, int] = {}
-        self.seen: dict[str, dict[int, str]] = defaultdict(dict)
+        self.seen: dict[str, dict[int, Received | None]] = defaultdict(dict)
         self.lost: dict[str, list[range]] = defaultdict(list)
         self.resumes = self.recovered = self.gaps = 0
+        self._changes = any(isinstance(e, Received) and e.change for e in observed.entries)
         self._history = rules.history[observed.topic]
         self._max_replay = rules.max_replay
         self._final = final
@@ -81,7 +77,7 @@ class _Follower:
                 yield self._violation("uninvited", 0, f"{entry} before the subscription")
             elif isinstance(entry, Received):
                 yield from self._see(entry, self.place)
-            else:
+            elif isinstance(entry, GapReceived):
                 yield from self._gap(entry, self.place)
         if self.place != self._final:
             seq = 0 if self.place is None else self.place.seq + 1
@@ -116,11 +112,14 @@ class _Follower:
             kind = "twice" if event.seq in seen else "out of order"
             yield self._violation(kind, event.seq, f"{event.payload} behind {place.seq}")
             return
-        if event.seq > place.seq + 1:
-            yield self._violation(
-                "skipped", place.seq + 1, f"{event.seq - place.seq - 1} events before {event.seq}"
-            )
-        seen[event.seq] = event.payload
+        if event.start <= place.seq:
+            yield self._violation("twice", event.start, f"{event.payload} behind {place.seq}")
+        if event.start > place.seq + 1:
+            missed = event.start - place.seq - 1
+            yield self._violation("skipped", place.seq + 1, f"{missed} events before {event.start}")
+        # What each of several events was that came as one, nobody can tell.
+        seen.update(dict.fromkeys(range(event.start, event.seq)))
+        seen[event.seq] = None if event.first or event.deleted else event
         self.place = Position(place.epoch, event.seq)
 
     def _gap(self, gap: GapReceived, place: Position) -> Iterator[Violation]:
@@ -135,7 +134,8 @@ class _Follower:
             yield self._violation("went back", place.seq, f"told by {gap}")
             return
         final = self._final
-        if final is not None and final.epoch == gap.epoch and here.seq > final.seq - self._history:
+        kept = min(self._history, self._max_replay) if self._changes else self._history
+        if final is not None and final.epoch == gap.epoch and here.seq > final.seq - kept:
             yield self._violation("needless gap", here.seq, f"still stored, and yet {gap}")
         self.lost[gap.epoch].append(range(place.seq + 1, gap.before))
         self.place = here
@@ -158,17 +158,24 @@ class _Logs:
 
     def __init__(self, followers: list[_Follower], history: History) -> None:
         self._rules = history.rules
-        self._known: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+        self._known: dict[tuple[str, str], dict[int, tuple[str, int]]] = defaultdict(dict)
         self._conflicts: list[Violation] = []
         for ack in history.acks:
-            self._note(ack.topic, ack.epoch, ack.seq, ack.payload, "")
+            self._note(ack.topic, ack.epoch, ack.seq, (ack.payload, ack.target), "")
         for follower in followers:
             topic, subscriber = follower.observed.topic, follower.observed.subscriber
             for epoch in follower.starts:
                 self._known[topic, epoch]
             for epoch, events in follower.seen.items():
-                for seq, payload in events.items():
-                    self._note(topic, epoch, seq, payload, subscriber)
+                for seq, event in events.items():
+                    if event is not None:
+                        target = event.change.target if event.change else 0
+                        self._note(topic, epoch, seq, (event.payload, target), subscriber)
+        for stored in history.stored:
+            for message in stored.messages:
+                if message.version == message.seq:
+                    told = message.name, 0
+                    self._note(stored.topic, stored.position.epoch, message.seq, told, "history")
 
     def check(self) -> Iterator[Violation]:
         """Yield places of which two things are told, events with two places, and false epochs."""
@@ -177,19 +184,21 @@ class _Logs:
         for (topic, _), events in self._known.items():
             epochs[topic] += 1
             places: dict[str, int] = {}
-            for seq, payload in sorted(events.items()):
+            for seq, (payload, target) in sorted(events.items()):
                 first = places.setdefault(payload, seq)
-                if first != seq:
+                if first != seq and not target:
                     yield Violation("stored twice", topic, seq, "", f"{payload}, also at {first}")
         for topic, count in epochs.items():
             if count > 1 + self._rules.wipes:
                 detail = f"{count} epochs, though the store was wiped {self._rules.wipes} times"
                 yield Violation("needless epoch", topic, 0, "", detail)
 
-    def _note(self, topic: str, epoch: str, seq: int, payload: str, subscriber: str) -> None:
-        known = self._known[topic, epoch].setdefault(seq, payload)
-        if known != payload:
-            detail = f"{payload}, for others {known}"
+    def _note(
+        self, topic: str, epoch: str, seq: int, event: tuple[str, int], subscriber: str
+    ) -> None:
+        known = self._known[topic, epoch].setdefault(seq, event)
+        if known != event:
+            detail = f"{event[0]}, for others {known[0]}"
             self._conflicts.append(Violation("another event", topic, seq, subscriber, detail))
 
 
@@ -223,6 +232,8 @@ def _repeated(acks: list[Ack]) -> Iterator[Violation]:
     """Yield publications that were acknowledged at two places of one order."""
     places: dict[tuple[str, str, str], int] = {}
     for ack in acks:
+        if ack.target:
+            continue
         first = places.setdefault((ack.topic, ack.epoch, ack.payload), ack.seq)
         if first != ack.seq:
             detail = f"{ack.payload} acknowledged also at {first}"

@@ -53,6 +53,13 @@ async def _perform(config: Config, tell: Tell) -> Outcome:
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
 @click.option("--rate", type=Positive, default=8.0, show_default=True, help="Of each publisher.")
 @click.option(
+    "--changes",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.6,
+    show_default=True,
+    help="The share of what publishers do that changes a message.",
+)
+@click.option(
     "--patience",
     type=Positive,
     default=30.0,

@@ -8,8 +8,8 @@ from chat_server.events import Position
 from loadtest.wire import LoadError
 
 from .client import BareClient, Lost
-from .history import Observations, Received, Subscribed
-from .workload import name_of
+from .folding import shown
+from .history import Shown, Stored
 
 PAGE = 50
 PATIENCE_SECONDS = 30.0
@@ -33,53 +33,38 @@ class FinalReads:
 
     async def positions(self) -> dict[str, Position]:
         """Return where each topic stands."""
-        return {observed.topic: end_of(observed) for observed in await self._read(whole=False)}
+        return {stored.topic: stored.position for stored in await self._read(whole=False)}
 
-    async def history(self) -> list[Observations]:
-        """Return all that is stored, each topic as if somebody had been there from its start."""
+    async def stored(self) -> list[Stored]:
+        """Return all that is stored."""
         return await self._read(whole=True)
 
-    async def _read(self, *, whole: bool) -> list[Observations]:
+    async def _read(self, *, whole: bool) -> list[Stored]:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            observers = [Observations("history", topic) for topic in self._topics]
             try:
                 async with BareClient(self._url, self._token, binary=False) as client:
-                    for observed in observers:
-                        await _read_topic(client, observed, whole=whole)
-                return observers
+                    return [await _read_topic(client, t, whole=whole) for t in self._topics]
             except Lost as error:  # a worker that is just being replaced may have had it
                 if time.monotonic() > deadline:
                     raise LoadError(f"the server cannot be reached: {error}") from None
                 await asyncio.sleep(RETRY_SECONDS)
 
 
-def end_of(observed: Observations) -> Position:
-    """Return the last position of a topic that was read."""
-    start, last = observed.entries[0], observed.entries[-1]
-    assert isinstance(start, Subscribed)
-    return Position(start.epoch, last.seq if isinstance(last, Received) else start.seq)
-
-
-async def _read_topic(client: BareClient, observed: Observations, *, whole: bool) -> None:
-    """Read the history of a topic, or only its last event, into `observed`."""
-    command = {"type": "history", "topic": observed.topic, "limit": PAGE if whole else 1}
-    after = 0
-    while True:
-        page = await _ask(client, {**command, "after": after} if whole else command)
-        for message in page["messages"]:
-            if not observed.entries:
-                observed.entries.append(_start(page["epoch"], message["seq"] - 1))
-            after = message["seq"]
-            observed.entries.append(Received(after, name_of(message["data"])))
-        if not (whole and page["more"]):
-            break
-    if not observed.entries:
-        observed.entries.append(_start(page["epoch"], 0))
-
-
-def _start(epoch: str, seq: int) -> Subscribed:
-    return Subscribed(epoch, seq, recovered=False, replayed=0)
+async def _read_topic(client: BareClient, topic: str, *, whole: bool) -> Stored:
+    """Read the position of a topic, and its history."""
+    here = await _ask(client, {"type": "subscribe", "topic": topic})
+    await _ask(client, {"type": "unsubscribe", "topic": topic})
+    messages: list[Shown] = []
+    more = whole
+    while more:
+        after = messages[-1].seq if messages else 0
+        page = await _ask(
+            client, {"type": "history", "topic": topic, "limit": PAGE, "after": after}
+        )
+        messages += map(shown, page["messages"])
+        more = page["more"]
+    return Stored(topic, Position(here["epoch"], here["seq"]), messages)
 
 
 async def _ask(client: BareClient, command: dict[str, Any]) -> dict[str, Any]:

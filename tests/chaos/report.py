@@ -4,8 +4,8 @@ from pathlib import Path
 
 from loadtest.layout import describe, markdown, replace_section
 
-from .checker import Violation
 from .run import Outcome
+from .violation import Violation
 
 
 def lines(outcome: Outcome) -> list[list[str]]:
@@ -15,6 +15,10 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "publications, acknowledged": f"{outcome.published:,}, {outcome.acknowledged:,}",
         "sent again, of these known as duplicates": (
             f"{outcome.attempts - outcome.published:,}, {outcome.duplicates:,}"
+        ),
+        "changes of messages, acknowledged": _counts(outcome.changes),
+        "changes that came too late, or were sent once and have no answer": (
+            f"{sum(outcome.refused.values()):,}, {outcome.unknown:,}"
         ),
         "events stored while no worker could hear them, in the silences": f"{outcome.unheard:,}",
         "deliveries": f"{outcome.deliveries:,}",

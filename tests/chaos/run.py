@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
@@ -11,15 +12,17 @@ from chat_server.events import Position
 from loadtest.accounting import Machine, machine
 from loadtest.wire import LoadError
 
-from .checker import Verdict, Violation, check
+from .checker import Verdict, check
 from .config import Config
-from .final_reads import EXPECTED_ERRORS, FinalReads, end_of
+from .final_reads import EXPECTED_ERRORS, FinalReads
 from .history import Ack, History, Rules
 from .nemesis import Nemesis, kinds
+from .publishers import Publisher, Targets
 from .schedule import Fault, plan
 from .system import HISTORY, MAX_REPLAY, System, open_system
 from .unheard import store_unheard
-from .workload import Counts, LibrarySubscriber, Publisher, Subscriber
+from .violation import Violation
+from .workload import Counts, LibrarySubscriber, Subscriber
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -29,6 +32,9 @@ FAULTS_PER_PHASE = 15
 """After so many all falls silent while the last of them is under way. What a subscriber then lacks
 it has to get without another event that tells of a hole. And once it has got it, the workers are
 made to miss something for certain."""
+
+MODERATORS = 3
+"""Of so many publishers all but one change the messages of everybody."""
 
 FAULTY_CODES = {"1002", "1003", "1007", "1009", "1011", "4400", "4401", "4403", "4429"}
 """Closes with which the server says that it, or this checker, did wrong."""
@@ -49,6 +55,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
         faults: by kind.
         missed: those that found nothing to strike, by kind.
         attempts: publications sent, repetitions included.
+        changes: of messages, by the command that was answered by `ok`.
+        refused: changes that came too late, by the error.
+        unknown: changes without a key whose answer never came.
         duplicates: repetitions of which the server knew that it had stored them.
         unheard: events stored while no worker could hear them; none in memory.
         longest_silence: seconds in which no subscriber at all got anything.
@@ -71,6 +80,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     longest_silence: float
     longest_ack: float
     verdict: Verdict
+    changes: dict[str, int] = {}
+    refused: dict[str, int] = {}
+    unknown: int = 0
 
     @property
     def struck(self) -> int:
@@ -108,18 +120,23 @@ async def perform(config: Config, tell: Tell) -> Outcome:
         tell("verifying")
         verdict = check(history)
     counts = run.counts
+    published = [each for each in counts.operations if each.kind == "publish"]
+    changes = [each for each in counts.operations if each.kind != "publish"]
     return Outcome(
         config=config,
         machine=machine(),
         took_seconds=time.monotonic() - began,
         faults=dict(nemesis.injected),
         missed=dict(nemesis.missed),
-        published=counts.published,
-        attempts=counts.attempts,
-        acknowledged=len(counts.acks),
+        published=len(published),
+        attempts=sum(each.attempts for each in published),
+        acknowledged=sum(each.seq > 0 for each in published),
         deliveries=counts.deliveries,
         unheard=len(run.unheard),
-        duplicates=sum(ack.duplicate for ack in counts.acks),
+        duplicates=sum(ack.duplicate for ack in counts.acks if not ack.target),
+        changes=dict(Counter(each.kind for each in changes if each.seq)),
+        refused=dict(counts.refused),
+        unknown=sum(not (each.seq or each.refused) for each in changes),
         closes=dict(counts.closes),
         errors=dict(counts.errors),
         longest_silence=counts.longest_silence,
@@ -148,11 +165,10 @@ class _Run:
         self._system = system
         self._topics = config.topics
         self._url = f"ws://127.0.0.1:{system.front.port}/ws"
-        self._publishers = [
-            self._publisher(f"publisher{number}") for number in range(config.publishers)
-        ]
+        self._targets = Targets()
+        self._publishers = [self._publisher(number) for number in range(config.publishers)]
         self._talk = asyncio.Event()
-        self._final_reads = FinalReads(self._url, system.target.mint("auditor", "**"), self._topics)
+        self._final_reads = FinalReads(self._url, system.mint("auditor"), self._topics)
         self._readers = [self._reader(number) for number in range(config.readers)]
 
     async def run(
@@ -170,7 +186,7 @@ class _Run:
                 self._talk.set()
                 await nemesis.run(phase, self._talk.clear)
                 violations += await self._settle(tasks)
-            stored = await self._final_reads.history()
+            stored = await self._final_reads.stored()
         finally:
             for task in tasks:
                 task.cancel()
@@ -181,9 +197,9 @@ class _Run:
             MAX_REPLAY,
             self._system.wipes,
         )
-        final = {observed.topic: end_of(observed) for observed in stored}
+        final = {each.topic: each.position for each in stored}
         acks = [*self.counts.acks, *self.unheard]
-        history = History(rules, acks, [*observers, *stored], final)
+        history = History(rules, acks, observers, final, stored, self.counts.operations)
         return history, nemesis, violations
 
     async def _settle(self, tasks: list[asyncio.Task[None]]) -> list[Violation]:
@@ -217,15 +233,25 @@ class _Run:
             )
             for reader in self._readers
             for topic, place in reader.places.items()
-            if place != final[topic]
+            if place != final[topic] or topic in reader.loading
         ]
 
-    def _publisher(self, name: str) -> Publisher:
-        token = self._system.target.mint(name, "**")
-        return Publisher(name, self._url, token, self._topics, self._config.rate, self.counts)
+    def _publisher(self, number: int) -> Publisher:
+        name, moderates = f"publisher{number}", number % MODERATORS != 0
+        return Publisher(
+            name,
+            self._url,
+            self._system.mint(name, moderates=moderates),
+            self._topics,
+            self._config.rate,
+            self.counts,
+            changes=self._config.changes,
+            targets=self._targets,
+            moderates=moderates,
+        )
 
     def _reader(self, number: int) -> Subscriber | LibrarySubscriber:
-        token = self._system.target.mint(f"reader{number}", "**")
+        token = self._system.mint(f"reader{number}")
         count = len(self._topics)
         if number % 4 == 3:
             topic = self._topics[number // 4 % count]

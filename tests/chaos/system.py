@@ -86,6 +86,10 @@ class System:
         self._log = log
         self._slots = slots
 
+    def mint(self, user: str, *, moderates: bool = False) -> str:
+        """Return a token for a user of all topics."""
+        return self.target.mint(user, "**", *(["moderate"] if moderates else []))
+
     @property
     def slots(self) -> Slots:
         """The slots of the Redis Cluster."""

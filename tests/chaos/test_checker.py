@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chat_server.events import Position
 from loadtest.accounting import machine
 from loadtest.server import Target
-from tests.chaos.checker import Verdict, Violation, check
+from tests.chaos.checker import Verdict, check
 from tests.chaos.cli import main
 from tests.chaos.config import Config
 from tests.chaos.history import (
@@ -29,11 +29,13 @@ from tests.chaos.history import (
     Subscribed,
 )
 from tests.chaos.nemesis import ALL, WIPE, Nemesis, kinds
+from tests.chaos.payloads import name_of, payload_of
 from tests.chaos.report import told
 from tests.chaos.run import Outcome, Tell, server_faults
 from tests.chaos.schedule import Fault, plan
 from tests.chaos.system import System, is_fault
-from tests.chaos.workload import Counts, name_of, payload_of
+from tests.chaos.violation import Violation
+from tests.chaos.workload import Counts
 from tests.rig.proxy import Proxy
 
 from ..architecture.source import ROOT

@@ -45,7 +45,7 @@ def _round(
     ("broker", "seconds", "faults"),
     [
         ("memory", 6, 8),
-        pytest.param("redis", 15, 14, marks=extra),
+        ("redis", 10, 14),
         pytest.param("cluster", 12, 15, marks=extra),
     ],
 )
@@ -96,6 +96,21 @@ def test_a_server_that_breaks_its_promise_is_found_out(
     sabotage: str, violations: list[str]
 ) -> None:
     done = _round("memory", 3, 1, *BROKEN, seed=20, SABOTAGE=sabotage)
+    _found_out(done, 20, *violations)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "violations"),
+    [
+        pytest.param("reorders", ["wrong data: "], marks=extra),
+        pytest.param("forgets text", ["wrong text: "], marks=extra),
+        ("doubles", ["appended twice: "]),
+        pytest.param("recounts", ["counted wrongly: "], marks=extra),
+    ],
+)
+def test_a_server_that_spoils_changes_is_found_out(sabotage: str, violations: list[str]) -> None:
+    more = ("--rate", "40", "--changes", "0.9")
+    done = _round("memory", 3, 1, *BROKEN, *more, seed=20, SABOTAGE=sabotage)
     _found_out(done, 20, *violations)
 
 

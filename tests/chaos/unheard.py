@@ -15,8 +15,8 @@ from loadtest.wire import LoadError
 
 from ..rig.redis_server import RedisServer
 from .history import Ack
+from .payloads import payload_of
 from .system import HISTORY, System
-from .workload import payload_of
 
 NAME = "probe"
 PATIENCE_SECONDS = 20.0
@@ -98,11 +98,13 @@ async def _store(broker: RedisBroker, topic: str, name: str) -> Ack:
 
 
 def _draft(topic: str, name: str) -> Draft:
+    data = msgspec.json.encode(payload_of(name))
     return Draft(
         topic=topic,
         kind=Kind.MESSAGE,
         head=b'{"type":"message","topic":"%s","seq":' % topic.encode(),
-        tail=b',"from":null,"data":%s}' % msgspec.json.encode(payload_of(name)),
+        tail=b',"from":null,"data":%s}' % data,
+        content=len(data) + 1,
         retention=Retention(HISTORY[topic.partition(":")[0]], HISTORY_SECONDS),
         key=name,
     )

@@ -1,0 +1,218 @@
+"""Publishers: each publishes, and changes messages, until it knows what came of it."""
+
+import asyncio
+import random
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .client import BareClient, Lost
+from .history import Ack, Operation
+from .payloads import payload_of
+from .states import token_of
+from .workload import ANSWER_SECONDS, RETRY_SECONDS, Counts, wait_of
+
+REFUSALS = {"not_found", "gone"}
+"""Errors that a change meets when its message is gone, or has no such reaction."""
+
+KINDS: Mapping[str, float] = MappingProxyType(
+    {"append": 0.4, "edit": 0.25, "react": 0.28, "delete": 0.07}
+)
+"""The shares of the changes."""
+
+EMOJI = ("👍", "👩‍🚀", "é")
+
+TARGETS = 8
+"""So many of a topic's newest messages are changed, by all at once."""
+
+BURST = 5
+"""Appends sent at once, at most."""
+
+UNKEYED = 0.15
+"""The share of changes that are sent once, and of which nothing may become known."""
+
+ENDS = 0.04
+"""The share of appends that are a message's last."""
+
+
+class Targets:
+    """The messages that publishers change."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, deque[tuple[int, str]]] = defaultdict(lambda: deque(maxlen=TARGETS))
+
+    def add(self, operation: Operation) -> None:
+        """Note a message that was published."""
+        self._newest[operation.topic].append((operation.seq, operation.publisher))
+
+    def of(self, topic: str, author: str | None) -> list[int]:
+        """Return the messages of a topic, by one author or all."""
+        return [seq for seq, by in self._newest[topic] if author in (None, by)]
+
+
+class Publisher:
+    """Carries out one operation after the other, each until it is answered.
+
+    Args:
+        name: of the user, and so the scope of its idempotency keys.
+        rate: operations a second, if the server lets it.
+        changes: the share of them that change a message.
+        targets: what everybody has published.
+        moderates: changes also the messages of others.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        token: str,
+        topics: list[str],
+        rate: float,
+        counts: Counts,
+        *,
+        changes: float,
+        targets: Targets,
+        moderates: bool,
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._token = token
+        self._topics = topics
+        self._rate = rate
+        self._counts = counts
+        self._changes = changes
+        self._targets = targets
+        self._author = None if moderates else name
+        self._rng = random.Random(name)
+        self._number = self._id = 0
+        self._pending: list[Operation] = []
+        self._began = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has asked for something that is not answered yet."""
+        return bool(self._pending)
+
+    async def run(self, talk: asyncio.Event) -> None:
+        """Publish until cancelled, nothing new while `talk` is not set."""
+        while True:
+            try:
+                async with BareClient(
+                    self._url, self._token, binary=self._rng.random() < 0.5
+                ) as client:
+                    while True:
+                        await self._carry_out(client, talk)
+            except Lost as error:
+                self._counts.closes[str(error)] += 1
+                self._give_up()
+                await asyncio.sleep(self._rng.uniform(0, 2 * RETRY_SECONDS))
+
+    async def _carry_out(self, client: BareClient, talk: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._pending:
+            await asyncio.sleep(self._rng.expovariate(self._rate))
+            await talk.wait()
+            self._pending = self._next()
+            self._counts.operations += self._pending
+            self._began = loop.time()
+        asked: dict[int, Operation] = {}
+        wait = 0.0
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                for operation in self._pending:
+                    self._id += 1
+                    asked[self._id] = operation
+                    operation.attempts += 1
+                    await client.send({"id": self._id, **_command(operation)})
+                while asked:
+                    answer = await client.receive()
+                    answered = asked.pop(answer.get("id", 0), None)
+                    if answered is not None:
+                        wait = max(wait, self._on_answer(answered, answer))
+        except TimeoutError:
+            raise Lost("no answer to a publisher") from None
+        if not self._pending:
+            self._counts.longest_ack = max(self._counts.longest_ack, loop.time() - self._began)
+            return
+        self._give_up()
+        await asyncio.sleep(wait)
+
+    def _on_answer(self, operation: Operation, answer: dict[str, Any]) -> float:
+        """Note an answer; return the seconds to wait before it is asked again."""
+        if answer["type"] == "error":
+            code = answer["code"]
+            if operation.target and code in REFUSALS:
+                operation.refused = code
+                self._counts.refused[code] += 1
+                self._pending.remove(operation)
+                return 0.0
+            self._counts.errors[code] += 1
+            return wait_of(answer, "retry_in_ms")
+        operation.epoch, operation.seq = answer["epoch"], answer["seq"]
+        self._pending.remove(operation)
+        payload = operation.change.payload if operation.target else operation.name
+        self._counts.acks.append(
+            Ack(
+                self.name,
+                operation.topic,
+                operation.epoch,
+                operation.seq,
+                payload,
+                answer["duplicate"],
+                operation.target,
+            )
+        )
+        if not operation.target:
+            self._targets.add(operation)
+        return 0.0
+
+    def _give_up(self) -> None:
+        """Forget what cannot be asked for again, since it may have been done."""
+        self._pending = [each for each in self._pending if each.key]
+
+    def _next(self) -> list[Operation]:
+        """Return what to do next: several only where they may overlap."""
+        topic = self._rng.choice(self._topics)
+        (kind,) = self._rng.choices(list(KINDS), list(KINDS.values()))
+        targets = self._targets.of(topic, None if kind == "react" else self._author)
+        if self._rng.random() >= self._changes or not targets:
+            return [self._operation(topic, "publish")]
+        target, key = self._rng.choice(targets), self._rng.random() >= UNKEYED
+        if kind != "append":
+            return [self._operation(topic, kind, target, key)]
+        count = self._rng.randint(1, BURST) if key else 1
+        appends = [self._operation(topic, kind, target, key) for _ in range(count)]
+        if self._rng.random() < ENDS:
+            appends[-1].state = "complete"
+        return appends
+
+    def _operation(self, topic: str, kind: str, target: int = 0, key: bool = True) -> Operation:
+        self._number += 1
+        operation = Operation(self.name, self._number, topic, kind, target=target, key=key)
+        if kind == "append":
+            operation.name = token_of(operation)
+        elif kind in ("publish", "edit"):
+            operation.name = f"{self.name}-{self._number}"
+        elif kind == "react":
+            operation.emoji = self._rng.choice(EMOJI)
+            operation.remove = self._rng.random() < 0.4
+        return operation
+
+
+def _command(operation: Operation) -> dict[str, Any]:
+    """Return the message that asks for an operation, without its id."""
+    command: dict[str, Any] = {"type": operation.kind, "topic": operation.topic}
+    if operation.key:
+        command["key"] = f"{operation.publisher}-{operation.number}"
+    if operation.target:
+        command["seq"] = operation.target
+    if operation.kind in ("publish", "edit"):
+        command["data"] = payload_of(operation.name)
+    elif operation.kind == "append":
+        command["text"] = operation.name
+        if operation.state:
+            command["state"] = operation.state
+    elif operation.kind == "react":
+        command |= {"emoji": operation.emoji, "remove": operation.remove}
+    return command
