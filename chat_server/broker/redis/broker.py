@@ -1,4 +1,4 @@
-"""The broker over one Redis server: streams store events, pub/sub carries them to all workers."""
+"""The broker over one Redis server: sorted sets store events, pub/sub carries them to workers."""
 
 import asyncio
 import logging
