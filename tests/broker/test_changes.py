@@ -445,10 +445,11 @@ class TestRetention:
         assert broker._bytes == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("evicted", [False, True])
 async def test_redis_holds_nothing_of_a_deleted_message(
-    redis_server: RedisServer, run: Run
+    redis_server: RedisServer, run: Run, evicted: bool
 ) -> None:
-    redis = RedisSettings(url=redis_server.url, prefix="deleted")
+    redis = RedisSettings(url=redis_server.url, prefix=f"deleted{evicted}")
     broker, _ = await run(RedisBroker(redis, BrokerSettings()))
     seq = await say(broker, "S3CRET-1", state="streaming")
     for number in range(3):
@@ -456,14 +457,16 @@ async def test_redis_holds_nothing_of_a_deleted_message(
     await broker.change(edit(seq, "S3CRET-4"))
     await say(broker, "public")
     keys = {
-        name: f"deleted:{{{TOPIC}}}:{name}".encode()
+        name: f"deleted{evicted}:{{{TOPIC}}}:{name}".encode()
         for name in ("meta", "messages", "changes", "state")
     }
     dumped = {name: redis_server.command("DUMP", key) for name, key in keys.items()}
     assert [name for name, dump in dumped.items() if b"S3CRET" in dump] == [
         *("messages", "changes", "state")
     ]
+    if evicted:
+        redis_server.command("DEL", keys["state"])
     await broker.change(delete(seq))
-    dumped = {name: redis_server.command("DUMP", key) for name, key in keys.items()}
+    dumped = {name: redis_server.command("DUMP", key) or b"" for name, key in keys.items()}
     assert not any(b"S3CRET" in dump for dump in dumped.values())
     assert b"public" in dumped["messages"]

@@ -19,12 +19,14 @@ from chat_server.broker.redis import subscriber
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.diagnosis import COMMANDS, PRESENCE_COMMANDS
 from chat_server.broker.redis.refusals import refusal_of
+from chat_server.events import Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Settings
 
 from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
 from .helpers import TOPIC, Recorder, Run, draft, text_of, until
+from .test_changes import delete, react, say
 
 Start = Callable[..., Any]
 
@@ -335,6 +337,28 @@ async def test_keys_of_another_type_are_named_once_with_their_topic(
         assert caplog.text.count(f"topic {topic}: another program wrote to its keys") == 1
     assert broker.status == "ok"
     assert (await broker.publish(draft(topic="room:c"))).seq == 1
+
+
+@pytest.mark.parametrize("key", ["state", "authors"])
+async def test_a_script_stores_nothing_if_another_program_wrote_to_one_key(
+    start: Start, own_redis: RedisServer, key: str
+) -> None:
+    broker, _ = await start()
+    await say(broker)
+    await broker.change(react(1))
+    await broker.cursors.unread([TOPIC], "bob")[0]
+    name = f"chat:{{{TOPIC}}}:{key}"
+    own_redis.command("DEL", name)
+    own_redis.command("SET", name, "of another program")
+    with pytest.raises(Unavailable):
+        await say(broker, retention=Retention(1, 60.0))
+    with pytest.raises(Unavailable):
+        await broker.change(delete(1))
+    own_redis.command("DEL", name)
+    page = await broker.history(TOPIC, limit=9)
+    assert [event.seq for event in page.events] == [1, 2]
+    assert page.seq == 2
+    assert await say(broker) == 3
 
 
 async def test_a_server_that_lacks_a_command_is_named(

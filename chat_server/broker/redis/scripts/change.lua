@@ -191,6 +191,7 @@ end
 
 -- Take away the content of the message, and of every edit and append of it.
 function apply.deleted()
+  redis.call('ZCARD', authors) -- Fails before anything is stored if another program has written there.
   return nil, function()
     local front = string.sub(message, 1, #message - written)
     front = string.gsub(front, ',"state":"streaming","data":$', ',"data":')
@@ -201,7 +202,8 @@ function apply.deleted()
     redis.call('ZREMRANGEBYSCORE', authors, target, target)
     forget(state, target)
     local from = target
-    while record do
+    -- Also if there is no state: another program may have removed it.
+    while true do
       local chunk = redis.call('ZRANGEBYSCORE', changes, '(' .. from, '+inf', 'LIMIT', 0, 64)
       local start = from
       for _, member in ipairs(chunk) do

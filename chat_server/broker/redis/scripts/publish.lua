@@ -30,6 +30,14 @@ if not epoch then
   redis.call('DEL', messages, changes, state, authors)
 end
 
+-- What fails because another program has written to these keys must fail before anything is stored.
+if changed then
+  redis.call('HGET', state, '')
+end
+if indexed then
+  redis.call('ZCARD', authors)
+end
+
 local seq = digits((tonumber(place[2]) or 0) + 1)
 local at = milliseconds()
 local payload = table.concat({ARGV[3], seq, ',"at":', at, ARGV[4]})
