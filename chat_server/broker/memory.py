@@ -156,7 +156,7 @@ class MemoryBroker:
         pieces = change.pieces if isinstance(change, Append) else (change,)
         keys = [(change.topic, piece.key) for piece in pieces]
         known = {key: self._keys[key][1] for key in keys if key in self._keys}
-        if isinstance(change, Append):
+        if known and isinstance(change, Append):
             fresh = [p for p, key in zip(change.pieces, keys, strict=True) if key not in known]
             change = replace(change, pieces=tuple(fresh))
         if len(known) < len(keys):
