@@ -175,8 +175,9 @@ class TopicLog:
             return ChangeResult(Outcome.GONE), b""
         if not _is_by(message.payload, change.author):
             return ChangeResult(Outcome.FORBIDDEN), b""
-        state = self._states.get(change.target) or _State(change.target)
-        held = _held(state)
+        known = self._states.get(change.target)
+        state = _State(change.target) if known is None else known
+        held = 0 if known is None else _held(known)
         tail, content = change.tail, change.content
         match change:
             case Edit():

@@ -10,7 +10,8 @@ from chat_server.events import Retention
 from chat_server.settings import BrokerSettings
 
 from ..rig.clock import ManualClock
-from .helpers import Recorder, draft
+from .helpers import TOPIC, Recorder, draft
+from .test_changes import BOB, append, appended, edit, react, say
 
 
 async def started(**settings: Any) -> tuple[MemoryBroker, ManualClock, Recorder]:
@@ -135,3 +136,18 @@ async def test_nothing_is_delivered_after_stop() -> None:
     await broker.publish(draft())
     assert (await other.wait_for(1))[0].seq == 2
     assert not recorder.events
+
+
+async def test_what_changes_hold_is_given_back_with_their_message() -> None:
+    broker, _, _ = await started()
+    brief = Retention(1, 60.0)
+    for round in range(3):
+        seq = await say(broker, "a", retention=brief)
+        log = broker._topics[TOPIC].log
+        assert log._sizes[2] == 0, f"after {round} messages with changes"
+        await broker.change(react(seq, retention=brief))
+        await broker.change(react(seq, retention=brief, sender=BOB))
+        await broker.change(edit(seq, "b" * 99, retention=brief))
+        await appended(broker, append(seq, "c", "d" * 99, retention=brief))
+        assert log._sizes[2] > 200
+        assert broker._bytes == log.size
