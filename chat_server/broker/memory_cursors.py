@@ -43,7 +43,7 @@ class MemoryCursors:
         self._expire()
         cursor = self._cursor(log, topic, user)
         moved = cursor < seq <= log.seq
-        if seq <= log.seq:
+        if 0 < seq <= log.seq:
             cursor = max(cursor, seq)
             expires_at = self._clock.monotonic() + self._seconds
             self._cursors[topic, user] = (expires_at, log.epoch, cursor)

@@ -3,12 +3,16 @@
 import json
 from typing import Any
 
+from chat_server.broker.memory import MemoryBroker
+from chat_server.broker.redis.broker import RedisBroker
 from chat_server.changes import Outcome
 from chat_server.cursors import Unread
 from chat_server.events import Event, Retention
 from chat_server.realtime.ports import Cursors, CursorStore
+from chat_server.settings import BrokerSettings, RedisSettings
 
-from .helpers import TOPIC, Store
+from ..rig.redis_server import RedisServer
+from .helpers import TOPIC, Run, Store
 from .test_changes import ANN, BOB, delete, edit, react, say
 
 
@@ -160,3 +164,23 @@ async def test_a_cursor_counts_as_far_as_an_epoch_took_over(store: Store) -> Non
     await say(broker)
     assert (await unread(cursors)).cursor == 2
     assert (await unread(cursors)).count == 2
+
+
+async def test_a_cursor_at_the_beginning_takes_no_room(store: Store) -> None:
+    broker, cursors = await started(store)
+    await say(broker)
+    for number in range(3):
+        found = await cursors.move(TOPIC, f"reader-{number}", 0)
+        assert found == Unread(0, 1, 1, False, moved=False)
+    if isinstance(broker, MemoryBroker):
+        assert not broker.cursors._cursors
+
+
+async def test_redis_keeps_no_cursor_at_the_beginning(redis_server: RedisServer, run: Run) -> None:
+    redis = RedisSettings(url=redis_server.url, prefix="beginning")
+    broker, _ = await run(RedisBroker(redis, BrokerSettings()))
+    await say(broker)
+    await broker.cursors.move(TOPIC, "bob", 0)
+    assert redis_server.command("KEYS", "beginning:*:read:*") == b"*0\r\n"
+    await broker.cursors.move(TOPIC, "bob", 1)
+    assert redis_server.command("KEYS", "beginning:*:read:*").startswith(b"*1\r\n")

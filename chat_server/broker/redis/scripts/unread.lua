@@ -62,7 +62,8 @@ if its_epoch ~= epoch then
   -- Of an earlier epoch the topic has only what the present one took over.
   cursor = math.min(cursor, tonumber(place[3]) or 0)
 end
-if target and epoch and target <= seq then
+-- No key for a cursor at the beginning: there are as many topics as somebody thinks of.
+if target and target > 0 and target <= seq then
   moved = target > cursor and 1 or 0
   cursor = math.max(cursor, target)
   redis.call('SET', key, epoch .. ' ' .. digits(cursor), 'PX', ARGV[3])
