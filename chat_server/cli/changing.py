@@ -1,5 +1,6 @@
 """`chat-server edit`, `delete` and `react`."""
 
+import os
 from collections.abc import Callable
 
 import click
@@ -22,7 +23,7 @@ def edit(topic: str, seq: int, text: str, as_json: bool, connect: Callable[..., 
     A text becomes the data {"text": TEXT}. `tail` and `history` show each message's #SEQ.
     """
     try:
-        data = (from_json if as_json else from_text)(text.encode())
+        data = (from_json if as_json else from_text)(os.fsencode(text))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="TEXT") from None
 

@@ -1,5 +1,6 @@
 """`chat-server publish`."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -45,7 +46,7 @@ def publish(
         items = decoded(read_lines(sys.stdin.fileno()), decode)
     else:
         try:
-            items = only(decode(text.encode()))
+            items = only(decode(os.fsencode(text)))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="TEXT") from None
     run(publish_items(connect, topic, items, timeout, lines=text is None, verbose=verbose))

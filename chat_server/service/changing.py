@@ -23,8 +23,9 @@ from .service import Service
 _ONE_CHARACTER = regex.compile(r"(?=.*[^\p{C}\p{Z}\p{M}\p{DI}])\X", regex.DOTALL)
 """What a reader counts as one, with something in it that can be seen."""
 
-_NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]", regex.V1)
-"""Control and format characters and spaces, but for those of which emoji are made."""
+_NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]|\p{M}{5}", regex.V1)
+"""Control and format characters and spaces, but for those of which emoji are made; and marks that
+are piled up until they cover the lines around."""
 
 _REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
     {

@@ -72,6 +72,8 @@ def test_a_refusal_is_one_line(
         (("edit", "room:a", "0", "x"), "'SEQ': 0 is not in the range"),
         (("delete", "room:a", "one"), "'SEQ': 'one' is not a valid integer"),
         (("edit", "--json", "room:a", "1", "{"), "TEXT: is not JSON"),
+        (("edit", "room:a", "1", "\udcff"), "TEXT: is not UTF-8"),
+        (("publish", "room:a", "\udcff"), "is not UTF-8"),
         (("history", "--before", "1", "--after", "1", "room:a"), "only one of them"),
         (("history", "no topic"), "TOPIC"),
         (("presence",), "Missing argument 'TOPIC'"),

@@ -155,6 +155,7 @@ async def test_errors_name_the_message(service: Service, make: Any) -> None:
         "\u202e",
         "\u200d",
         "\u3164",
+        "e" + "\u0301" * 5,
         "a\n",
         "\ud7ff\u0300x",
         "\ue000",
