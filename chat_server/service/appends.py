@@ -175,6 +175,9 @@ class Appends:
         result = answer.result()
         if result.outcome is Outcome.SPLIT and isinstance(draft, Append) and attempts:
             where = split_of(result.data, result.version)
+            if where is None and not any(piece.text for piece in draft.pieces):
+                # Nothing is added to what has no text: the message is only ended.
+                where = Split(result.version, result.data, b"", 0)
             if where is not None:
                 self._try(key, line, replace(draft, split=where), attempts - 1)
                 return

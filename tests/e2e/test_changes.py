@@ -120,6 +120,12 @@ async def test_every_verb_by_http(workers: ServerProcess) -> None:
     for seq in ("7", "99999999999999999"):
         status = 404 if seq == "7" else 400
         await _http(workers, "PATCH", f"{base}/{seq}", status, {"data": 1})
+    await _http(workers, "POST", base, 201, {"data": {"image": 1}, "state": "streaming"})
+    (picture,) = (await _http(workers, "GET", f"{base}?limit=1", 200))["messages"]
+    ending = f"{base}/{picture['seq']}/append"
+    await _http(workers, "POST", ending, 200, {"text": "", "state": "cancelled"})
+    (picture,) = (await _http(workers, "GET", f"{base}?limit=1", 200))["messages"]
+    assert (picture["data"], picture["state"]) == ({"image": 1}, "cancelled")
     broken: list[dict[str, Any]] = [{}, {"data": 1, "key": ""}, {"text": 5}]
     for body in broken:
         await _http(workers, "PATCH", f"{base}/1", 400, body)

@@ -198,6 +198,17 @@ async def test_an_append_ends_a_message_without_text(service: Service) -> None:
     assert (await shown(service))[0]["state"] == "cancelled"
 
 
+@pytest.mark.parametrize("data", [{"image": "a.png"}, 7, None])
+async def test_what_has_no_text_can_be_ended(service: Service, data: Any) -> None:
+    seq = await say(service, data, state="streaming")
+    ok = await service.perform(ANN, append(seq, "", state="complete"))
+    assert (ok.seq, ok.length) == (seq + 1, 0)
+    (message,) = await shown(service)
+    assert (message["data"], message["state"]) == (data, "complete")
+    with pytest.raises(Gone):
+        await service.perform(ANN, append(seq, "x"))
+
+
 # Gathering --------------------------------------------------------------------------------------
 
 
