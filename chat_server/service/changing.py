@@ -148,28 +148,23 @@ def _change(service: Service, command: ChangeCommand, change: Change) -> Answer:
 
 
 def _changed(command: ChangeCommand, result: ChangeResult) -> ChangeOk:
-    place = place_of(result, command)
-    return ChangeOk(
-        topic=command.topic,
-        seq=place.seq,
-        target=command.seq,
-        epoch=place.epoch,
-        at=place.at,
-        duplicate=place.duplicate,
-    )
+    return ChangeOk(**_place(command, place_of(result, command)))
 
 
 def _appended(command: ChangeCommand, result: ChangeResult) -> AppendOk:
     place = place_of(result, command)
-    return AppendOk(
-        topic=command.topic,
-        seq=place.seq,
-        target=command.seq,
-        epoch=place.epoch,
-        at=place.at,
-        duplicate=place.duplicate,
-        length=place.length,
-    )
+    return AppendOk(**_place(command, place), length=place.length)
+
+
+def _place(command: ChangeCommand, place: PublishResult) -> dict[str, Any]:
+    return {
+        "topic": command.topic,
+        "seq": place.seq,
+        "target": command.seq,
+        "epoch": place.epoch,
+        "at": place.at,
+        "duplicate": place.duplicate,
+    }
 
 
 def place_of(result: ChangeResult, command: ChangeCommand) -> PublishResult:
