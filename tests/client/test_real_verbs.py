@@ -26,27 +26,17 @@ from chat_server.client import (
     connect,
 )
 from chat_server.client.codec import Encoding
-from tests.client.helpers import take
+from tests.client.helpers import lasting_server, take
 from tests.client.test_folding import assert_same
-from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
 
-QUICK = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
 STEPS = 400
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """A server that forgets nothing when it is restarted."""
-    redis = RedisServer(tmp_path)
-    await asyncio.to_thread(redis.start)
-    running = ServerProcess("--redis-url", redis.url, environ=QUICK)
-    try:
-        await asyncio.to_thread(running.__enter__)
+    async with lasting_server(tmp_path) as running:
         yield running
-        await asyncio.to_thread(running.__exit__, None, None, None)
-    finally:
-        await asyncio.to_thread(redis.stop)
 
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
