@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from asyncio import Future
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from ...changes import Change, Reaction
 from ...events import Kind, Retention
@@ -99,25 +99,15 @@ class WriteProbe:
 
 def probe_changes(target: int, retention: Retention) -> tuple[Change, Change]:
     """Return a reaction to a message of a probe, and its deletion."""
+    common: dict[str, Any] = {
+        "topic": "",
+        "head": b"",
+        "tail": b"",
+        "retention": retention,
+        "target": target,
+        "author": None,
+    }
     return (
-        Reaction(
-            topic="",
-            kind=Kind.REACTION,
-            head=b"",
-            tail=b"",
-            retention=retention,
-            target=target,
-            author=None,
-            user=b'""',
-            emoji="+",
-        ),
-        Change(
-            topic="",
-            kind=Kind.DELETED,
-            head=b"",
-            tail=b"",
-            retention=retention,
-            target=target,
-            author=None,
-        ),
+        Reaction(kind=Kind.REACTION, user=b'""', emoji="+", **common),
+        Change(kind=Kind.DELETED, **common),
     )
