@@ -78,10 +78,7 @@ export class Streams {
 export class Stream {
   /** Whether somebody has asked, by the signal `{cancel: seq}`, that the message end. */
   cancelled = false;
-  /**
-   * What this stream has written and the server has stored, behind the text that it began with. It stays
-   * that when somebody edits the message meanwhile.
-   */
+  /** The text that is stored. */
   text;
 
   #outbox;

@@ -7,6 +7,7 @@ import asyncio
 import os
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec.structs import replace
 
 from chat_server import app
@@ -15,10 +16,13 @@ from chat_server.broker.memory import MemoryBroker
 from chat_server.changes import Append, Change, ChangeResult, Edit, Reaction
 from chat_server.cli import main
 from chat_server.events import Event, PublishResult
+from chat_server.presence import PresenceChange
 from chat_server.protocol.commands import Publish
 from chat_server.protocol.errors import Unavailable
-from chat_server.realtime import hub
+from chat_server.realtime import hub, presence
+from chat_server.realtime.roster import Roster
 from chat_server.realtime.topic import Topic
+from chat_server.realtime.watchers import Watchers
 from chat_server.service.actor import Actor
 from chat_server.service.answers import Answer
 from chat_server.service.publishing import publish
@@ -125,6 +129,27 @@ def _recount(
     return None
 
 
+class SilentWatchers(Watchers):
+    """Tells nobody who has left."""
+
+    def offer(self, payload: bytes) -> None:
+        change = msgspec.json.decode(payload, type=PresenceChange)
+        super().offer(msgspec.json.encode(replace(change, left=[])))
+
+
+class ForgetfulRoster(Roster):
+    """Writes nobody again when the store has lost a lease."""
+
+    def _send(self, room: Any) -> None:
+        if room.again:
+            room.dirty = {}
+        super()._send(room)
+
+
+def _keep(_: Roster, *__: Any, **___: Any) -> None:
+    """Leave the users of a worker that was killed where they are."""
+
+
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]
 if SABOTAGE == "forgets":
     hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
@@ -135,6 +160,12 @@ elif SABOTAGE == "fails":
 elif SABOTAGE in ("reorders", "forgets text", "doubles", "recounts"):
     factory.MemoryBroker = BrokenBroker  # type: ignore[attr-defined]
     topic_log._react = _recount
+elif SABOTAGE == "forgets leavers":
+    presence.Watchers = SilentWatchers  # type: ignore[attr-defined]
+elif SABOTAGE == "forgets members":
+    presence.Roster = ForgetfulRoster  # type: ignore[attr-defined]
+elif SABOTAGE == "keeps the dead":
+    Roster._end = _keep  # type: ignore[assignment,method-assign]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

@@ -51,6 +51,13 @@ async def _perform(config: Config, tell: Tell) -> Outcome:
 )
 @click.option("--publishers", type=Count, default=6, show_default=True)
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
+@click.option(
+    "--members",
+    type=click.IntRange(0),
+    default=6,
+    show_default=True,
+    help="Users who come and go, and watch who is there.",
+)
 @click.option("--rate", type=Positive, default=8.0, show_default=True, help="Of each publisher.")
 @click.option(
     "--changes",

@@ -18,6 +18,7 @@ class Config(Struct, frozen=True, kw_only=True):
         spool: there are topics whose publications are kept while Redis is away, too.
         rooms: topics that keep all their history; there are two more that keep little.
         readers: subscribers; every fourth uses the client library.
+        members: users who come and go, over several connections each, and watch who is there.
         rate: operations of each of the publishers in a second.
         changes: the share of them that change a message.
         patience: seconds until everybody has to have everything once the faults are over.
@@ -34,6 +35,7 @@ class Config(Struct, frozen=True, kw_only=True):
     rooms: int = 4
     publishers: int = 6
     readers: int = 12
+    members: int = 6
     rate: float = 8.0
     changes: float = 0.6
     patience: float = 30.0

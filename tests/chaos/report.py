@@ -11,6 +11,14 @@ from .violation import Violation
 def lines(outcome: Outcome) -> list[list[str]]:
     """Return the rows of a table, the header first."""
     verdict = outcome.verdict
+    presence = {
+        "joins and leaves told": f"{outcome.presence_changes:,}",
+        "longest until all watchers knew who was there, in the silences": (
+            f"{outcome.longest_presence:.1f} s"
+        ),
+    }
+    if not outcome.config.members:
+        presence = {}
     rows = {
         "publications, acknowledged": f"{outcome.published:,}, {outcome.acknowledged:,}",
         "sent again, of these known as duplicates": (
@@ -27,6 +35,7 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "new epochs told": f"{verdict.new_epochs:,}",
         "connections ended": _counts(outcome.closes),
         "errors answered": _counts(outcome.errors),
+        **presence,
         "longest time without any delivery, pauses included": f"{outcome.longest_silence:.1f} s",
         "longest wait for an acknowledgement": f"{outcome.longest_ack:.1f} s",
         "violations": f"{len(verdict.violations):,}",

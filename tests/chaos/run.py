@@ -16,6 +16,7 @@ from .checker import Verdict, check
 from .config import Config
 from .final_reads import EXPECTED_ERRORS, FinalReads
 from .history import Ack, History, Rules
+from .members import Members
 from .nemesis import Nemesis, kinds
 from .publishers import Publisher, Targets
 from .schedule import Fault, plan
@@ -62,6 +63,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         unheard: events stored while no worker could hear them; none in memory.
         longest_silence: seconds in which no subscriber at all got anything.
         longest_ack: seconds until a publication was acknowledged.
+        presence_changes: how often a watcher was told that somebody came or went.
+        longest_presence: seconds until all watchers knew who was there, once all was silent.
     """
 
     config: Config
@@ -83,6 +86,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     changes: dict[str, int] = {}
     refused: dict[str, int] = {}
     unknown: int = 0
+    presence_changes: int = 0
+    longest_presence: float = 0.0
 
     @property
     def struck(self) -> int:
@@ -141,6 +146,8 @@ async def perform(config: Config, tell: Tell) -> Outcome:
         errors=dict(counts.errors),
         longest_silence=counts.longest_silence,
         longest_ack=counts.longest_ack,
+        presence_changes=counts.presence_changes,
+        longest_presence=counts.longest_presence,
         verdict=Verdict(
             violations=[*violations, *verdict.violations],
             resumes=verdict.resumes,
@@ -170,6 +177,7 @@ class _Run:
         self._talk = asyncio.Event()
         self._final_reads = FinalReads(self._url, system.mint("auditor"), self._topics)
         self._readers = [self._reader(number) for number in range(config.readers)]
+        self._members = Members(config, system, self._url, self.counts, self._reading())
 
     async def run(
         self, faults: list[Fault], tell: Tell
@@ -177,6 +185,7 @@ class _Run:
         """Do everything; return the history, who brought the faults, and what did not settle."""
         nemesis = Nemesis(self._system, self._config.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
+        tasks += self._members.start()
         tasks.append(asyncio.create_task(self._report(faults, nemesis, tell)))
         violations: list[Violation] = []
         try:
@@ -184,13 +193,15 @@ class _Run:
             tasks += [asyncio.create_task(one.run(self._talk)) for one in self._publishers]
             for phase in batched(faults, FAULTS_PER_PHASE):
                 self._talk.set()
-                await nemesis.run(phase, self._talk.clear)
+                self._members.moving.set()
+                await nemesis.run(phase, self._quiesce)
                 violations += await self._settle(tasks)
             stored = await self._final_reads.stored()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        violations += self._members.violations
         observers = [observed for reader in self._readers for observed in reader.observers.values()]
         rules = Rules(
             {topic: HISTORY[topic.partition(":")[0]] for topic in self._topics},
@@ -201,6 +212,10 @@ class _Run:
         acks = [*self.counts.acks, *self.unheard]
         history = History(rules, acks, observers, final, stored, self.counts.operations)
         return history, nemesis, violations
+
+    def _quiesce(self) -> None:
+        self._talk.clear()
+        self._members.moving.clear()
 
     async def _settle(self, tasks: list[asyncio.Task[None]]) -> list[Violation]:
         """Wait until all is quiet and everybody has everything; return who has not."""
@@ -215,11 +230,15 @@ class _Run:
             if task.done():
                 task.result()
         behind = await self._left_behind(await self._final_reads.positions())
+        behind = behind or await self._members.settle()
         if behind or not self._system.shards:
             return behind
+        self._members.moving.set()
         unheard = await store_unheard(self._system, self._topics, len(self.unheard))
+        self._members.moving.clear()
         self.unheard += unheard
-        return await self._left_behind({ack.topic: Position(ack.epoch, ack.seq) for ack in unheard})
+        final = {ack.topic: Position(ack.epoch, ack.seq) for ack in unheard}
+        return await self._left_behind(final) or await self._members.settle()
 
     async def _left_behind(self, final: dict[str, Position]) -> list[Violation]:
         """Wait until everybody has everything; return who has not."""
@@ -238,10 +257,11 @@ class _Run:
 
     def _publisher(self, number: int) -> Publisher:
         name, moderates = f"publisher{number}", number % MODERATORS != 0
+        more = ["moderate"] if moderates else []
         return Publisher(
             name,
             self._url,
-            self._system.mint(name, moderates=moderates),
+            self._system.mint(name, *more),
             self._topics,
             self._config.rate,
             self.counts,
@@ -260,6 +280,14 @@ class _Run:
         topics = [self._topics[(number + more) % count] for more in range(3)]
         binary = number % 2 == 1
         return Subscriber(f"reader{number}", self._url, token, topics, binary, self.counts)
+
+    def _reading(self) -> dict[str, Counter[str]]:
+        """Return by topic which users read it, with the number of their connections."""
+        reading: dict[str, Counter[str]] = {topic: Counter() for topic in self._topics}
+        for number, reader in enumerate(self._readers):
+            for topic in reader.observers:
+                reading[topic][f"reader{number}"] += 1
+        return reading
 
     def _all_entered(self) -> bool:
         return all(len(reader.places) == len(reader.observers) for reader in self._readers)

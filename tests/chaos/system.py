@@ -26,14 +26,38 @@ HISTORY = {"room": 1_000_000, "short": 5, "spool": 1_000_000}
 
 MAX_REPLAY = 1_000
 
+HEARTBEAT_SECONDS, PONG_SECONDS = 3.0, 3.0
+LEASE_SECONDS = 4.0
+"""Shorter than a worker may be frozen, or Redis be away: leases end of workers that live."""
+
+GRACE_SECONDS = 1.0
+
+SPREAD_SECONDS = 1.0
+"""That a worker which is replaced adds to the grace."""
+
+PRESENCE_SECONDS = (
+    HEARTBEAT_SECONDS + PONG_SECONDS + LEASE_SECONDS * 4 / 3 + GRACE_SECONDS + SPREAD_SECONDS
+)
+"""Within this time after the last fault presence has to be right: section "Presence" of
+docs/protocol.md."""
+
+PRESENCE = {
+    "CHAT_BROKER__PRESENCE_LEASE_SECONDS": str(LEASE_SECONDS),
+    "CHAT_NAMESPACES__ROOM__PRESENCE": "true",
+    "CHAT_NAMESPACES__ROOM__PRESENCE_GRACE_SECONDS": str(GRACE_SECONDS),
+    # About as many as there are, so that changes come singly and gathered.
+    "CHAT_NAMESPACES__ROOM__PRESENCE_BATCH": "6",
+}
+
 ENVIRON = {
     "CHAT_LIMITS__MAX_REPLAY": str(MAX_REPLAY),
     "CHAT_LIMITS__SLOW_BUFFER_BYTES": "32768",
     "CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "3",
-    "CHAT_GATEWAY__HEARTBEAT_SECONDS": "3",
-    "CHAT_GATEWAY__PONG_TIMEOUT_SECONDS": "3",
+    "CHAT_GATEWAY__HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+    "CHAT_GATEWAY__PONG_TIMEOUT_SECONDS": str(PONG_SECONDS),
     "CHAT_LOG__LEVEL": "INFO",
     **{f"CHAT_NAMESPACES__{name}__HISTORY_SIZE".upper(): str(n) for name, n in HISTORY.items()},
+    **PRESENCE,
 }
 
 SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
@@ -86,9 +110,9 @@ class System:
         self._log = log
         self._slots = slots
 
-    def mint(self, user: str, *, moderates: bool = False) -> str:
-        """Return a token for a user of all topics."""
-        return self.target.mint(user, "**", *(["moderate"] if moderates else []))
+    def mint(self, user: str, *more: str) -> str:
+        """Return a token for a user of all topics; `more` are grants."""
+        return self.target.mint(user, "**", *more)
 
     @property
     def slots(self) -> Slots:

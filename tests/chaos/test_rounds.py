@@ -13,6 +13,7 @@ from tests.chaos.nemesis import ALL, kinds
 from tests.chaos.report import write
 from tests.chaos.run import Outcome
 from tests.chaos.schedule import plan
+from tests.chaos.system import PRESENCE_SECONDS
 
 from ..architecture.source import ROOT
 
@@ -67,6 +68,8 @@ def test_a_short_round(broker: str, seconds: int, faults: int, tmp_path: Path) -
     assert outcome.published == outcome.acknowledged > 0
     assert outcome.deliveries > 0
     assert outcome.verdict.resumes > 0
+    assert outcome.presence_changes > 0
+    assert 0 < outcome.longest_presence <= PRESENCE_SECONDS
     before = page.read_text()
     assert "publications, acknowledged" in before
     write(page, outcome)
@@ -83,6 +86,7 @@ def _found_out(done: subprocess.CompletedProcess[str], seed: int, *violations: s
     ("sabotage", "violations"),
     [
         ("loses", ["skipped: room:"]),
+        ("forgets leavers", ["wrong presence: room:"]),
         pytest.param("repeats", ["twice: room:"], marks=extra),
         pytest.param("swallows", ["not acknowledged: 0 publisher"], marks=extra),
         pytest.param(
@@ -112,6 +116,26 @@ def test_a_server_that_spoils_changes_is_found_out(sabotage: str, violations: li
     more = ("--rate", "40", "--changes", "0.9")
     done = _round("memory", 3, 1, *BROKEN, *more, seed=20, SABOTAGE=sabotage)
     _found_out(done, 20, *violations)
+
+
+@extra
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+@pytest.mark.parametrize(
+    ("sabotage", "seed", "struck", "more"),
+    [
+        ("keeps the dead", 17, "worker killed", []),
+        ("forgets members", 34, "Redis wiped", ["--wipe"]),
+    ],
+)
+def test_a_server_whose_presence_forgets_is_found_out(
+    sabotage: str, seed: int, struck: str, more: list[str]
+) -> None:
+    (fault,) = plan(seed, kinds("redis", 2, wipe=bool(more)), faults=1, seconds=3, longest=0.75)
+    assert fault.kind == struck
+    # Longer than a server that breaks nothing takes until the lease of the worker has ended.
+    patience = ("--patience", "20")
+    done = _round("redis", 3, 1, *BROKEN, *patience, *more, seed=seed, SABOTAGE=sabotage)
+    _found_out(done, seed, "wrong page: room:")
 
 
 @extra

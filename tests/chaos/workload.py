@@ -37,6 +37,8 @@ class Counts(Struct):
     Args:
         operations: all that publishers asked for.
         closes: connections that ended, by code or reason.
+        presence_changes: how often a watcher was told that somebody came or went.
+        longest_presence: seconds until all watchers knew who is there, once all was silent.
         silence: the longest that one subscriber got nothing while others published, in seconds.
     """
 
@@ -49,6 +51,8 @@ class Counts(Struct):
     longest_silence: float = 0.0
     last_delivery: float = 0.0
     deliveries: int = 0
+    presence_changes: int = 0
+    longest_presence: float = 0.0
 
     def delivered(self) -> None:
         """Note that somebody was told something."""
