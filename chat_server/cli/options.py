@@ -86,6 +86,12 @@ _wait_option = click.option(
     callback=parse_seconds,
     help="How long to wait for a server that is not there at the start: 30s, 5m.",
 )
+timeout_option = click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=parse_seconds,
+    help="Give up when a message or change is not stored for so long; else it is tried for ever.",
+)
 
 
 def client_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ..client import Client, CommandFailed, OutcomeUnknown, TimedOut, publish_all
 from .notices import Notices
-from .options import client_options, parse_seconds, parse_topic
+from .options import client_options, parse_topic, timeout_option
 from .terminal import Failure, Misuse, read_lines, run, write_line
 
 
@@ -19,12 +19,7 @@ from .terminal import Failure, Misuse, read_lines, run, write_line
 @click.argument("text", required=False)
 @click.option("--json", "as_json", is_flag=True, help="TEXT, or each line, is a JSON value.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each message's seq once it is stored.")
-@click.option(
-    "--timeout",
-    metavar="DURATION",
-    callback=parse_seconds,
-    help="Give up when a message is not stored for so long; else it is tried for ever.",
-)
+@timeout_option
 @client_options
 def publish(
     topic: str,

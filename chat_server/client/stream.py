@@ -65,7 +65,9 @@ class Stream:
 
     Attributes:
         topic: the topic.
-        text: the text that is stored.
+        text: what this stream has written and the server has stored, behind the text that it began
+            with. It stays that when somebody edits the message meanwhile; `Client.history` and
+            `Subscription.messages` tell what the message says now.
         cancelled: whether somebody has asked for the message to end, by the signal
             `{"cancel": seq}` in a topic that this client is subscribed to. The block should be left
             then; the message ends as cancelled.

@@ -23,7 +23,7 @@ ENTRY_BYTES = 200
 
 
 def read(service: Service, actor: Actor, command: Read) -> Answer:
-    """Move a user's cursor in a topic forward, and tell the user's other connections.
+    """Move a user's cursor in a topic forward, and tell the user's other subscribers there.
 
     Raises:
         BadRequest: the topic is not so far (by the future), or the actor has no name.

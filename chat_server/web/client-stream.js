@@ -78,7 +78,10 @@ export class Streams {
 export class Stream {
   /** Whether somebody has asked, by the signal `{cancel: seq}`, that the message end. */
   cancelled = false;
-  /** The text that is stored. */
+  /**
+   * What this stream has written and the server has stored, behind the text that it began with. It stays
+   * that when somebody edits the message meanwhile.
+   */
   text;
 
   #outbox;

@@ -1,9 +1,8 @@
 /** The list of messages on the page: what has arrived, and where it is scrolled. */
 
 import { changed } from "./client.js";
-import {
-  dataNodes, dataText, element, hue, inert, initials, isolated, nameNode, visibleName,
-} from "./text.js";
+import { MessageRow } from "./message-row.js";
+import { dataText, element } from "./text.js";
 
 /** Of more messages, or of more characters, the oldest are dropped. */
 export const MAX_SHOWN = 500;
@@ -14,11 +13,9 @@ const NEAR_END = 80;
 /** The clock may be set, or stand in another time zone, so the day is looked at this often. */
 const DAY_CHECK_MS = 60_000;
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const DAY = { weekday: "long", day: "numeric", month: "long" };
 const dayFormat = new Intl.DateTimeFormat(undefined, DAY);
 const dayAndYearFormat = new Intl.DateTimeFormat(undefined, { ...DAY, year: "numeric" });
-const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 export class MessageList {
   #region;
@@ -86,15 +83,16 @@ export class MessageList {
     const shown = this.#find(message.seq);
     if (shown >= 0) {
       const { version = 0 } = this.#entries[shown].message;
-      if (message.version > version) this.#replace(shown, message);
+      if (message.version > version) this.#update(shown, message);
       return;
     }
     const index = this.#indexFor(message.seq);
     const before = this.#entries[index - 1];
-    const entry = { seq: message.seq, order: this.#order, message, node: null, size: 0 };
+    const own = message.from !== null && message.from.user === this.#user;
+    const row = new MessageRow(message, own);
+    const size = sizeOf(message);
+    const entry = { seq: message.seq, order: this.#order, message, row, node: row.node, size };
     const after = this.#entries[index];
-    entry.node = this.#messageNode(message);
-    entry.size = sizeOf(message);
     this.#characters += entry.size;
     this.#entries.splice(index, 0, entry);
     this.#log.insertBefore(entry.node, after?.node ?? null);
@@ -110,16 +108,14 @@ export class MessageList {
     if (index < 0) return;
     const { message } = this.#entries[index];
     const now = changed(message, event);
-    if (now !== message) this.#replace(index, now);
+    if (now !== message) this.#update(index, now);
   }
 
-  #replace(index, message) {
+  #update(index, message) {
     const entry = this.#entries[index];
-    const node = this.#messageNode(message);
-    entry.node.replaceWith(node);
+    entry.row.show(message);
     this.#characters += sizeOf(message) - entry.size;
-    Object.assign(entry, { message, node, size: sizeOf(message) });
-    this.#group(this.#entries[index - 1], entry);
+    Object.assign(entry, { message, size: sizeOf(message) });
     this.#trim();
     this.#grown(false);
   }
@@ -165,32 +161,6 @@ export class MessageList {
       if (entry.message) return index;
     }
     return -1;
-  }
-
-  #messageNode({ at, from, data, state, deleted, edited_at, reactions }) {
-    const own = from !== null && from.user === this.#user;
-    const name = from ? visibleName(from.name, from.user) : "Server";
-    const node = element("li", own ? "message own" : "message");
-    // What grows is read out when it is whole.
-    if (state === "streaming" && !deleted) node.setAttribute("aria-busy", "true");
-    const avatar = element("span", "avatar", initials(name));
-    avatar.setAttribute("aria-hidden", "true");
-    avatar.style.setProperty("--hue", hue(from?.user ?? ""));
-    const head = element("p", "head");
-    const sender = own ? element("span", "sender", "You") : nameNode(name, "sender");
-    if (from) sender.title = inert(from.user);
-    const time = element("time", "time", timeFormat.format(at));
-    time.dateTime = new Date(at).toISOString();
-    time.title = fullFormat.format(at);
-    head.append(sender, " ", time);
-    const body = element("div", "body");
-    if (edited_at && !deleted) head.append(" ", element("span", "time", "edited"));
-    body.append(head);
-    if (deleted) body.append(element("p", "text deleted", "deleted"));
-    else body.append(...dataNodes(data));
-    if (reactions) body.append(element("p", "reactions", reactionText(reactions)));
-    node.append(avatar, body);
-    return node;
   }
 
   /** Mark an entry that continues what the one before it says, or begins another day. */
@@ -257,12 +227,6 @@ const LOST_MESSAGES = "Some messages are missing here.";
 /** Return the characters that a message takes of what the list may have. */
 function sizeOf({ data }) {
   return dataText(data).length;
-}
-
-function reactionText(reactions) {
-  return Object.entries(reactions)
-    .map(([emoji, { count }]) => `${isolated(emoji)} ${count}`)
-    .join("  ");
 }
 
 function dayName(at) {

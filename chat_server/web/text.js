@@ -49,36 +49,88 @@ export function dataText(data) {
   return typeof data?.text === "string" ? data.text : JSON.stringify(data);
 }
 
-/** Return nodes that show data. */
-export function dataNodes(data) {
+/** Return how data is shown: the element's `name` and `className`, and the `text` in it. */
+export function dataForm(data) {
   const text = dataText(data);
-  if (text === data?.text) return textNodes(text);
-  const [node, ...others] = textNodes(text.replace(CONTROLS, escaped), "code", "text data");
-  node.dir = "ltr";
-  return [node, ...others];
+  if (text === data?.text) return { name: "p", className: "text", text };
+  return { name: "code", className: "text data", text: text.replace(CONTROLS, escaped) };
 }
 
-/** Return nodes that show a text; of a long one its beginning, and a button that shows the rest. */
-export function textNodes(text, name = "p", className = "text") {
-  const node = element(name, className, text);
-  // Each paragraph follows its own first letter (messages.css), and none what stands around it.
-  node.dir = "auto";
-  const end = excerptEnd(text);
-  if (end === text.length) return [node];
-  const more = element("button", "quiet more");
-  more.type = "button";
-  const show = (all) => {
-    node.textContent = all ? text : `${text.slice(0, end)}…`;
-    node.classList.toggle("all", all);
+/** Return nodes that show a text. */
+export function textNodes(text) {
+  return new TextView({ name: "p", className: "text", text }).nodes;
+}
+
+/** Shows a text that may change; of a long one its beginning, and a button that shows the rest. */
+export class TextView {
+  #node;
+  #content = document.createTextNode("");
+  #more = null;
+  #form;
+  #all = false;
+
+  constructor(form) {
+    this.#node = element(form.name, form.className);
+    // Each paragraph follows its own first letter (messages.css), and none what stands around it.
+    this.#node.dir = form.name === "code" ? "ltr" : "auto";
+    this.#node.append(this.#content);
+    this.show(form);
+  }
+
+  get nodes() {
+    return this.#more ? [this.#node, this.#more] : [this.#node];
+  }
+
+  /** Show another text in the same nodes, so that focus and selection stay; the form's name stays too. */
+  show(form) {
+    this.#form = form;
+    const { className, text } = form;
+    const end = excerptEnd(text);
+    const isLong = end < text.length;
+    if (isLong && !this.#more) this.#node.after((this.#more = this.#button()));
+    if (!isLong) {
+      this.#more?.remove();
+      this.#more = null;
+      this.#all = false;
+    }
+    const isAll = this.#all;
+    this.#node.className = isAll ? `${className} all` : className;
     // What scrolls must be within reach of the keyboard.
-    if (all) node.tabIndex = 0;
-    else node.removeAttribute("tabindex");
-    more.textContent = all ? "Show less" : `Show all ${text.length.toLocaleString()} characters`;
-    more.setAttribute("aria-expanded", String(all));
-  };
-  more.addEventListener("click", () => show(!node.classList.contains("all")));
-  show(false);
-  return [node, more];
+    if (isAll) this.#node.tabIndex = 0;
+    else this.#node.removeAttribute("tabindex");
+    setText(this.#content, isLong && !isAll ? `${text.slice(0, end)}…` : text);
+    if (!isLong) return;
+    const label = isAll ? "Show less" : `Show all ${text.length.toLocaleString()} characters`;
+    setText(this.#more.firstChild, label);
+    this.#more.setAttribute("aria-expanded", String(isAll));
+  }
+
+  remove() {
+    for (const node of this.nodes) node.remove();
+  }
+
+  #button() {
+    const more = element("button", "quiet more");
+    more.type = "button";
+    more.append(document.createTextNode(""));
+    more.addEventListener("click", () => {
+      this.#all = !this.#all;
+      this.show(this.#form);
+    });
+    return more;
+  }
+}
+
+/** Let a text node say something else, and replace only what differs: a selection beside that stays. */
+export function setText(node, text) {
+  const known = node.data;
+  if (known === text) return;
+  const shorter = Math.min(known.length, text.length);
+  let start = 0;
+  while (start < shorter && known[start] === text[start]) start += 1;
+  let end = 0;
+  while (end < shorter - start && known.at(-1 - end) === text.at(-1 - end)) end += 1;
+  node.replaceData(start, known.length - start - end, text.slice(start, text.length - end));
 }
 
 /** Return where the part of a text ends that is shown at first. */

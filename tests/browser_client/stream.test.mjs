@@ -39,6 +39,19 @@ test("what is written while an append is under way leaves with the next", async 
   assert.ok(appends > 20 && appends <= 45, `${appends} appends in a second, of 50 messages`);
 });
 
+test("the text of a stream is what it wrote, whatever others make of the message", async () => {
+  const stream = await client.stream(TOPIC, { data: "So: " });
+  await stream.write("one");
+  await clock.pass(100);
+  await client.edit(TOPIC, stream.seq, "Edited.");
+  await stream.write(" two");
+  const done = stream.complete();
+  await clock.pass(100);
+  await done;
+  assert.equal(message().data, "Edited. two");
+  assert.equal(stream.text, "So: one two");
+});
+
 test("many messages of one client share its rate", async () => {
   const streams = await Promise.all(Array.from({ length: 10 }, () => client.stream(TOPIC)));
   for (let number = 0; number < 200; number += 1) {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -84,6 +85,68 @@ async def test_wrong_calls(server: FakeServer, arguments: tuple[str, ...], compl
     assert (code, out) == (2, "")
     assert complaint in err
     assert not server.commands
+
+
+CHANGES = pytest.mark.parametrize(
+    "arguments",
+    [
+        ("edit", "room:a", "1", "better"),
+        ("delete", "room:a", "1"),
+        ("react", "room:a", "1", "👍"),
+        ("react", "--remove", "room:a", "1", "👍"),
+    ],
+)
+
+
+class Unheard:
+    """A connection that hears no answer."""
+
+    async def answer(self, id: int | None, ok: Any) -> None:
+        """Let the answer be lost."""
+
+
+@CHANGES
+async def test_a_change_whose_answer_is_lost_is_stored_once(
+    server: FakeServer, arguments: tuple[str, ...]
+) -> None:
+    handler = f"_on_{arguments[0]}"
+
+    async def lose(connection: Any, command: Any) -> None:
+        delattr(server, handler)
+        await getattr(server, handler)(Unheard(), command)
+        server.drop()
+
+    setattr(server, handler, lose)
+    code, out, err = await run(*arguments, url=server.url)
+    assert (code, out) == (0, "")
+    assert err.endswith("chat-server: connected again\n")
+    assert (await run(*arguments, url=server.url))[0] == 0
+    sent: list[Any] = list(server.commands)
+    first, second, another = (command.key for command in sent)
+    assert first == second != another
+    assert len(server.topic("room:a").messages) == 2
+
+
+@CHANGES
+async def test_a_refusal_that_passes_is_waited_for(
+    server: FakeServer, arguments: tuple[str, ...]
+) -> None:
+    for _ in range(3):
+        server.refuse(arguments[0], "unavailable", retry_in_ms=1)
+    code, _, err = await run(*arguments, url=server.url)
+    assert (code, err) == (0, f"chat-server: waiting: unavailable: {arguments[0]} was refused\n")
+    sent: list[Any] = list(server.commands)
+    assert len(sent) == 4
+    assert len({command.key for command in sent}) == 1
+    assert len(server.topic("room:a").messages) == 1
+
+
+@CHANGES
+async def test_a_change_is_given_up_in_time(server: FakeServer, arguments: tuple[str, ...]) -> None:
+    server.silent.add(arguments[0])
+    code, out, err = await run(arguments[0], "--timeout", "1s", *arguments[1:], url=server.url)
+    assert (code, out) == (1, "")
+    assert err == ("chat-server: not stored within 1 s; it may have been stored all the same\n")
 
 
 def user(name: str, connections: int, shown: str | None = None) -> PresentUser:

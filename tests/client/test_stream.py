@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from chat_server.client import Client, CommandFailed, Message, OutcomeUnknown, stream
 from chat_server.protocol import commands, messages
 from tests.client.conftest import Connect
+from tests.client.helpers import take
 from tests.client.test_verbs import WINDOW, lose
 from tests.rig.fake_server import LIMITS, FakeServer
 from tests.rig.waiting import until
@@ -275,6 +276,20 @@ async def test_a_signal_asks_for_the_end(server: FakeServer, client: Connect) ->
         await chat.cancel("room:a", message.seq)
         await until(lambda: message.cancelled)
     assert appended(server)[-1].state == "cancelled"
+
+
+async def test_its_text_is_what_it_wrote_whatever_others_make_of_the_message(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat, chat.subscribe("room:a") as room:
+        async with chat.stream("room:a", {"text": "So: "}) as message:
+            await message.write("one")
+            await until(lambda: message.text == "So: one")
+            await chat.edit("room:a", message.seq, {"text": "Edited."})
+            await message.write(" two")
+        assert message.text == "So: one two"
+        await take(room, 4)
+        assert [known.data for known in room.messages] == [{"text": "Edited. two"}]
 
 
 @pytest.mark.parametrize("data", [1, None, ["text"], {"body": "a"}, {"text": 5}])

@@ -53,6 +53,10 @@ async def test_the_users_other_connections_are_told_and_nobody_else(
     topic = "room:read"
     clients = await members(workers, topic, *["bob"] * 6, "ann")
     *bobs, ann = clients
+    # Not subscribed here: both workers have such a connection of the same user.
+    apart = [await chat(workers.ws_url, token("bob")) for _ in range(6)]
+    for bob in apart:
+        await bob.ok(type="subscribe", topic="user:bob")
     for number in range(3):
         await ann.ok(type="publish", topic=topic, data=number)
     ok = await bobs[0].ok(type="read", topic=topic, seq=2)
@@ -64,13 +68,20 @@ async def test_the_users_other_connections_are_told_and_nobody_else(
             "user": "bob",
             "seq": 2,
         }
+    await bobs[0].ok(type="signal", topic="user:bob", data={"read": topic})
+    for bob in apart:
+        signal = await bob.next()
+        assert (signal["type"], signal["data"]) == ("signal", {"read": topic})
+        found = (await bob.ok(type="unread", topics=[topic]))["topics"]
+        assert found[topic]["read"] == 2
+        assert not bob.unread
     again = await bobs[1].ok(type="read", topic=topic, seq=1)
     assert (again["seq"], again["unread"]) == (2, 1)
     await ann.ok(type="signal", topic=topic, data="end")
     for other in (bobs[0], ann):
         seen = [await other.next() for _ in range(4)]
         assert [push["type"] for push in seen] == ["message"] * 3 + ["signal"]
-    await close(*clients)
+    await close(*clients, *apart)
 
 
 async def test_a_room_with_receipts_is_told(workers: ServerProcess) -> None:
