@@ -11,6 +11,10 @@ from .events import Appended, Change, Deleted, Edited, Event, Gap, Message, Reac
 MAX_NAMED = 10
 """The number of users that a message names with each reaction."""
 
+MAX_BEHIND = 990
+"""Users behind the named ones that are known of one emoji on a message. With the named ones they
+are as many as a server remembers."""
+
 MAX_EARLY = 256
 """Changes of unknown messages that are remembered: the answer to `history` may come behind changes
 that it does not contain yet."""
@@ -66,20 +70,37 @@ def _appended(data: Any, event: Appended) -> Any:
     return with_text(data, text + event.text[-missing:]) if missing > 0 else data
 
 
+class _Named(list[str]):
+    """The users that a message names with an emoji, the first ten.
+
+    Attributes:
+        behind: users who reacted later, in their order. They move up as long as nobody unknown may
+            stand between: a message from history tells only how many users it does not name.
+    """
+
+    behind: tuple[str, ...] = ()
+
+
 def _reacted(reactions: dict[str, Reactions], event: Reaction) -> dict[str, Reactions]:
     known = reactions.get(event.emoji, Reactions(0, []))
+    named = _Named(known.users)
+    behind = list(known.users.behind) if isinstance(known.users, _Named) else []
     user = event.sender.user if event.sender is not None else ""
+    count = known.count - 1 if event.remove else known.count + 1
     if event.remove:
-        users = [other for other in known.users if other != user]
-        left = Reactions(known.count - 1, users)
-        if left.count > 0:
-            return {**reactions, event.emoji: left}
-        return {emoji: other for emoji, other in reactions.items() if emoji != event.emoji}
-    users = known.users
-    # Where users are not known, the next of those ten is one of them.
-    if len(users) == known.count < MAX_NAMED:
-        users = [*users, user]
-    return {**reactions, event.emoji: Reactions(known.count + 1, users)}
+        for users in (named, behind):
+            if user in users:
+                users.remove(user)
+    elif len(behind) < MAX_BEHIND:
+        behind.append(user)
+    if len(named) + len(behind) == count:
+        room = MAX_NAMED - len(named)
+        named += behind[:room]
+        del behind[:room]
+    named.behind = tuple(behind)
+    if count > 0:
+        return {**reactions, event.emoji: Reactions(count, named)}
+    return {emoji: other for emoji, other in reactions.items() if emoji != event.emoji}
 
 
 class Messages:
@@ -89,9 +110,11 @@ class Messages:
     place. A `Gap` empties the collection, because changes may have been lost. What history still
     has can be added again.
 
-    A message names the first ten users who reacted with an emoji. When one of these takes the
-    reaction back, the eleventh is not known here. Then the message names the other nine beside the
-    right count, until it is read from history again.
+    A message names the first ten users who reacted with an emoji, as history does. When one of
+    these takes the reaction back, the next one moves up if all who reacted are known. A message
+    that came from history with more than ten says of the others only how many they are. As long as
+    one of these may be next, the message names fewer than ten beside the right count, until it is
+    read from history again.
 
     Args:
         limit: messages held at most; the oldest are dropped.

@@ -5,6 +5,13 @@ import { textOf } from "./client-common.js";
 const MAX_MESSAGES = 1_000;
 /** A message names the first users of each reaction; the count tells how many there are. */
 const MAX_NAMED = 10;
+/** Users behind the named ones that are known; with those they are as many as a server remembers. */
+const MAX_BEHIND = 990;
+/**
+ * The users who reacted later than those that a reaction names, in their order. They move up as long as
+ * nobody unknown may stand between: a message of history tells only how many users it does not name.
+ */
+const behindNamed = new WeakMap();
 /**
  * Changes of unknown messages that are remembered: an answer to `history` may come behind changes that
  * it does not contain yet.
@@ -57,17 +64,27 @@ function appended(data, { text, length, first }, version) {
 
 function reacted(reactions = {}, { emoji, remove, from }) {
   const known = Object.hasOwn(reactions, emoji) ? reactions[emoji] : { count: 0, users: [] };
-  const { count, users } = known;
-  const user = from?.user;
+  const users = [...known.users];
+  const behind = [...(behindNamed.get(known) ?? [])];
+  const count = remove ? known.count - 1 : known.count + 1;
   if (remove) {
-    const left = { count: count - 1, users: users.filter((name) => name !== user) };
-    if (left.count > 0) return { ...reactions, [emoji]: left };
-    const { [emoji]: _, ...others } = reactions;
-    return Object.keys(others).length > 0 ? others : undefined;
+    for (const list of [users, behind]) {
+      const index = list.indexOf(from?.user);
+      if (index >= 0) list.splice(index, 1);
+    }
+  } else if (behind.length < MAX_BEHIND) {
+    behind.push(from?.user);
   }
-  // Where a count has users that are not named, the next of the first ten may be one of them.
-  const isNamed = users.length === count && count < MAX_NAMED;
-  return { ...reactions, [emoji]: { count: count + 1, users: isNamed ? [...users, user] : users } };
+  if (users.length + behind.length === count) {
+    users.push(...behind.splice(0, MAX_NAMED - users.length));
+  }
+  if (count > 0) {
+    const made = { count, users };
+    behindNamed.set(made, behind);
+    return { ...reactions, [emoji]: made };
+  }
+  const { [emoji]: _, ...others } = reactions;
+  return Object.keys(others).length > 0 ? others : undefined;
 }
 
 /**

@@ -61,7 +61,46 @@ test("reactions are counted, and the first ten who react are named", () => {
   messages.apply(reaction(16, 1, "late"));
   const { count, users: named } = messages.get(1).reactions["👍"];
   assert.equal(count, 11);
-  assert.deepEqual(named, users.slice(0, 10).filter((user) => user !== "user3"));
+  assert.deepEqual(named, users.slice(0, 11).filter((user) => user !== "user3"));
+  for (let seq = 17; seq < 2_017; seq += 1) messages.apply(reaction(seq, 1, `more${seq}`));
+  assert.equal(messages.get(1).reactions["👍"].count, 2_011);
+  messages.apply(reaction(3_000, 1, "user0", { remove: true }));
+  assert.equal(messages.get(1).reactions["👍"].users.length, 9, "what is remembered is bounded");
+});
+
+test("whom history names is named, as far as it was told", () => {
+  let last = 1;
+  const random = (below) => (last = (last * 48_271) % 2_147_483_647) % below;
+  for (let round = 0; round < 300; round += 1) {
+    let there = [];
+    const shown = () => (there.length > 0 ? { "👍": { count: there.length, users: there.slice(0, 10) } } : undefined);
+    const [seen, late] = [new Messages(), new Messages()];
+    seen.add([message(1, "a")]);
+    const from = random(60);
+    let named;
+    for (let seq = 2; seq < 120; seq += 1) {
+      const user = `user${random(14)}`;
+      const remove = random(3) === 0;
+      if (there.includes(user) === remove) {
+        there = remove ? there.filter((other) => other !== user) : [...there, user];
+        const event = reaction(seq, 1, user, remove ? { remove } : {});
+        for (const messages of [seen, late]) messages.apply(event);
+        if (named && !remove) named.add(user);
+      }
+      if (seq === from + 2) {
+        const reactions = shown();
+        named = new Set(reactions?.["👍"].users);
+        late.add([message(1, "a", reactions ? { version: seq, reactions } : { version: seq })]);
+      }
+      assert.deepEqual(seen.get(1).reactions, shown());
+      if (!named) continue;
+      const reactions = late.get(1).reactions?.["👍"];
+      assert.equal(reactions?.count ?? 0, there.length);
+      const first = there.slice(0, 10);
+      const unknown = first.findIndex((other) => !named.has(other));
+      assert.deepEqual(reactions?.users ?? [], unknown < 0 ? first : first.slice(0, unknown));
+    }
+  }
 });
 
 test("the last reaction that is taken back leaves no trace", () => {

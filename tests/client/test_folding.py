@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from chat_server import changes
 from chat_server.broker.topic_log import TopicLog
-from chat_server.changes import Outcome, Piece
+from chat_server.changes import MAX_REACTING, Outcome, Piece
 from chat_server.client import (
     Appended,
     Deleted,
@@ -24,6 +25,7 @@ from chat_server.client import (
     Reactions,
     User,
 )
+from chat_server.client.folding import _Named
 from chat_server.events import Event, Kind, Retention
 from chat_server.realtime.merging import merge_appends
 from chat_server.service.appends import split_of
@@ -154,18 +156,42 @@ def carry_out(log: Log, operations: Sequence[Any]) -> None:
             getattr(log, name)(*arguments)
 
 
-def assert_same(folded: list[Message], fresh: list[Message]) -> None:
-    """Compare all but the users of a reaction, of which the last of the ten may not be known."""
+def assert_same(
+    folded: list[Message], fresh: list[Message], old: list[Message], events: list[Any]
+) -> None:
+    """Compare all, but for users whom nothing that came has named.
+
+    Args:
+        folded: what was made of the rest.
+        fresh: what history says in the end.
+        old: what history said earlier.
+        events: what came besides.
+    """
     assert [replace(m, reactions={}) for m in folded] == [replace(m, reactions={}) for m in fresh]
+    loaded = {message.seq: message for message in old}
     for ours, theirs in zip(folded, fresh, strict=True):
         assert list(ours.reactions) == list(theirs.reactions)
         for emoji, reactions in ours.reactions.items():
             other = theirs.reactions[emoji]
+            named = named_by(loaded.get(ours.seq), emoji, ours.seq, events)
+            known = list(takewhile(named.__contains__, other.users))
             assert reactions.count == other.count
             assert reactions.users == other.users[: len(reactions.users)]
-            assert len(reactions.users) == len(other.users) or reactions.count > len(
-                reactions.users
-            )
+            assert len(reactions.users) >= len(known)
+
+
+def named_by(old: Message | None, emoji: str, seq: int, events: list[Any]) -> set[str]:
+    """Return the users whom history named with an emoji, and those who reacted with it since."""
+    since = 0 if old is None else old.version or old.seq
+    named = old.reactions[emoji].users if old is not None and emoji in old.reactions else []
+    return {*named} | {
+        event.sender.user
+        for event in events
+        if isinstance(event, Reaction)
+        and event.sender is not None
+        and (event.target, event.emoji, event.remove) == (seq, emoji, False)
+        and event.seq > since
+    }
 
 
 @settings(max_examples=300, deadline=None)
@@ -198,7 +224,7 @@ def test_an_old_state_and_the_events_since_are_the_fresh_state(
     for event in events:
         if event.seq > early:
             messages.apply(event)
-    assert_same(list(messages), log.history())
+    assert_same(list(messages), log.history(), old, events)
 
 
 @settings(max_examples=100, deadline=None)
@@ -212,10 +238,44 @@ def test_history_that_comes_behind_later_events_is_brought_up_to_date(
     position, old = log.seq, log.history()
     carry_out(log, after)
     messages = Messages(1_000)
-    for event in log.events(position, merged=merged):
+    events = log.events(position, merged=merged)
+    for event in events:
         messages.apply(event)
     messages.add(old)
-    assert_same(list(messages), log.history())
+    assert_same(list(messages), log.history(), old, events)
+
+
+CROWD = st.lists(
+    st.tuples(
+        st.just("react"),
+        st.just(1),
+        st.just("👍"),
+        st.sampled_from(USERS),
+        st.sampled_from([False, False, True]),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(before=CROWD, after=CROWD)
+def test_who_reacted_is_known_as_far_as_it_was_told(before: list[Any], after: list[Any]) -> None:
+    """Whoever saw all events names whom history names; whoever came later, whom it can know."""
+    log = Log()
+    log.publish("first")
+    carry_out(log, before)
+    old = log.history()
+    seen, late = Messages(10), Messages(10)
+    late.add(old)
+    carry_out(log, after)
+    events = log.events(0, merged=False)
+    for event in events:
+        seen.apply(event)
+        late.apply(event)
+    assert list(seen) == log.history()
+    assert_same(list(late), log.history(), old, events)
+    if all(reactions.count <= 10 for reactions in old[0].reactions.values()):
+        assert list(late) == log.history()
 
 
 def test_an_event_that_a_message_contains_is_ignored() -> None:
@@ -269,17 +329,49 @@ def test_a_deleted_message_stays_deleted() -> None:
     assert list(messages) == [deleted]
 
 
-def test_of_the_users_behind_the_tenth_only_the_number_is_known() -> None:
+def test_the_eleventh_user_moves_up() -> None:
     messages = Messages(10)
     messages.apply(shown(1, "a"))
     for number in range(12):
         messages.apply(reaction(2 + number, 1, f"user{number}"))
     messages.apply(reaction(20, 1, "user3", remove=True))
     messages.apply(reaction(21, 1, "late"))
-    known = messages.get(1)
-    assert known is not None
-    users = [f"user{number}" for number in range(10) if number != 3]
-    assert known.reactions == {"👍": Reactions(12, users)}
+    users = [f"user{number}" for number in range(11) if number != 3]
+    assert reactions_of(messages) == Reactions(12, users)
+    for number in (0, 10):
+        messages.apply(reaction(22 + number, 1, f"user{number}", remove=True))
+    assert reactions_of(messages) == Reactions(10, [*users[1:9], "user11", "late"])
+
+
+def test_of_those_whom_history_does_not_name_only_the_number_is_known() -> None:
+    messages = Messages(10)
+    users = [f"user{number}" for number in range(12)]
+    crowd = {"👍": Reactions(12, users[:10])}
+    messages.add([replace(shown(1, "a", version=13), reactions=crowd)])
+    messages.apply(reaction(20, 1, "late"))
+    messages.apply(reaction(21, 1, "user3", remove=True))
+    named = [user for user in users[:10] if user != "user3"]
+    assert reactions_of(messages) == Reactions(12, named)
+    messages.apply(reaction(22, 1, "user10", remove=True))
+    assert reactions_of(messages) == Reactions(11, named)
+    messages.apply(reaction(23, 1, "user11", remove=True))
+    assert reactions_of(messages) == Reactions(10, [*named, "late"])
+
+
+def test_users_who_are_known_are_bounded() -> None:
+    messages = Messages(10)
+    messages.apply(shown(1, "a"))
+    for number in range(2_000):
+        messages.apply(reaction(2 + number, 1, f"user{number}"))
+    known = reactions_of(messages)
+    assert (known.count, len(known.users)) == (2_000, 10)
+    assert isinstance(known.users, _Named)
+    assert len(known.users.behind) == MAX_REACTING - 10
+
+
+def reactions_of(messages: Messages) -> Reactions:
+    [message] = messages
+    return message.reactions["👍"]
 
 
 def test_the_oldest_are_dropped() -> None:

@@ -27,7 +27,6 @@ from chat_server.client import (
 )
 from chat_server.client.codec import Encoding
 from tests.client.helpers import lasting_server, take
-from tests.client.test_folding import assert_same
 from tests.rig.server import ServerProcess, mint
 
 STEPS = 400
@@ -148,7 +147,7 @@ async def test_what_is_folded_is_what_history_says(server: ServerProcess) -> Non
                     [event] = await take(each, 1)
                     assert not isinstance(event, Gap)
                 folded = list(each.messages)
-                assert_same(folded, [message for message in fresh if message.seq >= folded[0].seq])
+                assert folded == [message for message in fresh if message.seq >= folded[0].seq]
 
 
 async def change(user: Client, rng: random.Random) -> None:
