@@ -21,6 +21,7 @@ from .cli_studies import bench_command, compare_command, page_command
 from .cli_verbs import verbs_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
+from .processes import end_what_was_started
 from .report import Report, table
 from .scenarios.connect import connect
 from .scenarios.fanout import fanout
@@ -92,6 +93,7 @@ class _Group(click.Group):
 )
 def main() -> None:
     """Measure a chat server on this machine."""
+    end_what_was_started()
     raise_file_limit()
 
 

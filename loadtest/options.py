@@ -85,7 +85,7 @@ class Picture(Output):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if find_spec("matplotlib") is None:
-            self.fail("plots need matplotlib: pip install 'chat-server[peers]'.", param, ctx)
+            self.fail("plots need matplotlib: pip install -e '.[peers]'.", param, ctx)
         return super().convert(value, param, ctx)
 
 

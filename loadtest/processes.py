@@ -1,17 +1,45 @@
 """Child processes that report through a pipe until they are done."""
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from .accounting import pinned
 from .wire import LoadError
 
 END_SECONDS = 5.0
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+def end_what_was_started() -> None:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: raise an exception, which ends every child.
+
+    A SIGHUP that is ignored stays so, as `nohup` wants it.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    # Another one must not interrupt the end. Children would inherit SIG_IGN.
+    for number in ENDING:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, _heed_no_more)
+    interrupt = signal.getsignal(signal.SIGINT)
+    if not callable(interrupt):  # a shell's job in the background ignores SIGINT
+        raise KeyboardInterrupt
+    interrupt(signal.SIGINT, frame)  # asyncio's own while a loop runs
+
+
+def _heed_no_more(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 class Workers:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,19 @@ import msgspec
 
 from loadtest.crowd import raise_file_limit
 from loadtest.layout import columns
+from loadtest.processes import end_what_was_started
 from loadtest.terminal import Line
 from loadtest.wire import LoadError
 
 from . import report
 from .config import Config
-from .run import Outcome, Tell, perform
+from .run import perform
 
 SHOWN = 20
 SEEDS = 1_000_000
 
 Count = click.IntRange(1)
 Positive = click.FloatRange(0.0, min_open=True)
-
-
-async def _perform(config: Config, tell: Tell) -> Outcome:
-    """Carry a round out; leave no process behind when asked to end, as with Ctrl-C."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await perform(config, tell)
 
 
 @click.command()
@@ -78,6 +70,7 @@ async def _perform(config: Config, tell: Tell) -> Outcome:
 @click.option("--page", type=click.Path(dir_okay=False, exists=True), help="Write it into this.")
 def main(json: str | None, page: str | None, seed: int | None, **options: Any) -> None:
     """Kill, cut, freeze and stall while people talk; exit with 1 if anything was lost."""
+    end_what_was_started()
     raise_file_limit()
     seed = random.randrange(SEEDS) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
@@ -86,9 +79,7 @@ def main(json: str | None, page: str | None, seed: int | None, **options: Any) -
     config = Config(seed=seed, **options)
     with Line() as line:
         try:
-            outcome = asyncio.run(_perform(config, line.tell))
-        except asyncio.CancelledError:
-            raise click.Abort from None
+            outcome = asyncio.run(perform(config, line.tell))
         except LoadError as error:
             raise click.ClickException(str(error)) from None
     if json is not None:

@@ -6,8 +6,9 @@ import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -17,7 +18,7 @@ from loadtest.wire import LoadError
 
 from ..rig.proxy import Proxy
 from ..rig.redis_cluster import RedisCluster
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, running
 from .config import Config
 from .slots import Slots
 
@@ -63,6 +64,8 @@ ENVIRON = {
 SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
 
 LOG_TAIL = 4000
+
+Entered = TypeVar("Entered")
 
 EXPECTED = re.compile(
     r" ERROR \[[^\]]+\] (?:"
@@ -211,8 +214,7 @@ async def open_system(config: Config) -> AsyncIterator[System]:
         workers = config.workers if shards else 1
         server = started(workers=workers, environ=environ, log=log, module=config.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
-        target = await asyncio.to_thread(server.__enter__)
-        stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
+        target = await stack.enter_async_context(_entered(server))
         front = await stack.enter_async_context(Proxy(target.port, small_buffers=True))
         yield System(target, front, log, shards, slots)
 
@@ -229,16 +231,26 @@ async def _start_store(
         return [], None
     if broker == "redis":
         server = RedisServer(folder / "redis", durable=True)
-        stack.callback(server.kill)
-        await asyncio.to_thread(server.start)
+        await stack.enter_async_context(_entered(running(server)))
         return [await _shard(stack, server)], None
     cluster = RedisCluster(folder, durable=True)
-    stack.callback(cluster.stop)
     shards = [await _shard(stack, node) for node in cluster.nodes]
     for shard in shards:
         cluster.announce(shard.server, shard.proxy.port)
-    await asyncio.to_thread(cluster.start)
+    await stack.enter_async_context(_entered(running(cluster)))
     return shards, cluster
+
+
+@asynccontextmanager
+async def _entered(context: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
+    """Enter a blocking context in a thread; leave it also if cancelled while it is entered."""
+    entering = asyncio.create_task(asyncio.to_thread(context.__enter__))
+    try:
+        yield await asyncio.shield(entering)
+    finally:
+        await asyncio.wait([entering])
+        if entering.exception() is None:
+            await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def _shard(stack: AsyncExitStack, server: RedisServer) -> Shard:

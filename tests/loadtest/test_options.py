@@ -103,7 +103,7 @@ def test_a_run_whose_plot_could_not_be_drawn_does_not_begin(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options, "find_spec", lambda name: None)
-    assert "pip install 'chat-server[peers]'" in _refused(command, "--plot", "x.svg")
+    assert "pip install -e '.[peers]'" in _refused(command, "--plot", "x.svg")
     monkeypatch.setattr(options, "find_spec", lambda name: object())
     assert "must end with .png, .svg, .pdf" in _refused(command, "--plot", "x.txt")
     assert "no folder" in _refused(command, "--plot", str(tmp_path / "missing" / "x.svg"))

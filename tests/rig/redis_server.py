@@ -101,13 +101,11 @@ class RedisServer:
         """
         self._directory.mkdir(exist_ok=True)
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log = self._log.read_text() if self._log.exists() else "(it wrote no log)"
-                self.kill()
-                raise RuntimeError(f"redis-server did not come up:\n{log}")
-            time.sleep(0.01)
+        try:
+            self._await_answer(self._process)
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Ask the server to end and wait until it has."""
@@ -182,6 +180,14 @@ class RedisServer:
     def _offset(self) -> bytes:
         lines = self.command("INFO", "replication").splitlines()
         return next(line for line in lines if line.startswith(b"master_repl_offset:"))
+
+    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                log = self._log.read_text() if self._log.exists() else "(it wrote no log)"
+                raise RuntimeError(f"redis-server did not come up:\n{log}")
+            time.sleep(0.01)
 
     def _answers(self) -> bool:
         try:
