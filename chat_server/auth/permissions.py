@@ -7,6 +7,7 @@ asks for few topics again and again, and remembering the answers costs it less m
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ..protocol.command_table import Grant
 from ..protocol.topics import MAX_TOPIC_BYTES, topic_segment
@@ -63,7 +64,7 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
         if not subject and SUBJECT in pattern:
             # One that is longer than any topic fits none, whatever is at its end.
             subject = topic_segment(sub[: MAX_TOPIC_BYTES + 1])
-        if _matches(pattern.split(":"), segments, subject):
+        if _matches(_split(pattern), segments, subject):
             return True
     return False
 
@@ -88,6 +89,12 @@ def check_pattern(pattern: str) -> str:
                 "or '*' for a whole segment"
             )
     return pattern
+
+
+# Most tokens of an application have the same patterns.
+@lru_cache(maxsize=1_024)
+def _split(pattern: str) -> list[str]:
+    return pattern.split(":")
 
 
 def _matches(pattern: list[str], segments: list[str], subject: str) -> bool:

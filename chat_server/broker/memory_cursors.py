@@ -53,19 +53,17 @@ class MemoryCursors:
         found = self._unread(log, user, cursor)
         return _resolved(msgspec.structs.replace(found, moved=moved))
 
-    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
+    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read."""
         self._expire()
-        futures: list[Future[Unread]] = []
-        for topic in topics:
-            log = self._find(topic)
-            if log is None:
-                futures.append(failed(unavailable()))
-                continue
-            found = self._unread(log, user, self._cursor(log, topic, user))
-            last = log.newest(topic)
-            futures.append(_resolved(msgspec.structs.replace(found, last=last)))
-        return futures
+        return [self._read(topic, user) for topic in topics]
+
+    def _read(self, topic: str, user: str) -> Unread:
+        log = self._find(topic)
+        if log is None:
+            raise unavailable()
+        found = self._unread(log, user, self._cursor(log, topic, user))
+        return msgspec.structs.replace(found, last=log.newest(topic))
 
     def _unread(self, log: TopicLog, user: str, cursor: int) -> Unread:
         author = b'{"user":%b' % msgspec.json.encode(user)

@@ -203,8 +203,12 @@ class CursorStore(Protocol):
         """Move a user's cursor to `seq`, unless it is further or the topic is not so far."""
         ...
 
-    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
-        """Read what a user has not read in each of some topics, in one round trip."""
+    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
+        """Read what a user has not read in each of some topics, in one round trip.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
         ...
 
 

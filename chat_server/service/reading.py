@@ -79,7 +79,7 @@ async def unread(service: Service, actor: Actor, command: Unread) -> UnreadOk:
         actor.require("subscribe", topic)
     await actor.ready()
     async with service.node.read_rates.begin(actor.user) as reading:
-        found = await asyncio.gather(*_store(service).unread(topics, actor.user))
+        found = await _store(service).unread(topics, actor.user)
         sizes = (len(each.last.payload) for each in found if each.last is not None)
         reading.charge(sum(sizes) + ENTRY_BYTES * len(topics))
     answers = {

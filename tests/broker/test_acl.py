@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
-from chat_server.broker.redis.diagnosis import COMMANDS, PRESENCE_COMMANDS
+from chat_server.broker.redis.diagnosis import COMMANDS, UNPROBED_COMMANDS
 from chat_server.events import Retention
 from chat_server.settings import BrokerSettings, RedisSettings
 
@@ -78,6 +78,6 @@ def test_no_command_is_allowed_that_is_not_sent(kind: str) -> None:
         "sentinel": ("role", "select", "subscribe", "unsubscribe", "publish"),
         "cluster": ("cluster|slots", *pubsub),
     }[kind]
-    everywhere = ("ping", "evalsha", "script|load", *COMMANDS, *PRESENCE_COMMANDS)
+    everywhere = ("ping", "evalsha", "script|load", *COMMANDS, *UNPROBED_COMMANDS)
     allowed = {rule[1:] for rule in rules(kind) if rule.startswith("+")}
     assert allowed == {*sent, *everywhere}

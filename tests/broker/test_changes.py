@@ -75,7 +75,8 @@ async def say(broker: Broker, data: Any = "hello", **more: Any) -> int:
     text = json.dumps(data, separators=(",", ":")).encode()
     retention = more.pop("retention", FOREVER)
     sender = more.pop("sender", ANN)
-    draft = message_draft(TOPIC, sender, text, retention, None, **more)
+    topic = more.pop("topic", TOPIC)
+    draft = message_draft(topic, sender, text, retention, None, **more)
     return (await broker.publish(draft)).seq
 
 

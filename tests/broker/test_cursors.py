@@ -1,5 +1,6 @@
 """The contract of `realtime.ports.Cursors`, over every store."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -15,6 +16,9 @@ from ..rig.redis_server import RedisServer
 from .helpers import TOPIC, Run, Store
 from .test_changes import ANN, BOB, delete, edit, react, say
 
+MANY = 600
+"""Messages of which a script reads two topics at most."""
+
 
 async def started(store: Store, **settings: Any) -> tuple[Any, CursorStore]:
     broker, _ = await store.start(**settings)
@@ -23,7 +27,7 @@ async def started(store: Store, **settings: Any) -> tuple[Any, CursorStore]:
 
 
 async def unread(cursors: CursorStore, user: str = "bob", topic: str = TOPIC) -> Unread:
-    return await cursors.unread([topic], user)[0]
+    return (await cursors.unread([topic], user))[0]
 
 
 def text_of(event: Event | None) -> Any:
@@ -114,7 +118,7 @@ async def test_many_topics_are_asked_at_once(store: Store) -> None:
     broker, cursors = await started(store)
     await say(broker)
     topics = [f"room:{number}" for number in range(127)] + [TOPIC]
-    found = [await each for each in cursors.unread(topics, "bob")]
+    found = await cursors.unread(topics, "bob")
     assert [each.count for each in found] == [0] * 127 + [1]
 
 
@@ -184,3 +188,27 @@ async def test_redis_keeps_no_cursor_at_the_beginning(redis_server: RedisServer,
     assert redis_server.command("KEYS", "beginning:*:read:*") == b"*0\r\n"
     await broker.cursors.move(TOPIC, "bob", 1)
     assert redis_server.command("KEYS", "beginning:*:read:*").startswith(b"*1\r\n")
+
+
+async def test_topics_with_much_unread_take_turns(store: Store) -> None:
+    """A script that has read much leaves the rest, so that Redis answers others in between."""
+    broker, cursors = await started(store)
+    topics = [f"room:{number}" for number in range(6)]
+    for topic in topics:
+        await asyncio.gather(*(say(broker, number, topic=topic) for number in range(MANY)))
+    for _ in range(2):  # the first time it is found out whose the messages are
+        found = await cursors.unread(topics, "bob")
+        assert [each.count for each in found] == [MANY] * len(topics)
+
+
+async def test_the_only_message_behind_the_cursor_may_be_ones_own(store: Store) -> None:
+    broker, cursors = await started(store)
+    assert (await unread(cursors)).count == 0
+    await cursors.move(TOPIC, "bob", await say(broker))
+    await say(broker, sender=BOB)
+    assert ((await unread(cursors)).count, (await unread(cursors, "ann")).count) == (0, 1)
+    await cursors.move(TOPIC, "bob", 2)
+    seq = await say(broker)
+    assert (await unread(cursors)).count == 1
+    await broker.change(delete(seq))
+    assert (await unread(cursors)).count == 0

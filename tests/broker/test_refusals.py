@@ -17,7 +17,7 @@ from redis.exceptions import ClusterDownError, MovedError
 from chat_server.broker.outbox import Outbox
 from chat_server.broker.redis import subscriber
 from chat_server.broker.redis.broker import RedisBroker
-from chat_server.broker.redis.diagnosis import COMMANDS, PRESENCE_COMMANDS
+from chat_server.broker.redis.diagnosis import COMMANDS, UNPROBED_COMMANDS
 from chat_server.broker.redis.refusals import refusal_of
 from chat_server.events import Retention
 from chat_server.protocol.errors import Unavailable
@@ -267,7 +267,7 @@ def test_the_diagnosis_knows_what_the_scripts_call() -> None:
         for script in scripts
         for name in re.findall(r"redis\.p?call\('(\w+)'", script.read_text())
     }
-    assert called == set(COMMANDS) | PRESENCE_COMMANDS
+    assert called == set(COMMANDS) | UNPROBED_COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ async def test_a_script_stores_nothing_if_another_program_wrote_to_one_key(
     broker, _ = await start()
     await say(broker)
     await broker.change(react(1))
-    await broker.cursors.unread([TOPIC], "bob")[0]
+    await broker.cursors.unread([TOPIC], "bob")
     name = f"chat:{{{TOPIC}}}:{key}"
     own_redis.command("DEL", name)
     own_redis.command("SET", name, "of another program")

@@ -1,5 +1,6 @@
 """Read cursors in a Redis Cluster: each call goes to the shard that serves the topic."""
 
+import asyncio
 from asyncio import Future
 from collections.abc import Sequence
 
@@ -21,9 +22,11 @@ class ClusterCursors:
         """Move a user's cursor."""
         return self._submit(topic, lambda shard: shard.cursors.move(topic, user, seq))
 
-    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
+    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read."""
-        return [self._one(topic, user) for topic in topics]
+        return [
+            each[0] for each in await asyncio.gather(*(self._read(each, user) for each in topics))
+        ]
 
-    def _one(self, topic: str, user: str) -> "Future[Unread]":
-        return self._submit(topic, lambda shard: shard.cursors.unread((topic,), user)[0])
+    def _read(self, topic: str, user: str) -> "Future[list[Unread]]":
+        return self._submit(topic, lambda shard: shard.cursors.read((topic,), user))

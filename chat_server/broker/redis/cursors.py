@@ -1,10 +1,11 @@
 """Read cursors in Redis: calls of the script, and the decoding of its replies."""
 
+import asyncio
 import math
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,7 +16,12 @@ from .members import decode_message
 from .pipeline import Pipeline, Script
 from .storage import Keyspace
 
+T = TypeVar("T")
+
 UNREAD: Final = Script("topic", "unread")
+
+AT_ONCE: Final = 25
+"""Topics that a script reads at once: a call costs as much as what it reads of a topic or two."""
 
 
 class RedisCursors:
@@ -42,22 +48,57 @@ class RedisCursors:
 
     def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
         """Move a user's cursor, in one script."""
-        return self._call(topic, user, seq, newest=False)
+        return self._call((topic,), user, seq, partial(_first, topic))
 
-    def unread(self, topics: Sequence[str], user: str) -> "list[Future[Unread]]":
+    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read; all topics leave in one pipeline."""
-        return [self._call(topic, user, "", newest=True) for topic in topics]
+        found: dict[str, Unread] = {}
+        left = list(topics)
+        while left:
+            chunks = [left[start : start + AT_ONCE] for start in range(0, len(left), AT_ONCE)]
+            for chunk, answers in zip(
+                chunks,
+                await asyncio.gather(*(self.read(each, user) for each in chunks)),
+                strict=True,
+            ):
+                found.update(zip(chunk, answers, strict=False))
+            # A script that has read much leaves topics for the next one.
+            left = [topic for topic in left if topic not in found]
+        return [found[topic] for topic in topics]
 
-    def _call(self, topic: str, user: str, seq: int | str, *, newest: bool) -> "Future[Unread]":
-        if not self._reaches(topic):
+    def read(self, topics: Sequence[str], user: str) -> "Future[list[Unread]]":
+        """Read what a user has not read in topics of one hash slot, or of a server without slots.
+
+        Args:
+            topics: at most `AT_ONCE`.
+            user: the reader.
+
+        Returns:
+            A future of what was found in the first of the topics, or in all.
+        """
+        return self._call(topics, user, "", partial(_all, topics))
+
+    def _call(
+        self,
+        topics: Sequence[str],
+        user: str,
+        seq: int | str,
+        decode: Callable[[Any], T],
+    ) -> "Future[T]":
+        if not all(map(self._reaches, topics)):
             return failed(unavailable())
-        keys = self._names.keys(topic)
-        return self._pipeline.call(
-            UNREAD,
-            (*keys[:5], keys.of_reader(user)),
-            (msgspec.json.encode(user), seq, self._kept_ms, int(newest)),
-            partial(_unread, topic),
-        )
+        keys = [key for topic in topics for key in self._names.cursor_keys(topic, user)]
+        newest = int(seq == "")
+        arguments = (msgspec.json.encode(user), seq, self._kept_ms, newest)
+        return self._pipeline.call(UNREAD, keys, arguments, decode)
+
+
+def _all(topics: Sequence[str], replies: list[Any]) -> list[Unread]:
+    return [_unread(topic, reply) for topic, reply in zip(topics, replies, strict=False)]
+
+
+def _first(topic: str, replies: list[Any]) -> Unread:
+    return _unread(topic, replies[0])
 
 
 def _unread(topic: str, reply: Any) -> Unread:

@@ -35,8 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The commands of the scripts, with the arguments that follow a key."""
 
-PRESENCE_COMMANDS: Final = frozenset(("exists", "zrange", "zscore"))
-"""What else the scripts of presence call, which the probe does not run."""
+UNPROBED_COMMANDS: Final = frozenset(("exists", "pttl", "zrange", "zscore"))
+"""What else the scripts of presence and of cursors call, which the probe does not run."""
 
 
 log = logging.getLogger(__name__)

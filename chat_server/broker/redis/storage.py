@@ -67,10 +67,6 @@ class Keys(NamedTuple):
         """Return the key that holds the place of a publication with this idempotency key."""
         return f"{self.once}:{key}"
 
-    def of_reader(self, user: str) -> str:
-        """Return the key that holds how far a user has read."""
-        return f"{self.meta.removesuffix('meta')}read:{user}"
-
 
 class Keyspace:
     """The names of keys and channels.
@@ -102,6 +98,17 @@ class Keyspace:
             f"{base}:authors",
             f"{self._channels}:{{{topic}}}",
             f"{base}:key",
+        )
+
+    def cursor_keys(self, topic: str, user: str) -> tuple[str, str, str, str, str]:
+        """Return what unread.lua reads of a topic; the last key says how far a user has read."""
+        base = f"{self.prefix}:{{{topic}}}"
+        return (
+            f"{base}:meta",
+            f"{base}:messages",
+            f"{base}:state",
+            f"{base}:authors",
+            f"{base}:read:{user}",
         )
 
     def own(self, home: str, name: str) -> Keys:

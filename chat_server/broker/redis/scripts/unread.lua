@@ -1,17 +1,20 @@
--- Read what a user has not read in a topic, and move the user's cursor.
+-- Read what a user has not read in topics, and move the user's cursor.
 --
--- KEYS  1 meta  2 messages  3 changes  4 state  5 authors  (see topic.lua)
---       6 cursor: `<epoch> <seq>`, up to which the user has read
+-- KEYS  for each topic: meta, messages, state, authors  (see topic.lua), and its cursor: `<epoch> <seq>`, up to which
+--       the user has read
 -- ARGV  1 the user as JSON  2 the seq to move the cursor to, or ''  3 ms the cursor is kept
 --       4 '1' to return the newest message, too
--- Returns {cursor, seq, number of unread messages of others, 1 if history does not have all of them else 0, 1 if the
--- cursor moved else 0, epoch or false, the newest message as history.lua does or false}. The cursor never moves back;
--- nor beyond the topic's last seq, where it stays.
+-- Returns for each topic {cursor, seq, number of unread messages of others, 1 if history does not have all of them else
+-- 0, 1 if the cursor moved else 0, epoch or false, the newest message as history.lua does or false}; fewer than there
+-- are topics if the rest must be asked for again. The cursor never moves back; nor beyond the topic's last seq, where
+-- it stays.
 
 -- Members of `authors` that are read at once.
 local CHUNK = 256
+-- Members that a script may read before it leaves topics for the next one: meanwhile Redis answers nobody.
+local MOST = 1024
 
-local user, target = ARGV[1], tonumber(ARGV[2])
+local user, target, read = ARGV[1], tonumber(ARGV[2]), 0
 
 -- Begin to keep whose messages a topic has.
 local function make_authors(meta, messages, authors)
@@ -27,13 +30,13 @@ local function make_authors(meta, messages, authors)
         redis.call('ZADD', authors, seq, seq .. ' ' .. author_of(payload))
       end
     end
+    read = read + #chunk
     if not last then
       break
     end
     from = '(' .. last
   end
-  -- The next message lets it live as long as the messages.
-  redis.call('PEXPIRE', authors, ARGV[3])
+  redis.call('PEXPIRE', authors, redis.call('PTTL', messages))
 end
 
 local function count_unread(authors, cursor)
@@ -47,43 +50,62 @@ local function count_unread(authors, cursor)
       end
       from = '(' .. seq
     end
+    read = read + #chunk
     if #chunk < CHUNK then
       return count
     end
   end
 end
 
-local meta, messages, _, state, authors, key = unpack(KEYS)
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base', 'changed', 'indexed', 'trimmed')
-local epoch, seq = place[1], tonumber(place[2]) or 0
-local its_epoch, its_seq = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
-local cursor, moved = tonumber(its_seq) or 0, 0
-if its_epoch ~= epoch then
-  -- Of an earlier epoch the topic has only what the present one took over.
-  cursor = math.min(cursor, tonumber(place[3]) or 0)
-end
--- No key for a cursor at the beginning: there are as many topics as somebody thinks of.
-if target and target > 0 and target <= seq then
-  moved = target > cursor and 1 or 0
-  cursor = math.max(cursor, target)
-  redis.call('SET', key, epoch .. ' ' .. digits(cursor), 'PX', ARGV[3])
-end
-local unread, more, newest = 0, 0, false
-if cursor < seq and redis.call('ZCARD', messages) == 0 then
-  more = 1
-elseif cursor < seq then
-  if place[5] ~= '1' then
-    make_authors(meta, messages, authors)
+-- Return the entry of the topic whose keys begin at `first`.
+local function entry_of(first)
+  local meta, messages, state, authors, key = unpack(KEYS, first, first + 4)
+  local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base', 'changed', 'indexed', 'trimmed')
+  local epoch, seq = place[1], tonumber(place[2]) or 0
+  local its_epoch, its_seq = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
+  local cursor, moved = tonumber(its_seq) or 0, 0
+  if its_epoch ~= epoch then
+    -- Of an earlier epoch the topic has only what the present one took over.
+    cursor = math.min(cursor, tonumber(place[3]) or 0)
   end
-  unread = count_unread(authors, cursor)
-  more = (tonumber(place[6]) or 0) > cursor and 1 or 0
-end
-if ARGV[4] == '1' then
-  newest = redis.call('ZREVRANGEBYSCORE', messages, '+inf', '-inf', 'LIMIT', 0, 1)[1]
-  local found = newest and place[4] == '1' and string.match(newest, '^%d+')
-  local record = found and redis.call('HGET', state, found)
-  if record then
-    newest = with_state(state, newest, record)
+  -- No key for a cursor at the beginning: there are as many topics as somebody thinks of.
+  if target and target > 0 and target <= seq then
+    moved = target > cursor and 1 or 0
+    cursor = math.max(cursor, target)
+    redis.call('SET', key, epoch .. ' ' .. digits(cursor), 'PX', ARGV[3])
   end
+  local unread, more = 0, 0
+  local newest = epoch and redis.call('ZRANGE', messages, -1, -1)[1]
+  if cursor < seq and not newest then
+    more = 1
+  elseif cursor == seq - 1 and tonumber(string.match(newest or '', '^%d+')) == seq then
+    -- The newest message is the only one behind the cursor.
+    local _, content, _, _, payload = parse(newest)
+    unread = content ~= '0' and author_of(payload) ~= user and 1 or 0
+  elseif cursor < seq then
+    if place[5] ~= '1' then
+      make_authors(meta, messages, authors)
+    end
+    unread = count_unread(authors, cursor)
+    more = (tonumber(place[6]) or 0) > cursor and 1 or 0
+  end
+  if ARGV[4] ~= '1' then
+    newest = false
+  elseif newest and place[4] == '1' then
+    local found = string.match(newest, '^%d+')
+    local record = found and redis.call('HGET', state, found)
+    if record then
+      newest = with_state(state, newest, record)
+    end
+  end
+  return {cursor, seq, unread, more, moved, epoch, newest or false}
 end
-return {cursor, seq, unread, more, moved, epoch, newest or false}
+
+local entries = {}
+for first = 1, #KEYS, 5 do
+  if read > MOST then
+    break
+  end
+  entries[#entries + 1] = entry_of(first)
+end
+return entries
