@@ -56,7 +56,7 @@ end
 
 -- The message -----------------------------------------------------------------------------------
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'indexed')
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'until')
 local epoch = place[1]
 local found = epoch and redis.call('ZRANGEBYSCORE', messages, target, target)[1]
 if not found then
@@ -91,7 +91,7 @@ end
 
 local seq, at = digits(tonumber(place[2]) + 1), milliseconds()
 local tail, content, change_bytes = ARGV[5], ARGV[6], tonumber(place[4]) or 0
-local apply = {}
+local apply, fields = {}, {} -- fields: of `state`, each with its value
 
 local function data()
   local edit = redis.call('HGET', state, target .. ':data')
@@ -100,8 +100,10 @@ end
 
 function apply.edited()
   return nil, function()
-    forget_text(state, target, pages)
-    redis.call('HSET', state, target .. ':data', ARGV[13])
+    if paged == '1' then
+      forget_text(state, target, pages)
+    end
+    fields = {target .. ':data', ARGV[13]}
     edited, paged, length, bytes, pages = at, '0', 0, 0, 0
   end
 end
@@ -126,13 +128,14 @@ function apply.appended()
   tail = table.concat({tail, ',"length":', digits(length), ',"state":"', label, '","text":"', text, '"}'})
   return nil, function()
     if front then
-      redis.call('HSET', state, target .. ':data', front, target .. ':back', back)
+      fields = {target .. ':data', front, target .. ':back', back}
     end
     local page = pages > 0 and redis.call('HGET', state, target .. ':page:' .. pages)
     if not page or #page + #text > PAGE then
       pages, page = pages + 1, ''
     end
-    redis.call('HSET', state, target .. ':page:' .. pages, page .. text)
+    fields[#fields + 1] = target .. ':page:' .. pages
+    fields[#fields + 1] = page .. text
     paged = '1'
   end
 end
@@ -140,8 +143,8 @@ end
 function apply.reaction()
   local user, emoji = '\n' .. ARGV[13] .. ' ', ARGV[14]
   local field = target .. ':emoji:' .. emoji
-  local reactions = redis.call('HGET', state, field) or '0\n'
-  local count, users = string.match(reactions, '^(%d+)(\n.*)$')
+  local reactions = redis.call('HMGET', state, field, target .. ':emoji')
+  local count, users = string.match(reactions[1] or '0\n', '^(%d+)(\n.*)$')
   local remembered, ends = string.find(users, user, 1, true)
   local _, number = string.gsub(users, '\n', '')
   number = number - 1
@@ -167,7 +170,7 @@ function apply.reaction()
     end
     count = count + 1
   end
-  local known = redis.call('HGET', state, target .. ':emoji') or ''
+  local known = reactions[2] or ''
   local listed = string.find('\n' .. known, '\n' .. emoji .. '\n', 1, true)
   if not listed then
     local _, kinds = string.gsub(known, '\n', '')
@@ -179,11 +182,11 @@ function apply.reaction()
     if count == 0 then
       redis.call('HDEL', state, field)
       known = string.sub(known, 1, listed - 1) .. string.sub(known, listed + #emoji + 1)
-      redis.call('HSET', state, target .. ':emoji', known)
+      fields = {target .. ':emoji', known}
     else
-      redis.call('HSET', state, field, count .. users)
+      fields = {field, count .. users}
       if not listed then
-        redis.call('HSET', state, target .. ':emoji', known .. emoji .. '\n')
+        fields[3], fields[4] = target .. ':emoji', known .. emoji .. '\n'
       end
     end
   end
@@ -196,8 +199,9 @@ function apply.deleted()
     local front = string.sub(message, 1, #message - written)
     front = string.gsub(front, ',"state":"streaming","data":$', ',"data":')
     local rest = table.concat({front, 'null,"deleted":true,"version":', seq, '}'})
-    redis.call('ZREM', messages, found)
+    -- In this order, or the last member would take the lifetime of its key away.
     redis.call('ZADD', messages, target, table.concat({target, '0', 'message', '0', rest}, ' '))
+    redis.call('ZREM', messages, found)
     redis.call('HSET', meta, 'bytes', digits((tonumber(place[3]) or 0) + #rest - #message))
     redis.call('ZREMRANGEBYSCORE', authors, target, target)
     forget(state, target)
@@ -210,10 +214,10 @@ function apply.deleted()
         local its_seq, its_content, its_kind, its_target, payload = parse(member)
         if its_target == target and ERASED[its_kind] and its_content ~= '0' then
           local erased = string.sub(payload, 1, #payload - its_content) .. ERASED[its_kind]
-          redis.call('ZREM', changes, member)
           redis.call(
             'ZADD', changes, its_seq, table.concat({its_seq, '0', its_kind, target, erased}, ' ')
           )
+          redis.call('ZREM', changes, member)
           change_bytes = change_bytes + #erased - #payload
         end
         from = its_seq or from
@@ -236,8 +240,8 @@ local payload = table.concat({ARGV[4], seq, ',"at":', at, tail})
 redis.call('ZADD', changes, seq, table.concat({seq, content, kind, target, payload}, ' '))
 write()
 if kind ~= 'deleted' then
-  record = {seq, edited, label, paged, digits(length), digits(bytes), pages}
-  redis.call('HSET', state, target, table.concat(record, ' '))
+  local its_record = table.concat({seq, edited, label, paged, digits(length), digits(bytes), pages}, ' ')
+  redis.call('HSET', state, target, its_record, unpack(fields))
 end
 
 local count = redis.call('ZCARD', changes)
@@ -250,11 +254,19 @@ while count > 1 and (
   count, change_bytes = count - 1, change_bytes - #(oldest or '')
 end
 
-redis.call('HSET', meta, 'seq', seq, 'change_bytes', digits(change_bytes), 'changed', '1')
-for _, key in ipairs({messages, changes, state, place[5] and authors or nil}) do
-  redis.call('PEXPIRE', key, ARGV[9])
+-- A key that begins anew has no lifetime.
+local expiry = record and count > 1 and place[5]
+local renewal, slack = renewed(expiry, at, ARGV[9])
+redis.call(
+  'HSET', meta, 'seq', seq, 'change_bytes', digits(change_bytes), 'changed', '1',
+  'until', renewal or expiry
+)
+if renewal then
+  for _, key in ipairs({messages, changes, state, authors}) do
+    redis.call('PEXPIRE', key, digits(ARGV[9] + slack))
+  end
+  redis.call('PEXPIRE', meta, digits(ARGV[10] + slack))
 end
-redis.call('PEXPIRE', meta, ARGV[10])
 for _, piece in ipairs(fresh) do
   local number, key = piece[1], piece[2]
   places[number] = {epoch, tonumber(seq), tonumber(at), 0, length}

@@ -20,7 +20,7 @@ if once then
   end
 end
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed', 'indexed', 'trimmed')
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed', 'indexed', 'trimmed', 'until')
 local epoch, changed, indexed, trimmed = place[1], place[4] == '1', place[5] == '1', place[6]
 if not epoch then
   epoch, changed, indexed, trimmed = ARGV[1], false, false, '0'
@@ -34,8 +34,9 @@ end
 if changed then
   redis.call('HGET', state, '')
 end
-if indexed then
-  redis.call('ZCARD', authors)
+local expiry = place[7]
+if indexed and redis.call('ZCARD', authors) == 0 then
+  expiry = nil -- A key that begins anew has no lifetime.
 end
 
 local seq = digits((tonumber(place[2]) or 0) + 1)
@@ -52,6 +53,7 @@ if size > 0 then
     bytes = bytes + (tonumber(place[3]) or 0)
   else
     -- Those before have expired, if there were any.
+    expiry = nil
     trimmed = place[2] or '0'
     if changed or indexed then
       changed = false
@@ -67,26 +69,30 @@ if size > 0 then
       forget(state, target)
     end
   end
-  redis.call(
-    'HSET', meta, 'seq', seq, 'bytes', digits(bytes), 'changed', changed and '1' or '',
-    'trimmed', trimmed or '0'
-  )
-  redis.call('PEXPIRE', messages, ARGV[7])
-  if changed then
-    redis.call('PEXPIRE', changes, ARGV[7])
-    redis.call('PEXPIRE', state, ARGV[7])
-  end
   if indexed then
     redis.call('ZADD', authors, seq, seq .. ' ' .. author_of(payload))
     redis.call('ZREMRANGEBYSCORE', authors, '-inf', trimmed)
-    redis.call('PEXPIRE', authors, ARGV[7])
+  end
+  local renewal, slack = renewed(expiry, at, ARGV[7])
+  redis.call(
+    'HSET', meta, 'seq', seq, 'bytes', digits(bytes), 'changed', changed and '1' or '',
+    'trimmed', trimmed or '0', 'until', renewal or expiry
+  )
+  if renewal then
+    for _, key in ipairs({messages, changes, state, authors}) do
+      redis.call('PEXPIRE', key, digits(ARGV[7] + slack))
+    end
+    redis.call('PEXPIRE', meta, digits(ARGV[8] + slack))
   end
 else
-  redis.call('HSET', meta, 'seq', seq, 'bytes', 0, 'changed', '', 'indexed', '', 'trimmed', seq)
+  redis.call(
+    'HSET', meta, 'seq', seq, 'bytes', 0, 'changed', '', 'indexed', '', 'trimmed', seq,
+    'until', 0
+  )
   -- A history that is switched off and on again must have no hole.
   redis.call('DEL', messages, changes, state, authors)
+  redis.call('PEXPIRE', meta, ARGV[8])
 end
-redis.call('PEXPIRE', meta, ARGV[8])
 if once then
   redis.call('SET', once, table.concat({epoch, seq, at}, ' '), 'PX', ARGV[9])
 end

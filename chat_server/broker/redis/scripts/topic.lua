@@ -3,7 +3,8 @@
 -- The keys of a topic:
 --   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0);
 --             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes;
---             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out
+--             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out;
+--             `until`, when the messages expire if nothing is stored any more, in ms
 --   messages  a sorted set of the messages as they were published, by seq
 --   changes   a sorted set of the events that change messages, by seq
 --   state     a hash of what the changes have made of messages; the fields of the message t are
@@ -31,6 +32,16 @@ end
 local function milliseconds()
   local now = redis.call('TIME')
   return digits(now[1] * 1000 + math.floor(now[2] / 1000))
+end
+
+-- Return when a topic's messages are to expire, and by how many ms that is later than it has to be; nil if they do so
+-- already. Setting the lifetimes costs as much as storing an event. So they are set once a 64th of them has passed,
+-- for a 64th longer: nothing goes early.
+local function renewed(expiry, at, lifetime)
+  local slack, left = math.ceil(lifetime / 64), (tonumber(expiry) or 0) - at
+  if left < tonumber(lifetime) or left > lifetime + slack then
+    return digits(at + lifetime + slack), slack
+  end
 end
 
 local function forget_text(state, target, pages)
