@@ -1,10 +1,12 @@
 """The commands as the README shows them, against a real server in the development environment."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.cli.program import USER, program, run
+from tests.cli.program import ENVIRON, USER, program, run
+from tests.rig.certificates import make_certificate
 from tests.rig.server import ServerProcess
 
 
@@ -44,3 +46,16 @@ async def test_more_lines_than_the_rate_limit_allows_at_once(real: ServerProcess
     async with program("tail", "room:bulk", "--last", "150", url=real.url, token=None) as tail:
         shown = [(await tail.line()).rpartition(" ")[2] for _ in range(150)]
     assert shown == [str(number) for number in range(150)]
+
+
+async def test_a_certificate_of_an_authority_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    with ServerProcess(
+        environ={"CHAT_ENVIRONMENT": "development"}, certificate=certificate
+    ) as server:
+        code, _, err = await run("publish", "room:tls", "hi", url=server.url, token=None)
+        assert (code, "its TLS certificate is not trusted" in err) == (1, True)
+        monkeypatch.setitem(ENVIRON, "SSL_CERT_FILE", str(certificate))
+        assert await run("publish", "room:tls", "hi", url=server.url, token=None) == (0, "", "")

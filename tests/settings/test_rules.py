@@ -197,6 +197,7 @@ def test_the_old_name_of_a_transport_still_works_with_a_warning() -> None:
     "url",
     [
         *("redis://h", "rediss://:p@h:1/0", "unix:///run/redis.sock?db=1"),
+        *("redis://u:p%2F%23%3F%40@h", "redis:///3", "redis://u:p@q@[::1]:1/?ssl_ca_certs=/a@b"),
         *(
             "redis+sentinel://h/chat",
             "rediss+sentinel://u:p@h:1,[::1]:2,h3/chat/4?ssl_cert_reqs=none",
@@ -212,6 +213,9 @@ def test_redis_urls(url: str) -> None:
     "url",
     [
         *("localhost:6379", "http://h", "redis://", "redis://h:x", "h", "/"),
+        # Passwords that are not encoded.
+        *("redis://:1/2@h", "redis://:1#2@h", "redis://:1?2@h", "redis://u:p@s/w@h", "unix://#@/x"),
+        *("redis://h/x", "redis://h/1/2", "redis://h/-1", "redis+cluster://u:p#q@h"),
         *(
             "redis+sentinel://h",
             "redis+sentinel://h/",

@@ -1,4 +1,4 @@
-"""Redis addresses that name several servers: sentinels, or the seeds of a cluster."""
+"""Redis addresses: of one server, or of several: sentinels, or the seeds of a cluster."""
 
 import re
 from typing import Final, Literal, NamedTuple, cast
@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 REDIS_URL_RULE: Final = (
     "must be a redis://, rediss:// or unix:// address with known options, "
-    "redis+sentinel://HOST:PORT,…/SERVICE[/DB] or redis+cluster://HOST:PORT,… (rediss+ for TLS)"
+    "redis+sentinel://HOST:PORT,…/SERVICE[/DB] or redis+cluster://HOST:PORT,… (rediss+ for TLS); "
+    "special characters in a user or password are percent-encoded: %2F for /"
 )
 
 _SENTINEL_PREFIX = "sentinel_"
@@ -14,6 +15,11 @@ _LOGIN = ("username", "password")
 _DEFAULT_PORTS = {"sentinel": 26_379, "cluster": 6_379}
 _TOPOLOGY = re.compile(
     r"(rediss?)\+(sentinel|cluster)://(?:([^/?#]*)@)?([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?"
+)
+# Strict: redis-py reads a password with a raw / or # as another host, and /x as database 0.
+_ONE = re.compile(
+    r"rediss?://(?:[^/?#]*@)?[^/?#@]*(?:/[0-9]*)?(?:\?([^#]*))?|unix://[^?#]+(?:\?([^#]*))?",
+    re.ASCII,
 )
 _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:,\s]+))(?::([0-9]{1,5}))?", re.ASCII)
 
@@ -48,9 +54,10 @@ def parse_redis_url(url: str) -> RedisTopology | None:
     """Return the parts of a `url` of several servers, or None for a URL of one server.
 
     Raises:
-        ValueError: `url` has a form of several servers, but breaks its rules.
+        ValueError: `url` breaks the rules of its form.
     """
     if not re.match(r"rediss?\+", url):
+        _check_one(url)
         return None
     match = _TOPOLOGY.fullmatch(url)
     if match is None:
@@ -75,6 +82,14 @@ def parse_redis_url(url: str) -> RedisTopology | None:
         f"{scheme}://localhost?{urlencode(sentinel)}",
         service,
     )
+
+
+def _check_one(url: str) -> None:
+    match = _ONE.fullmatch(url)
+    if match is None:
+        raise ValueError(REDIS_URL_RULE)
+    if query := match[1] or match[2]:
+        parse_qsl(query, keep_blank_values=True, strict_parsing=True)
 
 
 def _options(query: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
