@@ -19,7 +19,7 @@ from ...settings import BrokerSettings, RedisSettings
 from ..common import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .cursors import UNREAD, RedisCursors
-from .diagnosis import explain, report
+from .diagnosis import explain, report, warn_of_eviction
 from .pipeline import Pipeline, Script, pack
 from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
@@ -100,8 +100,7 @@ class RedisBroker:
         # Subscribed topics without events, whose positions are prolonged.
         self._unused: set[str] = set()
         self._throttle = throttle = throttle or LogThrottle()
-        # Set by `start`.
-        self._listener: GuardedListener
+        self._listener: GuardedListener  # Set by `start`.
         # The supervisor of the subscriber connection, and the prolonging of positions.
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriber = PubSubConnection(
@@ -274,6 +273,7 @@ class RedisBroker:
             # The address may resolve to another server than before.
             self._renew_pipelines()
             await self._probe.check()
+            await warn_of_eviction(self._connect, self._timeout / 2, self._throttle)
             self._on_connected()
             tried.set()
             await self._probe.run()

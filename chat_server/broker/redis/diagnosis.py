@@ -1,5 +1,6 @@
 """Explains a refusal of Redis for the log: which command, which version?"""
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from typing import Final
 
 from redis.exceptions import AuthenticationError, RedisError
 
+from ...logs import LogThrottle
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .probe import Deaf
 from .refusals import TOO_OLD, UNNAMED, Refusal, refusal_of
@@ -71,7 +73,10 @@ async def explain(
     try:
         await connection.open(60.0)
         if refusal is TOO_OLD:
-            return refusal._replace(reason=refusal.reason + await _version(connection))
+            version = await _info(connection, "server", "redis_version")
+            return refusal._replace(
+                reason=f"{refusal.reason}; this is {version}" if version else refusal.reason
+            )
         if refusal is UNNAMED:
             key = f"{keys.meta}:acl"
             commands = {name: (key, *rest) for name, rest in COMMANDS.items()}
@@ -90,6 +95,33 @@ async def explain(
     return refusal
 
 
+async def warn_of_eviction(
+    connect: Callable[[], RedisConnection], seconds: float, throttle: LogThrottle
+) -> None:
+    """Log that Redis may evict keys, by which messages and their changes are lost untold.
+
+    Args:
+        connect: makes a connection.
+        seconds: how long the question may take.
+        throttle: limits the log lines.
+    """
+    connection = connect()
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.open(seconds)
+            policy = await _info(connection, "memory", "maxmemory_policy")
+    except CONNECTION_ERRORS:
+        return  # Whether Redis is away is found out elsewhere.
+    finally:
+        await connection.close()
+    if policy not in ("", "noeviction") and throttle.due(f"maxmemory-policy {policy}"):
+        log.warning(
+            "Redis may evict stored messages, and nobody would be told:"
+            " maxmemory-policy is %s; set it to noeviction",
+            policy,
+        )
+
+
 async def _is_denied(connection: RedisConnection, name: str, arguments: Sequence[str]) -> bool:
     try:
         await ask(connection, name, *arguments)
@@ -99,10 +131,11 @@ async def _is_denied(connection: RedisConnection, name: str, arguments: Sequence
     return False
 
 
-async def _version(connection: RedisConnection) -> str:
+async def _info(connection: RedisConnection, section: str, field: str) -> str:
+    """Return a field of INFO, "" if there is none or an ACL hides it."""
     try:
-        text = (await ask(connection, "INFO", "server")).decode()
+        text = (await ask(connection, "INFO", section)).decode()
     except RedisError:
-        return ""  # An ACL may hide it.
-    found = re.search(r"redis_version:(\S+)", text)
-    return f"; this is {found[1]}" if found else ""
+        return ""
+    found = re.search(rf"^{field}:(\S+)", text, re.MULTILINE)
+    return found[1] if found else ""
