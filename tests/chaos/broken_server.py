@@ -51,7 +51,7 @@ class BrokenTopic(Topic):
         super()._flush()
 
 
-def _forget(_: hub.Hub, *__: Any) -> None:
+def _forget(_: object, *__: Any) -> None:
     """Repair nothing when the broker is lost or back: the next event shows what is missing."""
 
 
@@ -166,6 +166,8 @@ elif SABOTAGE == "forgets members":
     presence.Roster = ForgetfulRoster  # type: ignore[attr-defined]
 elif SABOTAGE == "keeps the dead":
     Roster._end = _keep  # type: ignore[assignment,method-assign]
+elif SABOTAGE == "asks nobody again":
+    Watchers.ask_again = _forget  # type: ignore[assignment,method-assign]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from .violation import Violation
 from .workload import ANSWER_SECONDS, RETRY_SECONDS, Counts, wait_of
 
 POLL_SECONDS = 0.2
+GO_SECONDS = 0.02
 SEATS = 3
 """Connections of each member, to all workers by chance."""
 
@@ -67,21 +68,35 @@ class Members:
         """Have them come and go; return what is to be cancelled."""
         return [asyncio.create_task(seat.run(self.moving)) for seat in self._seats]
 
-    async def settle(self) -> list[Violation]:
-        """Wait until all who are there know who is there; return what they know wrongly."""
+    async def go(self) -> None:
+        """Have all go away who come and go, until they move again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while True:
+                    going = [await seat.go() for seat in self._seats]
+                    if not any(going):
+                        return
+                    await asyncio.sleep(GO_SECONDS)
+
+    async def settle(self, *others: str) -> list[Violation]:
+        """Wait until all who are there know who is there; return what they know wrongly.
+
+        Args:
+            others: users who are everywhere besides, with a connection each.
+        """
         began = time.monotonic()
         while True:
             for seat in self._seats:
                 await seat.ask()
             await asyncio.sleep(POLL_SECONDS)
-            wrong = self._wrong()
+            wrong = self._wrong(others)
             took = time.monotonic() - began
             if not wrong or took > self._seconds:
                 self._counts.longest_presence = max(self._counts.longest_presence, took)
                 return wrong
 
-    def _wrong(self) -> list[Violation]:
-        connected = {topic: Counter(users) for topic, users in self._readers.items()}
+    def _wrong(self, others: Sequence[str]) -> list[Violation]:
+        connected = {topic: users + Counter(others) for topic, users in self._readers.items()}
         for seat in self._seats:
             connected[seat.topic][seat.user] += seat.here
         sightings = [seat.sighting for seat in self._seats if not seat.away]
@@ -137,6 +152,8 @@ class Seat:
         # Questions by id, and the last one whose answer replaces what was told until then.
         self._asked: set[int] = set()
         self._anew = 0
+        # Set while it is on its way out, though it was not yet time to go.
+        self._going = 0
         self._since: list[dict[str, Any]] = []
 
     @property
@@ -144,6 +161,19 @@ class Seat:
         """What it knows of its topic."""
         believed = self._present if self.here and not self._anew else None
         return Sighting(self.topic, self.name, believed, self._listed)
+
+    async def go(self) -> bool:
+        """Go away, unless it stays; return whether it is on its way."""
+        if self._stays or not self.here or self._client is None:
+            return False
+        if not self._going:
+            self._going = self._id()
+            with suppress(Lost):
+                await self._client.send(self._farewell(self._going))
+        return True
+
+    def _farewell(self, number: int) -> dict[str, Any]:
+        return {"type": "unsubscribe", "id": number, "topic": self.topic}
 
     async def ask(self) -> None:
         """Ask for the page, unless the answer to an earlier question is on its way."""
@@ -174,7 +204,7 @@ class Seat:
             await self._watch(client, moving)
             if self._rng.random() < 0.5:
                 return
-            await client.send({"type": "unsubscribe", "id": self._id(), "topic": self.topic})
+            await client.send(self._farewell(self._id()))
             self._forget()
             await self._stay_away(moving)
 
@@ -220,6 +250,8 @@ class Seat:
                 until = loop.time() + self._rng.expovariate(1 / STAY_SECONDS)
                 continue
             await self._obey(message)
+            if self._going and message.get("id") == self._going:
+                return
             if message.get("id") in self._asked:
                 await self._on_answer(client, message)
             elif message.get("topic") == self.topic:

@@ -21,7 +21,7 @@ from .nemesis import Nemesis, kinds
 from .publishers import Publisher, Targets
 from .schedule import Fault, plan
 from .system import HISTORY, MAX_REPLAY, System, open_system
-from .unheard import store_unheard
+from .unheard import NAME, unheard
 from .violation import Violation
 from .workload import Counts, LibrarySubscriber, Subscriber
 
@@ -233,12 +233,11 @@ class _Run:
         behind = behind or await self._members.settle()
         if behind or not self._system.shards:
             return behind
-        self._members.moving.set()
-        unheard = await store_unheard(self._system, self._topics, len(self.unheard))
-        self._members.moving.clear()
-        self.unheard += unheard
-        final = {ack.topic: Position(ack.epoch, ack.seq) for ack in unheard}
-        return await self._left_behind(final) or await self._members.settle()
+        number = len(self.unheard)
+        async with unheard(self._system, self._topics, number, self._members.go) as acks:
+            self.unheard += acks
+            final = {ack.topic: Position(ack.epoch, ack.seq) for ack in acks}
+            return await self._left_behind(final) or await self._members.settle(NAME)
 
     async def _left_behind(self, final: dict[str, Position]) -> list[Violation]:
         """Wait until everybody has everything; return who has not."""

@@ -79,6 +79,11 @@ EXPECTED = re.compile(
 """Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link."""
 
 
+def has_presence(topic: str) -> bool:
+    """Return whether a topic's namespace has presence."""
+    return topic.startswith("room:")
+
+
 class Shard(Struct, frozen=True):
     """A Redis, and the only way from the workers to it."""
 

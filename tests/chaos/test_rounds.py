@@ -121,21 +121,22 @@ def test_a_server_that_spoils_changes_is_found_out(sabotage: str, violations: li
 @extra
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 @pytest.mark.parametrize(
-    ("sabotage", "seed", "struck", "more"),
+    ("sabotage", "violation", "seed", "struck", "more"),
     [
-        ("keeps the dead", 17, "worker killed", []),
-        ("forgets members", 34, "Redis wiped", ["--wipe"]),
+        ("keeps the dead", "wrong page", 17, "worker killed", []),
+        ("forgets members", "wrong page", 34, "Redis wiped", ["--wipe"]),
+        ("asks nobody again", "wrong presence", 1, "clients' network held", []),
     ],
 )
 def test_a_server_whose_presence_forgets_is_found_out(
-    sabotage: str, seed: int, struck: str, more: list[str]
+    sabotage: str, violation: str, seed: int, struck: str, more: list[str]
 ) -> None:
     (fault,) = plan(seed, kinds("redis", 2, wipe=bool(more)), faults=1, seconds=3, longest=0.75)
     assert fault.kind == struck
     # Longer than a server that breaks nothing takes until the lease of the worker has ended.
     patience = ("--patience", "20")
     done = _round("redis", 3, 1, *BROKEN, *patience, *more, seed=seed, SABOTAGE=sabotage)
-    _found_out(done, seed, "wrong page: room:")
+    _found_out(done, seed, f"{violation}: room:")
 
 
 @extra

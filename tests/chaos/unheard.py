@@ -1,14 +1,16 @@
-"""Store events that no worker hears, and after which no event follows that would show the hole."""
+"""Change what no worker hears of: events and presence, after which nothing would show the hole."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import Draft, Event, Kind, Retention
+from chat_server.presence import Attendance, Member
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 from loadtest.wire import LoadError
@@ -16,22 +18,38 @@ from loadtest.wire import LoadError
 from ..rig.redis_server import RedisServer
 from .history import Ack
 from .payloads import payload_of
-from .system import HISTORY, System
+from .system import HISTORY, System, has_presence
 
 NAME = "probe"
 PATIENCE_SECONDS = 20.0
 RETRY_SECONDS = 0.05
 HISTORY_SECONDS = 86_400.0
 
+BROKER = BrokerSettings(presence_lease_seconds=600.0)
+"""Nothing but the end of the context ends the lease of the user who comes."""
 
-async def store_unheard(system: System, topics: Sequence[str], number: int) -> list[Ack]:
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def unheard(
+    system: System,
+    topics: Sequence[str],
+    number: int,
+    meanwhile: Callable[[], Awaitable[object]],
+) -> AsyncIterator[list[Ack]]:
     """Store an event in each topic while no worker has a connection to the store.
 
+    Where there is presence the user `NAME` comes as well, and goes when the context is left.
+
     Args:
+        system: the server, whose workers reach the store again within the context.
+        topics: the topics.
         number: makes the events' names differ from those of other calls.
+        meanwhile: called while the workers are cut off.
 
     Returns:
-        Their places.
+        The places of the events.
 
     Raises:
         LoadError: the store does not take them.
@@ -44,13 +62,21 @@ async def store_unheard(system: System, topics: Sequence[str], number: int) -> l
             if server not in brokers:
                 opened = _opened(server, topic if system.sharded else "")
                 brokers[server] = await stack.enter_async_context(opened)
-        for shard in system.shards:
-            stack.enter_context(shard.proxy.refusing())
-            shard.proxy.cut()
-        return [
-            await _store(brokers[system.server_of(topic)], topic, f"{NAME}-{number}-{topic}")
-            for topic in topics
-        ]
+        attended = [(brokers[system.server_of(t)], t) for t in topics if has_presence(t)]
+        with ExitStack() as cut:
+            for shard in system.shards:
+                cut.enter_context(shard.proxy.refusing())
+                shard.proxy.cut()
+            acks = [
+                await _store(brokers[system.server_of(topic)], topic, f"{NAME}-{number}-{topic}")
+                for topic in topics
+            ]
+            for broker, topic in attended:
+                await _attend(broker, topic, number, 1)
+            await meanwhile()
+        yield acks
+        for broker, topic in attended:
+            await _attend(broker, topic, number, 0)
 
 
 class _Nobody:
@@ -74,7 +100,7 @@ async def _opened(server: RedisServer, home: str) -> AsyncIterator[RedisBroker]:
         home: a topic that it serves, if it is one of a cluster.
     """
     settings = RedisSettings(url=f"redis://127.0.0.1:{server.port}/0")
-    broker = RedisBroker(settings, BrokerSettings(), sharded=bool(home))
+    broker = RedisBroker(settings, BROKER, sharded=bool(home))
     broker.set_hash_tag(home)
     await broker.start(_Nobody())
     try:
@@ -84,17 +110,36 @@ async def _opened(server: RedisServer, home: str) -> AsyncIterator[RedisBroker]:
 
 
 async def _store(broker: RedisBroker, topic: str, name: str) -> Ack:
-    """Store an event; a node that was just struck may not have found the others yet."""
+    """Store an event."""
+    place = await _insist(topic, lambda: broker.publish(_draft(topic, name)))
+    return Ack(NAME, topic, place.epoch, place.seq, name)
+
+
+async def _attend(broker: RedisBroker, topic: str, number: int, connections: int) -> None:
+    """Write how many connections the user `NAME` has, as a worker of its own."""
+    member = Member(NAME, connections, b'{"user":"%b"}' % NAME.encode())
+    # A repetition need not have a higher number: it is made if nothing was sent.
+    attendance = Attendance(
+        topic=topic,
+        lease=f"{NAME}.{number}",
+        members=(member,),
+        number=2 - connections,
+        confirmed=1 - connections,
+    )
+    attended = await _insist(topic, lambda: broker.presence.write(attendance))
+    assert attended.known, "the lease ended early"
+
+
+async def _insist(topic: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call: a node that was just struck may not have found the others yet."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            place = await broker.publish(_draft(topic, name))
+            return await call()
         except Unavailable as error:
             if time.monotonic() > deadline:
-                raise LoadError(f"{topic} cannot be stored past the workers: {error}") from None
+                raise LoadError(f"{topic} cannot be written past the workers: {error}") from None
             await asyncio.sleep(RETRY_SECONDS)
-        else:
-            return Ack(NAME, topic, place.epoch, place.seq, name)
 
 
 def _draft(topic: str, name: str) -> Draft:
