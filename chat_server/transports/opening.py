@@ -1,0 +1,211 @@
+"""Admits clients by their handshakes, and connects them; for the route and the front door alike."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import partial
+
+from msgspec import Struct
+from websockets.utils import accept_key
+
+from ..addresses import client_address
+from ..auth.claims import Claims
+from ..protocol.codecs import Codec
+from ..protocol.errors import BadRequest, ChatError, Unauthorized
+from ..realtime.ports import Receiver, Transport
+from ..service.service import Service
+from ..sessions.connection import Connection
+from .asgi import AsgiTransport
+from .deflate import negotiate_deflate
+from .direct import DirectTransport
+from .encoders import DEFLATE_ENCODERS, DIRECT_ENCODERS
+from .handshake import Credentials, Source, check_origin, find_credentials, negotiate
+
+NONCE_BYTES = 16
+
+Start = Callable[[DirectTransport | AsgiTransport], tuple[Receiver, Callable[[], None]]]
+"""Makes the receiver of a transport's messages, and what is to be called first."""
+
+
+class Handshake(Struct):
+    """What a client's handshake says, RFC 6455 section 4.1.
+
+    Args:
+        origin: the Origin header, if there is one.
+        host: the Host header, if there is one.
+        authorization: every Authorization header.
+        subprotocols: those offered, in order.
+        token: the parameter `token` of the URL, if there is one.
+        extensions: every Sec-WebSocket-Extensions header.
+        key: the Sec-WebSocket-Key header.
+        forwarded_for: every X-Forwarded-For header.
+        peer: the address at the other end of the socket, if it has one.
+    """
+
+    origin: str | None
+    host: str | None
+    authorization: Sequence[str]
+    subprotocols: Sequence[str]
+    token: str | None
+    extensions: Sequence[str]
+    key: str
+    forwarded_for: Sequence[str]
+    peer: str | None
+
+    def accept_key(self) -> str:
+        """Return the answer to the key, RFC 6455 section 4.2.2.
+
+        The server has checked the rest of the request. websockets' own handshake would check
+        everything again, at several times the cost.
+
+        Raises:
+            BadRequest: the key is not one.
+        """
+        key = self.key.strip()
+        try:
+            nonce = base64.b64decode(key, validate=True)
+        except ValueError:
+            nonce = b""
+        if len(nonce) != NONCE_BYTES:
+            raise BadRequest(f"Sec-WebSocket-Key: must be {NONCE_BYTES} bytes in base64")
+        return accept_key(key)
+
+
+class Admission(Struct):
+    """How a client is served whose handshake was accepted.
+
+    Args:
+        codec: the encoding.
+        subprotocol: to answer with, None for none.
+        start: begins the connection.
+    """
+
+    codec: Codec
+    subprotocol: str | None
+    start: Start
+
+
+class Opening:
+    """Admits clients to a node.
+
+    Args:
+        service: carries out the clients' commands.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._settings = service.node.settings
+
+    async def admit(self, handshake: Handshake) -> Admission:
+        """Admit a client; the issuer's keys are fetched first if that is needed and due.
+
+        Raises:
+            ChatError: the handshake is refused.
+        """
+        admission = self.admit_now(handshake)
+        if admission is None:
+            credentials = _credentials(handshake)
+            try:
+                claims = await self._service.verifier.verify(credentials.token)
+                admission = self._admission(handshake, claims)
+            except ChatError as error:
+                admission = self._refused(handshake, credentials, error)
+        return admission
+
+    def admit_now(self, handshake: Handshake) -> Admission | None:
+        """Admit a client, or return None if the issuer's keys have to be fetched first.
+
+        Raises:
+            ChatError: the handshake is refused.
+        """
+        check_origin(handshake.origin, handshake.host, self._settings.http.allowed_origins)
+        negotiate(handshake.subprotocols)  # refuses before the token is looked at
+        credentials = _credentials(handshake)
+        claims = None
+        try:
+            if credentials.source is Source.QUERY and not self._settings.auth.query_token:
+                raise Unauthorized("token: is not taken from the URL here")
+            if credentials.source is not Source.NONE:
+                claims = self._service.verifier.verify_now(credentials.token)
+                if claims is None:
+                    return None
+        except ChatError as error:
+            return self._refused(handshake, credentials, error)
+        return self._admission(handshake, claims)
+
+    def _refused(
+        self, handshake: Handshake, credentials: Credentials, error: ChatError
+    ) -> Admission:
+        # A browser cannot read an HTTP status, and cannot send the header.
+        if credentials.source is Source.HEADER:
+            raise error
+        return self._admission(handshake, None, error)
+
+    def _admission(
+        self, handshake: Handshake, claims: Claims | None, refusal: ChatError | None = None
+    ) -> Admission:
+        codec, subprotocol = negotiate(handshake.subprotocols)
+        hops = self._settings.server.trusted_proxy_hops
+        address = client_address(handshake.peer, handshake.forwarded_for, hops)
+        start = partial(self._start, address=address, claims=claims, refusal=refusal)
+        return Admission(codec, subprotocol, start)
+
+    def _start(
+        self,
+        transport: Transport,
+        *,
+        address: str,
+        claims: Claims | None,
+        refusal: ChatError | None,
+    ) -> tuple[Connection, Callable[[], None]]:
+        connection = Connection(self._service, transport, address)
+        return connection, partial(connection.start, claims, refusal)
+
+    def connect(
+        self, socket: asyncio.Transport, handshake: Handshake, accept: str, admission: Admission
+    ) -> None:
+        """Answer the handshake, and serve the socket by the direct transport from now on.
+
+        Args:
+            socket: the transport of the socket.
+            handshake: the client's.
+            accept: the answer to its key.
+            admission: how the client is served.
+        """
+        deflate = None
+        if self._settings.gateway.compression:
+            deflate = negotiate_deflate(list(handshake.extensions))
+        encoders = DEFLATE_ENCODERS if deflate else DIRECT_ENCODERS
+        limits = self._settings.limits
+        direct = DirectTransport(
+            socket,
+            encoders[admission.codec.subprotocol],
+            max_message_bytes=limits.max_message_bytes,
+            slow_buffer_bytes=limits.slow_buffer_bytes,
+            close_timeout_seconds=self._settings.gateway.close_timeout_seconds,
+            extensions=[deflate[1]] if deflate else [],
+        )
+        upgrade = _upgrade_response(accept, admission.subprotocol, deflate and deflate[0])
+        receiver, begin = admission.start(direct)
+        # In a context of its own: the timers and tasks that begin here outlive the request, and
+        # would keep everything in the request's context alive.
+        Context().run(direct.serve, receiver, begin, upgrade)
+
+
+def _credentials(handshake: Handshake) -> Credentials:
+    return find_credentials(handshake.authorization, handshake.subprotocols, handshake.token)
+
+
+def _upgrade_response(accept: str, subprotocol: str | None, extensions: str | None) -> bytes:
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept}",
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extensions is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
+    return "\r\n".join([*lines, "", ""]).encode()
