@@ -85,7 +85,7 @@ class Credentials:
         if any(map(inspect.iscoroutinefunction, (source, type(source).__call__))):
             token = source()
         else:
-            thread = self._thread = self._thread or _in_thread(source)
+            thread = self._thread = self._thread or in_thread(source, "chat client token")
             try:
                 token = await asyncio.shield(thread)
             finally:
@@ -104,7 +104,7 @@ def _retrieve_exception(call: "asyncio.Future[Any]") -> None:
         call.exception()
 
 
-def _in_thread(source: Callable[[], Any]) -> "asyncio.Future[Any]":
+def in_thread(source: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
     """Call `source` in a daemon thread: a pool's thread would keep the program from ending."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Any] = loop.create_future()
@@ -125,5 +125,5 @@ def _in_thread(source: Callable[[], Any]) -> "asyncio.Future[Any]":
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result)
 
-    threading.Thread(target=call, name="chat client token", daemon=True).start()
+    threading.Thread(target=call, name=name, daemon=True).start()
     return outcome

@@ -118,7 +118,7 @@ def _proxy(url: str) -> str | None:
     Raises:
         ConnectFailed: the environment names no valid proxy.
     """
-    if _is_loopback(urlsplit(url).hostname or ""):
+    if is_loopback(urlsplit(url).hostname or ""):
         return None  # no proxy of the environment leads there
     try:
         proxy = get_proxy(parse_uri(url))
@@ -137,7 +137,8 @@ def _place(proxy: str | None) -> str:
     return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} of the environment"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol
 
 from msgspec import Struct
 
+from ..events import Position
 from ..protocol.close_codes import STOP, CloseCode
 from .codec import ClientCodec
 from .connection import Connection, Ended, Push
@@ -25,6 +26,7 @@ from .errors import (
 )
 from .flow import Flow
 from .gate import Gate
+from .position import read_position
 from .renewal import keep_authorized
 
 STEADY_SECONDS = 10.0
@@ -139,6 +141,21 @@ class Reconnector:
                 return self.connection()
             except NotConnected:
                 continue  # `connection` has closed `_decided`
+
+    async def position(self, topic: str) -> Position:
+        """Ask by HTTP where `topic` stands.
+
+        Raises:
+            ClientError: as of `read_position`, or the client has ended, or there is no token.
+        """
+        self._demand_entered()
+        if self._error is not None:
+            raise self._error
+        options = self._options
+        token = await self._credentials.token()
+        return await read_position(
+            options.url, token, topic, ssl=options.ssl, timeout=options.open_timeout
+        )
 
     def _demand_entered(self) -> None:
         if self._runner is None and self._error is None:

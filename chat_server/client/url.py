@@ -26,3 +26,11 @@ def websocket_url(url: str) -> str:
     if not path.endswith("/ws"):
         path += "/ws"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def api_url(url: str, path: str) -> str:
+    """Return the http(s):// address of `path` of the server whose WebSocket is at `url`."""
+    parts = urlsplit(url)
+    scheme = "https" if parts.scheme == "wss" else "http"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((scheme, host, parts.path.removesuffix("/ws") + path, parts.query, ""))

@@ -1,4 +1,4 @@
-"""The calls of the client about messages that are stored, and about who reads them."""
+"""The calls of the client about messages that are stored, about who reads them, and where."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ from ..protocol import commands
 from ..protocol.messages import UnreadOk
 from .changes import alteration
 from .codec import ClientCodec
-from .events import Changed, Cursor, Present, Unread
+from .events import Changed, Cursor, Position, Present, Unread
 from .publication import PublicationLog
 from .reconnector import Reconnector
 
@@ -159,6 +159,20 @@ class Verbs:
         """
         command = commands.Presence(topic=topic, after=after, limit=limit)
         return await self._command(command, Present)
+
+    async def position(self, topic: str) -> Position:
+        """Return where `topic` stands now, for who then loads a snapshot and subscribes behind it.
+
+        The server is asked by HTTP, beside the WebSocket: `…/api` stands where `…/ws` stands. The
+        token must grant `subscribe`.
+
+        Raises:
+            CommandFailed: the server refused.
+            NotConnected: the server cannot be reached.
+            ConnectFailed: there is no token now.
+            BadServer: what answers has no such API, a proxy that passes the WebSocket only say.
+        """
+        return await self._reconnector.position(topic)
 
     async def _change(self, command: commands.ChangeCommand, *, wait: bool) -> Changed:
         return await alteration(self._outcomes, command).deliver(wait=wait)

@@ -16,6 +16,7 @@ import { ChatError, backoff, call, clamp, copied, later, now } from "./client-co
 import { Connection } from "./client-connection.js";
 import { Messages, changed, isChange } from "./client-messages.js";
 import { Outbox } from "./client-outbox.js";
+import { readPosition } from "./client-position.js";
 import { Streams } from "./client-stream.js";
 import { Topics } from "./client-topics.js";
 
@@ -246,6 +247,16 @@ export class ChatClient {
    */
   history(topic, { before, after, limit } = {}) {
     return this.#ask({ type: "history", topic, before, after, limit });
+  }
+
+  /**
+   * Read where a topic stands now; resolves to `{epoch, seq}`.
+   *
+   * For who then loads a snapshot, and subscribes with `since` behind it. It is asked by HTTP.
+   */
+  async position(topic) {
+    if (this.#closed) throw this.#closed;
+    return readPosition(this.#url, await this.#freshToken(), topic);
   }
 
   /** Count what the user has not read; resolves to `{topic: {read, seq, unread, more, last?}}`. */

@@ -32,7 +32,7 @@ await new Promise((onReady) => chat.subscribe("room:lobby", { onReady }));
 """
 
 AFTER = """
-await until(() => shown.length >= 3);
+await until(() => shown.length >= 5);
 const { messages } = await chat.history("room:lobby");
 console.log(JSON.stringify({ shown, messages }));
 process.exit();
@@ -45,7 +45,7 @@ WAITS = {"chat.typing(": "await until(() => typing.size === 1);"}
 def test_the_examples_about_messages(tmp_path: Path) -> None:
     document = blocks((ROOT / "docs/browser.md").read_text("utf-8"))
     examples = [block.text for block in document if block.kind == "js"][2:]  # behind the tokens
-    assert len(examples) == 6
+    assert len(examples) == 7
     parts = [
         "{" + IMPORT.sub("", example) + "".join(WAITS[w] for w in WAITS if w in example) + "}"
         for example in examples
@@ -65,7 +65,9 @@ def test_the_examples_about_messages(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert sorted(said["shown"], key=str) == ["0 unread", "1: Alice", ["news"]]
+    assert sorted(said["shown"], key=str) == [
+        *("0 unread", "1: Alice", ["news"], "an order", "loading what 0 events have made"),
+    ]
     changed, grown = said["messages"]
     assert (changed["deleted"], changed["data"]) == (True, None)
     assert (grown["data"], grown["state"]) == ({"text": "Because of Rayleigh."}, "complete")

@@ -98,6 +98,7 @@ class FakeServer:
         tells_expiry: whether the client hears when its token expires.
         user: who clients are signed in as.
         on_command: called with each command before it is answered.
+        on_get: returns status and body of the answer to a plain request for a path.
     """
 
     def __init__(self) -> None:
@@ -118,6 +119,7 @@ class FakeServer:
         self.tells_expiry = True
         self.user = "me"
         self.on_command: Callable[[commands.Command], None] = lambda command: None
+        self.on_get: Callable[[str], tuple[int, str]] = lambda path: (404, "no\n")
         self.port = 0
         self._server: Server | None = None
 
@@ -217,8 +219,12 @@ class FakeServer:
     async def _check(self, websocket: ServerConnection, request: Request) -> Response | None:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.tokens.append(token)
-        if self.status is not None:
-            response = websocket.respond(self.status, self.body)
+        status, body = self.status, self.body
+        if "Upgrade" not in request.headers:
+            number, body = self.on_get(request.path)
+            status = HTTPStatus(number)
+        if status is not None:
+            response = websocket.respond(status, body)
             for name, value in self.headers.items():
                 response.headers.pop(name, None)
                 response.headers[name] = value
