@@ -26,6 +26,7 @@ class Claims(Struct, frozen=True):
         expires_at: seconds since 1970, or None for a token that never expires.
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
+        valid_from: seconds since 1970, the later of `nbf` and `iat`, or None without either.
     """
 
     sub: str
@@ -33,6 +34,7 @@ class Claims(Struct, frozen=True):
     expires_at: int | None = None
     name: str | None = None
     info: dict[str, Any] | None = None
+    valid_from: int | None = None
 
     @property
     def user(self) -> User:

@@ -20,8 +20,8 @@ from .jwks import KeySet
 from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
 from .permissions import check_pattern
 from .validation import read_claims
+from .verified import MAX_TOKEN_BYTES, VerifiedTokens
 
-MAX_TOKEN_BYTES = 8192
 MIN_RETRY_MS = 100
 """The least `retry_in_ms` while the issuer's keys are not known."""
 
@@ -34,20 +34,24 @@ _HMAC_BYTES = 64
 
 
 class Verifier:
-    """Verifies tokens and returns their claims.
+    """Verifies tokens and returns their claims; remembers the claims of tokens that come again.
 
     Args:
         settings: one family of algorithms and the keys for it.
         clock: tells the time for `exp`, `nbf` and `iat`.
+        verified: remembers verified tokens; made anew if None.
 
     Raises:
         SettingsError: the settings name no key, one that cannot be read, or one that does not fit
             the algorithms.
     """
 
-    def __init__(self, settings: AuthSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: AuthSettings, clock: Clock, verified: VerifiedTokens | None = None
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._verified = VerifiedTokens(settings.leeway_seconds) if verified is None else verified
         self._defaults = _default_grants(settings)
         self._algorithms = list(settings.algorithms)
         self._jws = make_jws(self._algorithms)
@@ -86,6 +90,10 @@ class Verifier:
             Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
                 may be new and the next fetch is not due.
         """
+        keys = None if self._key_set is None else self._key_set.keys
+        found = self._verified.find(token, keys, self._clock.time())
+        if found is not None:
+            return found
         key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
             certain = await self._key_set.refresh(kid)
@@ -98,6 +106,10 @@ class Verifier:
 
     def verify_now(self, token: str) -> Claims | None:
         """Return the claims of `token`, or None if `verify` would have to fetch keys first."""
+        keys = None if self._key_set is None else self._key_set.keys
+        found = self._verified.find(token, keys, self._clock.time())
+        if found is not None:
+            return found
         key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
             wait = self._key_set.ask(kid)
@@ -156,7 +168,10 @@ class Verifier:
             raise Unauthorized("token: its signature does not match") from None
         except (PyJWTError, ValueError):
             raise Unauthorized("token: is not a JWT") from None
-        return read_claims(decoded["payload"], self._settings, self._defaults, self._clock.time())
+        now = self._clock.time()
+        claims = read_claims(decoded["payload"], self._settings, self._defaults, now)
+        self._verified.keep(token, None if self._key_set is None else self._key_set.keys, claims)
+        return claims
 
 
 def issue_token(

@@ -55,7 +55,7 @@ def read_claims(
         raise Unauthorized("token: its payload is not valid JSON") from None
     if not isinstance(claims, dict):
         raise Unauthorized("token: its payload is not a JSON object")
-    expires_at = _check_times(claims, settings, now)
+    valid_from, expires_at = _check_times(claims, settings, now)
     _check_parties(claims, settings)
     topics = _find_claim(claims, settings.topics_claim)
     return Claims(
@@ -64,6 +64,7 @@ def read_claims(
         expires_at=expires_at,
         name=_text(claims, "name", MAX_NAME) if claims.get("name") not in (None, "") else None,
         info=_info(claims["info"]) if claims.get("info") not in (None, []) else None,
+        valid_from=valid_from,
     )
 
 
@@ -79,7 +80,10 @@ def _find_claim(claims: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _check_times(claims: dict[str, Any], settings: AuthSettings, now: float) -> int | None:
+def _check_times(
+    claims: dict[str, Any], settings: AuthSettings, now: float
+) -> tuple[int | None, int | None]:
+    """Return when the token begins and ends to be valid, apart from the leeway."""
     leeway = settings.leeway_seconds
     expires_at = _time(claims, "exp")
     if expires_at is None and settings.require_expiry:
@@ -92,7 +96,8 @@ def _check_times(claims: dict[str, Any], settings: AuthSettings, now: float) -> 
     issued_at = _time(claims, "iat")
     if issued_at is not None and now < issued_at - leeway:
         raise Unauthorized("token: was issued in the future")
-    return expires_at
+    begins = [time for time in (not_before, issued_at) if time is not None]
+    return max(begins, default=None), expires_at
 
 
 def _time(claims: dict[str, Any], name: str) -> int | None:

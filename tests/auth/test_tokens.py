@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.auth.claims import TopicGrants
-from chat_server.auth.tokens import MAX_TOKEN_BYTES, Verifier, issue_token
+from chat_server.auth.tokens import Verifier, issue_token
+from chat_server.auth.verified import MAX_TOKEN_BYTES
 from chat_server.protocol.errors import Unauthorized
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, DefaultTopics, SettingsError
 
