@@ -144,8 +144,14 @@ class _Download:
         ):
             opener.add_handler(handler)
         body = bytearray()
+        request = Request(self._url, headers=HEADERS)  # noqa: S310  (the opener has no handler for other schemes)
+        host = request.host
+
+        def failed(reason: str) -> FetchError:
+            proxied = f" (through the proxy {request.host} of the environment)"
+            return FetchError(reason + (proxied if request.host != host else ""))
+
         try:
-            request = Request(self._url, headers=HEADERS)  # noqa: S310  (the opener has no handler for other schemes)
             with opener.open(request, timeout=self._seconds) as response:
                 while chunk := response.read1(self._max_bytes):
                     body += chunk
@@ -153,11 +159,11 @@ class _Download:
                         raise FetchError(f"the answer is longer than {self._max_bytes} bytes")
         except HTTPError as error:
             error.close()
-            raise FetchError(f"the answer is HTTP {error.code}") from None
+            raise failed(f"the answer is HTTP {error.code}") from None
         except URLError as error:
-            raise FetchError(str(error.reason)) from None
+            raise failed(str(error.reason)) from None
         except (OSError, HTTPException, ValueError) as error:
-            raise FetchError(str(error) or type(error).__name__) from None
+            raise failed(str(error) or type(error).__name__) from None
         finally:
             self.cut()
         return bytes(body)

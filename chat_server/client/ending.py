@@ -56,8 +56,9 @@ class Backoff:
 
     Args:
         first: seconds that the first wait lasts at most.
-        longest: seconds that any wait lasts at most.
-        patient: `first` after the close codes of overload and of too many messages.
+        longest: seconds that a wait of the client's own lasts at most.
+        patient: `first` after the close codes of overload and of too many connections or messages;
+            it doubles three times at most, beyond `longest`.
         rng: returns a number from 0 up to 1.
     """
 

@@ -133,7 +133,7 @@ class Codec:
         except msgspec.ValidationError as error:
             reason = problem = readable(error)
         except UnicodeDecodeError:
-            reason = problem = NOT_UTF8
+            reason = problem = f"message: {NOT_UTF8}"
         except msgspec.DecodeError as error:
             reason, problem = "", str(error)
         except RecursionError:
@@ -242,7 +242,9 @@ class JsonCodec(Codec):
             raise BadRequest(TOO_DEEP, id=id) from None
         except BadData as error:
             raise BadRequest(str(error), id=id) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise BadRequest(f"data: {NOT_UTF8}", id=id) from None
+        except msgspec.DecodeError as error:
             raise BadRequest(f"data: is not valid JSON: {error}", id=id) from None
         colons = data.count(b":")
         flat = colons < 2 or (isinstance(value, dict) and len(value) == colons)
@@ -301,7 +303,9 @@ class MsgpackCodec(Codec):
                 check_keys(value)
         except BadData as error:
             raise BadRequest(str(error), id=id) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise BadRequest(f"data: {NOT_UTF8}", id=id) from None
+        except msgspec.DecodeError as error:
             raise BadRequest(f"data: is not valid MessagePack: {error}", id=id) from None
         return plain
 

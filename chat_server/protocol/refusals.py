@@ -17,7 +17,7 @@ from .formats import BINARY, LISTS, NIL, TEXT, Truncated, map_entries, value_end
 from .nesting import NIL_KEY
 
 HALF_A_PAIR: Final = "holds half a surrogate pair"
-NOT_UTF8: Final = "message: holds text that is not UTF-8"
+NOT_UTF8: Final = "holds text that is not UTF-8"
 TOO_DEEP: Final = "message: is nested too deeply"
 
 _FIELDS: Final = frozenset(
@@ -43,7 +43,7 @@ def explain_json(payload: bytes, problem: str) -> tuple[str, Any]:
     try:
         text = payload.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Malformed(NOT_UTF8) from None
+        raise Malformed(f"message: {NOT_UTF8}") from None
     try:
         message = _lenient(text, problem)
     except RecursionError:

@@ -10,6 +10,7 @@ import pytest
 from chat_server.auth import jwks
 from chat_server.auth.fetching import Fetcher, FetchError
 
+from ..rig.ports import free_port
 from .helpers import running, until
 from .key_server import KeyServer
 
@@ -91,3 +92,15 @@ async def test_an_endless_answer_is_cut(server: KeyServer) -> None:
     server.body = b" " * 5_000_000
     with pytest.raises(FetchError, match="longer than 1000 bytes"):
         await Fetcher(server.url, bytes, max_bytes=1000).fetch(seconds=5)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_proxy_of_the_environment_is_named(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://user:secret@{proxy}")
+    fetcher = Fetcher(f"{scheme}://issuer.example/keys", bytes, max_bytes=10)
+    with pytest.raises(FetchError) as caught:
+        await fetcher.fetch(seconds=5)
+    assert str(caught.value).endswith(f"refused (through the proxy {proxy} of the environment)")

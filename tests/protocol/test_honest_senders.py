@@ -69,7 +69,7 @@ JSON_FRAMES = {
 }
 
 MSGPACK_FRAMES = {
-    "half a pair in data": (msgpack_publish(b"\xa3\xed\xa0\xbd"), "data: is not valid MessagePack"),
+    "half a pair in data": (msgpack_publish(b"\xa3\xed\xa0\xbd"), "data: holds text that"),
     "half a pair in the topic": (pack(COMMAND | {"topic": "<>?"}), "message: holds text"),
     "a binary topic": (pack(COMMAND | {"topic": b"a"}), "topic: expected `str`"),
     "binary throughout": (
@@ -116,6 +116,12 @@ def test_http_bodies_are_refused_in_the_same_words(data: str) -> None:
         decode_body(data)
     assert caught.value.message == refusal(JSON, js(data=data)).message
     assert not isinstance(caught.value, Malformed)
+
+
+def test_text_in_the_data_of_a_body_that_is_not_utf_8() -> None:
+    with pytest.raises(BadRequest) as caught:
+        JSON.decode_body(b'{"data":"\xff"}', Publish, {"topic": "a"})
+    assert caught.value.message == "data: holds text that is not UTF-8"
 
 
 @pytest.mark.parametrize(
