@@ -14,10 +14,12 @@ from multiprocessing.connection import Connection
 
 import uvloop
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.rig.sockets import connected_socket
 
-from .dialects import DIALECTS, data_of
+from .dialects import DIALECTS, Position, data_of
+from .exchange import Exchange
 from .histogram import Histogram
 from .wire import LoadError, Socket
 
@@ -43,13 +45,21 @@ BURST = 50
 
 
 class Member(Struct, frozen=True):
-    """One connection; without a topic to listen to it only talks."""
+    """One connection; without a topic to listen to it only talks.
+
+    Args:
+        since: where it goes on; it is ready once it has the `missed` events after that.
+        leaves: says goodbye as soon as it is ready.
+    """
 
     token: str
     topic: str
     listens: bool = True
     talks: bool = False
     stalls: bool = False
+    since: Position | None = None
+    missed: int = 0
+    leaves: bool = False
 
 
 class CrowdPlan(Struct, frozen=True, kw_only=True):
@@ -101,6 +111,18 @@ class Talked(Struct, frozen=True):
     sent: int
     acknowledged: int
     errors: dict[str, int]
+
+
+class Return(Struct, frozen=True):
+    """Tells a process that all its members lost their connections, and missed so many events."""
+
+    missed: int
+
+
+class Returned(Struct, frozen=True):
+    """When the last member had all that it had missed, in ns of the monotonic clock."""
+
+    at_ns: int
 
 
 class Finish(Struct, frozen=True):
@@ -169,11 +191,21 @@ class _Client:
         self._plan = plan
         self._dialect = DIALECTS[plan.dialect]
         self._tally = tally
-        self._steps = list(self._dialect.steps(member.topic if member.listens else None))
+        topic = member.topic if member.listens or self._dialect.http else None
+        self._steps = list(self._dialect.steps(topic, member.token, member.since))
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._epoch = ""
         self._seq: int | None = None
-        headers = self._dialect.headers(member.token)
-        self.socket = Socket(plan.host, plan.port, self._dialect.path, headers, self)
+        self._missing = member.missed
+        self._latest = 0
+        headers, path = self._dialect.headers(member.token), self._dialect.path(member.topic)
+        kind = Exchange if self._dialect.http else Socket
+        self.socket = kind(plan.host, plan.port, path, headers, self)
+
+    @property
+    def position(self) -> Position:
+        """Where it is in its topic's order."""
+        return Position(self._epoch, self._seq or 0)
 
     async def connect(self) -> None:
         """Connect and get ready.
@@ -199,30 +231,59 @@ class _Client:
         await self._ready
         if self.member.stalls:
             self.socket.stall()
+        if self.member.leaves:
+            self.socket.leave()
 
     def publish(self, number: int, due_ns: int) -> None:
         """Send the message that is the `number`-th of this process, from 1."""
+        self._latest = number
         data = data_of(due_ns, self._plan.payload_bytes)
         self.socket.write(self._dialect.publish(self.member.topic, number, data))
 
     def on_open(self) -> None:
         """See `wire.Handler`."""
+        self._advance(b"")
 
     def on_frames(self, data: bytes) -> None:
         """See `wire.Handler`."""
         if self._ready.done():
             self._count(data, time.monotonic_ns())
-        elif self._steps[0][0] in data:
-            _, answer = self._steps.pop(0)
-            if answer:
-                self.socket.write(answer)
-            if not self._steps:
-                start = self._dialect.start(data)
-                if start and self._dialect.orders:
-                    self._seq = int([start[1], *self._dialect.seqs(data)][-1])
-                self._ready.set_result(None)
-        elif self._dialect.errors(data):
-            self.on_lost(data[2:].decode(errors="replace"))
+        elif not self._steps:
+            self._catch_up(data)
+        elif not self._advance(data) and self._dialect.errors(data):
+            self.on_lost(self._dialect.refusal(data))
+
+    def _advance(self, data: bytes) -> bool:
+        """Take the next step if this is what it waits for."""
+        if not self._steps or self._steps[0][0] not in data:
+            return False
+        _, answer = self._steps.pop(0)
+        if answer:
+            self.socket.write(answer)
+        if not self._steps:
+            self._begin(data)
+        return True
+
+    def _begin(self, data: bytes) -> None:
+        """Take the place in the topic's order that the last answer tells, or go on from there."""
+        start = self._dialect.position(data)
+        if start and self._dialect.orders:
+            self._epoch = start.epoch
+            self._seq = int([start.seq, *self._dialect.seqs(data)][-1])
+        if self.member.since is None:
+            self._ready.set_result(None)
+        elif b'"recovered":true' in data:
+            self._seq = self.member.since.seq
+            self._catch_up(data)
+        else:
+            self.on_lost("what was missed cannot be recovered")
+
+    def _catch_up(self, data: bytes) -> None:
+        seqs = [int(seq) for seq in self._dialect.seqs(data)]
+        self._check_order(seqs, len(seqs))
+        self._missing -= len(seqs)
+        if self._missing <= 0:
+            self._ready.set_result(None)
 
     def on_lost(self, reason: str) -> None:
         """See `wire.Handler`."""
@@ -239,7 +300,9 @@ class _Client:
         if self.member.talks and self._dialect.acknowledges:
             for number in self._dialect.acknowledged(data):
                 tally.acknowledged += 1
-                tally.acknowledgement.add((now - tally.due_of(int(number))) / 1000)
+                # An answer without a number is to what was sent last.
+                due = tally.due_of(int(number) or self._latest)
+                tally.acknowledgement.add((now - due) / 1000)
                 tally.on_answer(self)
             for code in self._dialect.errors(data):
                 tally.errors[code.decode()] += 1
@@ -290,8 +353,12 @@ async def _main(pipe: Connection, plan: CrowdPlan) -> None:
     try:
         await _connect(clients, plan, tally)
         tally.cpu_at_start = time.process_time()
-        while isinstance(order := await orders.get(), Talk):
-            pipe.send(await _talk(clients, plan, order, tally))
+        while not isinstance(order := await orders.get(), Finish):
+            if isinstance(order, Return):
+                clients = await _return(clients, plan, order, tally)
+                pipe.send(Returned(time.monotonic_ns()))
+            elif isinstance(order, Talk):
+                pipe.send(await _talk(clients, plan, order, tally))
         if any(member.stalls for member in plan.members):
             await _wake(clients, tally)
         pipe.send(tally.result())
@@ -329,6 +396,20 @@ async def _connect(clients: list[_Client], plan: CrowdPlan, tally: _Tally) -> No
 
     # The first failure ends the process, and with it all the others.
     await asyncio.gather(*(connect(number, client) for number, client in enumerate(clients)))
+
+
+async def _return(
+    lost: list[_Client], plan: CrowdPlan, order: Return, tally: _Tally
+) -> list[_Client]:
+    """Connect all again, each where it was; what happened to the connections before is expected."""
+    tally.lost.clear()
+    tally.connecting = Histogram()
+    members = [
+        replace(client.member, since=client.position, missed=order.missed) for client in lost
+    ]
+    clients = [_Client(plan, member, tally) for member in members]
+    await _connect(clients, plan, tally)
+    return clients
 
 
 async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> Talked:

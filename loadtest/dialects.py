@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from msgspec import Struct
+
 from .wire import frame
 
 DUE = re.compile(rb'"due": ?(\d+)\}').findall
@@ -16,10 +18,29 @@ DUE = re.compile(rb'"due": ?(\d+)\}').findall
 
 UNREAD_TOPICS = 100
 
+BATCH = 100
+"""Messages in one request, where there are several."""
+
+NOT_SERVED = "not served"
+"""How the refusal begins that a server without such an address gives."""
+
+API_KEY = "loadtest"
+"""Of the HTTP API of a server that wants one."""
+
 _BARE_DATA = len(b'{"pad":"","due":1234567890123456}')
 
 Step = tuple[bytes, bytes]
-"""Bytes to wait for, and the frames to send then."""
+"""Bytes to wait for, and the frames to send then; no bytes: as soon as it is connected."""
+
+
+class Position(Struct, frozen=True):
+    """A place in a topic's order."""
+
+    epoch: str
+    seq: int
+
+
+_ACCEPTED = re.compile(rb'"type":"ok".*?"topic":"[^"]*"(?:,"epoch":"([^"]*)")?,"seq":(\d+)').search
 
 
 class Dialect:
@@ -28,7 +49,8 @@ class Dialect:
     `steps` leads a new connection to where it is ready: each step's answer is the next one's cause.
     """
 
-    path: ClassVar[str] = "/ws"
+    http: ClassVar[bool] = False
+    """Whether it is spoken over an `Exchange` instead of a `Socket`."""
     authenticates: ClassVar[bool] = True
     acknowledges: ClassVar[bool] = True
     orders: ClassVar[bool] = True
@@ -36,21 +58,41 @@ class Dialect:
     seqs = staticmethod(re.compile(rb'"type":"message","topic":"[^"]*","seq":(\d+)').findall)
     """Finds the places in the topic's order of all messages in some frames."""
     stamps = staticmethod(DUE)
-    start = staticmethod(re.compile(rb'"type":"ok".*?"seq":(\d+)').search)
-    """Finds in the answer to a subscription the place after which messages come."""
     acknowledged = staticmethod(re.compile(rb'"type":"ok","id":(\d+)').findall)
     errors = staticmethod(re.compile(rb'"type":"error"[^}]*?"code":"(\w+)"').findall)
+
+    def path(self, topic: str) -> str:
+        """Return what is requested by a client that talks or listens to a topic."""
+        return "/ws"
 
     def headers(self, token: str) -> str:
         """Return the request's header lines that present a token."""
         return f"Sec-WebSocket-Protocol: chat.v1.json\r\nAuthorization: Bearer {token}\r\n"
 
-    def steps(self, topic: str | None) -> Sequence[Step]:
-        """Return what leads to readiness; `topic` is None for one that only publishes."""
+    def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
+        """Return what leads to readiness.
+
+        Args:
+            topic: what is listened to; None for one that only publishes.
+            token: what the client presents, where the headers do not bear it.
+            since: where it goes on, with what it missed; None begins with what comes.
+        """
         if topic is None:
             return [(b'"welcome"', b"")]
-        subscribe = b'{"type":"subscribe","id":1,"topic":"%s"}' % topic.encode()
+        place = b""
+        if since is not None:
+            place = b',"since":{"epoch":"%s","seq":%d}' % (since.epoch.encode(), since.seq)
+        subscribe = b'{"type":"subscribe","id":1,"topic":"%s"%s}' % (topic.encode(), place)
         return [(b'"welcome"', frame(subscribe)), (b'"ok"', b"")]
+
+    def position(self, data: bytes) -> Position | None:
+        """Return the place that the answer to a subscription tells, after which messages come."""
+        found = _ACCEPTED(data)
+        return Position((found[1] or b"").decode(), int(found[2])) if found else None
+
+    def refusal(self, data: bytes) -> str:
+        """Return in words what an answer says that is an error."""
+        return data[2:].decode(errors="replace")
 
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
         """Return the frame that publishes `data`; its answer bears `number`."""
@@ -72,15 +114,17 @@ class Plain(Dialect):
 class SocketIO(Dialect):
     """Engine.IO 4 and Socket.IO 5 on its WebSocket."""
 
-    path = "/socket.io/?EIO=4&transport=websocket"
     authenticates = False
     acknowledges = False
     orders = False
 
+    def path(self, topic: str) -> str:
+        return "/socket.io/?EIO=4&transport=websocket"
+
     def headers(self, token: str) -> str:
         return ""
 
-    def steps(self, topic: str | None) -> Sequence[Step]:
+    def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
         joined = b"" if topic is None else frame(b'420["subscribe","%s"]' % topic.encode())
         steps = [(b"0{", frame(b"40")), (b"40{", joined)]
         return steps if topic is None else [*steps, (b"430[", b"")]
@@ -92,15 +136,17 @@ class SocketIO(Dialect):
 class Nats(Dialect):
     """The NATS client protocol in binary frames."""
 
-    path = "/"
     authenticates = False
     acknowledges = False
     orders = False
 
+    def path(self, topic: str) -> str:
+        return "/"
+
     def headers(self, token: str) -> str:
         return ""
 
-    def steps(self, topic: str | None) -> Sequence[Step]:
+    def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
         subscribe = b"" if topic is None else b"SUB %s 1\r\n" % topic.encode()
         hello = b'CONNECT {"verbose":false,"pedantic":false}\r\n' + subscribe + b"PING\r\n"
         return [(b"INFO ", frame(hello, binary=True)), (b"PONG", b"")]
@@ -108,6 +154,43 @@ class Nats(Dialect):
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
         text = b"PUB %s %d\r\n%s\r\n" % (topic.encode(), len(data), data)
         return frame(text, binary=True)
+
+
+class Centrifugo(Dialect):
+    """Centrifugo's bidirectional protocol in JSON; one frame may bear several lines."""
+
+    seqs = staticmethod(re.compile(rb'"due": ?\d+\},(?:"info":\{[^}]*\},)?"offset":(\d+)').findall)
+    acknowledged = staticmethod(re.compile(rb'"id":(\d+),"publish":').findall)
+    errors = staticmethod(re.compile(rb'"error":\{"code":(\d+)').findall)
+    _subscribed = staticmethod(
+        re.compile(rb'"subscribe":\{[^\[]*?"epoch":"([^"]*)"(?:,"offset":(\d+))?').search
+    )
+
+    def path(self, topic: str) -> str:
+        return "/connection/websocket"
+
+    def headers(self, token: str) -> str:
+        return ""
+
+    def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
+        connect = frame(b'{"id":1,"connect":{"token":"%s"}}' % token.encode())
+        if topic is None:
+            return [(b"", connect), (b'"connect":{', b"")]
+        place = b""
+        if since is not None:
+            text = b',"recover":true,"epoch":"%s","offset":%d'
+            place = text % (since.epoch.encode(), since.seq)
+        subscribe = b'{"id":2,"subscribe":{"channel":"%s"%s}}' % (topic.encode(), place)
+        return [(b"", connect), (b'"connect":{', frame(subscribe)), (b'"subscribe":{', b"")]
+
+    def position(self, data: bytes) -> Position | None:
+        # An offset of 0 is left out.
+        found = self._subscribed(data)
+        return Position(found[1].decode(), int(found[2] or 0)) if found else None
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        text = b'{"id":%d,"publish":{"channel":"%s","data":%s}}'
+        return frame(text % (number, topic.encode(), data))
 
 
 class Verb(Dialect):
@@ -156,6 +239,77 @@ class Unread(Verb):
         return first + frame(b'{"type":"unread","id":%d,"topics":[%b]}' % (number, asked))
 
 
+class Post(Dialect):
+    """`POST /api/topics/{topic}/messages`, each answered before the next.
+
+    An answer bears no number, so `acknowledged` finds a 0 for it.
+    """
+
+    http = True
+    orders = False
+    errors = staticmethod(re.compile(rb"\AHTTP/1\.1 ([345]\d\d)").findall)
+
+    def path(self, topic: str) -> str:
+        return f"/api/topics/{topic}/messages"
+
+    def headers(self, token: str) -> str:
+        return f"Authorization: Bearer {token}\r\n"
+
+    def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
+        # A first request tells whether there is such an address at all.
+        return [(b"", self.publish(topic or "", 0, data_of(0, 0))), (b"HTTP/1.1 20", b"")]
+
+    def refusal(self, data: bytes) -> str:
+        status = data.split(b" ", 2)[1].decode()
+        return f"{NOT_SERVED}: HTTP {status}" if status in ("404", "405") else f"HTTP {status}"
+
+    def acknowledged(self, data: bytes) -> list[bytes]:  # type: ignore[override]
+        return [b"0"] if data.startswith(b"HTTP/1.1 20") and b'"error"' not in data else []
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        return b'{"data":%s}' % data
+
+
+class PostBatch(Post):
+    """`POST /api/messages`: messages for as many topics below that of the connection."""
+
+    def path(self, topic: str) -> str:
+        return "/api/messages"
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        text = b'{"topic":"%s","data":%s}'
+        return b'{"messages":[%s]}' % b",".join(text % (each, data) for each in _below(topic))
+
+
+class CentrifugoPost(Post):
+    """Centrifugo's `POST /api/publish`."""
+
+    def path(self, topic: str) -> str:
+        return "/api/publish"
+
+    def headers(self, token: str) -> str:
+        return f"X-API-Key: {API_KEY}\r\n"
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        return b'{"channel":"%s","data":%s}' % (topic.encode(), data)
+
+
+class CentrifugoPostBatch(CentrifugoPost):
+    """Centrifugo's `POST /api/batch`."""
+
+    def path(self, topic: str) -> str:
+        return "/api/batch"
+
+    def publish(self, topic: str, number: int, data: bytes) -> bytes:
+        text = b'{"publish":{"channel":"%s","data":%s}}'
+        commands = b",".join(text % (each, data) for each in _below(topic))
+        return b'{"parallel":true,"commands":[%s]}' % commands
+
+
+def _below(topic: str) -> Sequence[bytes]:
+    return [b"%s:%d" % (topic.encode(), each) for each in range(BATCH)]
+
+
 def _reaction(number: int, data: bytes) -> bytes:
     """Add a reaction, and take it back: each stores an event."""
     remove = b"false" if number % 2 else b"true"
@@ -176,6 +330,11 @@ DIALECTS: dict[str, Dialect] = {
     "append": Appends(b"append", _appended),
     "history": Verb(b"history", lambda number, data: b',"limit":1'),
     "unread": Unread(),
+    "chat http": Post(),
+    "chat batch": PostBatch(),
+    "centrifugo": Centrifugo(),
+    "centrifugo http": CentrifugoPost(),
+    "centrifugo batch": CentrifugoPostBatch(),
 }
 
 

@@ -14,6 +14,8 @@ _UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
 )
 _CLOSE, _PING = 0x8, 0x9
+_GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
+"""A close frame with 1000."""
 _PONG = b"\x8a\x80\0\0\0\0"
 
 
@@ -93,6 +95,11 @@ class Socket(asyncio.Protocol):
         """Read again."""
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def leave(self) -> None:
+        """Say goodbye, whereupon the server ends the connection."""
+        self._ended = True
+        self.write(_GOODBYE)
 
     def close(self) -> None:
         """End the connection without ceremony."""
