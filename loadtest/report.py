@@ -44,7 +44,8 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
         cpu_us_per_…: CPU time of all the server's processes; that per delivery and that per
             publication are the same time in other units.
         idle_cpu_us_per_second: the same, per connection that does nothing, in a second.
-        redis_cpu_us_per_publish: CPU time of the Redis started for the server.
+        redis_cpu_us_per_…: CPU time of the Redis started for the server.
+        start_cpu_seconds: CPU time of a server that was started again, until it was ready.
         memory_bytes_per_connection: what connecting added, divided by their number.
         talk_memory_bytes: what the server's memory grew by at most while messages were sent.
         server_cores: CPU seconds in a second while messages were sent.
@@ -81,7 +82,9 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_us_per_delivery: float | None = None
     cpu_us_per_publish: float | None = None
     idle_cpu_us_per_second: float | None = None
+    redis_cpu_us_per_connect: float | None = None
     redis_cpu_us_per_publish: float | None = None
+    start_cpu_seconds: float | None = None
     memory_bytes: int | None = None
     memory_bytes_per_connection: float | None = None
     talk_memory_bytes: int | None = None

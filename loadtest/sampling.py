@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -35,6 +36,28 @@ class Entrant(Struct, frozen=True):
     key: str
     running: Callable[[], AbstractContextManager[Target]]
     scenario: Callable[[Target], Stage]
+
+    def run(self, tell: Tell) -> Report:
+        """Run once, telling how far it is.
+
+        Raises:
+            LoadError: it cannot be carried out.
+        """
+        with self.running() as target:
+            return perform(self.scenario(target), target, tell)
+
+
+class Turn(Protocol):
+    """What takes turns: an `Entrant`, or what measures in another way."""
+
+    @property
+    def key(self) -> str:
+        """What its reports are found by."""
+        ...
+
+    def run(self, tell: Tell) -> Report:
+        """Run once, telling how far it is."""
+        ...
 
 
 class Samples(Struct):
@@ -94,7 +117,7 @@ class Rounds(Struct, frozen=True):
 
 
 def alternate(
-    entrants: Sequence[Entrant], rounds: Rounds, tell: Tell, samples: Samples | None = None
+    entrants: Sequence[Turn], rounds: Rounds, tell: Tell, samples: Samples | None = None
 ) -> Samples:
     """Run all in turns, every other round backwards; who fails once is left out from then on.
 
@@ -120,15 +143,14 @@ def alternate(
     return samples
 
 
-def _least_disturbed(entrant: Entrant, attempts: int, tell: Tell) -> Report:
+def _least_disturbed(entrant: Turn, attempts: int, tell: Tell) -> Report:
     """Return the report of the first quiet attempt, or of the quietest of all.
 
     What counts is the work of others, never the result.
     """
     reports: list[Report] = []
     while len(reports) < attempts and not (reports and reports[-1].disturbance <= QUIET_CORES):
-        with entrant.running() as target:
-            reports.append(perform(entrant.scenario(target), target, tell))
+        reports.append(entrant.run(tell))
     return min(reports, key=lambda report: report.disturbance)
 
 

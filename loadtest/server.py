@@ -104,6 +104,9 @@ def started(
     environ: Mapping[str, str] | None = None,
     log: Path | None = None,
     module: str = "chat_server",
+    port: int | None = None,
+    to: Sequence[int] = (),
+    folder: Path | None = None,
 ) -> Iterator[Target]:
     """Run `chat-server serve` with the limits of clients out of the way.
 
@@ -114,6 +117,9 @@ def started(
         environ: more settings, as `CHAT_` variables.
         log: where what it writes is kept.
         module: what is run as `chat-server`.
+        port: what it listens to; None for one that is free.
+        to: the cores to keep it on; `server_cores` if empty.
+        folder: a checkout whose code is run instead of ours, with our interpreter and libraries.
 
     Raises:
         LoadError: it does not get ready; bears what it wrote.
@@ -121,18 +127,28 @@ def started(
     if redis:
         with redis_server() as (redis_url, redis_pid):
             own = [*flags, "--redis-url", redis_url]
-            with started(*own, workers=workers, environ=environ, log=log, module=module) as target:
+            with started(
+                *own,
+                workers=workers,
+                environ=environ,
+                log=log,
+                module=module,
+                port=port,
+                to=to,
+                folder=folder,
+            ) as target:
                 yield replace(target, redis_pid=redis_pid)
         return
-    port = free_port()
+    port = port or free_port()
     serve = [sys.executable, "-m", module, "serve", "--bind", f"127.0.0.1:{port}"]
     command = [*serve, "--workers", str(workers), *flags]
     with launched(
         command,
         ready=lambda: answers(f"http://127.0.0.1:{port}/health/ready"),
         environ={**UNLIMITED, **(environ or {})},
-        to=server_cores(workers),
+        to=to or server_cores(workers),
         log=log,
+        folder=folder,
     ) as pid:
         yield Target("chat_server", "chat", port, pid=pid)
 
@@ -181,6 +197,7 @@ def launched(
     environ: Mapping[str, str] | None = None,
     to: Sequence[int] = (),
     log: Path | None = None,
+    folder: Path | None = None,
 ) -> Iterator[int]:
     """Run a process until this context is left; yield its pid once it is ready.
 
@@ -190,6 +207,7 @@ def launched(
         environ: variables besides our own.
         to: the cores to keep it on.
         log: where what it writes is kept.
+        folder: what it runs in; ours if None.
 
     Raises:
         LoadError: it ended, or was not ready in time; bears what it wrote.
@@ -203,6 +221,7 @@ def launched(
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=written,
+                cwd=folder,
             )
         try:
             deadline = time.monotonic() + START_SECONDS

@@ -79,6 +79,8 @@ class _Measured(Struct):
     connected: Usage | None = None
     idle: Usage | None = None
     talked: Usage | None = None
+    redis_start: Usage | None = None
+    redis_connected: Usage | None = None
     redis_before: Usage | None = None
     redis_talked: Usage | None = None
     disturbance: float = 0.0
@@ -95,8 +97,8 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
     """
     if stage.seconds and not any(crowd.sends(stage.seconds) for crowd in stage.crowds):
         raise InputError("nothing would be sent: rate × seconds is less than a message")
-    found = _Measured(before=usage(target.pid))
-    begin_ns, begin, others = time.monotonic_ns(), time.monotonic(), _others(target)
+    found = _Measured(before=usage(target.pid), redis_start=usage(target.redis_pid))
+    begin_ns, begin, others = time.monotonic_ns(), time.monotonic(), work_of_others(target)
     with Workers(load_cores()) as workers:
         pipes = [workers.start(main, crowd) for crowd in stage.crowds]
         fleet = _Fleet(pipes, target, tell, found)
@@ -104,6 +106,7 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
         found.connect_seconds = time.monotonic() - begin
         time.sleep(SETTLE_SECONDS)
         found.connected = found.idle = usage(target.pid)
+        found.redis_connected = usage(target.redis_pid)
         if stage.hold_seconds:
             fleet.hold(stage.hold_seconds)
             found.idle = usage(target.pid)
@@ -115,14 +118,14 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
             fleet.await_deliveries(acknowledged * stage.listeners, stage.drain_seconds)
             found.talked = usage(target.pid)
             found.redis_talked = usage(target.redis_pid)
-        found.disturbance = (_others(target) - others) / (time.monotonic() - begin)
+        found.disturbance = (work_of_others(target) - others) / (time.monotonic() - begin)
         results = fleet.finish()
     if target.pauses is not None and target.pid is not None:
         found.pauses = pauses_since(target.pauses, target.pid, begin_ns)
     return _report(stage, target, found, talked, results)
 
 
-def _others(target: Target) -> float:
+def work_of_others(target: Target) -> float:
     """Return the CPU seconds that went to anything but this load test and its server so far."""
     busy, own = busy_seconds(), usage(os.getpid())
     if busy is None or own is None:
@@ -255,9 +258,9 @@ def _report(
     last_ns = max(result.last_ns for result in results)
     elapsed = max((last_ns - found.start_ns) / 1e9, stage.seconds) or found.connect_seconds
     latencies = {
-        "connecting": _merged(result.connecting for result in results),
-        "acknowledgement": _merged(result.acknowledgement for result in results),
-        "delivery": _merged(result.delivery for result in results),
+        "connecting": merged(result.connecting for result in results),
+        "acknowledgement": merged(result.acknowledgement for result in results),
+        "delivery": merged(result.delivery for result in results),
     }
     return Report(
         scenario=stage.scenario,
@@ -281,7 +284,7 @@ def _report(
         connecting=Latency.of(latencies["connecting"]),
         delivery=Latency.of(latencies["delivery"]),
         acknowledgement=Latency.of(latencies["acknowledgement"]),
-        bytes_per_delivery=_per(sum(result.bytes_in for result in results), deliveries),
+        bytes_per_delivery=per(sum(result.bytes_in for result in results), deliveries),
         pauses=found.pauses,
         busiest_generator=max(result.cpu_seconds for result in results) / elapsed,
         disturbance=max(0.0, found.disturbance),
@@ -299,23 +302,25 @@ def _costs(
     elapsed: float,
 ) -> dict[str, Any]:
     connecting = cpu_between(found.before, found.connected)
+    arriving = cpu_between(found.redis_start, found.redis_connected)
     talking = cpu_between(found.idle, found.talked)
     redis = cpu_between(found.redis_before, found.redis_talked)
     idle = cpu_between(found.connected, found.idle) if stage.hold_seconds else None
     before, connected = found.before, found.connected
     grown = connected.memory_bytes - before.memory_bytes if before and connected else None
     return {
-        "cpu_us_per_connect": _per(connecting, connections, 1e6),
-        "cpu_us_per_delivery": _per(talking, deliveries, 1e6),
-        "cpu_us_per_publish": _per(talking, acknowledged, 1e6),
-        "idle_cpu_us_per_second": _per(idle, connections * stage.hold_seconds, 1e6),
-        "redis_cpu_us_per_publish": _per(redis, acknowledged, 1e6),
+        "cpu_us_per_connect": per(connecting, connections, 1e6),
+        "redis_cpu_us_per_connect": per(arriving, connections, 1e6),
+        "cpu_us_per_delivery": per(talking, deliveries, 1e6),
+        "cpu_us_per_publish": per(talking, acknowledged, 1e6),
+        "idle_cpu_us_per_second": per(idle, connections * stage.hold_seconds, 1e6),
+        "redis_cpu_us_per_publish": per(redis, acknowledged, 1e6),
         "memory_bytes": connected.memory_bytes if connected else None,
-        "memory_bytes_per_connection": _per(grown, connections),
+        "memory_bytes_per_connection": per(grown, connections),
         "talk_memory_bytes": max(0, found.peak_bytes - connected.memory_bytes)
         if connected and found.peak_bytes
         else None,
-        "server_cores": _per(talking, elapsed),
+        "server_cores": per(talking, elapsed),
     }
 
 
@@ -328,11 +333,13 @@ def cpu_between(before: Usage | None, after: Usage | None) -> float | None:
     return None if coarse and used < LEAST_STEPS * after.step_seconds else max(0.0, used)
 
 
-def _per(amount: float | None, number: float, unit: float = 1.0) -> float | None:
+def per(amount: float | None, number: float, unit: float = 1.0) -> float | None:
+    """Return an amount divided by a number, in some unit; None if either is missing."""
     return None if amount is None or not number else amount * unit / number
 
 
-def _merged(parts: Iterable[list[int]]) -> Histogram:
+def merged(parts: Iterable[list[int]]) -> Histogram:
+    """Return one histogram of the counts of several."""
     whole = Histogram()
     for part in parts:
         whole.merge(Histogram(part))

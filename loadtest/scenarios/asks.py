@@ -6,13 +6,16 @@ from ..stage import Stage
 from .common import crowd
 
 
-def asks(target: Target, *, connections: int = 10, seconds: float = 5.0) -> Stage:
+def asks(
+    target: Target, *, connections: int = 10, seconds: float = 5.0, payload_bytes: int = 0
+) -> Stage:
     """Return a scenario in which each connection has one command under way.
 
     Args:
         target: the server, whose dialect decides what is asked.
         connections: each with a topic of its own, and all below that.
         seconds: for how long.
+        payload_bytes: how long the JSON text of each message's `data` is, at least 33 bytes.
     """
     topics = [f"room:{number}" for number in range(connections)]
     members = [
@@ -22,6 +25,6 @@ def asks(target: Target, *, connections: int = 10, seconds: float = 5.0) -> Stag
     return Stage(
         scenario="asks",
         parameters={"connections": connections},
-        crowds=[crowd(target, members, window=1)],
+        crowds=[crowd(target, members, window=1, payload_bytes=payload_bytes)],
         seconds=seconds,
     )
