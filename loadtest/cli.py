@@ -15,6 +15,7 @@ from chat_server.settings import SettingsError
 from . import options as kinds
 from .cli_churn import churn_command
 from .cli_flood import flood_command
+from .cli_front import front_command
 from .cli_greedy import greedy_command
 from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
@@ -204,6 +205,7 @@ for _each in (
         churn_command,
         compare_command,
         flood_command,
+        front_command,
         greedy_command,
         page_command,
         presence_command,

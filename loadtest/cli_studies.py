@@ -11,6 +11,7 @@ from . import options as kinds
 from . import page as pages
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
+from .cli_front import front_command
 from .cli_presence import presence_command
 from .cli_verbs import verbs_command
 from .compare import (
@@ -25,6 +26,7 @@ from .compare import (
 from .layout import columns, describe
 from .options import Count, Payload, Positive, of
 from .peers import peers
+from .peers.centrifugo import program
 from .plot import draw_costs
 from .terminal import Line
 
@@ -120,7 +122,7 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
     show_default=True,
     help="The folder of the JSON files.",
 )
-@click.option("--measure", is_flag=True, help="Run everything first; some thirty minutes.")
+@click.option("--measure", is_flag=True, help="Run everything first; some fifty minutes.")
 @click.option(
     "--rounds", type=Count, default=5, show_default=True, help="Of everything that is measured."
 )
@@ -144,6 +146,8 @@ def page_command(
         context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
         context.invoke(presence_command, json=str(folder / pages.PRESENCE))
         context.invoke(verbs_command, **turns, json=str(folder / pages.VERBS))
+        if program() is not None:
+            context.invoke(front_command, **turns, json=str(folder / pages.FRONT))
     pages.write(Path(file), folder)
 
 

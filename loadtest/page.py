@@ -23,6 +23,8 @@ from .compare import (
     losses,
     verdicts,
 )
+from .front import Front
+from .front_table import front_text
 from .layout import describe, markdown, replace_section, section_names
 from .presence import Costs
 from .presence import lines as presence_lines
@@ -30,10 +32,10 @@ from .sampling import Cost
 from .verbs import Verbs, verbs_text
 from .wire import InputError
 
-Study = TypeVar("Study", Bench, Comparison, Costs, Verbs)
+Study = TypeVar("Study", Bench, Comparison, Costs, Front, Verbs)
 
 BENCH, COMPARE = "bench.json", "compare.json"
-PRESENCE, VERBS = "presence.json", "verbs.json"
+PRESENCE, VERBS, FRONT = "presence.json", "verbs.json", "front.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
@@ -65,6 +67,8 @@ def write(page: Path, folder: Path) -> None:
         sections["presence"] = markdown(presence_lines(read(path, Costs)))
     if (path := folder / VERBS).exists():
         sections["verbs"] = verbs_text(read(path, Verbs))
+    if (path := folder / FRONT).exists():
+        sections["front"] = front_text(read(path, Front))
     if not sections:
         raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)

@@ -59,6 +59,7 @@ def _await_group(leader: int, wanted: str | None) -> None:
         ((LOADTEST, "flood"), "chat_server serve", signal.SIGTERM),
         ((LOADTEST, "greedy"), "chat_server serve", signal.SIGTERM),
         ((LOADTEST, "presence"), "redis-server", signal.SIGTERM),
+        ((LOADTEST, "front", "--only", "storm"), "spawn_main", signal.SIGTERM),
         ((LOADTEST, "verbs"), "chat_server serve", signal.SIGTERM),
         ((LOADTEST, "bench"), "chat_server serve", signal.SIGTERM),
         ((LOADTEST, "compare", "--only", "floor"), "/floor ", signal.SIGTERM),
