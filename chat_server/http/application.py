@@ -1,11 +1,34 @@
-"""Quart with one difference: an invalid Host header is answered by 400, not by 500."""
+"""Quart with two differences: a batch may be larger, and an invalid Host header is a 400."""
 
 from typing import Any, NoReturn
 
-from quart import Quart
+from quart import Quart, Request
 from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
+
+from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
+
+
+class _Request(Request):
+    """A request whose body may be longer if it is a batch.
+
+    MAX_CONTENT_LENGTH holds for all routes, and the body begins to come before Quart knows which.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        scheme: str,
+        path: str,
+        *args: Any,
+        max_content_length: int | None = None,
+        **options: Any,
+    ) -> None:
+        if path == BATCH_PATH and max_content_length is not None:
+            max_content_length *= BATCH_MESSAGES
+        options["max_content_length"] = max_content_length
+        super().__init__(method, scheme, path, *args, **options)
 
 
 class ChatQuart(Quart):
@@ -13,6 +36,8 @@ class ChatQuart(Quart):
 
     Quart itself reads the header before it can handle errors, and so logs a fault of ours.
     """
+
+    request_class = _Request
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Return the adapter that finds the route of a request."""

@@ -13,20 +13,16 @@ from quart import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from ..auth.bearer import bearer_token
+from ..protocol.batch import BATCH_MESSAGES, BatchOk
 from ..protocol.codecs import JsonCodec, readable
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge, Unavailable
 from ..service.actor import Actor
+from ..service.answers import UNFINISHED_RETRY_MS, unfinished
+from ..service.batch import publish_batch
 from ..service.service import Service
 
 T = TypeVar("T")
-
-UNFINISHED_RETRY_MS = 1_000
-"""Milliseconds that a client is told to wait after a request that ended before its command did."""
-
-UNFINISHED = (
-    "the message may still be stored; repeat the request with the same `key` to store it only once"
-)
 
 UNANSWERED = "the answer did not come in time"
 
@@ -92,13 +88,29 @@ class RequestCommands:
         actor = await self._admit(kind, topic)
         return await self._within_time(operation(self._service, actor, topic))
 
+    async def run_batch(self) -> BatchOk:
+        """Publish the messages of the current request, and return a result for each.
+
+        Raises:
+            ChatError: the request as a whole is refused.
+            HTTPException: the body did not come in time.
+        """
+        actor = await self._authenticate()
+        self._service.limit_requests(actor)
+        body = await _body(BATCH_MESSAGES * self._max_bytes)
+        return await publish_batch(self._service, actor, body)
+
     async def _admit(self, kind: type[TopicCommand], topic: str) -> Actor:
         """Return who sends the current request, if that is somebody who may."""
         service = self._service
-        actor = await service.authenticate(bearer_token(request.headers.getlist("Authorization")))
+        actor = await self._authenticate()
         service.authorize(actor, kind, topic)
         service.limit_requests(actor)
         return actor
+
+    async def _authenticate(self) -> Actor:
+        token = bearer_token(request.headers.getlist("Authorization"))
+        return await self._service.authenticate(token)
 
     async def _within_time(self, work: Awaitable[T]) -> T:
         try:
@@ -106,8 +118,9 @@ class RequestCommands:
                 return await work
         except TimeoutError:
             # A publication is spooled, that is: the broker itself gives up sooner.
-            reason = UNANSWERED if request.method in SAFE else UNFINISHED
-            raise Unavailable(reason, retry_in_ms=UNFINISHED_RETRY_MS) from None
+            if request.method in SAFE:
+                raise Unavailable(UNANSWERED, retry_in_ms=UNFINISHED_RETRY_MS) from None
+            raise unfinished() from None
 
 
 def respond(ok: object, status: int = 200) -> Response:

@@ -1,6 +1,6 @@
 """`/api/topics/{topic}/…`: messages and their changes, and who is there."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -8,6 +8,7 @@ from quart.typing import ResponseTypes
 from quart_schema import document_querystring, document_request, document_response
 
 from ..events import Seq
+from ..protocol.batch import BATCH_PATH, MAX_BATCH, BatchOk
 from ..protocol.commands import (
     DEFAULT_HISTORY,
     DEFAULT_PRESENCE,
@@ -43,6 +44,18 @@ class PublishRequest(msgspec.Struct):
     state: Literal["streaming"] | None = None
 
 
+class BatchItem(PublishRequest, kw_only=True):
+    """A message for `topic`; the other fields are those of a publication."""
+
+    topic: str
+
+
+class BatchRequest(msgspec.Struct):
+    """Messages, which may be for different topics."""
+
+    messages: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+
+
 class HistoryQuery(msgspec.Struct):
     """Messages before or after a seq (not both), or the newest; at most `limit` of them."""
 
@@ -75,6 +88,16 @@ def messages_blueprint(service: Service) -> Blueprint:
         """
         ok: PublishOk = await commands.run(Publish, topic)
         return respond(ok, 200 if ok.duplicate else 201)
+
+    @blueprint.post(BATCH_PATH)
+    @document_request(BatchRequest)
+    @document_response(BatchOk, 200)
+    async def publish_many() -> Response:
+        """Publish up to 1,000 messages; each is stored or fails alone.
+
+        `results` has one entry for each message, in the same order: its place, or its error.
+        """
+        return respond(await commands.run_batch())
 
     @blueprint.get(PATH)
     @document_querystring(HistoryQuery)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Raw, Struct
 
+from .batch import Batch
 from .command_table import COMMANDS, Commands
 from .commands import Command
 from .errors import BadRequest
@@ -194,6 +195,7 @@ class JsonCodec(Codec):
     def __init__(self, commands: Commands = COMMANDS) -> None:
         super().__init__(msgspec.json, commands)
         self._skim = msgspec.json.Decoder(_Map).decode
+        self._batch = msgspec.json.Decoder(Batch).decode
         self._pack = msgspec.msgpack.Encoder().encode
 
     def decode_body(
@@ -215,6 +217,14 @@ class JsonCodec(Codec):
         # The encoder of `json` takes integers of any size, for the decoder to refuse.
         given |= {name: Raw(json.dumps(value).encode()) for name, value in fields.items()}
         return self.decode(self._encode(given))
+
+    def decode_batch(self, body: bytes) -> Batch:
+        """Return the messages of a batch, each of them unchecked.
+
+        Raises:
+            BadRequest: `body` has none, or is no JSON object; the message names the rule.
+        """
+        return self._read(body, self._batch)
 
     def check_data(self, data: bytes, id: int | None = None) -> None:
         """Check that `data` is JSON text that either encoding can carry.

@@ -6,8 +6,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..protocol.errors import Unavailable
 from ..protocol.messages import Ok, SubscribeOk
 from ..realtime.recovery import Recovery
+
+UNFINISHED_RETRY_MS = 1_000
+"""Milliseconds that a client is told to wait after a request that ended before its command did."""
 
 
 class Joined(Struct):
@@ -38,3 +42,12 @@ class Answer(Struct):
 
 Reply = Ok | Joined | Answer | Coroutine[Any, Any, Ok | Joined]
 """An operation that has to wait for more than one thing returns a coroutine."""
+
+
+def unfinished() -> Unavailable:
+    """Return the error of a publication that was not done in the time of its request."""
+    return Unavailable(
+        "the message may still be stored; repeat the request with the same `key` to store it only"
+        " once",
+        retry_in_ms=UNFINISHED_RETRY_MS,
+    )

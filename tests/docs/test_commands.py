@@ -23,7 +23,7 @@ def server() -> Iterator[ServerProcess]:
     [
         ("README.md", 5),
         ("CONTRIBUTING.md", 1),
-        ("docs/bots.md", 4),
+        ("docs/bots.md", 5),
         ("docs/configuration.md", 2),
         ("docs/embedding.md", 2),
         ("docs/operations.md", 1),

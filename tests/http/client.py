@@ -14,6 +14,8 @@ from tests.server.inprocess import make_settings
 
 MESSAGES = "/api/topics/room:lobby/messages"
 
+BATCH = "/api/messages"
+
 PROBLEM = "application/problem+json"
 
 
@@ -49,6 +51,11 @@ class Client:
     async def publish(self, data: object, *, path: str = MESSAGES, **more: Any) -> Response:
         """Publish as ada."""
         return await self.ask("POST", path, token=mint("ada"), json={"data": data, **more})
+
+    async def publish_many(self, *messages: object, token: str | None = None) -> Response:
+        """Publish a batch, as ada if no token is given."""
+        token = token or mint("ada")
+        return await self.ask("POST", BATCH, token=token, json={"messages": messages})
 
     async def history(self, **query: object) -> Response:
         """Read as ada."""

@@ -9,7 +9,7 @@ import pytest
 from chat_server.http.openapi import Provider
 from tests.rig.server import mint
 
-from .client import MESSAGES, Client, client
+from .client import BATCH, MESSAGES, Client, client
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
@@ -104,6 +104,7 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/health", "get"),
         ("/health/live", "get"),
         ("/health/ready", "get"),
+        ("/api/messages", "post"),
         ("/api/topics/{topic}/messages", "get"),
         ("/api/topics/{topic}/messages", "post"),
         ("/api/topics/{topic}/messages/{seq}", "patch"),
@@ -133,6 +134,18 @@ async def test_agrees_with_the_answers() -> None:
         answers.append((path, "get", await http.ask("GET", MESSAGES, token=token)))
         answers.append((path, "get", await http.ask("GET", MESSAGES)))
         answers.append((path, "post", await http.ask("POST", MESSAGES, token=token, data=b"")))
+        messages: list[dict[str, Any]] = [
+            {"topic": "room:a", **publication},
+            {"topic": "room:a", "data": {}},
+            {"topic": "bad topic", "data": 1},
+        ]
+        batch = {"messages": messages}
+        answers.append(
+            ("/api/messages", "post", await http.ask("POST", BATCH, token=token, json=batch))
+        )
+        answers.append(
+            ("/api/messages", "post", await http.ask("POST", BATCH, token=token, data=b""))
+        )
         await http.node.drain.run()
         answers.append(("/health/ready", "get", await http.ask("GET", "/health/ready")))
         for path, method, response in answers:
@@ -144,6 +157,8 @@ async def test_agrees_with_the_answers() -> None:
         assert body
         request_schema = document["paths"]["/api/topics/{topic}/messages"]["post"]["requestBody"]
         assert _fits(publication, request_schema["content"]["application/json"]["schema"], schemas)
+        request_schema = document["paths"]["/api/messages"]["post"]["requestBody"]
+        assert _fits(batch, request_schema["content"]["application/json"]["schema"], schemas)
 
 
 async def test_docs_show_it_with_nothing_from_elsewhere() -> None:

@@ -1,0 +1,100 @@
+"""Many publications of one actor, given in one request."""
+
+import asyncio
+import logging
+
+from ..protocol.batch import BatchOk, ItemResult, failed, stored
+from ..protocol.codecs import JSON
+from ..protocol.commands import Publish
+from ..protocol.errors import BadRequest, ChatError, Internal, RateLimited
+from ..protocol.messages import PublishOk
+from .actor import Actor
+from .answers import Answer, unfinished
+from .service import Service
+
+logger = logging.getLogger(__name__)
+
+
+async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
+    """Publish the messages of a batch, and return a result for each, in their order.
+
+    Every message is checked, counted and stored as one that comes alone, and fails alone. All are
+    handed to the broker before any is awaited. Behind the first message that is rate limited none
+    is taken, so that sending those again keeps the order.
+
+    The caller has let the request pass by `Service.limit_requests`: that counts the first message.
+
+    Args:
+        service: carries out each publication.
+        actor: who publishes.
+        body: a JSON object with `messages`; the caller bounds its size.
+
+    Raises:
+        BadRequest: the body is no such object, or has too many messages or none.
+    """
+    try:
+        items = JSON.decode_batch(body).messages
+    except BadRequest:
+        service.charge_request(actor, len(body))
+        raise
+    started = _start(service, actor, [bytes(item) for item in items])
+    await _wait(started, service.node.settings.http.request_timeout_seconds)
+    return BatchOk(results=[_result(each) for each in started])
+
+
+def _start(service: Service, actor: Actor, items: list[bytes]) -> list[Answer | ChatError]:
+    """Start to publish each of `items`; return the answer that is to come, or the refusal."""
+    started: list[Answer | ChatError] = []
+    for number, item in enumerate(items):
+        try:
+            if number:
+                service.limit_requests(actor)
+        except RateLimited as error:
+            return started + [error] * (len(items) - number)
+        service.charge_request(actor, len(item))
+        started.append(_publish(service, actor, item))
+    return started
+
+
+def _publish(service: Service, actor: Actor, item: bytes) -> Answer | ChatError:
+    try:
+        answer = service.execute(actor, JSON.decode_body(item, Publish, {}))
+    except ChatError as error:
+        return error
+    except Exception:
+        return _fault()
+    assert isinstance(answer, Answer)  # noqa: S101 - that is what `publish` returns
+    return answer
+
+
+async def _wait(started: list[Answer | ChatError], seconds: float) -> None:
+    """Wait until all answers have come; give up those that have not in time."""
+    futures = [each.future for each in started if isinstance(each, Answer)]
+    try:
+        if futures:
+            await asyncio.wait(futures, timeout=seconds)
+    finally:
+        for future in futures:
+            if not future.cancel() and not future.cancelled():
+                # The request may have been cancelled, and nobody else look at the errors.
+                future.exception()
+
+
+def _result(started: Answer | ChatError) -> ItemResult:
+    if isinstance(started, ChatError):
+        return failed(started)
+    if started.future.cancelled():
+        return failed(unfinished())
+    try:
+        ok = started.make_ok(started.future.result())
+    except ChatError as error:
+        return failed(error)
+    except Exception:
+        return failed(_fault())
+    assert isinstance(ok, PublishOk)  # noqa: S101 - that is what `publish` answers
+    return stored(ok)
+
+
+def _fault() -> Internal:
+    logger.exception("a message of a batch failed")
+    return Internal("something went wrong; it has been logged")
