@@ -89,9 +89,9 @@ def test_nobody_is_listed_twice() -> None:
 
 @asynccontextmanager
 async def _seat(
-    script: Callable[[dict[str, Any]], list[dict[str, Any]]],
+    script: Callable[[dict[str, Any]], list[dict[str, Any]]], *, stays: bool = True
 ) -> AsyncIterator[Seat]:
-    """Run a seat of ann's that stays, against a server that answers by a script."""
+    """Run a seat of ann's against a server that answers by a script; nobody moves."""
 
     async def speak(socket: ServerConnection) -> None:
         async for text in socket:
@@ -104,7 +104,7 @@ async def _seat(
     async with serve(speak, "127.0.0.1", 0, subprotocols=protocols) as server:  # type: ignore[arg-type]
         port = next(iter(server.sockets)).getsockname()[1]
         url, counts = f"ws://127.0.0.1:{port}", Counts()
-        seat = Seat("ann", 0, url, "token", TOPIC, counts, stays=True, alone=True)
+        seat = Seat("ann", 0, url, "token", TOPIC, counts, stays=stays, alone=True)
         task = asyncio.create_task(seat.run(asyncio.Event()))
         try:
             yield seat
@@ -150,3 +150,22 @@ async def test_who_is_here_is_not_told_to_have_left(late: bool) -> None:
         believed = {"bob"} if late else {"ann", "bob"}
         await until(lambda: seat.sighting.believed == believed)
         assert [each.kind for each in seat.violations] == (["sent away"] if late else [])
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_seat_goes_once_it_is_told_to_unless_it_stays(stays: bool) -> None:
+    commands: list[str] = []
+
+    def script(command: dict[str, Any]) -> list[dict[str, Any]]:
+        commands.append(command["type"])
+        answer = {"type": "ok", "id": command["id"], **_page(ann=1)}
+        return [{**answer, "presence": _page(ann=1)}]
+
+    async with _seat(script, stays=stays) as seat:
+        assert not await seat.go()
+        await until(lambda: seat.here)
+        assert await seat.go() is not stays
+        await until(lambda: seat.away is not stays)
+        assert seat.here is stays
+        assert not await seat.go()
+        assert ("unsubscribe" in commands) is not stays
