@@ -69,6 +69,8 @@ def write(page: Path, outcome: Outcome) -> None:
     name = ", ".join([config.broker, *(way for way, taken in ways.items() if taken)])
     workers = "one worker" if config.broker == "memory" else f"{config.workers} workers"
     people = f"{config.publishers} publishers, {config.readers} subscribers"
+    if config.members:
+        people += f", {config.members} members"
     about = f"Seed {config.seed}, {outcome.took_seconds:.0f} s, {workers}, {people}."
     text = f"{about} {describe(outcome.machine)}\n\n{markdown(lines(outcome))}"
     replace_section(page, name, text)
