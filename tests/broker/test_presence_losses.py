@@ -77,6 +77,10 @@ async def test_a_full_redis_takes_nobody_and_forgets_nobody(
     own_redis.run("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(Unavailable):
         await lease.write(bob=1)
+    with pytest.raises(Unavailable):
+        await Lease(broker, "two").write(cat=1)  # the first write of a worker to this topic
+    with pytest.raises(Unavailable):
+        await Lease(broker, "two", topic="room:new").write(cat=1)
     assert shown(await broker.presence.page(TOPIC, limit=9)) == {"ada": 1}
     own_redis.run("CONFIG", "SET", "maxmemory", "0")
     assert (await lease.write(bob=1)).count == 2

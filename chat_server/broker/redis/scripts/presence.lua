@@ -83,14 +83,17 @@ if there > 0 and (there < 4 or (ends_at and not last)) then
 end
 
 if verb == 'write' then
-  if not ends_at and confirmed == 0 then
-    redis.call('DEL', lease)
+  local begins = not ends_at and confirmed == 0
+  if begins then
     ends_at, last = now, 0
   end
   last = ends_at and tonumber(last)
   if last and last >= confirmed and last < number then
-    -- Memory is checked here, and the rest is written in any case.
+    -- First: Redis checks maxmemory only until a script has written once, be it a DEL.
     redis.call('ZADD', leases, 0, '', digits(now + ARGV[5]), name)
+    if begins then
+      redis.call('DEL', lease)
+    end
     if there == 0 then
       redis.call('ZADD', users, 0, '')
       redis.call('HSET', who, '', 0)
