@@ -31,7 +31,7 @@ from tests.chaos.history import (
 from tests.chaos.nemesis import ALL, WIPE, Nemesis, kinds
 from tests.chaos.payloads import name_of, payload_of
 from tests.chaos.report import told
-from tests.chaos.run import Outcome, Tell, server_faults
+from tests.chaos.run import Outcome, Tell, is_behind, server_faults
 from tests.chaos.schedule import Fault, plan
 from tests.chaos.system import System, is_fault
 from tests.chaos.violation import Violation
@@ -358,6 +358,15 @@ def test_the_committed_runs_all_have_the_shape_that_is_written_now(run: Path) ->
     text = run.read_bytes()
     outcome = msgspec.json.decode(text, type=Outcome)
     assert msgspec.json.format(msgspec.json.encode(outcome), indent=1) == text.rstrip(b"\n")
+
+
+def test_who_is_further_is_not_behind() -> None:
+    """A change whose publisher gave up is stored after the position was read."""
+    final = Position("e", 4)
+    assert not is_behind(Position("e", 4), final)
+    assert not is_behind(Position("e", 5), final)
+    assert is_behind(Position("e", 3), final)
+    assert is_behind(Position("other", 5), final)
 
 
 def test_of_few_faults_one_may_miss_and_of_one_none() -> None:
