@@ -14,6 +14,8 @@ const SAFE_PART = 0.8;
 /** Connections that one command may cost before it is given up. */
 const MAX_BLAMES = 3;
 const MAX_POSITIONS = 1_000;
+/** Commands under way at once, each of another topic; the server lets a connection have 64. */
+const MAX_IN_FLIGHT = 8;
 
 /** A command that stores something, and has no outcome yet. */
 class Entry {
@@ -40,8 +42,16 @@ class Entry {
   }
 }
 
+/** What is to be sent to one topic: one after the other, so that it keeps its order. */
+class Lane {
+  entries = [];
+  /** Whether its first entry is under way, or waits before it is sent again. */
+  busy = false;
+  wake = () => {};
+}
+
 /**
- * Sends commands one after the other, so that they keep their order.
+ * Sends the commands of each topic one after the other, and those of several topics side by side.
  *
  * The promise of each says the truth: it resolves if the message or change is stored, once; it is
  * rejected with `mayBeSent` false if it is not stored, and with `mayBeSent` true if nobody can know.
@@ -49,12 +59,12 @@ class Entry {
 export class Outbox {
   #topics;
   #connection = null;
-  #entries = [];
+  #lanes = new Map();
+  #count = 0;
   #characters = 0;
-  #running = false;
+  #inFlight = 0;
   #ended = null;
   #positions = new Map();
-  #wake = () => {};
 
   /** @param {Topics} topics knows where subscribed topics stand. */
   constructor(topics) {
@@ -83,77 +93,106 @@ export class Outbox {
     } catch (error) {
       return Promise.reject(error);
     }
-    const full = this.#characters + copy.characters > MAX_CHARACTERS && this.#entries.length > 0;
-    if (full || this.#entries.length >= MAX_ENTRIES) {
+    const full = this.#characters + copy.characters > MAX_CHARACTERS && this.#count > 0;
+    if (full || this.#count >= MAX_ENTRIES) {
       return refuse("outbox_full", "too many messages wait to be sent");
     }
     const entry = new Entry(copy, { onDelay, before });
-    this.#entries.push(entry);
+    const { topic } = copy.command;
+    if (!this.#lanes.has(topic)) this.#lanes.set(topic, new Lane());
+    this.#lanes.get(topic).entries.push(entry);
+    this.#count += 1;
     this.#characters += entry.characters;
-    this.#run();
+    this.#pump();
     return entry.outcome;
   }
 
   connected(connection) {
     this.#connection = connection;
-    this.#run();
+    this.#pump();
   }
 
   disconnected() {
     this.#connection = null;
-    this.#wake();
+    for (const lane of this.#lanes.values()) lane.wake();
   }
 
   /** Reject everything, also what is added later. */
   end(error) {
     this.#ended = error;
-    const entries = this.#entries.splice(0);
-    this.#characters = 0;
-    this.#wake();
+    const lanes = [...this.#lanes.values()];
+    this.#lanes.clear();
+    this.#count = this.#characters = 0;
+    const entries = lanes.flatMap((lane) => lane.entries.splice(0));
+    for (const lane of lanes) lane.wake();
     for (const entry of entries) entry.fail(error);
   }
 
-  async #run() {
-    if (this.#running) return;
-    this.#running = true;
-    while (this.#connection && this.#entries.length > 0) {
-      const [entry] = this.#entries;
-      try {
-        const answer = await this.#deliver(entry, this.#connection);
-        if (this.#remove(entry)) entry.resolve(answer);
-      } catch (error) {
-        await this.#failed(entry, error);
-      }
+  #pump() {
+    const most = this.#hasSuspect ? 1 : MAX_IN_FLIGHT;
+    for (const [topic, lane] of this.#lanes) {
+      if (!this.#connection || this.#inFlight >= most) return;
+      if (!lane.busy) this.#send(topic, lane);
     }
-    this.#running = false;
   }
 
-  #remove(entry) {
-    if (this.#entries[0] !== entry) return false; // it was rejected when the client was closed
-    this.#entries.shift();
+  /** Whether the connection broke over something: then each goes alone, so that no other is blamed. */
+  get #hasSuspect() {
+    return [...this.#lanes.values()].some(({ entries: [first] }) => first.blames > 0);
+  }
+
+  /** Send the first entry of a topic. */
+  async #send(topic, lane) {
+    const [entry] = lane.entries;
+    lane.busy = true;
+    this.#inFlight += 1;
+    let wait = 0;
+    try {
+      const answer = await this.#deliver(entry, this.#connection);
+      if (this.#remove(topic, lane, entry)) entry.resolve(answer);
+    } catch (error) {
+      wait = this.#failed(topic, lane, entry, error);
+    }
+    this.#inFlight -= 1;
+    if (wait > 0 && this.#connection && lane.entries[0] === entry) {
+      this.#pump();
+      await this.#pause(lane, wait);
+    }
+    lane.busy = false;
+    this.#pump();
+  }
+
+  #remove(topic, lane, entry) {
+    if (lane.entries[0] !== entry) return false; // it was rejected when the client was closed
+    lane.entries.shift();
+    this.#count -= 1;
     this.#characters -= entry.characters;
+    // Behind all others: each topic has its turn.
+    this.#lanes.delete(topic);
+    if (lane.entries.length > 0) this.#lanes.set(topic, lane);
     return true;
   }
 
-  async #failed(entry, error) {
+  /** Return the milliseconds to wait before an entry that failed is sent again. */
+  #failed(topic, lane, entry, error) {
     if (error.code === "connection_lost") {
       if (error.blamed && entry.doubt) entry.blames += 1;
-      if (entry.blames < MAX_BLAMES) return; // it is sent again, with its key
+      if (entry.blames < MAX_BLAMES) return 0; // it is sent again, with its key
       error = unknown(`${MAX_BLAMES} connections ended after it was sent`);
     } else if (error.transient) {
       const wait = retryDelay(error, entry.refusals++);
       call(entry.onDelay, error);
-      if (this.#connection && this.#entries[0] === entry) await this.#pause(wait);
-      return;
+      return wait;
     }
-    if (this.#remove(entry)) entry.fail(error);
+    if (this.#remove(topic, lane, entry)) entry.fail(error);
+    return 0;
   }
 
   /** Wait, but no longer than the connection lasts. */
-  #pause(ms) {
+  #pause(lane, ms) {
     return new Promise((resolve) => {
       const timer = later(resolve, ms);
-      this.#wake = () => {
+      lane.wake = () => {
         clearTimeout(timer);
         resolve();
       };

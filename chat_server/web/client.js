@@ -9,7 +9,7 @@
  *
  * It reconnects by itself. Subscriptions go on where they stood, without a hole or a repeat; what
  * cannot be had any more is told by an event of type `gap`. What is published or changed while there
- * is no connection is kept, and sent in its order, each once.
+ * is no connection is kept, and sent in the order of its topic, each once.
  */
 
 import { ChatError, backoff, call, clamp, copied, later, now } from "./client-common.js";
@@ -140,8 +140,8 @@ export class ChatClient {
    * Append a message to a topic; resolves to `{seq, epoch, at, duplicate}` once it is stored.
    *
    * If it is rejected, `error.mayBeSent` tells whether the message may be stored all the same.
-   * Messages leave one after the other, so that they keep their order even if the server refuses one
-   * for a while; `onDelay` is told of that.
+   * Those of one topic leave one after the other, so that they keep their order even if the server refuses
+   * one for a while; `onDelay` is told of that.
    *
    * @param {string} topic
    * @param {unknown} data any value that JSON can express, so not NaN; half surrogate pairs become U+FFFD.

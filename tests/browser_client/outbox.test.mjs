@@ -248,6 +248,76 @@ test("one that ends three connections is given up, and the next one goes", async
   assert.ok(next.stored);
 });
 
+test("each topic keeps its order, whatever is refused and whenever connections break", async () => {
+  let count = 0;
+  server.answer = ({ type }, connection) => {
+    if (type !== "publish") return undefined;
+    count += 1;
+    if (count % 41 === 0) connection.shut();
+    return count % 3 === 0 ? failure("unavailable", { retry_in_ms: 10 }) : undefined;
+  };
+  for (let n = 0; n < 120; n += 1) app.publish(client, `room:${n % 3}`, n);
+  await clock.pass(120_000);
+  assert.ok(app.outcomes.every(({ stored: place }) => place));
+  for (let topic = 0; topic < 3; topic += 1) {
+    const expected = Array.from({ length: 40 }, (_, n) => 3 * n + topic);
+    assert.deepEqual(server.texts(`room:${topic}`), expected);
+  }
+});
+
+test("a topic that the server refuses for a while keeps up no other", async () => {
+  server.answer = ({ type, topic }) =>
+    type === "publish" && topic.startsWith("shut:") ? failure("unavailable", { retry_in_ms: 5_000 }) : undefined;
+  const refused = Array.from({ length: 20 }, (_, n) => app.publish(client, `shut:${n}`, n));
+  const publication = app.publish(client, "room:a", "x");
+  await clock.pass(100);
+  assert.ok(publication.stored);
+  assert.ok(refused.every(({ stored: place }) => !place));
+  server.answer = () => undefined;
+  await clock.pass(60_000);
+  assert.ok(refused.every(({ stored: place }) => place));
+});
+
+test("eight commands are under way at most, and every topic has its turn", async () => {
+  const held = [];
+  server.answer = (command, connection) => {
+    if (command.type !== "publish") return undefined;
+    held.push(() => connection.deliver({ ...server.carryOut(connection, command), id: command.id }));
+    return null;
+  };
+  for (let n = 0; n < 40; n += 1) app.publish(client, `room:${n % 20}`, n);
+  await settle();
+  assert.equal(held.length, 8);
+  for (let n = 0; n < 20; n += 1) {
+    held[n]();
+    await settle();
+    assert.equal(held.length, 9 + n);
+  }
+  const topics = server.of("publish").map(({ topic }) => topic);
+  assert.equal(new Set(topics.slice(0, 20)).size, 20, "none comes twice before all came once");
+  client.close();
+});
+
+test("of what is under way when a connection breaks only the culprit is given up", async () => {
+  server.answer = ({ type, data }, connection) => {
+    if (type !== "publish" || data !== "huge") return undefined;
+    connection.shut(1009);
+    return null;
+  };
+  const huge = app.publish(client, "room:huge", "huge");
+  const others = [];
+  const busy = setInterval(() => {
+    for (let n = 0; n < 12; n += 1) others.push(app.publish(client, `room:${n}`, n));
+  }, 100);
+  await clock.pass(2_000);
+  clearInterval(busy);
+  await clock.pass(60_000);
+  assert.equal(huge.error.code, "unknown_outcome");
+  assert.equal(server.of("publish").filter(({ data }) => data === "huge").length, 3);
+  assert.ok(others.every(({ stored: place }) => place));
+  for (let n = 0; n < 12; n += 1) assert.equal(server.texts(`room:${n}`).length, others.length / 12);
+});
+
 test("half a surrogate pair in data is made well-formed before it is sent", async () => {
   const text = "Nice one 😀".slice(0, 10);
   const data = { text, "k\ude00": ["\ud83d\ud83d", "😀", "\\ud83d", '\\"\ud83d'] };
