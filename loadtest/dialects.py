@@ -295,7 +295,7 @@ class CentrifugoPost(Post):
 
 
 class CentrifugoPostBatch(CentrifugoPost):
-    """Centrifugo's `POST /api/batch`."""
+    """Centrifugo's `POST /api/batch`; its `parallel` would cost it half as much again."""
 
     def path(self, topic: str) -> str:
         return "/api/batch"
@@ -303,7 +303,7 @@ class CentrifugoPostBatch(CentrifugoPost):
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
         text = b'{"publish":{"channel":"%s","data":%s}}'
         commands = b",".join(text % (each, data) for each in _below(topic))
-        return b'{"parallel":true,"commands":[%s]}' % commands
+        return b'{"commands":[%s]}' % commands
 
 
 def _below(topic: str) -> Sequence[bytes]:

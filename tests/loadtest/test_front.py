@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadtest import page as pages
 from loadtest.accounting import machine
 from loadtest.front import BEFORE, MEMORY, NAMES, OURS, REDIS, STORM, Front, FrontPlan, key_of
 from loadtest.front_table import ROWS, front_lines, front_problems, front_text
@@ -204,3 +205,14 @@ def test_a_run_that_lost_something_is_told() -> None:
     key = key_of("rooms", REDIS, OURS)
     found.samples.reports[key] = [msgspec.structs.replace(_report(1.0), lost=3)]
     assert front_problems(found) == [f"{key}: in 1 of 1 runs something was lost"]
+
+
+def test_the_page_has_every_row(tmp_path: Path) -> None:
+    (tmp_path / pages.FRONT).write_bytes(msgspec.json.encode(_found(ours=85.0, theirs=100.0)))
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- front -->\nold\n<!-- end of front -->\nz\n")
+    pages.write(page, tmp_path)
+    text = page.read_text()
+    assert "old" not in text
+    assert "Centrifugo v1." in text
+    assert all(f"| {row.what} | {row.store} | " in text for row in ROWS)
