@@ -5,7 +5,6 @@ whatever is in the pattern, the topic or the subject. Nothing is compiled, becau
 asks for few topics again and again, and remembering the answers costs it less memory.
 """
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,8 +17,6 @@ SUBJECT = "{sub}"
 
 MAX_REMEMBERED = 64
 """Answers cached for each connection: 25 KB with the longest topics."""
-
-_LITERAL = re.compile(r"(?:[A-Za-z0-9._~@-]|\{sub\})+", re.ASCII)
 
 
 class Permissions:
@@ -67,28 +64,6 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
         if _matches(_split(pattern), segments, subject):
             return True
     return False
-
-
-def check_pattern(pattern: str) -> str:
-    """Return `pattern` unchanged if it is well-formed.
-
-    Raises:
-        ValueError: the message names the rule that `pattern` breaks.
-    """
-    if not pattern:
-        raise ValueError("must not be empty")
-    if len(pattern) > MAX_TOPIC_BYTES:
-        raise ValueError(f"must be at most {MAX_TOPIC_BYTES} bytes")
-    *leading, last = pattern.split(":")
-    if "**" in leading:
-        raise ValueError("must have '**' at its end only")
-    for segment in (*leading, "*" if last == "**" else last):
-        if segment != "*" and _LITERAL.fullmatch(segment) is None:
-            raise ValueError(
-                "must be segments of A-Z a-z 0-9 . _ ~ @ - and {sub} joined by ':', "
-                "or '*' for a whole segment"
-            )
-    return pattern
 
 
 # Most tokens of an application have the same patterns.

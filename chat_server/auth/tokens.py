@@ -18,7 +18,7 @@ from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
 from .jwks import KeySet
 from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
-from .permissions import check_pattern
+from .patterns import pattern_mistakes
 from .validation import read_claims
 from .verified import MAX_TOKEN_BYTES, VerifiedTokens
 
@@ -243,13 +243,8 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 def _default_grants(settings: AuthSettings) -> TopicGrants:
     grants = msgspec.structs.asdict(settings.default_topics)
-    mistakes = []
-    for action, patterns in grants.items():
-        for pattern in patterns:
-            try:
-                check_pattern(pattern)
-            except ValueError as error:
-                mistakes.append(f"auth.default_topics.{action}: {pattern!r} {error}")
+    # Settings made by hand have passed no rules.
+    mistakes = [f"auth.default_topics.{key}: {reason}" for key, reason in pattern_mistakes(grants)]
     if mistakes:
         raise SettingsError(*mistakes)
     return TopicGrants(**grants)

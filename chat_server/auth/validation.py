@@ -14,7 +14,7 @@ from ..protocol.codecs import JSON
 from ..protocol.errors import BadRequest, Unauthorized
 from ..settings import AuthSettings
 from .claims import Claims, TopicGrants
-from .permissions import check_pattern
+from .patterns import check_pattern
 
 MAX_SUB = 255
 """Characters of `sub` that OpenID Connect Core allows, section 2."""

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from msgspec.structs import asdict
+
+from ..auth.patterns import pattern_mistakes
 from ..broker.redis.urls import REDIS_URL_RULE, parse_redis_url
 from .hosts import is_loopback
 from .origins import ANY_PAGE, origin_pattern
@@ -62,6 +65,8 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             yield "http.allowed_origins", f'"{origin}" is refused in production: {ANY_PAGE[origin]}'
     yield from _namespace_problems(settings)
     yield from _auth_problems(settings.auth, production)
+    for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):
+        yield f"auth.default_topics.{name}", reason
     if settings.auth.uses_public_secret and not production and not is_loopback(host):
         yield (
             "server.bind",

@@ -63,6 +63,7 @@ RULES = {
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
     "broker.redis.urls": May(),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
+    "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
     "protocol": May(("events",), ("msgspec",)),
@@ -72,8 +73,9 @@ RULES = {
     "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
-    # The rules for settings check `redis.url` with the parser of the broker.
-    "settings": May(("broker.redis.urls",), ("msgspec",)),
+    # The rules for settings check `redis.url` with the parser of the broker, and the patterns of
+    # `auth.default_topics` as those of tokens are checked.
+    "settings": May(("broker.redis.urls", "auth.patterns"), ("msgspec",)),
     "logs": May(("linewriter", "settings"), ("msgspec",)),
     "linewriter": May(),
     "metrics": May((), ("prometheus_client",)),

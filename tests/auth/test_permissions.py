@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_server.auth.claims import Claims, TopicGrants
-from chat_server.auth.permissions import MAX_REMEMBERED, Permissions, allows, check_pattern
+from chat_server.auth.patterns import check_pattern
+from chat_server.auth.permissions import MAX_REMEMBERED, Permissions, allows
 from chat_server.protocol.errors import BadRequest
 from chat_server.protocol.topics import check_topic, topic_segment
 

@@ -236,6 +236,14 @@ def test_bad_redis_urls(url: str) -> None:
     assert refusal(REDIS__URL=url).startswith("redis.url: must be a redis://")
 
 
+def test_wrong_patterns_are_told_with_the_other_mistakes_and_where_they_came_from() -> None:
+    told = refusal(AUTH__DEFAULT_TOPICS__SUBSCRIBE="room:**,a::b", REDIS__URL="h")
+    first, second = sorted(told.splitlines())
+    assert first.startswith("auth.default_topics.subscribe: 'a::b' must be segments of A-Z a-z")
+    assert first.endswith("(from the environment variable CHAT_AUTH__DEFAULT_TOPICS__SUBSCRIBE)")
+    assert second.startswith("redis.url: must be")
+
+
 def test_namespaces() -> None:
     assert "named like" in refusal(**{"NAMESPACES__A:B__HISTORY_SIZE": "1"})
     assert "must not exceed" in refusal(NAMESPACES__ROOM__HISTORY_SECONDS="2592001")
