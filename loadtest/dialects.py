@@ -40,6 +40,7 @@ class Position(Struct, frozen=True):
     seq: int
 
 
+_CODES = re.compile(rb'"code": ?"?(\w+)').findall
 _ACCEPTED = re.compile(rb'"type":"ok".*?"topic":"[^"]*"(?:,"epoch":"([^"]*)")?,"seq":(\d+)').search
 
 
@@ -247,7 +248,6 @@ class Post(Dialect):
 
     http = True
     orders = False
-    errors = staticmethod(re.compile(rb"\AHTTP/1\.1 ([345]\d\d)").findall)
 
     def path(self, topic: str) -> str:
         return f"/api/topics/{topic}/messages"
@@ -265,6 +265,13 @@ class Post(Dialect):
 
     def acknowledged(self, data: bytes) -> list[bytes]:  # type: ignore[override]
         return [b"0"] if data.startswith(b"HTTP/1.1 20") and b'"error"' not in data else []
+
+    def errors(self, data: bytes) -> list[bytes]:  # type: ignore[override]
+        # One answer is one acknowledgement, or one error, however many of a batch have failed.
+        if self.acknowledged(data):
+            return []
+        codes: list[bytes] = _CODES(data)
+        return codes[:1] or [data.split(b" ", 2)[1]]
 
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
         return b'{"data":%s}' % data

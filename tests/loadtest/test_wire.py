@@ -206,7 +206,9 @@ def test_an_answer_by_http_is_an_acknowledgement_or_says_why_not() -> None:
     assert (dialect.acknowledged(refused), dialect.errors(refused)) == ([], [b"405"])
     assert dialect.refusal(refused) == "not served: HTTP 405"
     wrong = b'HTTP/1.1 200 OK\r\n\r\n{"replies":[{"error":{"code":102}}]}'
-    assert DIALECTS["centrifugo batch"].acknowledged(wrong) == []
+    for name in ("centrifugo batch", "chat batch"):
+        assert DIALECTS[name].acknowledged(wrong) == []
+        assert DIALECTS[name].errors(wrong) == [b"102"]
 
 
 @pytest.mark.parametrize("name", ["chat batch", "centrifugo batch"])
