@@ -30,7 +30,7 @@ from .nesting import (
     check_keys,
     check_msgpack,
 )
-from .refusals import NOT_UTF8, explain_json, explain_msgpack, valid_id
+from .refusals import NOT_UTF8, explain_json, explain_msgpack, lenient_batch, valid_id
 
 MAX_REASON = 200
 """Characters of a reason that are sent. A reason may quote the client's message."""
@@ -224,7 +224,13 @@ class JsonCodec(Codec):
         Raises:
             BadRequest: `body` has none, or is no JSON object; the message names the rule.
         """
-        return self._read(body, self._batch)
+        try:
+            return self._read(body, self._batch)
+        except BadRequest:
+            batch = lenient_batch(body)
+            if batch is None:
+                raise
+            return batch
 
     def check_data(self, data: bytes, id: int | None = None) -> None:
         """Check that `data` is JSON text that either encoding can carry.

@@ -10,6 +10,9 @@ import json
 import re
 from typing import Any, Final
 
+from msgspec import Raw
+
+from .batch import MAX_BATCH, Batch
 from .command_table import COMMANDS
 from .commands import MAX_ID
 from .errors import BadRequest, Malformed
@@ -52,6 +55,27 @@ def explain_json(payload: bytes, problem: str) -> tuple[str, Any]:
     if payload.startswith(codecs.BOM_UTF8):
         return "message: begins with a byte order mark", message.get("id")
     return _json_problem(message, problem), message.get("id")
+
+
+def lenient_batch(body: bytes) -> Batch | None:
+    """Return a batch whose messages hold what the strict decoder refuses: NaN, half a pair.
+
+    Each message then fails alone when it is decoded. None if the body is no batch in any case.
+    """
+    try:
+        messages = json.loads(body.decode())["messages"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    if not isinstance(messages, list) or not 0 < len(messages) <= MAX_BATCH:
+        return None
+    return Batch([Raw(_encoded(each)) for each in messages])
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a pair, which has no form but the escaped one
+        return json.dumps(value).encode()
 
 
 def _lenient(text: str, problem: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`POST /api/messages`: many publications in one request."""
 
 import asyncio
+import json
 import logging
 import time
 from contextlib import suppress
@@ -119,6 +120,19 @@ async def test_text_that_is_not_utf8_fails_alone() -> None:
         found = await results(await http.ask("POST", BATCH, token=mint("ada"), data=body))
         assert found[0]["error"]["code"] == "bad_request"
         assert found[1]["seq"] == 1
+
+
+@pytest.mark.parametrize("data", ['"\\ud83d"', '{"\\ude00":1}', "NaN", "[-Infinity]"])
+async def test_what_no_strict_decoder_takes_fails_alone(data: str) -> None:
+    body = json.dumps({"messages": [item("é😀"), item("?"), item(2.0)]}).replace('"?"', data)
+    async with client() as http:
+        found = await results(await http.ask("POST", BATCH, token=mint("ada"), data=body.encode()))
+        assert [each.get("seq") for each in found] == [1, None, 2]
+        rule = "half a surrogate pair" if "u" in data else "NaN and infinity have no JSON form"
+        assert found[1]["error"]["message"].startswith("data: ")
+        assert rule in found[1]["error"]["message"]
+        page = await (await http.history()).get_json()
+        assert [each["data"] for each in page["messages"]] == ["é😀", 2.0]
 
 
 @pytest.mark.parametrize(
