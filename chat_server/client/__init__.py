@@ -5,12 +5,13 @@
 
 `client` and `verbs` have the public calls, `reconnector` replaces lost connections, `renewal` keeps
 tokens fresh, `delivery` stores each event once (`publication` a message, `changes` what becomes of
-it, `stream` one that grows), `subscriptions` and `subscription` deliver each event once, `folding`
-puts messages together with their changes, `flow` bounds what waits for slow consumers, `connection`
-is one WebSocket, and `opening` its handshake.
+it, `stream` one that grows, `batches` many at once), `subscriptions` and `subscription` deliver
+each event once, `folding` puts messages together with their changes, `flow` bounds what waits for
+slow consumers, `connection` is one WebSocket, `opening` its handshake, and `api` asks by HTTP.
 """
 
 from ..protocol.topics import topic_segment
+from .batches import NewMessage
 from .bulk import publish_all
 from .client import Client, connect
 from .ending import Backoff, Ending
@@ -81,6 +82,7 @@ __all__ = [
     "Leave",
     "Message",
     "Messages",
+    "NewMessage",
     "NotConnected",
     "Other",
     "OutcomeUnknown",

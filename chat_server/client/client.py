@@ -2,12 +2,13 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
 from types import TracebackType
 
 from ..protocol import commands, messages
+from .batches import Batches, NewMessage, Outcome
 from .codec import ClientCodec, Done, Encoding
 from .credentials import TOKEN_SECONDS, Credentials, TokenSource
 from .ending import Backoff
@@ -96,7 +97,8 @@ class Client(Verbs):
         log = PublicationLog(reconnector, codec, subscriptions)
         super().__init__(reconnector, codec, log)
         self.pace = Pace(self.wait_online)
-        """Spaces the commands of streams and of `publish_all`."""
+        """Spaces the commands of streams, of `publish_many` and of `publish_all`."""
+        self._batches = Batches(reconnector, codec, log, self.pace)
         self._flow = flow
         self._streams = streams
         self._subscriptions = subscriptions
@@ -164,6 +166,34 @@ class Client(Verbs):
             TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
         """
         return await self.publication(topic, data, key).deliver(wait=wait)
+
+    async def publish_many(
+        self,
+        messages: Iterable[NewMessage],
+        *,
+        on_refusal: Callable[[CommandFailed], None] | None = None,
+        timeout: float | None = None,
+    ) -> list[Outcome]:
+        """Publish messages in batches by HTTP, and return what became of each, in their order.
+
+        Each message is stored once, however often its batch has to be sent, and messages to one
+        topic in their order. One that fails for good keeps no other from being stored; nor does one
+        overtake another, unless the store fails and returns within one batch.
+
+        Args:
+            messages: for any topics; all of them are held in memory.
+            on_refusal: called with each refusal after which messages are sent again; its exceptions
+                are logged.
+            timeout: seconds after which what is not stored is given up; None waits for ever.
+
+        Returns:
+            For each message its place; or a `CommandFailed` if the server refused it for good,
+            `OutcomeUnknown`, `TimedOut`, or the error with which the client ended.
+
+        Raises:
+            TypeError, ValueError: some `data` has no form in JSON; nothing was sent.
+        """
+        return await self._batches.publish(messages, on_refusal, timeout)
 
     def publication(self, topic: str, data: object, key: str | None) -> Publication:
         """Return what `publish` sends, for callers that make each attempt themselves.

@@ -33,9 +33,13 @@ class Credentials:
     Args:
         source: a token or a token function.
         deadline: seconds that the function may take.
+
+    Attributes:
+        last: the last token that was returned, None before the first.
     """
 
     def __init__(self, source: TokenSource, deadline: float = TOKEN_SECONDS) -> None:
+        self.last: str | None = None
         self._source = source
         self._deadline = deadline
         self._call: asyncio.Task[Any] | None = None
@@ -57,7 +61,8 @@ class Credentials:
             raise _no_token(f"the function returned {type(token).__name__}, not text")
         if _TOKEN.fullmatch(token.strip()) is None:
             raise _no_token("it has characters that no JWT has")
-        return token.strip()
+        self.last = token.strip()
+        return self.last
 
     async def _ask(self, source: Callable[[], Any]) -> Any:
         if self._call is None or self._call.cancelled():
@@ -121,9 +126,14 @@ def in_thread(source: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
             settle = outcome.set_exception
         except BaseException as error:  # SystemExit, say: of this thread, not of the program
             result, settle = RuntimeError(repr(error)), outcome.set_exception
-        # The loop may be closed by now, and so is whoever wanted a token.
+
+        def tell() -> None:
+            if not outcome.done():  # who asked may have been cancelled
+                settle(result)
+
+        # The loop may be closed by now, and so is whoever wanted the outcome.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result)
+            loop.call_soon_threadsafe(tell)
 
     threading.Thread(target=call, name=name, daemon=True).start()
     return outcome

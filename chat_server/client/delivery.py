@@ -123,23 +123,42 @@ class Delivery(Generic[P]):
             OutcomeUnknown: it may have been stored, and sending it again is not safe.
         """
         connection = await self._outcomes.connection(wait=wait)
-        if self.maybe_stored and not self._is_remembered(connection):
+        if not self.begin(connection):
             stored = await self._look(connection)
             if stored is not None:
-                return self._conclude(stored)
-        if not self.maybe_stored:
-            self._begin(connection)
+                return self.conclude(stored)
         try:
-            return self._conclude(await connection.attempt(self._command, self._kind))
+            return self.conclude(await connection.attempt(self._command, self._kind))
         except (ConnectionLost, asyncio.CancelledError):
-            self._mark_unknown()
+            self.lose()
             raise
         except CommandFailed as error:
-            if not error.definite:
-                self._mark_unknown()
-            elif not self.maybe_stored:
-                self._outcomes.mark_known(self)
+            self.refuse(error)
             raise
+
+    def begin(self, connection: Connection) -> bool:
+        """Note an attempt; return whether it is safe without a look at what is stored."""
+        if self.maybe_stored:
+            return self._is_remembered(connection)
+        self._begin(connection)
+        return True
+
+    def lose(self) -> None:
+        """Note that the answer of an attempt will not come."""
+        self.maybe_stored = True
+        self._outcomes.mark_unknown(self)
+
+    def refuse(self, error: CommandFailed) -> None:
+        """Note that an attempt failed."""
+        if not error.definite:
+            self.lose()
+        elif not self.maybe_stored:
+            self._outcomes.mark_known(self)
+
+    def conclude(self, stored: P) -> P:
+        """Note that an attempt succeeded, and return the answer."""
+        self._outcomes.mark_known(self)
+        return stored
 
     def _begin(self, connection: Connection) -> None:
         """Note the circumstances of the first attempt."""
@@ -153,14 +172,6 @@ class Delivery(Generic[P]):
             OutcomeUnknown: that cannot be told.
         """
         raise self.unknown("the server may have forgotten its key")
-
-    def _mark_unknown(self) -> None:
-        self.maybe_stored = True
-        self._outcomes.mark_unknown(self)
-
-    def _conclude(self, stored: P) -> P:
-        self._outcomes.mark_known(self)
-        return stored
 
     def _is_remembered(self, connection: Connection) -> bool:
         """Return whether the server certainly still knows the key of the first attempt."""

@@ -62,7 +62,7 @@ class OutcomeUnknown(ClientError):
 
 
 class TimedOut(ClientError):
-    """A message was not stored within the `timeout` of `publish_all`.
+    """A message was not stored within the `timeout` of `publish_all` or `publish_many`.
 
     Args:
         seconds: the timeout.

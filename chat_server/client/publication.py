@@ -122,9 +122,10 @@ class Publication(Delivery[Published]):
         super()._begin(connection)
         self._behind = self._log.position(self._topic)
 
-    def _conclude(self, published: Published) -> Published:
+    def conclude(self, published: Published) -> Published:
+        """Note that the message is stored, and where."""
         self._log.stored(published)
-        return super()._conclude(published)
+        return super().conclude(published)
 
     async def _look(self, connection: Connection) -> Published | None:
         """Search history for the publication, from the topic's position at the first attempt on."""

@@ -9,8 +9,8 @@ from typing import NoReturn, Protocol
 
 from msgspec import Struct
 
-from ..events import Position
 from ..protocol.close_codes import STOP, CloseCode
+from .api import Api
 from .codec import ClientCodec
 from .connection import Connection, Ended, Push
 from .credentials import Credentials
@@ -26,7 +26,6 @@ from .errors import (
 )
 from .flow import Flow
 from .gate import Gate
-from .position import read_position
 from .renewal import keep_authorized
 
 STEADY_SECONDS = 10.0
@@ -98,6 +97,7 @@ class Reconnector:
         self._backoff = backoff
         self._codec = codec
         self._flow = flow
+        self._api = Api(options.url, options.ssl)
         self._user: PushHandler
         self._connection: Connection | None = None
         self._name: str | None = None  # the user of all tokens
@@ -142,20 +142,35 @@ class Reconnector:
             except NotConnected:
                 continue  # `connection` has closed `_decided`
 
-    async def position(self, topic: str) -> Position:
-        """Ask by HTTP where `topic` stands.
+    async def ask(
+        self,
+        path: str,
+        *,
+        most: int,
+        body: bytes | None = None,
+        seconds: float = 0.0,
+        fresh: bool = True,
+    ) -> bytes:
+        """Ask the server by HTTP.
+
+        Args:
+            path: as of `Api.ask`.
+            most: as of `Api.ask`.
+            body: as of `Api.ask`.
+            seconds: time for each step of the exchange, if that is more than for opening.
+            fresh: ask for a token; otherwise the last one is good enough.
 
         Raises:
-            ClientError: as of `read_position`, or the client has ended, or there is no token.
+            ClientError: as of `Api.ask`, or the client has ended, or there is no token.
         """
         self._demand_entered()
         if self._error is not None:
             raise self._error
-        options = self._options
-        token = await self._credentials.token()
-        return await read_position(
-            options.url, token, topic, ssl=options.ssl, timeout=options.open_timeout
-        )
+        token = None if fresh else self._credentials.last
+        if token is None:
+            token = await self._credentials.token()
+        seconds = max(seconds, self._options.open_timeout)
+        return await self._api.ask(path, token, timeout=seconds, most=most, body=body)
 
     def _demand_entered(self) -> None:
         if self._runner is None and self._error is None:

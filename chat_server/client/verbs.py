@@ -9,6 +9,7 @@ from ..protocol.messages import UnreadOk
 from .changes import alteration
 from .codec import ClientCodec
 from .events import Changed, Cursor, Position, Present, Unread
+from .position import read_position
 from .publication import PublicationLog
 from .reconnector import Reconnector
 
@@ -172,7 +173,7 @@ class Verbs:
             ConnectFailed: there is no token now.
             BadServer: what answers has no such API, a proxy that passes the WebSocket only say.
         """
-        return await self._reconnector.position(topic)
+        return await read_position(self._reconnector.ask, topic)
 
     async def _change(self, command: commands.ChangeCommand, *, wait: bool) -> Changed:
         return await alteration(self._outcomes, command).deliver(wait=wait)

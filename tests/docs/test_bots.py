@@ -106,7 +106,7 @@ def publish(server: ServerProcess, text: str) -> None:
 
 
 def test_the_page_has_the_bots_that_are_run_here() -> None:
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 def test_a_position_outlives_its_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +217,17 @@ def test_an_answer_survives_its_server_and_is_cancelled_by_a_reader(server: Serv
 
 def test_the_third_snippet() -> None:
     exec(compile(SNIPPETS[2], "docs/bots.md", "exec"), {})
+
+
+async def test_many_messages_and_what_is_not_stored_of_them(
+    server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(SNIPPETS[5], "docs/bots.md", "exec"), names)
+    async with connect(server.url, token=mint("ann")) as chat:
+        await names["report"](chat, ["one", "x" * 70_000, "two"])
+        page = await chat.history("room:ops")
+    assert [message.data["text"] for message in page.messages] == ["one", "two"]
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("xxx")
+    assert " is not stored: too_large: data: may have 65536 bytes" in line

@@ -1,0 +1,116 @@
+"""Asks the server by HTTP, at the `/api` beside the client's `/ws`."""
+
+from http.client import HTTPException, HTTPMessage, IncompleteRead
+from ssl import SSLContext
+from typing import IO
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import (
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
+
+import msgspec
+from msgspec import Struct
+
+from .credentials import in_thread
+from .errors import BadServer, ClientError, CommandFailed, NotConnected
+from .opening import is_loopback
+from .url import api_url
+
+
+class _Problem(Struct):
+    """The fields of a problem document that matter here, RFC 9457."""
+
+    code: str
+    detail: str
+    retry_in_ms: int | None = None
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect: a token is sent to no other address than the one given."""
+
+    def redirect_request(
+        self,
+        req: Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """Let the redirect be the answer."""
+
+
+class Api:
+    """The HTTP API of the server of a WebSocket.
+
+    Args:
+        url: the server's ws:// or wss:// address.
+        ssl: for wss://, if the system's certificates are not the right ones.
+    """
+
+    def __init__(self, url: str, ssl: SSLContext | None) -> None:
+        self._url = url
+        self._ssl = ssl
+
+    async def ask(
+        self, path: str, token: str, *, timeout: float, most: int, body: bytes | None = None
+    ) -> bytes:
+        """Return the body of the answer 200 to a GET, or to a POST of `body`.
+
+        Args:
+            path: begins with `/api/`.
+            token: a JWT.
+            timeout: seconds that each step of the exchange may take.
+            most: bytes of the answer that are read at most.
+            body: JSON.
+
+        Raises:
+            CommandFailed: the server refused.
+            NotConnected: the exchange failed. The server may have got the request.
+            BadServer: what answers has no such API.
+        """
+        headers = {"Authorization": f"Bearer {token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        address = api_url(self._url, path)
+        request = Request(address, body, headers)  # noqa: S310 - it is http(s)
+        proxies = ProxyHandler({} if is_loopback(urlsplit(self._url).hostname or "") else None)
+        opener = build_opener(proxies, HTTPSHandler(context=self._ssl), _NoRedirects)
+
+        def exchange() -> tuple[int, bytes]:
+            try:
+                with opener.open(request, timeout=timeout) as response:
+                    answer = response.read(most)
+                    if response.length and len(answer) < most:
+                        raise IncompleteRead(answer, response.length)
+                    return response.status, answer
+            except HTTPError as error:
+                with error:
+                    return error.code, error.read(most)
+
+        answer: bytes
+        try:
+            status, answer = await in_thread(exchange, "chat client request")
+        except (OSError, HTTPException, ValueError) as error:
+            raise NotConnected(f"the server cannot be asked by HTTP: {error}") from error
+        if status == 200:
+            return answer
+        raise _refusal(answer) or no_api(path, status)
+
+
+def no_api(path: str, status: int = 200) -> BadServer:
+    """Return the error for an answer that no chat server gives."""
+    return BadServer(f"HTTP {status}: there is no chat server's API at {path}")
+
+
+def _refusal(answer: bytes) -> ClientError | None:
+    try:
+        problem = msgspec.json.decode(answer, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return CommandFailed(problem.code, problem.detail, problem.retry_in_ms)
