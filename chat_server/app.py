@@ -103,7 +103,7 @@ class ChatServer:
         for blueprint in blueprints:
             problems.register(blueprint)
             requests.register(blueprint, self.handshake_log)
-            if _is_for_this_machine(self.settings):
+            if hosts.restricts(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
 
@@ -254,7 +254,7 @@ def create_app(
     problems.register(app)
     chat_server = ChatServer(settings, broker=broker, clock=clock)
     requests.register(app, chat_server.handshake_log)
-    if _is_for_this_machine(settings):
+    if hosts.restricts(settings):
         hosts.register(app)
     chat_server.init_app(app)
     if settings.http.docs:
@@ -270,11 +270,6 @@ def create_app(
             expose_headers=[requests.REQUEST_ID_HEADER, "Retry-After"],
         )
     return app
-
-
-def _is_for_this_machine(settings: Settings) -> bool:
-    # Tests go by many names, on a port that nobody can guess.
-    return settings.auth.uses_public_secret and settings.environment != "testing"
 
 
 def _describe(app: Quart) -> None:

@@ -17,6 +17,7 @@ from ..protocol.batch import BATCH_MESSAGES, BatchOk
 from ..protocol.codecs import JsonCodec, readable
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge, Unavailable
+from ..protocol.messages import PublishOk
 from ..service.actor import Actor
 from ..service.answers import UNFINISHED_RETRY_MS, unfinished
 from ..service.batch import publish_batch
@@ -25,6 +26,9 @@ from ..service.service import Service
 T = TypeVar("T")
 
 UNANSWERED = "the answer did not come in time"
+
+OK_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+"""The headers of the response that carries a command's `ok`."""
 
 SAFE = ("GET", "HEAD")
 """Methods that store nothing, RFC 9110 section 9.2.1."""
@@ -125,9 +129,12 @@ class RequestCommands:
 
 def respond(ok: object, status: int = 200) -> Response:
     """Return the response that carries a command's `ok`."""
-    response = Response(msgspec.json.encode(ok), status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return Response(msgspec.json.encode(ok), status, OK_HEADERS)
+
+
+def publish_status(ok: PublishOk) -> int:
+    """Return the status of a publication: 200 if it was stored before."""
+    return 200 if ok.duplicate else 201
 
 
 def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:

@@ -11,7 +11,7 @@ from quart import Blueprint, Quart, Request, Websocket, request, websocket
 
 from ..logs import LogThrottle
 from ..protocol.errors import Forbidden
-from ..settings import is_loopback
+from ..settings import Settings, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,12 @@ _RULE = (
     "Host: a development server, whose secret is public, answers to localhost and 127.0.0.1 only;"
     " set CHAT_AUTH__SECRET to serve other names"
 )
+
+
+def restricts(settings: Settings) -> bool:
+    """Return whether a server with these settings answers to names of this machine only."""
+    # Tests go by many names, on a port that nobody can guess.
+    return settings.auth.uses_public_secret and settings.environment != "testing"
 
 
 def register(target: Quart | Blueprint) -> None:

@@ -30,7 +30,7 @@ from ..protocol.messages import (
 from ..service.history import position as read_position
 from ..service.service import Service
 from .changes import add_change_routes
-from .commands import RequestCommands, respond
+from .commands import RequestCommands, publish_status, respond
 
 PATH = "/api/topics/<path:topic>/messages"
 PRESENCE_PATH = "/api/topics/<path:topic>/presence"
@@ -87,7 +87,7 @@ def messages_blueprint(service: Service) -> Blueprint:
         201 when it is stored and on its way; 200 when it repeats a `key` and was stored before.
         """
         ok: PublishOk = await commands.run(Publish, topic)
-        return respond(ok, 200 if ok.duplicate else 201)
+        return respond(ok, publish_status(ok))
 
     @blueprint.post(BATCH_PATH)
     @document_request(BatchRequest)

@@ -53,19 +53,44 @@ def encode(problem: Problem) -> bytes:
     return msgspec.json.encode(problem)
 
 
+def problem_of(error: BaseException, request_id: str | None) -> Problem:
+    """Return what tells a client of an error; one that is no `ChatError` is logged.
+
+    Args:
+        error: what a request has failed with.
+        request_id: of the request.
+    """
+    if not isinstance(error, ChatError):
+        logger.error("request %s failed", request_id, exc_info=error)
+        error = Internal("something went wrong; it has been logged")
+    return Problem(
+        error.title,
+        error.status,
+        error.message,
+        error.code,
+        request_id=request_id,
+        topic=error.topic,
+        retry_in_ms=error.retry_in_ms,
+    )
+
+
+def headers_of(problem: Problem) -> dict[str, str]:
+    """Return the headers of the response that carries `problem`."""
+    headers = {"Content-Type": MEDIA_TYPE}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 426:
+        headers["Upgrade"] = "websocket"
+        headers["Connection"] = "Upgrade"
+        headers["Sec-WebSocket-Version"] = "13"
+    if problem.retry_in_ms is not None:
+        headers["Retry-After"] = str(max(1, -(-problem.retry_in_ms // 1000)))
+    return headers
+
+
 def respond(problem: Problem) -> Response:
     """Return the response that carries `problem`."""
-    problem.request_id = _request_id()
-    response = Response(encode(problem), problem.status, content_type=MEDIA_TYPE)
-    if problem.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if problem.status == 426:
-        response.headers["Upgrade"] = "websocket"
-        response.headers["Connection"] = "Upgrade"
-        response.headers["Sec-WebSocket-Version"] = "13"
-    if problem.retry_in_ms is not None:
-        response.headers["Retry-After"] = str(max(1, -(-problem.retry_in_ms // 1000)))
-    return response
+    return Response(encode(problem), problem.status, headers_of(problem))
 
 
 def register(target: Quart | Blueprint) -> None:
@@ -77,16 +102,7 @@ def register(target: Quart | Blueprint) -> None:
 
 async def _on_chat_error(error: ChatError) -> Response:
     g.refusal = error.message
-    return respond(
-        Problem(
-            error.title,
-            error.status,
-            error.message,
-            error.code,
-            topic=error.topic,
-            retry_in_ms=error.retry_in_ms,
-        )
-    )
+    return respond(problem_of(error, _request_id()))
 
 
 async def _on_http_error(error: HTTPException) -> Response:
@@ -99,7 +115,8 @@ async def _on_http_error(error: HTTPException) -> Response:
     if isinstance(error, BadHost):
         detail = "Host: must be a name or an address, with a port or without"
     g.refusal = detail
-    response = respond(Problem(error.name, status, detail, _CODES.get(status, fallback)))
+    code = _CODES.get(status, fallback)
+    response = respond(Problem(error.name, status, detail, code, request_id=_request_id()))
     if "Allow" in original.headers:
         response.headers["Allow"] = original.headers["Allow"]
     if status == 415:
@@ -108,8 +125,9 @@ async def _on_http_error(error: HTTPException) -> Response:
 
 
 async def _on_fault(error: Exception) -> Response:
-    logger.error("request %s failed", _request_id(), exc_info=error)
-    return await _on_chat_error(Internal("something went wrong; it has been logged"))
+    problem = problem_of(error, _request_id())
+    g.refusal = problem.detail
+    return respond(problem)
 
 
 def _request_id() -> str | None:

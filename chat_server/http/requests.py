@@ -83,8 +83,7 @@ def _note(log: HandshakeLog, incoming: Request | Websocket, response: ResponseTy
 
 def _begin(incoming: Request | Websocket) -> None:
     if "request_id" not in g:
-        given = incoming.headers.get(REQUEST_ID_HEADER, "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        g.request_id = request_id_of(incoming.headers.get(REQUEST_ID_HEADER, ""))
         g.started_at = time.monotonic()
 
 
@@ -94,13 +93,27 @@ def _end(incoming: Request | Websocket, response: AnyResponse) -> AnyResponse:
     started_at = g.pop("started_at", None)
     if started_at is not None:
         response.headers[REQUEST_ID_HEADER] = g.request_id
-        # The path without its query, which may hold a token.
-        logger.debug(
-            "%s %s answered %d in %.1f ms",
-            incoming.method,
-            incoming.path,
-            response.status_code,
-            (time.monotonic() - started_at) * 1000,
-            extra={"request_id": g.request_id},
-        )
+        status = response.status_code
+        log_answer(incoming.method, incoming.path, status, started_at, g.request_id)
     return response
+
+
+def request_id_of(given: str) -> str:
+    """Return the id of a request: the client's, if it is one, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def log_answer(method: str, path: str, status: int, started_at: float, request_id: str) -> None:
+    """Log that a request was answered.
+
+    Args:
+        method: of the request.
+        path: of the request, without its query, which may hold a token.
+        status: of the answer.
+        started_at: when the request came, by `time.monotonic`.
+        request_id: of the request.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        took = (time.monotonic() - started_at) * 1000
+        extra = {"request_id": request_id}
+        logger.debug("%s %s answered %d in %.1f ms", method, path, status, took, extra=extra)
