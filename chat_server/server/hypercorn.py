@@ -161,16 +161,19 @@ class HttpConnection(asyncio.Protocol):
                 transport.close()
                 await self._lost.wait()
         finally:
-            for timer in (self._deadline, self._cut, self._stall):
-                if timer is not None:
-                    timer.cancel()
+            self._cancel_timers()
             if not (self._handed_over or self._lost.is_set()):
                 transport.abort()
             self._release()
 
+    def _cancel_timers(self) -> None:
+        for timer in (self._deadline, self._cut, self._stall):
+            if timer is not None:
+                timer.cancel()
+        self._deadline = self._cut = self._stall = None
+
     def _release(self) -> None:
         """Break the circles of references, also by timers' contexts: see server/gc_policy.py."""
-        self._deadline = self._cut = self._stall = None
         self._on_waiting = lambda waiting: None
         self._http.release()
 
@@ -280,13 +283,13 @@ class HttpConnection(asyncio.Protocol):
 
     # The end -------------------------------------------------------------------------------
 
-    def _expect(self, seconds: float | None) -> None:
-        """Close the connection unless a request comes within `seconds`."""
+    def _expect(self, seconds: float | None, otherwise: Callable[[], None] | None = None) -> None:
+        """Close the connection, or call `otherwise`, unless a request comes within `seconds`."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         if seconds is not None:
-            self._deadline = self._loop.call_later(seconds, self._hang_up)
+            self._deadline = self._loop.call_later(seconds, otherwise or self._hang_up)
 
     def _hang_up(self) -> None:
         self._limit_end()

@@ -23,9 +23,9 @@ from . import descriptors, orphan
 from .acceptor import Acceptor
 from .application import make_application
 from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
+from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
-from .hypercorn import HttpConnection
 from .tls import tls_context
 
 logger = logging.getLogger(__name__)
@@ -154,6 +154,7 @@ class Worker:
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
         self._tls = tls_context(settings)
+        self._door = choose_door(app)
 
     async def serve(
         self,
@@ -182,7 +183,7 @@ class Worker:
             acceptor = Acceptor(
                 listener,
                 partial(
-                    HttpConnection,
+                    self._door,
                     self._app,
                     self._config,
                     self._context,

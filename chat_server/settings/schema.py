@@ -110,6 +110,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[server]`: processes, addresses and TLS."""
 
     bind: str = "127.0.0.1:8000"
+    front_door: Literal["auto", "direct", "quart"] = "auto"
     workers: Positive = 1
     lame_duck_seconds: UpToADayOrZero = 0.0
     drain_seconds: UpToADayOrZero = 10.0

@@ -18,10 +18,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what only holds for the direct transport, and mark what is not about transports."""
     left_out = []
     for item in items:
-        if _transport(item) == "direct":
+        transport = _transport(item)
+        if transport == "direct":
             continue
         name = getattr(item, "originalname", item.name)
-        if name in DIRECT_ONLY:
+        if transport == "quart":
+            item.add_marker("extra")
+        elif name in DIRECT_ONLY:
             left_out.append(item)
         elif name not in EVERY_TRANSPORT.get(item.path.stem, ()):
             item.add_marker("extra")

@@ -5,8 +5,8 @@ Everything else is the same, and tested to be.
 
 import pytest
 
-TRANSPORTS = ("direct", "asgi")
-"""Under `chat-server serve`."""
+TRANSPORTS = ("direct", "asgi", "quart")
+"""Under `chat-server serve`; the last is the direct one without the front door."""
 
 EVERYWHERE = (*TRANSPORTS, "hypercorn")
 """Also under Hypercorn as it comes, where there is only the ASGI transport."""
@@ -98,4 +98,9 @@ that when it stops."""
 
 def close_code(what: str, transport: str) -> int:
     """Return the code of `CLOSE_CODES` for one of the ways of `EVERYWHERE`."""
-    return CLOSE_CODES[what]["direct" if transport == "direct" else "asgi"]
+    return CLOSE_CODES[what]["direct" if is_direct(transport) else "asgi"]
+
+
+def is_direct(transport: str) -> bool:
+    """Return whether WebSockets are served by the direct transport."""
+    return transport in ("direct", "quart")

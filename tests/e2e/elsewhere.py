@@ -25,4 +25,6 @@ def serve(transport: str, environ: Mapping[str, str]) -> ServerProcess:
     """Return a server, not yet started, that serves WebSockets in one of the ways."""
     if transport == "hypercorn":
         return StockHypercorn(environ=environ)
+    if transport == "quart":
+        return ServerProcess(environ={"CHAT_SERVER__FRONT_DOOR": "quart", **environ})
     return ServerProcess(environ={"CHAT_GATEWAY__TRANSPORT": transport, **environ})

@@ -1,0 +1,203 @@
+"""The front door: serves hot requests on a connection, and leaves all others to Hypercorn.
+
+The bytes of a request are kept until it is decided. What is left to Hypercorn reaches it untouched,
+as if it had come there first. Between two requests the connection is the front door's again
+(docs/design/front-door.md).
+"""
+
+import asyncio
+from typing import Any
+
+from .hot_requests import HotRequests
+from .hypercorn import NEWCOMER_SECONDS, READ_BYTES, HttpConnection
+from .request_head import Head, Unusual, read_head
+
+PATIENCE_SECONDS = 0.25
+"""Seconds in which a request must have come whole to be served here."""
+
+
+class FrontDoor(HttpConnection):
+    """A connection whose hot requests need no Hypercorn; see `HttpConnection`.
+
+    Args:
+        hot: carries out the hot requests of the worker.
+        arguments: those of `HttpConnection`.
+    """
+
+    def __init__(self, hot: HotRequests, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._hot = hot
+        # Whether the next bytes are for the front door, and those that are not decided yet.
+        self._ours = True
+        self._undecided = b""
+        # How many bytes there must be before another look is worth it.
+        self._wanted = 0
+        # A hot request is under way.
+        self._busy = False
+        self._work: asyncio.Task[None] | None = None
+        # Whether Hypercorn is needed; False if the connection is over before.
+        self._decided: asyncio.Future[bool] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Serve requests until the connection ends or is handed over."""
+        if self._deadline is None and not self._busy:
+            stopping = self._context.terminated.is_set()
+            self._expect(NEWCOMER_SECONDS if stopping else self._head_seconds)
+        try:
+            if await self._decided:
+                await super().run()
+        finally:
+            self._cancel_timers()
+            if self._work is not None:
+                self._work.cancel()
+            if not (self._handed_over or self._lost.is_set()):
+                self.abort()
+
+    # asyncio.Protocol ----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Serve the request that begins here, or pass it on."""
+        if not self._ours:
+            super().data_received(data)
+            return
+        self._undecided = self._undecided + data if self._undecided else data
+        self._decide()
+        # The rest of a request that has begun to come has a bound of its own.
+        if self._ours and len(self._undecided) > max(READ_BYTES, self._wanted):
+            self._pause_reading()
+
+    def eof_received(self) -> bool:
+        """Note the client's end of stream; return whether the socket can still send."""
+        if self._ours and self._undecided and not self._busy:
+            self._leave()
+        can_send = super().eof_received()
+        return can_send and (self._busy or not self._ours)
+
+    def pause_writing(self) -> None:
+        """Note that the client reads slowly, or not at all."""
+        if not self._ours:
+            super().pause_writing()
+            return
+        self._writable.clear()
+        if self._transport is not None:
+            self._watch_for_stall(self._transport)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        super().resume_writing()
+        self._loop.call_soon(self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+        super().connection_lost(exc)
+        self._resolve(needs_hypercorn=False)
+
+    # Requests ------------------------------------------------------------------------------
+
+    @property
+    def _waits(self) -> bool:
+        """Whether what comes has to wait for an answer under way, or for its reader."""
+        return self._ours and (self._busy or not self._writable.is_set())
+
+    def _decide(self) -> None:
+        """Serve the request at the start of what is undecided, pass it on, or wait for its rest."""
+        data = self._undecided
+        if self._waits or len(data) < self._wanted or self._lost.is_set():
+            return
+        try:
+            if self._context.terminated.is_set():
+                raise Unusual
+            head = read_head(data)
+            end = 0 if head is None else head.end + self._hot.length_of(head)
+            if head is None or len(data) < end:
+                self._expect_rest(end)
+            elif head.method == b"GET":
+                self._connect(head)
+            else:
+                self._publish(head, end)
+        except Unusual:
+            self._leave()
+
+    def _expect_rest(self, wanted: int) -> None:
+        if not self._wanted:
+            self._expect(PATIENCE_SECONDS, self._leave)
+        self._wanted = max(wanted, len(self._undecided) + 1)
+
+    def _leave(self) -> None:
+        """Leave the request to Hypercorn, and what comes until it is answered."""
+        self._ours = False
+        self._wanted = 0
+        data, self._undecided = self._undecided, b""
+        if self._decided.done():
+            super().data_received(data)
+        else:
+            self._inbox += data
+            self._resolve(needs_hypercorn=True)
+        self._resume_reading()
+
+    def _resolve(self, *, needs_hypercorn: bool) -> None:
+        if not self._decided.done():
+            self._decided.set_result(needs_hypercorn)
+
+    def _connect(self, head: Head) -> None:
+        if self._transport is None or self._eof or len(self._undecided) > head.end:
+            raise Unusual  # Hypercorn refuses frames in front of the answer to the handshake.
+        peer = self._transport.get_extra_info("peername")
+        connect = self._hot.admit(head, peer[0] if isinstance(peer, tuple) else None)
+        transport = self.hand_over()
+        assert transport is not None  # noqa: S101 - nothing is in Hypercorn's inbox
+        self._on_waiting(False)
+        self._resolve(needs_hypercorn=False)
+        connect(transport)
+
+    def _publish(self, head: Head, end: int) -> None:
+        data = self._undecided
+        self._busy, self._undecided, self._wanted = True, data[end:], 0
+        try:
+            work = self._hot.carry_out(head, data[head.end : end], self._respond)
+        except Unusual:
+            self._busy, self._undecided = False, data
+            raise
+        if work is not None:
+            self._work = self._loop.create_task(work, name="publish a batch")
+        if self._busy:
+            self._set_waiting(False)
+
+    def _respond(self, response: bytes) -> None:
+        """Send the answer of the request under way, and go on with the next one."""
+        self._busy = False
+        self._work = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(response)
+        self._set_waiting(True)
+        if self._eof or self._context.terminated.is_set():
+            self._hang_up()
+        elif self._undecided:
+            self._loop.call_soon(self._go_on)
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        if not self._ours or self._transport is None or self._transport.is_closing():
+            return
+        if self._undecided:
+            self._decide()
+        if self._ours and len(self._undecided) <= READ_BYTES:
+            self._resume_reading()
+
+    def _set_waiting(self, waiting: bool) -> None:
+        if self._ours:
+            self._waiting = waiting
+            self._on_waiting(waiting)
+            self._expect(self._keep_alive_seconds if waiting else None)
+        else:
+            super()._set_waiting(waiting)
+            # What has come behind the request is Hypercorn's as well.
+            self._ours = waiting and self._untouched and not (self._inbox or self._eof)

@@ -1,0 +1,299 @@
+"""The front door and Quart's answer alike: byte for byte, apart from what each request has anew."""
+
+import asyncio
+import itertools
+import json
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.rig import rfc6455
+from tests.rig.raw_client import request
+from tests.rig.server import ServerProcess
+from tests.rig.tokens import forge
+from tests.rig.waiting import SECONDS
+
+TOKEN = forge(sub="ada", aud="chat", topics={each: ["**"] for each in ("publish", "history")})
+EXPIRED = forge(sub="ada", aud="chat", exp=1_000)
+READER = forge(sub="eve", aud="chat", topics={"publish": []})
+
+NEW = re.compile(
+    rb'(?<="epoch":")[^"]*|(?<="at":)[0-9]+|(?<="request_id":")[^"]*|(?<="session":")[^"]*'
+    rb"|(?<=x-request-id: )[0-9a-f]{16}|(?<=date: )[^\r]*"
+    rb'|(?<="expires_at":)[0-9]+|(?<="server":")[^"]*'
+    rb"|(?<=session\xb0).{16}|(?<=server[\xa0-\xbf])[^\xb1]*|(?<=expires_at\xce).{4}"
+    rb"|(?<=Sec-WebSocket-Accept: )[^\r]*",
+    re.DOTALL,
+)
+"""What differs from one request to the next."""
+
+BATCH = "/api/messages"
+
+LAST = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def post(
+    body: bytes = b'{"data":1}',
+    *headers: str,
+    topic: str = "room:a",
+    token: str = TOKEN,
+    target: str = "",
+    length: int | None = None,
+    host: str = "localhost",
+) -> bytes:
+    target = target or f"/api/topics/{topic}/messages"
+    size = len(body) if length is None else length
+    lines = [f"POST {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {size}", *headers]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+REQUESTS = {
+    "publish": post(),
+    "publish with a key": post(b'{"data":{"text":"\xc3\xa9"},"key":"k1"}'),
+    "escaped topic": post(topic="room%3Ab"),
+    "escaped twice": post(topic="room%253Ab"),
+    "escaped byte": post(topic="room%FFb"),
+    "broken escape": post(topic="room%zz"),
+    "escaped slash": post(topic="room%2Fb"),
+    "dots": post(topic=".."),
+    "slashes": post(topic="a/b"),
+    "two slashes": post(target="/api//topics/room:a/messages"),
+    "slash at the end": post(target="/api/topics/room:a/messages/"),
+    "query": post(target="/api/topics/room:a/messages?a=b"),
+    "fragment": post(target="/api/topics/room:a/messages#a"),
+    "absolute form": post(target="http://localhost/api/topics/room:a/messages"),
+    "no topic": post(target="/api/topics//messages"),
+    "bad topic": post(topic="room::a"),
+    "long topic": post(topic="a" * 256),
+    "no such route": post(target="/api/nowhere"),
+    "no token": post(token=""),
+    "nonsense token": post(token="a.b.c"),
+    "expired token": post(token=EXPIRED),
+    "forbidden": post(token=READER),
+    "two tokens": post(b'{"data":1}', f"Authorization: Bearer {TOKEN}"),
+    "no body": post(b""),
+    "no JSON": post(b"{"),
+    "no data": post(b"{}"),
+    "unknown field": post(b'{"data":1,"colour":"red"}'),
+    "bad key": post(b'{"data":1,"key":""}'),
+    "topic in the body": post(b'{"data":1,"topic":"room:z"}'),
+    "type in the body": post(b'{"data":1,"type":"delete","seq":1}'),
+    "too large": post(b'{"data":"%b"}' % (b"x" * 65_536)),
+    "largest": post(b'{"data":"%b"}' % (b"x" * (65_536 - 11))),
+    "request id": post(b'{"data":1}', "X-Request-ID: mine-7"),
+    "bad request id": post(b'{"data":1}', "X-Request-ID: a b"),
+    "encoded body": post(b'{"data":1}', "Content-Encoding: gzip"),
+    "identity": post(b'{"data":1}', "Content-Encoding: identity"),
+    "chunked": post(b'a\r\n{"data":1}\r\n0\r\n\r\n', "Transfer-Encoding: chunked").replace(
+        b"Content-Length: 20\r\n", b""
+    ),
+    "chunked with a length": post(b"0\r\n\r\n", "Transfer-Encoding: chunked"),
+    "expects": post(b'{"data":1}', "Expect: 100-continue"),
+    "expects another": post(b'{"data":1}', "Expect: 200-ok"),
+    "two lengths": post(b'{"data":1}', "Content-Length: 10"),
+    "length with a sign": post().replace(b"Length: 10", b"Length: +10"),
+    "length in words": post().replace(b"Length: 10", b"Length: ten"),
+    "list of lengths": post().replace(b"Length: 10", b"Length: 10, 10"),
+    "no host": post().replace(b"Host: localhost\r\n", b""),
+    "two hosts": post(b'{"data":1}', "Host: localhost"),
+    "bad host": post(host="a..b"),
+    "long host": post(host="a" * 64),
+    "long host with port": post(host="a" * 60 + ":80"),
+    "address": post(host="[::1]:80"),
+    "bad address": post(host="[::1"),
+    "origin": post(b'{"data":1}', "Origin: https://elsewhere.example"),
+    "old version": post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "new version": post().replace(b"HTTP/1.1", b"HTTP/1.2"),
+    "lower case": post().replace(b"POST", b"post"),
+    "empty lines in front": b"\r\n\r\n" + post(),
+    "bare line feeds": post().replace(b"\r\n", b"\n"),
+    "continued line": post(b'{"data":1}', "X-Long: a\r\n b"),
+    "space before the colon": post(b'{"data":1}', "X-Odd : a"),
+    "header without a name": post(b'{"data":1}', ": a"),
+    "header without a colon": post(b'{"data":1}', "odd"),
+    "latin header": post(b'{"data":1}', "X-Odd: caf\xe9"),
+    "null in a header": post(b'{"data":1}', "X-Odd: a\0b"),
+    "tab in a header": post(b'{"data":1}', "X-Odd: a\tb"),
+    "many headers": post(b'{"data":1}', *(f"X-{number}: a" for number in range(120))),
+    "long head": post(b'{"data":1}', f"X-Long: {'a' * 20_000}"),
+    "close": post(b'{"data":1}', "Connection: close"),
+    "keep alive": post(b'{"data":1}', "Connection: Keep-Alive"),
+    "upgrade": post(b'{"data":1}', "Connection: upgrade", "Upgrade: h2c"),
+    "trailers": post(b'{"data":1}', "TE: trailers"),
+    "batch": post(
+        b'{"messages":[{"topic":"room:a","data":1},{"topic":"room:b"},{}]}', target=BATCH
+    ),
+    "empty batch": post(b'{"messages":[]}', target=BATCH),
+    "no batch": post(b"[1]", target=BATCH),
+    "batch with a query": post(b'{"messages":[]}', target=f"{BATCH}?a=b"),
+    "batch without a token": post(b'{"messages":[]}', target=BATCH, token=""),
+    "large batch": post(
+        b'{"messages":[%b]}'
+        % b",".join(10 * [b'{"topic":"room:a","data":"%b"}' % (b"x" * 30_000)]),
+        target=BATCH,
+    ),
+    "too large a batch": post(b'{"messages":[%b]}' % (b" " * 1_100_000), target=BATCH),
+    "history": f"GET /api/topics/room:a/messages?limit=3 HTTP/1.1\r\nHost: localhost\r\n"
+    f"Authorization: Bearer {TOKEN}\r\n\r\n".encode(),
+    "health": b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "head": b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "options": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "nonsense": b"nonsense\r\n\r\n",
+    "a line break behind the body": post() + b"\r\n",
+}
+
+HANDSHAKES = {
+    "plain": rfc6455.upgrade(),
+    "header": rfc6455.upgrade(token=TOKEN),
+    "bad header": rfc6455.upgrade(headers={"Authorization": "Bearer a.b.c"}),
+    "subprotocols": rfc6455.upgrade(
+        headers={"Sec-WebSocket-Protocol": f"bearer.{TOKEN}, chat.v1.msgpack"}
+    ),
+    "bad subprotocol token": rfc6455.upgrade(
+        headers={"Sec-WebSocket-Protocol": "chat.v1.json,bearer.x"}
+    ),
+    "unknown subprotocol": rfc6455.upgrade(headers={"Sec-WebSocket-Protocol": "mqtt"}),
+    "odd subprotocols": rfc6455.upgrade(headers={"Sec-WebSocket-Protocol": "chat.v1.json,,"}),
+    "query": rfc6455.upgrade(path=f"/ws?token={TOKEN}"),
+    "bad query": rfc6455.upgrade(path="/ws?token=x"),
+    "two in the query": rfc6455.upgrade(path=f"/ws?token=x&token={TOKEN}"),
+    "escaped query": rfc6455.upgrade(path="/ws?token=a%20b"),
+    "other query": rfc6455.upgrade(path="/ws?colour=red"),
+    "origin": rfc6455.upgrade(headers={"Origin": "https://elsewhere.example"}),
+    "own origin": rfc6455.upgrade(headers={"Origin": "http://localhost", "Host": "localhost"}),
+    "compression": rfc6455.upgrade(
+        headers={"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    ),
+    "short key": rfc6455.upgrade(headers={"Sec-WebSocket-Key": "YQ=="}),
+    "no key": rfc6455.upgrade(headers={"Sec-WebSocket-Key": ""}),
+    "old version": rfc6455.upgrade(headers={"Sec-WebSocket-Version": "8"}),
+    "no upgrade": rfc6455.upgrade(headers={"Upgrade": "h2c"}),
+    "no connection": rfc6455.upgrade(headers={"Connection": "keep-alive"}),
+    "connections": rfc6455.upgrade(headers={"Connection": "keep-alive, Upgrade"}),
+    "with a length": rfc6455.upgrade(headers={"Content-Length": "0"}),
+    "with a body": rfc6455.upgrade(headers={"Content-Length": "1"}) + b"x",
+    "frames in front": rfc6455.upgrade() + rfc6455.text({"type": "ping", "id": 1}),
+    "slash at the end": rfc6455.upgrade(path="/ws/"),
+    "elsewhere": rfc6455.upgrade(path="/nowhere"),
+}
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[ServerProcess]]:
+    """The same server twice, with the front door and without."""
+    environ = {
+        "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
+        "CHAT_AUTH__AUDIENCE": "chat",
+        # The server ends every conversation.
+        "CHAT_HTTP__KEEP_ALIVE_SECONDS": "0.3",
+        "CHAT_HTTP__HEAD_TIMEOUT_SECONDS": "0.6",
+        "CHAT_HTTP__REQUEST_TIMEOUT_SECONDS": "1",
+    }
+    doors = [{**environ, "CHAT_SERVER__FRONT_DOOR": door} for door in ("direct", "quart")]
+    with ServerProcess(environ=doors[0]) as one, ServerProcess(environ=doors[1]) as other:
+        yield [one, other]
+
+
+def converse(server: ServerProcess, pieces: Sequence[bytes]) -> bytes:
+    """Send pieces, each in a packet, and return everything that is answered."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = bytearray()
+        # What was answered with `Connection: close` may refuse what comes behind.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for piece in pieces:
+                client.sendall(piece)
+        with suppress(ConnectionResetError):
+            opened = False
+            while data := client.recv(65_536):
+                received += data
+                if b"HTTP/1.1 101 " in received and not opened:
+                    opened = True
+                    client.sendall(rfc6455.frame(rfc6455.CLOSE))
+    return NEW.sub(b"-", bytes(received))
+
+
+def both(servers: list[ServerProcess], pieces: Sequence[bytes]) -> tuple[bytes, bytes]:
+    one, other = (converse(server, pieces) for server in servers)
+    return one, other
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_requests_are_answered_alike(servers: list[ServerProcess], name: str) -> None:
+    whole = post() + REQUESTS[name] + post() + LAST
+    direct, quart = both(servers, [whole])
+    assert direct == quart
+    assert direct.startswith(b"HTTP/1.1 201 ")
+
+
+@pytest.mark.parametrize("name", HANDSHAKES)
+def test_handshakes_are_answered_alike(servers: list[ServerProcess], name: str) -> None:
+    direct, quart = both(servers, [HANDSHAKES[name]])
+    assert direct == quart
+    assert direct
+
+
+NUMBERS = itertools.count(1)
+
+
+def cut_up(requests: Sequence[bytes], cuts: Sequence[float]) -> list[bytes]:
+    """Return the requests in pieces, whose places are parts of the whole.
+
+    No piece ends within a body that is not taken: whether an answer overtakes the rest of it, and
+    so has to end the connection, is chance.
+    """
+    size = sum(map(len, requests))
+    places = {int(cut * size) for cut in cuts} | {0, size}
+    start = 0
+    for each in requests:
+        body, end = start + each.find(b"\r\n\r\n") + 3, start + len(each)
+        if each not in TAKEN:
+            places = {end if body < place < end else place for place in places}
+        start = end
+    whole = b"".join(requests)
+    return [whole[a:b] for a, b in itertools.pairwise(sorted(places))]
+
+
+TAKEN = [REQUESTS[each] for each in ("publish", "publish with a key", "request id", "keep alive")]
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.lists(st.sampled_from([*REQUESTS.values(), *3 * TAKEN]), min_size=1, max_size=6),
+    st.lists(st.floats(0, 1), max_size=8),
+    st.sampled_from([LAST, *HANDSHAKES.values()]),
+)
+def test_any_split_of_any_requests_is_answered_alike(
+    servers: list[ServerProcess], requests: list[bytes], cuts: list[float], last: bytes
+) -> None:
+    room = b"room:%d" % next(NUMBERS)
+    pieces = cut_up([*requests, last], cuts)
+    direct, quart = both(servers, [piece.replace(b"room:a", room) for piece in pieces])
+    assert direct == quart
+
+
+def test_nothing_was_stored_twice(servers: list[ServerProcess]) -> None:
+    """Run behind the tests above: both servers have stored the same."""
+
+    async def newest(server: ServerProcess) -> object:
+        path = "/api/topics/room:a/messages?limit=100"
+        answer = await request(
+            server.port, "GET", path, headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        messages = answer.json()["messages"]
+        return [(each["seq"], json.dumps(each["data"])) for each in messages]
+
+    one, other = (asyncio.run(newest(server)) for server in servers)
+    assert one == other
+    assert one

@@ -1,0 +1,229 @@
+"""The front door on a connection: what it serves itself, and how it shares the socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from chat_server.app import ChatServer, create_app
+from chat_server.server import front_door
+from chat_server.server.doors import choose_door, what_would_be_passed_by
+from chat_server.server.hypercorn import HttpConnection
+from tests.rig.fakes import FakeBroker
+from tests.rig.raw_client import RawClient
+from tests.rig.rfc6455 import upgrade
+from tests.rig.server import mint
+from tests.rig.waiting import until
+from tests.server.inprocess import Served, make_settings, serving
+
+TOKEN = mint("ada")
+PATH = "/api/topics/room:a/messages"
+HISTORY = (
+    f"GET {PATH}?limit=100 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+)
+
+
+def post(body: bytes = b'{"data":1}') -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Authorization: Bearer {TOKEN}\r\n\r\n".encode() + body
+
+
+@pytest.fixture
+def app() -> Quart:
+    return create_app(make_settings())
+
+
+@pytest.fixture
+async def server(app: Quart) -> AsyncIterator[Served]:
+    async with serving(make_settings(), app=app) as served:
+        yield served
+
+
+@pytest.fixture
+def asked(app: Quart, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Quart has been asked."""
+    paths: list[str] = []
+    handle = app.asgi_app
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            paths.append(scope["path"])
+        await handle(scope, receive, send)
+
+    # Of the class, where the front door does not take it for middleware.
+    monkeypatch.setattr(type(app), "asgi_app", staticmethod(note))
+    return paths
+
+
+async def test_hot_requests_do_not_come_to_quart(server: Served, asked: list[str]) -> None:
+    async with await RawClient.connect(server.port) as client:
+        for seq in (1, 2):
+            await client.send(post())
+            answer = await client.read_answer()
+            assert (answer.status, answer.json()["seq"]) == (201, seq)
+        await client.send(upgrade(token=TOKEN))
+        assert (await client.read_answer()).status == 101
+        assert (await client.read_message())["type"] == "welcome"
+    assert asked == []
+
+
+async def test_the_two_alternate_on_a_connection(server: Served, asked: list[str]) -> None:
+    async with await RawClient.connect(server.port) as client:
+        for seq in (1, 2, 3):
+            await client.send(post())
+            assert (await client.read_answer()).json()["seq"] == seq
+            await client.send(HISTORY.encode())
+            messages = (await client.read_answer()).json()["messages"]
+            assert [each["seq"] for each in messages] == list(range(1, seq + 1))
+        await client.send(upgrade(token=TOKEN))
+        assert (await client.read_answer()).status == 101
+        assert (await client.read_message())["type"] == "welcome"
+    assert asked == [PATH] * 3
+
+
+async def test_a_pipeline_is_answered_in_order(server: Served, asked: list[str]) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send((post() + post() + HISTORY.encode() + post()) * 3)
+        statuses = [(await client.read_answer()).status for _ in range(12)]
+    assert statuses == [201, 201, 200, 201] * 3
+
+
+async def test_a_body_that_comes_behind_its_head_is_hot(server: Served, asked: list[str]) -> None:
+    """Many HTTP clients send the two apart."""
+    async with await RawClient.connect(server.port) as client:
+        request = post()
+        await client.send(request[:-10])
+        await asyncio.sleep(0)
+        await client.send(request[-10:])
+        assert (await client.read_answer()).status == 201
+        await client.send(post(), size=1)
+        assert (await client.read_answer()).status == 201
+    assert asked == []
+
+
+async def test_hypercorn_waits_for_the_rest_of_a_slow_request(
+    server: Served, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_door, "PATIENCE_SECONDS", 0.01)
+    async with await RawClient.connect(server.port) as client:
+        request = post()
+        await client.send(request[:-3])
+        await until(lambda: asked == [PATH])
+        await client.send(request[-3:])
+        assert (await client.read_answer()).status == 201
+        await client.send(post())
+        assert (await client.read_answer()).status == 201
+    assert asked == [PATH], "the connection is the front door's again"
+
+
+async def test_an_idle_connection_is_closed(asked: list[str], app: Quart) -> None:
+    settings = make_settings(http__keep_alive_seconds=0.2, http__head_timeout_seconds=0.2)
+    async with serving(settings, app=app) as server:
+        async with await RawClient.connect(server.port) as client:
+            assert await client.read_to_end() == b""
+        async with await RawClient.connect(server.port) as client:
+            await client.send(post())
+            assert (await client.read_answer()).status == 201
+            assert await client.read_to_end() == b""
+
+
+async def test_an_answer_after_the_clients_end_of_stream(server: Served) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send(post())
+        client.half_close()
+        assert b"HTTP/1.1 201 " in await client.read_to_end()
+
+
+async def test_who_reads_no_answers_stops_the_reading(server: Served) -> None:
+    async with await RawClient.connect(server.port, receive_buffer=4_096) as client:
+        flood = post() * 40_000
+        sent = await client.send_what_fits(flood, 1.0)
+        assert sent < len(flood)
+        async with await RawClient.connect(server.port) as other:
+            await other.send(post())
+            assert (await other.read_answer()).status == 201
+        client.reset()
+
+
+async def test_a_store_that_does_not_answer_is_told_in_time() -> None:
+    broker = FakeBroker()
+    settings = make_settings(http__request_timeout_seconds=0.2)
+    async with (
+        serving(settings, broker=broker) as server,
+        await RawClient.connect(server.port) as client,
+    ):
+        broker.publications = []
+        await client.send(post())
+        answer = await client.read_answer()
+        assert (answer.status, answer.json()["code"]) == (503, "unavailable")
+        assert "may still be stored" in answer.json()["detail"]
+        broker.publications = None
+        await client.send(post())
+        assert (await client.read_answer()).status == 201
+
+
+async def test_who_publishes_too_much_is_told_so() -> None:
+    settings = make_settings(limits__messages_per_second=1, limits__message_burst=3)
+    app = create_app(settings)
+    async with serving(settings, app=app) as server, await RawClient.connect(server.port) as client:
+        await client.send(post() * 5)
+        answers = [await client.read_answer() for _ in range(5)]
+    assert [each.status for each in answers][:2] == [201, 201]
+    assert (answers[-1].status, answers[-1].json()["code"]) == (429, "rate_limited")
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+# Which door -----------------------------------------------------------------------------------
+
+
+def door_of(app: Quart) -> bool:
+    """Return whether an application is served by the front door."""
+    return choose_door(app) is not HttpConnection
+
+
+def test_our_own_application_has_the_front_door(app: Quart) -> None:
+    assert what_would_be_passed_by(app) == []
+    assert door_of(app)
+    assert door_of(create_app(make_settings(http__allowed_origins=["https://a.example"])))
+    assert not door_of(create_app(make_settings(server__front_door="quart")))
+
+
+def embedding(front_door: str = "auto") -> Quart:
+    app = Quart("orders")
+    ChatServer(make_settings(server__front_door=front_door)).init_app(app)
+    return app
+
+
+async def _see(*_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "hook", ["before_request", "after_request", "teardown_request", "before_websocket"]
+)
+def test_functions_that_see_each_request_are_not_passed_by(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = embedding()
+    assert door_of(app)
+    getattr(app, hook)(_see)
+    caplog.set_level("INFO")
+    assert not door_of(app)
+    assert f"functions of {hook}" in caplog.text
+    forced = embedding("direct")
+    getattr(forced, hook)(_see)
+    assert door_of(forced)
+
+
+def test_middleware_is_not_passed_by() -> None:
+    app = embedding()
+    app.asgi_app = app.asgi_app  # type: ignore[method-assign]
+    assert what_would_be_passed_by(app) == ["middleware around asgi_app"]
+
+    class Odd(Quart):
+        pass
+
+    other = Odd("odd")
+    ChatServer(make_settings()).init_app(other)
+    assert what_would_be_passed_by(other) == ["a class of its own, Odd"]
