@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from ..client import Client, CommandFailed, OutcomeUnknown, TimedOut, publish_all
+from .batches import publish_batches
 from .notices import Notices
 from .options import client_options, parse_topic, timeout_option
 from .terminal import Failure, Misuse, read_lines, run, write_line
@@ -60,10 +61,11 @@ async def publish_items(
     stored = 0
     notice = Notices()
     try:
+        publish = publish_batches if lines else publish_all
         async with (
             connect(on_state=notice.on_state) as client,
             aclosing(
-                publish_all(client, topic, items, on_refusal=notice.on_refusal, timeout=timeout)
+                publish(client, topic, items, on_refusal=notice.on_refusal, timeout=timeout)
             ) as run,
         ):
             async for published in run:

@@ -37,7 +37,7 @@ MAX_ANSWER_BYTES = 4_194_304
 ANSWER_SECONDS = 30.0
 """Seconds to wait for the answer: the server waits for its store, and then says what was stored."""
 
-MAX_FAILURES = 2
+MAX_FAILURES = 1
 """Exchanges that may fail in a row before the WebSocket is used, which tells what is wrong."""
 
 AVOID_SECONDS = 60.0

@@ -195,6 +195,11 @@ class Client(Verbs):
         """
         return await self._batches.publish(messages, on_refusal, timeout)
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `publish_many` uses HTTP: not for a minute after batches did not get through."""
+        return self._batches.by_http
+
     def publication(self, topic: str, data: object, key: str | None) -> Publication:
         """Return what `publish` sends, for callers that make each attempt themselves.
 

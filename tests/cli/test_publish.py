@@ -4,12 +4,18 @@ import asyncio
 import os
 import random
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from chat_server.cli.terminal import MAX_LINE_BYTES
+from chat_server.client import connect
 from chat_server.protocol import commands
 from tests.cli.program import ENVIRON, program, run
 from tests.rig.fake_server import FakeServer
+from tests.rig.lossy_proxy import LossyProxy
+from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import until
 
 
@@ -238,3 +244,51 @@ async def test_an_input_that_does_not_block_is_waited_for(server: FakeServer) ->
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@pytest.fixture(scope="module")
+def fast() -> Iterator[ServerProcess]:
+    """A real server, which knows batches; the fake one does not."""
+    environ = {
+        "CHAT_LIMITS__MESSAGE_BURST": "1000000",
+        "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
+        "CHAT_NAMESPACES__DEFAULT__HISTORY_SIZE": "10000",
+    }
+    with ServerProcess(environ=environ) as running:
+        yield running
+
+
+async def history(real: ServerProcess, topic: str) -> list[Any]:
+    found: list[Any] = []
+    async with connect(real.url, token=mint("ann")) as chat:
+        while page := (await chat.history(topic, after=len(found), limit=300)).messages:
+            found += [message.data for message in page]
+    return found
+
+
+async def test_lines_leave_in_batches_and_lost_batches_lose_no_line(fast: ServerProcess) -> None:
+    async with LossyProxy(fast.port) as proxy:
+        proxy.before = proxy.after = 0.1
+        code, out, err = await run(
+            "publish", "-v", "room:a", url=proxy.url, token=mint("ann"), stdin=lines(3_000)
+        )
+        assert (code, err) == (0, "")
+        assert out.split() == [str(seq) for seq in range(1, 3_001)]
+        assert 0 < proxy.posts < 300
+    assert await history(fast, "room:a") == texts(3_000)
+
+
+async def test_a_line_that_cannot_be_published_is_named_in_a_batch_too(fast: ServerProcess) -> None:
+    stdin = b"".join(b"%d\n" % number for number in (*range(20), 2**70, 21))
+    code, _, err = await run(
+        "publish", "--json", "room:b", url=fast.url, token=mint("ann"), stdin=stdin
+    )
+    assert code == 1
+    assert err.startswith("chat-server: line 21: data: ")
+    assert await history(fast, "room:b") == list(range(20))
+
+
+async def test_a_topic_that_is_forbidden_is_noticed_at_the_first_line(fast: ServerProcess) -> None:
+    token = mint("ann", publish=["room:*"])
+    code, _, err = await run("publish", "secret", url=fast.url, token=token, stdin=lines(50))
+    assert (code, err.startswith("chat-server: line 1: forbidden: ")) == (1, True)

@@ -1,7 +1,6 @@
 """`publish_many`: in batches by HTTP, each message once, whatever the server or network does."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from chat_server.protocol import commands
 from tests.client.conftest import Connect
 from tests.rig.fake_server import FakeServer
 from tests.rig.fakes import FakeBroker
-from tests.rig.proxy import Change, Proxy
+from tests.rig.lossy_proxy import LossyProxy
 from tests.rig.server import ServerProcess, mint
 from tests.server.inprocess import make_settings, serving
 
@@ -52,47 +51,6 @@ async def stored(chat: Client, topic: str) -> list[Any]:
         if not page.more:
             return found
         seq = page.messages[-1].seq
-
-
-class LossyProxy(Proxy):
-    """Loses requests of HTTP, or their answers, and leaves WebSockets alone.
-
-    Attributes:
-        before: the share of requests that do not reach the server.
-        after: the share of answers that do not reach the client.
-        posts: batches that came.
-    """
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target)
-        self.before = self.after = 0.0
-        self.posts = 0
-        self._rng = random.Random(7)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _changes(self) -> tuple[Change, Change]:
-        is_batch = False
-
-        def up(data: bytes) -> bytes:
-            nonlocal is_batch
-            if data.startswith(b"POST /api/messages "):
-                is_batch = True
-                self.posts += 1
-                if self._rng.random() < self.before:
-                    raise ConnectionResetError
-            return data
-
-        lost = self._rng.random()
-
-        def down(data: bytes) -> bytes:
-            if is_batch and lost < self.after:
-                raise ConnectionResetError
-            return data
-
-        return up, down
 
 
 @pytest.fixture
