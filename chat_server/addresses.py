@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 _HOP = re.compile(
     r"\[([0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::[0-9]{1,5})?"  # [::1], [::1]:80
@@ -32,6 +33,8 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops:
     return "unknown" if peer is None else _network(peer) or peer
 
 
+# Most clients behind a proxy have its address.
+@lru_cache(maxsize=1_024)
 def _network(text: str) -> str | None:
     """Return an IPv4 address, or the /64 of an IPv6 address, which one subscriber has to itself.
 

@@ -6,6 +6,7 @@ as if it had come there first. Between two requests the connection is the front 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from .hot_requests import HotRequests
@@ -34,6 +35,9 @@ class FrontDoor(HttpConnection):
         self._wanted = 0
         # A hot request is under way.
         self._busy = False
+        # One timer for many requests: it looks when the last one ended.
+        self._watches_idleness = False
+        self._idle_since = 0.0
         self._work: asyncio.Task[None] | None = None
         # Whether Hypercorn is needed; False if the connection is over before.
         self._decided: asyncio.Future[bool] = self._loop.create_future()
@@ -170,6 +174,8 @@ class FrontDoor(HttpConnection):
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(response)
+        if self._waiting:
+            self._on_waiting(False)  # or it would stay the one that is idle longest
         self._set_waiting(True)
         if self._eof or self._context.terminated.is_set():
             self._hang_up()
@@ -196,8 +202,27 @@ class FrontDoor(HttpConnection):
         if self._ours:
             self._waiting = waiting
             self._on_waiting(waiting)
-            self._expect(self._keep_alive_seconds if waiting else None)
+            self._idle_since = self._loop.time()
+            if not self._watches_idleness:
+                self._watch_idleness(self._keep_alive_seconds)
         else:
             super()._set_waiting(waiting)
             # What has come behind the request is Hypercorn's as well.
             self._ours = waiting and self._untouched and not (self._inbox or self._eof)
+
+    def _expect(self, seconds: float | None, otherwise: Callable[[], None] | None = None) -> None:
+        super()._expect(seconds, otherwise)
+        self._watches_idleness = False
+
+    def _watch_idleness(self, seconds: float) -> None:
+        self._expect(seconds, self._check_idleness)
+        self._watches_idleness = True
+
+    def _check_idleness(self) -> None:
+        left = self._idle_since + self._keep_alive_seconds - self._loop.time()
+        if self._busy:
+            left = self._keep_alive_seconds
+        if left <= 0:
+            self._hang_up()
+        else:
+            self._watch_idleness(left)

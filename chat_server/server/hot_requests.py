@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from asyncio import Future
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -46,8 +46,17 @@ _QUERY_TOKEN = re.compile(rb"token=([A-Za-z0-9._-]+)")
 _SUBPROTOCOLS = re.compile(r"[A-Za-z0-9._+/=-]+(?:, ?[A-Za-z0-9._+/=-]+)*")
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 
-_CHANGING = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"te")
+_CHANGING = frozenset(
+    (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"te")
+)
 """Headers with which an HTTP request is unusual: `Origin` asks for those of CORS."""
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+
+
+_OK_LINES = _lines(OK_HEADERS)
 
 Respond = Callable[[bytes], None]
 
@@ -70,7 +79,7 @@ class HotRequests:
         self._timeout = settings.http.request_timeout_seconds
         self._takes_sockets = not settings.gateway.leaves_sockets
         self._only_this_machine = hosts.restricts(settings)
-        self._security = "".join(f"{n.lower()}: {v}\r\n" for n, v in SECURITY_HEADERS.items())
+        self._security = _lines(SECURITY_HEADERS)
         self._date = (0, "")
 
     def length_of(self, head: Head) -> int:
@@ -94,7 +103,7 @@ class HotRequests:
             or head.query
             or _LENGTH.fullmatch(length) is None
             or head.headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
-            or any(name in head.headers for name in _CHANGING)
+            or not _CHANGING.isdisjoint(head.headers)
             or int(length) > batches * self._max_bytes
         ):
             raise Unusual
@@ -156,7 +165,7 @@ class HotRequests:
         except Exception as error:
             pending.refuse(error)
         else:
-            pending.end(200, OK_HEADERS, msgspec.json.encode(ok))
+            pending.end(200, _OK_LINES, msgspec.json.encode(ok))
 
     def _publish(self, actor: Actor, head: Head, body: bytes, pending: "_Pending") -> None:
         found = _PUBLISH.fullmatch(head.path)
@@ -237,7 +246,7 @@ class _Pending:
             self.refuse(error)
             return
         assert isinstance(ok, PublishOk)  # noqa: S101 - as `publish` makes it
-        self.end(publish_status(ok), OK_HEADERS, msgspec.json.encode(ok))
+        self.end(publish_status(ok), _OK_LINES, msgspec.json.encode(ok))
 
     def _on_timeout(self) -> None:
         self.refuse(unfinished())
@@ -247,18 +256,17 @@ class _Pending:
         if isinstance(error, asyncio.CancelledError):
             error = unfinished()
         problem = problems.problem_of(error, self._id)
-        self.end(problem.status, problems.headers_of(problem), problems.encode(problem))
+        self.end(problem.status, _lines(problems.headers_of(problem)), problems.encode(problem))
 
-    def end(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def end(self, status: int, headers: str, body: bytes) -> None:
         """Respond, unless that has been done."""
         if self._timer is not None:
             self._timer.cancel()
         respond, self._respond = self._respond, None
         if respond is None:
             return  # It was answered when its time was over.
-        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
         log_answer("POST", unquote(self._head.path), status, self._began_at, self._id)
-        respond(self._hot.response(status, lines, body, self._id))
+        respond(self._hot.response(status, headers, body, self._id))
 
 
 def _handshake(head: Head, peer: str | None) -> Handshake:
