@@ -101,6 +101,13 @@ def close_code(what: str, transport: str) -> int:
     return CLOSE_CODES[what]["direct" if is_direct(transport) else "asgi"]
 
 
+def way(transport: str) -> dict[str, str]:
+    """Return the variables of the environment that choose one of `TRANSPORTS`."""
+    if transport == "quart":
+        return {"CHAT_SERVER__FRONT_DOOR": "quart"}
+    return {"CHAT_GATEWAY__TRANSPORT": transport}
+
+
 def is_direct(transport: str) -> bool:
     """Return whether WebSockets are served by the direct transport."""
     return transport in ("direct", "quart")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from tests.rig.server import ServerProcess
 
+from .differences import way
+
 
 class StockHypercorn(ServerProcess):
     """Hypercorn as it comes, in one process: no socket can be taken away from it.
@@ -25,6 +27,4 @@ def serve(transport: str, environ: Mapping[str, str]) -> ServerProcess:
     """Return a server, not yet started, that serves WebSockets in one of the ways."""
     if transport == "hypercorn":
         return StockHypercorn(environ=environ)
-    if transport == "quart":
-        return ServerProcess(environ={"CHAT_SERVER__FRONT_DOOR": "quart", **environ})
-    return ServerProcess(environ={"CHAT_GATEWAY__TRANSPORT": transport, **environ})
+    return ServerProcess(environ={**way(transport), **environ})

@@ -21,6 +21,7 @@ from tests.rig.waiting import SECONDS, until
 from tests.server.processes import ready_workers, rss, runs, workers
 
 from .cluster import KeptAlive, health, one_on_each, until_health
+from .differences import way
 from .room import token
 
 ENVIRON = {
@@ -46,7 +47,7 @@ def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def server(redis: RedisServer, transport: str) -> Iterator[ServerProcess]:
     flags = ("--workers", "2", "--redis-url", redis.url)
-    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+    environ = {**ENVIRON, **way(transport)}
     with ServerProcess(*flags, environ=environ) as started:
         yield started
 
@@ -209,7 +210,7 @@ async def test_a_paused_redis_stops_the_reading_of_who_publishes(
     topic, count = "room:paused", 5_000
     environ = {
         **ENVIRON,
-        "CHAT_GATEWAY__TRANSPORT": transport,
+        **way(transport),
         "CHAT_REDIS__TIMEOUT_SECONDS": "15",
     }
     with ServerProcess("--redis-url", brisk.url, environ=environ) as server:

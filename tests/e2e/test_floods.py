@@ -16,7 +16,7 @@ from tests.rig.waiting import SECONDS
 from tests.server.processes import rss
 
 from . import test_hostile as hostile
-from .differences import CLOSE_CODES
+from .differences import close_code
 from .room import settle, token
 from .test_hostile import MAX_WEBSOCKETS, Bystanders, crowd, from_address, sockets, until_sockets
 
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 async def test_a_crowd_that_answers_no_ping_is_sent_away(
     server: ServerProcess, bystanders: Bystanders, transport: str
 ) -> None:
-    code = CLOSE_CODES["a client that answers no ping"][transport]
+    code = close_code("a client that answers no ping", transport)
     if not code:
         pytest.skip("an ASGI application cannot ping")
     open_before, before = sockets(server), rss(server.pid)

@@ -17,7 +17,7 @@ from tests.rig.rfc6455 import frame, text
 from tests.rig.server import ServerProcess
 from tests.server.processes import rss
 
-from .differences import CLOSE_CODES
+from .differences import close_code, way
 from .room import Room, settle, token
 
 SLOW_SECONDS = 1.5
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 @contextmanager
 def other_server(transport: str, **environ: str) -> Iterator[ServerProcess]:
     """Run one that differs from that of the module, and is as quiet."""
-    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport, **environ}
+    environ = {**ENVIRON, **way(transport), **environ}
     with ServerProcess(environ=environ) as started:
         yield started
         assert " ERROR " not in started.stderr, started.stderr
@@ -235,7 +235,7 @@ async def test_a_client_that_never_reads_again_is_let_go(hasty: ServerProcess) -
 async def test_a_silent_client_is_pinged_and_its_pong_keeps_it(
     server: ServerProcess, transport: str
 ) -> None:
-    if not CLOSE_CODES["a client that answers no ping"][transport]:
+    if not close_code("a client that answers no ping", transport):
         pytest.skip("the ASGI transport has no pings")
     async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
@@ -251,7 +251,7 @@ async def test_a_silent_client_is_pinged_and_its_pong_keeps_it(
 async def test_a_client_that_answers_no_ping_is_closed(
     server: ServerProcess, transport: str
 ) -> None:
-    code = CLOSE_CODES["a client that answers no ping"][transport]
+    code = close_code("a client that answers no ping", transport)
     async with await RawClient.open(server.port, token=token()) as client:
         await client.read_message()
         if code:

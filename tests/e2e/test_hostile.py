@@ -22,6 +22,7 @@ from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS
 from tests.server.processes import rss
 
+from .differences import way
 from .room import Room, count_connections, settle, token
 
 HEAD_SECONDS = 5.0
@@ -419,7 +420,7 @@ async def count_topics(server: ServerProcess) -> int:
 
 async def test_a_server_out_of_file_descriptors_comes_back(transport: str) -> None:
     """Accepting fails, which must neither end the server nor keep it busy for ever."""
-    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+    environ = {**ENVIRON, **way(transport)}
     with ServerProcess(environ={**environ, "CHAT_HTTP__MAX_CONNECTIONS": "5000"}) as server:
         async with await Room.open(server) as room:
             deny_descriptors(server, besides=20)

@@ -18,6 +18,7 @@ from tests.rig.waiting import SECONDS
 from tests.server.processes import connect_to
 
 from .cluster import health
+from .differences import way
 from .room import ANY, token
 
 ENVIRON = {
@@ -57,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(transport: str, store: RedisServer) -> Iterator[ServerProcess]:
-    environ = {"CHAT_GATEWAY__TRANSPORT": transport, **ENVIRON}
+    environ = {**way(transport), **ENVIRON}
     with ServerProcess("--workers", "2", "--redis-url", store.url, environ=environ) as started:
         yield started
 
@@ -321,7 +322,7 @@ async def test_users_of_a_drained_server_do_not_flicker(
     watcher = await people.on(0, "ada")
     await watch(watcher, "home:a")
     environ = {
-        "CHAT_GATEWAY__TRANSPORT": transport,
+        **way(transport),
         "CHAT_SERVER__LAME_DUCK_SECONDS": "0",
         **ENVIRON,
     }

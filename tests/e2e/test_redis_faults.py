@@ -26,6 +26,7 @@ from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
 
 from .cluster import health, one_on_each, until_health
+from .differences import way
 from .room import token
 
 ENVIRON = {
@@ -170,7 +171,7 @@ forgetful = pytest.mark.parametrize("redis", [()], ids=["forgetful"], indirect=T
 async def rig(redis: RedisServer, transport: str) -> AsyncIterator[Rig]:
     async with RedisProxy(redis.port) as proxy:
         flags = ("--workers", "2", "--redis-url", proxy.url)
-        environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+        environ = {**ENVIRON, **way(transport)}
         server = ServerProcess(*flags, environ=environ)
         await asyncio.to_thread(server.__enter__)
         try:

@@ -14,6 +14,7 @@ from tests.rig.server import ServerProcess
 from tests.rig.waiting import until
 from tests.server.processes import ready_workers, runs
 
+from .differences import way
 from .room import token
 
 SUBSCRIBERS = 20
@@ -25,7 +26,7 @@ TOPIC = "room:rolling"
 def server(transport: str, redis: RedisServer) -> Iterator[ServerProcess]:
     environ = {
         "CHAT_AUTH__AUDIENCE": "chat",
-        "CHAT_GATEWAY__TRANSPORT": transport,
+        **way(transport),
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
         "CHAT_LIMITS__MESSAGE_BURST": "1000000",
         "CHAT_REDIS__PREFIX": f"rolling-{transport}",

@@ -14,6 +14,7 @@ from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS
 
 from .cluster import KeptAlive
+from .differences import way
 from .room import settle, token
 
 ENVIRON = {
@@ -38,7 +39,7 @@ def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def server(redis: RedisServer, transport: str) -> Iterator[ServerProcess]:
-    environ = {**ENVIRON, "CHAT_GATEWAY__TRANSPORT": transport}
+    environ = {**ENVIRON, **way(transport)}
     with ServerProcess("--redis-url", redis.url, environ=environ) as started:
         yield started
 

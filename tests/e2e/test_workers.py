@@ -16,6 +16,7 @@ from tests.rig.rfc6455 import closing, text
 from tests.rig.server import ServerProcess
 
 from .cluster import KeptAlive, health, one_on_each
+from .differences import way
 from .room import token
 
 CLIENTS = 50
@@ -33,7 +34,7 @@ ENVIRON = {
 
 @pytest.fixture(scope="module")
 def server(transport: str, redis: RedisServer) -> Iterator[ServerProcess]:
-    environ = {"CHAT_GATEWAY__TRANSPORT": transport, "CHAT_REDIS__PREFIX": transport, **ENVIRON}
+    environ = {**way(transport), "CHAT_REDIS__PREFIX": transport, **ENVIRON}
     flags = ("--workers", "2", "--redis-url", redis.url)
     with ServerProcess(*flags, environ=environ) as running:
         yield running
