@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chat_server.events import Kind
-from chat_server.protocol.codecs import CODECS, JSON, Codec
+from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, Codec
 from chat_server.protocol.commands import History
 from chat_server.protocol.errors import BadRequest, Forbidden
 from chat_server.service.actor import Actor
@@ -48,6 +48,26 @@ async def test_history_holds_messages_only(world: World) -> None:
     broker.topic("room:a").events[-1] = other
     ok = await read(world, codec=JSON, before=None, after=None, limit=10)
     assert [msgspec.json.decode(message)["seq"] for message in ok.messages] == [1]
+
+
+async def test_each_message_is_decoded_once_for_messagepack(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        world.broker.store("room:a", {"n": number})
+    decoded: list[bytes] = []
+    decode = MSGPACK._from_json
+
+    def counting(payload: bytes) -> Any:
+        decoded.append(payload)
+        return decode(payload)
+
+    monkeypatch.setattr(MSGPACK, "_from_json", counting)
+    ok = await read(world, codec=MSGPACK, limit=20)
+    answer = MSGPACK.encode_ok(1, ok)
+    assert len(as_client(MSGPACK, answer)["messages"]) == 20
+    assert sum(b'"n":' in payload for payload in decoded) == 20
+    assert max(payload.count(b'"n":') for payload in decoded) == 1
 
 
 @pytest.mark.parametrize(
