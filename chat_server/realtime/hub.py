@@ -4,13 +4,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 
 from ..events import Event, HistoryPage, Kind, Position
 from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
-from .ports import Broker, Transport
-from .recovery import Recovery, following, recover_last, recover_since, start_here
+from .ports import Broker, EventLog, Transport
+from .recovery import Recovery, recover_last, recover_since, start_here
+from .shared_reads import (
+    MAX_SPREAD,
+    REPLAY_BYTES,
+    REPLAY_CHUNK,
+    PagesAfter,
+    SharedReads,
+)
 from .topic import Topic
 
 logger = logging.getLogger(__name__)
@@ -21,32 +27,60 @@ MAX_CONCURRENT_REPAIRS = 32
 RETRY_SECONDS = 0.5
 """Time between two reads of a store that does not answer."""
 
-REPLAY_CHUNK = 100
-"""Events read at once for one subscriber, which holds them in memory beside its buffer."""
-
-REPLAY_BYTES = 262_144
-"""Bytes read at once for one subscriber: Redis needs a millisecond for so many, and all others wait
-meanwhile."""
-
-Read = Callable[[], Coroutine[None, None, HistoryPage]]
-
-ReadPage = Callable[..., Awaitable[HistoryPage]]
-"""Reads as `ports.EventLog.history` does."""
+ReadPage = Callable[[str, int], Awaitable[HistoryPage]]
+"""Reads the events of a topic behind a seq, as `SharedReads.read` does."""
 
 
 class _Opening:
     """A topic that is being opened.
 
-    Args:
-        read: reads the page that its first subscriber asked for. The same page gives the topic its
-            position, so that opening costs no read of its own.
+    One read gives the topic its position and answers those who asked before the read began. The
+    first of them chooses what is read, so that opening costs no read of its own.
     """
 
-    def __init__(self, read: Read) -> None:
-        self.read = read
-        # For the first subscriber; None if the page was outdated.
-        self.page: HistoryPage | None = None
+    def __init__(self) -> None:
         self.done = asyncio.Event()
+        # What the first one asked for, and the positions near it that others asked for.
+        self._first: tuple[Position | None, int | None] | None = None
+        self._lowest = self._highest = 0
+        self._begun = False
+        self._page: HistoryPage | None = None
+        self._pages: PagesAfter | None = None
+
+    def ask(self, since: Position | None, last: int | None) -> bool:
+        """Ask for a page; return False if the read has begun, and its answer may be too old."""
+        if self._first is None:
+            self._first = (since, last)
+            self._lowest = self._highest = 0 if since is None else since.seq
+        elif since is not None and not self._begun:
+            lowest, highest = min(since.seq, self._lowest), max(since.seq, self._highest)
+            if highest - lowest <= MAX_SPREAD:
+                self._lowest, self._highest = lowest, highest
+        return not self._begun
+
+    async def read(self, log: EventLog, topic: str) -> HistoryPage:
+        """Read the page that the first one asked for.
+
+        The page begins with the event at a position, not behind it. If no newer event exists, the
+        topic keeps the event's fingerprint, to notice a failover later.
+        """
+        self._begun = True
+        since, last = self._first or (None, None)
+        if since is None:
+            page = await read_newest(log, topic, last or 1, folded=last is not None)
+        else:
+            after = max(self._lowest - 1, 0)
+            limit = REPLAY_CHUNK + self._highest - after
+            page = await log.history(topic, after=after, limit=limit, max_bytes=REPLAY_BYTES)
+            self._pages = PagesAfter(page, after)
+        self._page = page
+        return page
+
+    def page_for(self, since: Position | None, last: int | None) -> HistoryPage | None:
+        """Return a page for one who asked in time, or None if the answer has none."""
+        if since is not None:
+            return None if self._pages is None else self._pages.get(since.seq)
+        return self._page if (None, last) == self._first else None
 
 
 class Hub:
@@ -60,6 +94,9 @@ class Hub:
         max_replay: events that a subscriber may have missed to be recovered; as many are read at
             once to repair a topic.
         on_read: called with each event of the kind `read`, which is for one user alone.
+
+    Attributes:
+        reads: reads what subscribers have missed.
     """
 
     def __init__(
@@ -70,6 +107,7 @@ class Hub:
     ) -> None:
         self._on_read = on_read
         self._broker = broker
+        self.reads = SharedReads(broker)
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
@@ -88,6 +126,7 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reads.stop()
 
     # Subscribers ---------------------------------------------------------------------------
 
@@ -122,27 +161,30 @@ class Hub:
         Raises:
             Unavailable: the store does not answer; the subscriber is not in the topic.
         """
-        topic, opening = self._topics.get(name), None
+        topic = self._topics.get(name)
         if topic is None:
-            topic, opening = self._open(name, self._first_read(name, since, last))
+            topic = self._open(name)
         topic.join(transport)
         try:
-            if not topic.established:
-                await self._openings[name].done.wait()
+            page = None
+            opening = None if topic.established else self._openings[name]
+            if opening is not None:
+                in_time = opening.ask(since, last)
+                await opening.done.wait()
                 if not topic.established:
                     raise Unavailable("the topic cannot be reached now", topic=name)
-            page = None if opening is None else opening.page
+                page = opening.page_for(since, last) if in_time else None
             if last is not None:
                 return await self._recover_last(name, last, page)
             if since is None:
                 return start_here(topic.position)
-            if page is not None:
-                page = following(page, since.seq)
             if page is None:
-                page = await self._broker.history(
-                    name, after=since.seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
-                )
-            return self._recover_since(topic, since, page, not_before)
+                page = await self.reads.read(name, since.seq)
+            recovery = recover_since(since, page, self._max_replay, not_before)
+            if recovery.recovered or recovery.position.epoch != topic.position.epoch:
+                return recovery
+            newest = max(recovery.position, topic.position, key=_seq)
+            return start_here(newest, recovery.reason)
         except BaseException:
             self._remove(transport, topic)
             raise
@@ -150,7 +192,9 @@ class Hub:
     def enter(self, transport: Transport, name: str, recovery: Recovery) -> bool:
         """Place a subscriber that joined; return whether it needs a `replay` of further pages."""
         topic = self._topics[name]
-        return topic.enter(transport, recovery.start) and topic.replay(transport, recovery.page)
+        if recovery.page.events:
+            return topic.replay(transport, recovery.page, recovery.start)
+        return topic.enter(transport, recovery.start)
 
     def leave(self, transport: Transport, name: str) -> None:
         """Take a subscriber out of a topic."""
@@ -178,9 +222,9 @@ class Hub:
         Args:
             transport: the subscriber's.
             names: its topics; they may change meanwhile.
-            read: reads the pages; the broker does if nothing else is given.
+            read: reads the pages; `reads` does if nothing else is given.
         """
-        read = read or self._broker.history
+        read = read or self.reads.read
         while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
             # Each topic independently of the others: a single shard may be down.
             done = [await self._replay(transport, name, read) for name in lagging]
@@ -199,7 +243,7 @@ class Hub:
             if topic is None or seen is None:
                 return True
             try:
-                page = await read(name, after=seen.seq, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES)
+                page = await read(name, seen.seq)
                 if page.epoch == seen.epoch and page.seq < seen.seq:
                     await self._begin_epoch(name, page.epoch)
                     continue
@@ -217,29 +261,9 @@ class Hub:
                 return False
         return True
 
-    def _first_read(self, name: str, since: Position | None, last: int | None) -> Read:
-        """Return the read that serves both a subscriber and the topic that is opened for it.
-
-        The read begins with the event at `since`. If no newer event exists, the topic keeps its
-        fingerprint, to notice a failover later.
-        """
-        if since is None:
-            if last is None:
-                return partial(self._read_newest, name, 1)
-            return partial(self._read_newest, name, last, folded=True)
-        after = max(since.seq - 1, 0)
-        return partial(
-            self._broker.history, name, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
-        )
-
-    async def _read_newest(self, name: str, limit: int, *, folded: bool = False) -> HistoryPage:
-        return await self._broker.history(
-            name, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded
-        )
-
     async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
         if page is None:
-            page = await self._read_newest(name, last, folded=True)
+            page = await read_newest(self._broker, name, last, folded=True)
         if page.more and len(page.events) < last:
             # They are too large for one page, so a page with the first of them comes first.
             after = max(page.seq - last, 0)
@@ -248,14 +272,6 @@ class Hub:
             )
         return recover_last(page)
 
-    def _recover_since(
-        self, topic: Topic, since: Position, page: HistoryPage, not_before: float
-    ) -> Recovery:
-        recovery = recover_since(since, page, self._max_replay, not_before)
-        if recovery.recovered or recovery.position.epoch != topic.position.epoch:
-            return recovery
-        return start_here(max(recovery.position, topic.position, key=_seq), recovery.reason)
-
     def _remove(self, transport: Transport, topic: Topic) -> None:
         topic.leave(transport)
         if topic.empty and self._topics.get(topic.name) is topic:
@@ -263,12 +279,12 @@ class Hub:
 
     # Topics --------------------------------------------------------------------------------
 
-    def _open(self, name: str, read: Read) -> tuple[Topic, _Opening]:
+    def _open(self, name: str) -> Topic:
         topic = self._topics[name] = Topic(name)
-        opening = self._openings[name] = _Opening(read)
+        opening = self._openings[name] = _Opening()
         # In a task of its own: others may wait for the topic when its first subscriber gives up.
         self._spawn(self._establish(topic, opening))
-        return topic, opening
+        return topic
 
     async def _establish(self, topic: Topic, opening: _Opening) -> None:
         name = topic.name
@@ -277,7 +293,7 @@ class Hub:
                 return  # its subscribers have left, and nobody would end the subscription
             await self._broker.subscribe(name)
             while not topic.established:
-                opening.page = await self._place(topic, opening.read)
+                await self._place(topic, opening)
             if topic.stale:
                 self._repair(topic)
         except Unavailable:
@@ -289,16 +305,14 @@ class Hub:
                     self._close(topic)
             opening.done.set()
 
-    async def _place(self, topic: Topic, read: Read) -> HistoryPage | None:
-        """Give a topic its position; return the page that `read` found, unless it is outdated."""
+    async def _place(self, topic: Topic, opening: _Opening) -> None:
+        """Give a topic its position, unless what was read is outdated."""
         generation = topic.generation
-        page = newest = await read()
+        page = await opening.read(self._broker, topic.name)
         if not page.has_newest:
-            newest = await self._broker.history(topic.name, limit=1, newest=True)
-        if topic.generation != generation:  # the pages may be older than the events missed since
-            return None
-        topic.catch_up(newest)
-        return page
+            page = await self._broker.history(topic.name, limit=1, newest=True)
+        if topic.generation == generation:  # else events may have been missed since the reads
+            topic.catch_up(page)
 
     def _close(self, topic: Topic) -> None:
         del self._topics[topic.name]
@@ -401,6 +415,13 @@ class Hub:
         with suppress(asyncio.CancelledError):
             if (error := task.exception()) is not None:
                 logger.error("a topic's upkeep failed", exc_info=error)
+
+
+async def read_newest(
+    log: EventLog, topic: str, limit: int, *, folded: bool = False
+) -> HistoryPage:
+    """Read the newest events, or messages, as far as they fit on one page."""
+    return await log.history(topic, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded)
 
 
 def _seq(position: Position) -> int:

@@ -91,7 +91,11 @@ class UserRates:
         Raises:
             RateLimited: the user has to wait; `what` says why.
         """
-        bucket = self.bucket(user, now)
+        bucket = self._buckets.get(user)
+        if bucket is None:
+            bucket = self.bucket(user, now)
+        else:
+            self._buckets.move_to_end(user)
         if wait := bucket.acquire(now, cost):
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
         return bucket

@@ -2,7 +2,6 @@
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from ..events import HistoryPage, Position
 
@@ -34,20 +33,6 @@ def start_here(position: Position, reason: str | None = None) -> Recovery:
     """Start with the next event."""
     nothing = HistoryPage(position.epoch, position.seq, [])
     return Recovery(position, position, nothing, reason=reason)
-
-
-def following(page: HistoryPage, seq: int) -> HistoryPage | None:
-    """Return a page without its events up to `seq`, or None if its next event is not on it.
-
-    Args:
-        page: read with `after=seq - 1`.
-        seq: a seq.
-    """
-    events = [event for event in page.events if event.seq > seq]
-    if page.more and not events:
-        return None
-    gone = bool(seq) and (not page.events or page.events[0].seq != seq)
-    return replace(page, events=events, missing=max(0, page.missing - gone))
 
 
 class _Dated(Struct):

@@ -9,6 +9,7 @@ from ..protocol.messages import Gap
 from .divergence import Delivered, Snapshot
 from .merging import merge_appends
 from .ports import Encoder, Push, Transport
+from .shared_reads import SharedPage
 
 MAX_BACKLOG = 1_000
 """Events held while the store is read. More arrive only if the read takes seconds. The oldest are
@@ -21,6 +22,9 @@ _kind = attrgetter("kind")
 
 _Step = tuple[Push, Position]
 """A push, and the position of a subscriber that has seen it."""
+
+_Batches = dict[tuple[Encoder, int], tuple[list[bytes], int]]
+"""Packets of the pushes from an index on, by encoder, and the index of the next push."""
 
 
 class Topic:
@@ -132,21 +136,32 @@ class Topic:
         """Return what a lagging subscriber has seen, or None if it does not lag."""
         return self._lagging.get(transport)
 
-    def replay(self, transport: Transport, page: HistoryPage) -> bool:
-        """Send a lagging subscriber a page after its position, until its buffer is full.
+    def replay(
+        self, transport: Transport, page: HistoryPage, start: Position | None = None
+    ) -> bool:
+        """Send a subscriber a page after its position, until its buffer is full.
+
+        Args:
+            transport: the subscriber's.
+            page: what follows its position.
+            start: the position of a subscriber that joins; None if it lags.
 
         Returns:
-            True if it still lags.
+            True if it lags from now on.
         """
-        seen = self._lagging.pop(transport)
+        seen = start or self._lagging.pop(transport)
         if page.epoch != seen.epoch:
             # The page follows a seq of the old epoch. The new epoch is yet to be read.
             start = Position(page.epoch, page.epoch_start)
             self._write_to(transport, self._epoch_changed(start))
             return self.enter(transport, start)
-        steps, at = self._replayed(page, seen), 0
+        if isinstance(page, SharedPage):
+            steps, made = self._prepare(page, seen)
+        else:
+            steps, made = self._replayed(page, seen), None
+        at = 0
         while at < len(steps) and transport.writable:
-            at = _write_batch(transport.encoder, (transport,), steps, at)
+            at = _write_batch(transport.encoder, (transport,), steps, at, made)
         if at == 0:
             return self.enter(transport, seen)
         push, seen = steps[at - 1]
@@ -154,6 +169,13 @@ class Topic:
         if not isinstance(push, Event) or push.kind is Kind.APPENDED or page.folded:
             return self.enter(transport, seen)
         return self.enter(transport, seen, hash(push.payload))
+
+    def _prepare(self, page: SharedPage, seen: Position) -> tuple[list[_Step], _Batches]:
+        """Return what a page has for all who have seen `seen`, and their packets so far."""
+        prepared: tuple[list[_Step], _Batches] | None = page.prepared.get(seen.seq)
+        if prepared is None:
+            prepared = page.prepared[seen.seq] = self._replayed(page, seen), {}
+        return prepared
 
     def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
         """Return what a page has for a subscriber that has seen everything up to `seen`."""
@@ -353,17 +375,34 @@ class Topic:
 
 
 def _write_batch(
-    encoder: Encoder, transports: Iterable[Transport], steps: Sequence[_Step], at: int
+    encoder: Encoder,
+    transports: Iterable[Transport],
+    steps: Sequence[_Step],
+    at: int,
+    made: _Batches | None = None,
 ) -> int:
-    """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next one."""
-    packets: list[bytes] = []
-    size = 0
-    while at < len(steps) and size < FLUSH_BYTES:
-        packet = encoder.encode(steps[at][0])
-        if packet is not None:
-            packets.append(packet)
-            size += len(packet)
-        at += 1
-    if packets:
-        encoder.write(transports, packets)
-    return at
+    """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next one.
+
+    Args:
+        encoder: of the transports.
+        transports: to write to.
+        steps: the pushes.
+        at: the index.
+        made: batches of these steps that others were written, and this one from now on.
+    """
+    batch = None if made is None else made.get((encoder, at))
+    if batch is None:
+        packets: list[bytes] = []
+        size, end = 0, at
+        while end < len(steps) and size < FLUSH_BYTES:
+            packet = encoder.encode(steps[end][0])
+            if packet is not None:
+                packets.append(packet)
+                size += len(packet)
+            end += 1
+        batch = packets, end
+        if made is not None:
+            made[encoder, at] = batch
+    if batch[0]:
+        encoder.write(transports, batch[0])
+    return batch[1]

@@ -324,10 +324,10 @@ class Connection(AuthenticatingClient):
             logger.exception("connection %s: a replay failed", self.id)
             self._session.close(CloseCode.INTERNAL, FAULT)
 
-    async def _read_page(self, topic: str, **bounds: Any) -> HistoryPage:
+    async def _read_page(self, topic: str, after: int) -> HistoryPage:
         """Read a page of a replay, in this user's turn and at his cost."""
         async with self._node.read_rates.turn(self.user) as reading:
-            page = await self._node.broker.history(topic, **bounds)
+            page = await self._node.hub.reads.read(topic, after)
             reading.charge(page.size)
         return page
 

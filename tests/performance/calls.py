@@ -6,6 +6,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 import chat_server
 from chat_server.auth.claims import Claims, TopicGrants
 from chat_server.service.service import Service
@@ -13,7 +15,7 @@ from chat_server.sessions.connection import Connection
 from chat_server.transports.direct import DirectTransport
 from chat_server.transports.encoders import DIRECT_ENCODERS
 
-from ..rig.rfc6455 import text
+from ..rig.rfc6455 import BINARY, frame, text
 from ..rig.waiting import until
 from ..transports.doubles import FakeSocket
 
@@ -56,12 +58,12 @@ class Calls:
 class Peer:
     """A client on the direct transport, whose socket is in the test's hands."""
 
-    def __init__(self, service: Service, user: str) -> None:
+    def __init__(self, service: Service, user: str, codec: str = SUBPROTOCOL) -> None:
         limits = service.node.settings.limits
         self.socket = FakeSocket()
         self.transport = DirectTransport(
             self.socket,
-            DIRECT_ENCODERS[SUBPROTOCOL],
+            DIRECT_ENCODERS[codec],
             max_message_bytes=limits.max_message_bytes,
             slow_buffer_bytes=limits.slow_buffer_bytes,
             close_timeout_seconds=1.0,
@@ -72,7 +74,10 @@ class Peer:
 
     def say(self, **command: Any) -> None:
         """Let the client send a command in a frame of its own."""
-        self.transport.data_received(text(command))
+        if self.transport.encoder.codec.binary:
+            self.transport.data_received(frame(BINARY, msgspec.msgpack.encode(command)))
+        else:
+            self.transport.data_received(text(command))
 
     async def hears(self, words: bytes) -> None:
         """Wait until the client has been written something."""

@@ -107,7 +107,7 @@ async def publication_calls(broker: Broker, settings: Settings | None = None) ->
 MISSED = 1
 """Events that a client has missed; each more costs five calls."""
 
-RESUME = {"open": (110, 1), "not open": (153, 2)}
+RESUME = {"open": (110, 1), "not open": (152, 2)}
 """Calls from the bytes of `subscribe` to its `ok` and the last event, and round trips to Redis.
 
 Of a topic without subscribers on this worker the channel is subscribed to before the read.

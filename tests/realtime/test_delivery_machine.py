@@ -159,10 +159,19 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.loop.do(lambda: self.clients[which].ask("subscribe", topic, last=last))
 
     @rule(which=WHICH, topic=TOPIC, data=st.data())
+    def resume_one(self, which: int, topic: str, data: st.DataObject) -> None:
+        self.resume(which, topic, data)
+
     def resume(self, which: int, topic: str, data: st.DataObject) -> None:
         since = data.draw(st.sampled_from(self.known[topic]))
         fields = {"epoch": since.epoch, "seq": since.seq}
         self.loop.do(lambda: self.clients[which].ask("subscribe", topic, since=fields))
+
+    @rule(topic=TOPIC, data=st.data())
+    def resume_all(self, topic: str, data: st.DataObject) -> None:
+        """All come back at once, from wherever they were: they share what is read."""
+        for which in range(CLIENTS):
+            self.resume(which, topic, data)
 
     @rule(which=WHICH, topic=TOPIC)
     def unsubscribe(self, which: int, topic: str) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
-from chat_server.realtime.hub import MAX_CONCURRENT_REPAIRS, REPLAY_CHUNK, Hub
+from chat_server.realtime.hub import MAX_CONCURRENT_REPAIRS, Hub
 from chat_server.realtime.recovery import Recovery
+from chat_server.realtime.shared_reads import REPLAY_CHUNK
 
 from ..rig.fake_transport import FakeTransport
 from ..rig.fakes import FakeBroker, turns, until

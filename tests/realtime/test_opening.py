@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from chat_server.events import Position
-from chat_server.realtime.hub import REPLAY_CHUNK, Hub
+from chat_server.realtime.hub import Hub
+from chat_server.realtime.shared_reads import REPLAY_CHUNK
 
 from ..rig.fake_transport import FakeTransport
 from ..rig.fakes import FakeBroker, turns
@@ -25,7 +26,7 @@ def asked(broker: FakeBroker) -> list[str]:
     return [name for name, *_ in broker.calls if name in ("subscribe", "history")]
 
 
-@pytest.mark.parametrize("missed", [0, 1, 99])
+@pytest.mark.parametrize("missed", [0, 1, 100])
 async def test_a_resume_opens_its_topic_with_one_read(
     hub: Hub, broker: FakeBroker, missed: int
 ) -> None:
@@ -45,17 +46,51 @@ async def test_the_last_events_open_their_topic_with_one_read(hub: Hub, broker: 
     assert seqs(one) == [*range(STORED - 4, STORED + 1)]
 
 
-async def test_who_waits_for_the_opening_reads_for_itself(hub: Hub, broker: FakeBroker) -> None:
-    missed = {FakeTransport(): 1, FakeTransport(): 2, FakeTransport(): 0}
-    await asyncio.gather(
+@pytest.mark.parametrize("missed", [(1, 2, 0), (0, 5, 60), (109, 30, 10), (60, 60, 0)])
+async def test_who_asks_before_the_read_shares_it(
+    hub: Hub, broker: FakeBroker, missed: tuple[int, ...]
+) -> None:
+    transports = {FakeTransport(): count for count in missed}
+    recoveries = await asyncio.gather(
         *(
             subscribe(hub, transport, since=Position("epoch0", STORED - count))
-            for transport, count in missed.items()
+            for transport, count in transports.items()
         )
     )
-    assert asked(broker) == ["subscribe", "history", "history", "history"]
-    for transport, count in missed.items():
+    assert [recovery.replayed for recovery in recoveries] == [*missed]
+    assert asked(broker) == ["subscribe", "history"]
+    for transport, count in transports.items():
         assert seqs(transport) == [*range(STORED - count + 1, STORED + 1)]
+
+
+async def test_who_asks_for_as_many_messages_before_the_read_shares_it(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    transports = [FakeTransport() for _ in range(3)]
+    await asyncio.gather(*(subscribe(hub, transport, last=5) for transport in transports))
+    assert asked(broker) == ["subscribe", "history"]
+    for transport in transports:
+        assert seqs(transport) == [*range(STORED - 4, STORED + 1)]
+
+
+async def test_who_asks_during_the_read_of_an_opening_is_read_what_came_since(
+    hub: Hub, broker: FakeBroker
+) -> None:
+    """The answer of the read may be older than what the client knows to be stored."""
+    broker.reads.shut = True
+    here = Position("epoch0", STORED)
+    early = start(hub.join(FakeTransport(), ROOM, here, None))
+    await turns()
+    broker.manual = True
+    broker.store(ROOM)
+    late = [start(hub.join(FakeTransport(), ROOM, here, None)) for _ in range(5)]
+    await turns()
+    broker.reads.open()
+    assert (await early).position == here
+    for recovery in await asyncio.gather(*late):
+        assert recovery.position == Position("epoch0", STORED + 1)
+        assert [event.seq for event in recovery.page.events] == [STORED + 1]
+    assert asked(broker) == ["subscribe", "history", "history"]
 
 
 async def test_what_was_read_before_an_interruption_is_read_again(

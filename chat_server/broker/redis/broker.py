@@ -456,11 +456,10 @@ class RedisBroker:
         """Read stored events or messages and the topic's position, in one script."""
         if not self._available:
             raise unavailable()
-        lasting = self._subscriber.remembers(topic)
+        keys = self._names.keys(topic)
+        lasting = self._subscriber.remembers(keys.channel)
         page = await self._storage.history(
-            self._reader(),
-            topic,
-            self._names.keys(topic),
+            *(self._reader(), topic, keys),
             after=after,
             before=before,
             limit=limit,
@@ -479,7 +478,7 @@ class RedisBroker:
             await asyncio.sleep(PROLONG_SECONDS)
             for topic in list(self._unused):
                 self._unused.discard(topic)
-                if self._subscriber.remembers(topic):
+                if self._subscriber.remembers(self._names.channel(topic)):
                     try:
                         await self.history(topic, limit=0)
                     except Unavailable:

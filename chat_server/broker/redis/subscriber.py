@@ -220,9 +220,9 @@ class PubSubConnection:
         self._topics[channel] = topic
         return self._command(self._subscribe, (channel,)).future
 
-    def remembers(self, topic: str) -> bool:
-        """Return whether `topic` is, or will be, subscribed."""
-        return self._channel(topic).encode() in self._topics
+    def remembers(self, channel: str) -> bool:
+        """Return whether the topic of a channel is, or will be, subscribed."""
+        return channel.encode() in self._topics
 
     def unsubscribe(self, topic: str) -> None:
         """Forget `topic`."""

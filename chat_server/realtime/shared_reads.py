@@ -1,0 +1,205 @@
+"""Reads what subscribers have missed, once for all who ask for it in the same moment."""
+
+import asyncio
+from asyncio import Future
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from copy import copy
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from ..events import HistoryPage
+from .ports import EventLog
+
+REPLAY_CHUNK = 100
+"""Events read at once for one subscriber, which holds them in memory beside its buffer."""
+
+REPLAY_BYTES = 262_144
+"""Bytes read at once for one subscriber: Redis needs a millisecond for so many, and all others wait
+meanwhile."""
+
+MAX_SPREAD = REPLAY_CHUNK
+"""Distance of the positions that one read serves. The read takes as many events more, so that the
+furthest position gets as much as by a read of its own."""
+
+_Waiting = dict[int, list["Future[HistoryPage]"]]
+"""Those who wait for a page, by the seq behind which it begins."""
+
+_seq = attrgetter("seq")
+_payload = attrgetter("payload")
+
+
+class SharedPage(HistoryPage, frozen=True):
+    """A page that several subscribers are sent; what is made of it is made once.
+
+    Args:
+        total: sum of the payload bytes.
+        prepared: what `Topic.replay` has made of the page; it lives as long as the page does.
+    """
+
+    total: int = 0
+    prepared: dict[Any, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Sum of the payload bytes on this page."""
+        return self.total
+
+
+class PagesAfter:
+    """The result of one read, as a page for each position that the result covers.
+
+    Args:
+        page: the events as they were, read with `after=after`.
+        after: the seq before the page.
+    """
+
+    def __init__(self, page: HistoryPage, after: int) -> None:
+        self._page = page
+        self._after = after
+        self._pages: dict[int, SharedPage] = {}
+
+    def get(self, seq: int) -> HistoryPage | None:
+        """Return what a read with `after=seq` would have found in the same moment.
+
+        Returns:
+            None if the next event behind `seq` is not on the page. The same object for the same
+            seq.
+        """
+        if seq in self._pages:
+            return self._pages[seq]
+        page, events = self._page, self._page.events
+        more, missing, at = page.more, page.missing, 0
+        if seq >= page.seq:
+            more, missing, at = False, 0, len(events)
+        elif seq != self._after:
+            at = bisect_right(events, seq, key=_seq)
+            # Of the seqs up to `seq`, those without an event on the page are missing for others.
+            missing = max(0, missing - (seq - self._after - at))
+        events = events[at:]
+        if seq < self._after or (more and not events):
+            return None
+        total = sum(map(len, map(_payload, events)))
+        found = self._pages[seq] = SharedPage(
+            page.epoch, page.seq, events, more, page.epoch_start, missing, False, total
+        )
+        return found
+
+
+class SharedReads:
+    """Pages of logs for subscribers that catch up.
+
+    One round of reads of a topic is under way at a time. Whoever comes meanwhile waits for the next
+    round, because the store may have made the answers of this one already. So an answer is never
+    older than its question. A round has one read for all positions that are near each other
+    (docs/design/delivery.md).
+
+    Nobody waits for another's socket, and a reader that is cancelled takes nothing from the others.
+    Each topic has one task and at most one waiting reader for each subscription.
+
+    Args:
+        log: is read.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        # By topic, as long as its task runs: those whose read has not begun.
+        self._waiting: dict[str, _Waiting] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def read(self, topic: str, after: int) -> "Future[HistoryPage]":
+        """Read the events of a topic behind a seq, `REPLAY_CHUNK` or more if there are so many.
+
+        Returns:
+            A future of the page; it fails with `Unavailable` if the store does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting.get(topic)
+        if waiting is None:
+            waiting = self._waiting[topic] = {}
+            # The task begins in the next turn of the loop: all who ask in this turn share a read.
+            task = loop.create_task(self._run(topic))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        page: Future[HistoryPage] = loop.create_future()
+        waiting.setdefault(after, []).append(page)
+        return page
+
+    async def stop(self) -> None:
+        """End all reads, and cancel those who wait."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for waiting in self._waiting.values():  # A task may have ended before it began.
+            _cancel(waiting)
+        self._waiting.clear()
+
+    async def _run(self, topic: str) -> None:
+        waiting: _Waiting = {}
+        try:
+            while waiting := self._waiting[topic]:
+                self._waiting[topic] = {}
+                if len(waiting) == 1:
+                    await self._serve(topic, waiting)
+                else:
+                    await self._serve_each(topic, _groups(waiting))
+        except BaseException:
+            _cancel(waiting)
+            _cancel(self._waiting[topic])
+            raise
+        finally:
+            del self._waiting[topic]
+
+    async def _serve_each(self, topic: str, groups: Iterable[_Waiting]) -> None:
+        await asyncio.gather(*(self._serve(topic, group) for group in groups))
+
+    async def _serve(self, topic: str, waiting: _Waiting) -> None:
+        """Serve readers of near positions by one read, and those beyond its page by one each."""
+        lowest, highest = min(waiting), max(waiting)
+        limit = REPLAY_CHUNK + highest - lowest
+        try:
+            page = await self._log.history(topic, after=lowest, limit=limit, max_bytes=REPLAY_BYTES)
+        except Exception as error:
+            _fail(waiting, error)
+            return
+        alone = len(waiting) == len(waiting[lowest]) == 1
+        pages = None if alone else PagesAfter(page, lowest)
+        beyond: list[_Waiting] = []
+        for seq, readers in waiting.items():
+            found = page if pages is None else pages.get(seq)
+            if found is None:  # The page ended at its limit of bytes.
+                beyond.append({seq: readers})
+                continue
+            for reader in readers:
+                if not reader.done():
+                    reader.set_result(found)
+        if beyond:
+            await self._serve_each(topic, beyond)
+
+
+def _groups(waiting: _Waiting) -> Iterator[_Waiting]:
+    """Yield those who wait in groups, each of positions that one read can serve."""
+    group: _Waiting = {}
+    for seq in sorted(waiting):
+        if group and seq - min(group) > MAX_SPREAD:
+            yield group
+            group = {}
+        group[seq] = waiting[seq]
+    yield group
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    for readers in waiting.values():
+        for reader in readers:
+            if not reader.done():
+                # An error of its own: whoever gets it names its topic and its command in it.
+                reader.set_exception(copy(error))
+
+
+def _cancel(waiting: _Waiting) -> None:
+    """Cancel those who have no page yet."""
+    for readers in waiting.values():
+        for reader in readers:
+            reader.cancel()
