@@ -7,8 +7,9 @@ his own. Others publish a little, and their answers are timed, first without him
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -68,6 +69,23 @@ class Round(Struct):
     def passed(self) -> bool:
         """Whether bystanders had next to nothing of him."""
         return self.unavailable == 0 and self.beside_p99_ms <= FACTOR * self.alone_p99_ms
+
+
+def typical_round(rounds: Sequence[Round]) -> Round:
+    """Return the medians of rounds with one kind of store, and all that was refused in any.
+
+    The 99th percentile of a round is some eight publications, all of which other work on the
+    machine may have held up at once.
+    """
+    return Round(
+        store=rounds[0].store,
+        alone_p99_ms=median(each.alone_p99_ms for each in rounds),
+        beside_p99_ms=median(each.beside_p99_ms for each in rounds),
+        published=int(median(each.published for each in rounds)),
+        unavailable=sum(each.unavailable for each in rounds),
+        asked=int(median(each.asked for each in rounds)),
+        read=int(median(each.read for each in rounds)),
+    )
 
 
 class _Bystanders:
