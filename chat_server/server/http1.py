@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import h11
 from hypercorn.events import Closed, Event
+from hypercorn.protocol.events import Body, Data, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Request, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, Handshake, WSStream
 
 from ..http.problems import MEDIA_TYPE, Problem, encode
 from ..transports.handover import STATE_KEY
@@ -180,7 +180,24 @@ class Http1(H11Protocol):
 
 
 class _WebSocket(WSStream):
-    """Hypercorn's WebSocket, which still finds a close frame behind a message that is too big."""
+    """Hypercorn's WebSocket, which finds ends that Hypercorn's own leaves open.
+
+    These are a close frame behind a message that is too big, and frames in front of the answer to
+    the handshake.
+    """
+
+    async def handle(self, event: StreamEvent) -> None:
+        """Handle an event of the connection.
+
+        Hypercorn refuses frames that come before the handshake is answered, and then waits for
+        ever: whatever else the application answers is dropped, and with it the end.
+        """
+        early = isinstance(event, (Body, Data)) and not (self.closed or self.handshake.accepted)
+        if not early:
+            await super().handle(event)
+        elif self.state is ASGIWebsocketState.HANDSHAKE:
+            await self._send_error_response(400)
+            await self.send(StreamClosed(stream_id=STREAM_ID))
 
     async def _handle_events(self) -> None:
         """Handle buffered frames.

@@ -240,6 +240,22 @@ async def test_frames_before_the_answer_are_refused() -> None:
             assert len(server.node.registry) == 0
 
 
+@pytest.mark.parametrize("door", ["direct", "quart"])
+@pytest.mark.parametrize("handshake", [upgrade(path="/nowhere"), upgrade(token="nonsense")])
+async def test_frames_before_a_refusal_do_not_hold_the_connection(
+    handshake: bytes, door: str
+) -> None:
+    """Anybody can send these; such a connection could not be evicted either."""
+    async with (
+        serving(make_settings(server__front_door=door)) as server,
+        await RawClient.connect(server.port) as client,
+    ):
+        await client.send(handshake, text({"type": "ping", "id": 1}))
+        answer = await client.read_answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await client.read_to_end() == b""
+
+
 @pytest.mark.parametrize("transport", ["direct", "asgi"])
 @pytest.mark.parametrize("leave", [RawClient.reset, RawClient.half_close])
 async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
