@@ -1,7 +1,8 @@
 """Decides by which door requests come in: the front door, or Quart's alone."""
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ from quart.signals import got_request_exception, request_finished, request_start
 
 from ..app import ChatServer
 from ..http.application import ChatQuart
+from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
+from ..settings import Settings
 from .front_door import FrontDoor
 from .hot_requests import HotRequests
 from .hypercorn import HttpConnection
@@ -17,6 +20,9 @@ from .hypercorn import HttpConnection
 logger = logging.getLogger(__name__)
 
 _OURS = ("chat_server.", "quart.", "quart_cors", "quart_schema")
+_TOPIC_RULE = re.compile(r"/api/topics/.*(/messages|>)")
+"""The fixed parts of such a route go before `<path:topic>` in ours."""
+_OVERRIDABLE = ("request_class", "response_class", "session_interface")
 _SIGNALS = (request_started, request_finished, got_request_exception)
 
 
@@ -37,17 +43,24 @@ def choose_door(app: Quart) -> Callable[..., HttpConnection]:
                 ", ".join(passed_by),
             )
         return HttpConnection
-    return partial(FrontDoor, HotRequests(chat))
+    largest = _largest_bodies(app, chat.settings)
+    # A request with an `Origin` is not hot. Without one this is all that quart-cors adds.
+    has_cors = any(_module(each) == "quart_cors" for each in _functions(app.after_request_funcs))
+    always = {"Vary": "Origin"} if has_cors else {}
+    return partial(FrontDoor, HotRequests(chat, always, largest))
 
 
 def what_would_be_passed_by(app: Quart) -> list[str]:
-    """Return what of an application sees requests and would not see those of the front door."""
-    found = []
+    """Return what of an application decides about requests, and would not about hot ones.
+
+    Args:
+        app: an application with a `ChatServer` in it, once it has started: it may add to itself.
+    """
+    found = ["middleware around asgi_app"] if "asgi_app" in vars(app) else []
+    found += [f"a {name} of its own" for name in _OVERRIDABLE if name in vars(app)]
     if type(app) not in (Quart, ChatQuart):
         found.append(f"a class of its own, {type(app).__name__}")
-    if "asgi_app" in vars(app):
-        found.append("middleware around asgi_app")
-    if app.url_map.host_matching:
+    if app.url_map.host_matching or app.config["SERVER_NAME"]:
         found.append("routes by host")
     if any(signal.receivers for signal in _SIGNALS):
         found.append("receivers of Quart's signals")
@@ -58,10 +71,38 @@ def what_would_be_passed_by(app: Quart) -> list[str]:
         "after_websocket": app.after_websocket_funcs,
         "teardown_request": app.teardown_request_funcs,
         "teardown_websocket": app.teardown_websocket_funcs,
+        "url_value_preprocessor": app.url_value_preprocessors,
     }
     for name, table in tables.items():
-        functions = [each for functions in table.values() for each in functions]
-        modules = (getattr(each, "func", each).__module__ for each in functions)
-        if any(not module.startswith(_OURS) for module in modules):
+        if any(not _module(each).startswith(_OURS) for each in _functions(table)):
             found.append(f"functions of {name}")
-    return found
+    return found + [f"the route {each}" for each in _routes_in_front(app)]
+
+
+def _largest_bodies(app: Quart, settings: Settings) -> tuple[int, int]:
+    """Return how many bytes a message and a batch may have; Quart refuses larger ones, too."""
+    one = settings.limits.max_message_bytes
+    many = BATCH_MESSAGES * one
+    if (most := app.config["MAX_CONTENT_LENGTH"]) is not None:
+        one = min(one, most)
+        many = min(many, most * BATCH_MESSAGES if isinstance(app, ChatQuart) else most)
+    return one, many
+
+
+def _routes_in_front(app: Quart) -> list[str]:
+    """Return the application's routes that may be in front of ours of hot requests."""
+    return [
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if (rule.websocket if rule.rule == "/ws" else "POST" in (rule.methods or ["POST"]))
+        and (rule.rule in ("/ws", BATCH_PATH) or _TOPIC_RULE.fullmatch(rule.rule))
+        and not _module(app.view_functions.get(rule.endpoint)).startswith("chat_server.")
+    ]
+
+
+def _functions(table: Mapping[Any, Iterable[Any]]) -> list[Any]:
+    return [each for functions in table.values() for each in functions]
+
+
+def _module(function: Any) -> str:
+    return getattr(getattr(function, "func", function), "__module__", None) or ""

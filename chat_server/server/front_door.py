@@ -6,12 +6,15 @@ as if it had come there first. Between two requests the connection is the front 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from .hot_requests import HotRequests
 from .hypercorn import NEWCOMER_SECONDS, READ_BYTES, HttpConnection
 from .request_head import Head, Unusual, read_head
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 0.25
 """Seconds in which a request must have come whole to be served here."""
@@ -83,6 +86,8 @@ class FrontDoor(HttpConnection):
             super().pause_writing()
             return
         self._writable.clear()
+        if self._waiting:
+            self._set_waiting(False)  # its answer is under way
         if self._transport is not None:
             self._watch_for_stall(self._transport)
 
@@ -126,11 +131,15 @@ class FrontDoor(HttpConnection):
         if not self._wanted:
             self._expect(PATIENCE_SECONDS, self._leave)
         self._wanted = max(wanted, len(self._undecided) + 1)
+        # To Hypercorn, too, a request is under way once its head has come.
+        self._waiting = not wanted
+        self._on_waiting(self._waiting)
 
     def _leave(self) -> None:
         """Leave the request to Hypercorn, and what comes until it is answered."""
         self._ours = False
         self._wanted = 0
+        self._waiting = True  # until Hypercorn has found the request
         data, self._undecided = self._undecided, b""
         if self._decided.done():
             super().data_received(data)
@@ -152,7 +161,11 @@ class FrontDoor(HttpConnection):
         assert transport is not None  # noqa: S101 - nothing is in Hypercorn's inbox
         self._on_waiting(False)
         self._resolve(needs_hypercorn=False)
-        connect(transport)
+        try:
+            connect(transport)
+        except Exception:
+            logger.exception("a WebSocket could not be opened")
+            transport.abort()
 
     def _publish(self, head: Head, end: int) -> None:
         data = self._undecided
@@ -176,8 +189,9 @@ class FrontDoor(HttpConnection):
         self._transport.write(response)
         if self._waiting:
             self._on_waiting(False)  # or it would stay the one that is idle longest
-        self._set_waiting(True)
-        if self._eof or self._context.terminated.is_set():
+        self._set_waiting(not self._undecided and self._writable.is_set())
+        # Behind `Connection: close` no request is carried out.
+        if (self._eof and not self._undecided) or self._hot.draining:
             self._hang_up()
         elif self._undecided:
             self._loop.call_soon(self._go_on)
@@ -195,6 +209,8 @@ class FrontDoor(HttpConnection):
             return
         if self._undecided:
             self._decide()
+        elif not (self._waiting or self._waits):
+            self._set_waiting(True)
         if self._ours and len(self._undecided) <= READ_BYTES:
             self._resume_reading()
 
@@ -203,6 +219,7 @@ class FrontDoor(HttpConnection):
             self._waiting = waiting
             self._on_waiting(waiting)
             self._idle_since = self._loop.time()
+            self._wanted = 0  # a timer for the rest of a request gives way, and may begin anew
             if not self._watches_idleness:
                 self._watch_idleness(self._keep_alive_seconds)
         else:
@@ -220,7 +237,7 @@ class FrontDoor(HttpConnection):
 
     def _check_idleness(self) -> None:
         left = self._idle_since + self._keep_alive_seconds - self._loop.time()
-        if self._busy:
+        if not self._waiting:
             left = self._keep_alive_seconds
         if left <= 0:
             self._hang_up()

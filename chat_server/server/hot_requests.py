@@ -23,10 +23,9 @@ from ..auth.bearer import bearer_token
 from ..http import hosts, problems
 from ..http.commands import OK_HEADERS, publish_status
 from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
-from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
+from ..protocol.batch import BATCH_PATH
 from ..protocol.codecs import JsonCodec
 from ..protocol.commands import Publish
-from ..protocol.errors import ChatError
 from ..protocol.messages import PublishOk
 from ..service.actor import Actor
 from ..service.answers import Answer, unfinished
@@ -66,21 +65,31 @@ class HotRequests:
 
     Args:
         chat: the worker's.
+        always: headers of every response, besides those for security.
+        largest: the bytes that the body of a message and that of a batch may have.
     """
 
-    def __init__(self, chat: ChatServer) -> None:
+    def __init__(
+        self, chat: ChatServer, always: Mapping[str, str], largest: tuple[int, int]
+    ) -> None:
         settings = chat.settings
         self._service = service = chat.service
         self._verifier = chat.verifier
         self._opening = Opening(service)
         self._codec = JsonCodec(service.commands)
         self._drain = chat.node.drain
-        self._max_bytes = settings.limits.max_message_bytes
+        self._largest = largest
         self._timeout = settings.http.request_timeout_seconds
         self._takes_sockets = not settings.gateway.leaves_sockets
         self._only_this_machine = hosts.restricts(settings)
         self._security = _lines(SECURITY_HEADERS)
+        self._always = _lines(always)
         self._date = (0, "")
+
+    @property
+    def draining(self) -> bool:
+        """Whether every answer is the last one of its connection."""
+        return self._drain.announced
 
     def length_of(self, head: Head) -> int:
         """Return the number of bytes of the body behind a head.
@@ -88,7 +97,7 @@ class HotRequests:
         Raises:
             Unusual: the request is not hot.
         """
-        if self._drain.announced or _HOST.fullmatch(head.headers.get(b"host", b"")) is None:
+        if self.draining or _HOST.fullmatch(head.headers.get(b"host", b"")) is None:
             raise Unusual
         if self._only_this_machine and not hosts.is_this_machine(head.get(b"host") or ""):
             raise Unusual
@@ -97,14 +106,14 @@ class HotRequests:
                 raise Unusual
             return 0
         length = head.headers.get(b"content-length", b"")
-        batches = BATCH_MESSAGES if head.path == _BATCH else 1
+        is_batch = head.path == _BATCH
         if (
-            (head.path != _BATCH and _PUBLISH.fullmatch(head.path) is None)
+            (not is_batch and _PUBLISH.fullmatch(head.path) is None)
             or head.query
             or _LENGTH.fullmatch(length) is None
             or head.headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
             or not _CHANGING.isdisjoint(head.headers)
-            or int(length) > batches * self._max_bytes
+            or int(length) > self._largest[is_batch]
         ):
             raise Unusual
         return int(length)
@@ -125,7 +134,7 @@ class HotRequests:
         try:
             accept = handshake.accept_key()
             admission = self._opening.admit_now(handshake)
-        except ChatError:
+        except Exception:  # also a fault, which Quart answers and logs
             raise Unusual from None
         if admission is None:
             raise Unusual
@@ -148,7 +157,7 @@ class HotRequests:
         """
         try:
             claims = self._verifier.verify_now(bearer_token(head.all(b"authorization")))
-        except ChatError:
+        except Exception:
             raise Unusual from None
         if claims is None:
             raise Unusual
@@ -162,6 +171,9 @@ class HotRequests:
         try:
             self._service.limit_requests(actor)
             ok = await publish_batch(self._service, actor, body)
+        except asyncio.CancelledError:
+            pending.refuse(unfinished())
+            raise
         except Exception as error:
             pending.refuse(error)
         else:
@@ -176,17 +188,17 @@ class HotRequests:
                 topic = unquote(topic, errors="strict")
             service.authorize(actor, Publish, topic)
             command = self._codec.decode_body(body, Publish, {"topic": topic})
-        except (ChatError, UnicodeDecodeError):
+        except Exception:
             raise Unusual from None
         # From here on the request counts, so it must not be carried out once more.
         try:
             service.limit_requests(actor)
             service.charge_request(actor, len(body))
             reply = service.execute(actor, command)
-        except Exception as error:
+            assert isinstance(reply, Answer)  # noqa: S101 - as `publish` returns it
+        except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything
             pending.refuse(error)
             return
-        assert isinstance(reply, Answer)  # noqa: S101 - as `publish` returns it
         pending.expect(reply, self._timeout)
 
     def response(self, status: int, headers: str, body: bytes, request_id: str) -> bytes:
@@ -198,9 +210,11 @@ class HotRequests:
             body: of the response.
             request_id: as sent or made.
         """
+        close = "connection: close\r\n" if self.draining else ""
         return (
-            f"HTTP/1.1 {status} \r\n{headers}content-length: {len(body)}\r\n{self._security}"
-            f"{REQUEST_ID_HEADER.lower()}: {request_id}\r\ndate: {self._now()}\r\n\r\n"
+            f"HTTP/1.1 {status} \r\n{headers}content-length: {len(body)}\r\n"
+            f"{self._security}{REQUEST_ID_HEADER.lower()}: {request_id}\r\n{self._always}{close}"
+            f"date: {self._now()}\r\n\r\n"
         ).encode("latin-1") + body
 
     def _now(self) -> str:
@@ -242,10 +256,13 @@ class _Pending:
     def _on_outcome(self, future: "Future[object]") -> None:
         try:
             ok = self._answer.make_ok(future.result())
-        except (Exception, asyncio.CancelledError) as error:
+            assert isinstance(ok, PublishOk)  # noqa: S101 - as `publish` makes it
+        except asyncio.CancelledError:
+            self.refuse(unfinished())
+            return
+        except Exception as error:
             self.refuse(error)
             return
-        assert isinstance(ok, PublishOk)  # noqa: S101 - as `publish` makes it
         self.end(publish_status(ok), _OK_LINES, msgspec.json.encode(ok))
 
     def _on_timeout(self) -> None:
@@ -253,8 +270,6 @@ class _Pending:
 
     def refuse(self, error: BaseException) -> None:
         """Respond with an error."""
-        if isinstance(error, asyncio.CancelledError):
-            error = unfinished()
         problem = problems.problem_of(error, self._id)
         self.end(problem.status, _lines(problems.headers_of(problem)), problems.encode(problem))
 

@@ -140,6 +140,7 @@ class Worker:
     """
 
     def __init__(self, app: Quart, settings: Settings) -> None:
+        self._quart = app
         self._app = ASGIWrapper(app)
         self._chat: ChatServer = app.extensions["chat_server"]
         self._lame_duck_seconds = settings.server.lame_duck_seconds
@@ -154,7 +155,6 @@ class Worker:
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
         self._tls = tls_context(settings)
-        self._door = choose_door(app)
 
     async def serve(
         self,
@@ -183,7 +183,7 @@ class Worker:
             acceptor = Acceptor(
                 listener,
                 partial(
-                    self._door,
+                    choose_door(self._quart),
                     self._app,
                     self._config,
                     self._context,

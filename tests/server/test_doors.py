@@ -109,6 +109,7 @@ REQUESTS = {
     "address": post(host="[::1]:80"),
     "bad address": post(host="[::1"),
     "origin": post(b'{"data":1}', "Origin: https://elsewhere.example"),
+    "allowed origin": post(b'{"data":1}', "Origin: https://a.example"),
     "old version": post().replace(b"HTTP/1.1", b"HTTP/1.0"),
     "new version": post().replace(b"HTTP/1.1", b"HTTP/1.2"),
     "lower case": post().replace(b"POST", b"post"),
@@ -167,6 +168,7 @@ HANDSHAKES = {
     "escaped query": rfc6455.upgrade(path="/ws?token=a%20b"),
     "other query": rfc6455.upgrade(path="/ws?colour=red"),
     "origin": rfc6455.upgrade(headers={"Origin": "https://elsewhere.example"}),
+    "allowed origin": rfc6455.upgrade(headers={"Origin": "https://a.example"}),
     "own origin": rfc6455.upgrade(headers={"Origin": "http://localhost", "Host": "localhost"}),
     "compression": rfc6455.upgrade(
         headers={"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
@@ -182,6 +184,7 @@ HANDSHAKES = {
     "frames in front": rfc6455.upgrade() + rfc6455.text({"type": "ping", "id": 1}),
     "slash at the end": rfc6455.upgrade(path="/ws/"),
     "elsewhere": rfc6455.upgrade(path="/nowhere"),
+    "frames in front, elsewhere": rfc6455.upgrade(path="/nowhere") + b"x",
 }
 
 
@@ -191,6 +194,7 @@ def servers() -> Iterator[list[ServerProcess]]:
     environ = {
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
         "CHAT_AUTH__AUDIENCE": "chat",
+        "CHAT_HTTP__ALLOWED_ORIGINS": '["https://a.example"]',
         # The server ends every conversation.
         "CHAT_HTTP__KEEP_ALIVE_SECONDS": "0.3",
         "CHAT_HTTP__HEAD_TIMEOUT_SECONDS": "0.6",

@@ -199,6 +199,10 @@ def embedding(front_door: str = "auto") -> Quart:
 async def _see(*_: Any) -> None: ...
 
 
+async def _mine(**_: Any) -> str:
+    return ""
+
+
 @pytest.mark.parametrize(
     "hook", ["before_request", "after_request", "teardown_request", "before_websocket"]
 )
@@ -227,3 +231,70 @@ def test_middleware_is_not_passed_by() -> None:
     other = Odd("odd")
     ChatServer(make_settings()).init_app(other)
     assert what_would_be_passed_by(other) == ["a class of its own, Odd"]
+
+
+@pytest.mark.parametrize(
+    "rule", ["/api/messages", "/api/topics/lobby/messages", "/api/topics/<string:topic>/messages"]
+)
+def test_routes_in_front_of_ours_are_not_passed_by(rule: str) -> None:
+    app = Quart("orders")
+    app.add_url_rule(rule, "mine", _mine, methods=["POST"])
+    app.add_url_rule("/api/topics/lobby/people", "people", _mine)
+    app.add_url_rule("/<path:anything>", "rest", _mine, methods=["POST"])
+    ChatServer(make_settings()).init_app(app)
+    assert what_would_be_passed_by(app) == [f"the route {rule}"]
+
+
+def test_a_websocket_route_in_front_of_ours_is_not_passed_by() -> None:
+    app = Quart("orders")
+    app.add_websocket("/ws", "mine", _see)
+    ChatServer(make_settings()).init_app(app)
+    assert what_would_be_passed_by(app) == ["the route /ws"]
+
+
+def test_what_decides_about_requests_is_not_passed_by() -> None:
+    app = embedding()
+    app.before_request([].copy)  # a function without a module
+    app.config["SERVER_NAME"] = "chat.example"
+    app.session_interface = type(app.session_interface)()
+    app.url_value_preprocessor(lambda endpoint, values: None)
+    assert what_would_be_passed_by(app) == [
+        "a session_interface of its own",
+        "routes by host",
+        "functions of before_request",
+        "functions of url_value_preprocessor",
+    ]
+
+
+async def test_what_an_application_adds_when_it_starts_is_not_passed_by() -> None:
+    app = await asyncio.to_thread(embedding)
+    seen: list[str] = []
+
+    @app.before_serving
+    async def start() -> None:
+        handle = app.asgi_app
+
+        async def note(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope["type"])
+            await handle(scope, receive, send)
+
+        app.asgi_app = note  # type: ignore[method-assign]
+
+    async with (
+        serving(make_settings(), app=app) as server,
+        await RawClient.connect(server.port) as client,
+    ):
+        await client.send(post())
+        assert (await client.read_answer()).status == 201
+    assert "http" in seen
+
+
+async def test_the_body_is_bounded_as_the_application_says() -> None:
+    app = await asyncio.to_thread(embedding)
+    app.config["MAX_CONTENT_LENGTH"] = 100
+    async with (
+        serving(make_settings(), app=app) as server,
+        await RawClient.connect(server.port) as client,
+    ):
+        await client.send(post(b'{"data":"%b"}' % (100 * b"x")))
+        assert (await client.read_answer()).status == 413
