@@ -137,6 +137,7 @@ async def test_workers_that_are_replaced_do_not_wait(redis: RedisServer) -> None
         await until(lambda: not any(runs(pid) for pid in old), float(LONG))
         assert time.monotonic() - began < float(LONG)
         assert not await ready_workers(server, 2) & old
+        await until(lambda: server.stderr.count(" is replaced") == 2)
         os.kill(server.pid, signal.SIGTERM)
         await until(lambda: "stopping 2 workers" in server.stderr)
         os.kill(server.pid, signal.SIGTERM)
