@@ -87,7 +87,24 @@ async def silent(server: Served, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(await RawClient.connect(server.port))
 
 
-PLAIN = [subscribed, closed_well, unauthenticated, sent_away, torn, refused, asking, silent]
+def post(path: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Authorization: Bearer {mint('ada')}\r\n\r\n".encode() + body
+
+
+async def publishing(server: Served, stack: AsyncExitStack) -> None:
+    """By the front door, by Hypercorn, and by the front door again; the last one is cut off."""
+    client = await stack.enter_async_context(await RawClient.connect(server.port))
+    one = post("/api/topics/room:a/messages", b'{"data":1}')
+    many = post("/api/messages", b'{"messages":[{"topic":"room:a","data":1}]}')
+    await client.send(one, many, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n", one, one[:-1])
+    assert [(await client.read_answer()).status for _ in range(4)] == [201, 200, 200, 201]
+
+
+PLAIN = [
+    *(subscribed, closed_well, unauthenticated, sent_away, torn, refused, asking, silent),
+    publishing,
+]
 
 
 def living() -> Counter[str]:
@@ -106,6 +123,7 @@ def test_what_is_left_of_a_connection(kind: Kind, transport: str, tmp_path: Path
         settings = make_settings(
             gateway__transport=transport,
             gateway__auth_timeout_seconds=60,
+            limits__messages_per_second=10_000,
             **tls,
         )
         app = await asyncio.to_thread(create_app, settings)
