@@ -58,7 +58,7 @@ class _Opening:
                 self._lowest, self._highest = lowest, highest
         return not self._begun
 
-    async def read(self, log: EventLog, topic: str) -> HistoryPage:
+    async def read(self, log: EventLog, reads: SharedReads, topic: str) -> HistoryPage:
         """Read the page that the first one asked for.
 
         The page begins with the event at a position, not behind it. If no newer event exists, the
@@ -73,6 +73,7 @@ class _Opening:
             limit = REPLAY_CHUNK + self._highest - after
             page = await log.history(topic, after=after, limit=limit, max_bytes=REPLAY_BYTES)
             self._pages = PagesAfter(page, after)
+            reads.keep(topic, page, after, self._pages)
         self._page = page
         return page
 
@@ -107,7 +108,7 @@ class Hub:
     ) -> None:
         self._on_read = on_read
         self._broker = broker
-        self.reads = SharedReads(broker)
+        self.reads = SharedReads(broker, self._position_of)
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
@@ -167,7 +168,7 @@ class Hub:
         topic.join(transport)
         try:
             page = None
-            opening = None if topic.established else self._openings[name]
+            opening = self._openings.get(name)
             if opening is not None:
                 in_time = opening.ask(since, last)
                 await opening.done.wait()
@@ -272,6 +273,10 @@ class Hub:
             )
         return recover_last(page)
 
+    def _position_of(self, name: str) -> Position | None:
+        topic = self._topics.get(name)
+        return None if topic is None or topic.stale else topic.position
+
     def _remove(self, transport: Transport, topic: Topic) -> None:
         topic.leave(transport)
         if topic.empty and self._topics.get(topic.name) is topic:
@@ -308,7 +313,7 @@ class Hub:
     async def _place(self, topic: Topic, opening: _Opening) -> None:
         """Give a topic its position, unless what was read is outdated."""
         generation = topic.generation
-        page = await opening.read(self._broker, topic.name)
+        page = await opening.read(self._broker, self.reads, topic.name)
         if not page.has_newest:
             page = await self._broker.history(topic.name, limit=1, newest=True)
         if topic.generation == generation:  # else events may have been missed since the reads

@@ -3,14 +3,15 @@
 import asyncio
 from asyncio import Future
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from ..events import HistoryPage
+from ..events import HistoryPage, Position
 from .ports import EventLog
 
 REPLAY_CHUNK = 100
@@ -23,6 +24,12 @@ meanwhile."""
 MAX_SPREAD = REPLAY_CHUNK
 """Distance of the positions that one read serves. The read takes as many events more, so that the
 furthest position gets as much as by a read of its own."""
+
+KEEP_SECONDS = 5.0
+"""Time for which the newest page of a topic is kept, for clients that come back one by one."""
+
+MAX_KEPT_BYTES = 8_388_608
+"""Payload bytes of the pages that are kept. Their packets take as much for each encoder."""
 
 _Waiting = dict[int, list["Future[HistoryPage]"]]
 """Those who wait for a page, by the seq behind which it begins."""
@@ -88,6 +95,43 @@ class PagesAfter:
         return found
 
 
+class _Kept(Struct):
+    """The newest events of a topic, as a read with `after=after` has found them.
+
+    Args:
+        page: ends with the last event of the log.
+        after: the seq before the page.
+        bytes: sum of the payload bytes.
+        since: loop time of the read.
+        pages: cut from the page; None until somebody needs one.
+    """
+
+    page: HistoryPage
+    after: int
+    bytes: int
+    since: float
+    pages: PagesAfter | None
+
+    def is_at(self, position: Position | None) -> bool:
+        """Return whether the page ends at a position."""
+        return position == Position(self.page.epoch, self.page.seq)
+
+    def is_current(self, page: HistoryPage) -> bool:
+        """Return whether the log is as it was.
+
+        Args:
+            page: read with `after` one less than the last seq of the page that is kept.
+        """
+        last = self.page.events[-1:]
+        return self.is_at(Position(page.epoch, page.seq)) and page.events == last
+
+    def cut(self) -> PagesAfter:
+        """Return the page for each position."""
+        if self.pages is None:
+            self.pages = PagesAfter(self.page, self.after)
+        return self.pages
+
+
 class SharedReads:
     """Pages of logs for subscribers that catch up.
 
@@ -96,18 +140,27 @@ class SharedReads:
     older than its question. A round has one read for all positions that are near each other
     (docs/design/delivery.md).
 
+    The newest page of a topic is kept for a while. If nothing has come since, a read of the last
+    event shows that, and the page answers once more.
+
     Nobody waits for another's socket, and a reader that is cancelled takes nothing from the others.
     Each topic has one task and at most one waiting reader for each subscription.
 
     Args:
         log: is read.
+        position_of: returns where the worker stands in a topic; None if that is uncertain.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, position_of: Callable[[str], Position | None]) -> None:
         self._log = log
+        self._position_of = position_of
         # By topic, as long as its task runs: those whose read has not begun.
         self._waiting: dict[str, _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # By topic, the oldest first, and the sum of their bytes.
+        self._kept: dict[str, _Kept] = {}
+        self._kept_bytes = 0
+        self._sweep: asyncio.TimerHandle | None = None
 
     def read(self, topic: str, after: int) -> "Future[HistoryPage]":
         """Read the events of a topic behind a seq, `REPLAY_CHUNK` or more if there are so many.
@@ -129,6 +182,8 @@ class SharedReads:
 
     async def stop(self) -> None:
         """End all reads, and cancel those who wait."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,12 +191,53 @@ class SharedReads:
             _cancel(waiting)
         self._waiting.clear()
 
+    def keep(
+        self, topic: str, page: HistoryPage, after: int, pages: PagesAfter | None = None
+    ) -> None:
+        """Keep a page for those who ask next, if it has the last event of the topic.
+
+        Args:
+            topic: the topic.
+            page: read with `after=after`.
+            after: the seq before the page.
+            pages: cut from the page, if that was done.
+        """
+        if not page.events or page.events[-1].seq != page.seq:
+            return
+        loop = asyncio.get_running_loop()
+        if (known := self._kept.pop(topic, None)) is not None:
+            self._kept_bytes -= known.bytes
+        size = sum(map(len, map(_payload, page.events)))
+        self._kept[topic] = _Kept(page, after, size, loop.time(), pages)
+        self._kept_bytes += size
+        if self._kept_bytes > MAX_KEPT_BYTES:
+            self._forget(lambda kept: self._kept_bytes > MAX_KEPT_BYTES)
+        if self._sweep is None:
+            self._sweep = loop.call_later(KEEP_SECONDS, self._forget_old)
+
+    def _forget(self, is_due: Callable[[_Kept], bool]) -> None:
+        """Forget pages from the oldest on, as long as they are due."""
+        for topic, kept in list(self._kept.items()):
+            if not is_due(kept):
+                return
+            del self._kept[topic]
+            self._kept_bytes -= kept.bytes
+
+    def _forget_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - KEEP_SECONDS
+        self._forget(lambda kept: kept.since <= oldest)
+        self._sweep = loop.call_later(KEEP_SECONDS, self._forget_old) if self._kept else None
+
     async def _run(self, topic: str) -> None:
         waiting: _Waiting = {}
         try:
             while waiting := self._waiting[topic]:
                 self._waiting[topic] = {}
-                if len(waiting) == 1:
+                kept = self._kept.get(topic)
+                if kept is not None and kept.is_at(self._position_of(topic)):
+                    await self._serve_again(topic, kept, waiting)
+                elif len(waiting) == 1:
                     await self._serve(topic, waiting)
                 else:
                     await self._serve_each(topic, _groups(waiting))
@@ -155,6 +251,28 @@ class SharedReads:
     async def _serve_each(self, topic: str, groups: Iterable[_Waiting]) -> None:
         await asyncio.gather(*(self._serve(topic, group) for group in groups))
 
+    async def _serve_again(self, topic: str, kept: _Kept, waiting: _Waiting) -> None:
+        """Serve readers by the page that is kept, and those from further back by reads."""
+        again = {seq: readers for seq, readers in waiting.items() if seq >= kept.after}
+        further = {seq: readers for seq, readers in waiting.items() if seq < kept.after}
+        await asyncio.gather(
+            self._serve_kept(topic, kept, again), self._serve_each(topic, _groups(further))
+        )
+
+    async def _serve_kept(self, topic: str, kept: _Kept, waiting: _Waiting) -> None:
+        if not waiting:
+            return
+        after = kept.page.seq - 1
+        try:
+            newest = await self._log.history(
+                topic, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES
+            )
+        except Exception as error:
+            _fail(waiting, error)
+            return
+        pages = kept.cut() if kept.is_current(newest) else PagesAfter(newest, after)
+        await self._serve_each(topic, _groups(_resolve(waiting, pages)))
+
     async def _serve(self, topic: str, waiting: _Waiting) -> None:
         """Serve readers of near positions by one read, and those beyond its page by one each."""
         lowest, highest = min(waiting), max(waiting)
@@ -164,19 +282,30 @@ class SharedReads:
         except Exception as error:
             _fail(waiting, error)
             return
-        alone = len(waiting) == len(waiting[lowest]) == 1
-        pages = None if alone else PagesAfter(page, lowest)
-        beyond: list[_Waiting] = []
-        for seq, readers in waiting.items():
-            found = page if pages is None else pages.get(seq)
-            if found is None:  # The page ended at its limit of bytes.
-                beyond.append({seq: readers})
-                continue
-            for reader in readers:
+        if len(waiting) == len(waiting[lowest]) == 1:
+            self.keep(topic, page, lowest)
+            for reader in waiting[lowest]:
                 if not reader.done():
-                    reader.set_result(found)
-        if beyond:
-            await self._serve_each(topic, beyond)
+                    reader.set_result(page)
+            return
+        pages = PagesAfter(page, lowest)
+        self.keep(topic, page, lowest, pages)
+        if beyond := _resolve(waiting, pages):
+            await self._serve_each(topic, ({seq: beyond[seq]} for seq in beyond))
+
+
+def _resolve(waiting: _Waiting, pages: PagesAfter) -> _Waiting:
+    """Give readers their pages, and return those whose next event is on none."""
+    beyond: _Waiting = {}
+    for seq, readers in waiting.items():
+        page = pages.get(seq)
+        if page is None:
+            beyond[seq] = readers
+            continue
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(page)
+    return beyond
 
 
 def _groups(waiting: _Waiting) -> Iterator[_Waiting]:
@@ -187,7 +316,8 @@ def _groups(waiting: _Waiting) -> Iterator[_Waiting]:
             yield group
             group = {}
         group[seq] = waiting[seq]
-    yield group
+    if group:
+        yield group
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

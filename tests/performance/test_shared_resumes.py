@@ -48,7 +48,9 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     if request.param == "memory":
         return MemoryBroker(settings.broker, SystemClock())
     url = request.getfixturevalue("redis").url
-    apart = msgspec.structs.replace(QUIET, url=url, prefix=secrets.token_hex(4))
+    prefix = secrets.token_hex(4)
+    # Nobody is told that the store is away because the machine is busy.
+    apart = msgspec.structs.replace(QUIET, url=url, prefix=prefix, timeout_seconds=30.0)
     return RedisBroker(apart, settings.broker)
 
 
@@ -127,6 +129,31 @@ async def test_those_who_come_back_to_a_room_share_a_read_and_the_packets(
         assert reads == dict.fromkeys(ROOMS, 1)
         assert encoder.encoded == len(ROOMS) * MISSED
         for client in (*clients, *witnesses):
+            client.lose()
+
+
+async def test_those_who_come_one_by_one_share_the_packets(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the first was sent, the others are read the last event only."""
+    encoder, found = FakeEncoder(), 0
+    history = broker.history
+
+    async def counting(topic: str, **bounds: Any) -> Any:
+        nonlocal found
+        page = await history(topic, **bounds)
+        found += len(page.events)
+        return page
+
+    monkeypatch.setattr(broker, "history", counting)
+    async with serving(broker) as service:
+        places = await published(service, "room:a", MISSED + 1)
+        clients = [Client(service, f"user{number}", encoder) for number in range(10)]
+        for number, client in enumerate(clients):
+            client.come_back("room:a", since(places[0]))
+            await until(lambda client=client: client.position.seq == MISSED + 1)  # type: ignore[misc]
+            assert (found, encoder.encoded) == (MISSED + 1 + number, MISSED)
+        for client in clients:
             client.lose()
 
 
