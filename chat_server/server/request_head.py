@@ -38,7 +38,7 @@ class Head:
         except HttpParserError:
             raise Unusual from None
         self.method: bytes = parser.get_method()
-        if self._repeats or parser.get_http_version() != "1.1":
+        if self._repeats:
             raise Unusual
 
     def on_url(self, target: bytes) -> None:
@@ -68,7 +68,8 @@ def read_head(data: bytes) -> Head | None:
 
     The parser is stricter than Hypercorn's in some things and less strict in others. So whatever
     the two could take differently is refused before: bytes other than printable ASCII, line breaks
-    other than CRLF, continued lines, and headers that come twice.
+    other than CRLF, continued lines, headers that come twice, and more spaces than two in the
+    request line.
 
     Raises:
         Unusual: the request is no usual one.
@@ -79,6 +80,7 @@ def read_head(data: bytes) -> Head | None:
             raise Unusual
         return None
     head = data[:end]
+    first = head.find(b"\r\n")
     lines = head.count(b"\r\n")
     if (
         end > MAX_HEAD_BYTES
@@ -88,6 +90,8 @@ def read_head(data: bytes) -> Head | None:
         or b"\n " in head
         or b"\n\t" in head
         or not head.startswith((b"GET /", b"POST /"))
+        or not head.startswith(b" HTTP/1.1", first - 9)
+        or head.count(b" ", 0, first) != 2
     ):
         raise Unusual
     return Head(head)

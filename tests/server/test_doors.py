@@ -112,6 +112,11 @@ REQUESTS = {
     "allowed origin": post(b'{"data":1}', "Origin: https://a.example"),
     "old version": post().replace(b"HTTP/1.1", b"HTTP/1.0"),
     "new version": post().replace(b"HTTP/1.1", b"HTTP/1.2"),
+    "two spaces": post().replace(b" HTTP/1.1", b"  HTTP/1.1"),
+    "space at the end of the line": post().replace(b" HTTP/1.1", b" HTTP/1.1 "),
+    "two spaces in a batch": post(
+        b'{"messages":[{"topic":"room:a","data":1}]}', target=BATCH
+    ).replace(b"POST ", b"POST  "),
     "lower case": post().replace(b"POST", b"post"),
     "empty lines in front": b"\r\n\r\n" + post(),
     "bare line feeds": post().replace(b"\r\n", b"\n"),
@@ -182,6 +187,7 @@ HANDSHAKES = {
     "with a length": rfc6455.upgrade(headers={"Content-Length": "0"}),
     "with a body": rfc6455.upgrade(headers={"Content-Length": "1"}) + b"x",
     "frames in front": rfc6455.upgrade() + rfc6455.text({"type": "ping", "id": 1}),
+    "two spaces": rfc6455.upgrade(path="/ws "),
     "slash at the end": rfc6455.upgrade(path="/ws/"),
     "elsewhere": rfc6455.upgrade(path="/nowhere"),
     "frames in front, elsewhere": rfc6455.upgrade(path="/nowhere") + b"x",
