@@ -1,10 +1,9 @@
 """The front door and Quart's answer alike: byte for byte, apart from what each request has anew."""
 
-import asyncio
 import itertools
-import json
 import re
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rig import rfc6455
-from tests.rig.raw_client import request
+from tests.rig.certificates import make_certificate
 from tests.rig.server import ServerProcess
 from tests.rig.tokens import forge
 from tests.rig.waiting import SECONDS
@@ -194,9 +193,14 @@ HANDSHAKES = {
 }
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[list[ServerProcess]]:
+@pytest.fixture(scope="module", params=["http", pytest.param("https", marks=pytest.mark.extra)])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[ServerProcess]]:
     """The same server twice, with the front door and without."""
+    certificate = None
+    if request.param == "https":
+        certificate = make_certificate(tmp_path_factory.mktemp("tls"))
     environ = {
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
         "CHAT_AUTH__AUDIENCE": "chat",
@@ -207,20 +211,20 @@ def servers() -> Iterator[list[ServerProcess]]:
         "CHAT_HTTP__REQUEST_TIMEOUT_SECONDS": "1",
     }
     doors = [{**environ, "CHAT_SERVER__FRONT_DOOR": door} for door in ("direct", "quart")]
-    with ServerProcess(environ=doors[0]) as one, ServerProcess(environ=doors[1]) as other:
+    one, other = (ServerProcess(environ=door, certificate=certificate) for door in doors)
+    with one, other:
         yield [one, other]
 
 
 def converse(server: ServerProcess, pieces: Sequence[bytes]) -> bytes:
     """Send pieces, each in a packet, and return everything that is answered."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        received = bytearray()
+    received = bytearray()
+    with _connected(server) as client:
         # What was answered with `Connection: close` may refuse what comes behind.
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             for piece in pieces:
                 client.sendall(piece)
-        with suppress(ConnectionResetError):
+        with suppress(ConnectionResetError, ssl.SSLEOFError):
             opened = False
             while data := client.recv(65_536):
                 received += data
@@ -228,6 +232,12 @@ def converse(server: ServerProcess, pieces: Sequence[bytes]) -> bytes:
                     opened = True
                     client.sendall(rfc6455.frame(rfc6455.CLOSE))
     return NEW.sub(b"-", bytes(received))
+
+
+def _connected(server: ServerProcess) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return server.tls.wrap_socket(client, server_hostname="localhost") if server.tls else client
 
 
 def both(servers: list[ServerProcess], pieces: Sequence[bytes]) -> tuple[bytes, bytes]:
@@ -295,15 +305,7 @@ def test_any_split_of_any_requests_is_answered_alike(
 
 def test_nothing_was_stored_twice(servers: list[ServerProcess]) -> None:
     """Run behind the tests above: both servers have stored the same."""
-
-    async def newest(server: ServerProcess) -> object:
-        path = "/api/topics/room:a/messages?limit=100"
-        answer = await request(
-            server.port, "GET", path, headers={"Authorization": f"Bearer {TOKEN}"}
-        )
-        messages = answer.json()["messages"]
-        return [(each["seq"], json.dumps(each["data"])) for each in messages]
-
-    one, other = (asyncio.run(newest(server)) for server in servers)
-    assert one == other
-    assert one
+    whole = REQUESTS["history"].replace(b"limit=3", b"limit=100") + LAST
+    direct, quart = both(servers, [whole])
+    assert direct == quart
+    assert b'"seq":' in direct
