@@ -19,6 +19,7 @@ from chat_server.broker.redis import subscriber
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.diagnosis import COMMANDS, UNPROBED_COMMANDS
 from chat_server.broker.redis.refusals import refusal_of
+from chat_server.changes import Outcome
 from chat_server.events import Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Settings
@@ -26,7 +27,7 @@ from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Setti
 from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
 from .helpers import TOPIC, Recorder, Run, draft, text_of, until
-from .test_changes import delete, react, say
+from .test_changes import append, appended, delete, edit, react, say
 
 Start = Callable[..., Any]
 
@@ -240,6 +241,30 @@ async def test_a_full_store_takes_no_new_topics_either(
         refused += made.exception() is not None
         reading.exception()
     assert refused > 950, "some may fit into what is freed meanwhile"
+    assert used_memory(own_redis) < bound + 200_000
+
+
+async def test_a_full_store_takes_no_changes_and_no_cursors(
+    start: Start, own_redis: RedisServer
+) -> None:
+    broker, _ = await start(probe_seconds=60.0)
+    seq = await say(broker, "text", state="streaming")
+    assert (await appended(broker, append(seq, "more"))).outcome is Outcome.STORED
+    other = await say(broker, "another")
+    bound = used_memory(own_redis)
+    own_redis.command("CONFIG", "SET", "maxmemory", str(bound))
+    refused = tried = 0
+    for number in range(150):
+        for work in (
+            broker.change(edit(other, "x" * 2_000)),
+            broker.change(react(other, sender=b'{"user":"%d"}' % number)),
+            broker.change(append(seq, "y" * 2_000)),
+            broker.cursors.move(TOPIC, f"user{number}", other),
+        ):
+            await asyncio.wait([work])
+            tried += 1
+            refused += work.exception() is not None
+    assert refused > 0.9 * tried, "some may fit into what is freed meanwhile"
     assert used_memory(own_redis) < bound + 200_000
 
 
