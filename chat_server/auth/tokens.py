@@ -72,6 +72,11 @@ class Verifier:
         """Whether tokens can be verified: False until a key set at a URL was fetched once."""
         return self._key_set is None or self._key_set.keys is not None
 
+    @property
+    def _public_keys(self) -> PublicKeys | None:
+        """The keys of the set at a URL as of now; None if there are none, or no set."""
+        return None if self._key_set is None else self._key_set.keys
+
     async def start(self) -> None:
         """Start to keep a key set at a URL fresh; a URL that cannot be reached is not an error."""
         if self._key_set is not None:
@@ -90,8 +95,7 @@ class Verifier:
             Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
                 may be new and the next fetch is not due.
         """
-        keys = None if self._key_set is None else self._key_set.keys
-        found = self._verified.find(token, keys, self._clock.time())
+        found = self._verified.find(token, self._public_keys, self._clock.time())
         if found is not None:
             return found
         key, kid = self._find_key(token)
@@ -106,8 +110,7 @@ class Verifier:
 
     def verify_now(self, token: str) -> Claims | None:
         """Return the claims of `token`, or None if `verify` would have to fetch keys first."""
-        keys = None if self._key_set is None else self._key_set.keys
-        found = self._verified.find(token, keys, self._clock.time())
+        found = self._verified.find(token, self._public_keys, self._clock.time())
         if found is not None:
             return found
         key, kid = self._find_key(token)
@@ -170,7 +173,7 @@ class Verifier:
             raise Unauthorized("token: is not a JWT") from None
         now = self._clock.time()
         claims = read_claims(decoded["payload"], self._settings, self._defaults, now)
-        self._verified.keep(token, None if self._key_set is None else self._key_set.keys, claims)
+        self._verified.keep(token, self._public_keys, claims)
         return claims
 
 
