@@ -36,8 +36,8 @@ from .request_head import Head, Unusual
 logger = logging.getLogger(__name__)
 
 _PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
-# Of names that are longer, or have other characters, some are no hosts to Werkzeug.
 _BATCH = BATCH_PATH.encode()
+# Of names that are longer, or have other characters, some are no hosts to Werkzeug.
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9-]{1,57}(?:\.[A-Za-z0-9-]{1,57})*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
