@@ -66,26 +66,21 @@ def unmask(data: bytes) -> tuple[bytes, bytes] | None:
     return payload, data[end:]
 
 
-class Socket(asyncio.Protocol):
-    """One connection; it answers pings by itself.
+class Link(asyncio.Protocol):
+    """What every connection of the load test does with its transport.
 
     Args:
-        host, port, path: the server's WebSocket endpoint.
-        headers: more lines of the request, each with its end of line.
         handler: what is told of it.
     """
 
-    def __init__(self, host: str, port: int, path: str, headers: str, handler: Handler) -> None:
-        self._request = _UPGRADE.format(host=host, port=port, path=path, headers=headers).encode()
+    def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._transport: asyncio.Transport
-        self._upgraded = False
         self._ended = False
-        self._rest = b""
 
-    def write(self, data: bytes) -> None:
-        """Write frames."""
-        self._transport.write(data)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not isinstance: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def stall(self) -> None:
         """Stop reading."""
@@ -96,20 +91,45 @@ class Socket(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def leave(self) -> None:
-        """Say goodbye, whereupon the server ends the connection."""
-        self._ended = True
-        self.write(_GOODBYE)
-
     def close(self) -> None:
         """End the connection without ceremony."""
         self._ended = True
         if hasattr(self, "_transport"):
             self._transport.abort()
 
+    def fail(self, reason: str) -> None:
+        """End the connection, and tell why, unless it has ended."""
+        if not self._ended:
+            self.close()
+            self._handler.on_lost(reason)
+
+
+class Socket(Link):
+    """One connection; it answers pings by itself.
+
+    Args:
+        host, port, path: the server's WebSocket endpoint.
+        headers: more lines of the request, each with its end of line.
+        handler: what is told of it.
+    """
+
+    def __init__(self, host: str, port: int, path: str, headers: str, handler: Handler) -> None:
+        super().__init__(handler)
+        self._request = _UPGRADE.format(host=host, port=port, path=path, headers=headers).encode()
+        self._upgraded = False
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """Write frames."""
+        self._transport.write(data)
+
+    def leave(self) -> None:
+        """Say goodbye, whereupon the server ends the connection."""
+        self._ended = True
+        self.write(_GOODBYE)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not isinstance: uvloop's transports do not derive from asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
         self.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +147,7 @@ class Socket(asyncio.Protocol):
             self._handler.on_frames(data if whole == len(data) else data[:whole])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(str(exc) if exc else "closed without a close frame")
+        self.fail(str(exc) if exc else "closed without a close frame")
 
     def _on_response(self, head: bytes) -> None:
         self._upgraded = True
@@ -135,7 +155,7 @@ class Socket(asyncio.Protocol):
         if " 101 " in f"{status} ":
             self._handler.on_open()
         else:
-            self._fail(f"the server refuses the connection: {status}")
+            self.fail(f"the server refuses the connection: {status}")
 
     def _walk(self, data: bytes) -> int:
         """Return where the last whole frame ends; react to control frames."""
@@ -162,9 +182,4 @@ class Socket(asyncio.Protocol):
             self.write(bytes((0x8A, size, 0, 0, 0, 0)) + payload if payload else _PONG)
         elif opcode == _CLOSE:
             code = int.from_bytes(payload[:2], "big")
-            self._fail(f"closed with {code} {payload[2:].decode(errors='replace')}".rstrip())
-
-    def _fail(self, reason: str) -> None:
-        if not self._ended:
-            self.close()
-            self._handler.on_lost(reason)
+            self.fail(f"closed with {code} {payload[2:].decode(errors='replace')}".rstrip())
