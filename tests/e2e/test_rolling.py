@@ -29,6 +29,10 @@ def server(transport: str, redis: RedisServer) -> Iterator[ServerProcess]:
         **way(transport),
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
         "CHAT_LIMITS__MESSAGE_BURST": "1000000",
+        # However long somebody is away, what the bot publishes meanwhile can be had.
+        "CHAT_LIMITS__MAX_REPLAY": "1000000",
+        "CHAT_NAMESPACES__DEFAULT__HISTORY_SIZE": "1000000",
+        "CHAT_NAMESPACES__DEFAULT__HISTORY_BYTES": "1000000000",
         "CHAT_REDIS__PREFIX": f"rolling-{transport}",
     }
     flags = ("--workers", "2", "--redis-url", redis.url)

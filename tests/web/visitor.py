@@ -1,5 +1,6 @@
 """Somebody who uses the chat page."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,8 +13,11 @@ SECONDS = 40.0
 expect.set_options(timeout=SECONDS * 1000)
 
 
-EXPECTED = ("WebSocket connection to", "Failed to load resource: net::ERR_CONNECTION_REFUSED")
-"""How the browser itself complains of a server that is away."""
+AWAY = re.compile(
+    r"WebSocket connection to"
+    r"|Failed to load resource: net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)"
+)
+"""How the browser itself complains of a server that is away, or goes while it is asked."""
 
 
 class Visitor:
@@ -77,5 +81,5 @@ class Visitor:
         await expect(self.outbox).to_have_count(0)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.text.startswith(EXPECTED):
+        if message.type == "error" and not AWAY.match(message.text):
             self.faults.append(message.text)
