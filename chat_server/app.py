@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from quart import Quart
 from quart_cors import cors
@@ -44,6 +44,9 @@ from .settings import (
 from .transports.route import WebSocketRoute
 from .version import __version__
 
+if TYPE_CHECKING:
+    from .database.database import Database
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +67,7 @@ class ChatServer:
         node: the topics, connections and limits of this process.
         service: carries out commands, whoever gives them.
         verifier: checks tokens.
+        database: what lasts; None without `database.url`.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class ChatServer:
         self.verifier = Verifier(settings.auth, self.clock)
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
+        self.database = _make_database(settings)
         broker = broker or make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
@@ -215,17 +220,40 @@ class ChatServer:
         actor = Application(User(sender) if isinstance(sender, str) else sender)
         return await self.service.perform(actor, command)
 
+    async def prepare(self) -> None:
+        """Do the part of `start` that may be refused; whoever has one line for that calls it first.
+
+        Raises:
+            SettingsError: the database has a schema that this version cannot work with.
+        """
+        if self.database is not None:
+            await self.database.start()
+
     async def start(self) -> None:
-        """Begin to accept work; a broker that is away is awaited in the background."""
+        """Begin to accept work; a broker or database that is away is awaited in the background.
+
+        Raises:
+            SettingsError: as `prepare`.
+        """
         self._started = True
-        await self.verifier.start()
-        await self.node.start()
+        await self.prepare()
+        try:
+            await self.verifier.start()
+            await self.node.start()
+        except BaseException:
+            if self.database is not None:
+                await self.database.stop()
+            raise
 
     async def stop(self) -> None:
-        """Send every client elsewhere, and let go of the broker."""
-        await self.node.stop()
-        self.service.appends.stop()
-        await self.verifier.stop()
+        """Send every client elsewhere, and let go of the broker and the database."""
+        try:
+            await self.node.stop()
+            self.service.appends.stop()
+            await self.verifier.stop()
+        finally:
+            if self.database is not None:
+                await self.database.stop()
 
 
 def create_app(
@@ -285,6 +313,15 @@ def _describe(app: Quart) -> None:
         openapi_provider_class=Provider,
     )
     app.register_blueprint(docs_blueprint())
+
+
+def _make_database(settings: Settings) -> "Database | None":
+    if not settings.database.url:
+        return None
+    # Imported here: a server without a database neither waits for SQLAlchemy nor holds it.
+    from .database.database import Database
+
+    return Database(settings.database)
 
 
 def _node_name() -> str:

@@ -64,8 +64,9 @@ def configure(settings: LogSettings) -> None:
             earlier.close()
     root.addHandler(handler)
     root.setLevel(settings.level)
-    # It tells of every connection's end at INFO, which says nothing to an operator.
-    logging.getLogger("websockets").setLevel(max(logging.WARNING, root.level))
+    # These tell at INFO of every connection's end, and of plugins: nothing to an operator.
+    for name in ("websockets", "alembic"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 def capture_stderr() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Make sure that the programs which the tests start are there: redis-server and Chromium; and
-# proxies and Node if they can be had, without which the tests of the proxies' configurations and of
-# the browser client under faults are skipped.
+# Make sure that the programs which the tests start are there: redis-server, PostgreSQL and Chromium;
+# and proxies and Node if they can be had, without which the tests of the proxies' configurations and
+# of the browser client under faults are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,19 @@ have_proxy() {
     PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
+have_postgres() {
+    compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || command -v postgres >/dev/null
+}
+
+install_postgres() {
+    # Debian's package would make a database and start it at every boot. The tests start their own.
+    local file=/etc/postgresql-common/createcluster.conf as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+    scripts/apt-install.sh postgresql-common &&
+        "${as_root[@]}" sed -i 's/^#*\s*create_main_cluster\s*=.*/create_main_cluster = false/' "$file" &&
+        scripts/apt-install.sh postgresql
+}
+
 install_chromium() {
     # Ubuntu has Chromium as a snap only, which containers cannot run: there playwright brings its own.
     if grep -qs '^ID=ubuntu' /etc/os-release; then
@@ -31,6 +44,7 @@ install_chromium() {
 }
 
 command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || missing+=(redis-server)
+have_postgres || install_postgres || missing+=(postgresql)
 have_chromium || install_chromium || missing+=(chromium)
 
 proxies=()
@@ -48,7 +62,7 @@ command -v node >/dev/null || scripts/apt-install.sh nodejs || echo "Going on wi
 if [ ${#missing[@]} -gt 0 ]; then
     echo "The tests need: ${missing[*]}" >&2
     echo "  Debian:  sudo apt install ${missing[*]}" >&2
-    echo "  Ubuntu:  sudo apt install redis-server && .venv/bin/playwright install --with-deps chromium" >&2
-    echo "  macOS:   brew install redis && .venv/bin/playwright install chromium" >&2
+    echo "  Ubuntu:  sudo apt install redis-server postgresql && .venv/bin/playwright install --with-deps chromium" >&2
+    echo "  macOS:   brew install redis postgresql && .venv/bin/playwright install chromium" >&2
     exit 1
 fi

@@ -1,18 +1,26 @@
 """What holds for every test: nothing left behind, nothing blocking, nothing swallowed."""
 
 import asyncio
+import itertools
 import os
 import resource
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from chat_server.database import schema
+from chat_server.database.database import Database
+from chat_server.settings import DatabaseSettings
+
 from .realtime.world import World
+from .rig.postgres_server import PostgresServer
 
 # The same examples on every machine, and no failure because one of them is busy.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -40,6 +48,13 @@ if _soft != resource.RLIM_INFINITY and _soft < FILES:
 STARTUP = (
     ("chat_server/settings/loading.py", "load_settings"),
     ("chat_server/app.py", "create_app"),
+    ("chat_server/database/engine.py", "_create"),
+    ("chat_server/database/schema.py", "read_revision"),
+    # In a thread of its own, or in a command.
+    ("chat_server/database/schema.py", "_create_private"),
+    ("chat_server/database/schema.py", "_upgrade"),
+    # Looks for a password at a new connection whose address has none, as those of tests.
+    ("asyncpg/connect_utils.py", "_parse_connect_arguments"),
 )
 """What reads files before there is anyone to be kept waiting."""
 
@@ -99,3 +114,62 @@ async def world() -> AsyncIterator[World]:
     await world.start()
     yield world
     await world.stop()
+
+
+# Databases --------------------------------------------------------------------------------------
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests that do not harm it; each has a database of its own."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("migrated") / "chat.db"
+    asyncio.run(schema.upgrade(DatabaseSettings(url=f"sqlite+aiosqlite:///{file}")))
+    return file
+
+
+@pytest.fixture(scope="session")
+def _migrated_postgres(postgres_server: PostgresServer) -> str:
+    url = postgres_server.create("migrated")
+    asyncio.run(schema.upgrade(DatabaseSettings(url=url)))
+    return "migrated"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseSettings:
+    """The address of a database without a schema, of each kind in turn."""
+    if request.param == "sqlite":
+        return DatabaseSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'chat.db'}")
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return DatabaseSettings(url=server.create(f"empty_{next(_numbers)}"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseSettings:
+    """The address of a database with the newest schema, of each kind in turn."""
+    if request.param == "sqlite":
+        file = shutil.copy(request.getfixturevalue("_migrated_sqlite"), tmp_path / "chat.db")
+        return DatabaseSettings(url=f"sqlite+aiosqlite:///{file}")
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    template = request.getfixturevalue("_migrated_postgres")
+    return DatabaseSettings(url=server.create(f"test_{next(_numbers)}", template))
+
+
+@pytest.fixture
+async def database(database_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """A database that is open, of each kind in turn."""
+    database = Database(database_settings)
+    await database.start()
+    yield database
+    await database.stop()

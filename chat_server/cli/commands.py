@@ -4,6 +4,7 @@ import click
 
 from ..version import __version__
 from .changing import delete, edit, react
+from .database import database
 from .history import history
 from .presence import presence
 from .publish import publish
@@ -20,5 +21,5 @@ def main() -> None:
     """A real-time chat and pub/sub server."""
 
 
-for command in (serve, token, publish, tail, history, edit, delete, react, presence):
+for command in (serve, token, publish, tail, history, edit, delete, react, presence, database):
     main.add_command(command)

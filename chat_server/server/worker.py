@@ -170,8 +170,13 @@ class Worker:
             stop: once it is set, the worker is not ready any more.
             on_ready: called once requests are accepted.
             drain_now: ends the time in which it is not ready and still takes connections.
+
+        Raises:
+            SettingsError: the database has a schema that this version cannot work with.
         """
         loop = asyncio.get_running_loop()
+        # Quart would log a traceback of what is one line to an operator.
+        await self._chat.prepare()
         state = LifespanState({})
         lifespan = Lifespan(self._app, self._config, loop, state)
         lifespan_task = loop.create_task(lifespan.handle_lifespan())

@@ -1,13 +1,14 @@
 """Rules between settings, beyond those of each setting."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from msgspec.structs import asdict
 
 from ..auth.patterns import pattern_mistakes
 from ..broker.redis.urls import REDIS_URL_RULE, parse_redis_url
+from ..database.urls import DATABASE_URL_RULE, parse_database_url
 from .hosts import is_loopback
 from .origins import ANY_PAGE, origin_pattern
 from .schema import (
@@ -56,13 +57,9 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "server.tls_key_file", "is of no use without server.tls_certificate_file"
     if settings.redis.url and not _is_redis_url(settings.redis.url):
         yield "redis.url", REDIS_URL_RULE
-    for origin in settings.http.allowed_origins:
-        try:
-            origin_pattern(origin)
-        except ValueError as error:
-            yield "http.allowed_origins", f"{origin!r} {error}"
-        if production and origin in ANY_PAGE:
-            yield "http.allowed_origins", f'"{origin}" is refused in production: {ANY_PAGE[origin]}'
+    if settings.database.url and not _is_database_url(settings.database.url):
+        yield "database.url", DATABASE_URL_RULE
+    yield from _origin_problems(settings.http.allowed_origins, production)
     yield from _namespace_problems(settings)
     yield from _auth_problems(settings.auth, production)
     for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):
@@ -92,6 +89,16 @@ def advice(settings: Settings) -> list[str]:
             " version"
         )
     return lines
+
+
+def _origin_problems(origins: Iterable[str], production: bool) -> Iterator[tuple[str, str]]:
+    for origin in origins:
+        try:
+            origin_pattern(origin)
+        except ValueError as error:
+            yield "http.allowed_origins", f"{origin!r} {error}"
+        if production and origin in ANY_PAGE:
+            yield "http.allowed_origins", f'"{origin}" is refused in production: {ANY_PAGE[origin]}'
 
 
 def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -159,6 +166,14 @@ def _is_redis_url(text: str) -> bool:
     except ValueError:
         return False
     return several is not None or _is_url(text, "redis", "rediss", "unix")
+
+
+def _is_database_url(text: str) -> bool:
+    try:
+        parse_database_url(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mistake(key: str, reason: str, source: str = "") -> str:

@@ -234,6 +234,15 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     spool_seconds: Seconds = 60.0
 
 
+class DatabaseSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[database]`: what lasts, and how it is reached."""
+
+    url: str = ""
+    migrate: bool = False
+    pool_size: Annotated[int, Meta(ge=2, le=1_000, description="an integer, 2 to 1000")] = 5
+    timeout_seconds: UpToADay = 10.0
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -273,6 +282,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitSettings = LimitSettings()
     redis: RedisSettings = RedisSettings()
     broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}

@@ -39,6 +39,7 @@ RULES = {
     "": May(("app", "protocol", "settings", "version")),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
+    "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
     "server": May(
         (
             "app",
@@ -51,7 +52,7 @@ RULES = {
         ),
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
-    "app": May(("http", "transports", "broker", *CORE), QUART),
+    "app": May(("http", "transports", "broker", "database", *CORE), QUART),
     "http": May(CORE, (*QUART, "msgspec")),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
@@ -62,6 +63,10 @@ RULES = {
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
     "broker.redis.urls": May(),
+    # What lasts. Whoever keeps tables in it imports it, never the other way round.
+    "database": May(("protocol.errors", *LEAVES), ("sqlalchemy", "alembic")),
+    "database.migrations": May(("database",), ("sqlalchemy", "alembic")),
+    "database.urls": May(),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
     "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
@@ -73,9 +78,9 @@ RULES = {
     "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
-    # The rules for settings check `redis.url` with the parser of the broker, and the patterns of
-    # `auth.default_topics` as those of tokens are checked.
-    "settings": May(("broker.redis.urls", "auth.patterns"), ("msgspec",)),
+    # The rules for settings check `redis.url` and `database.url` with the parsers of those who use
+    # them, and the patterns of `auth.default_topics` as those of tokens are checked.
+    "settings": May(("broker.redis.urls", "database.urls", "auth.patterns"), ("msgspec",)),
     "logs": May(("linewriter", "settings"), ("msgspec",)),
     "linewriter": May(),
     "metrics": May((), ("prometheus_client",)),

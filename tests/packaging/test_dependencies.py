@@ -15,7 +15,8 @@ import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # which makes importing them fail
 import {PACKAGE}
 for module in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}."):
-    if not module.name.endswith("__main__"):
+    # The last one is run by Alembic alone.
+    if not module.name.endswith(("__main__", "migrations.env")):
         importlib.import_module(module.name)
 """
 

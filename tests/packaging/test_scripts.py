@@ -44,6 +44,7 @@ class Machine:
         return self.log.read_text().splitlines()
 
 
+NEEDED = ("redis-server", "postgres", "chromium")
 PROXIES = ("nginx", "haproxy", "apache2", "varnishd")
 
 
@@ -53,7 +54,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_what_is_there_is_not_installed(machine: Machine) -> None:
-    for program in ("redis-server", "chromium", *PROXIES, "node", "apt-get"):
+    for program in (*NEEDED, *PROXIES, "node", "apt-get"):
         machine.add(program)
     done = machine.run("test-programs.sh")
     assert (done.returncode, done.stderr) == (0, "")
@@ -66,7 +67,7 @@ def test_what_is_there_is_not_installed(machine: Machine) -> None:
 def test_root_installs_what_is_missing(machine: Machine) -> None:
     machine.add("id", "echo 0")
     machine.add("apt-get")
-    for program in (*PROXIES, "node"):
+    for program in ("postgres", *PROXIES, "node"):
         machine.add(program)
     done = machine.run("test-programs.sh")
     assert done.returncode == 0, done.stderr
@@ -75,7 +76,7 @@ def test_root_installs_what_is_missing(machine: Machine) -> None:
 
 
 def test_proxies_and_node_are_no_must(machine: Machine) -> None:
-    for program in ("redis-server", "chromium"):
+    for program in NEEDED:
         machine.add(program)
     machine.add("id", "echo 0")
     machine.add("apt-get", "exit 100")
@@ -110,6 +111,7 @@ def test_sudo_is_used_if_it_asks_for_no_password(machine: Machine) -> None:
 def test_who_may_not_install_is_told_what_to_do(machine: Machine, apt: bool) -> None:
     machine.add("id", "echo 1000")
     machine.add("sudo", "exit 1")
+    machine.add("postgres")
     if apt:
         machine.add("apt-get")
     done = machine.run("test-programs.sh")

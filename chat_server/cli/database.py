@@ -1,0 +1,82 @@
+"""`chat-server database`: the schema of the database."""
+
+from pathlib import Path
+
+import click
+
+from ..settings import DatabaseSettings, SettingsError
+from .options import config_option, misuse, read_settings
+from .terminal import Failure, Misuse, run
+
+
+@click.group()
+def database() -> None:
+    """Look after the database that database.url names."""
+
+
+@database.command()
+@config_option
+def upgrade(config: Path | None) -> None:
+    """Bring the schema up to date.
+
+    All or nothing; a second one that runs at the same time waits. Make a back-up first: there is no
+    way back.
+    """
+    run(_upgrade(_settings(config)))
+
+
+@database.command()
+@config_option
+def status(config: Path | None) -> None:
+    """Say which revision the schema has; exit with 1 unless it is the one that is needed."""
+    run(_status(_settings(config)))
+
+
+def _settings(config: Path | None) -> DatabaseSettings:
+    settings = read_settings(config).database
+    if not settings.url:
+        raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")
+    return settings
+
+
+async def _upgrade(settings: DatabaseSettings) -> None:
+    # Imported here: the other commands start faster without SQLAlchemy.
+    from sqlalchemy.exc import DBAPIError
+
+    from ..database import schema
+
+    try:
+        before, after = await schema.upgrade(settings)
+    except SettingsError as error:
+        raise misuse(error) from None
+
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise Failure(f"database.url: {schema.describe(error)}") from None
+    if before == after:
+        click.echo(f"the schema is up to date, at revision {after}")
+    else:
+        click.echo(f"the schema is at revision {after}, from {before or 'an empty database'}")
+
+
+async def _status(settings: DatabaseSettings) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from ..database import schema
+    from ..database.engine import make_engine
+    from ..database.urls import parse_database_url
+
+    try:
+        engine = make_engine(settings)
+        try:
+            revision = await schema.read_revision(engine)
+        finally:
+            await engine.dispose()
+        click.echo(f"database: {parse_database_url(settings.url).place}")
+        click.echo(f"schema: {revision or 'none'}; this version needs {schema.NEWEST}")
+        schema.check(revision)
+    except schema.SchemaError as error:
+        raise Failure(str(error)) from None
+    except SettingsError as error:
+        raise misuse(error) from None
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise Failure(f"database.url: {schema.describe(error)}") from None

@@ -1,0 +1,218 @@
+"""Sessions: one for each unit of work, in either database; and a database that is away."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from chat_server.database.database import Database
+from chat_server.database.leases import LeaseRow
+from chat_server.protocol.errors import Unavailable
+from chat_server.settings import DatabaseSettings
+
+from ..architecture.source import ROOT
+from ..rig.postgres_server import PostgresServer
+from ..rig.waiting import until, until_async
+
+
+async def names(database: Database) -> list[str]:
+    async with database.session(read_only=True) as session:
+        return list(await session.scalars(select(LeaseRow.name).order_by(LeaseRow.name)))
+
+
+def row(name: str, beat: int = 1) -> LeaseRow:
+    return LeaseRow(name=name, holder="h", beat=beat)
+
+
+async def test_a_unit_of_work_is_stored_whole_or_not_at_all(database: Database) -> None:
+    async with database.session() as session:
+        session.add_all([row("a"), row("b")])
+
+    async def fail() -> None:
+        async with database.session() as session:
+            session.add(row("c"))
+            await session.flush()
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        await fail()
+    assert await names(database) == ["a", "b"]
+
+
+async def test_what_is_cancelled_is_not_stored(database: Database) -> None:
+    written = asyncio.Event()
+
+    async def work() -> None:
+        async with database.session() as session:
+            session.add(row("a"))
+            await session.flush()
+            written.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await written.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert await names(database) == []
+
+
+async def test_those_who_read_first_and_then_write_wait_for_each_other(database: Database) -> None:
+    async with database.session() as session:
+        session.add(row("a", 0))
+
+    async def add() -> None:
+        async with database.session() as session:
+            query = select(LeaseRow).where(LeaseRow.name == "a").with_for_update()
+            (await session.scalars(query)).one().beat += 1
+
+    await asyncio.gather(*(add() for _ in range(20)))
+    async with database.session(read_only=True) as session:
+        assert await session.scalar(select(LeaseRow.beat)) == 20
+
+
+async def test_a_rule_of_a_table_is_the_callers_business(database: Database) -> None:
+    async with database.session() as session:
+        session.add(row("a"))
+    with pytest.raises(IntegrityError) as caught:
+        async with database.session() as session:
+            await session.execute(insert(LeaseRow).values(name="a", holder="secret", beat=1))
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_failure_is_told_without_what_people_wrote(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Unavailable, match="cannot be used") as caught:
+        async with database.session() as session:
+            await session.execute(text("SELECT :said FROM nowhere"), {"said": "secret"})
+    assert caught.value.retry_in_ms == 1_000
+    assert "nowhere" in caplog.text
+    assert "secret" not in caplog.text + str(caught.value.__cause__)
+
+
+async def test_a_database_that_stops_leaves_no_thread(database_settings: DatabaseSettings) -> None:
+    before = threading.active_count()
+    database = Database(database_settings)
+    await database.start()
+    await asyncio.gather(*(names(database) for _ in range(10)))
+    await database.stop()
+    await until(lambda: threading.active_count() == before)
+    with pytest.raises(Unavailable):
+        await names(database)
+
+
+async def test_a_database_that_was_away_at_the_start_is_used_once_it_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_server.database.database.RETRY_SECONDS", (0.01, 0.1))
+    caplog.set_level("INFO")
+    folder = tmp_path / "volume"
+    url = f"sqlite+aiosqlite:///{folder / 'chat.db'}"
+    database = Database(DatabaseSettings(url=url, migrate=True))
+    await database.start()
+    with pytest.raises(Unavailable):
+        await names(database)
+    folder.mkdir()
+    await asyncio.wait_for(database.wait_until_ready(), 60)
+    assert await names(database) == []
+    await database.stop()
+    assert caplog.messages.count("the database is there") == 1
+
+
+async def test_one_that_is_never_there_can_be_stopped(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'nowhere' / 'chat.db'}"
+    database = Database(DatabaseSettings(url=url, migrate=True))
+    await database.start()
+    await database.stop()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+async def test_a_restart_of_postgresql_is_survived(own_postgres: PostgresServer) -> None:
+    url = await asyncio.to_thread(own_postgres.create, "chat")
+    database = Database(DatabaseSettings(url=url, migrate=True, timeout_seconds=5))
+    await database.start()
+    async with database.session() as session:
+        session.add(row("a"))
+
+    async def fails() -> bool:
+        try:
+            return await names(database) != ["a"]
+        except Unavailable:
+            return True
+
+    async def answers() -> bool:
+        return not await fails()
+
+    await asyncio.to_thread(own_postgres.kill)
+    await until_async(fails)  # The servers of connections outlive the first process a little.
+    await asyncio.to_thread(own_postgres.start)
+    await until_async(answers)
+    await database.stop()
+
+
+async def test_a_locked_sqlite_is_refused_after_the_timeout_and_read_meanwhile(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'chat.db'}"
+    holder = Database(DatabaseSettings(url=url, migrate=True))
+    other = Database(DatabaseSettings(url=url, timeout_seconds=0.05))
+    await holder.start()
+    await other.start()
+    async with holder.session() as session:
+        session.add(row("a"))
+        await session.flush()
+        with pytest.raises(Unavailable):
+            async with other.session() as second:
+                second.add(row("b"))
+        assert await names(other) == []
+    assert await names(other) == ["a"]
+    await other.stop()
+    await holder.stop()
+
+
+async def test_a_read_only_session_cannot_write_in_postgresql(
+    postgres_server: PostgresServer,
+) -> None:
+    url = await asyncio.to_thread(postgres_server.create, "reading")
+    database = Database(DatabaseSettings(url=url, migrate=True))
+    await database.start()
+    with pytest.raises(Unavailable):
+        async with database.session(read_only=True) as session:
+            session.add(row("a"))
+    async with database.session() as session:
+        assert await session.scalar(select(func.count()).select_from(LeaseRow)) == 0
+    await database.stop()
+
+
+def test_a_server_without_a_database_does_not_import_its_libraries() -> None:
+    program = (
+        "import sys; from chat_server import create_app, load_settings;"
+        "create_app(load_settings(environ={'CHAT_ENVIRONMENT': 'testing'}));"
+        "print([name for name in ('sqlalchemy', 'alembic', 'aiosqlite') if name in sys.modules])"
+    )
+    environ = {n: v for n, v in os.environ.items() if not n.startswith("CHAT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
