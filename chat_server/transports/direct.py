@@ -17,7 +17,7 @@ from websockets.typing import ExtensionName
 
 from ..protocol.close_codes import fit_reason
 from ..realtime.ports import Encoder, Receiver
-from .frames import FINAL, frame, whole_message
+from .frames import FINAL, frame, whole_frame
 from .lifecycle import ConnectionState, Hold, ReadGate
 
 CORK_BYTES = 16_384
@@ -39,6 +39,7 @@ MAX_FRAMES_AFTER_CLOSE = 1_000
 TINY_BYTES = 126
 """Shorter fragments count against the rate limit: each costs as much to read as a message."""
 
+_PING = frame(FINAL | Opcode.PING, b"")
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _CLOSING = ConnectionState.CLOSING
 
@@ -102,8 +103,9 @@ class DirectTransport(asyncio.Protocol):
         self._max_message_bytes = max_message_bytes
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
-        self._ws = _WebSocket(SERVER, state=WebSocketState.OPEN, max_size=max_message_bytes)
-        self._ws.extensions = extensions or []
+        self._extensions = extensions or []
+        # websockets' side of the connection, once there is a frame that is not read here.
+        self._ws: _WebSocket | None = None
         self._slice_bytes = COMPRESSED_SLICE_BYTES if extensions else SLICE_BYTES
         self._transport = transport
         self._loop = asyncio.get_running_loop()
@@ -161,10 +163,8 @@ class DirectTransport(asyncio.Protocol):
 
     def ping(self) -> None:
         """See `ports.Transport`."""
-        # After the client's Close a flush would send the answer to it, which waits for `close`.
-        if self._state < _CLOSING and self._ws.state is WebSocketState.OPEN:
-            self._ws.send_ping(b"")
-            self._flush()
+        if self._is_open:
+            self.write(_PING)
 
     def pause(self) -> None:
         """See `ports.Transport`."""
@@ -186,8 +186,8 @@ class DirectTransport(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """See `ports.Transport`."""
         self._inbox.clear()
-        if self._ws.state is WebSocketState.OPEN:
-            self._ws.send_close(code, fit_reason(reason))
+        if self._is_open:
+            self._websocket().send_close(code, fit_reason(reason))
         self._flush()
         self._end()
 
@@ -201,9 +201,11 @@ class DirectTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the socket."""
         self._corked = bytearray()
-        at = self._read_whole_messages(data) if self._ws.between_messages else 0
+        at = 0
+        if self._ws is None or self._ws.between_messages:
+            at = self._read_whole_frames(data)
         while at < len(data) and self._frames_left > 0:
-            self._ws.receive_data(data[at : at + self._slice_bytes])
+            self._websocket().receive_data(data[at : at + self._slice_bytes])
             self._handle_frames()
             at += self._slice_bytes
         self._uncork()
@@ -219,7 +221,7 @@ class DirectTransport(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Handle the end of the client's stream; return whether we still have to write."""
-        self._ws.receive_eof()
+        self._websocket().receive_eof()
         self._handle_frames()
         return self._state is ConnectionState.REMOTE_CLOSED and self._transport.can_write_eof()
 
@@ -246,26 +248,44 @@ class DirectTransport(asyncio.Protocol):
     def _release(self) -> None:
         """Break the circles of references: see server/gc_policy.py."""
         del self._receiver
-        self._ws.parser.close()
-        self._ws.parser_exc = None
-
-    def _read_whole_messages(self, data: bytes) -> int:
-        """Handle the messages at the start of `data`; return where anything else begins."""
-        at = 0
-        while at < len(data) and self._state < _CLOSING:
-            found = whole_message(data, at, self._max_message_bytes)
-            if found is None:
-                break
-            payload, binary, at = found
-            self._on_message(payload, binary)
-        return at
+        if self._ws is not None:
+            self._ws.parser.close()
+            self._ws.parser_exc = None
 
     # Frames --------------------------------------------------------------------------------
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether neither side has sent its Close."""
+        return self._ws is None or self._ws.state is WebSocketState.OPEN
+
+    def _websocket(self) -> _WebSocket:
+        if self._ws is None:
+            self._ws = _WebSocket(
+                SERVER, state=WebSocketState.OPEN, max_size=self._max_message_bytes
+            )
+            self._ws.extensions = self._extensions
+        return self._ws
+
+    def _read_whole_frames(self, data: bytes) -> int:
+        """Handle the usual frames at the start of `data`; return where anything else begins."""
+        at = 0
+        while at < len(data) and self._state < _CLOSING:
+            found = whole_frame(data, at, self._max_message_bytes)
+            if found is None:
+                break
+            opcode, payload, at = found
+            if opcode is Opcode.PONG:
+                self._receiver.on_sign_of_life()
+            else:
+                self._on_message(payload, opcode is Opcode.BINARY)
+        return at
+
     def _handle_frames(self) -> None:
-        if self._ws.state is WebSocketState.OPEN:
+        ws = self._websocket()
+        if self._is_open:
             self._flush()  # a pong overtakes the messages behind its ping
-        events = self._ws.events_received()
+        events = ws.events_received()
         if self._state >= _CLOSING:
             self._frames_left -= len(events)
         for event in events:
@@ -274,7 +294,7 @@ class DirectTransport(asyncio.Protocol):
                 self._assemble(event)
             else:
                 self._receiver.on_sign_of_life()
-        if self._ws.state is WebSocketState.OPEN:
+        if self._is_open:
             self._flush()
         elif not self._inbox:
             self._finish()
@@ -307,7 +327,9 @@ class DirectTransport(asyncio.Protocol):
             try:
                 payload.decode()
             except UnicodeDecodeError as error:
-                self._ws.fail(CloseCode.INVALID_DATA, f"{error.reason} at byte {error.start}")
+                self._websocket().fail(
+                    CloseCode.INVALID_DATA, f"{error.reason} at byte {error.start}"
+                )
                 self._flush()
                 self._end()
                 return
@@ -326,7 +348,7 @@ class DirectTransport(asyncio.Protocol):
         if self._state is ConnectionState.GONE:
             return
         if not self._gate.holds:
-            if self._ws.state is not WebSocketState.OPEN:
+            if not self._is_open:
                 self._finish()
                 return
             self._flush()
@@ -351,7 +373,8 @@ class DirectTransport(asyncio.Protocol):
 
     def _finish(self) -> None:
         """End what the client has ended, once its earlier messages have been handed over."""
-        by_close_frame = self._ws.close_rcvd is not None and self._ws.parser_exc is None
+        ws = self._websocket()
+        by_close_frame = ws.close_rcvd is not None and ws.parser_exc is None
         if self._state >= _CLOSING or not by_close_frame:
             self._flush()
             self._end()
@@ -370,7 +393,7 @@ class DirectTransport(asyncio.Protocol):
             self._transport.write(corked)
 
     def _flush(self) -> None:
-        waiting = self._ws.data_to_send()
+        waiting = self._ws.data_to_send() if self._ws is not None else ()
         if waiting:
             self._uncork()
         for data in waiting:
@@ -390,8 +413,8 @@ class DirectTransport(asyncio.Protocol):
             return
         self._state = ConnectionState.CLOSING
         self._inbox.clear()
-        if self._ws.extensions:
-            self._ws.extensions = [_Undecoded()]
+        if self._extensions:
+            self._websocket().extensions = [_Undecoded()]
         self._deadline = self._loop.call_later(self._close_timeout, self._transport.abort)
         if not self._transport.is_closing():
             self._transport.resume_reading()

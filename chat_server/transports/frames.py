@@ -1,7 +1,8 @@
 """WebSocket frames, RFC 6455 section 5.2: all that we write, and the kind that most clients send.
 
 websockets' parser reads every frame, in steps that each may have to wait for more bytes. Nearly all
-messages have arrived whole and need no such steps. To read one here costs a fifth.
+messages have arrived whole and need no such steps. To read one here costs a fifth. The answers to
+our pings are read here, too: a connection that has nothing else to say needs no parser.
 """
 
 import struct
@@ -16,8 +17,8 @@ except ImportError:  # without a compiler, websockets installs itself without
 FINAL = 0x80
 MASKED = 0x80
 
-_TEXT = FINAL | Opcode.TEXT
-_BINARY = FINAL | Opcode.BINARY
+_USUAL = {FINAL | opcode: opcode for opcode in (Opcode.TEXT, Opcode.BINARY)}
+_EMPTY_PONG = bytes((FINAL | Opcode.PONG, MASKED))
 _MASK_BYTES = 4
 
 
@@ -31,8 +32,8 @@ def frame(first: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", first, 127, size) + payload
 
 
-def whole_message(data: bytes, at: int, max_bytes: int) -> tuple[bytes, bool, int] | None:
-    """Read a message that is one whole masked frame.
+def whole_frame(data: bytes, at: int, max_bytes: int) -> tuple[Opcode, bytes, int] | None:
+    """Read a masked frame that is a whole message, or the answer to one of our pings.
 
     Args:
         data: bytes from a client.
@@ -40,13 +41,17 @@ def whole_message(data: bytes, at: int, max_bytes: int) -> tuple[bytes, bool, in
         max_bytes: the largest payload read.
 
     Returns:
-        The payload, whether it is binary, and the index of the next frame. None for anything else:
-        an incomplete frame, a fragment, a control frame or an error.
+        TEXT, BINARY or PONG, the payload, and the index of the next frame. None for anything else:
+        an incomplete frame, a fragment, another control frame or an error.
     """
     if len(data) - at < 2 + _MASK_BYTES:
         return None
-    first, size, mask = data[at], data[at + 1] - MASKED, at + 2
-    if (first != _TEXT and first != _BINARY) or not 0 <= size <= 126:
+    opcode, size, mask = _USUAL.get(data[at]), data[at + 1] - MASKED, at + 2
+    if opcode is None:
+        if data.startswith(_EMPTY_PONG, at):
+            return Opcode.PONG, b"", mask + _MASK_BYTES
+        return None
+    if not 0 <= size <= 126:
         return None
     if size == 126:
         size = data[mask] << 8 | data[mask + 1]
@@ -55,4 +60,4 @@ def whole_message(data: bytes, at: int, max_bytes: int) -> tuple[bytes, bool, in
     end = start + size
     if size > max_bytes or end > len(data):
         return None
-    return apply_mask(data[start:end], data[mask:start]), first == _BINARY, end
+    return opcode, apply_mask(data[start:end], data[mask:start]), end

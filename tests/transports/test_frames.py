@@ -1,4 +1,4 @@
-"""Whole messages are read as websockets' parser reads them, and answers leave together."""
+"""Whole frames are read as websockets' parser reads them, and answers leave together."""
 
 import asyncio
 import itertools
@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from websockets.frames import Opcode
 
 from chat_server.protocol.codecs import JSON
 from chat_server.transports.direct import CORK_BYTES, DirectTransport
 from chat_server.transports.encoders import DIRECT_ENCODERS
-from chat_server.transports.frames import whole_message
+from chat_server.transports.frames import whole_frame
 from tests.rig import rfc6455
 from tests.rig.rfc6455 import frame
 
@@ -58,7 +59,7 @@ async def hears(stream: bytes, cuts: list[int], *, whole: bool) -> tuple[list[ob
     edges = sorted({0, *(cut % (len(stream) + 1) for cut in cuts), len(stream)})
     for start, end in itertools.pairwise(edges):
         if not whole:
-            harness._ws.between_messages = False
+            harness._websocket().between_messages = False
         harness.data_received(stream[start:end])
     await turns()
     told = list(receiver.told)
@@ -67,7 +68,7 @@ async def hears(stream: bytes, cuts: list[int], *, whole: bool) -> tuple[list[ob
 
 
 @given(parts=st.lists(frames, max_size=8), cuts=st.lists(st.integers(0, 4_000), max_size=8))
-def test_whole_messages_are_read_as_the_library_reads_them(
+def test_whole_frames_are_read_as_the_library_reads_them(
     parts: list[bytes], cuts: list[int]
 ) -> None:
     stream = b"".join(parts)
@@ -80,10 +81,22 @@ def test_whole_messages_are_read_as_the_library_reads_them(
 
 def test_reads_a_whole_message_and_tells_where_it_ends() -> None:
     data = b"before" + frame(rfc6455.BINARY, b"one") + frame(rfc6455.TEXT, b"x" * 200)
-    assert whole_message(data, 6, 300) == (b"one", True, 15)
-    assert whole_message(data, 15, 300) == (b"x" * 200, False, len(data))
-    assert whole_message(data, 15, 199) is None
-    assert whole_message(data, len(data), 300) is None
+    assert whole_frame(data, 6, 300) == (Opcode.BINARY, b"one", 15)
+    assert whole_frame(data, 15, 300) == (Opcode.TEXT, b"x" * 200, len(data))
+    assert whole_frame(data, 15, 199) is None
+    assert whole_frame(data, len(data), 300) is None
+
+
+async def test_the_answers_to_pings_need_no_parser() -> None:
+    receiver, socket = RecordingReceiver(), FakeSocket()
+    harness = transport(receiver, socket)
+    for _ in range(3):
+        harness.ping()
+        harness.data_received(frame(rfc6455.PONG, b""))
+    assert bytes(socket.written) == b"\x89\x00" * 3
+    assert receiver.told == ["sign of life"] * 3
+    assert harness._ws is None
+    socket.lose()
 
 
 async def test_the_answers_to_one_read_leave_in_one_write() -> None:
