@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from . import hooks
     from .app import ChatServer, create_app
     from .protocol import errors
     from .protocol.messages import User
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "create_app",
     "errors",
+    "hooks",
     "load_settings",
 ]
 
@@ -30,6 +32,7 @@ _HOMES = {
     "ChatServer": "app",
     "create_app": "app",
     "errors": "protocol.errors",
+    "hooks": "hooks",
     "User": "protocol.messages",
     "Settings": "settings",
     "SettingsError": "settings",
@@ -53,6 +56,6 @@ def __getattr__(name: str) -> Any:
         if error.name != home:
             raise
         raise ImportError(f"{name}: only the client is installed: pip install quart-chat") from None
-    value = module if name == "errors" else getattr(module, name)
+    value = module if name in ("errors", "hooks") else getattr(module, name)
     globals()[name] = value
     return value

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from quart import Quart
@@ -20,6 +20,8 @@ from .auth.tokens import Verifier
 from .broker.factory import make_broker
 from .broker.outbox import Outbox
 from .clock import Clock, SystemClock
+from .hooks.decorators import Hookable
+from .hooks.registry import Registry
 from .http import hosts, problems, requests
 from .http.application import ChatQuart
 from .http.handshake_log import HandshakeLog
@@ -32,9 +34,10 @@ from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
 from .realtime.node import Node
 from .realtime.ports import Broker
 from .service.actor import Application
+from .service.hooked import HookGate
 from .service.operations import OPERATIONS
 from .service.publishing import command_of
-from .service.service import Hook, Service
+from .service.service import Service
 from .settings import (
     Settings,
     advice,
@@ -50,15 +53,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class ChatServer:
+class ChatServer(Hookable):
     """A Quart extension: the chat's routes, and the life of what stands behind them.
 
     Args:
         settings: the server's.
         broker: used instead of the one that the settings ask for.
         clock: used instead of the system's.
-        hooks: called, in this order, with the actor and each command that has passed its checks. A
-            `ChatError` that a hook raises refuses the command.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -76,7 +77,6 @@ class ChatServer:
         *,
         broker: Broker | None = None,
         clock: Clock | None = None,
-        hooks: Iterable[Hook] = (),
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -87,7 +87,8 @@ class ChatServer:
         broker = broker or make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
-        self.service = Service(self.node, self.verifier, OPERATIONS, hooks=hooks)
+        self.service = Service(self.node, self.verifier, OPERATIONS)
+        self._gate: HookGate | None = None
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -220,6 +221,16 @@ class ChatServer:
         actor = Application(User(sender) if isinstance(sender, str) else sender)
         return await self.service.perform(actor, command)
 
+    def _registry(self) -> Registry:
+        if self._gate is None:
+            self._gate = self.service.gate = HookGate(self.service, self.settings.hooks)
+        return self._gate.registry
+
+    @property
+    def hook_counts(self) -> Mapping[tuple[str, str], int]:
+        """How often each hook was `run`, and of these `refused`, `failed` or was `late`."""
+        return {} if self._gate is None else dict(self._gate.counts)
+
     async def prepare(self) -> None:
         """Do the part of `start` that may be refused; whoever has one line for that calls it first.
 
@@ -250,6 +261,8 @@ class ChatServer:
         try:
             await self.node.stop()
             self.service.appends.stop()
+            if self._gate is not None:
+                await self._gate.stop()
             await self.verifier.stop()
         finally:
             if self.database is not None:

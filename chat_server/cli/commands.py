@@ -3,6 +3,7 @@
 import click
 
 from ..version import __version__
+from .calling import call
 from .changing import delete, edit, react
 from .database import database
 from .history import history
@@ -21,5 +22,17 @@ def main() -> None:
     """A real-time chat and pub/sub server."""
 
 
-for command in (serve, token, publish, tail, history, edit, delete, react, presence, database):
+for command in (
+    serve,
+    token,
+    publish,
+    tail,
+    history,
+    edit,
+    delete,
+    react,
+    presence,
+    call,
+    database,
+):
     main.add_command(command)

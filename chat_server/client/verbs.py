@@ -1,11 +1,11 @@
 """The calls of the client about messages that are stored, about who reads them, and where."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from ..protocol import commands
-from ..protocol.messages import UnreadOk
+from ..protocol.messages import CallOk, UnreadOk
 from .changes import alteration
 from .codec import ClientCodec
 from .events import Changed, Cursor, Position, Present, Unread
@@ -160,6 +160,22 @@ class Verbs:
         """
         command = commands.Presence(topic=topic, after=after, limit=limit)
         return await self._command(command, Present)
+
+    async def call(self, method: str, data: object = None) -> Any:
+        """Call a method of the application around the server, and return what that returns.
+
+        Args:
+            method: its name.
+            data: any value that JSON can express.
+
+        Raises:
+            CommandFailed: the method refuses or has failed, or there is none (`not_found`).
+            NotConnected: there is no connection, and nothing was sent.
+            ConnectionLost: the connection broke before the answer; the call may have had effects.
+            TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
+        """
+        command = commands.Call(method=method, data=self._codec.data(data))
+        return (await self._command(command, CallOk)).data
 
     async def position(self, topic: str) -> Position:
         """Return where `topic` stands now, for who then loads a snapshot and subscribes behind it.

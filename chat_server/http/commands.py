@@ -15,9 +15,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from ..auth.bearer import bearer_token
 from ..protocol.batch import BATCH_MESSAGES, BatchOk
 from ..protocol.codecs import JsonCodec, readable
-from ..protocol.commands import Command, TopicCommand
+from ..protocol.commands import Call, Command, TopicCommand
 from ..protocol.errors import BadRequest, TooLarge, Unavailable
-from ..protocol.messages import PublishOk
+from ..protocol.messages import CallOk, PublishOk
 from ..service.actor import Actor
 from ..service.answers import UNFINISHED_RETRY_MS, unfinished
 from ..service.batch import publish_batch
@@ -104,6 +104,25 @@ class RequestCommands:
         body = await _body(BATCH_MESSAGES * self._max_bytes)
         return await publish_batch(self._service, actor, body)
 
+    async def run_call(self, method: str) -> CallOk:
+        """Carry out the call of a method that the current request makes.
+
+        Args:
+            method: the name that the request's address holds.
+
+        Raises:
+            ChatError: the request is refused, or the call has failed.
+            HTTPException: the body did not come in time.
+        """
+        service = self._service
+        actor = await self._authenticate()
+        service.limit_requests(actor)
+        body = await _body(self._max_bytes)
+        service.charge_request(actor, len(body))
+        command = self._codec.decode_body(body, Call, {"method": method})
+        ok: CallOk = await self._within_time(service.perform(actor, command), stores=False)
+        return ok
+
     async def _admit(self, kind: type[TopicCommand], topic: str) -> Actor:
         """Return who sends the current request, if that is somebody who may."""
         service = self._service
@@ -116,13 +135,13 @@ class RequestCommands:
         token = bearer_token(request.headers.getlist("Authorization"))
         return await self._service.authenticate(token)
 
-    async def _within_time(self, work: Awaitable[T]) -> T:
+    async def _within_time(self, work: Awaitable[T], *, stores: bool = True) -> T:
         try:
             async with asyncio.timeout(self._timeout):
                 return await work
         except TimeoutError:
             # A publication is spooled, that is: the broker itself gives up sooner.
-            if request.method in SAFE:
+            if request.method in SAFE or not stores:
                 raise Unavailable(UNANSWERED, retry_in_ms=UNFINISHED_RETRY_MS) from None
             raise unfinished() from None
 

@@ -29,6 +29,7 @@ from ..protocol.messages import (
 )
 from ..service.history import position as read_position
 from ..service.service import Service
+from .calling import add_call_route
 from .changes import add_change_routes
 from .commands import RequestCommands, publish_status, respond
 
@@ -120,6 +121,8 @@ def messages_blueprint(service: Service) -> Blueprint:
         return respond(await commands.ask(Subscribe, topic, read_position))
 
     add_change_routes(blueprint, commands)
+
+    add_call_route(blueprint, commands)
 
     @blueprint.after_request
     async def close_when_draining(response: ResponseTypes) -> ResponseTypes:

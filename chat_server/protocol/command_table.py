@@ -13,6 +13,7 @@ from msgspec import Struct
 from .commands import (
     Append,
     Auth,
+    Call,
     Command,
     Delete,
     Edit,
@@ -94,9 +95,13 @@ COMMANDS: Commands = MappingProxyType(
         Presence: Row(grant="presence"),
         Read: Row(grant="subscribe", overlaps=True),
         Unread: Row(),
+        Call: Row(overlaps=True, has_data=True),
         Ping: Row(states=ALWAYS, pushes=Pong),
     }
 )
+
+ALONE = Row(states=ALWAYS)
+"""The row of what is no command, and holds up all that are."""
 
 UNREADABLE = Row(states=ALWAYS, overlaps=True)
 """The row used for a message that is not a command, so that its error is sent in order."""

@@ -19,6 +19,7 @@ MAX_USER = 255
 MAX_KEY = 64
 MAX_EMOJI_LENGTH = 32
 MAX_UNREAD = 128
+METHOD_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
@@ -28,6 +29,7 @@ MessageState = Literal["streaming", "complete", "cancelled"]
 UnreadTopics = Annotated[list[str], Meta(min_length=1, max_length=MAX_UNREAD)]
 HistoryLimit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
 PresenceLimit = Annotated[int, Meta(ge=1, le=MAX_PRESENCE)]
+Method = Annotated[str, Meta(pattern=METHOD_PATTERN)]
 UserName = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
 
 
@@ -132,6 +134,13 @@ class Unread(Command):
     """Ask what a user has not read in some topics."""
 
     topics: UnreadTopics
+
+
+class Call(Command, kw_only=True):
+    """Call a method of the application's."""
+
+    method: Method
+    data: Raw
 
 
 class Ping(Command):

@@ -132,6 +132,12 @@ class AuthOk(Ok, kw_only=True):
     expires_at: int | None = None
 
 
+class CallOk(Ok, kw_only=True):
+    """Answers `call`: what the application's method returned."""
+
+    data: Any
+
+
 class TopicOk(Ok, kw_only=True):
     """Answers `unsubscribe` and `signal`."""
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from .close_codes import CloseCode
 from .codecs import Codec
-from .command_table import State
+from .command_table import ALONE, State
 from .commands import Command, TopicCommand
 from .effects import Effects, Pending, RateLimit
 from .errors import (
@@ -145,6 +145,12 @@ class Session:
             self._effects.send(welcome)
         self.state = State.OPEN
         self._state_deadline = math.inf if expires_in is None else now + expires_in
+
+    def hold(self) -> Pending:
+        """Let every command wait until what is returned has ended, by `succeed` or `fail`."""
+        pending = Pending(None, None, ALONE)
+        self._running.append(pending)
+        return pending
 
     def receive(self, payload: bytes, *, binary: bool, now: float) -> None:
         """Process one WebSocket message."""

@@ -1,6 +1,8 @@
 """Who asks for an operation, and what that actor is allowed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 
@@ -98,11 +100,12 @@ class Subscriber(Actor, ABC):
     transport: Transport
 
     @abstractmethod
-    def accept(self, claims: Claims) -> AuthOk:
-        """Go on with a verified token.
+    def admit(self, claims: Claims) -> AuthOk | Coroutine[Any, Any, AuthOk]:
+        """Accept a verified token, the first one once the hooks let the connection in.
 
         Raises:
             Unauthorized: the token is another user's.
+            ChatError: a hook keeps the connection out, which is closed.
         """
 
     @abstractmethod

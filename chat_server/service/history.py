@@ -52,8 +52,10 @@ async def position(service: Service, actor: Actor, topic: str) -> PositionOk:
     """Read a topic's last seq; `topic` is one that the actor may subscribe to.
 
     Raises:
+        ChatError: a hook refuses.
         Unavailable: the broker cannot be reached.
     """
+    await service.admit(actor, topic, "position")
     page = await service.node.broker.history(topic, limit=0)
     return PositionOk(topic=topic, epoch=page.epoch, seq=page.seq)
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from ..protocol.commands import (
     Append,
     Auth,
+    Call,
     Command,
     Delete,
     Edit,
@@ -19,6 +20,7 @@ from ..protocol.commands import (
     Unread,
     Unsubscribe,
 )
+from .calling import call
 from .changing import append, delete, edit, react
 from .history import history
 from .presence import presence
@@ -40,6 +42,7 @@ OPERATIONS: Mapping[type[Command], Operation] = MappingProxyType(
         React: react,
         Read: read,
         Unread: unread,
+        Call: call,
         History: history,
         Presence: presence,
     }

@@ -72,14 +72,19 @@ def command_of(kind: type[C], topic: str, data: object = UNSET, **fields: object
     """
     given: dict[str, object] = {"topic": topic, **fields}
     if data is not UNSET:
-        given["data"] = msgspec.Raw(_json_of(topic, data))
+        given["data"] = msgspec.Raw(json_of(topic, data))
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
         raise BadRequest(readable(error), topic=topic) from None
 
 
-def _json_of(topic: str, data: object) -> bytes:
+def json_of(topic: str | None, data: object) -> bytes:
+    """Return the JSON text of a program's value.
+
+    Raises:
+        BadRequest: it has none that every client can read.
+    """
     try:
         text = msgspec.json.encode(data)
         if b"null" in text:

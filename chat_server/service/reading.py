@@ -77,6 +77,8 @@ async def unread(service: Service, actor: Actor, command: Unread) -> UnreadOk:
     for topic in topics:
         check_topic(topic)
         actor.require("subscribe", topic)
+    for topic in topics:
+        await service.admit(actor, topic, "unread")
     await actor.ready()
     async with service.node.read_rates.begin(actor.user) as reading:
         found = await _store(service).unread(topics, actor.user)

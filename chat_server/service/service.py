@@ -1,6 +1,7 @@
 """The one way to every operation: checks, hooks, and then the operation itself."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..auth.tokens import Verifier
@@ -16,12 +17,10 @@ from ..settings import Settings
 from .actor import Actor
 from .answers import Reply
 from .appends import Appends
+from .gate import Gate
 
 Operation = Callable[["Service", Any, Any], Reply]
 """Takes the service, the actor and the command. All checks that its row asks for have passed."""
-
-Hook = Callable[[Actor, Command], None]
-"""Sees a command before it is carried out; a `ChatError` that it raises refuses the command."""
 
 
 class Service:
@@ -32,7 +31,6 @@ class Service:
         verifier: checks tokens.
         operations: what carries out each command.
         commands: the table of commands.
-        hooks: called, in this order, with each command that has passed its checks.
 
     Raises:
         ValueError: a command of the table has no operation.
@@ -42,6 +40,7 @@ class Service:
         verifier: checks tokens.
         commands: the table of commands.
         appends: gathers the appends to each message.
+        gate: asks the application's hooks about commands; None without hooks.
     """
 
     def __init__(
@@ -51,12 +50,11 @@ class Service:
         operations: Mapping[type[Command], Operation],
         *,
         commands: Commands = COMMANDS,
-        hooks: Iterable[Hook] = (),
     ) -> None:
         self.node = node
         self.verifier = verifier
         self.commands = commands
-        self._hooks = tuple(hooks)
+        self.gate: Gate | None = None
         executed = {kind: row for kind, row in commands.items() if row.pushes is None}
         if missing := [kind.__name__ for kind in executed if kind not in operations]:
             raise ValueError(f"no operation for {', '.join(missing)}")
@@ -86,7 +84,7 @@ class Service:
             Forbidden: the actor's token does not allow the command.
         """
         check_topic(topic)
-        _check_grant(self._rows[kind][0], actor, topic)
+        check_grant(self._rows[kind][0], actor, topic)
 
     def limit_requests(self, actor: Actor) -> None:
         """Count one request of an actor's.
@@ -115,12 +113,26 @@ class Service:
                 if getattr(command, one) is not None and getattr(command, other) is not None:
                     raise _only_one_of(pair, command.topic)
             if row.moderated:
-                _check_grant(row, actor, command.topic)
+                check_grant(row, actor, command.topic)
             elif row.grant is not None:
                 actor.require(row.grant, command.topic)
-        for hook in self._hooks:
-            hook(actor, command)
+        if self.gate is not None:
+            return self.gate.carry_out(actor, command, row, partial(operation, self))
         return operation(self, actor, command)
+
+    async def admit(self, actor: Actor, topic: str, kind: str) -> None:
+        """Ask the hooks whether an actor may read a topic, for what is no command about one topic.
+
+        Args:
+            actor: has the grant.
+            topic: the topic.
+            kind: what the hooks are told it is.
+
+        Raises:
+            ChatError: the actor may not.
+        """
+        if self.gate is not None:
+            await self.gate.admit(actor, topic, kind)
 
     async def perform(self, actor: Actor, command: Command) -> Any:
         """Do the same and wait for the answer.
@@ -135,7 +147,7 @@ class Service:
         """Return how much of a topic's history is kept."""
         return self._retentions.get(topic.partition(":")[0], self._retention)
 
-    def check_size(self, topic: str, data: bytes) -> None:
+    def check_size(self, topic: str | None, data: bytes) -> None:
         """Check the JSON text of `data`; MessagePack of the size allowed can become six times it.
 
         Raises:
@@ -147,7 +159,12 @@ class Service:
             )
 
 
-def _check_grant(row: Row, actor: Actor, topic: str) -> None:
+def check_grant(row: Row, actor: Actor, topic: str) -> None:
+    """Check that an actor has the grant that a command's row asks for.
+
+    Raises:
+        Forbidden: the actor has not.
+    """
     if row.grant is not None and not (row.moderated and actor.may("moderate", topic)):
         actor.require(row.grant, topic)
 

@@ -15,13 +15,15 @@ def auth(service: Service, actor: Subscriber, command: Auth) -> Reply:
 
     Raises:
         Unauthorized: the token is not valid, or another user's.
+        ChatError: a hook keeps the connection out.
     """
     claims = service.verifier.verify_now(command.token)
-    return _verify(service, actor, command.token) if claims is None else actor.accept(claims)
+    return _verify(service, actor, command.token) if claims is None else actor.admit(claims)
 
 
 async def _verify(service: Service, actor: Subscriber, token: str) -> AuthOk:
-    return actor.accept(await service.verifier.verify(token))
+    reply = actor.admit(await service.verifier.verify(token))
+    return reply if isinstance(reply, AuthOk) else await reply
 
 
 def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:

@@ -2,13 +2,18 @@
 
 import logging
 from abc import abstractmethod
+from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from ..auth.claims import Claims
+from ..hooks.subjects import Client
 from ..protocol.close_codes import CloseCode
 from ..protocol.errors import (
     ANOTHER_USER,
     ChatError,
     Forbidden,
+    Internal,
     RateLimited,
     Unauthorized,
     Unavailable,
@@ -18,9 +23,20 @@ from ..protocol.session import Session
 from ..realtime.limits import ConnectionRate
 from ..realtime.ports import Transport
 from ..service.actor import Subscriber
+from ..service.gate import Gate
 from ..service.service import Service
 
 logger = logging.getLogger(__name__)
+
+_CLOSE_CODES: Mapping[type[ChatError], CloseCode] = MappingProxyType(
+    {
+        Unauthorized: CloseCode.UNAUTHORIZED,
+        RateLimited: CloseCode.TOO_MANY,
+        Unavailable: CloseCode.OVERLOADED,
+        Internal: CloseCode.INTERNAL,
+    }
+)
+"""What a connection is closed with that a hook keeps out by one of these; else with 4403."""
 
 
 class AuthenticatingClient(Subscriber):
@@ -82,6 +98,26 @@ class AuthenticatingClient(Subscriber):
         self._drop_forbidden_topics()
         self.on_timer()
         return ok
+
+    def admit(self, claims: Claims) -> AuthOk | Coroutine[Any, Any, AuthOk]:
+        """See `actor.Subscriber`."""
+        gate = self._service.gate
+        if gate is None or self.claims is not None or not gate.asks_on_connect:
+            return self.accept(claims)
+        return self._admit(gate, claims)
+
+    async def _admit(self, gate: Gate, claims: Claims) -> AuthOk:
+        try:
+            await gate.ask_about(Client(claims.user, self.id, self._address))
+        except ChatError as error:
+            self._keep_out(error)
+            raise
+        return self.accept(claims)
+
+    def _keep_out(self, error: ChatError) -> None:
+        """Close a connection that a hook does not let in."""
+        code = _CLOSE_CODES.get(error.__class__, CloseCode.BLOCKED)
+        self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
 
     def _refuse(self, error: ChatError) -> None:
         """Close a connection that has no token, because the one that came is not accepted."""

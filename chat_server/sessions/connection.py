@@ -13,6 +13,7 @@ import msgspec
 
 from ..auth.claims import Claims
 from ..events import Event, HistoryPage
+from ..hooks.subjects import Client
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.effects import Pending
@@ -111,11 +112,18 @@ class Connection(AuthenticatingClient):
         if refusal is not None:
             self._refuse(refusal)
         elif claims is not None:
-            self.accept(claims)
+            self._begin(claims)
         if drain.begun:
             # Even so it is welcomed: to a client that is a connection lost, not one refused.
             self.close(CloseCode.RESTART, RESTARTS, drain.reconnect_in_ms())
         self.on_timer()
+
+    def _begin(self, claims: Claims) -> None:
+        """Accept the token of the handshake; commands wait while a hook is asked."""
+        reply = self.admit(claims)
+        if not isinstance(reply, Ok):
+            ended = partial(self._finish, self._session.hold(), None)
+            self._spawn(reply).add_done_callback(ended)
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Say goodbye and close once commands are answered; see `registry.Client`."""
@@ -187,6 +195,9 @@ class Connection(AuthenticatingClient):
             self._node.leave(self.transport, topic)
         for task in self._tasks or ():
             task.cancel()
+        gate = self._service.gate
+        if gate is not None and self.claims is not None:
+            gate.disconnected(Client(self.claims.user, self.id, self._address))
 
     # Effects: what the session asks for ----------------------------------------------------
 
@@ -271,7 +282,8 @@ class Connection(AuthenticatingClient):
         if not isinstance(error, ChatError):
             logger.error("connection %s: a command failed", self.id, exc_info=error)
             error = Internal(FAULT, topic=_topic_of(pending))
-        if self.claims is None and isinstance(error, Unauthorized):
+        unauthorized = self.claims is None and isinstance(error, Unauthorized)
+        if unauthorized and not self._session.closed:
             # Only `auth` runs without a token: it ends a connection that has no better one.
             self._refuse(error)
             return

@@ -243,6 +243,14 @@ class DatabaseSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: UpToADay = 10.0
 
 
+class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[hooks]`: functions of an application that embeds the server."""
+
+    timeout_seconds: UpToADay = 5.0
+    max_running: Positive = 100
+    max_pending: Positive = 2_000
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -283,6 +291,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     redis: RedisSettings = RedisSettings()
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    hooks: HookSettings = HookSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}

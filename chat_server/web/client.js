@@ -276,6 +276,18 @@ export class ChatClient {
     return this.#ask({ type: "presence", topic, after, limit });
   }
 
+  /**
+   * Call a method of the application around the server; resolves to what that returns.
+   *
+   * It is sent once. If it is rejected with `connection_lost`, it may have had effects.
+   *
+   * @param {string} method
+   * @param {unknown} [data] any value that JSON can express.
+   */
+  async call(method, data = null) {
+    return (await this.#ask(copied({ type: "call", method, data }).command)).data;
+  }
+
   /** Close for good. */
   close() {
     this.#end(new ChatError("closed", "the client is closed"));

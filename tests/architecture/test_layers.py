@@ -32,11 +32,11 @@ LEAVES = (
     "settings",
     "version",
 )
-CORE = ("protocol", "auth", "realtime", "service", *LEAVES)
+CORE = ("protocol", "auth", "hooks", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
 RULES = {
-    "": May(("app", "protocol", "settings", "version")),
+    "": May(("app", "hooks", "protocol", "settings", "version")),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
@@ -58,7 +58,8 @@ RULES = {
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
     "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),
     "sessions": May(CORE, ("msgspec",)),
-    "service": May(("protocol", "auth", "realtime", *LEAVES), ("msgspec", "regex")),
+    "service": May(("protocol", "auth", "hooks", "realtime", *LEAVES), ("msgspec", "regex")),
+    "hooks": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     "realtime": May(("protocol", "auth", *LEAVES), ("msgspec",)),
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),

@@ -82,6 +82,9 @@ test("the cursor of reading, presence and signals are asked for as the protocol 
   assert.deepEqual(await client.unread(TOPIC, "room:b"), {});
   assert.equal((await client.presence(TOPIC, { after: "ann", limit: 3 })).count, 0);
   await client.signal(TOPIC, { wave: true });
+  assert.deepEqual(await client.call("roll", { sides: 6 }), ["roll", { sides: 6 }]);
+  assert.deepEqual(await client.call("roll"), ["roll", null]);
+  await assert.rejects(client.call("roll", NaN), { code: "bad_request" });
   const [read, unread, presence, signal] = server.commands;
   assert.deepEqual([read.type, read.topic, read.seq], ["read", TOPIC, 7]);
   assert.deepEqual([unread.type, unread.topics], ["unread", [TOPIC, "room:b"]]);

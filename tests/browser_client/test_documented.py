@@ -32,7 +32,7 @@ await new Promise((onReady) => chat.subscribe("room:lobby", { onReady }));
 """
 
 AFTER = """
-await until(() => shown.length >= 5);
+await until(() => shown.length >= 6);
 const { messages } = await chat.history("room:lobby");
 console.log(JSON.stringify({ shown, messages }));
 process.exit();
@@ -45,7 +45,7 @@ WAITS = {"chat.typing(": "await until(() => typing.size === 1);"}
 def test_the_examples_about_messages(tmp_path: Path) -> None:
     document = blocks((ROOT / "docs/browser.md").read_text("utf-8"))
     examples = [block.text for block in document if block.kind == "js"][2:]  # behind the tokens
-    assert len(examples) == 7
+    assert len(examples) == 8
     parts = [
         "{" + IMPORT.sub("", example) + "".join(WAITS[w] for w in WAITS if w in example) + "}"
         for example in examples
@@ -67,6 +67,7 @@ def test_the_examples_about_messages(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert sorted(said["shown"], key=str) == [
         *("0 unread", "1: Alice", ["news"], "an order", "loading what 0 events have made"),
+        "method: there is no method 'roll'",
     ]
     changed, grown = said["messages"]
     assert (changed["deleted"], changed["data"]) == (True, None)

@@ -167,6 +167,7 @@ export class Server {
       return { type: "ok", topic };
     }
     if (type === "read") return { type: "ok", topic, seq: command.seq, unread: 0 };
+    if (type === "call") return { type: "ok", data: [command.method, command.data] };
     if (type === "unread") return { type: "ok", topics: {} };
     if (type === "presence") return { type: "ok", topic, count: 0, connections: 0, users: [], more: false };
     if (type === "unsubscribe") {

@@ -43,7 +43,7 @@ def claims(token: str) -> Any:
 def test_help_names_every_command() -> None:
     result = run("-h")
     assert result.exit_code == 0
-    clients = ("publish", "tail", "history", "edit", "delete", "react", "presence")
+    clients = ("publish", "tail", "history", "edit", "delete", "react", "presence", "call")
     for command in ("serve", "token", *clients):
         assert command in result.output
         assert run(command, "-h").exit_code == 0

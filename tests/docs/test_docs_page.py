@@ -14,6 +14,7 @@ from chat_server.settings import load_settings
 from .markdown import ROOT
 
 OPERATIONS = {
+    ("/api/call/{method}", "post"): True,
     ("/api/messages", "post"): True,
     ("/api/topics/{topic}/messages", "get"): True,
     ("/api/topics/{topic}/messages", "post"): True,

@@ -12,6 +12,7 @@ import pytest
 from quart import Response
 
 from chat_server.app import ChatServer, create_app
+from chat_server.hooks import Publication
 from chat_server.protocol.errors import RateLimited
 from chat_server.service.actor import Actor
 from chat_server.service.batch import publish_batch
@@ -300,15 +301,15 @@ async def test_a_request_that_ends_leaves_nothing_behind() -> None:
 async def test_a_fault_of_one_message_is_logged_and_its_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def faulty_hook(actor: Actor, command: Any) -> None:
-        if command.topic == "room:faulty":
-            raise ZeroDivisionError
-        if command.topic == "room:full":
-            raise RateLimited("room: is full", topic=command.topic, retry_in_ms=5)
-
     app = create_app(make_settings())
     chat: ChatServer = app.extensions["chat_server"]
-    chat.service._hooks = (faulty_hook,)
+
+    @chat.on_publish("room:faulty", "room:full")
+    def faulty_hook(publication: Publication) -> None:
+        if publication.topic == "room:faulty":
+            raise ZeroDivisionError
+        raise RateLimited("room: is full", retry_in_ms=5)
+
     async with app.test_app() as test_app:
         http = Client(app, test_app.test_client())
         with caplog.at_level(logging.ERROR):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from quart import Quart, jsonify, websocket
@@ -20,7 +19,6 @@ from tests.rig.server import mint
 from tests.rig.waiting import SECONDS
 from tests.server.inprocess import Served, make_settings, serving
 
-from ..docs.markdown import ROOT, blocks
 from .client import MESSAGES, PROBLEM
 
 
@@ -184,34 +182,6 @@ async def test_the_chats_errors_are_the_chats(
     assert (response.status_code, response.headers["content-type"]) == (401, PROBLEM)
     assert json.loads(response.body or b"")["code"] == "unauthorized"
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
-
-
-def embed_with_the_pages_hook(settings: Settings) -> tuple[Quart, ChatServer]:
-    """Return an application whose chat has the hook of the page about embedding."""
-    page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
-    [block] = [block for block in blocks(page) if block.heading == "Rules of your own"]
-    names: dict[str, Any] = {}
-    exec(block.text, names)
-    app = Quart("editors", static_folder=None)
-    chat_server = ChatServer(settings, hooks=[names["only_the_editor_writes_news"]])
-    chat_server.init_app(app)
-    return app, chat_server
-
-
-async def test_a_hook_of_the_application_refuses_commands() -> None:
-    settings = make_settings(http__page=False)
-    app, chat_server = await asyncio.to_thread(embed_with_the_pages_hook, settings)
-    async with serving(settings, app=app) as served:
-        for user, topic, refusal in (
-            ("bob", "news:today", "topic: only the editor writes here"),
-            ("bob", "room:a", None),
-            ("editor", "news:today", None),
-        ):
-            async with await chat(served.ws_url, mint(user, publish=["**"])) as client:
-                answer = await client.call(type="publish", topic=topic, data=1)
-                assert answer.get("message") == refusal
-        with pytest.raises(errors.Forbidden, match="only the editor"):
-            await chat_server.publish("news:today", 1)
 
 
 async def test_the_chat_starts_and_stops_with_it() -> None:

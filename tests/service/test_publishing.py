@@ -6,13 +6,11 @@ import msgspec
 import pytest
 
 from chat_server.events import Draft, Kind, Retention
-from chat_server.protocol.commands import Command, Publish, Signal
+from chat_server.protocol.commands import Publish, Signal
 from chat_server.protocol.errors import BadRequest, Forbidden, TooLarge
 from chat_server.protocol.messages import PublishOk, TopicOk, User
 from chat_server.service.actor import Actor, Application
-from chat_server.service.operations import OPERATIONS
 from chat_server.service.publishing import command_of
-from chat_server.service.service import Service
 
 from ..realtime.world import World, claims
 
@@ -96,28 +94,6 @@ async def test_nothing_is_published_that_may_not_be(world: World, kind: Any) -> 
         with pytest.raises(error):
             world.service.execute(actor, kind(topic=topic, data=msgspec.Raw(b"1" * size)))
     assert world.broker.calls == []
-
-
-async def test_hooks_see_what_passed_the_checks_and_may_refuse_it(world: World) -> None:
-    seen: list[tuple[str, Command]] = []
-
-    def note(actor: Actor, command: Command) -> None:
-        seen.append((actor.user, command))
-
-    def refuse(actor: Actor, command: Command) -> None:
-        if isinstance(command, Publish) and b"spam" in bytes(command.data):
-            raise Forbidden("data: is spam", topic=command.topic)
-
-    service = Service(world.node, world.verifier, OPERATIONS, hooks=(note, refuse))
-    actor = Actor(claims("ada", publish=("room:*",)))
-    with pytest.raises(Forbidden, match="does not allow publish"):
-        service.execute(actor, publish(topic="elsewhere"))
-    with pytest.raises(Forbidden, match="is spam"):
-        service.execute(actor, publish(b'"spam"'))
-    assert world.broker.calls == []
-    await service.perform(actor, publish(b'"hello"'))
-    assert [call[0] for call in world.broker.calls] == ["publish"]
-    assert seen == [("ada", publish(b'"spam"')), ("ada", publish(b'"hello"'))]
 
 
 # Python values -----------------------------------------------------------------------------------
