@@ -53,12 +53,17 @@ class Retention(Struct, frozen=True):
         bytes: maximum sum of payload bytes, of messages and of changes each; the oldest go first,
             the last one never. 0 is no bound.
         changes: a change is kept while fewer events than this follow it.
+        held_size: maximum number of messages while consumers have not taken the oldest; 0 if nobody
+            consumes the topic.
+        held_bytes: maximum sum of payload bytes likewise.
     """
 
     size: int
     seconds: float
     bytes: int = 0
     changes: int = 1_000
+    held_size: int = 0
+    held_bytes: int = 0
 
 
 class Draft(Struct, frozen=True, kw_only=True):

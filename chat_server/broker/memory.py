@@ -15,6 +15,7 @@ from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
 from .common import GuardedListener, epochs, failed, unavailable
 from .memory_cursors import MemoryCursors
+from .memory_feed import MemoryFeed
 from .memory_presence import MemoryPresence
 from .topic_log import TopicLog
 
@@ -80,6 +81,9 @@ class MemoryBroker:
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
         self._cursors = MemoryCursors(settings.position_seconds, clock, self._log_of)
+        self._feed = MemoryFeed(
+            lambda: list(self._topics), self._known_log, lambda: self._listener is not None
+        )
         self._presence = MemoryPresence(
             settings, clock, self._send, lambda: self._listener is not None
         )
@@ -88,6 +92,11 @@ class MemoryBroker:
     def cursors(self) -> MemoryCursors:
         """Keeps how far users have read."""
         return self._cursors
+
+    @property
+    def feed(self) -> MemoryFeed:
+        """Says in which topics something was stored."""
+        return self._feed
 
     @property
     def presence(self) -> MemoryPresence:
@@ -248,6 +257,11 @@ class MemoryBroker:
         self._expire(now)
         return self._use(topic, now).log
 
+    def _known_log(self, topic: str) -> TopicLog | None:
+        """Return the log of a topic with events, without using it."""
+        known = self._topics.get(topic)
+        return None if known is None else known.log
+
     def _send(self, event: Event) -> None:
         if event.topic not in self._subscribed:
             return
@@ -300,6 +314,8 @@ class MemoryBroker:
         """Let a topic's lifetimes begin anew, and keep all topics within the bound of bytes."""
         lifetime = max(self._settings.position_seconds, retention.seconds)
         topic.expires_at = self._until(now + lifetime)
+        if retention.held_size:
+            self._feed.touched[name] = None
         self._leave_histories(name, topic)
         if len(topic.log):
             topic.history_seconds = retention.seconds

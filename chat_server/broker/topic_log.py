@@ -33,6 +33,9 @@ from .folding import ERASED, erased, folded, tombstone
 ENTRY_BYTES: Final = 200
 """Estimated overhead of a stored event in bytes."""
 
+HELD: Final = 4
+"""By how many times its bounds the log of changes may exceed them for consumers that are behind."""
+
 _seq = attrgetter("seq")
 
 
@@ -96,16 +99,17 @@ class TopicLog:
         epoch_start: the seq after which the epoch began.
         seq: the last seq.
         size: estimated bytes of all that is stored.
+        taken: the seq up to which consumers have taken the events.
     """
 
     __slots__ = (
         *("_changes", "_messages", "_sizes", "_states", "_trimmed"),
-        *("epoch", "epoch_start", "seq"),
+        *("epoch", "epoch_start", "seq", "taken"),
     )
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
-        self.seq = self.epoch_start = 0
+        self.seq = self.epoch_start = self.taken = 0
         self._messages: deque[_Entry] = deque()
         self._changes: deque[_Entry] = deque()
         self._states: dict[int, _State] = {}
@@ -156,7 +160,12 @@ class TopicLog:
         return payload
 
     def _overflows(self, retention: Retention) -> bool:
-        return len(self._messages) > retention.size or 0 < retention.bytes < self._sizes[0]
+        count, size = len(self._messages), self._sizes[0]
+        if count <= retention.size and not 0 < retention.bytes < size:
+            return False
+        # What consumers have not taken is held back.
+        held = count <= retention.held_size and size <= retention.held_bytes
+        return not (held and self._messages[0].seq > self.taken)
 
     def change(self, change: Change, at: int) -> tuple[ChangeResult, bytes]:
         """Store a change as the next event.
@@ -218,7 +227,17 @@ class TopicLog:
             self._changes[0].seq + retention.changes <= self.seq
             or 0 < retention.bytes < self._sizes[1]
         ):
+            if retention.held_size and self._holds_changes(retention):
+                break
             self._sizes[1] -= len(self._changes.popleft().payload)
+
+    def _holds_changes(self, retention: Retention) -> bool:
+        """Return whether consumers that have not taken the oldest change hold it back."""
+        return (
+            self._changes[0].seq > self.taken
+            and len(self._changes) <= HELD * retention.changes
+            and (not retention.bytes or self._sizes[1] <= HELD * retention.bytes)
+        )
 
     def _delete(self, message: _Entry) -> None:
         """Take away the content of a message, and of every edit and append of it."""

@@ -5,7 +5,7 @@ route of `/ws` hands each transport to a connection, and both are held to these 
 """
 
 from asyncio import Future
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
@@ -275,6 +275,43 @@ class Presence(Protocol):
     @property
     def presence(self) -> PresenceStore:
         """The store of presence, which lives as long as the broker."""
+        ...
+
+
+class FeedStore(Protocol):
+    """Says in which topics something was stored, to those who consume every event (`consumers`).
+
+    Hints are for speed: one may be lost with its worker. `positions` is the truth. Only topics of
+    a `Retention` that holds events back are hinted at. Methods raise as those of `EventLog` do.
+    """
+
+    async def share(self) -> None:
+        """Let all workers take the hints of this one: what was stored before the call."""
+        ...
+
+    async def take(self, limit: int) -> list[str]:
+        """Take hints away: topics in which some worker has stored something."""
+        ...
+
+    def positions(self) -> AsyncIterator[Mapping[str, Position]]:
+        """Iterate over all topics of the store with their positions, some at a time.
+
+        A topic that is there all the while comes at least once.
+        """
+        ...
+
+    def release(self, topic: str, position: Position) -> "Future[None]":
+        """Let the store trim the topic's log up to a position."""
+        ...
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """The capability of a broker to say in which topics something was stored."""
+
+    @property
+    def feed(self) -> FeedStore:
+        """The feed, which lives as long as the broker."""
         ...
 
 

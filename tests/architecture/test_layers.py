@@ -64,6 +64,8 @@ RULES = {
     # `realtime.ports` is the contract that brokers keep.
     "broker": May(("protocol", "realtime.ports", *LEAVES), ("redis", "hiredis", "msgspec")),
     "broker.redis.urls": May(),
+    # Consumers of the log have their cursors where they like, and hear of a store by its contract.
+    "consumers": May(("protocol.errors", "realtime.ports", *LEAVES), ("msgspec",)),
     # What lasts. Whoever keeps tables in it imports it, never the other way round.
     "database": May(("protocol.errors", *LEAVES), ("sqlalchemy", "alembic")),
     "database.migrations": May(("database",), ("sqlalchemy", "alembic")),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat_server.broker.redis import broker as redis_module
+from chat_server.broker.redis import prolonging
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.storage import PASSING_MS
 from chat_server.settings import BrokerSettings, RedisSettings
@@ -45,15 +45,15 @@ async def test_a_subscription_prolongs_it_until_there_is_an_event(
     await one.subscribe(TOPIC)
     epoch = (await one.history(TOPIC, limit=1, newest=True)).epoch
     assert 0 < kept_ms(own_redis) <= PASSING_MS, "anyone may subscribe to what nobody uses"
-    monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
+    monkeypatch.setattr(prolonging, "PROLONG_SECONDS", 0.05)
     for broker in brokers:
-        broker._tasks.append(asyncio.create_task(broker._prolong()))
+        broker._tasks.append(asyncio.create_task(broker._prolonging.run()))
     for _ in range(3):
         own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
         await until(lambda: kept_ms(own_redis) > 30_000)
     assert (await other.history(TOPIC, limit=0)).epoch == epoch
     one.unsubscribe(TOPIC)
-    await until(lambda: not one._unused)
+    await until(lambda: not one._prolonging._unused)
     own_redis.command("PEXPIRE", f"chat:{{{TOPIC}}}:meta", "30000")
     await asyncio.sleep(0.3)
     assert kept_ms(own_redis) <= 30_000
@@ -66,9 +66,9 @@ async def test_an_event_ends_the_prolonging(
     await one.subscribe(TOPIC)
     await one.history(TOPIC, limit=1, newest=True)
     await one.publish(draft())
-    monkeypatch.setattr(redis_module, "PROLONG_SECONDS", 0.05)
-    one._tasks.append(asyncio.create_task(one._prolong()))
-    await until(lambda: not one._unused)
+    monkeypatch.setattr(prolonging, "PROLONG_SECONDS", 0.05)
+    one._tasks.append(asyncio.create_task(one._prolonging.run()))
+    await until(lambda: not one._prolonging._unused)
     assert kept_ms(own_redis) > LONG_MS
 
 

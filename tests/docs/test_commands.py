@@ -25,6 +25,7 @@ def server() -> Iterator[ServerProcess]:
         ("CONTRIBUTING.md", 1),
         ("docs/bots.md", 5),
         ("docs/configuration.md", 2),
+        ("docs/database.md", 1),
         ("docs/embedding.md", 2),
         ("docs/operations.md", 1),
     ],
@@ -55,6 +56,7 @@ def test_every_document_with_commands_is_followed() -> None:
         "README.md",
         "docs/bots.md",
         "docs/configuration.md",
+        "docs/database.md",
         "docs/embedding.md",
         "docs/operations.md",
     }

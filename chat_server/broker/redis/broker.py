@@ -20,11 +20,13 @@ from ..common import GuardedListener, failed, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .cursors import UNREAD, RedisCursors
 from .diagnosis import explain, report, warn_of_eviction
+from .feed import RELEASE, RedisFeed
 from .pipeline import Pipeline, Script, pack
 from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
+from .prolonging import Prolonging
 from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Refusal, StoreRefuses, refusal_of
-from .storage import BEGIN_EPOCH, CHANGE, HISTORY, PASSING_MS, PUBLISH, Keyspace, Storage
+from .storage import BEGIN_EPOCH, CHANGE, HISTORY, PUBLISH, Keyspace, Storage
 from .subscriber import PubSubConnection, signal_message
 from .topology import connector_of
 from .write_probe import WriteProbe
@@ -37,9 +39,6 @@ the first waits only some 10 ms for the last."""
 
 READ_BATCH = 16
 """Maximum number of reads in one pipeline: each may return megabytes, held until the last."""
-
-PROLONG_SECONDS = PASSING_MS / 3_000
-"""Interval at which unused positions of subscribed topics are prolonged."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
 """First and longest delay between two attempts to connect, before jitter."""
@@ -67,6 +66,7 @@ class RedisBroker:
 
     Attributes:
         cursors: keeps how far users have read.
+        feed: says in which topics something was stored.
         home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
@@ -97,8 +97,6 @@ class RedisBroker:
         self._refusal: Refusal | None = None
         # True if the log has a line about that reason, so that its end is logged, too.
         self._logged = False
-        # Subscribed topics without events, whose positions are prolonged.
-        self._unused: set[str] = set()
         self._throttle = throttle = throttle or LogThrottle()
         self._listener: GuardedListener  # Set by `start`.
         # The supervisor of the subscriber connection, and the prolonging of positions.
@@ -128,10 +126,16 @@ class RedisBroker:
         )
         readers = max(1, redis.max_connections - 2)
         self._readers = [
-            self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH) for _ in range(readers)
+            self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH, RELEASE)
+            for _ in range(readers)
         ]
+        self._prolonging = Prolonging(self._is_subscribed, self.history)
         self._presence = self._make_presence(broker)
         self.cursors = RedisCursors(self._publisher, self._names, broker, self.reaches)
+        self.feed = RedisFeed(
+            *(self._storage.touched, self._names, self._reader),
+            *(self.flushed, lambda: self._available),
+        )
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -222,7 +226,7 @@ class RedisBroker:
         tried = asyncio.Event()
         self._tasks = [
             asyncio.create_task(self._supervise(tried), name="redis supervisor"),
-            asyncio.create_task(self._prolong(), name="redis positions"),
+            asyncio.create_task(self._prolonging.run(), name="redis positions"),
         ]
         try:
             async with asyncio.timeout(self._timeout):
@@ -469,20 +473,11 @@ class RedisBroker:
             folded=folded,
         )
         if lasting and page.seq == 0:
-            self._unused.add(topic)
+            self._prolonging.add(topic)
         return page
 
-    async def _prolong(self) -> None:
-        """Prolong the positions of subscribed topics without events."""
-        while True:
-            await asyncio.sleep(PROLONG_SECONDS)
-            for topic in list(self._unused):
-                self._unused.discard(topic)
-                if self._subscriber.remembers(self._names.channel(topic)):
-                    try:
-                        await self.history(topic, limit=0)
-                    except Unavailable:
-                        self._unused.add(topic)
+    def _is_subscribed(self, topic: str) -> bool:
+        return self._subscriber.remembers(self._names.channel(topic))
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands, unless another worker has."""

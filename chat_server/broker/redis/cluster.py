@@ -20,6 +20,7 @@ from ...settings import BrokerSettings, RedisSettings
 from ..common import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
 from .cluster_cursors import ClusterCursors
+from .cluster_feed import ClusterFeed
 from .cluster_presence import ClusterPresence
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved
@@ -67,6 +68,9 @@ class ClusterBroker:
 
     Raises:
         ValueError: `redis.url` cannot be used.
+
+    Attributes:
+        feed: says in which topics something was stored.
     """
 
     def __init__(self, redis: RedisSettings, broker: BrokerSettings) -> None:
@@ -91,6 +95,9 @@ class ClusterBroker:
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._presence = ClusterPresence(self._submit, self._spawn)
         self._cursors = ClusterCursors(self._submit)
+        self.feed = ClusterFeed(
+            self._submit, lambda: list(self._shards.values()), f"{redis.prefix}:touched"
+        )
         # The node that is asked first.
         self._hint: Address | None = None
         # Set to have the map read again soon.

@@ -132,6 +132,9 @@ class Storage:
     Args:
         settings: lifetimes of positions and idempotency keys.
         command: the command that sends to a channel.
+
+    Attributes:
+        touched: topics that consumers follow, in which something was stored.
     """
 
     def __init__(self, settings: BrokerSettings, command: str) -> None:
@@ -139,6 +142,7 @@ class Storage:
         self._once_ms = _milliseconds(settings.idempotency_seconds)
         self._command = command
         self._epochs = epochs()
+        self.touched: set[str] = set()
 
     def publish(
         self, pipeline: Pipeline, keys: Keys, draft: Draft, *, once_ms: int | None = None
@@ -155,7 +159,7 @@ class Storage:
         if draft.key is not None:
             names.append(keys.of_key(draft.key))
         history_ms, position_ms = self._lifetimes(draft.retention)
-        arguments = (
+        arguments: tuple[Argument, ...] = (
             next(self._epochs),
             draft.kind,
             draft.head,
@@ -168,6 +172,9 @@ class Storage:
             self._command,
             draft.retention.bytes,
         )
+        if draft.retention.held_size:
+            self.touched.add(draft.topic)
+            arguments += (draft.retention.held_size, draft.retention.held_bytes)
         return pipeline.call(PUBLISH, names, arguments, _published)
 
     def change(self, pipeline: Pipeline, keys: Keys, change: Change) -> "Future[ChangeResult]":
@@ -193,6 +200,8 @@ class Storage:
             self._command,
             *_particulars(change),
         )
+        if change.retention.held_size:
+            self.touched.add(change.topic)
         return pipeline.call(CHANGE, names, arguments, _changed)
 
     def _lifetimes(self, retention: Retention) -> tuple[int, int]:

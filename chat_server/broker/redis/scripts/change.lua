@@ -14,6 +14,8 @@
 
 -- Bytes of a page of text: an append copies the last page.
 local PAGE = 1024
+-- By how many times its bounds the log of changes may exceed them for consumers that are behind.
+local HELD = 4
 -- What stands in place of content that a deletion has taken away.
 local ERASED = {edited = 'null}', appended = '"}'}
 
@@ -56,7 +58,7 @@ end
 
 -- The message -----------------------------------------------------------------------------------
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'until')
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'until', 'taken')
 local epoch = place[1]
 local found = epoch and redis.call('ZRANGEBYSCORE', messages, target, target)[1]
 if not found then
@@ -250,6 +252,11 @@ local old, quota = digits(tonumber(seq) - ARGV[7]), tonumber(ARGV[8])
 while count > 1 and (
   quota > 0 and change_bytes > quota or redis.call('ZCOUNT', changes, '-inf', old) > 0
 ) do
+  -- What consumers have not taken is held back, as far as HELD times the bounds allow.
+  if place[6] and (quota == 0 or change_bytes <= HELD * quota) and count <= HELD * ARGV[7]
+    and untaken(changes, place[6]) then
+    break
+  end
   local _, _, _, _, oldest = parse(redis.call('ZPOPMIN', changes)[1])
   count, change_bytes = count - 1, change_bytes - #(oldest or '')
 end

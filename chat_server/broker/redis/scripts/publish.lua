@@ -7,10 +7,12 @@
 --       2 kind  3 head  4 tail  5 bytes of content at the end of `tail`
 --       6 messages kept  7 ms they are kept  8 ms the position is kept  9 ms `once` is kept
 --       10 'PUBLISH', or 'SPUBLISH' in a cluster  11 payload bytes kept, 0 for no bound
+--       12, 13 (optional) messages and payload bytes kept while consumers have not taken the oldest
 -- Returns {epoch, seq, at in ms, 1 for a duplicate else 0}.
 
 local meta, messages, changes, state, authors, channel, once = unpack(KEYS)
 local kind, size, quota = ARGV[2], tonumber(ARGV[6]), tonumber(ARGV[11])
+local held, held_bytes = tonumber(ARGV[12]), tonumber(ARGV[13])
 
 if once then
   local place = redis.call('GET', once)
@@ -20,7 +22,7 @@ if once then
   end
 end
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed', 'indexed', 'trimmed', 'until')
+local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'changed', 'indexed', 'trimmed', 'until', 'taken')
 local epoch, changed, indexed, trimmed = place[1], place[4] == '1', place[5] == '1', place[6]
 if not epoch then
   epoch, changed, indexed, trimmed = ARGV[1], false, false, '0'
@@ -61,6 +63,9 @@ if size > 0 then
     end
   end
   while count > size or (quota > 0 and bytes > quota and count > 1) do
+    if held and count <= held and bytes <= held_bytes and untaken(messages, place[8]) then
+      break
+    end
     local oldest = redis.call('ZPOPMIN', messages)
     local target, _, _, _, gone = parse(oldest[1])
     bytes, count = bytes - #(gone or ''), count - 1
@@ -78,6 +83,9 @@ if size > 0 then
     'HSET', meta, 'seq', seq, 'bytes', digits(bytes), 'changed', changed and '1' or '',
     'trimmed', trimmed or '0', 'until', renewal or expiry
   )
+  if held and not place[8] then
+    redis.call('HSET', meta, 'taken', 0)
+  end
   if renewal then
     for _, key in ipairs({messages, changes, state, authors}) do
       redis.call('PEXPIRE', key, digits(ARGV[7] + slack))

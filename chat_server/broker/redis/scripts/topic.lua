@@ -4,7 +4,8 @@
 --   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0);
 --             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes;
 --             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out;
---             `until`, when the messages expire if nothing is stored any more, in ms
+--             `until`, when the messages expire if nothing is stored any more, in ms;
+--             `taken`, the seq up to which consumers have taken the events, if there are consumers
 --   messages  a sorted set of the messages as they were published, by seq
 --   changes   a sorted set of the events that change messages, by seq
 --   state     a hash of what the changes have made of messages; the fields of the message t are
@@ -42,6 +43,12 @@ local function renewed(expiry, at, lifetime)
   if left < tonumber(lifetime) or left > lifetime + slack then
     return digits(at + lifetime + slack), slack
   end
+end
+
+-- Return whether consumers have yet to take the first member of a set.
+local function untaken(key, taken)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return first and tonumber(first) > (tonumber(taken) or 0)
 end
 
 local function forget_text(state, target, pages)

@@ -1,0 +1,1 @@
+"""Consumers of every topic's log: in order, at least once, each behind a cursor that lasts."""

@@ -1,0 +1,187 @@
+"""Runs all consumers in the one process that holds the lease."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from ..events import Position
+from ..protocol.errors import Unavailable
+from ..realtime.ports import EventLog, FeedStore
+from .follower import Follower
+from .ports import Consumer, Cursor, Lease
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 15.0
+"""How long a dead process keeps the lease."""
+
+HINT_SECONDS: Final = 0.2
+"""Interval at which workers say in which topics they have stored something."""
+
+HINTS_AT_ONCE: Final = 1_000
+"""Hints that are taken in one call."""
+
+SWEEP_SECONDS: Final = 60.0
+"""Interval at which all topics of the store are compared, which finds what no hint has told."""
+
+
+class Consumers:
+    """The consumers of a server, of which every worker has an instance.
+
+    Every worker shares its hints. The one that holds the lease takes all hints, sweeps the topics
+    of the store, and runs the consumers. Each consumer has a task and a queue of its own, so that a
+    slow one holds up no other; it only holds back the trimming of the log.
+
+    Args:
+        log: the log.
+        feed: says where something was stored.
+        lease: says whether this process runs the consumers.
+        consumers: the consumers.
+    """
+
+    def __init__(
+        self, log: EventLog, feed: FeedStore, lease: Lease, consumers: Sequence[Consumer]
+    ) -> None:
+        self._feed = feed
+        self._lease = lease
+        self._followers = [Follower(log, each, self._on_taken) for each in consumers]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leading: asyncio.Task[None] | None = None
+        self._released: dict[str, Cursor] = {}
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process runs the consumers."""
+        return self._leading is not None
+
+    def start(self) -> None:
+        """Begin to share hints, and to want the lease."""
+        self._tasks = [
+            asyncio.create_task(self._share(), name="consumers' hints"),
+            asyncio.create_task(self._keep_lease(), name="consumers' lease"),
+        ]
+
+    async def stop(self, drain_seconds: float = 0.0) -> None:
+        """Stop, and let another process run the consumers.
+
+        Args:
+            drain_seconds: how long what this worker has stored may take to be consumed, if this
+                process runs the consumers.
+        """
+        try:
+            if drain_seconds and self._leading is not None:
+                with suppress(TimeoutError, Unavailable):
+                    async with asyncio.timeout(drain_seconds):
+                        await self.drain()
+        finally:
+            await _end(*self._tasks)
+            self._tasks = []
+            await self._stop_leading()
+        with suppress(Unavailable):
+            await self._lease.release()
+
+    async def drain(self) -> None:
+        """Wait until what has been stored so far is consumed; only where they run.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        await self._feed.share()
+        while topics := await self._feed.take(HINTS_AT_ONCE):
+            self._add(topics)
+        for follower in self._followers:
+            await follower.wait_until_idle()
+
+    # The lease -----------------------------------------------------------------------------
+
+    async def _keep_lease(self) -> None:
+        while True:
+            with suppress(Unavailable):  # It is held for a while, whether or not that works.
+                await self._lease.renew()
+            if not self._lease.held:
+                await self._stop_leading()
+            elif self._leading is None or self._leading.done():
+                self._leading = asyncio.create_task(self._lead(), name="consumers")
+            await asyncio.sleep(LEASE_SECONDS / 5)
+
+    async def _stop_leading(self) -> None:
+        leading, self._leading = self._leading, None
+        if leading is not None:
+            await _end(leading)
+
+    async def _lead(self) -> None:
+        logger.info("this worker runs the consumers")
+        async with asyncio.TaskGroup() as group:
+            for follower in self._followers:
+                group.create_task(follower.run(), name=f"consumer {follower.consumer.name}")
+            group.create_task(self._take_hints(), name="consumers' feed")
+            group.create_task(self._sweep(), name="consumers' sweep")
+            group.create_task(self._release(), name="consumers' release")
+
+    # The feed ------------------------------------------------------------------------------
+
+    async def _share(self) -> None:
+        while True:
+            await asyncio.sleep(HINT_SECONDS)
+            with suppress(Unavailable):
+                await self._feed.share()
+
+    async def _take_hints(self) -> None:
+        while True:
+            topics: Sequence[str] = ()
+            with suppress(Unavailable):
+                topics = await self._feed.take(HINTS_AT_ONCE)
+                self._add(topics)
+            if len(topics) < HINTS_AT_ONCE:
+                await asyncio.sleep(HINT_SECONDS)
+
+    def _add(self, topics: Sequence[str]) -> None:
+        for follower in self._followers:
+            follower.add(topics)
+
+    async def _sweep(self) -> None:
+        while True:
+            with suppress(Unavailable):  # Then the next one finds it.
+                await self.sweep()
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Look into every topic of the store that has gone on without a consumer.
+
+        Raises:
+            Unavailable: the store, or a consumer's cursors, cannot be reached.
+        """
+        async for positions in self._feed.positions():
+            for follower in self._followers:
+                await follower.compare(positions)
+
+    # Trimming ------------------------------------------------------------------------------
+
+    def _on_taken(self, topic: str, cursor: Cursor) -> None:
+        """Note how far all consumers have come in a topic."""
+        furthest = [each.position(topic) for each in self._followers if each.consumer.wants(topic)]
+        known = [position for position in furthest if position is not None]
+        if len(known) == len(furthest) and all(p.epoch == cursor.epoch for p in known):
+            self._released[topic] = min(known, key=lambda position: position.seq)
+
+    async def _release(self) -> None:
+        """Let the store trim what all consumers have taken."""
+        while True:
+            await asyncio.sleep(HINT_SECONDS)
+            released, self._released = self._released, {}
+            with suppress(Unavailable):  # Then the next batch of the topic releases it.
+                await asyncio.gather(
+                    *(
+                        self._feed.release(topic, Position(cursor.epoch, cursor.seq))
+                        for topic, cursor in released.items()
+                    )
+                )
+
+
+async def _end(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
