@@ -124,11 +124,7 @@ class RedisBroker:
             every_seconds=redis.canary_seconds,
             timeout_seconds=self._timeout,
         )
-        readers = max(1, redis.max_connections - 2)
-        self._readers = [
-            self._make_pipeline(READ_BATCH, True, HISTORY, BEGIN_EPOCH, RELEASE)
-            for _ in range(readers)
-        ]
+        self._readers = self._make_readers(max(1, redis.max_connections - 2))
         self._prolonging = Prolonging(self._is_subscribed, self.history)
         self._presence = self._make_presence(broker)
         self.cursors = RedisCursors(self._publisher, self._names, broker, self.reaches)
@@ -149,6 +145,10 @@ class RedisBroker:
             clustered=self._sharded,
             throttle=self._throttle,
         )
+
+    def _make_readers(self, count: int) -> list[Pipeline]:
+        scripts = (HISTORY, BEGIN_EPOCH, RELEASE)
+        return [self._make_pipeline(READ_BATCH, True, *scripts) for _ in range(count)]
 
     def _make_presence(self, broker: BrokerSettings) -> RedisPresence:
         return RedisPresence(
