@@ -136,9 +136,10 @@ class MemoryBroker:
         if self._listener is None:
             return failed(unavailable())
         now = self._clock.monotonic()
-        self._expire(now)
+        if now >= self._next_expiry:
+            self._expire(now)
         once = (draft.topic, draft.key)
-        if once in self._keys:
+        if draft.key is not None and once in self._keys:
             _, first = self._keys[once]
             return self._resolved(replace(first, duplicate=True))
         topic = self._use(draft.topic, now)
@@ -152,8 +153,10 @@ class MemoryBroker:
         self._bytes += log.size - held
         self._keep(topic, draft.topic, draft.retention, now)
         place = PublishResult(log.seq, log.epoch, at)
-        self._remember(once, place, now)
-        self._send(Event(draft.topic, log.epoch, log.seq, draft.kind, payload))
+        if draft.key is not None:
+            self._remember(once, place, now)
+        if draft.topic in self._subscribed:
+            self._send(Event(draft.topic, log.epoch, log.seq, draft.kind, payload))
         return self._resolved(place)
 
     def change(self, change: Change) -> "Future[ChangeResult]":
@@ -282,7 +285,11 @@ class MemoryBroker:
     # Storage -------------------------------------------------------------------------------
 
     def _use(self, name: str, now: float) -> _Topic:
-        topics = self._topics if name in self._topics else self._unused
+        topic = self._topics.get(name)
+        if topic is not None and topic.expires_at > now:
+            self._topics.move_to_end(name)
+            return topic
+        topics = self._topics if topic is not None else self._unused
         topic = topics.get(name)
         if topic is not None and topic.expires_at <= now and not self._is_held(name, topic):
             self._forget(topics, name)
@@ -316,13 +323,22 @@ class MemoryBroker:
         topic.expires_at = self._until(now + lifetime)
         if retention.held_size:
             self._feed.touched[name] = None
-        self._leave_histories(name, topic)
-        if len(topic.log):
-            topic.history_seconds = retention.seconds
-            topic.history_expires_at = self._until(now + retention.seconds)
-            self._histories.setdefault(retention.seconds, OrderedDict())[name] = topic
+        seconds = retention.seconds
+        history = self._histories.get(seconds)
+        if history is not None and name in history and len(topic.log):
+            history.move_to_end(name)
+            topic.history_expires_at = self._until(now + seconds)
+        else:
+            self._begin_history(topic, name, seconds, now)
         while self._bytes > self._settings.memory_max_bytes:
             self._trim()
+
+    def _begin_history(self, topic: _Topic, name: str, seconds: float, now: float) -> None:
+        self._leave_histories(name, topic)
+        if len(topic.log):
+            topic.history_seconds = seconds
+            topic.history_expires_at = self._until(now + seconds)
+            self._histories.setdefault(seconds, OrderedDict())[name] = topic
 
     def _clear(self, topic: _Topic) -> None:
         """Forget a topic's events."""

@@ -125,7 +125,9 @@ class TopicLog:
     @property
     def size(self) -> int:
         """Estimated bytes of what is stored."""
-        return sum(self._sizes) + ENTRY_BYTES * (len(self._messages) + len(self._changes))
+        messages, changes, states = self._sizes
+        count = len(self._messages) + len(self._changes)
+        return messages + changes + states + ENTRY_BYTES * count
 
     def clear(self) -> None:
         """Forget every event; the position stays."""

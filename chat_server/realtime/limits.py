@@ -74,6 +74,10 @@ class UserRates:
     """
 
     MAX_USERS = 65_536
+    """Buckets at most."""
+
+    KEPT_USERS = 1_024
+    """Buckets of which none is looked at: to forget one costs its user a new one a moment later."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
@@ -119,6 +123,8 @@ class UserRates:
         return TokenBucket(self._rate, self._burst, now)
 
     def _forget(self, now: float) -> None:
+        if len(self._buckets) < self.KEPT_USERS:
+            return
         # Two for each new bucket, so that the buckets of users who have gone grow fewer.
         for _ in range(2):
             oldest = next(iter(self._buckets.values()), None)

@@ -100,6 +100,7 @@ def test_each_user_has_a_bucket() -> None:
 
 def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UserRates, "MAX_USERS", 3)
+    monkeypatch.setattr(UserRates, "KEPT_USERS", 0)
     rates = UserRates(rate=1.0, burst=1)
     for user in ("a", "b", "c"):
         rates.acquire(user, 0.0)
@@ -124,7 +125,8 @@ def test_what_a_command_turned_out_to_cost_is_waited_for_later() -> None:
     rates.acquire("alice", 10.2)
 
 
-def test_users_are_forgotten_once_it_makes_no_difference() -> None:
+def test_users_are_forgotten_once_it_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UserRates, "KEPT_USERS", 0)
     rates = UserRates(rate=1.0, burst=10)
     for number in range(1_000):
         rates.acquire(f"user{number}", 0.0)
