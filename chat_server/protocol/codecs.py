@@ -10,14 +10,14 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .batch import Batch
 from .command_table import COMMANDS, Commands
-from .commands import Command
+from .commands import Command, Key, Publish
 from .errors import BadRequest
 from .formats import with_safe_integers
 from .messages import HistoryOk, Ok, ServerMessage
@@ -47,6 +47,15 @@ class _Envelope(Struct):
 
     # Kept raw: a hostile `id`, say a huge list, is never decoded.
     id: Raw = Raw()
+
+
+class _Message(Struct, forbid_unknown_fields=True):
+    """The body of a publication as nearly all of them are: its own fields, and no others."""
+
+    data: Raw
+    topic: str | None = None
+    key: Key | None = None
+    state: Literal["streaming"] | None = None
 
 
 class _Map(Struct):
@@ -196,6 +205,7 @@ class JsonCodec(Codec):
         super().__init__(msgspec.json, commands)
         self._skim = msgspec.json.Decoder(_Map).decode
         self._batch = msgspec.json.Decoder(Batch).decode
+        self._message = msgspec.json.Decoder(_Message).decode
         self._pack = msgspec.msgpack.Encoder().encode
 
     def decode_body(
@@ -217,6 +227,29 @@ class JsonCodec(Codec):
         # The encoder of `json` takes integers of any size, for the decoder to refuse.
         given |= {name: Raw(json.dumps(value).encode()) for name, value in fields.items()}
         return self.decode(self._encode(given))
+
+    def decode_publication(self, body: bytes, topic: str | None = None) -> Publish:
+        """Return the command of a request that publishes: what `decode_body` does, in one pass.
+
+        Args:
+            body: a JSON object with fields of the command.
+            topic: the topic that the request's address names; None if the body does.
+
+        Raises:
+            BadRequest: there is no such command; the message names the field and the rule.
+        """
+        try:
+            message = self._message(body)
+            name = message.topic if topic is None else topic
+        except _BROKEN:
+            name = None
+        if name is None:  # unusual, or wrong: `decode_body` says how
+            fields = {} if topic is None else {"topic": topic}
+            command = self.decode_body(body, Publish, fields)
+            assert isinstance(command, Publish)  # noqa: S101 - the kind that was asked for
+            return command
+        data = Raw(self.json_data(bytes(message.data)))
+        return Publish(topic=name, data=data, key=message.key, state=message.state)
 
     def decode_batch(self, body: bytes) -> Batch:
         """Return the messages of a batch, each of them unchecked.

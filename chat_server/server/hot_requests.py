@@ -6,58 +6,28 @@ then the only one (docs/design/front-door.md).
 """
 
 import asyncio
-import logging
 import re
-import time
-from asyncio import Future
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
-from urllib.parse import unquote
-from wsgiref.handlers import format_date_time
-
-import msgspec
 
 from ..app import ChatServer
-from ..auth.bearer import bearer_token
-from ..http import hosts, problems
-from ..http.commands import OK_HEADERS, publish_status
-from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
-from ..protocol.batch import BATCH_PATH
-from ..protocol.codecs import JsonCodec
-from ..protocol.commands import Publish
-from ..protocol.messages import PublishOk
-from ..service.actor import Actor
-from ..service.answers import Answer, unfinished
-from ..service.batch import publish_batch
+from ..http import hosts
 from ..transports.opening import Handshake, Opening
-from .request_head import Head, Unusual
+from .hot_publications import BATCH, PUBLISH, Call, HotPublications
+from .request_head import MAX_DIGITS, Head, Unusual
 
-logger = logging.getLogger(__name__)
-
-_PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
-_BATCH = BATCH_PATH.encode()
 # Of names that are longer, or have other characters, some are no hosts to Werkzeug.
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9-]{1,57}(?:\.[A-Za-z0-9-]{1,57})*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
 _QUERY_TOKEN = re.compile(rb"token=([A-Za-z0-9._-]+)")
 _SUBPROTOCOLS = re.compile(r"[A-Za-z0-9._+/=-]+(?:, ?[A-Za-z0-9._+/=-]+)*")
-_LENGTH = re.compile(rb"[0-9]{1,9}")
+_LENGTH = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
 
 _CHANGING = frozenset(
     (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"te")
 )
 """Headers with which an HTTP request is unusual: `Origin` asks for those of CORS."""
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
-
-
-_OK_LINES = _lines(OK_HEADERS)
-
-Respond = Callable[[bytes], None]
 
 
 class HotRequests:
@@ -67,24 +37,21 @@ class HotRequests:
         chat: the worker's.
         always: headers of every response, besides those for security.
         largest: the bytes that the body of a message and that of a batch may have.
+
+    Attributes:
+        publications: carries out those that publish.
     """
 
     def __init__(
         self, chat: ChatServer, always: Mapping[str, str], largest: tuple[int, int]
     ) -> None:
         settings = chat.settings
-        self._service = service = chat.service
-        self._verifier = chat.verifier
-        self._opening = Opening(service)
-        self._codec = JsonCodec(service.commands)
+        self.publications = HotPublications(chat, always)
+        self._opening = Opening(chat.service)
         self._drain = chat.node.drain
         self._largest = largest
-        self._timeout = settings.http.request_timeout_seconds
         self._takes_sockets = not settings.gateway.leaves_sockets
         self._only_this_machine = hosts.restricts(settings)
-        self._security = _lines(SECURITY_HEADERS)
-        self._always = _lines(always)
-        self._date = (0, "")
 
     @property
     def draining(self) -> bool:
@@ -106,9 +73,9 @@ class HotRequests:
                 raise Unusual
             return 0
         length = head.headers.get(b"content-length", b"")
-        is_batch = head.path == _BATCH
+        is_batch = head.path == BATCH
         if (
-            (not is_batch and _PUBLISH.fullmatch(head.path) is None)
+            (not is_batch and PUBLISH.fullmatch(head.path) is None)
             or head.query
             or _LENGTH.fullmatch(length) is None
             or head.headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
@@ -117,6 +84,27 @@ class HotRequests:
         ):
             raise Unusual
         return int(length)
+
+    def repeats(self, call: Call, data: bytes) -> tuple[int, int] | None:
+        """Return where the body of another request with the same head begins and ends.
+
+        Args:
+            call: whose head was hot.
+            data: what has come; it may lack the end of the body.
+
+        Returns:
+            None if the head is another one.
+
+        Raises:
+            Unusual: the request is not hot.
+        """
+        found = None if call.pattern is None else call.pattern.match(data)
+        if found is None:
+            return None
+        length, begin = found
+        if self._drain.announced or length > self._largest[call.is_batch]:
+            raise Unusual
+        return begin, begin + length
 
     # WebSockets ----------------------------------------------------------------------------
 
@@ -141,147 +129,6 @@ class HotRequests:
         return partial(
             self._opening.connect, handshake=handshake, accept=accept, admission=admission
         )
-
-    # Publications --------------------------------------------------------------------------
-
-    def carry_out(
-        self, head: Head, body: bytes, respond: Respond
-    ) -> Coroutine[Any, Any, None] | None:
-        """Carry out a publication; `respond` is called with the answer, at once or later.
-
-        Returns:
-            What has to be run for the answer, if it does not come by itself.
-
-        Raises:
-            Unusual: the request is refused, and nothing has happened.
-        """
-        try:
-            claims = self._verifier.verify_now(bearer_token(head.all(b"authorization")))
-        except Exception:
-            raise Unusual from None
-        if claims is None:
-            raise Unusual
-        pending = _Pending(self, head, respond)
-        if head.path == _BATCH:
-            return self._publish_batch(Actor(claims), body, pending)
-        self._publish(Actor(claims), head, body, pending)
-        return None
-
-    async def _publish_batch(self, actor: Actor, body: bytes, pending: "_Pending") -> None:
-        try:
-            self._service.limit_requests(actor)
-            ok = await publish_batch(self._service, actor, body)
-        except asyncio.CancelledError:
-            pending.refuse(unfinished())
-            raise
-        except Exception as error:
-            pending.refuse(error)
-        else:
-            pending.end(200, _OK_LINES, msgspec.json.encode(ok))
-
-    def _publish(self, actor: Actor, head: Head, body: bytes, pending: "_Pending") -> None:
-        found = _PUBLISH.fullmatch(head.path)
-        topic = "" if found is None else found[1].decode("ascii")
-        service = self._service
-        try:
-            if "%" in topic:
-                topic = unquote(topic, errors="strict")
-            service.authorize(actor, Publish, topic)
-            command = self._codec.decode_body(body, Publish, {"topic": topic})
-        except Exception:
-            raise Unusual from None
-        # From here on the request counts, so it must not be carried out once more.
-        try:
-            service.limit_requests(actor)
-            service.charge_request(actor, len(body))
-            reply = service.execute(actor, command)
-            assert isinstance(reply, Answer)  # noqa: S101 - as `publish` returns it
-        except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything
-            pending.refuse(error)
-            return
-        pending.expect(reply, self._timeout)
-
-    def response(self, status: int, headers: str, body: bytes, request_id: str) -> bytes:
-        """Return the bytes of a response, with what every response has.
-
-        Args:
-            status: of the response.
-            headers: its own without the length, each with a line break behind it.
-            body: of the response.
-            request_id: as sent or made.
-        """
-        close = "connection: close\r\n" if self.draining else ""
-        return (
-            f"HTTP/1.1 {status} \r\n{headers}content-length: {len(body)}\r\n"
-            f"{self._security}{REQUEST_ID_HEADER.lower()}: {request_id}\r\n{self._always}{close}"
-            f"date: {self._now()}\r\n\r\n"
-        ).encode("latin-1") + body
-
-    def _now(self) -> str:
-        second = int(time.time())
-        if self._date[0] != second:
-            self._date = (second, format_date_time(second))
-        return self._date[1]
-
-
-class _Pending:
-    """A publication under way.
-
-    Args:
-        hot: makes the response.
-        head: of the request.
-        respond: called once.
-    """
-
-    __slots__ = ("_answer", "_began_at", "_head", "_hot", "_id", "_respond", "_timer")
-
-    def __init__(self, hot: HotRequests, head: Head, respond: Respond) -> None:
-        self._hot = hot
-        self._head = head
-        self._respond: Respond | None = respond
-        self._id = request_id_of(head.get(REQUEST_ID_HEADER.lower().encode()) or "")
-        self._began_at = time.monotonic()
-        self._timer: asyncio.TimerHandle | None = None
-        self._answer: Answer
-
-    def expect(self, answer: Answer, timeout: float) -> None:
-        """Respond with the outcome of `answer`, or after `timeout` seconds without it."""
-        self._answer = answer
-        if answer.future.done():
-            self._on_outcome(answer.future)
-            return
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._on_timeout)
-        answer.future.add_done_callback(self._on_outcome)
-
-    def _on_outcome(self, future: "Future[object]") -> None:
-        try:
-            ok = self._answer.make_ok(future.result())
-            assert isinstance(ok, PublishOk)  # noqa: S101 - as `publish` makes it
-        except asyncio.CancelledError:
-            self.refuse(unfinished())
-            return
-        except Exception as error:
-            self.refuse(error)
-            return
-        self.end(publish_status(ok), _OK_LINES, msgspec.json.encode(ok))
-
-    def _on_timeout(self) -> None:
-        self.refuse(unfinished())
-
-    def refuse(self, error: BaseException) -> None:
-        """Respond with an error."""
-        problem = problems.problem_of(error, self._id)
-        self.end(problem.status, _lines(problems.headers_of(problem)), problems.encode(problem))
-
-    def end(self, status: int, headers: str, body: bytes) -> None:
-        """Respond, unless that has been done."""
-        if self._timer is not None:
-            self._timer.cancel()
-        respond, self._respond = self._respond, None
-        if respond is None:
-            return  # It was answered when its time was over.
-        log_answer("POST", unquote(self._head.path), status, self._began_at, self._id)
-        respond(self._hot.response(status, headers, body, self._id))
 
 
 def _handshake(head: Head, peer: str | None) -> Handshake:

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from quart import Quart
 
 from chat_server.app import ChatServer, create_app
+from chat_server.auth.claims import Claims, TopicGrants
+from chat_server.protocol.errors import Unauthorized
 from chat_server.server import front_door
 from chat_server.server.doors import choose_door, what_would_be_passed_by
 from chat_server.server.hypercorn import HttpConnection
@@ -101,6 +104,46 @@ async def test_a_body_that_comes_behind_its_head_is_hot(server: Served, asked: l
         await client.send(post(), size=1)
         assert (await client.read_answer()).status == 201
     assert asked == []
+
+
+async def test_the_token_is_verified_for_every_request(
+    server: Served, app: Quart, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection remembers what a head says, and not whether its token is still good."""
+    verifier = app.extensions["chat_server"].verifier
+    found = verifier.verify_now(TOKEN)
+    reader = msgspec.structs.replace(found, topics=TopicGrants(subscribe=("**",)))
+    answers: list[Claims | Exception] = [found, found, reader, found, Unauthorized("token: no")]
+    monkeypatch.setattr(verifier, "verify_now", lambda _: next_of(answers))
+    async with await RawClient.connect(server.port) as client:
+        statuses = []
+        for _ in range(5):
+            await client.send(post())
+            statuses.append((await client.read_answer()).status)
+    # Those that the door leaves to Quart are accepted there: it was only the door that was misled.
+    assert (statuses, answers) == ([201] * 5, [])
+    assert asked == [PATH] * 2
+
+
+def next_of(answers: "list[Claims | Exception]") -> Claims:
+    answer = answers.pop(0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+async def test_heads_that_repeat_with_other_bodies(server: Served, asked: list[str]) -> None:
+    async with await RawClient.connect(server.port) as client:
+        for data in (b"1", b"22", b'"%b"' % (b"x" * 2_000), b"3"):
+            await client.send(post(b'{"data":%b}' % data), size=700)
+            assert (await client.read_answer()).status == 201
+        await client.send(post(b'{"data":%b}' % (b"1" * 70_000)))
+        assert (await client.read_answer()).status == 413
+    assert asked == [PATH]
+    async with await RawClient.connect(server.port) as client:
+        await client.send(HISTORY.encode())
+        messages = (await client.read_answer()).json()["messages"]
+    assert [each["data"] for each in messages] == [1, 22, "x" * 2_000, 3]
 
 
 async def test_hypercorn_waits_for_the_rest_of_a_slow_request(

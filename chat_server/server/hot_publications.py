@@ -1,0 +1,270 @@
+"""Publications by HTTP at the front door: what a request's head says, and the answer to it."""
+
+import asyncio
+import re
+import time
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import unquote
+from wsgiref.handlers import format_date_time
+
+import msgspec
+
+from ..app import ChatServer
+from ..auth.bearer import bearer_token
+from ..auth.claims import Claims
+from ..http import problems
+from ..http.commands import OK_HEADERS, publish_status
+from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
+from ..protocol.batch import BATCH_PATH
+from ..protocol.codecs import JsonCodec
+from ..protocol.commands import Publish
+from ..protocol.errors import ChatError
+from ..protocol.messages import PublishOk
+from ..service.actor import Actor
+from ..service.answers import Answer, unfinished
+from ..service.batch import publish_batch
+from .request_head import Head, HeadPattern, Unusual
+
+PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
+BATCH = BATCH_PATH.encode()
+_ID = REQUEST_ID_HEADER.lower()
+
+MAX_KEPT_BYTES = 4_096
+"""The longest head that a connection keeps to find it again."""
+
+Respond = Callable[[bytes], None]
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+def _begin(status: int, headers: Mapping[str, str]) -> bytes:
+    """Return the begin of a response, up to the number of bytes of its body."""
+    return b"HTTP/1.1 %d \r\n%bcontent-length: " % (status, _lines(headers))
+
+
+_OK = {status: _begin(status, OK_HEADERS) for status in (200, 201)}
+
+
+class Call:
+    """A request that publishes, as its head describes it.
+
+    A client that keeps its connection sends the same head again and again, with another length.
+    What follows from the head is found out once. The token is verified for every request.
+
+    Args:
+        head: of a hot request that publishes.
+        data: its bytes, and what has come behind them.
+
+    Raises:
+        Unusual: there is no token, or no topic.
+
+    Attributes:
+        pattern: finds the same head again; None for one that is too long to be kept, or unusual.
+        is_batch: whether the body has many messages.
+        topic: what the address names, not checked yet; empty for a batch.
+        path: of the request, for the log.
+        token: in the request, not verified yet.
+        request_id: as the client has sent it.
+        claims: of the token, as of the last request.
+        actor: whose they are; may publish in the topic.
+    """
+
+    __slots__ = (
+        *("actor", "claims", "is_batch", "path", "pattern", "request_id"),
+        *("token", "topic"),
+    )
+
+    def __init__(self, head: Head, data: bytes) -> None:
+        found = PUBLISH.fullmatch(head.path)
+        topic = "" if found is None else found[1].decode("ascii")
+        self.pattern = _pattern(data[: head.end])
+        self.is_batch = found is None
+        try:
+            self.topic = unquote(topic, errors="strict") if "%" in topic else topic
+            self.path = unquote(head.path)
+            self.token = bearer_token(head.all(b"authorization"))
+        except (ChatError, ValueError):
+            raise Unusual from None
+        self.request_id = head.get(_ID.encode()) or ""
+        self.claims: Claims | None = None
+        self.actor: Actor
+
+
+def _pattern(head: bytes) -> HeadPattern | None:
+    try:
+        return HeadPattern(head) if len(head) <= MAX_KEPT_BYTES else None
+    except ValueError:
+        return None
+
+
+class HotPublications:
+    """Carries out publications for the front doors of a worker.
+
+    Args:
+        chat: the worker's.
+        always: headers of every response, besides those for security.
+
+    Attributes:
+        timers: of the worker.
+        timeout: seconds that a request may take.
+        encode: returns the JSON of a body.
+    """
+
+    def __init__(self, chat: ChatServer, always: Mapping[str, str]) -> None:
+        self._service = chat.service
+        self._verifier = chat.verifier
+        self._codec = JsonCodec(chat.service.commands)
+        self._drain = chat.node.drain
+        self.timers = chat.node.timers
+        self.timeout = chat.settings.http.request_timeout_seconds
+        self.encode = msgspec.json.Encoder().encode
+        self._security = b"\r\n%b%b: " % (_lines(SECURITY_HEADERS), _ID.encode())
+        self._always = b"\r\n" + _lines(always)
+        self._second = 0
+        self._date = b""
+
+    def carry_out(
+        self, call: Call, body: bytes, respond: Respond
+    ) -> Coroutine[Any, Any, None] | None:
+        """Carry out a publication; `respond` is called with the answer, at once or later.
+
+        Returns:
+            What has to be run for the answer, if it does not come by itself.
+
+        Raises:
+            Unusual: the request is refused, and nothing has happened.
+        """
+        service = self._service
+        try:
+            claims = self._verifier.verify_now(call.token)
+            if claims is None:
+                raise Unusual
+            if claims is not call.claims:
+                actor = Actor(claims)
+                if not call.is_batch:
+                    service.authorize(actor, Publish, call.topic)
+                call.actor, call.claims = actor, claims
+            if call.is_batch:
+                return self._publish_batch(call, body, _Pending(self, call, respond))
+            command = self._codec.decode_publication(body, call.topic)
+        except Exception:  # also a fault, which Quart answers and logs
+            raise Unusual from None
+        pending = _Pending(self, call, respond)
+        # From here on the request counts, so it must not be carried out once more.
+        try:
+            service.limit_requests(call.actor, len(body))
+            answer = service.execute(call.actor, command, authorized=True)
+            assert isinstance(answer, Answer)  # noqa: S101 - as `publish` returns it
+        except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything
+            pending.refuse(error)
+        else:
+            pending.expect(answer)
+        return None
+
+    async def _publish_batch(self, call: Call, body: bytes, pending: "_Pending") -> None:
+        try:
+            self._service.limit_requests(call.actor)
+            ok = await publish_batch(self._service, call.actor, body)
+        except asyncio.CancelledError:
+            pending.refuse(unfinished())
+            raise
+        except Exception as error:
+            pending.refuse(error)
+        else:
+            pending.end(_OK[200], self.encode(ok))
+
+    def response(self, begin: bytes, body: bytes, request_id: str) -> bytes:
+        """Return the bytes of a response, with what every response has.
+
+        Args:
+            begin: of the response, up to the number of bytes of its body.
+            body: of the response.
+            request_id: as sent or made.
+        """
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = f"date: {format_date_time(second)}\r\n\r\n".encode()
+        return b"%b%d%b%b%b%b%b%b" % (
+            begin,
+            len(body),
+            self._security,
+            request_id.encode(),
+            self._always,
+            b"connection: close\r\n" if self._drain.announced else b"",
+            self._date,
+            body,
+        )
+
+
+class _Pending:
+    """A publication under way.
+
+    Args:
+        hot: makes the response.
+        call: what is answered.
+        respond: called once.
+    """
+
+    __slots__ = ("_answer", "_began_at", "_call", "_hot", "_id", "_respond", "_slot")
+
+    def __init__(self, hot: HotPublications, call: Call, respond: Respond) -> None:
+        self._hot = hot
+        self._call = call
+        self._respond: Respond | None = respond
+        self._id = request_id_of(call.request_id)
+        self._began_at = time.monotonic()
+        self._slot: int | None = None
+        self._answer: Answer
+
+    def expect(self, answer: Answer) -> None:
+        """Respond with the outcome of `answer`, or without it when its time is over."""
+        self._answer = answer
+        if answer.future.done():
+            self._on_outcome(answer.future)
+            return
+        self._wait()
+        answer.future.add_done_callback(self._on_outcome)
+
+    def _wait(self) -> None:
+        left = self._began_at + self._hot.timeout - time.monotonic()
+        self._slot = self._hot.timers.schedule(self._on_timer, left)
+
+    def _on_timer(self) -> None:
+        # A slotted timer may come too early, if its time is long.
+        self._slot = None
+        if time.monotonic() < self._began_at + self._hot.timeout:
+            self._wait()
+        else:
+            self.refuse(unfinished())
+
+    def _on_outcome(self, future: "Future[object]") -> None:
+        try:
+            ok = self._answer.make_ok(future.result())
+            assert isinstance(ok, PublishOk)  # noqa: S101 - as `publish` makes it
+        except asyncio.CancelledError:
+            self.refuse(unfinished())
+        except Exception as error:
+            self.refuse(error)
+        else:
+            self.end(_OK[publish_status(ok)], self._hot.encode(ok))
+
+    def refuse(self, error: BaseException) -> None:
+        """Respond with an error."""
+        problem = problems.problem_of(error, self._id)
+        begin = _begin(problem.status, problems.headers_of(problem))
+        self.end(begin, problems.encode(problem))
+
+    def end(self, begin: bytes, body: bytes) -> None:
+        """Respond, unless that has been done."""
+        if self._slot is not None:
+            self._hot.timers.cancel(self._on_timer, self._slot)
+        respond, self._respond = self._respond, None
+        if respond is None:
+            return  # It was answered when its time was over.
+        log_answer("POST", self._call.path, int(begin[9:12]), self._began_at, self._id)
+        respond(self._hot.response(begin, body, self._id))
