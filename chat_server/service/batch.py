@@ -5,8 +5,7 @@ import logging
 
 from ..protocol.batch import BatchOk, ItemResult, failed, stored
 from ..protocol.codecs import JSON
-from ..protocol.commands import Publish
-from ..protocol.errors import BadRequest, ChatError, Internal, RateLimited
+from ..protocol.errors import BadRequest, ChatError, Internal
 from ..protocol.messages import PublishOk
 from .actor import Actor
 from .answers import Answer, unfinished
@@ -44,25 +43,24 @@ async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
 
 def _start(service: Service, actor: Actor, items: list[bytes]) -> list[Answer | ChatError]:
     """Start to publish each of `items`; return the answer that is to come, or the refusal."""
-    started: list[Answer | ChatError] = []
-    for number, item in enumerate(items):
-        try:
-            if number:
-                service.limit_requests(actor)
-        except RateLimited as error:
-            return started + [error] * (len(items) - number)
-        service.charge_request(actor, len(item))
-        started.append(_publish(service, actor, item))
-    return started
+    service.charge_request(actor, len(items[0]))
+    passed, error = service.limit_batch(actor, list(map(len, items[1:])))
+    # The topics of the messages so far in which the actor may publish.
+    allowed: set[str] = set()
+    started = [_publish(service, actor, item, allowed) for item in items[: passed + 1]]
+    return started if error is None else started + [error] * (len(items) - len(started))
 
 
-def _publish(service: Service, actor: Actor, item: bytes) -> Answer | ChatError:
+def _publish(service: Service, actor: Actor, item: bytes, allowed: set[str]) -> Answer | ChatError:
     try:
-        answer = service.execute(actor, JSON.decode_body(item, Publish, {}))
+        command = JSON.decode_publication(item)
+        topic = command.topic
+        answer = service.execute(actor, command, authorized=topic in allowed)
     except ChatError as error:
         return error
     except Exception:
         return _fault()
+    allowed.add(topic)
     assert isinstance(answer, Answer)  # noqa: S101 - that is what `publish` returns
     return answer
 
@@ -70,9 +68,10 @@ def _publish(service: Service, actor: Actor, item: bytes) -> Answer | ChatError:
 async def _wait(started: list[Answer | ChatError], seconds: float) -> None:
     """Wait until all answers have come; give up those that have not in time."""
     futures = [each.future for each in started if isinstance(each, Answer)]
+    if all(future.done() for future in futures):
+        return
     try:
-        if futures:
-            await asyncio.wait(futures, timeout=seconds)
+        await asyncio.wait(futures, timeout=seconds)
     finally:
         for future in futures:
             if not future.cancel() and not future.cancelled():

@@ -8,7 +8,7 @@ from ..auth.tokens import Verifier
 from ..events import Retention
 from ..protocol.command_table import COMMANDS, Commands, Row
 from ..protocol.commands import Command, TopicCommand
-from ..protocol.errors import BadRequest, TooLarge
+from ..protocol.errors import BadRequest, RateLimited, TooLarge
 from ..protocol.messages import Ok
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
@@ -103,6 +103,26 @@ class Service:
         """Count the bytes of a request that `limit_requests` has let pass."""
         now = self.node.clock.monotonic()
         self.node.message_rates.charge(actor.user, now, size // BYTES_PER_COUNT)
+
+    def limit_batch(self, actor: Actor, sizes: Iterable[int]) -> tuple[int, RateLimited | None]:
+        """Count messages that come together, up to the first that is too many.
+
+        Args:
+            actor: who sends them.
+            sizes: the bytes of each.
+
+        Returns:
+            The number of those that pass, and the refusal of the others if there are any.
+        """
+        passed = 0
+        rates, now = self.node.message_rates, self.node.clock.monotonic()
+        try:
+            for size in sizes:
+                rates.acquire(actor.user, now, 1 + size // BYTES_PER_COUNT)
+                passed += 1
+        except RateLimited as error:
+            return passed, error
+        return passed, None
 
     def execute(self, actor: Actor, command: Command, *, authorized: bool = False) -> Reply:
         """Check a command and carry it out.
