@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .hot_publications import Call
+from .hot_publications import Request
 from .hot_requests import HotRequests
 from .hypercorn import NEWCOMER_SECONDS, READ_BYTES, HttpConnection
 from .request_head import Head, Unusual, read_head
@@ -38,7 +38,7 @@ class FrontDoor(HttpConnection):
         # How many bytes there must be before another look is worth it.
         self._wanted = 0
         # The last publication, whose head the next one may have as well.
-        self._call: Call | None = None
+        self._request: Request | None = None
         # A hot request is under way.
         self._busy = False
         # One timer for many requests: it looks when the last one ended.
@@ -119,12 +119,12 @@ class FrontDoor(HttpConnection):
         try:
             if self._context.terminated.is_set():
                 raise Unusual
-            call = self._call
-            if call is not None and (body := self._hot.repeats(call, data)) is not None:
+            request = self._request
+            if request is not None and (body := self._hot.repeats(request, data)) is not None:
                 if len(data) < body[1]:
                     self._expect_rest(body[1])
                 else:
-                    self._publish(call, *body)
+                    self._publish(request, *body)
                 return
             head = read_head(data)
             end = 0 if head is None else head.end + self._hot.length_of(head)
@@ -133,8 +133,8 @@ class FrontDoor(HttpConnection):
             elif head.method == b"GET":
                 self._connect(head)
             else:
-                self._call = Call(head, data)
-                self._publish(self._call, head.end, end)
+                self._request = Request(head, data)
+                self._publish(self._request, head.end, end)
         except Unusual:
             self._leave()
 
@@ -178,11 +178,11 @@ class FrontDoor(HttpConnection):
             logger.exception("a WebSocket could not be opened")
             transport.abort()
 
-    def _publish(self, call: Call, begin: int, end: int) -> None:
+    def _publish(self, request: Request, begin: int, end: int) -> None:
         data = self._undecided
         self._busy, self._undecided, self._wanted = True, data[end:], 0
         try:
-            work = self._hot.publications.carry_out(call, data[begin:end], self._respond)
+            work = self._hot.publications.carry_out(request, data[begin:end], self._respond)
         except Unusual:
             self._busy, self._undecided = False, data
             raise

@@ -49,7 +49,7 @@ def _begin(status: int, headers: Mapping[str, str]) -> bytes:
 _OK = {status: _begin(status, OK_HEADERS) for status in (200, 201)}
 
 
-class Call:
+class Request:
     """A request that publishes, as its head describes it.
 
     A client that keeps its connection sends the same head again and again, with another length.
@@ -128,7 +128,7 @@ class HotPublications:
         self._date = b""
 
     def carry_out(
-        self, call: Call, body: bytes, respond: Respond
+        self, request: Request, body: bytes, respond: Respond
     ) -> Coroutine[Any, Any, None] | None:
         """Carry out a publication; `respond` is called with the answer, at once or later.
 
@@ -140,24 +140,24 @@ class HotPublications:
         """
         service = self._service
         try:
-            claims = self._verifier.verify_now(call.token)
+            claims = self._verifier.verify_now(request.token)
             if claims is None:
                 raise Unusual
-            if claims is not call.claims:
+            if claims is not request.claims:
                 actor = Actor(claims)
-                if not call.is_batch:
-                    service.authorize(actor, Publish, call.topic)
-                call.actor, call.claims = actor, claims
-            if call.is_batch:
-                return self._publish_batch(call, body, _Pending(self, call, respond))
-            command = self._codec.decode_publication(body, call.topic)
+                if not request.is_batch:
+                    service.authorize(actor, Publish, request.topic)
+                request.actor, request.claims = actor, claims
+            if request.is_batch:
+                return self._publish_batch(request, body, _Pending(self, request, respond))
+            command = self._codec.decode_publication(body, request.topic)
         except Exception:  # also a fault, which Quart answers and logs
             raise Unusual from None
-        pending = _Pending(self, call, respond)
+        pending = _Pending(self, request, respond)
         # From here on the request counts, so it must not be carried out once more.
         try:
-            service.limit_requests(call.actor, len(body))
-            answer = service.execute(call.actor, command, authorized=True)
+            service.limit_requests(request.actor, len(body))
+            answer = service.execute(request.actor, command, authorized=True)
             assert isinstance(answer, Answer)  # noqa: S101 - as `publish` returns it
         except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything
             pending.refuse(error)
@@ -165,10 +165,10 @@ class HotPublications:
             pending.expect(answer)
         return None
 
-    async def _publish_batch(self, call: Call, body: bytes, pending: "_Pending") -> None:
+    async def _publish_batch(self, request: Request, body: bytes, pending: "_Pending") -> None:
         try:
-            self._service.limit_requests(call.actor)
-            ok = await publish_batch(self._service, call.actor, body)
+            self._service.limit_requests(request.actor)
+            ok = await publish_batch(self._service, request.actor, body)
         except asyncio.CancelledError:
             pending.refuse(unfinished())
             raise
@@ -206,17 +206,17 @@ class _Pending:
 
     Args:
         hot: makes the response.
-        call: what is answered.
+        request: what is answered.
         respond: called once.
     """
 
-    __slots__ = ("_answer", "_began_at", "_call", "_hot", "_id", "_respond", "_slot")
+    __slots__ = ("_answer", "_began_at", "_hot", "_id", "_request", "_respond", "_slot")
 
-    def __init__(self, hot: HotPublications, call: Call, respond: Respond) -> None:
+    def __init__(self, hot: HotPublications, request: Request, respond: Respond) -> None:
         self._hot = hot
-        self._call = call
+        self._request = request
         self._respond: Respond | None = respond
-        self._id = request_id_of(call.request_id)
+        self._id = request_id_of(request.request_id)
         self._began_at = time.monotonic()
         self._slot: int | None = None
         self._answer: Answer
@@ -266,5 +266,5 @@ class _Pending:
         respond, self._respond = self._respond, None
         if respond is None:
             return  # It was answered when its time was over.
-        log_answer("POST", self._call.path, int(begin[9:12]), self._began_at, self._id)
+        log_answer("POST", self._request.path, int(begin[9:12]), self._began_at, self._id)
         respond(self._hot.response(begin, body, self._id))

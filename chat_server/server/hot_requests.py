@@ -13,7 +13,7 @@ from functools import partial
 from ..app import ChatServer
 from ..http import hosts
 from ..transports.opening import Handshake, Opening
-from .hot_publications import BATCH, PUBLISH, Call, HotPublications
+from .hot_publications import BATCH, PUBLISH, HotPublications, Request
 from .request_head import MAX_DIGITS, Head, Unusual
 
 # Of names that are longer, or have other characters, some are no hosts to Werkzeug.
@@ -85,11 +85,11 @@ class HotRequests:
             raise Unusual
         return int(length)
 
-    def repeats(self, call: Call, data: bytes) -> tuple[int, int] | None:
+    def repeats(self, request: Request, data: bytes) -> tuple[int, int] | None:
         """Return where the body of another request with the same head begins and ends.
 
         Args:
-            call: whose head was hot.
+            request: whose head was hot.
             data: what has come; it may lack the end of the body.
 
         Returns:
@@ -98,11 +98,11 @@ class HotRequests:
         Raises:
             Unusual: the request is not hot.
         """
-        found = None if call.pattern is None else call.pattern.match(data)
+        found = None if request.pattern is None else request.pattern.match(data)
         if found is None:
             return None
         length, begin = found
-        if self._drain.announced or length > self._largest[call.is_batch]:
+        if self._drain.announced or length > self._largest[request.is_batch]:
             raise Unusual
         return begin, begin + length
 

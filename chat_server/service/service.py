@@ -1,6 +1,6 @@
 """The one way to every operation: checks, hooks, and then the operation itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
