@@ -12,12 +12,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import hooks
     from .app import ChatServer, create_app
+    from .outbox import Outbox
     from .protocol import errors
     from .protocol.messages import User
     from .settings import Settings, SettingsError, load_settings
 
 __all__ = [
     "ChatServer",
+    "Outbox",
     "Settings",
     "SettingsError",
     "User",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "ChatServer": "app",
+    "Outbox": "outbox",
     "create_app": "app",
     "errors": "protocol.errors",
     "hooks": "hooks",

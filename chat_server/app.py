@@ -4,6 +4,7 @@
 `ChatServer` instead. Either way every worker process has one of its own.
 """
 
+import asyncio
 import logging
 import os
 import secrets
@@ -40,6 +41,7 @@ from .service.publishing import command_of
 from .service.service import Service
 from .settings import (
     Settings,
+    SettingsError,
     advice,
     load_settings,
     origin_pattern,
@@ -48,7 +50,11 @@ from .transports.route import WebSocketRoute
 from .version import __version__
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from .database.database import Database
+    from .outbox import Outbox as TransactionalOutbox
+    from .outbox.relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +95,8 @@ class ChatServer(Hookable):
         self.node = Node(settings, broker, self.clock, _node_name(), outbox)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
+        self._relays: list[Relay] = []
+        self._running = False
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -221,6 +229,26 @@ class ChatServer(Hookable):
         actor = Application(User(sender) if isinstance(sender, str) else sender)
         return await self.service.perform(actor, command)
 
+    def relay(self, outbox: "TransactionalOutbox", engine: "AsyncEngine | None" = None) -> None:
+        """Publish what an application commits to its outbox, as long as the server runs.
+
+        Args:
+            outbox: a `chat_server.outbox.Outbox`.
+            engine: of its database; the server's own if None.
+
+        Raises:
+            SettingsError: there is no engine, and the server has no database.
+        """
+        from .outbox.relay import EngineSessions, Relay
+
+        sessions = self.database if engine is None else EngineSessions(engine)
+        if sessions is None:
+            raise SettingsError("database.url: is not set, and an outbox needs a database")
+        relay = Relay(outbox, sessions, self.publish, self.node.name)
+        self._relays.append(relay)
+        if self._running:
+            relay.start()
+
     def _registry(self) -> Registry:
         if self._gate is None:
             self._gate = self.service.gate = HookGate(self.service, self.settings.hooks)
@@ -251,6 +279,9 @@ class ChatServer(Hookable):
         try:
             await self.verifier.start()
             await self.node.start()
+            self._running = True
+            for relay in self._relays:
+                relay.start()
         except BaseException:
             if self.database is not None:
                 await self.database.stop()
@@ -258,6 +289,8 @@ class ChatServer(Hookable):
 
     async def stop(self) -> None:
         """Send every client elsewhere, and let go of the broker and the database."""
+        self._running = False
+        await asyncio.gather(*(relay.stop() for relay in self._relays))
         try:
             await self.node.stop()
             self.service.appends.stop()

@@ -1,14 +1,15 @@
 """Leases: a work that only one process may do, and who does it."""
 
 import time
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, cast
 
-from sqlalchemy import BigInteger, String, insert, select, update
+from sqlalchemy import BigInteger, String, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .base import Base
-from .database import Database
 
 _now = time.monotonic
 
@@ -21,6 +22,17 @@ class LeaseRow(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(255))
     beat: Mapped[int] = mapped_column(BigInteger)
+
+
+LEASES = cast(Table, LeaseRow.__table__)
+
+
+class Sessions(Protocol):
+    """What gives sessions: a `Database`, or an application's own engine."""
+
+    def session(self, *, read_only: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a session for one unit of work: a transaction that is committed at the end."""
+        ...
 
 
 class Lease:
@@ -36,13 +48,17 @@ class Lease:
         name: what the work is called.
         holder: what this process is called; no other may have the same name.
         seconds: how long a dead holder keeps the lease.
+        table: the table of leases, if it is another than the server's own.
     """
 
-    def __init__(self, database: Database, name: str, holder: str, seconds: float) -> None:
+    def __init__(
+        self, database: Sessions, name: str, holder: str, seconds: float, table: Table = LEASES
+    ) -> None:
         self._database = database
         self._name = name
         self._holder = holder
         self._seconds = seconds
+        self._table = table
         self._held_until = 0.0
         # The last beat of another's that was seen, and when.
         self._seen: tuple[str, int] | None = None
@@ -69,18 +85,18 @@ class Lease:
         return self.held
 
     async def _claim(self, session: AsyncSession, now: float) -> bool:
-        row = LeaseRow.__table__.c
+        row = self._table.c
         query = select(row.holder, row.beat).where(row.name == self._name).with_for_update()
         found = (await session.execute(query)).one_or_none()
         if found is None:
             values = {"name": self._name, "holder": self._holder, "beat": 1}
-            await session.execute(insert(LeaseRow).values(values))
+            await session.execute(insert(self._table).values(values))
             return True
         seen = (found.holder, found.beat)
         if found.holder not in (self._holder, "") and not self._is_dead(seen, now):
             return False
         await session.execute(
-            update(LeaseRow)
+            update(self._table)
             .where(row.name == self._name)
             .values(holder=self._holder, beat=found.beat + 1)
         )
@@ -100,10 +116,10 @@ class Lease:
         if not self.held:
             return
         self._held_until = 0.0
-        row = LeaseRow.__table__.c
+        row = self._table.c
         async with self._database.session() as session:
             await session.execute(
-                update(LeaseRow)
+                update(self._table)
                 .where(row.name == self._name, row.holder == self._holder)
                 .values(holder="", beat=row.beat + 1)
             )

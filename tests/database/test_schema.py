@@ -14,9 +14,10 @@ from chat_server.database import leases, schema
 from chat_server.database.base import TABLE_PREFIX, Base
 from chat_server.database.database import Database
 from chat_server.database.engine import make_engine, make_migration_engine
+from chat_server.outbox import tables as outbox
 from chat_server.settings import DatabaseSettings, SettingsError
 
-MODELS = [leases]
+MODELS = [leases, outbox]
 """Every module with tables, imported so that `Base` knows them."""
 
 

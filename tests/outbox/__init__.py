@@ -1,0 +1,1 @@
+"""Publishing in the same transaction: once if it commits, never if it does not."""
