@@ -120,7 +120,7 @@ class Appends:
             return
         window = self._settings.namespace(key[0]).append_window_ms / 1_000
         grows = _grows(line.waiting[0].draft) and _grows(line.waiting[-1].draft)
-        if window and grows and len(line.waiting) < MAX_GATHERED:
+        if window and grows and not line.alone and len(line.waiting) < MAX_GATHERED:
             if line.timer is None:
                 loop = asyncio.get_running_loop()
                 line.timer = loop.call_later(window, self._send, key, line)
@@ -182,8 +182,9 @@ class Appends:
                 self._try(key, line, replace(draft, split=where), attempts - 1)
                 return
         sent, line.sent = line.sent, []
-        if result.outcome is Outcome.TOO_LARGE and len(sent) > 1:
-            # The first of them may fit.
+        if result.outcome is not Outcome.STORED and len(sent) > 1:
+            # What is refused together need not be alone: the first may fit, one may only end a
+            # message without text, and one may be a repetition of what is stored.
             line.waiting.extendleft(reversed(sent))
             line.alone = len(sent)
         else:

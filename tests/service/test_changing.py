@@ -23,6 +23,7 @@ from chat_server.protocol.errors import (
     TooLarge,
     Unavailable,
 )
+from chat_server.protocol.messages import AppendOk
 from chat_server.realtime.node import Node
 from chat_server.service.actor import Actor, Application
 from chat_server.service.appends import Appends, split_of
@@ -209,6 +210,31 @@ async def test_what_has_no_text_can_be_ended(service: Service, data: Any) -> Non
         await service.perform(ANN, append(seq, "x"))
 
 
+async def test_what_comes_together_to_what_has_no_text_is_refused_or_ends_it(
+    service: Service,
+) -> None:
+    seq = await say(service, 7, state="streaming")
+    changes = [append(seq, "a"), append(seq, "b"), append(seq, "", state="complete")]
+    answers = await asyncio.gather(
+        *[service.perform(ANN, change) for change in changes], return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [BadRequest, BadRequest, AppendOk]
+    assert (await shown(service))[0]["state"] == "complete"
+
+
+async def test_a_repetition_is_known_beside_what_comes_too_late(service: Service) -> None:
+    seq = await say(service, "", state="streaming")
+    first = await service.perform(ANN, append(seq, "a", key="k"))
+    await service.perform(ANN, append(seq, "", state="complete"))
+    changes = [append(seq, "b"), append(seq, "a", key="k"), append(seq, "c")]
+    late, again, later = await asyncio.gather(
+        *[service.perform(ANN, change) for change in changes], return_exceptions=True
+    )
+    assert [type(late), type(later)] == [Gone, Gone]
+    assert isinstance(again, AppendOk)
+    assert (again.seq, again.duplicate) == (first.seq, True)
+
+
 # Gathering --------------------------------------------------------------------------------------
 
 
@@ -326,6 +352,31 @@ async def test_one_of_several_may_fit() -> None:
     await log.answer(Outcome.TOO_LARGE)
     outcomes = [future.result().outcome for future in futures]
     assert outcomes == [Outcome.STORED, Outcome.STORED, Outcome.TOO_LARGE]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.GONE, Outcome.NOT_FOUND])
+async def test_what_is_refused_together_is_asked_one_by_one(outcome: Outcome) -> None:
+    log, appends = gathering()
+    texts = [("a", "streaming"), ("b", "streaming"), ("", "complete")]
+    futures = [appends.append(draft(text, state=state)) for text, state in texts]
+    await log.answer()
+    for each in (outcome, outcome, Outcome.STORED):
+        await log.answer(each)
+    assert log.texts() == [["a"], ["b", ""], ["b"], [""]]
+    outcomes = [future.result().outcome for future in futures]
+    assert outcomes == [Outcome.STORED, outcome, Outcome.STORED]
+    assert not appends._lines
+
+
+async def test_those_asked_one_by_one_do_not_wait_for_more() -> None:
+    log, appends = gathering(window=1_000)
+    futures = [appends.append(draft(text)) for text in "ab"]
+    futures.append(appends.append(draft("c", state="complete")))
+    await log.answer(Outcome.TOO_LARGE)
+    for _ in futures:
+        await log.answer(Outcome.TOO_LARGE)
+    assert log.texts() == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert {future.result().outcome for future in futures} == {Outcome.TOO_LARGE}
 
 
 async def test_a_namespace_may_gather_longer() -> None:
