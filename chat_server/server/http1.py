@@ -45,6 +45,11 @@ class LenientConnection(h11.Connection):
             self._skip_empty_lines()
         return super().next_event()
 
+    @property
+    def answers_head(self) -> bool:
+        """Whether the present request is HEAD, so that h11 refuses a body of the answer."""
+        return self._request_method == b"HEAD"
+
     def _skip_empty_lines(self) -> None:
         buffered = self.trailing_data[0]
         if empty := len(buffered) - len(buffered.lstrip(b"\r\n")):
@@ -175,7 +180,8 @@ class Http1(H11Protocol):
             *self.config.response_headers("h11"),
         ]
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
+        if not (isinstance(self.connection, LenientConnection) and self.connection.answers_head):
+            await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
 

@@ -199,6 +199,22 @@ async def test_http_2_is_refused_in_http_1(server: Served) -> None:
         assert await client.read_to_end() == b""
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n", b"HEAD a HTTP/1.1\r\nHost: a\r\n\r\n"],
+)
+async def test_what_cannot_be_read_of_a_head_request_is_refused_without_a_body(
+    server: Served, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send(head)
+        fields, end, rest = (await client.read_to_end()).partition(b"\r\n\r\n")
+        assert fields.startswith((b"HTTP/1.1 505 ", b"HTTP/1.1 400 "))
+        assert b"content-length: " in fields
+        assert (end, rest) == (b"\r\n\r\n", b"")
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def test_http_2_is_refused_below_tls(secure: ServerProcess) -> None:
     async with asyncio.timeout(waiting.SECONDS):
         reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=secure.tls)
