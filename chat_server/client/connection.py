@@ -204,7 +204,9 @@ class Connection:
         most = self.welcome.limits.max_message_bytes
         if len(payload) > most:
             # The server would close the connection with 1009.
-            raise CommandFailed(TooLarge.code, f"has {len(payload)} bytes, more than {most}")
+            raise CommandFailed(
+                TooLarge.code, f"message: may have {most} bytes, not {len(payload)}"
+            )
         loop = asyncio.get_running_loop()
         waiting = _Waiting(kind, loop.create_future(), then, loop.time())
         self._waiting[id] = waiting

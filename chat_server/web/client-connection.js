@@ -174,7 +174,7 @@ export class Connection {
     const most = this.limits?.max_message_bytes;
     if (frame.length > most / 4 && new TextEncoder().encode(frame).length > most) {
       // The server would close the connection with 1009.
-      return Promise.reject(new ChatError("too_large", `more than ${most} bytes`));
+      return Promise.reject(new ChatError("too_large", `message: may have ${most} bytes at most`));
     }
     return new Promise((resolve, reject) => {
       const timer = later(() => this.#overdue(id, now()), ANSWER_TIMEOUT_MS);

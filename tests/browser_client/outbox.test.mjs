@@ -373,6 +373,7 @@ test("what is too large is rejected, in bytes and not in characters", async () =
   await settle();
   assert.ok(fits.stored);
   assert.equal(large.error.code, "too_large");
+  assert.match(large.error.message, /^message: may have \d+ bytes/);
   assert.equal(large.error.mayBeSent, false);
 });
 
