@@ -52,6 +52,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .archive.archive import Archive
     from .database.database import Database
     from .outbox import Outbox as TransactionalOutbox
     from .outbox.relay import Relay
@@ -75,6 +76,7 @@ class ChatServer(Hookable):
         service: carries out commands, whoever gives them.
         verifier: checks tokens.
         database: what lasts; None without `database.url`.
+        archive: keeps what is stored in the database; None if no namespace asks for it.
     """
 
     def __init__(
@@ -92,7 +94,10 @@ class ChatServer(Hookable):
         self.database = _make_database(settings)
         broker = broker or make_broker(settings, self.clock)
         outbox = Outbox(broker, settings) if settings.spools else None
-        self.node = Node(settings, broker, self.clock, _node_name(), outbox)
+        name = _node_name()
+        self.archive = _make_archive(settings, self.database, broker, name)
+        log = self.archive.log if self.archive is not None else None
+        self.node = Node(settings, broker, self.clock, name, outbox, log)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
@@ -278,7 +283,11 @@ class ChatServer(Hookable):
         await self.prepare()
         try:
             await self.verifier.start()
+            if self.archive is not None:
+                await self.archive.restore(self.service.retention)
             await self.node.start()
+            if self.archive is not None:
+                self.archive.start()
             self._running = True
             for relay in self._relays:
                 relay.start()
@@ -292,6 +301,10 @@ class ChatServer(Hookable):
         self._running = False
         await asyncio.gather(*(relay.stop() for relay in self._relays))
         try:
+            # Once nothing is published any more, and while the broker can still be read.
+            await self.node.drain.run()
+            if self.archive is not None:
+                await self.archive.stop()
             await self.node.stop()
             self.service.appends.stop()
             if self._gate is not None:
@@ -368,6 +381,16 @@ def _make_database(settings: Settings) -> "Database | None":
     from .database.database import Database
 
     return Database(settings.database)
+
+
+def _make_archive(
+    settings: Settings, database: "Database | None", broker: Broker, node: str
+) -> "Archive | None":
+    if database is None or not settings.has_archive:
+        return None
+    from .archive.archive import Archive
+
+    return Archive(settings, database, broker, node)
 
 
 def _node_name() -> str:

@@ -6,7 +6,8 @@ docs/design/messages.md says how the store keeps them.
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from .events import Draft, PublishResult
 
@@ -166,3 +167,22 @@ class MessageState(Struct, frozen=True):
     state: str = ""
     data: bytes | None = None
     reactions: tuple[Reacted, ...] = ()
+
+
+def split_of(data: bytes, version: int) -> Split | None:
+    """Return a message's data split where its text ends, or None if it has no text.
+
+    Args:
+        data: JSON; the text is the whole of it, or its member `text`.
+        version: the version of the message.
+    """
+    value = msgspec.json.decode(data)
+    if isinstance(value, str):
+        return Split(version, data[:-1], data[-1:], len(value))
+    if not isinstance(value, dict) or not isinstance(text := value.get("text"), str):
+        return None
+    members = msgspec.json.decode(data, type=dict[str, Raw])
+    body = bytes(members.pop("text"))
+    others = msgspec.json.encode(members)[:-1]
+    comma = b"," if members else b""
+    return Split(version, others + comma + b'"text":' + body[:-1], body[-1:] + b"}", len(text))

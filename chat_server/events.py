@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 MAX_SEQ: Final = 2**53 - 1
 """The greatest integer that every JSON parser reads exactly."""
@@ -64,6 +65,29 @@ class Retention(Struct, frozen=True):
     changes: int = 1_000
     held_size: int = 0
     held_bytes: int = 0
+
+
+HELD: Final = 4
+"""By how many times its bounds a log may exceed them for consumers that are behind."""
+
+HELD_MESSAGES: Final = 4_000
+"""Messages of a topic that are held back at least, however short its history is."""
+
+HELD_BYTES: Final = 67_108_864
+"""Payload bytes of a topic that are held back at least."""
+
+HELD_SECONDS: Final = 86_400.0
+"""Lifetime at least of a log that is consumed."""
+
+
+def held(retention: Retention) -> Retention:
+    """Return a retention with which consumers that are behind hold the log back."""
+    return replace(
+        retention,
+        seconds=max(retention.seconds, HELD_SECONDS),
+        held_size=max(HELD * retention.size, HELD_MESSAGES),
+        held_bytes=max(HELD * retention.bytes, HELD_BYTES),
+    )
 
 
 class Draft(Struct, frozen=True, kw_only=True):

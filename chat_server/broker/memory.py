@@ -4,6 +4,7 @@ import asyncio
 import math
 from asyncio import Future
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from .common import GuardedListener, epochs, failed, unavailable
 from .memory_cursors import MemoryCursors
 from .memory_feed import MemoryFeed
 from .memory_presence import MemoryPresence
-from .topic_log import TopicLog
+from .topic_log import Kept, TopicLog
 
 T = TypeVar("T")
 
@@ -243,6 +244,35 @@ class MemoryBroker:
             max_bytes=max_bytes,
             folded=folded,
         )
+
+    def restore(
+        self,
+        topic: str,
+        position: Position,
+        kept: Iterable[Kept],
+        retention: Retention,
+        *,
+        new_epoch: bool,
+    ) -> None:
+        """Let a topic go on where it stood in another process; not if it has begun here.
+
+        Args:
+            topic: the topic.
+            position: where it stood.
+            kept: its newest messages, ascending.
+            retention: how much of the topic is kept.
+            new_epoch: True if events may be lost that followed `position`.
+        """
+        now = self._clock.monotonic()
+        entry = self._use(topic, now)
+        if entry.log.seq or not position.seq:
+            return
+        if new_epoch:
+            position = Position(entry.log.epoch, position.seq)
+        entry.log.restore(position, position.seq if new_epoch else 0, kept)
+        self._topics[topic] = self._unused.pop(topic)
+        self._bytes += entry.log.size
+        self._keep(entry, topic, retention, now)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Begin another epoch where the topic stands."""

@@ -26,15 +26,12 @@ from ..changes import (
     Reaction,
     Split,
 )
-from ..events import Draft, Event, HistoryPage, Kind, PublishResult, Retention
+from ..events import HELD, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
 from .common import assemble
 from .folding import ERASED, erased, folded, tombstone
 
 ENTRY_BYTES: Final = 200
 """Estimated overhead of a stored event in bytes."""
-
-HELD: Final = 4
-"""By how many times its bounds the log of changes may exceed them for consumers that are behind."""
 
 _seq = attrgetter("seq")
 
@@ -86,6 +83,24 @@ class _State(Struct):
                 for emoji, users in self.reactions.items()
             ),
         )
+
+
+class Kept(Struct, frozen=True):
+    """A message that is put into a log again.
+
+    Args:
+        seq: its seq.
+        payload: the message as it was published.
+        content: see `Draft`; 0 if it is deleted.
+        state: what changes have made of it, if there were any.
+        reacting: by emoji, how many users have reacted, and those who are remembered, as JSON.
+    """
+
+    seq: int
+    payload: bytes
+    content: int
+    state: MessageState | None = None
+    reacting: dict[str, tuple[int, list[bytes]]] = {}
 
 
 class TopicLog:
@@ -145,6 +160,26 @@ class TopicLog:
         self._forget(oldest.seq)
         if not self._messages:
             self.clear()
+
+    def restore(self, position: Position, epoch_start: int, kept: Iterable[Kept]) -> None:
+        """Go on where a log stood that is gone, with some of its newest messages.
+
+        Args:
+            position: where it stood.
+            epoch_start: the seq after which the epoch began.
+            kept: messages, ascending.
+        """
+        self.epoch, self.seq, self.epoch_start = position.epoch, position.seq, epoch_start
+        self.taken = self._trimmed = position.seq
+        for message in kept:
+            if not self._messages:
+                self._trimmed = message.seq - 1
+            entry = _Entry(message.seq, Kind.MESSAGE, message.payload, message.content)
+            self._messages.append(entry)
+            self._sizes[0] += len(message.payload)
+            if message.state is not None:
+                state = self._states[message.seq] = _restored(message, position)
+                self._sizes[2] += _held(state)
 
     # Writing -------------------------------------------------------------------------------
 
@@ -351,6 +386,21 @@ def _between(
     if newest:
         start = max(start, end - count)
     return list(islice(entries, start, min(end, start + count)))
+
+
+def _restored(message: Kept, position: Position) -> _State:
+    known = message.state or MessageState(message.seq)
+    place = PublishResult(known.version, position.epoch, known.edited_at)
+    return _State(
+        known.version,
+        known.edited_at,
+        known.state,
+        known.data,
+        reactions={
+            emoji: _Users(count, dict.fromkeys(users[:MAX_REACTING], place))
+            for emoji, (count, users) in message.reacting.items()
+        },
+    )
 
 
 def _held(state: _State) -> int:

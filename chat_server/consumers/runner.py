@@ -63,24 +63,30 @@ class Consumers:
             asyncio.create_task(self._keep_lease(), name="consumers' lease"),
         ]
 
-    async def stop(self, drain_seconds: float = 0.0) -> None:
+    async def stop(self, drain_seconds: float = 0.0) -> bool:
         """Stop, and let another process run the consumers.
 
         Args:
             drain_seconds: how long what this worker has stored may take to be consumed, if this
                 process runs the consumers.
+
+        Returns:
+            Whether that is consumed.
         """
+        drained = False
         try:
             if drain_seconds and self._leading is not None:
                 with suppress(TimeoutError, Unavailable):
                     async with asyncio.timeout(drain_seconds):
                         await self.drain()
+                        drained = True
         finally:
             await _end(*self._tasks)
             self._tasks = []
             await self._stop_leading()
         with suppress(Unavailable):
             await self._lease.release()
+        return drained
 
     async def drain(self) -> None:
         """Wait until what has been stored so far is consumed; only where they run.

@@ -30,7 +30,7 @@ def make_engine(settings: DatabaseSettings) -> AsyncEngine:
         options |= {"pool_pre_ping": True, "connect_args": _postgresql(url, seconds, seconds)}
         return _create(url, pool_timeout=seconds, **options)
     engine = _create(url, pool_timeout=seconds, connect_args=_SQLITE, **options)
-    _prepare_sqlite(engine, f"PRAGMA busy_timeout = {seconds * 1_000:.0f}", _FOREIGN_KEYS)
+    _prepare_sqlite(engine, f"PRAGMA busy_timeout = {seconds * 1_000:.0f}", *_PRAGMAS)
     return engine
 
 
@@ -51,7 +51,8 @@ def make_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     return engine
 
 
-_FOREIGN_KEYS = "PRAGMA foreign_keys = ON"
+# What is deleted is overwritten.
+_PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA secure_delete = ON")
 # Transactions begin with the statement of `_begin`, not where the driver of Python thinks fit.
 _SQLITE = {"isolation_level": None}
 

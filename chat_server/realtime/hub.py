@@ -8,7 +8,7 @@ from contextlib import suppress
 from ..events import Event, HistoryPage, Kind, Position
 from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
-from .ports import Broker, EventLog, Transport
+from .ports import Broker, LogReader, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
 from .shared_reads import (
     MAX_SPREAD,
@@ -58,7 +58,7 @@ class _Opening:
                 self._lowest, self._highest = lowest, highest
         return not self._begun
 
-    async def read(self, log: EventLog, reads: SharedReads, topic: str) -> HistoryPage:
+    async def read(self, log: LogReader, reads: SharedReads, topic: str) -> HistoryPage:
         """Read the page that the first one asked for.
 
         The page begins with the event at a position, not behind it. If no newer event exists, the
@@ -95,6 +95,7 @@ class Hub:
         max_replay: events that a subscriber may have missed to be recovered; as many are read at
             once to repair a topic.
         on_read: called with each event of the kind `read`, which is for one user alone.
+        log: reads what subscribers have missed; the broker does if nothing else is given.
 
     Attributes:
         reads: reads what subscribers have missed.
@@ -105,10 +106,12 @@ class Hub:
         broker: Broker,
         max_replay: int,
         on_read: Callable[[Event], None] = lambda event: None,
+        log: LogReader | None = None,
     ) -> None:
         self._on_read = on_read
         self._broker = broker
-        self.reads = SharedReads(broker, self._position_of)
+        self._log = log or broker
+        self.reads = SharedReads(self._log, self._position_of)
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
@@ -264,11 +267,11 @@ class Hub:
 
     async def _recover_last(self, name: str, last: int, page: HistoryPage | None) -> Recovery:
         if page is None:
-            page = await read_newest(self._broker, name, last, folded=True)
+            page = await read_newest(self._log, name, last, folded=True)
         if page.more and len(page.events) < last:
             # They are too large for one page, so a page with the first of them comes first.
             after = max(page.seq - last, 0)
-            page = await self._broker.history(
+            page = await self._log.history(
                 name, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES, folded=True
             )
         return recover_last(page)
@@ -313,7 +316,7 @@ class Hub:
     async def _place(self, topic: Topic, opening: _Opening) -> None:
         """Give a topic its position, unless what was read is outdated."""
         generation = topic.generation
-        page = await opening.read(self._broker, self.reads, topic.name)
+        page = await opening.read(self._log, self.reads, topic.name)
         if not page.has_newest:
             page = await self._broker.history(topic.name, limit=1, newest=True)
         if topic.generation == generation:  # else events may have been missed since the reads
@@ -423,7 +426,7 @@ class Hub:
 
 
 async def read_newest(
-    log: EventLog, topic: str, limit: int, *, folded: bool = False
+    log: LogReader, topic: str, limit: int, *, folded: bool = False
 ) -> HistoryPage:
     """Read the newest events, or messages, as far as they fit on one page."""
     return await log.history(topic, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded)

@@ -12,7 +12,7 @@ from ..settings import Settings, SettingsError
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
-from .ports import Broker, Outbox, Presence, Publisher, Transport
+from .ports import Broker, LogReader, Outbox, Presence, Publisher, Transport
 from .presence import TopicPresence
 from .registry import PushClient, Registry
 from .timers import SlottedTimers
@@ -32,12 +32,14 @@ class Node:
         clock: for times that clients see.
         name: what others call this worker.
         outbox: keeps publications while the broker does not accept them; None for no such thing.
+        log: reads stored events for clients; the broker does if nothing else is given.
 
     Raises:
         SettingsError: a namespace has presence, and the broker keeps none.
 
     Attributes:
         publisher: takes publications: the outbox, or the broker itself if there is none.
+        log: reads stored events for clients.
         hub: the topics with subscribers.
         registry: the connections, and how many each user and address has.
         drain: sends the connections away when the worker stops.
@@ -58,6 +60,7 @@ class Node:
         clock: Clock,
         name: str,
         outbox: Outbox | None = None,
+        log: LogReader | None = None,
     ) -> None:
         self.settings = settings
         self.broker = broker
@@ -65,7 +68,8 @@ class Node:
         self.publisher: Publisher = outbox or broker
         self.clock = clock
         self.name = name
-        self.hub = Hub(broker, settings.limits.max_replay, self._tell_user)
+        self.log: LogReader = log or broker
+        self.hub = Hub(broker, settings.limits.max_replay, self._tell_user, log)
         limits = settings.limits
         self.registry = Registry(
             limits.max_connections_per_user, limits.max_connections_per_address

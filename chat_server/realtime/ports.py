@@ -93,28 +93,8 @@ class Outbox(Publisher, Protocol):
         ...
 
 
-class EventLog(Publisher, Protocol):
-    """Stores topics' events in order, and returns them.
-
-    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
-    store is known to be away, and never anything else but `CancelledError`.
-    """
-
-    def reaches(self, topic: str) -> bool:
-        """Return whether the part of the store that has `topic` is believed to be reachable."""
-        ...
-
-    def accepts(self, topic: str) -> bool:
-        """Return whether publications to `topic` are stored: the store may be there, but full."""
-        ...
-
-    def change(self, change: Change) -> "Future[ChangeResult]":
-        """Store a change of a message as the topic's next event, and send it, atomically.
-
-        Idempotency keys and the order of calls are as those of `publish`. The future fails with
-        `Unavailable` alone: what else stands against a change is an outcome.
-        """
-        ...
+class LogReader(Protocol):
+    """Returns stored events."""
 
     async def history(
         self,
@@ -142,6 +122,30 @@ class EventLog(Publisher, Protocol):
             A page; `HistoryPage.more` is True if `limit` or `max_bytes` left events out. A topic
             without a position is given one, so that every worker names the same epoch for it. Only
             a subscription keeps such a position for long.
+        """
+        ...
+
+
+class EventLog(Publisher, LogReader, Protocol):
+    """Stores topics' events in order, and returns them.
+
+    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
+    store is known to be away, and never anything else but `CancelledError`.
+    """
+
+    def reaches(self, topic: str) -> bool:
+        """Return whether the part of the store that has `topic` is believed to be reachable."""
+        ...
+
+    def accepts(self, topic: str) -> bool:
+        """Return whether publications to `topic` are stored: the store may be there, but full."""
+        ...
+
+    def change(self, change: Change) -> "Future[ChangeResult]":
+        """Store a change of a message as the topic's next event, and send it, atomically.
+
+        Idempotency keys and the order of calls are as those of `publish`. The future fails with
+        `Unavailable` alone: what else stands against a change is an outcome.
         """
         ...
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ..events import HistoryPage, Position
-from .ports import EventLog
+from .ports import LogReader
 
 REPLAY_CHUNK = 100
 """Events read at once for one subscriber, which holds them in memory beside its buffer."""
@@ -151,7 +151,7 @@ class SharedReads:
         position_of: returns where the worker stands in a topic; None if that is uncertain.
     """
 
-    def __init__(self, log: EventLog, position_of: Callable[[str], Position | None]) -> None:
+    def __init__(self, log: LogReader, position_of: Callable[[str], Position | None]) -> None:
         self._log = log
         self._position_of = position_of
         # By topic, as long as its task runs: those whose read has not begun.

@@ -11,11 +11,9 @@ from collections import deque
 from functools import partial
 from typing import Final
 
-import msgspec
-from msgspec import Raw
 from msgspec.structs import replace
 
-from ..changes import STREAMING, Append, Change, ChangeResult, Outcome, Piece, Split
+from ..changes import STREAMING, Append, Change, ChangeResult, Outcome, Piece, Split, split_of
 from ..protocol.errors import ChatError, Unavailable
 from ..realtime.ports import EventLog
 from ..settings import Settings
@@ -232,22 +230,3 @@ def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
         and last.author == next.author
         and (key is None or all(piece.key != key for piece in pieces))
     )
-
-
-def split_of(data: bytes, version: int) -> Split | None:
-    """Return a message's data split where its text ends, or None if it has no text.
-
-    Args:
-        data: JSON; the text is the whole of it, or its member `text`.
-        version: the version of the message.
-    """
-    value = msgspec.json.decode(data)
-    if isinstance(value, str):
-        return Split(version, data[:-1], data[-1:], len(value))
-    if not isinstance(value, dict) or not isinstance(text := value.get("text"), str):
-        return None
-    members = msgspec.json.decode(data, type=dict[str, Raw])
-    body = bytes(members.pop("text"))
-    others = msgspec.json.encode(members)[:-1]
-    comma = b"," if members else b""
-    return Split(version, others + comma + b'"text":' + body[:-1], body[-1:] + b"}", len(text))

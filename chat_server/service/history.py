@@ -32,7 +32,7 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
     topic, after = command.topic, command.after
     max_bytes = node.settings.limits.slow_buffer_bytes
     async with node.read_rates.begin(actor.user) as reading:
-        page = await node.broker.history(
+        page = await node.log.history(
             topic,
             after=after or 0,
             before=command.before,

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from ..auth.tokens import Verifier
-from ..events import Retention
+from ..events import Retention, held
 from ..protocol.command_table import COMMANDS, Commands, Row
 from ..protocol.commands import Command, TopicCommand
 from ..protocol.errors import BadRequest, RateLimited, TooLarge
@@ -201,12 +201,13 @@ def check_grant(row: Row, actor: Actor, topic: str) -> None:
 
 def _retention(settings: Settings, topic: str) -> Retention:
     namespace = settings.namespace(topic)
-    return Retention(
+    kept = Retention(
         size=namespace.history_size,
         seconds=namespace.history_seconds,
         bytes=namespace.history_bytes,
         changes=settings.limits.max_replay,
     )
+    return held(kept) if namespace.archive else kept
 
 
 def _only_one_of(names: tuple[str, str], topic: str) -> BadRequest:

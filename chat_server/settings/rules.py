@@ -110,6 +110,13 @@ def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
                 f"namespaces.{name}.history_seconds",
                 "must not exceed broker.position_seconds, or a topic would forget its place first",
             )
+        if namespace.archive and not settings.database.url:
+            yield f"namespaces.{name}.archive", "needs a database: set database.url"
+        if namespace.archive and not namespace.history_size:
+            yield (
+                f"namespaces.{name}.archive",
+                "needs a history_size above 0: the archive is written from the log",
+            )
     latest = settings.broker.spool_seconds + settings.redis.timeout_seconds
     if settings.spools and latest > settings.broker.idempotency_seconds:
         yield (

@@ -267,6 +267,10 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     read_receipts: bool = False
     append_window_ms: Annotated[int, Meta(ge=0, le=1_000)] = 0
     spool_messages: Count = 0
+    archive: bool = False
+    archive_seconds: Annotated[
+        float, Meta(ge=0, description="a number of seconds, 0 or above; 0 keeps everything")
+    ] = 0.0
     presence: bool = False
     presence_grace_seconds: UpToADayOrZero = 5.0
     presence_batch: Count = 100
@@ -306,6 +310,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def has_presence(self) -> bool:
         """Whether some namespace has presence."""
         return any(n.presence for n in self.namespaces.values())
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether some namespace is archived."""
+        return any(n.archive for n in self.namespaces.values())
 
     def namespace(self, topic: str) -> Namespace:
         """Return the namespace of the first segment of `topic`, else the default one."""

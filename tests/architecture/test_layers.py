@@ -53,7 +53,8 @@ RULES = {
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
     "app": May(
-        ("http", "transports", "broker", "database", "outbox", *CORE), (*QUART, "sqlalchemy")
+        ("http", "transports", "broker", "archive", "database", "outbox", *CORE),
+        (*QUART, "sqlalchemy"),
     ),
     "http": May(CORE, (*QUART, "msgspec")),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
@@ -68,6 +69,18 @@ RULES = {
     "broker.redis.urls": May(),
     # Consumers of the log have their cursors where they like, and hear of a store by its contract.
     "consumers": May(("protocol.errors", "realtime.ports", *LEAVES), ("msgspec",)),
+    "archive": May(
+        (
+            "consumers",
+            "database",
+            "broker.folding",
+            "broker.topic_log",
+            "protocol",
+            "realtime.ports",
+            *LEAVES,
+        ),
+        ("msgspec", "sqlalchemy"),
+    ),
     # What lasts. Whoever keeps tables in it imports it, never the other way round.
     "database": May(("protocol.errors", *LEAVES), ("sqlalchemy", "alembic")),
     "database.migrations": May(("database",), ("sqlalchemy", "alembic")),

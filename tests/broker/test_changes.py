@@ -6,11 +6,19 @@ from typing import Any
 import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
-from chat_server.changes import MAX_EMOJI, Append, Change, ChangeResult, Edit, Outcome, Piece
+from chat_server.changes import (
+    MAX_EMOJI,
+    Append,
+    Change,
+    ChangeResult,
+    Edit,
+    Outcome,
+    Piece,
+    split_of,
+)
 from chat_server.changes import Reaction as ReactionChange
 from chat_server.events import Event, HistoryPage, Kind, Retention
 from chat_server.realtime.ports import Broker
-from chat_server.service.appends import split_of
 from chat_server.service.drafts import change_fields, message_draft
 from chat_server.settings import BrokerSettings, RedisSettings
 

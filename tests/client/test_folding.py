@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from chat_server import changes
 from chat_server.broker.topic_log import TopicLog
-from chat_server.changes import MAX_REACTING, Outcome, Piece
+from chat_server.changes import MAX_REACTING, Outcome, Piece, split_of
 from chat_server.client import (
     Appended,
     Deleted,
@@ -28,7 +28,6 @@ from chat_server.client import (
 from chat_server.client.folding import _Named
 from chat_server.events import Event, Kind, Retention
 from chat_server.realtime.merging import merge_appends
-from chat_server.service.appends import split_of
 from chat_server.service.drafts import change_fields, message_draft
 
 TOPIC = "room:a"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.broker.memory import MemoryBroker
-from chat_server.changes import Append, Change, ChangeResult, Outcome, Piece
+from chat_server.changes import Append, Change, ChangeResult, Outcome, Piece, split_of
 from chat_server.events import Kind, PublishResult, Retention
 from chat_server.protocol import commands
 from chat_server.protocol.errors import (
@@ -26,7 +26,7 @@ from chat_server.protocol.errors import (
 from chat_server.protocol.messages import AppendOk
 from chat_server.realtime.node import Node
 from chat_server.service.actor import Actor, Application
-from chat_server.service.appends import Appends, split_of
+from chat_server.service.appends import Appends
 from chat_server.service.drafts import change_fields
 from chat_server.service.operations import OPERATIONS
 from chat_server.service.service import Service

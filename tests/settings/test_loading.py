@@ -100,13 +100,13 @@ def test_later_sources_win_key_by_key(tmp_path: Path) -> None:
     assert settings.limits.max_replay == 3
     assert settings.limits.max_message_bytes == 65_536
     assert settings.namespaces == {
-        "default": Namespace(),
+        "default": Namespace(archive=True),  # in development
         "room": Namespace(history_size=5, history_seconds=7.5),
         "empty": Namespace(),
     }
     assert settings.namespace("room:lobby").history_size == 5
     assert settings.namespace("room").history_size == 5
-    assert settings.namespace("rooms:lobby") == Namespace()
+    assert settings.namespace("rooms:lobby") == Namespace(archive=True)
 
 
 def test_any_source_but_its_own_file_chooses_the_environment(

@@ -1,0 +1,80 @@
+"""The archive of a server: writer, reader, and what happens at the start and at the end."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from ..consumers.runner import LEASE_SECONDS, Consumers
+from ..database.database import Database
+from ..database.leases import Lease
+from ..events import Retention
+from ..protocol.errors import Unavailable
+from ..realtime.ports import Broker, Feed
+from ..settings import Settings, SettingsError
+from .deep_log import DeepLog
+from .reader import ArchiveReader
+from .restoring import Restorable, note_end, restore
+from .writer import ArchiveWriter
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 5.0
+"""How long what is stored may take to be archived when the process ends."""
+
+
+class Archive:
+    """Every stored event of the namespaces that ask for it, in the database.
+
+    Args:
+        settings: the server's.
+        database: the database.
+        broker: stores events.
+        node: what others call this worker.
+
+    Raises:
+        SettingsError: the broker does not say in which topics something was stored.
+
+    Attributes:
+        reader: reads what is archived.
+        log: the log with the archive below it.
+    """
+
+    def __init__(self, settings: Settings, database: Database, broker: Broker, node: str) -> None:
+        if not isinstance(broker, Feed):
+            raise SettingsError("namespaces: archive needs a broker with a feed")
+        self._settings = settings
+        self._database = database
+        self._broker = broker
+        self.reader = ArchiveReader(database)
+        self.log = DeepLog(broker, self.reader, self.covers)
+        writer = ArchiveWriter(database, self.covers)
+        lease = Lease(database, "consumers", node, LEASE_SECONDS)
+        self._consumers = Consumers(broker, broker.feed, lease, [writer])
+        self._restored = False
+
+    def covers(self, topic: str) -> bool:
+        """Return whether a topic is archived."""
+        return self._settings.namespace(topic).archive
+
+    async def restore(self, retention: Callable[[str], Retention]) -> None:
+        """Let a broker that forgets go on where it was; before anything is stored in it."""
+        if not isinstance(self._broker, Restorable):
+            return
+        most = self._settings.broker.memory_max_topics
+        try:
+            await restore(self._database, self._broker, retention, max_topics=most)
+            self._restored = True
+        except Unavailable:
+            logger.warning("topics begin anew: the database has not been reached")
+
+    def start(self) -> None:
+        """Begin to archive, if no other worker does."""
+        self._consumers.start()
+
+    async def stop(self) -> None:
+        """Archive what this worker has stored, and let another one go on; nothing may follow."""
+        whole = await self._consumers.stop(DRAIN_SECONDS)
+        if whole and self._restored:
+            with suppress(Unavailable):  # Then the next start begins new epochs.
+                await note_end(self._database)

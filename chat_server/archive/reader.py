@@ -1,0 +1,221 @@
+"""Reads the archive: messages as they now are, and events as they were."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
+from sqlalchemy import RowMapping, Select, func, literal, select, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..database.database import Database
+from ..events import Event, Kind
+from .folding import Message, parse
+from .tables import CHANGES, ERAS, MESSAGES, TOPICS
+
+ROWS_AT_ONCE: Final = 64
+"""Rows that are read at once: bounds the reading beyond the limit of bytes."""
+
+
+class Found(Struct):
+    """Messages or events of the archive, ascending.
+
+    Args:
+        events: the messages or events.
+        more: True if a limit left some out.
+    """
+
+    events: list[Event]
+    more: bool = False
+
+
+class Stretch(Struct):
+    """Events that follow each other without a gap.
+
+    Args:
+        epoch: the epoch of the last event that is archived.
+        seq: its seq.
+        events: the first of them.
+        more: True if a limit left some out.
+        whole: True if every event up to `seq` is there.
+    """
+
+    epoch: str
+    seq: int
+    events: list[Event]
+    more: bool
+    whole: bool
+
+
+class _Range(NamedTuple):
+    """The seqs of an era that count: `low < seq <= high`."""
+
+    era: int
+    low: int
+    high: float
+
+
+class ArchiveReader:
+    """Reads what the writer has written.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def messages(
+        self,
+        topic: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        newest: bool = False,
+        max_bytes: int,
+    ) -> Found:
+        """Read messages with `after < seq < before` as they now are.
+
+        Args:
+            topic: the topic.
+            after: the seq in front of them.
+            before: the seq behind them, if any.
+            limit: their number at most.
+            newest: take the newest rather than the oldest; ascending either way.
+            max_bytes: their payload bytes at most; the first one comes in any case.
+
+        Raises:
+            Unavailable: the database cannot be used.
+        """
+        found = Found([])
+        size = 0
+        async with self._database.session(read_only=True) as session:
+            row = await _topic(session, topic)
+            if row is None:
+                return found
+            ranges = await _ranges(session, row, after, before)
+            async for message in _rows(session, row["id"], ranges, newest, limit + 1):
+                payload = message.folded()
+                size += len(payload)
+                if len(found.events) == limit or (found.events and size > max_bytes):
+                    found.more = True
+                    break
+                event = Event(topic, row["epoch"], message.seq, Kind.MESSAGE, payload)
+                found.events.append(event)
+        if newest:
+            found.events.reverse()
+        return found
+
+    async def events(self, topic: str, *, after: int, limit: int, max_bytes: int) -> Stretch | None:
+        """Read the events behind a seq of the current era as they were; None if it is none.
+
+        Raises:
+            Unavailable: the database cannot be used.
+        """
+        async with self._database.session(read_only=True) as session:
+            row = await _topic(session, topic)
+            if row is None or not row["base"] <= after <= row["seq"]:
+                return None
+            whole = await _count(session, row, after) == row["seq"] - after
+            stretch = Stretch(row["epoch"], row["seq"], [], more=False, whole=whole)
+            if not whole:
+                return stretch
+            size, last = 0, after
+            while True:
+                count = min(ROWS_AT_ONCE, limit + 1 - len(stretch.events))
+                rows = (await session.execute(_events(row, last, count))).all()
+                for seq, kind, payload in rows:
+                    size += len(payload)
+                    if len(stretch.events) == limit or (stretch.events and size > max_bytes):
+                        stretch.more = True
+                        return stretch
+                    event = Event(topic, row["epoch"], seq, Kind(kind), payload)
+                    stretch.events.append(event)
+                    last = seq
+                if len(rows) < count:
+                    return stretch
+
+
+async def _topic(session: AsyncSession, name: str) -> RowMapping | None:
+    found = await session.execute(select(TOPICS).where(TOPICS.c.name == name))
+    return found.mappings().one_or_none()
+
+
+async def _ranges(
+    session: AsyncSession, topic: RowMapping, after: int, before: int | None
+) -> list[_Range]:
+    """Return what counts of each era, ascending."""
+    last = math.inf if before is None else before - 1
+    if topic["era"] == 0:
+        return [_Range(0, after, last)]
+    eras = await session.execute(
+        select(ERAS.c.era, ERAS.c.base)
+        .where(ERAS.c.topic_id == topic["id"])
+        .order_by(ERAS.c.era.desc())
+    )
+    ranges = []
+    for era, base in eras:
+        low = max(after, base)
+        if low < last:
+            ranges.append(_Range(era, low, last))
+        last = min(last, base)
+    return ranges[::-1]
+
+
+async def _rows(
+    session: AsyncSession, topic: int, ranges: list[_Range], newest: bool, limit: int
+) -> Any:
+    """Yield messages, the newest first or the oldest first."""
+    for era, first, last in reversed(ranges) if newest else ranges:
+        low, high = first, last
+        while limit > 0:
+            count = min(ROWS_AT_ONCE, limit)
+            query = select(MESSAGES).where(
+                MESSAGES.c.topic_id == topic, MESSAGES.c.era == era, MESSAGES.c.seq > low
+            )
+            if high != math.inf:
+                query = query.where(MESSAGES.c.seq <= int(high))
+            order = MESSAGES.c.seq.desc() if newest else MESSAGES.c.seq
+            rows = (await session.execute(query.order_by(order).limit(count))).all()
+            for row in rows:
+                if parse(row.payload) is not None:  # else somebody has written it by hand
+                    yield Message.of_row(row)
+            limit -= len(rows)
+            if len(rows) < count:
+                break
+            if newest:
+                high = rows[-1].seq - 1
+            else:
+                low = rows[-1].seq
+
+
+def _both(topic: RowMapping, after: int) -> Iterator[Select[Any]]:
+    for table in (MESSAGES, CHANGES):
+        kind = literal(Kind.MESSAGE.value) if table is MESSAGES else table.c.kind
+        yield select(table.c.seq, kind.label("kind"), table.c.payload).where(
+            table.c.topic_id == topic["id"], table.c.era == topic["era"], table.c.seq > after
+        )
+
+
+def _events(topic: RowMapping, after: int, limit: int) -> Select[Any]:
+    # Each part by its index: SQLite would read all of both otherwise.
+    parts = [
+        select(each.order_by(each.selected_columns.seq).limit(limit).subquery())
+        for each in _both(topic, after)
+    ]
+    merged = union_all(*parts).subquery()
+    return select(merged).order_by(merged.c.seq).limit(limit)
+
+
+async def _count(session: AsyncSession, topic: RowMapping, after: int) -> int:
+    count = 0
+    for table in (MESSAGES, CHANGES):
+        query = select(func.count()).where(
+            table.c.topic_id == topic["id"],
+            table.c.era == topic["era"],
+            table.c.seq > after,
+            table.c.seq <= topic["seq"],
+        )
+        count += await session.scalar(query) or 0
+    return count

@@ -1,0 +1,287 @@
+"""Writes the archive: a consumer of the log whose cursors stand beside what it has written."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..consumers.ports import Batch, Cursor, Outdated
+from ..database.database import Database
+from ..events import Event, Kind
+from .folding import Message, Parsed, erased_change, parse
+from .tables import CHANGES, ERAS, GAPS, MESSAGES, TOPICS
+
+Row = dict[str, Any]
+
+IN_AT_ONCE: Final = 500
+"""Values in one `IN`: SQLite allows 32,766, and PostgreSQL as many."""
+
+_TOPIC = TOPICS.c
+_MESSAGE = MESSAGES.c
+_CHANGE = CHANGES.c
+
+_insert_messages = insert(MESSAGES)
+_insert_changes = insert(CHANGES)
+_insert_gaps = insert(GAPS)
+_update_message = (
+    update(MESSAGES)
+    .where(_MESSAGE.id == bindparam("row"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                *(
+                    "payload",
+                    "content",
+                    "version",
+                    "edited_at",
+                    "state",
+                    "data",
+                    "reactions",
+                    "text",
+                ),
+            )
+        }
+    )
+)
+_update_topic = (
+    update(TOPICS)
+    .where(_TOPIC.id == bindparam("row"))
+    .values({name: bindparam(name) for name in ("epoch", "seq", "at", "era", "base")})
+)
+_erase_change = (
+    update(CHANGES)
+    .where(
+        _CHANGE.topic_id == bindparam("topic"),
+        _CHANGE.era == bindparam("its_era"),
+        _CHANGE.seq == bindparam("its_seq"),
+    )
+    .values(payload=bindparam("payload"))
+)
+
+
+class ArchiveWriter:
+    """Keeps `consumers.ports.Consumer`: writes events, and messages as they now are.
+
+    Args:
+        database: the database.
+        wants: returns whether the events of a topic are archived.
+    """
+
+    name = "archive"
+
+    def __init__(self, database: Database, wants: Callable[[str], bool]) -> None:
+        self._database = database
+        self.wants = wants
+
+    async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
+        """Return how far these topics are archived."""
+        found: dict[str, Cursor] = {}
+        columns = (_TOPIC.name, _TOPIC.epoch, _TOPIC.seq, _TOPIC.at)
+        async with self._database.session(read_only=True) as session:
+            for names in _chunks(topics):
+                rows = await session.execute(select(*columns).where(_TOPIC.name.in_(names)))
+                found.update((name, Cursor(epoch, seq, at)) for name, epoch, seq, at in rows)
+        return found
+
+    async def take(self, batches: Sequence[Batch]) -> None:
+        """Write batches, their cursors, and what they make of messages, all or nothing.
+
+        Raises:
+            Unavailable: the database cannot be used.
+            Outdated: a topic stands elsewhere.
+        """
+        async with self._database.session() as session:
+            for names in _chunks([batch.topic for batch in batches]):
+                # Locked until the end: another writer waits, and finds that it is outdated.
+                query = select(TOPICS).where(_TOPIC.name.in_(names))
+                rows = await session.execute(query.with_for_update())
+                known = {row.name: row for row in rows}
+                chosen = set(names)
+                work = [
+                    await _Work.begin(session, batch, known.get(batch.topic))
+                    for batch in batches
+                    if batch.topic in chosen
+                ]
+                await _write(session, work)
+
+
+class _Work:
+    """What is to be written of one batch."""
+
+    def __init__(self, batch: Batch, topic: int, era: int, base: int) -> None:
+        self.batch = batch
+        self.topic = topic
+        self.era = era
+        self.base = base
+        self.messages: dict[int, Message] = {}
+        self.changes: list[tuple[Event, Parsed]] = []
+        # Messages that were archived before, by seq, and the ids of their rows.
+        self.earlier: dict[int, Message] = {}
+        self.ids: dict[int, int] = {}
+        self.deleted: list[int] = []
+        for event in batch.events:
+            parsed = parse(event.payload) or Parsed()
+            if event.kind is Kind.MESSAGE:
+                self.messages[event.seq] = Message(event.seq, event.payload, parsed)
+            else:
+                self.changes.append((event, parsed))
+
+    @classmethod
+    async def begin(cls, session: AsyncSession, batch: Batch, row: Any) -> "_Work":
+        """Check the cursor of a batch, and prepare its topic.
+
+        Raises:
+            Outdated: the topic stands elsewhere.
+        """
+        before = None if row is None else Cursor(row.epoch, row.seq, row.at)
+        if before != batch.before:
+            raise Outdated
+        after = batch.after
+        if row is None:
+            first = batch.events[0].seq if batch.events else after.seq + 1
+            era, base = 0, first - 1
+            values = {"name": batch.topic, "era": era, "base": base}
+            values |= {"epoch": after.epoch, "seq": after.seq, "at": after.at}
+            created = insert(TOPICS).values(values).returning(_TOPIC.id)
+            topic = (await session.execute(created)).scalar_one()
+        else:
+            topic, era, base = row.id, row.era, row.base
+            if batch.goes_back:
+                era, base = era + 1, batch.epoch_start
+        if row is None or batch.goes_back:
+            await session.execute(insert(ERAS).values(topic_id=topic, era=era, base=base))
+        work = cls(batch, topic, era, base)
+        await work.find_earlier(session)
+        return work
+
+    async def find_earlier(self, session: AsyncSession) -> None:
+        """Find the rows of messages that the batch changes and does not hold."""
+        targets = {parsed.target for _, parsed in self.changes} - self.messages.keys()
+        for seqs in _chunks(targets):
+            rows = await session.execute(
+                select(MESSAGES)
+                .where(
+                    _MESSAGE.topic_id == self.topic,
+                    # Of an era that began behind the message, the message is of an earlier one.
+                    _MESSAGE.era <= self.era,
+                    _MESSAGE.seq.in_(seqs),
+                )
+                .order_by(_MESSAGE.era)
+            )
+            for row in rows:
+                self.earlier[row.seq], self.ids[row.seq] = Message.of_row(row), row.id
+
+    def fold(self) -> None:
+        """Apply the changes to their messages."""
+        for event, parsed in self.changes:
+            message = self.messages.get(parsed.target) or self.earlier.get(parsed.target)
+            if message is not None:
+                message.change(event.kind, event.seq, parsed)
+            if event.kind is Kind.DELETED:
+                self.deleted.append(parsed.target)
+        for message in (*self.messages.values(), *self.earlier.values()):
+            message.finish()
+
+    def message_rows(self) -> Iterable[Row]:
+        topic, era = self.topic, self.era
+        for message in self.messages.values():
+            yield {
+                "topic_id": topic,
+                "era": era,
+                "seq": message.seq,
+                "at": message.at,
+                "author": message.author,
+                "payload": message.payload,
+                "content": message.content,
+                "version": message.version,
+                "edited_at": message.edited_at,
+                "state": message.state,
+                "data": message.data,
+                "reactions": message.reactions,
+                "text": message.text,
+            }
+
+    def update_rows(self) -> Iterable[Row]:
+        for seq, message in self.earlier.items():
+            yield {
+                "row": self.ids[seq],
+                "payload": message.payload,
+                "content": message.content,
+                "version": message.version,
+                "edited_at": message.edited_at,
+                "state": message.state,
+                "data": message.data,
+                "reactions": message.reactions,
+                "text": message.text,
+            }
+
+    def change_rows(self) -> Iterable[Row]:
+        gone = set(self.deleted)
+        for event, parsed in self.changes:
+            payload = event.payload
+            if parsed.target in gone:
+                payload = erased_change(event.kind, payload)
+            yield {
+                "topic_id": self.topic,
+                "era": self.era,
+                "seq": event.seq,
+                "at": parsed.at,
+                "kind": event.kind.value,
+                "target": parsed.target,
+                "payload": payload,
+            }
+
+    def gap_rows(self) -> Iterable[Row]:
+        now = int(time.time() * 1_000)
+        for first, last in self.batch.gaps:
+            where = {"topic_id": self.topic, "era": self.era, "first": first, "last": last}
+            yield {**where, "noted_at": now}
+
+    def topic_row(self) -> Row:
+        after = self.batch.after
+        place = {"row": self.topic, "era": self.era, "base": self.base}
+        return {**place, "epoch": after.epoch, "seq": after.seq, "at": after.at}
+
+
+async def _write(session: AsyncSession, work: Sequence[_Work]) -> None:
+    for each in work:
+        each.fold()
+    connection = await session.connection()
+    for statement, rows in (
+        (_insert_messages, [row for each in work for row in each.message_rows()]),
+        (_update_message, [row for each in work for row in each.update_rows()]),
+        (_insert_changes, [row for each in work for row in each.change_rows()]),
+        (_insert_gaps, [row for each in work for row in each.gap_rows()]),
+        (_update_topic, [each.topic_row() for each in work]),
+    ):
+        if rows:
+            await connection.execute(statement, rows)
+    for each in work:
+        for seqs in _chunks(each.deleted):
+            await erase_changes(session, each.topic, seqs)
+
+
+async def erase_changes(session: AsyncSession, topic: int, targets: Collection[int]) -> None:
+    """Take the content out of the edits and appends of deleted messages."""
+    rows = await session.execute(
+        select(_CHANGE.era, _CHANGE.seq, _CHANGE.kind, _CHANGE.payload).where(
+            _CHANGE.topic_id == topic,
+            _CHANGE.target.in_(targets),
+            _CHANGE.kind.in_([Kind.EDITED.value, Kind.APPENDED.value]),
+        )
+    )
+    erased = [
+        {"topic": topic, "its_era": era, "its_seq": seq, "payload": erased_change(kind, payload)}
+        for era, seq, kind, payload in rows
+    ]
+    if erased:
+        await (await session.connection()).execute(_erase_change, erased)
+
+
+def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
+    listed = list(values)
+    for start in range(0, len(listed), IN_AT_ONCE):
+        yield listed[start : start + IN_AT_ONCE]

@@ -1,0 +1,199 @@
+"""What is archived is what was stored: every event once, in order, and messages as they now are."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from chat_server.archive import writer as module
+from chat_server.archive.reader import ArchiveReader
+from chat_server.archive.tables import CHANGES, GAPS, MESSAGES, TOPICS
+from chat_server.archive.writer import ArchiveWriter
+from chat_server.broker.memory import MemoryBroker
+from chat_server.consumers import reading
+from chat_server.consumers.ports import Outdated
+from chat_server.consumers.reading import read_batch
+from chat_server.database.database import Database
+from chat_server.events import Event, Retention
+from chat_server.protocol.errors import Unavailable
+
+from ..broker.helpers import TOPIC
+from ..broker.test_changes import append, appended, delete, edit, say
+from .helpers import ALL, archive, chatter, started
+
+EVERYTHING: Any = {"limit": 10_000, "max_bytes": 100_000_000}
+
+
+async def logged(broker: MemoryBroker, *, folded: bool = False) -> list[Event]:
+    return (await broker.history(TOPIC, **EVERYTHING, folded=folded)).events
+
+
+async def archived(database: Database, *, folded: bool = False) -> list[Event]:
+    reader = ArchiveReader(database)
+    if folded:
+        return (await reader.messages(TOPIC, **EVERYTHING)).events
+    stretch = await reader.events(TOPIC, after=0, **EVERYTHING)
+    assert stretch is not None
+    assert stretch.whole
+    return stretch.events
+
+
+@pytest.mark.parametrize("events", [500, 3])
+async def test_the_archive_is_what_the_log_is(
+    database: Database, events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH_EVENTS", events)
+    broker = await started()
+    for seed in range(3):
+        await chatter([broker], 80, seed)
+        await archive(database, broker)
+    assert len(await logged(broker)) > 150
+    assert await archived(database) == await logged(broker)
+    assert await archived(database, folded=True) == await logged(broker, folded=True)
+
+
+async def test_a_crash_in_mid_batch_leaves_nothing_of_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await started()
+    await chatter([broker], 50)
+
+    async def die(*work: Any) -> None:
+        await write(*work)
+        raise RuntimeError("killed")
+
+    write = module._write
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_write", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            await archive(database, broker)
+    async with database.session(read_only=True) as session:
+        for table in (TOPICS, MESSAGES, CHANGES):
+            assert await session.scalar(select(func.count()).select_from(table)) == 0
+    await archive(database, broker)
+    assert await archived(database) == await logged(broker)
+
+
+async def test_a_writer_that_is_behind_another_is_told_and_writes_nothing(
+    database: Database,
+) -> None:
+    broker = await started()
+    await chatter([broker], 10)
+    writer = ArchiveWriter(database, lambda topic: True)
+    batch = await read_batch(broker, TOPIC, None)
+    await writer.take([batch])
+    with pytest.raises(Outdated):
+        await writer.take([batch])
+    assert await archived(database) == await logged(broker)
+
+
+async def test_topics_are_written_together_or_not_at_all(database: Database) -> None:
+    broker = await started()
+    for topic in ("room:a", "room:b"):
+        await say(broker, "hello", topic=topic, retention=ALL)
+    writer = ArchiveWriter(database, lambda topic: True)
+    batches = [await read_batch(broker, topic, None) for topic in ("room:a", "room:b")]
+    await writer.take(batches[1:])
+    with pytest.raises(Outdated):
+        await writer.take(batches)
+    assert list(await writer.cursors(["room:a", "room:b"])) == ["room:b"]
+
+
+async def test_a_gap_is_written_down(database: Database) -> None:
+    broker = await started()
+    few = Retention(2, 3_600.0)
+    await say(broker, "one", retention=few)
+    await archive(database, broker)
+    for number in range(5):
+        await say(broker, str(number), retention=few)
+    await archive(database, broker)
+    async with database.session(read_only=True) as session:
+        gaps = (await session.execute(select(GAPS.c.first, GAPS.c.last))).all()
+    assert [tuple(gap) for gap in gaps] == [(2, 4)]
+    stretch = await ArchiveReader(database).events(TOPIC, after=0, **EVERYTHING)
+    assert stretch is not None
+    assert not stretch.whole
+    stretch = await ArchiveReader(database).events(TOPIC, after=4, **EVERYTHING)
+    assert stretch is not None
+    assert stretch.whole
+    assert [event.seq for event in stretch.events] == [5, 6]
+
+
+async def test_what_is_deleted_is_nowhere_any_more(database: Database) -> None:
+    broker = await started()
+    seq = await say(broker, "first secret", retention=ALL)
+    await broker.change(edit(seq, "second secret"))
+    await appended(broker, append(seq, "third secret"))
+    await archive(database, broker)
+    await broker.change(delete(seq))
+    await archive(database, broker)
+    async with database.session(read_only=True) as session:
+        rows = [
+            *(await session.execute(select(MESSAGES))).all(),
+            *(await session.execute(select(CHANGES))).all(),
+        ]
+    assert len(rows) == 4
+    assert "secret" not in repr(rows)
+    assert await archived(database) == await logged(broker)
+    assert await archived(database, folded=True) == await logged(broker, folded=True)
+
+
+async def test_a_store_that_begins_anew_begins_an_era(database: Database) -> None:
+    before = await started()
+    await chatter([before], 30)
+    await archive(database, before)
+    after = await started()
+    for number in range(3):
+        await say(after, f"new {number}", retention=ALL)
+    await archive(database, after)
+    assert await archived(database) == await logged(after)
+    assert await archived(database, folded=True) == await logged(after, folded=True)
+    async with database.session(read_only=True) as session:
+        count = await session.scalar(select(func.count()).select_from(MESSAGES))
+    assert count == 3 + len(await logged(before, folded=True)), "the earlier ones are kept"
+
+
+async def test_an_epoch_that_lost_the_newest_events_replaces_them(database: Database) -> None:
+    """As after a failover: the log ends earlier, and its seqs are given out again."""
+    longer, shorter = await started(), await started()
+    for broker in (longer, shorter):
+        for number in range(4):
+            await say(broker, f"kept {number}", retention=ALL)
+    for number in range(3):
+        await say(longer, f"lost {number}", retention=ALL)
+    shorter._topics[TOPIC].log.epoch = longer._topics[TOPIC].log.epoch
+    await archive(database, longer)
+    await archive(database, shorter)
+    await say(shorter, "new", retention=ALL)
+    await archive(database, shorter)
+    found = await archived(database, folded=True)
+    assert [event.payload for event in found] == [
+        event.payload for event in await logged(shorter, folded=True)
+    ]
+    page = await ArchiveReader(database).messages(TOPIC, limit=2, newest=True, max_bytes=10_000)
+    assert ([event.seq for event in page.events], page.more) == ([4, 5], True)
+
+
+async def test_rows_that_somebody_has_written_are_left_out(database: Database) -> None:
+    broker = await started()
+    for number in range(3):
+        await say(broker, f"text {number}", retention=ALL)
+    await archive(database, broker)
+    async with database.session() as session:
+        await session.execute(update(MESSAGES).where(MESSAGES.c.seq == 2).values(payload=b"{no"))
+    found = await archived(database, folded=True)
+    assert [event.seq for event in found] == [1, 3]
+    await broker.change(edit(2, "again"))
+    await archive(database, broker)
+
+
+async def test_without_the_database_nothing_is_lost(database: Database) -> None:
+    broker = await started()
+    await chatter([broker], 20)
+    writer = ArchiveWriter(database, lambda topic: True)
+    await database.stop()
+    with pytest.raises(Unavailable):
+        await writer.take([await read_batch(broker, TOPIC, None)])
+    await database.start()
+    await archive(database, broker)
+    assert await archived(database) == await logged(broker)
