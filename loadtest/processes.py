@@ -2,8 +2,10 @@
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -42,6 +44,30 @@ def _heed_no_more(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
+@contextmanager
+def put_off_ending() -> Iterator[None]:
+    """Let signals that end the load test wait until the block is left.
+
+    An exception in the middle of `Popen` would leave a process that nobody knows of. Signals
+    interrupt the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGINT)}
+    heeded = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in heeded:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 class Workers:
     """Child processes, all ended when this context is left.
 
@@ -59,10 +85,10 @@ class Workers:
         """Run `target(pipe, plan)` in a process of its own; return this end of the pipe."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=target, args=(theirs, plan), daemon=True)
-        with pinned(self._cores):
+        with pinned(self._cores), put_off_ending():
             process.start()
+            self._processes.append(process)
         theirs.close()
-        self._processes.append(process)
         return ours
 
     def __enter__(self) -> Self:

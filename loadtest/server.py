@@ -27,6 +27,7 @@ from .accounting import cores, pinned
 from .crowd import raise_file_limit
 from .dialects import DIALECTS
 from .pauses import VARIABLE
+from .processes import put_off_ending
 from .wire import LoadError
 
 START_SECONDS = 60.0
@@ -179,12 +180,11 @@ def redis_server() -> Iterator[tuple[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             server = RedisServer(Path(folder))
-            with pinned(load_cores()):
+            with pinned(load_cores()), put_off_ending():
                 server.start()
+            yield server.url, server.pid
         except RuntimeError as error:
             raise LoadError(str(error)) from None
-        try:
-            yield server.url, server.pid
         finally:
             server.stop()
 
@@ -214,16 +214,17 @@ def launched(
     """
     raise_file_limit()
     with tempfile.TemporaryFile() if log is None else log.open("w+b") as written:
-        with pinned(to):
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, **(environ or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=written,
-                cwd=folder,
-            )
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with pinned(to), put_off_ending():
+                process = subprocess.Popen(
+                    command,
+                    env={**os.environ, **(environ or {})},
+                    stdin=subprocess.DEVNULL,
+                    stdout=written,
+                    stderr=written,
+                    cwd=folder,
+                )
             deadline = time.monotonic() + START_SECONDS
             while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -234,12 +235,17 @@ def launched(
                 time.sleep(0.05)
             yield process.pid
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process is not None:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def answers(url: str) -> bool:

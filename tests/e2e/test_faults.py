@@ -305,7 +305,7 @@ async def test_killed_workers_cost_resuming_clients_nothing(
     topic, count = "room:killed-worker", 600
     first, second = await ready_workers(server, 2)
     clients = [Resuming(server.ws_url, topic) for _ in range(10)]
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(100), asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.follow(count))
         await until(lambda: all(client.place for client in clients))
