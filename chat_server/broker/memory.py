@@ -349,11 +349,10 @@ class MemoryBroker:
 
     def _keep(self, topic: _Topic, name: str, retention: Retention, now: float) -> None:
         """Let a topic's lifetimes begin anew, and keep all topics within the bound of bytes."""
-        lifetime = max(self._settings.position_seconds, retention.seconds)
-        topic.expires_at = self._until(now + lifetime)
+        seconds = retention.seconds
+        topic.expires_at = self._until(now + max(self._settings.position_seconds, seconds))
         if retention.held_size:
             self._feed.touched[name] = None
-        seconds = retention.seconds
         history = self._histories.get(seconds)
         if history is not None and name in history and len(topic.log):
             history.move_to_end(name)

@@ -103,7 +103,11 @@ class Codec:
             Malformed: `payload` is not a map in this encoding.
             BadRequest: it is, but breaks a rule; bears the message's `id` if it has a valid one.
         """
-        command: Any = self._read(payload, self._decode)
+        command: Any
+        try:
+            command = self._decode(payload)
+        except _BROKEN:
+            command = self._read(payload, self._decode)
         if check_data and self.commands[command.__class__].has_data:
             command.data = Raw(self.json_data(bytes(command.data), command.id))
         return command  # type: ignore[no-any-return]

@@ -182,7 +182,7 @@ class Session:
         """Count a control frame against the rate limit; it is a sign of life, too."""
         self.touch(now)
         if not self.closed:
-            self._acquire(now)
+            self._count_rejected(self._rate_limit.acquire(now), 1)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
         """Answer a command that has succeeded.
@@ -196,7 +196,8 @@ class Session:
         pending.after = after
         if pending.id is not None:
             pending.reply = ok
-        self._advance()
+        if not self._advancing:
+            self._advance()
 
     def fail(self, pending: Pending, error: ChatError) -> None:
         """End a command with an error."""
@@ -270,7 +271,10 @@ class Session:
             command = self._free_subscription(payload)
             if command is not None:
                 return Pending(command.id, command, self._codec.commands[command.__class__])
-        wait = self._acquire(now, 1 + len(payload) // BYTES_PER_COUNT)
+        cost = 1 + len(payload) // BYTES_PER_COUNT
+        wait = self._rate_limit.acquire(now, cost)
+        if wait or self._rejected:
+            self._count_rejected(wait, cost)
         # Checking the data of a command that is refused anyway is not worth the time.
         check_data = not wait and self.state is not State.AUTHENTICATING
         try:
@@ -301,9 +305,8 @@ class Session:
         self._free_subscriptions -= 1
         return command
 
-    def _acquire(self, now: float, cost: int = 1) -> float:
-        """Return the seconds by which this message is too early; close if that has no effect."""
-        wait = self._rate_limit.acquire(now, cost)
+    def _count_rejected(self, wait: float, cost: int) -> None:
+        """Note by how many seconds a message was too early; close if that has no effect."""
         # A large message that is refused has been read, and looked at for its id, all the same.
         if wait:
             self._rejected += cost
@@ -311,7 +314,6 @@ class Session:
                 self.close(CloseCode.TOO_MANY, "retry_in_ms was ignored")
         elif self._rejected:
             self._rejected = max(self._rejected - FORGIVEN * cost, 0)
-        return wait
 
     def _strike(self, now: float) -> None:
         """Count a message that is no command, and close if it was one too many."""
@@ -339,7 +341,12 @@ class Session:
                     break
         finally:
             self._advancing = False
-        self._control_flow()
+        if (
+            self._paused
+            or self._remote_closed
+            or len(waiting) + len(running) >= self._limits.max_pending_commands
+        ):
+            self._control_flow()
 
     def _may_join(self, pending: Pending) -> bool:
         """Return whether a command may start beside those that run."""

@@ -1,6 +1,7 @@
 """Topic names and the namespace they belong to (docs/protocol.md, section 1)."""
 
 import re
+from functools import lru_cache
 
 from .errors import BadRequest
 
@@ -24,6 +25,8 @@ def topic_segment(text: str) -> str:
     return _ESCAPED.sub(lambda found: b"~%02X" % ord(found[0]), text.encode()).decode("ascii")
 
 
+# Each message asks, and most name a topic that others named before. Refusals are not remembered.
+@lru_cache(maxsize=4_096)
 def check_topic(topic: str) -> str:
     """Return `topic` unchanged if it is well-formed.
 

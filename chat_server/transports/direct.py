@@ -114,7 +114,8 @@ class DirectTransport(asyncio.Protocol):
         # Set by `serve`, released by `connection_lost`.
         self._receiver: Receiver
         # Answers that are gathered while the bytes of one read are handled; None at other times.
-        self._corked: bytearray | None = None
+        self._corked: list[bytes] | None = None
+        self._corked_bytes = 0
         # Messages, and whether they are binary, that were read before the gate closed.
         self._inbox: list[tuple[bytes, bool]] = []
         # The fragments so far of the message that is coming, and whether it is binary.
@@ -135,7 +136,7 @@ class DirectTransport(asyncio.Protocol):
         self._receiver = receiver
         self._transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
         self._transport.set_protocol(self)
-        self._corked = bytearray(upgrade)
+        self._corked = [upgrade] if upgrade else []
         begin()
         self._uncork()
 
@@ -153,8 +154,9 @@ class DirectTransport(asyncio.Protocol):
         if self._corked is None:
             self._transport.write(packet)
             return
-        self._corked += packet
-        if len(self._corked) > CORK_BYTES:
+        self._corked.append(packet)
+        self._corked_bytes += len(packet)
+        if self._corked_bytes > CORK_BYTES:
             self._uncork()
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
@@ -200,7 +202,7 @@ class DirectTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the socket."""
-        self._corked = bytearray()
+        self._corked = []
         at = 0
         if self._ws is None or self._ws.between_messages:
             at = self._read_whole_frames(data)
@@ -319,6 +321,8 @@ class DirectTransport(asyncio.Protocol):
             return
         if self._gate.holds or self._inbox:
             self._inbox.append((payload, binary))
+        elif binary or payload.isascii():
+            self._receiver.on_message(payload, binary=binary)
         else:
             self._deliver(payload, binary)
 
@@ -337,7 +341,7 @@ class DirectTransport(asyncio.Protocol):
 
     def _go_on_reading(self) -> None:
         delivered = 0
-        self._corked = bytearray()
+        self._corked = []
         for payload, binary in self._inbox:
             if not self._gate.hands_over:
                 break
@@ -389,8 +393,9 @@ class DirectTransport(asyncio.Protocol):
     def _uncork(self) -> None:
         """Write the answers to one read of the socket in one piece."""
         corked, self._corked = self._corked, None
+        self._corked_bytes = 0
         if corked and not self._transport.is_closing():
-            self._transport.write(corked)
+            self._transport.write(corked[0] if len(corked) == 1 else b"".join(corked))
 
     def _flush(self) -> None:
         waiting = self._ws.data_to_send() if self._ws is not None else ()
