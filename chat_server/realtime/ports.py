@@ -414,6 +414,11 @@ class Transport(Protocol):
 class Receiver(Protocol):
     """Whoever talks to the client behind a transport; told of events in the order of the wire."""
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether events may follow an answer, so that it is worth a turn of the loop to wait."""
+        ...
+
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """Handle one whole WebSocket message."""
         ...

@@ -143,6 +143,11 @@ class Connection(AuthenticatingClient):
 
     # Receiver: what the transport tells ----------------------------------------------------
 
+    @property
+    def is_subscribed(self) -> bool:
+        """See `ports.Receiver`."""
+        return bool(self._session.topics)
+
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
         self._session.receive(payload, binary=binary, now=self._node.clock.monotonic())

@@ -113,7 +113,8 @@ class DirectTransport(asyncio.Protocol):
         self._gate = ReadGate()
         # Set by `serve`, released by `connection_lost`.
         self._receiver: Receiver
-        # Answers that are gathered while the bytes of one read are handled; None at other times.
+        # Answers that are gathered while the bytes of one read are handled, and until the broker's
+        # next events have come; None at other times.
         self._corked: list[bytes] | None = None
         self._corked_bytes = 0
         # Messages, and whether they are binary, that were read before the gate closed.
@@ -202,7 +203,8 @@ class DirectTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the socket."""
-        self._corked = []
+        if self._corked is None:
+            self._corked = []
         at = 0
         if self._ws is None or self._ws.between_messages:
             at = self._read_whole_frames(data)
@@ -210,7 +212,11 @@ class DirectTransport(asyncio.Protocol):
             self._websocket().receive_data(data[at : at + self._slice_bytes])
             self._handle_frames()
             at += self._slice_bytes
-        self._uncork()
+        if self._corked and self._receiver.is_subscribed:
+            # Whoever publishes where he listens gets the answer and the event in one packet.
+            self._loop.call_soon(self._uncork)
+        else:
+            self._uncork()
         if len(data) >= LARGE_READ_BYTES and not self._transport.is_closing():
             # uvloop goes on reading while there is anything, and no other connection gets a turn.
             self._transport.pause_reading()
@@ -341,7 +347,8 @@ class DirectTransport(asyncio.Protocol):
 
     def _go_on_reading(self) -> None:
         delivered = 0
-        self._corked = []
+        if self._corked is None:
+            self._corked = []
         for payload, binary in self._inbox:
             if not self._gate.hands_over:
                 break

@@ -23,6 +23,8 @@ class Echo:
         """Let the node close it when it stops."""
         self._node.registry.add(self)
 
+    is_subscribed = False
+
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
         self._transport.write_message(payload, binary=binary)

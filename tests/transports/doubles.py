@@ -8,6 +8,8 @@ from typing import Any
 class RecordingReceiver:
     """Notes what a transport tells, and may answer from within a call as a session does."""
 
+    is_subscribed = False
+
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.ended = False
