@@ -13,6 +13,7 @@
     ├── AlreadySubscribed   409
     ├── Unrecoverable       409
     ├── TooLarge            413
+    ├── Invalid             422
     ├── TooManyTopics       429
     ├── RateLimited         429
     ├── Unavailable         503
@@ -23,6 +24,7 @@ Every failure that a client is told about is one of these. Errors of third-party
 mapped to them where the library is called.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 ANOTHER_USER = "token: is for another user than this connection's"
@@ -167,6 +169,22 @@ class TooLarge(ChatError):
     title = "Too large"
 
 
+class Invalid(ChatError):
+    """Fields of a request break rules.
+
+    Args:
+        fields: what is wrong with each of them, by name.
+    """
+
+    code = "invalid"
+    status = 422
+    title = "Invalid"
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in fields.items()))
+        self.fields = dict(fields)
+
+
 class TooManyTopics(ChatError):
     """The connection has as many subscriptions as `limits.max_topics` allows."""
 
@@ -211,6 +229,7 @@ ERRORS: tuple[type[ChatError], ...] = (
     AlreadySubscribed,
     Unrecoverable,
     TooLarge,
+    Invalid,
     TooManyTopics,
     RateLimited,
     Unavailable,

@@ -2,10 +2,11 @@
 
 from .hosts import is_loopback
 from .loading import load_settings, with_flags
-from .origins import origin_pattern
-from .rules import advice, check
+from .origins import is_same_host, origin_pattern
+from .rules import advice, check, decide_accounts
 from .schema import (
     DEVELOPMENT_SECRET,
+    AccountSettings,
     AuthSettings,
     BrokerSettings,
     DatabaseSettings,
@@ -17,6 +18,7 @@ from .schema import (
     LogSettings,
     Namespace,
     RedisSettings,
+    Role,
     ServerSettings,
     Settings,
     SettingsError,
@@ -25,6 +27,7 @@ from .schema import (
 
 __all__ = [
     "DEVELOPMENT_SECRET",
+    "AccountSettings",
     "AuthSettings",
     "BrokerSettings",
     "DatabaseSettings",
@@ -36,12 +39,15 @@ __all__ = [
     "LogSettings",
     "Namespace",
     "RedisSettings",
+    "Role",
     "ServerSettings",
     "Settings",
     "SettingsError",
     "advice",
     "check",
+    "decide_accounts",
     "is_loopback",
+    "is_same_host",
     "load_settings",
     "origin_pattern",
     "split_bind",

@@ -3,6 +3,7 @@
 import functools
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 ANY_PAGE: Final = {
     "*": "name the origins",
@@ -15,6 +16,7 @@ _ORIGIN = re.compile(
 )
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.I)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_SAME_HOST_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _NO_PAGES = ("ws", "wss", "ftp", "data", "blob", "about", "javascript")
 _LABELS = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 
@@ -49,6 +51,25 @@ def origin_pattern(allowed: str) -> re.Pattern[str]:
         ports = f"(?::{default})?"  # browsers leave it out, others may not
     hosts = _host_pattern(host, of_the_web=default is not None)
     return re.compile(rf"{re.escape(scheme)}://{hosts}{ports}\Z", re.I | re.ASCII)
+
+
+def is_same_host(origin: str, host: str) -> bool:
+    """Return whether a page of `origin` comes from the host that it asks.
+
+    Args:
+        origin: the Origin header.
+        host: the Host header.
+    """
+    # Without the scheme: behind a proxy that ends TLS the server does not know its own.
+    try:
+        parts = urlsplit(origin)
+        default = _SAME_HOST_PORTS.get(parts.scheme)
+        if default is None or parts.hostname is None:
+            return False
+        own = urlsplit(f"//{host}")
+        return parts.hostname == own.hostname and (parts.port or default) == (own.port or default)
+    except ValueError:
+        return False
 
 
 def _host_pattern(host: str, *, of_the_web: bool) -> str:

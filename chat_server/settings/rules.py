@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from ..auth.patterns import pattern_mistakes
 from ..broker.redis.urls import REDIS_URL_RULE, parse_redis_url
@@ -21,6 +21,10 @@ from .schema import (
 )
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._~@-]{1,255}", re.ASCII)
+_ROLE = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+_LEAST_HASH = 2 * 19_456
+"""Memory in KiB times passes, as OWASP has it: 19 MiB and two passes."""
+
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The shortest secret by algorithm: the size of its hash, RFC 7518 section 3.2."""
 
@@ -62,6 +66,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _origin_problems(settings.http.allowed_origins, production)
     yield from _namespace_problems(settings)
     yield from _auth_problems(settings.auth, production)
+    yield from _account_problems(settings, production)
     for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):
         yield f"auth.default_topics.{name}", reason
     if settings.auth.uses_public_secret and not production and not is_loopback(host):
@@ -70,6 +75,15 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             f"{settings.server.bind!r} is no loopback address, and no other may use the development"
             " secret, which is public: set auth.secret (`openssl rand -hex 32`), or bind 127.0.0.1",
         )
+
+
+def decide_accounts(settings: Settings) -> Settings:
+    """Return the settings with "on" or "off" in place of "auto" in `accounts.enabled`."""
+    if settings.accounts.enabled != "auto":
+        return settings
+    possible = settings.database.url and settings.auth.signs_tokens
+    accounts = replace(settings.accounts, enabled="on" if possible else "off")
+    return replace(settings, accounts=accounts)
 
 
 def advice(settings: Settings) -> list[str]:
@@ -124,6 +138,30 @@ def _namespace_problems(settings: Settings) -> Iterator[tuple[str, str]]:
             "must, with redis.timeout_seconds, not exceed broker.idempotency_seconds, or what is"
             " sent again could be stored twice",
         )
+
+
+def _account_problems(settings: Settings, production: bool) -> Iterator[tuple[str, str]]:
+    accounts = settings.accounts
+    if accounts.enabled == "on" and not settings.auth.signs_tokens:
+        yield (
+            "accounts.enabled",
+            "accounts sign tokens with auth.secret, so auth.algorithms must be HS256, HS384 or"
+            " HS512; with public keys only, the accounts are those of the tokens' issuer",
+        )
+    if accounts.enabled == "on" and not settings.database.url:
+        yield "accounts.enabled", "accounts need a database: set database.url"
+    if production and accounts.hash_memory_kib * accounts.hash_passes < _LEAST_HASH:
+        yield (
+            "accounts.hash_memory_kib",
+            f"must, times accounts.hash_passes, be at least {_LEAST_HASH} in production, or stolen"
+            " hashes are guessed too fast",
+        )
+    for role, granted in accounts.roles.items():
+        if _ROLE.fullmatch(role) is None:
+            yield f"accounts.roles.{role}", "must be named by 1 to 32 of a-z 0-9 _ -"
+        lists = {name: getattr(granted, name) for name in asdict(settings.auth.default_topics)}
+        for name, reason in pattern_mistakes(lists):
+            yield f"accounts.roles.{role}.{name}", reason
 
 
 def _auth_problems(auth: AuthSettings, production: bool) -> Iterator[tuple[str, str]]:

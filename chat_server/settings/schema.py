@@ -169,6 +169,11 @@ class AuthSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     default_topics: DefaultTopics = DefaultTopics()
 
     @property
+    def signs_tokens(self) -> bool:
+        """Whether the server can issue tokens itself: it has the secret that signs them."""
+        return bool(self.secret) and all(name.startswith("HS") for name in self.algorithms)
+
+    @property
     def uses_public_secret(self) -> bool:
         """Whether the secret is the public one, with which everybody can sign tokens."""
         shared = any(name.startswith("HS") for name in self.algorithms)
@@ -251,6 +256,43 @@ class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_pending: Positive = 2_000
 
 
+class Role(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[accounts.roles.NAME]`: what users with a role may do."""
+
+    subscribe: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+    presence: tuple[str, ...] = ()
+    moderate: tuple[str, ...] = ()
+    users: Literal["own", "read", "manage"] = "own"
+
+
+class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[accounts]`: users with passwords."""
+
+    enabled: Literal["off", "on", "auto"] = "off"
+    sign_up: Literal["closed", "invited", "open"] = "invited"
+    reserved_names: tuple[str, ...] = (
+        *("admin", "administrator", "moderator", "root", "server", "support", "system"),
+    )
+    access_seconds: UpToADay = 600.0
+    refresh_seconds: Seconds = 2_592_000.0
+    refresh_grace_seconds: UpToADayOrZero = 60.0
+    sign_in_seconds: Seconds = 7_776_000.0
+    invitation_seconds: Seconds = 604_800.0
+    attempts_per_name: Positive = 20
+    attempts_per_address: Positive = 200
+    attempts_seconds: UpToADay = 900.0
+    hash_memory_kib: Annotated[
+        int, Meta(ge=8, le=4_194_304, description="an integer, 8 to 4194304 (4 GiB)")
+    ] = 24_576
+    hash_passes: Annotated[int, Meta(ge=1, le=100, description="an integer, 1 to 100")] = 3
+    hash_threads: Annotated[int, Meta(ge=1, le=64, description="an integer, 1 to 64")] = 1
+    roles: dict[str, Role] = msgspec.field(
+        default_factory=lambda: {"member": Role(), "admin": Role(users="manage")}
+    )
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -296,6 +338,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
     hooks: HookSettings = HookSettings()
+    accounts: AccountSettings = AccountSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}

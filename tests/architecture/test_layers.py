@@ -36,10 +36,11 @@ CORE = ("protocol", "auth", "hooks", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
 RULES = {
-    "": May(("app", "hooks", "outbox", "protocol", "settings", "version")),
+    "": May(("app", "accounts.access", "hooks", "outbox", "protocol", "settings", "version")),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
+    "cli.users": May(("accounts", "database", "protocol", *LEAVES), ("click", "sqlalchemy")),
     "server": May(
         (
             "app",
@@ -53,10 +54,10 @@ RULES = {
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
     "app": May(
-        ("http", "transports", "broker", "archive", "database", "outbox", *CORE),
+        ("http", "transports", "broker", "accounts", "archive", "database", "outbox", *CORE),
         (*QUART, "sqlalchemy"),
     ),
-    "http": May(CORE, (*QUART, "msgspec")),
+    "http": May(("accounts", *CORE), (*QUART, "msgspec")),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
     "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),
@@ -88,6 +89,12 @@ RULES = {
     "outbox": May(
         ("database", "service.publishing", "protocol", *LEAVES), ("sqlalchemy", "msgspec")
     ),
+    # Users with passwords. Of these `names` and `refresh` know no database.
+    "accounts": May(
+        ("database", "protocol", "auth", *LEAVES), ("sqlalchemy", "msgspec", "argon2", "regex")
+    ),
+    "accounts.names": May((), ("regex",)),
+    "accounts.refresh": May((), ("msgspec",)),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
     "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),

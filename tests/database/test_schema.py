@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from chat_server.accounts import tables as accounts
 from chat_server.archive import tables as archive
 from chat_server.database import leases, schema
 from chat_server.database.base import TABLE_PREFIX, Base
@@ -18,7 +19,7 @@ from chat_server.database.engine import make_engine, make_migration_engine
 from chat_server.outbox import tables as outbox
 from chat_server.settings import DatabaseSettings, SettingsError
 
-MODELS = [archive, leases, outbox]
+MODELS = [accounts, archive, leases, outbox]
 """Every module with tables, imported so that `Base` knows them."""
 
 

@@ -24,7 +24,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 VARIABLE = re.compile(r"\bCHAT_[A-Z_]+\b")
 KUBERNETES = {"CHAT_PORT", "CHAT_SERVICE_HOST"}
 """Variables that are not ours, for a Service called chat."""
-KEY = re.compile(r"(?:[a-z_]+\.)+[a-z_]+")
+# Not what an address begins with.
+KEY = re.compile(r"(?<![\w./])(?:[a-z_]+\.)+[a-z_]+")
 KEY_WITH_DEFAULT = re.compile(r"`([a-z_]+\.[a-z_]+)` \((\d+(?:\.\d+)?)[,)]")
 # What begins with a slash is an address, and what is in build/ a result.
 FILE = re.compile(r"(?!build/)\w[\w./-]*\.(?:py|lua|toml|yml|js|css|html|md)")

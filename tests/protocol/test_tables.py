@@ -34,6 +34,7 @@ STATUS_OF = {
     "already_subscribed": 409,
     "unrecoverable": 409,
     "too_large": 413,
+    "invalid": 422,
     "too_many_topics": 429,
     "rate_limited": 429,
     "unavailable": 503,

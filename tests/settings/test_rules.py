@@ -23,6 +23,7 @@ from chat_server.settings import (
     SettingsError,
     advice,
     check,
+    decide_accounts,
     load_settings,
     split_bind,
 )
@@ -347,6 +348,69 @@ def test_what_is_spooled_is_not_kept_longer_than_its_key() -> None:
     assert production(**spooling | {"REDIS__TIMEOUT_SECONDS": "1"}) == ""
     for name in ("REDIS__URL", "NAMESPACES__ROOM__SPOOL_MESSAGES"):
         assert production(**{key: v for key, v in spooling.items() if key != name}) == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        (
+            {"ACCOUNTS__ENABLED": "on"},
+            "accounts.enabled: accounts need a database: set database.url"
+            " (from the environment variable CHAT_ACCOUNTS__ENABLED)",
+        ),
+        (
+            {"ACCOUNTS__HASH_PASSES": "1"},
+            "accounts.hash_memory_kib: must, times accounts.hash_passes, be at least 38912 in"
+            " production, or stolen hashes are guessed too fast",
+        ),
+        (
+            {"ACCOUNTS__ROLES__CHIEF__PUBLISH": "room:**:x"},
+            "accounts.roles.chief.publish: 'room:**:x' must have '**' at its end only"
+            " (from the environment variable CHAT_ACCOUNTS__ROLES__CHIEF__PUBLISH)",
+        ),
+        (
+            {"ACCOUNTS__ROLES__CHIEF__USERS": "all"},
+            "accounts.roles.chief.users: must be one of own, read, manage"
+            " (from the environment variable CHAT_ACCOUNTS__ROLES__CHIEF__USERS)",
+        ),
+    ],
+)
+def test_accounts_that_cannot_be_are_refused(variables: dict[str, str], line: str) -> None:
+    assert production(**variables).startswith(line)
+
+
+def test_accounts_need_the_secret_that_signs_their_tokens() -> None:
+    with pytest.raises(SettingsError, match=r"accounts\.enabled: accounts sign tokens with"):
+        load_settings(
+            environ={
+                "CHAT_ACCOUNTS__ENABLED": "on",
+                "CHAT_AUTH__ALGORITHMS": "RS256",
+                "CHAT_AUTH__JWKS_URL": "https://issuer.example/keys",
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("variables", "decided"),
+    [
+        ({}, "on"),
+        ({"CHAT_DATABASE__URL": "", "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "false"}, "off"),
+        ({"CHAT_ACCOUNTS__ENABLED": "off"}, "off"),
+        (
+            {
+                "CHAT_AUTH__ALGORITHMS": "RS256",
+                "CHAT_AUTH__JWKS_URL": "https://issuer.example/keys",
+            },
+            "off",
+        ),
+        ({"CHAT_ENVIRONMENT": "testing"}, "off"),
+        (PRODUCTION, "off"),
+    ],
+)
+def test_accounts_are_on_in_development_where_they_can_be(
+    variables: dict[str, str], decided: str
+) -> None:
+    assert decide_accounts(load_settings(environ=variables)).accounts.enabled == decided
 
 
 def test_the_reference_explains_every_key() -> None:

@@ -1,0 +1,66 @@
+"""Access tokens for users whom this server knows."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..auth.tokens import issue_token
+from ..clock import Clock
+from ..settings import Settings
+from .roles import MEMBER, topics_of
+
+
+class Identity(Struct, frozen=True):
+    """Who a user is, as an application that signs its users in itself tells the server.
+
+    Args:
+        user: the `sub` of the token, 1 to 255 characters.
+        name: shown to others.
+        info: shown to others, at most 1 KiB of JSON.
+        roles: names of `accounts.roles`, whose patterns the token gets.
+    """
+
+    user: str
+    name: str | None = None
+    info: dict[str, Any] | None = None
+    roles: Sequence[str] = (MEMBER,)
+
+
+class AccessToken(Struct, frozen=True):
+    """A token, and for how many seconds it is valid."""
+
+    token: str
+    expires_in: int
+
+
+class AccessTokens:
+    """Issues access tokens.
+
+    Args:
+        settings: the server's, with a shared secret.
+        clock: tells the time of issue.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    def issue(self, identity: Identity) -> AccessToken:
+        """Return a token for a user.
+
+        Raises:
+            ValueError: no server would accept the token; the message says why.
+        """
+        seconds = self._settings.accounts.access_seconds
+        token = issue_token(
+            self._settings.auth,
+            sub=identity.user,
+            name=identity.name,
+            info=identity.info,
+            topics=topics_of(identity.roles, self._settings) or None,
+            ttl_seconds=seconds,
+            clock=self._clock,
+        )
+        return AccessToken(token, math.ceil(seconds))

@@ -1,0 +1,358 @@
+"""Signing up, signing in, staying signed in and signing out, over one database for all workers."""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..clock import Clock
+from ..database.database import Database
+from ..protocol.errors import ChatError, Forbidden, Invalid, NotFound, RateLimited, Unauthorized
+from ..settings import Settings
+from . import invitations, users
+from .access import AccessToken, AccessTokens, Identity
+from .attempts import Attempt, Attempts
+from .passwords import Passwords, check_password
+from .refresh import RefreshTokens
+from .roles import MEMBER, may_manage_users, may_read_users
+from .sign_ins import Prolonged, SignIns
+from .users import TAKEN, Account, Credentials
+
+logger = logging.getLogger(__name__)
+
+FORGET_SECONDS: Final = 600.0
+"""How often each worker deletes what is over; a quarter more or less, so that they take turns."""
+
+_WRONG: Final = "name, password: one of them is wrong"
+_OVER: Final = "refresh_token: the sign-in is over, or never was; sign in again"
+
+
+class SignedIn(Struct, frozen=True):
+    """What a user has who is signed in.
+
+    Args:
+        account: the user.
+        access: the token for the chat.
+        refresh_token: the token for the next `access`.
+        refresh_seconds: for which that can be used.
+    """
+
+    account: Account
+    access: AccessToken
+    refresh_token: str
+    refresh_seconds: int
+
+
+class Accounts:
+    """The accounts of a server.
+
+    Args:
+        settings: the server's, with a shared secret.
+        database: where the accounts are.
+        clock: tells the time.
+    """
+
+    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        secret = settings.auth.secret.encode()
+        self._access = AccessTokens(settings, clock)
+        self._passwords = Passwords(settings.accounts)
+        self._sign_ins = SignIns(settings.accounts, RefreshTokens(secret))
+        self._attempts = Attempts(settings.accounts, secret)
+        self._forgetting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to delete now and then what is over."""
+        self._forgetting = asyncio.create_task(self._keep_forgetting(), name="accounts")
+
+    async def stop(self) -> None:
+        """End that, and the threads that hash passwords."""
+        self._passwords.close()
+        task, self._forgetting = self._forgetting, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    # Signing up ---------------------------------------------------------------------------------
+
+    async def sign_up(
+        self, name: str, password: str, *, invitation: str | None, address: str
+    ) -> Account:
+        """Add a user who comes on their own.
+
+        Args:
+            name: as the user wrote it.
+            password: as the user wrote it.
+            invitation: the token of one, if there is one.
+            address: under which attempts are counted.
+
+        Raises:
+            Forbidden: nobody may sign up, or not without an invitation.
+            Invalid: the name, the password or the invitation cannot be used.
+            RateLimited: too many attempts from this address.
+            Unavailable: the database is away, or too many passwords are to be hashed.
+        """
+        self._check_open(invitation)
+        user = self._check_new(name, password)
+        with self._passwords.turn(), self._attempts.begin(address=address) as attempt:
+            await self._foresee(user, invitation, attempt)
+            digest = await self._passwords.hash(password)
+            now = self._now()
+            try:
+                async with self._database.session() as session:
+                    roles: Sequence[str] = (MEMBER,)
+                    if invitation is not None:
+                        roles = await invitations.use(session, invitation, user, now)
+                    return await users.add(session, user, digest, roles, now)
+            except IntegrityError:
+                raise Invalid({"name": TAKEN}) from None
+
+    def _check_open(self, invitation: str | None) -> None:
+        sign_up = self._settings.accounts.sign_up
+        if sign_up == "closed":
+            raise Forbidden("nobody can sign up here")
+        if sign_up == "invited" and invitation is None:
+            raise Forbidden("invitation: is needed to sign up here")
+
+    def _check_new(self, name: str, password: str) -> str:
+        fields: dict[str, str] = {}
+        user = ""
+        try:
+            user = users.new_name(name, self._settings.accounts.reserved_names)
+        except Invalid as error:
+            fields |= error.fields
+        try:
+            check_password(password, user)
+        except ValueError as error:
+            fields["password"] = str(error)
+        if fields:
+            raise Invalid(fields)
+        return user
+
+    async def _foresee(self, user: str, invitation: str | None, attempt: Attempt) -> None:
+        """Refuse what would fail anyway, before a password is hashed for it."""
+        now = self._now()
+        async with self._database.session() as session:
+            wait = await attempt.count(session, now)
+            taken = not wait and await users.is_taken(session, user)
+            invited = invitation is None or await invitations.is_valid(session, invitation, now)
+        _check_wait(wait)
+        if not invited:
+            raise invitations.invalid()
+        if taken:
+            raise Invalid({"name": TAKEN})
+
+    # Signing in ---------------------------------------------------------------------------------
+
+    async def log_in(self, name: str, password: str, *, address: str) -> SignedIn:
+        """Begin a sign-in; that a user does not exist is not told, nor shown by the time it takes.
+
+        Args:
+            name: as the user wrote it.
+            password: as the user wrote it.
+            address: under which attempts are counted.
+
+        Raises:
+            Unauthorized: there is no such user, the password is wrong, or the user is disabled.
+            RateLimited: too many attempts with this name or from this address.
+            Unavailable: the database is away, or too many passwords are to be hashed.
+        """
+        return await self._sign_in(name, password, address)
+
+    async def _sign_in(
+        self, name: str, password: str, address: str, new_password: str | None = None
+    ) -> SignedIn:
+        user = users.known_name(name)
+        counted = name if user is None else user
+        with self._passwords.turn(), self._attempts.begin(name=counted, address=address) as attempt:
+            async with self._database.session(read_only=True) as session:
+                wait = await attempt.wait(session, self._now())
+                found = None if wait else await users.find(session, user or "")
+            _check_wait(wait)
+            known = None if found is None or found.account.disabled else found
+            digest = None if known is None else known.password_hash
+            right = await self._passwords.verify(digest, password)
+            if known is not None and right:
+                digest = await self._next_hash(known, password, new_password)
+            prolonged = None
+            async with self._database.session() as session:
+                await attempt.count(session, self._now())
+                if known is not None and right:
+                    prolonged = await self._begin(session, known, digest, new_password)
+        if prolonged is None:
+            raise Unauthorized(_WRONG)
+        return self._signed_in(prolonged)
+
+    async def _next_hash(
+        self, user: Credentials, password: str, new_password: str | None
+    ) -> str | None:
+        """Return the hash that is to replace a user's, if there is a reason to."""
+        if new_password is not None:
+            return await self._passwords.hash(new_password)
+        if self._passwords.is_outdated(user.password_hash):
+            return await self._passwords.hash(password)
+        return None
+
+    async def _begin(
+        self,
+        session: AsyncSession,
+        user: Credentials,
+        digest: str | None,
+        new_password: str | None,
+    ) -> Prolonged | None:
+        """Begin a sign-in, unless the user was changed while the password was hashed."""
+        if digest is not None:
+            if not await users.replace_hash(session, user, digest):
+                return None
+            user = replace(user, password_hash=digest)
+        if new_password is not None:
+            await users.end_sign_ins(session, user.account.id)
+        return await self._sign_ins.begin(session, user, self._now())
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Go on with a sign-in.
+
+        Raises:
+            Unauthorized: the token is of no use; if it is an old one its sign-in has ended now.
+            Unavailable: the database is away.
+        """
+        async with self._database.session() as session:
+            prolonged = await self._sign_ins.prolong(session, refresh_token, self._now())
+        if prolonged is None:
+            raise Unauthorized(_OVER)
+        return self._signed_in(prolonged)
+
+    async def log_out(self, refresh_token: str, *, everywhere: bool = False) -> None:
+        """End a sign-in, or all of its user's; a token that is of no use is no error.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        async with self._database.session() as session:
+            await self._sign_ins.end(session, refresh_token, everywhere=everywhere)
+
+    async def change_password(self, user: str, old: str, new: str, *, address: str) -> SignedIn:
+        """Change a user's password, end all sign-ins of the user, and begin a new one.
+
+        Args:
+            user: as the access token says.
+            old: the password until now.
+            new: the password from now on.
+            address: under which attempts are counted.
+
+        Raises:
+            Invalid: the new password cannot be used.
+            Unauthorized, RateLimited, Unavailable: as for `log_in`.
+        """
+        try:
+            check_password(new, user)
+        except ValueError as error:
+            raise Invalid({"new_password": str(error)}) from None
+        return await self._sign_in(user, old, address, new)
+
+    def _signed_in(self, prolonged: Prolonged) -> SignedIn:
+        account = prolonged.account
+        access = self._access.issue(Identity(account.id, roles=account.roles))
+        return SignedIn(account, access, prolonged.token, prolonged.seconds)
+
+    # Users --------------------------------------------------------------------------------------
+
+    async def user(self, by: str, user: str) -> Account:
+        """Return a user's record to a user.
+
+        Raises:
+            Forbidden: it is another's record, and no role of `by` allows to read that.
+            NotFound: there is no such user.
+        """
+        asker = await self._asker(by)
+        if user == by:
+            return asker
+        self._require(may_read_users(asker.roles, self._settings), "read other users")
+        async with self._database.session(read_only=True) as session:
+            found = await users.find(session, user)
+        if found is None:
+            raise NotFound("there is no such user")
+        return found.account
+
+    async def users(self, by: str, after: str, limit: int) -> tuple[list[Account], bool]:
+        """Return users behind a name to a user, and whether there are more.
+
+        Raises:
+            Forbidden: no role of `by` allows it.
+        """
+        asker = await self._asker(by)
+        self._require(may_read_users(asker.roles, self._settings), "read other users")
+        async with self._database.session(read_only=True) as session:
+            found = await users.listed(session, after, limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def invite(self, by: str, roles: Sequence[str]) -> invitations.Invitation:
+        """Make an invitation, which one user can sign up with.
+
+        Raises:
+            Forbidden: no role of `by` allows it.
+            Invalid: there is no such role.
+        """
+        asker = await self._asker(by)
+        self._require(may_manage_users(asker.roles, self._settings), "invite users")
+        unknown = [name for name in roles if name not in self._settings.accounts.roles]
+        if unknown or not roles:
+            known = ", ".join(self._settings.accounts.roles)
+            raise Invalid({"roles": f"must be one or more of {known}"})
+        seconds = self._settings.accounts.invitation_seconds
+        expires_at = self._now() + math.ceil(seconds * 1000)
+        async with self._database.session() as session:
+            return await invitations.add(session, roles, by, expires_at)
+
+    async def _asker(self, user: str) -> Account:
+        # Read anew, and not out of the token: roles may have been taken since it was issued.
+        async with self._database.session(read_only=True) as session:
+            found = await users.find(session, user)
+        if found is None or found.account.disabled:
+            raise Forbidden("the token's user has no account here")
+        return found.account
+
+    def _require(self, allowed: bool, what: str) -> None:
+        if not allowed:
+            raise Forbidden(f"no role of yours allows to {what}")
+
+    # What is over -------------------------------------------------------------------------------
+
+    async def forget(self) -> None:
+        """Delete sign-ins, invitations and attempts that are over.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        now = self._now()
+        async with self._database.session() as session:
+            await self._sign_ins.forget(session, now)
+            await invitations.forget(session, now)
+            await self._attempts.forget(session, now)
+
+    async def _keep_forgetting(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311
+            try:
+                await self.forget()
+            except ChatError:
+                pass  # The database is away, which its log tells; there is time.
+            except Exception:
+                logger.exception("deleting what is over has failed")
+
+    def _now(self) -> int:
+        return math.floor(self._clock.time() * 1000)
+
+
+def _check_wait(wait_ms: int) -> None:
+    if wait_ms:
+        raise RateLimited("too many attempts to sign in", retry_in_ms=wait_ms)

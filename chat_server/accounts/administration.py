@@ -1,0 +1,142 @@
+"""What an operator does with accounts, who needs no permission: the commands of the terminal."""
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from sqlalchemy.exc import IntegrityError
+
+from ..clock import Clock
+from ..database.database import Database
+from ..protocol.errors import Invalid, NotFound
+from ..settings import Settings
+from . import invitations, users
+from .passwords import Passwords, check_password
+from .roles import join
+from .users import TAKEN, Account
+
+_PAGE: Final = 1_000
+
+
+class Administration:
+    """Changes accounts for an operator.
+
+    Args:
+        settings: the server's.
+        database: where the accounts are.
+        clock: tells the time.
+    """
+
+    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+
+    async def add(self, name: str, password: str, roles: Sequence[str]) -> Account:
+        """Add a user, whose name may be one of `accounts.reserved_names`.
+
+        Raises:
+            Invalid: the name, the password or a role cannot be used.
+            Unavailable: the database is away.
+        """
+        user = users.new_name(name)
+        self._check_roles(roles)
+        digest = await self._hash(user, password)
+        try:
+            async with self._database.session() as session:
+                return await users.add(session, user, digest, roles, self._now())
+        except IntegrityError:
+            raise Invalid({"name": TAKEN}) from None
+
+    async def all(self) -> AsyncIterator[Account]:
+        """Yield all users, in the order of their names."""
+        after = ""
+        while True:
+            async with self._database.session(read_only=True) as session:
+                page = await users.listed(session, after, _PAGE)
+            for account in page:
+                yield account
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Replace a user's password, and end all sign-ins of the user.
+
+        Raises:
+            Invalid: the password cannot be used.
+            NotFound: there is no such user.
+            Unavailable: the database is away.
+        """
+        user = users.known_name(name) or name
+        digest = await self._hash(user, password)
+        await self._change(user, password_hash=digest)
+
+    async def set_roles(self, name: str, roles: Sequence[str]) -> None:
+        """Replace a user's roles; sign-ins go on, and have them from the next access token on.
+
+        Raises:
+            Invalid: there is no such role.
+            NotFound: there is no such user.
+            Unavailable: the database is away.
+        """
+        self._check_roles(roles)
+        await self._change(users.known_name(name) or name, end=False, roles=join(roles))
+
+    async def disable(self, name: str) -> None:
+        """End all sign-ins of a user, and let no new one begin.
+
+        Raises:
+            NotFound: there is no such user.
+            Unavailable: the database is away.
+        """
+        await self._change(users.known_name(name) or name, disabled_at=self._now())
+
+    async def enable(self, name: str) -> None:
+        """Let a user sign in again.
+
+        Raises:
+            NotFound: there is no such user.
+            Unavailable: the database is away.
+        """
+        await self._change(users.known_name(name) or name, end=False, disabled_at=None)
+
+    async def invite(self, roles: Sequence[str]) -> invitations.Invitation:
+        """Make an invitation.
+
+        Raises:
+            Invalid: there is no such role.
+            Unavailable: the database is away.
+        """
+        self._check_roles(roles)
+        seconds = self._settings.accounts.invitation_seconds
+        expires_at = self._now() + math.ceil(seconds * 1000)
+        async with self._database.session() as session:
+            return await invitations.add(session, roles, None, expires_at)
+
+    def _check_roles(self, roles: Sequence[str]) -> None:
+        known = self._settings.accounts.roles
+        if not set(roles) <= set(known):
+            raise Invalid({"role": f"must be one of {', '.join(known)}"})
+
+    async def _hash(self, user: str, password: str) -> str:
+        try:
+            check_password(password, user)
+        except ValueError as error:
+            raise Invalid({"password": str(error)}) from None
+        passwords = Passwords(self._settings.accounts)
+        try:
+            return await passwords.hash(password)
+        finally:
+            passwords.close()
+
+    async def _change(self, user: str, *, end: bool = True, **values: object) -> None:
+        async with self._database.session() as session:
+            found = await users.change(session, user, **values)
+            if end:
+                await users.end_sign_ins(session, user)
+        if not found:
+            raise NotFound(f"name: there is no user {user!r}")
+
+    def _now(self) -> int:
+        return math.floor(self._clock.time() * 1000)

@@ -1,0 +1,197 @@
+"""Sign-ins in the database: begun, prolonged by refresh tokens, and ended."""
+
+import logging
+import math
+import secrets
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..settings import AccountSettings
+from . import users
+from .refresh import (
+    ID_BYTES,
+    RefreshToken,
+    RefreshTokens,
+    SignIn,
+    Verdict,
+    begun,
+    judge,
+    rotated,
+)
+from .tables import SIGN_INS, USERS
+from .users import Account, Credentials
+
+logger = logging.getLogger(__name__)
+
+MAX_SIGN_INS: Final = 50
+"""Sign-ins of one user; of more, those that were not used for longest end after a while."""
+
+STOLEN: Final = "stolen"
+
+KEPT_MS: Final = 24 * 3_600_000
+"""How long it is remembered why a sign-in has ended."""
+
+_ROW = SIGN_INS.c
+_USER = USERS.c
+
+# Made once: to make such a statement takes longer than to run it.
+# A user whose password has changed while it was hashed, or who was disabled, is not found.
+_INSERT = (
+    insert(SIGN_INS)
+    .from_select(
+        ("id", "user_id", "generation", "rotated_at", "expires_at", "ends_at"),
+        select(
+            bindparam("sign_in", type_=_ROW.id.type),
+            _USER.id,
+            bindparam("generation", type_=_ROW.generation.type),
+            bindparam("rotated_at", type_=_ROW.rotated_at.type),
+            bindparam("expires_at", type_=_ROW.expires_at.type),
+            bindparam("ends_at", type_=_ROW.ends_at.type),
+        ).where(
+            _USER.id == bindparam("user"),
+            _USER.password_hash == bindparam("password_hash"),
+            _USER.disabled_at.is_(None),
+        ),
+    )
+    .returning(_ROW.user_id)
+)
+_FIND = select(SIGN_INS).where(_ROW.id == bindparam("sign_in")).with_for_update()
+_UPDATE = (
+    update(SIGN_INS)
+    .where(_ROW.id == bindparam("sign_in"))
+    .values(
+        generation=bindparam("new_generation"),
+        rotated_at=bindparam("new_rotated_at"),
+        expires_at=bindparam("new_expires_at"),
+        ended=bindparam("new_ended"),
+    )
+)
+_CROWDED = (
+    select(_ROW.user_id).group_by(_ROW.user_id).having(func.count() > MAX_SIGN_INS).limit(1_000)
+)
+_DELETE_OLDEST = delete(SIGN_INS).where(
+    _ROW.id.in_(
+        select(_ROW.id)
+        .where(_ROW.user_id == bindparam("user"))
+        .order_by(_ROW.rotated_at.desc(), _ROW.id)
+        .offset(MAX_SIGN_INS)
+    )
+)
+
+
+class Prolonged(Struct, frozen=True):
+    """A sign-in that goes on.
+
+    Args:
+        account: the user, as of now.
+        token: the refresh token that is current now.
+        seconds: for which that can be used.
+    """
+
+    account: Account
+    token: str
+    seconds: int
+
+
+class SignIns:
+    """The sign-ins of all users.
+
+    Args:
+        settings: how long they last.
+        tokens: writes and reads their refresh tokens.
+    """
+
+    def __init__(self, settings: AccountSettings, tokens: RefreshTokens) -> None:
+        self._idle_ms = math.ceil(settings.refresh_seconds * 1000)
+        self._longest_ms = math.ceil(settings.sign_in_seconds * 1000)
+        self._grace_ms = math.ceil(settings.refresh_grace_seconds * 1000)
+        self._tokens = tokens
+
+    async def begin(self, session: AsyncSession, user: Credentials, now: int) -> Prolonged | None:
+        """Begin a sign-in, unless the user was disabled or has another password by now."""
+        id = secrets.token_bytes(ID_BYTES)
+        state = begun(user.account.id, now, self._idle_ms, self._longest_ms)
+        given = {
+            "sign_in": id,
+            "user": state.user,
+            "password_hash": user.password_hash,
+            "generation": state.generation,
+            "rotated_at": state.rotated_at,
+            "expires_at": state.expires_at,
+            "ends_at": state.ends_at,
+        }
+        if (await session.execute(_INSERT, given)).first() is None:
+            return None
+        return self._prolonged(user.account, id, state, now)
+
+    async def prolong(self, session: AsyncSession, text: str, now: int) -> Prolonged | None:
+        """Use a refresh token; return None, and end the sign-in if need be, if it is of no use.
+
+        The transaction must be committed in either case.
+        """
+        token = self._tokens.read(text)
+        if token is None:
+            return None
+        # Of two requests with one token the second waits, and then finds what the first has done.
+        row = (await session.execute(_FIND, {"sign_in": token.sign_in})).one_or_none()
+        if row is None:
+            return None
+        state = SignIn(
+            row.user_id, row.generation, row.rotated_at, row.expires_at, row.ends_at, row.ended
+        )
+        found = await users.find(session, state.user)
+        if found is None or found.account.disabled:
+            return None
+        verdict = judge(state, token.generation, now, self._grace_ms)
+        if verdict is Verdict.ROTATE:
+            state = rotated(state, now, self._idle_ms)
+            await self._update(session, token, state)
+        elif verdict is Verdict.STOLEN:
+            logger.warning(
+                "a refresh token of %r was used again after %d s: its sign-in has ended",
+                *(state.user, (now - state.rotated_at) // 1000),
+            )
+            await self._update(session, token, replace(state, ended=STOLEN))
+            return None
+        elif verdict is Verdict.OVER:
+            return None
+        return self._prolonged(found.account, token.sign_in, state, now)
+
+    async def end(self, session: AsyncSession, text: str, *, everywhere: bool = False) -> None:
+        """End the sign-in of a refresh token, also of an old one, or all of its user's."""
+        token = self._tokens.read(text)
+        if token is None:
+            return
+        this = _ROW.id == token.sign_in
+        if everywhere:
+            owner = select(_ROW.user_id).where(this).scalar_subquery()
+            await session.execute(delete(SIGN_INS).where(_ROW.user_id == owner))
+        else:
+            await session.execute(delete(SIGN_INS).where(this))
+
+    async def forget(self, session: AsyncSession, now: int) -> None:
+        """Delete sign-ins that are over, or too many."""
+        for user in (await session.scalars(_CROWDED)).all():
+            await session.execute(_DELETE_OLDEST, {"user": user})
+        told = _ROW.ended.is_not(None) & (_ROW.rotated_at < now - KEPT_MS)
+        await session.execute(delete(SIGN_INS).where(or_(_ROW.expires_at <= now, told)))
+
+    async def _update(self, session: AsyncSession, token: RefreshToken, state: SignIn) -> None:
+        await session.execute(
+            _UPDATE,
+            {
+                "sign_in": token.sign_in,
+                "new_generation": state.generation,
+                "new_rotated_at": state.rotated_at,
+                "new_expires_at": state.expires_at,
+                "new_ended": state.ended,
+            },
+        )
+
+    def _prolonged(self, account: Account, id: bytes, state: SignIn, now: int) -> Prolonged:
+        text = self._tokens.write(RefreshToken(id, state.generation))
+        return Prolonged(account, text, (state.expires_at - now) // 1000)
