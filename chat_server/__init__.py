@@ -11,6 +11,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import hooks
+    from .accounts.access import Identity
     from .app import ChatServer, create_app
     from .outbox import Outbox
     from .protocol import errors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatServer",
+    "Identity",
     "Outbox",
     "Settings",
     "SettingsError",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "ChatServer": "app",
+    "Identity": "accounts.access",
     "Outbox": "outbox",
     "create_app": "app",
     "errors": "protocol.errors",

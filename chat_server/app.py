@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from quart import Quart
+from quart import Blueprint, Quart
 from quart_cors import cors
 from quart_schema import HttpSecurityScheme, Info
 
@@ -25,6 +25,7 @@ from .hooks.decorators import Hookable
 from .hooks.registry import Registry
 from .http import hosts, problems, requests
 from .http.application import ChatQuart
+from .http.callers import Callers
 from .http.handshake_log import HandshakeLog
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
@@ -43,6 +44,7 @@ from .settings import (
     Settings,
     SettingsError,
     advice,
+    decide_accounts,
     load_settings,
     origin_pattern,
 )
@@ -52,8 +54,10 @@ from .version import __version__
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .accounts.accounts import Accounts
     from .archive.archive import Archive
     from .database.database import Database
+    from .http.session import Authenticate
     from .outbox import Outbox as TransactionalOutbox
     from .outbox.relay import Relay
 
@@ -67,6 +71,8 @@ class ChatServer(Hookable):
         settings: the server's.
         broker: used instead of the one that the settings ask for.
         clock: used instead of the system's.
+        authenticate: gets each request for a token, and returns who sends it by a session of the
+            application's own, or None; in place of accounts.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -85,6 +91,7 @@ class ChatServer(Hookable):
         *,
         broker: Broker | None = None,
         clock: Clock | None = None,
+        authenticate: "Authenticate | None" = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -102,6 +109,10 @@ class ChatServer(Hookable):
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
         self._running = False
+        self._authenticate = authenticate
+        self.accounts = (
+            None if authenticate else _make_accounts(settings, self.database, self.clock)
+        )
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -117,14 +128,38 @@ class ChatServer(Hookable):
             health_blueprint(self.node, self.verifier),
             messages_blueprint(self.service),
         ]
+        blueprints += self._account_blueprints()
         if self.settings.http.page:
-            blueprints.append(page_blueprint())
+            blueprints.append(page_blueprint(self._page_accounts))
         for blueprint in blueprints:
             problems.register(blueprint)
             requests.register(blueprint, self.handshake_log)
             if hosts.restricts(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
+
+    def _account_blueprints(self) -> list[Blueprint]:
+        # Imported here: SQLAlchemy and Argon2 are for those who have accounts.
+        callers = Callers(self.service)
+        if self._authenticate is not None:
+            from .accounts.access import AccessTokens
+            from .http.session import session_blueprint
+
+            tokens = AccessTokens(self.settings, self.clock)
+            return [session_blueprint(self._authenticate, tokens, callers)]
+        if self.accounts is None:
+            return []
+        from .http.sign_in import sign_in_blueprint
+        from .http.users import users_blueprint
+
+        accounts = self.accounts
+        return [sign_in_blueprint(accounts, callers), users_blueprint(accounts, callers)]
+
+    @property
+    def _page_accounts(self) -> str:
+        if self._authenticate is not None:
+            return "session"
+        return "" if self.accounts is None else self.settings.accounts.sign_up
 
     async def _expect_start(self) -> None:
         """Say once that nothing works because the ASGI server did not start the application."""
@@ -291,6 +326,8 @@ class ChatServer(Hookable):
             self._running = True
             for relay in self._relays:
                 relay.start()
+            if self.accounts is not None:
+                self.accounts.start()
         except BaseException:
             if self.database is not None:
                 await self.database.stop()
@@ -311,6 +348,8 @@ class ChatServer(Hookable):
                 await self._gate.stop()
             await self.verifier.stop()
         finally:
+            if self.accounts is not None:
+                await self.accounts.stop()
             if self.database is not None:
                 await self.database.stop()
 
@@ -334,6 +373,7 @@ def create_app(
         logs.configure(settings.log)
         for line in (*notes, *advice(settings)):
             logger.warning("%s", line)
+    settings = decide_accounts(settings)
     app = ChatQuart("chat_server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_message_bytes
     app.config["BODY_TIMEOUT"] = settings.http.request_timeout_seconds
@@ -391,6 +431,18 @@ def _make_archive(
     from .archive.archive import Archive
 
     return Archive(settings, database, broker, node)
+
+
+def _make_accounts(
+    settings: Settings, database: "Database | None", clock: Clock
+) -> "Accounts | None":
+    if settings.accounts.enabled != "on":
+        return None
+    if database is None:
+        raise SettingsError("accounts.enabled: accounts need a database: set database.url")
+    from .accounts.accounts import Accounts
+
+    return Accounts(settings, database, clock)
 
 
 def _node_name() -> str:

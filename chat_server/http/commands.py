@@ -68,7 +68,7 @@ class RequestCommands:
         if request.method in WITHOUT_BODY:
             command = _from_query(kind, fields)
         else:
-            body = await _body(self._max_bytes)
+            body = await read_body(self._max_bytes)
             service.charge_request(actor, len(body))
             command = self._codec.decode_body(body, kind, fields)
         return await self._within_time(service.perform(actor, command))
@@ -101,7 +101,7 @@ class RequestCommands:
         """
         actor = await self._authenticate()
         self._service.limit_requests(actor)
-        body = await _body(BATCH_MESSAGES * self._max_bytes)
+        body = await read_body(BATCH_MESSAGES * self._max_bytes)
         return await publish_batch(self._service, actor, body)
 
     async def run_call(self, method: str) -> CallOk:
@@ -117,7 +117,7 @@ class RequestCommands:
         service = self._service
         actor = await self._authenticate()
         service.limit_requests(actor)
-        body = await _body(self._max_bytes)
+        body = await read_body(self._max_bytes)
         service.charge_request(actor, len(body))
         command = self._codec.decode_body(body, Call, {"method": method})
         ok: CallOk = await self._within_time(service.perform(actor, command), stores=False)
@@ -167,7 +167,13 @@ def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:
         raise BadRequest(readable(error)) from None
 
 
-async def _body(max_bytes: int) -> bytes:
+async def read_body(max_bytes: int) -> bytes:
+    """Return the current request's body.
+
+    Raises:
+        TooLarge: it has more bytes.
+        RequestTimeout: it did not come in time.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(request.body_timeout):

@@ -61,7 +61,7 @@ class Provider(OpenAPIProvider):
         return response, components
 
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Describe a route; every route that needs a token may answer with a problem."""
+        """Describe a route; all but those of health may answer with a problem."""
         paths, components = super().build_paths(rule)
         problem, more = _describe(Problem)
         for path in paths.values():
@@ -71,7 +71,7 @@ class Provider(OpenAPIProvider):
                     str(status): answer for status, answer in operation["responses"].items()
                 }
                 operation["responses"] = responses
-                if operation.get("security") != []:
+                if not rule.rule.startswith("/health"):
                     responses["default"] = {
                         "description": "A problem document, RFC 9457.",
                         "content": {MEDIA_TYPE: {"schema": problem}},

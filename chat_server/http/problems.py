@@ -7,7 +7,7 @@ import msgspec
 from quart import Blueprint, Quart, Response, g, has_app_context
 from werkzeug.exceptions import BadHost, HTTPException
 
-from ..protocol.errors import ERRORS, ChatError, Internal
+from ..protocol.errors import ERRORS, ChatError, Internal, Invalid
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
         request_id: names the request in the server's log.
         topic: the topic concerned, if any.
         retry_in_ms: milliseconds after which another try makes sense, if it does.
+        fields: what is wrong with each field, if `code` is `invalid`.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     request_id: str | None = None
     topic: str | None = None
     retry_in_ms: int | None = None
+    fields: dict[str, str] | None = None
 
 
 def encode(problem: Problem) -> bytes:
@@ -71,6 +73,7 @@ def problem_of(error: BaseException, request_id: str | None) -> Problem:
         request_id=request_id,
         topic=error.topic,
         retry_in_ms=error.retry_in_ms,
+        fields=error.fields if isinstance(error, Invalid) else None,
     )
 
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from ..auth.bearer import header_token
 from ..protocol.codecs import CODECS, JSON, Codec
 from ..protocol.errors import BadRequest, Forbidden
-from ..settings import origin_pattern
+from ..settings import is_same_host, origin_pattern
 
 _BEARER_SUBPROTOCOL = "bearer."
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Source(Enum):
@@ -46,22 +44,9 @@ def check_origin(origin: str | None, host: str | None, allowed: Sequence[str]) -
     """
     if origin is None or any(origin_pattern(text).match(origin) for text in allowed):
         return
-    if host is not None and _is_same_host(origin, host):
+    if host is not None and is_same_host(origin, host):
         return
     raise Forbidden("origin: is not allowed to connect")
-
-
-def _is_same_host(origin: str, host: str) -> bool:
-    # Without the scheme: behind a proxy that ends TLS the server does not know its own.
-    try:
-        parts = urlsplit(origin)
-        default = _DEFAULT_PORTS.get(parts.scheme)
-        if default is None or parts.hostname is None:
-            return False
-        own = urlsplit(f"//{host}")
-        return parts.hostname == own.hostname and (parts.port or default) == (own.port or default)
-    except ValueError:
-        return False
 
 
 def negotiate(offered: Sequence[str]) -> tuple[Codec, str | None]:

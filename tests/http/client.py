@@ -82,6 +82,6 @@ async def problem(response: Response, status: int, code: str) -> dict[str, Any]:
     assert body["detail"]
     assert body["request_id"] == response.headers["X-Request-ID"]
     assert set(body) <= {
-        *("title", "status", "detail", "code", "request_id", "topic", "retry_in_ms")
+        *("title", "status", "detail", "code", "request_id", "topic", "retry_in_ms", "fields")
     }
     return body

@@ -72,7 +72,11 @@ def _fits(value: object, schema: dict[str, Any], schemas: dict[str, Any]) -> boo
 
 async def test_is_a_complete_openapi_document() -> None:
     async with client() as http:
-        document = await _document(http)
+        assert_complete(await _document(http))
+
+
+def assert_complete(document: dict[str, Any]) -> None:
+    """Demand that all that a document refers to is in it, and described."""
     assert re.fullmatch(r"3\.[01]\.\d+", document["openapi"])
     assert document["info"]["title"]
     assert document["info"]["version"]

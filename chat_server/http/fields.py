@@ -1,0 +1,53 @@
+"""Reads requests that people fill in: every wrong field is told, not only the first."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import fields
+
+from ..protocol.codecs import readable
+from ..protocol.errors import BadRequest, Invalid
+from .commands import read_body
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MAX_BYTES = 8_192
+
+
+async def read_fields(kind: type[T]) -> T:
+    """Return the current request's body; none at all is an object without fields.
+
+    Args:
+        kind: the struct that the body's JSON object is to become.
+
+    Raises:
+        BadRequest: the body is no JSON object.
+        Invalid: fields are missing or of another form.
+        TooLarge: the body has more than `MAX_BYTES`.
+        RequestTimeout: it did not come in time.
+    """
+    body = await read_body(MAX_BYTES)
+    try:
+        given = msgspec.json.decode(body or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("body: is not valid JSON") from None
+    if not isinstance(given, dict):
+        raise BadRequest("body: must be a JSON object")
+    return _checked(given, kind)
+
+
+def _checked(given: dict[str, Any], kind: type[T]) -> T:
+    wrong = {}
+    for field in fields(kind):
+        name = field.encode_name
+        if name not in given:
+            if field.required:
+                wrong[name] = "is missing"
+            continue
+        try:
+            msgspec.convert(given[name], field.type)
+        except msgspec.ValidationError as error:
+            wrong[name] = readable(error).removeprefix("message: ")
+    if wrong:
+        raise Invalid(wrong)
+    return msgspec.convert(given, kind)

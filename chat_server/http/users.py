@@ -1,0 +1,112 @@
+"""`/users` and `/invitations`: sign up, look users up, invite others."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from quart import Blueprint, Response, request
+from quart_schema import (
+    document_querystring,
+    document_request,
+    document_response,
+    security_scheme,
+)
+
+from ..accounts.accounts import Accounts
+from ..accounts.invitations import Invitation
+from ..accounts.roles import MEMBER
+from ..accounts.users import Account
+from ..protocol.codecs import readable
+from ..protocol.errors import BadRequest
+from .callers import Callers
+from .commands import respond
+from .fields import read_fields
+from .sign_in import Name, Password
+
+MAX_USERS = 1_000
+DEFAULT_USERS = 100
+
+
+class SignUpRequest(msgspec.Struct):
+    """`invitation` is needed where not everybody may sign up."""
+
+    name: Name
+    password: Password
+    invitation: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class UsersQuery(msgspec.Struct):
+    """Users behind the user `after` in the order of their names; at most `limit` of them."""
+
+    after: Annotated[str, Meta(max_length=256)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_USERS)] = DEFAULT_USERS
+
+
+class UsersOk(msgspec.Struct):
+    """Users, and whether there are more behind the last of them."""
+
+    users: list[Account]
+    more: bool
+
+
+class InvitationRequest(msgspec.Struct):
+    """`roles` are those of the user who signs up with the invitation."""
+
+    roles: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=16)] = (
+        MEMBER,
+    )
+
+
+def users_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
+    """Return the routes, for the accounts of this server."""
+    blueprint = Blueprint("chat_users", __name__)
+
+    @blueprint.post("/users")
+    @security_scheme([])
+    @document_request(SignUpRequest)
+    @document_response(Account, 201)
+    async def sign_up() -> Response:
+        """Sign up."""
+        address = callers.admit()
+        given = await read_fields(SignUpRequest)
+        account = await accounts.sign_up(
+            given.name, given.password, invitation=given.invitation, address=address
+        )
+        return respond(account, 201)
+
+    @blueprint.get("/users")
+    @document_querystring(UsersQuery)
+    @document_response(UsersOk, 200)
+    async def users() -> Response:
+        """List users, for those whose role allows it."""
+        user = await callers.user()
+        query = _query()
+        found, more = await accounts.users(user, query.after, query.limit)
+        return respond(UsersOk(found, more))
+
+    @blueprint.get("/users/<id>")
+    @document_response(Account, 200)
+    async def user(id: str) -> Response:
+        """Read a user's record: one's own, or any for those whose role allows it."""
+        return respond(await accounts.user(await callers.user(), id))
+
+    @blueprint.post("/invitations")
+    @document_request(InvitationRequest)
+    @document_response(Invitation, 201)
+    async def invite() -> Response:
+        """Make an invitation, for those whose role allows it.
+
+        The link for the chat page is `/#invitation=` and the token.
+        """
+        user = await callers.user()
+        given = await read_fields(InvitationRequest)
+        return respond(await accounts.invite(user, given.roles), 201)
+
+    return blueprint
+
+
+def _query() -> UsersQuery:
+    try:
+        return msgspec.convert(request.args.to_dict(), UsersQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(readable(error)) from None
