@@ -12,6 +12,7 @@ from .publish import publish
 from .serve import serve
 from .tail import tail
 from .token import token
+from .users import users
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,5 +35,6 @@ for command in (
     presence,
     call,
     database,
+    users,
 ):
     main.add_command(command)

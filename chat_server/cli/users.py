@@ -1,0 +1,164 @@
+"""`chat-server users`: accounts, looked after by whoever has the server's settings."""
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..clock import SystemClock
+from ..protocol.errors import ChatError
+from ..settings import Settings, SettingsError
+from .options import config_option, misuse, read_settings
+from .terminal import Failure, Misuse, run
+
+if TYPE_CHECKING:
+    from ..accounts.administration import Administration
+
+_role_option = click.option(
+    "--role", "roles", metavar="ROLE", multiple=True, help="A role of accounts.roles; repeatable."
+)
+_password_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from stdin, up to the line's end."
+)
+
+
+@click.group()
+def users() -> None:
+    """Look after the users of accounts, in the database that database.url names."""
+
+
+@users.command()
+@click.argument("name")
+@_role_option
+@_password_option
+@config_option
+def add(name: str, roles: Sequence[str], password_stdin: bool, config: Path | None) -> None:
+    """Add a user, and ask for the password."""
+    password = _password(password_stdin)
+
+    async def work(administration: "Administration") -> None:
+        account = await administration.add(name, password, roles or ("member",))
+        click.echo(f"{account.id} is added, with the roles {', '.join(account.roles)}")
+
+    _do(config, work)
+
+
+@users.command("list")
+@config_option
+def list_users(config: Path | None) -> None:
+    """List all users: name, roles, and whether they are disabled."""
+
+    async def work(administration: "Administration") -> None:
+        async for account in administration.all():
+            disabled = "\tdisabled" if account.disabled else ""
+            click.echo(f"{account.id}\t{','.join(account.roles)}{disabled}")
+
+    _do(config, work)
+
+
+@users.command()
+@click.argument("name")
+@_password_option
+@config_option
+def password(name: str, password_stdin: bool, config: Path | None) -> None:
+    """Give a user another password; all sign-ins of the user end."""
+    given = _password(password_stdin)
+
+    async def work(administration: "Administration") -> None:
+        await administration.set_password(name, given)
+
+    _do(config, work)
+
+
+@users.command()
+@click.argument("name")
+@_role_option
+@config_option
+def role(name: str, roles: Sequence[str], config: Path | None) -> None:
+    """Replace the roles of a user; in force with the next access token."""
+    if not roles:
+        raise Misuse("--role: is missing; without a role a user is disabled, see `users disable`")
+
+    async def work(administration: "Administration") -> None:
+        await administration.set_roles(name, roles)
+
+    _do(config, work)
+
+
+@users.command()
+@click.argument("name")
+@config_option
+def disable(name: str, config: Path | None) -> None:
+    """End all sign-ins of a user, and let no new one begin.
+
+    A token that the user has already is valid until it expires (accounts.access_seconds).
+    """
+
+    async def work(administration: "Administration") -> None:
+        await administration.disable(name)
+
+    _do(config, work)
+
+
+@users.command()
+@click.argument("name")
+@config_option
+def enable(name: str, config: Path | None) -> None:
+    """Let a user who was disabled sign in again."""
+
+    async def work(administration: "Administration") -> None:
+        await administration.enable(name)
+
+    _do(config, work)
+
+
+@users.command()
+@_role_option
+@click.option("--url", metavar="URL", default="", help="The server's address, for a whole link.")
+@config_option
+def invite(roles: Sequence[str], url: str, config: Path | None) -> None:
+    """Print a link with which one user can sign up."""
+
+    async def work(administration: "Administration") -> None:
+        invitation = await administration.invite(roles or ("member",))
+        click.echo(f"{url.rstrip('/')}/#invitation={invitation.token}")
+
+    _do(config, work)
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise Misuse("password: there is no terminal to ask in; give --password-stdin")
+    given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return given
+
+
+def _do(config: Path | None, work: Callable[["Administration"], Awaitable[None]]) -> None:
+    settings = read_settings(config)
+    if not settings.database.url:
+        raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")
+    run(_with_database(settings, work))
+
+
+async def _with_database(
+    settings: Settings, work: Callable[["Administration"], Awaitable[Any]]
+) -> None:
+    # Imported here: the other commands start faster without SQLAlchemy.
+    from ..accounts.administration import Administration
+    from ..database.database import Database
+
+    try:
+        database = Database(settings.database)
+        try:
+            await database.start()
+            await work(Administration(settings, database, SystemClock()))
+        finally:
+            await database.stop()
+    except SettingsError as error:
+        raise misuse(error) from None
+    except ChatError as error:
+        raise Failure(error.message) from None
