@@ -3,6 +3,7 @@
 /** What may follow `room:` in a topic (docs/protocol.md, section 1). */
 const ROOM = /^[A-Za-z0-9._~@-]+(:[A-Za-z0-9._~@-]+)*$/;
 const MAX_ROOM = 200;
+const INVITATION = /^[\w-]{1,256}$/;
 const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
 export function isRoom(text) {
@@ -24,14 +25,16 @@ export function webSocketUrl() {
   return url.href;
 }
 
-/** Return the token and the room in the address, and take the token out: others may see it. */
+/** Return what the address holds, and take what is secret out: others may see it. */
 export function takeFragment() {
   const values = new URLSearchParams(location.hash.slice(1));
   const [token, room] = [values.get("token"), values.get("room")];
-  if (token !== null) history.replaceState(null, "", location.pathname + location.search);
+  const invitation = values.get("invitation");
+  if (token !== null || invitation !== null) history.replaceState(null, "", location.pathname + location.search);
   return {
     token: token !== null && isToken(token) ? token : null,
     room: room !== null && isRoom(room) ? room : null,
+    invitation: invitation !== null && INVITATION.test(invitation) ? invitation : null,
   };
 }
 

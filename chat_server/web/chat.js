@@ -1,10 +1,12 @@
 /** The chat page: sign in, join a room, read, write. */
 
+import { Account } from "./account.js";
 import { isRoom, isToken, showAddress, takeFragment, topicOf, webSocketUrl } from "./address.js";
 import { ChatClient, isChange } from "./client.js";
 import { ask } from "./dialog.js";
 import { MessageList } from "./messages.js";
 import { Outbox } from "./outbox.js";
+import { SignInForm } from "./sign-in-form.js";
 import { Announcer, ConnectionStatus, showText } from "./status.js";
 import { openStorage } from "./storage.js";
 import { inert, isolated, nameNode } from "./text.js";
@@ -60,6 +62,8 @@ class ChatPage {
     empty: $("empty"),
   });
   #outbox;
+  #account = new Account((reason) => this.#signOut(reason));
+  #form = new SignInForm(this.#account, (token) => this.#enterAccount(token));
 
   constructor() {
     const { session, texts } = openStorage((lacking) => showText($("lack"), lacking ? LACK : ""));
@@ -94,10 +98,12 @@ class ChatPage {
   // Signing in -----------------------------------------------------------------------------------
 
   /** Follow the address: a room, or a link that signs somebody in. */
-  #navigated() {
-    const { token, room } = takeFragment();
+  async #navigated() {
+    const { token, room, invitation } = takeFragment();
+    if (token !== null && this.#session.token === null && this.#account.mayResume) await this.#resume();
     const standing = this.#session.token;
-    if (token !== null && standing !== null && token !== standing && !isExpired(standing)) {
+    const isOver = standing === null || (this.#session.accountToken === null && isExpired(standing));
+    if (token !== null && token !== standing && !isOver) {
       if (this.#visit === null) this.#signIn();
       else showAddress(this.#room);
       this.#askToSwitch(token, room);
@@ -106,6 +112,7 @@ class ChatPage {
     } else {
       this.#enterRoom(room);
     }
+    if (invitation !== null) this.#form.invite(invitation);
   }
 
   #enterRoom(room) {
@@ -116,7 +123,31 @@ class ChatPage {
     }
     if (room !== null) this.#session.room = room;
     if (this.#session.token !== null) this.#signIn();
+    else if (this.#account.mayResume) this.#resume();
     else this.#signOut("");
+  }
+
+  /** Go on with the sign-in of this browser, as soon as the server can be asked. */
+  async #resume() {
+    $("sign-in").hidden = false;
+    for (let wait = 500; this.#visit === null && this.#session.token === null; wait *= 2) {
+      try {
+        const token = await this.#account.resume();
+        if (this.#visit !== null) return;
+        if (token !== null) this.#enterAccount(token);
+        else this.#signOut("");
+        return;
+      } catch (error) {
+        showText($("sign-in-error"), `${WORDS[error.code] ?? WAITING} Trying again…`);
+        await new Promise((resume) => setTimeout(resume, Math.min(wait, PATIENT_MS)));
+      }
+    }
+  }
+
+  #enterAccount(token) {
+    this.#session.token = null;
+    this.#session.accountToken = token;
+    this.#signIn();
   }
 
   #enter(token, room) {
@@ -149,8 +180,9 @@ class ChatPage {
     this.#user = userOf(token);
     this.#client = new ChatClient({
       url: this.#url,
-      token,
+      token: this.#session.accountToken === null ? token : () => this.#account.token(),
       onState: (state, details) => {
+        if (details.error?.code === "unauthorized") this.#account.distrust();
         if (this.#visit === visit) this.#showState(state, details);
       },
     });
@@ -177,7 +209,11 @@ class ChatPage {
       if (!yes || this.#user !== user) return;
     }
     this.#texts.forget(user);
+    const isAccount = this.#session.accountToken !== null;
     this.#signOut("");
+    if (isAccount && !(await this.#account.logOut()) && this.#visit === null) {
+      showText($("sign-in-error"), NOT_TOLD);
+    }
   }
 
   /** Show the form to sign in; what the user has written is kept for when they come back. */
@@ -199,7 +235,7 @@ class ChatPage {
     const advice = `What you have not sent is kept: sign in as ${isolated(user)} again.`;
     showText($("sign-in-error"), kept ? `${reason} ${advice}` : reason);
     document.title = "Sign in";
-    $("token").focus();
+    this.#form.focus();
   }
 
   #submitToken(event) {
@@ -430,6 +466,9 @@ class ChatPage {
 }
 
 const NEW_ONLY = "You are not allowed to read what was written before. New messages appear here.";
+const NOT_TOLD = "You are signed out here, but the server could not be told: sign out again when it answers.";
+const WAITING = "The server does not answer.";
+const PATIENT_MS = 10_000;
 const UNSURE = "This may have been sent: the connection broke before the server answered.";
 
 function words(error) {

@@ -76,11 +76,15 @@ export class Session {
     this.#storage = storage;
   }
 
+  /** The token of an account, which this tab gets anew after a reload. */
+  accountToken = null;
+
   get token() {
-    return this.#storage.get("chat.token");
+    return this.accountToken ?? this.#storage.get("chat.token");
   }
 
   set token(token) {
+    this.accountToken = null;
     if (token === null) this.#storage.remove("chat.token");
     else this.#storage.set("chat.token", token);
   }

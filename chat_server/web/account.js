@@ -1,0 +1,190 @@
+/** The visitor's account on this server: signing in, staying signed in, and signing out. */
+
+/** How people sign in here: "" by tokens alone, "closed", "invited", "open", or "session". */
+const MODE = document.documentElement.dataset.accounts ?? "";
+/** The name of who is signed in, for all tabs of this browser; what proves it is in a cookie. */
+const WHO = "chat.account";
+const TIMEOUT_MS = 10_000;
+/** The client asks for the next token a minute before the end of one, or in the middle of its life. */
+const RENEW_AHEAD_MS = 60_000;
+const SPARE_MS = 5_000;
+const LOG_OUT_ATTEMPTS = 3;
+const PAUSE_MS = 1_000;
+
+export const hasAccounts = MODE !== "";
+/** Whether an application signs its users in, so that there is no form for it. */
+export const isForeign = MODE === "session";
+
+export function maySignUp(invitation) {
+  return MODE === "open" || (MODE === "invited" && invitation !== null);
+}
+
+/** A refusal by the server: `code` and `message` of its problem document, and maybe `fields`. */
+export class Refusal extends Error {
+  constructor({ code, detail, fields, retry_in_ms }, status) {
+    super(detail ?? `The server answered ${status}.`);
+    this.code = code ?? "internal";
+    this.fields = fields ?? {};
+    this.retryInMs = retry_in_ms ?? 0;
+  }
+}
+
+export class Account {
+  #onEnd;
+  #token = null;
+  /** By `performance.now()`: until when the token is handed out again. */
+  #fresh = 0;
+  #refreshing = null;
+  /** What has come of an earlier sign-in is not for the one after it. */
+  #visit = 0;
+
+  /** @param {function} onEnd called with a sentence when the sign-in is over, also by another tab. */
+  constructor(onEnd) {
+    this.#onEnd = onEnd;
+    window.addEventListener("storage", ({ key }) => {
+      if ((key === WHO || key === null) && this.#token !== null && remembered() !== this.user) {
+        this.#end("You were signed out in another tab.");
+      }
+    });
+  }
+
+  /** The user who is signed in, or null. */
+  user = null;
+
+  /** Whether a sign-in may still be there, of this tab before its reload or of another one. */
+  get mayResume() {
+    return isForeign || (hasAccounts && remembered() !== null);
+  }
+
+  /** Sign in with the cookie; resolves to a token, or null if there is no sign-in to go on with. */
+  async resume() {
+    try {
+      return await this.#refresh();
+    } catch (error) {
+      if (!isOver(error)) throw error;
+      this.forget();
+      return null;
+    }
+  }
+
+  /** Resolves to a token; rejected with a `Refusal`, or with an error of the network. */
+  async logIn(name, password) {
+    this.#visit += 1;
+    return this.#take(await post("auth/login", { name, password, cookie: true }));
+  }
+
+  /** Make an account; it does not sign in. */
+  async signUp(name, password, invitation) {
+    await post("users", { name, password, ...(invitation && { invitation }) });
+  }
+
+  /** Resolves to a token for the chat: the one that is there while it is fresh, else the next. */
+  async token() {
+    if (this.#token !== null && performance.now() < this.#fresh) return this.#token;
+    const visit = this.#visit;
+    try {
+      return await this.#refresh();
+    } catch (error) {
+      if (isOver(error) && visit === this.#visit) this.#end("Your sign-in has ended.");
+      throw error;
+    }
+  }
+
+  /** Hand this token out no more: the chat has refused it. */
+  distrust() {
+    this.#fresh = 0;
+  }
+
+  /** Sign out in every tab; resolves to whether the server knows. */
+  async logOut() {
+    this.forget();
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await post("auth/logout", {});
+        return true;
+      } catch {
+        if (attempt === LOG_OUT_ATTEMPTS) return false;
+        await new Promise((resume) => setTimeout(resume, PAUSE_MS));
+      }
+    }
+  }
+
+  /** Forget who is signed in, in this tab and in the others. */
+  forget() {
+    this.#visit += 1;
+    this.#token = this.user = this.#refreshing = null;
+    if (!isForeign) remember(null);
+  }
+
+  #end(reason) {
+    const standing = remembered() === this.user;
+    this.#visit += 1;
+    this.#token = this.user = this.#refreshing = null;
+    // Another tab may have somebody else by now.
+    if (standing && !isForeign) remember(null);
+    this.#onEnd(reason);
+  }
+
+  /** Several calls at once have one answer, and several tabs too: the server sees to that. */
+  #refresh() {
+    const visit = this.#visit;
+    this.#refreshing ??= post("auth/refresh", {}).then((answer) => {
+      if (visit !== this.#visit) throw new Error("signed out meanwhile");
+      if (this.user !== null && answer.user !== undefined && idOf(answer) !== this.user) {
+        throw new Refusal({ code: "unauthorized", detail: "another user is signed in" }, 401);
+      }
+      return this.#take(answer);
+    }).finally(() => {
+      if (visit === this.#visit) this.#refreshing = null;
+    });
+    return this.#refreshing;
+  }
+
+  #take(answer) {
+    const life = answer.expires_in * 1000;
+    const ahead = Math.min(life / 2, RENEW_AHEAD_MS) + Math.min(life / 8, SPARE_MS);
+    this.#token = answer.access_token;
+    this.#fresh = performance.now() + life - ahead;
+    this.user = idOf(answer);
+    if (!isForeign) remember(this.user);
+    return this.#token;
+  }
+}
+
+function idOf({ user }) {
+  return user.id ?? user.user;
+}
+
+function isOver(error) {
+  return error instanceof Refusal && error.code === "unauthorized";
+}
+
+async function post(path, body) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+    cache: "no-store",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refusal(answer, response.status);
+  return answer;
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem(WHO);
+  } catch {
+    return null;
+  }
+}
+
+function remember(user) {
+  try {
+    if (user === null) localStorage.removeItem(WHO);
+    else localStorage.setItem(WHO, user);
+  } catch {
+    // The sign-in ends with the page, then.
+  }
+}

@@ -1,0 +1,101 @@
+/** The form to sign in and to sign up, on servers with accounts. */
+
+import { hasAccounts, isForeign, maySignUp } from "./account.js";
+import { showText } from "./status.js";
+
+const $ = (id) => document.getElementById(id);
+
+const WORDS = {
+  unauthorized: "The name or the password is wrong.",
+  rate_limited: "There were too many attempts.",
+  unavailable: "The server cannot sign anybody in at the moment. Try again in a while.",
+};
+const NO_ANSWER = "The server does not answer. Try again in a while.";
+const MINUTE_MS = 60_000;
+
+export class SignInForm {
+  #account;
+  #onToken;
+  #invitation = null;
+  #isNew = false;
+
+  /**
+   * @param {Account} account
+   * @param {function} onToken called with a token once somebody is signed in.
+   */
+  constructor(account, onToken) {
+    this.#account = account;
+    this.#onToken = onToken;
+    if (!hasAccounts) return;
+    $("with-token").append($("sign-in-form"));
+    $("with-token").hidden = false;
+    $("account-form").hidden = isForeign;
+    $("account-form").addEventListener("submit", (event) => this.#submit(event));
+    $("sign-up").addEventListener("click", () => this.#show(!this.#isNew));
+    this.#show(false);
+  }
+
+  /** Offer to sign up with an invitation. */
+  invite(invitation) {
+    this.#invitation = invitation;
+    this.#show(maySignUp(invitation));
+  }
+
+  /** Put the cursor where one begins. */
+  focus() {
+    $(hasAccounts && !isForeign ? "name" : "token").focus();
+  }
+
+  #show(isNew) {
+    this.#isNew = isNew;
+    const what = isNew ? "Sign up" : "Sign in";
+    $("sign-in-heading").textContent = $("account-submit").textContent = what;
+    $("sign-up").textContent = isNew ? "I have an account" : "I am new here";
+    $("sign-up").hidden = !isNew && !maySignUp(this.#invitation);
+    $("password").autocomplete = isNew ? "new-password" : "current-password";
+    this.#tell({});
+  }
+
+  #tell(fields, message = "") {
+    const { name = "", password = "", ...others } = fields;
+    for (const [id, text] of Object.entries({ name, password })) {
+      showText($(`${id}-error`), text && `It ${text}.`);
+      $(id).setAttribute("aria-invalid", String(text !== ""));
+    }
+    const rest = Object.entries(others).map(([field, text]) => `The ${field} ${text}.`);
+    showText($("sign-in-error"), [message, ...rest].join(" ").trim());
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    const button = $("account-submit");
+    if (button.disabled) return;
+    button.disabled = true;
+    const [name, password] = [$("name").value.trim(), $("password").value];
+    try {
+      if (this.#isNew) await this.#account.signUp(name, password, this.#invitation);
+      const token = await this.#account.logIn(name, password);
+      $("password").value = "";
+      this.#invitation = null;
+      this.#show(false);
+      this.#onToken(token);
+    } catch (error) {
+      this.#refused(error);
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  #refused(error) {
+    if (error.code === undefined) this.#tell({}, NO_ANSWER);
+    else if (error.code === "invalid") this.#tell(error.fields);
+    else this.#tell({}, `${WORDS[error.code] ?? `${error.message}.`}${waitWords(error)}`);
+    const wrong = ["name", "password"].find((id) => !$(`${id}-error`).hidden);
+    $(wrong ?? "password").focus();
+  }
+}
+
+function waitWords({ retryInMs }) {
+  if (retryInMs < MINUTE_MS) return "";
+  return ` The next is possible in ${Math.ceil(retryInMs / MINUTE_MS)} minutes.`;
+}
