@@ -17,6 +17,7 @@ from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_front import front_command
 from .cli_greedy import greedy_command
+from .cli_login import login_command
 from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
 from .cli_verbs import verbs_command
@@ -207,6 +208,7 @@ for _each in (
         flood_command,
         front_command,
         greedy_command,
+        login_command,
         page_command,
         presence_command,
         verbs_command,

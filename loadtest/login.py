@@ -1,0 +1,155 @@
+"""What a login costs beside the hash of the password that it has to make anyway."""
+
+import http.client
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from argon2 import PasswordHasher
+from msgspec import Struct
+
+from chat_server.settings import load_settings
+
+from .accounting import Machine, machine, pinned, usage
+from .server import Target, load_cores, server_cores, started
+from .stage import Tell
+from .wire import LoadError
+
+MOST_MS: Final = 2.0
+"""Milliseconds that a login may take besides the hash."""
+
+NAME, PASSWORD = "alice", "correct horse battery"
+
+
+class LoginPlan(Struct, frozen=True, kw_only=True):
+    """How much is measured.
+
+    Args:
+        rounds: how often both take turns.
+        logins: in each round, and as many hashes.
+    """
+
+    rounds: int = 5
+    logins: int = 40
+
+
+class Round(Struct, frozen=True):
+    """Medians of one round in milliseconds: by the clock, and of CPU for each.
+
+    Args:
+        hash_ms: a hash, made here.
+        hash_cpu_ms: its CPU time.
+        login_ms: a login by HTTP, from its request to its answer.
+        login_cpu_ms: what it costs the server.
+    """
+
+    hash_ms: float
+    hash_cpu_ms: float
+    login_ms: float
+    login_cpu_ms: float
+
+
+class Login(Struct, frozen=True):
+    """What a run has found."""
+
+    machine: Machine
+    plan: LoginPlan
+    rounds: list[Round]
+
+    @property
+    def more_ms(self) -> float:
+        """What a login takes by the clock besides the hash."""
+        return median(each.login_ms - each.hash_ms for each in self.rounds)
+
+    @property
+    def more_cpu_ms(self) -> float:
+        """What a login costs besides the hash."""
+        return median(each.login_cpu_ms - each.hash_cpu_ms for each in self.rounds)
+
+
+def login(plan: LoginPlan, tell: Tell) -> Login:
+    """Run everything, telling how far it is.
+
+    Raises:
+        LoadError: the server does not start, or refuses a login.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {
+            "CHAT_ACCOUNTS__ENABLED": "on",
+            "CHAT_ACCOUNTS__SIGN_UP": "open",
+            "CHAT_ACCOUNTS__ATTEMPTS_PER_NAME": "1000000",
+            "CHAT_ACCOUNTS__ATTEMPTS_PER_ADDRESS": "1000000",
+            "CHAT_DATABASE__URL": f"sqlite+aiosqlite:///{Path(folder) / 'chat.db'}",
+            "CHAT_DATABASE__MIGRATE": "true",
+        }
+        with started(environ=environ) as target:
+            connection = http.client.HTTPConnection(target.host, target.port, timeout=60)
+            _ask(connection, "/users", 201)
+            _ask(connection, "/auth/login", 200)  # which imports, connects and prepares
+            rounds = []
+            for number in range(plan.rounds):
+                tell(f"round {number + 1} of {plan.rounds}")
+                rounds.append(_round(plan, target, connection))
+            connection.close()
+    return Login(machine(["argon2-cffi", "sqlalchemy", "aiosqlite"]), plan, rounds)
+
+
+def _round(plan: LoginPlan, target: Target, connection: http.client.HTTPConnection) -> Round:
+    settings = load_settings().accounts
+    hasher = PasswordHasher(
+        time_cost=settings.hash_passes, memory_cost=settings.hash_memory_kib, parallelism=1
+    )
+    digest = hasher.hash(PASSWORD)
+    hashes, logins = [], []
+    # In turns on the same core, so that both have the same of its speed.
+    hash_cpu, login_cpu = 0.0, 0.0
+    for _ in range(plan.logins):
+        with pinned(server_cores()):
+            begin, cpu = time.perf_counter(), time.thread_time()
+            hasher.verify(digest, PASSWORD)
+            hashes.append(time.perf_counter() - begin)
+            hash_cpu += time.thread_time() - cpu
+        with pinned(load_cores()):
+            before = _cpu_seconds(target)
+            begin = time.perf_counter()
+            _ask(connection, "/auth/login", 200)
+            logins.append(time.perf_counter() - begin)
+            login_cpu += _cpu_seconds(target) - before
+    return Round(
+        1000 * median(hashes),
+        1000 * hash_cpu / plan.logins,
+        1000 * median(logins),
+        1000 * login_cpu / plan.logins,
+    )
+
+
+def _cpu_seconds(target: Target) -> float:
+    used = usage(target.pid)
+    return 0.0 if used is None else used.cpu_seconds
+
+
+def _ask(connection: http.client.HTTPConnection, path: str, status: int) -> None:
+    connection.request("POST", path, json.dumps({"name": NAME, "password": PASSWORD}))
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status != status:
+        raise LoadError(f"{path} is answered by {answer.status}: {body.decode()}")
+
+
+def login_lines(found: Login) -> list[list[str]]:
+    """Return the rows of a table, the header first."""
+    rows = [["", "hash", "login by HTTP", "besides the hash", "at most"]]
+    by_clock = [median(each.hash_ms for each in found.rounds)]
+    by_clock.append(median(each.login_ms for each in found.rounds))
+    of_cpu = [median(each.hash_cpu_ms for each in found.rounds)]
+    of_cpu.append(median(each.login_cpu_ms for each in found.rounds))
+    verdict = "met" if found.more_ms <= MOST_MS else "NOT MET"
+    for name, (mine, whole), more, limit in (
+        ("time", by_clock, found.more_ms, f"{MOST_MS:g} ms: {verdict}"),
+        ("CPU of the server", of_cpu, found.more_cpu_ms, ""),
+    ):
+        rows.append([name, f"{mine:.1f} ms", f"{whole:.1f} ms", f"{more:.1f} ms", limit])
+    return rows
