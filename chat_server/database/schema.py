@@ -7,6 +7,7 @@ go forward: whoever wants to go back restores a back-up.
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -131,8 +132,13 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _create_private(file: str) -> None:
-    """Create SQLite's file for nobody else to read: it will hold what people say."""
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    """Create SQLite's file for nobody else to read: it will hold what people say.
+
+    A file that exists is not even opened: to close it would drop all locks that this process has on
+    it (POSIX), under the feet of SQLite's connections.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def describe(error: BaseException) -> str:

@@ -1,7 +1,11 @@
 """Migrations: they make what the models say, once, and nobody works with another schema."""
 
 import asyncio
+import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,18 @@ def test_revisions_are_numbered_one_behind_the_other() -> None:
     revisions = [script.revision for script in scripts.walk_revisions()][::-1]
     assert revisions == [f"{number:04d}" for number in range(1, len(revisions) + 1)]
     assert scripts.get_heads() == [schema.NEWEST]
+
+
+def test_a_migration_leaves_the_locks_of_this_process_alone(tmp_path: Path) -> None:
+    """POSIX drops a process's locks on a file when it closes any descriptor of it."""
+    file = str(tmp_path / "chat.db")
+    begin = f"import sqlite3; sqlite3.connect({file!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE here (id)")
+        connection.execute("BEGIN IMMEDIATE")
+        schema._create_private(file)
+        other = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True)
+    assert "database is locked" in other.stderr
 
 
 async def test_several_that_migrate_at_once_wait_for_each_other(
