@@ -31,6 +31,7 @@ from .http.health import health_blueprint
 from .http.messages import messages_blueprint
 from .http.openapi import Description, Provider
 from .http.pages import docs_blueprint, page_blueprint
+from .jobs import Jobs
 from .protocol.commands import Append, Command, Delete, Edit, Publish
 from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
 from .realtime.node import Node
@@ -83,6 +84,7 @@ class ChatServer(Hookable):
         verifier: checks tokens.
         database: what lasts; None without `database.url`.
         archive: keeps what is stored in the database; None if no namespace asks for it.
+        jobs: work that survives the process.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class ChatServer(Hookable):
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
+        self.jobs = Jobs(settings.redis)
         self._running = False
         self._authenticate = authenticate
         self.accounts = (
@@ -323,6 +326,7 @@ class ChatServer(Hookable):
             await self.node.start()
             if self.archive is not None:
                 self.archive.start()
+            await self.jobs.start()
             self._running = True
             for relay in self._relays:
                 relay.start()
@@ -336,7 +340,7 @@ class ChatServer(Hookable):
     async def stop(self) -> None:
         """Send every client elsewhere, and let go of the broker and the database."""
         self._running = False
-        await asyncio.gather(*(relay.stop() for relay in self._relays))
+        await asyncio.gather(self.jobs.stop(), *(relay.stop() for relay in self._relays))
         try:
             # Once nothing is published any more, and while the broker can still be read.
             await self.node.drain.run()

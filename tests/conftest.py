@@ -55,6 +55,8 @@ STARTUP = (
     ("chat_server/database/schema.py", "_upgrade"),
     # Looks for a password at a new connection whose address has none, as those of tests.
     ("asyncpg/connect_utils.py", "_parse_connect_arguments"),
+    # Looks for its own version at a new connection of pydocket's; those of the broker name none.
+    ("redis/utils.py", "get_lib_version"),
 )
 """What reads files before there is anyone to be kept waiting."""
 

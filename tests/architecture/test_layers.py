@@ -54,7 +54,17 @@ RULES = {
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
     "app": May(
-        ("http", "transports", "broker", "accounts", "archive", "database", "outbox", *CORE),
+        (
+            "http",
+            "transports",
+            "broker",
+            "accounts",
+            "archive",
+            "database",
+            "outbox",
+            "jobs",
+            *CORE,
+        ),
         (*QUART, "sqlalchemy"),
     ),
     "http": May(("accounts", *CORE), (*QUART, "msgspec")),
@@ -95,6 +105,8 @@ RULES = {
     ),
     "accounts.names": May((), ("regex",)),
     "accounts.refresh": May((), ("msgspec",)),
+    # What pydocket raises is redis-py's.
+    "jobs": May(("protocol.errors", *LEAVES), ("docket", "redis", "msgspec")),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
     "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),

@@ -1,0 +1,258 @@
+"""Jobs: at least once, retried, by any worker; pydocket keeps them in Redis.
+
+Nothing of pydocket is imported before a kind of job is registered and `start` is called: it brings
+twenty packages along.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import secrets
+from asyncio import Task
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from ..logs import LogThrottle
+from ..protocol.errors import TooLarge, Unavailable
+from ..settings import RedisSettings, SettingsError
+
+if TYPE_CHECKING:
+    from docket import Docket, Worker
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 65_536
+"""JSON text of a job's data: what is larger belongs into the database."""
+
+MAX_WAITING: Final = 10_000
+"""Jobs that may wait; more are refused."""
+
+CONCURRENCY: Final = 4
+"""Jobs that a worker does at once."""
+
+BACKOFF: Final = (timedelta(seconds=1), timedelta(minutes=10))
+"""Time before the second attempt, and at most; twice each time."""
+
+REDELIVERY_SECONDS: Final = 30.0
+"""After which the jobs of a worker that was killed are done by another."""
+
+STOP_SECONDS: Final = 5.0
+"""How long a job that is under way at a stop may take to end; then it is done again elsewhere."""
+
+RETRY_MS: Final = 1_000
+
+RETRY_SECONDS: Final = (1.0, 15.0)
+"""Seconds between two attempts to reach a Redis that was away at the start: first and most."""
+
+Work = Callable[[Any], Awaitable[None]]
+"""Does a job, given its data. It may be called again for a job that it has done."""
+
+
+class JobKind(Struct, frozen=True):
+    """A kind of job.
+
+    Args:
+        name: what jobs of the kind are added by, in every version of the program.
+        work: does such a job.
+        attempts: after which a job that fails is given up, which is logged as an error.
+        timeout_seconds: that an attempt may take.
+    """
+
+    name: str
+    work: Work
+    attempts: int
+    timeout_seconds: float
+
+
+class Jobs:
+    """The jobs of a server: added by any worker, and done by any.
+
+    With Redis a job that was added is done at least once, whoever is killed. Without, jobs are kept
+    in memory, and gone with the process.
+
+    Args:
+        settings: where Redis is, and the prefix of its keys.
+        redelivery_seconds: see `REDELIVERY_SECONDS`.
+    """
+
+    def __init__(
+        self, settings: RedisSettings, *, redelivery_seconds: float = REDELIVERY_SECONDS
+    ) -> None:
+        self._settings = settings
+        self._redelivery = timedelta(seconds=redelivery_seconds)
+        self._kinds: dict[str, JobKind] = {}
+        self._docket: Docket | None = None
+        self._stack: AsyncExitStack | None = None
+        self._running: Task[None] | None = None
+        self._stopping = False
+        self._throttle = LogThrottle()
+
+    def register(
+        self, name: str, work: Work, *, attempts: int = 10, timeout_seconds: float = 60.0
+    ) -> None:
+        """Add a kind of job; every worker does so before `start`.
+
+        Args:
+            name: what jobs of the kind are added by, in every version of the program.
+            work: does such a job.
+            attempts: after which a job that fails is given up, which is logged as an error.
+            timeout_seconds: that an attempt may take.
+
+        Raises:
+            ValueError: there is such a kind, or the server runs already.
+            SettingsError: pydocket is not installed.
+        """
+        if importlib.util.find_spec("docket") is None:
+            raise SettingsError("jobs need pydocket: pip install 'quart-chat[jobs]'")
+        if name in self._kinds:
+            raise ValueError(f"jobs: {name!r} is registered already")
+        if self._running is not None:
+            raise ValueError("jobs: must be registered before the server starts")
+        self._kinds[name] = JobKind(name, work, attempts, timeout_seconds)
+
+    async def add(
+        self, name: str, data: object, *, key: str | None = None, delay_seconds: float = 0.0
+    ) -> None:
+        """Add a job, which from then on survives this process.
+
+        Args:
+            name: its kind.
+            data: any value that can be written as JSON, not more than `MAX_BYTES` of it.
+            key: of two jobs with the same key, the second is not added while the first waits.
+            delay_seconds: before the first attempt.
+
+        Raises:
+            KeyError: there is no such kind.
+            TooLarge: `data` is too large.
+            Unavailable: Redis cannot be reached, too many jobs wait, or the server does not run.
+        """
+        kind = self._kinds[name]
+        text = msgspec.json.encode(data).decode()
+        if len(text) > MAX_BYTES:
+            raise TooLarge(f"data: of a job may have {MAX_BYTES} characters of JSON")
+        docket = self._docket
+        if docket is None:
+            raise Unavailable("jobs are not taken now", retry_in_ms=RETRY_MS)
+        when = datetime.now(UTC) + timedelta(seconds=delay_seconds)
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                if await _waiting(docket) >= MAX_WAITING:
+                    raise Unavailable("too many jobs wait", retry_in_ms=RETRY_MS)
+                await docket.add(kind.name, when=when, key=key)(text)
+        except (RedisError, OSError, TimeoutError) as error:
+            if self._throttle.due("add"):
+                logger.error("a job cannot be added: %s", error)
+            raise Unavailable("jobs cannot be stored now", retry_in_ms=RETRY_MS) from error
+
+    async def start(self) -> None:
+        """Begin to take jobs and to do them; without any kind, do nothing."""
+        if not self._kinds or self._running is not None:
+            return
+        self._stopping = False
+        started = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run(started), name="jobs")
+        await started
+
+    async def stop(self) -> None:
+        """Let the jobs under way end, or leave them to another worker."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        self._stopping = True
+        # The first one stops the worker, the second one the jobs that it still waits for.
+        for _ in range(2):
+            running.cancel()
+            await asyncio.wait({running}, timeout=STOP_SECONDS)
+        if not running.done():
+            logger.error("a job does not end when it is cancelled")
+
+    async def _run(self, started: "asyncio.Future[None]") -> None:
+        """Do jobs; begin again whenever Redis could not be reached at the beginning."""
+        pause, longest = RETRY_SECONDS
+        try:
+            while not self._stopping:
+                try:
+                    # pydocket ends without an error when it is cancelled.
+                    await self._work(started)
+                    continue
+                except (RedisError, OSError, TimeoutError) as error:
+                    if self._throttle.due("start"):
+                        logger.error("jobs wait for Redis: %s", error)
+                if not started.done():
+                    started.set_result(None)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+        except Exception:
+            logger.exception("jobs are not done any more")
+        finally:
+            if not started.done():
+                started.set_result(None)
+
+    async def _work(self, started: "asyncio.Future[None]") -> None:
+        docket, worker = await asyncio.to_thread(self._make)
+        for kind in self._kinds.values():
+            docket.register(_task_of(kind), names=[kind.name])
+        async with docket, worker:
+            self._docket = docket
+            if not started.done():
+                started.set_result(None)
+            try:
+                await worker.run_forever()
+            finally:
+                self._docket = None
+
+    def _make(self) -> "tuple[Docket, Worker]":
+        # In a thread: imports take half a second, and scripts are read.
+        from docket import Docket, Worker
+
+        # It logs each job at INFO, twice, and a traceback at each look for a Redis that is away, of
+        # which the broker tells. Jobs that fail are logged here.
+        logging.getLogger("docket").setLevel(logging.ERROR)
+        docket = Docket(
+            name=f"{self._settings.prefix}:jobs",
+            url=self._settings.url or f"memory://{secrets.token_hex(8)}",
+            execution_ttl=timedelta(0),
+        )
+        worker = Worker(
+            docket,
+            concurrency=CONCURRENCY,
+            redelivery_timeout=self._redelivery,
+            schedule_automatic_tasks=False,
+        )
+        return docket, worker
+
+
+async def _waiting(docket: "Docket") -> int:
+    async with docket.redis() as redis:
+        queued = await redis.xlen(docket.stream_key)
+        scheduled = await redis.zcard(docket.queue_key)
+    return int(queued) + int(scheduled)
+
+
+def _task_of(kind: JobKind) -> Callable[..., Awaitable[None]]:
+    """Return what pydocket calls: it finds the rules for retries in the function's defaults."""
+    from docket import ExponentialRetry, Timeout
+
+    retries = ExponentialRetry(kind.attempts, *BACKOFF)
+    time = Timeout(timedelta(seconds=kind.timeout_seconds))
+
+    async def task(text: str, retry: ExponentialRetry = retries, timeout: Timeout = time) -> None:
+        try:
+            await kind.work(msgspec.json.decode(text))
+        except Exception as error:
+            last = retry.attempt >= kind.attempts
+            logger.log(
+                logging.ERROR if last else logging.WARNING,
+                "job %s failed in attempt %d of %d%s",
+                *(kind.name, retry.attempt, kind.attempts, ", and is given up" if last else ""),
+                exc_info=error,
+            )
+            raise
+
+    return task

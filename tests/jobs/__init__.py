@@ -1,0 +1,1 @@
+"""Jobs survive the process that asked for them, and the one that does them."""
