@@ -105,8 +105,8 @@ class ChatServer(Hookable):
         outbox = Outbox(broker, settings) if settings.spools else None
         name = _node_name()
         self.archive = _make_archive(settings, self.database, broker, name)
-        log = self.archive.log if self.archive is not None else None
-        self.node = Node(settings, broker, self.clock, name, outbox, log)
+        log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
+        self.node = Node(settings, broker, self.clock, name, outbox, log, search)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []

@@ -15,6 +15,7 @@ from ..settings import Settings, SettingsError
 from .deep_log import DeepLog
 from .reader import ArchiveReader
 from .restoring import Restorable, note_end, restore
+from .search import ArchiveSearch
 from .writer import ArchiveWriter
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Archive:
     Attributes:
         reader: reads what is archived.
         log: the log with the archive below it.
+        search: finds messages.
     """
 
     def __init__(self, settings: Settings, database: Database, broker: Broker, node: str) -> None:
@@ -47,6 +49,7 @@ class Archive:
         self._database = database
         self._broker = broker
         self.reader = ArchiveReader(database)
+        self.search = ArchiveSearch(database)
         self.log = DeepLog(broker, self.reader, self.covers)
         writer = ArchiveWriter(database, self.covers)
         lease = Lease(database, "consumers", node, LEASE_SECONDS)

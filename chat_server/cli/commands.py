@@ -9,6 +9,7 @@ from .database import database
 from .history import history
 from .presence import presence
 from .publish import publish
+from .search import search
 from .serve import serve
 from .tail import tail
 from .token import token
@@ -36,5 +37,6 @@ for command in (
     call,
     database,
     users,
+    search,
 ):
     main.add_command(command)

@@ -72,9 +72,14 @@ def json_line(event: Event, messages: Messages | None = None) -> str | None:
     return json.dumps(msgspec.to_builtins(event))
 
 
-def _time(at: int) -> str:
+def moment(at: int) -> str:
+    """Return a time in milliseconds since 1970 with its day."""
+    return _time(at, "%Y-%m-%d %H:%M")
+
+
+def _time(at: int, form: str = "%H:%M:%S") -> str:
     try:
-        return datetime.fromtimestamp(at / 1000).strftime("%H:%M:%S")
+        return datetime.fromtimestamp(at / 1000).strftime(form)
     except (ValueError, OverflowError, OSError):  # beyond all calendars: a server may say anything
         return "--:--:--"
 

@@ -39,8 +39,10 @@ def parse_seconds(
     return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
 
 
-def parse_topic(context: click.Context, argument: click.Parameter, value: str) -> str:
-    """Return a topic that follows the protocol's rules, for a click argument."""
+def parse_topic(context: click.Context, argument: click.Parameter, value: str | None) -> str | None:
+    """Return a topic that follows the protocol's rules, for a click argument or option."""
+    if value is None:
+        return value
     try:
         return check_topic(value)
     except BadRequest as error:

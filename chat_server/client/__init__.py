@@ -56,6 +56,7 @@ from .events import (
 )
 from .folding import Messages
 from .reconnector import ClientState
+from .search import Hit, Hits
 from .stream import Stream
 from .subscription import Subscription
 
@@ -78,6 +79,8 @@ __all__ = [
     "Ending",
     "Event",
     "Gap",
+    "Hit",
+    "Hits",
     "Join",
     "Leave",
     "Message",

@@ -8,6 +8,7 @@ from ssl import SSLContext
 from types import TracebackType
 
 from ..protocol import commands, messages
+from ..protocol.searching import DEFAULT_HITS
 from .batches import Batches, NewMessage, Outcome
 from .codec import ClientCodec, Done, Encoding
 from .credentials import TOKEN_SECONDS, Credentials, TokenSource
@@ -18,6 +19,7 @@ from .flow import Flow
 from .pace import Pace
 from .publication import Publication, PublicationLog
 from .reconnector import ClientState, ConnectOptions, Reconnector
+from .search import Hits, find
 from .signals import typing
 from .stream import Stream, Streams
 from .subscription import Beginning, Subscription
@@ -288,6 +290,33 @@ class Client(Verbs):
         """
         command = commands.History(topic=topic, before=before, after=after, limit=limit)
         return await self._command(command, Page)
+
+    async def search(
+        self,
+        words: str,
+        *,
+        topic: str | None = None,
+        user: str | None = None,
+        before: int | None = None,
+        limit: int = DEFAULT_HITS,
+    ) -> Hits:
+        """Return archived messages with all of some words, the newest first.
+
+        Args:
+            words: the last one may be the beginning of a word.
+            topic: only in this topic; else in all where the token grants `history`.
+            user: only messages of this user.
+            before: only what is older; `before` of the answer before.
+            limit: messages at most, 1 to 100.
+
+        Raises:
+            CommandFailed: the server refused, or cannot search now.
+            NotConnected: the exchange failed.
+            BadServer: what answers has no such API.
+        """
+        return await find(
+            self._reconnector.ask, q=words, topic=topic, user=user, before=before, limit=limit
+        )
 
     async def ping(self) -> float:
         """Return the round-trip time to the server in seconds.

@@ -24,6 +24,7 @@ from ..service.batch import publish_batch
 from ..service.service import Service
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 UNANSWERED = "the answer did not come in time"
 
@@ -91,6 +92,23 @@ class RequestCommands:
         """
         actor = await self._admit(kind, topic)
         return await self._within_time(operation(self._service, actor, topic))
+
+    async def query(
+        self, kind: type[Q], operation: Callable[[Service, Actor, Q], Awaitable[T]]
+    ) -> T:
+        """Carry out an operation that is about no one topic.
+
+        Args:
+            kind: what is made of the request's query.
+            operation: called with the service, the actor and that; checks what the actor may.
+
+        Raises:
+            ChatError: the request is refused, or the operation has failed.
+        """
+        actor = await self._authenticate()
+        self._service.limit_requests(actor)
+        asked = _converted(request.args.to_dict(), kind)
+        return await self._within_time(operation(self._service, actor, asked))
 
     async def run_batch(self) -> BatchOk:
         """Publish the messages of the current request, and return a result for each.
@@ -161,6 +179,10 @@ def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:
     # These two are of messages on a WebSocket.
     given.pop("type", None)
     given.pop("id", None)
+    return _converted(given, kind)
+
+
+def _converted(given: dict[str, Any], kind: type[Q]) -> Q:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:

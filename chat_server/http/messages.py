@@ -32,6 +32,7 @@ from ..service.service import Service
 from .calling import add_call_route
 from .changes import add_change_routes
 from .commands import RequestCommands, publish_status, respond
+from .searching import add_search_route
 
 PATH = "/api/topics/<path:topic>/messages"
 PRESENCE_PATH = "/api/topics/<path:topic>/presence"
@@ -120,9 +121,8 @@ def messages_blueprint(service: Service) -> Blueprint:
         """Read the last seq of a topic, to subscribe from there."""
         return respond(await commands.ask(Subscribe, topic, read_position))
 
-    add_change_routes(blueprint, commands)
-
-    add_call_route(blueprint, commands)
+    for add_routes in (add_change_routes, add_call_route, add_search_route):
+        add_routes(blueprint, commands)
 
     @blueprint.after_request
     async def close_when_draining(response: ResponseTypes) -> ResponseTypes:

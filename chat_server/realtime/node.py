@@ -12,7 +12,7 @@ from ..settings import Settings, SettingsError
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
-from .ports import Broker, LogReader, Outbox, Presence, Publisher, Transport
+from .ports import Broker, LogReader, Outbox, Presence, Publisher, Search, Transport
 from .presence import TopicPresence
 from .registry import PushClient, Registry
 from .timers import SlottedTimers
@@ -33,6 +33,7 @@ class Node:
         name: what others call this worker.
         outbox: keeps publications while the broker does not accept them; None for no such thing.
         log: reads stored events for clients; the broker does if nothing else is given.
+        search: finds messages; None where nothing is archived.
 
     Raises:
         SettingsError: a namespace has presence, and the broker keeps none.
@@ -40,6 +41,7 @@ class Node:
     Attributes:
         publisher: takes publications: the outbox, or the broker itself if there is none.
         log: reads stored events for clients.
+        search: finds messages; None where nothing is archived.
         hub: the topics with subscribers.
         registry: the connections, and how many each user and address has.
         drain: sends the connections away when the worker stops.
@@ -61,6 +63,7 @@ class Node:
         name: str,
         outbox: Outbox | None = None,
         log: LogReader | None = None,
+        search: Search | None = None,
     ) -> None:
         self.settings = settings
         self.broker = broker
@@ -69,6 +72,7 @@ class Node:
         self.clock = clock
         self.name = name
         self.log: LogReader = log or broker
+        self.search = search
         self.hub = Hub(broker, settings.limits.max_replay, self._tell_user, log)
         limits = settings.limits
         self.registry = Registry(

@@ -1,5 +1,6 @@
 """The commands as the README shows them, against a real server in the development environment."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,24 @@ async def test_tail_beside_publish_without_any_set_up(real: ServerProcess) -> No
         assert (await tail.line()).endswith(f" {USER}: hello")
         tail.interrupt()
         assert await tail.end() == (130, "", "")
+
+
+async def test_search_finds_what_was_published(real: ServerProcess) -> None:
+    assert await run("publish", "room:haystack", "a needle", url=real.url, token=None) == (
+        0,
+        "",
+        "",
+    )
+    found = ""
+    async with asyncio.timeout(60):
+        while not found:  # it is archived a moment later
+            code, found, err = await run("search", "needle", url=real.url, token=None)
+            assert (code, err) == (0, "")
+    assert found.endswith(f" room:haystack #1 {USER}: a *needle*\n")
+    elsewhere = ("search", "needle", "--topic", "room:other")
+    assert await run(*elsewhere, url=real.url, token=None) == (0, "", "")
+    code, _, err = await run("search", '"*(', url=real.url, token=None)
+    assert (code, err) == (1, "chat-server: bad_request: q: must have a word\n")
 
 
 async def test_a_token_of_ones_own(real: ServerProcess) -> None:

@@ -110,6 +110,7 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/health/ready", "get"),
         ("/api/call/{method}", "post"),
         ("/api/messages", "post"),
+        ("/api/search", "get"),
         ("/api/topics/{topic}/messages", "get"),
         ("/api/topics/{topic}/messages", "post"),
         ("/api/topics/{topic}/messages/{seq}", "patch"),

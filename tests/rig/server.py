@@ -71,6 +71,11 @@ class ServerProcess:
         self.ws_url = f"ws{secure}://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
         defaults = {"CHAT_ENVIRONMENT": "testing", **FEWER_CONNECTIONS}
+        # In development there is a database in the working directory; tests share that directory.
+        self._scratch = tempfile.TemporaryDirectory()
+        if folder is None and (environ or {}).get("CHAT_ENVIRONMENT") == "development":
+            file = Path(self._scratch.name) / "chat.db"
+            defaults["CHAT_DATABASE__URL"] = f"sqlite+aiosqlite:///{file}"
         self._environ = {**inherited, **defaults, **(environ or {})}
         if certificate is not None:
             self._environ["CHAT_SERVER__TLS_CERTIFICATE_FILE"] = str(certificate)
@@ -160,6 +165,7 @@ class ServerProcess:
             self.start()
         except BaseException:
             self._output.close()
+            self._scratch.cleanup()
             raise
         return self
 
@@ -169,7 +175,7 @@ class ServerProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._output:
+        with self._scratch, self._output:
             if kind is None:
                 if self._process is not None:
                     code = self.stop()

@@ -1,0 +1,76 @@
+"""Search: messages with given words, as far as the actor may read them."""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from ..events import Event, Kind
+from ..protocol.codecs import JSON
+from ..protocol.errors import BadRequest
+from ..protocol.searching import SearchHit, SearchOk, SearchQuery
+from ..protocol.topics import check_topic
+from ..realtime.encoding import encode_push
+from ..realtime.ports import Hit, Search
+from .actor import Actor
+from .service import Service
+
+READ_AT_ONCE: Final = 100
+"""Hits that are read in one query."""
+
+SCANNED: Final = 2_000
+"""Hits that are looked at for one answer, whether or not the actor may read them."""
+
+
+async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk:
+    """Find messages in the topics where the actor has the grant `history`, the newest first.
+
+    Raises:
+        BadRequest: nothing is archived, or `q` has no word.
+        Forbidden: the token does not grant `history` in the topic.
+        RateLimited: the user has read too much.
+        Unavailable: the archive cannot be read now.
+    """
+    index = service.node.search
+    if index is None:
+        raise BadRequest("this server keeps no archive")
+    if query.topic is not None:
+        check_topic(query.topic)
+        actor.require("history", query.topic)
+    words = index.words_of(query.q)
+    if not words:
+        raise BadRequest("q: must have a word")
+    async with service.node.read_rates.begin(actor.user) as reading:
+        hits, before = await _find(index, actor, query, words)
+        reading.charge(sum(len(hit.payload) for hit in hits))
+    found = []
+    for hit in hits:
+        event = Event(hit.topic, "", hit.id, Kind.MESSAGE, hit.payload)
+        encoded = encode_push(JSON, event)
+        if encoded is not None:
+            message: Any = msgspec.Raw(encoded)
+            found.append(SearchHit(hit.id, message, hit.snippet))
+        await asyncio.sleep(0)
+    return SearchOk(hits=found, before=before)
+
+
+async def _find(
+    index: Search, actor: Actor, query: SearchQuery, words: list[str]
+) -> tuple[list[Hit], int | None]:
+    """Return hits, and the id in front of which there may be more."""
+    hits: list[Hit] = []
+    before, scanned = query.before, 0
+    while scanned < SCANNED:
+        page = await index.find(
+            words, topic=query.topic, user=query.user, before=before, limit=READ_AT_ONCE
+        )
+        for hit in page:
+            before = hit.id
+            if actor.may("history", hit.topic):
+                hits.append(hit)
+                if len(hits) == query.limit:
+                    return hits, before
+        scanned += len(page)
+        if len(page) < READ_AT_ONCE:
+            return hits, None
+    return hits, before
