@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Select, func, literal_column, select, text
 
 from ..database.database import Database
-from ..realtime.ports import Hit
+from ..realtime.searching import Hit
 from .folding import Message
 from .tables import MESSAGES, TOPICS
 
@@ -27,7 +27,7 @@ def words_of(question: str) -> list[str]:
 
 
 class ArchiveSearch:
-    """Keeps `realtime.ports.Search` over the archive.
+    """Keeps `realtime.searching.Search` over the archive.
 
     Args:
         database: the database.
@@ -49,7 +49,7 @@ class ArchiveSearch:
         before: int | None = None,
         limit: int,
     ) -> list[Hit]:
-        """Find messages with all of these words; see `realtime.ports.Search`."""
+        """Find messages with all of these words; see `realtime.searching.Search`."""
         matching = self._matching(words, before)
         query = (
             select(MESSAGES, TOPICS.c.name.label("topic"))

@@ -12,9 +12,10 @@ from ..settings import Settings, SettingsError
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
-from .ports import Broker, LogReader, Outbox, Presence, Publisher, Search, Transport
+from .ports import Broker, LogReader, Outbox, Presence, Publisher, Transport
 from .presence import TopicPresence
 from .registry import PushClient, Registry
+from .searching import Search
 from .timers import SlottedTimers
 
 REPLAYS_PER_SECOND = 2

@@ -11,7 +11,7 @@ from ..protocol.errors import BadRequest
 from ..protocol.searching import SearchHit, SearchOk, SearchQuery
 from ..protocol.topics import check_topic
 from ..realtime.encoding import encode_push
-from ..realtime.ports import Hit, Search
+from ..realtime.searching import Hit, Search
 from .actor import Actor
 from .service import Service
 

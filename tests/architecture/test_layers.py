@@ -88,6 +88,7 @@ RULES = {
             "broker.topic_log",
             "protocol",
             "realtime.ports",
+            "realtime.searching",
             *LEAVES,
         ),
         ("msgspec", "sqlalchemy"),

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol as Http
 from chat_server import create_app
 from chat_server.archive.search import ArchiveSearch, snippet, words_of
 from chat_server.database.database import Database
-from chat_server.realtime.ports import Hit
+from chat_server.realtime.searching import Hit
 from chat_server.settings import DatabaseSettings, Namespace, load_settings
 
 from ..broker.test_changes import ANN, BOB, delete, edit, say
