@@ -139,25 +139,24 @@ class MemoryBroker:
         now = self._clock.monotonic()
         if now >= self._next_expiry:
             self._expire(now)
-        once = (draft.topic, draft.key)
-        if draft.key is not None and once in self._keys:
-            _, first = self._keys[once]
+        name, key = draft.topic, draft.key
+        if key is not None and (name, key) in self._keys:
+            _, first = self._keys[name, key]
             return self._resolved(replace(first, duplicate=True))
-        topic = self._use(draft.topic, now)
+        topic = self._use(name, now)
         log = topic.log
         if log.seq == 0:
-            self._topics[draft.topic] = self._unused.pop(draft.topic)
-            self._evict(self._topics, draft.topic)
+            self._topics[name] = self._unused.pop(name)
+            self._evict(self._topics, name)
         at = int(self._clock.time() * 1_000)
-        held = log.size
-        payload = log.publish(draft, at)
-        self._bytes += log.size - held
-        self._keep(topic, draft.topic, draft.retention, now)
+        payload, grown = log.publish(draft, at)
+        self._bytes += grown
+        self._keep(topic, name, draft.retention, now)
         place = PublishResult(log.seq, log.epoch, at)
-        if draft.key is not None:
-            self._remember(once, place, now)
-        if draft.topic in self._subscribed:
-            self._send(Event(draft.topic, log.epoch, log.seq, draft.kind, payload))
+        if key is not None:
+            self._remember((name, key), place, now)
+        if name in self._subscribed:
+            self._send(Event(name, log.epoch, log.seq, draft.kind, payload))
         return self._resolved(place)
 
     def change(self, change: Change) -> "Future[ChangeResult]":
@@ -378,9 +377,7 @@ class MemoryBroker:
         """Forget the oldest message of the topic that nobody has published to for longest."""
         oldest = (next(iter(history.items())) for history in self._histories.values() if history)
         name, topic = min(oldest, key=_last_published)
-        held = topic.log.size
-        topic.log.drop_oldest()
-        self._bytes += topic.log.size - held
+        self._bytes -= topic.log.drop_oldest()
         if not len(topic.log):
             self._leave_histories(name, topic)
 

@@ -152,14 +152,17 @@ class TopicLog:
         self._states.clear()
         self._sizes = [0, 0, 0]
 
-    def drop_oldest(self) -> None:
-        """Forget the oldest message and what has become of it."""
+    def drop_oldest(self) -> int:
+        """Forget the oldest message and what has become of it; return the fall of `size`."""
+        if len(self._messages) == 1:
+            freed = self.size
+            self.clear()
+            return freed
         oldest = self._messages.popleft()
         self._trimmed = oldest.seq
-        self._sizes[0] -= len(oldest.payload)
-        self._forget(oldest.seq)
-        if not self._messages:
-            self.clear()
+        freed = len(oldest.payload)
+        self._sizes[0] -= freed
+        return freed + ENTRY_BYTES + (self._forget(oldest.seq) if self._states else 0)
 
     def restore(self, position: Position, epoch_start: int, kept: Iterable[Kept]) -> None:
         """Go on where a log stood that is gone, with some of its newest messages.
@@ -183,22 +186,29 @@ class TopicLog:
 
     # Writing -------------------------------------------------------------------------------
 
-    def publish(self, draft: Draft, at: int) -> bytes:
-        """Store a message as the next event and return its payload; `at` is in milliseconds."""
-        self.seq += 1
-        payload = assemble(draft.head, self.seq, at, draft.tail)
-        if draft.retention.size == 0:
+    def publish(self, draft: Draft, at: int) -> tuple[bytes, int]:
+        """Store a message as the next event; `at` is in milliseconds.
+
+        Returns:
+            Its payload, and the rise of `size`.
+        """
+        retention = draft.retention
+        self.seq = seq = self.seq + 1
+        payload = assemble(draft.head, seq, at, draft.tail)
+        if retention.size == 0:
+            held = self.size
             self.clear()
-            return payload
-        self._messages.append(_Entry(self.seq, draft.kind, payload, draft.content))
-        self._sizes[0] += len(payload)
-        while len(self._messages) > 1 and self._overflows(draft.retention):
-            self.drop_oldest()
-        return payload
+            return payload, -held
+        self._messages.append(_Entry(seq, draft.kind, payload, draft.content))
+        grown = len(payload)
+        self._sizes[0] += grown
+        while self._overflows(retention):
+            grown -= self.drop_oldest()
+        return payload, grown + ENTRY_BYTES
 
     def _overflows(self, retention: Retention) -> bool:
         count, size = len(self._messages), self._sizes[0]
-        if count <= retention.size and not 0 < retention.bytes < size:
+        if (count <= retention.size and not 0 < retention.bytes < size) or count <= 1:
             return False
         # What consumers have not taken is held back.
         held = count <= retention.held_size and size <= retention.held_bytes
@@ -288,10 +298,14 @@ class TopicLog:
                 self._sizes[1] += len(rest) - len(change.payload)
                 change.payload, change.content = rest, 0
 
-    def _forget(self, target: int) -> None:
+    def _forget(self, target: int) -> int:
+        """Forget what changes have made of a message; return the fall of `size`."""
         state = self._states.pop(target, None)
-        if state is not None:
-            self._sizes[2] -= _held(state)
+        if state is None:
+            return 0
+        freed = _held(state)
+        self._sizes[2] -= freed
+        return freed
 
     # Reading -------------------------------------------------------------------------------
 
