@@ -54,6 +54,11 @@ def pack(*command: Argument) -> bytes:
     return packed
 
 
+def bulk(argument: bytes) -> bytes:
+    """Return one argument of a command in the encoding of Redis."""
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
+
+
 def redirection(reply: Exception) -> Moved | None:
     """Return the redirection in an error reply of a cluster, if there is one."""
     if isinstance(reply, AskError):
@@ -187,7 +192,11 @@ class Pipeline:
     ) -> "Future[T]":
         """Run a script; see `send`."""
         command = pack("EVALSHA", script.digest, len(keys), *keys, *arguments)
-        return self._submit(_Request(command, decode, True, keys[0]))
+        return self.call_packed(command, keys[0], decode)
+
+    def call_packed(self, command: bytes, key: str, decode: Callable[[Any], T]) -> "Future[T]":
+        """Run a script whose call is packed, and whose first key is `key`; see `send`."""
+        return self._submit(_Request(command, decode, True, key))
 
     def send(self, command: bytes, decode: Callable[[Any], T]) -> "Future[T]":
         """Send a packed command after those before it.

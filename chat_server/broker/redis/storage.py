@@ -3,7 +3,7 @@
 import math
 from asyncio import Future
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from ...changes import (
@@ -30,12 +30,15 @@ from ...events import (
 from ...settings import BrokerSettings
 from ..common import epochs
 from .members import decode_message
-from .pipeline import Argument, Pipeline, Script
+from .pipeline import Argument, Pipeline, Script, bulk
 
 PUBLISH: Final = Script("topic", "publish")
 CHANGE: Final = Script("topic", "change")
 HISTORY: Final = Script("topic", "history")
 BEGIN_EPOCH: Final = Script("begin_epoch")
+
+REMEMBERED: Final = 1_024
+"""Topics whose keys a worker keeps at hand: 2 MiB with the longest names."""
 
 PASSING_MS: Final = 90_000
 """Lifetime of a position without events: bounds what reading random topics stores. A subscription
@@ -74,19 +77,24 @@ class Keyspace:
     Args:
         prefix: beginning of all names.
         database: number of the database; channels bear it, as databases share one pub/sub.
+
+    Attributes:
+        keys: returns the keys and the channel of a topic.
     """
 
     def __init__(self, prefix: str, database: int) -> None:
         self.prefix = prefix
         # No prefix has an `@`. Without a number the names are those of earlier versions.
         self._channels = f"{prefix}:@{database}" if database else prefix
+        # Most publications are to topics that others were to a moment ago.
+        self.keys = lru_cache(REMEMBERED)(self._keys)
 
     def channel(self, topic: str) -> str:
         """Return a topic's channel."""
         # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
         return f"{self._channels}:{{{topic}}}"
 
-    def keys(self, topic: str) -> Keys:
+    def _keys(self, topic: str) -> Keys:
         """Return the keys and the channel of a topic."""
         # Braces make the topic the hash tag: one topic's keys and channel share a cluster's slot.
         base = f"{self.prefix}:{{{topic}}}"
@@ -143,6 +151,9 @@ class Storage:
         self._command = command
         self._epochs = epochs()
         self.touched: set[str] = set()
+        # What calls of publish.lua have in common, packed.
+        self._names = lru_cache(REMEMBERED)(_packed_names)
+        self._limits = lru_cache(REMEMBERED)(self._packed_limits)
 
     def publish(
         self, pipeline: Pipeline, keys: Keys, draft: Draft, *, once_ms: int | None = None
@@ -155,27 +166,38 @@ class Storage:
             draft: the message.
             once_ms: lifetime of the idempotency key, if it is not the usual one.
         """
-        names = list(keys[:6])
-        if draft.key is not None:
-            names.append(keys.of_key(draft.key))
-        history_ms, position_ms = self._lifetimes(draft.retention)
-        arguments: tuple[Argument, ...] = (
-            next(self._epochs),
-            draft.kind,
-            draft.head,
-            draft.tail,
-            draft.content,
-            draft.retention.size,
-            history_ms,
-            position_ms,
-            once_ms or self._once_ms,
-            self._command,
-            draft.retention.bytes,
-        )
+        count, limits = self._limits(draft.retention, once_ms or self._once_ms)
         if draft.retention.held_size:
             self.touched.add(draft.topic)
-            arguments += (draft.retention.held_size, draft.retention.held_bytes)
-        return pipeline.call(PUBLISH, names, arguments, _published)
+        names = self._names(keys)
+        if draft.key is None:
+            begin = b"*%d\r\n%b6\r\n%b" % (ARGUMENTS + count, _CALL, names)
+        else:
+            once = bulk(keys.of_key(draft.key).encode())
+            begin = b"*%d\r\n%b7\r\n%b%b" % (ARGUMENTS + 1 + count, _CALL, names, once)
+        # Packed here: hiredis takes five times as long for so many arguments.
+        epoch, kind, content = next(self._epochs).encode(), draft.kind.encode(), draft.content
+        command = b"%b%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b%b" % (
+            begin,
+            bulk(epoch),
+            bulk(kind),
+            len(draft.head),
+            draft.head,
+            len(draft.tail),
+            draft.tail,
+            bulk(b"%d" % content),
+            limits,
+        )
+        return pipeline.call_packed(command, keys.meta, _published)
+
+    def _packed_limits(self, retention: Retention, once_ms: int) -> tuple[int, bytes]:
+        """Return the last arguments of publish.lua, packed, and how many they are."""
+        history_ms, position_ms = self._lifetimes(retention)
+        limits: list[Argument] = [retention.size, history_ms, position_ms, once_ms]
+        limits += [self._command, retention.bytes]
+        if retention.held_size:
+            limits += [retention.held_size, retention.held_bytes]
+        return len(limits), b"".join(bulk(str(each).encode()) for each in limits)
 
     def change(self, pipeline: Pipeline, keys: Keys, change: Change) -> "Future[ChangeResult]":
         """Change a message and send the event to every worker."""
@@ -272,6 +294,16 @@ class Storage:
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
         return pipeline.call(BEGIN_EPOCH, (keys.meta,), (lost, next(self._epochs)), _position)
+
+
+_CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode()) + b"$1\r\n"
+
+ARGUMENTS: Final = 14
+"""Arguments of a publication besides its key and its limits: the call, six names, five texts."""
+
+
+def _packed_names(keys: Keys) -> bytes:
+    return b"".join(bulk(name.encode()) for name in keys[:6])
 
 
 def _milliseconds(seconds: float) -> int:
