@@ -279,14 +279,21 @@ class Pipeline:
     async def _roundtrip(
         self, connection: RedisConnection, commands: list[bytes], replies: list[Any]
     ) -> None:
-        async with asyncio.timeout(self._timeout):
+        # One deadline, although each wait has its own: nearly always there is only one.
+        async with asyncio.timeout(self._timeout) as deadline:
             connection.write(b"".join(commands))
             await connection.drain()
-        while len(replies) < len(commands):
-            async with asyncio.timeout(self._timeout):
+            while len(replies) < len(commands):
+                self._prolong(deadline)
                 replies += await connection.read()
         if len(replies) > len(commands):
             raise InvalidResponse("Redis answered more than it was asked")
+
+    def _prolong(self, deadline: asyncio.Timeout) -> None:
+        """Let a deadline begin anew, if a sixteenth of it has passed."""
+        due = asyncio.get_running_loop().time() + self._timeout
+        if due - (deadline.when() or due) > self._timeout / 16:
+            deadline.reschedule(due)
 
     def _match_replies(self, replies: list[Any]) -> Exception | None:
         """Resolve requests by their replies; the batch keeps those that must be sent again.
