@@ -84,6 +84,7 @@ def login(plan: LoginPlan, tell: Tell) -> Login:
             "CHAT_ACCOUNTS__ATTEMPTS_PER_ADDRESS": "1000000",
             "CHAT_DATABASE__URL": f"sqlite+aiosqlite:///{Path(folder) / 'chat.db'}",
             "CHAT_DATABASE__MIGRATE": "true",
+            "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "false",
         }
         with started(environ=environ) as target:
             connection = http.client.HTTPConnection(target.host, target.port, timeout=60)

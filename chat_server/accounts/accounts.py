@@ -66,7 +66,8 @@ class Accounts:
         secret = settings.auth.secret.encode()
         self._access = AccessTokens(settings, clock)
         self._passwords = Passwords(settings.accounts)
-        self._sign_ins = SignIns(settings.accounts, RefreshTokens(secret))
+        self._refresh_tokens = RefreshTokens(secret)
+        self._sign_ins = SignIns(settings.accounts, self._refresh_tokens)
         self._attempts = Attempts(settings.accounts, secret)
         self._forgetting: asyncio.Task[None] | None = None
 
@@ -103,7 +104,9 @@ class Accounts:
         """
         self._check_open(invitation)
         user = self._check_new(name, password)
-        with self._passwords.turn(), self._attempts.begin(address=address) as attempt:
+        attempt = self._attempts.begin(address=address)
+        _check_wait(attempt.wait(self._now()))
+        with self._passwords.turn():
             await self._foresee(user, invitation, attempt)
             digest = await self._passwords.hash(password)
             now = self._now()
@@ -173,11 +176,11 @@ class Accounts:
     ) -> SignedIn:
         user = users.known_name(name)
         counted = name if user is None else user
-        with self._passwords.turn(), self._attempts.begin(name=counted, address=address) as attempt:
+        attempt = self._attempts.begin(name=counted, address=address)
+        _check_wait(attempt.wait(self._now()))
+        with self._passwords.turn():
             async with self._database.session(read_only=True) as session:
-                wait = await attempt.wait(session, self._now())
-                found = None if wait else await users.find(session, user or "")
-            _check_wait(wait)
+                found = await users.find(session, user or "")
             known = None if found is None or found.account.disabled else found
             digest = None if known is None else known.password_hash
             right = await self._passwords.verify(digest, password)
@@ -185,9 +188,11 @@ class Accounts:
                 digest = await self._next_hash(known, password, new_password)
             prolonged = None
             async with self._database.session() as session:
-                await attempt.count(session, self._now())
-                if known is not None and right:
+                # Counted before the answer, so that one too many learns nothing of the password.
+                wait = await attempt.count(session, self._now())
+                if known is not None and right and not wait:
                     prolonged = await self._begin(session, known, digest, new_password)
+        _check_wait(wait)
         if prolonged is None:
             raise Unauthorized(_WRONG)
         return self._signed_in(prolonged)
@@ -225,8 +230,11 @@ class Accounts:
             Unauthorized: the token is of no use; if it is an old one its sign-in has ended now.
             Unavailable: the database is away.
         """
-        async with self._database.session() as session:
-            prolonged = await self._sign_ins.prolong(session, refresh_token, self._now())
+        prolonged = None
+        token = self._refresh_tokens.read(refresh_token)
+        if token is not None:
+            async with self._database.session() as session:
+                prolonged = await self._sign_ins.prolong(session, token, self._now())
         if prolonged is None:
             raise Unauthorized(_OVER)
         return self._signed_in(prolonged)
@@ -237,8 +245,10 @@ class Accounts:
         Raises:
             Unavailable: the database is away.
         """
-        async with self._database.session() as session:
-            await self._sign_ins.end(session, refresh_token, everywhere=everywhere)
+        token = self._refresh_tokens.read(refresh_token)
+        if token is not None:
+            async with self._database.session() as session:
+                await self._sign_ins.end(session, token, everywhere=everywhere)
 
     async def change_password(self, user: str, old: str, new: str, *, address: str) -> SignedIn:
         """Change a user's password, end all sign-ins of the user, and begin a new one.

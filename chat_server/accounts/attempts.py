@@ -8,25 +8,20 @@ the workers can hash in that time, for what finds no place for that is not count
 import hashlib
 import hmac
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import TextualSelect, bindparam, delete, select, text
+from sqlalchemy import TextualSelect, bindparam, delete, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..settings import AccountSettings
 from .tables import ATTEMPTS
 
-RETRY_MS: Final = 1_000
-"""Wait for an attempt that only those under way leave no room for."""
+MAX_OVER: Final = 10_000
+"""Keys of which a worker remembers that there are too many attempts: 2 MB."""
 
 _ROW = ATTEMPTS.c
-
-_READ = select(_ROW.key, _ROW.count, _ROW.ends_at).where(
-    _ROW.key.in_(bindparam("keys", expanding=True))
-)
 
 
 class Attempts:
@@ -44,24 +39,17 @@ class Attempts:
             "address": settings.attempts_per_address,
         }
         self._key = hmac.digest(secret, b"chat_server: attempts", hashlib.sha256)
-        self._underway: Counter[bytes] = Counter()
+        self._over: OrderedDict[bytes, int] = OrderedDict()
+        """Until when there are too many, as far as this worker has learnt."""
 
-    @contextmanager
-    def begin(self, **what: str) -> Iterator["Attempt"]:
-        """Return an attempt, which is under way until the end of the block.
+    def begin(self, **what: str) -> "Attempt":
+        """Return an attempt.
 
         Args:
             what: a `name`, an `address`, or both.
         """
         limits = {self._digest(kind, text): self._limits[kind] for kind, text in what.items()}
-        self._underway.update(limits.keys())
-        try:
-            yield Attempt(limits, self._underway, self._span_ms)
-        finally:
-            for key in limits:
-                self._underway[key] -= 1
-                if not self._underway[key]:
-                    del self._underway[key]
+        return Attempt(limits, self._over, self._span_ms)
 
     async def forget(self, session: AsyncSession, now: int) -> None:
         """Delete the spans that are over."""
@@ -73,53 +61,47 @@ class Attempts:
 
 
 class Attempt:
-    """An attempt that is under way.
+    """An attempt, which `count` admits or not; what `wait` says only saves work.
 
     Args:
         limits: of each key.
-        underway: attempts of this worker with each key, this one among them.
+        over: until when there are too many attempts, by key; learns more.
         span_ms: how long attempts are counted together.
     """
 
-    def __init__(self, limits: Mapping[bytes, int], underway: Counter[bytes], span_ms: int) -> None:
+    def __init__(
+        self, limits: Mapping[bytes, int], over: OrderedDict[bytes, int], span_ms: int
+    ) -> None:
         self._limits = limits
-        self._underway = underway
+        self._over = over
         self._span_ms = span_ms
 
-    async def wait(self, session: AsyncSession, now: int) -> int:
-        """Return in how many milliseconds the attempt may be made; 0 for now.
-
-        Attempts of other workers that are under way are not known: of these each may let so many
-        through, once.
+    def wait(self, now: int) -> int:
+        """Return for how many milliseconds the attempt is known to be one too many; 0 if it is not.
 
         Args:
-            session: a session that may be read only.
             now: milliseconds since 1970.
         """
-        rows = (await session.execute(_READ, {"keys": list(self._limits)})).all()
-        over = {bytes(key): (n, ends_at) for key, n, ends_at in rows if ends_at > now}
-        waits = [0]
-        for key, limit in self._limits.items():
-            counted, ends_at = over.get(key, (0, now + RETRY_MS))
-            if counted + self._underway[key] > limit:
-                waits.append(ends_at - now)
-        return max(waits)
+        return max(0, *(self._over.get(key, 0) - now for key in self._limits))
 
     async def count(self, session: AsyncSession, now: int) -> int:
-        """Count the attempt, and return in how many milliseconds it may be repeated; 0 if it may.
+        """Count the attempt, and return in how many milliseconds another may pass; 0 if this may.
 
         Args:
-            session: whose transaction must be committed also if the attempt may not be made.
+            session: whose transaction must be committed also if the attempt may not pass.
             now: milliseconds since 1970.
         """
         # Always in one order: two transactions that lock the same rows must not wait in a circle.
         keys = {f"key{number}": key for number, key in enumerate(sorted(self._limits))}
         given = {**keys, "now": now, "ends": now + self._span_ms}
-        rows = (await session.execute(_COUNT[len(keys)], given)).all()
-        waits: list[int] = [
-            ends_at - now for key, n, ends_at in rows if n > self._limits[bytes(key)]
-        ]
-        return max([0, *waits])
+        wait = 0
+        for key, count, ends_at in (await session.execute(_COUNT[len(keys)], given)).all():
+            if count > self._limits[bytes(key)]:
+                self._over[bytes(key)] = ends_at
+                wait = max(wait, ends_at - now)
+        while len(self._over) > MAX_OVER:
+            self._over.popitem(last=False)
+        return wait
 
 
 def _counting(keys: int) -> TextualSelect:

@@ -102,7 +102,7 @@ class SignIns:
 
     Args:
         settings: how long they last.
-        tokens: writes and reads their refresh tokens.
+        tokens: writes their refresh tokens.
     """
 
     def __init__(self, settings: AccountSettings, tokens: RefreshTokens) -> None:
@@ -128,14 +128,13 @@ class SignIns:
             return None
         return self._prolonged(user.account, id, state, now)
 
-    async def prolong(self, session: AsyncSession, text: str, now: int) -> Prolonged | None:
+    async def prolong(
+        self, session: AsyncSession, token: RefreshToken, now: int
+    ) -> Prolonged | None:
         """Use a refresh token; return None, and end the sign-in if need be, if it is of no use.
 
         The transaction must be committed in either case.
         """
-        token = self._tokens.read(text)
-        if token is None:
-            return None
         # Of two requests with one token the second waits, and then finds what the first has done.
         row = (await session.execute(_FIND, {"sign_in": token.sign_in})).one_or_none()
         if row is None:
@@ -161,11 +160,10 @@ class SignIns:
             return None
         return self._prolonged(found.account, token.sign_in, state, now)
 
-    async def end(self, session: AsyncSession, text: str, *, everywhere: bool = False) -> None:
+    async def end(
+        self, session: AsyncSession, token: RefreshToken, *, everywhere: bool = False
+    ) -> None:
         """End the sign-in of a refresh token, also of an old one, or all of its user's."""
-        token = self._tokens.read(text)
-        if token is None:
-            return
         this = _ROW.id == token.sign_in
         if everywhere:
             owner = select(_ROW.user_id).where(this).scalar_subquery()

@@ -120,7 +120,7 @@ async def test_a_user_who_does_not_exist_costs_as_much_as_one_who_does(
             await log_in(accounts, name, "wrong horse")
         done[name] = sorted(work)
     event.remove(engine, "before_cursor_execute", note)
-    assert len(done["alice"]) > 3
+    assert len(done["alice"]) >= 3
     assert done["bob"] == done["_"] == done["off"] == done["alice"]
 
 

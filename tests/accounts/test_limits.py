@@ -58,14 +58,29 @@ async def test_attempts_from_an_address_are_limited_over_all_workers(
         await worker.stop()
 
 
+async def test_who_has_tried_too_often_costs_no_hash(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(21):
+        with pytest.raises((Unauthorized, RateLimited)):
+            await log_in(accounts)
+
+    def verify(*_: object) -> None:
+        raise AssertionError("a password was hashed")
+
+    monkeypatch.setattr(accounts._passwords, "verify", verify)
+    with pytest.raises(RateLimited) as refused:
+        await log_in(accounts)
+    assert refused.value.retry_in_ms == 900_000
+
+
 async def test_attempts_at_once_are_no_more_than_those_one_by_one(accounts: Accounts) -> None:
     await sign_up(accounts)
     attempts = [log_in(accounts, password=f"wrong {number}") for number in range(30)]
     done = await asyncio.gather(*attempts, return_exceptions=True)
     kinds = [type(each).__name__ for each in done]
-    assert kinds.count("Unauthorized") <= 20
-    assert kinds.count("RateLimited") >= 10
-    assert not accounts._attempts._underway
+    assert kinds.count("Unauthorized") == 20
+    assert kinds.count("RateLimited") == 10
 
 
 async def test_names_are_not_stored_with_attempts(accounts: Accounts, database: Database) -> None:
