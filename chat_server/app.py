@@ -29,9 +29,11 @@ from .http.callers import Callers
 from .http.handshake_log import HandshakeLog
 from .http.health import health_blueprint
 from .http.messages import messages_blueprint
+from .http.metrics import Metrics, metrics_blueprint
 from .http.openapi import Description, Provider
 from .http.pages import docs_blueprint, page_blueprint
 from .jobs import Jobs
+from .metrics.numbers import Numbers
 from .protocol.commands import Append, Command, Delete, Edit, Publish
 from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
 from .realtime.node import Node
@@ -85,6 +87,7 @@ class ChatServer(Hookable):
         database: what lasts; None without `database.url`.
         archive: keeps what is stored in the database; None if no namespace asks for it.
         jobs: work that survives the process.
+        metrics: the numbers that Prometheus reads.
     """
 
     def __init__(
@@ -101,12 +104,14 @@ class ChatServer(Hookable):
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
         self.database = _make_database(settings)
-        broker = broker or make_broker(settings, self.clock)
+        numbers = Numbers()
+        broker = broker or make_broker(settings, self.clock, numbers.store)
         outbox = Outbox(broker, settings) if settings.spools else None
         name = _node_name()
         self.archive = _make_archive(settings, self.database, broker, name)
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
-        self.node = Node(settings, broker, self.clock, name, outbox, log, search)
+        self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers)
+        self.metrics = Metrics(self.node, self.handshake_log)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
@@ -132,11 +137,13 @@ class ChatServer(Hookable):
             messages_blueprint(self.service),
         ]
         blueprints += self._account_blueprints()
+        if self.settings.metrics.enabled:
+            blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:
             blueprints.append(page_blueprint(self._page_accounts))
         for blueprint in blueprints:
             problems.register(blueprint)
-            requests.register(blueprint, self.handshake_log)
+            requests.register(blueprint, self.handshake_log, self.node.numbers)
             if hosts.restricts(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
@@ -318,6 +325,8 @@ class ChatServer(Hookable):
             SettingsError: as `prepare`.
         """
         self._started = True
+        if self.settings.metrics.enabled:
+            self.metrics.watch.start()
         await self.prepare()
         try:
             await self.verifier.start()
@@ -341,6 +350,7 @@ class ChatServer(Hookable):
         """Send every client elsewhere, and let go of the broker and the database."""
         self._running = False
         await asyncio.gather(self.jobs.stop(), *(relay.stop() for relay in self._relays))
+        self.metrics.watch.stop()
         try:
             # Once nothing is published any more, and while the broker can still be read.
             await self.node.drain.run()
@@ -384,7 +394,7 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = settings.http.request_timeout_seconds
     problems.register(app)
     chat_server = ChatServer(settings, broker=broker, clock=clock)
-    requests.register(app, chat_server.handshake_log)
+    requests.register(app, chat_server.handshake_log, chat_server.node.numbers)
     if hosts.restricts(settings):
         hosts.register(app)
     chat_server.init_app(app)

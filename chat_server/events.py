@@ -34,6 +34,7 @@ class Kind(StrEnum):
     PRESENCE = "presence"
 
 
+_AT: Final = b',"at":'
 _UNSTORED: Final = (Kind.SIGNAL, Kind.PRESENCE, Kind.READ)
 _payload = attrgetter("payload")
 
@@ -154,6 +155,14 @@ class Event(Struct, frozen=True, gc=False):
     def stored(self) -> bool:
         """Whether the event has a place in the topic's log."""
         return self.kind not in _UNSTORED
+
+    @property
+    def at(self) -> int | None:
+        """Milliseconds since 1970 at which the event was stored, as its payload says."""
+        start = self.payload.find(_AT) + len(_AT)
+        if start < len(_AT) or not self.stored:
+            return None
+        return int(self.payload[start : self.payload.index(b",", start)])
 
 
 class HistoryPage(Struct, frozen=True):

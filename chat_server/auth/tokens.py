@@ -13,7 +13,7 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError
 
 from ..clock import Clock
-from ..protocol.errors import Unauthorized, Unavailable
+from ..protocol.errors import ANOTHER_USER, Unauthorized, Unavailable
 from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
 from .jwks import KeySet
@@ -31,6 +31,22 @@ _HASHES = {
     "HS512": HMACAlgorithm.SHA512,
 }
 _HMAC_BYTES = 64
+
+_KINDS = {
+    "has expired": "expired",
+    "is not yet valid": "not_yet_valid",
+    "in the future": "not_yet_valid",
+    "its signature": "signature",
+    "its algorithm": "algorithm",
+    "`kid`": "key",
+    "`iss`": "issuer",
+    "`aud`": "audience",
+    ANOTHER_USER: "another_user",
+    "is not a JWT": "malformed",
+    "is longer": "malformed",
+    "one bearer token": "malformed",
+}
+"""By what the message of the refusal has in it; all others are about the claims."""
 
 
 class Verifier:
@@ -175,6 +191,11 @@ class Verifier:
         claims = read_claims(decoded["payload"], self._settings, self._defaults, now)
         self._verified.keep(token, self._public_keys, claims)
         return claims
+
+
+def refusal_kind(error: Unauthorized) -> str:
+    """Return in one word why a token was refused, for metrics."""
+    return next((kind for text, kind in _KINDS.items() if text in error.message), "claims")
 
 
 def issue_token(

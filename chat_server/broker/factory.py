@@ -1,14 +1,20 @@
 """The choice of the broker."""
 
 from ..clock import Clock
+from ..metrics.numbers import StoreNumbers
 from ..realtime.ports import Broker
 from ..settings import Settings, SettingsError
 from .memory import MemoryBroker
 from .redis.urls import parse_redis_url
 
 
-def make_broker(settings: Settings, clock: Clock) -> Broker:
+def make_broker(settings: Settings, clock: Clock, numbers: StoreNumbers | None = None) -> Broker:
     """Return the broker that `redis.url` asks for.
+
+    Args:
+        settings: the server's.
+        clock: the server's.
+        numbers: counts what is asked of Redis.
 
     Raises:
         SettingsError: the URL has options that redis-py does not know.
@@ -22,7 +28,7 @@ def make_broker(settings: Settings, clock: Clock) -> Broker:
     try:
         several = parse_redis_url(settings.redis.url)
         if several is not None and several.kind == "cluster":
-            return ClusterBroker(settings.redis, settings.broker)
-        return RedisBroker(settings.redis, settings.broker)
+            return ClusterBroker(settings.redis, settings.broker, numbers)
+        return RedisBroker(settings.redis, settings.broker, numbers=numbers)
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -1,6 +1,7 @@
 """Logs refused handshakes: a browser's page only learns that the connection failed."""
 
 import logging
+from collections import Counter
 
 from quart import Request, Websocket
 
@@ -32,11 +33,15 @@ class HandshakeLog:
 
     Args:
         trusted_hops: proxies in front that are believed about the client's address.
+
+    Attributes:
+        refused: how many were refused, by status.
     """
 
     def __init__(self, trusted_hops: int = 0) -> None:
         self._trusted_hops = trusted_hops
         self._throttle = LogThrottle(SECONDS)
+        self.refused: Counter[int] = Counter()
 
     def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
         """Note that a handshake was refused.
@@ -46,6 +51,7 @@ class HandshakeLog:
             status: as answered.
             reason: as answered; the text before its colon is the kind.
         """
+        self.refused[status] += 1
         kind = reason.partition(":")[0]
         if not self._throttle.due(kind):
             return

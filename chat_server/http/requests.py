@@ -12,6 +12,7 @@ from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
 from quart.typing import ResponseTypes
 from werkzeug.exceptions import UnsupportedMediaType
 
+from ..metrics.numbers import Numbers
 from .handshake_log import HandshakeLog
 
 AnyResponse = TypeVar("AnyResponse", bound=ResponseTypes)
@@ -39,7 +40,7 @@ SECURITY_HEADERS = {
 }
 
 
-def register(target: Quart | Blueprint, log: HandshakeLog) -> None:
+def register(target: Quart | Blueprint, log: HandshakeLog, numbers: Numbers) -> None:
     """Add ids, headers and log lines to every request and every refused handshake of `target`.
 
     May be called for an application and its blueprints alike: each request is handled once.
@@ -47,11 +48,12 @@ def register(target: Quart | Blueprint, log: HandshakeLog) -> None:
     Args:
         target: an application or a blueprint.
         log: told of refused handshakes.
+        numbers: counts the responses.
     """
     target.before_request(_begin_request)
-    target.after_request(partial(_end_request, log))
+    target.after_request(partial(_end_request, log, numbers))
     target.before_websocket(_begin_handshake)
-    target.after_websocket(partial(_end_handshake, log))
+    target.after_websocket(partial(_end_handshake, log, numbers))
 
 
 async def _begin_request() -> None:
@@ -66,18 +68,22 @@ async def _begin_handshake() -> None:
     _begin(websocket)
 
 
-async def _end_request(log: HandshakeLog, response: ResponseTypes) -> ResponseTypes:
+async def _end_request(
+    log: HandshakeLog, numbers: Numbers, response: ResponseTypes
+) -> ResponseTypes:
     if response.status_code == 426:
         _note(log, request, response)
-    return _end(request, response)
+    return _end(request, response, numbers)
 
 
-async def _end_handshake(log: HandshakeLog, response: ResponseTypes | None) -> ResponseTypes | None:
+async def _end_handshake(
+    log: HandshakeLog, numbers: Numbers, response: ResponseTypes | None
+) -> ResponseTypes | None:
     if response is None:  # it succeeded
         return None
     if 400 <= response.status_code < 500:
         _note(log, websocket, response)
-    return _end(websocket, response)
+    return _end(websocket, response, numbers)
 
 
 def _note(log: HandshakeLog, incoming: Request | Websocket, response: ResponseTypes) -> None:
@@ -92,13 +98,14 @@ def _begin(incoming: Request | Websocket) -> None:
         g.started_at = time.monotonic()
 
 
-def _end(incoming: Request | Websocket, response: AnyResponse) -> AnyResponse:
+def _end(incoming: Request | Websocket, response: AnyResponse, numbers: Numbers) -> AnyResponse:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     started_at = g.pop("started_at", None)
     if started_at is not None:
         response.headers[REQUEST_ID_HEADER] = g.request_id
         status = response.status_code
+        numbers.http_responses[status] += 1
         log_answer(incoming.method, incoming.path, status, started_at, g.request_id)
     return response
 

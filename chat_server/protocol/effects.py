@@ -18,17 +18,19 @@ class Pending:
         row: the command's row in the table.
 
     Attributes:
+        began: when the message came, in seconds on the session's clock.
         done: True once the command has ended, well or not; its answer may still wait for its turn.
         reply: the answer, if there is one.
         after: called once the answer has been sent.
     """
 
-    __slots__ = ("after", "command", "done", "id", "reply", "row")
+    __slots__ = ("after", "began", "command", "done", "id", "reply", "row")
 
     def __init__(self, id: int | None, command: Command | None, row: Row = UNREADABLE) -> None:
         self.id = id
         self.command = command
         self.row = row
+        self.began = 0.0
         self.done = False
         self.reply: ServerMessage | Ok | None = None
         self.after: Callable[[], None] | None = None

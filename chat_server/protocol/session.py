@@ -164,6 +164,7 @@ class Session:
             )
             return
         pending = self._read(payload, now)
+        pending.began = now
         if not self.closed:
             if (pushes := pending.row.pushes) is None:
                 self._waiting.append(pending)

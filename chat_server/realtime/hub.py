@@ -5,8 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 
+from ..clock import Clock, SystemClock
 from ..events import Event, HistoryPage, Kind, Position
 from ..logs import LogThrottle
+from ..metrics.numbers import Numbers
 from ..protocol.errors import Unavailable
 from .ports import Broker, LogReader, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
@@ -96,6 +98,8 @@ class Hub:
             once to repair a topic.
         on_read: called with each event of the kind `read`, which is for one user alone.
         log: reads what subscribers have missed; the broker does if nothing else is given.
+        clock: tells how old an event is when it is delivered.
+        numbers: counts what happens.
 
     Attributes:
         reads: reads what subscribers have missed.
@@ -107,8 +111,13 @@ class Hub:
         max_replay: int,
         on_read: Callable[[Event], None] = lambda event: None,
         log: LogReader | None = None,
+        *,
+        clock: Clock | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self._on_read = on_read
+        self._clock = clock or SystemClock()
+        self._numbers = numbers or Numbers()
         self._broker = broker
         self._log = log or broker
         self.reads = SharedReads(self._log, self._position_of)
@@ -288,7 +297,7 @@ class Hub:
     # Topics --------------------------------------------------------------------------------
 
     def _open(self, name: str) -> Topic:
-        topic = self._topics[name] = Topic(name)
+        topic = self._topics[name] = Topic(name, self._numbers)
         opening = self._openings[name] = _Opening()
         # In a task of its own: others may wait for the topic when its first subscriber gives up.
         self._spawn(self._establish(topic, opening))
@@ -385,7 +394,13 @@ class Hub:
                 batches.setdefault(event.topic, []).append(event)
         for name, batch in batches.items():
             topic = self._topics.get(name)
-            if topic is not None and topic.offer(batch):
+            if topic is None:
+                continue
+            is_stale = topic.offer(batch)
+            if (at := batch[0].at) is not None:
+                # One of a batch: they came together.
+                self._numbers.delivery_seconds.observe(self._clock.time() - at / 1_000)
+            if is_stale:
                 if self._throttle.due("missing"):
                     logger.warning("topic %s: events are missing, reading them again", name)
                 self._repair(topic)

@@ -71,6 +71,9 @@ class UserRates:
     Args:
         rate: tokens per second and user.
         burst: tokens that a user may spend at once.
+
+    Attributes:
+        refused: how often somebody had to wait.
     """
 
     MAX_USERS = 65_536
@@ -83,6 +86,7 @@ class UserRates:
         self._rate = rate
         self._burst = burst
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self.refused = 0
 
     def acquire(
         self, user: str, now: float, cost: float = 1.0, what: str = "too many requests"
@@ -101,6 +105,7 @@ class UserRates:
         else:
             self._buckets.move_to_end(user)
         if wait := bucket.acquire(now, cost):
+            self.refused += 1
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
         return bucket
 
@@ -249,7 +254,10 @@ class ConnectionRate:
         """See `RateLimit`."""
         if self.user is not None:
             self._own = None
-            return self._users.bucket(self.user, now).acquire(now, cost)
+            wait = self._users.bucket(self.user, now).acquire(now, cost)
+            if wait:
+                self._users.refused += 1
+            return wait
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.acquire(now, cost)

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from ..clock import Clock
 from ..events import Event
 from ..logs import LogThrottle
+from ..metrics.numbers import Numbers
 from ..protocol.messages import Limits, ReadPush
 from ..protocol.session import SessionLimits
 from ..settings import Settings, SettingsError
@@ -35,6 +36,7 @@ class Node:
         outbox: keeps publications while the broker does not accept them; None for no such thing.
         log: reads stored events for clients; the broker does if nothing else is given.
         search: finds messages; None where nothing is archived.
+        numbers: counts what happens; made anew if None.
 
     Raises:
         SettingsError: a namespace has presence, and the broker keeps none.
@@ -53,6 +55,7 @@ class Node:
         timers: the one timer of all connections.
         refused_tokens: when the log may have a line about an address's tokens again.
         started_at: seconds of the monotonic clock.
+        numbers: what has happened in this worker.
         session_limits: the limits and times of every session.
     """
 
@@ -65,6 +68,7 @@ class Node:
         outbox: Outbox | None = None,
         log: LogReader | None = None,
         search: Search | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self.settings = settings
         self.broker = broker
@@ -74,7 +78,12 @@ class Node:
         self.name = name
         self.log: LogReader = log or broker
         self.search = search
-        self.hub = Hub(broker, settings.limits.max_replay, self._tell_user, log)
+        self.numbers = numbers or Numbers()
+        self.hub = Hub(
+            *(broker, settings.limits.max_replay, self._tell_user, log),
+            clock=clock,
+            numbers=self.numbers,
+        )
         limits = settings.limits
         self.registry = Registry(
             limits.max_connections_per_user, limits.max_connections_per_address

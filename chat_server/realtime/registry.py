@@ -31,6 +31,11 @@ class Client(Protocol):
 class PushClient(Client, Protocol):
     """A connection that can be sent events of topics."""
 
+    @property
+    def topics(self) -> Collection[str]:
+        """The topics to which it is subscribed, or about to be."""
+        ...
+
     def push(self, event: Event) -> None:
         """Send an event of a topic, if the connection is subscribed to it and reads."""
         ...
@@ -102,6 +107,19 @@ class Registry:
         """Return the connection with this id."""
         return self._clients.get(id)
 
+    @property
+    def user_count(self) -> int:
+        """The number of users who have connections."""
+        return len(self._users)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many connections a user or an address was refused."""
+        return {
+            "connections_of_user": self._users.refused,
+            "connections_of_address": self._addresses.refused,
+        }
+
     def of_user(self, user: str) -> Collection[Client]:
         """Return the connections of a user."""
         return self._users.of(user)
@@ -134,6 +152,10 @@ class _Index:
         self._limit = limit
         self._whose = whose
         self._members: dict[str, Client | set[Client]] = {}
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._members)
 
     def of(self, name: str) -> Collection[Client]:
         found = self._members.get(name)
@@ -144,6 +166,7 @@ class _Index:
     def add(self, name: str, client: Client) -> None:
         found = self.of(name)
         if len(found) >= self._limit:
+            self.refused += 1
             raise RateLimited(f"too many connections of {self._whose} (at most {self._limit})")
         if isinstance(found, set):
             found.add(client)

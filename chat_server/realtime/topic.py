@@ -1,10 +1,11 @@
 """One topic on one worker: its position, its subscribers, and the fan-out to them."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 
 from ..events import Event, HistoryPage, Kind, Position
+from ..metrics.numbers import Numbers
 from ..protocol.messages import Gap
 from .divergence import Delivered, Snapshot
 from .merging import merge_appends
@@ -23,8 +24,8 @@ _kind = attrgetter("kind")
 _Step = tuple[Push, Position]
 """A push, and the position of a subscriber that has seen it."""
 
-_Batches = dict[tuple[Encoder, int], tuple[list[bytes], int]]
-"""Packets of the pushes from an index on, by encoder, and the index of the next push."""
+_Batches = dict[tuple[Encoder, int], tuple[list[bytes], int, int]]
+"""By encoder and index the packets from there on, their bytes, and the index of the next push."""
 
 
 class Topic:
@@ -49,8 +50,9 @@ class Topic:
         ahead   ── lag() ─────────────────────────────▶ lagging
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, numbers: Numbers) -> None:
         self.name = name
+        self._numbers = numbers
         # The last event of the log that live subscribers have seen. No epoch: not known yet.
         self.position = Position("", 0)
         # Whether events may be missing after `position`.
@@ -161,7 +163,8 @@ class Topic:
             steps, made = self._replayed(page, seen), None
         at = 0
         while at < len(steps) and transport.writable:
-            at = _write_batch(transport.encoder, (transport,), steps, at, made)
+            at = self._write_batch(transport.encoder, (transport,), steps, at, made)
+        self._numbers.replayed_events += at
         if at == 0:
             return self.enter(transport, seen)
         push, seen = steps[at - 1]
@@ -347,10 +350,47 @@ class Topic:
             return
         steps, self._steps = self._steps, []
         for encoder, members in list(self._live.items()):
-            at = _write_batch(encoder, members, steps, 0)
+            at = self._write_batch(encoder, members, steps, 0)
             while at < len(steps):
                 self._leave_behind(members, steps[at - 1][1])
-                at = _write_batch(encoder, members, steps, at)
+                at = self._write_batch(encoder, members, steps, at)
+
+    def _write_batch(
+        self,
+        encoder: Encoder,
+        transports: Collection[Transport],
+        steps: Sequence[_Step],
+        at: int,
+        made: _Batches | None = None,
+    ) -> int:
+        """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next.
+
+        Args:
+            encoder: of the transports.
+            transports: to write to.
+            steps: the pushes.
+            at: the index.
+            made: batches of these steps that others were written, and this one from now on.
+        """
+        batch = None if made is None else made.get((encoder, at))
+        if batch is None:
+            packets: list[bytes] = []
+            size, end = 0, at
+            while end < len(steps) and size < FLUSH_BYTES:
+                packet = encoder.encode(steps[end][0])
+                if packet is not None:
+                    packets.append(packet)
+                    size += len(packet)
+                end += 1
+            batch = packets, size, end
+            if made is not None:
+                made[encoder, at] = batch
+        packets, size, end = batch
+        if packets:
+            encoder.write(transports, packets)
+            self._numbers.deliveries += len(packets) * len(transports)
+            self._numbers.delivered_bytes += size * len(transports)
+        return end
 
     def _leave_behind(self, members: Iterable[Transport], seen: Position) -> None:
         """Let `replay` send the rest to those whose buffer is full."""
@@ -371,38 +411,5 @@ class Topic:
 
     def _gap(self, after: int, here: Position, reason: str) -> Gap:
         before = here.seq + 1
+        self._numbers.gaps[reason] += 1
         return Gap(topic=self.name, epoch=here.epoch, after=after, before=before, reason=reason)
-
-
-def _write_batch(
-    encoder: Encoder,
-    transports: Iterable[Transport],
-    steps: Sequence[_Step],
-    at: int,
-    made: _Batches | None = None,
-) -> int:
-    """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next one.
-
-    Args:
-        encoder: of the transports.
-        transports: to write to.
-        steps: the pushes.
-        at: the index.
-        made: batches of these steps that others were written, and this one from now on.
-    """
-    batch = None if made is None else made.get((encoder, at))
-    if batch is None:
-        packets: list[bytes] = []
-        size, end = 0, at
-        while end < len(steps) and size < FLUSH_BYTES:
-            packet = encoder.encode(steps[end][0])
-            if packet is not None:
-                packets.append(packet)
-                size += len(packet)
-            end += 1
-        batch = packets, end
-        if made is not None:
-            made[encoder, at] = batch
-    if batch[0]:
-        encoder.write(transports, batch[0])
-    return batch[1]

@@ -12,11 +12,9 @@ only while it is quick, or when the process has grown much though its connection
 
 import asyncio
 import gc
-import sys
 from collections.abc import Callable
 
-if sys.platform != "win32":  # which has no /proc either
-    import resource
+from ..metrics.process import resident_bytes
 
 THRESHOLDS = (1_000, 5, 1_000_000)
 """Thresholds of `gc.set_threshold`. Young collections visit 6,000 objects at most, a few ms; with
@@ -38,18 +36,6 @@ CONNECTION_BYTES = 65_536
 
 MIN_GROWTH_BYTES = 64 * 2**20
 """Growth below this never causes a full collection: it is not worth the pause."""
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process, or 0 where the system does not tell."""
-    if sys.platform == "win32":
-        return 0
-    try:
-        with open("/proc/self/statm", "rb", buffering=0) as statm:  # no disk has to be waited for
-            pages = int(statm.read(256).split()[1])
-    except OSError:
-        return 0
-    return pages * resource.getpagesize()
 
 
 class GcPolicy:

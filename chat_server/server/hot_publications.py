@@ -109,6 +109,7 @@ class HotPublications:
         always: headers of every response, besides those for security.
 
     Attributes:
+        numbers: of the worker.
         timers: of the worker.
         timeout: seconds that a request may take.
         encode: returns the JSON of a body.
@@ -119,6 +120,7 @@ class HotPublications:
         self._verifier = chat.verifier
         self._codec = JsonCodec(chat.service.commands)
         self._drain = chat.node.drain
+        self.numbers = chat.node.numbers
         self.timers = chat.node.timers
         self.timeout = chat.settings.http.request_timeout_seconds
         self.encode = msgspec.json.Encoder().encode
@@ -251,10 +253,20 @@ class _Pending:
         except Exception as error:
             self.refuse(error)
         else:
+            self._count("ok")
             self.end(_OK[publish_status(ok)], self._hot.encode(ok))
+
+    def _count(self, outcome: str) -> None:
+        """Count a publication by its outcome; those of a batch are counted one by one."""
+        if not self._request.is_batch:
+            numbers = self._hot.numbers
+            numbers.commands[Publish, outcome] += 1
+            if outcome == "ok":
+                numbers.publish_seconds.observe(time.monotonic() - self._began_at)
 
     def refuse(self, error: BaseException) -> None:
         """Respond with an error."""
+        self._count(error.code if isinstance(error, ChatError) else "internal")
         problem = problems.problem_of(error, self._id)
         begin = _begin(problem.status, problems.headers_of(problem))
         self.end(begin, problems.encode(problem))
@@ -266,5 +278,7 @@ class _Pending:
         respond, self._respond = self._respond, None
         if respond is None:
             return  # It was answered when its time was over.
-        log_answer("POST", self._request.path, int(begin[9:12]), self._began_at, self._id)
+        status = int(begin[9:12])
+        self._hot.numbers.http_responses[status] += 1
+        log_answer("POST", self._request.path, status, self._began_at, self._id)
         respond(self._hot.response(begin, body, self._id))

@@ -21,7 +21,11 @@ GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 
 def run(
-    settings: Settings, application: str, listener: socket.socket, heartbeat: socket.socket
+    settings: Settings,
+    application: str,
+    listener: socket.socket,
+    heartbeat: socket.socket,
+    report: socket.socket | None,
 ) -> None:
     """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 
@@ -30,6 +34,7 @@ def run(
         application: see `run_worker`.
         listener: a listening socket; closed at the end.
         heartbeat: a socket to the supervisor: each byte sent shows that this worker lives.
+        report: a socket to the supervisor for numbers; see `totals.Report`.
     """
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -62,6 +67,7 @@ def run(
             stop_on=frozenset(),
             parent=heartbeat.fileno(),
             on_ready=on_ready,
+            report=report,
         )
     except SettingsError as error:  # such as a file with a key that is gone
         for line in error.lines:

@@ -13,6 +13,7 @@ from ..settings import Settings
 from . import sockets
 from .hangup import Terminal
 from .process import WorkerProcess, WorkerSpec
+from .totals import Totals
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Supervisor:
         self._spec = WorkerSpec(settings, application)
         self._on_ready = on_ready
         self._processes: list[WorkerProcess] = []
+        self._totals: Totals | None = None
         self._hung_up = asyncio.Event()
         self._lame_duck_until = -math.inf
         self._exit_code = 0
@@ -77,6 +79,8 @@ class Supervisor:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._spec.settings.metrics.enabled:
+            self._totals = Totals()
         self._serving = loop.create_task(self._serve())
         loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
@@ -85,6 +89,8 @@ class Supervisor:
             with suppress(asyncio.CancelledError):
                 await self._serving
             await asyncio.gather(*(process.stop() for process in self._processes))
+            if self._totals is not None:
+                await self._totals.stop()
         finally:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()
@@ -150,7 +156,9 @@ class Supervisor:
             try:
                 # It is closed when the worker crashes, for the others to get all connections.
                 with slot.listener or sockets.share(self._address) as slot.listener:
-                    slot.worker = WorkerProcess(slot.number, self._spec, slot.listener, slot.ready)
+                    slot.worker = WorkerProcess(
+                        *(slot.number, self._spec, slot.listener, slot.ready, self._totals)
+                    )
                     self._processes = [p for p in self._processes if not p.ended.done()]
                     self._processes.append(slot.worker)
                     end = await asyncio.shield(slot.worker.ended)

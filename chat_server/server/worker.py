@@ -27,6 +27,7 @@ from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .tls import tls_context
+from .totals import Report
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def run_worker(
     terminal: Terminal | None = None,
     parent: int | None = None,
     on_ready: Callable[[], None],
+    report: socket.socket | None = None,
 ) -> None:
     """Serve until one of the signals comes, or the parent process is gone.
 
@@ -53,6 +55,7 @@ def run_worker(
         parent: of a supervised worker, the descriptor of a socket to its supervisor: a byte ends
             `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
         on_ready: called once requests are accepted.
+        report: of a supervised worker with metrics, a socket to its supervisor for the numbers.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -74,7 +77,7 @@ def run_worker(
             noticed = orphan.watch(parent)
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
         app = make_application(settings, application)
-        await Worker(app, settings).serve(listener, stop, on_ready, drain_now)
+        await Worker(app, settings).serve(listener, stop, on_ready, drain_now, report)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
@@ -162,6 +165,7 @@ class Worker:
         stop: asyncio.Event,
         on_ready: Callable[[], None],
         drain_now: asyncio.Event | None = None,
+        report: socket.socket | None = None,
     ) -> None:
         """Serve `listener` until `stop` is set; close everything within the drain time.
 
@@ -170,6 +174,7 @@ class Worker:
             stop: once it is set, the worker is not ready any more.
             on_ready: called once requests are accepted.
             drain_now: ends the time in which it is not ready and still takes connections.
+            report: leads to the supervisor, which adds up the numbers of all workers.
 
         Raises:
             SettingsError: the database has a schema that this version cannot work with.
@@ -180,6 +185,7 @@ class Worker:
         state = LifespanState({})
         lifespan = Lifespan(self._app, self._config, loop, state)
         lifespan_task = loop.create_task(lifespan.handle_lifespan())
+        reporter = None if report is None else Report(report, self._chat.metrics.own)
         try:
             await lifespan.wait_for_startup()
             if lifespan_task.done():
@@ -202,6 +208,9 @@ class Worker:
             )
             acceptor.start()
             self._gc_policy.start()
+            if reporter is not None:
+                reporter.start()
+                self._chat.metrics.totals = reporter.totals
             on_ready()
             await stop.wait()
             await self._be_lame_duck(drain_now)
@@ -211,6 +220,8 @@ class Worker:
             await lifespan.wait_for_shutdown()
             logger.info("stopped")
         finally:
+            if reporter is not None:
+                await reporter.stop()
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
 

@@ -5,6 +5,7 @@ import logging
 
 from ..protocol.batch import BatchOk, ItemResult, failed, stored
 from ..protocol.codecs import JSON
+from ..protocol.commands import Publish
 from ..protocol.errors import BadRequest, ChatError, Internal
 from ..protocol.messages import PublishOk
 from .actor import Actor
@@ -38,7 +39,11 @@ async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
         raise
     started = _start(service, actor, [bytes(item) for item in items])
     await _wait(started, service.node.settings.http.request_timeout_seconds)
-    return BatchOk(results=[_result(each) for each in started])
+    results = [_result(each) for each in started]
+    for result in results:
+        outcome = "ok" if result.error is None else result.error.code
+        service.node.numbers.commands[Publish, outcome] += 1
+    return BatchOk(results=results)
 
 
 def _start(service: Service, actor: Actor, items: list[bytes]) -> list[Answer | ChatError]:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ..auth.tokens import Verifier
+from ..auth.tokens import Verifier, refusal_kind
 from ..events import Retention, held
 from ..protocol.command_table import COMMANDS, Commands, Row
-from ..protocol.commands import Command, TopicCommand
-from ..protocol.errors import BadRequest, RateLimited, TooLarge
+from ..protocol.commands import Command, Publish, TopicCommand
+from ..protocol.errors import BadRequest, ChatError, RateLimited, TooLarge, Unauthorized
 from ..protocol.messages import Ok
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
@@ -74,7 +74,11 @@ class Service:
             Unauthorized: the token is not valid.
             Unavailable: the keys of the token's issuer are not known.
         """
-        return Actor(await self.verifier.verify(token))
+        try:
+            return Actor(await self.verifier.verify(token))
+        except Unauthorized as error:
+            self.node.numbers.tokens_refused[refusal_kind(error)] += 1
+            raise
 
     def authorize(self, actor: Actor, kind: type[Command], topic: str) -> None:
         """Check that an actor may give a kind of command in a topic.
@@ -170,8 +174,19 @@ class Service:
         Raises:
             ChatError: the command is refused, or has failed.
         """
-        reply = self.execute(actor, command)
-        return reply if isinstance(reply, Ok) else await reply  # type: ignore[misc]
+        node, began, outcome = self.node, self.node.clock.monotonic(), "internal"
+        try:
+            reply = self.execute(actor, command)
+            ok = reply if isinstance(reply, Ok) else await reply  # type: ignore[misc]
+            outcome = "ok"
+        except ChatError as error:
+            outcome = error.code
+            raise
+        finally:
+            node.numbers.commands[command.__class__, outcome] += 1
+        if command.__class__ is Publish:
+            node.numbers.publish_seconds.observe(node.clock.monotonic() - began)
+        return ok
 
     def retention(self, topic: str) -> Retention:
         """Return how much of a topic's history is kept."""

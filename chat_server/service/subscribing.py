@@ -99,6 +99,8 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
     if command.strict and since is not None and not recovery.recovered:
         node.hub.leave(actor.transport, topic)
         raise _unrecoverable(topic, recovery)
+    if since is not None:
+        node.numbers.resumes[recovery.reason or "recovered"] += 1
     joined = _joined(topic, recovery)
     replays.charge(joined.ok.replayed)
     return joined

@@ -5,20 +5,21 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from ..auth.claims import Claims
+from ..auth.tokens import refusal_kind
 from ..events import Event, HistoryPage
 from ..hooks.subjects import Client
 from ..protocol.close_codes import CloseCode
-from ..protocol.commands import Command, TopicCommand
+from ..protocol.commands import Command, Publish, TopicCommand
 from ..protocol.effects import Pending
 from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
-from ..protocol.messages import Ok, ServerMessage
+from ..protocol.messages import Error, Ok, ServerMessage
 from ..protocol.session import Session, SessionLimits
 from ..realtime.drain import RESTARTS
 from ..realtime.limits import ConnectionRate
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_JITTER = 0.1
 """Maximum deviation of a connection's heartbeat, as a part of its period: pings spread out."""
+
+LOST = 1006
+"""What RFC 6455 section 7.1.5 calls the close of a connection that ended without one."""
 
 FAULT = "something went wrong; it has been logged"
 """What a client is told of a fault of the server's own."""
@@ -97,6 +101,8 @@ class Connection(AuthenticatingClient):
         registry, drain = self._node.registry, self._node.drain
         full = len(registry) >= self._node.settings.limits.max_connections
         registry.add(self)
+        self._node.numbers.connections[self._sort] += 1
+        self._node.numbers.opened[self._sort] += 1
         if full:
             self._address = ""
             self._session.close(
@@ -110,6 +116,7 @@ class Connection(AuthenticatingClient):
             self._session.close(CloseCode.TOO_MANY, error.message)
             return
         if refusal is not None:
+            self._count_refused(refusal)
             self._refuse(refusal)
         elif claims is not None:
             self._begin(claims)
@@ -124,6 +131,16 @@ class Connection(AuthenticatingClient):
         if not isinstance(reply, Ok):
             ended = partial(self._finish, self._session.hold(), None)
             self._spawn(reply).add_done_callback(ended)
+
+    @property
+    def _sort(self) -> tuple[str, str]:
+        """The transport and the encoding, as metrics name them."""
+        return ("direct" if self.transport.can_ping else "asgi"), self.codec.subprotocol
+
+    @property
+    def topics(self) -> Collection[str]:
+        """See `registry.PushClient`."""
+        return self._session.topics
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Say goodbye and close once commands are answered; see `registry.Client`."""
@@ -150,6 +167,9 @@ class Connection(AuthenticatingClient):
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
+        numbers = self._node.numbers
+        numbers.messages_received += 1
+        numbers.received_bytes += len(payload)
         self._session.receive(payload, binary=binary, now=self._node.clock.monotonic())
 
     def on_sign_of_life(self) -> None:
@@ -160,6 +180,7 @@ class Connection(AuthenticatingClient):
         """See `ports.Receiver`."""
         if self._gone or self._slow_timer is not None:
             return
+        self._node.numbers.slow_readers += 1
         self._node.hub.lag(self.transport, self._session.topics)
         timeout = self._node.settings.limits.slow_timeout_seconds
         self._slow_timer = asyncio.get_running_loop().call_later(timeout, self._too_slow)
@@ -181,6 +202,9 @@ class Connection(AuthenticatingClient):
     def on_closed(self) -> None:
         """See `ports.Receiver`."""
         self._session.abort()
+        if not self._gone:
+            self._node.numbers.closed[LOST] += 1
+        self._node.numbers.connections[self._sort] -= 1
         self._leave()
         self._node.registry.remove(self, user=self.user, address=self._address)
 
@@ -208,11 +232,21 @@ class Connection(AuthenticatingClient):
 
     def send(self, message: ServerMessage) -> None:
         """See `effects.Effects`."""
-        self.transport.write(self.transport.encoder.encode_message(message))
+        packet = self.transport.encoder.encode_message(message)
+        self.transport.write(packet)
+        numbers = self._node.numbers
+        numbers.messages_sent += 1
+        numbers.sent_bytes += len(packet)
+        if isinstance(message, Error):
+            numbers.errors[message.code] += 1
 
     def answer(self, id: int, ok: Ok) -> None:
         """See `effects.Effects`."""
-        self.transport.write(self.transport.encoder.encode_ok(id, ok))
+        packet = self.transport.encoder.encode_ok(id, ok)
+        self.transport.write(packet)
+        numbers = self._node.numbers
+        numbers.messages_sent += 1
+        numbers.sent_bytes += len(packet)
 
     def ping(self) -> None:
         """See `effects.Effects`."""
@@ -232,6 +266,7 @@ class Connection(AuthenticatingClient):
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See `effects.Effects`."""
+        self._node.numbers.closed[int(code)] += 1
         self._leave()
         self.transport.close(int(code), reason)
 
@@ -273,9 +308,13 @@ class Connection(AuthenticatingClient):
             except Exception as fault:
                 self._fail(pending, fault)
             else:
-                self._session.succeed(pending, ok)
+                self._succeed(pending, ok)
 
     def _succeed(self, pending: Pending, reply: Ok | Joined) -> None:
+        node = self._node
+        node.numbers.commands[pending.command.__class__, "ok"] += 1
+        if pending.command.__class__ is Publish:
+            node.numbers.publish_seconds.observe(node.clock.monotonic() - pending.began)
         if isinstance(reply, Joined):
             # Right behind the `ok`: no event comes before it, and none is missed.
             after = partial(self.enter, reply.ok.topic, reply.recovery)
@@ -287,12 +326,18 @@ class Connection(AuthenticatingClient):
         if not isinstance(error, ChatError):
             logger.error("connection %s: a command failed", self.id, exc_info=error)
             error = Internal(FAULT, topic=_topic_of(pending))
+        self._node.numbers.commands[pending.command.__class__, error.code] += 1
+        self._count_refused(error)
         unauthorized = self.claims is None and isinstance(error, Unauthorized)
         if unauthorized and not self._session.closed:
             # Only `auth` runs without a token: it ends a connection that has no better one.
             self._refuse(error)
             return
         self._session.fail(pending, error)
+
+    def _count_refused(self, error: ChatError) -> None:
+        if isinstance(error, Unauthorized):
+            self._node.numbers.tokens_refused[refusal_kind(error)] += 1
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

@@ -293,6 +293,13 @@ class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class MetricsSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[metrics]`."""
+
+    enabled: bool = False
+    token: str = ""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -339,6 +346,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     hooks: HookSettings = HookSettings()
     accounts: AccountSettings = AccountSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}
@@ -382,7 +390,7 @@ def split_bind(bind: str) -> tuple[str, int]:
 
 
 def _mask(name: str, value: Any) -> Any:
-    if name == "secret":
+    if name in ("secret", "token"):
         return _MASK if value else ""
     if isinstance(value, str) and name.endswith("url"):
         value = re.sub(r"^([\w+]+://)?.*@", rf"\g<1>{_MASK}@", value, flags=re.DOTALL)

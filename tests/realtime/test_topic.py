@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from chat_server.events import Event, HistoryPage, Kind, Position
+from chat_server.metrics.numbers import Numbers
 from chat_server.protocol.codecs import CODECS, MSGPACK, Codec
 from chat_server.realtime import topic as topic_module
 from chat_server.realtime.topic import MAX_BACKLOG, Topic
@@ -38,7 +39,7 @@ def signal(text: str) -> Event:
 
 
 def topic_at(seq: int, epoch: str = EPOCH) -> Topic:
-    topic = Topic(ROOM)
+    topic = Topic(ROOM, Numbers())
     assert topic.catch_up(page(seq=seq, epoch=epoch))
     return topic
 
@@ -144,7 +145,7 @@ def test_the_backlog_is_bounded_and_what_it_lost_is_a_new_hole() -> None:
 
 
 def test_events_before_the_position_is_known_are_kept() -> None:
-    topic = Topic(ROOM)
+    topic = Topic(ROOM, Numbers())
     assert not topic.established
     assert topic.offer(events([6, 7])) is False
     assert topic.catch_up(page(seq=6)) is True

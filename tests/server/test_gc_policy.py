@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chat_server.metrics.process import resident_bytes
 from chat_server.server import gc_policy
 from chat_server.server.gc_policy import FULL_MAX_CONNECTIONS, THRESHOLDS, GcPolicy
 
@@ -121,4 +122,4 @@ async def test_a_full_collection_comes_when_memory_grows_without_connections(
 
 
 def test_the_memory_of_the_process_is_known() -> None:
-    assert 2**20 < gc_policy.resident_bytes() < 2**34
+    assert 2**20 < resident_bytes() < 2**34

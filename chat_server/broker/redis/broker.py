@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError
 from ...changes import Change, ChangeResult
 from ...events import READ_BYTES, Draft, HistoryPage, Kind, Position, PublishResult
 from ...logs import LogThrottle
+from ...metrics.numbers import StoreNumbers
 from ...protocol.errors import Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
@@ -63,6 +64,7 @@ class RedisBroker:
         sharded: True for a shard of a cluster, whose channels belong to slots.
         on_moved: called with a subscribed topic that this server does not serve any more.
         throttle: shared limit of log lines.
+        numbers: counts what is asked of Redis.
 
     Attributes:
         cursors: keeps how far users have read.
@@ -82,7 +84,9 @@ class RedisBroker:
         sharded: bool = False,
         on_moved: Callable[[str], None] = lambda topic: None,
         throttle: LogThrottle | None = None,
+        numbers: StoreNumbers | None = None,
     ) -> None:
+        self._numbers = numbers
         self._connect = connect = connect or connector_of(redis.url)
         self._sharded = sharded
         self._names = Keyspace(redis.prefix, database_of(redis.url))
@@ -144,6 +148,7 @@ class RedisBroker:
             on_refusal=self._on_refused_read if reads else self._on_refusal,
             clustered=self._sharded,
             throttle=self._throttle,
+            numbers=self._numbers,
         )
 
     def _make_readers(self, count: int) -> list[Pipeline]:

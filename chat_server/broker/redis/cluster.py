@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from ...changes import Change, ChangeResult
 from ...events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult
 from ...logs import LogThrottle
+from ...metrics.numbers import StoreNumbers
 from ...protocol.errors import Rejected, Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
@@ -65,6 +66,7 @@ class ClusterBroker:
     Args:
         redis: addresses of seeds of the cluster, and the timeout for a silent server.
         broker: see `RedisBroker`; `max_pending` holds for each shard.
+        numbers: counts what is asked of all shards.
 
     Raises:
         ValueError: `redis.url` cannot be used.
@@ -73,7 +75,13 @@ class ClusterBroker:
         feed: says in which topics something was stored.
     """
 
-    def __init__(self, redis: RedisSettings, broker: BrokerSettings) -> None:
+    def __init__(
+        self,
+        redis: RedisSettings,
+        broker: BrokerSettings,
+        numbers: StoreNumbers | None = None,
+    ) -> None:
+        self._numbers = numbers
         topology = parse_redis_url(redis.url)
         if topology is None or topology.kind != "cluster":
             raise ValueError(f"redis.url: {REDIS_URL_RULE}")
@@ -275,6 +283,7 @@ class ClusterBroker:
             sharded=True,
             on_moved=on_moved,
             throttle=self._throttle,
+            numbers=self._numbers,
         )
         return shard
 

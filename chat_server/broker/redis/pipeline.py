@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import time
 from asyncio import Future
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -22,6 +24,8 @@ from redis.exceptions import (
 )
 
 from ...logs import LogThrottle
+from ...metrics.families import BOUNDS
+from ...metrics.numbers import StoreNumbers
 from ...protocol.errors import Unavailable
 from ..common import busy, fail, failed, rejected, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
@@ -134,6 +138,7 @@ class Pipeline:
         on_refusal: called with every error reply that concerns the server as a whole.
         clustered: True if slots may move to other servers.
         throttle: shared limit of log lines.
+        numbers: counts what is asked of Redis.
     """
 
     def __init__(
@@ -148,8 +153,10 @@ class Pipeline:
         on_refusal: Callable[[Refusal, Exception], None] = lambda refusal, reply: None,
         clustered: bool = False,
         throttle: LogThrottle | None = None,
+        numbers: StoreNumbers | None = None,
     ) -> None:
         self._connect = connect
+        self._numbers = numbers or StoreNumbers()
         self._scripts = scripts
         self._timeout = timeout_seconds
         self._limit = limit
@@ -237,6 +244,7 @@ class Pipeline:
             await self._disconnect()
 
     async def _on_failure(self, error: Exception) -> None:
+        self._numbers.errors["connection"] += 1
         if not isinstance(error, CONNECTION_ERRORS):
             log.error("a pipeline failed", exc_info=error)
         self._fail_all()
@@ -262,9 +270,15 @@ class Pipeline:
         for _ in range(SCRIPT_ATTEMPTS):
             replies: list[Any] = []
             trouble: Exception | None = None
+            began = time.perf_counter()
             try:
                 commands = list(map(_command, self._batch))
+                self._numbers.commands += len(commands)
                 await self._roundtrip(connection, commands, replies)
+                # As `Histogram.observe` does, with a call less for each round trip.
+                seconds, taken = time.perf_counter() - began, self._numbers.seconds
+                taken.counts[bisect_left(BOUNDS, seconds)] += 1
+                taken.total += seconds
             finally:
                 trouble = self._match_replies(replies)
             if trouble is not None:
@@ -330,12 +344,14 @@ class Pipeline:
             return None
         refusal = refusal_of(reply)
         if refusal is not None and not (self._clustered and refusal is CLUSTER):
+            self._numbers.errors[refusal.status] += 1
             fail(request.future, StoreRefuses(refusal))
             self._on_refusal(refusal, reply)
             return None
         if isinstance(reply, WRONG_SERVER):
             fail(request.future, unavailable())
             return reply
+        self._numbers.errors["rejected"] += 1
         fail(request.future, rejected())
         if "WRONGTYPE" in str(reply):
             topic = request.key.partition("{")[2].rpartition("}")[0]

@@ -1,0 +1,69 @@
+"""Samples: numbers as they travel between processes, and how those of several workers are added."""
+
+from collections.abc import Iterable
+
+from .families import FAMILIES
+from .numbers import Histogram
+
+Value = float | list[float]
+"""A number; of a histogram the counts of its buckets, and behind them the sum."""
+
+Samples = dict[str, dict[str, Value]]
+"""By the name of the family, and the values of its labels joined by `SEPARATOR`."""
+
+SEPARATOR = "\x1f"
+
+_GAUGES = frozenset(family.name for family in FAMILIES if family.kind == "gauge")
+
+
+def labelled(counts: Iterable[tuple[object, float]]) -> dict[str, Value]:
+    """Return samples of counts.
+
+    Args:
+        counts: of each a label's value, or a tuple of several labels' values, and the number.
+    """
+    return {_key(label): count for label, count in counts}
+
+
+def _key(label: object) -> str:
+    parts = label if isinstance(label, tuple) else (label,)
+    return SEPARATOR.join(str(part) for part in parts)
+
+
+def single(value: float) -> dict[str, Value]:
+    """Return the sample of a family without labels."""
+    return {"": float(value)}
+
+
+def observed(histogram: Histogram) -> dict[str, Value]:
+    """Return the sample of a histogram."""
+    return {"": [*histogram.counts, histogram.total]}
+
+
+def add(total: Samples, samples: Samples) -> None:
+    """Add samples to a total."""
+    for name, values in samples.items():
+        family = total.setdefault(name, {})
+        for key, value in values.items():
+            family[key] = _sum(family.get(key), value)
+
+
+def _sum(one: Value | None, other: Value) -> Value:
+    if isinstance(one, list) and isinstance(other, list):
+        return [a + b for a, b in zip(one, other, strict=True)]
+    if isinstance(one, list) or isinstance(other, list) or one is None:
+        return other
+    return one + other
+
+
+def without_gauges(samples: Samples) -> Samples:
+    """Return what remains of a worker that has ended: what it has counted."""
+    return {name: values for name, values in samples.items() if name not in _GAUGES}
+
+
+def sum_of(parts: Iterable[Samples]) -> Samples:
+    """Return the sum of several workers' samples."""
+    total: Samples = {}
+    for part in parts:
+        add(total, part)
+    return total

@@ -1,0 +1,155 @@
+"""What happens is counted where it happens: once, and under the right name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
+from tests.rig.raw_client import request
+from tests.rig.server import mint
+from tests.server.inprocess import make_settings, serving
+
+from .test_samples import values
+
+Numbers = dict[tuple[str, ...], float]
+
+MESSAGES = "/api/topics/room:a/messages"
+
+
+class World:
+    """A server with metrics, asked over sockets."""
+
+    def __init__(self, port: int, url: str) -> None:
+        self.port = port
+        self.url = url
+
+    async def numbers(self) -> Numbers:
+        """Return all numbers."""
+        answer = await request(self.port, "GET", "/metrics")
+        assert answer.status == 200, answer.body
+        return values(answer.body)
+
+    async def publish(self, token: str, body: bytes = b'{"data":1}') -> int:
+        """Publish by HTTP and return the status."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return (await request(self.port, "POST", MESSAGES, headers=headers, body=body)).status
+
+
+@asynccontextmanager
+async def world(**flags: object) -> AsyncIterator[World]:
+    async with serving(make_settings(metrics__enabled=True, **flags)) as server:
+        yield World(server.port, server.ws_url)
+
+
+async def test_connections_by_transport_encoding_and_close_code() -> None:
+    async with world() as server:
+        one, two = chat(server.url, mint("ada")), chat(server.url, mint("ada"), encoding=MSGPACK)
+        async with await one as ada, await two as other:
+            await ada.ok(type="subscribe", topic="room:a")
+            await ada.ok(type="subscribe", topic="room:b")
+            await other.ok(type="subscribe", topic="room:a")
+            shown = await server.numbers()
+            assert shown["chat_connections", "chat.v1.json", "direct"] == 1
+            assert shown["chat_connections", "chat.v1.msgpack", "direct"] == 1
+            assert shown["chat_users",] == 1
+            assert shown["chat_topics",] == 2
+            assert shown["chat_subscriptions",] == 3
+        shown = await server.numbers()
+        assert shown["chat_connections", "chat.v1.json", "direct"] == 0
+        assert shown["chat_connections_opened_total", "chat.v1.json", "direct"] == 1
+        assert shown["chat_connections_closed_total", "1000"] == 2
+        assert shown["chat_subscriptions",] == 0
+
+
+async def test_messages_commands_and_deliveries() -> None:
+    async with world() as server, await chat(server.url, mint("ada")) as ada:
+        await ada.ok(type="subscribe", topic="room:a")
+        await ada.ok(type="publish", topic="room:a", data="by websocket")
+        assert (await ada.next())["data"] == "by websocket"
+        assert await server.publish(mint("bob")) == 201
+        assert (await ada.next())["data"] == 1
+        assert (await ada.call(type="edit", topic="room:a", seq=99, data=1))["code"] == "not_found"
+        assert (await ada.call(type="publish", topic="Not a topic", data=1))["type"] == "error"
+        shown = await server.numbers()
+        assert shown["chat_commands_total", "publish", "ok"] == 2
+        assert shown["chat_commands_total", "edit", "not_found"] == 1
+        assert shown["chat_errors_total", "not_found"] == 1
+        assert shown["chat_errors_total", "bad_request"] == 1
+        assert shown["chat_deliveries_total",] == 2
+        assert shown["chat_messages_received_total",] == 4
+        assert shown["chat_messages_sent_total",] == 5  # with the welcome
+        assert shown["chat_publish_seconds_count",] == 2
+        assert shown["chat_delivery_seconds_count",] == 2
+        assert shown["chat_http_responses_total", "201"] == 1
+        assert shown["chat_store_up",] == 1
+
+
+async def test_a_batch_counts_each_of_its_messages() -> None:
+    async with world() as server:
+        body = (
+            b'{"messages":[{"topic":"room:a","data":1},{"topic":"room:b","data":2},{"topic":""}]}'
+        )
+        headers = {"Authorization": f"Bearer {mint('bob')}", "Content-Length": str(len(body))}
+        assert (
+            await request(server.port, "POST", "/api/messages", headers=headers, body=body)
+        ).status == 200
+        shown = await server.numbers()
+        assert shown["chat_commands_total", "publish", "ok"] == 2
+        assert shown["chat_commands_total", "publish", "bad_request"] == 1
+        assert shown["chat_http_responses_total", "200"] == 1
+
+
+async def test_resumes_gaps_and_what_was_replayed() -> None:
+    async with world(namespaces__default__history_size=3) as server:
+        async with await chat(server.url, mint("ada")) as ada:
+            first = await ada.ok(type="publish", topic="room:a", data=0)
+            for number in range(2):
+                await ada.ok(type="publish", topic="room:a", data=number)
+        async with await chat(server.url, mint("ada")) as ada:
+            since = {"epoch": first["epoch"], "seq": first["seq"]}
+            answer = await ada.ok(type="subscribe", topic="room:a", since=since)
+            assert answer["recovered"] is True
+            for number in range(5):
+                await ada.ok(type="publish", topic="room:a", data=number)
+        async with await chat(server.url, mint("ada")) as ada:
+            answer = await ada.ok(type="subscribe", topic="room:a", since=since)
+            assert answer["recovered"] is False
+        shown = await server.numbers()
+        assert shown["chat_resumes_total", "recovered"] == 1
+        assert shown["chat_resumes_total", "expired"] == 1
+        assert shown["chat_replayed_events_total",] == 2
+
+
+async def test_what_is_refused() -> None:
+    async with world(limits__message_burst=1, limits__messages_per_second=0.001) as server:
+        assert await server.publish("no token") == 401
+        head, payload, _ = mint("ada").split(".")
+        forged = f"{head}.{payload}.{mint('bob').split('.')[2]}"
+        for token in ("none", forged):
+            async with await open_websocket(server.url, [JSON, f"bearer.{token}"]) as refused:
+                await refused.wait_closed()
+                assert refused.close_code == 4401
+        assert await server.publish(mint("bob")) == 201
+        assert await server.publish(mint("bob")) == 429
+        shown = await server.numbers()
+        assert shown["chat_tokens_refused_total", "malformed"] == 2
+        assert shown["chat_tokens_refused_total", "signature"] == 1
+        assert shown["chat_rate_limited_total", "messages"] == 1
+        assert shown["chat_http_responses_total", "401"] == 1
+        assert shown["chat_http_responses_total", "429"] == 1
+
+
+async def test_without_metrics_there_is_nothing() -> None:
+    async with serving(make_settings()) as server:
+        assert (await request(server.port, "GET", "/metrics")).status == 404
+
+
+async def test_a_token_keeps_the_numbers_from_others() -> None:
+    async with world(metrics__token="scrape") as server:
+        for headers in ({}, {"Authorization": "Bearer scrap"}, {"Authorization": "Bearer scrapé"}):
+            answer = await request(server.port, "GET", "/metrics", headers=headers)
+            assert answer.status == 401
+            assert b"chat_" not in answer.body
+        answer = await request(
+            server.port, "GET", "/metrics", headers={"Authorization": "Bearer scrape"}
+        )
+        assert answer.status == 200
