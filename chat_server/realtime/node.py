@@ -98,22 +98,8 @@ class Node:
         self.timers = SlottedTimers()
         self.refused_tokens = LogThrottle()  # by address
         self.started_at = clock.monotonic()
-        self.session_limits = SessionLimits(
-            auth_timeout_seconds=settings.gateway.auth_timeout_seconds,
-            heartbeat_seconds=settings.gateway.heartbeat_seconds,
-            pong_timeout_seconds=settings.gateway.pong_timeout_seconds,
-            refresh_grace_seconds=settings.gateway.refresh_grace_seconds,
-            max_topics=limits.max_topics,
-            max_pending_commands=limits.max_pending_commands,
-        )
-        self.limits = Limits(
-            max_message_bytes=limits.max_message_bytes,
-            max_topics=limits.max_topics,
-            max_pending_commands=limits.max_pending_commands,
-            messages_per_second=limits.messages_per_second,
-            message_burst=limits.message_burst,
-            idempotency_seconds=settings.broker.idempotency_seconds,
-        )
+        self.session_limits = _session_limits(settings)
+        self.limits = _limits(settings)
 
     def _make_presence(self) -> TopicPresence:
         if not isinstance(self.broker, Presence):
@@ -161,3 +147,27 @@ class Node:
         if self.outbox is not None:
             self.outbox.stop()
         await self.broker.stop()
+
+
+def _session_limits(settings: Settings) -> SessionLimits:
+    gateway, limits = settings.gateway, settings.limits
+    return SessionLimits(
+        auth_timeout_seconds=gateway.auth_timeout_seconds,
+        heartbeat_seconds=gateway.heartbeat_seconds,
+        pong_timeout_seconds=gateway.pong_timeout_seconds,
+        refresh_grace_seconds=gateway.refresh_grace_seconds,
+        max_topics=limits.max_topics,
+        max_pending_commands=limits.max_pending_commands,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        max_message_bytes=limits.max_message_bytes,
+        max_topics=limits.max_topics,
+        max_pending_commands=limits.max_pending_commands,
+        messages_per_second=limits.messages_per_second,
+        message_burst=limits.message_burst,
+        idempotency_seconds=settings.broker.idempotency_seconds,
+    )

@@ -121,10 +121,7 @@ class RedisBroker:
             sharded=sharded,
         )
         self._probe = PubSubProbe(
-            self._publish_probe,
-            self._write_probe.signal,
-            self._subscriber,
-            self._on_result,
+            *(self._publish_probe, self._write_probe.signal, self._subscriber, self._on_result),
             every_seconds=redis.canary_seconds,
             timeout_seconds=self._timeout,
         )
