@@ -46,7 +46,7 @@ class WorkerProcess:
         spec: what the worker serves.
         listener: duplicated by the process; ours to close.
         ready: resolved at the first heartbeat, unless it is resolved already.
-        totals: hears the worker's numbers, if there are metrics.
+        totals: hears the worker's numbers.
 
     Raises:
         OSError: the system has no room for another process.
@@ -58,7 +58,7 @@ class WorkerProcess:
         spec: WorkerSpec,
         listener: socket.socket,
         ready: asyncio.Future[None],
-        totals: Totals | None = None,
+        totals: Totals,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = self._loop.create_future()  # and how; to be shielded
@@ -69,9 +69,8 @@ class WorkerProcess:
         # The worker sends heartbeats on it, and each end closes with its process.
         self._heartbeat, heartbeat = socket.socketpair()
         self._heartbeat.setblocking(False)
-        ours, theirs = socket.socketpair() if totals is not None else (None, None)
-        name = f"worker {number}"
-        arguments = (*spec, listener, heartbeat, theirs)
+        report = totals.open()
+        name, arguments = f"worker {number}", (*spec, listener, heartbeat, report)
         self._process = SpawnProcess(None, supervised.run, name, arguments)
         # Blocked until the worker can ignore them itself.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)
@@ -81,16 +80,11 @@ class WorkerProcess:
             self._process.start()
         except OSError:
             self._heartbeat.close()
-            if ours is not None:
-                ours.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             heartbeat.close()
-            if theirs is not None:
-                theirs.close()
-        if totals is not None and ours is not None:
-            totals.listen(ours)
+            report.close()
         self.name = f"{name} ({self._process.pid})"
         self._loop.add_reader(self._heartbeat, self._on_heartbeat)
         fault = "did not accept connections within"

@@ -25,7 +25,7 @@ def run(
     application: str,
     listener: socket.socket,
     heartbeat: socket.socket,
-    report: socket.socket | None,
+    report: socket.socket,
 ) -> None:
     """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 

@@ -47,6 +47,7 @@ class Supervisor:
 
     _address: sockets.Address
     _serving: asyncio.Task[None]
+    _totals: Totals
 
     def __init__(
         self, settings: Settings, application: str, on_ready: Callable[[sockets.Address], None]
@@ -54,7 +55,6 @@ class Supervisor:
         self._spec = WorkerSpec(settings, application)
         self._on_ready = on_ready
         self._processes: list[WorkerProcess] = []
-        self._totals: Totals | None = None
         self._hung_up = asyncio.Event()
         self._lame_duck_until = -math.inf
         self._exit_code = 0
@@ -79,8 +79,7 @@ class Supervisor:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._spec.settings.metrics.enabled:
-            self._totals = Totals()
+        self._totals = Totals()
         self._serving = loop.create_task(self._serve())
         loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
@@ -89,8 +88,7 @@ class Supervisor:
             with suppress(asyncio.CancelledError):
                 await self._serving
             await asyncio.gather(*(process.stop() for process in self._processes))
-            if self._totals is not None:
-                await self._totals.stop()
+            await self._totals.stop()
         finally:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()

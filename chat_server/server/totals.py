@@ -148,13 +148,11 @@ class Totals:
         self._ends = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def listen(self, end: socket.socket) -> None:
-        """Hear a worker until it ends.
-
-        Args:
-            end: the socket to it; closed at the end.
-        """
-        self._spawn(self._hear(end))
+    def open(self) -> socket.socket:
+        """Return a worker's end of a socket at which it is heard until it ends."""
+        ours, theirs = socket.socketpair()
+        self._spawn(self._hear(ours))
+        return theirs
 
     def samples(self, sources: Iterable[_Source]) -> Samples:
         """Return the sum of what workers have told, and of what ended ones have counted."""
@@ -188,7 +186,8 @@ class Totals:
         finally:
             self._sources.discard(source)
             source.tell(source.samples)
-            self._ends += 1
+            # Without metrics a worker says nothing.
+            self._ends += bool(source.samples)
             self._ended = sum_of([self._ended, without_gauges(source.samples)])
             writer.close()
 

@@ -55,7 +55,7 @@ def run_worker(
         parent: of a supervised worker, the descriptor of a socket to its supervisor: a byte ends
             `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
         on_ready: called once requests are accepted.
-        report: of a supervised worker with metrics, a socket to its supervisor for the numbers.
+        report: of a supervised worker, a socket to its supervisor for the numbers.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -185,32 +185,17 @@ class Worker:
         state = LifespanState({})
         lifespan = Lifespan(self._app, self._config, loop, state)
         lifespan_task = loop.create_task(lifespan.handle_lifespan())
-        reporter = None if report is None else Report(report, self._chat.metrics.own)
+        reporter = self._make_report(report)
         try:
             await lifespan.wait_for_startup()
             if lifespan_task.done():
                 await lifespan_task
 
-            acceptor = Acceptor(
-                listener,
-                partial(
-                    choose_door(self._quart),
-                    self._app,
-                    self._config,
-                    self._context,
-                    state,
-                    self._http,
-                ),
-                max_connections=self._max_connections,
-                max_descriptor=self._max_descriptor,
-                tls=self._tls,
-                handshake_seconds=self._http.head_timeout_seconds,
-            )
+            acceptor = self._make_acceptor(listener, state)
             acceptor.start()
             self._gc_policy.start()
             if reporter is not None:
                 reporter.start()
-                self._chat.metrics.totals = reporter.totals
             on_ready()
             await stop.wait()
             await self._be_lame_duck(drain_now)
@@ -224,6 +209,27 @@ class Worker:
                 await reporter.stop()
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
+
+    def _make_acceptor(self, listener: socket.socket, state: LifespanState) -> Acceptor:
+        door = choose_door(self._quart)
+        return Acceptor(
+            listener,
+            partial(door, self._app, self._config, self._context, state, self._http),
+            max_connections=self._max_connections,
+            max_descriptor=self._max_descriptor,
+            tls=self._tls,
+            handshake_seconds=self._http.head_timeout_seconds,
+        )
+
+    def _make_report(self, end: socket.socket | None) -> Report | None:
+        if end is None:
+            return None
+        if not self._chat.settings.metrics.enabled:
+            end.close()
+            return None
+        report = Report(end, self._chat.metrics.own)
+        self._chat.metrics.totals = report.totals
+        return report
 
     async def _be_lame_duck(self, drain_now: asyncio.Event | None) -> None:
         """Take connections for a while, for balancers to see that it is not ready any more."""
