@@ -1,6 +1,8 @@
 """The archive of a server: writer, reader, and what happens at the start and at the end."""
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -13,12 +15,16 @@ from ..protocol.errors import Unavailable
 from ..realtime.ports import Broker, Feed
 from ..settings import Settings, SettingsError
 from .deep_log import DeepLog
+from .keeping import expire
 from .reader import ArchiveReader
 from .restoring import Restorable, note_end, restore
 from .search import ArchiveSearch
 from .writer import ArchiveWriter
 
 logger = logging.getLogger(__name__)
+
+EXPIRE_SECONDS: Final = 600.0
+"""Interval at which messages are deleted that are older than `archive_seconds`."""
 
 DRAIN_SECONDS: Final = 5.0
 """How long what is stored may take to be archived when the process ends."""
@@ -55,6 +61,7 @@ class Archive:
         lease = Lease(database, "consumers", node, LEASE_SECONDS)
         self._consumers = Consumers(broker, broker.feed, lease, [writer])
         self._restored = False
+        self._expiring: asyncio.Task[None] | None = None
 
     def covers(self, topic: str) -> bool:
         """Return whether a topic is archived."""
@@ -74,9 +81,26 @@ class Archive:
     def start(self) -> None:
         """Begin to archive, if no other worker does."""
         self._consumers.start()
+        if any(each.archive_seconds for each in self._settings.namespaces.values()):
+            self._expiring = asyncio.create_task(self._expire(), name="archive retention")
+
+    async def _expire(self) -> None:
+        """Delete what is too old, again and again, where the consumers run."""
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            if not self._consumers.is_leading:
+                continue
+            with suppress(Unavailable):
+                await expire(self._database, self._lifetime, time.time())
+
+    def _lifetime(self, topic: str) -> float:
+        return self._settings.namespace(topic).archive_seconds
 
     async def stop(self) -> None:
         """Archive what this worker has stored, and let another one go on; nothing may follow."""
+        if self._expiring is not None:
+            self._expiring.cancel()
+            await asyncio.wait([self._expiring])
         whole = await self._consumers.stop(DRAIN_SECONDS)
         if whole and self._restored:
             with suppress(Unavailable):  # Then the next start begins new epochs.

@@ -14,11 +14,11 @@ MAX_TEXT: Final = 100_000
 """Characters of a message that can be searched for."""
 
 
-class _From(Struct):
+class _From(Struct, gc=False):
     user: str = ""
 
 
-class Parsed(Struct):
+class Parsed(Struct, gc=False):
     """What the archive reads of an event's payload."""
 
     at: int = 0
@@ -41,7 +41,7 @@ class Parsed(Struct):
 _parse = msgspec.json.Decoder(Parsed).decode
 
 
-class _Texted(Struct):
+class _Texted(Struct, gc=False):
     text: Any = None
 
 

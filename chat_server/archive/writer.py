@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ..consumers.ports import Batch, Cursor, Outdated
 from ..database.database import Database
 from ..events import Event, Kind
-from .folding import Message, Parsed, erased_change, parse
+from .folding import Message, Parsed, erased_change, parse, text_of
 from .tables import CHANGES, ERAS, GAPS, MESSAGES, TOPICS
 
 Row = dict[str, Any]
@@ -18,11 +19,17 @@ Row = dict[str, Any]
 IN_AT_ONCE: Final = 500
 """Values in one `IN`: SQLite allows 32,766, and PostgreSQL as many."""
 
+_seq = itemgetter(2)
+
 _TOPIC = TOPICS.c
 _MESSAGE = MESSAGES.c
 _CHANGE = CHANGES.c
 
-_insert_messages = insert(MESSAGES)
+_insert_messages = (
+    insert(MESSAGES)
+    .values({column.name: bindparam(column.name) for column in MESSAGES.c if column.name != "id"})
+    .inline()  # nobody asks for the ids
+)
 _insert_changes = insert(CHANGES)
 _insert_gaps = insert(GAPS)
 _update_message = (
@@ -116,18 +123,25 @@ class _Work:
         self.topic = topic
         self.era = era
         self.base = base
+        # Messages that the batch does not change, and those that it does.
         self.messages: dict[int, Message] = {}
         self.changes: list[tuple[Event, Parsed]] = []
         # Messages that were archived before, by seq, and the ids of their rows.
         self.earlier: dict[int, Message] = {}
         self.ids: dict[int, int] = {}
         self.deleted: list[int] = []
+        self.plain: list[tuple[int, bytes, Parsed]] = []
         for event in batch.events:
             parsed = parse(event.payload) or Parsed()
             if event.kind is Kind.MESSAGE:
-                self.messages[event.seq] = Message(event.seq, event.payload, parsed)
+                self.plain.append((event.seq, event.payload, parsed))
             else:
                 self.changes.append((event, parsed))
+        if self.changes:
+            targets = {parsed.target for _, parsed in self.changes}
+            changed = [each for each in self.plain if each[0] in targets]
+            self.plain = [each for each in self.plain if each[0] not in targets]
+            self.messages = {seq: Message(seq, payload, parsed) for seq, payload, parsed in changed}
 
     @classmethod
     async def begin(cls, session: AsyncSession, batch: Batch, row: Any) -> "_Work":
@@ -185,24 +199,29 @@ class _Work:
         for message in (*self.messages.values(), *self.earlier.values()):
             message.finish()
 
-    def message_rows(self) -> Iterable[Row]:
-        topic, era = self.topic, self.era
+    def message_rows(self) -> Iterable[tuple[Any, ...]]:
+        """Return the rows of new messages in the order of their seqs, which is that of their ids."""
+        rows = self._message_rows()
+        return sorted(rows, key=_seq) if self.messages else rows
+
+    def _message_rows(self) -> Iterable[tuple[Any, ...]]:
+        place = (self.topic, self.era)
+        for seq, payload, parsed in self.plain:
+            if parsed.deleted:
+                content, text, version = 0, None, parsed.version
+            else:
+                data = bytes(parsed.data)
+                content, text, version = len(data) + 1, text_of(data), seq
+            yield (
+                *(*place, seq, parsed.at, parsed.user, payload, content),
+                *(version, 0, "", None, None, text),
+            )
         for message in self.messages.values():
-            yield {
-                "topic_id": topic,
-                "era": era,
-                "seq": message.seq,
-                "at": message.at,
-                "author": message.author,
-                "payload": message.payload,
-                "content": message.content,
-                "version": message.version,
-                "edited_at": message.edited_at,
-                "state": message.state,
-                "data": message.data,
-                "reactions": message.reactions,
-                "text": message.text,
-            }
+            yield (
+                *(*place, message.seq, message.at, message.author, message.payload),
+                *(message.content, message.version, message.edited_at, message.state),
+                *(message.data, message.reactions, message.text),
+            )
 
     def update_rows(self) -> Iterable[Row]:
         for seq, message in self.earlier.items():
@@ -250,8 +269,12 @@ async def _write(session: AsyncSession, work: Sequence[_Work]) -> None:
     for each in work:
         each.fold()
     connection = await session.connection()
+    messages = [row for each in work for row in each.message_rows()]
+    if messages:
+        # Rows as the driver takes them: what SQLAlchemy does for each costs as much as storing it.
+        sql = str(_insert_messages.compile(dialect=connection.dialect))
+        await connection.exec_driver_sql(sql, messages)
     for statement, rows in (
-        (_insert_messages, [row for each in work for row in each.message_rows()]),
         (_update_message, [row for each in work for row in each.update_rows()]),
         (_insert_changes, [row for each in work for row in each.change_rows()]),
         (_insert_gaps, [row for each in work for row in each.gap_rows()]),

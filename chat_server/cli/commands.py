@@ -3,6 +3,7 @@
 import click
 
 from ..version import __version__
+from .archive import archive
 from .calling import call
 from .changing import delete, edit, react
 from .database import database
@@ -36,6 +37,7 @@ for command in (
     presence,
     call,
     database,
+    archive,
     users,
     search,
 ):

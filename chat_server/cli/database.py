@@ -22,17 +22,18 @@ def upgrade(config: Path | None) -> None:
     All or nothing; a second one that runs at the same time waits. Make a back-up first: there is no
     way back.
     """
-    run(_upgrade(_settings(config)))
+    run(_upgrade(database_settings(config)))
 
 
 @database.command()
 @config_option
 def status(config: Path | None) -> None:
     """Say which revision the schema has; exit with 1 unless it is the one that is needed."""
-    run(_status(_settings(config)))
+    run(_status(database_settings(config)))
 
 
-def _settings(config: Path | None) -> DatabaseSettings:
+def database_settings(config: Path | None) -> DatabaseSettings:
+    """Return the settings of a database that there must be."""
     settings = read_settings(config).database
     if not settings.url:
         raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")

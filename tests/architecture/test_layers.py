@@ -39,6 +39,7 @@ RULES = {
     "": May(("app", "accounts.access", "hooks", "outbox", "protocol", "settings", "version")),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
+    "cli.archive": May(("archive", "database", "protocol", *LEAVES), ("click",)),
     "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
     "cli.users": May(("accounts", "database", "protocol", *LEAVES), ("click", "sqlalchemy")),
     "server": May(

@@ -1,0 +1,176 @@
+"""What leaves the archive: messages that are old enough, and those of a user who asks for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Row, Select, delete, select, tuple_, update
+
+from ..database.database import Database
+from .folding import Message, parse
+from .tables import CHANGES, MESSAGES, TOPICS
+
+ROWS_AT_ONCE: Final = 500
+"""Rows of one transaction: others who write to SQLite wait for it."""
+
+_reactions = msgspec.json.Decoder(list[tuple[str, int, list[str]]]).decode
+
+
+async def expire(database: Database, lifetime: Callable[[str], float], now: float) -> int:
+    """Delete what is older than its namespace allows, and return how many messages that were.
+
+    Args:
+        database: the database.
+        lifetime: returns how many seconds messages of a topic are kept; 0 for ever.
+        now: seconds since 1970.
+
+    Raises:
+        Unavailable: the database cannot be used.
+    """
+    deleted = 0
+    async for topic in _pages(database, select(TOPICS), TOPICS.c.id):
+        seconds = lifetime(topic.name)
+        if seconds:
+            deleted += await _expire_topic(database, topic.id, int((now - seconds) * 1_000))
+    return deleted
+
+
+async def _expire_topic(database: Database, topic: int, before: int) -> int:
+    """Delete a topic's messages from before a time, and the changes of them."""
+    old = (
+        select(MESSAGES.c.id, MESSAGES.c.era, MESSAGES.c.seq, MESSAGES.c.at)
+        .where(MESSAGES.c.topic_id == topic)
+        .order_by(MESSAGES.c.era, MESSAGES.c.seq)
+        .limit(ROWS_AT_ONCE)
+    )
+    deleted = 0
+    while True:
+        async with database.session() as session:
+            found = (await session.execute(old)).all()
+            # They are in the order of their times, up to the clocks of the store.
+            gone = [row for row in found if row.at < before]
+            if gone:
+                await session.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(r.id for r in gone)))
+                last = gone[-1]
+                await session.execute(
+                    delete(CHANGES).where(
+                        CHANGES.c.topic_id == topic,
+                        CHANGES.c.era <= last.era,
+                        CHANGES.c.target <= last.seq,
+                    )
+                )
+            deleted += len(gone)
+        if len(gone) < ROWS_AT_ONCE:
+            return deleted
+        await asyncio.sleep(0)
+
+
+async def export(database: Database, user: str) -> AsyncIterator[bytes]:
+    """Iterate over a user's messages as they now are, the oldest first, as JSON objects.
+
+    Raises:
+        Unavailable: the database cannot be used.
+    """
+    query = select(MESSAGES).where(MESSAGES.c.author == user)
+    async for row in _pages(database, query, MESSAGES.c.id):
+        yield Message.of_row(row).folded()
+
+
+class Erased(Struct):
+    """How many messages, changes and reactions of a user were erased."""
+
+    messages: int = 0
+    changes: int = 0
+    reactions: int = 0
+
+
+async def erase(database: Database, user: str) -> Erased:
+    """Erase a user's messages with all changes of them, and what the user did to those of others.
+
+    Nothing is left of them in the tables. A resume over the place where they were is `expired`.
+
+    Raises:
+        Unavailable: the database cannot be used.
+    """
+    erased = Erased()
+    mine = select(MESSAGES).where(MESSAGES.c.author == user)
+    async for rows in _chunks(database, mine, MESSAGES.c.id):
+        async with database.session() as session:
+            for row in rows:
+                result: Any = await session.execute(
+                    delete(CHANGES).where(
+                        CHANGES.c.topic_id == row.topic_id, CHANGES.c.target == row.seq
+                    )
+                )
+                erased.changes += result.rowcount
+            await session.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(r.id for r in rows)))
+        erased.messages += len(rows)
+    await _erase_reactions(database, user, erased)
+    await _erase_changes(database, user, erased)
+    return erased
+
+
+async def _erase_reactions(database: Database, user: str, erased: Erased) -> None:
+    query = select(MESSAGES.c.id, MESSAGES.c.reactions).where(MESSAGES.c.reactions.is_not(None))
+    async for rows in _chunks(database, query, MESSAGES.c.id):
+        async with database.session() as session:
+            for row in rows:
+                listed = _reactions(row.reactions)
+                left = [
+                    (emoji, count - users.count(user), [each for each in users if each != user])
+                    for emoji, count, users in listed
+                ]
+                gone = sum(users.count(user) for _, _, users in listed)
+                if gone:
+                    kept = [each for each in left if each[1] > 0]
+                    values = {"reactions": msgspec.json.encode(kept) if kept else None}
+                    where = MESSAGES.c.id == row.id
+                    await session.execute(update(MESSAGES).where(where).values(values))
+                erased.reactions += gone
+
+
+async def _erase_changes(database: Database, user: str, erased: Erased) -> None:
+    key = tuple_(CHANGES.c.topic_id, CHANGES.c.era, CHANGES.c.seq)
+    last: tuple[int, int, int] = (0, -1, -1)
+    while True:
+        async with database.session() as session:
+            order = (CHANGES.c.topic_id, CHANGES.c.era, CHANGES.c.seq)
+            query = select(CHANGES).where(key > last).order_by(*order).limit(ROWS_AT_ONCE)
+            rows = (await session.execute(query)).all()
+            for row in rows:
+                parsed = parse(row.payload)
+                if parsed is not None and parsed.user == user:
+                    where = (
+                        CHANGES.c.topic_id == row.topic_id,
+                        CHANGES.c.era == row.era,
+                        CHANGES.c.seq == row.seq,
+                    )
+                    await session.execute(delete(CHANGES).where(*where))
+                    erased.changes += 1
+        if len(rows) < ROWS_AT_ONCE:
+            return
+        last = (rows[-1].topic_id, rows[-1].era, rows[-1].seq)
+
+
+async def _pages(database: Database, query: Select[Any], key: Any) -> AsyncIterator[Row[Any]]:
+    async for rows in _chunks(database, query, key):
+        for row in rows:
+            yield row
+
+
+async def _chunks(
+    database: Database, query: Select[Any], key: Any
+) -> AsyncIterator[list[Row[Any]]]:
+    """Iterate over rows in the order of a key, some at a time and in no transaction."""
+    last = 0
+    while True:
+        page = query.where(key > last).order_by(key).limit(ROWS_AT_ONCE)
+        async with database.session(read_only=True) as session:
+            rows = list((await session.execute(page)).all())
+        if rows:
+            yield rows
+        if len(rows) < ROWS_AT_ONCE:
+            return
+        last = rows[-1].id

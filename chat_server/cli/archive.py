@@ -1,0 +1,87 @@
+"""`chat-server archive`: a user's messages in the archive."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..protocol.errors import ChatError
+from ..settings import DatabaseSettings, SettingsError
+from .database import database_settings
+from .options import config_option, misuse
+from .terminal import Failure, run, write_line
+
+if TYPE_CHECKING:
+    from ..database.database import Database
+
+user_option = click.option("--user", required=True, metavar="USER", help="Whose messages.")
+
+
+@click.group()
+def archive() -> None:
+    """Export or erase what the archive has of a user.
+
+    Works on the database itself, whether or not a server runs.
+    """
+
+
+@archive.command()
+@user_option
+@config_option
+def export(user: str, config: Path | None) -> None:
+    """Print the user's messages as they now are, one JSON object a line."""
+    run(_export(database_settings(config), user))
+
+
+@archive.command()
+@user_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def erase(user: str, yes: bool, config: Path | None) -> None:
+    """Erase the user's messages, and what the user did to those of others.
+
+    There is no way back. What the store still holds is not touched: it goes with the namespace's
+    history_seconds, or by `chat-server delete`.
+    """
+    settings = database_settings(config)
+    if not yes:
+        click.confirm(f"Erase all archived messages of {user!r} for good?", abort=True, err=True)
+    run(_erase(settings, user))
+
+
+async def _export(settings: DatabaseSettings, user: str) -> None:
+    from ..archive import keeping  # the other commands start faster without SQLAlchemy
+
+    async with _opened(settings) as database:
+        async for message in keeping.export(database, user):
+            await write_line(message.decode())
+
+
+async def _erase(settings: DatabaseSettings, user: str) -> None:
+    from ..archive import keeping
+
+    async with _opened(settings) as database:
+        erased = await keeping.erase(database, user)
+    click.echo(
+        f"erased {erased.messages} messages, {erased.changes} changes and"
+        f" {erased.reactions} reactions"
+    )
+
+
+@asynccontextmanager
+async def _opened(settings: DatabaseSettings) -> "AsyncIterator[Database]":
+    from ..database.database import Database
+
+    try:
+        database = Database(settings)
+        await database.start()
+    except SettingsError as error:
+        raise misuse(error) from None
+    try:
+        yield database
+    except ChatError as error:
+        raise Failure(error.message) from None
+    finally:
+        await database.stop()

@@ -1,0 +1,102 @@
+"""What leaves the archive: what is old, and what a user wants erased; and an export before."""
+
+import asyncio
+import json
+from typing import Any
+
+from click.testing import CliRunner, Result
+from sqlalchemy import func, select
+
+from chat_server.archive import keeping
+from chat_server.archive.reader import ArchiveReader
+from chat_server.archive.tables import CHANGES, MESSAGES
+from chat_server.cli.commands import main
+from chat_server.database.database import Database
+from chat_server.settings import DatabaseSettings
+
+from ..broker.helpers import TOPIC
+from ..broker.test_changes import ANN, BOB, append, appended, edit, react, say
+from ..rig.clock import ManualClock
+from .helpers import ALL, archive, started
+
+
+async def everything(database: Database) -> str:
+    async with database.session(read_only=True) as session:
+        rows = [*(await session.execute(select(MESSAGES))).all()]
+        rows += (await session.execute(select(CHANGES))).all()
+    return repr(rows)
+
+
+async def test_old_messages_go_with_their_changes(database: Database, monkeypatch: Any) -> None:
+    monkeypatch.setattr(keeping, "ROWS_AT_ONCE", 2)
+    clock = ManualClock()
+    broker = await started(clock)
+    for topic in ("room:a", "keep:b"):
+        for number in range(7):
+            await say(broker, f"old {number}", topic=topic, retention=ALL)
+    await say(broker, "old", retention=ALL)
+    clock.advance(100)
+    await broker.change(edit(1, "still old"))
+    for topic in ("room:a", "keep:b", TOPIC):
+        await say(broker, "new", topic=topic, retention=ALL)
+        await archive(database, broker, topic)
+
+    def lifetime(topic: str) -> float:
+        return 0.0 if topic.startswith("keep") else 50.0
+
+    assert await keeping.expire(database, lifetime, clock.time()) == 8
+    reader = ArchiveReader(database)
+    for topic, texts in (("room:a", ["new"]), (TOPIC, ["new"])):
+        found = await reader.messages(topic, limit=99, max_bytes=10_000)
+        assert [json.loads(each.payload)["data"] for each in found.events] == texts
+    kept = await reader.messages("keep:b", limit=99, max_bytes=10_000)
+    assert len(kept.events) == 8
+    assert "still old" not in await everything(database)
+    stretch = await reader.events(TOPIC, after=0, limit=99, max_bytes=10_000)
+    assert stretch is not None
+    assert not stretch.whole
+    assert await keeping.expire(database, lifetime, clock.time()) == 0
+
+
+async def test_a_user_is_exported_and_erased(database: Database) -> None:
+    broker = await started()
+    for number in range(3):
+        await say(broker, f"ann {number}", sender=ANN, retention=ALL)
+        await say(broker, f"bob {number}", sender=BOB, retention=ALL)
+    await broker.change(edit(1, "ann edited"))
+    await appended(broker, append(3, " ann appended"))
+    await broker.change(react(2, "+", sender=ANN))
+    await broker.change(react(2, "+", sender=BOB))
+    await broker.change(react(4, "-", sender=ANN))
+    await archive(database, broker)
+    lines = [json.loads(line) async for line in keeping.export(database, "ann")]
+    assert [line["data"] for line in lines] == ["ann edited", "ann 1 ann appended", "ann 2"]
+    erased = await keeping.erase(database, "ann")
+    assert (erased.messages, erased.changes, erased.reactions) == (3, 4, 2)
+    assert "ann" not in await everything(database)
+    found = await ArchiveReader(database).messages(TOPIC, limit=99, max_bytes=10_000)
+    left = [json.loads(each.payload) for each in found.events]
+    assert [message["data"] for message in left] == ["bob 0", "bob 1", "bob 2"]
+    assert left[0]["reactions"] == {"+": {"count": 1, "users": ["bob"]}}
+    assert "reactions" not in left[1]
+
+
+def command(settings: DatabaseSettings, *arguments: str, answer: str = "") -> Result:
+    environ = {"CHAT_ENVIRONMENT": "testing", "CHAT_DATABASE__URL": settings.url}
+    return CliRunner(env=environ).invoke(main, ["archive", *arguments], input=answer)
+
+
+async def test_the_erasure_is_asked_for(
+    database: Database, database_settings: DatabaseSettings
+) -> None:
+    broker = await started()
+    await say(broker, "ann", sender=ANN, retention=ALL)
+    await archive(database, broker)
+    no = await asyncio.to_thread(command, database_settings, "erase", "--user", "ann", answer="n\n")
+    assert no.exit_code == 1
+    shown = await asyncio.to_thread(command, database_settings, "export", "--user", "ann")
+    assert json.loads(shown.stdout)["data"] == "ann"
+    yes = await asyncio.to_thread(command, database_settings, "erase", "--user", "ann", "--yes")
+    assert yes.stdout == "erased 1 messages, 0 changes and 0 reactions\n"
+    async with database.session(read_only=True) as session:
+        assert await session.scalar(select(func.count()).select_from(MESSAGES)) == 0
