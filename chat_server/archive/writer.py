@@ -200,7 +200,7 @@ class _Work:
             message.finish()
 
     def message_rows(self) -> Iterable[tuple[Any, ...]]:
-        """Return the rows of new messages in the order of their seqs, which is that of their ids."""
+        """Return the rows of new messages by seq: their ids shall have the same order."""
         rows = self._message_rows()
         return sorted(rows, key=_seq) if self.messages else rows
 
