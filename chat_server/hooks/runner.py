@@ -126,7 +126,10 @@ class Runner:
             HookFailure: it has failed or is late.
         """
         seconds = hook.timeout_seconds or self._timeout
-        await self._wait_for_place(hook, seconds)
+        if self._places.locked():
+            await self._wait_for_place(hook, seconds)
+        else:
+            await self._places.acquire()  # at once
         task = asyncio.get_running_loop().create_task(self._call(hook, subject))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

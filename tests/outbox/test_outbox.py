@@ -122,6 +122,19 @@ async def test_the_servers_own_database(database_settings: DatabaseSettings) -> 
         ChatServer(SETTINGS).relay(outbox)
 
 
+async def test_a_transaction_that_commits_late_is_not_passed_over(
+    shop: Shop, chat: ChatServer
+) -> None:
+    if shop.engine.dialect.name == "sqlite":
+        return  # One writes at a time there.
+    chat.relay(shop.outbox, shop.engine)
+    async with shop.sessions.session() as session:
+        await shop.outbox.publish(session, "order:1", {"text": "late"})
+        await shop.order("order:1", "early")
+        await until_async(lambda: has(chat, "order:1", ["early"]))
+    await until_async(lambda: has(chat, "order:1", ["early", "late"]))
+
+
 async def test_a_relay_that_ends_before_it_has_deleted(
     shop: Shop, chat: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
