@@ -23,6 +23,7 @@ from .schema import (
     ServerSettings,
     Settings,
     SettingsError,
+    Webhook,
     split_bind,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "Webhook",
     "advice",
     "check",
     "decide_accounts",

@@ -19,6 +19,7 @@ from .schema import (
     SettingsError,
     split_bind,
 )
+from .webhooks import webhook_problems
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._~@-]{1,255}", re.ASCII)
 _ROLE = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
@@ -65,6 +66,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "database.url", DATABASE_URL_RULE
     yield from _origin_problems(settings.http.allowed_origins, production)
     yield from _namespace_problems(settings)
+    yield from webhook_problems(settings)
     yield from _auth_problems(settings.auth, production)
     yield from _account_problems(settings, production)
     for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):

@@ -307,6 +307,28 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["text", "json"] = "text"
 
 
+WebhookEvent = Literal["message", "edited", "appended", "deleted", "reaction"]
+WebhookEvents = Annotated[
+    tuple[WebhookEvent, ...],
+    Meta(min_length=1, description=f"a list of one or more of {', '.join(get_args(WebhookEvent))}"),
+]
+
+
+class Webhook(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[webhooks.NAME]`: an endpoint that is told of events."""
+
+    url: str = ""
+    secrets: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    events: WebhookEvents = get_args(WebhookEvent)
+    batch_size: Annotated[int, Meta(ge=1, le=1_000, description="an integer, 1 to 1000")] = 100
+    max_requests: Annotated[int, Meta(ge=1, le=64, description="an integer, 1 to 64")] = 4
+    timeout_seconds: UpToADay = 15.0
+    retry_seconds: SecondsOrZero = 86_400.0
+    allow_private: bool = False
+    proxy_url: str = ""
+
+
 class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[namespaces.NAME]`, for topics whose first segment is NAME."""
 
@@ -351,6 +373,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}
     )
+    webhooks: dict[str, Webhook] = msgspec.field(default_factory=dict)
 
     @property
     def spools(self) -> bool:
@@ -392,6 +415,8 @@ def split_bind(bind: str) -> tuple[str, int]:
 def _mask(name: str, value: Any) -> Any:
     if name in ("secret", "token"):
         return _MASK if value else ""
+    if name == "secrets":
+        return tuple(_MASK for _ in value)
     if isinstance(value, str) and name.endswith("url"):
         value = re.sub(r"^([\w+]+://)?.*@", rf"\g<1>{_MASK}@", value, flags=re.DOTALL)
         return re.sub(r"([?&;]\w*(?:pass|secret|token|key)\w*=)[^&;]*", rf"\g<1>{_MASK}", value)

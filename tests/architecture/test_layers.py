@@ -109,6 +109,13 @@ RULES = {
     "accounts.refresh": May((), ("msgspec",)),
     # What pydocket raises is redis-py's.
     "jobs": May(("protocol.errors", *LEAVES), ("docket", "redis", "msgspec")),
+    # Tells endpoints of what consumers take; keeps in the database how far each has come.
+    "webhooks": May(
+        ("auth.permissions", "consumers", "database", "protocol.errors", *LEAVES),
+        ("httpx", "httpcore", "msgspec", "sqlalchemy"),
+    ),
+    "webhooks.addresses": May(),
+    "webhooks.signing": May(),
     "auth": May(("protocol", *LEAVES), ("msgspec",)),
     "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
@@ -121,8 +128,14 @@ RULES = {
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
     # The rules for settings check `redis.url` and `database.url` with the parsers of those who use
-    # them, and the patterns of `auth.default_topics` as those of tokens are checked.
-    "settings": May(("broker.redis.urls", "database.urls", "auth.patterns"), ("msgspec",)),
+    # them, webhooks likewise, and the patterns of `auth.default_topics` as those of tokens.
+    "settings": May(
+        (
+            *("broker.redis.urls", "database.urls", "auth.patterns"),
+            *("webhooks.addresses", "webhooks.signing"),
+        ),
+        ("msgspec",),
+    ),
     "logs": May(("linewriter", "settings"), ("msgspec",)),
     "linewriter": May(),
     "metrics": May((), ("prometheus_client",)),

@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from chat_server.settings import Settings, load_settings
+from chat_server.settings import Settings, Webhook, load_settings
 
 from .markdown import ROOT, anchors, blocks, code, documents, links, prose, section, tables
 
 DOCUMENTS = {str(path.relative_to(ROOT)): path for path in documents()}
-SETTINGS = msgspec.to_builtins(Settings())
+SETTINGS = msgspec.to_builtins(Settings(webhooks={"NAME": Webhook()}))
 """Nested groups of keys with their defaults."""
+
+_ANY = {"namespaces": "default", "webhooks": "NAME"}
+"""What stands for any name."""
 
 VARIABLES = tables(
     section(DOCUMENTS["docs/configuration.md"].read_text("utf-8"), "Environment variables")
@@ -37,7 +40,7 @@ def document(request: pytest.FixtureRequest) -> Path:
 
 
 def _lookup(path: list[str]) -> object:
-    """Return a setting's default; of a namespace any name will do.
+    """Return a setting's default; of a namespace and a webhook any name will do.
 
     Raises:
         KeyError: there is no such setting.
@@ -46,7 +49,7 @@ def _lookup(path: list[str]) -> object:
     for number, name in enumerate(path):
         if not isinstance(value, dict):
             raise KeyError(".".join(path))
-        value = value["default" if number == 1 and path[0] == "namespaces" else name]
+        value = value[_ANY.get(path[0], name) if number == 1 else name]
     return value
 
 

@@ -1,0 +1,216 @@
+"""Sends one request to an endpoint, and says what became of it.
+
+The answer's status is all that counts: of a body only so much is read that the connection can be
+used again. Redirects are not followed, and neither proxies nor passwords of the environment used.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import httpcore
+import httpx
+from msgspec import Struct
+
+from ..settings import Webhook
+from ..version import __version__
+from .connecting import CheckedBackend, ForbiddenAddress, LookUp, look_up
+
+MAX_ANSWER_BYTES: Final = 65_536
+"""Bytes of an answer's body that are read before the connection is given up instead."""
+
+KEEP_ALIVE_SECONDS: Final = 30.0
+"""Seconds for which an idle connection is kept."""
+
+HEADERS: Final = {
+    "content-type": "application/json",
+    "user-agent": f"chat_server/{__version__}",
+    "accept": "*/*",
+    # What is not asked for need not be unpacked.
+    "accept-encoding": "identity",
+}
+
+
+class SendingError(Exception):
+    """There was no answer; the text says why, without the address."""
+
+
+class Answer(Struct, frozen=True):
+    """What an endpoint has answered.
+
+    Args:
+        status: the status code.
+        retry_after: seconds that it asks to wait, if it does; any number of them.
+    """
+
+    status: int
+    retry_after: float | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the endpoint has taken the request."""
+        return 200 <= self.status < 300
+
+
+class Sender:
+    """The connections to one endpoint.
+
+    Args:
+        settings: the endpoint's.
+        tls: the context for https, which says whose certificates are believed.
+        look_up: used instead of the system's.
+    """
+
+    def __init__(
+        self, settings: Webhook, tls: ssl.SSLContext, *, look_up: LookUp = look_up
+    ) -> None:
+        self._url = settings.url
+        self._seconds = settings.timeout_seconds
+        self._client = httpx.AsyncClient(
+            transport=_Transport(_make_pool(settings, tls, look_up)),
+            headers=HEADERS,
+            timeout=None,  # noqa: S113  (`send` has one for everything together)
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def send(self, body: bytes, headers: Mapping[str, str], *, now: float) -> Answer:
+        """POST a body.
+
+        Args:
+            body: JSON text.
+            headers: those of the signature.
+            now: seconds since 1970, to which a date in `Retry-After` is compared.
+
+        Raises:
+            SendingError: no answer came in time.
+        """
+        answer: Answer | None = None
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._client.stream("POST", self._url, content=body, headers=headers) as response,
+            ):
+                retry_after = response.headers.get("retry-after", "")
+                answer = Answer(response.status_code, parse_retry_after(retry_after, now))
+                await _skim(response)
+        except TimeoutError:
+            reason = f"no answer in {self._seconds:g} s"
+        except (httpcore.TimeoutException, httpx.TimeoutException):
+            reason = "no connection in time"
+        except ForbiddenAddress as error:
+            reason = str(error)
+        except (
+            OSError,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.ProxyError,
+        ) as error:
+            reason = str(error) or type(error).__name__
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            reason = str(error) or type(error).__name__
+        if answer is None:
+            raise SendingError(reason)
+        return answer
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def _skim(response: httpx.Response) -> None:
+    """Read a short body to its end; the connection is closed on a longer one."""
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            return
+
+
+def parse_retry_after(text: str, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` asks for, or None if it says nothing (RFC 9110)."""
+    if text.isascii() and text.isdigit():
+        return float(text[:10])
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    try:
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _make_pool(
+    settings: Webhook, tls: ssl.SSLContext, look_up: LookUp
+) -> httpcore.AsyncConnectionPool:
+    # The host of a proxy is the operator's choice. Where that leads to is the proxy's to judge.
+    private = settings.allow_private or bool(settings.proxy_url)
+    seconds = settings.timeout_seconds
+    backend = CheckedBackend(seconds, allow_private=private, look_up=look_up)
+    if not settings.proxy_url:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=settings.max_requests,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=backend,
+        )
+    parts = urlsplit(settings.proxy_url)
+    user = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return httpcore.AsyncHTTPProxy(
+        proxy_url=httpcore.URL(
+            scheme=parts.scheme, host=parts.hostname or "", port=parts.port, target="/"
+        ),
+        proxy_auth=user,
+        ssl_context=tls,
+        max_connections=settings.max_requests,
+        keepalive_expiry=KEEP_ALIVE_SECONDS,
+        network_backend=backend,
+    )
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """The requests of an httpx client over a pool of our own making."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return the head of its answer."""
+        url = request.url
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer, as httpx wants it."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Free the connection, or close it if the body has not ended."""
+        await self._response.aclose()
