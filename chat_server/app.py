@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from .accounts.accounts import Accounts
-    from .archive.archive import Archive
     from .database.database import Database
+    from .following import Following
     from .http.session import Authenticate
     from .outbox import Outbox as TransactionalOutbox
     from .outbox.relay import Relay
@@ -108,7 +108,8 @@ class ChatServer(Hookable):
         broker = broker or make_broker(settings, self.clock, numbers.store)
         outbox = Outbox(broker, settings) if settings.spools else None
         name = _node_name()
-        self.archive = _make_archive(settings, self.database, broker, name)
+        self._following = _make_following(settings, self.database, broker, self.clock, name)
+        self.archive = self._following.archive if self._following is not None else None
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
         self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers)
         self.metrics = Metrics(self.node, self.handshake_log)
@@ -333,9 +334,9 @@ class ChatServer(Hookable):
             if self.archive is not None:
                 await self.archive.restore(self.service.retention)
             await self.node.start()
-            if self.archive is not None:
-                self.archive.start()
             await self.jobs.start()
+            if self._following is not None:
+                self._following.start()
             self._running = True
             for relay in self._relays:
                 relay.start()
@@ -354,8 +355,8 @@ class ChatServer(Hookable):
         try:
             # Once nothing is published any more, and while the broker can still be read.
             await self.node.drain.run()
-            if self.archive is not None:
-                await self.archive.stop()
+            if self._following is not None:
+                await self._following.stop()
             await self.node.stop()
             self.service.appends.stop()
             if self._gate is not None:
@@ -437,14 +438,14 @@ def _make_database(settings: Settings) -> "Database | None":
     return Database(settings.database)
 
 
-def _make_archive(
-    settings: Settings, database: "Database | None", broker: Broker, node: str
-) -> "Archive | None":
-    if database is None or not settings.has_archive:
+def _make_following(
+    settings: Settings, database: "Database | None", broker: Broker, clock: Clock, name: str
+) -> "Following | None":
+    if database is None or not (settings.has_archive or settings.webhooks):
         return None
-    from .archive.archive import Archive
+    from .following import Following
 
-    return Archive(settings, database, broker, node)
+    return Following(settings, database, broker, clock, name)
 
 
 def _make_accounts(

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..consumers.runner import LEASE_SECONDS, Consumers
 from ..database.database import Database
-from ..database.leases import Lease
 from ..events import Retention
 from ..protocol.errors import Unavailable
-from ..realtime.ports import Broker, Feed
-from ..settings import Settings, SettingsError
+from ..realtime.ports import Broker
+from ..settings import Settings
 from .deep_log import DeepLog
 from .keeping import expire
 from .reader import ArchiveReader
@@ -26,9 +24,6 @@ logger = logging.getLogger(__name__)
 EXPIRE_SECONDS: Final = 600.0
 """Interval at which messages are deleted that are older than `archive_seconds`."""
 
-DRAIN_SECONDS: Final = 5.0
-"""How long what is stored may take to be archived when the process ends."""
-
 
 class Archive:
     """Every stored event of the namespaces that ask for it, in the database.
@@ -37,29 +32,22 @@ class Archive:
         settings: the server's.
         database: the database.
         broker: stores events.
-        node: what others call this worker.
-
-    Raises:
-        SettingsError: the broker does not say in which topics something was stored.
 
     Attributes:
         reader: reads what is archived.
         log: the log with the archive below it.
         search: finds messages.
+        writer: consumes the log.
     """
 
-    def __init__(self, settings: Settings, database: Database, broker: Broker, node: str) -> None:
-        if not isinstance(broker, Feed):
-            raise SettingsError("namespaces: archive needs a broker with a feed")
+    def __init__(self, settings: Settings, database: Database, broker: Broker) -> None:
         self._settings = settings
         self._database = database
         self._broker = broker
         self.reader = ArchiveReader(database)
         self.search = ArchiveSearch(database)
         self.log = DeepLog(broker, self.reader, self.covers)
-        writer = ArchiveWriter(database, self.covers)
-        lease = Lease(database, "consumers", node, LEASE_SECONDS)
-        self._consumers = Consumers(broker, broker.feed, lease, [writer])
+        self.writer = ArchiveWriter(database, self.covers)
         self._restored = False
         self._expiring: asyncio.Task[None] | None = None
 
@@ -78,17 +66,20 @@ class Archive:
         except Unavailable:
             logger.warning("topics begin anew: the database has not been reached")
 
-    def start(self) -> None:
-        """Begin to archive, if no other worker does."""
-        self._consumers.start()
-        if any(each.archive_seconds for each in self._settings.namespaces.values()):
-            self._expiring = asyncio.create_task(self._expire(), name="archive retention")
+    def start(self, is_leading: Callable[[], bool]) -> None:
+        """Begin to delete what is too old.
 
-    async def _expire(self) -> None:
+        Args:
+            is_leading: returns whether this process runs the consumers of the log.
+        """
+        if any(each.archive_seconds for each in self._settings.namespaces.values()):
+            self._expiring = asyncio.create_task(self._expire(is_leading), name="archive retention")
+
+    async def _expire(self, is_leading: Callable[[], bool]) -> None:
         """Delete what is too old, again and again, where the consumers run."""
         while True:
             await asyncio.sleep(EXPIRE_SECONDS)
-            if not self._consumers.is_leading:
+            if not is_leading():
                 continue
             with suppress(Unavailable):
                 await expire(self._database, self._lifetime, time.time())
@@ -96,12 +87,15 @@ class Archive:
     def _lifetime(self, topic: str) -> float:
         return self._settings.namespace(topic).archive_seconds
 
-    async def stop(self) -> None:
-        """Archive what this worker has stored, and let another one go on; nothing may follow."""
+    async def stop(self, *, whole: bool) -> None:
+        """Note the end of the process, once nothing is stored any more.
+
+        Args:
+            whole: everything that was stored is archived.
+        """
         if self._expiring is not None:
             self._expiring.cancel()
             await asyncio.wait([self._expiring])
-        whole = await self._consumers.stop(DRAIN_SECONDS)
         if whole and self._restored:
             with suppress(Unavailable):  # Then the next start begins new epochs.
                 await note_end(self._database)

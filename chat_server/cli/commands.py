@@ -15,6 +15,7 @@ from .serve import serve
 from .tail import tail
 from .token import token
 from .users import users
+from .webhooks import webhooks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,5 +41,6 @@ for command in (
     archive,
     users,
     search,
+    webhooks,
 ):
     main.add_command(command)

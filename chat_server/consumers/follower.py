@@ -83,6 +83,9 @@ class Follower:
         """
         wanted = [topic for topic in positions if self._consumer.wants(topic)]
         cursors = await self._consumer.cursors(wanted)
+        for topic in wanted:
+            if self._cursors.get(topic) != cursors.get(topic):
+                self._cursors.pop(topic, None)  # Somebody has moved it.
         self.add(topic for topic in wanted if _differs(positions[topic], cursors.get(topic)))
 
     async def wait_until_idle(self) -> None:

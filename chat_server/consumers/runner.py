@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -63,7 +63,7 @@ class Consumers:
             asyncio.create_task(self._keep_lease(), name="consumers' lease"),
         ]
 
-    async def stop(self, drain_seconds: float = 0.0) -> bool:
+    async def stop(self, drain_seconds: float = 0.0) -> Collection[Consumer]:
         """Stop, and let another process run the consumers.
 
         Args:
@@ -71,15 +71,13 @@ class Consumers:
                 process runs the consumers.
 
         Returns:
-            Whether that is consumed.
+            The consumers that have taken all of that.
         """
-        drained = False
+        drained: Collection[Consumer] = ()
         try:
             if drain_seconds and self._leading is not None:
                 with suppress(TimeoutError, Unavailable):
-                    async with asyncio.timeout(drain_seconds):
-                        await self.drain()
-                        drained = True
+                    drained = await self._drain(drain_seconds)
         finally:
             await _end(*self._tasks)
             self._tasks = []
@@ -88,17 +86,23 @@ class Consumers:
             await self._lease.release()
         return drained
 
-    async def drain(self) -> None:
-        """Wait until what has been stored so far is consumed; only where they run.
+    async def _drain(self, seconds: float) -> Collection[Consumer]:
+        """Wait until what has been stored so far is consumed; return the consumers that are done.
 
         Raises:
             Unavailable: the store cannot be reached.
+            TimeoutError: the hints have not come in time.
         """
-        await self._feed.share()
-        while topics := await self._feed.take(HINTS_AT_ONCE):
-            self._add(topics)
-        for follower in self._followers:
-            await follower.wait_until_idle()
+        async with asyncio.timeout(seconds):
+            await self._feed.share()
+            while topics := await self._feed.take(HINTS_AT_ONCE):
+                self._add(topics)
+        idle = {asyncio.create_task(each.wait_until_idle()): each for each in self._followers}
+        try:
+            done, _ = await asyncio.wait(idle, timeout=seconds)
+        finally:
+            await _end(*idle)
+        return [idle[task].consumer for task in done]
 
     # The lease -----------------------------------------------------------------------------
 

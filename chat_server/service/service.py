@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from ..auth.tokens import Verifier, refusal_kind
-from ..events import Retention, held
 from ..protocol.command_table import COMMANDS, Commands, Row
 from ..protocol.commands import Command, Publish, TopicCommand
 from ..protocol.errors import BadRequest, ChatError, RateLimited, TooLarge, Unauthorized
@@ -13,11 +12,11 @@ from ..protocol.messages import Ok
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node
-from ..settings import Settings
 from .actor import Actor
 from .answers import Reply
 from .appends import Appends
 from .gate import Gate
+from .retention import retentions
 
 Operation = Callable[["Service", Any, Any], Reply]
 """Takes the service, the actor and the command. All checks that its row asks for have passed."""
@@ -41,6 +40,7 @@ class Service:
         commands: the table of commands.
         appends: gathers the appends to each message.
         gate: asks the application's hooks about commands; None without hooks.
+        retention: returns how much of a topic's history is kept.
     """
 
     def __init__(
@@ -64,8 +64,7 @@ class Service:
         settings = node.settings
         self._max_bytes = settings.limits.max_message_bytes
         self.appends = Appends(node.broker, settings)
-        self._retentions = {name: _retention(settings, name) for name in settings.namespaces}
-        self._retention = _retention(settings, "")
+        self.retention = retentions(settings)
 
     async def authenticate(self, token: str) -> Actor:
         """Return the actor that a token names.
@@ -188,10 +187,6 @@ class Service:
             node.numbers.publish_seconds.observe(node.clock.monotonic() - began)
         return ok
 
-    def retention(self, topic: str) -> Retention:
-        """Return how much of a topic's history is kept."""
-        return self._retentions.get(topic.partition(":")[0], self._retention)
-
     def check_size(self, topic: str | None, data: bytes) -> None:
         """Check the JSON text of `data`; MessagePack of the size allowed can become six times it.
 
@@ -212,17 +207,6 @@ def check_grant(row: Row, actor: Actor, topic: str) -> None:
     """
     if row.grant is not None and not (row.moderated and actor.may("moderate", topic)):
         actor.require(row.grant, topic)
-
-
-def _retention(settings: Settings, topic: str) -> Retention:
-    namespace = settings.namespace(topic)
-    kept = Retention(
-        size=namespace.history_size,
-        seconds=namespace.history_seconds,
-        bytes=namespace.history_bytes,
-        changes=settings.limits.max_replay,
-    )
-    return held(kept) if namespace.archive else kept
 
 
 def _only_one_of(names: tuple[str, str], topic: str) -> BadRequest:

@@ -24,6 +24,10 @@ def webhook_problems(settings: Settings) -> Iterator[tuple[str, str]]:
             yield key, "needs a database, which remembers what was delivered: set database.url"
         for field, reason in _problems(webhook, production):
             yield f"{key}.{field}", reason
+        for pattern in webhook.topics:
+            namespace = pattern.partition(":")[0]
+            if "*" not in namespace and settings.namespace(namespace).history_size == 0:
+                yield f"{key}.topics", f"{pattern!r} names topics without history (history_size 0)"
 
 
 def _problems(webhook: Webhook, production: bool) -> Iterator[tuple[str, str]]:

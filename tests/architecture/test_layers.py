@@ -41,6 +41,7 @@ RULES = {
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "cli.archive": May(("archive", "database", "protocol", *LEAVES), ("click",)),
     "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
+    "cli.webhooks": May(("database", "protocol.errors", "webhooks", *LEAVES), ("click",)),
     "cli.users": May(("accounts", "database", "protocol", *LEAVES), ("click", "sqlalchemy")),
     "server": May(
         (
@@ -60,8 +61,8 @@ RULES = {
             "transports",
             "broker",
             "accounts",
-            "archive",
             "database",
+            "following",
             "outbox",
             "jobs",
             *CORE,
@@ -109,6 +110,8 @@ RULES = {
     "accounts.refresh": May((), ("msgspec",)),
     # What pydocket raises is redis-py's.
     "jobs": May(("protocol.errors", *LEAVES), ("docket", "redis", "msgspec")),
+    # Runs those who read the log, in one process at a time.
+    "following": May(("archive", "consumers", "database", "realtime.ports", "webhooks", *LEAVES)),
     # Tells endpoints of what consumers take; keeps in the database how far each has come.
     "webhooks": May(
         ("auth.permissions", "consumers", "database", "protocol.errors", *LEAVES),

@@ -1,0 +1,72 @@
+"""Whoever follows the log, the archive and the webhooks, in one process at a time."""
+
+from typing import TYPE_CHECKING, Final
+
+from .archive.archive import Archive
+from .clock import Clock
+from .consumers.ports import Consumer
+from .consumers.runner import LEASE_SECONDS, Consumers
+from .database.database import Database
+from .database.leases import Lease
+from .realtime.ports import Broker, Feed
+from .settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from .webhooks.webhooks import Webhooks
+
+DRAIN_SECONDS: Final = 5.0
+"""How long what is stored may take to be archived and sent when the process ends."""
+
+
+class Following:
+    """The archive and the webhooks of a server, as far as its settings ask for them.
+
+    Args:
+        settings: the server's.
+        database: where each remembers how far it is.
+        broker: has the log.
+        clock: for times of day.
+        name: what others call this worker.
+
+    Raises:
+        SettingsError: the broker does not say in which topics something was stored.
+
+    Attributes:
+        archive: keeps what is stored in the database; None if no namespace asks for it.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, broker: Broker, clock: Clock, name: str
+    ) -> None:
+        if not isinstance(broker, Feed):
+            raise SettingsError("namespaces: archive and webhooks need a broker with a feed")
+        self.archive = Archive(settings, database, broker) if settings.has_archive else None
+        self._webhooks = _make_webhooks(settings, database, clock)
+        consumers: list[Consumer] = [] if self.archive is None else [self.archive.writer]
+        if self._webhooks is not None:
+            consumers += self._webhooks.consumers
+        lease = Lease(database, "consumers", name, LEASE_SECONDS)
+        self._consumers = Consumers(broker, broker.feed, lease, consumers)
+
+    def start(self) -> None:
+        """Begin to follow, if no other worker does."""
+        self._consumers.start()
+        if self.archive is not None:
+            self.archive.start(lambda: self._consumers.is_leading)
+
+    async def stop(self) -> None:
+        """Let what was stored be taken, and another worker go on; nothing may be stored after."""
+        drained = await self._consumers.stop(DRAIN_SECONDS)
+        if self._webhooks is not None:
+            await self._webhooks.stop()
+        if self.archive is not None:
+            await self.archive.stop(whole=self.archive.writer in drained)
+
+
+def _make_webhooks(settings: Settings, database: Database, clock: Clock) -> "Webhooks | None":
+    if not settings.webhooks:
+        return None
+    # Imported here: a server without webhooks neither waits for httpx nor holds it.
+    from .webhooks.webhooks import Webhooks
+
+    return Webhooks(settings, database, clock)

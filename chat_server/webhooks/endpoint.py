@@ -1,0 +1,204 @@
+"""One endpoint: sends until it has taken a message, however long that is, and parks it at last."""
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from typing import Final
+
+from msgspec import Struct
+
+from ..clock import Clock
+from ..consumers.ports import Outdated
+from ..logs import LogThrottle
+from ..protocol.errors import Unavailable
+from ..settings import Webhook
+from .backing_off import pause
+from .sending import Sender, SendingError
+from .signing import message_id, parse_secret, signed_headers
+from .store import State, WebhookStore
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 5.0
+"""Interval at which a parked or failing endpoint looks whether somebody wants it to go on."""
+
+TIDY_MS: Final = 3_600_000
+
+GONE: Final = 410
+"""The status by which an endpoint says that it wants no more."""
+
+
+class _Failure(Struct, frozen=True):
+    reason: str
+    retry_after: float | None = None
+    is_final: bool = False
+
+
+class Endpoint:
+    """Delivers to one endpoint, in several requests at once.
+
+    Args:
+        name: its name in the settings.
+        settings: its settings.
+        store: what is remembered of it.
+        sender: the connections to it.
+        clock: for times of day. Events from before this object was made are not sent, if it is the
+            first of its name.
+        keep_seconds: how long the store remembers a topic in which nothing happens.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Webhook,
+        store: WebhookStore,
+        sender: Sender,
+        clock: Clock,
+        *,
+        keep_seconds: float,
+    ) -> None:
+        self.name: Final = name
+        self.settings: Final = settings
+        self.store: Final = store
+        self._sender = sender
+        self._keys = [parse_secret(secret) for secret in settings.secrets]
+        self._clock = clock
+        self._keep_ms = int(keep_seconds * 1_000)
+        self._began = self.now()
+        self._state: State | None = None
+        # Since when each message under way that has failed does so, in ms, by its id.
+        self._failing: dict[str, int] = {}
+        self._throttle = LogThrottle()
+        self._tidied_at = self._began
+
+    def now(self) -> int:
+        """Return milliseconds since 1970."""
+        return int(self._clock.time() * 1_000)
+
+    async def open(self) -> State:
+        """Wait until the endpoint is not parked, and return how it is.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+        """
+        while True:
+            state = await self._read_state()
+            if state.parked_at is None:
+                return state
+            await asyncio.sleep(POLL_SECONDS)
+            self.distrust()
+
+    def distrust(self) -> None:
+        """Read anew how the endpoint is before it is looked at again."""
+        self._state = None
+
+    async def deliver(self, body: bytes, since: int) -> None:
+        """Send a message until it is taken.
+
+        Args:
+            body: the message.
+            since: `State.created_at` when it was put together.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+            Outdated: the endpoint begins anew, without this message.
+        """
+        id = message_id(self.name, body)
+        failures = 0
+        try:
+            while True:
+                state = await self.open()
+                if state.created_at != since:
+                    raise Outdated
+                failure = await self._attempt(id, body)
+                if failure is None:
+                    break
+                failures += 1
+                if not await self._note_failure(id, failure):
+                    await self._wait(pause(failures, failure.retry_after, random.random))
+        finally:
+            had_failed = self._failing.pop(id, 0) > 0
+        if had_failed or (self._state and self._state.failing_since is not None):
+            await self._note_success()
+
+    async def tidy(self) -> None:
+        """Once an hour, forget cursors in topics that the store has forgotten.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+        """
+        now = self.now()
+        if now - self._tidied_at >= TIDY_MS:
+            self._tidied_at = now
+            await self.store.purge(self.name, now - self._keep_ms)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sender.close()
+
+    async def _attempt(self, id: str, body: bytes) -> _Failure | None:
+        """Send once; return why it failed, if it did."""
+        now = self._clock.time()
+        headers = signed_headers(self._keys, id, int(now), body)
+        try:
+            answer = await self._sender.send(body, headers, now=now)
+        except SendingError as error:
+            return _Failure(str(error))
+        if answer.is_success:
+            return None
+        redirects = ", and redirects are not followed" if 300 <= answer.status < 400 else ""
+        reason = f"the answer is HTTP {answer.status}{redirects}"
+        return _Failure(reason, answer.retry_after, answer.status == GONE)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, unless somebody asks for another attempt."""
+        replays = None if self._state is None else self._state.replays
+        while seconds > 0:
+            step = min(seconds, POLL_SECONDS)
+            await asyncio.sleep(step)
+            seconds -= step
+            if seconds > 0:
+                with suppress(Unavailable):
+                    state = await self.store.begin(self.name, self._began)
+                    self._state = state
+                    if state.replays != replays:
+                        return
+
+    # How it is -----------------------------------------------------------------------------
+
+    async def _read_state(self) -> State:
+        if self._state is None:
+            self._state = await self.store.begin(self.name, self._began)
+        return self._state
+
+    async def _note_failure(self, id: str, failure: _Failure) -> bool:
+        """Note that an attempt has failed; return True if the endpoint is parked for it."""
+        state = await self._read_state()
+        now = self.now()
+        if id not in self._failing:
+            # A process before this one may have begun to fail.
+            first = not self._failing and state.failing_since is not None
+            self._failing[id] = (state.failing_since if first else now) or now
+        if failure.is_final or now - self._failing[id] >= self.settings.retry_seconds * 1_000:
+            await self.store.park(self.name, now, failure.reason)
+            self._state = None
+            logger.error(
+                "webhook %s is parked: %s; `chat-server webhooks replay %s` lets it go on",
+                *(self.name, failure.reason, self.name),
+            )
+            return True
+        if self._throttle.due("failure"):
+            logger.warning("webhook %s fails, and is tried again: %s", self.name, failure.reason)
+        if (state.failing_since is None) or state.reason != failure.reason:
+            since = min(self._failing.values())
+            await self.store.write_failing(self.name, since, failure.reason)
+            self._state = None
+        return False
+
+    async def _note_success(self) -> None:
+        """Note that a message that had failed was taken, if no other fails."""
+        logger.info("webhook %s: a message that had failed was taken", self.name)
+        if not self._failing:
+            await self.store.write_failing(self.name, None, "")
+            self._state = None

@@ -1,0 +1,97 @@
+"""A lane of an endpoint: the topics whose messages follow each other."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+from zlib import crc32
+
+from ..auth.permissions import allows
+from ..consumers.ports import Batch, Cursor, Outdated
+from ..logs import LogThrottle
+from .endpoint import Endpoint
+from .messages import messages
+
+logger = logging.getLogger(__name__)
+
+COMMIT_MS: Final = 2_000
+"""Milliseconds of deliveries that a crash repeats at most, besides those under way."""
+
+
+class Lane:
+    """Takes the events of every nth topic that an endpoint wants, and delivers them in order.
+
+    Each topic is in one lane. So the messages of different lanes overlap, and one that the endpoint
+    does not take holds up the topics of its own lane only.
+
+    Args:
+        endpoint: the endpoint.
+        number: which lane it is, from 0.
+        count: how many lanes the endpoint has.
+        keeps: returns whether events of a topic are stored at all.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, number: int, count: int, keeps: Callable[[str], bool]
+    ) -> None:
+        self._endpoint = endpoint
+        self._keeps = keeps
+        self._number = number
+        self._count = count
+        self._kinds = frozenset(endpoint.settings.events)
+        self._throttle = LogThrottle()
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"webhook {self._endpoint.name}"
+
+    def wants(self, topic: str) -> bool:
+        """Return whether it takes the events of a topic."""
+        if crc32(topic.encode()) % self._count != self._number:
+            return False
+        return self._keeps(topic) and allows(self._endpoint.settings.topics, topic, "")
+
+    async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
+        """Return how far the endpoint is in each of these topics."""
+        return await self._endpoint.store.cursors(self._endpoint.name, topics)
+
+    async def take(self, batches: Sequence[Batch]) -> None:
+        """Deliver batches of different topics, however long that is.
+
+        Raises:
+            Unavailable: the database cannot be used now.
+            Outdated: a topic stands elsewhere.
+        """
+        endpoint = self._endpoint
+        here: dict[str, Cursor | None] = {batch.topic: batch.before for batch in batches}
+        known = await self.cursors(here)
+        if any(known.get(topic) != before for topic, before in here.items()):
+            endpoint.distrust()
+            raise Outdated  # Before anything is sent twice.
+        since = (await endpoint.open()).created_at
+        for batch in batches:
+            self._tell_gaps(batch)
+        size = endpoint.settings.batch_size
+        moved: dict[str, Cursor] = {}
+        committed_at = endpoint.now()
+        for message in messages(batches, self._kinds, size, since):
+            await endpoint.deliver(message.body, since)
+            moved |= message.cursors
+            if endpoint.now() - committed_at >= COMMIT_MS:
+                await self._move(here, moved)
+                here |= moved
+                moved, committed_at = {}, endpoint.now()
+        await self._move(here, {batch.topic: batch.after for batch in batches})
+        await endpoint.tidy()
+
+    async def _move(self, before: Mapping[str, Cursor | None], after: Mapping[str, Cursor]) -> None:
+        await self._endpoint.store.move(self._endpoint.name, before, after, self._endpoint.now())
+
+    def _tell_gaps(self, batch: Batch) -> None:
+        name = self._endpoint.name
+        for first, last in batch.gaps:
+            if self._throttle.due(batch.topic):
+                logger.warning(
+                    "webhook %s: the log had lost events %d to %d of %s before they were sent",
+                    *(name, first, last, batch.topic),
+                )

@@ -1,0 +1,50 @@
+"""All endpoints of a server."""
+
+import asyncio
+
+import httpx
+
+from ..clock import Clock
+from ..consumers.ports import Consumer
+from ..database.database import Database
+from ..settings import Settings
+from .endpoint import Endpoint
+from .lane import Lane
+from .sending import Sender
+from .store import WebhookStore
+
+
+class Webhooks:
+    """The endpoints of a server, as consumers of the log.
+
+    Args:
+        settings: the server's.
+        database: where it is remembered how far each is.
+        clock: for times of day.
+
+    Attributes:
+        consumers: take the events; one for each request that may be under way.
+    """
+
+    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
+        # Reads files: certificates that are believed. SSL_CERT_FILE and SSL_CERT_DIR name others.
+        tls = httpx.create_ssl_context()
+        store = WebhookStore(database)
+        keep_seconds = settings.broker.position_seconds
+        self._endpoints = [
+            Endpoint(name, each, store, Sender(each, tls), clock, keep_seconds=keep_seconds)
+            for name, each in settings.webhooks.items()
+        ]
+
+        def keeps(topic: str) -> bool:
+            return settings.namespace(topic).history_size > 0
+
+        self.consumers: list[Consumer] = [
+            Lane(endpoint, number, endpoint.settings.max_requests, keeps)
+            for endpoint in self._endpoints
+            for number in range(endpoint.settings.max_requests)
+        ]
+
+    async def stop(self) -> None:
+        """Close the connections, once the consumers have stopped."""
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
