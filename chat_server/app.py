@@ -222,6 +222,7 @@ class ChatServer(Hookable):
         *,
         sender: User | str | None = None,
         key: str | None = None,
+        epoch: str | None = None,
     ) -> ChangeOk:
         """Put other data into a message, whoever published it.
 
@@ -231,13 +232,16 @@ class ChatServer(Hookable):
             data: as for `publish`.
             sender: as for `publish`; who changes the message.
             key: as for `publish`.
+            epoch: the epoch that counts `seq`. Without it, after the store was lost, the message
+                `seq` may be another one.
 
         Raises:
             BadRequest, TooLarge, Unavailable: as `publish`.
-            NotFound: the topic's history has no such message.
+            NotFound: the topic's history has no such message, or the topic has begun anew.
             Gone: it is deleted.
         """
-        ok: ChangeOk = await self._perform(sender, command_of(Edit, topic, data, seq=seq, key=key))
+        command = command_of(Edit, topic, data, seq=seq, key=key, epoch=epoch)
+        ok: ChangeOk = await self._perform(sender, command)
         return ok
 
     async def append(
@@ -249,6 +253,7 @@ class ChatServer(Hookable):
         state: Literal["streaming", "complete", "cancelled"] = "streaming",
         sender: User | str | None = None,
         key: str | None = None,
+        epoch: str | None = None,
     ) -> AppendOk:
         """Add to the text of a message; calls that come together are stored together.
 
@@ -259,21 +264,29 @@ class ChatServer(Hookable):
             state: what becomes of the message.
             sender: as for `publish`; who changes the message.
             key: as for `publish`.
+            epoch: as for `edit`.
 
         Raises:
             BadRequest, TooLarge, Unavailable: as `publish`; or the message has no text.
-            NotFound: the topic's history has no such message.
+            NotFound: as `edit`.
             Gone: it is deleted, or was ended before.
         """
-        command = command_of(Append, topic, seq=seq, text=text, state=state, key=key)
+        command = command_of(Append, topic, seq=seq, text=text, state=state, key=key, epoch=epoch)
         ok: AppendOk = await self._perform(sender, command)
         return ok
 
     async def delete(
-        self, topic: str, seq: int, *, sender: User | str | None = None, key: str | None = None
+        self,
+        topic: str,
+        seq: int,
+        *,
+        sender: User | str | None = None,
+        key: str | None = None,
+        epoch: str | None = None,
     ) -> ChangeOk:
         """Take a message's data away, for good; see `edit`."""
-        ok: ChangeOk = await self._perform(sender, command_of(Delete, topic, seq=seq, key=key))
+        command = command_of(Delete, topic, seq=seq, key=key, epoch=epoch)
+        ok: ChangeOk = await self._perform(sender, command)
         return ok
 
     async def _perform(self, sender: User | str | None, command: Command) -> Any:

@@ -31,10 +31,12 @@ class Change(Draft, frozen=True, kw_only=True):
         target: the message's seq.
         author: JSON text with which the message's `from` has to begin; None if anybody's message
             may be changed.
+        epoch: the epoch that counts `target`; None for the present one, whichever that is.
     """
 
     target: int
     author: bytes | None
+    epoch: str | None = None
 
 
 class Edit(Change, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ class Outcome(StrEnum):
     STORED = "stored"
     NOT_FOUND = "not_found"
     """The target is not among the messages that are kept."""
+    BEGUN_ANEW = "begun_anew"
+    """The target is of an epoch that is gone, and the present one has not taken it over."""
     FORBIDDEN = "forbidden"
     """The target has another author."""
     GONE = "gone"

@@ -14,6 +14,8 @@ class Unread(Struct, frozen=True):
         count: messages of others behind the cursor that are stored and not deleted.
         more: True if messages behind the cursor are not stored any more.
         moved: True if the cursor was moved.
+        begun_anew: True if the cursor was not moved because the seq to move it to is of an epoch
+            that is gone.
         last: the newest message as it now is, if it was asked for and there is one.
     """
 
@@ -22,4 +24,5 @@ class Unread(Struct, frozen=True):
     count: int
     more: bool
     moved: bool = False
+    begun_anew: bool = False
     last: Event | None = None

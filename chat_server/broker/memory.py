@@ -266,9 +266,10 @@ class MemoryBroker:
         entry = self._use(topic, now)
         if entry.log.seq or not position.seq:
             return
+        epoch = entry.log.epoch
+        entry.log.restore(position, kept)
         if new_epoch:
-            position = Position(entry.log.epoch, position.seq)
-        entry.log.restore(position, position.seq if new_epoch else 0, kept)
+            entry.log.begin_epoch(epoch)
         self._topics[topic] = self._unused.pop(topic)
         self._bytes += entry.log.size
         self._keep(entry, topic, retention, now)
@@ -279,7 +280,7 @@ class MemoryBroker:
             raise unavailable()
         log = self._use(topic, self._clock.monotonic()).log
         if log.epoch == lost:
-            log.epoch, log.epoch_start = next(self._epochs), log.seq
+            log.begin_epoch(next(self._epochs))
         return Position(log.epoch, log.epoch_start)
 
     def _log_of(self, topic: str) -> TopicLog | None:

@@ -35,15 +35,16 @@ class MemoryCursors:
         # By topic and user: when it expires, the epoch and the seq. The first to expire first.
         self._cursors: OrderedDict[tuple[str, str], tuple[float, str, int]] = OrderedDict()
 
-    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
+    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
         """Move a user's cursor."""
         log = self._find(topic)
         if log is None:
             return failed(unavailable())
         self._expire()
         cursor = self._cursor(log, topic, user)
-        moved = cursor < seq <= log.seq
-        if 0 < seq <= log.seq:
+        begun_anew = not log.counts(seq, epoch)
+        moved = not begun_anew and cursor < seq <= log.seq
+        if not begun_anew and 0 < seq <= log.seq:
             cursor = max(cursor, seq)
             expires_at = self._clock.monotonic() + self._seconds
             self._cursors[topic, user] = (expires_at, log.epoch, cursor)
@@ -51,7 +52,7 @@ class MemoryCursors:
             if len(self._cursors) > MAX_CURSORS:
                 self._cursors.popitem(last=False)
         found = self._unread(log, user, cursor)
-        return _resolved(msgspec.structs.replace(found, moved=moved))
+        return _resolved(msgspec.structs.replace(found, moved=moved, begun_anew=begun_anew))
 
     async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read."""

@@ -112,6 +112,7 @@ class TopicLog:
     Attributes:
         epoch: the name of the numbering.
         epoch_start: the seq after which the epoch began.
+        epoch_before: the epoch that it took over up to there; empty if none.
         seq: the last seq.
         size: estimated bytes of all that is stored.
         taken: the seq up to which consumers have taken the events.
@@ -119,11 +120,11 @@ class TopicLog:
 
     __slots__ = (
         *("_changes", "_messages", "_sizes", "_states", "_trimmed"),
-        *("epoch", "epoch_start", "seq", "taken"),
+        *("epoch", "epoch_before", "epoch_start", "seq", "taken"),
     )
 
     def __init__(self, epoch: str) -> None:
-        self.epoch = epoch
+        self.epoch, self.epoch_before = epoch, ""
         self.seq = self.epoch_start = self.taken = 0
         self._messages: deque[_Entry] = deque()
         self._changes: deque[_Entry] = deque()
@@ -164,15 +165,28 @@ class TopicLog:
         self._sizes[0] -= freed
         return freed + ENTRY_BYTES + (self._forget(oldest.seq) if self._states else 0)
 
-    def restore(self, position: Position, epoch_start: int, kept: Iterable[Kept]) -> None:
+    def begin_epoch(self, epoch: str) -> None:
+        """Go on in another epoch; what is stored stays."""
+        self.epoch_before, self.epoch, self.epoch_start = self.epoch, epoch, self.seq
+
+    def counts(self, seq: int, epoch: str | None) -> bool:
+        """Return whether a seq of an epoch is the same event's in the present one.
+
+        It is if the present epoch has taken it over. What was taken over from epochs further back
+        is not known any more.
+        """
+        if epoch is None or epoch == self.epoch:
+            return True
+        return epoch == self.epoch_before and seq <= self.epoch_start
+
+    def restore(self, position: Position, kept: Iterable[Kept]) -> None:
         """Go on where a log stood that is gone, with some of its newest messages.
 
         Args:
             position: where it stood.
-            epoch_start: the seq after which the epoch began.
             kept: messages, ascending.
         """
-        self.epoch, self.seq, self.epoch_start = position.epoch, position.seq, epoch_start
+        self.epoch, self.seq = position.epoch, position.seq
         self.taken = self._trimmed = position.seq
         for message in kept:
             if not self._messages:
@@ -224,13 +238,9 @@ class TopicLog:
         Returns:
             The outcome, and the payload of the event; nothing if there is none.
         """
-        message = _at(self._messages, change.target)
-        if message is None:
-            return ChangeResult(Outcome.NOT_FOUND), b""
-        if message.content == 0:
-            return ChangeResult(Outcome.GONE), b""
-        if not _is_by(message.payload, change.author):
-            return ChangeResult(Outcome.FORBIDDEN), b""
+        message = self._target(change)
+        if isinstance(message, Outcome):
+            return ChangeResult(message), b""
         known = self._states.get(change.target)
         state = _State(change.target) if known is None else known
         held = 0 if known is None else _held(known)
@@ -268,6 +278,17 @@ class TopicLog:
         place = PublishResult(self.seq, self.epoch, at, length=state.length)
         count = len(change.pieces) if isinstance(change, Append) else 1
         return ChangeResult(Outcome.STORED, (place,) * count), payload
+
+    def _target(self, change: Change) -> _Entry | Outcome:
+        """Return the message to be changed, or what stands against every change of it."""
+        if not self.counts(change.target, change.epoch):
+            return Outcome.BEGUN_ANEW
+        message = _at(self._messages, change.target)
+        if message is None:
+            return Outcome.NOT_FOUND
+        if message.content == 0:
+            return Outcome.GONE
+        return message if _is_by(message.payload, change.author) else Outcome.FORBIDDEN
 
     def _trim_changes(self, retention: Retention) -> None:
         while len(self._changes) > 1 and (

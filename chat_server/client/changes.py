@@ -22,10 +22,10 @@ def alteration(outcomes: Outcomes, command: ChangeCommand) -> Alteration:
     return earlier or Alteration(outcomes, command)
 
 
-def _name(command: ChangeCommand) -> tuple[str, str, str, int] | None:
+def _name(command: ChangeCommand) -> tuple[str | int | None, ...] | None:
     if command.key is None:
         return None
-    return command.topic, command.key, type(command).__name__, command.seq
+    return command.topic, command.key, type(command).__name__, command.seq, command.epoch
 
 
 class Addition(Alteration):
@@ -33,17 +33,13 @@ class Addition(Alteration):
 
     Args:
         outcomes: told what is known of it.
-        command: what to send.
-        epoch: that of the message.
+        command: what to send, with the epoch of the message.
         before: the message's text before it.
     """
 
-    def __init__(
-        self, outcomes: Outcomes, command: commands.Append, epoch: str, before: str
-    ) -> None:
+    def __init__(self, outcomes: Outcomes, command: commands.Append, before: str) -> None:
         super().__init__(outcomes, command)
         self._append = command
-        self._epoch = epoch
         self._before = before
 
     async def _look(self, connection: Connection) -> Changed | None:
@@ -57,7 +53,7 @@ class Addition(Alteration):
                 raise
             raise self.unknown(f"history cannot be read ({error})") from error
         message = page.messages[0] if page.messages else None
-        if page.epoch != self._epoch or message is None or message.seq != sent.seq:
+        if page.epoch != sent.epoch or message is None or message.seq != sent.seq:
             raise self.unknown("history no longer has the message")
         text = text_of(message.data)
         if text == self._before + sent.text and message.state == sent.state:

@@ -25,6 +25,9 @@ MAX_WAITING = 16_384
 END_SECONDS = 10.0
 """Seconds that a block that ends with an exception waits for its message to be cancelled."""
 
+_OVER = frozenset({"gone", "not_found"})
+"""After these there is no message to end."""
+
 P = TypeVar("P", bound=Struct)
 
 logger = logging.getLogger("chat_server.client")
@@ -42,7 +45,10 @@ class Streams:
 
     def discard(self, stream: "Stream") -> None:
         """Let a stream hear of signals no more."""
-        self._by_place.pop((stream.topic, stream.seq), None)
+        place = stream.topic, stream.seq
+        # After the store was lost the place may be another stream's.
+        if self._by_place.get(place) is stream:
+            del self._by_place[place]
 
     def on_signal(self, signal: Signal) -> None:
         """Handle a signal of a topic that the client is subscribed to."""
@@ -61,7 +67,8 @@ class Stream:
     next one, so that a fast model stays within the server's rate limit. Leaving the block completes
     the message. An exception that leaves the block cancels the message.
 
-    Appends survive lost connections: each is stored once, and in order.
+    Appends survive lost connections: each is stored once, and in order. If the store has lost the
+    message, the next append fails with `not_found`: it never reaches another message.
 
     Attributes:
         topic: the topic.
@@ -88,6 +95,7 @@ class Stream:
         self._key = secrets.token_hex(12)
         self._opening = log.publication(topic, encoded, self._key, "streaming")
         self._place: Published | None = None
+        self._epoch = ""
         self._appends = 0
         self._waiting: list[str] = []
         self._waiting_length = 0
@@ -106,7 +114,8 @@ class Stream:
     @property
     def epoch(self) -> str:
         """The epoch of the message's seq."""
-        return self._placed().epoch
+        self._placed()
+        return self._epoch
 
     def _placed(self) -> Published:
         if self._place is None:
@@ -207,7 +216,8 @@ class Stream:
     async def _run(self) -> None:
         """Publish the message, add to it what is written, and end it."""
         try:
-            self._place = await self._patiently(self._opening)
+            self._place = place = await self._patiently(self._opening)
+            self._epoch = place.epoch
             self._streams.add(self)
             self._opened.set()
             await self._append_all()
@@ -240,10 +250,11 @@ class Stream:
             seq=self.seq,
             text=text,
             state=state,
+            epoch=self._epoch,
             key=f"{self._key}-{self._appends}",
         )
-        addition = Addition(self._log, command, self.epoch, self.text)
-        await self._patiently(addition)
+        changed = await self._patiently(Addition(self._log, command, self.text))
+        self._epoch = changed.epoch  # another one may have taken the message over
         self.text += text
 
     async def _patiently(self, delivery: Delivery[Any]) -> Any:
@@ -260,7 +271,7 @@ class Stream:
 
     async def _give_up(self, error: ClientError) -> None:
         """Let nobody wait for a message that will not be finished."""
-        if self._place is None or (isinstance(error, CommandFailed) and error.code == "gone"):
+        if self._place is None or (isinstance(error, CommandFailed) and error.code in _OVER):
             return
         try:
             async with asyncio.timeout(END_SECONDS):

@@ -23,6 +23,11 @@ class Verbs:
     `Client.publish` does. They raise what it raises, and `CommandFailed` with these codes too:
     `not_found` if there is no such message in the topic's history, `forbidden` if it is another
     user's, and `gone` if it is deleted.
+
+    A seq counts in an epoch: after the store was lost it may be another message's. With the `epoch`
+    in which it was seen, such a change is `not_found`. It is that of the answer which named the
+    seq (`Published`, `Page`, `Stream`), or of the subscription's `position` when the event came.
+    Without it the seq is one of the present epoch, whichever that is when the change arrives.
     """
 
     def __init__(self, reconnector: Reconnector, codec: ClientCodec, log: PublicationLog) -> None:
@@ -31,7 +36,14 @@ class Verbs:
         self._outcomes = log
 
     async def edit(
-        self, topic: str, seq: int, data: object, *, key: str | None = None, wait: bool = False
+        self,
+        topic: str,
+        seq: int,
+        data: object,
+        *,
+        epoch: str | None = None,
+        key: str | None = None,
+        wait: bool = False,
     ) -> Changed:
         """Put other data into the message `seq`, and return the place of the edit.
 
@@ -39,6 +51,7 @@ class Verbs:
             topic: the message's topic.
             seq: the message.
             data: any value that JSON can express.
+            epoch: the epoch that counts `seq`.
             key: 1 to 64 characters that make a repetition harmless.
             wait: wait for a connection instead of raising `NotConnected`; with a `key`, also send
                 the edit again if the connection breaks before the answer.
@@ -47,7 +60,7 @@ class Verbs:
             ClientError, TypeError, ValueError: as of `publish`.
         """
         encoded = self._codec.data(data)
-        command = commands.Edit(topic=topic, seq=seq, data=encoded, key=key)
+        command = commands.Edit(topic=topic, seq=seq, data=encoded, epoch=epoch, key=key)
         return await self._change(command, wait=wait)
 
     async def append(
@@ -57,6 +70,7 @@ class Verbs:
         text: str,
         *,
         state: commands.MessageState = "streaming",
+        epoch: str | None = None,
         key: str | None = None,
         wait: bool = False,
     ) -> Changed:
@@ -69,30 +83,41 @@ class Verbs:
             seq: the message.
             text: what to add; may be empty if `state` ends the message.
             state: `complete` or `cancelled` end the message: a further append is `gone`.
+            epoch: as of `edit`.
             key: as of `edit`.
             wait: as of `edit`.
 
         Raises:
             ClientError, ValueError: as of `publish`.
         """
-        command = commands.Append(topic=topic, seq=seq, text=text, state=state, key=key)
+        command = commands.Append(
+            topic=topic, seq=seq, text=text, state=state, epoch=epoch, key=key
+        )
         return await self._change(command, wait=wait)
 
     async def delete(
-        self, topic: str, seq: int, *, key: str | None = None, wait: bool = False
+        self,
+        topic: str,
+        seq: int,
+        *,
+        epoch: str | None = None,
+        key: str | None = None,
+        wait: bool = False,
     ) -> Changed:
         """Take the data of the message `seq` away for good; the message stays, empty.
 
         Args:
             topic: the message's topic.
             seq: the message.
+            epoch: as of `edit`.
             key: as of `edit`.
             wait: as of `edit`.
 
         Raises:
             ClientError: as of `publish`.
         """
-        return await self._change(commands.Delete(topic=topic, seq=seq, key=key), wait=wait)
+        command = commands.Delete(topic=topic, seq=seq, epoch=epoch, key=key)
+        return await self._change(command, wait=wait)
 
     async def react(
         self,
@@ -101,6 +126,7 @@ class Verbs:
         emoji: str,
         *,
         remove: bool = False,
+        epoch: str | None = None,
         key: str | None = None,
         wait: bool = False,
     ) -> Changed:
@@ -111,24 +137,32 @@ class Verbs:
             seq: the message.
             emoji: one visible character.
             remove: True to take the reaction back; `not_found` if there is none.
+            epoch: as of `edit`.
             key: as of `edit`.
             wait: as of `edit`.
 
         Raises:
             ClientError, ValueError: as of `publish`.
         """
-        command = commands.React(topic=topic, seq=seq, emoji=emoji, remove=remove, key=key)
+        command = commands.React(
+            topic=topic, seq=seq, emoji=emoji, remove=remove, epoch=epoch, key=key
+        )
         return await self._change(command, wait=wait)
 
-    async def read(self, topic: str, seq: int) -> Cursor:
+    async def read(self, topic: str, seq: int, *, epoch: str | None = None) -> Cursor:
         """Note that the user has read `topic` up to `seq`; the cursor never moves back.
+
+        Args:
+            topic: the topic.
+            seq: the last event that was read.
+            epoch: as of `edit`.
 
         Raises:
             CommandFailed: the server refused.
             NotConnected: there is no connection at the moment.
             ConnectionLost: the connection broke before the answer; reading again is harmless.
         """
-        return await self._command(commands.Read(topic=topic, seq=seq), Cursor)
+        return await self._command(commands.Read(topic=topic, seq=seq, epoch=epoch), Cursor)
 
     async def unread(self, *topics: str) -> dict[str, Unread]:
         """Return what the user has not read of some topics, by topic.

@@ -51,11 +51,14 @@ class Publication:
         user: who writes.
         session: the id of the connection; None for a request of HTTP.
         seq: the message that is changed; None for `publish` and `signal`.
+        epoch: the epoch that counts `seq`, if the command names it.
         key: the idempotency key, if there is one.
         state: as the command has it.
     """
 
-    __slots__ = ("_load", "_value", "key", "kind", "seq", "session", "state", "topic", "user")
+    __slots__ = (
+        *("_load", "_value", "epoch", "key", "kind", "seq", "session", "state", "topic", "user"),
+    )
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Publication:
         *,
         load: Callable[[], Any],
         seq: int | None = None,
+        epoch: str | None = None,
         key: str | None = None,
         state: str | None = None,
     ) -> None:
@@ -74,6 +78,7 @@ class Publication:
         self.user = user
         self.session = session
         self.seq = seq
+        self.epoch = epoch
         self.key = key
         self.state = state
         self._load = load

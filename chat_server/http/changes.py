@@ -6,7 +6,7 @@ import msgspec
 from quart import Blueprint, Response
 from quart_schema import document_querystring, document_request, document_response
 
-from ..protocol.commands import Append, Delete, Edit, Emoji, Key, MessageState, React
+from ..protocol.commands import Append, Delete, Edit, Emoji, Epoch, Key, MessageState, React
 from ..protocol.messages import AppendOk, ChangeOk
 from .commands import RequestCommands, respond
 
@@ -14,31 +14,35 @@ PATH = "/api/topics/<path:topic>/messages/<int:seq>"
 
 
 class EditRequest(msgspec.Struct):
-    """`data` is any JSON value; `key` as of a publication."""
+    """`data` is any JSON value; `epoch` is that of `seq`; `key` as of a publication."""
 
     data: Any
+    epoch: Epoch | None = None
     key: Key | None = None
 
 
 class AppendRequest(msgspec.Struct):
-    """`text` is added to the message's; `state` ends its growth; `key` as of a publication."""
+    """`text` is added to the message's; `state` ends its growth; the rest as of an edit."""
 
     text: str
     state: MessageState = "streaming"
+    epoch: Epoch | None = None
     key: Key | None = None
 
 
 class ReactionRequest(msgspec.Struct):
-    """`emoji` is one character; `remove` takes the reaction back; `key` as of a publication."""
+    """`emoji` is one character; `remove` takes the reaction back; the rest as of an edit."""
 
     emoji: Emoji
     remove: bool = False
+    epoch: Epoch | None = None
     key: Key | None = None
 
 
 class DeleteQuery(msgspec.Struct):
-    """`key` as of a publication."""
+    """`epoch` is that of `seq`; `key` as of a publication."""
 
+    epoch: Epoch | None = None
     key: Key | None = None
 
 

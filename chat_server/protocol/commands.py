@@ -17,12 +17,14 @@ MAX_PRESENCE = 1_000
 DEFAULT_PRESENCE = 100
 MAX_USER = 255
 MAX_KEY = 64
+MAX_EPOCH = 64
 MAX_EMOJI_LENGTH = 32
 MAX_UNREAD = 128
 METHOD_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
+Epoch = Annotated[str, Meta(min_length=1, max_length=MAX_EPOCH)]
 Target = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 Emoji = Annotated[str, Meta(min_length=1, max_length=MAX_EMOJI_LENGTH)]
 MessageState = Literal["streaming", "complete", "cancelled"]
@@ -79,9 +81,10 @@ class Signal(TopicCommand):
 
 
 class ChangeCommand(TopicCommand):
-    """A command that changes the message `seq` of a topic."""
+    """A command that changes the message `seq` of a topic; `epoch` is the one that counts it."""
 
     seq: Target
+    epoch: Epoch | None = None
     key: Key | None = None
 
 
@@ -125,9 +128,10 @@ class Presence(TopicCommand):
 
 
 class Read(TopicCommand):
-    """Say up to which event a user has read a topic."""
+    """Say up to which event a user has read a topic; `epoch` is the one that counts it."""
 
     seq: Seq
+    epoch: Epoch | None = None
 
 
 class Unread(Command):

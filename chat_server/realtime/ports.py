@@ -152,7 +152,8 @@ class EventLog(Publisher, LogReader, Protocol):
     async def begin_epoch(self, topic: str, lost: str) -> Position:
         """Let another epoch begin where the topic stands, if it is still in the epoch `lost`.
 
-        Stored events stay. Returns the start of the epoch that the topic is in now.
+        Stored events stay: under either epoch their seqs name them. Returns the start of the epoch
+        that the topic is in now.
         """
         ...
 
@@ -203,8 +204,11 @@ class Broker(EventLog, Subscriptions, Protocol):
 class CursorStore(Protocol):
     """Keeps how far users have read; futures fail as those of `EventLog` do."""
 
-    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
-        """Move a user's cursor to `seq`, unless it is further or the topic is not so far."""
+    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
+        """Move a user's cursor to `seq`, unless it is further or the topic is not so far.
+
+        Nor is it moved if `epoch` does not count `seq` any more, as with `Change.epoch`.
+        """
         ...
 
     async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:

@@ -220,13 +220,14 @@ def _grows(change: Change) -> bool:
 def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
     """Return whether an append can be one event with those before it.
 
-    It must be the same user's, with the same rights. A repetition waits: the store looks for the
-    keys of all pieces before it stores one.
+    It must be the same user's, with the same rights, and name its message in the same epoch. A
+    repetition waits: the store looks for the keys of all pieces before it stores one.
     """
     key = next.pieces[0].key
     return (
         last.state == STREAMING
         and last.tail == next.tail
         and last.author == next.author
+        and last.epoch == next.epoch
         and (key is None or all(piece.key != key for piece in pieces))
     )

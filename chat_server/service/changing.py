@@ -30,6 +30,10 @@ are piled up until they cover the lines around."""
 _REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
     {
         Outcome.NOT_FOUND: (NotFound, "seq: there is no message {0.seq} in the topic's history"),
+        Outcome.BEGUN_ANEW: (
+            NotFound,
+            "epoch: the topic has begun anew since, without message {0.seq}",
+        ),
         Outcome.FORBIDDEN: (Forbidden, "seq: message {0.seq} is another user's"),
         Outcome.GONE: (Gone, "seq: message {0.seq} is deleted or finished"),
         Outcome.TOO_LARGE: (TooLarge, "text: message {0.seq} would become too large"),
@@ -137,6 +141,7 @@ def _fields(
     moderates = actor.may("moderate", topic)
     return {
         **change_fields(kind, topic, actor.sender, target, rest, content),
+        "epoch": command.epoch,
         "author": None if moderates else b'{"user":%b' % msgspec.json.encode(actor.user),
         "retention": service.retention(topic),
         "key": actor.scoped(command.key, f"{kind}:{target}:"),

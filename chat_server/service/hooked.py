@@ -403,6 +403,7 @@ def _publication(entry: _Entry) -> Publication:
         session_of(entry.actor),
         load=partial(_load, command),
         seq=getattr(command, "seq", None),
+        epoch=getattr(command, "epoch", None),
         key=getattr(command, "key", None),
         state=getattr(command, "state", None),
     )

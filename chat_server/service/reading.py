@@ -9,7 +9,7 @@ from .. import cursors
 from ..events import Kind
 from ..protocol.codecs import JSON
 from ..protocol.commands import Read, Unread
-from ..protocol.errors import BadRequest
+from ..protocol.errors import BadRequest, NotFound
 from ..protocol.messages import ReadOk, ReadPush, UnreadIn, UnreadOk
 from ..protocol.topics import check_topic
 from ..realtime.encoding import encode_push
@@ -27,17 +27,22 @@ def read(service: Service, actor: Actor, command: Read) -> Answer:
 
     Raises:
         BadRequest: the topic is not so far (by the future), or the actor has no name.
+        NotFound: the topic has begun anew since, not so far (by the future).
         Unavailable: the broker cannot be reached (by the future).
     """
     topic = command.topic
     if not actor.user:
         raise BadRequest("seq: only a user has a cursor", topic=topic)
-    future = _store(service).move(topic, actor.user, command.seq)
+    future = _store(service).move(topic, actor.user, command.seq, command.epoch)
     return Answer(future, partial(_read, service, actor, command))
 
 
 def _read(service: Service, actor: Actor, command: Read, found: cursors.Unread) -> ReadOk:
     topic = command.topic
+    if found.begun_anew:
+        raise NotFound(
+            f"epoch: the topic has begun anew since, without event {command.seq}", topic=topic
+        )
     if command.seq > found.seq:
         raise BadRequest(f"seq: the topic has no event behind {found.seq}", topic=topic)
     if found.moved:

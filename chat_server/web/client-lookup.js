@@ -18,7 +18,7 @@ export function unknown(why) {
  *
  * @param {Connection} connection
  * @param {object} sent `command`; the `position` that its topic had at least when it was sent, if it
- *   is known; and of an append whose message nobody else writes, what was `before`: `{epoch, text}`.
+ *   is known; and of an append whose message nobody else writes, what was `before`: `{text}`.
  * @param {function} isEmptyBehind whether nothing was stored behind a position.
  */
 export async function lookUp(connection, sent, isEmptyBehind) {
@@ -56,7 +56,7 @@ async function findChange(connection, { command, position, before }) {
   const { epoch } = page;
   const [message] = page.messages;
   if (message?.seq !== target) throw unknown("history does not have the message any more");
-  if ((before ?? position ?? page).epoch !== epoch) throw unknown("the topic began anew");
+  if ((command.epoch ?? position?.epoch ?? epoch) !== epoch) throw unknown("the topic began anew");
   const seq = message.version ?? message.seq;
   const found = { topic, seq, target, epoch, at: message.edited_at ?? message.at, duplicate: true };
   if (seq <= position?.seq) return null;

@@ -79,7 +79,7 @@ export class Outbox {
    * @param {string} [options.key] what the server knows a repetition by.
    * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.
    * @param {object} [options.before] of an append whose message nobody else writes: the message's
-   *   `{epoch, text}` before it.
+   *   `{text}` before it.
    */
   add(command, { key = newKey(), onDelay = () => {}, before } = {}) {
     if (this.#ended) return Promise.reject(this.#ended);

@@ -46,7 +46,8 @@ export class Streams {
       place,
       text: wellFormed(textOf(data)),
       turn: () => this.#turn(),
-      onEnd: () => this.#open.delete(name),
+      // After the store was lost the name may be another stream's.
+      onEnd: () => this.#open.get(name) === stream && this.#open.delete(name),
     });
     this.#open.set(name, stream);
     return stream;
@@ -181,12 +182,13 @@ export class Stream {
 
   async #append(text, state) {
     const { topic, seq, epoch } = this;
-    const command = { type: "append", topic, seq, text, state };
+    const command = { type: "append", topic, seq, epoch, text, state };
     // Only this one writes to the message, so its text tells whether an append is stored.
-    const before = { epoch, text: this.text };
+    const before = { text: this.text };
     for (;;) {
       try {
         const answer = await this.#outbox.add(command, { before });
+        this.epoch = answer.epoch; // another one may have taken the message over
         this.text += text;
         return answer;
       } catch (error) {
@@ -204,8 +206,8 @@ export class Stream {
     this.#outcome.reject(error);
     if (OVER.has(error.code)) return;
     // Nobody is to wait for a message that will not be finished.
-    const { topic, seq } = this;
-    const command = { type: "append", topic, seq, text: "", state: "cancelled" };
+    const { topic, seq, epoch } = this;
+    const command = { type: "append", topic, seq, epoch, text: "", state: "cancelled" };
     this.#outbox.add(command).catch(() => {});
   }
 }

@@ -157,10 +157,14 @@ export class ChatClient {
   //
   // All of these keep the promises of `publish`, and take its options. They resolve to the change's
   // place, `{seq, target, epoch, at, duplicate}`.
+  //
+  // They have one more option, `epoch`: that of the answer which named the `seq` (`publish`, `history`),
+  // or of the subscription's `position` when the event came. After the store was lost a `seq` may be
+  // another message's; with its `epoch` the change is `not_found` then.
 
   /** Put other data into the message `seq`. */
-  edit(topic, seq, data, options) {
-    return this.#outbox.add({ type: "edit", topic, seq, data }, options);
+  edit(topic, seq, data, { epoch, ...options } = {}) {
+    return this.#outbox.add({ type: "edit", topic, seq, epoch, data }, options);
   }
 
   /**
@@ -172,13 +176,13 @@ export class ChatClient {
    * @param {object} [options] those of `publish`, and
    * @param {string} [options.state] `complete` or `cancelled`, after which nothing can be added.
    */
-  append(topic, seq, text, { state, ...options } = {}) {
-    return this.#outbox.add({ type: "append", topic, seq, text, state }, options);
+  append(topic, seq, text, { epoch, state, ...options } = {}) {
+    return this.#outbox.add({ type: "append", topic, seq, epoch, text, state }, options);
   }
 
   /** Take the data of the message `seq` away for good. */
-  delete(topic, seq, options) {
-    return this.#outbox.add({ type: "delete", topic, seq }, options);
+  delete(topic, seq, { epoch, ...options } = {}) {
+    return this.#outbox.add({ type: "delete", topic, seq, epoch }, options);
   }
 
   /**
@@ -189,19 +193,20 @@ export class ChatClient {
    * @param {string} emoji one visible character.
    * @param {object} [options] those of `publish`, and `remove`.
    */
-  react(topic, seq, emoji, { remove, ...options } = {}) {
-    return this.#outbox.add({ type: "react", topic, seq, emoji, remove }, options);
+  react(topic, seq, emoji, { epoch, remove, ...options } = {}) {
+    return this.#outbox.add({ type: "react", topic, seq, epoch, emoji, remove }, options);
   }
 
   /** Note that the user has read up to `seq`; resolves to `{seq, unread}`. */
-  read(topic, seq, options) {
-    return this.#outbox.add({ type: "read", topic, seq }, options);
+  read(topic, seq, { epoch, ...options } = {}) {
+    return this.#outbox.add({ type: "read", topic, seq, epoch }, options);
   }
 
   /**
    * Publish a message that grows; resolves to it: `write(text)`, `complete()`, `cancel()`.
    *
-   * What is written while an append is under way leaves with the next one.
+   * What is written while an append is under way leaves with the next one. If the store has lost the
+   * message, the next append is `not_found`: it never reaches another message.
    *
    * @param {string} topic
    * @param {object} [options]
@@ -237,7 +242,7 @@ export class ChatClient {
   // Questions ------------------------------------------------------------------------------------
 
   /**
-   * Read stored messages; resolves to `{messages, more}`.
+   * Read stored messages; resolves to `{epoch, messages, more}`.
    *
    * @param {string} topic
    * @param {object} [options]

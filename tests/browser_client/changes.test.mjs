@@ -61,6 +61,36 @@ for (const [verb, call] of Object.entries(VERBS)) {
   });
 }
 
+const AT = { epoch: "e0" };
+const NAMED = {
+  edit: () => client.edit(TOPIC, 1, { text: "b" }, AT),
+  append: () => client.append(TOPIC, 1, "b", AT),
+  delete: () => client.delete(TOPIC, 1, AT),
+  react: () => client.react(TOPIC, 1, "👍", AT),
+  read: () => client.read(TOPIC, 1, AT),
+};
+
+for (const [verb, call] of Object.entries(NAMED)) {
+  test(`${verb} keeps the epoch of its seq, however often it is sent`, async () => {
+    server.store(TOPIC, "a");
+    server.loses = ({ type }) => type === verb;
+    note(call());
+    await settle();
+    server.loses = () => false;
+    server.current.shut();
+    await clock.pass(1_000);
+    assert.deepEqual(server.of(verb).map(({ epoch }) => epoch), ["e0", "e0"]);
+  });
+}
+
+test("without an epoch a seq is sent bare", async () => {
+  server.store(TOPIC, "a");
+  for (const call of Object.values(VERBS)) await note(call());
+  await settle();
+  assert.equal(server.commands.length, 4);
+  assert.ok(server.commands.every((command) => !("epoch" in command)));
+});
+
 test("publications and changes keep their order", async () => {
   server.current.shut();
   client.publish(TOPIC, "a");

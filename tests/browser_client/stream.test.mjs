@@ -101,6 +101,26 @@ test("connections that break lose and double nothing", async () => {
   assert.equal(stream.text, expected);
 });
 
+test("its appends name the epoch in which the message is", async () => {
+  const stream = await client.stream(TOPIC);
+  for (const [epoch, text] of [["e1", "a"], ["e2", "b"], ["e2", "c"]]) {
+    server.topic(TOPIC).epoch = epoch; // one that takes the message over
+    await stream.write(text);
+    await clock.pass(100);
+    assert.equal(stream.epoch, epoch);
+  }
+  assert.deepEqual(server.of("append").map(({ epoch }) => epoch), ["e1", "e1", "e2"]);
+});
+
+test("what is not there any more is not ended", async () => {
+  const stream = await client.stream(TOPIC);
+  server.answer = ({ type }) => (type === "append" ? failure("not_found") : undefined);
+  await stream.write("a");
+  await assert.rejects(stream.complete(), { code: "not_found" });
+  await clock.pass(1_000);
+  assert.equal(server.of("append").length, 1);
+});
+
 for (const arrives of [true, false]) {
   test(`behind a sleep an append that ${arrives ? "arrived" : "did not arrive"} is told by the text`, async () => {
     const stream = await client.stream(TOPIC);

@@ -233,6 +233,31 @@ async def test_a_deleted_message_ends_the_writing(server: FakeServer, client: Co
     assert len(server.received(commands.Append)) == 1
 
 
+async def test_a_lost_message_ends_the_writing(server: FakeServer, client: Connect) -> None:
+    server.refuse("append", "not_found")
+    async with client() as chat:
+        with pytest.raises(CommandFailed, match="not_found"):
+            async with chat.stream("room:a") as message:
+                await message.write("a")
+        assert len(server.received(commands.Append)) == 1, "there is nothing to end"
+
+
+async def test_its_appends_name_the_epoch_of_the_message(
+    server: FakeServer, client: Connect
+) -> None:
+    async with client() as chat:
+        async with chat.stream("room:a") as message:
+            await message.write("a")
+            await until(lambda: text(server) == "a")
+            await until(lambda: message.text == "a")
+            server.topic("room:a").epoch = "e2"  # one that takes the message over
+            await message.write("b")
+            await until(lambda: message.text == "ab")
+            assert message.epoch == "e2"
+        sent = server.received(commands.Append)
+    assert [each.epoch for each in sent] == ["e1", "e1", "e2"]
+
+
 async def test_a_refused_message_raises(server: FakeServer, client: Connect) -> None:
     server.refuse("publish", "forbidden")
     async with client() as chat:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.chat_client import MSGPACK, chat
+from tests.rig.chat_client import JSON, MSGPACK, chat
 from tests.rig.raw_client import request
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
@@ -51,6 +51,48 @@ async def test_every_verb_reaches_subscribers_in_either_encoding(workers: Server
         assert (again["seq"], again["duplicate"]) == (6, True)
         error = await ann.call(type="edit", topic=topic, seq=seq, data=1)
         assert (error["code"], error["topic"]) == ("gone", topic)
+
+
+@pytest.mark.parametrize("encoding", [JSON, MSGPACK])
+async def test_a_seq_may_name_its_epoch(workers: ServerProcess, encoding: str) -> None:
+    topic = f"room:epochs-{encoding}"
+    async with await chat(workers.ws_url, token("ann"), encoding=encoding) as ann:
+        place = await ann.ok(type="publish", topic=topic, data="a")
+        changes: list[dict[str, Any]] = [
+            {"type": "read"},
+            {"type": "react", "emoji": "👍"},
+            {"type": "append", "text": "b"},
+            {"type": "edit", "data": "c"},
+            {"type": "delete"},
+        ]
+        for change in changes:
+            command = {**change, "topic": topic, "seq": place["seq"]}
+            error = await ann.call(**command, epoch="elsewhere")
+            assert (error["code"], error["topic"]) == ("not_found", topic)
+            assert error["message"].startswith("epoch: the topic has begun anew since, without")
+            for wrong in ("", "x" * 65, 5):
+                error = await ann.call(**command, epoch=wrong)
+                assert (error["code"], error["message"][:6]) == ("bad_request", "epoch:")
+            await ann.ok(**command, epoch=place["epoch"])
+        (message,) = (await ann.ok(type="history", topic=topic))["messages"]
+        assert (message["deleted"], message["version"]) == (True, 5)
+
+
+async def test_a_seq_may_name_its_epoch_by_http(workers: ServerProcess) -> None:
+    base = "/api/topics/room:http-epochs/messages"
+    place = await _http(workers, "POST", base, 201, {"data": "a"})
+    for method, path, body in (
+        ("POST", f"{base}/1/reactions", {"emoji": "x"}),
+        ("POST", f"{base}/1/append", {"text": "x"}),
+        ("PATCH", f"{base}/1", {"data": 1}),
+        ("DELETE", f"{base}/1", None),
+    ):
+        for epoch, status in (("elsewhere", 404), ("", 400), (place["epoch"], 200)):
+            sent = f"{path}?epoch={epoch}" if body is None else path
+            answer = await _http(workers, method, sent, status, body and {**body, "epoch": epoch})
+            assert answer.get("detail", "epoch:").startswith("epoch:")
+            if status == 404:
+                assert answer["code"] == "not_found"
 
 
 async def test_whoever_comes_late_reads_it_whole(workers: ServerProcess) -> None:

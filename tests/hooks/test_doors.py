@@ -50,6 +50,8 @@ async def test_what_is_written_by_websocket(encoding: str) -> None:
         seen.append((publication.kind, publication.data, publication.seq))
         assert publication.user.name == "Ada"
         assert publication.session
+        named = (publication.kind, publication.data) == ("edit", "bye")
+        assert (publication.epoch is not None) == named
         if publication.data == "damn":
             raise errors.Forbidden("please\nstay \u202epolite")
         if isinstance(publication.data, str) and publication.kind != "react":
@@ -60,7 +62,7 @@ async def test_what_is_written_by_websocket(encoding: str) -> None:
         await chat(running.ws_url, TOKEN, encoding=encoding) as ada,
     ):
         await ada.ok(type="subscribe", topic=ROOM)
-        await ada.ok(type="publish", topic=ROOM, data="hello")
+        place = await ada.ok(type="publish", topic=ROOM, data="hello")
         for command in ("publish", "signal"):
             refused = await ada.call(type=command, topic=ROOM, data="damn")
             assert refused["type"] == "error"
@@ -72,7 +74,7 @@ async def test_what_is_written_by_websocket(encoding: str) -> None:
         assert refused["code"] == "forbidden"
         await ada.ok(type="append", topic=ROOM, seq=1, text=" you")
         await ada.ok(type="react", topic=ROOM, seq=1, emoji="👍")
-        await ada.ok(type="edit", topic=ROOM, seq=1, data="bye")
+        await ada.ok(type="edit", topic=ROOM, seq=1, epoch=place["epoch"], data="bye")
         await ada.ok(type="signal", topic=ROOM, data="psst")
         await ada.ok(type="delete", topic=ROOM, seq=1)
         pushes = [await ada.next() for _ in range(6)]

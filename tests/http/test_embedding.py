@@ -137,7 +137,9 @@ async def test_the_application_streams_a_message(server: Served) -> None:
             await chat_server.append(topic, place.seq, token, sender="model")
         ended = await chat_server.append(topic, place.seq, "", state="complete", sender="model")
         assert (ended.target, ended.length) == (place.seq, 5)
-        await chat_server.edit(topic, place.seq, {"text": "Hello"}, sender="editor", key="k")
+        await chat_server.edit(
+            topic, place.seq, {"text": "Hello"}, sender="editor", key="k", epoch=place.epoch
+        )
         pushes = [await bob.next() for _ in range(5)]
         assert [push["type"] for push in pushes[1:]] == ["appended"] * 3 + ["edited"]
         assert [push["from"]["user"] for push in pushes] == ["model"] * 4 + ["editor"]
@@ -149,6 +151,13 @@ async def test_the_application_streams_a_message(server: Served) -> None:
         await chat_server.append(topic, place.seq, "x")
     with pytest.raises(errors.NotFound):
         await chat_server.delete(topic, 99)
+    for change in (
+        chat_server.edit(topic, place.seq, 1, epoch="elsewhere"),
+        chat_server.append(topic, place.seq, "x", epoch="elsewhere"),
+        chat_server.delete(topic, place.seq, epoch="elsewhere"),
+    ):
+        with pytest.raises(errors.NotFound, match="epoch: the topic has begun anew"):
+            await change
     for wrong in ({"seq": 0, "text": "x"}, {"seq": 1, "text": "x", "state": "done"}):
         with pytest.raises(errors.BadRequest, match=r"^(seq|state): "):
             await chat_server.append(topic, **wrong)  # type: ignore[arg-type]

@@ -271,10 +271,12 @@ def draft(
     state: str = "streaming",
     sender: bytes = b'{"user":"ann"}',
     key: str | None = None,
+    epoch: str | None = None,
 ) -> Append:
     return Append(
         **change_fields(Kind.APPENDED, ROOM, sender, 1),
         author=sender[:-1],
+        epoch=epoch,
         retention=Retention(9, 9.0),
         pieces=(Piece(text.encode(), len(text), key),),
         state=state,

@@ -18,9 +18,9 @@ class ClusterCursors:
     def __init__(self, submit: Shards) -> None:
         self._submit = submit
 
-    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
+    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
         """Move a user's cursor."""
-        return self._submit(topic, lambda shard: shard.cursors.move(topic, user, seq))
+        return self._submit(topic, lambda shard: shard.cursors.move(topic, user, seq, epoch))
 
     async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read."""

@@ -46,9 +46,9 @@ class RedisCursors:
         self._kept_ms = math.ceil(settings.position_seconds * 1_000)
         self._reaches = reaches
 
-    def move(self, topic: str, user: str, seq: int) -> "Future[Unread]":
+    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
         """Move a user's cursor, in one script."""
-        return self._call((topic,), user, seq, partial(_first, topic))
+        return self._call((topic,), user, seq, partial(_first, topic), epoch or "")
 
     async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
         """Read what a user has not read; all topics leave in one pipeline."""
@@ -84,12 +84,13 @@ class RedisCursors:
         user: str,
         seq: int | str,
         decode: Callable[[Any], T],
+        epoch: str = "",
     ) -> "Future[T]":
         if not all(map(self._reaches, topics)):
             return failed(unavailable())
         keys = [key for topic in topics for key in self._names.cursor_keys(topic, user)]
         newest = int(seq == "")
-        arguments = (msgspec.json.encode(user), seq, self._kept_ms, newest)
+        arguments = (msgspec.json.encode(user), seq, self._kept_ms, newest, epoch)
         return self._pipeline.call(UNREAD, keys, arguments, decode)
 
 
@@ -104,4 +105,4 @@ def _first(topic: str, replies: list[Any]) -> Unread:
 def _unread(topic: str, reply: Any) -> Unread:
     cursor, seq, count, more, moved, epoch, newest = reply
     last = None if newest is None else decode_message(topic, epoch.decode(), newest)
-    return Unread(cursor, seq, count, more == 1, moved == 1, last)
+    return Unread(cursor, seq, count, more == 1, moved == 1, moved == 2, last)

@@ -220,6 +220,7 @@ class Storage:
             position_ms,
             self._once_ms,
             self._command,
+            change.epoch or "",
             *_particulars(change),
         )
         if change.retention.held_size:

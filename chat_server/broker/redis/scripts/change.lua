@@ -5,10 +5,11 @@
 --       4 head  5 tail  6 bytes of content at the end of `tail`
 --       7 changes are kept while fewer events than this follow  8 payload bytes of changes kept, 0 for no bound
 --       9 ms the log is kept  10 ms the position is kept  11 ms `once` is kept  12 'PUBLISH' or 'SPUBLISH'
---   edited    13 data
---   appended  13 state  14 maximum bytes of data  15 version that was split, or ''  16 front  17 back
---             18 length of the text in front  then for each piece: number of its key or 0, length, text
---   reaction  13 user  14 emoji  15 '1' to remove  16 most emoji  17 most users remembered
+--       13 the epoch that counts the target, or ''
+--   edited    14 data
+--   appended  14 state  15 maximum bytes of data  16 version that was split, or ''  17 front  18 back
+--             19 length of the text in front  then for each piece: number of its key or 0, length, text
+--   reaction  14 user  15 emoji  16 '1' to remove  17 most emoji  18 most users remembered
 -- Returns {'stored', {epoch, seq, at, 1 for a duplicate else 0, length}, … for each piece}, or {outcome}, or
 -- {'split', data, version}: the text must be split before anything can be appended.
 
@@ -34,7 +35,7 @@ end
 local places, fresh, added, text = {}, {}, 0, ''
 if kind == 'appended' then
   local texts = {}
-  for at = 19, #ARGV, 3 do
+  for at = 20, #ARGV, 3 do
     local key = KEYS[6 + ARGV[at]]
     local place = ARGV[at] ~= '0' and stored(key) or false
     places[#places + 1] = place
@@ -58,8 +59,12 @@ end
 
 -- The message -----------------------------------------------------------------------------------
 
-local place = redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'until', 'taken')
+local place =
+  redis.call('HMGET', meta, 'epoch', 'seq', 'bytes', 'change_bytes', 'until', 'taken', 'base', 'before')
 local epoch = place[1]
+if not counts(target, ARGV[13], epoch, place[7], place[8]) then
+  return {'begun_anew'}
+end
 local found = epoch and redis.call('ZRANGEBYSCORE', messages, target, target)[1]
 if not found then
   return {'not_found'}
@@ -105,7 +110,7 @@ function apply.edited()
     if paged == '1' then
       forget_text(state, target, pages)
     end
-    fields = {target .. ':data', ARGV[13]}
+    fields = {target .. ':data', ARGV[14]}
     edited, paged, length, bytes, pages = at, '0', 0, 0, 0
   end
 end
@@ -116,16 +121,16 @@ function apply.appended()
   end
   local front, back
   if paged == '0' then
-    if ARGV[15] ~= version then
+    if ARGV[16] ~= version then
       return {'split', data(), tonumber(version)}
     end
-    front, back = ARGV[16], ARGV[17]
-    length, bytes, pages = tonumber(ARGV[18]), #front + #back, 0
+    front, back = ARGV[17], ARGV[18]
+    length, bytes, pages = tonumber(ARGV[19]), #front + #back, 0
   end
-  if bytes + #text > tonumber(ARGV[14]) then
+  if bytes + #text > tonumber(ARGV[15]) then
     return {'too_large'}
   end
-  length, bytes, label = length + added, bytes + #text, ARGV[13]
+  length, bytes, label = length + added, bytes + #text, ARGV[14]
   content = digits(#text + 2)
   tail = table.concat({tail, ',"length":', digits(length), ',"state":"', label, '","text":"', text, '"}'})
   return nil, function()
@@ -143,7 +148,7 @@ function apply.appended()
 end
 
 function apply.reaction()
-  local user, emoji = '\n' .. ARGV[13] .. ' ', ARGV[14]
+  local user, emoji = '\n' .. ARGV[14] .. ' ', ARGV[15]
   local field = target .. ':emoji:' .. emoji
   local reactions = redis.call('HMGET', state, field, target .. ':emoji')
   local count, users = string.match(reactions[1] or '0\n', '^(%d+)(\n.*)$')
@@ -151,7 +156,7 @@ function apply.reaction()
   local _, number = string.gsub(users, '\n', '')
   number = number - 1
   count = tonumber(count)
-  if ARGV[15] == '1' then
+  if ARGV[16] == '1' then
     if remembered then
       local next_line = string.find(users, '\n', ends, true)
       users = string.sub(users, 1, remembered - 1) .. string.sub(users, next_line)
@@ -167,8 +172,8 @@ function apply.reaction()
     end
     return {'stored', {epoch, tonumber(its_seq), tonumber(its_at), 1, 0}}
   else
-    if number < tonumber(ARGV[17]) then
-      users = users .. ARGV[13] .. ' ' .. seq .. ' ' .. at .. '\n'
+    if number < tonumber(ARGV[18]) then
+      users = users .. ARGV[14] .. ' ' .. seq .. ' ' .. at .. '\n'
     end
     count = count + 1
   end
@@ -176,7 +181,7 @@ function apply.reaction()
   local listed = string.find('\n' .. known, '\n' .. emoji .. '\n', 1, true)
   if not listed then
     local _, kinds = string.gsub(known, '\n', '')
-    if kinds >= tonumber(ARGV[16]) then
+    if kinds >= tonumber(ARGV[17]) then
       return {'too_many'}
     end
   end

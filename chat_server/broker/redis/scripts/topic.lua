@@ -1,7 +1,8 @@
 -- What the scripts share; each begins with this text (docs/design/messages.md).
 --
 -- The keys of a topic:
---   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0);
+--   meta      a hash: `epoch`; `seq`, the last one; `base`, the seq after which the epoch began (none: 0); `before`,
+--             the epoch that it took over up to there, if any;
 --             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes;
 --             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out;
 --             `until`, when the messages expire if nothing is stored any more, in ms;
@@ -28,6 +29,12 @@ end
 -- tostring() would return 1e+15 and the like.
 local function digits(number)
   return string.format('%.0f', number)
+end
+
+-- Return whether a seq of an epoch, '' for the present one, is the same event's in the present one. It is if that has
+-- taken it over; what was taken over from epochs further back is not known any more.
+local function counts(seq, epoch, present, base, before)
+  return epoch == '' or epoch == present or epoch == before and tonumber(seq) <= (tonumber(base) or 0)
 end
 
 local function milliseconds()

@@ -3,11 +3,11 @@
 -- KEYS  for each topic: meta, messages, state, authors  (see topic.lua), and its cursor: `<epoch> <seq>`, up to which
 --       the user has read
 -- ARGV  1 the user as JSON  2 the seq to move the cursor to, or ''  3 ms the cursor is kept
---       4 '1' to return the newest message, too
+--       4 '1' to return the newest message, too  5 the epoch that counts the seq, or ''
 -- Returns for each topic {cursor, seq, number of unread messages of others, 1 if history does not have all of them else
--- 0, 1 if the cursor moved else 0, epoch or false, the newest message as history.lua does or false}; fewer than there
--- are topics if the rest must be asked for again. The cursor never moves back; nor beyond the topic's last seq, where
--- it stays.
+-- 0, 1 if the cursor moved, 2 if not because the seq is of an epoch that is gone, else 0, epoch or false, the newest
+-- message as history.lua does or false}; fewer than there are topics if the rest must be asked for again. The cursor
+-- never moves back; nor beyond the topic's last seq, where it stays.
 
 -- Members of `authors` that are read at once.
 local CHUNK = 256
@@ -60,7 +60,7 @@ end
 -- Return the entry of the topic whose keys begin at `first`.
 local function entry_of(first)
   local meta, messages, state, authors, key = unpack(KEYS, first, first + 4)
-  local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base', 'changed', 'indexed', 'trimmed')
+  local place = redis.call('HMGET', meta, 'epoch', 'seq', 'base', 'changed', 'indexed', 'trimmed', 'before')
   local epoch, seq = place[1], tonumber(place[2]) or 0
   local its_epoch, its_seq = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
   local cursor, moved = tonumber(its_seq) or 0, 0
@@ -68,8 +68,10 @@ local function entry_of(first)
     -- Of an earlier epoch the topic has only what the present one took over.
     cursor = math.min(cursor, tonumber(place[3]) or 0)
   end
+  if not counts(target, ARGV[5], epoch, place[3], place[7]) then
+    moved = 2
   -- No key for a cursor at the beginning: there are as many topics as somebody thinks of.
-  if target and target > 0 and target <= seq then
+  elseif target and target > 0 and target <= seq then
     moved = target > cursor and 1 or 0
     cursor = math.max(cursor, target)
     redis.call('SET', key, epoch .. ' ' .. digits(cursor), 'PX', ARGV[3])
