@@ -2,7 +2,6 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server.broker.memory import MemoryBroker
 from chat_server.changes import Append, Change, ChangeResult, Outcome, Piece, split_of
 from chat_server.events import Kind, PublishResult, Retention
 from chat_server.protocol import commands
@@ -24,33 +22,18 @@ from chat_server.protocol.errors import (
     Unavailable,
 )
 from chat_server.protocol.messages import AppendOk
-from chat_server.realtime.node import Node
 from chat_server.service.actor import Actor, Application
 from chat_server.service.appends import Appends
 from chat_server.service.drafts import change_fields
-from chat_server.service.operations import OPERATIONS
 from chat_server.service.service import Service
 from chat_server.settings import Namespace, Settings
 
-from ..broker.helpers import Recorder
-from ..realtime.world import FakeVerifier, claims, settings
-from ..rig.clock import ManualClock
+from ..realtime.world import claims
 from ..rig.fakes import turns
 
 ROOM = "room:a"
 ANN, BOB = Actor(claims("ann", publish=("**",))), Actor(claims("bob", publish=("**",)))
 MODERATOR = Actor(claims("max", moderate=("**",)))
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    """A service over a memory broker."""
-    clock = ManualClock()
-    made = settings(max_message_bytes=1_000)
-    broker = MemoryBroker(made.broker, clock)
-    await broker.start(Recorder())
-    yield Service(Node(made, broker, clock, "here"), FakeVerifier(), OPERATIONS)
-    await broker.stop()
 
 
 def raw(value: Any) -> msgspec.Raw:
