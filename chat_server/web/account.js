@@ -98,6 +98,8 @@ export class Account {
   /** Sign out in every tab; resolves to whether the server knows. */
   async logOut() {
     this.forget();
+    // What signed the user in there is not ours to end.
+    if (isForeign) return true;
     for (let attempt = 1; ; attempt += 1) {
       try {
         await post("auth/logout", {});

@@ -135,10 +135,10 @@ class ChatPage {
         const token = await this.#account.resume();
         if (this.#visit !== null) return;
         if (token !== null) this.#enterAccount(token);
-        else this.#signOut("");
+        else this.#signOut(this.#form.advice);
         return;
       } catch (error) {
-        showText($("sign-in-error"), `${WORDS[error.code] ?? WAITING} Trying again…`);
+        this.#form.wait(error);
         await new Promise((resume) => setTimeout(resume, Math.min(wait, PATIENT_MS)));
       }
     }
@@ -467,7 +467,6 @@ class ChatPage {
 
 const NEW_ONLY = "You are not allowed to read what was written before. New messages appear here.";
 const NOT_TOLD = "You are signed out here, but the server could not be told: sign out again when it answers.";
-const WAITING = "The server does not answer.";
 const PATIENT_MS = 10_000;
 const UNSURE = "This may have been sent: the connection broke before the server answered.";
 

@@ -8,9 +8,11 @@ const $ = (id) => document.getElementById(id);
 const WORDS = {
   unauthorized: "The name or the password is wrong.",
   rate_limited: "There were too many attempts.",
-  unavailable: "The server cannot sign anybody in at the moment. Try again in a while.",
+  unavailable: "The server cannot sign anybody in at the moment.",
 };
-const NO_ANSWER = "The server does not answer. Try again in a while.";
+const NO_ANSWER = "The server does not answer.";
+const LATER = "Try again in a while.";
+const FOREIGN = "You are not signed in. Sign in where this chat belongs to, and load this page again.";
 const MINUTE_MS = 60_000;
 
 export class SignInForm {
@@ -29,7 +31,7 @@ export class SignInForm {
     if (!hasAccounts) return;
     $("with-token").append($("sign-in-form"));
     $("with-token").hidden = false;
-    $("account-form").hidden = isForeign;
+    $("account-form").hidden = $("sign-out").hidden = isForeign;
     $("account-form").addEventListener("submit", (event) => this.#submit(event));
     $("sign-up").addEventListener("click", () => this.#show(!this.#isNew));
     this.#show(false);
@@ -39,6 +41,16 @@ export class SignInForm {
   invite(invitation) {
     this.#invitation = invitation;
     this.#show(maySignUp(invitation));
+  }
+
+  /** What to do for whom the server does not know. */
+  get advice() {
+    return isForeign ? FOREIGN : "";
+  }
+
+  /** Say that the server cannot tell who is signed in, and is asked again. */
+  wait(error) {
+    this.#tell({}, `${WORDS[error.code] ?? NO_ANSWER} Trying again…`);
   }
 
   /** Put the cursor where one begins. */
@@ -87,7 +99,7 @@ export class SignInForm {
   }
 
   #refused(error) {
-    if (error.code === undefined) this.#tell({}, NO_ANSWER);
+    if (error.code === undefined) this.#tell({}, `${NO_ANSWER} ${LATER}`);
     else if (error.code === "invalid") this.#tell(error.fields);
     else this.#tell({}, `${WORDS[error.code] ?? `${error.message}.`}${waitWords(error)}`);
     const wrong = ["name", "password"].find((id) => !$(`${id}-error`).hidden);
@@ -96,6 +108,6 @@ export class SignInForm {
 }
 
 function waitWords({ retryInMs }) {
-  if (retryInMs < MINUTE_MS) return "";
+  if (retryInMs < MINUTE_MS) return retryInMs > 0 ? ` ${LATER}` : "";
   return ` The next is possible in ${Math.ceil(retryInMs / MINUTE_MS)} minutes.`;
 }

@@ -18,6 +18,7 @@ from chat_server.clock import SystemClock
 from chat_server.database.database import Database
 from chat_server.settings import Settings, load_settings
 from tests.rig.server import ServerProcess, mint
+from tests.web.conftest import running
 from tests.web.visitor import Visitor
 
 PASSWORD = "correct horse"
@@ -44,8 +45,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(environ: dict[str, str]) -> Iterator[ServerProcess]:
-    with ServerProcess(environ=environ) as running:
-        yield running
+    with ServerProcess(environ=environ) as started:
+        yield started
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -202,15 +203,49 @@ async def test_another_user_in_another_tab_is_not_mixed_up(visitor: Visitor) -> 
     await expect(tab.locator("#state")).to_have_text("Online")
 
 
+APPLICATION = """
+from quart import Quart, Request
+from chat_server import ChatServer, Identity, load_settings
+
+app = Quart(__name__)
+
+async def authenticate(request: Request) -> Identity | None:
+    return Identity("7", name="Ada") if request.cookies.get("session") == "s-1" else None
+
+chat = ChatServer(load_settings(), authenticate=authenticate)
+chat.init_app(app)
+"""
+
+
+async def test_an_application_signs_its_users_in_itself(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "embedding.py").write_text(APPLICATION)
+    async with (
+        running("--app", "embedding:app", folder=tmp_path) as server,
+        Visitor.arrive(browser, server.url) as visitor,
+    ):
+        page = visitor.page
+        visitor.refusals = (401,)
+        await page.goto(server.url)
+        await expect(page.locator("#sign-in-error")).to_contain_text("You are not signed in.")
+        await expect(page.get_by_label("Name")).to_be_hidden()
+        visitor.refusals = ()
+        cookie = {"name": "session", "value": "s-1", "url": server.url}
+        await page.context.add_cookies([cookie])  # type: ignore[list-item]
+        await page.reload()
+        await visitor.online()
+        await expect(page.locator("#me")).to_have_text("Ada")
+        await expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+        await visitor.say("from the application")
+        await visitor.sees(["from the application"])
+
+
 def settings_of(environ: dict[str, str]) -> Settings:
     return load_settings(environ=environ)
 
 
 async def test_an_invitation_lets_somebody_sign_up(browser: Browser, tmp_path: Path) -> None:
     environ = environ_of(tmp_path, "invited")
-    server = ServerProcess(environ=environ)
-    await asyncio.to_thread(server.__enter__)
-    try:
+    async with running(environ=environ) as server:
         settings = await asyncio.to_thread(settings_of, environ)
         database = Database(settings.database)
         await database.start()
@@ -227,5 +262,3 @@ async def test_an_invitation_lets_somebody_sign_up(browser: Browser, tmp_path: P
             assert "invitation" not in page.url
             await fill(page, "ines")
             await visitor.online()
-    finally:
-        await asyncio.to_thread(server.__exit__, None, None, None)
