@@ -8,7 +8,7 @@ import msgspec
 from ..protocol.messages import User
 
 WriteKind = Literal["publish", "signal", "edit", "append", "delete", "react"]
-ReadKind = Literal["subscribe", "history", "presence", "position", "read", "unread"]
+ReadKind = Literal["subscribe", "history", "presence", "position", "read", "unread", "search"]
 EventKind = Literal["message", "edited", "appended", "deleted", "reaction"]
 
 

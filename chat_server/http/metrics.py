@@ -96,6 +96,7 @@ class Metrics:
             "chat_publish_seconds": observed(numbers.publish_seconds),
             "chat_delivery_seconds": observed(numbers.delivery_seconds),
             "chat_commands": labelled(commands),
+            "chat_hooks": labelled(numbers.hooks.items()),
             "chat_errors": labelled(numbers.errors.items()),
             "chat_http_responses": labelled(numbers.http_responses.items()),
         }

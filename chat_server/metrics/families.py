@@ -65,6 +65,12 @@ FAMILIES = (
         "From an event's time in the store to its delivery by a worker; of a batch one counts.",
     ),
     Family("chat_rate_limited", "counter", "Refusals by a limit, by limit.", ("limit",)),
+    Family(
+        "chat_hooks",
+        "counter",
+        "Hooks that were run, and of these refused, failed or were late.",
+        ("hook", "outcome"),
+    ),
     # The store.
     Family("chat_store_up", "gauge", "1 if the worker reaches its store and hears it."),
     Family("chat_store_commands", "counter", "Commands sent to Redis."),

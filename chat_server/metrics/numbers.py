@@ -52,6 +52,7 @@ class Numbers:
         "errors",
         "gaps",
         "gc_seconds",
+        "hooks",
         "http_responses",
         "loop_lag_seconds",
         "messages_received",
@@ -74,6 +75,8 @@ class Numbers:
         self.closed: Counter[int] = Counter()
         self.tokens_refused: Counter[str] = Counter()
         self.slow_readers = 0
+        # By name and outcome.
+        self.hooks: Counter[tuple[str, str]] = Counter()
         self.resumes: Counter[str] = Counter()
         self.replayed_events = 0
         self.gaps: Counter[str] = Counter()

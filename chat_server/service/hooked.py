@@ -9,7 +9,7 @@ all of a line at once, and it is carried out in the order in which it came.
 import asyncio
 import logging
 from asyncio import Future, Task
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -98,7 +98,7 @@ class HookGate:
 
     def __init__(self, service: Service, settings: HookSettings) -> None:
         self.registry = Registry()
-        self.counts: Counts = Counter()
+        self.counts: Counts = service.node.numbers.hooks
         self._service = service
         self._watch = BlockingWatch()
         # What is told must not keep what is asked from running.

@@ -7,13 +7,16 @@ import msgspec
 
 from ..events import Event, Kind
 from ..protocol.codecs import JSON
-from ..protocol.errors import BadRequest
+from ..protocol.errors import BadRequest, ChatError, Internal, Unavailable
 from ..protocol.searching import SearchHit, SearchOk, SearchQuery
 from ..protocol.topics import check_topic
 from ..realtime.encoding import encode_push
 from ..realtime.searching import Hit, Search
 from .actor import Actor
 from .service import Service
+
+MAX_TOPICS: Final = 100
+"""Topics about which the application's hooks are asked for one answer."""
 
 READ_AT_ONCE: Final = 100
 """Hits that are read in one query."""
@@ -27,7 +30,7 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
 
     Raises:
         BadRequest: nothing is archived, or `q` has no word.
-        Forbidden: the token does not grant `history` in the topic.
+        Forbidden: the token does not grant `history` in the topic, or a hook refuses.
         RateLimited: the user has read too much.
         Unavailable: the archive cannot be read now.
     """
@@ -37,11 +40,12 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
     if query.topic is not None:
         check_topic(query.topic)
         actor.require("history", query.topic)
+        await service.admit(actor, query.topic, "search")
     words = index.words_of(query.q)
     if not words:
         raise BadRequest("q: must have a word")
     async with service.node.read_rates.begin(actor.user) as reading:
-        hits, before = await _find(index, actor, query, words)
+        hits, before = await _find(index, _Reader(service, actor), query, words)
         reading.charge(sum(len(hit.payload) for hit in hits))
     found = []
     for hit in hits:
@@ -54,8 +58,43 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
     return SearchOk(hits=found, before=before)
 
 
+class _Reader:
+    """Who searches: knows in which topics the actor may, by the token and by the hooks."""
+
+    def __init__(self, service: Service, actor: Actor) -> None:
+        self._service = service
+        self._actor = actor
+        self._known: dict[str, bool] = {}
+
+    def knows(self, topic: str) -> bool:
+        """Whether a topic's answer is known, or another one may be asked for."""
+        return topic in self._known or len(self._known) < MAX_TOPICS
+
+    async def may_read(self, topic: str) -> bool:
+        """Return whether the actor may read a topic.
+
+        Raises:
+            Unavailable, Internal: that could not be found out.
+        """
+        if not self._actor.may("history", topic):
+            return False
+        if self._service.gate is None:
+            return True
+        known = self._known.get(topic)
+        if known is None:
+            try:
+                await self._service.admit(self._actor, topic, "search")
+                known = True
+            except (Unavailable, Internal):
+                raise
+            except ChatError:
+                known = False
+            self._known[topic] = known
+        return known
+
+
 async def _find(
-    index: Search, actor: Actor, query: SearchQuery, words: list[str]
+    index: Search, reader: _Reader, query: SearchQuery, words: list[str]
 ) -> tuple[list[Hit], int | None]:
     """Return hits, and the id in front of which there may be more."""
     hits: list[Hit] = []
@@ -65,8 +104,10 @@ async def _find(
             words, topic=query.topic, user=query.user, before=before, limit=READ_AT_ONCE
         )
         for hit in page:
+            if not reader.knows(hit.topic):
+                return hits, before
             before = hit.id
-            if actor.may("history", hit.topic):
+            if await reader.may_read(hit.topic):
                 hits.append(hit)
                 if len(hits) == query.limit:
                     return hits, before

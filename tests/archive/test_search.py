@@ -9,9 +9,11 @@ import pytest
 from msgspec.structs import replace
 from quart.typing import TestClientProtocol as Http
 
-from chat_server import create_app
+from chat_server import create_app, errors
+from chat_server.app import ChatServer
 from chat_server.archive.search import ArchiveSearch, snippet, words_of
 from chat_server.database.database import Database
+from chat_server.hooks import Subscription
 from chat_server.realtime.searching import Hit
 from chat_server.settings import DatabaseSettings, Namespace, load_settings
 
@@ -143,6 +145,33 @@ async def publish(http: Http, topic: str, text: str) -> None:
     path = f"/api/topics/{topic}/messages"
     response = await http.post(path, json={"data": {"text": text}}, headers=headers)
     assert response.status_code == 201
+
+
+async def test_hooks_are_asked_about_each_topic_once(http: Http) -> None:
+    asked: list[tuple[str, str]] = []
+    closed: set[str] = set()
+
+    chat: ChatServer = http.app.extensions["chat_server"]
+
+    @chat.on_subscribe
+    def not_b(subscription: Subscription) -> None:
+        asked.append((subscription.topic, subscription.kind))
+        if subscription.topic in closed:
+            raise errors.Forbidden("not for you")
+
+    for topic in ("room:a", "room:b", "room:a", "room:b"):
+        await publish(http, topic, "needle")
+    token = mint("root", history=["**"])
+    async with asyncio.timeout(60):
+        while len((await ask(http, token, q="needle"))[1]["hits"]) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    closed.add("room:b")
+    asked.clear()
+    status, found = await ask(http, token, q="needle")
+    assert (status, [hit["message"]["topic"] for hit in found["hits"]]) == (200, ["room:a"] * 2)
+    assert sorted(asked) == [("room:a", "search"), ("room:b", "search")]
+    status, problem = await ask(http, token, q="needle", topic="room:b")
+    assert (status, problem["detail"]) == (403, "not for you")
 
 
 async def test_only_what_the_token_lets_read_is_found(http: Http) -> None:
