@@ -57,7 +57,7 @@ FAMILIES = (
     Family(
         "chat_publish_seconds",
         "histogram",
-        "From taking a publication to its `ok`, one by one by WebSocket or HTTP.",
+        "From taking a publication to its `ok`; by WebSocket one of 16 counts.",
     ),
     Family(
         "chat_delivery_seconds",
