@@ -13,6 +13,7 @@ import msgspec
 from chat_server.settings import SettingsError
 
 from . import options as kinds
+from .cli_archive import archive_command
 from .cli_churn import churn_command
 from .cli_flood import flood_command
 from .cli_front import front_command
@@ -209,6 +210,7 @@ for _each in (
         front_command,
         greedy_command,
         login_command,
+        archive_command,
         page_command,
         presence_command,
         verbs_command,

@@ -16,9 +16,9 @@ async def until(condition: Callable[[], object], seconds: float = SECONDS) -> No
             await asyncio.sleep(0.005)
 
 
-async def until_async(condition: Callable[[], Awaitable[object]]) -> None:
+async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = SECONDS) -> None:
     """Wait until what `condition` returns, once awaited, holds."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(seconds):
         while True:
             if await condition():
                 return
