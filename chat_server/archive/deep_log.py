@@ -84,11 +84,23 @@ class DeepLog:
         size = page.size
         if room <= 0 or size >= max_bytes:
             older = await self._archive.messages(
-                topic, after=after, before=first, limit=1, newest=True, max_bytes=1
+                topic,
+                after=after,
+                before=first,
+                limit=1,
+                newest=True,
+                max_bytes=1,
+                epoch=page.epoch,
             )
             return replace(page, more=bool(older.events))
         older = await self._archive.messages(
-            topic, after=after, before=first, limit=room, newest=True, max_bytes=max_bytes - size
+            topic,
+            after=after,
+            before=first,
+            limit=room,
+            newest=True,
+            max_bytes=max_bytes - size,
+            epoch=page.epoch,
         )
         events = older.events
         if page.events and size + sum(len(each.payload) for each in events) > max_bytes:
@@ -110,7 +122,7 @@ class DeepLog:
         if first == after + 1:
             return page
         older = await self._archive.messages(
-            topic, after=after, before=first, limit=limit, max_bytes=max_bytes
+            topic, after=after, before=first, limit=limit, max_bytes=max_bytes, epoch=page.epoch
         )
         if not older.events:
             return page

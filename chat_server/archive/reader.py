@@ -1,15 +1,16 @@
 """Reads the archive: messages as they now are, and events as they were."""
 
 import math
-from collections.abc import Iterator
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import RowMapping, Select, func, literal, select, union_all
+from sqlalchemy import RowMapping, Select, bindparam, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database.database import Database
-from ..events import Event, Kind
+from ..events import MAX_SEQ, Event, Kind
 from .folding import Message, parse
 from .tables import CHANGES, ERAS, MESSAGES, TOPICS
 
@@ -74,6 +75,7 @@ class ArchiveReader:
         limit: int,
         newest: bool = False,
         max_bytes: int,
+        epoch: str = "",
     ) -> Found:
         """Read messages with `after < seq < before` as they now are.
 
@@ -84,28 +86,27 @@ class ArchiveReader:
             limit: their number at most.
             newest: take the newest rather than the oldest; ascending either way.
             max_bytes: their payload bytes at most; the first one comes in any case.
+            epoch: of the topic, for the events that are returned.
 
         Raises:
             Unavailable: the database cannot be used.
         """
-        found = Found([])
-        size = 0
+        filling = _Filling(topic, epoch, limit, max_bytes)
+        if limit < ROWS_AT_ONCE:
+            # Usually one question is enough: the page lies in the topic's last era.
+            end = MAX_SEQ if before is None else before
+            asked = {"topic": topic, "after": after, "before": end, "limit": limit + 1}
+            rows = await self._database.fetch(_PAGES[newest], **asked)
+            if len(rows) > limit:
+                return filling.fill(map(_Stored._make, rows), newest)
         async with self._database.session(read_only=True) as session:
             row = await _topic(session, topic)
-            if row is None:
-                return found
-            ranges = await _ranges(session, row, after, before)
-            async for message in _rows(session, row["id"], ranges, newest, limit + 1):
-                payload = message.folded()
-                size += len(payload)
-                if len(found.events) == limit or (found.events and size > max_bytes):
-                    found.more = True
-                    break
-                event = Event(topic, row["epoch"], message.seq, Kind.MESSAGE, payload)
-                found.events.append(event)
-        if newest:
-            found.events.reverse()
-        return found
+            if row is not None:
+                ranges = await _ranges(session, row, after, before)
+                async for each in _rows(session, row["id"], ranges, newest, limit + 1):
+                    if not filling.add(each):
+                        break
+        return filling.done(newest)
 
     async def events(self, topic: str, *, after: int, limit: int, max_bytes: int) -> Stretch | None:
         """Read the events behind a seq of the current era as they were; None if it is none.
@@ -137,6 +138,67 @@ class ArchiveReader:
                     return stretch
 
 
+class _Filling:
+    """A page on its way: messages as they now are, as far as they fit."""
+
+    def __init__(self, topic: str, epoch: str, limit: int, max_bytes: int) -> None:
+        self._topic = topic
+        self._epoch = epoch
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._found = Found([])
+
+    def add(self, row: Any) -> bool:
+        """Add a message, and return whether it has fitted."""
+        if parse(row.payload) is None:
+            return True  # Somebody has written it by hand.
+        payload = Message.of_row(row).folded()
+        events = self._found.events
+        self._size += len(payload)
+        if len(events) == self._limit or (events and self._size > self._max_bytes):
+            self._found.more = True
+            return False
+        events.append(Event(self._topic, self._epoch, row.seq, Kind.MESSAGE, payload))
+        return True
+
+    def fill(self, rows: Iterable[Any], newest: bool) -> Found:
+        """Add messages as far as they fit, and return the page."""
+        for row in rows:
+            if not self.add(row):
+                break
+        return self.done(newest)
+
+    def done(self, newest: bool) -> Found:
+        """Return the page, ascending."""
+        if newest:
+            self._found.events.reverse()
+        return self._found
+
+
+def _page(*, newest: bool) -> Select[Any]:
+    """Return the question for messages of a topic's last era, as far as no earlier one matters."""
+    columns = MESSAGES.c
+    alone = (TOPICS.c.era == 0) | (TOPICS.c.base <= bindparam("after"))
+    return (
+        select(MESSAGES)
+        .join(TOPICS, (TOPICS.c.id == columns.topic_id) & (TOPICS.c.era == columns.era))
+        .where(
+            TOPICS.c.name == bindparam("topic"),
+            columns.seq > bindparam("after"),
+            columns.seq < bindparam("before"),
+            literal(True) if newest else alone,
+        )
+        .order_by(columns.seq.desc() if newest else columns.seq)
+        .limit(bindparam("limit"))
+    )
+
+
+_PAGES: Final = {newest: _page(newest=newest) for newest in (True, False)}
+_columns = [column.name for column in MESSAGES.c]
+_Stored: Any = namedtuple("_Stored", _columns)  # type: ignore[misc]
+
+
 async def _topic(session: AsyncSession, name: str) -> RowMapping | None:
     found = await session.execute(select(TOPICS).where(TOPICS.c.name == name))
     return found.mappings().one_or_none()
@@ -166,7 +228,7 @@ async def _ranges(
 async def _rows(
     session: AsyncSession, topic: int, ranges: list[_Range], newest: bool, limit: int
 ) -> Any:
-    """Yield messages, the newest first or the oldest first."""
+    """Yield rows of messages, the newest first or the oldest first."""
     for era, first, last in reversed(ranges) if newest else ranges:
         low, high = first, last
         while limit > 0:
@@ -179,8 +241,7 @@ async def _rows(
             order = MESSAGES.c.seq.desc() if newest else MESSAGES.c.seq
             rows = (await session.execute(query.order_by(order).limit(count))).all()
             for row in rows:
-                if parse(row.payload) is not None:  # else somebody has written it by hand
-                    yield Message.of_row(row)
+                yield row
             limit -= len(rows)
             if len(rows) < count:
                 break

@@ -9,7 +9,7 @@ from ..events import Event, HistoryPage
 from ..realtime.ports import EventLog
 from .ports import Batch, Cursor
 
-BATCH_EVENTS: Final = 500
+BATCH_EVENTS: Final = 1_000
 """Events of a topic that are read at once."""
 
 BATCH_BYTES: Final = 524_288

@@ -31,7 +31,9 @@ async def logged(broker: MemoryBroker, *, folded: bool = False) -> list[Event]:
 async def archived(database: Database, *, folded: bool = False) -> list[Event]:
     reader = ArchiveReader(database)
     if folded:
-        return (await reader.messages(TOPIC, **EVERYTHING)).events
+        row = await reader.events(TOPIC, after=0, **EVERYTHING)
+        epoch = "" if row is None else row.epoch
+        return (await reader.messages(TOPIC, **EVERYTHING, epoch=epoch)).events
     stretch = await reader.events(TOPIC, after=0, **EVERYTHING)
     assert stretch is not None
     assert stretch.whole
@@ -170,8 +172,15 @@ async def test_an_epoch_that_lost_the_newest_events_replaces_them(database: Data
     assert [event.payload for event in found] == [
         event.payload for event in await logged(shorter, folded=True)
     ]
-    page = await ArchiveReader(database).messages(TOPIC, limit=2, newest=True, max_bytes=10_000)
+    reader = ArchiveReader(database)
+    page = await reader.messages(TOPIC, limit=2, newest=True, max_bytes=10_000)
     assert ([event.seq for event in page.events], page.more) == ([4, 5], True)
+    page = await reader.messages(TOPIC, limit=2, max_bytes=10_000)
+    assert ([event.seq for event in page.events], page.more) == ([1, 2], True)
+    await say(shorter, "newer", retention=ALL)
+    await archive(database, shorter)
+    page = await reader.messages(TOPIC, after=4, limit=1, max_bytes=10_000)
+    assert ([event.seq for event in page.events], page.more) == ([5], True)
 
 
 async def test_rows_that_somebody_has_written_are_left_out(database: Database) -> None:
