@@ -195,7 +195,7 @@ def _page(*, newest: bool) -> Select[Any]:
 
 
 _PAGES: Final = {newest: _page(newest=newest) for newest in (True, False)}
-_columns = [column.name for column in MESSAGES.c]
+_columns = tuple(column.name for column in MESSAGES.c)
 _Stored: Any = namedtuple("_Stored", _columns)  # type: ignore[misc]
 
 
