@@ -66,7 +66,7 @@ class Following:
 def _make_webhooks(settings: Settings, database: Database, clock: Clock) -> "Webhooks | None":
     if not settings.webhooks:
         return None
-    # Imported here: a server without webhooks neither waits for httpx nor holds it.
+    # Imported here: a server without webhooks neither waits for httpcore nor holds it.
     from .webhooks.webhooks import Webhooks
 
     return Webhooks(settings, database, clock)

@@ -64,9 +64,9 @@ def configure(settings: LogSettings) -> None:
             earlier.close()
     root.addHandler(handler)
     root.setLevel(settings.level)
-    # These tell at INFO of every connection's end, of plugins, and of every request with its whole
-    # address: nothing to an operator.
-    for name in ("websockets", "alembic", "httpx", "httpcore"):
+    # These tell of every connection's end, of plugins, and of each step of a request with what it
+    # carries: nothing to an operator.
+    for name in ("websockets", "alembic", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 

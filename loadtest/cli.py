@@ -22,6 +22,7 @@ from .cli_login import login_command
 from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
 from .cli_verbs import verbs_command
+from .cli_webhooks import webhooks_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
 from .processes import end_what_was_started
@@ -214,6 +215,7 @@ for _each in (
         page_command,
         presence_command,
         verbs_command,
+        webhooks_command,
     ),
 ):
     main.add_command(_each)

@@ -1,19 +1,19 @@
 """Sends one request to an endpoint, and says what became of it.
 
 The answer's status is all that counts: of a body only so much is read that the connection can be
-used again. Redirects are not followed, and neither proxies nor passwords of the environment used.
+used again. httpcore is the part of httpx that speaks HTTP. The client on top would add what a
+webhook must not do: redirects, cookies, proxies and passwords of the environment.
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import httpcore
-import httpx
 from msgspec import Struct
 
 from ..settings import Webhook
@@ -30,9 +30,10 @@ HEADERS: Final = {
     "content-type": "application/json",
     "user-agent": f"chat_server/{__version__}",
     "accept": "*/*",
-    # What is not asked for need not be unpacked.
-    "accept-encoding": "identity",
 }
+
+
+_FAILURES: Final = (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError)
 
 
 class SendingError(Exception):
@@ -68,15 +69,11 @@ class Sender:
     def __init__(
         self, settings: Webhook, tls: ssl.SSLContext, *, look_up: LookUp = look_up
     ) -> None:
-        self._url = settings.url
         self._seconds = settings.timeout_seconds
-        self._client = httpx.AsyncClient(
-            transport=_Transport(_make_pool(settings, tls, look_up)),
-            headers=HEADERS,
-            timeout=None,  # noqa: S113  (`send` has one for everything together)
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._url = httpcore.URL(settings.url)
+        # httpcore would leave out the brackets of an IPv6 address.
+        self._headers = [("host", urlsplit(settings.url).netloc), *HEADERS.items()]
+        self._pool = _make_pool(settings, tls, look_up)
 
     async def send(self, body: bytes, headers: Mapping[str, str], *, now: float) -> Answer:
         """POST a body.
@@ -93,25 +90,19 @@ class Sender:
         try:
             async with (
                 asyncio.timeout(self._seconds),
-                self._client.stream("POST", self._url, content=body, headers=headers) as response,
+                self._pool.stream(
+                    "POST", self._url, headers=[*self._headers, *headers.items()], content=body
+                ) as response,
             ):
-                retry_after = response.headers.get("retry-after", "")
-                answer = Answer(response.status_code, parse_retry_after(retry_after, now))
+                answer = Answer(response.status, _retry_after(response, now))
                 await _skim(response)
         except TimeoutError:
             reason = f"no answer in {self._seconds:g} s"
-        except (httpcore.TimeoutException, httpx.TimeoutException):
+        except httpcore.TimeoutException:
             reason = "no connection in time"
         except ForbiddenAddress as error:
             reason = str(error)
-        except (
-            OSError,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-            httpcore.ProxyError,
-        ) as error:
-            reason = str(error) or type(error).__name__
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        except _FAILURES as error:
             reason = str(error) or type(error).__name__
         if answer is None:
             raise SendingError(reason)
@@ -119,16 +110,23 @@ class Sender:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._pool.aclose()
 
 
-async def _skim(response: httpx.Response) -> None:
+async def _skim(response: httpcore.Response) -> None:
     """Read a short body to its end; the connection is closed on a longer one."""
     size = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_stream():
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             return
+
+
+def _retry_after(response: httpcore.Response, now: float) -> float | None:
+    for name, value in response.headers:
+        if name.lower() == b"retry-after":
+            return parse_retry_after(value.decode("latin-1"), now)
+    return None
 
 
 def parse_retry_after(text: str, now: float) -> float | None:
@@ -171,46 +169,3 @@ def _make_pool(
         keepalive_expiry=KEEP_ALIVE_SECONDS,
         network_backend=backend,
     )
-
-
-class _Transport(httpx.AsyncBaseTransport):
-    """The requests of an httpx client over a pool of our own making."""
-
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and return the head of its answer."""
-        url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
-
-    async def aclose(self) -> None:
-        """Close the pool."""
-        await self._pool.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer, as httpx wants it."""
-
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
-        async for chunk in self._response.aiter_stream():
-            yield chunk
-
-    async def aclose(self) -> None:
-        """Free the connection, or close it if the body has not ended."""
-        await self._response.aclose()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-import httpx
+import httpcore
 
 from ..clock import Clock
 from ..consumers.ports import Consumer
@@ -27,8 +27,8 @@ class Webhooks:
     """
 
     def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
-        # Reads files: certificates that are believed. SSL_CERT_FILE and SSL_CERT_DIR name others.
-        tls = httpx.create_ssl_context()
+        # Reads files: who is believed to sign certificates. SSL_CERT_FILE names others besides.
+        tls = httpcore.default_ssl_context()
         store = WebhookStore(database)
         keep_seconds = settings.broker.position_seconds
         self._endpoints = [

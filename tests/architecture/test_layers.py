@@ -115,7 +115,7 @@ RULES = {
     # Tells endpoints of what consumers take; keeps in the database how far each has come.
     "webhooks": May(
         ("auth.permissions", "consumers", "database", "protocol.errors", *LEAVES),
-        ("httpx", "httpcore", "msgspec", "sqlalchemy"),
+        ("httpcore", "msgspec", "sqlalchemy"),
     ),
     "webhooks.addresses": May(),
     "webhooks.signing": May(),
