@@ -4,8 +4,10 @@ from quart import request
 
 from ..addresses import client_address
 from ..auth.bearer import bearer_token
+from ..protocol.errors import Forbidden
 from ..realtime.limits import UserRates
 from ..service.service import Service
+from ..settings import is_same_host, origin_pattern
 
 REQUESTS_PER_SECOND = 10.0
 REQUESTS_AT_ONCE = 100
@@ -23,19 +25,30 @@ class Callers:
         self._service = service
         self._clock = service.node.clock
         self._hops = service.node.settings.server.trusted_proxy_hops
+        self._origins = service.node.settings.http.allowed_origins
         self._rates = UserRates(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
 
     def admit(self) -> str:
         """Return the network address of the current request, under which it is counted.
 
         Raises:
+            Forbidden: it comes from a page of an origin that is not allowed: one that sends its
+                visitors' attempts to sign in would use up what their addresses may.
             RateLimited: too many requests come from there.
         """
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._is_allowed(origin):
+            raise Forbidden("origin: is not allowed here")
         peer = request.scope.get("client")
         forwarded_for = request.headers.getlist("X-Forwarded-For")
         address = client_address(peer and peer[0], forwarded_for, self._hops)
         self._rates.acquire(address, self._clock.monotonic())
         return address
+
+    def _is_allowed(self, origin: str) -> bool:
+        if is_same_host(origin, request.headers.get("Host", "")):
+            return True
+        return any(origin_pattern(text).match(origin) for text in self._origins)
 
     async def user(self) -> str:
         """Return the user of the current request's token.

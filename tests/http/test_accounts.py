@@ -245,11 +245,40 @@ async def test_a_foreign_page_cannot_use_the_cookie(http: Client, headers: dict[
     assert answer.status_code == 200  # nothing has ended
 
 
+async def test_a_foreign_page_cannot_try_passwords_for_its_visitors(
+    flags: dict[str, Any],
+) -> None:
+    async with client(**flags, accounts__attempts_per_address=1) as http:
+        for path in ("/auth/login", "/users"):
+            for _ in range(3):
+                answer = await post(http, path, ALICE, Origin="http://evil.example")
+                await problem(answer, 403, "forbidden")
+        await problem(await post(http, "/auth/login", ALICE), 401, "unauthorized")
+        await problem(await post(http, "/auth/login", ALICE), 429, "rate_limited")
+
+
 async def test_browsers_without_origin_tell_where_they_ask_from(http: Client) -> None:
     await sign_up(http)
     await log_in(http, cookie=True)
     answer = await post(http, "/auth/refresh", {}, Sec_Fetch_Site="same-origin")
     assert answer.status_code == 200
+
+
+async def test_pages_of_other_origins_use_tokens_and_no_cookie(flags: dict[str, Any]) -> None:
+    other = {"Origin": "https://app.example"}
+    async with client(**flags, http__allowed_origins="https://app.example") as http:
+        await sign_up(http)
+        await log_in(http, cookie=True)  # the server's own page
+        answer = await post(http, "/auth/login", ALICE, **other)
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        token = (await answer.get_json())["refresh_token"]
+        renewed = await post(http, "/auth/refresh", {"refresh_token": token}, **other)
+        assert renewed.status_code == 200
+        await problem(await post(http, "/auth/refresh", {}, **other), 403, "forbidden")
+        await problem(
+            await post(http, "/auth/login", ALICE | {"cookie": True}, **other), 403, "forbidden"
+        )
 
 
 async def test_a_token_in_the_body_needs_no_origin_and_sets_no_cookie(http: Client) -> None:
