@@ -49,8 +49,8 @@ class BlockingWatch:
             except StopIteration as stop:
                 return stop.value
             finally:
+                error = None  # its traceback holds this frame
                 self.end(name, began)
-            error = None
             try:
                 yield awaited
             except GeneratorExit:

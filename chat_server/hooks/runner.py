@@ -61,11 +61,15 @@ Subject = TypeVar("Subject")
 
 
 class HookFailure(Exception):
-    """A hook has failed, or is late; `error` is what a client is told of it."""
+    """A hook has failed, or is late."""
 
-    def __init__(self, error: ChatError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    def __init__(self, late: bool) -> None:
+        super().__init__()
+        self._late = late
+
+    def told(self) -> ChatError:
+        """Return what a client is told of it: a new error, that no circle holds it."""
+        return LATE() if self._late else FAULT()
 
 
 class Runner:
@@ -116,7 +120,7 @@ class Runner:
                     self.fail(hook, f"left what cannot be sent: {error.message}")
             except HookFailure as failure:
                 if hook.on_failure == "refuse":
-                    raise failure.error from None
+                    raise failure.told() from None
 
     async def run(self, hook: Hook, subject: object) -> Any:
         """Run one hook and return what it returns.
@@ -173,7 +177,7 @@ class Runner:
         if self._throttle.due(f"{hook.name} {outcome}"):
             times = self._counts[hook.name, outcome]
             logger.error("hook %s %s (%d times so far)", hook.name, what, times, exc_info=cause)
-        raise HookFailure(LATE() if outcome == "late" else FAULT())
+        raise HookFailure(outcome == "late")
 
     async def _call(self, hook: Hook, subject: object) -> Any:
         try:

@@ -209,7 +209,9 @@ class HookGate:
             await self._asking.ask(hooks, make_subject, partial(self._settle, entry))
         except ChatError as error:
             error.topic = entry.command.topic
-            entry.refusal = error
+            # Its traceback holds the entry: they would be left to the garbage collector.
+            error.__context__ = None
+            entry.refusal = error.with_traceback(None)
         except asyncio.CancelledError:
             entry.refusal = _stopping()
         except Exception as error:
@@ -361,7 +363,7 @@ class HookGate:
             except ChatError as error:
                 self._asking.fail(hook, f"returned what cannot be sent: {error.message}")
         except HookFailure as failure:
-            raise failure.error from None
+            raise failure.told() from None
         finally:
             self._pending -= 1
         return text
