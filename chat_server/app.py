@@ -85,6 +85,7 @@ class ChatServer(Hookable):
         service: carries out commands, whoever gives them.
         verifier: checks tokens.
         database: what lasts; None without `database.url`.
+        accounts: users with passwords; None where they are off.
         archive: keeps what is stored in the database; None if no namespace asks for it.
         jobs: work that survives the process.
         metrics: the numbers that Prometheus reads.
