@@ -109,7 +109,9 @@ class ChatServer(Hookable):
         broker = broker or make_broker(settings, self.clock, numbers.store)
         outbox = Outbox(broker, settings) if settings.spools else None
         name = _node_name()
-        self._following = _make_following(settings, self.database, broker, self.clock, name)
+        self._following = _make_following(
+            settings, self.database, broker, self.clock, name, numbers
+        )
         self.archive = self._following.archive if self._following is not None else None
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
         self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers)
@@ -453,13 +455,18 @@ def _make_database(settings: Settings) -> "Database | None":
 
 
 def _make_following(
-    settings: Settings, database: "Database | None", broker: Broker, clock: Clock, name: str
+    settings: Settings,
+    database: "Database | None",
+    broker: Broker,
+    clock: Clock,
+    name: str,
+    numbers: Numbers,
 ) -> "Following | None":
     if database is None or not (settings.has_archive or settings.webhooks):
         return None
     from .following import Following
 
-    return Following(settings, database, broker, clock, name)
+    return Following(settings, database, broker, clock, name, numbers)
 
 
 def _make_accounts(

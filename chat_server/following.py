@@ -8,6 +8,7 @@ from .consumers.ports import Consumer
 from .consumers.runner import LEASE_SECONDS, Consumers
 from .database.database import Database
 from .database.leases import Lease
+from .metrics.numbers import Numbers
 from .realtime.ports import Broker, Feed
 from .settings import Settings, SettingsError
 
@@ -27,6 +28,7 @@ class Following:
         broker: has the log.
         clock: for times of day.
         name: what others call this worker.
+        numbers: counts what happens.
 
     Raises:
         SettingsError: the broker does not say in which topics something was stored.
@@ -36,12 +38,18 @@ class Following:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, broker: Broker, clock: Clock, name: str
+        self,
+        settings: Settings,
+        database: Database,
+        broker: Broker,
+        clock: Clock,
+        name: str,
+        numbers: Numbers,
     ) -> None:
         if not isinstance(broker, Feed):
             raise SettingsError("namespaces: archive and webhooks need a broker with a feed")
         self.archive = Archive(settings, database, broker) if settings.has_archive else None
-        self._webhooks = _make_webhooks(settings, database, clock)
+        self._webhooks = _make_webhooks(settings, database, clock, numbers)
         consumers: list[Consumer] = [] if self.archive is None else [self.archive.writer]
         if self._webhooks is not None:
             consumers += self._webhooks.consumers
@@ -63,10 +71,12 @@ class Following:
             await self.archive.stop(whole=self.archive.writer in drained)
 
 
-def _make_webhooks(settings: Settings, database: Database, clock: Clock) -> "Webhooks | None":
+def _make_webhooks(
+    settings: Settings, database: Database, clock: Clock, numbers: Numbers
+) -> "Webhooks | None":
     if not settings.webhooks:
         return None
     # Imported here: a server without webhooks neither waits for httpcore nor holds it.
     from .webhooks.webhooks import Webhooks
 
-    return Webhooks(settings, database, clock)
+    return Webhooks(settings, database, clock, numbers.webhooks)

@@ -7,6 +7,7 @@ log, puts messages together, signs them, and notes in SQLite how far it is.
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -139,7 +140,9 @@ async def _round(plan: WebhooksPlan, url: str, folder: Path) -> Round:
     sender = _Recording(webhook, httpcore.default_ssl_context())
     sender.bodies = []
     store = WebhookStore(database)
-    endpoint = Endpoint("load", webhook, store, sender, SystemClock(), keep_seconds=3_600.0)
+    endpoint = Endpoint(
+        "load", webhook, store, sender, SystemClock(), keep_seconds=3_600.0, counts=Counter()
+    )
     try:
         topics = [f"room:{number}" for number in range(plan.topics)]
         await _fill(plan, broker, topics)

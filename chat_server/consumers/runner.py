@@ -113,6 +113,8 @@ class Consumers:
             if not self._lease.held:
                 await self._stop_leading()
             elif self._leading is None or self._leading.done():
+                if self._leading is not None and (error := self._leading.exception()):
+                    logger.error("the consumers have failed and begin again", exc_info=error)
                 self._leading = asyncio.create_task(self._lead(), name="consumers")
             await asyncio.sleep(LEASE_SECONDS / 5)
 

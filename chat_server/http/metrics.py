@@ -97,6 +97,7 @@ class Metrics:
             "chat_delivery_seconds": observed(numbers.delivery_seconds),
             "chat_commands": labelled(commands),
             "chat_hooks": labelled(numbers.hooks.items()),
+            "chat_webhooks": labelled(numbers.webhooks.items()),
             "chat_errors": labelled(numbers.errors.items()),
             "chat_http_responses": labelled(numbers.http_responses.items()),
         }

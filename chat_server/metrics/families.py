@@ -71,6 +71,12 @@ FAMILIES = (
         "Hooks that were run, and of these refused, failed or were late.",
         ("hook", "outcome"),
     ),
+    Family(
+        "chat_webhooks",
+        "counter",
+        "Requests that an endpoint has taken or that failed, and times that it was parked.",
+        ("webhook", "outcome"),
+    ),
     # The store.
     Family("chat_store_up", "gauge", "1 if the worker reaches its store and hears it."),
     Family("chat_store_commands", "counter", "Commands sent to Redis."),

@@ -66,6 +66,7 @@ class Numbers:
         "slow_readers",
         "store",
         "tokens_refused",
+        "webhooks",
     )
 
     def __init__(self) -> None:
@@ -91,6 +92,8 @@ class Numbers:
         self.commands: Counter[tuple[Any, str]] = Counter()
         self.errors: Counter[str] = Counter()
         self.http_responses: Counter[int] = Counter()
+        # By the webhook's name and outcome.
+        self.webhooks: Counter[tuple[str, str]] = Counter()
         self.publish_seconds = Histogram()
         self.delivery_seconds = Histogram()
         self.store = StoreNumbers()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
@@ -46,6 +47,7 @@ class Endpoint:
         clock: for times of day. Events from before this object was made are not sent, if it is the
             first of its name.
         keep_seconds: how long the store remembers a topic in which nothing happens.
+        counts: counts requests by name and outcome.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Endpoint:
         clock: Clock,
         *,
         keep_seconds: float,
+        counts: Counter[tuple[str, str]],
     ) -> None:
         self.name: Final = name
         self.settings: Final = settings
@@ -65,6 +68,7 @@ class Endpoint:
         self._keys = [parse_secret(secret) for secret in settings.secrets]
         self._clock = clock
         self._keep_ms = int(keep_seconds * 1_000)
+        self._counts = counts
         self._began = self.now()
         self._state: State | None = None
         # Since when each message under way that has failed does so, in ms, by its id.
@@ -112,6 +116,7 @@ class Endpoint:
                 if state.created_at != since:
                     raise Outdated
                 failure = await self._attempt(id, body)
+                self._counts[self.name, "failed" if failure else "taken"] += 1
                 if failure is None:
                     break
                 failures += 1
@@ -182,6 +187,7 @@ class Endpoint:
             self._failing[id] = (state.failing_since if first else now) or now
         if failure.is_final or now - self._failing[id] >= self.settings.retry_seconds * 1_000:
             await self.store.park(self.name, now, failure.reason)
+            self._counts[self.name, "parked"] += 1
             self._state = None
             logger.error(
                 "webhook %s is parked: %s; `chat-server webhooks replay %s` lets it go on",

@@ -1,6 +1,7 @@
 """All endpoints of a server."""
 
 import asyncio
+from collections import Counter
 
 import httpcore
 
@@ -21,18 +22,32 @@ class Webhooks:
         settings: the server's.
         database: where it is remembered how far each is.
         clock: for times of day.
+        counts: counts requests by the name of the webhook and their outcome.
 
     Attributes:
         consumers: take the events; one for each request that may be under way.
     """
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        counts: Counter[tuple[str, str]],
+    ) -> None:
         # Reads files: who is believed to sign certificates. SSL_CERT_FILE names others besides.
         tls = httpcore.default_ssl_context()
         store = WebhookStore(database)
-        keep_seconds = settings.broker.position_seconds
         self._endpoints = [
-            Endpoint(name, each, store, Sender(each, tls), clock, keep_seconds=keep_seconds)
+            Endpoint(
+                name,
+                each,
+                store,
+                Sender(each, tls),
+                clock,
+                keep_seconds=settings.broker.position_seconds,
+                counts=counts,
+            )
             for name, each in settings.webhooks.items()
         ]
 

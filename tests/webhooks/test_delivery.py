@@ -75,6 +75,8 @@ async def test_events_come_in_order_as_subscribers_see_them(serve: Serve) -> Non
             "epoch": place.epoch,
         }
         assert [event["type"] for event in receiver.events] == ["message", "edited", "deleted"]
+        taken = {("orders", "taken"): len(receiver.requests)}
+        await until(lambda: chat.node.numbers.webhooks == taken)
 
 
 async def test_what_is_deleted_before_it_is_sent_is_not_sent(serve: Serve) -> None:
@@ -241,6 +243,7 @@ async def test_gone_parks_at_once_and_a_replay_sends_what_was_missed(
 
         await until_async(is_parked)
         assert (await state(database_settings)).reason == "the answer is HTTP 410"
+        assert chat.node.numbers.webhooks == {("orders", "failed"): 1, ("orders", "parked"): 1}
         await publish(chat, TOPICS, 2, 2)
         assert len(receiver.requests) == 1
         receiver.requests.clear()
