@@ -4,7 +4,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY config config
 COPY chat_server chat_server
 RUN python -m venv /opt/chat-server \
-    && /opt/chat-server/bin/pip install --no-cache-dir --constraint constraints.txt .
+    && /opt/chat-server/bin/pip install --no-cache-dir --constraint constraints.txt '.[postgresql]'
 
 FROM python:3.13-slim
 # The number rather than the name lets Kubernetes see that it is not root.

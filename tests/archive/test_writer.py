@@ -1,9 +1,10 @@
 """What is archived is what was stored: every event once, in order, and messages as they now are."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from chat_server.archive import writer as module
 from chat_server.archive.reader import ArchiveReader
@@ -16,9 +17,11 @@ from chat_server.consumers.reading import read_batch
 from chat_server.database.database import Database
 from chat_server.events import Event, Retention
 from chat_server.protocol.errors import Unavailable
+from chat_server.settings import DatabaseSettings
 
 from ..broker.helpers import TOPIC
 from ..broker.test_changes import append, appended, delete, edit, say
+from ..rig.postgres_server import PostgresServer
 from .helpers import ALL, archive, chatter, started
 
 EVERYTHING: Any = {"limit": 10_000, "max_bytes": 100_000_000}
@@ -206,3 +209,65 @@ async def test_without_the_database_nothing_is_lost(database: Database) -> None:
     await database.start()
     await archive(database, broker)
     assert await archived(database) == await logged(broker)
+
+
+async def test_a_full_database_is_caught_up_with_once_there_is_room(
+    database_settings: DatabaseSettings,
+) -> None:
+    if not database_settings.url.startswith("sqlite"):
+        pytest.skip("PostgreSQL has no such bound")
+    database = Database(database_settings)
+    await database.start()
+    pages = 10_000
+
+    def bound(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA max_page_count = {pages}")
+        cursor.close()
+
+    event.listen(database._engine.sync_engine, "connect", bound)
+    broker = await started()
+    for number in range(2_000):
+        await say(broker, f"{number} " + "x" * 500, retention=ALL)
+    pages = 100
+    await database._engine.dispose()
+    with pytest.raises(Unavailable):
+        await archive(database, broker)
+    pages = 100_000
+    await database._engine.dispose()
+    await archive(database, broker)
+    assert await archived(database) == await logged(broker)
+    await database.stop()
+
+
+async def test_a_database_that_can_only_be_read_is_read(
+    database_settings: DatabaseSettings, request: pytest.FixtureRequest
+) -> None:
+    broker = await started()
+    database = Database(database_settings)
+    await database.start()
+    await say(broker, "before", retention=ALL)
+    await archive(database, broker)
+    await database.stop()
+
+    reading = Database(database_settings)
+    if reading.dialect == "sqlite":
+
+        def forbid(connection: Any, record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA query_only = ON")
+            cursor.close()
+
+        event.listen(reading._engine.sync_engine, "connect", forbid)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        name = database_settings.url.rpartition("/")[2]
+        command = f"ALTER DATABASE {name} SET default_transaction_read_only = on"
+        await asyncio.to_thread(server.execute, command)
+    await reading.start()
+    await say(broker, "after", retention=ALL)
+    with pytest.raises(Unavailable):
+        await archive(reading, broker)
+    found = await archived(reading, folded=True)
+    assert [each.seq for each in found] == [1]
+    await reading.stop()
