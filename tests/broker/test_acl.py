@@ -1,5 +1,6 @@
 """The users of docs/stores.md may do what is needed, and nothing that is not."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,13 +8,17 @@ import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.diagnosis import COMMANDS, UNPROBED_COMMANDS
-from chat_server.events import Retention
+from chat_server.events import Position, Retention
+from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..rig.redis_server import RedisServer, running
-from .acl import rules
+from .acl import PAGE, rules
 from .helpers import TOPIC, Run, draft, until
 from .presence import Lease
+
+FURTHER = re.compile(r"each of these needs `([^`]+)` besides")
+"""What docs/stores.md adds for consumers."""
 
 
 @pytest.fixture
@@ -55,6 +60,33 @@ async def test_the_user_of_the_page_does_everything(
             guarded.restart()
     denied = [r for r in caplog.records if "NOPERM" in r.getMessage() or "ACL" in r.getMessage()]
     assert not denied
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_consumers_need_the_further_commands_of_the_page(
+    tmp_path: Path, run: Run, allowed: bool
+) -> None:
+    further = FURTHER.search(PAGE.read_text("utf-8"))
+    assert further is not None
+    more = further[1].split() if allowed else []
+    user = ("--user", "chat", "on", ">s3cret", *rules("redis"), *more)
+    with running(RedisServer(tmp_path, *user)) as server:
+        url = f"redis://chat:s3cret@127.0.0.1:{server.port}/0"
+        broker, _ = await run(RedisBroker(RedisSettings(url=url), BrokerSettings()))
+        followed = Retention(9, 60.0, held_size=9, held_bytes=999)
+        place = await broker.publish(draft(retention=followed))
+        await broker.feed.release(TOPIC, Position(place.epoch, 1))
+        if allowed:
+            await broker.feed.share()
+            assert await broker.feed.take(9) == [TOPIC]
+            assert [list(found) async for found in broker.feed.positions()] == [[TOPIC]]
+        else:
+            for refused in (broker.feed.share(), broker.feed.take(9)):
+                with pytest.raises(Unavailable):
+                    await refused
+        # What is not allowed costs nobody a publication.
+        assert (await broker.publish(draft(retention=followed))).seq == 2
+        await broker.stop()
 
 
 async def attend(broker: RedisBroker, name: str) -> None:

@@ -1,11 +1,11 @@
 """Every event of every topic is taken once and in order, whatever fails in between."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import pytest
 
 from chat_server.consumers import follower, reading, runner
-from chat_server.consumers.ports import Consumer, Cursor
+from chat_server.consumers.ports import Batch, Consumer, Cursor
 from chat_server.consumers.runner import Consumers
 from chat_server.events import Retention
 from chat_server.realtime.ports import Broker, Feed
@@ -237,3 +237,31 @@ async def test_many_hints_are_no_more_than_a_sweep_will_find(
     run(broker, Collector(shelf))
     await publish(broker, TOPICS, 2)
     await until(has_taken(shelf, TOPICS, 2))
+
+
+async def test_a_fault_of_our_own_is_logged_and_ends_nothing(
+    store: Store, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, _ = await store.start()
+    shelf = Shelf()
+    faulty = Faulty(shelf)
+    run(broker, faulty)
+    await publish(broker, TOPICS, 2)
+    await until(has_taken(shelf, TOPICS, 2))
+    assert "the consumers have failed" in caplog.text
+    assert "no cursors today" in caplog.text
+
+
+class Faulty(Collector):
+    """Raises what no consumer may, once."""
+
+    async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
+        if not self.forgets:
+            self.forgets = 1
+            raise RuntimeError("no cursors today")
+        return await super().cursors(topics)
+
+    async def take(self, batches: Sequence[Batch]) -> None:
+        self.forgets = 0
+        await super().take(batches)
+        self.forgets = 1
