@@ -16,6 +16,7 @@ from .markdown import ROOT
 OPERATIONS = {
     ("/api/call/{method}", "post"): True,
     ("/api/messages", "post"): True,
+    ("/api/search", "get"): True,
     ("/api/topics/{topic}/messages", "get"): True,
     ("/api/topics/{topic}/messages", "post"): True,
     ("/api/topics/{topic}/messages/{seq}", "patch"): True,
