@@ -213,6 +213,25 @@ async def test_a_hook_may_publish_where_it_is_asked() -> None:
         assert [(await ada.next())["data"] for _ in range(2)] == [{"about to": 1}, 1]
 
 
+async def test_a_hook_that_calls_back_as_a_user_waits_for_itself_and_ends() -> None:
+    """Its own publication stands behind the one that it is asked about, and is asked about, too."""
+    server = chat_server(hooks__max_running=3, hooks__timeout_seconds=0.3)
+    path = f"/api/topics/{ROOM}/messages"
+
+    @server.on_publish(ROOM)
+    async def calls_back(publication: Publication) -> None:
+        await post(running, path, {"data": publication.data + 1})
+
+    async with served(server) as running, await chat(running.ws_url, TOKEN) as ada:
+        answer = await ada.call(type="publish", topic=ROOM, data=0)
+        assert answer["code"] == "unavailable"
+        await ada.ok(type="publish", topic="room:b", data=0)
+        await until(lambda: not server.service.gate._lines)  # type: ignore[union-attr]
+        assert (await server.publish(ROOM, "free")).seq == 1
+    runs = {outcome: count for (_, outcome), count in server.hook_counts.items()}
+    assert 1 <= runs["run"] <= 10
+
+
 async def test_too_many_at_once_are_refused_and_the_others_wait(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
