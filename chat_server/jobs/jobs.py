@@ -211,9 +211,12 @@ class Jobs:
         # In a thread: imports take half a second, and scripts are read.
         from docket import Docket, Worker
 
-        # It logs each job at INFO, twice, and a traceback at each look for a Redis that is away, of
-        # which the broker tells. Jobs that fail are logged here.
-        logging.getLogger("docket").setLevel(logging.ERROR)
+        # It logs each job at INFO, twice, and a traceback at each look for a Redis that is away.
+        logging.getLogger("docket").setLevel(logging.WARNING)
+        for part in ("worker", "strikelist"):
+            of_part = logging.getLogger(f"docket.{part}")
+            if not any(isinstance(each, _OneLine) for each in of_part.filters):
+                of_part.addFilter(_OneLine())
         docket = Docket(
             name=f"{self._settings.prefix}:jobs",
             url=self._settings.url or f"memory://{secrets.token_hex(8)}",
@@ -226,6 +229,24 @@ class Jobs:
             schedule_automatic_tasks=False,
         )
         return docket, worker
+
+
+class _OneLine(logging.Filter):
+    """Lets a warning of pydocket's pass once a minute, and its cause instead of a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = LogThrottle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        if record.levelno > logging.WARNING:
+            return True
+        cause = record.exc_info[1] if record.exc_info else None
+        record.msg, record.args = f"jobs: {record.getMessage()}", ()
+        if cause is not None:
+            record.msg, record.args, record.exc_info = "%s %s", (record.msg, cause), None
+        return self._throttle.due(f"{record.msg}{cause}")
 
 
 async def _waiting(docket: "Docket") -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from chat_server import errors
 from chat_server.app import ChatServer
 from chat_server.jobs import Jobs
 from chat_server.jobs import jobs as module
 from chat_server.settings import RedisSettings, SettingsError
+from tests.docs.markdown import ROOT
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.waiting import until, until_async
 from tests.server.inprocess import make_settings
@@ -135,6 +138,39 @@ async def test_a_redis_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFix
         await jobs.stop()
         await asyncio.to_thread(server.stop)
     assert "a job cannot be added: Error" in caplog.text
+    assert "jobs: Redis" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_the_acl_of_the_page_is_enough(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def page(name: str) -> str:
+        return (ROOT / "docs" / name).read_text("utf-8")
+
+    stores, jobs_page = await asyncio.to_thread(lambda: (page("stores.md"), page("jobs.md")))
+    smallest = re.findall(r"ACL SETUSER chat (on >PASSWORD .*)", stores)[0].split()
+    [more] = re.findall(r"needs besides `(.*)`", jobs_page)
+    admin: Any
+    async with Redis.from_url(redis.url) as admin:
+        rules = [part.replace("PASSWORD", "secret") for part in (*smallest, *more.split())]
+        await admin.execute_command("ACL", "SETUSER", "worker", *rules)
+        await admin.execute_command("ACL", "LOG", "RESET")
+        done: list[Any] = []
+
+        async def note(data: Any) -> None:
+            done.append(data)
+
+        url = redis.url.replace("redis://", "redis://worker:secret@")
+        jobs = Jobs(RedisSettings(url=url))
+        jobs.register("note", note)
+        await jobs.start()
+        await jobs.add("note", 1)
+        await jobs.add("note", 2, key="k", delay_seconds=0.3)
+        await until(lambda: sorted(done) == [1, 2])
+        await jobs.stop()
+        assert await admin.execute_command("ACL", "LOG") == []
+    assert caplog.text == ""
 
 
 async def test_a_job_that_hangs_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
