@@ -54,7 +54,8 @@ class Following:
         if self._webhooks is not None:
             consumers += self._webhooks.consumers
         lease = Lease(database, "consumers", name, LEASE_SECONDS)
-        self._consumers = Consumers(broker, broker.feed, lease, consumers)
+        deep = None if self.archive is None else self.archive.log
+        self._consumers = Consumers(broker, broker.feed, lease, consumers, deep)
 
     def start(self) -> None:
         """Begin to follow, if no other worker does."""

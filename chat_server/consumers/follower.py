@@ -9,7 +9,7 @@ from typing import Final
 from ..events import Position
 from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
-from ..realtime.ports import EventLog
+from ..realtime.ports import EventLog, LogReader
 from .ports import Batch, Consumer, Cursor, Outdated
 from .reading import read_batch
 
@@ -41,11 +41,17 @@ class Follower:
         log: the log.
         consumer: the consumer.
         on_taken: called with each topic that has been taken from, and how far.
+        deep: reads what the log has no more.
     """
 
     def __init__(
-        self, log: EventLog, consumer: Consumer, on_taken: Callable[[str, Cursor], None]
+        self,
+        log: EventLog,
+        consumer: Consumer,
+        on_taken: Callable[[str, Cursor], None],
+        deep: LogReader | None = None,
     ) -> None:
+        self._deep = deep
         self._log = log
         self._consumer = consumer
         self._on_taken = on_taken
@@ -121,7 +127,10 @@ class Follower:
                 del self._pending[topic]  # A hint that comes during the read is for the next one.
             try:
                 read = await asyncio.gather(
-                    *(read_batch(self._log, topic, self._cursors.get(topic)) for topic in now)
+                    *(
+                        read_batch(self._log, topic, self._cursors.get(topic), self._deep)
+                        for topic in now
+                    )
                 )
             except BaseException:
                 self.add([*now, *(batch.topic for batch in batches)])

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from ..events import Event, HistoryPage
-from ..realtime.ports import EventLog
+from ..realtime.ports import EventLog, LogReader
 from .ports import Batch, Cursor
 
 BATCH_EVENTS: Final = 1_000
@@ -31,8 +31,16 @@ def at_of(event: Event) -> int:
         return 0
 
 
-async def read_batch(log: EventLog, topic: str, cursor: Cursor | None) -> Batch:
+async def read_batch(
+    log: EventLog, topic: str, cursor: Cursor | None, deep: LogReader | None = None
+) -> Batch:
     """Read the events that follow a cursor.
+
+    Args:
+        log: the log.
+        topic: the topic.
+        cursor: how far the consumer is; None reads what the log has.
+        deep: reads behind a cursor what the log has no more.
 
     Raises:
         Unavailable: the store cannot be reached.
@@ -42,12 +50,13 @@ async def read_batch(log: EventLog, topic: str, cursor: Cursor | None) -> Batch:
         # What went before anybody consumed the topic is no gap.
         start = page.events[0].seq - 1 if page.events else page.seq
         return _batch(topic, None, page, page.events, start)
+    reader = deep or log
     # The page begins with the last event that was taken, to see that it is still the same.
-    page = await _read(log, topic, max(cursor.seq - 1, 0))
+    page = await _read(reader, topic, max(cursor.seq - 1, 0))
     if page.epoch == cursor.epoch and _has_diverged(page, cursor):
         # As subscribers find it out (realtime.hub); here it may be that there are none.
         await log.begin_epoch(topic, page.epoch)
-        page = await _read(log, topic, max(cursor.seq - 1, 0))
+        page = await _read(reader, topic, max(cursor.seq - 1, 0))
     if page.epoch != cursor.epoch and page.epoch_start < cursor.seq:
         page = await _read(log, topic, page.epoch_start)
         return _batch(topic, cursor, page, page.events, page.epoch_start, goes_back=True)
@@ -55,7 +64,7 @@ async def read_batch(log: EventLog, topic: str, cursor: Cursor | None) -> Batch:
     return _batch(topic, cursor, page, news, cursor.seq)
 
 
-async def _read(log: EventLog, topic: str, after: int) -> HistoryPage:
+async def _read(log: LogReader, topic: str, after: int) -> HistoryPage:
     return await log.history(topic, after=after, limit=BATCH_EVENTS + 1, max_bytes=BATCH_BYTES)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..events import Position
 from ..protocol.errors import Unavailable
-from ..realtime.ports import EventLog, FeedStore
+from ..realtime.ports import EventLog, FeedStore, LogReader
 from .follower import Follower
 from .ports import Consumer, Cursor, Lease
 
@@ -39,14 +39,20 @@ class Consumers:
         feed: says where something was stored.
         lease: says whether this process runs the consumers.
         consumers: the consumers.
+        deep: reads what the log has no more, for those that were away for long.
     """
 
     def __init__(
-        self, log: EventLog, feed: FeedStore, lease: Lease, consumers: Sequence[Consumer]
+        self,
+        log: EventLog,
+        feed: FeedStore,
+        lease: Lease,
+        consumers: Sequence[Consumer],
+        deep: LogReader | None = None,
     ) -> None:
         self._feed = feed
         self._lease = lease
-        self._followers = [Follower(log, each, self._on_taken) for each in consumers]
+        self._followers = [Follower(log, each, self._on_taken, deep) for each in consumers]
         self._tasks: list[asyncio.Task[None]] = []
         self._leading: asyncio.Task[None] | None = None
         self._released: dict[str, Cursor] = {}

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -354,6 +355,34 @@ async def test_what_the_log_loses_during_an_outage_is_told_as_a_gap(
         assert (gap["after"], gap["before"]) == (2, 13), "4 times 5 messages are held back"
         assert [event["seq"] for event in events[1:]] == [*range(13, 33)]
     assert "webhook orders: the log had lost events 3 to 12 of room:0" in caplog.text
+
+
+async def is_archived(chat: ChatServer, topic: str, seq: int) -> bool:
+    assert chat.archive is not None
+    found = await chat.archive.reader.events(topic, after=0, limit=100, max_bytes=2**20)
+    return found is not None and found.seq == seq
+
+
+async def test_what_the_log_loses_comes_out_of_the_archive(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_server.events.HELD_MESSAGES", 0)
+    async with WebhookReceiver() as receiver:
+        orders = webhook(receiver.url)
+        chat = await serve(room=Namespace(history_size=5, archive=True), orders=orders)
+        await publish(chat, TOPICS[:1], 1)
+        await until(has_all(receiver, TOPICS[:1], 1))
+        receiver.answer = answering(500)
+        for last in range(11, 52, 10):
+            await publish(chat, TOPICS[:1], 10, last - 9)
+            await until_async(partial(is_archived, chat, TOPICS[0], last))
+        stored = await chat.node.broker.history(TOPICS[0], limit=100)
+        assert stored.events[0].seq > 3, "the log has lost something"
+        receiver.requests.clear()
+        receiver.answer = answering(204)
+        await until(lambda: receiver.events and receiver.events[-1]["seq"] == 51)
+        assert {event["type"] for event in receiver.events} == {"message"}
+        assert sorted({event["seq"] for event in receiver.events}) == [*range(2, 52)]
 
 
 async def test_a_new_order_of_a_topic_is_told_as_a_gap(serve: Serve) -> None:
