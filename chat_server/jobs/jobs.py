@@ -6,7 +6,9 @@ twenty packages along.
 
 import asyncio
 import importlib.util
+import itertools
 import logging
+import re
 import secrets
 from asyncio import Task
 from collections.abc import Awaitable, Callable
@@ -50,6 +52,8 @@ RETRY_MS: Final = 1_000
 RETRY_SECONDS: Final = (1.0, 15.0)
 """Seconds between two attempts to reach a Redis that was away at the start: first and most."""
 
+_CLUSTER = re.compile(r"(rediss?\+cluster://(?:[^/?#]*@)?)([^/?#@]+)(.*)", re.DOTALL)
+
 Work = Callable[[Any], Awaitable[None]]
 """Does a job, given its data. It may be called again for a job that it has done."""
 
@@ -90,6 +94,7 @@ class Jobs:
         self._docket: Docket | None = None
         self._stack: AsyncExitStack | None = None
         self._running: Task[None] | None = None
+        self._urls = itertools.cycle(_urls(settings.url))
         self._stopping = False
         self._throttle = LogThrottle()
 
@@ -219,7 +224,7 @@ class Jobs:
                 of_part.addFilter(_OneLine())
         docket = Docket(
             name=f"{self._settings.prefix}:jobs",
-            url=self._settings.url or f"memory://{secrets.token_hex(8)}",
+            url=next(self._urls),
             execution_ttl=timedelta(0),
         )
         worker = Worker(
@@ -247,6 +252,15 @@ class _OneLine(logging.Filter):
         if cause is not None:
             record.msg, record.args, record.exc_info = "%s %s", (record.msg, cause), None
         return self._throttle.due(f"{record.msg}{cause}")
+
+
+def _urls(url: str) -> list[str]:
+    """Return the addresses to try in turn: pydocket takes one seed of a cluster, not several."""
+    match = _CLUSTER.fullmatch(url)
+    if match is None:
+        return [url or f"memory://{secrets.token_hex(8)}"]
+    head, seeds, rest = match.groups()
+    return [f"{head}{seed}{rest}" for seed in seeds.split(",")]
 
 
 async def _waiting(docket: "Docket") -> int:

@@ -19,6 +19,8 @@ from chat_server.jobs import Jobs
 from chat_server.jobs import jobs as module
 from chat_server.settings import RedisSettings, SettingsError
 from tests.docs.markdown import ROOT
+from tests.rig.redis_cluster import RedisCluster
+from tests.rig.redis_sentinel import SentinelTrio
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.waiting import until, until_async
 from tests.server.inprocess import make_settings
@@ -140,6 +142,29 @@ async def test_a_redis_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "a job cannot be added: Error" in caplog.text
     assert "jobs: Redis" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("several", [RedisCluster, SentinelTrio])
+async def test_several_servers(
+    several: type[RedisCluster] | type[SentinelTrio], tmp_path: Path
+) -> None:
+    done: list[Any] = []
+
+    async def note(data: Any) -> None:
+        done.append(data)
+
+    servers: Any = await asyncio.to_thread(several, tmp_path)
+    await asyncio.to_thread(servers.start)
+    try:
+        jobs = Jobs(RedisSettings(url=servers.url))
+        jobs.register("note", note)
+        await jobs.start()
+        await jobs.add("note", 1)
+        await jobs.add("note", 2, delay_seconds=0.3)
+        await until(lambda: sorted(done) == [1, 2])
+        await jobs.stop()
+    finally:
+        await asyncio.to_thread(servers.stop)
 
 
 async def test_the_acl_of_the_page_is_enough(
