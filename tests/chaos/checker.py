@@ -39,7 +39,7 @@ def check(history: History) -> Verdict:
     violations = [violation for follower in followers for violation in follower.run()]
     logs = _Logs(followers, history)
     violations += [*logs.check(), *_missing(followers, history.acks), *_repeated(history.acks)]
-    violations += check_states(history)
+    violations += [*_misdirected(history.acks), *check_states(history)]
     return Verdict(
         violations=violations,
         resumes=sum(follower.resumes for follower in followers),
@@ -238,3 +238,14 @@ def _repeated(acks: list[Ack]) -> Iterator[Violation]:
         if first != ack.seq:
             detail = f"{ack.payload} acknowledged also at {first}"
             yield Violation("stored twice", ack.topic, ack.seq, "", detail)
+
+
+def _misdirected(acks: list[Ack]) -> Iterator[Violation]:
+    """Yield changes that reached another message than that which they named with its epoch."""
+    stored = {(ack.topic, ack.epoch, ack.seq): ack.payload for ack in acks if not ack.target}
+    for ack in acks:
+        # Of a message that the epoch took over, the publication was acknowledged in another one.
+        found = stored.get((ack.topic, ack.epoch, ack.target), ack.meant)
+        if ack.meant and found != ack.meant:
+            detail = f"{ack.payload} meant {ack.meant}, and changed {found}"
+            yield Violation("another message", ack.topic, ack.target, ack.publisher, detail)

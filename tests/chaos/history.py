@@ -12,6 +12,8 @@ class Ack(Struct, frozen=True):
         payload: names it; no two publications bear the same, but changes may.
         duplicate: the server had stored it before, and says so.
         target: the message that it changes, 0 if it is one.
+        meant: the payload of the message that the change named with its epoch; empty if it named a
+            seq alone.
     """
 
     publisher: str
@@ -21,6 +23,7 @@ class Ack(Struct, frozen=True):
     payload: str
     duplicate: bool = False
     target: int = 0
+    meant: str = ""
 
 
 class Subscribed(Struct, frozen=True):
@@ -121,6 +124,8 @@ class Operation(Struct):
     Args:
         number: rises from one operation of a publisher to the next.
         name: of the data in a publication or edit; the text in an append.
+        target_epoch: the epoch that it names with `target`; empty if it names none.
+        meant: as of `Ack`.
         key: whether it bears one, and so is repeated until it is answered.
         attempts: how often it was sent.
         seq: where it was stored; 0 if nothing is known of that, or it was refused.
@@ -133,6 +138,8 @@ class Operation(Struct):
     kind: str
     name: str = ""
     target: int = 0
+    target_epoch: str = ""
+    meant: str = ""
     emoji: str = ""
     remove: bool = False
     state: str = ""

@@ -32,6 +32,9 @@ BURST = 5
 UNKEYED = 0.15
 """The share of changes that are sent once, and of which nothing may become known."""
 
+NAMED = 0.5
+"""The share of changes that name the epoch of their message."""
+
 ENDS = 0.04
 """The share of appends that are a message's last."""
 
@@ -40,15 +43,15 @@ class Targets:
     """The messages that publishers change."""
 
     def __init__(self) -> None:
-        self._newest: dict[str, deque[tuple[int, str]]] = defaultdict(lambda: deque(maxlen=TARGETS))
+        self._newest: dict[str, deque[Operation]] = defaultdict(lambda: deque(maxlen=TARGETS))
 
     def add(self, operation: Operation) -> None:
         """Note a message that was published."""
-        self._newest[operation.topic].append((operation.seq, operation.publisher))
+        self._newest[operation.topic].append(operation)
 
-    def of(self, topic: str, author: str | None) -> list[int]:
+    def of(self, topic: str, author: str | None) -> list[Operation]:
         """Return the messages of a topic, by one author or all."""
-        return [seq for seq, by in self._newest[topic] if author in (None, by)]
+        return [each for each in self._newest[topic] if author in (None, each.publisher)]
 
 
 class Publisher:
@@ -161,6 +164,7 @@ class Publisher:
                 payload,
                 answer["duplicate"],
                 operation.target,
+                operation.meant,
             )
         )
         if not operation.target:
@@ -179,13 +183,14 @@ class Publisher:
         if self._rng.random() >= self._changes or not targets:
             return [self._operation(topic, "publish")]
         target, key = self._rng.choice(targets), self._rng.random() >= UNKEYED
-        if kind != "append":
-            return [self._operation(topic, kind, target, key)]
-        count = self._rng.randint(1, BURST) if key else 1
-        appends = [self._operation(topic, kind, target, key) for _ in range(count)]
-        if self._rng.random() < ENDS:
-            appends[-1].state = "complete"
-        return appends
+        count = self._rng.randint(1, BURST) if key and kind == "append" else 1
+        changes = [self._operation(topic, kind, target.seq, key) for _ in range(count)]
+        if self._rng.random() < NAMED:
+            for change in changes:
+                change.target_epoch, change.meant = target.epoch, target.name
+        if kind == "append" and self._rng.random() < ENDS:
+            changes[-1].state = "complete"
+        return changes
 
     def _operation(self, topic: str, kind: str, target: int = 0, key: bool = True) -> Operation:
         self._number += 1
@@ -207,6 +212,7 @@ def _command(operation: Operation) -> dict[str, Any]:
         command["key"] = f"{operation.publisher}-{operation.number}"
     if operation.target:
         command["seq"] = operation.target
+        command["epoch"] = operation.target_epoch or None
     if operation.kind in ("publish", "edit"):
         command["data"] = payload_of(operation.name)
     elif operation.kind == "append":

@@ -211,6 +211,18 @@ def test_a_publication_is_stored_once() -> None:
     assert ("stored twice", 3) in _found(_history(entries, [*_acks(1, 2, 4), again]))
 
 
+def test_a_change_reaches_the_message_that_it_names() -> None:
+    published = [Ack("pub", TOPIC, epoch, 1, f"of {epoch}") for epoch in "ef"]
+    meant = Ack("pub", TOPIC, "f", 2, "edited", target=1, meant="of f")
+    taken_over = Ack("pub", TOPIC, "g", 3, "edited", target=1, meant="of e")
+    bare = Ack("pub", TOPIC, "f", 4, "edited", target=1)
+    wrong = Ack("pub", TOPIC, "f", 5, "edited", target=1, meant="of e")
+    acks = [*published, meant, taken_over, bare, wrong]
+    expected = Violation("another message", TOPIC, 1, "pub", "edited meant of e, and changed of f")
+    violations = check(_history([], acks)).violations
+    assert [each for each in violations if each.kind == expected.kind] == [expected]
+
+
 def test_a_violation_names_all_that_is_needed_to_look_for_it() -> None:
     line = told(Violation("missing", TOPIC, 7, "ada", "e7"), 42)
     assert line == "VIOLATION (seed 42) missing: room:a 7 ada: e7"

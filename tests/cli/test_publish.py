@@ -104,7 +104,7 @@ async def test_a_message_that_is_too_large_is_not_sent(server: FakeServer) -> No
     stdin = b"ok\n" + b"x" * 70_000 + b"\n"
     code, _, err = await run("publish", "room:a", url=server.url, stdin=stdin)
     assert code == 1
-    assert err.startswith("chat-server: line 2: too_large: has 70")
+    assert err.startswith("chat-server: line 2: too_large: message: may have 65536 bytes")
     assert stored(server) == [{"text": "ok"}]
 
 
