@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from chat_server.settings import load_settings
 
-from .accounting import Machine, machine, pinned, usage
+from .accounting import Machine, busy_seconds, machine, pinned, usage
 from .server import Target, load_cores, server_cores, started
 from .stage import Tell
 from .wire import LoadError
@@ -44,12 +44,14 @@ class Round(Struct, frozen=True):
         hash_cpu_ms: its CPU time.
         login_ms: a login by HTTP, from its request to its answer.
         login_cpu_ms: what it costs the server.
+        others: cores that others kept busy meanwhile.
     """
 
     hash_ms: float
     hash_cpu_ms: float
     login_ms: float
     login_cpu_ms: float
+    others: float = 0.0
 
 
 class Login(Struct, frozen=True):
@@ -107,6 +109,7 @@ def _round(plan: LoginPlan, target: Target, connection: http.client.HTTPConnecti
     hashes, logins = [], []
     # In turns on the same core, so that both have the same of its speed.
     hash_cpu, login_cpu = 0.0, 0.0
+    began, busy, own = time.monotonic(), busy_seconds() or 0.0, time.process_time()
     for _ in range(plan.logins):
         with pinned(server_cores()):
             begin, cpu = time.perf_counter(), time.thread_time()
@@ -119,11 +122,13 @@ def _round(plan: LoginPlan, target: Target, connection: http.client.HTTPConnecti
             _ask(connection, "/auth/login", 200)
             logins.append(time.perf_counter() - begin)
             login_cpu += _cpu_seconds(target) - before
+    busy = (busy_seconds() or 0.0) - busy - login_cpu - (time.process_time() - own)
     return Round(
         1000 * median(hashes),
         1000 * hash_cpu / plan.logins,
         1000 * median(logins),
         1000 * login_cpu / plan.logins,
+        max(busy, 0.0) / (time.monotonic() - began),
     )
 
 
@@ -142,15 +147,16 @@ def _ask(connection: http.client.HTTPConnection, path: str, status: int) -> None
 
 def login_lines(found: Login) -> list[list[str]]:
     """Return the rows of a table, the header first."""
-    rows = [["", "hash", "login by HTTP", "besides the hash", "at most"]]
+    rows = [["", "hash", "login by HTTP", "besides the hash", "at most", "other work"]]
     by_clock = [median(each.hash_ms for each in found.rounds)]
     by_clock.append(median(each.login_ms for each in found.rounds))
     of_cpu = [median(each.hash_cpu_ms for each in found.rounds)]
     of_cpu.append(median(each.login_cpu_ms for each in found.rounds))
+    others = f"{median(each.others for each in found.rounds):.2f} cores"
     verdict = "met" if found.more_ms <= MOST_MS else "NOT MET"
     for name, (mine, whole), more, limit in (
         ("time", by_clock, found.more_ms, f"{MOST_MS:g} ms: {verdict}"),
         ("CPU of the server", of_cpu, found.more_cpu_ms, ""),
     ):
-        rows.append([name, f"{mine:.1f} ms", f"{whole:.1f} ms", f"{more:.1f} ms", limit])
+        rows.append([name, f"{mine:.1f} ms", f"{whole:.1f} ms", f"{more:.1f} ms", limit, others])
     return rows
