@@ -12,6 +12,7 @@ from multiprocessing import current_process
 from ..settings import Settings
 from . import sockets
 from .hangup import Terminal
+from .late_signals import end_at_once
 from .process import WorkerProcess, WorkerSpec
 from .totals import Totals
 
@@ -89,6 +90,7 @@ class Supervisor:
                 await self._serving
             await asyncio.gather(*(process.stop() for process in self._processes))
             await self._totals.stop()
+            end_at_once(loop, (signal.SIGINT, signal.SIGTERM))
         finally:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()

@@ -26,6 +26,7 @@ from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
 from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
+from .late_signals import end_at_once
 from .tls import tls_context
 from .totals import Report
 
@@ -78,6 +79,7 @@ def run_worker(
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
         app = make_application(settings, application)
         await Worker(app, settings).serve(listener, stop, on_ready, drain_now, report)
+        end_at_once(loop, stop_on)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
