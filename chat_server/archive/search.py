@@ -40,6 +40,10 @@ class ArchiveSearch:
         """Return the words of a question."""
         return words_of(question)
 
+    def snippet(self, text: str, words: Sequence[str]) -> list[str]:
+        """Return a part of a text in pieces; see `realtime.searching.Search`."""
+        return snippet(text, words)
+
     async def find(
         self,
         words: Sequence[str],
@@ -66,7 +70,7 @@ class ArchiveSearch:
             query = query.where(MESSAGES.c.id < before)
         async with self._database.session(read_only=True) as session:
             rows = (await session.execute(query)).all()
-        return [_hit(row, words) for row in rows]
+        return [_hit(row) for row in rows]
 
     def _matching(self, words: Sequence[str], before: int | None) -> ColumnElement[bool]:
         # Nothing of these is an operator: they are letters and digits.
@@ -85,9 +89,9 @@ class ArchiveSearch:
         return MESSAGES.c.text.is_not(None) & vector.op("@@")(asked)
 
 
-def _hit(row: Row[Any], words: Sequence[str]) -> Hit:
+def _hit(row: Row[Any]) -> Hit:
     payload = Message.of_row(row).folded()
-    return Hit(row.id, row.topic, payload, snippet(row.text or "", words))
+    return Hit(row.id, row.topic, payload, row.text or "")
 
 
 def snippet(text: str, words: Sequence[str]) -> list[str]:
@@ -119,5 +123,7 @@ def snippet(text: str, words: Sequence[str]) -> list[str]:
 
 def _plain(word: str) -> str:
     """Return a word without case and accents, as the indexes compare it."""
+    if word.isascii():
+        return word.lower()  # the same, in a tenth of the time
     apart = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in apart if not unicodedata.combining(letter))

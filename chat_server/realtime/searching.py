@@ -13,13 +13,13 @@ class Hit(Struct, frozen=True):
         id: where to go on: greater for messages that were stored later.
         topic: the topic.
         payload: the message as it now is.
-        snippet: a part of its text in pieces; every second one is a word that was asked for.
+        text: what of it can be searched for.
     """
 
     id: int
     topic: str
     payload: bytes
-    snippet: list[str]
+    text: str
 
 
 class Search(Protocol):
@@ -27,6 +27,10 @@ class Search(Protocol):
 
     def words_of(self, question: str) -> list[str]:
         """Return the words of a question; there may be none."""
+        ...
+
+    def snippet(self, text: str, words: Sequence[str]) -> list[str]:
+        """Return a part of a text in pieces: every second one is a word that was asked for."""
         ...
 
     async def find(

@@ -53,7 +53,8 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
         encoded = encode_push(JSON, event)
         if encoded is not None:
             message: Any = msgspec.Raw(encoded)
-            found.append(SearchHit(hit.id, message, hit.snippet))
+            # Here, and not for all that was looked at: in a long text it takes milliseconds.
+            found.append(SearchHit(hit.id, message, index.snippet(hit.text, words)))
         await asyncio.sleep(0)
     return SearchOk(hits=found, before=before)
 

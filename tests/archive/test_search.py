@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from quart.typing import TestClientProtocol as Http
 
 from chat_server import create_app, errors
 from chat_server.app import ChatServer
+from chat_server.archive import search
 from chat_server.archive.search import ArchiveSearch, snippet, words_of
 from chat_server.database.database import Database
 from chat_server.hooks import Subscription
@@ -200,6 +201,28 @@ async def test_only_what_the_token_lets_read_is_found(http: Http) -> None:
     assert len({*first, *rest}) == 9
 
 
+async def test_nothing_is_made_of_the_texts_of_others(
+    http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = mint("root", history=["**"])
+    for topic in ("room:a", "room:b"):
+        await publish(http, topic, "needle")
+    async with asyncio.timeout(60):
+        while len((await ask(http, everything, q="needle"))[1]["hits"]) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    texts: list[str] = []
+
+    def watched(text: str, words: Sequence[str]) -> list[str]:
+        texts.append(text)
+        return snippet(text, words)
+
+    monkeypatch.setattr(search, "snippet", watched)
+    for history, limit, made in (([], 5, 0), (["room:a"], 5, 1), (["**"], 1, 1)):
+        texts.clear()
+        await ask(http, mint("bob", history=history), q="needle", limit=limit)
+        assert len(texts) == made
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
@@ -209,6 +232,7 @@ async def test_only_what_the_token_lets_read_is_found(http: Http) -> None:
         ({"q": "a" * 10_240}, "q"),
         ({"q": "a", "limit": 1_000}, "limit"),
         ({"q": "a", "before": "x"}, "before"),
+        ({"q": "a", "before": 2**63}, "before"),
         ({"q": "a", "topic": "no such {topic}"}, "topic"),
     ],
 )
