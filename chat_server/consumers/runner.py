@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS: Final = 15.0
 """How long a dead process keeps the lease."""
 
+RELEASE_SECONDS: Final = 2.0
+"""How long letting go of the lease may take at the end: a process has little time for that."""
+
 HINT_SECONDS: Final = 0.2
 """Interval at which workers say in which topics they have stored something."""
 
@@ -88,8 +91,9 @@ class Consumers:
             await _end(*self._tasks)
             self._tasks = []
             await self._stop_leading()
-        with suppress(Unavailable):
-            await self._lease.release()
+        with suppress(Unavailable, TimeoutError):  # Then it is taken once it has run out.
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._lease.release()
         return drained
 
     async def _drain(self, seconds: float) -> Collection[Consumer]:

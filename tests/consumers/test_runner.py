@@ -1,5 +1,6 @@
 """Every event of every topic is taken once and in order, whatever fails in between."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import pytest
@@ -237,6 +238,26 @@ async def test_many_hints_are_no_more_than_a_sweep_will_find(
     run(broker, Collector(shelf))
     await publish(broker, TOPICS, 2)
     await until(has_taken(shelf, TOPICS, 2))
+
+
+async def test_a_lease_that_cannot_be_let_go_keeps_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "RELEASE_SECONDS", 0.01)
+    broker, _ = await store.start()
+    assert isinstance(broker, Feed)
+    consumers = Consumers(broker, broker.feed, Frozen(), [Collector(Shelf())])
+    consumers.start()
+    await until(lambda: consumers.is_leading)
+    async with asyncio.timeout(30):
+        await consumers.stop()
+
+
+class Frozen(Grant):
+    """A lease in a database that does not answer any more."""
+
+    async def release(self) -> None:
+        await asyncio.Event().wait()
 
 
 async def test_a_fault_of_our_own_is_logged_and_ends_nothing(
