@@ -109,19 +109,24 @@ class Endpoint:
             Outdated: the endpoint begins anew, without this message.
         """
         id = message_id(self.name, body)
-        failures = 0
+        failures, replays = 0, -1
         try:
             while True:
                 state = await self.open()
                 if state.created_at != since:
                     raise Outdated
+                if state.replays != replays:
+                    # Somebody wants it to go on: the day of failures begins again.
+                    failures, replays = 0, state.replays
+                    self._failing.pop(id, None)
                 failure = await self._attempt(id, body)
                 self._counts[self.name, "failed" if failure else "taken"] += 1
                 if failure is None:
                     break
                 failures += 1
                 if not await self._note_failure(id, failure):
-                    await self._wait(pause(failures, failure.retry_after, random.random))
+                    seconds = pause(failures, failure.retry_after, random.random)
+                    await self._wait(seconds, replays)
         finally:
             had_failed = self._failing.pop(id, 0) > 0
         if had_failed or (self._state and self._state.failing_since is not None):
@@ -156,18 +161,16 @@ class Endpoint:
         reason = f"the answer is HTTP {answer.status}{redirects}"
         return _Failure(reason, answer.retry_after, answer.status == GONE)
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float, replays: int) -> None:
         """Wait, unless somebody asks for another attempt."""
-        replays = None if self._state is None else self._state.replays
         while seconds > 0:
             step = min(seconds, POLL_SECONDS)
             await asyncio.sleep(step)
             seconds -= step
             if seconds > 0:
                 with suppress(Unavailable):
-                    state = await self.store.begin(self.name, self._began)
-                    self._state = state
-                    if state.replays != replays:
+                    self.distrust()
+                    if (await self._read_state()).replays != replays:
                         return
 
     # How it is -----------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 from zlib import crc32
 
 from ..auth.permissions import allows
 from ..consumers.ports import Batch, Cursor, Outdated
 from ..logs import LogThrottle
+from ..protocol.errors import Unavailable
 from .endpoint import Endpoint
 from .messages import messages
 
@@ -74,13 +76,19 @@ class Lane:
         size = endpoint.settings.batch_size
         moved: dict[str, Cursor] = {}
         committed_at = endpoint.now()
-        for message in messages(batches, self._kinds, size, since):
-            await endpoint.deliver(message.body, since)
-            moved |= message.cursors
-            if endpoint.now() - committed_at >= COMMIT_MS:
+        try:
+            for message in messages(batches, self._kinds, size, since):
+                await endpoint.deliver(message.body, since)
+                moved |= message.cursors
+                if endpoint.now() - committed_at >= COMMIT_MS:
+                    await self._move(here, moved)
+                    here |= moved
+                    moved, committed_at = {}, endpoint.now()
+        except BaseException:
+            # The process ends in order, say: what was taken is not sent again by another one.
+            with suppress(Unavailable, Outdated):
                 await self._move(here, moved)
-                here |= moved
-                moved, committed_at = {}, endpoint.now()
+            raise
         await self._move(here, {batch.topic: batch.after for batch in batches})
         await endpoint.tidy()
 

@@ -165,6 +165,8 @@ class WebhookStore:
         Raises:
             Outdated: a topic stands elsewhere.
         """
+        if not after:
+            return
         rows = [
             {
                 "webhook": name,

@@ -255,7 +255,7 @@ async def test_gone_parks_at_once_and_a_replay_sends_what_was_missed(
 
 
 async def test_a_day_of_failures_parks(
-    serve: Serve, database_settings: DatabaseSettings, clock: ManualClock
+    serve: Serve, database_settings: DatabaseSettings, database: Database, clock: ManualClock
 ) -> None:
     async with WebhookReceiver(answering(503)) as receiver:
         chat = await serve(orders=webhook(receiver.url))
@@ -271,6 +271,10 @@ async def test_a_day_of_failures_parks(
             return (await state(database_settings)).parked_at is not None
 
         await until_async(is_parked)
+        count = len(receiver.requests)
+        assert await WebhookStore(database).replay("orders")
+        await until(lambda: len(receiver.requests) >= count + 3)
+        assert not await is_parked(), "the day has begun again"
 
 
 async def test_a_day_of_failures_is_counted_over_restarts(
