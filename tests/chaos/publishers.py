@@ -32,8 +32,9 @@ BURST = 5
 UNKEYED = 0.15
 """The share of changes that are sent once, and of which nothing may become known."""
 
-NAMED = 0.5
-"""The share of changes that name the epoch of their message."""
+EARLY = 0.1
+"""The share of changes of one of a topic's first messages: once the store was wiped, others soon
+have their seqs."""
 
 ENDS = 0.04
 """The share of appends that are a message's last."""
@@ -44,14 +45,18 @@ class Targets:
 
     def __init__(self) -> None:
         self._newest: dict[str, deque[Operation]] = defaultdict(lambda: deque(maxlen=TARGETS))
+        self._first: dict[str, list[Operation]] = defaultdict(list)
 
     def add(self, operation: Operation) -> None:
         """Note a message that was published."""
         self._newest[operation.topic].append(operation)
+        if len(first := self._first[operation.topic]) < TARGETS:
+            first.append(operation)
 
-    def of(self, topic: str, author: str | None) -> list[Operation]:
-        """Return the messages of a topic, by one author or all."""
-        return [each for each in self._newest[topic] if author in (None, each.publisher)]
+    def of(self, topic: str, author: str | None, *, early: bool) -> list[Operation]:
+        """Return the newest or the first messages of a topic, by one author or all."""
+        chosen = self._first[topic] if early else self._newest[topic]
+        return [each for each in chosen if author in (None, each.publisher)]
 
 
 class Publisher:
@@ -179,15 +184,16 @@ class Publisher:
         """Return what to do next: several only where they may overlap."""
         topic = self._rng.choice(self._topics)
         (kind,) = self._rng.choices(list(KINDS), list(KINDS.values()))
-        targets = self._targets.of(topic, None if kind == "react" else self._author)
+        early = self._rng.random() < EARLY
+        author = None if kind == "react" else self._author
+        targets = self._targets.of(topic, author, early=early)
         if self._rng.random() >= self._changes or not targets:
             return [self._operation(topic, "publish")]
         target, key = self._rng.choice(targets), self._rng.random() >= UNKEYED
         count = self._rng.randint(1, BURST) if key and kind == "append" else 1
         changes = [self._operation(topic, kind, target.seq, key) for _ in range(count)]
-        if self._rng.random() < NAMED:
-            for change in changes:
-                change.target_epoch, change.meant = target.epoch, target.name
+        for change in changes:
+            change.target_epoch, change.meant = target.epoch, target.name
         if kind == "append" and self._rng.random() < ENDS:
             changes[-1].state = "complete"
         return changes
