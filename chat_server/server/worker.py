@@ -26,7 +26,7 @@ from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
 from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
-from .late_signals import end_at_once
+from .late_signals import end_at_once, ending_within
 from .tls import tls_context
 from .totals import Report
 
@@ -80,8 +80,12 @@ def run_worker(
         app = make_application(settings, application)
         await Worker(app, settings).serve(listener, stop, on_ready, drain_now, report)
         end_at_once(loop, stop_on)
+        end.start()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with (
+        ending_within(STOP_SLACK_SECONDS) as end,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
         runner.run(main())
 
 

@@ -1,4 +1,4 @@
-"""A signal that comes when the server has stopped is no crash."""
+"""A signal that comes when the server has stopped is no crash, and no task keeps the process."""
 
 import signal
 import subprocess
@@ -27,3 +27,31 @@ def test_it_ends_the_process_with_0(number: signal.Signals, run: str) -> None:
     program = PROGRAM.format(number=int(number), run=run)
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
     assert ended.returncode == 0
+
+
+STUBBORN = """
+import asyncio
+from chat_server.server.late_signals import ending_within
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+async def main():
+    asyncio.get_running_loop().stubborn = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    end.start()
+
+with ending_within(0.2) as end:
+    asyncio.run(main())
+"""
+
+
+def test_a_task_that_cannot_be_cancelled_does_not_keep_the_process() -> None:
+    program = [sys.executable, "-c", STUBBORN]
+    ended = subprocess.run(program, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert "do not end when they are cancelled" in ended.stderr
