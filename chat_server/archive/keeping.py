@@ -53,14 +53,15 @@ async def _expire_topic(database: Database, topic: int, before: int) -> int:
             gone = [row for row in found if row.at < before]
             if gone:
                 await session.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(r.id for r in gone)))
-                last = gone[-1]
-                await session.execute(
-                    delete(CHANGES).where(
-                        CHANGES.c.topic_id == topic,
-                        CHANGES.c.era <= last.era,
-                        CHANGES.c.target <= last.seq,
+                # The last of each era: seqs of a later one may be smaller.
+                for era, seq in {row.era: row.seq for row in gone}.items():
+                    await session.execute(
+                        delete(CHANGES).where(
+                            CHANGES.c.topic_id == topic,
+                            CHANGES.c.era <= era,
+                            CHANGES.c.target <= seq,
+                        )
                     )
-                )
             deleted += len(gone)
         if len(gone) < ROWS_AT_ONCE:
             return deleted

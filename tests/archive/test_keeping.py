@@ -58,6 +58,21 @@ async def test_old_messages_go_with_their_changes(database: Database, monkeypatc
     assert await keeping.expire(database, lifetime, clock.time()) == 0
 
 
+async def test_changes_of_every_era_go_with_their_messages(database: Database) -> None:
+    clock = ManualClock()
+    before = await started(clock)
+    for number in range(4):
+        await say(before, f"old {number}", retention=ALL)
+    await before.change(edit(4, "still old"))
+    await archive(database, before)
+    after = await started(clock)  # its store has lost everything
+    await say(after, "old, too", retention=ALL)
+    await archive(database, after)
+    clock.advance(100)
+    assert await keeping.expire(database, lambda _: 50.0, clock.time()) == 5
+    assert await everything(database) == "[]"
+
+
 async def test_a_user_is_exported_and_erased(database: Database) -> None:
     broker = await started()
     for number in range(3):
