@@ -41,6 +41,7 @@ Positive = click.FloatRange(0.0, min_open=True)
 @click.option(
     "--spool", is_flag=True, help="Talk in topics that spool what Redis cannot take, too."
 )
+@click.option("--archive", is_flag=True, help="Archive what is said, and compare it, too.")
 @click.option("--publishers", type=Count, default=6, show_default=True)
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
 @click.option(
@@ -74,6 +75,8 @@ def main(json: str | None, page: str | None, seed: int | None, **options: Any) -
     raise_file_limit()
     seed = random.randrange(SEEDS) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
+    if options["wipe"] and options["archive"]:
+        raise click.UsageError("--archive: cannot be compared with a store that is wiped")
     if options["broker"] == "memory":
         options["workers"] = 1
     config = Config(seed=seed, **options)

@@ -16,6 +16,7 @@ class Config(Struct, frozen=True, kw_only=True):
         faults: how many.
         wipe: a Redis loses everything now and then, too.
         spool: there are topics whose publications are kept while Redis is away, too.
+        archive: what is said in rooms is archived, too; not together with `wipe`.
         rooms: topics that keep all their history; there are two more that keep little.
         readers: subscribers; every fourth uses the client library.
         members: users who come and go, over several connections each, and watch who is there.
@@ -32,6 +33,7 @@ class Config(Struct, frozen=True, kw_only=True):
     faults: int = 240
     wipe: bool = False
     spool: bool = False
+    archive: bool = False
     rooms: int = 4
     publishers: int = 6
     readers: int = 12

@@ -65,7 +65,7 @@ def write(page: Path, outcome: Outcome) -> None:
         LoadError: the page has no such section.
     """
     config = outcome.config
-    ways = {"wiped": config.wipe, "spooled": config.spool}
+    ways = {"wiped": config.wipe, "spooled": config.spool, "archived": config.archive}
     name = ", ".join([config.broker, *(way for way, taken in ways.items() if taken)])
     workers = "one worker" if config.broker == "memory" else f"{config.workers} workers"
     people = f"{config.publishers} publishers, {config.readers} subscribers"

@@ -12,6 +12,7 @@ from chat_server.events import Position
 from loadtest.accounting import Machine, machine
 from loadtest.wire import LoadError
 
+from . import archived
 from .checker import Verdict, check
 from .config import Config
 from .final_reads import EXPECTED_ERRORS, FinalReads
@@ -197,6 +198,10 @@ class _Run:
                 await nemesis.run(phase, self._quiesce)
                 violations += await self._settle(tasks)
             stored = await self._final_reads.stored()
+            if self._system.database is not None:
+                final = {each.topic: each.position for each in stored}
+                acks = [*self.counts.acks, *self.unheard]
+                violations += await archived.missing(self._system.database, final, acks)
         finally:
             for task in tasks:
                 task.cancel()

@@ -19,6 +19,7 @@ from loadtest.wire import LoadError
 from ..rig.proxy import Proxy
 from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
+from .archived import NAMESPACE
 from .config import Config
 from .slots import Slots
 
@@ -63,6 +64,11 @@ ENVIRON = {
 
 SPOOLING = {"CHAT_NAMESPACES__SPOOL__SPOOL_MESSAGES": "1000"}
 
+ARCHIVING = {
+    "CHAT_DATABASE__MIGRATE": "true",
+    f"CHAT_NAMESPACES__{NAMESPACE.upper()}__ARCHIVE": "true",
+}
+
 LOG_TAIL = 4000
 
 Entered = TypeVar("Entered")
@@ -100,6 +106,7 @@ class System:
         log: what the server writes.
         shards: where messages are stored; none in memory.
         slots: of the Redis Cluster, if the shards are one.
+        database: of the archive, if there is one.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class System:
         log: Path,
         shards: Sequence[Shard] = (),
         slots: Slots | None = None,
+        database: Path | None = None,
     ) -> None:
         self.front = front
         assert target.pid is not None
@@ -117,6 +125,7 @@ class System:
         self._pid = target.pid
         self._log = log
         self._slots = slots
+        self.database = database
 
     def mint(self, user: str, *more: str) -> str:
         """Return a token for a user of all topics; `more` are grants."""
@@ -215,13 +224,17 @@ async def open_system(config: Config) -> AsyncIterator[System]:
             slots = await asyncio.to_thread(Slots, cluster, config.topics)
         elif shards:
             environ["CHAT_REDIS__URL"] = f"redis://127.0.0.1:{shards[0].proxy.port}/0"
+        database = folder / "chat.db" if config.archive else None
+        if database is not None:
+            environ = environ | ARCHIVING
+            environ["CHAT_DATABASE__URL"] = f"sqlite+aiosqlite:///{database}"
         log = folder / "server.log"
         workers = config.workers if shards else 1
         server = started(workers=workers, environ=environ, log=log, module=config.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
         target = await stack.enter_async_context(_entered(server))
         front = await stack.enter_async_context(Proxy(target.port, small_buffers=True))
-        yield System(target, front, log, shards, slots)
+        yield System(target, front, log, shards, slots, database)
 
 
 async def _start_store(

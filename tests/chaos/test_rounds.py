@@ -76,6 +76,12 @@ def test_a_short_round(broker: str, seconds: int, faults: int, tmp_path: Path) -
     assert page.read_text() == before
 
 
+@extra  # What was stored past the workers is found by a sweep, a minute later.
+def test_a_short_round_with_an_archive() -> None:
+    done = _round("redis", 10, 14, "--archive")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def _found_out(done: subprocess.CompletedProcess[str], seed: int, *violations: str) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     for violation in violations:

@@ -1,0 +1,108 @@
+"""What the archive has, compared with what was acknowledged."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from msgspec import Struct
+
+from chat_server.events import Position
+
+from .history import Ack
+from .payloads import name_of
+from .violation import Violation
+
+NAMESPACE = "room"
+"""Its topics are archived."""
+
+PATIENCE_SECONDS = 120.0
+"""What no worker has heard of is found by a sweep, once a minute; a lease may have to expire."""
+
+RETRY_SECONDS = 0.25
+
+
+class Archive(Struct, frozen=True):
+    """The rows of one moment.
+
+    Args:
+        cursors: how far each topic is archived.
+        messages: by topic and seq the name of the data, None if it is deleted.
+        changes: by topic and seq the message that is changed.
+        gaps: how many were written down.
+    """
+
+    cursors: dict[str, Position]
+    messages: dict[tuple[str, int], str | None]
+    changes: dict[tuple[str, int], int]
+    gaps: int
+
+
+async def missing(
+    database: Path, final: Mapping[str, Position], acks: Iterable[Ack]
+) -> list[Violation]:
+    """Return what was acknowledged and is not in the archive as it was.
+
+    Args:
+        database: of SQLite.
+        final: where the topics stand.
+        acks: of topics whose store has lost nothing.
+    """
+    wanted = {topic: at for topic, at in final.items() if topic.startswith(f"{NAMESPACE}:")}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    archive = await asyncio.to_thread(_read, database)
+    while time.monotonic() < deadline and not wanted.items() <= archive.cursors.items():
+        await asyncio.sleep(RETRY_SECONDS)
+        archive = await asyncio.to_thread(_read, database)
+    violations = [
+        Violation("not archived", topic, at.seq, "", f"only up to {archive.cursors.get(topic)}")
+        for topic, at in wanted.items()
+        if archive.cursors.get(topic) != at
+    ]
+    if archive.gaps:
+        violations.append(Violation("gap in the archive", "", 0, "", f"{archive.gaps} of them"))
+    return violations + list(compare(archive, acks))
+
+
+def compare(archive: Archive, acks: Iterable[Ack]) -> Iterable[Violation]:
+    """Yield what was acknowledged and is not in the archive as it was."""
+    for ack in acks:
+        place = ack.topic, ack.seq
+        if not ack.topic.startswith(f"{NAMESPACE}:") or ack.duplicate:
+            continue
+        if not ack.target:
+            found = archive.messages.get(place, "")
+            if found is not None and found != ack.payload:
+                yield Violation("not archived", *place, "", f"{found!r}, not {ack.payload!r}")
+        elif archive.messages.get((ack.topic, ack.target), "") is not None:
+            # With a message that is deleted its changes are gone.
+            changed = archive.changes.get(place)
+            if changed != ack.target:
+                yield Violation("not archived", *place, "", f"{changed}, not of {ack.target}")
+
+
+def _read(database: Path) -> Archive:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as rows:
+        rows.execute("BEGIN")
+        topics = rows.execute("SELECT name, epoch, seq FROM chat_archive_topics").fetchall()
+        messages = rows.execute(
+            "SELECT t.name, m.seq, m.payload, m.content FROM chat_archive_messages m"
+            " JOIN chat_archive_topics t ON t.id = m.topic_id AND t.era = m.era"
+        ).fetchall()
+        changes = rows.execute(
+            "SELECT t.name, c.seq, c.target FROM chat_archive_changes c"
+            " JOIN chat_archive_topics t ON t.id = c.topic_id AND t.era = c.era"
+        ).fetchall()
+        [(gaps,)] = rows.execute("SELECT count(*) FROM chat_archive_gaps").fetchall()
+    return Archive(
+        cursors={name: Position(epoch, seq) for name, epoch, seq in topics},
+        messages={
+            (name, seq): name_of(json.loads(payload)["data"]) if content else None
+            for name, seq, payload, content in messages
+        },
+        changes={(name, seq): target for name, seq, target in changes},
+        gaps=gaps,
+    )
