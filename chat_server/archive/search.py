@@ -1,6 +1,7 @@
 """Search in the archive: FTS5 in SQLite, full text in PostgreSQL, and one way to ask."""
 
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,6 +18,13 @@ MAX_WORDS: Final = 10
 
 SNIPPET: Final = 80
 """Characters in front of the first word that is found, and at least as many behind it."""
+
+# The very expression of the index. PostgreSQL's parser sees hosts, numbers and paths in a text, and
+# makes one word of each.
+_SIGNS: Final = (
+    literal_column("'" + string.punctuation.replace("'", "''") + "'"),
+    literal_column("'" + " " * len(string.punctuation) + "'"),
+)
 
 _WORD = re.compile(r"[^\W_]{1,64}")
 
@@ -84,7 +92,8 @@ class ArchiveSearch:
                 found = found.where(literal_column("rowid") < before)
             return MESSAGES.c.id.in_(found)
         terms = " & ".join(f"'{word}'" for word in words) + ":*"
-        vector = func.to_tsvector(literal_column("'simple'::regconfig"), MESSAGES.c.text)
+        plain = func.translate(MESSAGES.c.text, *_SIGNS)
+        vector = func.to_tsvector(literal_column("'simple'::regconfig"), plain)
         asked = func.to_tsquery(literal_column("'simple'::regconfig"), terms)
         return MESSAGES.c.text.is_not(None) & vector.op("@@")(asked)
 

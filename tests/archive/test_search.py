@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from quart.typing import TestClientProtocol as Http
+from sqlalchemy import Select, select, text
+from sqlalchemy.dialects import postgresql
 
 from chat_server import create_app, errors
 from chat_server.app import ChatServer
 from chat_server.archive import search
 from chat_server.archive.search import ArchiveSearch, snippet, words_of
+from chat_server.archive.tables import MESSAGES
 from chat_server.database.database import Database
 from chat_server.hooks import Subscription
 from chat_server.realtime.searching import Hit
@@ -55,6 +58,44 @@ async def test_words_are_found_where_they_are(database: Database) -> None:
     assert await seqs(database, 'lunch" OR "late') == []
     assert await seqs(database, "straße") == [5]
     assert await seqs(database, "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("see example.org today", "example.org"),
+        ("see example.org today", "org today"),
+        ("we met on 2026-11-29", "2026-11"),
+        ("pi is 3.14 or so", "3.14"),
+        ("mail to ann@example.org", "ann@example"),
+        ("https://a.example/path/x.html", "path"),
+        ("<secret> it's 100%", "secret it s 100"),
+        ("-5 and a_b \\c", "5 and a b c"),
+    ],
+)
+async def test_signs_are_between_words(database: Database, text: str, question: str) -> None:
+    broker = await started()
+    await say(broker, text, retention=ALL)
+    await archive(database, broker)
+    assert await seqs(database, question) == [1]
+
+
+async def test_postgresql_searches_by_its_index(database: Database) -> None:
+    if database.dialect != "postgresql":
+        return
+    query = ArchiveSearch(database)._matching(["word"], None)
+    statement = select(MESSAGES.c.id).where(query)
+    async with database.session() as session:
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = await session.scalars(text(f"EXPLAIN {_literal(statement)}"))
+        assert "ix_chat_archive_messages_search" in "\n".join(plan)
+
+
+def _literal(statement: Select[Any]) -> str:
+    dialect = postgresql.dialect()
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})).replace(
+        ":", "\\:"
+    )
 
 
 async def test_changes_are_followed(database: Database) -> None:
