@@ -21,7 +21,7 @@ SNIPPET: Final = 80
 
 # The very expression of the index. PostgreSQL's parser sees hosts, numbers and paths in a text, and
 # makes one word of each.
-_SIGNS: Final = (
+_SIGNS: Final[tuple[ColumnElement[str], ColumnElement[str]]] = (
     literal_column("'" + string.punctuation.replace("'", "''") + "'"),
     literal_column("'" + " " * len(string.punctuation) + "'"),
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from quart.typing import TestClientProtocol as Http
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, select
+from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql
 
 from chat_server import create_app, errors
@@ -86,13 +87,13 @@ async def test_postgresql_searches_by_its_index(database: Database) -> None:
     query = ArchiveSearch(database)._matching(["word"], None)
     statement = select(MESSAGES.c.id).where(query)
     async with database.session() as session:
-        await session.execute(text("SET LOCAL enable_seqscan = off"))
-        plan = await session.scalars(text(f"EXPLAIN {_literal(statement)}"))
+        await session.execute(sql("SET LOCAL enable_seqscan = off"))
+        plan = await session.scalars(sql(f"EXPLAIN {_literal(statement)}"))
         assert "ix_chat_archive_messages_search" in "\n".join(plan)
 
 
 def _literal(statement: Select[Any]) -> str:
-    dialect = postgresql.dialect()
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})).replace(
         ":", "\\:"
     )

@@ -71,6 +71,7 @@ async def test_the_shop(server: ServerProcess) -> None:
             others.publish(topic, {"text": "hi"}),
             others.call("order.cancel", topic),
             hers.history("order:999"),
+            hers.history("order:" + "9" * 30),
             hers.history(f"order:{order['id'] + 1}"),  # rolled back
         ):
             with pytest.raises(CommandFailed, match="there is no such order") as refused:
