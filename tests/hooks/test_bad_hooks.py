@@ -228,8 +228,9 @@ async def test_a_hook_that_calls_back_as_a_user_waits_for_itself_and_ends() -> N
         await ada.ok(type="publish", topic="room:b", data=0)
         await until(lambda: not server.service.gate._lines)  # type: ignore[union-attr]
         assert (await server.publish(ROOM, "free")).seq == 1
-    runs = {outcome: count for (_, outcome), count in server.hook_counts.items()}
-    assert 1 <= runs["run"] <= 10
+    # How often it gets to call itself until then is a matter of time.
+    outcomes = {outcome for _, outcome in server.hook_counts}
+    assert {"run", "late"} <= outcomes
 
 
 async def test_too_many_at_once_are_refused_and_the_others_wait(
