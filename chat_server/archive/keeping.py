@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Row, Select, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database.database import Database
+from ..events import Kind
 from .folding import Message, parse
 from .tables import CHANGES, MESSAGES, TOPICS
 
@@ -90,7 +92,8 @@ class Erased(Struct):
 async def erase(database: Database, user: str) -> Erased:
     """Erase a user's messages with all changes of them, and what the user did to those of others.
 
-    Nothing is left of them in the tables. A resume over the place where they were is `expired`.
+    Messages of others are again what the changes that are left make of them. Nothing of the user's
+    is left in the tables. A resume over the place where they were is `expired`.
 
     Raises:
         Unavailable: the database cannot be used.
@@ -100,17 +103,25 @@ async def erase(database: Database, user: str) -> Erased:
     async for rows in _chunks(database, mine, MESSAGES.c.id):
         async with database.session() as session:
             for row in rows:
-                result: Any = await session.execute(
-                    delete(CHANGES).where(
-                        CHANGES.c.topic_id == row.topic_id, CHANGES.c.target == row.seq
-                    )
-                )
+                where = await _changes_of(session, row)
+                result: Any = await session.execute(delete(CHANGES).where(*where))
                 erased.changes += result.rowcount
             await session.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(r.id for r in rows)))
         erased.messages += len(rows)
     await _erase_reactions(database, user, erased)
     await _erase_changes(database, user, erased)
     return erased
+
+
+async def _changes_of(session: AsyncSession, message: Row[Any]) -> list[ColumnElement[bool]]:
+    """Return what is true of the changes of a message, and of no other with its seq."""
+    topic, seq = message.topic_id, message.seq
+    where = [CHANGES.c.topic_id == topic, CHANGES.c.target == seq, CHANGES.c.era >= message.era]
+    later = select(func.min(MESSAGES.c.era)).where(
+        MESSAGES.c.topic_id == topic, MESSAGES.c.seq == seq, MESSAGES.c.era > message.era
+    )
+    until = (await session.execute(later)).scalar_one()
+    return where if until is None else [*where, CHANGES.c.era < until]
 
 
 async def _erase_reactions(database: Database, user: str, erased: Erased) -> None:
@@ -140,9 +151,12 @@ async def _erase_changes(database: Database, user: str, erased: Erased) -> None:
             order = (CHANGES.c.topic_id, CHANGES.c.era, CHANGES.c.seq)
             query = select(CHANGES).where(key > last).order_by(*order).limit(ROWS_AT_ONCE)
             rows = (await session.execute(query)).all()
+            written: dict[tuple[int, int], int] = {}
             for row in rows:
                 parsed = parse(row.payload)
                 if parsed is not None and parsed.user == user:
+                    if row.kind in (Kind.EDITED, Kind.APPENDED):
+                        written[row.topic_id, row.target] = row.era
                     where = (
                         CHANGES.c.topic_id == row.topic_id,
                         CHANGES.c.era == row.era,
@@ -150,9 +164,35 @@ async def _erase_changes(database: Database, user: str, erased: Erased) -> None:
                     )
                     await session.execute(delete(CHANGES).where(*where))
                     erased.changes += 1
+            for (topic, target), era in written.items():
+                await _fold_again(session, topic, target, era)
         if len(rows) < ROWS_AT_ONCE:
             return
         last = (rows[-1].topic_id, rows[-1].era, rows[-1].seq)
+
+
+async def _fold_again(session: AsyncSession, topic: int, target: int, era: int) -> None:
+    """Make the text of a message anew, of the changes of it that are left."""
+    query = (
+        select(MESSAGES)
+        .where(MESSAGES.c.topic_id == topic, MESSAGES.c.seq == target, MESSAGES.c.era <= era)
+        .order_by(MESSAGES.c.era.desc())
+        .limit(1)
+    )
+    row = (await session.execute(query)).one_or_none()
+    parsed = None if row is None else parse(row.payload)
+    if row is None or parsed is None or row.content == 0:
+        return
+    message = Message(row.seq, row.payload, parsed)
+    where = [*await _changes_of(session, row), CHANGES.c.kind.in_((Kind.EDITED, Kind.APPENDED))]
+    left = select(CHANGES).where(*where).order_by(CHANGES.c.era, CHANGES.c.seq)
+    for change in (await session.execute(left)).all():
+        what = parse(change.payload)
+        if what is not None:
+            message.change(Kind(change.kind), change.seq, what)
+    message.finish()
+    values = {name: getattr(message, name) for name in ("data", "text", "edited_at", "state")}
+    await session.execute(update(MESSAGES).where(MESSAGES.c.id == row.id).values(values))
 
 
 async def _pages(database: Database, query: Select[Any], key: Any) -> AsyncIterator[Row[Any]]:

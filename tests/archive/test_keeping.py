@@ -96,6 +96,39 @@ async def test_a_user_is_exported_and_erased(database: Database) -> None:
     assert "reactions" not in left[1]
 
 
+async def test_what_an_erased_user_wrote_into_messages_of_others_goes(database: Database) -> None:
+    broker = await started()
+    await say(broker, "bob wrote", sender=BOB, retention=ALL)
+    await broker.change(edit(1, "ann put in", sender=ANN, moderator=True))
+    await say(broker, "bob too", sender=BOB, retention=ALL)
+    await broker.change(edit(3, "bob again", sender=BOB))
+    await appended(broker, append(3, "bob again", " and ann", sender=ANN, moderator=True))
+    await archive(database, broker)
+    await keeping.erase(database, "ann")
+    assert "ann" not in await everything(database)
+    found = await ArchiveReader(database).messages(TOPIC, limit=99, max_bytes=10_000)
+    texts = [json.loads(each.payload)["data"] for each in found.events]
+    assert texts == ["bob wrote", "bob again"]
+
+
+async def test_an_erasure_leaves_others_whose_messages_have_the_same_place(
+    database: Database,
+) -> None:
+    before = await started()
+    await say(before, "ann", sender=ANN, retention=ALL)
+    await before.change(edit(1, "ann edited"))
+    await archive(database, before)
+    after = await started()  # its store has lost everything
+    await say(after, "bob", sender=BOB, retention=ALL)
+    await after.change(edit(1, "bob edited", sender=BOB))
+    await archive(database, after)
+    erased = await keeping.erase(database, "ann")
+    assert (erased.messages, erased.changes) == (1, 1)
+    left = await everything(database)
+    assert "ann" not in left
+    assert left.count("bob edited") >= 2  # in the message, and in its change
+
+
 def command(settings: DatabaseSettings, *arguments: str, answer: str = "") -> Result:
     environ = {"CHAT_ENVIRONMENT": "testing", "CHAT_DATABASE__URL": settings.url}
     return CliRunner(env=environ).invoke(main, ["archive", *arguments], input=answer)
