@@ -67,7 +67,9 @@ def new_name(name: str, reserved: Iterable[str] = ()) -> str:
         known = canonical(name)
     except ValueError as error:
         raise Invalid({"name": str(error)}) from None
-    if skeleton(known) in {skeleton(each.casefold()) for each in reserved}:
+    # A 1 looks like an l, by which the skeleton has it; here it may stand for an i as well.
+    looks = {skeleton(known), skeleton(known.replace("1", "i"))}
+    if not looks.isdisjoint(skeleton(each.casefold()) for each in reserved):
         raise Invalid({"name": TAKEN})
     return known
 

@@ -50,7 +50,7 @@ async def test_every_wrong_field_is_told(accounts: Accounts) -> None:
     assert set(refused.value.fields) == {"name", "password"}
 
 
-@pytest.mark.parametrize("name", ["admin", "Admin", "r00t", "аdmіn"])
+@pytest.mark.parametrize("name", ["admin", "Admin", "adm1n", "r00t", "аdmіn"])
 async def test_reserved_names_are_for_the_operator(
     accounts: Accounts, operator: Administration, name: str
 ) -> None:
