@@ -55,7 +55,8 @@ class Following:
             consumers += self._webhooks.consumers
         lease = Lease(database, "consumers", name, LEASE_SECONDS)
         deep = None if self.archive is None else self.archive.log
-        self._consumers = Consumers(broker, broker.feed, lease, consumers, deep)
+        shared = bool(settings.redis.url)
+        self._consumers = Consumers(broker, broker.feed, lease, consumers, deep, is_shared=shared)
 
     def start(self) -> None:
         """Begin to follow, if no other worker does."""

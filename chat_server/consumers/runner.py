@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from ..events import Position
+from ..logs import LogThrottle
 from ..protocol.errors import Unavailable
 from ..realtime.ports import EventLog, FeedStore, LogReader
 from .follower import Follower
@@ -43,6 +44,7 @@ class Consumers:
         lease: says whether this process runs the consumers.
         consumers: the consumers.
         deep: reads what the log has no more, for those that were away for long.
+        is_shared: whether other processes, of which one has the lease, see the same log.
     """
 
     def __init__(
@@ -52,8 +54,12 @@ class Consumers:
         lease: Lease,
         consumers: Sequence[Consumer],
         deep: LogReader | None = None,
+        *,
+        is_shared: bool = True,
     ) -> None:
         self._feed = feed
+        self._is_shared = is_shared
+        self._throttle = LogThrottle(60.0)
         self._lease = lease
         self._followers = [Follower(log, each, self._on_taken, deep) for each in consumers]
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,16 +123,26 @@ class Consumers:
     # The lease -----------------------------------------------------------------------------
 
     async def _keep_lease(self) -> None:
+        began = asyncio.get_running_loop().time()
         while True:
             with suppress(Unavailable):  # It is held for a while, whether or not that works.
                 await self._lease.renew()
             if not self._lease.held:
                 await self._stop_leading()
+                self._warn_of_another(asyncio.get_running_loop().time() - began)
             elif self._leading is None or self._leading.done():
                 if self._leading is not None and (error := self._leading.exception()):
                     logger.error("the consumers have failed and begin again", exc_info=error)
                 self._leading = asyncio.create_task(self._lead(), name="consumers")
             await asyncio.sleep(LEASE_SECONDS / 5)
+
+    def _warn_of_another(self, seconds: float) -> None:
+        # One that was killed has left its lease behind, which ends by itself.
+        if not self._is_shared and seconds > 2 * LEASE_SECONDS and self._throttle.due("another"):
+            logger.warning(
+                "another process works with the same database, and what is stored here is neither"
+                " archived nor sent: processes with one database share a Redis"
+            )
 
     async def _stop_leading(self) -> None:
         leading, self._leading = self._leading, None

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 
 import pytest
 
+from chat_server.broker.memory import MemoryBroker
+from chat_server.clock import SystemClock
 from chat_server.consumers import follower, reading, runner
 from chat_server.consumers.ports import Batch, Consumer, Cursor
 from chat_server.consumers.runner import Consumers
 from chat_server.events import Retention
 from chat_server.realtime.ports import Broker, Feed
+from chat_server.settings import BrokerSettings
 
 from ..broker.helpers import TOPIC, Store, draft
 from ..rig.waiting import until, until_async
@@ -286,3 +289,17 @@ class Faulty(Collector):
         self.forgets = 0
         await super().take(batches)
         self.forgets = 1
+
+
+async def test_who_shares_a_database_and_no_log_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    broker = MemoryBroker(BrokerSettings(), SystemClock())
+    consumers = [
+        Consumers(broker, broker.feed, Grant(held=False), [], is_shared=shared)
+        for shared in (True, False)
+    ]
+    for each in consumers:
+        each.start()
+    await until(lambda: "share a Redis" in caplog.text)
+    for each in consumers:
+        await each.stop()
+    assert caplog.text.count("share a Redis") == 1
