@@ -92,10 +92,12 @@ class Credentials:
         else:
             thread = self._thread = self._thread or in_thread(source, "chat client token")
             try:
+                # If this is cancelled, the next attempt takes what the thread returns.
                 token = await asyncio.shield(thread)
-            finally:
-                if thread.done():
-                    self._thread = None
+            except Exception:
+                self._thread = None
+                raise
+            self._thread = None
         return await token if inspect.isawaitable(token) else token
 
 

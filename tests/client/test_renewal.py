@@ -18,6 +18,7 @@ from chat_server.client import (
     publish_all,
     renewal,
 )
+from chat_server.client.credentials import Credentials
 from chat_server.protocol import commands, messages
 from chat_server.protocol.errors import ANOTHER_USER
 from chat_server.protocol.messages import Error
@@ -368,3 +369,27 @@ async def test_whatever_a_function_does_is_one_sentence(
     with pytest.raises(ConnectFailed, match="no token: "):
         async with connect(server.url, token=token, backoff=Backoff(first=0.01)):
             pass
+
+
+async def test_what_a_thread_returns_too_late_is_for_the_next_attempt() -> None:
+    """A coroutine, too: one that nobody awaits is a warning in the application's log."""
+    go_on = threading.Event()
+
+    async def later() -> str:
+        return "t0ken"
+
+    def source() -> Awaitable[str]:
+        go_on.wait(60)
+        return later()
+
+    credentials = Credentials(source, deadline=60)
+    asking = asyncio.create_task(credentials.token())
+    await until(lambda: credentials._thread is not None)
+    thread = credentials._thread
+    assert thread is not None
+    # In one turn of the loop the thread returns, and whoever asked gives up.
+    thread.add_done_callback(lambda _: asking.cancel())
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await credentials.token() == "t0ken"

@@ -67,9 +67,9 @@ async def count_connections(server: ServerProcess) -> int:
     return connections
 
 
-async def settle(server: ServerProcess, connections: int) -> None:
+async def settle(server: ServerProcess, connections: int, seconds: float = SECONDS) -> None:
     """Wait until the server has no more connections than that."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(seconds):
         while True:
             if await count_connections(server) <= connections:
                 return
