@@ -373,23 +373,27 @@ async def test_whatever_a_function_does_is_one_sentence(
 
 async def test_what_a_thread_returns_too_late_is_for_the_next_attempt() -> None:
     """A coroutine, too: one that nobody awaits is a warning in the application's log."""
-    go_on = threading.Event()
+    go_on, calls = threading.Event(), 0
 
     async def later() -> str:
         return "t0ken"
 
     def source() -> Awaitable[str]:
+        nonlocal calls
+        calls += 1
         go_on.wait(60)
         return later()
 
     credentials = Credentials(source, deadline=60)
     asking = asyncio.create_task(credentials.token())
     await until(lambda: credentials._thread is not None)
-    thread = credentials._thread
+    thread, call = credentials._thread, credentials._call
     assert thread is not None
+    assert call is not None
     # In one turn of the loop the thread returns, and whoever asked gives up.
-    thread.add_done_callback(lambda _: asking.cancel())
+    thread.add_done_callback(lambda _: call.cancel())
     go_on.set()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(ConnectFailed):
         await asking
     assert await credentials.token() == "t0ken"
+    assert calls == 1
