@@ -47,6 +47,14 @@ UNLIMITED = {
 }
 """Settings under which the limits of a single client do not limit the load test."""
 
+PLAIN = {
+    "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "false",
+    "CHAT_ACCOUNTS__ENABLED": "off",
+    "CHAT_METRICS__ENABLED": "false",
+    "CHAT_DATABASE__URL": "",
+}
+"""Off in production, on in development; an earlier checkout may not know them."""
+
 
 class Target(Struct, frozen=True):
     """A server to put load on.
@@ -146,7 +154,7 @@ def started(
     with launched(
         command,
         ready=lambda: answers(f"http://127.0.0.1:{port}/health/ready"),
-        environ={**UNLIMITED, **(environ or {})},
+        environ={**UNLIMITED, **(PLAIN if folder is None else {}), **(environ or {})},
         to=to or server_cores(workers),
         log=log,
         folder=folder,
