@@ -181,8 +181,9 @@ def test_workers_that_never_accept_a_connection_stop_the_server(tmp_path: Path) 
 async def test_the_log_tells_of_workers_that_start(redis: RedisServer) -> None:
     with _server(redis, CHAT_LOG__LEVEL="INFO") as server:
         await ready_workers(server, 2)
-        begin, _, rest = server.stderr.partition(f"starting 2 workers on 127.0.0.1:{server.port}\n")
-        assert rest.count("accepts connections") == 2
+        # A worker answers before its line is read from its pipe.
+        await until(lambda: server.stderr.count("accepts connections") == 2)
+        begin, _, _ = server.stderr.partition(f"starting 2 workers on 127.0.0.1:{server.port}\n")
         assert "accepts connections" not in begin
 
 
