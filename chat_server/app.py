@@ -17,6 +17,7 @@ from quart_cors import cors
 from quart_schema import HttpSecurityScheme, Info
 
 from . import logs
+from .auth.open_topics import OpenTopics
 from .auth.tokens import Verifier
 from .broker.factory import make_broker
 from .broker.outbox import Outbox
@@ -101,7 +102,7 @@ class ChatServer(Hookable):
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.verifier = Verifier(settings.auth, self.clock)
+        self.verifier = Verifier(settings.auth, self.clock, open_topics=OpenTopics.of(settings))
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
         self.database = _make_database(settings)

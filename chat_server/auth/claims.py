@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..protocol.messages import User
+from .open_topics import CLOSED, OpenTopics
 
 
 class TopicGrants(Struct, frozen=True):
@@ -27,6 +28,7 @@ class Claims(Struct, frozen=True):
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
         valid_from: seconds since 1970, the later of `nbf` and `iat`, or None without either.
+        open_topics: what the server allows everybody with a token.
     """
 
     sub: str
@@ -35,6 +37,7 @@ class Claims(Struct, frozen=True):
     name: str | None = None
     info: dict[str, Any] | None = None
     valid_from: int | None = None
+    open_topics: OpenTopics = CLOSED
 
     @property
     def user(self) -> User:

@@ -22,11 +22,12 @@ MAX_REMEMBERED = 64
 class Permissions:
     """Answers, for one connection, what the bearer of `claims` may do."""
 
-    __slots__ = ("_answers", "_sub", "_topics")
+    __slots__ = ("_answers", "_open", "_sub", "_topics")
 
     def __init__(self, claims: Claims) -> None:
         self._sub = claims.sub
         self._topics = claims.topics
+        self._open = claims.open_topics
         self._answers: dict[tuple[str, str], bool] = {}
 
     def may(self, grant: Grant, topic: str) -> bool:
@@ -35,6 +36,7 @@ class Permissions:
         answer = self._answers.get(question)
         if answer is None:
             answer = allows(getattr(self._topics, grant), topic, self._sub)
+            answer = answer or (all(topic.split(":")) and self._open.may(grant, topic))
             if len(self._answers) >= MAX_REMEMBERED:
                 self._answers.clear()
             self._answers[question] = answer

@@ -18,6 +18,7 @@ from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
 from .jwks import KeySet
 from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
+from .open_topics import CLOSED, OpenTopics
 from .patterns import pattern_mistakes
 from .validation import read_claims
 from .verified import MAX_TOKEN_BYTES, VerifiedTokens
@@ -56,6 +57,7 @@ class Verifier:
         settings: one family of algorithms and the keys for it.
         clock: tells the time for `exp`, `nbf` and `iat`.
         verified: remembers verified tokens; made anew if None.
+        open_topics: what everybody with a valid token may do.
 
     Raises:
         SettingsError: the settings name no key, one that cannot be read, or one that does not fit
@@ -63,12 +65,18 @@ class Verifier:
     """
 
     def __init__(
-        self, settings: AuthSettings, clock: Clock, verified: VerifiedTokens | None = None
+        self,
+        settings: AuthSettings,
+        clock: Clock,
+        verified: VerifiedTokens | None = None,
+        *,
+        open_topics: OpenTopics = CLOSED,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._verified = VerifiedTokens(settings.leeway_seconds) if verified is None else verified
         self._defaults = _default_grants(settings)
+        self._open_topics = open_topics
         self._algorithms = list(settings.algorithms)
         self._jws = make_jws(self._algorithms)
         self._key: Any = None
@@ -189,6 +197,7 @@ class Verifier:
             raise Unauthorized("token: is not a JWT") from None
         now = self._clock.time()
         claims = read_claims(decoded["payload"], self._settings, self._defaults, now)
+        claims = msgspec.structs.replace(claims, open_topics=self._open_topics)
         self._verified.keep(token, self._public_keys, claims)
         return claims
 

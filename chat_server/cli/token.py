@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from ..settings import Settings
 from .options import config_option, parse_seconds, read_settings, sign_token
 from .terminal import print_error
 
@@ -43,9 +44,20 @@ def token(
     topics = {action: given for action, given in patterns.items() if given}
     issued = sign_token(settings, sub=sub, name=name, topics=topics, ttl_seconds=ttl)
     click.echo(issued)
-    grants = {**msgspec.structs.asdict(settings.auth.default_topics), **topics}
+    defaults = msgspec.structs.asdict(settings.auth.default_topics)
+    opened = {action: list(_opened(settings, action)) for action in defaults}
+    grants = {
+        action: [*topics.get(action, defaults[action]), *opened[action]] for action in defaults
+    }
     for warning in _token_warnings(issued, grants):
         print_error(warning)
+
+
+def _opened(settings: Settings, action: str) -> Iterator[str]:
+    """Yield the topics in which everybody with a token may do something."""
+    for name, namespace in settings.namespaces.items():
+        if getattr(namespace, f"allow_{action}", False):
+            yield f"{name}:**"
 
 
 def _token_warnings(token: str, grants: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -345,6 +345,10 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     presence: bool = False
     presence_grace_seconds: UpToADayOrZero = 5.0
     presence_batch: Count = 100
+    allow_subscribe: bool = False
+    allow_publish: bool = False
+    allow_history: bool = False
+    allow_presence: bool = False
 
 
 _FALLBACK = Namespace()

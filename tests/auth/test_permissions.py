@@ -8,10 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_server.auth.claims import Claims, TopicGrants
+from chat_server.auth.open_topics import OpenTopics
 from chat_server.auth.patterns import check_pattern
 from chat_server.auth.permissions import MAX_REMEMBERED, Permissions, allows
 from chat_server.protocol.errors import BadRequest
 from chat_server.protocol.topics import check_topic, topic_segment
+from chat_server.settings import Namespace, Settings
 
 
 @pytest.mark.parametrize(
@@ -225,3 +227,27 @@ def test_remembered_answers_stay_right_and_bounded() -> None:
             assert not subject.may("publish", f"user:{number}")
             assert not subject.may("subscribe", f"room:{number}")
     assert len(subject._answers) <= MAX_REMEMBERED
+
+
+def test_what_a_namespace_opens_needs_no_grant_and_reaches_no_further() -> None:
+    settings = Settings(
+        namespaces={
+            "default": Namespace(allow_history=True),
+            "room": Namespace(allow_subscribe=True, allow_publish=True),
+        }
+    )
+    mine = TopicGrants(presence=("room:*",))
+    claims = Claims("alice", mine, open_topics=OpenTopics.of(settings))
+    permissions = Permissions(claims)
+    allowed = {
+        (grant, topic)
+        for grant in ("subscribe", "publish", "history", "presence", "moderate")
+        for topic in ("room:a", "room", "roomy:a", "room:", ":room")
+        if permissions.may(grant, topic)
+    }
+    assert allowed == {
+        *(("subscribe", topic) for topic in ("room:a", "room")),
+        *(("publish", topic) for topic in ("room:a", "room")),
+        ("presence", "room:a"),
+        ("history", "roomy:a"),
+    }

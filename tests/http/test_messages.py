@@ -263,3 +263,15 @@ async def test_what_is_published_by_http_reaches_websockets() -> None:
         assert message["seq"] == answer.json()["seq"]
         assert message["data"] == "hello"
         assert message["from"] == {"user": "ada"}
+
+
+async def test_a_namespace_may_be_open_to_everybody_with_a_token() -> None:
+    token = mint("ada", publish=[], history=[])
+    async with client(namespaces__room__allow_publish=True) as http:
+        stored = await http.ask("POST", MESSAGES, token=token, json={"data": 1})
+        assert stored.status_code == 201
+        await problem(await http.ask("GET", MESSAGES, token=token), 403, "forbidden")
+        elsewhere = "/api/topics/team:a/messages"
+        await problem(
+            await http.ask("POST", elsewhere, token=token, json={"data": 1}), 403, "forbidden"
+        )
