@@ -18,10 +18,12 @@ HIGHEST = 800
 DAY_MS = 24 * 60 * 60 * 1000
 
 MANY_LONG = """async () => {
-  const { MessageList } = await import("/static/messages.js");
+  const { Timeline } = await import("/static/timeline.js");
+  const { MessageRow } = await import("/static/message-row.js");
   const nodes = ["region", "log", "outbox", "scroller", "newer", "empty"];
   const made = Object.fromEntries(nodes.map((name) => [name, document.createElement("div")]));
-  const list = new MessageList(made);
+  const makeRow = (message, own) => new MessageRow(message, own);
+  const list = new Timeline({ ...made, makeRow });
   const text = "x".repeat(60_000);
   for (let seq = 1; seq <= 200; seq += 1) list.add({ seq, at: 0, from: null, data: { text } });
   return [made.log.children.length, made.log.textContent.length];

@@ -1,7 +1,6 @@
-/** The list of messages on the page: what has arrived, and where it is scrolled. */
+/** The list of a room's messages: which are shown, in which order, and where it is scrolled. */
 
 import { changed } from "./client.js";
-import { MessageRow } from "./message-row.js";
 import { dataText, element } from "./text.js";
 
 /** Of more messages, or of more characters, the oldest are dropped. */
@@ -17,12 +16,13 @@ const DAY = { weekday: "long", day: "numeric", month: "long" };
 const dayFormat = new Intl.DateTimeFormat(undefined, DAY);
 const dayAndYearFormat = new Intl.DateTimeFormat(undefined, { ...DAY, year: "numeric" });
 
-export class MessageList {
+export class Timeline {
   #region;
   #log;
   #scroller;
   #newer;
   #empty;
+  #makeRow;
   #user = null;
   #entries = [];
   #order = 0;
@@ -32,12 +32,23 @@ export class MessageList {
   #today = "";
   #midnight = null;
 
-  constructor({ region, log, outbox, scroller, newer, empty }) {
+  /**
+   * @param {Element} options.region is told of while what comes is not news.
+   * @param {Element} options.log gets the rows.
+   * @param {Element} options.outbox stands below the log.
+   * @param {Element} options.scroller has both.
+   * @param {Element} options.newer leads to the end.
+   * @param {Element} options.empty says why there are no messages.
+   * @param {function} options.makeRow called with a message and whether the user wrote it; returns what
+   *   shows it: its `node`, and `show(message)` for what changes have made of it.
+   */
+  constructor({ region, log, outbox, scroller, newer, empty, makeRow }) {
     this.#region = region;
     this.#log = log;
     this.#scroller = scroller;
     this.#newer = newer;
     this.#empty = empty;
+    this.#makeRow = makeRow;
     scroller.addEventListener("scroll", () => this.#scrolled());
     newer.addEventListener("click", () => {
       this.scrollToEnd();
@@ -89,7 +100,7 @@ export class MessageList {
     const index = this.#indexFor(message.seq);
     const before = this.#entries[index - 1];
     const own = message.from !== null && message.from.user === this.#user;
-    const row = new MessageRow(message, own);
+    const row = this.#makeRow(message, own);
     const size = sizeOf(message);
     const entry = { seq: message.seq, order: this.#order, message, row, node: row.node, size };
     const after = this.#entries[index];

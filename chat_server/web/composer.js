@@ -1,0 +1,79 @@
+/** The field to write in: its keys, its size, and the draft that it keeps for each room. */
+
+import { showText } from "./status.js";
+import { isolated } from "./text.js";
+
+const FULL = "Too many messages are not sent yet. This one stays here.";
+
+export class Composer {
+  #field;
+  #error;
+  #texts;
+  #user = null;
+  #room = null;
+
+  /**
+   * @param {HTMLFormElement} options.form
+   * @param {HTMLTextAreaElement} options.field
+   * @param {Element} options.error says why a text stays in the field.
+   * @param {Texts} options.texts what keeps the drafts.
+   * @param {function} options.send called with a text; returns whether it was taken.
+   */
+  constructor({ form, field, error, texts, send }) {
+    this.#field = field;
+    this.#error = error;
+    this.#texts = texts;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit(send);
+    });
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+    field.addEventListener("input", () => this.#changed());
+  }
+
+  /** Say under which name one writes. */
+  nameAuthor(name) {
+    this.#field.placeholder = `Write a message as ${isolated(name)}`;
+  }
+
+  /** Show what a user has begun to write in a room; null for nobody. */
+  show(user, room) {
+    this.#user = user;
+    this.#room = room;
+    showText(this.#error, "");
+    this.#field.value = user === null ? "" : this.#texts.draft(user, room);
+    this.#fit();
+  }
+
+  focus() {
+    this.#field.focus();
+  }
+
+  #submit(send) {
+    const text = this.#field.value.trim();
+    if (!text) return;
+    if (!send(text)) {
+      showText(this.#error, FULL);
+      return;
+    }
+    this.#field.value = "";
+    this.#changed();
+  }
+
+  #changed() {
+    showText(this.#error, "");
+    this.#texts.setDraft(this.#user, this.#room, this.#field.value);
+    this.#fit();
+  }
+
+  /** Let the field grow with what is written, where CSS alone does not. */
+  #fit() {
+    if (CSS.supports("field-sizing", "content")) return;
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${this.#field.scrollHeight}px`;
+  }
+}

@@ -1,0 +1,52 @@
+/** The field with the room's name, which also leads to other rooms. */
+
+import { isRoom } from "./address.js";
+import { showText } from "./status.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class RoomField {
+  #room = null;
+  #onGo;
+  #onLeave;
+
+  /**
+   * @param {function} options.onGo called with the room that is to be shown.
+   * @param {function} options.onLeave called when the user goes back to writing.
+   */
+  constructor({ onGo, onLeave }) {
+    this.#onGo = onGo;
+    this.#onLeave = onLeave;
+    const field = $("room");
+    $("room-form").addEventListener("submit", (event) => this.#submit(event));
+    field.addEventListener("input", () => {
+      $("join").hidden = field.value.trim() === this.#room;
+    });
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      this.show(this.#room);
+      this.#onLeave();
+    });
+    field.addEventListener("blur", () => setTimeout(() => this.#left(), 200));
+  }
+
+  /** Show the name of a room; null for none. */
+  show(room) {
+    this.#room = room;
+    showText($("room-error"), "");
+    $("room").value = room ?? "";
+    $("join").hidden = true;
+  }
+
+  #submit(event) {
+    event.preventDefault();
+    const room = $("room").value.trim().replace(/^#/, "").replace(/\s+/g, "-");
+    if (isRoom(room)) this.#onGo(room);
+    else showText($("room-error"), "A room's name has letters, digits and . _ ~ @ - only.");
+  }
+
+  #left() {
+    if (document.activeElement?.form === $("room-form") || this.#room === null) return;
+    if ($("room").value !== this.#room) this.show(this.#room);
+  }
+}

@@ -1,0 +1,61 @@
+/** Sends what the outbox holds, and tells the outbox how that ended. */
+
+import { topicOf } from "./address.js";
+import { words } from "./words.js";
+
+const UNSURE = "This may have been sent: the connection broke before the server answered.";
+const NOT_ALLOWED = "You are not allowed to write here.";
+
+export class Sender {
+  #outbox;
+  #announcer;
+  #onStored;
+  #onUnauthorized;
+  #client = null;
+  #user = null;
+
+  /**
+   * @param {Outbox} options.outbox
+   * @param {Announcer} options.announcer
+   * @param {function} options.onStored called with a message of the outbox and the answer of the server.
+   * @param {function} options.onUnauthorized called with the error that says that the sign-in is over.
+   */
+  constructor({ outbox, announcer, onStored, onUnauthorized }) {
+    this.#outbox = outbox;
+    this.#announcer = announcer;
+    this.#onStored = onStored;
+    this.#onUnauthorized = onUnauthorized;
+  }
+
+  /** Send for this user from now on; null for nobody. */
+  use(client, user) {
+    this.#client = client;
+    this.#user = user;
+  }
+
+  /** Send a message; it stays in the outbox until it is stored, or the user deletes it. */
+  async send(message) {
+    const client = this.#client;
+    this.#outbox.update(message, "sending", "Sending…");
+    try {
+      const stored = await client.publish(topicOf(message.room), { text: message.text }, {
+        key: message.key,
+        onDelay: (error) => {
+          if (this.#outbox.has(message)) this.#outbox.update(message, "sending", words(error));
+        },
+      });
+      this.#onStored(message, stored);
+    } catch (error) {
+      this.#failed(message, error);
+      if (error.code === "unauthorized" && this.#client === client) this.#onUnauthorized(error);
+    }
+  }
+
+  #failed(message, error) {
+    if (!this.#outbox.has(message)) return;
+    const reason = error.code === "forbidden" ? NOT_ALLOWED : words(error);
+    if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
+    else this.#outbox.update(message, "failed", `Not sent. ${reason}`);
+    if (message.user === this.#user) this.#announcer.say(`#${message.room}: ${message.note}`);
+  }
+}

@@ -1,0 +1,179 @@
+/** Who is signed in, and by what: a link, a token of their own, or an account on this server. */
+
+import { Account } from "./account.js";
+import { isToken, takeFragment } from "./address.js";
+import { ask } from "./dialog.js";
+import { SignInForm } from "./sign-in-form.js";
+import { showText } from "./status.js";
+import { isolated, nameNode } from "./text.js";
+import { isExpired, nameOf } from "./token.js";
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 10_000;
+const NO_TOKEN = "This is not a token: it has three parts with dots between.";
+const NOT_TOLD = "You are signed out here, but the server could not be told: sign out again when it answers.";
+
+const $ = (id) => document.getElementById(id);
+
+export class SignIn {
+  #session;
+  #texts;
+  #onStart;
+  #onEnd;
+  #onRoom;
+  /** Whether the chat is open; without that a session may still be there to go on with. */
+  #open = false;
+  #user = null;
+  #account = new Account((reason) => this.end(reason));
+  #form = new SignInForm(this.#account, (token) => this.#enterAccount(token));
+
+  /**
+   * @param {Session} options.session what outlives a reload of the page.
+   * @param {Texts} options.texts what the user has not sent.
+   * @param {function} options.onStart called once somebody is signed in, with their token and with what
+   *   the client takes as its token; returns the user.
+   * @param {function} options.onEnd called when the sign-in is over.
+   * @param {function} options.onRoom called with the room of an address that was followed, or null.
+   */
+  constructor({ session, texts, onStart, onEnd, onRoom }) {
+    this.#session = session;
+    this.#texts = texts;
+    this.#onStart = onStart;
+    this.#onEnd = onEnd;
+    this.#onRoom = onRoom;
+    $("sign-in-form").addEventListener("submit", (event) => this.#submitToken(event));
+    $("sign-out").addEventListener("click", () => this.#leave());
+  }
+
+  /** Follow the address: a room, or a link that signs somebody in. */
+  async follow() {
+    const { token, room, invitation } = takeFragment();
+    if (token !== null && this.#session.token === null && this.#account.mayResume) await this.#resume();
+    const standing = this.#session.token;
+    const isOver = standing === null || (this.#session.accountToken === null && isExpired(standing));
+    if (token !== null && token !== standing && !isOver) {
+      if (!this.#open) this.#start();
+      else this.#onRoom(null);
+      this.#askToSwitch(token, room);
+    } else if (token !== null && (token !== standing || !this.#open)) {
+      this.#enter(token, room);
+    } else {
+      this.#enterRoom(room);
+    }
+    if (invitation !== null) this.#form.invite(invitation);
+  }
+
+  /** Hand the token of an account out no more: the server has refused it. */
+  distrust() {
+    this.#account.distrust();
+  }
+
+  #enterRoom(room) {
+    if (this.#open) {
+      this.#onRoom(room);
+      return;
+    }
+    if (room !== null) this.#session.room = room;
+    if (this.#session.token !== null) this.#start();
+    else if (this.#account.mayResume) this.#resume();
+    else this.end("");
+  }
+
+  /** Go on with the sign-in of this browser, as soon as the server can be asked. */
+  async #resume() {
+    $("sign-in").hidden = false;
+    for (let wait = FIRST_WAIT_MS; !this.#open && this.#session.token === null; wait *= 2) {
+      try {
+        const token = await this.#account.resume();
+        if (this.#open) return;
+        if (token !== null) this.#enterAccount(token);
+        else this.end(this.#form.advice);
+        return;
+      } catch (error) {
+        this.#form.wait(error);
+        await new Promise((resume) => setTimeout(resume, Math.min(wait, LONGEST_WAIT_MS)));
+      }
+    }
+  }
+
+  #enterAccount(token) {
+    this.#session.token = null;
+    this.#session.accountToken = token;
+    this.#start();
+  }
+
+  #enter(token, room) {
+    this.#session.token = token;
+    if (room !== null) this.#session.room = room;
+    this.#start();
+  }
+
+  /** Whoever made the link may want this user to write under another name without noticing. */
+  async #askToSwitch(token, room) {
+    const [standing, other] = [this.#session.token, token].map(nameOf);
+    const yes = await ask({
+      question: ["This link signs you in as ", nameNode(other), ". Now you are signed in as ",
+        nameNode(standing), "."],
+      no: ["Stay ", nameNode(standing)],
+      yes: ["Sign in as ", nameNode(other)],
+    });
+    if (yes) this.#enter(token, room);
+  }
+
+  #start() {
+    this.#open = true;
+    $("sign-in").hidden = true;
+    $("chat").hidden = false;
+    const { token, accountToken } = this.#session;
+    this.#user = this.#onStart(token, accountToken === null ? token : () => this.#account.token());
+  }
+
+  /** Sign out because the user wants to, who is asked first if something would be lost. */
+  async #leave() {
+    const user = this.#user;
+    const messages = this.#texts.unsent(user).filter(({ seq }) => seq === null).length;
+    const count = messages + this.#texts.drafts(user);
+    if (count > 0) {
+      const yes = await ask({
+        question: [`${count === 1 ? "A message is" : `${count} messages are`} not sent yet.`],
+        no: ["Stay"],
+        yes: ["Delete and sign out"],
+      });
+      if (!yes || this.#user !== user) return;
+    }
+    this.#texts.forget(user);
+    const isAccount = this.#session.accountToken !== null;
+    this.end("");
+    if (isAccount && !(await this.#account.logOut()) && !this.#open) {
+      showText($("sign-in-error"), NOT_TOLD);
+    }
+  }
+
+  /** Show the form to sign in, and why; what the user has written is kept for when they come back. */
+  end(reason) {
+    const user = this.#user;
+    this.#open = false;
+    this.#user = null;
+    this.#session.token = null;
+    this.#onEnd();
+    $("chat").hidden = true;
+    $("sign-in").hidden = false;
+    // What still waits to be sent is known to be unsent a moment later.
+    const kept = user !== null && (this.#texts.unsent(user).length || this.#texts.drafts(user));
+    const advice = `What you have not sent is kept: sign in as ${isolated(user)} again.`;
+    showText($("sign-in-error"), kept ? `${reason} ${advice}` : reason);
+    document.title = "Sign in";
+    this.#form.focus();
+  }
+
+  #submitToken(event) {
+    event.preventDefault();
+    const token = $("token").value.replace(/\s/g, "");
+    if (!isToken(token)) {
+      showText($("sign-in-error"), NO_TOKEN);
+      return;
+    }
+    $("token").value = "";
+    this.#enter(token, null);
+  }
+}
