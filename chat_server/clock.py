@@ -1,6 +1,7 @@
 """The two clocks the server reads, behind one seam so that tests can move time by hand."""
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -22,3 +23,9 @@ class SystemClock:
     # The functions themselves: each message asks several times, and calls add up.
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
+
+
+def iso_time(at: int) -> str:
+    """Return milliseconds since 1970 as a time of ISO 8601."""
+    moment = datetime.fromtimestamp(at // 1_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1_000:03}Z"

@@ -1,20 +1,13 @@
 """`chat-server archive`: a user's messages in the archive."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ..protocol.errors import ChatError
-from ..settings import DatabaseSettings, SettingsError
-from .database import database_settings
-from .options import config_option, misuse
-from .terminal import Failure, run, write_line
-
-if TYPE_CHECKING:
-    from ..database.database import Database
+from ..settings import DatabaseSettings
+from .database import database_settings, opened_database
+from .options import config_option
+from .terminal import run, write_line
 
 user_option = click.option("--user", required=True, metavar="USER", help="Whose messages.")
 
@@ -54,7 +47,7 @@ def erase(user: str, yes: bool, config: Path | None) -> None:
 async def _export(settings: DatabaseSettings, user: str) -> None:
     from ..archive import keeping  # the other commands start faster without SQLAlchemy
 
-    async with _opened(settings) as database:
+    async with opened_database(settings) as database:
         async for message in keeping.export(database, user):
             await write_line(message.decode())
 
@@ -62,26 +55,9 @@ async def _export(settings: DatabaseSettings, user: str) -> None:
 async def _erase(settings: DatabaseSettings, user: str) -> None:
     from ..archive import keeping
 
-    async with _opened(settings) as database:
+    async with opened_database(settings) as database:
         erased = await keeping.erase(database, user)
     click.echo(
         f"erased {erased.messages} messages, {erased.changes} changes and"
         f" {erased.reactions} reactions"
     )
-
-
-@asynccontextmanager
-async def _opened(settings: DatabaseSettings) -> "AsyncIterator[Database]":
-    from ..database.database import Database
-
-    try:
-        database = Database(settings)
-        await database.start()
-    except SettingsError as error:
-        raise misuse(error) from None
-    try:
-        yield database
-    except ChatError as error:
-        raise Failure(error.message) from None
-    finally:
-        await database.stop()

@@ -8,6 +8,7 @@ from .calling import call
 from .changing import delete, edit, react
 from .database import database
 from .history import history
+from .outbox import outbox
 from .presence import presence
 from .publish import publish
 from .search import search
@@ -42,5 +43,6 @@ for command in (
     users,
     search,
     webhooks,
+    outbox,
 ):
     main.add_command(command)

@@ -3,15 +3,15 @@
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..clock import SystemClock
-from ..protocol.errors import ChatError
-from ..settings import Settings, SettingsError
-from .options import config_option, misuse, read_settings
-from .terminal import Failure, Misuse, run
+from ..settings import Settings
+from .database import opened_database, require_url
+from .options import config_option, read_settings
+from .terminal import Misuse, run
 
 if TYPE_CHECKING:
     from ..accounts.administration import Administration
@@ -139,26 +139,14 @@ def _password(from_stdin: bool) -> str:
 
 def _do(config: Path | None, work: Callable[["Administration"], Awaitable[None]]) -> None:
     settings = read_settings(config)
-    if not settings.database.url:
-        raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")
+    require_url(settings.database)
     run(_with_database(settings, work))
 
 
 async def _with_database(
-    settings: Settings, work: Callable[["Administration"], Awaitable[Any]]
+    settings: Settings, work: Callable[["Administration"], Awaitable[None]]
 ) -> None:
-    # Imported here: the other commands start faster without SQLAlchemy.
-    from ..accounts.administration import Administration
-    from ..database.database import Database
+    async with opened_database(settings.database) as database:
+        from ..accounts.administration import Administration
 
-    try:
-        database = Database(settings.database)
-        try:
-            await database.start()
-            await work(Administration(settings, database, SystemClock()))
-        finally:
-            await database.stop()
-    except SettingsError as error:
-        raise misuse(error) from None
-    except ChatError as error:
-        raise Failure(error.message) from None
+        await work(Administration(settings, database, SystemClock()))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..clock import iso_time
 from ..events import MAX_SEQ
-from ..settings import Settings, SettingsError
-from .options import config_option, misuse, parse_topic, read_settings
+from ..settings import Settings
+from .database import opened_database, require_url
+from .options import config_option, parse_topic, read_settings
 from .terminal import Failure, Misuse, escape_controls, run
 
 if TYPE_CHECKING:
@@ -83,8 +85,6 @@ def reset(name: str, config: Path | None) -> None:
 def _described(state: "State | None", topics: int) -> str:
     if state is None:
         return "not begun"
-    from ..webhooks.messages import iso_time
-
     if state.parked_at is not None:
         return f"parked since {iso_time(state.parked_at)}: {state.reason}"
     if state.failing_since is not None:
@@ -97,27 +97,14 @@ def _unknown(name: str) -> Failure:
 
 
 def _with_store(settings: Settings, work: "Callable[[WebhookStore], Awaitable[None]]") -> None:
-    if not settings.database.url:
-        raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")
+    require_url(settings.database)
     run(_open_and_do(settings, work))
 
 
 async def _open_and_do(
     settings: Settings, work: "Callable[[WebhookStore], Awaitable[None]]"
 ) -> None:
-    # Imported here: the other commands start faster without SQLAlchemy.
-    from ..database.database import Database
-    from ..protocol.errors import Unavailable
-    from ..webhooks.store import WebhookStore
+    async with opened_database(settings.database) as database:
+        from ..webhooks.store import WebhookStore
 
-    try:
-        database = Database(settings.database)
-        try:
-            await database.start()
-            await work(WebhookStore(database))
-        finally:
-            await database.stop()
-    except SettingsError as error:
-        raise misuse(error) from None
-    except Unavailable as error:
-        raise Failure(f"database.url: {error.message}") from None
+        await work(WebhookStore(database))

@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from ..clock import iso_time
 from ..consumers.ports import Batch, Cursor
 from ..consumers.reading import at_of
 
@@ -64,12 +64,6 @@ def _message(texts: list[bytes], newest: int, cursors: dict[str, Cursor]) -> Mes
     """Put a message together; `newest` is the time of its last event."""
     frame = b'{"type":"events","timestamp":"%b","data":{"events":[%b]}}'
     return Message(frame % (iso_time(newest).encode(), b",".join(texts)), len(texts), cursors)
-
-
-def iso_time(at: int) -> str:
-    """Return milliseconds since 1970 as a time of ISO 8601."""
-    moment = datetime.fromtimestamp(at // 1_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1_000:03}Z"
 
 
 def _entries(

@@ -40,7 +40,10 @@ RULES = {
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "cli.archive": May(("archive", "database", "protocol", *LEAVES), ("click",)),
-    "cli.database": May(("database", *LEAVES), ("click", "sqlalchemy")),
+    "cli.database": May(("database", "protocol.errors", *LEAVES), ("click", "sqlalchemy")),
+    "cli.outbox": May(
+        ("database", "outbox", "protocol", *LEAVES), ("click", "msgspec", "sqlalchemy")
+    ),
     "cli.webhooks": May(("database", "protocol.errors", "webhooks", *LEAVES), ("click",)),
     "cli.users": May(("accounts", "database", "protocol", *LEAVES), ("click", "sqlalchemy")),
     "server": May(

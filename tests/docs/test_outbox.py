@@ -1,6 +1,8 @@
 """The example of docs/outbox.md does what the page says, as a server of its own."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ from chat_server.client import Message, connect
 from ..rig.server import ServerProcess, mint
 from ..rig.waiting import until_async
 from .markdown import ROOT, blocks
+from .walk import SECONDS
 
 PAGE = (ROOT / "docs" / "outbox.md").read_text("utf-8")
 
@@ -20,6 +23,17 @@ def test_the_example(tmp_path: Path) -> None:
     environ = {"SHOP_URL": f"sqlite+aiosqlite:///{tmp_path}/shop.db"}
     with ServerProcess("--app", "shop:app", environ=environ, folder=tmp_path) as server:
         asyncio.run(order_something(server))
+        listed = subprocess.run(
+            [sys.executable, "-m", "chat_server", "outbox", "list"],
+            env={"CHAT_ENVIRONMENT": "testing", "OUTBOX_URL": environ["SHOP_URL"]},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert listed.stdout == listed.stderr == ""
+        assert " ERROR " not in server.stderr
 
 
 async def order_something(server: ServerProcess) -> None:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from standardwebhooks.webhooks import Webhook as Verifying
 
 from chat_server.app import ChatServer
+from chat_server.clock import iso_time
 from chat_server.database.database import Database
 from chat_server.settings import DatabaseSettings, Namespace
-from chat_server.webhooks.messages import iso_time
 from chat_server.webhooks.store import State, WebhookStore
 
 from ..rig.clock import ManualClock
