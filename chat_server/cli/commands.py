@@ -6,6 +6,8 @@ from ..version import __version__
 from .archive import archive
 from .calling import call
 from .changing import delete, edit, react
+from .completion import completion
+from .config import config
 from .database import database
 from .history import history
 from .outbox import outbox
@@ -30,6 +32,7 @@ def main() -> None:
 for command in (
     serve,
     token,
+    config,
     publish,
     tail,
     history,
@@ -44,5 +47,6 @@ for command in (
     search,
     webhooks,
     outbox,
+    completion,
 ):
     main.add_command(command)

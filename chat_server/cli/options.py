@@ -64,6 +64,7 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     help="A TOML file of settings in the form of config/default.toml.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _url_option = click.option(
     "--url",
     metavar="URL",
@@ -94,6 +95,22 @@ timeout_option = click.option(
     callback=parse_seconds,
     help="Give up when a message or change is not stored for so long; else it is tried for ever.",
 )
+
+
+def setting_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that override settings; the command gets them as `flags`, by dotted key."""
+
+    @click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
+    @click.option("--workers", metavar="N", help="Processes; more than one needs Redis.")
+    @click.option("--redis-url", metavar="URL", help="The Redis that joins the workers.")
+    @wraps(command)
+    def flagged(
+        bind: str | None, workers: str | None, redis_url: str | None, **others: Any
+    ) -> None:
+        flags = {"server.bind": bind, "server.workers": workers, "redis.url": redis_url}
+        command(flags=flags, **others)
+
+    return flagged
 
 
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -131,11 +148,12 @@ def read_settings(
     config: Path | None,
     flags: Mapping[str, str | None] | None = None,
     notes: list[str] | None = None,
+    sources: dict[str, str] | None = None,
 ) -> Settings:
     """Read the settings; print their notes, or append them to `notes` if given."""
     found: list[str] = []
     try:
-        return load_settings(config_file=config, flags=flags, notes=found)
+        return load_settings(config_file=config, flags=flags, notes=found, sources=sources)
     except SettingsError as error:
         raise misuse(error) from None
     finally:

@@ -8,7 +8,7 @@ import click
 
 from ..server.hangup import Terminal
 from ..settings import Settings, SettingsError, with_flags
-from .options import config_option, misuse, read_settings
+from .options import config_option, misuse, read_settings, setting_flags
 from .terminal import Misuse
 
 
@@ -19,25 +19,20 @@ from .terminal import Misuse
     metavar="MODULE:NAME",
     help="A Quart application that embeds a ChatServer, whose settings hold.",
 )
-@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes any free one.")
-@click.option("--workers", metavar="N", help="Processes; more than one needs Redis.")
-@click.option("--redis-url", metavar="URL", help="The Redis that joins the workers.")
+@setting_flags
 @config_option
 @click.pass_obj
 def serve(
     terminal: Terminal | None,
     application: str | None,
-    bind: str | None,
-    workers: str | None,
-    redis_url: str | None,
+    flags: dict[str, str | None],
     config: Path | None,
 ) -> None:
     """Run the server until SIGINT or SIGTERM."""
-    flags = {"server.bind": bind, "server.workers": workers}
     notes: list[str] = []
     if application is None:
-        settings = read_settings(config, {**flags, "redis.url": redis_url}, notes)
-    elif redis_url is not None or config is not None:
+        settings = read_settings(config, flags, notes)
+    elif flags["redis.url"] is not None or config is not None:
         raise Misuse("--redis-url, --config: with --app the application's own settings hold")
     else:
         settings = _embedded_settings(application, flags)

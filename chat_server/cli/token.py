@@ -1,21 +1,22 @@
 """`chat-server token`."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
-from ..settings import Settings
-from .options import config_option, parse_seconds, read_settings, sign_token
+from .inspecting import inspect, open_topics
+from .options import config_option, json_option, parse_seconds, read_settings, sign_token
 from .terminal import print_error
 
 PROXY_TOKEN_BYTES = 7 * 1024
 """Tokens above this are warned of: proxies commonly take 8 KB of a header line, name included."""
 
 
-@click.command()
-@click.option("--sub", metavar="USER", required=True, help="Whom the token is for.")
+@click.group(invoke_without_command=True)
+@click.option("--sub", metavar="USER", help="Whom the token is for.")
 @click.option("--name", help="Shown to others.")
 @click.option("--subscribe", metavar="PATTERN", multiple=True, help="Topics to receive.")
 @click.option("--publish", metavar="PATTERN", multiple=True, help="Topics to send to.")
@@ -30,9 +31,18 @@ PROXY_TOKEN_BYTES = 7 * 1024
     show_default=True,
     help="How long it is valid: 30s, 15m, 1h, 7d.",
 )
+@json_option
 @config_option
+@click.pass_context
 def token(
-    sub: str, name: str | None, ttl: float, config: Path | None, **patterns: Sequence[str]
+    context: click.Context,
+    /,
+    sub: str | None,
+    name: str | None,
+    ttl: float,
+    as_json: bool,
+    config: Path | None,
+    **patterns: Sequence[str],
 ) -> None:
     """Print a token, a JWT signed with auth.secret.
 
@@ -40,12 +50,16 @@ def token(
     auth.default_topics hold. In a pattern * stands for one segment of a topic, a last ** for one
     or more, and {sub} for the user: 'room:**'.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if sub is None:
+        raise click.UsageError("Missing option '--sub'.")
     settings = read_settings(config)
     topics = {action: given for action, given in patterns.items() if given}
     issued = sign_token(settings, sub=sub, name=name, topics=topics, ttl_seconds=ttl)
-    click.echo(issued)
+    click.echo(json.dumps({"token": issued}) if as_json else issued)
     defaults = msgspec.structs.asdict(settings.auth.default_topics)
-    opened = {action: list(_opened(settings, action)) for action in defaults}
+    opened = {action: list(open_topics(settings, action)) for action in defaults}
     grants = {
         action: [*topics.get(action, defaults[action]), *opened[action]] for action in defaults
     }
@@ -53,11 +67,7 @@ def token(
         print_error(warning)
 
 
-def _opened(settings: Settings, action: str) -> Iterator[str]:
-    """Yield the topics in which everybody with a token may do something."""
-    for name, namespace in settings.namespaces.items():
-        if getattr(namespace, f"allow_{action}", False):
-            yield f"{name}:**"
+token.add_command(inspect)
 
 
 def _token_warnings(token: str, grants: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -11,17 +11,16 @@ from functools import partial
 import click
 
 from .. import logs
-from ..auth.tokens import Verifier, issue_token
-from ..broker.factory import make_broker
+from ..auth.tokens import issue_token
 from ..broker.redis.urls import parse_redis_url
 from ..clock import SystemClock
 from ..linewriter import LineWriter
 from ..settings import Settings, SettingsError, advice
 from ..version import __version__
 from . import descriptors, sockets
+from .checks import mistakes_at_start
 from .hangup import Terminal
 from .supervisor import Supervisor
-from .tls import tls_context
 
 GUEST_SECONDS = 24 * 3600
 
@@ -51,7 +50,9 @@ def run_server(
     try:
         descriptors.require(settings)
         if settings.server.workers > 1:
-            _check(settings, application)
+            # Told once, and not by every worker.
+            if mistakes := list(mistakes_at_start(settings, application)):
+                return _fail(settings, mistakes, 2)
             return Supervisor(settings, application, announce).run(terminal)
         # Imported here: a supervisor needs no application, and starts sooner without.
         from .worker import run_worker
@@ -70,18 +71,6 @@ def run_server(
     except SettingsError as error:
         return _fail(settings, error.lines, 2)
     return 0
-
-
-def _check(settings: Settings, application: str) -> None:
-    """Do what every worker will do with the settings, so that mistakes are told once.
-
-    Raises:
-        SettingsError: no worker could start with these settings.
-    """
-    if not application:  # else its settings come from there, and have been used already
-        Verifier(settings.auth, SystemClock())
-        make_broker(settings, SystemClock())
-    tls_context(settings)
 
 
 def _fail(settings: Settings, lines: Sequence[str], exit_code: int) -> int:

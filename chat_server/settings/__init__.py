@@ -1,5 +1,7 @@
 """The server's settings: one frozen, typed object, read from files, the environment and flags."""
 
+from . import reference
+from .environ import variable_of
 from .hosts import is_loopback
 from .loading import load_settings, with_flags
 from .origins import is_same_host, origin_pattern
@@ -24,6 +26,7 @@ from .schema import (
     Settings,
     SettingsError,
     Webhook,
+    masked,
     split_bind,
 )
 
@@ -53,7 +56,10 @@ __all__ = [
     "is_loopback",
     "is_same_host",
     "load_settings",
+    "masked",
     "origin_pattern",
+    "reference",
     "split_bind",
+    "variable_of",
     "with_flags",
 ]

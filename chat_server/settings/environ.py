@@ -16,6 +16,9 @@ from .schema import Namespace, Settings
 
 PREFIX = "CHAT_"
 
+FILE_SUFFIX = "__FILE"
+"""Ends the name of a variable that names a file with the value, as Docker gives secrets."""
+
 _ENVIRONMENT = f"{PREFIX}ENVIRONMENT"
 
 # A Service may be called `chat--x`. Its name ends in a letter or digit, unlike CHAT_SERVER_ in
@@ -29,6 +32,11 @@ _SERVICE_LINK = re.compile(
 _CONTAINER_LINK = re.compile(r"CHAT_([A-Z0-9_]+_)?ENV_.*", re.DOTALL)
 _CLOSE = 0.9
 """Similarity, of at most 1, from which on another name counts as a misspelt setting."""
+
+
+def variable_of(key: str) -> str:
+    """Return the variable that sets a dotted key."""
+    return PREFIX + key.upper().replace(".", "__")
 
 
 def is_setting(name: str) -> bool:

@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from .environ import PREFIX, is_setting, nearest_setting
+from .environ import FILE_SUFFIX, PREFIX, is_setting, nearest_setting
 from .rules import mistake, problems
 from .schema import Settings, SettingsError
 
 _LINE_ENDS = "\r\n\ufeff"
 """Line ends and the byte order mark, which tools leave around a value that comes from a file."""
+
+MAX_VALUE_BYTES = 65_536
+"""The largest file that `CHAT_…__FILE` may name: no secret and no list is longer."""
 
 _DESCRIPTIONS = {str: "text", bool: "true or false", tuple: "a list of strings"}
 
@@ -26,6 +29,7 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
     notes: list[str] | None = None,
+    sources: dict[str, str] | None = None,
 ) -> Settings:
     """Read the settings from all sources; a later source overrides an earlier one.
 
@@ -35,9 +39,11 @@ def load_settings(
     Args:
         config_file: a TOML file in the form of config/default.toml.
         environ: environment variables, those of the process if None; `CHAT_REDIS__URL` sets
-            `redis.url`, lists are given as `a,b` or as JSON.
+            `redis.url`, lists are given as `a,b` or as JSON, and `CHAT_REDIS__URL__FILE` names a
+            file that holds the value.
         flags: values by dotted key; None means that a flag was not given.
         notes: gets a line for each value that was corrected.
+        sources: gets the source of each value by dotted key; what is missing is the default.
 
     Raises:
         SettingsError: a source cannot be read, has unknown keys or wrong values, or the settings do
@@ -50,13 +56,15 @@ def load_settings(
     overrides.add_environ(os.environ if environ is None else environ)
     overrides.add_flags(flags or {})
     layers = _Layers(notes)
-    directory = _config_directory()
+    directory = config_directory()
     layers.read(directory / "default.toml")
     chosen = {**layers.values, **overrides.values}.get("environment", "development")
     layers.read(directory / f"{chosen}.toml")
     layers.update(overrides)
     if layers.values.setdefault("environment", chosen) != chosen:
         layers.refuse("environment", "must not be changed by the file it chose")
+    if sources is not None:
+        sources.update(layers.sources)
     return layers.settings()
 
 
@@ -107,7 +115,10 @@ class _Layers:
                 if key not in wrong:
                     self.refuse(key, reason)
         if self.mistakes:
-            raise SettingsError(*dict.fromkeys(line for _, line in self.mistakes))
+            raise SettingsError(
+                *dict.fromkeys(line for _, line in self.mistakes),
+                as_json="log.format" not in wrong and settings.log.format == "json",
+            )
         return settings
 
     def read(self, file: Path) -> None:
@@ -130,13 +141,26 @@ class _Layers:
     def add_environ(self, environ: Mapping[str, str]) -> None:
         """Add the `CHAT_` variables."""
         for name, text in sorted(environ.items()):
-            source = f"the environment variable {name}"
             if is_setting(name):
-                path = name.removeprefix(PREFIX).lower().split("__")
-                self.add(_nest(path, text), source, text=True)
+                self._add_variable(name, text, environ)
             elif meant := nearest_setting(name):
                 underscores = ", with two underscores" if "__" in meant else ""
                 self.refuse(name, f"did you mean {meant}{underscores}?", "")
+
+    def _add_variable(self, name: str, text: str, environ: Mapping[str, str]) -> None:
+        value_name = name.removesuffix(FILE_SUFFIX)
+        path = value_name.removeprefix(PREFIX).lower().split("__")
+        try:
+            if value_name != name:
+                if value_name in environ:
+                    raise ValueError(f"only one of it and {value_name} may be set")
+                text = _read_value(text)
+        except ValueError as error:
+            # The path is not shown: it may be the secret itself, by mistake.
+            self.mistakes.append((".".join(path), mistake(name, str(error))))
+        else:
+            source = f"the environment variable {name}"
+            self.add(_nest(path, text), source, text=True)
 
     def add(self, table: dict[str, Any], source: str, *, text: bool = False) -> None:
         """Add nested values; with `text`, parse strings into the types of the schema."""
@@ -199,10 +223,30 @@ class _Layers:
         self.sources[key] = source
 
 
-def _config_directory() -> Path:
+def config_directory() -> Path:
+    """Return the folder of default.toml and of the files of the environments."""
     here = Path(__file__).resolve().parent.parent
     packaged = here / "config"
     return packaged if packaged.is_dir() else here.parent / "config"
+
+
+def _read_value(file: str) -> str:
+    """Return the text of a file without the line end that editors and `echo` leave.
+
+    Raises:
+        ValueError: says why there is none.
+    """
+    try:
+        with open(file, "rb") as opened:
+            content = opened.read(MAX_VALUE_BYTES + 1)
+        if len(content) > MAX_VALUE_BYTES:
+            raise ValueError(f"the file that it names has more than {MAX_VALUE_BYTES} bytes")
+        return content.decode().removeprefix("\ufeff").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("the file that it names is not encoded in UTF-8") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"the file that it names cannot be read: {reason}") from None
 
 
 def _nest(path: list[str], value: object) -> dict[str, Any]:

@@ -82,11 +82,13 @@ class SettingsError(ValueError):
 
     Args:
         lines: one for each mistake; it names the key and the source.
+        as_json: whether the settings, as far as they are right, ask for a log in JSON.
     """
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, as_json: bool = False) -> None:
         super().__init__(*lines)
         self.lines = lines
+        self.as_json = as_json
 
     def __str__(self) -> str:
         """Return all lines."""
@@ -103,7 +105,7 @@ class _Secretive(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return the names and values of the repr."""
-        return [(name, _mask(name, getattr(self, name))) for name in self.__struct_fields__]
+        return [(name, masked(name, getattr(self, name))) for name in self.__struct_fields__]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -416,7 +418,13 @@ def split_bind(bind: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _mask(name: str, value: Any) -> Any:
+def masked(name: str, value: Any) -> Any:
+    """Return a value as it may be shown.
+
+    Args:
+        name: the last part of its key.
+        value: the value; of a secret, nothing is left.
+    """
     if name in ("secret", "token"):
         return _MASK if value else ""
     if name == "secrets":

@@ -61,6 +61,8 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     source = run_with({variable: f"{shell}_source"})
     assert source.exit_code == 0
     assert f"{shell}_complete" in source.output
+    printed = CliRunner().invoke(main, ["completion", shell], prog_name="chat-server")
+    assert printed.output.strip() == source.output.strip()
     for typed, index, found in (("pub", 1, "publish"), ("publish --ti", 2, "--timeout")):
         words = {"COMP_WORDS": f"chat-server {typed}", "COMP_CWORD": str(index)}
         if shell == "fish":

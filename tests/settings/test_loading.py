@@ -119,7 +119,7 @@ def test_any_source_but_its_own_file_chooses_the_environment(
     assert load({"CHAT_ENVIRONMENT": "production"}, environment="testing").server.port == 0
     copy = tmp_path / "config"
     shutil.copytree(CONFIG, copy)
-    monkeypatch.setattr(module, "_config_directory", lambda: copy)
+    monkeypatch.setattr(module, "config_directory", lambda: copy)
     own = copy / "development.toml"
     own.write_text('environment = "production"')
     assert refusal() == f"environment: must not be changed by the file it chose (from {own})"
@@ -259,6 +259,53 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     assert refusal(config_file=tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
 
 
+def test_a_variable_may_name_a_file_with_the_value(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    notes: list[str] = []
+    settings = load_settings(environ={"CHAT_AUTH__SECRET__FILE": str(file)}, notes=notes)
+    assert (settings.auth.secret, notes) == (SECRET, [])
+    file.write_text("12")
+    sources: dict[str, str] = {}
+    variable = "CHAT_LIMITS__MAX_TOPICS__FILE"
+    settings = load_settings(environ={variable: str(file)}, sources=sources)
+    assert settings.limits.max_topics == 12
+    assert sources["limits.max_topics"] == f"the environment variable {variable}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "the file that it names cannot be read: No such file or directory"),
+        (b"\xff", "the file that it names is not encoded in UTF-8"),
+        (b"x" * 70_000, "the file that it names has more than 65536 bytes"),
+    ],
+)
+def test_a_file_with_no_value_is_told_by_its_variable(
+    content: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    """And not by its name, which may be the secret that somebody has put there."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    environ = {"CHAT_AUTH__SECRET__FILE": str(file), "CHAT_ENVIRONMENT": "production"}
+    assert refusal(environ) == f"CHAT_AUTH__SECRET__FILE: {reason}"
+
+
+def test_a_value_and_a_file_exclude_each_other(tmp_path: Path) -> None:
+    environ = {"CHAT_AUTH__SECRET__FILE": str(tmp_path), "CHAT_AUTH__SECRET": SECRET}
+    assert refusal(environ) == (
+        "CHAT_AUTH__SECRET__FILE: only one of it and CHAT_AUTH__SECRET may be set"
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_mistakes_know_how_they_are_to_be_logged(form: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"CHAT_LOG__FORMAT": form, "CHAT_LIMITS__MAX_TOPICS": "none"})
+    assert caught.value.as_json == (form == "json")
+
+
 def test_a_wrong_flag_is_named() -> None:
     assert refusal(server__workers="x").endswith("(from the command line)")
     assert refusal(server__x=1) == "server.x: unknown key (from the command line)"
@@ -268,7 +315,7 @@ def test_a_wrong_flag_is_named() -> None:
 def test_missing_files_of_the_package_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_config_directory", lambda: tmp_path)
+    monkeypatch.setattr(module, "config_directory", lambda: tmp_path)
     assert f"{tmp_path / 'default.toml'}: cannot be read" in refusal()
     (tmp_path / "default.toml").touch()
     assert f"{tmp_path / 'development.toml'}: cannot be read" in refusal()
@@ -280,9 +327,9 @@ def test_a_packaged_config_comes_before_the_repository(
     package = tmp_path / "chat_server"
     package.mkdir()
     monkeypatch.setattr(module, "__file__", str(package / "settings" / "loading.py"))
-    assert module._config_directory() == tmp_path / "config"
+    assert module.config_directory() == tmp_path / "config"
     (package / "config").mkdir()
-    assert module._config_directory() == package / "config"
+    assert module.config_directory() == package / "config"
 
 
 KUBERNETES = {
