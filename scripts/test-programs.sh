@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make sure that the programs which the tests start are there: redis-server, PostgreSQL and Chromium;
-# and proxies and Node if they can be had, without which the tests of the proxies' configurations and
-# of the browser client under faults are skipped.
+# and proxies, Prometheus and Node if they can be had, without which the tests of the proxies' configurations,
+# of the alert rules and of the browser client under faults are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ with sync_playwright() as playwright:
     raise SystemExit(not os.path.exists(playwright.chromium.executable_path))'
 } >/dev/null 2>&1
 
-have_proxy() {
+have_service() {
     PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
@@ -47,15 +47,17 @@ command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || mis
 have_postgres || install_postgres || missing+=(postgresql)
 have_chromium || install_chromium || missing+=(chromium)
 
-proxies=()
-have_proxy nginx || proxies+=(nginx-light)
-have_proxy haproxy || proxies+=(haproxy)
-have_proxy apache2 || proxies+=(apache2-bin)
-have_proxy varnishd || proxies+=(varnish)
+services=()
+have_service nginx || services+=(nginx-light)
+have_service haproxy || services+=(haproxy)
+have_service apache2 || services+=(apache2-bin)
+have_service varnishd || services+=(varnish)
+have_service caddy || services+=(caddy)
+have_service promtool || services+=(prometheus)
 # Not where they would be started as services, for all to see: in a container they are not.
-[ ${#proxies[@]} -eq 0 ] ||
-    { [ ! -d /run/systemd/system ] && scripts/apt-install.sh "${proxies[@]}"; } ||
-    echo "Going on without ${proxies[*]}" >&2
+[ ${#services[@]} -eq 0 ] ||
+    { [ ! -d /run/systemd/system ] && scripts/apt-install.sh "${services[@]}"; } ||
+    echo "Going on without ${services[*]}" >&2
 
 command -v node >/dev/null || scripts/apt-install.sh nodejs || echo "Going on without Node" >&2
 

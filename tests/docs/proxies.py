@@ -1,14 +1,16 @@
 """Reverse proxies that run the configurations of docs/proxies.md as they stand there."""
 
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ..rig.ports import free_port
 from .markdown import ROOT, blocks
@@ -94,7 +96,7 @@ PROXIES = {
               " -p http_req_hdr_len=16k"),
         Proxy("Caddy", "caddyfile", "caddy", ":80 {", ":{port} {",
               "run --adapter caddyfile --config {file}",
-              "{{\n\tadmin off\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n}}\n"),
+              "{{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}}\n"),
         Proxy("Envoy", "yaml", "envoy", "address: 0.0.0.0, port_value: 80}",
               "address: 127.0.0.1, port_value: {port}}",
               "-c {file} --disable-hot-restart --log-level warning"),
@@ -125,16 +127,36 @@ def configuration(proxy: Proxy, folder: Path, port: int, servers: tuple[int, int
 def running_proxy(proxy: Proxy, folder: Path, servers: tuple[int, int]) -> Iterator[int]:
     """Run a proxy in front of servers on two ports of this machine; yield its own port."""
     port = free_port()
+    with running_file(proxy, folder, port, configuration(proxy, folder, port, servers)):
+        yield port
+
+
+@contextmanager
+def running_file(
+    proxy: Proxy,
+    folder: Path,
+    port: int,
+    text: str,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[None]:
+    """Run a proxy with a configuration until it listens on a port, and to the end of the block.
+
+    Args:
+        folder: for its files.
+        environ: variables besides ours.
+    """
     file = folder / "configuration"
     file = file.with_suffix(".yaml") if proxy.kind == "yaml" else file
-    file.write_text(configuration(proxy, folder, port, servers), "utf-8")
+    file.write_text(text, "utf-8")
     assert proxy.path is not None
     values = {"file": str(file), "folder": str(folder), "port": str(port)}
     arguments = [word.format_map(values) for word in proxy.arguments.split()]
     log = folder / "log"
+    # Caddy keeps what it was told there.
+    environ = {**os.environ, "HOME": str(folder), **environ}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [proxy.path, *arguments], stdout=output, stderr=output, cwd=folder
+            [proxy.path, *arguments], stdout=output, stderr=output, cwd=folder, env=environ
         )
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -142,7 +164,7 @@ def running_proxy(proxy: Proxy, folder: Path, servers: tuple[int, int]) -> Itera
             assert process.poll() is None, log.read_text(errors="replace")
             assert time.monotonic() < deadline, f"{proxy.name}: {log.read_text(errors='replace')}"
             time.sleep(0.05)
-        yield port
+        yield
     finally:
         process.terminate()
         try:

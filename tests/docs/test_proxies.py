@@ -20,7 +20,7 @@ from .proxies import PAGE, PROXIES, Proxy, running_proxy
 
 PER_ADDRESS = 2
 LONGEST_TOKEN = 8_192
-FROM_REGISTRIES = {"Caddy", "Envoy"}
+FROM_REGISTRIES = {"Envoy"}
 """Those that no distribution has, and a wheel does."""
 
 
