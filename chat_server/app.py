@@ -28,7 +28,7 @@ from .http import hosts, problems, requests
 from .http.application import ChatQuart
 from .http.callers import Callers
 from .http.handshake_log import HandshakeLog
-from .http.health import health_blueprint
+from .http.health import Vitals, health_blueprint
 from .http.messages import messages_blueprint
 from .http.metrics import Metrics, metrics_blueprint
 from .http.openapi import Description, Provider
@@ -90,6 +90,7 @@ class ChatServer(Hookable):
         archive: keeps what is stored in the database; None if no namespace asks for it.
         jobs: work that survives the process.
         metrics: the numbers that Prometheus reads.
+        vitals: what `/health` tells.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ChatServer(Hookable):
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
         self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers)
         self.metrics = Metrics(self.node, self.handshake_log)
+        self.vitals = Vitals(self.node, self.verifier)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
@@ -138,7 +140,7 @@ class ChatServer(Hookable):
         websocket.adapt(app)
         blueprints = [
             websocket.blueprint(),
-            health_blueprint(self.node, self.verifier),
+            health_blueprint(self.vitals),
             messages_blueprint(self.service),
         ]
         blueprints += self._account_blueprints()

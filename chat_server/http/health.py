@@ -1,31 +1,90 @@
 """`/health` for operators, `/health/live` and `/health/ready` for what supervises the process."""
 
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
 import msgspec
-from msgspec import UNSET, UnsetType
-from quart import Blueprint, Response
+from msgspec import UNSET, Struct, UnsetType
+from quart import Blueprint, Response, request
 from quart_schema import document_response, security_scheme_blueprint
 
 from ..auth.tokens import Verifier
+from ..protocol.errors import BadRequest, NotFound
 from ..realtime.node import Node
 from ..version import __version__
 
+CLOCK_SECONDS = 1.0
+"""How far the worker's clock and the store's may be apart: tokens are judged by the one, messages
+are dated by the other."""
 
-class Check(msgspec.Struct):
-    """The state of one part that the server depends on.
+CERTIFICATE_DAYS = 14.0
+"""Days before the end of a certificate from which it is told."""
 
-    `latency_ms` is null if the part did not answer. `deaf_seconds` adds up the time in which the
-    part stored publications and this worker did not receive them. `spooled` counts the publications
-    that wait for the part, if some namespace spools.
+SILENT = "silent"
+"""The status of a worker that does not answer its supervisor."""
+
+DRAINING = "draining"
+
+
+class BrokerCheck(Struct):
+    """The store.
+
+    `reason` says what an operator can do if it stores nothing. `latency_ms` is null if it did not
+    answer. `deaf_seconds` adds up the time in which it stored publications and this worker did not
+    receive them. `spooled` counts the publications that wait for it, if some namespace spools.
     """
 
     status: str
     latency_ms: float | None
     deaf_seconds: float
     spooled: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
 
-class Health(msgspec.Struct):
-    """The state of the worker that answered."""
+class ClockCheck(Struct):
+    """The worker's clock beside the store's: ok or apart. `ahead_ms` may be below 0."""
+
+    status: str
+    ahead_ms: float
+
+
+class CertificateCheck(Struct):
+    """The server's own certificate: ok, ends_soon or ended."""
+
+    status: str
+    ends_at: str
+
+
+class Checks(Struct):
+    """What a worker depends on; what it has not is left out."""
+
+    broker: BrokerCheck
+    clock: ClockCheck | UnsetType = UNSET
+    certificate: CertificateCheck | UnsetType = UNSET
+
+
+class WorkerHealth(Struct):
+    """The state of a worker; of one that does not answer (`silent`) no more is known."""
+
+    worker: int
+    status: str
+    node: str | UnsetType = UNSET
+    pid: int | UnsetType = UNSET
+    uptime_seconds: float | UnsetType = UNSET
+    connections: int | UnsetType = UNSET
+    topics: int | UnsetType = UNSET
+    checks: Checks | UnsetType = UNSET
+
+
+class Health(Struct):
+    """The state of the server.
+
+    `status` is that of the first worker that is not ok; one that drains counts once all do.
+    `node`, `uptime_seconds` and `checks` are those of the worker that answered. `connections` and
+    `topics` are sums: a topic counts in each worker that has subscribers. `warnings` says what an
+    operator should look at.
+    """
 
     status: str
     version: str
@@ -33,17 +92,95 @@ class Health(msgspec.Struct):
     node: str
     connections: int
     topics: int
-    checks: dict[str, Check]
+    checks: Checks
+    warnings: list[str]
+    workers: list[WorkerHealth]
 
 
-class Status(msgspec.Struct):
+class Status(Struct):
     """One word: ok, draining, no_keys, deaf, unavailable, full, readonly or misconfigured."""
 
     status: str
 
 
-def health_blueprint(node: Node, verifier: Verifier) -> Blueprint:
-    """Return the routes for a worker's node and what verifies its tokens."""
+class Vitals:
+    """The state of a worker, and the way to that of all workers.
+
+    Args:
+        node: the worker's.
+        verifier: of tokens.
+
+    Attributes:
+        number: tells the server's workers apart.
+        certificate_ends_at: seconds since 1970, if the server has a certificate of its own.
+        others: returns the state of the other workers of the server; they have a supervisor.
+    """
+
+    def __init__(self, node: Node, verifier: Verifier) -> None:
+        self._node = node
+        self._verifier = verifier
+        self.number = 1
+        self.certificate_ends_at: float | None = None
+        self.others: Callable[[], Awaitable[Sequence[WorkerHealth]]] = _nobody
+
+    def status(self, broker: str) -> str:
+        """Return the word for a worker whose broker has this status."""
+        if self._node.drain.announced:
+            return DRAINING
+        if broker == "ok" and not self._verifier.has_keys:
+            return "no_keys"
+        return broker
+
+    async def ready(self) -> str:
+        """Return whether the worker accepts work, by what is known already."""
+        return self.status((await self._node.broker.health(ping=False)).status)
+
+    async def own(self) -> WorkerHealth:
+        """Return the state of this worker; asks the store."""
+        checks = await self._checks()
+        return WorkerHealth(
+            worker=self.number,
+            status=self.status(checks.broker.status),
+            node=self._node.name,
+            pid=os.getpid(),
+            uptime_seconds=round(self._node.clock.monotonic() - self._node.started_at, 3),
+            connections=len(self._node.registry),
+            topics=self._node.hub.topic_count,
+            checks=checks,
+        )
+
+    async def _checks(self) -> Checks:
+        node = self._node
+        health = await node.broker.health()
+        latency, ahead = health.latency_seconds, health.clock_ahead_seconds
+        broker = BrokerCheck(
+            status=health.status,
+            latency_ms=None if latency is None else round(latency * 1000, 3),
+            deaf_seconds=round(health.deaf_seconds, 3),
+            spooled=UNSET if node.outbox is None else node.outbox.spooled,
+            reason=health.reason or UNSET,
+        )
+        clock: ClockCheck | UnsetType = UNSET
+        if ahead is not None:
+            apart = abs(ahead) > CLOCK_SECONDS + (latency or 0.0) / 2
+            clock = ClockCheck("apart" if apart else "ok", round(ahead * 1000, 1))
+        return Checks(broker, clock, self._certificate())
+
+    def _certificate(self) -> CertificateCheck | UnsetType:
+        if self.certificate_ends_at is None:
+            return UNSET
+        days = (self.certificate_ends_at - self._node.clock.time()) / 86_400
+        word = "ok" if days > CERTIFICATE_DAYS else "ends_soon" if days > 0 else "ended"
+        moment = datetime.fromtimestamp(self.certificate_ends_at, UTC)
+        return CertificateCheck(word, f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+
+
+async def _nobody() -> Sequence[WorkerHealth]:
+    return ()
+
+
+def health_blueprint(vitals: Vitals) -> Blueprint:
+    """Return the routes for a worker."""
     blueprint = Blueprint("chat_health", __name__)
     security_scheme_blueprint(blueprint, [])  # open to all
 
@@ -51,21 +188,18 @@ def health_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     @document_response(Health, 200)
     @document_response(Health, 503)
     async def health() -> Response:
-        """Return the state of the worker; 503 if the worker does not accept work."""
-        broker = await _check_broker(node)
-        status = _status(node, verifier, broker.status)
-        return _answer(
-            Health(
-                status=status,
-                version=__version__,
-                uptime_seconds=round(node.clock.monotonic() - node.started_at, 3),
-                node=node.name,
-                connections=len(node.registry),
-                topics=node.hub.topic_count,
-                checks={"broker": broker},
-            ),
-            status,
-        )
+        """Return the state of all workers, or of `?worker=N`; 503 if one does not accept work."""
+        asked = _asked_worker(request.args.get("worker"))
+        own = await vitals.own()
+        workers = [own]
+        if asked != own.worker:
+            workers = sorted([own, *await vitals.others()], key=lambda worker: worker.worker)
+        if asked is not None:
+            workers = [worker for worker in workers if worker.worker == asked]
+            if not workers:
+                raise NotFound(f"worker: there is no worker {asked}")
+        told = _summary(own, workers)
+        return _answer(told, told.status)
 
     @blueprint.get("/health/live")
     @document_response(Status, 200)
@@ -78,30 +212,59 @@ def health_blueprint(node: Node, verifier: Verifier) -> Blueprint:
     @document_response(Status, 503)
     async def ready() -> Response:
         """Return 200 if the worker accepts work, 503 while it drains, or cannot store or verify."""
-        broker = await node.broker.health(ping=False)
-        status = _status(node, verifier, broker.status)
+        status = await vitals.ready()
         return _answer(Status(status), status)
 
     return blueprint
 
 
-def _status(node: Node, verifier: Verifier, broker: str) -> str:
-    if node.drain.announced:
-        return "draining"
-    if broker == "ok" and not verifier.has_keys:
-        return "no_keys"
-    return broker
+def _asked_worker(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise BadRequest("worker: must be the number of a worker")
+    return int(text)
 
 
-async def _check_broker(node: Node) -> Check:
-    health = await node.broker.health()
-    latency = health.latency_seconds
-    return Check(
-        status=health.status,
-        latency_ms=None if latency is None else round(latency * 1000, 3),
-        deaf_seconds=round(health.deaf_seconds, 3),
-        spooled=UNSET if node.outbox is None else node.outbox.spooled,
+def _summary(own: WorkerHealth, workers: Sequence[WorkerHealth]) -> Health:
+    # With `?worker=` it is that one's, if it answers.
+    speaker = next((each for each in workers if each.worker == own.worker), workers[0])
+    if speaker.checks is UNSET:
+        speaker = own
+    assert not isinstance(speaker.checks, UnsetType)  # noqa: S101 - it answers
+    words = [each.status for each in workers if each.status != DRAINING] or [DRAINING]
+    return Health(
+        status=next((word for word in words if word != "ok"), "ok"),
+        version=__version__,
+        uptime_seconds=speaker.uptime_seconds or 0.0,
+        node=speaker.node or "",
+        connections=sum(each.connections or 0 for each in workers),
+        topics=sum(each.topics or 0 for each in workers),
+        checks=speaker.checks,
+        warnings=[line for each in workers for line in _warnings(each)],
+        workers=list(workers),
     )
+
+
+def _warnings(worker: WorkerHealth) -> list[str]:
+    name = f"worker {worker.worker}"
+    if worker.status == SILENT:
+        return [f"{name} does not answer"]
+    checks = worker.checks
+    if isinstance(checks, UnsetType):
+        return []
+    lines = []
+    if checks.broker.status != "ok":
+        reason = f": {checks.broker.reason}" if checks.broker.reason else ""
+        lines.append(f"{name}: the store is {checks.broker.status}{reason}")
+    if checks.clock and checks.clock.status != "ok":
+        seconds = checks.clock.ahead_ms / 1000
+        side = "ahead of" if seconds > 0 else "behind"
+        lines.append(f"{name}: the clock is {abs(seconds):.1f} s {side} the store's")
+    if checks.certificate and checks.certificate.status != "ok":
+        ends = "ended" if checks.certificate.status == "ended" else "ends"
+        lines.append(f"{name}: the certificate {ends} on {checks.certificate.ends_at}")
+    return lines
 
 
 def _answer(value: object, status: str) -> Response:

@@ -28,11 +28,16 @@ class BrokerHealth(Struct, frozen=True):
         deaf_seconds: seconds of deafness since the start, in all.
         latency_seconds: seconds of a round trip to the store; None if there was no answer, or none
             was asked for.
+        reason: what an operator can do if nothing is stored, in one line; may be empty.
+        clock_ahead_seconds: how far this machine's clock is ahead of the store's; None if the store
+            has none, or did not answer.
     """
 
     status: str
     deaf_seconds: float = 0.0
     latency_seconds: float | None = None
+    reason: str = ""
+    clock_ahead_seconds: float | None = None
 
 
 class Listener(Protocol):

@@ -69,8 +69,8 @@ class WorkerProcess:
         # The worker sends heartbeats on it, and each end closes with its process.
         self._heartbeat, heartbeat = socket.socketpair()
         self._heartbeat.setblocking(False)
-        report = totals.open()
-        name, arguments = f"worker {number}", (*spec, listener, heartbeat, report)
+        report = totals.open(number)
+        name, arguments = f"worker {number}", (number, *spec, listener, heartbeat, report)
         self._process = SpawnProcess(None, supervised.run, name, arguments)
         # Blocked until the worker can ignore them itself.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)

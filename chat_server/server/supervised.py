@@ -21,6 +21,7 @@ GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 
 def run(
+    number: int,
     settings: Settings,
     application: str,
     listener: socket.socket,
@@ -30,14 +31,15 @@ def run(
     """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 
     Args:
+        number: tells the server's workers apart.
         settings: the server's.
         application: see `run_worker`.
         listener: a listening socket; closed at the end.
         heartbeat: a socket to the supervisor: each byte sent shows that this worker lives.
         report: a socket to the supervisor for numbers; see `totals.Report`.
     """
-    for number in GROUP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in GROUP_SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     logs.configure(settings.log)
     logs.capture_stderr()
@@ -61,13 +63,12 @@ def run(
 
     try:
         run_worker(
-            settings,
-            application,
-            listener,
+            *(settings, application, listener),
             stop_on=frozenset(),
             parent=heartbeat.fileno(),
             on_ready=on_ready,
             report=report,
+            number=number,
         )
     except SettingsError as error:  # such as a file with a key that is gone
         for line in error.lines:

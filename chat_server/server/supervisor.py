@@ -14,7 +14,7 @@ from . import sockets
 from .hangup import Terminal
 from .late_signals import end_at_once
 from .process import WorkerProcess, WorkerSpec
-from .totals import Totals
+from .totals import Totals, health_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Supervisor:
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        self._totals = Totals()
+        self._totals = Totals(health_seconds(self._spec.settings))
         self._serving = loop.create_task(self._serve())
         loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")

@@ -1,8 +1,8 @@
-"""The numbers of all workers of a server: each tells its supervisor, which adds them up.
+"""The numbers and the health of all workers of a server: each tells its supervisor.
 
 Both ends of a worker's socket speak lines of JSON. The worker tells its samples once a second, so
 that little is lost with one that is killed, and asks for the totals when it is scraped; the
-supervisor then asks all others for theirs.
+supervisor then asks all others for theirs. Their health it asks for only when a worker wants it.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from ..metrics.samples import Samples, single, sum_of, without_gauges
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +34,25 @@ class Line(msgspec.Struct, omit_defaults=True):
     Args:
         samples: a worker's; or the totals, in the answer to `ask`.
         ask: the worker wants the totals; or the supervisor wants the worker's samples.
+        health: a worker's; or that of all others, in the answer to `ask_health`.
+        silent: the numbers of workers that did not answer.
+        ask_health: likewise for the health.
     """
 
     samples: Samples | None = None
     ask: bool = False
+    health: list[msgspec.Raw] | None = None
+    silent: list[int] = []
+    ask_health: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
+
+
+def health_seconds(settings: Settings) -> float:
+    """Return how long a worker may take to tell its health: it asks the store first."""
+    return settings.redis.timeout_seconds + ANSWER_SECONDS
 
 
 class Report:
@@ -48,12 +60,20 @@ class Report:
 
     Args:
         end: the socket to the supervisor; closed at the end.
-        own: returns the worker's samples.
+        own: returns the worker's samples; None if there are none.
+        own_health: returns the worker's health, as JSON.
     """
 
-    def __init__(self, end: socket.socket, own: Callable[[], Awaitable[Samples]]) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        own: Callable[[], Awaitable[Samples]] | None,
+        own_health: Callable[[], Awaitable[bytes]],
+    ) -> None:
         self._socket = end
         self._own = own
+        self._own_health = own_health
+        self._waiting_health: asyncio.Future[Line] | None = None
         self._waiting: asyncio.Future[Samples] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -73,6 +93,7 @@ class Report:
 
     async def totals(self) -> Samples:
         """Return the samples of all workers, or of this one if the supervisor does not answer."""
+        assert self._own is not None  # noqa: S101  (asked only where there are samples)
         if self._writer is None:
             return await self._own()
         if self._waiting is None or self._waiting.done():
@@ -85,9 +106,34 @@ class Report:
         logger.warning("the supervisor does not tell the numbers of the other workers")
         return await self._own()
 
+    async def others_health(self, seconds: float) -> tuple[list[msgspec.Raw], list[int]]:
+        """Return the health of the other workers, and the numbers of those that are silent.
+
+        Args:
+            seconds: how long the supervisor may take; a supervisor that does not answer knows none.
+        """
+        if self._writer is None or self._writer.is_closing():
+            return [], []
+        if self._waiting_health is None or self._waiting_health.done():
+            self._waiting_health = asyncio.get_running_loop().create_future()
+            self._writer.write(_encode(Line(ask_health=True)) + b"\n")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                line = await asyncio.shield(self._waiting_health)
+                return line.health or [], line.silent
+        logger.warning("the supervisor does not tell the health of the other workers")
+        return [], []
+
     async def _tell(self, *, ask: bool = False) -> None:
+        if self._own is not None:
+            self._write(Line(await self._own(), ask))
+
+    async def _tell_health(self) -> None:
+        self._write(Line(health=[msgspec.Raw(await self._own_health())]))
+
+    def _write(self, line: Line) -> None:
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(_encode(Line(await self._own(), ask)) + b"\n")
+            self._writer.write(_encode(line) + b"\n")
 
     async def _run(self) -> None:
         reader, self._writer = await asyncio.open_unix_connection(
@@ -98,7 +144,13 @@ class Report:
                 group.create_task(self._tell_again())
                 while text := await reader.readline():
                     line = _decode(text)
-                    if line.ask:
+                    if line.ask_health:
+                        # The store may take its time; the numbers are not to wait for it.
+                        group.create_task(self._tell_health())
+                    elif line.health is not None:
+                        if self._waiting_health is not None and not self._waiting_health.done():
+                            self._waiting_health.set_result(line)
+                    elif line.ask:
                         await self._tell()
                     elif self._waiting is not None and not self._waiting.done():
                         self._waiting.set_result(line.samples or {})
@@ -118,8 +170,10 @@ class Report:
 class _Source:
     """A worker, as the supervisor hears it."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, number: int, writer: asyncio.StreamWriter) -> None:
+        self.number = number
         self.writer = writer
+        self.health: asyncio.Future[msgspec.Raw] | None = None
         self.samples: Samples = {}
         self.heard: asyncio.Future[None] | None = None
 
@@ -129,6 +183,13 @@ class _Source:
             self.heard = asyncio.get_running_loop().create_future()
             self.writer.write(_encode(Line(ask=True)) + b"\n")
         return self.heard
+
+    def ask_health(self) -> "asyncio.Future[msgspec.Raw]":
+        """Ask for the health, and return the future answer."""
+        if self.health is None or self.health.done():
+            self.health = asyncio.get_running_loop().create_future()
+            self.writer.write(_encode(Line(ask_health=True)) + b"\n")
+        return self.health
 
     def tell(self, samples: Samples) -> None:
         self.samples = samples
@@ -140,18 +201,22 @@ class Totals:
     """The supervisor's end: adds up what its workers tell, and keeps what ended ones have counted.
 
     What a worker that was killed has counted since its last report is lost: a second at most.
+
+    Args:
+        health_seconds: how long the answers about the workers' health are awaited.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, health_seconds: float = ANSWER_SECONDS) -> None:
+        self._health_seconds = health_seconds
         self._sources: set[_Source] = set()
         self._ended: Samples = {}
         self._ends = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def open(self) -> socket.socket:
-        """Return a worker's end of a socket at which it is heard until it ends."""
+    def open(self, number: int) -> socket.socket:
+        """Return the end, for the worker of this number, of a socket at which it is heard."""
         ours, theirs = socket.socketpair()
-        self._spawn(self._hear(ours))
+        self._spawn(self._hear(number, ours))
         return theirs
 
     def samples(self, sources: Iterable[_Source]) -> Samples:
@@ -171,14 +236,20 @@ class Totals:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _hear(self, end: socket.socket) -> None:
+    async def _hear(self, number: int, end: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=end, limit=LINE_BYTES)
-        source = _Source(writer)
+        source = _Source(number, writer)
         self._sources.add(source)
         try:
             while text := await reader.readline():
                 line = _decode(text)
-                source.tell(line.samples or {})
+                if line.ask_health:
+                    self._spawn(self._answer_health(source))
+                elif line.health:
+                    if source.health is not None and not source.health.done():
+                        source.health.set_result(line.health[0])
+                else:
+                    source.tell(line.samples or {})
                 if line.ask:
                     self._spawn(self._answer(source))
         except (OSError, msgspec.DecodeError, ValueError) as error:
@@ -197,3 +268,14 @@ class Totals:
             await asyncio.wait(others, timeout=ANSWER_SECONDS)
         if not asker.writer.is_closing():
             asker.writer.write(_encode(Line(self.samples(self._sources))) + b"\n")
+
+    async def _answer_health(self, asker: _Source) -> None:
+        others = [each for each in self._sources if each is not asker]
+        # Two may have the same number: a worker, and the one that replaces it.
+        asked = [(each.number, each.ask_health()) for each in others]
+        if asked:
+            await asyncio.wait([answer for _, answer in asked], timeout=self._health_seconds)
+        told = [answer.result() for _, answer in asked if answer.done()]
+        silent = [number for number, answer in asked if not answer.done()]
+        if not asker.writer.is_closing():
+            asker.writer.write(_encode(Line(health=told, silent=silent)) + b"\n")

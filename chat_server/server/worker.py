@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
+import msgspec
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.lifespan import Lifespan
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -18,17 +19,19 @@ from hypercorn.typing import LifespanState
 from quart import Quart
 
 from ..app import ChatServer
+from ..http.health import SILENT, WorkerHealth
 from ..settings import Settings
 from . import descriptors, orphan
 from .acceptor import Acceptor
 from .application import make_application
+from .certificates import CertificateWatch
 from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
 from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .late_signals import end_at_once, ending_within
 from .tls import tls_context
-from .totals import Report
+from .totals import ANSWER_SECONDS, Report, health_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ def run_worker(
     parent: int | None = None,
     on_ready: Callable[[], None],
     report: socket.socket | None = None,
+    number: int = 1,
 ) -> None:
     """Serve until one of the signals comes, or the parent process is gone.
 
@@ -57,6 +61,7 @@ def run_worker(
             `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
         on_ready: called once requests are accepted.
         report: of a supervised worker, a socket to its supervisor for the numbers.
+        number: tells the server's workers apart.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -67,8 +72,8 @@ def run_worker(
         stop, drain_now = asyncio.Event(), asyncio.Event()
         if not settings.server.lame_duck_seconds:
             drain_now.set()
-        for number in stop_on:
-            loop.add_signal_handler(number, _on_stop, stop, drain_now, number)
+        for ending in stop_on:
+            loop.add_signal_handler(ending, _on_stop, stop, drain_now, ending)
         if terminal is not None:
             terminal.watch(loop, partial(_on_hang_up, stop, terminal))
         if parent is not None:
@@ -78,7 +83,7 @@ def run_worker(
             noticed = orphan.watch(parent)
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
         app = make_application(settings, application)
-        await Worker(app, settings).serve(listener, stop, on_ready, drain_now, report)
+        await Worker(app, settings, number).serve(listener, stop, on_ready, drain_now, report)
         end_at_once(loop, stop_on)
         end.start()
 
@@ -146,10 +151,12 @@ class Worker:
     Args:
         app: an application with a `ChatServer` in it.
         settings: the server's.
+        number: tells the server's workers apart.
     """
 
-    def __init__(self, app: Quart, settings: Settings) -> None:
+    def __init__(self, app: Quart, settings: Settings, number: int = 1) -> None:
         self._quart = app
+        self._number = number
         self._app = ASGIWrapper(app)
         self._chat: ChatServer = app.extensions["chat_server"]
         self._lame_duck_seconds = settings.server.lame_duck_seconds
@@ -164,6 +171,8 @@ class Worker:
             self._max_connections += settings.limits.max_connections
         self._max_descriptor = descriptors.raise_limit(settings)
         self._tls = tls_context(settings)
+        self._certificate = CertificateWatch(settings)
+        self._chat.vitals.certificate_ends_at = self._certificate.ends_at
 
     async def serve(
         self,
@@ -200,12 +209,14 @@ class Worker:
             acceptor = self._make_acceptor(listener, state)
             acceptor.start()
             self._gc_policy.start()
+            self._certificate.start()
             if reporter is not None:
                 reporter.start()
             on_ready()
             await stop.wait()
             await self._be_lame_duck(drain_now)
             self._gc_policy.stop()
+            self._certificate.stop()
             acceptor.stop()
             await self._drain(acceptor)
             await lifespan.wait_for_shutdown()
@@ -230,11 +241,12 @@ class Worker:
     def _make_report(self, end: socket.socket | None) -> Report | None:
         if end is None:
             return None
-        if not self._chat.settings.metrics.enabled:
-            end.close()
-            return None
-        report = Report(end, self._chat.metrics.own)
+        own = self._chat.metrics.own if self._chat.settings.metrics.enabled else None
+        vitals = self._chat.vitals
+        vitals.number = self._number
+        report = Report(end, own, lambda: _encoded(vitals.own()))
         self._chat.metrics.totals = report.totals
+        vitals.others = partial(_others, report, health_seconds(self._chat.settings))
         return report
 
     async def _be_lame_duck(self, drain_now: asyncio.Event | None) -> None:
@@ -265,6 +277,17 @@ class Worker:
             acceptor.hang_up()
             await acceptor.wait(ABORT_SECONDS)
         await acceptor.cancel()
+
+
+async def _encoded(health: Awaitable[WorkerHealth]) -> bytes:
+    return msgspec.json.encode(await health)
+
+
+async def _others(report: Report, seconds: float) -> list[WorkerHealth]:
+    """Return the health of the other workers, by way of the supervisor, which waits `seconds`."""
+    told, silent = await report.others_health(seconds + ANSWER_SECONDS)
+    known = [msgspec.json.decode(each, type=WorkerHealth) for each in told]
+    return known + [WorkerHealth(number, SILENT) for number in silent]
 
 
 def _hypercorn_config(settings: Settings) -> Config:

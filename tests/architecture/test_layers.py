@@ -58,6 +58,7 @@ RULES = {
         ),
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
+    "server.certificates": May(("http.health", "settings"), ("cryptography",)),
     "app": May(
         (
             "http",

@@ -1,12 +1,14 @@
 """`/health`, `/health/live` and `/health/ready`."""
 
 import asyncio
+import os
+import time
 from typing import Any
 
 import pytest
 from quart import Response
 
-from chat_server import __version__
+from chat_server import ChatServer, __version__
 from tests.auth.key_server import jwk, serve_keys
 from tests.broker.helpers import draft
 from tests.rig.chat_client import chat
@@ -32,15 +34,18 @@ async def test_tells_how_the_worker_is_doing() -> None:
         body = answer.json()
         assert answer.status == 200
         assert set(body) == {
-            *("status", "version", "uptime_seconds", "node", "connections", "topics", "checks")
+            *("status", "version", "uptime_seconds", "node", "connections", "topics", "checks"),
+            *("warnings", "workers"),
         }
         assert (body["status"], body["version"]) == ("ok", __version__)
         assert (body["connections"], body["topics"]) == (1, 2)
         assert body["node"] == ada.welcome["server"]
         assert body["uptime_seconds"] >= 0
-        assert body["checks"] == {
-            "broker": {"status": "ok", "latency_ms": 0.0, "deaf_seconds": 0.0}
-        }
+        checks = {"broker": {"status": "ok", "latency_ms": 0.0, "deaf_seconds": 0.0}}
+        assert (body["checks"], body["warnings"]) == (checks, [])
+        [worker] = body["workers"]
+        assert (worker["worker"], worker["pid"], worker["status"]) == (1, os.getpid(), "ok")
+        assert (worker["node"], worker["checks"]) == (body["node"], checks)
 
 
 async def test_a_worker_without_the_issuers_keys_is_not_ready_until_it_had_them_once() -> None:
@@ -103,6 +108,37 @@ async def test_a_store_that_takes_nothing_is_there_but_not_ready(word: str) -> N
         assert (health.status, health.json()["status"]) == (503, word)
         check = health.json()["checks"]["broker"]
         assert (check["status"], check["latency_ms"]) == (word, 0.0), "it answers"
+
+
+async def test_what_an_operator_should_look_at_is_told_in_words() -> None:
+    broker = FakeBroker()
+    async with serving(make_settings(), broker=broker) as server:
+        broker.refusal, broker.reason = "full", "Redis is full; raise maxmemory"
+        broker.clock_ahead = -2.5
+        chat: ChatServer = server.app.extensions["chat_server"]
+        chat.vitals.certificate_ends_at = time.time() + 13 * 86_400
+        body = (await request(server.port, "GET", "/health")).json()
+        assert body["checks"]["broker"]["reason"] == "Redis is full; raise maxmemory"
+        assert body["checks"]["clock"] == {"status": "apart", "ahead_ms": -2500.0}
+        ends_at = body["checks"]["certificate"]["ends_at"]
+        assert body["checks"]["certificate"]["status"] == "ends_soon"
+        assert body["warnings"] == [
+            "worker 1: the store is full: Redis is full; raise maxmemory",
+            "worker 1: the clock is 2.5 s behind the store's",
+            f"worker 1: the certificate ends on {ends_at}",
+        ]
+        broker.refusal, broker.reason, broker.clock_ahead = "", "", 0.9
+        chat.vitals.certificate_ends_at += 2 * 86_400
+        answer = await request(server.port, "GET", "/health")
+        assert (answer.status, answer.json()["warnings"]) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("worker", "status"), [("1", 200), ("2", 404), ("0", 404), ("", 400), ("-1", 400), ("x", 400)]
+)
+async def test_one_worker_can_be_asked_for(worker: str, status: int) -> None:
+    async with client() as http:
+        assert (await http.ask("GET", f"/health?worker={worker}")).status_code == status
 
 
 async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:

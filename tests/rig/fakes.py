@@ -126,6 +126,8 @@ class FakeBroker:
         # Topics that can be reached though not all of the store is there.
         self.reachable: set[str] = set()
         self.refusal = ""
+        self.reason = ""
+        self.clock_ahead: float | None = None
         self.deaf_seconds = 0.0
         self.manual = False
         self.outbox: list[Event] = []
@@ -151,7 +153,8 @@ class FakeBroker:
     async def health(self, *, ping: bool = True) -> BrokerHealth:
         status = self.refusal or ("ok" if self.available else "unavailable")
         latency = 0.0 if ping and self.available else None
-        return BrokerHealth(status, self.deaf_seconds, latency)
+        ahead = self.clock_ahead if ping and self.available else None
+        return BrokerHealth(status, self.deaf_seconds, latency, self.reason, ahead)
 
     # What a test does --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chat_server.server.certificates import CertificateWatch
 from chat_server.server.tls import tls_context
 from chat_server.settings import SettingsError, load_settings
 from tests.rig.certificates import make_certificate
@@ -152,3 +153,16 @@ async def test_replaced_workers_use_the_renewed_certificate(tmp_path: Path) -> N
         server.tls = ssl.create_default_context(cafile=renewed)
         async with await chat(server.ws_url, mint("ada"), tls=server.tls) as ada:
             await ada.ok(type="subscribe", topic="room:a")
+
+
+async def test_a_certificate_that_ends_soon_is_told_by_health_and_log(
+    certificate: Path, server: ServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of the tests ends within a day."""
+    _, shown = await fetch(server, "/health")
+    assert shown["checks"]["certificate"]["status"] == "ends_soon"
+    settings = load_settings(environ={"CHAT_SERVER__TLS_CERTIFICATE_FILE": str(certificate)})
+    watch = await asyncio.to_thread(CertificateWatch, settings)
+    watch.start()
+    watch.stop()
+    assert "the certificate ends on " in caplog.text

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,13 @@ Numbers = dict[tuple[str, ...], float]
 @pytest.fixture
 def server(redis: RedisServer) -> Iterator[ServerProcess]:
     environ = {"CHAT_METRICS__ENABLED": "true", "CHAT_REDIS__PREFIX": "totals"}
+    with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
+        yield running
+
+
+@pytest.fixture
+def plain_server(redis: RedisServer) -> Iterator[ServerProcess]:
+    environ = {"CHAT_REDIS__PREFIX": "health", "CHAT_REDIS__TIMEOUT_SECONDS": "1"}
     with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
         yield running
 
@@ -70,6 +78,42 @@ async def test_a_worker_that_is_blocked_holds_nobody_up_for_long(server: ServerP
             done, waiting = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
             # Its last report stands for the worker that does not answer.
             assert done.pop().result()["chat_workers",] == 2
+        finally:
+            os.kill(first, signal.SIGCONT)
+        await asyncio.gather(*waiting)
+
+
+async def health(server: ServerProcess, query: str = "") -> tuple[int, dict[str, Any]]:
+    answer = await request(server.port, "GET", f"/health{query}")
+    return answer.status, answer.json()
+
+
+async def test_the_health_is_that_of_all_workers(plain_server: ServerProcess) -> None:
+    """Without metrics, too."""
+    server = plain_server
+    first, second = sorted(await ready_workers(server, 2))
+    one = await connect_to(server.ws_url, first)
+    other = await connect_to(server.ws_url, second)
+    async with one, other:
+        status, shown = await health(server)
+        assert (status, shown["status"], shown["connections"]) == (200, "ok", 2)
+        assert [worker["worker"] for worker in shown["workers"]] == [1, 2]
+        assert {worker["pid"] for worker in shown["workers"]} == {first, second}
+        assert shown["checks"]["clock"]["status"] == "ok"
+        for number in (1, 2):
+            _, alone = await health(server, f"?worker={number}")
+            assert [worker["worker"] for worker in alone["workers"]] == [number]
+            assert alone["node"] == shown["workers"][number - 1]["node"]
+        assert (await health(server, "?worker=3"))[0] == 404
+        os.kill(first, signal.SIGSTOP)
+        try:
+            [silent] = [w["worker"] for w in shown["workers"] if w["pid"] == first]
+            answers = [asyncio.create_task(health(server)) for _ in range(24)]
+            done, waiting = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            status, shown = done.pop().result()
+            assert (status, shown["status"]) == (503, "silent")
+            assert {"worker": silent, "status": "silent"} in shown["workers"]
+            assert shown["warnings"] == [f"worker {silent} does not answer"]
         finally:
             os.kill(first, signal.SIGCONT)
         await asyncio.gather(*waiting)

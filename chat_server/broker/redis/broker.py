@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from asyncio import Future
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from ...protocol.errors import Unavailable
 from ...realtime.ports import BrokerHealth, Listener
 from ...settings import BrokerSettings, RedisSettings
 from ..common import GuardedListener, failed, unavailable
+from .clock import ask_time
 from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .cursors import UNREAD, RedisCursors
 from .diagnosis import explain, report, warn_of_eviction
@@ -187,19 +187,17 @@ class RedisBroker:
 
     async def health(self, *, ping: bool = True) -> BrokerHealth:
         """Return the state of this server."""
-        latency = await self._ping() if ping and self._available else None
+        latency = ahead = None
+        if ping and self._available:
+            latency, ahead = await ask_time(self._reader())
         silent = ping and latency is None and self.status == "ok"
-        return BrokerHealth("unavailable" if silent else self.status, self.deaf_seconds, latency)
-
-    async def _ping(self) -> float | None:
-        began = time.perf_counter()
-        try:
-            await self._reader().send(pack("PING"), bool)
-        except StoreRefuses:
-            pass  # An answer, too: with MISCONF Redis refuses PING.
-        except Unavailable:
-            return None
-        return time.perf_counter() - began
+        return BrokerHealth(
+            "unavailable" if silent else self.status,
+            self.deaf_seconds,
+            latency,
+            "" if self._refusal is None else self._refusal.describe(self._names.prefix),
+            ahead,
+        )
 
     def reaches(self, topic: str) -> bool:
         """Return whether Redis is believed to be reachable."""

@@ -139,18 +139,23 @@ class ClusterBroker:
     async def health(self, *, ping: bool = True) -> BrokerHealth:
         """Return the state of the cluster.
 
-        The status is that of the first shard that is not `ok`. The seconds of deafness are summed
-        over the shards. The latency is that of the slowest shard.
+        The status and the reason are those of the first shard that is not `ok`. The seconds of
+        deafness are summed over the shards. The latency is that of the slowest shard, and the clock
+        that which is furthest from ours.
         """
         left = self._left_deaf_seconds
         shards = await asyncio.gather(*(s.health(ping=ping) for s in self._shards.values()))
         if not shards:
             return BrokerHealth("unavailable", left)
+        clocks = [s.clock_ahead_seconds for s in shards if s.clock_ahead_seconds is not None]
+        first = next((shard for shard in shards if shard.status != "ok"), shards[0])
         latencies = [s.latency_seconds for s in shards if s.latency_seconds is not None]
         return BrokerHealth(
-            next((shard.status for shard in shards if shard.status != "ok"), "ok"),
+            first.status,
             left + sum(shard.deaf_seconds for shard in shards),
             max(latencies) if len(latencies) == len(shards) else None,
+            first.reason,
+            max(clocks, key=abs, default=None),
         )
 
     def reaches(self, topic: str) -> bool:
