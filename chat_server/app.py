@@ -6,9 +6,6 @@
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +13,7 @@ from quart import Blueprint, Quart
 from quart_cors import cors
 from quart_schema import HttpSecurityScheme, Info
 
-from . import logs
+from . import logs, parts
 from .auth.open_topics import OpenTopics
 from .auth.tokens import Verifier
 from .broker.factory import make_broker
@@ -58,9 +55,6 @@ from .version import __version__
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from .accounts.accounts import Accounts
-    from .database.database import Database
-    from .following import Following
     from .http.session import Authenticate
     from .outbox import Outbox as TransactionalOutbox
     from .outbox.relay import Relay
@@ -106,12 +100,12 @@ class ChatServer(Hookable):
         self.verifier = Verifier(settings.auth, self.clock, open_topics=OpenTopics.of(settings))
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
-        self.database = _make_database(settings)
+        self.database = parts.make_database(settings)
         numbers = Numbers()
         broker = broker or make_broker(settings, self.clock, numbers.store)
         outbox = Outbox(broker, settings) if settings.spools else None
-        name = _node_name()
-        self._following = _make_following(
+        name = parts.node_name()
+        self._following = parts.make_following(
             settings, self.database, broker, self.clock, name, numbers
         )
         self.archive = self._following.archive if self._following is not None else None
@@ -126,7 +120,9 @@ class ChatServer(Hookable):
         self._running = False
         self._authenticate = authenticate
         self.accounts = (
-            None if authenticate else _make_accounts(settings, self.database, self.clock)
+            None
+            if authenticate
+            else parts.make_accounts(settings, self.database, self.clock, self.jobs)
         )
 
     def init_app(self, app: Quart) -> None:
@@ -446,43 +442,3 @@ def _describe(app: Quart) -> None:
         openapi_provider_class=Provider,
     )
     app.register_blueprint(docs_blueprint())
-
-
-def _make_database(settings: Settings) -> "Database | None":
-    if not settings.database.url:
-        return None
-    # Imported here: a server without a database neither waits for SQLAlchemy nor holds it.
-    from .database.database import Database
-
-    return Database(settings.database)
-
-
-def _make_following(
-    settings: Settings,
-    database: "Database | None",
-    broker: Broker,
-    clock: Clock,
-    name: str,
-    numbers: Numbers,
-) -> "Following | None":
-    if database is None or not (settings.has_archive or settings.webhooks):
-        return None
-    from .following import Following
-
-    return Following(settings, database, broker, clock, name, numbers)
-
-
-def _make_accounts(
-    settings: Settings, database: "Database | None", clock: Clock
-) -> "Accounts | None":
-    if settings.accounts.enabled != "on":
-        return None
-    if database is None:
-        raise SettingsError("accounts.enabled: accounts need a database: set database.url")
-    from .accounts.accounts import Accounts
-
-    return Accounts(settings, database, clock)
-
-
-def _node_name() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -19,6 +19,7 @@ from ..settings import Settings
 from . import invitations, users
 from .access import AccessToken, AccessTokens, Identity
 from .attempts import Attempt, Attempts
+from .mails import InvitationMail, InvitationMails, check_receiver
 from .passwords import Passwords, check_password
 from .refresh import RefreshTokens
 from .roles import MEMBER, may_manage_users, may_read_users
@@ -57,13 +58,21 @@ class Accounts:
         settings: the server's, with a shared secret.
         database: where the accounts are.
         clock: tells the time.
+        mails: sends invitations; None if the server sends no mail.
     """
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        mails: InvitationMails | None = None,
+    ) -> None:
         self._settings = settings
+        self._mails = mails
         self._database = database
         self._clock = clock
-        secret = settings.auth.secret.encode()
+        self._secret = secret = settings.auth.secret.encode()
         self._access = AccessTokens(settings, clock)
         self._passwords = Passwords(settings.accounts)
         self._refresh_tokens = RefreshTokens(secret)
@@ -305,12 +314,20 @@ class Accounts:
             found = await users.listed(session, after, limit + 1)
         return found[:limit], len(found) > limit
 
-    async def invite(self, by: str, roles: Sequence[str]) -> invitations.Invitation:
+    async def invite(
+        self, by: str, roles: Sequence[str], email: str | None = None
+    ) -> invitations.Invitation:
         """Make an invitation, which one user can sign up with.
+
+        Args:
+            by: who invites.
+            roles: of the user who signs up.
+            email: an address that it is sent to as well.
 
         Raises:
             Forbidden: no role of `by` allows it.
-            Invalid: there is no such role.
+            Invalid: there is no such role, or no mail can be sent to the address.
+            Unavailable: the database is away, or the mail cannot be stored.
         """
         asker = await self._asker(by)
         self._require(may_manage_users(asker.roles, self._settings), "invite users")
@@ -318,10 +335,19 @@ class Accounts:
         if unknown or not roles:
             known = ", ".join(self._settings.accounts.roles)
             raise Invalid({"roles": f"must be one or more of {known}"})
+        if email is not None and self._mails is None:
+            raise Invalid({"email": "this server sends no mail: its mail.url is not set"})
+        if email is not None:
+            check_receiver(email)
         seconds = self._settings.accounts.invitation_seconds
         expires_at = self._now() + math.ceil(seconds * 1000)
+        seed = invitations.new_seed()
+        token = invitations.token_of(self._secret, seed)
         async with self._database.session() as session:
-            return await invitations.add(session, roles, by, expires_at)
+            made = await invitations.add(session, token, roles, by, expires_at)
+        if email is not None and self._mails is not None:
+            await self._mails.post(InvitationMail(email, seed, by, expires_at))
+        return made
 
     async def _asker(self, user: str) -> Account:
         # Read anew, and not out of the token: roles may have been taken since it was issued.

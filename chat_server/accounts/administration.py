@@ -11,6 +11,7 @@ from ..database.database import Database
 from ..protocol.errors import Invalid, NotFound
 from ..settings import Settings
 from . import invitations, users
+from .mails import InvitationMail, InvitationMails, check_receiver
 from .passwords import Passwords, check_password
 from .roles import join
 from .users import TAKEN, Account
@@ -101,18 +102,30 @@ class Administration:
         """
         await self._change(users.known_name(name) or name, end=False, disabled_at=None)
 
-    async def invite(self, roles: Sequence[str]) -> invitations.Invitation:
-        """Make an invitation.
+    async def invite(
+        self, roles: Sequence[str], email: str | None = None
+    ) -> invitations.Invitation:
+        """Make an invitation, and send it if there is an address.
 
         Raises:
-            Invalid: there is no such role.
+            Invalid: there is no such role, or no mail can be sent to the address.
             Unavailable: the database is away.
+            MailError: the mail could not be sent.
         """
         self._check_roles(roles)
+        mails = None
+        if email is not None:
+            check_receiver(email)
+            mails = InvitationMails(self._settings)
         seconds = self._settings.accounts.invitation_seconds
         expires_at = self._now() + math.ceil(seconds * 1000)
+        seed = invitations.new_seed()
+        token = invitations.token_of(self._settings.auth.secret.encode(), seed)
         async with self._database.session() as session:
-            return await invitations.add(session, roles, None, expires_at)
+            made = await invitations.add(session, token, roles, None, expires_at)
+        if email is not None and mails is not None:
+            await mails.post(InvitationMail(email, seed, None, expires_at))
+        return made
 
     def _check_roles(self, roles: Sequence[str]) -> None:
         known = self._settings.accounts.roles

@@ -1,7 +1,9 @@
 """Invitations in the database: each lets one user sign up."""
 
 import hashlib
+import hmac
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,11 +34,30 @@ class Invitation(Struct, frozen=True):
     expires_at: int
 
 
+def new_seed() -> str:
+    """Return what the token of a new invitation is made of, with the server's secret."""
+    return secrets.token_hex(16)
+
+
+def token_of(secret: bytes, seed: str) -> str:
+    """Return the token of an invitation, which is stored nowhere: a mail may be sent again.
+
+    Args:
+        secret: the server's.
+        seed: from `new_seed`; alone it is of no use to anybody.
+    """
+    mac = hmac.digest(secret, b"invitation\0" + seed.encode(), "sha256")
+    return urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
+
+
 async def add(
-    session: AsyncSession, roles: Sequence[str], created_by: str | None, expires_at: int
+    session: AsyncSession,
+    token: str,
+    roles: Sequence[str],
+    created_by: str | None,
+    expires_at: int,
 ) -> Invitation:
-    """Make an invitation."""
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    """Make an invitation that is used by its token."""
     await session.execute(
         insert(INVITATIONS).values(
             digest=_digest(token),

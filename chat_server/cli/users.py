@@ -11,7 +11,7 @@ from ..clock import SystemClock
 from ..settings import Settings
 from .database import opened_database, require_url
 from .options import config_option, read_settings
-from .terminal import Misuse, run
+from .terminal import Failure, Misuse, run
 
 if TYPE_CHECKING:
     from ..accounts.administration import Administration
@@ -117,14 +117,25 @@ def enable(name: str, config: Path | None) -> None:
 @users.command()
 @_role_option
 @click.option("--url", metavar="URL", default="", help="The server's address, for a whole link.")
+@click.option("--mail", "email", metavar="ADDRESS", help="Send the link there, by mail.url.")
 @config_option
-def invite(roles: Sequence[str], url: str, config: Path | None) -> None:
-    """Print a link with which one user can sign up."""
+def invite(roles: Sequence[str], url: str, email: str | None, config: Path | None) -> None:
+    """Print a link with which one user can sign up, or send it by mail."""
 
     async def work(administration: "Administration") -> None:
-        invitation = await administration.invite(roles or ("member",))
-        click.echo(f"{url.rstrip('/')}/#invitation={invitation.token}")
+        from ..mail import MailError
 
+        try:
+            invitation = await administration.invite(roles or ("member",), email)
+        except MailError as error:
+            raise Failure(f"the mail is not sent: {error}") from None
+        if email is None:
+            click.echo(f"{url.rstrip('/')}/#invitation={invitation.token}")
+        else:
+            click.echo(f"the invitation is sent to {email}")
+
+    if email is not None and not read_settings(config).mail.url:
+        raise Misuse("mail.url: is not set: set CHAT_MAIL__URL")
     _do(config, work)
 
 

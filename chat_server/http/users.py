@@ -50,11 +50,12 @@ class UsersOk(msgspec.Struct):
 
 
 class InvitationRequest(msgspec.Struct):
-    """`roles` are those of the user who signs up with the invitation."""
+    """`roles` are those of the user who signs up with the invitation; `email` is sent the link."""
 
     roles: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=16)] = (
         MEMBER,
     )
+    email: Annotated[str, Meta(max_length=254)] | None = None
 
 
 def users_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
@@ -100,7 +101,7 @@ def users_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
         """
         user = await callers.user()
         given = await read_fields(InvitationRequest)
-        return respond(await accounts.invite(user, given.roles), 201)
+        return respond(await accounts.invite(user, given.roles, given.email), 201)
 
     return blueprint
 

@@ -4,6 +4,7 @@ from . import reference
 from .environ import variable_of
 from .hosts import is_loopback
 from .loading import load_settings, with_flags
+from .mail import MailServer, mail_address_rule, parse_mail_url
 from .origins import is_same_host, origin_pattern
 from .rules import advice, check, decide_accounts
 from .schema import (
@@ -18,6 +19,7 @@ from .schema import (
     HttpSettings,
     LimitSettings,
     LogSettings,
+    MailSettings,
     MetricsSettings,
     Namespace,
     RedisSettings,
@@ -42,6 +44,8 @@ __all__ = [
     "HttpSettings",
     "LimitSettings",
     "LogSettings",
+    "MailServer",
+    "MailSettings",
     "MetricsSettings",
     "Namespace",
     "RedisSettings",
@@ -56,8 +60,10 @@ __all__ = [
     "is_loopback",
     "is_same_host",
     "load_settings",
+    "mail_address_rule",
     "masked",
     "origin_pattern",
+    "parse_mail_url",
     "reference",
     "split_bind",
     "variable_of",

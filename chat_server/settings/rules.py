@@ -10,6 +10,7 @@ from ..auth.patterns import pattern_mistakes
 from ..broker.redis.urls import REDIS_URL_RULE, parse_redis_url
 from ..database.urls import DATABASE_URL_RULE, parse_database_url
 from .hosts import is_loopback
+from .mail import mail_problems
 from .origins import ANY_PAGE, origin_pattern
 from .schema import (
     DEVELOPMENT_SECRET,
@@ -69,6 +70,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from webhook_problems(settings)
     yield from _auth_problems(settings.auth, production)
     yield from _account_problems(settings, production)
+    yield from mail_problems(settings)
     for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):
         yield f"auth.default_topics.{name}", reason
     if settings.auth.uses_public_secret and not production and not is_loopback(host):

@@ -295,6 +295,15 @@ class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class MailSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[mail]`: how invitations are sent."""
+
+    url: str = ""
+    sender: str = ""
+    page_url: str = ""
+    timeout_seconds: UpToADay = 30.0
+
+
 class MetricsSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     """The keys of `[metrics]`."""
 
@@ -374,6 +383,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     hooks: HookSettings = HookSettings()
     accounts: AccountSettings = AccountSettings()
+    mail: MailSettings = MailSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(

@@ -45,7 +45,9 @@ RULES = {
         ("database", "outbox", "protocol", *LEAVES), ("click", "msgspec", "sqlalchemy")
     ),
     "cli.webhooks": May(("database", "protocol.errors", "webhooks", *LEAVES), ("click",)),
-    "cli.users": May(("accounts", "database", "protocol", *LEAVES), ("click", "sqlalchemy")),
+    "cli.users": May(
+        ("accounts", "database", "mail", "protocol", *LEAVES), ("click", "sqlalchemy")
+    ),
     "server": May(
         (
             "app",
@@ -69,10 +71,12 @@ RULES = {
             "following",
             "outbox",
             "jobs",
+            "parts",
             *CORE,
         ),
         (*QUART, "sqlalchemy"),
     ),
+    "parts": May(("accounts", "database", "following", "jobs", "realtime.ports", *LEAVES)),
     "http": May(("accounts", *CORE), (*QUART, "msgspec")),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
@@ -108,10 +112,12 @@ RULES = {
     ),
     # Users with passwords. Of these `names` and `refresh` know no database.
     "accounts": May(
-        ("database", "protocol", "auth", *LEAVES), ("sqlalchemy", "msgspec", "argon2", "regex")
+        ("database", "jobs", "mail", "protocol", "auth", *LEAVES),
+        ("sqlalchemy", "msgspec", "argon2", "regex"),
     ),
     "accounts.names": May((), ("regex",)),
     "accounts.refresh": May((), ("msgspec",)),
+    "mail": May(LEAVES, ("aiosmtplib",)),
     # What pydocket raises is redis-py's.
     "jobs": May(("protocol.errors", *LEAVES), ("docket", "redis", "msgspec")),
     # Runs those who read the log, in one process at a time.

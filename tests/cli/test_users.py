@@ -77,4 +77,5 @@ def test_mistakes_are_one_line(url: str) -> None:
     assert "there is no user 'bob'" in refused(users(url, "disable", "bob"))
     assert "--role: is missing" in refused(users(url, "role", "alice"), 2)
     assert "--password-stdin" in refused(users(url, "add", "bob"), 2)
+    assert "mail.url: is not set" in refused(users(url, "invite", "--mail", "a@example.org"), 2)
     assert "database.url: is not set" in refused(users("", "list"), 2)

@@ -1,0 +1,70 @@
+"""The parts of a server that not everybody has, and what is imported for them alone."""
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from .clock import Clock
+from .jobs import Jobs
+from .metrics.numbers import Numbers
+from .realtime.ports import Broker
+from .settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from .accounts.accounts import Accounts
+    from .database.database import Database
+    from .following import Following
+
+
+def make_database(settings: Settings) -> "Database | None":
+    """Return the database of a server, if it has one."""
+    if not settings.database.url:
+        return None
+    # Imported here: a server without a database neither waits for SQLAlchemy nor holds it.
+    from .database.database import Database
+
+    return Database(settings.database)
+
+
+def make_following(
+    settings: Settings,
+    database: "Database | None",
+    broker: Broker,
+    clock: Clock,
+    name: str,
+    numbers: Numbers,
+) -> "Following | None":
+    """Return what follows the log, if anything does."""
+    if database is None or not (settings.has_archive or settings.webhooks):
+        return None
+    from .following import Following
+
+    return Following(settings, database, broker, clock, name, numbers)
+
+
+def make_accounts(
+    settings: Settings, database: "Database | None", clock: Clock, jobs: Jobs
+) -> "Accounts | None":
+    """Return the accounts of a server, if they are on.
+
+    Raises:
+        SettingsError: there is no database, or what sends mail is not installed.
+    """
+    if settings.accounts.enabled != "on":
+        return None
+    if database is None:
+        raise SettingsError("accounts.enabled: accounts need a database: set database.url")
+    from .accounts.accounts import Accounts
+
+    mails = None
+    if settings.mail.url:
+        from .accounts.mails import InvitationMails
+
+        mails = InvitationMails(settings, jobs)
+    return Accounts(settings, database, clock, mails)
+
+
+def node_name() -> str:
+    """Return a name for this worker that no other has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
