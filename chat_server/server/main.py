@@ -20,6 +20,7 @@ from ..version import __version__
 from . import descriptors, sockets
 from .checks import mistakes_at_start
 from .hangup import Terminal
+from .notify import notify
 from .supervisor import Supervisor
 
 GUEST_SECONDS = 24 * 3600
@@ -86,6 +87,7 @@ def _announce(settings: Settings, address: sockets.Address) -> None:
     """Tell the log, and the person who started the server, where it is."""
     scheme = "https" if settings.server.tls_certificate_file else "http"
     url = f"{scheme}://{sockets.authority(address)}"
+    notify(f"READY=1\nSTATUS={settings.server.workers} workers on {url}")
     logger.info(
         "chat_server %s listens on %s",
         *(__version__, url),

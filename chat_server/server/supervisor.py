@@ -13,6 +13,7 @@ from ..settings import Settings
 from . import sockets
 from .hangup import Terminal
 from .late_signals import end_at_once
+from .notify import notify
 from .process import WorkerProcess, WorkerSpec
 from .totals import Totals, health_seconds
 
@@ -98,6 +99,7 @@ class Supervisor:
     def _on_stop(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
         if self._serving.cancel():
+            notify("STOPPING=1")
             running = sum(not process.ended.done() for process in self._processes)
             logger.info("%s: stopping %d workers", reason, running)
             self._lame_duck_until = now + self._spec.settings.server.lame_duck_seconds

@@ -30,6 +30,7 @@ from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .late_signals import end_at_once, ending_within
+from .notify import notify
 from .tls import tls_context
 from .totals import ANSWER_SECONDS, Report, health_seconds
 
@@ -105,6 +106,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _on_stop(stop: asyncio.Event, drain_now: asyncio.Event, number: signal.Signals) -> None:
     if not stop.is_set():
         logger.info("%s: stopping", number.name)
+        notify("STOPPING=1")
         stop.set()
     elif not drain_now.is_set():
         logger.info("%s again: draining at once", number.name)

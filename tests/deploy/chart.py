@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,8 +64,8 @@ def render(name: str) -> str:
 
 
 def chart_hash() -> str:
-    """Return a hash of all files of the chart."""
-    digest = hashlib.sha256()
+    """Return a hash of all files of the chart, and of what they are rendered with."""
+    digest = hashlib.sha256(json.dumps(VALUES).encode())
     for path in sorted(CHART.rglob("*")):
         if path.is_file():
             digest.update(f"{path.relative_to(CHART)}\0".encode() + path.read_bytes() + b"\0")

@@ -1,6 +1,5 @@
 """What docs/operations.md and docs/kubernetes.md have to be copied: it is what the server takes."""
 
-import configparser
 import re
 import shlex
 import subprocess
@@ -147,31 +146,6 @@ def test_the_services_lead_to_the_pods(objects: dict[tuple[str, str], dict[str, 
         assert port["targetPort"] in {p["name"] for p in container["ports"]}
     budget = objects["PodDisruptionBudget", "chat"]["spec"]
     assert budget["selector"] == objects["Deployment", "chat"]["spec"]["selector"]
-
-
-# systemd -----------------------------------------------------------------------------------------
-
-
-def test_the_unit_of_systemd_starts_a_server_and_gives_it_time() -> None:
-    unit_text, environment = (block.text for block in _blocks(OPERATIONS, "ini"))
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(unit_text)
-    service = unit["Service"]
-    environ = dict(line.split("=", 1) for line in environment.splitlines())
-    settings = load_settings(environ=environ, flags={"server.workers": _workers(service)})
-    assert settings.environment == "production"
-    assert float(service["TimeoutStopSec"]) >= _needed_seconds(settings)
-    # To all processes it would be sent twice, by systemd and by the supervisor.
-    assert service["KillMode"] == "mixed"
-    most = settings.limits.max_connections + settings.http.max_connections
-    assert int(service["LimitNOFILE"]) > 2 * most
-
-
-def _workers(service: configparser.SectionProxy) -> str:
-    _, serve, flag, workers = shlex.split(service["ExecStart"])
-    assert (serve, flag) == ("serve", "--workers")
-    return workers
 
 
 # Compose -----------------------------------------------------------------------------------------
