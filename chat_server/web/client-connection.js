@@ -225,8 +225,9 @@ export class Connection {
     }
     this.#heard += 1;
     this.#heardAt = now();
-    const answer = message.id && this.#answers.get(message.id);
+    const answer = this.#answers.get(message.id);
     if (answer) this.#answered(answer, message);
+    else if (message.id != null) return; // a second answer
     else if (message.type === "welcome") this.#welcomed(message);
     else if (message.type === "goodbye") this.#goodbye = message;
     else if (message.type === "error" && message.topic === undefined) this.#complained(message);

@@ -24,6 +24,8 @@ export class Streams {
   #limits;
   #open = new Map();
   #nextAt = -Infinity;
+  /** Timers of those who wait, with the functions that wake them. */
+  #waits = new Map();
 
   /**
    * @param {Outbox} outbox
@@ -46,6 +48,7 @@ export class Streams {
       place,
       text: wellFormed(textOf(data)),
       turn: () => this.#turn(),
+      pause: (ms) => this.#pause(ms),
       // After the store was lost the name may be another stream's.
       onEnd: () => this.#open.get(name) === stream && this.#open.delete(name),
     });
@@ -66,7 +69,26 @@ export class Streams {
     const at = Math.max(this.#nextAt, now());
     this.#nextAt = at + 1000 / rate;
     const wait = at - now();
-    return wait > 0 ? new Promise((resolve) => later(resolve, wait)) : undefined;
+    return wait > 0 ? this.#pause(wait) : undefined;
+  }
+
+  #pause(ms) {
+    return new Promise((wake) => {
+      const timer = later(() => {
+        this.#waits.delete(timer);
+        wake();
+      }, ms);
+      this.#waits.set(timer, wake);
+    });
+  }
+
+  /** Wake all who wait: the outbox tells them that the client is closed. */
+  end() {
+    for (const [timer, wake] of this.#waits) {
+      clearTimeout(timer);
+      wake();
+    }
+    this.#waits.clear();
   }
 }
 
@@ -87,6 +109,7 @@ export class Stream {
 
   #outbox;
   #turn;
+  #pause;
   #onEnd;
   #waiting = "";
   #state = "streaming";
@@ -96,13 +119,14 @@ export class Stream {
   /** Those who wait for room: a promise, and the function that resolves it. */
   #room = null;
 
-  constructor({ outbox, place, text, turn, onEnd }) {
+  constructor({ outbox, place, text, turn, pause, onEnd }) {
     this.topic = place.topic;
     this.seq = place.seq;
     this.epoch = place.epoch;
     this.text = text;
     this.#outbox = outbox;
     this.#turn = turn;
+    this.#pause = pause;
     this.#onEnd = onEnd;
     this.#outcome.promise.catch(() => {}); // who writes is told by `write` as well
   }
@@ -193,7 +217,7 @@ export class Stream {
         return answer;
       } catch (error) {
         if (error.code !== "outbox_full") throw error;
-        await new Promise((resolve) => later(resolve, FULL_RETRY_MS));
+        await this.#pause(FULL_RETRY_MS);
       }
     }
   }

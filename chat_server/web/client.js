@@ -15,9 +15,11 @@
 import { ChatError, backoff, call, clamp, copied, later, now } from "./client-common.js";
 import { Connection } from "./client-connection.js";
 import { Messages, changed, isChange } from "./client-messages.js";
+import { watchNetwork } from "./client-network.js";
 import { Outbox } from "./client-outbox.js";
 import { readPosition } from "./client-position.js";
 import { Streams } from "./client-stream.js";
+import { Tokens } from "./client-token.js";
 import { Topics } from "./client-topics.js";
 
 export { ChatError, Messages, changed, isChange };
@@ -45,7 +47,6 @@ const TOKEN_TIMEOUT_MS = 10_000;
  */
 const MAX_REFUSALS = 3;
 const REFUSED_MS = 120_000;
-const OFFLINE_PATIENCE_MS = 3_000;
 /** Events of the network shorten at most one wait in so long: a flapping one sends many. */
 const HURRY_MS = 1_000;
 /** Who types says so again after this time, and is taken to have stopped after twice as long. */
@@ -56,8 +57,7 @@ export class ChatClient {
   user = null;
 
   #url;
-  #token;
-  #tokenTimeoutMs;
+  #tokens;
   #onState;
   #WebSocket;
   #topics = new Topics();
@@ -76,7 +76,12 @@ export class ChatClient {
   /** Whether the server has said when to come back. */
   #asked = false;
   #hurriedAt = -Infinity;
-  #listeners = [];
+  /** Names the attempt to connect that is under way: what an earlier one brings is not used. */
+  #attempt = null;
+  /** Whether the browser keeps the page for the Back button, in which it must hold no connection. */
+  #isAway = false;
+  /** Aborted with the error of the end: listeners, requests and waits for tokens go with it. */
+  #ending = new AbortController();
 
   /**
    * Begin to connect.
@@ -99,11 +104,15 @@ export class ChatClient {
   }) {
     if (!WebSocket) throw new TypeError("WebSocket: there is none here, so one must be given");
     this.#url = new URL(url, globalThis.location?.href).href;
-    this.#token = token;
-    this.#tokenTimeoutMs = tokenTimeoutMs;
+    this.#tokens = new Tokens(token, tokenTimeoutMs, this.#ending.signal);
     this.#onState = onState;
     this.#WebSocket = WebSocket;
-    this.#listen();
+    watchNetwork(this.#ending.signal, {
+      onChange: () => this.#networkChanged(),
+      onLoss: (patienceMs) => this.#connection?.checkLife(patienceMs),
+      onLeave: () => this.#leave(),
+      onReturn: () => this.#comeBack(),
+    });
     this.#open("connecting");
   }
 
@@ -261,7 +270,7 @@ export class ChatClient {
    */
   async position(topic) {
     if (this.#closed) throw this.#closed;
-    return readPosition(this.#url, await this.#freshToken(), topic);
+    return readPosition(this.#url, await this.#tokens.fresh(), topic, this.#ending.signal);
   }
 
   /** Count what the user has not read; resolves to `{topic: {read, seq, unread, more, last?}}`. */
@@ -293,9 +302,14 @@ export class ChatClient {
     return (await this.#ask(copied({ type: "call", method, data }).command)).data;
   }
 
-  /** Close for good. */
+  /** Close for good: no timer, listener or socket of the client is left. */
   close() {
     this.#end(new ChatError("closed", "the client is closed"));
+  }
+
+  /** The same as `close`. */
+  dispose() {
+    this.close();
   }
 
   /** Send a command that stores nothing; it does not wait for a connection. */
@@ -309,55 +323,33 @@ export class ChatClient {
   async #open(state) {
     clearTimeout(this.#retry);
     this.#retry = null;
+    const attempt = (this.#attempt = Symbol(state));
     call(this.#onState, state, this.#lastError ? { error: this.#lastError } : {});
     let token;
     let socket;
     try {
-      token = await this.#freshToken();
-      if (this.#closed) return;
+      token = await this.#tokens.fresh();
+      if (this.#attempt !== attempt) return;
       socket = new this.#WebSocket(this.#url, ["chat.v1.json", `bearer.${token}`]);
     } catch (error) {
-      this.#notOpened(error);
+      if (this.#attempt === attempt) this.#notOpened(error);
       return;
     }
     this.#connection = new Connection({
       socket,
       token,
-      renew: this.#renewable ? () => this.#freshToken() : null,
+      renew: this.#tokens.renewable ? () => this.#tokens.fresh() : null,
       onWelcome: () => this.#welcomed(),
       onPush: (message) => this.#received(message),
       onEnd: (ending) => this.#lost(ending),
     });
   }
 
-  get #renewable() {
-    return typeof this.#token === "function";
-  }
-
-  /** Return a promise of a token; it is kept within the time that a token function may take. */
-  async #freshToken() {
-    if (!this.#renewable) return this.#token;
-    let timer;
-    const deadline = new Promise((_, reject) => {
-      timer = later(() => reject(new Error("it took too long")), this.#tokenTimeoutMs);
-    });
-    try {
-      const token = await Promise.race([this.#token(), deadline]);
-      if (typeof token !== "string") throw new TypeError("it returned no text");
-      return token;
-    } catch (error) {
-      throw new ChatError("token_failed", `the token function failed: ${error?.message ?? error}`);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
   /** There is no token, or a browser does not open a WebSocket with it. */
   #notOpened(error) {
-    if (this.#closed) return;
     if (error.code === "token_failed") this.#reconnectLater(error, this.#wait());
     else if (error.name !== "SyntaxError") this.#end(new ChatError("cannot_connect", error.message));
-    else if (!this.#renewable) this.#end(new ChatError("unauthorized", "this is not a token"));
+    else if (!this.#tokens.renewable) this.#end(new ChatError("unauthorized", "this is not a token"));
     else this.#reconnectLater(new ChatError("token_failed", "this is not a token"), this.#wait());
   }
 
@@ -397,7 +389,7 @@ export class ChatClient {
     let error;
     if (told === UNAUTHORIZED) {
       error = new ChatError("unauthorized", goodbye.reason ?? reason);
-      if (!this.#renewable || (lastedMs === null && this.#isRefusedForGood())) {
+      if (!this.#tokens.renewable || (lastedMs === null && this.#isRefusedForGood())) {
         this.#end(error);
         return;
       }
@@ -428,43 +420,26 @@ export class ChatClient {
 
   #reconnectLater(error, wait) {
     this.#lastError = error;
-    this.#retry = later(() => this.#open("reconnecting"), wait);
+    if (!this.#isAway) this.#retry = later(() => this.#open("reconnecting"), wait);
     call(this.#onState, "reconnecting", { error, retryInMs: wait });
   }
 
   #end(error) {
     if (this.#closed) return;
     this.#closed = error;
-    for (const [target, name, listener] of this.#listeners) target.removeEventListener(name, listener);
+    this.#attempt = null;
+    this.#ending.abort(error);
     for (const timer of [this.#retry, ...this.#typing.values()]) clearTimeout(timer);
     this.#connection?.end(0, error.message);
     this.#outbox.end(error);
+    this.#streams.end();
     call(this.#onState, "closed", { error });
   }
 
   // The network ----------------------------------------------------------------------------------
 
-  /** Listen to what there is: a Web Worker has no document, and Node has neither. */
-  #listen() {
-    const changed = () => this.#networkChanged();
-    const gone = () => this.#connection?.checkLife(OFFLINE_PATIENCE_MS);
-    const { document } = globalThis;
-    for (const [target, name, listener] of [
-      [globalThis, "online", changed],
-      [globalThis, "offline", gone],
-      [globalThis, "pageshow", changed],
-      [document, "visibilitychange", changed],
-      [document, "resume", changed],
-    ]) {
-      if (typeof target?.addEventListener !== "function") continue;
-      target.addEventListener(name, listener);
-      this.#listeners.push([target, name, listener]);
-    }
-  }
-
   /** A network that comes back need not be waited for, and one that changed may be dead. */
   #networkChanged() {
-    if (globalThis.document?.visibilityState === "hidden") return;
     if (this.#retry === null) {
       this.#connection?.checkLife();
     } else if (!this.#asked && now() - this.#hurriedAt >= HURRY_MS) {
@@ -472,5 +447,18 @@ export class ChatClient {
       this.#hurriedAt = now();
       this.#open("reconnecting");
     }
+  }
+
+  #leave() {
+    this.#isAway = true;
+    this.#attempt = null;
+    clearTimeout(this.#retry);
+    this.#connection?.end(0, "the page was left");
+  }
+
+  #comeBack() {
+    if (!this.#isAway) return;
+    this.#isAway = false;
+    this.#open("reconnecting");
   }
 }

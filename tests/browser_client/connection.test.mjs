@@ -145,58 +145,6 @@ test("a server that cannot be reached is told from a connection that broke", asy
   assert.equal(app.states.at(-1).error.code, "connection_lost");
 });
 
-test("a flapping network is no reason to hurry for ever", async () => {
-  const target = new EventTarget();
-  globalThis.addEventListener = target.addEventListener.bind(target);
-  globalThis.removeEventListener = target.removeEventListener.bind(target);
-  try {
-    server.onOpen = (connection) => connection.shut(1006);
-    await connect();
-    for (let times = 0; times < 1_000; times += 1) {
-      target.dispatchEvent(new Event("online"));
-      await clock.pass(10);
-    }
-    assert.ok(server.connections.length <= 30, `${server.connections.length} in 10 s`);
-    client.close();
-  } finally {
-    delete globalThis.addEventListener;
-    delete globalThis.removeEventListener;
-  }
-});
-
-test("offline is checked at once", async () => {
-  const target = new EventTarget();
-  globalThis.addEventListener = target.addEventListener.bind(target);
-  globalThis.removeEventListener = target.removeEventListener.bind(target);
-  try {
-    await connect();
-    target.dispatchEvent(new Event("offline"));
-    await clock.pass(4_000);
-    assert.equal(app.state, "online", "the link is there all the same");
-    server.answer = () => null;
-    target.dispatchEvent(new Event("offline"));
-    await clock.pass(3_000);
-    assert.equal(app.states.at(2).state, "reconnecting");
-    client.close();
-  } finally {
-    delete globalThis.addEventListener;
-    delete globalThis.removeEventListener;
-  }
-});
-
-test("a closed client leaves nothing behind", async () => {
-  await connect();
-  client.subscribe("room:a", {});
-  app.publish(client, "room:a", 1);
-  server.answer = () => failure("unavailable");
-  app.publish(client, "room:a", 2);
-  await clock.pass(500);
-  client.close();
-  assert.equal(clock.pending, 0, "timers");
-  assert.equal(app.state, "closed");
-  await assert.rejects(client.publish("room:a", 3), { code: "closed", mayBeSent: false });
-});
-
 test("an address that is none, and no WebSocket at all, are told at once", () => {
   const { WebSocket } = server;
   assert.throws(() => new ChatClient({ url: "nonsense", token: "t", WebSocket }), TypeError);

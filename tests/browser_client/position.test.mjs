@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { readPosition } from "./client-position.js";
+import { readPosition as read } from "./client-position.js";
 
+const closing = new AbortController();
+const readPosition = (...asked) => read(...asked, closing.signal);
 let url;
 let respond;
 const requests = [];
@@ -54,4 +56,13 @@ test("a server that is away is told", async () => {
   await new Promise((closed) => gone.close(closed));
   const asked = readPosition(`ws://127.0.0.1:${port}/ws`, "t", "room:a");
   await assert.rejects(asked, { code: "connection_lost" });
+});
+
+test("a request ends with the client", async () => {
+  const asked = new Promise((arrived) => server.once("request", arrived));
+  respond = () => [200, "{}"];
+  const stop = new AbortController();
+  server.prependOnceListener("request", () => stop.abort(new Error("the client is closed")));
+  await assert.rejects(read(`${url}/ws`, "t", "room:a", stop.signal), /the client is closed/);
+  await asked;
 });

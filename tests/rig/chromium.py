@@ -19,6 +19,8 @@ ARGUMENTS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+NOT_PLAYWRIGHTS = ["--disable-back-forward-cache"]
+"""What people's browsers do not have: a page stays as it is behind the one that follows it."""
 
 
 def installed() -> str | None:
@@ -46,7 +48,9 @@ async def chromium() -> AsyncIterator[Browser]:
     """Run a headless Chromium; each of its contexts is a browser of its own."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable(playwright.chromium.executable_path), args=ARGUMENTS
+            executable_path=executable(playwright.chromium.executable_path),
+            args=ARGUMENTS,
+            ignore_default_args=NOT_PLAYWRIGHTS,
         )
         try:
             yield browser

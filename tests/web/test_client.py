@@ -1,8 +1,11 @@
-"""The browser client where the browser is what matters: in a worker, and without a network.
+"""The browser client where the browser matters: in a worker, offline, behind another page.
 
 The visitors' browsers bypass the page's policy, which forbids the scripts of these tests.
 """
 
+import asyncio
+import json
+import urllib.request
 from typing import Any
 
 from playwright.async_api import Page
@@ -35,6 +38,14 @@ CONNECT = """async ({ url, token }) => {
   window.states = [];
   const onState = (state) => window.states.push(state);
   window.client = new ChatClient({ url, token, onState });
+}"""
+
+LISTEN = """() => {
+  window.heard = [];
+  window.shows = [];
+  addEventListener("pageshow", ({ persisted }) => window.shows.push(persisted));
+  const onEvent = ({ data }) => window.heard.push(data);
+  return new Promise((onReady) => window.client.subscribe("room:back", { onEvent, onReady }));
 }"""
 
 PUBLISH = """() => {
@@ -77,4 +88,26 @@ async def test_it_does_not_stay_online_without_a_network(
     stored = await page.evaluate("window.client.history('room:offline')")
     assert [message["data"] for message in stored["messages"]] == ["while offline"]
     assert await page.evaluate("window.seq") == 1
+    await page.evaluate("window.client.close()")
+
+
+async def test_the_back_button_shows_the_page_as_it_was_and_what_it_missed(
+    visit: Visit, server: ServerProcess
+) -> None:
+    page = (await visit(bypass_csp=True)).page
+    await page.evaluate(CONNECT, _address(server, "returning"))
+    await page.evaluate(LISTEN)
+    await _state(page, "online")
+    await page.goto(f"{server.url}/docs", wait_until="commit")
+    body = json.dumps({"data": "missed"}).encode()
+    headers = {"Authorization": f"Bearer {mint('other')}", "Content-Type": "application/json"}
+    address = f"{server.url}/api/topics/room:back/messages"
+    request = urllib.request.Request(address, body, headers)
+    await asyncio.to_thread(urllib.request.urlopen, request)
+    await page.go_back(wait_until="commit")
+    await page.wait_for_function("window.heard?.includes('missed')", timeout=SECONDS * 1000)
+    # It is the same page: a new one would have no client.
+    assert await page.evaluate("window.shows") == [True]
+    states = await page.evaluate("window.states")
+    assert states == ["connecting", "online", "reconnecting", "reconnecting", "online"]
     await page.evaluate("window.client.close()")

@@ -1,0 +1,49 @@
+/** The tokens of the browser client: one text, or what a function returns. */
+
+import { ChatError, later } from "./client-common.js";
+
+/** Asks the application for tokens, and waits no longer than it may take and the client lasts. */
+export class Tokens {
+  #token;
+  #timeoutMs;
+  #closed;
+
+  /**
+   * @param {string | (() => string | Promise<string>)} token
+   * @param {number} timeoutMs how long the function may take.
+   * @param {AbortSignal} closed aborted with the error that ends the client.
+   */
+  constructor(token, timeoutMs, closed) {
+    this.#token = token;
+    this.#timeoutMs = timeoutMs;
+    this.#closed = closed;
+  }
+
+  /** Whether there can be another token than the first. */
+  get renewable() {
+    return typeof this.#token === "function";
+  }
+
+  /** Return a promise of a token; it is rejected with `token_failed`, or with the client's end. */
+  async fresh() {
+    if (typeof this.#token !== "function") return this.#token;
+    let timer;
+    let giveUp;
+    const deadline = new Promise((_, reject) => {
+      timer = later(() => reject(new Error("it took too long")), this.#timeoutMs);
+      giveUp = reject;
+    });
+    this.#closed.addEventListener("abort", giveUp);
+    try {
+      const token = await Promise.race([this.#token(), deadline]);
+      if (typeof token !== "string") throw new TypeError("it returned no text");
+      return token;
+    } catch (error) {
+      this.#closed.throwIfAborted();
+      throw new ChatError("token_failed", `the token function failed: ${error?.message ?? error}`);
+    } finally {
+      clearTimeout(timer);
+      this.#closed.removeEventListener("abort", giveUp);
+    }
+  }
+}
