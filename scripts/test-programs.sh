@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make sure that the programs which the tests start are there: redis-server, PostgreSQL and Chromium;
-# and proxies, Prometheus and Node if they can be had, without which the tests of the proxies' configurations,
-# of the alert rules and of the browser client under faults are skipped.
+# and proxies, Prometheus, Node and TypeScript if they can be had, without which the tests of the proxies'
+# configurations, of the alert rules, of the browser client under faults and of its types are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,6 +43,13 @@ install_chromium() {
     fi
 }
 
+install_typescript() {
+    # Into .venv, as all that the tests need; the versions are those of the package for npm.
+    command -v npm >/dev/null && mkdir -p .venv/npm && cp packaging/npm/package.json .venv/npm &&
+        npm install --prefix .venv/npm --ignore-scripts --no-audit --no-fund --loglevel=error &&
+        touch .venv/npm/node_modules
+}
+
 command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || missing+=(redis-server)
 have_postgres || install_postgres || missing+=(postgresql)
 have_chromium || install_chromium || missing+=(chromium)
@@ -60,6 +67,8 @@ have_service promtool || services+=(prometheus)
     echo "Going on without ${services[*]}" >&2
 
 command -v node >/dev/null || scripts/apt-install.sh nodejs || echo "Going on without Node" >&2
+[ .venv/npm/node_modules -nt packaging/npm/package.json ] || install_typescript ||
+    echo "Going on without TypeScript" >&2
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "The tests need: ${missing[*]}" >&2

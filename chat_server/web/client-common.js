@@ -1,5 +1,7 @@
 /** What the modules of the browser client share: errors, callbacks, times. */
 
+/** @import { ErrorCode } from "./client-types.js" */
+
 /** The longest delay that timers know: a longer one would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const FIRST_WAIT_MS = 500;
@@ -13,11 +15,30 @@ const LONGEST_RETRY_MS = 60_000;
  * client's own (docs/browser.md).
  */
 export class ChatError extends Error {
+  /**
+   * Of `unrecoverable`: why, and where the topic stands now.
+   *
+   * @type {string | undefined}
+   */
+  reason;
+  /** @type {string | undefined} */
+  epoch;
+  /** @type {number | undefined} */
+  seq;
   /** Whether what was rejected with this error, a publication or change, may be stored after all. */
   mayBeSent = false;
-  /** Whether the connection broke in a way that a command without an answer may have caused. */
+  /**
+   * Whether the connection broke in a way that a command without an answer may have caused.
+   *
+   * @internal
+   */
   blamed = false;
 
+  /**
+   * @param {ErrorCode} code
+   * @param {string} message
+   * @param {number} [retryInMs] when the server takes the command, as it says.
+   */
   constructor(code, message, retryInMs) {
     super(message);
     this.name = "ChatError";
@@ -33,10 +54,7 @@ export class ChatError extends Error {
 
 /** Return the `ChatError` that a message of type `error` tells of. */
 export function toError({ code, message, retry_in_ms, reason, epoch, seq }) {
-  const error = new ChatError(code, message, retry_in_ms);
-  // Of `unrecoverable`: why, and where the topic stands now.
-  if (reason !== undefined) Object.assign(error, { reason, epoch, seq });
-  return error;
+  return Object.assign(new ChatError(code, message, retry_in_ms), { reason, epoch, seq });
 }
 
 /** Call a function of the application: what it throws is reported, and changes nothing here. */
@@ -58,6 +76,38 @@ function report(error) {
 /** Call `callback` after `ms` milliseconds, whatever number a server made of them. */
 export function later(callback, ms) {
   return setTimeout(callback, clamp(ms, 0, MAX_TIMER_MS));
+}
+
+/**
+ * Return a promise with the functions that settle it, as `Promise.withResolvers` does, which Node 20 lacks.
+ *
+ * @returns {{ promise: Promise<any>, resolve: (value?: any) => void, reject: (error?: any) => void }}
+ */
+export function withResolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return /** @type {any} */ (made);
+}
+
+/** Waits that can all be ended at once. */
+export class Waits {
+  #wakes = new Map();
+
+  /** Return a promise that resolves after `ms` milliseconds, or at the next `end`. */
+  until(ms) {
+    const { promise, resolve } = withResolvers();
+    const timer = later(() => this.#wakes.delete(timer) && resolve(), ms);
+    this.#wakes.set(timer, resolve);
+    return promise;
+  }
+
+  end() {
+    for (const [timer, wake] of this.#wakes) {
+      clearTimeout(timer);
+      wake();
+    }
+    this.#wakes.clear();
+  }
 }
 
 /** Return `value` within bounds; `low` for anything that is no number. */

@@ -1,6 +1,8 @@
 /** One WebSocket of the browser client, from its opening to its end. */
 
-import { ChatError, backoff, clamp, claims, later, now, toError, toJson } from "./client-common.js";
+import {
+  ChatError, backoff, clamp, claims, later, now, toError, toJson, withResolvers,
+} from "./client-common.js";
 
 const OPEN_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000;
@@ -165,7 +167,7 @@ export class Connection {
 
   // Commands and answers -------------------------------------------------------------------------
 
-  #exchange(command, { onSent, onAnswer } = {}) {
+  #exchange(command, options) {
     if (this.#over || this.#since === null) {
       return Promise.reject(new ChatError("connection_lost", "there is no connection"));
     }
@@ -178,8 +180,8 @@ export class Connection {
     }
     return new Promise((resolve, reject) => {
       const timer = later(() => this.#overdue(id, now()), ANSWER_TIMEOUT_MS);
-      this.#answers.set(id, { resolve, reject, onAnswer, timer });
-      onSent?.();
+      this.#answers.set(id, { resolve, reject, onAnswer: options?.onAnswer, timer });
+      options?.onSent?.();
       try {
         this.#socket.send(frame);
       } catch (error) {
@@ -296,7 +298,8 @@ export class Connection {
   #hold() {
     if (this.#renew === null || this.#over) return;
     if (!this.#admission) {
-      this.#admission = new Promise((resolve) => (this.#admit = resolve));
+      const { promise, resolve } = withResolvers();
+      [this.#admission, this.#admit] = [promise, resolve];
       this.#patience = later(() => this.end(0, "there is no fresh token"), LONGEST_HOLD_MS);
     }
     this.#renewToken();

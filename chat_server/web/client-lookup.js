@@ -16,8 +16,8 @@ export function unknown(why) {
  * Returns what the server would have answered; null if it is certain that nothing is stored; or
  * undefined if that is not known, but a repetition is harmless.
  *
- * @param {Connection} connection
- * @param {object} sent `command`; the `position` that its topic had at least when it was sent, if it
+ * @param {import("./client-connection.js").Connection} connection
+ * @param {any} sent `command`; the `position` that its topic had at least when it was sent, if it
  *   is known; and of an append whose message nobody else writes, what was `before`: `{text}`.
  * @param {function} isEmptyBehind whether nothing was stored behind a position.
  */

@@ -1,5 +1,7 @@
 /** Messages as they now are: what the events of a topic have made of them. */
 
+/** @import { Change, ChatEvent, Message } from "./client-types.js" */
+
 import { textOf } from "./client-common.js";
 
 const MAX_MESSAGES = 1_000;
@@ -18,6 +20,7 @@ const behindNamed = new WeakMap();
  */
 const MAX_EARLY = 256;
 
+/** @type {Record<string, (message: Message, event: any) => Partial<Message>>} */
 const CHANGES = {
   edited: (message, { data, at }) => ({ data, edited_at: at }),
   appended: ({ data, version, seq }, event) => ({
@@ -30,9 +33,14 @@ const CHANGES = {
   }),
 };
 
-/** Return whether an event changes the message that its `target` names. */
-export function isChange({ type }) {
-  return Object.hasOwn(CHANGES, type);
+/**
+ * Return whether an event changes the message that its `target` names.
+ *
+ * @param {ChatEvent} event
+ * @returns {event is Change}
+ */
+export function isChange(event) {
+  return Object.hasOwn(CHANGES, event.type);
 }
 
 /**
@@ -40,6 +48,10 @@ export function isChange({ type }) {
  *
  * A message tells by its `version` (or else its `seq`) which event was the last that is part of it, so
  * it does not matter in which order an answer of `history` and a push arrive.
+ *
+ * @param {Message} message
+ * @param {ChatEvent} event
+ * @returns {Message}
  */
 export function changed(message, event) {
   if (!isChange(event) || event.target !== message.seq || message.deleted) return message;
@@ -107,21 +119,36 @@ export class Messages {
     this.#limit = limit;
   }
 
+  /** @returns {number} */
   get size() {
     return this.#bySeq.size;
   }
 
-  /** Iterate over the messages, the oldest first. */
+  /**
+   * Iterate over the messages, the oldest first.
+   *
+   * @returns {IterableIterator<Message>}
+   */
   [Symbol.iterator]() {
     return this.#bySeq.values();
   }
 
-  /** Return the message `seq` as it now is, or undefined if it is not held. */
+  /**
+   * Return the message `seq` as it now is, or undefined if it is not held.
+   *
+   * @param {number} seq
+   * @returns {Message | undefined}
+   */
   get(seq) {
     return this.#bySeq.get(seq);
   }
 
-  /** Take the next event of the topic; return the message that it made or changed, if it did. */
+  /**
+   * Take the next event of the topic; return the message that it made or changed, if it did.
+   *
+   * @param {ChatEvent} event
+   * @returns {Message | undefined}
+   */
   apply(event) {
     if (event.type === "message") {
       this.add([event]);
@@ -143,10 +170,14 @@ export class Messages {
     } else {
       return undefined;
     }
-    return this.#bySeq.get(event.target ?? event.seq);
+    return this.#bySeq.get("target" in event ? event.target : event.seq);
   }
 
-  /** Add messages, of history for example; of each the later version counts. */
+  /**
+   * Add messages, of history for example; of each the later version counts.
+   *
+   * @param {Iterable<Message>} messages
+   */
   add(messages) {
     let sorted = true;
     for (const message of messages) {

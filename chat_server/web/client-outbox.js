@@ -1,6 +1,6 @@
 /** What the browser client was told to store, until it is known what became of it. */
 
-import { ChatError, call, copied, later, retryDelay, stopwatch } from "./client-common.js";
+import { ChatError, Waits, call, copied, retryDelay, stopwatch, withResolvers } from "./client-common.js";
 import { lookUp, unknown } from "./client-lookup.js";
 
 const MAX_ENTRIES = 1_000;
@@ -32,13 +32,13 @@ class Entry {
     this.characters = characters;
     this.onDelay = onDelay;
     this.before = before;
-    this.outcome = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    this.outcome = withResolvers();
   }
 
   fail({ code, message, retryInMs }) {
     const error = new ChatError(code, message, retryInMs);
     error.mayBeSent = this.doubt !== null || code === "internal" || code === "unknown_outcome";
-    this.reject(error);
+    this.outcome.reject(error);
   }
 }
 
@@ -47,7 +47,6 @@ class Lane {
   entries = [];
   /** Whether its first entry is under way, or waits before it is sent again. */
   busy = false;
-  wake = () => {};
 }
 
 /**
@@ -65,8 +64,10 @@ export class Outbox {
   #inFlight = 0;
   #ended = null;
   #positions = new Map();
+  /** None is longer than the connection. */
+  #waits = new Waits();
 
-  /** @param {Topics} topics knows where subscribed topics stand. */
+  /** @param {import("./client-topics.js").Topics} topics knows where subscribed topics stand. */
   constructor(topics) {
     this.#topics = topics;
   }
@@ -104,7 +105,7 @@ export class Outbox {
     this.#count += 1;
     this.#characters += entry.characters;
     this.#pump();
-    return entry.outcome;
+    return entry.outcome.promise;
   }
 
   connected(connection) {
@@ -114,17 +115,16 @@ export class Outbox {
 
   disconnected() {
     this.#connection = null;
-    for (const lane of this.#lanes.values()) lane.wake();
+    this.#waits.end();
   }
 
   /** Reject everything, also what is added later. */
   end(error) {
     this.#ended = error;
-    const lanes = [...this.#lanes.values()];
+    const entries = [...this.#lanes.values()].flatMap((lane) => lane.entries.splice(0));
     this.#lanes.clear();
     this.#count = this.#characters = 0;
-    const entries = lanes.flatMap((lane) => lane.entries.splice(0));
-    for (const lane of lanes) lane.wake();
+    this.#waits.end();
     for (const entry of entries) entry.fail(error);
   }
 
@@ -149,14 +149,14 @@ export class Outbox {
     let wait = 0;
     try {
       const answer = await this.#deliver(entry, this.#connection);
-      if (this.#remove(topic, lane, entry)) entry.resolve(answer);
+      if (this.#remove(topic, lane, entry)) entry.outcome.resolve(answer);
     } catch (error) {
       wait = this.#failed(topic, lane, entry, error);
     }
     this.#inFlight -= 1;
     if (wait > 0 && this.#connection && lane.entries[0] === entry) {
       this.#pump();
-      await this.#pause(lane, wait);
+      await this.#waits.until(wait);
     }
     lane.busy = false;
     this.#pump();
@@ -186,17 +186,6 @@ export class Outbox {
     }
     if (this.#remove(topic, lane, entry)) entry.fail(error);
     return 0;
-  }
-
-  /** Wait, but no longer than the connection lasts. */
-  #pause(lane, ms) {
-    return new Promise((resolve) => {
-      const timer = later(resolve, ms);
-      lane.wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 
   /** Send an entry; resolves to the server's answer. */

@@ -1,6 +1,8 @@
 /** Messages that grow while somebody, a model for example, writes them. */
 
-import { ChatError, clamp, later, now, textOf, toJson } from "./client-common.js";
+import { ChatError, Waits, clamp, now, textOf, toJson, withResolvers } from "./client-common.js";
+
+/** @import { Grown } from "./client-types.js" */
 
 /** From so many characters that wait on, `write` waits. */
 const PATIENT_CHARACTERS = 16_384;
@@ -24,11 +26,10 @@ export class Streams {
   #limits;
   #open = new Map();
   #nextAt = -Infinity;
-  /** Timers of those who wait, with the functions that wake them. */
-  #waits = new Map();
+  #waits = new Waits();
 
   /**
-   * @param {Outbox} outbox
+   * @param {import("./client-outbox.js").Outbox} outbox
    * @param {function} limits returns `welcome.limits`, undefined without a connection.
    */
   constructor(outbox, limits) {
@@ -48,7 +49,7 @@ export class Streams {
       place,
       text: wellFormed(textOf(data)),
       turn: () => this.#turn(),
-      pause: (ms) => this.#pause(ms),
+      pause: (ms) => this.#waits.until(ms),
       // After the store was lost the name may be another stream's.
       onEnd: () => this.#open.get(name) === stream && this.#open.delete(name),
     });
@@ -69,26 +70,12 @@ export class Streams {
     const at = Math.max(this.#nextAt, now());
     this.#nextAt = at + 1000 / rate;
     const wait = at - now();
-    return wait > 0 ? this.#pause(wait) : undefined;
-  }
-
-  #pause(ms) {
-    return new Promise((wake) => {
-      const timer = later(() => {
-        this.#waits.delete(timer);
-        wake();
-      }, ms);
-      this.#waits.set(timer, wake);
-    });
+    return wait > 0 ? this.#waits.until(wait) : undefined;
   }
 
   /** Wake all who wait: the outbox tells them that the client is closed. */
   end() {
-    for (const [timer, wake] of this.#waits) {
-      clearTimeout(timer);
-      wake();
-    }
-    this.#waits.clear();
+    this.#waits.end();
   }
 }
 
@@ -104,6 +91,8 @@ export class Stream {
   /**
    * What this stream has written and the server has stored, behind the text that it began with. It stays
    * that when somebody edits the message meanwhile.
+   *
+   * @type {string}
    */
   text;
 
@@ -119,9 +108,13 @@ export class Stream {
   /** Those who wait for room: a promise, and the function that resolves it. */
   #room = null;
 
+  /** @internal */
   constructor({ outbox, place, text, turn, pause, onEnd }) {
+    /** @type {string} */
     this.topic = place.topic;
+    /** @type {number} */
     this.seq = place.seq;
+    /** @type {string} */
     this.epoch = place.epoch;
     this.text = text;
     this.#outbox = outbox;
@@ -135,6 +128,9 @@ export class Stream {
    * Add to the message's text; resolves at once unless too much waits to be sent.
    *
    * It is rejected if the message has ended, or if an earlier text could not be stored.
+   *
+   * @param {string} text
+   * @returns {Promise<void>}
    */
   async write(text) {
     if (this.#error) throw this.#error;
@@ -156,12 +152,18 @@ export class Stream {
    * Store what waits and end the message; resolves to what its last append was answered.
    *
    * A message that somebody has cancelled ends as cancelled.
+   *
+   * @returns {Promise<Grown>}
    */
   complete() {
     return this.#end(this.cancelled ? "cancelled" : "complete");
   }
 
-  /** Store what waits and end the message, as one that is not complete. */
+  /**
+   * Store what waits and end the message, as one that is not complete.
+   *
+   * @returns {Promise<Grown>}
+   */
   cancel() {
     return this.#end("cancelled");
   }
@@ -243,10 +245,4 @@ function nameOf(topic, seq) {
 /** Return a text as it arrives: half surrogate pairs become U+FFFD. */
 function wellFormed(text) {
   return JSON.parse(toJson(text));
-}
-
-function withResolvers() {
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
 }

@@ -1,6 +1,6 @@
 /** The tokens of the browser client: one text, or what a function returns. */
 
-import { ChatError, later } from "./client-common.js";
+import { ChatError, later, withResolvers } from "./client-common.js";
 
 /** Asks the application for tokens, and waits no longer than it may take and the client lasts. */
 export class Tokens {
@@ -27,12 +27,8 @@ export class Tokens {
   /** Return a promise of a token; it is rejected with `token_failed`, or with the client's end. */
   async fresh() {
     if (typeof this.#token !== "function") return this.#token;
-    let timer;
-    let giveUp;
-    const deadline = new Promise((_, reject) => {
-      timer = later(() => reject(new Error("it took too long")), this.#timeoutMs);
-      giveUp = reject;
-    });
+    const { promise: deadline, reject: giveUp } = withResolvers();
+    const timer = later(() => giveUp(new Error("it took too long")), this.#timeoutMs);
     this.#closed.addEventListener("abort", giveUp);
     try {
       const token = await Promise.race([this.#token(), deadline]);

@@ -20,29 +20,50 @@ const NOTHING_FOLDED = { until: 0, upTo: 0, left: 0 };
 
 const ignore = () => {};
 
+/** @import { Position, Presence, SubscribeOptions } from "./client-types.js" */
+
 /** One topic's events; made by `ChatClient.subscribe`. */
 export class Subscription {
-  /** Where the last event that came stands: `{epoch, seq}`, or null before the first answer. */
+  /**
+   * Where the last event that came stands, or null before the first answer.
+   *
+   * @type {Position | null}
+   */
   position = null;
-  /** With the option `presence`, who was there when the connection subscribed, else null. */
+  /**
+   * With the option `presence`, who was there when the connection subscribed, else null.
+   *
+   * @type {Presence | null}
+   */
   presence = null;
   /** Whether nothing has come yet, so that the newest messages are what is to be asked for. */
   #isNew;
   /** What `last` brings: messages as all events up to `until` have made them, the last at `upTo`. */
   #folded = NOTHING_FOLDED;
 
+  /**
+   * @internal
+   * @param {string} topic
+   * @param {SubscribeOptions} [options]
+   */
   constructor(topic, options = {}) {
     const { last, since, strict = false, presence = false } = options;
     const { onEvent = ignore, onReady = ignore, onError = ignore } = options;
+    /** @type {string} */
     this.topic = topic;
+    /** @internal */
     this.options = { last, strict, presence };
     this.position = since ?? null;
     this.#isNew = !since;
+    /** @internal */
     this.onEvent = onEvent;
+    /** @internal */
     this.onReady = onReady;
+    /** @internal */
     this.onError = onError;
   }
 
+  /** @internal */
   command() {
     const { last, strict, presence } = this.options;
     const command = { type: "subscribe", topic: this.topic };
@@ -52,6 +73,7 @@ export class Subscription {
     return strict ? { ...command, strict } : command;
   }
 
+  /** @internal */
   accepted({ epoch, seq, replayed, recovered, reason, presence }) {
     const asked = this.#isNew ? null : this.position;
     const end = clamp(seq, 0, Infinity);
@@ -75,6 +97,7 @@ export class Subscription {
     call(this.onReady);
   }
 
+  /** @internal */
   receive(event) {
     const here = this.position;
     if (event.type === "gap") {

@@ -12,11 +12,12 @@
  * is no connection is kept, and sent in the order of its topic, each once.
  */
 
-import { ChatError, backoff, call, clamp, copied, later, now } from "./client-common.js";
+import { ChatError, call, copied, later } from "./client-common.js";
 import { Connection } from "./client-connection.js";
 import { Messages, changed, isChange } from "./client-messages.js";
 import { watchNetwork } from "./client-network.js";
 import { Outbox } from "./client-outbox.js";
+import { Pace } from "./client-pace.js";
 import { readPosition } from "./client-position.js";
 import { Streams } from "./client-stream.js";
 import { Tokens } from "./client-token.js";
@@ -25,35 +26,44 @@ import { Topics } from "./client-topics.js";
 export { ChatError, Messages, changed, isChange };
 
 /**
+ * @typedef {import("./client-types.js").ChangeOptions} ChangeOptions
+ * @typedef {import("./client-types.js").Changed} Changed
+ * @typedef {import("./client-types.js").ChatEvent} ChatEvent
+ * @typedef {import("./client-types.js").ClientOptions} ClientOptions
+ * @typedef {import("./client-types.js").ErrorCode} ErrorCode
+ * @typedef {import("./client-types.js").Grown} Grown
+ * @typedef {import("./client-types.js").History} History
+ * @typedef {import("./client-types.js").Message} Message
+ * @typedef {import("./client-types.js").Position} Position
+ * @typedef {import("./client-types.js").Presence} Presence
+ * @typedef {import("./client-types.js").Published} Published
+ * @typedef {import("./client-types.js").ReadUpTo} ReadUpTo
+ * @typedef {import("./client-types.js").SendOptions} SendOptions
+ * @typedef {import("./client-types.js").State} State
+ * @typedef {import("./client-types.js").SubscribeOptions} SubscribeOptions
+ * @typedef {import("./client-types.js").Unread} Unread
+ * @typedef {import("./client-stream.js").Stream} Stream
+ * @typedef {import("./client-topics.js").Subscription} Subscription
+ */
+
+/**
  * After a goodbye with these codes the server does not want the client back (docs/protocol.md,
  * section 6). Without a goodbye a code may be a gateway's: then the connection is merely lost.
  */
 const STOP = new Set([1000, 1003, 1007, 1009, 4400, 4403]);
-/** After these the client leaves the server alone for a while, whoever says so. */
-const LONG_BACKOFF = new Set([1013, 4429]);
 const UNAUTHORIZED = 4401;
 const BLOCKED = 4403;
 
-const PATIENT_WAIT_MS = 10_000;
-const LONGEST_PATIENT_WAIT_MS = 80_000;
-const SHORTEST_ASKED_MS = 100;
-const LONGEST_ASKED_MS = 300_000;
-/** A connection that lasted this long shows that all is well: after it, waits begin short again. */
-const STEADY_MS = 10_000;
 const TOKEN_TIMEOUT_MS = 10_000;
-/**
- * Fresh tokens are refused at least so often, and for so long, before the client gives up: a key
- * that the issuer has just begun to use may be unknown to the server for a minute.
- */
-const MAX_REFUSALS = 3;
-const REFUSED_MS = 120_000;
-/** Events of the network shorten at most one wait in so long: a flapping one sends many. */
-const HURRY_MS = 1_000;
 /** Who types says so again after this time, and is taken to have stopped after twice as long. */
 const TYPING_MS = 3_000;
 
 export class ChatClient {
-  /** The user's name on the server, once connected. */
+  /**
+   * The user's name on the server, once connected.
+   *
+   * @type {string | null}
+   */
   user = null;
 
   #url;
@@ -68,14 +78,9 @@ export class ChatClient {
   #connection = null;
   #online = false;
   #closed = null;
-  #attempts = 0;
-  #refusals = 0;
-  #refusedAt = 0;
+  #pace = new Pace();
   #retry = null;
   #lastError = undefined;
-  /** Whether the server has said when to come back. */
-  #asked = false;
-  #hurriedAt = -Infinity;
   /** Names the attempt to connect that is under way: what an earlier one brings is not used. */
   #attempt = null;
   /** Whether the browser keeps the page for the Back button, in which it must hold no connection. */
@@ -86,14 +91,7 @@ export class ChatClient {
   /**
    * Begin to connect.
    *
-   * @param {object} options
-   * @param {string} options.url the address of the WebSocket.
-   * @param {string | function} options.token a JWT, or a function that returns a fresh one (or a
-   *   promise of one). It is called for each connection, and before the token expires.
-   * @param {function} [options.onState] called with "connecting", "online", "reconnecting" or
-   *   "closed", and with `{error, retryInMs}` where they apply.
-   * @param {number} [options.tokenTimeoutMs] how long the token function may take.
-   * @param {function} [options.WebSocket] the class to use where there is no global one.
+   * @param {ClientOptions} options
    */
   constructor({
     url,
@@ -120,16 +118,8 @@ export class ChatClient {
    * Receive a topic's events.
    *
    * @param {string} topic
-   * @param {object} options
-   * @param {number} [options.last] begin with so many messages as they now are, 1 to 300.
-   * @param {object} [options.since] begin behind this position, `Subscription.position` of earlier.
-   * @param {boolean} [options.strict] end with the error `unrecoverable` instead of telling a gap when
-   *   a position cannot be resumed.
-   * @param {boolean} [options.presence] also receive `join`, `leave` and `presence`.
-   * @param {function} [options.onEvent] called with each event: `message`, `edited`, `signal`, `gap`, …
-   * @param {function} [options.onReady] called with each answer that the subscription stands.
-   * @param {function} [options.onError] called with the `ChatError` that ended it; of a closed client
-   *   with the one that closed it.
+   * @param {SubscribeOptions} [options]
+   * @returns {Subscription}
    */
   subscribe(topic, options) {
     const subscription = this.#topics.add(topic, options);
@@ -140,7 +130,11 @@ export class ChatClient {
     return subscription;
   }
 
-  /** End a subscription. */
+  /**
+   * End a subscription.
+   *
+   * @param {Subscription} subscription
+   */
   unsubscribe(subscription) {
     this.#topics.remove(subscription);
   }
@@ -154,9 +148,8 @@ export class ChatClient {
    *
    * @param {string} topic
    * @param {unknown} data any value that JSON can express, so not NaN; half surrogate pairs become U+FFFD.
-   * @param {object} [options]
-   * @param {string} [options.key] what the server knows a repetition by, 1 to 64 characters.
-   * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.
+   * @param {SendOptions} [options]
+   * @returns {Promise<Published>}
    */
   publish(topic, data, options) {
     return this.#outbox.add({ type: "publish", topic, data }, options);
@@ -164,14 +157,21 @@ export class ChatClient {
 
   // Messages that change -------------------------------------------------------------------------
   //
-  // All of these keep the promises of `publish`, and take its options. They resolve to the change's
-  // place, `{seq, target, epoch, at, duplicate}`.
+  // All of these keep the promises of `publish`, and take its options.
   //
   // They have one more option, `epoch`: that of the answer which named the `seq` (`publish`, `history`),
   // or of the subscription's `position` when the event came. After the store was lost a `seq` may be
   // another message's; with its `epoch` the change is `not_found` then.
 
-  /** Put other data into the message `seq`. */
+  /**
+   * Put other data into the message `seq`.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   * @param {unknown} data as of `publish`.
+   * @param {ChangeOptions} [options]
+   * @returns {Promise<Changed>}
+   */
   edit(topic, seq, data, { epoch, ...options } = {}) {
     return this.#outbox.add({ type: "edit", topic, seq, epoch, data }, options);
   }
@@ -182,14 +182,22 @@ export class ChatClient {
    * @param {string} topic
    * @param {number} seq
    * @param {string} text may be empty if `state` ends the message.
-   * @param {object} [options] those of `publish`, and
-   * @param {string} [options.state] `complete` or `cancelled`, after which nothing can be added.
+   * @param {ChangeOptions & { state?: "complete" | "cancelled" }} [options] after a `state` nothing can
+   *   be added.
+   * @returns {Promise<Grown>}
    */
   append(topic, seq, text, { epoch, state, ...options } = {}) {
     return this.#outbox.add({ type: "append", topic, seq, epoch, text, state }, options);
   }
 
-  /** Take the data of the message `seq` away for good. */
+  /**
+   * Take the data of the message `seq` away for good.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   * @param {ChangeOptions} [options]
+   * @returns {Promise<Changed>}
+   */
   delete(topic, seq, { epoch, ...options } = {}) {
     return this.#outbox.add({ type: "delete", topic, seq, epoch }, options);
   }
@@ -200,13 +208,21 @@ export class ChatClient {
    * @param {string} topic
    * @param {number} seq
    * @param {string} emoji one visible character.
-   * @param {object} [options] those of `publish`, and `remove`.
+   * @param {ChangeOptions & { remove?: boolean }} [options]
+   * @returns {Promise<Changed>}
    */
   react(topic, seq, emoji, { epoch, remove, ...options } = {}) {
     return this.#outbox.add({ type: "react", topic, seq, epoch, emoji, remove }, options);
   }
 
-  /** Note that the user has read up to `seq`; resolves to `{seq, unread}`. */
+  /**
+   * Note that the user has read up to `seq`.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   * @param {ChangeOptions} [options]
+   * @returns {Promise<ReadUpTo>}
+   */
   read(topic, seq, { epoch, ...options } = {}) {
     return this.#outbox.add({ type: "read", topic, seq, epoch }, options);
   }
@@ -218,8 +234,8 @@ export class ChatClient {
    * message, the next append is `not_found`: it never reaches another message.
    *
    * @param {string} topic
-   * @param {object} [options]
-   * @param {unknown} [options.data] a text, or an object with a text in `text`.
+   * @param {{ data?: string | { text: string, [name: string]: unknown } }} [options]
+   * @returns {Promise<Stream>}
    */
   stream(topic, { data = "" } = {}) {
     return this.#streams.open(topic, data);
@@ -227,7 +243,13 @@ export class ChatClient {
 
   // What is not stored ---------------------------------------------------------------------------
 
-  /** Send `data` to those who are subscribed at the moment; rejected if there is no connection. */
+  /**
+   * Send `data` to those who are subscribed at the moment; rejected if there is no connection.
+   *
+   * @param {string} topic
+   * @param {unknown} data any value that JSON can express.
+   * @returns {Promise<void>}
+   */
   async signal(topic, data) {
     await this.#ask(copied({ type: "signal", topic, data }).command);
   }
@@ -236,6 +258,8 @@ export class ChatClient {
    * Say that the user is typing; to be called at each key. Every 3 seconds one call is sent.
    *
    * Whoever receives `{typing: true}` shows it for 6 seconds.
+   *
+   * @param {string} topic
    */
   typing(topic) {
     if (this.#typing.has(topic) || !this.#online) return;
@@ -243,7 +267,12 @@ export class ChatClient {
     this.signal(topic, { typing: true }).catch(() => {}); // the next one may arrive
   }
 
-  /** Ask the author of the message `seq`, which grows, to end it. */
+  /**
+   * Ask the author of the message `seq`, which grows, to end it.
+   *
+   * @param {string} topic
+   * @param {number} seq
+   */
   cancel(topic, seq) {
     return this.signal(topic, { cancel: seq });
   }
@@ -251,13 +280,12 @@ export class ChatClient {
   // Questions ------------------------------------------------------------------------------------
 
   /**
-   * Read stored messages; resolves to `{epoch, messages, more}`.
+   * Read stored messages: the newest with a `seq` lower than `before`, or the oldest with a higher one
+   * than `after`; at most `limit`, 1 to 300.
    *
    * @param {string} topic
-   * @param {object} [options]
-   * @param {number} [options.before] read the newest with a lower `seq`; or
-   * @param {number} [options.after] the oldest with a higher one.
-   * @param {number} [options.limit] at most so many, 1 to 300.
+   * @param {{ before?: number, after?: number, limit?: number }} [options]
+   * @returns {Promise<History>}
    */
   history(topic, { before, after, limit } = {}) {
     return this.#ask({ type: "history", topic, before, after, limit });
@@ -267,24 +295,31 @@ export class ChatClient {
    * Read where a topic stands now; resolves to `{epoch, seq}`.
    *
    * For who then loads a snapshot, and subscribes with `since` behind it. It is asked by HTTP.
+   *
+   * @param {string} topic
+   * @returns {Promise<Position>}
    */
   async position(topic) {
     if (this.#closed) throw this.#closed;
     return readPosition(this.#url, await this.#tokens.fresh(), topic, this.#ending.signal);
   }
 
-  /** Count what the user has not read; resolves to `{topic: {read, seq, unread, more, last?}}`. */
+  /**
+   * Count what the user has not read, by topic.
+   *
+   * @param {...string} topics
+   * @returns {Promise<Record<string, Unread>>}
+   */
   async unread(...topics) {
     return (await this.#ask({ type: "unread", topics })).topics;
   }
 
   /**
-   * Read who is in a topic; resolves to `{count, connections, users, more}`.
+   * Read who is in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
    *
    * @param {string} topic
-   * @param {object} [options]
-   * @param {string} [options.after] only users behind this one, for the next page.
-   * @param {number} [options.limit] at most so many, 1 to 1,000.
+   * @param {{ after?: string, limit?: number }} [options]
+   * @returns {Promise<Presence>}
    */
   presence(topic, { after, limit } = {}) {
     return this.#ask({ type: "presence", topic, after, limit });
@@ -297,6 +332,7 @@ export class ChatClient {
    *
    * @param {string} method
    * @param {unknown} [data] any value that JSON can express.
+   * @returns {Promise<any>}
    */
   async call(method, data = null) {
     return (await this.#ask(copied({ type: "call", method, data }).command)).data;
@@ -347,10 +383,10 @@ export class ChatClient {
 
   /** There is no token, or a browser does not open a WebSocket with it. */
   #notOpened(error) {
-    if (error.code === "token_failed") this.#reconnectLater(error, this.#wait());
+    if (error.code === "token_failed") this.#reconnectLater(error, this.#pace.wait());
     else if (error.name !== "SyntaxError") this.#end(new ChatError("cannot_connect", error.message));
     else if (!this.#tokens.renewable) this.#end(new ChatError("unauthorized", "this is not a token"));
-    else this.#reconnectLater(new ChatError("token_failed", "this is not a token"), this.#wait());
+    else this.#reconnectLater(new ChatError("token_failed", "this is not a token"), this.#pace.wait());
   }
 
   #received(message) {
@@ -367,7 +403,7 @@ export class ChatClient {
     }
     this.user = user;
     this.#online = true;
-    this.#refusals = 0;
+    this.#pace.welcomed();
     this.#lastError = undefined;
     this.#topics.connected(this.#connection);
     this.#outbox.connected(this.#connection);
@@ -380,7 +416,6 @@ export class ChatClient {
     this.#topics.disconnected();
     this.#outbox.disconnected();
     if (this.#closed) return;
-    if (lastedMs >= STEADY_MS) this.#attempts = 0;
     const told = goodbye?.code;
     if (STOP.has(told)) {
       this.#end(new ChatError(told === BLOCKED ? "forbidden" : "closed", goodbye.reason ?? reason));
@@ -389,33 +424,15 @@ export class ChatClient {
     let error;
     if (told === UNAUTHORIZED) {
       error = new ChatError("unauthorized", goodbye.reason ?? reason);
-      if (!this.#tokens.renewable || (lastedMs === null && this.#isRefusedForGood())) {
+      if (!this.#tokens.renewable || (lastedMs === null && this.#pace.isRefusedForGood())) {
         this.#end(error);
         return;
       }
     } else {
       error = new ChatError(lastedMs === null ? "cannot_connect" : "connection_lost", reason);
     }
-    const patient = LONG_BACKOFF.has(told ?? code);
-    this.#reconnectLater(error, this.#wait(patient, goodbye?.reconnect_in_ms));
-  }
-
-  /** Count a refusal of a fresh token; return whether it was one too many. */
-  #isRefusedForGood() {
-    if (this.#refusals++ === 0) this.#refusedAt = now();
-    return this.#refusals >= MAX_REFUSALS && now() - this.#refusedAt >= REFUSED_MS;
-  }
-
-  /** Return the milliseconds until the next attempt: as asked, but growing if that does not help. */
-  #wait(patient = false, asked = 0) {
-    const attempts = this.#attempts++;
-    const own = patient
-      ? backoff(attempts, LONGEST_PATIENT_WAIT_MS, PATIENT_WAIT_MS)
-      : backoff(attempts);
-    this.#asked = asked > 0;
-    if (!this.#asked) return own;
-    const wait = clamp(asked, SHORTEST_ASKED_MS, LONGEST_ASKED_MS) * (1 + 0.1 * Math.random());
-    return attempts === 0 ? wait : Math.max(wait, own);
+    const askedMs = goodbye?.reconnect_in_ms;
+    this.#reconnectLater(error, this.#pace.wait({ code: told ?? code, askedMs, lastedMs }));
   }
 
   #reconnectLater(error, wait) {
@@ -440,19 +457,15 @@ export class ChatClient {
 
   /** A network that comes back need not be waited for, and one that changed may be dead. */
   #networkChanged() {
-    if (this.#retry === null) {
-      this.#connection?.checkLife();
-    } else if (!this.#asked && now() - this.#hurriedAt >= HURRY_MS) {
-      // Unless the server has said when: it may be one of very many that it sent away.
-      this.#hurriedAt = now();
-      this.#open("reconnecting");
-    }
+    if (this.#retry === null) this.#connection?.checkLife();
+    else if (this.#pace.mayHurry()) this.#open("reconnecting");
   }
 
   #leave() {
     this.#isAway = true;
     this.#attempt = null;
     clearTimeout(this.#retry);
+    this.#retry = null;
     this.#connection?.end(0, "the page was left");
   }
 

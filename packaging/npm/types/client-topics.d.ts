@@ -1,0 +1,48 @@
+/** The subscriptions of the browser client, over any number of connections. */
+import { ChatError } from "./client-common.js";
+import type { Position, Presence } from "./client-types.js";
+/** @import { Position, Presence, SubscribeOptions } from "./client-types.js" */
+/** One topic's events; made by `ChatClient.subscribe`. */
+export declare class Subscription {
+    #private;
+    /** @type {string} */
+    topic: string;
+    /** @internal */
+    options: {
+        last: number | undefined;
+        strict: boolean;
+        presence: boolean;
+    };
+    /** @internal */
+    onEvent: (event: import("./client-types.js").ChatEvent) => void;
+    /** @internal */
+    onReady: () => void;
+    /** @internal */
+    onError: (error: import("./client-common.js").ChatError) => void;
+    /**
+     * Where the last event that came stands, or null before the first answer.
+     *
+     * @type {Position | null}
+     */
+    position: Position | null;
+    /**
+     * With the option `presence`, who was there when the connection subscribed, else null.
+     *
+     * @type {Presence | null}
+     */
+    presence: Presence | null;
+}
+/** Brings the server's subscriptions in line with those the application wants. */
+export declare class Topics {
+    #private;
+    add(topic: any, options: any): any;
+    remove(subscription: any): void;
+    /** Return where the application's subscription to a topic stands, or undefined. */
+    position(topic: any): any;
+    /** Return where the topic stood when this connection's subscription began, or undefined. */
+    accepted(topic: any): any;
+    connected(connection: any): void;
+    disconnected(): void;
+    /** Take a message that answers no command. */
+    receive(message: any): void;
+}

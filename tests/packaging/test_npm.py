@@ -1,0 +1,151 @@
+"""The package for npm: what is packed, its types, and that it works where it is installed.
+
+TypeScript and esbuild come with `make test` (scripts/test-programs.sh), in the versions that the
+package names.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from chat_server.protocol.errors import ERRORS
+from chat_server.version import __version__
+
+from ..architecture.source import ROOT
+from ..rig.node import WEB, environment, node
+from ..rig.server import ServerProcess, mint
+
+NPM = ROOT / "packaging" / "npm"
+PACKAGE = json.loads((NPM / "package.json").read_text("utf-8"))
+NAME = PACKAGE["name"]
+TOOLS = ROOT / ".venv" / "npm" / "node_modules" / ".bin"
+HERE = Path(__file__).parent
+CLIENT_TESTS = HERE.parent / "browser_client"
+
+CONVERSATION = """
+import { ChatClient } from "quart-chat-client";
+import { Faults, faultyWebSocket, generator } from "./faulty_socket.mjs";
+
+const [url, token] = process.argv.slice(2);
+const calm = Object.assign(new Faults(generator(1), 0), { active: false });
+const chat = new ChatClient({ url, token, WebSocket: faultyWebSocket(calm) });
+const heard = new Promise((onEvent) => chat.subscribe("room:npm", { last: 1, onEvent }));
+await chat.publish("room:npm", "hello");
+console.log((await heard).data);
+chat.close();
+"""
+
+
+def run(*command: str | Path, cwd: Path, seconds: int = 60) -> str:
+    """Run a program that succeeds, and return what it prints."""
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=seconds
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def tool(name: str) -> Path:
+    """Return the path of a program that `make test` installs from npm, or skip the test."""
+    node()
+    if not (TOOLS / name).exists():
+        pytest.skip(f"needs {name}: scripts/test-programs.sh installs it")
+    return TOOLS / name
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive that `npm pack` makes of copies, so that nothing is written here."""
+    node()
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm")
+    folder = tmp_path_factory.mktemp("pack")
+    for source in (NPM, WEB):
+        shutil.copytree(source, folder / source.relative_to(ROOT))
+    [made] = json.loads(run("npm", "pack", "--json", cwd=folder / NPM.relative_to(ROOT)))
+    return folder / NPM.relative_to(ROOT) / str(made["filename"])
+
+
+@pytest.fixture(scope="module")
+def installed(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty folder in which the archive is installed, without a registry."""
+    folder = tmp_path_factory.mktemp("application")
+    (folder / "package.json").write_text('{"type": "module"}')
+    install = ["npm", "install", "--offline", "--no-audit", "--no-fund", str(packed)]
+    run(*install, cwd=folder)
+    return folder
+
+
+def test_what_is_packed(packed: Path) -> None:
+    with tarfile.open(packed) as archive:
+        names = set(archive.getnames())
+    modules = {path.stem for path in WEB.glob("client*.js")}
+    assert names == {
+        *(f"package/dist/{name}.js" for name in modules - {"client-types"}),
+        *(f"package/types/{name}.d.ts" for name in modules),
+        *("package/package.json", "package/README.md", "package/LICENSE"),
+    }
+
+
+def test_it_says_what_the_server_says() -> None:
+    assert PACKAGE["version"] == __version__
+    assert (NPM / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "dependencies" not in PACKAGE
+
+
+def test_it_works_where_it_is_installed(installed: Path) -> None:
+    (installed / "talk.js").write_text(CONVERSATION)
+    shutil.copy(CLIENT_TESTS / "faulty_socket.mjs", installed)
+    with ServerProcess() as server:
+        # Node ends by itself: nothing of the client is left.
+        assert run(node(), "talk.js", server.ws_url, mint("node"), cwd=installed) == "hello\n"
+
+
+def test_the_types_are_those_of_the_sources(tmp_path: Path) -> None:
+    run(tool("tsc"), "-p", NPM / "tsconfig.json", "--outDir", tmp_path, cwd=NPM)
+    made, kept = (
+        {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+        for folder in (tmp_path, NPM / "types")
+    )
+    assert made == kept, "run `npm run types` in packaging/npm"
+
+
+def test_the_sources_keep_to_their_types() -> None:
+    config = NPM / "tsconfig.json"
+    run(tool("tsc"), "-p", config, "--checkJs", "--strict", "false", "--noEmit", cwd=NPM)
+
+
+@pytest.mark.parametrize("resolution", ["nodenext", "bundler"])
+def test_a_strict_program_compiles(resolution: str, installed: Path) -> None:
+    shutil.copy(CLIENT_TESTS / "program.mts", installed)
+    module = "nodenext" if resolution == "nodenext" else "esnext"
+    flags = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2022", "--types", ""]
+    flags += [
+        "--exactOptionalPropertyTypes",
+        "--noUncheckedIndexedAccess",
+        "--skipLibCheck",
+        "false",
+    ]
+    flags += ["--module", module, "--moduleResolution", resolution, "--ignoreConfig"]
+    run(tool("tsc"), *flags, "program.mts", cwd=installed)
+
+
+def test_the_types_name_every_method_and_every_error() -> None:
+    """Hold the types where there is no TypeScript, too."""
+    types = (NPM / "types" / "client.d.ts").read_text("utf-8")
+    source = (WEB / "client.js").read_text("utf-8")
+    declared = re.findall(r"^    (\w+)\(", types, re.MULTILINE)
+    assert declared == re.findall(r"^  (?:async )?(\w+)\(.*\{$", source, re.MULTILINE)
+
+    types = (NPM / "types" / "client-types.d.ts").read_text("utf-8")
+    [codes] = re.findall(r"type ErrorCode = ([^;]+);", types)
+    page = (ROOT / "docs" / "browser.md").read_text("utf-8")
+    own = re.findall(r"^\| `(\w+)` \|", page[page.index("## Errors") :], re.MULTILINE)
+    by_http = {"method_not_allowed", "upgrade_required", "invalid"}
+    expected = {*own, *(error.code for error in ERRORS)} - by_http
+    assert set(re.findall(r'"(\w+)"', codes)) == expected
