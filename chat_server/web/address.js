@@ -25,22 +25,29 @@ export function webSocketUrl() {
   return url.href;
 }
 
+/** Return the address of a room, or of a message in it, as a part of this page's. */
+export function permalink(room, seq = null) {
+  const place = `#room=${encodeURIComponent(room)}`;
+  return seq === null ? place : `${place}&seq=${seq}`;
+}
+
 /** Return what the address holds, and take what is secret out: others may see it. */
 export function takeFragment() {
   const values = new URLSearchParams(location.hash.slice(1));
-  const [token, room] = [values.get("token"), values.get("room")];
+  const [token, room, seq] = [values.get("token"), values.get("room"), Number(values.get("seq"))];
   const invitation = values.get("invitation");
   if (token !== null || invitation !== null) history.replaceState(null, "", location.pathname + location.search);
   return {
     token: token !== null && isToken(token) ? token : null,
     room: room !== null && isRoom(room) ? room : null,
+    seq: Number.isSafeInteger(seq) && seq > 0 ? seq : null,
     invitation: invitation !== null && INVITATION.test(invitation) ? invitation : null,
   };
 }
 
-/** Show a room in the address; with `isNew` the browser's Back leads to the room before. */
-export function showAddress(room, isNew = false) {
-  const hash = `#room=${encodeURIComponent(room)}`;
+/** Show a room, or a message in it, in the address; with `isNew` the browser's Back leads to the one before. */
+export function showAddress(room, seq = null, isNew = false) {
+  const hash = permalink(room, seq);
   if (location.hash === hash) return;
   if (isNew) history.pushState(null, "", hash);
   else history.replaceState(null, "", hash);

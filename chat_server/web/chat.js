@@ -5,11 +5,13 @@ import { ChatClient } from "./client.js";
 import { Composer } from "./composer.js";
 import { Outbox } from "./outbox.js";
 import { RoomField } from "./room-field.js";
+import { RoomList } from "./room-list.js";
 import { RoomView } from "./room-view.js";
+import { Rooms } from "./rooms.js";
 import { Sender } from "./sender.js";
 import { SignIn } from "./sign-in.js";
 import { Announcer, ConnectionStatus, showText } from "./status.js";
-import { openStorage } from "./storage.js";
+import { Visited, openStorage } from "./storage.js";
 import { inert } from "./text.js";
 import { nameOf, userOf } from "./token.js";
 import { signInWords } from "./words.js";
@@ -24,13 +26,16 @@ class ChatPage {
   /** What one sign-in is told from another by: a client that was left has nothing more to say. */
   #visit = null;
   #client = null;
+  #rooms = null;
   #user = null;
   #session;
+  #visited = new Visited();
   #url = webSocketUrl();
   #status;
   #outbox;
   #sender;
   #view;
+  #list;
   #composer;
   #field = new RoomField({
     onGo: (room) => this.#go(room),
@@ -57,6 +62,14 @@ class ChatPage {
       open: (room) => this.#go(room),
     });
     this.#view = new RoomView({ outbox: this.#outbox, status: this.#status });
+    this.#list = new RoomList({
+      nav: $("rooms"),
+      list: $("room-list"),
+      button: $("rooms-button"),
+      texts,
+      onGo: (room) => this.#go(room),
+      onRemove: (room) => this.#remove(room),
+    });
     this.#sender = new Sender({
       outbox: this.#outbox,
       announcer,
@@ -73,9 +86,10 @@ class ChatPage {
     this.#signIn = new SignIn({
       session,
       texts,
-      onStart: (token, source) => this.#start(token, source),
+      visited: this.#visited,
+      onStart: (...visit) => this.#start(...visit),
       onEnd: () => this.#end(),
-      onRoom: (room) => this.#arrive(room),
+      onRoom: (room, seq) => this.#arrive(room, seq),
     });
     window.addEventListener("hashchange", () => this.#signIn.follow());
     window.addEventListener("beforeunload", (event) => {
@@ -86,8 +100,8 @@ class ChatPage {
     this.#signIn.follow();
   }
 
-  /** Begin for who has signed in; returns the user. */
-  #start(token, source) {
+  /** Begin for who has signed in, at the message `seq` of their room if one is given; returns the user. */
+  #start(token, source, seq) {
     const visit = (this.#visit = {});
     this.#client?.close();
     this.#status.reset();
@@ -100,13 +114,28 @@ class ChatPage {
         if (this.#visit === visit) this.#showState(state, details);
       },
     });
-    this.#view.use(this.#client, this.#user, token);
+    this.#rooms = new Rooms({
+      client: this.#client,
+      user: this.#user,
+      token,
+      visited: this.#visited,
+      onEvent: (room, event) => {
+        this.#view.receive(room, event);
+        this.#list.render();
+      },
+      onChange: (room) => {
+        this.#view.changed(room);
+        this.#list.render();
+      },
+    });
+    this.#view.use(this.#user, token);
+    this.#list.use(this.#user, this.#rooms);
     this.#sender.use(this.#client, this.#user);
     const name = nameOf(token);
     $("me").textContent = inert(name);
     $("me").title = inert(this.#user);
     this.#composer.nameAuthor(name);
-    this.#join(this.#session.room ?? DEFAULT_ROOM);
+    this.#join(this.#session.room ?? this.#rooms.first ?? DEFAULT_ROOM, seq);
     this.#composer.focus();
     return this.#user;
   }
@@ -114,34 +143,46 @@ class ChatPage {
   #end() {
     this.#visit = this.#user = null;
     this.#client?.close();
-    this.#client = null;
+    this.#client = this.#rooms = null;
     this.#status.reset();
-    this.#view.use(null, null, null);
+    this.#view.use(null, null);
+    this.#list.use(null, null);
     this.#sender.use(null, null);
     this.#composer.show(null, null);
     this.#field.show(null);
   }
 
   /** Show a room because the user chose it, so that the browser's Back leads to the one before. */
-  #go(room) {
-    showAddress(room, true);
-    this.#join(room);
+  #go(room, seq = null) {
+    showAddress(room, seq, true);
+    this.#join(room, seq);
     this.#composer.focus();
   }
 
   /** Show the room of the address, or stay where the user is. */
-  #arrive(room) {
-    this.#join(room ?? this.#view.room);
+  #arrive(room, seq) {
+    this.#join(room ?? this.#view.room, seq);
     if (room !== null) this.#composer.focus();
   }
 
-  #join(room) {
-    showAddress(room);
-    this.#field.show(room);
-    if (!this.#view.open(room)) return;
-    this.#session.room = room;
-    document.title = $("heading").textContent = `#${room}`;
-    this.#composer.show(this.#user, room);
+  #join(name, seq = null) {
+    showAddress(name, seq);
+    this.#field.show(name);
+    const room = this.#rooms.visit(name);
+    if (this.#view.open(room, seq)) {
+      this.#session.room = name;
+      document.title = $("heading").textContent = `#${name}`;
+      this.#composer.show(this.#user, name);
+    }
+    this.#list.select(name);
+    this.#field.offer([...this.#rooms].map(({ name }) => name));
+  }
+
+  /** Take a room off the list; from the one that is open the user goes to another. */
+  #remove(name) {
+    this.#rooms.remove(name);
+    if (name === this.#view.room) this.#go([...this.#rooms][0]?.name ?? DEFAULT_ROOM);
+    this.#list.render();
   }
 
   /** Take a text to be sent; returns whether there is space for it. */

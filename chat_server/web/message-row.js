@@ -21,8 +21,9 @@ export class MessageRow {
   /**
    * @param {object} message as it now is.
    * @param {boolean} own whether the user who reads wrote it.
+   * @param {string} link the address of the message.
    */
-  constructor(message, own) {
+  constructor(message, own, link) {
     const { at, from } = message;
     this.node = element("li", own ? "message own" : "message");
     const name = from ? visibleName(from.name, from.user) : "Server";
@@ -34,7 +35,10 @@ export class MessageRow {
     const time = element("time", "time", timeFormat.format(at));
     time.dateTime = new Date(at).toISOString();
     time.title = fullFormat.format(at);
-    this.#head.append(sender, " ", time);
+    const place = element("a", "place");
+    place.href = link;
+    place.append(time);
+    this.#head.append(sender, " ", place);
     this.#body.append(this.#head);
     this.show(message);
     this.node.append(avatar, this.#body);

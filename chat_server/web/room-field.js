@@ -1,4 +1,4 @@
-/** The field with the room's name, which also leads to other rooms. */
+/** The field with the room's name, which also leads to other rooms; Ctrl and K lead to it. */
 
 import { isRoom } from "./address.js";
 import { showText } from "./status.js";
@@ -27,6 +27,12 @@ export class RoomField {
       this.show(this.#room);
       this.#onLeave();
     });
+    window.addEventListener("keydown", (event) => {
+      if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || this.#room === null) return;
+      event.preventDefault();
+      field.focus();
+      field.select();
+    });
     field.addEventListener("blur", () => setTimeout(() => this.#left(), 200));
   }
 
@@ -36,6 +42,12 @@ export class RoomField {
     showText($("room-error"), "");
     $("room").value = room ?? "";
     $("join").hidden = true;
+  }
+
+  /** Offer rooms for completion. */
+  offer(names) {
+    const options = names.map((name) => Object.assign(document.createElement("option"), { value: name }));
+    $("rooms-known").replaceChildren(...options);
   }
 
   #submit(event) {

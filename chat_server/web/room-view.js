@@ -1,29 +1,30 @@
-/** The room that is open: its subscription, and what the page shows of its events. */
+/** The room that is open: what the page shows of it, and what is read by that. */
 
-import { topicOf } from "./address.js";
-import { isChange } from "./client.js";
+import { permalink } from "./address.js";
 import { MessageRow } from "./message-row.js";
 import { showText } from "./status.js";
 import { Timeline } from "./timeline.js";
 import { allowed } from "./token.js";
 import { words } from "./words.js";
 
-const LAST = 50;
 /** A room that is not open after so long is being waited for. */
 const PATIENCE_MS = 2_000;
+/** Messages that are seen for so long are read. */
+const READ_MS = 500;
 const NOBODY = "Nobody has written here yet. Be the first.";
 const NEW_ONLY = "You are not allowed to read what was written before. New messages appear here.";
 
 const $ = (id) => document.getElementById(id);
 
 export class RoomView {
-  #client = null;
   #user = null;
   #token = null;
   #room = null;
-  #subscription = null;
   #online = false;
   #patience = null;
+  #reading = null;
+  /** The `seq` of the message that the address names, until it is shown. */
+  #target = null;
   #outbox;
   #status;
   #timeline = new Timeline({
@@ -33,43 +34,58 @@ export class RoomView {
     scroller: $("scroller"),
     newer: $("newer"),
     empty: $("empty"),
-    makeRow: (message, own) => new MessageRow(message, own),
+    makeRow: (message, own) => {
+      return new MessageRow(message, own, permalink(this.#room.name, message.seq));
+    },
+    onHole: (hole, edge, again) => this.#room.state === "open" && this.#room.load(hole, edge, again),
+    onSettled: () => this.#readSoon(),
   });
 
   constructor({ outbox, status }) {
     this.#outbox = outbox;
     this.#status = status;
+    document.addEventListener("visibilitychange", () => this.#readSoon());
   }
 
+  /** The name of the room, or null. */
   get room() {
-    return this.#room;
+    return this.#room?.name ?? null;
   }
 
   /** Begin for a user who has signed in, with no room open yet; null for nobody. */
-  use(client, user, token) {
-    this.#client = client;
+  use(user, token) {
     this.#user = user;
     this.#token = token;
-    this.#room = this.#subscription = null;
+    this.#room = this.#target = null;
     this.#online = false;
     clearTimeout(this.#patience);
-    this.#timeline.reset(user);
+    this.#timeline.show(null, user);
     this.#outbox.show(user, null);
   }
 
-  /** Show a room; returns false if it is shown already. */
-  open(room) {
-    if (room === this.#room && this.#subscription !== null) return false;
-    if (this.#subscription) this.#client.unsubscribe(this.#subscription);
-    this.#room = room;
-    this.#timeline.reset(this.#user);
-    this.#timeline.explain("");
-    this.#outbox.show(this.#user, room);
-    this.#timeline.scrollToEnd();
-    this.#status.waitFor(null);
-    this.#subscribe(LAST);
-    this.#waitForRoom();
-    return true;
+  /**
+   * Show a room, at the message `seq` if one is given, else at what is new in it.
+   *
+   * Returns false if the room is shown already.
+   */
+  open(room, seq = null) {
+    const isOther = room !== this.#room;
+    this.#target = seq;
+    if (isOther) {
+      this.#room = room;
+      if (room.unread === 0) room.log.setMark(null);
+      else if (room.read > 0) room.log.setMark(room.read);
+      this.#timeline.setBusy(true);
+      this.#timeline.explain("");
+      this.#outbox.show(this.#user, room.name);
+      this.#timeline.show(room.log, this.#user);
+      if (room.log.mark) this.#timeline.goTo(room.log.mark);
+      this.#status.waitFor(null);
+      this.#waitForRoom();
+    }
+    this.changed(room);
+    this.#goToTarget();
+    return isOther;
   }
 
   /** Note whether there is a connection. */
@@ -77,96 +93,95 @@ export class RoomView {
     this.#online = state === "online";
     if (this.#online) this.#waitForRoom();
     else clearTimeout(this.#patience);
-    if (state === "reconnecting") this.#timeline.wait();
+    if (state === "reconnecting") this.#timeline.setBusy(true);
   }
 
+  /** Note that a room is in another state. */
+  changed(room) {
+    if (room !== this.#room) return;
+    if (room.state === "opening") return;
+    clearTimeout(this.#patience);
+    this.#status.waitFor(null);
+    showText($("room-error"), room.state === "refused" ? this.#refusal(room) : "");
+    const isLoading = room.state === "open" && room.log.holes().some(({ state }) => state !== "failed");
+    const isEmpty = room.log.entries.length === 0;
+    // What is replayed comes right behind the answer.
+    if (!isLoading || !isEmpty) setTimeout(() => room === this.#room && this.#timeline.setBusy(false), 100);
+    this.#timeline.explain(room.state === "open" ? (room.mayLookBack ? NOBODY : NEW_ONLY) : "");
+    this.#goToTarget();
+    this.#readSoon();
+  }
+
+  /** Take an event of a room, which is in its log by now. */
+  receive(room, event) {
+    const isHere = room === this.#room;
+    if (event.type === "message") {
+      if (isHere) this.#outbox.settleUpTo(event.seq);
+      if (event.from?.user === this.#user) return;
+      if (isHere) this.#timeline.countNews();
+      // What comes while nobody looks is new when they come back.
+      const isUnseen = !isHere || document.hidden;
+      if (isUnseen && room.read > 0 && room.log.mark === null) room.log.setMark(room.read);
+    } else if (event.type === "gap" && isHere) {
+      this.#outbox.settleUpTo(event.before - 1);
+    }
+  }
+
+  /** Show the end, where what is written now appears. */
   scrollToEnd() {
+    this.#room.log.setMark(null);
     this.#timeline.scrollToEnd();
   }
 
   /** Take the answer to a message of the outbox: its event has come already, or comes next. */
   stored(message, { seq, at }) {
     const { user, room, text } = message;
-    const isHere = user === this.#user && room === this.#room;
-    const awaited = isHere && this.#subscription?.position?.seq < seq;
+    const isHere = user === this.#user && room === this.room;
+    const awaited = isHere && this.#room.position?.seq < seq;
     this.#outbox.sent(message, seq, awaited);
     // Who may not read here, or began to listen behind it, still sees what they wrote.
-    if (isHere && !awaited) this.#timeline.add({ seq, at, from: { user }, data: { text } });
+    if (isHere && !awaited) this.#room.log.add({ seq, at, from: { user }, data: { text } });
   }
 
-  #subscribe(last) {
-    const room = this.#room;
-    const subscription = this.#client.subscribe(topicOf(room), {
-      last,
-      onEvent: (event) => this.#receive(event),
-      // What is replayed comes right behind the answer.
-      onReady: () => setTimeout(() => {
-        if (this.#subscription === subscription) this.#opened(last);
-      }, 100),
-      onError: (error) => {
-        if (this.#subscription === subscription) this.#refused(room, last, error);
-      },
-    });
-    this.#subscription = subscription;
-  }
-
-  #opened(last) {
-    clearTimeout(this.#patience);
-    this.#status.waitFor(null);
-    this.#timeline.ready();
-    this.#timeline.explain(last ? NOBODY : NEW_ONLY);
-  }
-
-  #refused(room, last, error) {
-    this.#subscription = null;
-    if (error.code === "forbidden" && last) {
-      // The token may allow to listen, though not to look back.
-      this.#subscribe(undefined);
-      return;
-    }
-    clearTimeout(this.#patience);
-    this.#status.waitFor(null);
-    this.#timeline.ready();
-    this.#timeline.explain("");
+  #refusal({ name, error }) {
     const forbidden = `You are not allowed to read here. ${allowed(this.#token)}`;
-    const reason = error.code === "forbidden" ? forbidden : words(error);
-    showText($("room-error"), `#${room}: ${reason}`);
+    return `#${name}: ${error.code === "forbidden" ? forbidden : words(error)}`;
   }
 
   /** Say so if the room is not open in a while, though there is a connection. */
   #waitForRoom() {
     clearTimeout(this.#patience);
-    const subscription = this.#subscription;
-    if (!this.#online || subscription === null) return;
+    const room = this.#room;
+    if (!this.#online || room === null) return;
     this.#patience = setTimeout(() => {
-      if (this.#subscription !== subscription) return;
-      this.#status.waitFor(this.#room);
-      this.#timeline.explain(`The server cannot open #${this.#room} at the moment. Trying again…`);
+      if (this.#room !== room || room.state !== "opening") return;
+      this.#status.waitFor(room.name);
+      this.#timeline.explain(`The server cannot open #${room.name} at the moment. Trying again…`);
     }, PATIENCE_MS);
   }
 
-  #receive(event) {
-    if (event.type === "message") {
-      this.#outbox.settleUpTo(event.seq);
-      this.#timeline.add(event);
-    } else if (event.type === "gap") {
-      this.#outbox.settleUpTo(event.before - 1);
-      this.#timeline.addGap(event, event.after === 0);
-      this.#fill(event);
-    } else if (isChange(event)) {
-      this.#timeline.change(event);
+  /** Show the message that the address names, once the room is open. */
+  async #goToTarget() {
+    const [room, seq] = [this.#room, this.#target];
+    if (seq === null || room.state !== "open") return;
+    this.#target = null;
+    const entry = await room.find(seq);
+    if (this.#room !== room) return;
+    if (!entry) {
+      showText($("room-error"), `#${room.name}: The message of this link cannot be shown.`);
+      return;
     }
+    const node = this.#timeline.goTo(entry);
+    node.classList.add("target");
+    node.addEventListener("animationend", () => node.classList.remove("target"), { once: true });
   }
 
-  /** Show what the server still has of the messages in a gap. */
-  async #fill({ before }) {
-    if (before <= 1) return;
-    const subscription = this.#subscription;
-    try {
-      const { messages } = await this.#client.history(subscription.topic, { before, limit: LAST });
-      if (this.#subscription === subscription) for (const message of messages) this.#timeline.add(message);
-    } catch {
-      // The gap is shown; the next reconnection tries no more than this did.
-    }
+  /** Take as read what is seen at the end of the room for a moment. */
+  #readSoon() {
+    clearTimeout(this.#reading);
+    this.#reading = setTimeout(() => {
+      if (document.hidden || !this.#timeline.isAtEnd) return;
+      this.#room?.markRead();
+    }, READ_MS);
   }
 }

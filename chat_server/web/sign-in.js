@@ -18,26 +18,32 @@ const $ = (id) => document.getElementById(id);
 export class SignIn {
   #session;
   #texts;
+  #visited;
   #onStart;
   #onEnd;
   #onRoom;
   /** Whether the chat is open; without that a session may still be there to go on with. */
   #open = false;
   #user = null;
+  /** The message that the address named before anybody was signed in, or null. */
+  #seq = null;
   #account = new Account((reason) => this.end(reason));
   #form = new SignInForm(this.#account, (token) => this.#enterAccount(token));
 
   /**
    * @param {Session} options.session what outlives a reload of the page.
    * @param {Texts} options.texts what the user has not sent.
-   * @param {function} options.onStart called once somebody is signed in, with their token and with what
-   *   the client takes as its token; returns the user.
+   * @param {Visited} options.visited where the user has been.
+   * @param {function} options.onStart called once somebody is signed in, with their token, with what the
+   *   client takes as its token, and with the `seq` of the message to show, or null; returns the user.
    * @param {function} options.onEnd called when the sign-in is over.
-   * @param {function} options.onRoom called with the room of an address that was followed, or null.
+   * @param {function} options.onRoom called with the room of an address that was followed, or null, and
+   *   with the `seq` of a message in it, or null.
    */
-  constructor({ session, texts, onStart, onEnd, onRoom }) {
+  constructor({ session, texts, visited, onStart, onEnd, onRoom }) {
     this.#session = session;
     this.#texts = texts;
+    this.#visited = visited;
     this.#onStart = onStart;
     this.#onEnd = onEnd;
     this.#onRoom = onRoom;
@@ -47,18 +53,19 @@ export class SignIn {
 
   /** Follow the address: a room, or a link that signs somebody in. */
   async follow() {
-    const { token, room, invitation } = takeFragment();
+    const { token, room, seq, invitation } = takeFragment();
     if (token !== null && this.#session.token === null && this.#account.mayResume) await this.#resume();
     const standing = this.#session.token;
     const isOver = standing === null || (this.#session.accountToken === null && isExpired(standing));
     if (token !== null && token !== standing && !isOver) {
       if (!this.#open) this.#start();
-      else this.#onRoom(null);
+      else this.#onRoom(null, null);
       this.#askToSwitch(token, room);
     } else if (token !== null && (token !== standing || !this.#open)) {
+      this.#seq = seq;
       this.#enter(token, room);
     } else {
-      this.#enterRoom(room);
+      this.#enterRoom(room, seq);
     }
     if (invitation !== null) this.#form.invite(invitation);
   }
@@ -68,12 +75,13 @@ export class SignIn {
     this.#account.distrust();
   }
 
-  #enterRoom(room) {
+  #enterRoom(room, seq) {
     if (this.#open) {
-      this.#onRoom(room);
+      this.#onRoom(room, seq);
       return;
     }
     if (room !== null) this.#session.room = room;
+    this.#seq = seq;
     if (this.#session.token !== null) this.#start();
     else if (this.#account.mayResume) this.#resume();
     else this.end("");
@@ -125,7 +133,9 @@ export class SignIn {
     $("sign-in").hidden = true;
     $("chat").hidden = false;
     const { token, accountToken } = this.#session;
-    this.#user = this.#onStart(token, accountToken === null ? token : () => this.#account.token());
+    const source = accountToken === null ? token : () => this.#account.token();
+    this.#user = this.#onStart(token, source, this.#seq);
+    this.#seq = null;
   }
 
   /** Sign out because the user wants to, who is asked first if something would be lost. */
@@ -142,6 +152,7 @@ export class SignIn {
       if (!yes || this.#user !== user) return;
     }
     this.#texts.forget(user);
+    this.#visited.forget(user);
     const isAccount = this.#session.accountToken !== null;
     this.end("");
     if (isAccount && !(await this.#account.logOut()) && !this.#open) {

@@ -1,6 +1,9 @@
-/** What the page keeps between two loads of it: in this tab only, and gone with it. */
+/** What the page keeps between two loads of it: in this tab only, except for the names of rooms. */
+
+import { isRoom } from "./address.js";
 
 const TEXTS = "chat.texts:";
+const VISITED = "chat.rooms:";
 /** Drafts are kept for so many rooms; the one that was not touched for longest is dropped. */
 const MAX_PLACES = 100;
 /** Messages that wait or were not sent: of one more the text stays where it was written. */
@@ -232,6 +235,44 @@ export class Texts {
 }
 
 const LEFT = "This may have been sent: the page was left before the server answered.";
+
+/** The rooms that a user visited, in all tabs of this browser; the last one is last. */
+export class Visited {
+  of(user) {
+    try {
+      const names = JSON.parse(localStorage.getItem(VISITED + user) ?? "[]");
+      return names.filter((name) => typeof name === "string" && isRoom(name)).slice(-MAX_PLACES);
+    } catch {
+      // Storage is blocked, or another page has put something else there.
+      return [];
+    }
+  }
+
+  add(user, name) {
+    this.#keep(user, [...this.of(user).filter((other) => other !== name), name].slice(-MAX_PLACES));
+  }
+
+  remove(user, name) {
+    this.#keep(user, this.of(user).filter((other) => other !== name));
+  }
+
+  /** Forget where a user has been. */
+  forget(user) {
+    try {
+      localStorage.removeItem(VISITED + user);
+    } catch {
+      // Nothing was stored there.
+    }
+  }
+
+  #keep(user, names) {
+    try {
+      localStorage.setItem(VISITED + user, JSON.stringify(names));
+    } catch {
+      // The list is that of the token with the next load, then.
+    }
+  }
+}
 
 /** @param {function} onLack called with whether some of it will be gone with the next load. */
 export function openStorage(onLack) {

@@ -1,14 +1,20 @@
-/** The list of a room's messages: which are shown, in which order, and where it is scrolled. */
+/**
+ * The list of a room's messages on the page: a window over its log, and where that is scrolled.
+ *
+ * Of a log of thousands the document has some hundred rows: those around what is seen. Whoever reads
+ * old messages keeps the place, whatever comes, goes or is loaded.
+ */
 
-import { changed } from "./client.js";
-import { dataText, element } from "./text.js";
+import { element } from "./text.js";
 
-/** Of more messages, or of more characters, the oldest are dropped. */
-export const MAX_SHOWN = 500;
-const MAX_CHARACTERS = 4_000_000;
+/** Rows in the document, and how many come and go together at an end: for a moment there are more by that. */
+export const MAX_ROWS = 240;
+const STEP = 80;
 const GROUP_MS = 5 * 60_000;
 /** Pixels from the end within which the list counts as being at its end. */
 const NEAR_END = 80;
+/** Where a row is shown that the list is opened at, as a part of the height. */
+const TARGET_AT = 0.25;
 /** The clock may be set, or stand in another time zone, so the day is looked at this often. */
 const DAY_CHECK_MS = 60_000;
 
@@ -18,17 +24,27 @@ const dayAndYearFormat = new Intl.DateTimeFormat(undefined, { ...DAY, year: "num
 
 export class Timeline {
   #region;
-  #log;
+  #list;
   #scroller;
   #newer;
   #empty;
   #makeRow;
+  #onHole;
+  #onSettled;
+  #log = null;
   #user = null;
-  #entries = [];
-  #order = 0;
-  #characters = 0;
-  #unseen = 0;
+  /** By entry: `{node, row}` of those in the document. */
+  #rows = new Map();
+  /** Which entries are in the document. */
+  #start = 0;
+  #end = 0;
   #following = true;
+  /** The entry that keeps its place until the user scrolls, and how far below the top: `{entry, offset}`. */
+  #pin = null;
+  /** By log: where it was scrolled when another took its place. */
+  #places = new WeakMap();
+  #unseen = 0;
+  #frame = null;
   #today = "";
   #midnight = null;
 
@@ -40,48 +56,61 @@ export class Timeline {
    * @param {Element} options.newer leads to the end.
    * @param {Element} options.empty says why there are no messages.
    * @param {function} options.makeRow called with a message and whether the user wrote it; returns what
-   *   shows it: its `node`, and `show(message)` for what changes have made of it.
+   *   shows it: its `node`, and `show(message)` for what changes have made of it. It is asked again when
+   *   the message has left the document and comes back.
+   * @param {function} options.onHole called with a hole near what is seen, and at which of its ends:
+   *   "before" or "after".
+   * @param {function} options.onSettled called when other messages may be seen than before.
    */
-  constructor({ region, log, outbox, scroller, newer, empty, makeRow }) {
+  constructor({ region, log, outbox, scroller, newer, empty, makeRow, onHole, onSettled }) {
     this.#region = region;
-    this.#log = log;
+    this.#list = log;
     this.#scroller = scroller;
     this.#newer = newer;
     this.#empty = empty;
     this.#makeRow = makeRow;
+    this.#onHole = onHole;
+    this.#onSettled = onSettled;
     scroller.addEventListener("scroll", () => this.#scrolled());
+    for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+      scroller.addEventListener(name, () => (this.#pin = null), { passive: true });
+    }
     newer.addEventListener("click", () => {
       this.scrollToEnd();
       // The button is gone; without a new place the keyboard would begin at the top of the page.
       scroller.focus({ preventScroll: true });
     });
     // Neither a keyboard that opens nor a message that grows may hide the newest message.
-    const sizes = new ResizeObserver(() => this.#following && this.scrollToEnd());
+    const sizes = new ResizeObserver(() => this.#following && this.#toEnd());
     for (const node of [scroller, log, outbox]) sizes.observe(node);
     // A timer may be late: a computer that slept is looked at when it wakes.
     document.addEventListener("visibilitychange", () => this.#checkDay());
     this.#checkDay();
   }
 
-  /** Begin with an empty list, for a room or a user. */
-  reset(user) {
+  /** Show a log to a user, where it was left or at its end; null for none. */
+  show(log, user) {
+    if (this.#log) {
+      this.#places.set(this.#log, this.#following ? null : this.#anchor());
+      this.#log.onSplice = this.#log.onUpdate = () => {};
+    }
+    this.#log = log;
     this.#user = user;
-    this.#entries = [];
-    this.#order = 0;
-    this.#characters = 0;
-    this.#log.replaceChildren();
-    this.wait();
-    this.scrollToEnd();
+    this.#rows.clear();
+    this.#list.replaceChildren();
+    this.#unseen = 0;
+    this.#pin = (log && this.#places.get(log)) ?? null;
+    this.#following = this.#pin === null;
+    if (log === null) return;
+    log.onSplice = (...splice) => this.#spliced(...splice);
+    log.onUpdate = (entry) => this.#updated(entry);
+    if (this.#pin) this.#center(this.#pin.entry);
+    this.render();
   }
 
-  /** Tell that what was missed is still to come: it is not read out. */
-  wait() {
-    this.#region.setAttribute("aria-busy", "true");
-  }
-
-  /** Tell that what the room had so far is shown. */
-  ready() {
-    this.#region.setAttribute("aria-busy", "false");
+  /** Tell whether what the room had so far is still to come: it is not read out. */
+  setBusy(busy) {
+    this.#region.setAttribute("aria-busy", String(busy));
   }
 
   /** Say, in an empty room, why it is empty. */
@@ -89,115 +118,210 @@ export class Timeline {
     this.#empty.textContent = text;
   }
 
-  /** Show a message at its place in the order; of one that is shown already the later version. */
-  add(message) {
-    const shown = this.#find(message.seq);
-    if (shown >= 0) {
-      const { version = 0 } = this.#entries[shown].message;
-      if (message.version > version) this.#update(shown, message);
-      return;
-    }
-    const index = this.#indexFor(message.seq);
-    const before = this.#entries[index - 1];
-    const own = message.from !== null && message.from.user === this.#user;
-    const row = this.#makeRow(message, own);
-    const size = sizeOf(message);
-    const entry = { seq: message.seq, order: this.#order, message, row, node: row.node, size };
-    const after = this.#entries[index];
-    this.#characters += entry.size;
-    this.#entries.splice(index, 0, entry);
-    this.#log.insertBefore(entry.node, after?.node ?? null);
-    this.#group(before, entry);
-    if (after) this.#group(entry, after);
-    this.#trim();
-    this.#grown(after === undefined && message.from?.user !== this.#user);
+  /** Whether the newest messages are seen. */
+  get isAtEnd() {
+    return this.#following;
   }
 
-  /** Show a message as an event has changed it, if it is shown. */
-  change(event) {
-    const index = this.#find(event.target);
-    if (index < 0) return;
-    const { message } = this.#entries[index];
-    const now = changed(message, event);
-    if (now !== message) this.#update(index, now);
+  /** Count a message that somebody else has just written. */
+  countNews() {
+    if (this.#following) return;
+    this.#unseen += 1;
+    this.#showNewer();
   }
 
-  #update(index, message) {
-    const entry = this.#entries[index];
-    entry.row.show(message);
-    this.#characters += sizeOf(message) - entry.size;
-    Object.assign(entry, { message, size: sizeOf(message) });
-    this.#trim();
-    this.#grown(false);
-  }
-
-  /** Show where messages are missing; with `newOrder`, those that follow are counted anew. */
-  addGap(gap, newOrder) {
-    if (newOrder) this.#order += 1;
-    this.addNotice(newOrder ? LOST_ORDER : LOST_MESSAGES, gap.after);
-  }
-
-  /** Show a line of the page's own, behind the message with `seq`. */
-  addNotice(text, seq) {
-    const node = element("li", "notice", text);
-    this.#entries.push({ seq, order: this.#order, message: null, node, size: 0 });
-    this.#log.append(node);
-    this.#trim();
-    this.#grown(false);
+  /** Show an entry, and keep it in its place until the user scrolls. */
+  goTo(entry) {
+    this.#following = false;
+    this.#pin = { entry, offset: this.#scroller.clientHeight * TARGET_AT };
+    this.#center(entry);
+    this.render();
+    return this.#rows.get(entry)?.node;
   }
 
   scrollToEnd() {
     this.#following = true;
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#pin = null;
     this.#unseen = 0;
-    this.#newer.hidden = true;
+    if (this.#log) this.render();
   }
 
-  /** Return where in the entries a message with `seq` belongs: nearly always at the end. */
-  #indexFor(seq) {
-    let index = this.#entries.length;
-    while (index > 0) {
-      const { seq: other, order } = this.#entries[index - 1];
-      if (order < this.#order || other <= seq) break;
-      index -= 1;
+  /** Bring the document in line with the log at once; else it follows before the next frame. */
+  render() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = null;
+    const { entries } = this.#log;
+    if (this.#following) {
+      this.#end = entries.length;
+      this.#start = Math.max(this.#end - MAX_ROWS, 0);
     }
-    return index;
+    // Who reads old messages is not read out what is loaded around them.
+    this.#region.setAttribute("aria-live", this.#following ? "polite" : "off");
+    const anchor = this.#following ? null : this.#pin ?? this.#anchor();
+    this.#replace(entries.slice(this.#start, this.#end), entries[this.#start - 1]);
+    if (this.#following) this.#toEnd();
+    else if (anchor) this.#restore(anchor);
+    this.#settle();
   }
 
-  /** Return where a message is among the entries, or -1: a notice may have its seq as well. */
-  #find(seq) {
-    for (let index = this.#indexFor(seq) - 1; index >= 0; index -= 1) {
-      const entry = this.#entries[index];
-      if (entry.seq !== seq || entry.order !== this.#order) break;
-      if (entry.message) return index;
+  #renderSoon() {
+    this.#frame ??= requestAnimationFrame(() => this.render());
+  }
+
+  /** Let exactly these entries be in the document; those that stay are not moved. */
+  #replace(entries, before) {
+    const wanted = new Set(entries);
+    for (const [entry, { node }] of this.#rows) {
+      if (wanted.has(entry)) continue;
+      node.remove();
+      this.#rows.delete(entry);
     }
-    return -1;
+    let next = this.#list.firstElementChild;
+    let last = before;
+    for (const entry of entries) {
+      const node = this.#nodeOf(entry);
+      if (node === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(node, next);
+      this.#group(last, entry, node);
+      last = entry;
+    }
+  }
+
+  #nodeOf(entry) {
+    const known = this.#rows.get(entry);
+    if (known) return known.node;
+    const { kind, message, text } = entry;
+    let row = null;
+    if (kind === "message") {
+      row = this.#makeRow(message, message.from !== null && message.from.user === this.#user);
+    } else if (kind === "hole") {
+      row = new HoleRow((edge) => this.#onHole(entry, edge, true));
+      row.show(entry);
+    }
+    const node = row?.node ?? element("li", kind, kind === "mark" ? NEW : text);
+    this.#rows.set(entry, { node, row });
+    return node;
+  }
+
+  #spliced(index, removed, added) {
+    const delta = added - removed;
+    if (index < this.#start || (index === this.#start && !this.#following && index > 0)) {
+      this.#start = Math.max(this.#start + delta, 0);
+      this.#end += delta;
+    } else if (index <= this.#end) {
+      this.#end += delta;
+    }
+    if (this.#end - this.#start > MAX_ROWS + STEP) this.#narrow();
+    this.#renderSoon();
+  }
+
+  /** Drop rows at the end of the window that is farther from what is seen. */
+  #narrow() {
+    const anchor = (this.#pin ?? this.#anchor())?.entry;
+    if (anchor) this.#center(anchor);
+  }
+
+  #updated(entry) {
+    const shown = this.#rows.get(entry);
+    if (!shown) return;
+    const anchor = this.#following ? null : this.#pin ?? this.#anchor();
+    shown.row.show(entry.kind === "hole" ? entry : entry.message);
+    if (anchor) this.#restore(anchor);
+    this.#renderSoon();
+  }
+
+  #center(entry) {
+    const { entries } = this.#log;
+    const index = Math.max(entries.indexOf(entry), 0);
+    this.#start = Math.max(Math.min(index - MAX_ROWS / 2, entries.length - MAX_ROWS), 0);
+    this.#end = Math.min(this.#start + MAX_ROWS, entries.length);
+  }
+
+  /** Return the first row that is seen, and where. */
+  #anchor() {
+    const top = this.#scroller.getBoundingClientRect().top;
+    for (const entry of this.#log.entries.slice(this.#start, this.#end)) {
+      const node = this.#rows.get(entry)?.node;
+      const box = node?.getBoundingClientRect();
+      // A hole is about to go, or to change its place.
+      if (box && box.bottom > top && entry.kind !== "hole") return { entry, offset: box.top - top };
+    }
+    return null;
+  }
+
+  #restore({ entry, offset }) {
+    const node = this.#rows.get(entry)?.node;
+    if (!node) return;
+    const top = node.getBoundingClientRect().top - this.#scroller.getBoundingClientRect().top;
+    if (Math.abs(top - offset) >= 1) this.#scroller.scrollTop += top - offset;
+  }
+
+  #toEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  #scrolled() {
+    if (this.#log === null) return;
+    this.#following = this.#end >= this.#log.entries.length && this.#below < NEAR_END;
+    if (this.#following) this.#pin = null;
+    this.#settle();
+  }
+
+  /** How many pixels of the document are below what is seen. */
+  get #below() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
+    return scrollHeight - scrollTop - clientHeight;
+  }
+
+  /** Let more rows into the document, and others out, if what is seen is near an end of it. */
+  #move() {
+    const { scrollTop, clientHeight } = this.#scroller;
+    const { length } = this.#log.entries;
+    if (scrollTop < clientHeight && this.#start > 0 && !this.#following) {
+      this.#start = Math.max(this.#start - STEP, 0);
+      this.#end = Math.min(this.#end, this.#start + MAX_ROWS);
+    } else if (this.#below < clientHeight && this.#end < length) {
+      this.#end = Math.min(this.#end + STEP, length);
+      this.#start = Math.max(this.#start, this.#end - MAX_ROWS);
+    } else {
+      return;
+    }
+    this.#renderSoon();
+  }
+
+  /** Look at what is seen now. */
+  #settle() {
+    if (this.#following) this.#unseen = 0;
+    this.#move();
+    this.#showNewer();
+    const { top, bottom, height } = this.#scroller.getBoundingClientRect();
+    for (const hole of this.#log.holes()) {
+      const box = this.#rows.get(hole)?.node.getBoundingClientRect();
+      if (!box || box.bottom < top - height || box.top > bottom + height) continue;
+      this.#onHole(hole, hole.after > 0 && box.top > top + height / 2 ? "after" : "before", false);
+    }
+    this.#onSettled();
+  }
+
+  #showNewer() {
+    const isFar = this.#below > this.#scroller.clientHeight;
+    this.#newer.hidden = this.#following || (this.#unseen === 0 && !isFar);
+    const count = this.#unseen === 1 ? "1 new message" : `${this.#unseen} new messages`;
+    this.#newer.textContent = this.#unseen > 0 ? count : "Newest messages";
   }
 
   /** Mark an entry that continues what the one before it says, or begins another day. */
-  #group(before, entry) {
-    const [last, next] = [before?.message, entry.message];
-    if (!next) return;
+  #group(before, { kind, message: next }, node) {
+    if (kind !== "message") return;
+    const last = before?.message;
     const sameDay = last && new Date(last.at).toDateString() === new Date(next.at).toDateString();
     const sameSender = last && last.from?.user === next.from?.user;
-    entry.node.classList.toggle(
+    node.classList.toggle(
       "continued",
       Boolean(sameDay && sameSender && next.at - last.at < GROUP_MS),
     );
-    if (sameDay || (before && !last)) delete entry.node.dataset.day;
-    else entry.node.dataset.day = dayName(next.at);
-  }
-
-  #trim() {
-    while (
-      this.#entries.length > MAX_SHOWN ||
-      (this.#characters > MAX_CHARACTERS && this.#entries.length > 1)
-    ) {
-      const { node, size } = this.#entries.shift();
-      this.#characters -= size;
-      node.remove();
-    }
-    if (this.#entries.length > 0) this.#group(undefined, this.#entries[0]);
+    if (sameDay || before?.kind === "notice") delete node.dataset.day;
+    else node.dataset.day = dayName(next.at);
   }
 
   /** Name the days anew if another one has begun, and look again when the next one does. */
@@ -208,37 +332,30 @@ export class Timeline {
     this.#midnight = setTimeout(() => this.#checkDay(), Math.min(next - now, DAY_CHECK_MS));
     if (this.#today === now.toDateString()) return;
     this.#today = now.toDateString();
-    this.#entries.forEach((entry, index) => this.#group(this.#entries[index - 1], entry));
-  }
-
-  #grown(news) {
-    if (this.#following) {
-      this.scrollToEnd();
-    } else if (news) {
-      this.#unseen += 1;
-      this.#newer.textContent =
-        this.#unseen === 1 ? "1 new message" : `${this.#unseen} new messages`;
-      this.#newer.hidden = false;
-    }
-  }
-
-  #scrolled() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    if (this.#following) {
-      this.#unseen = 0;
-      this.#newer.hidden = true;
-    }
+    if (this.#log) this.render();
   }
 }
 
-const LOST_ORDER = "The server has lost what was written before this.";
-const LOST_MESSAGES = "Some messages are missing here.";
+/** Stands for messages that are not loaded, and says why if they cannot be. */
+class HoleRow {
+  node = element("li", "hole");
+  #text = element("span", "");
+  #button = element("button", "quiet", "Try again");
 
-/** Return the characters that a message takes of what the list may have. */
-function sizeOf({ data }) {
-  return dataText(data).length;
+  constructor(load) {
+    this.#button.type = "button";
+    this.#button.addEventListener("click", () => load("before"));
+    this.node.append(this.#text, " ", this.#button);
+  }
+
+  show({ state, error }) {
+    this.node.dataset.state = state;
+    this.#text.textContent = error ?? "Loading…";
+    this.#button.hidden = state !== "failed";
+  }
 }
+
+const NEW = "New since you were here";
 
 function dayName(at) {
   const day = new Date(at);

@@ -126,7 +126,7 @@ async def test_stays_signed_in_over_reload_restart_and_in_tabs(
     assert (cookie["name"], cookie["sameSite"]) == ("chat_refresh", "Lax")
     assert cookie["httpOnly"]
     assert await page.evaluate("Object.keys(sessionStorage).concat(Object.keys(localStorage))") == [
-        *("chat.room", "chat.account")
+        *("chat.room", "chat.account", "chat.rooms:alice")
     ]
     assert await page.evaluate("document.cookie") == ""
     await page.reload()

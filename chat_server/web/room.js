@@ -1,0 +1,181 @@
+/** A room that the user follows: its events as they come, its history as it is asked for, what is unread. */
+
+import { topicOf } from "./address.js";
+import { changed, isChange } from "./client.js";
+import { RoomLog } from "./room-log.js";
+import { words } from "./words.js";
+
+const PAGE = 100;
+const FIRST_PAGE = 50;
+/** Messages that are shown behind one that an address names. */
+const AROUND = 25;
+
+const TRANSIENT = new Set(["connection_lost", "unavailable", "rate_limited"]);
+const FULL = "So many messages are loaded that older ones have no space. Search finds them.";
+
+export class Room {
+  log = new RoomLog();
+  /** "opening", "open", or "refused" with `error`. */
+  state = "opening";
+  error = null;
+  /** Whether the token allows to look back; known once it was tried. */
+  mayLookBack = true;
+  /** Up to where the user has read; null before it is known. */
+  read = null;
+  /** Messages of others behind that, and whether there are more than history has. */
+  unread = 0;
+  hasMoreUnread = false;
+  /** The newest message, if it is known. */
+  last = null;
+  #client;
+  #user;
+  #onEvent;
+  #onChange;
+  #subscription = null;
+  #begun = false;
+
+  /**
+   * @param {string} name
+   * @param {object} options
+   * @param {ChatClient} options.client
+   * @param {string} options.user who reads.
+   * @param {function} options.onEvent called with the room and each event of it, once that is in the log.
+   * @param {function} options.onChange called with the room when it is in another state, or what is unread
+   *   has changed, and with whether it has just been opened.
+   */
+  constructor(name, { client, user, onEvent, onChange }) {
+    this.name = name;
+    this.topic = topicOf(name);
+    this.#client = client;
+    this.#user = user;
+    this.#onEvent = onEvent;
+    this.#onChange = onChange;
+  }
+
+  /** Where the newest event stands that came, or null. */
+  get position() {
+    return this.#subscription?.position ?? null;
+  }
+
+  /** Subscribe, unless that is so; also again, when the server refused it before. */
+  open() {
+    if (this.#subscription) return;
+    this.state = "opening";
+    this.error = null;
+    const subscription = this.#client.subscribe(this.topic, {
+      onEvent: (event) => this.#receive(event),
+      onReady: () => this.#opened(),
+      onError: (error) => {
+        if (this.#subscription !== subscription) return;
+        this.#subscription = null;
+        this.state = "refused";
+        this.error = error;
+        this.#onChange(this, false);
+      },
+    });
+    this.#subscription = subscription;
+  }
+
+  close() {
+    if (this.#subscription) this.#client.unsubscribe(this.#subscription);
+    this.#subscription = null;
+  }
+
+  /**
+   * Load a page into a hole of the log.
+   *
+   * @param {object} hole
+   * @param {string} edge "before" loads the newest messages in it, "after" the oldest.
+   * @param {boolean} [again] also if the last attempt failed.
+   */
+  async load(hole, edge, again = false) {
+    if (hole.state === "loading" || (hole.state === "failed" && !again)) return;
+    if (this.log.isFull && !again) {
+      this.log.setHole(hole, "failed", FULL);
+      return;
+    }
+    const isFirst = this.log.entries.every(({ kind }) => kind !== "message");
+    const limit = isFirst ? FIRST_PAGE : PAGE;
+    await this.#ask(hole, edge === "before" ? { before: hole.before } : { after: hole.after }, limit);
+  }
+
+  /** Load what is around a message; resolves to its entry, or undefined if it cannot be had. */
+  async find(seq) {
+    const known = this.log.find(seq);
+    if (known) return known;
+    if (this.log.isFull) this.log.clear(this.position?.seq ?? 0);
+    const hole = this.log.holes().find(({ after, before }) => after < seq && seq < before);
+    if (hole) await this.#ask(hole, { before: Math.min(seq + AROUND, hole.before) }, FIRST_PAGE);
+    return this.log.find(seq);
+  }
+
+  async #ask(hole, query, limit) {
+    this.log.setHole(hole, "loading");
+    try {
+      const page = await this.#client.history(this.topic, { ...query, limit });
+      // In another epoch the hole is not there any more, or soon will not be.
+      if (page.epoch === this.position?.epoch) this.log.fill(hole, query, page);
+      else this.log.setHole(hole, "idle");
+    } catch (error) {
+      if (error.code === "forbidden") {
+        this.mayLookBack = false;
+        for (const hole of this.log.holes()) this.log.close(hole);
+      } else {
+        this.log.setHole(hole, "failed", `Older messages cannot be loaded. ${words(error)}`);
+        if (TRANSIENT.has(error.code)) setTimeout(() => this.#retry(hole), 3_000);
+      }
+    }
+    this.#onChange(this, false);
+  }
+
+  #retry(hole) {
+    if (hole.state === "failed" && this.state === "open") this.log.setHole(hole, "idle");
+  }
+
+  /** Take what the server counted: `{read, unread, more, last?}`. */
+  count({ read, unread, more, last }) {
+    this.read = Math.max(read, this.read ?? 0);
+    this.unread = unread;
+    this.hasMoreUnread = more;
+    if (last && !(this.last?.seq > last.seq)) this.last = last;
+    this.#onChange(this, false);
+  }
+
+  /** Note that the user has seen all that came. */
+  markRead() {
+    const { seq, epoch } = this.position ?? {};
+    if (this.read === null || seq === undefined || seq <= this.read) return;
+    this.read = seq;
+    this.unread = 0;
+    this.hasMoreUnread = false;
+    this.#client.read(this.topic, seq, { epoch }).catch(() => {
+      // The next message is read as well.
+    });
+    this.#onChange(this, false);
+  }
+
+  #opened() {
+    this.state = "open";
+    const { seq } = this.position;
+    // Also of an empty room it is asked whether one may look back.
+    if (!this.#begun) this.log.addHole(0, Math.max(seq, 1) + 1);
+    this.#begun = true;
+    for (const hole of this.log.holes()) if (hole.state === "failed") this.log.setHole(hole, "idle");
+    this.#onChange(this, true);
+  }
+
+  #receive(event) {
+    if (event.type === "message") {
+      this.log.add(event);
+      this.last = event;
+      if (event.from?.user !== this.#user) this.unread += 1;
+    } else if (event.type === "gap") {
+      this.log.addGap(event);
+      if (event.after === 0) this.read = this.last = null;
+    } else if (isChange(event)) {
+      this.log.change(event);
+      if (event.target === this.last?.seq) this.last = changed(this.last, event);
+    }
+    this.#onEvent(this, event);
+  }
+}

@@ -1,0 +1,132 @@
+/** The rooms of a user: those the token names, and those that were visited. All of them are live. */
+
+import { isRoom } from "./address.js";
+import { claims } from "./client-common.js";
+import { Room } from "./room.js";
+
+const PREFIX = "room:";
+/** A server allows a connection 128 topics, unless it is set to fewer. */
+const MAX_ROOMS = 60;
+/** Rooms that open together are counted together. */
+const TOGETHER_MS = 50;
+const RETRY_MS = 5_000;
+/** Names stay in their places, as long as they are the same: one finds a room where it was. */
+const order = new Intl.Collator(undefined, { numeric: true });
+
+export class Rooms {
+  #client;
+  #user;
+  #visited;
+  #named;
+  #onEvent;
+  #onChange;
+  #rooms = new Map();
+  #uncounted = new Set();
+  #timer = null;
+
+  /**
+   * @param {object} options
+   * @param {ChatClient} options.client
+   * @param {string} options.user
+   * @param {string} options.token
+   * @param {Visited} options.visited what keeps the names.
+   * @param {function} options.onEvent called with a room and each of its events.
+   * @param {function} options.onChange called with a room that is in another state.
+   */
+  constructor({ client, user, token, visited, onEvent, onChange }) {
+    this.#client = client;
+    this.#user = user;
+    this.#visited = visited;
+    this.#onEvent = onEvent;
+    this.#onChange = onChange;
+    this.#named = namedRooms(token, user);
+    for (const name of [...this.#named, ...visited.of(user)].slice(0, MAX_ROOMS)) this.#add(name);
+  }
+
+  /** Iterate over the rooms in the order of their names. */
+  [Symbol.iterator]() {
+    return [...this.#rooms.values()].sort((one, other) => order.compare(one.name, other.name)).values();
+  }
+
+  /** The first room that the token names, if it names one. */
+  get first() {
+    return this.#named[0];
+  }
+
+  /** Return a room, which is visited from now on. */
+  visit(name) {
+    this.#visited.add(this.#user, name);
+    const room = this.#rooms.get(name) ?? this.#add(name);
+    room.open();
+    if (this.#rooms.size > MAX_ROOMS) this.#dropOldest(name);
+    return room;
+  }
+
+  /** Whether the list may be without a room. */
+  isRemovable(name) {
+    return !this.#named.includes(name);
+  }
+
+  remove(name) {
+    this.#visited.remove(this.#user, name);
+    this.#rooms.get(name)?.close();
+    this.#rooms.delete(name);
+  }
+
+  /** Count anew what is unread in a room, for the user has read it elsewhere. */
+  recount(room) {
+    this.#uncounted.add(room);
+    this.#timer ??= setTimeout(() => this.#count(), TOGETHER_MS);
+  }
+
+  #add(name) {
+    const room = new Room(name, {
+      client: this.#client,
+      user: this.#user,
+      onEvent: (...event) => this.#received(...event),
+      onChange: (room, isOpened) => {
+        if (isOpened) this.recount(room);
+        this.#onChange(room);
+      },
+    });
+    this.#rooms.set(name, room);
+    room.open();
+    return room;
+  }
+
+  #received(room, event) {
+    if (event.type === "read" && event.user === this.#user && event.seq > room.read) this.recount(room);
+    if (event.type === "gap") this.recount(room);
+    this.#onEvent(room, event);
+  }
+
+  async #count() {
+    this.#timer = null;
+    const rooms = [...this.#uncounted].filter(({ state }) => state === "open");
+    this.#uncounted.clear();
+    if (rooms.length === 0) return;
+    try {
+      const counts = await this.#client.unread(...rooms.map(({ topic }) => topic));
+      for (const room of rooms) room.count(counts[room.topic]);
+    } catch (error) {
+      // After a lost connection each room opens again.
+      if (!["rate_limited", "unavailable"].includes(error.code)) return;
+      setTimeout(() => rooms.forEach((room) => this.recount(room)), RETRY_MS);
+    }
+  }
+
+  #dropOldest(except) {
+    const names = this.#visited.of(this.#user).filter((name) => this.isRemovable(name) && name !== except);
+    if (names.length > 0) this.remove(names[0]);
+  }
+}
+
+/** Return the rooms that a token allows to read by name. */
+function namedRooms(token, user) {
+  const patterns = claims(token).topics?.subscribe;
+  if (!Array.isArray(patterns)) return [];
+  return patterns
+    .filter((pattern) => typeof pattern === "string" && pattern.startsWith(PREFIX))
+    .map((pattern) => pattern.slice(PREFIX.length).replaceAll("{sub}", user))
+    .filter(isRoom);
+}

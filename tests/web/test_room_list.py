@@ -1,0 +1,96 @@
+"""The list of rooms: what is in it, what it tells, and how it fits a phone."""
+
+from playwright.async_api import Locator, expect
+
+from chat_server.client import connect
+from tests.rig.server import ServerProcess, mint
+from tests.web.conftest import Visit
+from tests.web.visitor import Visitor
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def links(visitor: Visitor) -> Locator:
+    return visitor.page.get_by_role("navigation", name="Rooms").locator("a")
+
+
+async def test_rooms_of_the_token_and_those_that_were_visited(visit: Visit) -> None:
+    alice = await visit()
+    rights = {"subscribe": ["room:named", "room:10", "room:9", "room:**"], "publish": ["**"]}
+    await alice.sign_in("alice", "visited", **rights)
+    await expect(links(alice).locator("bdi")).to_have_text(["9", "10", "named", "visited"])
+    await alice.page.get_by_role("link", name="named").click()
+    await expect(alice.page).to_have_title("#named")
+    await expect(links(alice).nth(2)).to_have_attribute("aria-current", "page")
+    await alice.page.go_back()
+    await expect(alice.page).to_have_title("#visited")
+    await expect(links(alice).nth(3)).to_have_attribute("aria-current", "page")
+    # Those of the token stay; the one that is open is left for another.
+    take_off = alice.page.get_by_role("button", name="Take visited off the list")
+    await take_off.click()
+    await expect(links(alice).locator("bdi")).to_have_text(["9", "10", "named"])
+    await expect(alice.page).to_have_title("#9")
+    await expect(alice.page.get_by_role("button", name="off the list")).to_have_count(0)
+
+
+async def test_the_list_tells_of_other_rooms_live(visit: Visit, server: ServerProcess) -> None:
+    alice = await visit("alice", "quiet")
+    await alice.go("here")
+    quiet = alice.page.get_by_role("link", name="quiet")
+    await expect(quiet.locator(".badge")).to_be_hidden()
+    async with connect(server.url, token=mint("eve", name=f"{EVIL}\u202e")) as eve:
+        await eve.publish("room:quiet", {"text": EVIL})
+        await expect(quiet.locator(".preview")).to_contain_text(EVIL)
+        await expect(quiet.locator(".badge")).to_have_text("1 unread")
+        for _ in range(2):
+            await eve.publish("room:quiet", {"any": ["data"]})
+        await expect(quiet.locator(".badge")).to_have_text("3 unread")
+        await expect(quiet.locator(".preview")).to_contain_text('{"any":["data"]}')
+    assert await alice.page.locator("img").count() == 0
+    # The server remembers what is unread: a page that is loaded anew knows it, too.
+    await alice.page.reload()
+    await alice.online()
+    await expect(quiet.locator(".badge")).to_have_text("3 unread")
+    await alice.field.fill("a draft")
+    await alice.page.keyboard.press("Control+k")
+    await expect(alice.room).to_be_focused()
+    await alice.page.keyboard.type("quiet")
+    await alice.page.keyboard.press("Enter")
+    await expect(alice.log).to_have_count(3)
+    await expect(quiet.locator(".badge")).to_be_hidden()
+    await expect(alice.page.get_by_role("link", name="here")).to_contain_text("Draft: a draft")
+
+
+async def test_two_devices_of_one_user_agree_on_what_is_read(
+    visit: Visit, server: ServerProcess
+) -> None:
+    phone, desk = await visit("carol", "both"), await visit("carol", "both")
+    for device in (phone, desk):
+        await device.go("aside")
+    async with connect(server.url, token=mint("bob")) as bob:
+        await bob.publish("room:both", {"text": "hello"})
+    badges = [
+        device.page.get_by_role("link", name="both").locator(".badge") for device in (phone, desk)
+    ]
+    for badge in badges:
+        await expect(badge).to_have_text("1 unread")
+    await phone.go("both")
+    for badge in badges:
+        await expect(badge).to_be_hidden()
+
+
+async def test_on_a_phone_the_list_is_a_drawer(visit: Visit) -> None:
+    alice = await visit("alice", "drawer", viewport={"width": 360, "height": 640})
+    await alice.go("cupboard")
+    await expect(links(alice).first).to_be_hidden()
+    button = alice.page.get_by_role("button", name="Rooms")
+    await button.press("Enter")
+    await expect(links(alice)).to_have_count(2)
+    await expect(links(alice).first).to_be_visible()
+    await alice.page.keyboard.press("Escape")
+    await expect(links(alice).first).to_be_hidden()
+    await expect(button).to_be_focused()
+    await button.click()
+    await alice.page.get_by_role("link", name="drawer").click()
+    await expect(alice.page).to_have_title("#drawer")
+    await expect(links(alice).first).to_be_hidden()
