@@ -1,6 +1,7 @@
 """Rates: how many messages a user may send to a worker, and how many bytes a user may read."""
 
 import asyncio
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -8,7 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from ..clock import Clock
+from ..logs import LogThrottle
 from ..protocol.errors import RateLimited
+
+logger = logging.getLogger(__name__)
 
 BURST_PACE = 4
 """Pace at which a user's burst of reads is served, in units of the rate behind the burst."""
@@ -71,6 +75,8 @@ class UserRates:
     Args:
         rate: tokens per second and user.
         burst: tokens that a user may spend at once.
+        limit: the setting that the log names with who is refused: each user once a minute, and one
+            user a second. Nobody is named if it is empty.
 
     Attributes:
         refused: how often somebody had to wait.
@@ -82,10 +88,12 @@ class UserRates:
     KEPT_USERS = 1_024
     """Buckets of which none is looked at: to forget one costs its user a new one a moment later."""
 
-    def __init__(self, rate: float, burst: int) -> None:
+    def __init__(self, rate: float, burst: int, limit: str = "") -> None:
         self._rate = rate
         self._burst = burst
+        self._limit = limit
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._named, self._lines = LogThrottle(60.0), LogThrottle(1.0)
         self.refused = 0
 
     def acquire(
@@ -105,9 +113,15 @@ class UserRates:
         else:
             self._buckets.move_to_end(user)
         if wait := bucket.acquire(now, cost):
-            self.refused += 1
+            self.note_refusal(user)
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
         return bucket
+
+    def note_refusal(self, user: str) -> None:
+        """Count that a user had to wait, and name the user in the log."""
+        self.refused += 1
+        if self._limit and self._named.due(user) and self._lines.due(""):
+            logger.warning("a user is refused by %s", self._limit, extra={"user": user})
 
     def charge(self, user: str, now: float, cost: float) -> None:
         """Spend what a command turned out to cost; a negative balance delays the next command."""
@@ -256,7 +270,7 @@ class ConnectionRate:
             self._own = None
             wait = self._users.bucket(self.user, now).acquire(now, cost)
             if wait:
-                self._users.refused += 1
+                self._users.note_refusal(self.user)
             return wait
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)

@@ -90,7 +90,9 @@ class Node:
         )
         self.drain = Drain(self.registry, settings.server.drain_seconds)
         self.presence = self._make_presence() if settings.has_presence else None
-        self.message_rates = UserRates(limits.messages_per_second, limits.message_burst)
+        self.message_rates = UserRates(
+            *(limits.messages_per_second, limits.message_burst, "limits.messages_per_second")
+        )
         self.read_rates = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes, clock)
         self.replay_rates = UserRates(
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay

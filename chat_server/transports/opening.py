@@ -11,6 +11,7 @@ from websockets.utils import accept_key
 
 from ..addresses import client_address
 from ..auth.claims import Claims
+from ..auth.tokens import refusal_kind
 from ..protocol.codecs import Codec
 from ..protocol.errors import BadRequest, ChatError, Unauthorized
 from ..realtime.ports import Receiver, Transport
@@ -103,15 +104,20 @@ class Opening:
         Raises:
             ChatError: the handshake is refused.
         """
-        admission = self.admit_now(handshake)
-        if admission is None:
-            credentials = _credentials(handshake)
-            try:
-                claims = await self._service.verifier.verify(credentials.token)
-                admission = self._admission(handshake, claims)
-            except ChatError as error:
-                admission = self._refused(handshake, credentials, error)
-        return admission
+        try:
+            return self.admit_now(handshake) or await self._admit_later(handshake)
+        except Unauthorized as error:
+            # Not in `admit_now`: what the front door is refused comes here for its answer.
+            self._service.node.numbers.tokens_refused[refusal_kind(error)] += 1
+            raise
+
+    async def _admit_later(self, handshake: Handshake) -> Admission:
+        credentials = _credentials(handshake)
+        try:
+            claims = await self._service.verifier.verify(credentials.token)
+        except ChatError as error:
+            return self._refused(handshake, credentials, error)
+        return self._admission(handshake, claims)
 
     def admit_now(self, handshake: Handshake) -> Admission | None:
         """Admit a client, or return None if the issuer's keys have to be fetched first.

@@ -3,6 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+from websockets.exceptions import InvalidStatus
+
 from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
 from tests.rig.raw_client import request
 from tests.rig.server import mint
@@ -128,13 +131,15 @@ async def test_what_is_refused() -> None:
             async with await open_websocket(server.url, [JSON, f"bearer.{token}"]) as refused:
                 await refused.wait_closed()
                 assert refused.close_code == 4401
+        with pytest.raises(InvalidStatus):
+            await chat(server.url, forged)
         assert await server.publish(mint("bob")) == 201
         assert await server.publish(mint("bob")) == 429
         shown = await server.numbers()
         assert shown["chat_tokens_refused_total", "malformed"] == 2
-        assert shown["chat_tokens_refused_total", "signature"] == 1
+        assert shown["chat_tokens_refused_total", "signature"] == 2
         assert shown["chat_rate_limited_total", "messages"] == 1
-        assert shown["chat_http_responses_total", "401"] == 1
+        assert shown["chat_http_responses_total", "401"] == 2
         assert shown["chat_http_responses_total", "429"] == 1
 
 

@@ -98,6 +98,25 @@ def test_each_user_has_a_bucket() -> None:
     rates.acquire("alice", 0.1)
 
 
+def test_the_log_names_each_user_who_floods_but_no_crowd(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rates = UserRates(rate=1.0, burst=1, limit="limits.messages_per_second")
+    for number in range(1000):
+        rates.acquire(f"user {number}", 0.0)
+        with pytest.raises(RateLimited):
+            rates.acquire(f"user {number}", 0.0)
+    for _ in range(1000):
+        with pytest.raises(RateLimited):
+            rates.acquire("user 0", 0.0)
+    assert rates.refused == 2000
+    [first, *others] = caplog.records
+    assert first.getMessage() == "a user is refused by limits.messages_per_second"
+    assert vars(first)["user"] == "user 0"
+    assert len(others) < 60, "one a second, however busy the machine is"
+    assert "user 0" not in [vars(record)["user"] for record in others]
+
+
 def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UserRates, "MAX_USERS", 3)
     monkeypatch.setattr(UserRates, "KEPT_USERS", 0)
