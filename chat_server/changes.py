@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .events import Draft, PublishResult
+from .protocol.errors import RateLimited
 
 MAX_EMOJI: Final = 20
 """Maximum number of different reactions to one message."""
@@ -127,6 +128,8 @@ class Outcome(StrEnum):
     """The target has `MAX_EMOJI` different reactions."""
     NO_REACTION = "no_reaction"
     """There is no such reaction of the user's to take back."""
+    RATE_LIMITED = "rate_limited"
+    """A rate of the topic is used up."""
     SPLIT = "split"
     """The store has to be told where the text ends: the append is to be sent again with `split`."""
 
@@ -139,12 +142,14 @@ class ChangeResult(Struct, frozen=True):
         places: one for each piece of an append, one for every other change; none unless stored.
         data: with `SPLIT`, the message's data as JSON.
         version: with `SPLIT`, the message's version.
+        limited: with `RATE_LIMITED`, why and for how long.
     """
 
     outcome: Outcome
     places: tuple[PublishResult, ...] = ()
     data: bytes = b""
     version: int = 0
+    limited: RateLimited | None = None
 
 
 class Reacted(Struct, frozen=True):

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from .rates import Charge
+
 MAX_SEQ: Final = 2**53 - 1
 """The greatest integer that every JSON parser reads exactly."""
 
@@ -107,6 +109,7 @@ class Draft(Struct, frozen=True, kw_only=True):
         retention: how much of the topic is kept.
         key: idempotency key; a repetition within the idempotency window is a duplicate. Scoped to
             the topic, and to the publisher by the author of the draft.
+        charges: what the event counts against rates of the topic.
     """
 
     topic: str
@@ -116,6 +119,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     retention: Retention
     content: int = 0
     key: str | None = None
+    charges: tuple[Charge, ...] = ()
 
 
 class PublishResult(Struct, frozen=True):

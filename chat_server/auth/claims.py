@@ -28,6 +28,7 @@ class Claims(Struct, frozen=True):
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
         valid_from: seconds since 1970, the later of `nbf` and `iat`, or None without either.
+        rate_factor: how many times what others may send the bearer may.
         open_topics: what the server allows everybody with a token.
     """
 
@@ -37,6 +38,7 @@ class Claims(Struct, frozen=True):
     name: str | None = None
     info: dict[str, Any] | None = None
     valid_from: int | None = None
+    rate_factor: float = 1.0
     open_topics: OpenTopics = CLOSED
 
     @property

@@ -21,6 +21,8 @@ MAX_SUB = 255
 
 MAX_NAME = 128
 MAX_INFO_BYTES = 1024
+MIN_RATE_FACTOR = 0.01
+MAX_RATE_FACTOR = 10_000
 MAX_PATTERNS = 100
 """Patterns in each list of a token: a check of permission may have to try them all."""
 
@@ -65,6 +67,7 @@ def read_claims(
         name=_text(claims, "name", MAX_NAME) if claims.get("name") not in (None, "") else None,
         info=_info(claims["info"]) if claims.get("info") not in (None, []) else None,
         valid_from=valid_from,
+        rate_factor=_rate_factor(claims.get("rate_factor")),
     )
 
 
@@ -129,6 +132,16 @@ def _text(claims: dict[str, Any], name: str, most: int) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= most:
         raise Unauthorized(f"token: `{name}` must be text of 1 to {most} characters")
     return value
+
+
+def _rate_factor(value: Any) -> float:
+    if value is None:
+        return 1.0
+    if type(value) not in (int, float) or not MIN_RATE_FACTOR <= value <= MAX_RATE_FACTOR:
+        raise Unauthorized(
+            f"token: `rate_factor` must be a number, {MIN_RATE_FACTOR} to {MAX_RATE_FACTOR}"
+        )
+    return float(value)
 
 
 def _info(info: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..events import Event
-from ..protocol.errors import Rejected, Unavailable
+from ..protocol.errors import ChatError, Rejected, Unavailable
 from ..realtime.ports import Listener
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def rejected() -> Rejected:
     return Rejected("the message store refuses", retry_in_ms=UNAVAILABLE_RETRY_MS)
 
 
-def fail(future: Future[Any], error: Unavailable) -> None:
+def fail(future: Future[Any], error: ChatError) -> None:
     """Fail `future` unless it is done; its caller may drop it."""
     if not future.done():
         future.set_exception(error)
@@ -89,7 +89,7 @@ def fail(future: Future[Any], error: Unavailable) -> None:
         future.exception()
 
 
-def failed(error: Unavailable) -> Future[Any]:
+def failed(error: ChatError) -> Future[Any]:
     """Return a failed future."""
     future: Future[Any] = asyncio.get_running_loop().create_future()
     fail(future, error)

@@ -18,6 +18,7 @@ from .common import GuardedListener, epochs, failed, unavailable
 from .memory_cursors import MemoryCursors
 from .memory_feed import MemoryFeed
 from .memory_presence import MemoryPresence
+from .memory_rates import MemoryRates
 from .topic_log import Kept, TopicLog
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class MemoryBroker:
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
+        self._rates = MemoryRates(clock)
         self._cursors = MemoryCursors(settings.position_seconds, clock, self._log_of)
         self._feed = MemoryFeed(
             lambda: list(self._topics), self._known_log, lambda: self._listener is not None
@@ -143,6 +145,8 @@ class MemoryBroker:
         if key is not None and (name, key) in self._keys:
             _, first = self._keys[name, key]
             return self._resolved(replace(first, duplicate=True))
+        if draft.charges and (error := self._rates.charge(draft)) is not None:
+            return failed(error)
         topic = self._use(name, now)
         log = topic.log
         if log.seq == 0:
@@ -172,6 +176,8 @@ class MemoryBroker:
             fresh = [p for p, key in zip(change.pieces, keys, strict=True) if key not in known]
             change = replace(change, pieces=tuple(fresh))
         if len(known) < len(keys):
+            if change.charges and (error := self._rates.charge(change)) is not None:
+                return self._resolved(ChangeResult(Outcome.RATE_LIMITED, limited=error))
             result = self._change(change, now)
             if result.outcome is not Outcome.STORED:
                 return self._resolved(result)

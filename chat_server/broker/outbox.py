@@ -18,7 +18,7 @@ import msgspec
 
 from ..events import Draft, PublishResult
 from ..logs import LogThrottle
-from ..protocol.errors import Rejected, Unavailable
+from ..protocol.errors import RateLimited, Rejected, Unavailable
 from ..realtime.ports import EventLog
 from ..settings import Settings
 from .common import UNAVAILABLE_RETRY_MS, fail, failed, unavailable
@@ -240,7 +240,7 @@ class Outbox:
         if error is None:
             queue.last_stored = max(queue.last_stored, publication.number)
             self._succeed(publication, attempt.result())
-        elif isinstance(error, Rejected):
+        elif isinstance(error, Rejected | RateLimited):
             self._fail(publication, error)
         elif self._reserve(publication):
             queue.failed.append(publication)
@@ -270,7 +270,7 @@ class Outbox:
         if not publication.future.done():
             publication.future.set_result(place)
 
-    def _fail(self, publication: _Publication, error: Unavailable) -> None:
+    def _fail(self, publication: _Publication, error: Unavailable | RateLimited) -> None:
         self._release(publication)
         fail(publication.future, error)
 
@@ -288,6 +288,8 @@ class Outbox:
         ):
             return False
         publication.spooled = True
+        # It was let in when it came: rates are not for what the outbox sends later, all at once.
+        publication.draft = msgspec.structs.replace(draft, charges=())
         publication.size = size
         publication.quota.used += 1
         self._count += 1
@@ -363,9 +365,10 @@ def _keys() -> Iterator[str]:
     return (f"spool:{mine}.{count:x}" for count in itertools.count())
 
 
-def _error(attempt: "Future[PublishResult]") -> Unavailable | None:
+def _error(attempt: "Future[PublishResult]") -> Unavailable | RateLimited | None:
     error = unavailable() if attempt.cancelled() else attempt.exception()
-    return error if error is None or isinstance(error, Unavailable) else unavailable()
+    known = error is None or isinstance(error, Unavailable | RateLimited)
+    return error if known else unavailable()  # type: ignore[return-value]
 
 
 def _full() -> Unavailable:

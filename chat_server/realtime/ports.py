@@ -74,9 +74,10 @@ class Publisher(Protocol):
         stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
         topic are stored in the order of the calls. Giving up on the future does not undo it.
 
-        When a publication fails, other than with `Rejected`, every later publication of its topic
-        that is under way fails at the same moment, and none of these is stored unless the first one
-        is. Only a store that takes no writes for a moment may store those behind.
+        A draft that exceeds a rate of its topic fails with `RateLimited`, and counts as no attempt.
+        When a publication fails, other than with that or with `Rejected`, every later publication
+        of its topic that is under way fails at the same moment, and none of these is stored unless
+        the first one is. Only a store that takes no writes for a moment may store those behind.
         """
         ...
 
@@ -135,7 +136,8 @@ class EventLog(Publisher, LogReader, Protocol):
     """Stores topics' events in order, and returns them.
 
     Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
-    store is known to be away, and never anything else but `CancelledError`.
+    store is known to be away, and never anything else but `CancelledError`; `publish` also raises
+    `RateLimited`.
     """
 
     def reaches(self, topic: str) -> bool:

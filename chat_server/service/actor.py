@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
+from math import inf
 from typing import Any
 
 import msgspec
@@ -26,9 +27,11 @@ class Actor:
         user: the user; empty as long as nobody is known.
         sender: what others see of the user, as JSON text.
         codec: the encoding of the actor's answers.
+        rate_factor: how many times what others may send the actor may; infinite for no limit.
     """
 
     codec: Codec = JSON
+    rate_factor: float = 1.0
 
     def __init__(self, claims: Claims | None = None) -> None:
         self.claims: Claims | None = None
@@ -43,6 +46,7 @@ class Actor:
         self.claims = claims
         self.user = claims.sub
         self.sender = msgspec.json.encode(claims.user)
+        self.rate_factor = claims.rate_factor
         self._permissions = Permissions(claims)
 
     def may(self, grant: Grant, topic: str) -> bool:
@@ -73,6 +77,8 @@ class Application(Actor):
     Args:
         sender: shown to others; None for a message without a sender.
     """
+
+    rate_factor = inf
 
     def __init__(self, sender: User | None = None) -> None:
         super().__init__()

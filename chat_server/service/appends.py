@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ..changes import STREAMING, Append, Change, ChangeResult, Outcome, Piece, Split, split_of
 from ..protocol.errors import ChatError, Unavailable
+from ..rates import Charge
 from ..realtime.ports import EventLog
 from ..settings import Settings
 
@@ -143,7 +144,7 @@ class Appends:
                 if not isinstance(next, Append) or not _together(draft, pieces, next):
                     break
                 pieces += next.pieces
-                draft = next
+                draft = replace(next, charges=_sum(draft.charges, next.charges))
                 line.sent.append(line.waiting.popleft())
             if len(pieces) > 1:
                 draft = replace(draft, pieces=tuple(pieces))
@@ -177,7 +178,9 @@ class Appends:
                 # Nothing is added to what has no text: the message is only ended.
                 where = Split(result.version, result.data, b"", 0)
             if where is not None:
-                self._try(key, line, replace(draft, split=where), attempts - 1)
+                # It has been counted.
+                again = replace(draft, split=where, charges=())
+                self._try(key, line, again, attempts - 1)
                 return
         sent, line.sent = line.sent, []
         if result.outcome is not Outcome.STORED and len(sent) > 1:
@@ -217,6 +220,13 @@ def _grows(change: Change) -> bool:
     return isinstance(change, Append) and change.state == STREAMING
 
 
+def _sum(first: tuple[Charge, ...], second: tuple[Charge, ...]) -> tuple[Charge, ...]:
+    """Return what two appends of one user to one message count together."""
+    return tuple(
+        replace(one, cost=one.cost + other.cost) for one, other in zip(first, second, strict=True)
+    )
+
+
 def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
     """Return whether an append can be one event with those before it.
 
@@ -229,5 +239,6 @@ def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
         and last.tail == next.tail
         and last.author == next.author
         and last.epoch == next.epoch
+        and len(last.charges) == len(next.charges)
         and (key is None or all(piece.key != key for piece in pieces))
     )

@@ -117,8 +117,9 @@ def append(service: Service, actor: Actor, command: commands.Append) -> Answer:
     topic, text = command.topic, command.text
     if not text and command.state == changes.STREAMING:
         raise BadRequest("text: must not be empty unless `state` ends the message", topic=topic)
-    fields = _fields(service, actor, command, Kind.APPENDED)
-    piece = Piece(msgspec.json.encode(text)[1:-1], len(text), fields.pop("key"))
+    added = msgspec.json.encode(text)[1:-1]
+    fields = _fields(service, actor, command, Kind.APPENDED, size=len(added))
+    piece = Piece(added, len(text), fields.pop("key"))
     draft = changes.Append(
         **fields,
         pieces=(piece,),
@@ -135,8 +136,9 @@ def _fields(
     kind: Kind,
     rest: bytes = b"",
     content: bytes = b"",
+    size: int | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of the draft that a command asks for."""
+    """Return the fields of the draft that a command asks for; `size` is that of `content`."""
     topic, target = command.topic, command.seq
     moderates = actor.may("moderate", topic)
     return {
@@ -145,6 +147,7 @@ def _fields(
         "author": None if moderates else b'{"user":%b' % msgspec.json.encode(actor.user),
         "retention": service.retention(topic),
         "key": actor.scoped(command.key, f"{kind}:{target}:"),
+        "charges": service.charges(actor, topic, kind, len(content) if size is None else size),
     }
 
 
@@ -180,5 +183,7 @@ def place_of(result: ChangeResult, command: ChangeCommand) -> PublishResult:
     """
     if result.outcome is Outcome.STORED:
         return result.places[0]
+    if result.limited is not None:
+        raise result.limited
     error, text = _REFUSALS[result.outcome]
     raise error(text.format(command), topic=command.topic)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..events import Draft, Kind, Retention
+from ..rates import Charge
 
 
 def message_draft(
@@ -13,6 +14,7 @@ def message_draft(
     key: str | None,
     *,
     state: str | None = None,
+    charges: tuple[Charge, ...] = (),
 ) -> Draft:
     """Return a message without its place.
 
@@ -23,6 +25,7 @@ def message_draft(
         retention: how much of the topic's history is kept.
         key: idempotency key, scoped to the sender.
         state: `streaming` for a message that grows.
+        charges: what it counts against rates of the topic.
     """
     label = b"" if state is None else b',"state":"%b"' % state.encode()
     return Draft(
@@ -34,6 +37,7 @@ def message_draft(
         content=len(data) + 1,
         retention=retention,
         key=key,
+        charges=charges,
     )
 
 

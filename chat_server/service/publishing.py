@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET
 
-from ..events import PublishResult
+from ..events import Kind, PublishResult
 from ..protocol.codecs import JSON, readable
 from ..protocol.commands import Command, Publish, Signal
 from ..protocol.errors import BadRequest
@@ -25,13 +25,20 @@ def publish(service: Service, actor: Actor, command: Publish) -> Answer:
 
     Raises:
         TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
+        RateLimited: a rate of the topic is used up (by the future).
         Unavailable: the broker cannot be reached (also by the future).
     """
     topic, data = command.topic, bytes(command.data)
     service.check_size(topic, data)
     key = actor.scoped(command.key)
     draft = message_draft(
-        topic, actor.sender, data, service.retention(topic), key, state=command.state
+        topic,
+        actor.sender,
+        data,
+        service.retention(topic),
+        key,
+        state=command.state,
+        charges=service.charges(actor, topic, Kind.MESSAGE, len(data)),
     )
     return Answer(service.node.publisher.publish(draft), partial(_stored, topic))
 

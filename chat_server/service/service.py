@@ -16,6 +16,7 @@ from .actor import Actor
 from .answers import Reply
 from .appends import Appends
 from .gate import Gate
+from .rates import charges
 from .retention import retentions
 
 Operation = Callable[["Service", Any, Any], Reply]
@@ -41,6 +42,7 @@ class Service:
         appends: gathers the appends to each message.
         gate: asks the application's hooks about commands; None without hooks.
         retention: returns how much of a topic's history is kept.
+        charges: returns what a command counts against rates of its topic.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Service:
         self._max_bytes = settings.limits.max_message_bytes
         self.appends = Appends(node.broker, settings)
         self.retention = retentions(settings)
+        self.charges = charges(settings)
 
     async def authenticate(self, token: str) -> Actor:
         """Return the actor that a token names.

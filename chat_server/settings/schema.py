@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from ..rates import RATE_PATTERN
+
 DEVELOPMENT_SECRET: Final = (
     "this-secret-is-public-and-for-development-only"  # noqa: S105  (no secret: it is published)
     "-set-your-own-with-CHAT_AUTH__SECRET"
@@ -36,6 +38,13 @@ UpToADayOrZero = Annotated[
 Positive = Annotated[int, Meta(ge=1, le=_MOST, description=f"an integer, 1 to {_MOST}")]
 Count = Annotated[int, Meta(ge=0, le=_MOST, description=f"an integer, 0 to {_MOST}")]
 Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number above 0, at most 1e9")]
+RateText = Annotated[
+    str,
+    Meta(
+        pattern=RATE_PATTERN,
+        description='a number and a time in ms, s, m or h, as in "30/1m", or "" for no limit',
+    ),
+]
 KeyPrefix = Annotated[
     str,
     Meta(
@@ -360,6 +369,12 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     allow_publish: bool = False
     allow_history: bool = False
     allow_presence: bool = False
+    messages_per_user: RateText = ""
+    messages_per_topic: RateText = ""
+    bytes_per_user: RateText = ""
+    bytes_per_topic: RateText = ""
+    reactions_per_user: RateText = ""
+    reactions_per_topic: RateText = ""
 
 
 _FALLBACK = Namespace()

@@ -275,3 +275,17 @@ async def test_a_namespace_may_be_open_to_everybody_with_a_token() -> None:
         await problem(
             await http.ask("POST", elsewhere, token=token, json={"data": 1}), 403, "forbidden"
         )
+
+
+async def test_rates_of_a_namespace_are_each_users_in_each_topic() -> None:
+    async with client(namespaces__room__messages_per_user="2/1h") as http:
+        statuses = [(await http.publish(number)).status_code for number in range(3)]
+        assert statuses == [201, 201, 429]
+        refused = await problem(await http.publish(4), 429, "rate_limited")
+        assert refused["detail"] == "topic: too many messages of yours here"
+        assert 1_700_000 < refused["retry_in_ms"] <= 1_800_000
+        for token in (mint("bob"), mint("ada", moderate=["room:*"])):
+            answer = await http.ask("POST", MESSAGES, token=token, json={"data": 1})
+            assert answer.status_code == 201
+        elsewhere = await http.publish(1, path="/api/topics/room:other/messages")
+        assert elsewhere.status_code == 201

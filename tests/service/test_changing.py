@@ -474,5 +474,5 @@ def test_a_split_text_is_put_together_again(value: Any) -> None:
 def test_every_outcome_is_an_error_of_its_own() -> None:
     from chat_server.service.changing import _REFUSALS
 
-    assert set(_REFUSALS) == set(Outcome) - {Outcome.STORED}
+    assert set(_REFUSALS) == set(Outcome) - {Outcome.STORED, Outcome.RATE_LIMITED}
     assert all(issubclass(error, ChatError) for error, _ in _REFUSALS.values())

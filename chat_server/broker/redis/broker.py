@@ -27,7 +27,7 @@ from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
 from .prolonging import Prolonging
 from .refusals import CLUSTER, REPLICA, TOO_OLD, UNNAMED, Refusal, StoreRefuses, refusal_of
-from .storage import BEGIN_EPOCH, CHANGE, HISTORY, PUBLISH, Keyspace, Storage
+from .storage import BEGIN_EPOCH, HISTORY, STORING, Keyspace, Storage
 from .subscriber import PubSubConnection, signal_message
 from .topology import connector_of
 from .write_probe import WriteProbe
@@ -115,7 +115,7 @@ class RedisBroker:
             throttle=throttle,
         )
         self._storage = Storage(broker, self._subscriber.publish)
-        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, PUBLISH, CHANGE, UNREAD)
+        self._publisher = self._make_pipeline(PUBLISH_BATCH, False, *STORING, UNREAD)
         self._write_probe = WriteProbe(
             *(self._names, self._storage, self._publisher, self._reader, self._subscriber),
             sharded=sharded,

@@ -26,7 +26,7 @@ from redis.exceptions import (
 from ...logs import LogThrottle
 from ...metrics.families import BOUNDS
 from ...metrics.numbers import StoreNumbers
-from ...protocol.errors import Unavailable
+from ...protocol.errors import RateLimited, Unavailable
 from ..common import busy, fail, failed, rejected, unavailable
 from .connection import CONNECTION_ERRORS, RedisConnection
 from .refusals import CLUSTER, Moved, Refusal, StoreRefuses, refusal_of
@@ -112,6 +112,8 @@ class _Request:
             return None
         try:
             self.future.set_result(self.decode(reply))
+        except RateLimited as error:
+            fail(self.future, error)
         except Exception as error:
             fail(self.future, rejected())
             return error

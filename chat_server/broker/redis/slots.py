@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from ...protocol.errors import Unavailable
+from ...protocol.errors import ChatError, Unavailable
 from ..common import Busy, busy, fail, failed, rejected, unavailable
 from .broker import RedisBroker
 from .refusals import Moved
@@ -64,7 +64,7 @@ class _Request:
     def resolve(self, result: Future[Any]) -> None:
         error = unavailable() if result.cancelled() else result.exception()
         if error is not None:
-            fail(self.future, error if isinstance(error, Unavailable) else unavailable())
+            fail(self.future, error if isinstance(error, ChatError) else unavailable())
         elif not self.future.done():
             self.future.set_result(result.result())
 

@@ -2,7 +2,7 @@
 
 import math
 from asyncio import Future
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +27,8 @@ from ...events import (
     PublishResult,
     Retention,
 )
+from ...protocol.errors import RateLimited
+from ...rates import Charge, exceeded
 from ...settings import BrokerSettings
 from ..common import epochs
 from .members import decode_message
@@ -34,6 +36,9 @@ from .pipeline import Argument, Pipeline, Script, bulk
 
 PUBLISH: Final = Script("topic", "publish")
 CHANGE: Final = Script("topic", "change")
+RATED_PUBLISH: Final = Script("rates", "topic", "publish")
+RATED_CHANGE: Final = Script("rates", "topic", "change")
+STORING: Final = (PUBLISH, CHANGE, RATED_PUBLISH, RATED_CHANGE)
 HISTORY: Final = Script("topic", "history")
 BEGIN_EPOCH: Final = Script("begin_epoch")
 
@@ -56,6 +61,7 @@ class Keys(NamedTuple):
         authors: whose the messages are.
         channel: where events are sent.
         once: the beginning of the keys for idempotency keys.
+        rate: the beginning of the keys for rates.
     """
 
     meta: str
@@ -65,10 +71,15 @@ class Keys(NamedTuple):
     authors: str
     channel: str
     once: str
+    rate: str
 
     def of_key(self, key: str) -> str:
         """Return the key that holds the place of a publication with this idempotency key."""
         return f"{self.once}:{key}"
+
+    def of_rates(self, charges: Sequence[Charge]) -> list[str]:
+        """Return the keys that hold how far these rates are used up."""
+        return [f"{self.rate}:{charge.name}" for charge in charges]
 
 
 class Keyspace:
@@ -106,6 +117,7 @@ class Keyspace:
             f"{base}:authors",
             f"{self._channels}:{{{topic}}}",
             f"{base}:key",
+            f"{base}:rate",
         )
 
     def cursor_keys(self, topic: str, user: str) -> tuple[str, str, str, str, str]:
@@ -131,6 +143,7 @@ class Keyspace:
             f"{base}:authors",
             f"{self._channels}:{rest}",
             f"{base}:key",
+            f"{base}:rate",
         )
 
 
@@ -169,12 +182,21 @@ class Storage:
         count, limits = self._limits(draft.retention, once_ms or self._once_ms)
         if draft.retention.held_size:
             self.touched.add(draft.topic)
-        names = self._names(keys)
-        if draft.key is None:
-            begin = b"*%d\r\n%b6\r\n%b" % (ARGUMENTS + count, _CALL, names)
-        else:
-            once = bulk(keys.of_key(draft.key).encode())
-            begin = b"*%d\r\n%b7\r\n%b%b" % (ARGUMENTS + 1 + count, _CALL, names, once)
+        names, call = self._names(keys), _CALL
+        decode: Callable[[Any], PublishResult] = _published
+        more = 0
+        if draft.key is not None:
+            names += bulk(keys.of_key(draft.key).encode())
+            more = 1
+        if draft.charges:
+            call, decode = _RATED_CALL, partial(_published_at_a_rate, draft)
+            rates = keys.of_rates(draft.charges)
+            names += b"".join(bulk(name.encode()) for name in rates)
+            more += len(rates)
+            added = _rate_arguments(draft.charges, 1)
+            count += len(added)
+            limits += b"".join(bulk(str(each).encode()) for each in added)
+        begin = b"*%d\r\n%b%b%b" % (ARGUMENTS + more + count, call, bulk(b"%d" % (6 + more)), names)
         # Packed here: hiredis takes five times as long for so many arguments.
         epoch, kind, content = next(self._epochs).encode(), draft.kind.encode(), draft.content
         command = b"%b%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b%b" % (
@@ -188,7 +210,7 @@ class Storage:
             bulk(b"%d" % content),
             limits,
         )
-        return pipeline.call_packed(command, keys.meta, _published)
+        return pipeline.call_packed(command, keys.meta, decode)
 
     def _packed_limits(self, retention: Retention, once_ms: int) -> tuple[int, bytes]:
         """Return the last arguments of publish.lua, packed, and how many they are."""
@@ -225,7 +247,12 @@ class Storage:
         )
         if change.retention.held_size:
             self.touched.add(change.topic)
-        return pipeline.call(CHANGE, names, arguments, _changed)
+        if not change.charges:
+            return pipeline.call(CHANGE, names, arguments, _changed)
+        names += keys.of_rates(change.charges)
+        events = len(change.pieces) if isinstance(change, Append) else 1
+        arguments += _rate_arguments(change.charges, events)
+        return pipeline.call(RATED_CHANGE, names, arguments, partial(_changed_at_a_rate, change))
 
     def _lifetimes(self, retention: Retention) -> tuple[int, int]:
         history_ms = _milliseconds(retention.seconds)
@@ -297,7 +324,8 @@ class Storage:
         return pipeline.call(BEGIN_EPOCH, (keys.meta,), (lost, next(self._epochs)), _position)
 
 
-_CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode()) + b"$1\r\n"
+_CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode())
+_RATED_CALL: Final = bulk(b"EVALSHA") + bulk(RATED_PUBLISH.digest.encode())
 
 ARGUMENTS: Final = 14
 """Arguments of a publication besides its key and its limits: the call, six names, five texts."""
@@ -309,6 +337,32 @@ def _packed_names(keys: Keys) -> bytes:
 
 def _milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1_000)
+
+
+def _rate_arguments(charges: Sequence[Charge], events: int) -> tuple[Argument, ...]:
+    """Return the last arguments of a script with rates.lua in front."""
+    each = (value for c in charges for value in (str(c.interval_ms), str(c.window_ms), c.cost))
+    return (*each, len(charges), events)
+
+
+def _limited(draft: Draft, reply: Any) -> RateLimited | None:
+    """Return why rates.lua refused a draft, if it did."""
+    if reply[0] != b"rate_limited":
+        return None
+    _, number, wait = reply
+    return exceeded(draft.charges[number - 1], wait, draft.topic)
+
+
+def _published_at_a_rate(draft: Draft, reply: Any) -> PublishResult:
+    if (error := _limited(draft, reply)) is not None:
+        raise error
+    return _published(reply)
+
+
+def _changed_at_a_rate(change: Change, reply: Any) -> ChangeResult:
+    if (error := _limited(change, reply)) is not None:
+        return ChangeResult(Outcome.RATE_LIMITED, limited=error)
+    return _changed(reply)
 
 
 def _published(reply: Any) -> PublishResult:

@@ -1,0 +1,48 @@
+"""How far the rates of topics are used up, for a single process."""
+
+from collections import OrderedDict
+from typing import Final
+
+from ..clock import Clock
+from ..events import Draft
+from ..protocol.errors import RateLimited
+from ..rates import admit, exceeded
+
+MAX_RATES: Final = 100_000
+"""Rates that are remembered, some 200 bytes each. Beyond it the least recently used begins anew."""
+
+
+class MemoryRates:
+    """Keeps for each rate of a topic the point in time up to which it is used up.
+
+    Args:
+        clock: tells the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # By topic and name of the rate, in milliseconds; the least recently used first.
+        self._used: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def charge(self, draft: Draft) -> RateLimited | None:
+        """Count an event against all of its rates, or against none and return why."""
+        now = self._clock.monotonic() * 1_000
+        used: dict[tuple[str, str], float] = {}
+        for charge in draft.charges:
+            key = (draft.topic, charge.name)
+            used[key], wait = admit(self._used.get(key, 0.0), now, charge)
+            if wait:
+                return exceeded(charge, wait, draft.topic)
+        for key, until in used.items():
+            self._used[key] = until
+            self._used.move_to_end(key)
+        self._forget(now)
+        return None
+
+    def _forget(self, now: float) -> None:
+        # Two for each charge, so that those of users who have gone grow fewer.
+        for _ in range(2):
+            key = next(iter(self._used), None)
+            if key is None or (self._used[key] > now and len(self._used) <= MAX_RATES):
+                return
+            del self._used[key]
