@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from quart import Response, request
+from quart import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from ..auth.bearer import bearer_token
@@ -151,7 +151,8 @@ class RequestCommands:
 
     async def _authenticate(self) -> Actor:
         token = bearer_token(request.headers.getlist("Authorization"))
-        return await self._service.authenticate(token)
+        g.actor = actor = await self._service.authenticate(token)
+        return actor
 
     async def _within_time(self, work: Awaitable[T], *, stores: bool = True) -> T:
         try:

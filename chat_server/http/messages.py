@@ -1,9 +1,10 @@
 """`/api/topics/{topic}/…`: messages and their changes, and who is there."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, g, request
 from quart.typing import ResponseTypes
 from quart_schema import document_querystring, document_request, document_response
 
@@ -27,11 +28,14 @@ from ..protocol.messages import (
     PresenceOk,
     PublishOk,
 )
+from ..realtime.node import Node
+from ..service.actor import Actor
 from ..service.history import position as read_position
 from ..service.service import Service
 from .calling import add_call_route
 from .changes import add_change_routes
 from .commands import RequestCommands, publish_status, respond
+from .quota import quota_headers
 from .searching import add_search_route
 
 PATH = "/api/topics/<path:topic>/messages"
@@ -124,6 +128,8 @@ def messages_blueprint(service: Service) -> Blueprint:
     for add_routes in (add_change_routes, add_call_route, add_search_route):
         add_routes(blueprint, commands)
 
+    blueprint.after_request(partial(_tell_quota, service.node))
+
     @blueprint.after_request
     async def close_when_draining(response: ResponseTypes) -> ResponseTypes:
         if drain.announced and request.http_version.startswith("1"):
@@ -132,3 +138,10 @@ def messages_blueprint(service: Service) -> Blueprint:
         return response
 
     return blueprint
+
+
+async def _tell_quota(node: Node, response: ResponseTypes) -> ResponseTypes:
+    actor: Actor | None = g.get("actor")
+    if actor is not None:
+        response.headers.extend(quota_headers(node.message_rates, actor, node.clock.monotonic()))
+    return response

@@ -61,6 +61,11 @@ class TokenBucket:
         """Spend tokens whether or not there are so many."""
         self._tokens -= cost
 
+    def left(self, now: float) -> tuple[float, float]:
+        """Return how many tokens there are, and the seconds until all are there again."""
+        tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
+        return tokens, (self._burst - tokens) / self._rate
+
     def is_full(self, now: float) -> bool:
         """Return whether the bucket is as good as a new one."""
         return self._tokens + (now - self._updated_at) * self._rate >= self._burst
@@ -122,6 +127,11 @@ class UserRates:
         self.refused += 1
         if self._limit and self._named.due(user) and self._lines.due(""):
             logger.warning("a user is refused by %s", self._limit, extra={"user": user})
+
+    @property
+    def policy(self) -> tuple[int, float]:
+        """What a user may spend at once, and the seconds in which as much comes again."""
+        return self._burst, self._burst / self._rate
 
     def charge(self, user: str, now: float, cost: float) -> None:
         """Spend what a command turned out to cost; a negative balance delays the next command."""
@@ -253,12 +263,17 @@ class ConnectionRate:
         users: the buckets of all users.
         rate: messages per second without a user.
         burst: messages at once without a user.
+
+    Attributes:
+        user: the user; None until somebody is known.
+        factor: how many times what others may send the user may.
     """
 
-    __slots__ = ("_burst", "_own", "_rate", "_users", "user")
+    __slots__ = ("_burst", "_own", "_rate", "_users", "factor", "user")
 
     def __init__(self, users: UserRates, rate: float, burst: int) -> None:
         self.user: str | None = None
+        self.factor = 1.0
         self._users = users
         self._rate = rate
         self._burst = burst
@@ -268,7 +283,7 @@ class ConnectionRate:
         """See `RateLimit`."""
         if self.user is not None:
             self._own = None
-            wait = self._users.bucket(self.user, now).acquire(now, cost)
+            wait = self._users.bucket(self.user, now).acquire(now, cost / self.factor)
             if wait:
                 self._users.note_refusal(self.user)
             return wait

@@ -16,6 +16,7 @@ from ..auth.bearer import bearer_token
 from ..auth.claims import Claims
 from ..http import problems
 from ..http.commands import OK_HEADERS, publish_status
+from ..http.quota import quota_headers
 from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
 from ..protocol.batch import BATCH_PATH
 from ..protocol.codecs import JsonCodec
@@ -125,7 +126,9 @@ class HotPublications:
         self.timeout = chat.settings.http.request_timeout_seconds
         self.encode = msgspec.json.Encoder().encode
         self._security = b"\r\n%b%b: " % (_lines(SECURITY_HEADERS), _ID.encode())
-        self._always = b"\r\n" + _lines(always)
+        self._always = _lines(always)
+        self._rates = chat.node.message_rates
+        self._clock = chat.node.clock
         self._second = 0
         self._date = b""
 
@@ -179,23 +182,25 @@ class HotPublications:
         else:
             pending.end(_OK[200], self.encode(ok))
 
-    def response(self, begin: bytes, body: bytes, request_id: str) -> bytes:
+    def response(self, begin: bytes, body: bytes, actor: Actor, request_id: str) -> bytes:
         """Return the bytes of a response, with what every response has.
 
         Args:
             begin: of the response, up to the number of bytes of its body.
             body: of the response.
+            actor: who has sent the request.
             request_id: as sent or made.
         """
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._date = f"date: {format_date_time(second)}\r\n\r\n".encode()
-        return b"%b%d%b%b%b%b%b%b" % (
+        return b"%b%d%b%b\r\n%b%b%b%b%b" % (
             begin,
             len(body),
             self._security,
             request_id.encode(),
+            _lines(quota_headers(self._rates, actor, self._clock.monotonic())),
             self._always,
             b"connection: close\r\n" if self._drain.announced else b"",
             self._date,
@@ -281,4 +286,4 @@ class _Pending:
         status = int(begin[9:12])
         self._hot.numbers.http_responses[status] += 1
         log_answer("POST", self._request.path, status, self._began_at, self._id)
-        respond(self._hot.response(begin, body, self._id))
+        respond(self._hot.response(begin, body, self._request.actor, self._id))

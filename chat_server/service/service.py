@@ -103,12 +103,14 @@ class Service:
             RateLimited: the actor has sent too many messages and requests.
         """
         now = self.node.clock.monotonic()
-        self.node.message_rates.acquire(actor.user, now, 1 + size // BYTES_PER_COUNT)
+        cost = (1 + size // BYTES_PER_COUNT) / actor.rate_factor
+        self.node.message_rates.acquire(actor.user, now, cost)
 
     def charge_request(self, actor: Actor, size: int) -> None:
         """Count the bytes of a request that `limit_requests` has let pass."""
         now = self.node.clock.monotonic()
-        self.node.message_rates.charge(actor.user, now, size // BYTES_PER_COUNT)
+        cost = size // BYTES_PER_COUNT / actor.rate_factor
+        self.node.message_rates.charge(actor.user, now, cost)
 
     def limit_batch(self, actor: Actor, sizes: Iterable[int]) -> tuple[int, RateLimited | None]:
         """Count messages that come together, up to the first that is too many.
@@ -124,7 +126,7 @@ class Service:
         rates, now = self.node.message_rates, self.node.clock.monotonic()
         try:
             for size in sizes:
-                rates.acquire(actor.user, now, 1 + size // BYTES_PER_COUNT)
+                rates.acquire(actor.user, now, (1 + size // BYTES_PER_COUNT) / actor.rate_factor)
                 passed += 1
         except RateLimited as error:
             return passed, error

@@ -92,7 +92,7 @@ class AuthenticatingClient(Subscriber):
         self.authenticate(claims)
         if self._node.presence is not None:
             self._node.presence.rename(self._session.topics, self.transport, self.sender)
-        self._rate.user = claims.sub
+        self._rate.user, self._rate.factor = claims.sub, claims.rate_factor
         now = self._node.clock.monotonic()
         self._session.open(self._welcome(claims), self._expires_in(claims), now)
         self._drop_forbidden_topics()

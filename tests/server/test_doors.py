@@ -24,6 +24,7 @@ READER = forge(sub="eve", aud="chat", topics={"publish": []})
 NEW = re.compile(
     rb'(?<="epoch":")[^"]*|(?<="at":)[0-9]+|(?<="request_id":")[^"]*|(?<="session":")[^"]*'
     rb"|(?<=x-request-id: )[0-9a-f]{16}|(?<=date: )[^\r]*"
+    rb'|(?<="messages";r=)[0-9]+;t=[0-9]+'
     rb'|(?<="expires_at":)[0-9]+|(?<="server":")[^"]*'
     rb"|(?<=session\xb0).{16}|(?<=server[\xa0-\xbf])[^\xb1]*|(?<=expires_at\xce).{4}"
     rb"|(?<=Sec-WebSocket-Accept: )[^\r]*",

@@ -1,0 +1,26 @@
+"""The headers `RateLimit` and `RateLimit-Policy`: how much more a user may send.
+
+They are those of draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+import math
+
+from ..realtime.limits import UserRates
+from ..service.actor import Actor
+
+
+def quota_headers(rates: UserRates, actor: Actor, now: float) -> dict[str, str]:
+    """Return the headers for a request of an actor's.
+
+    Args:
+        rates: messages and requests, by user.
+        actor: who has sent the request.
+        now: monotonic seconds.
+    """
+    most, window = rates.policy
+    left, seconds = rates.bucket(actor.user, now).left(now)
+    factor = actor.rate_factor
+    return {
+        "RateLimit-Policy": f'"messages";q={math.floor(most * factor)};w={math.ceil(window)}',
+        "RateLimit": f'"messages";r={max(0, math.floor(left * factor))};t={math.ceil(seconds)}',
+    }
