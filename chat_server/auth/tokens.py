@@ -214,6 +214,7 @@ def issue_token(
     name: str | None = None,
     info: Mapping[str, Any] | None = None,
     topics: Mapping[str, Sequence[str]] | None = None,
+    rate_factor: float | None = None,
     ttl_seconds: float,
     clock: Clock,
 ) -> str:
@@ -225,6 +226,7 @@ def issue_token(
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
         topics: patterns by action; an action left out falls back to the server's default.
+        rate_factor: how many times what others may send the user may.
         ttl_seconds: the life of the token, rounded up to a whole second.
         clock: tells the time of issue.
 
@@ -245,6 +247,7 @@ def issue_token(
         "sub": sub,
         "name": name,
         "info": info,
+        "rate_factor": rate_factor,
         "iss": settings.issuer or None,
         "aud": settings.audience or None,
         "iat": math.floor(now),

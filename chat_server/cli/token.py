@@ -24,6 +24,12 @@ PROXY_TOKEN_BYTES = 7 * 1024
 @click.option("--presence", metavar="PATTERN", multiple=True, help="Topics to see who is in.")
 @click.option("--moderate", metavar="PATTERN", multiple=True, help="Topics to moderate.")
 @click.option(
+    "--rate-factor",
+    metavar="NUMBER",
+    type=float,
+    help="How many times what others may send: 20 for a trusted bot.",
+)
+@click.option(
     "--ttl",
     metavar="DURATION",
     callback=parse_seconds,
@@ -39,6 +45,7 @@ def token(
     /,
     sub: str | None,
     name: str | None,
+    rate_factor: float | None,
     ttl: float,
     as_json: bool,
     config: Path | None,
@@ -56,7 +63,9 @@ def token(
         raise click.UsageError("Missing option '--sub'.")
     settings = read_settings(config)
     topics = {action: given for action, given in patterns.items() if given}
-    issued = sign_token(settings, sub=sub, name=name, topics=topics, ttl_seconds=ttl)
+    issued = sign_token(
+        settings, sub=sub, name=name, topics=topics, rate_factor=rate_factor, ttl_seconds=ttl
+    )
     click.echo(json.dumps({"token": issued}) if as_json else issued)
     defaults = msgspec.structs.asdict(settings.auth.default_topics)
     opened = {action: list(open_topics(settings, action)) for action in defaults}

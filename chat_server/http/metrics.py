@@ -65,6 +65,7 @@ class Metrics:
                     ("reads", self._node.read_rates.refused),
                     ("replays", self._node.replay_rates.refused),
                     *registry.refused.items(),
+                    *self._node.arrivals.refused.items(),
                 ]
             ),
         }

@@ -11,6 +11,8 @@ from typing import cast
 from ..clock import Clock
 from ..logs import LogThrottle
 from ..protocol.errors import RateLimited
+from ..rates import Rate
+from ..settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +49,18 @@ class TokenBucket:
     def acquire(self, now: float, cost: float = 1.0) -> float:
         """Spend `cost` tokens and return 0.0, or none and return the seconds until there is one.
 
-        A command of any cost passes if one token is left; the balance may go negative.
+        A command of any cost passes if one token is left, or its cost if that is less; the balance
+        may go negative.
         """
+        # What is left of thirds is not quite a third.
+        least = 1.0 if cost >= 1.0 else cost - 1e-9
         tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
-        if tokens >= 1.0:
+        if tokens >= least:
             self._tokens = tokens - cost
             return 0.0
         self._tokens = tokens
-        return (1.0 - tokens) / self._rate
+        return (least - tokens) / self._rate
 
     def charge(self, cost: float) -> None:
         """Spend tokens whether or not there are so many."""
@@ -280,7 +285,7 @@ class ConnectionRate:
         self._own: TokenBucket | None = None
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
-        """See `RateLimit`."""
+        """See `protocol.effects.RateLimit`."""
         if self.user is not None:
             self._own = None
             wait = self._users.bucket(self.user, now).acquire(now, cost / self.factor)
@@ -290,3 +295,33 @@ class ConnectionRate:
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.acquire(now, cost)
+
+
+class BoundConnectionRate(ConnectionRate):
+    """The same with a rate of the connection besides its user's.
+
+    Args:
+        users: see `ConnectionRate`.
+        limits: the rates.
+        rate: of the connection.
+    """
+
+    __slots__ = ("_bucket",)
+
+    def __init__(self, users: UserRates, limits: LimitSettings, rate: Rate) -> None:
+        super().__init__(users, limits.messages_per_second, limits.message_burst)
+        # It is full whenever the first message comes.
+        self._bucket = TokenBucket(rate.count / rate.seconds, rate.count, -math.inf)
+
+    def acquire(self, now: float, cost: float = 1.0) -> float:
+        """See `protocol.effects.RateLimit`."""
+        wait = self._bucket.acquire(now, cost / self.factor)
+        return wait or super().acquire(now, cost)
+
+
+def connection_rate(users: UserRates, limits: LimitSettings) -> ConnectionRate:
+    """Return the rate of a new connection; `users` are the buckets of all users."""
+    rate = Rate.parse(limits.messages_per_connection)
+    if rate is not None:
+        return BoundConnectionRate(users, limits, rate)
+    return ConnectionRate(users, limits.messages_per_second, limits.message_burst)

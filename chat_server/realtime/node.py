@@ -10,6 +10,7 @@ from ..metrics.numbers import Numbers
 from ..protocol.messages import Limits, ReadPush
 from ..protocol.session import SessionLimits
 from ..settings import Settings, SettingsError
+from .arrivals import Arrivals
 from .drain import Drain
 from .hub import Hub
 from .limits import ReadRates, UserRates
@@ -88,6 +89,7 @@ class Node:
         self.registry = Registry(
             limits.max_connections_per_user, limits.max_connections_per_address
         )
+        self.arrivals = Arrivals(limits, clock)
         self.drain = Drain(self.registry, settings.server.drain_seconds)
         self.presence = self._make_presence() if settings.has_presence else None
         self.message_rates = UserRates(

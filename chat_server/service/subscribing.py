@@ -33,11 +33,16 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
         BadRequest: `presence` is true, and the namespace has none.
         Forbidden: `last` was given, and the token does not grant `history`; or `presence`.
         Unrecoverable: `strict` was given, and what was missed cannot be replayed.
-        RateLimited: the user has been replayed too much.
+        RateLimited: the user has been replayed too much, or too many subscribe.
         Unavailable: the broker cannot be reached.
     """
     if command.last is not None:
         actor.require("history", command.topic)
+    try:
+        service.node.arrivals.join(actor.user, command.topic, actor.rate_factor)
+    except RateLimited as error:
+        error.topic = command.topic
+        raise
     if command.presence:
         actor.require("presence", command.topic)
         presence_in(service, command.topic)

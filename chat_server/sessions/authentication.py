@@ -83,9 +83,10 @@ class AuthenticatingClient(Subscriber):
         ok = AuthOk(user=claims.sub, expires_at=claims.expires_at)
         if self.claims is None:
             try:
+                self._node.arrivals.welcome(claims.sub, claims.rate_factor)
                 self._node.registry.add_user(self, claims.sub)
             except RateLimited as error:
-                self._session.close(CloseCode.TOO_MANY, error.message)
+                self._turn_away(error)
                 return ok
         elif claims.sub != self.user:
             raise Unauthorized(ANOTHER_USER)
@@ -113,6 +114,11 @@ class AuthenticatingClient(Subscriber):
             self._keep_out(error)
             raise
         return self.accept(claims)
+
+    def _turn_away(self, error: RateLimited) -> None:
+        """Close a connection that is one too many."""
+        code = CloseCode.TOO_MANY
+        self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
 
     def _keep_out(self, error: ChatError) -> None:
         """Close a connection that a hook does not let in."""

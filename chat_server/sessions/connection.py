@@ -22,7 +22,7 @@ from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Un
 from ..protocol.messages import Error, Ok, ServerMessage
 from ..protocol.session import Session, SessionLimits
 from ..realtime.drain import RESTARTS
-from ..realtime.limits import ConnectionRate
+from ..realtime.limits import connection_rate
 from ..realtime.ports import Transport
 from ..realtime.recovery import Recovery
 from ..service.answers import Answer, Joined
@@ -84,9 +84,7 @@ class Connection(AuthenticatingClient):
         self._gone = False
         node = service.node
         limits = node.settings.limits
-        self._rate = ConnectionRate(
-            node.message_rates, limits.messages_per_second, limits.message_burst
-        )
+        self._rate = connection_rate(node.message_rates, limits)
         self._session = Session(
             self, self._session_limits(), self.codec, self._rate, node.clock.monotonic()
         )
@@ -113,10 +111,11 @@ class Connection(AuthenticatingClient):
             )
             return
         try:
+            self._node.arrivals.connect(self._address)
             registry.add_address(self, self._address)
         except RateLimited as error:
             self._address = ""
-            self._session.close(CloseCode.TOO_MANY, error.message)
+            self._turn_away(error)
             return
         if refusal is not None:
             self._count_refused(refusal)

@@ -216,6 +216,11 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Positive = 10_000
     max_connections_per_user: Positive = 100
     max_connections_per_address: Positive = 1_000
+    connects_per_user: RateText = ""
+    connects_per_address: RateText = ""
+    joins_per_user: RateText = ""
+    joins_per_topic: RateText = ""
+    messages_per_connection: RateText = ""
     messages_per_second: Rate = 50.0
     message_burst: Positive = 100
     max_pending_commands: Positive = 64

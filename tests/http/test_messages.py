@@ -289,3 +289,19 @@ async def test_rates_of_a_namespace_are_each_users_in_each_topic() -> None:
             assert answer.status_code == 201
         elsewhere = await http.publish(1, path="/api/topics/room:other/messages")
         assert elsewhere.status_code == 201
+
+
+async def test_headers_tell_how_much_more_a_user_may_send() -> None:
+    async with client(limits__messages_per_second=10, limits__message_burst=40) as http:
+        first = await http.publish(1)
+        assert first.headers["RateLimit-Policy"] == '"messages";q=40;w=4'
+        assert first.headers["RateLimit"] == '"messages";r=39;t=1'
+        large = await http.publish("x" * 40_000)
+        assert large.headers["RateLimit"] == '"messages";r=29;t=2'
+        assert (await http.history()).headers["RateLimit"].startswith('"messages";r=2')
+        bot = forge(sub="bot", aud="chat", topics={"publish": ["**"]}, rate_factor=5)
+        answer = await http.ask("POST", MESSAGES, token=bot, json={"data": 1})
+        assert answer.headers["RateLimit-Policy"] == '"messages";q=200;w=4'
+        assert answer.headers["RateLimit"] == '"messages";r=199;t=1'
+        nobody = await http.ask("POST", MESSAGES, json={"data": 1})
+        assert "RateLimit" not in nobody.headers
