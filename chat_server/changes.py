@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .events import Draft, PublishResult
-from .protocol.errors import RateLimited
+from .rates import Exceeded
 
 MAX_EMOJI: Final = 20
 """Maximum number of different reactions to one message."""
@@ -149,7 +149,7 @@ class ChangeResult(Struct, frozen=True):
     places: tuple[PublishResult, ...] = ()
     data: bytes = b""
     version: int = 0
-    limited: RateLimited | None = None
+    limited: Exceeded | None = None
 
 
 class Reacted(Struct, frozen=True):

@@ -10,8 +10,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from .protocol.errors import RateLimited
-
 RATE_PATTERN: Final = r"^(|[1-9][0-9]{0,8}/[1-9][0-9]{0,6}(ms|s|m|h))\Z"
 """What a setting says: `30/1m` lets 30 pass at once, and from then on one in two seconds."""
 
@@ -78,6 +76,13 @@ def admit(until: float, now: float, charge: Charge) -> tuple[float, float]:
     return used + charge.interval_ms * charge.cost, 0
 
 
-def exceeded(charge: Charge, wait: float, topic: str) -> RateLimited:
-    """Return the error for an event that has to wait `wait` milliseconds."""
-    return RateLimited(f"topic: {charge.what}", topic=topic, retry_in_ms=max(1, -int(-wait // 1)))
+class Exceeded(Struct, frozen=True):
+    """A rate that is used up.
+
+    Args:
+        what: what there are too many of.
+        wait_ms: milliseconds until one is left.
+    """
+
+    what: str
+    wait_ms: int

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..changes import Append, Change, ChangeResult, Outcome
 from ..clock import Clock
 from ..events import READ_BYTES, Draft, Event, HistoryPage, Kind, Position, PublishResult, Retention
+from ..protocol.errors import RateLimited
 from ..realtime.ports import BrokerHealth, Listener
 from ..settings import BrokerSettings
 from .common import GuardedListener, epochs, failed, unavailable
@@ -145,8 +146,8 @@ class MemoryBroker:
         if key is not None and (name, key) in self._keys:
             _, first = self._keys[name, key]
             return self._resolved(replace(first, duplicate=True))
-        if draft.charges and (error := self._rates.charge(draft)) is not None:
-            return failed(error)
+        if draft.charges and (exceeded := self._rates.charge(draft)) is not None:
+            return failed(RateLimited.of_topic(exceeded, name))
         topic = self._use(name, now)
         log = topic.log
         if log.seq == 0:
@@ -176,8 +177,8 @@ class MemoryBroker:
             fresh = [p for p, key in zip(change.pieces, keys, strict=True) if key not in known]
             change = replace(change, pieces=tuple(fresh))
         if len(known) < len(keys):
-            if change.charges and (error := self._rates.charge(change)) is not None:
-                return self._resolved(ChangeResult(Outcome.RATE_LIMITED, limited=error))
+            if change.charges and (exceeded := self._rates.charge(change)) is not None:
+                return self._resolved(ChangeResult(Outcome.RATE_LIMITED, limited=exceeded))
             result = self._change(change, now)
             if result.outcome is not Outcome.STORED:
                 return self._resolved(result)

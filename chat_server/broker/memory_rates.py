@@ -1,12 +1,12 @@
 """How far the rates of topics are used up, for a single process."""
 
+import math
 from collections import OrderedDict
 from typing import Final
 
 from ..clock import Clock
 from ..events import Draft
-from ..protocol.errors import RateLimited
-from ..rates import admit, exceeded
+from ..rates import Exceeded, admit
 
 MAX_RATES: Final = 100_000
 """Rates that are remembered, some 200 bytes each. Beyond it the least recently used begins anew."""
@@ -24,7 +24,7 @@ class MemoryRates:
         # By topic and name of the rate, in milliseconds; the least recently used first.
         self._used: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def charge(self, draft: Draft) -> RateLimited | None:
+    def charge(self, draft: Draft) -> Exceeded | None:
         """Count an event against all of its rates, or against none and return why."""
         now = self._clock.monotonic() * 1_000
         used: dict[tuple[str, str], float] = {}
@@ -32,7 +32,7 @@ class MemoryRates:
             key = (draft.topic, charge.name)
             used[key], wait = admit(self._used.get(key, 0.0), now, charge)
             if wait:
-                return exceeded(charge, wait, draft.topic)
+                return Exceeded(charge.what, math.ceil(wait))
         for key, until in used.items():
             self._used[key] = until
             self._used.move_to_end(key)

@@ -81,7 +81,6 @@ def messages_blueprint(service: Service) -> Blueprint:
     """Return the routes, for a worker's service."""
     blueprint = Blueprint("chat_messages", __name__)
     commands = RequestCommands(service)
-    drain = service.node.drain
 
     @blueprint.post(PATH)
     @document_request(PublishRequest)
@@ -127,21 +126,15 @@ def messages_blueprint(service: Service) -> Blueprint:
 
     for add_routes in (add_change_routes, add_call_route, add_search_route):
         add_routes(blueprint, commands)
-
-    blueprint.after_request(partial(_tell_quota, service.node))
-
-    @blueprint.after_request
-    async def close_when_draining(response: ResponseTypes) -> ResponseTypes:
-        if drain.announced and request.http_version.startswith("1"):
-            # A next request on this connection might find it closed.
-            response.headers["Connection"] = "close"
-        return response
-
+    blueprint.after_request(partial(_add_headers, service.node))
     return blueprint
 
 
-async def _tell_quota(node: Node, response: ResponseTypes) -> ResponseTypes:
+async def _add_headers(node: Node, response: ResponseTypes) -> ResponseTypes:
     actor: Actor | None = g.get("actor")
     if actor is not None:
         response.headers.extend(quota_headers(node.message_rates, actor, node.clock.monotonic()))
+    if node.drain.announced and request.http_version.startswith("1"):
+        # A next request on this connection might find it closed.
+        response.headers["Connection"] = "close"
     return response

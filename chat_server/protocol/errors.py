@@ -27,6 +27,8 @@ mapped to them where the library is called.
 from collections.abc import Mapping
 from typing import ClassVar
 
+from ..rates import Exceeded
+
 ANOTHER_USER = "token: is for another user than this connection's"
 """The message of `auth`'s error for another user's token.
 
@@ -199,6 +201,11 @@ class RateLimited(ChatError):
     code = "rate_limited"
     status = 429
     title = "Rate limited"
+
+    @classmethod
+    def of_topic(cls, exceeded: Exceeded, topic: str) -> "RateLimited":
+        """Return the error for a rate of a topic that is used up."""
+        return cls(f"topic: {exceeded.what}", topic=topic, retry_in_ms=exceeded.wait_ms)
 
 
 class Unavailable(ChatError):

@@ -13,7 +13,15 @@ from ..changes import MAX_EMOJI, Change, ChangeResult, Outcome, Piece
 from ..events import Kind, PublishResult
 from ..protocol import commands
 from ..protocol.commands import ChangeCommand
-from ..protocol.errors import BadRequest, ChatError, Forbidden, Gone, NotFound, TooLarge
+from ..protocol.errors import (
+    BadRequest,
+    ChatError,
+    Forbidden,
+    Gone,
+    NotFound,
+    RateLimited,
+    TooLarge,
+)
 from ..protocol.messages import AppendOk, ChangeOk
 from .actor import Actor
 from .answers import Answer
@@ -184,6 +192,6 @@ def place_of(result: ChangeResult, command: ChangeCommand) -> PublishResult:
     if result.outcome is Outcome.STORED:
         return result.places[0]
     if result.limited is not None:
-        raise result.limited
+        raise RateLimited.of_topic(result.limited, command.topic)
     error, text = _REFUSALS[result.outcome]
     raise error(text.format(command), topic=command.topic)

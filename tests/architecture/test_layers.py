@@ -29,6 +29,7 @@ LEAVES = (
     "logs",
     "metrics",
     "presence",
+    "rates",
     "settings",
     "version",
 )
@@ -133,9 +134,10 @@ RULES = {
     "auth.patterns": May(("protocol",)),
     "auth.keys": May(("protocol", *LEAVES), ("msgspec", "jwt", "cryptography")),
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
-    "protocol": May(("events",), ("msgspec",)),
-    "events": May((), ("msgspec",)),
-    "changes": May(("events",), ("msgspec",)),
+    "protocol": May(("events", "rates"), ("msgspec",)),
+    "rates": May((), ("msgspec",)),
+    "events": May(("rates",), ("msgspec",)),
+    "changes": May(("events", "rates"), ("msgspec",)),
     "cursors": May(("events",), ("msgspec",)),
     "presence": May((), ("msgspec",)),
     "addresses": May(),
@@ -145,7 +147,7 @@ RULES = {
     "settings": May(
         (
             *("broker.redis.urls", "database.urls", "auth.patterns"),
-            *("webhooks.addresses", "webhooks.signing"),
+            *("rates", "webhooks.addresses", "webhooks.signing"),
         ),
         ("msgspec",),
     ),

@@ -98,7 +98,8 @@ class TestChanges:
             assert (await broker.change(one)).outcome is Outcome.STORED
             refused = await broker.change(one)
             assert refused.outcome is Outcome.RATE_LIMITED
-            assert isinstance(refused.limited, RateLimited)
+            assert refused.limited is not None
+            assert refused.limited.what == "too many"
         assert (await broker.history(TOPIC, limit=9)).seq == target + 2
 
     async def test_appends_with_keys_count_once(self, store: Store) -> None:

@@ -313,9 +313,9 @@ def test_any_split_of_any_requests_is_answered_alike(
     assert direct == quart
 
 
-def test_nothing_was_stored_twice(servers: list[ServerProcess]) -> None:
-    """Run behind the tests above: both servers have stored the same."""
-    whole = REQUESTS["history"].replace(b"limit=3", b"limit=100") + LAST
+def test_nothing_is_stored_twice(servers: list[ServerProcess]) -> None:
+    """Whatever has run before on these two servers: both have stored the same."""
+    whole = b"".join(TAKEN) + REQUESTS["history"].replace(b"limit=3", b"limit=100") + LAST
     direct, quart = both(servers, [whole])
     assert direct == quart
     assert b'"seq":' in direct

@@ -28,7 +28,7 @@ from ...events import (
     Retention,
 )
 from ...protocol.errors import RateLimited
-from ...rates import Charge, exceeded
+from ...rates import Charge, Exceeded
 from ...settings import BrokerSettings
 from ..common import epochs
 from .members import decode_message
@@ -345,23 +345,23 @@ def _rate_arguments(charges: Sequence[Charge], events: int) -> tuple[Argument, .
     return (*each, len(charges), events)
 
 
-def _limited(draft: Draft, reply: Any) -> RateLimited | None:
+def _limited(draft: Draft, reply: Any) -> Exceeded | None:
     """Return why rates.lua refused a draft, if it did."""
     if reply[0] != b"rate_limited":
         return None
     _, number, wait = reply
-    return exceeded(draft.charges[number - 1], wait, draft.topic)
+    return Exceeded(draft.charges[number - 1].what, wait)
 
 
 def _published_at_a_rate(draft: Draft, reply: Any) -> PublishResult:
-    if (error := _limited(draft, reply)) is not None:
-        raise error
+    if (exceeded := _limited(draft, reply)) is not None:
+        raise RateLimited.of_topic(exceeded, draft.topic)
     return _published(reply)
 
 
 def _changed_at_a_rate(change: Change, reply: Any) -> ChangeResult:
-    if (error := _limited(change, reply)) is not None:
-        return ChangeResult(Outcome.RATE_LIMITED, limited=error)
+    if (exceeded := _limited(change, reply)) is not None:
+        return ChangeResult(Outcome.RATE_LIMITED, limited=exceeded)
     return _changed(reply)
 
 
