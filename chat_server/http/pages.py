@@ -1,5 +1,6 @@
 """The chat page and `/docs`: files of web/, read at the start so that requests wait for no disk."""
 
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from msgspec import Struct
 from quart import Blueprint, Response, request
 from quart_schema import hide
 from werkzeug.exceptions import NotFound
+
+from ..version import __version__
 
 WEB = Path(__file__).parent.parent / "web"
 
@@ -20,6 +23,9 @@ CONTENT_TYPES = {
 }
 """By suffix. A system's own table of types may be wrong, and browsers are told not to guess."""
 
+FOR_EVER = "public, max-age=31536000, immutable"
+"""How a file is cached whose address names the version that it belongs to."""
+
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
 
 
@@ -27,6 +33,7 @@ class File(Struct, frozen=True):
     """A file as it is sent."""
 
     body: bytes
+    compressed: bytes
     content_type: str
     etag: str
 
@@ -38,15 +45,27 @@ def read_file(name: str) -> File:
 
 def make_file(body: bytes, content_type: str) -> File:
     """Return `body` as `send_file` sends it."""
-    return File(body, content_type, hashlib.sha256(body).hexdigest()[:16])
+    etag = hashlib.sha256(body).hexdigest()[:16]
+    return File(body, gzip.compress(body, mtime=0), content_type, etag)
 
 
-async def send_file(file: File) -> Response:
-    """Answer the current request with `file`, or with 304 if the browser has it."""
-    response = Response(file.body, content_type=file.content_type)
-    # A new server must not meet an old script, so the browser always asks.
-    response.headers["Cache-Control"] = "no-cache"
-    response.set_etag(file.etag)
+async def send_file(file: File, caching: str = "no-cache") -> Response:
+    """Answer the current request with `file`, or with 304 if the browser has it.
+
+    Args:
+        file: what to send, compressed if the browser takes that.
+        caching: the header `Cache-Control`. A new server must not meet an old script, so by
+            default the browser always asks.
+    """
+    if request.accept_encodings["gzip"] > 0:
+        response = Response(file.compressed, content_type=file.content_type)
+        response.content_encoding = "gzip"
+        response.set_etag(f"{file.etag}-gzip")
+    else:
+        response = Response(file.body, content_type=file.content_type)
+        response.set_etag(file.etag)
+    response.vary.add("Accept-Encoding")
+    response.headers["Cache-Control"] = caching
     await response.make_conditional(request)
     return response
 
@@ -76,6 +95,13 @@ def page_blueprint(accounts: str = "") -> Blueprint:
         if name not in files:
             raise NotFound
         return await send_file(files[name])
+
+    @blueprint.get("/static/client/<version>/<name>")
+    @hide
+    async def client(version: str, name: str) -> Response:
+        if version != __version__ or name not in files or not name.startswith("client"):
+            raise NotFound
+        return await send_file(files[name], FOR_EVER)
 
     return blueprint
 

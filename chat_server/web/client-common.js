@@ -57,10 +57,10 @@ export function toError({ code, message, retry_in_ms, reason, epoch, seq }) {
   return Object.assign(new ChatError(code, message, retry_in_ms), { reason, epoch, seq });
 }
 
-/** Call a function of the application: what it throws is reported, and changes nothing here. */
+/** Call a function of the application, if it gave one: what it throws is reported, and changes nothing here. */
 export function call(callback, ...values) {
   try {
-    const result = callback(...values);
+    const result = callback?.(...values);
     // Of an asynchronous callback too: in Node an unhandled rejection would end the process.
     if (typeof result?.then === "function") result.then(undefined, report);
   } catch (error) {

@@ -40,9 +40,8 @@ export class Connection {
   #socket;
   #token;
   #renew;
-  #onWelcome;
-  #onPush;
-  #onEnd;
+  /** The callbacks `onWelcome`, `onPush` and `onEnd`. */
+  #owner;
   #over = false;
   #since = null;
   #goodbye = null;
@@ -76,13 +75,11 @@ export class Connection {
    * @param {function} options.onEnd called once, with `{code, reason, goodbye, lastedMs}`;
    *   `lastedMs` is null if no welcome came.
    */
-  constructor({ socket, token, renew, onWelcome, onPush, onEnd }) {
+  constructor({ socket, token, renew, ...owner }) {
     this.#socket = socket;
     this.#token = token;
     this.#renew = renew;
-    this.#onWelcome = onWelcome;
-    this.#onPush = onPush;
-    this.#onEnd = onEnd;
+    this.#owner = owner;
     this.#deadline = later(() => this.end(0, "no answer"), OPEN_TIMEOUT_MS);
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.end(code, reason, BLAMING.has(code));
@@ -162,7 +159,7 @@ export class Connection {
       reject(error);
     }
     const lastedMs = this.#since === null ? null : now() - this.#since;
-    this.#onEnd({ code, reason, goodbye: this.#goodbye, lastedMs });
+    this.#owner.onEnd({ code, reason, goodbye: this.#goodbye, lastedMs });
   }
 
   // Commands and answers -------------------------------------------------------------------------
@@ -233,7 +230,7 @@ export class Connection {
     else if (message.type === "welcome") this.#welcomed(message);
     else if (message.type === "goodbye") this.#goodbye = message;
     else if (message.type === "error" && message.topic === undefined) this.#complained(message);
-    else this.#onPush(message);
+    else this.#owner.onPush(message);
   }
 
   #answered({ resolve, reject, onAnswer, timer }, message) {
@@ -267,7 +264,7 @@ export class Connection {
       if (now() - this.#heardAt >= period / 2) this.checkLife();
     }, period);
     this.#trust(this.#token, expires_at);
-    this.#onWelcome();
+    this.#owner.onWelcome();
   }
 
   /** An error that answers no command: the token has expired, or one of ours could not be read. */

@@ -82,7 +82,7 @@ export class Outbox {
    * @param {object} [options.before] of an append whose message nobody else writes: the message's
    *   `{text}` before it.
    */
-  add(command, { key = newKey(), onDelay = () => {}, before } = {}) {
+  add(command, { key = newKey(), onDelay, before } = {}) {
     if (this.#ended) return Promise.reject(this.#ended);
     // A key that is changed could become another's.
     if (!isKey(key)) {

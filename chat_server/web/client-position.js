@@ -13,20 +13,10 @@ const TIMEOUT_MS = 10_000;
  * @param {AbortSignal} closed ends the request with the client.
  */
 export async function readPosition(url, token, topic, closed) {
-  const address = new URL(url);
-  address.protocol = address.protocol === "wss:" ? "https:" : "http:";
-  const base = address.pathname.replace(/\/ws$/, "");
-  address.pathname = `${base}/api/topics/${encodeURIComponent(topic)}/position`;
-  const { ok, status, answer } = await ask(address, token, closed);
-  if (ok && typeof answer?.epoch === "string") return { epoch: answer.epoch, seq: answer.seq };
-  if (typeof answer?.code === "string") throw toError({ ...answer, message: answer.detail });
-  throw new ChatError("cannot_connect", `HTTP ${status}: there is no chat server's API`);
-}
-
-async function ask(address, token, closed) {
+  const path = `/api/topics/${encodeURIComponent(topic)}/position`;
   let response;
   try {
-    response = await fetch(address, {
+    response = await fetch(url.replace(/^ws/, "http").replace(/\/ws(?=$|[?#])/, path), {
       headers: { Authorization: `Bearer ${token}` },
       // A token is sent to no other address than the one given.
       redirect: "error",
@@ -36,6 +26,8 @@ async function ask(address, token, closed) {
     closed.throwIfAborted();
     throw new ChatError("connection_lost", `the server cannot be asked by HTTP: ${error.message}`);
   }
-  const { ok, status } = response;
-  return { ok, status, answer: await response.json().catch(() => null) };
+  const answer = await response.json().catch(() => null);
+  if (response.ok && typeof answer?.epoch === "string") return { epoch: answer.epoch, seq: answer.seq };
+  if (typeof answer?.code === "string") throw toError({ ...answer, message: answer.detail });
+  throw new ChatError("cannot_connect", `HTTP ${response.status}: there is no chat server's API`);
 }

@@ -18,8 +18,6 @@ const GHOST = Symbol("ghost");
 
 const NOTHING_FOLDED = { until: 0, upTo: 0, left: 0 };
 
-const ignore = () => {};
-
 /** @import { Position, Presence, SubscribeOptions } from "./client-types.js" */
 
 /** One topic's events; made by `ChatClient.subscribe`. */
@@ -47,8 +45,7 @@ export class Subscription {
    * @param {SubscribeOptions} [options]
    */
   constructor(topic, options = {}) {
-    const { last, since, strict = false, presence = false } = options;
-    const { onEvent = ignore, onReady = ignore, onError = ignore } = options;
+    const { last, since, strict = false, presence = false, onEvent, onReady, onError } = options;
     /** @type {string} */
     this.topic = topic;
     /** @internal */

@@ -96,7 +96,7 @@ export class ChatClient {
   constructor({
     url,
     token,
-    onState = () => {},
+    onState,
     tokenTimeoutMs = TOKEN_TIMEOUT_MS,
     WebSocket = globalThis.WebSocket,
   }) {

@@ -1,9 +1,10 @@
 """The package for npm: what is packed, its types, and that it works where it is installed.
 
-TypeScript and esbuild come with `make test` (scripts/test-programs.sh), in the versions that the
-package names.
+TypeScript, esbuild and terser come with `make test` (scripts/test-programs.sh), in the versions
+that the package names.
 """
 
+import gzip
 import json
 import re
 import shutil
@@ -26,6 +27,8 @@ NAME = PACKAGE["name"]
 TOOLS = ROOT / ".venv" / "npm" / "node_modules" / ".bin"
 HERE = Path(__file__).parent
 CLIENT_TESTS = HERE.parent / "browser_client"
+
+KIB = 1024
 
 CONVERSATION = """
 import { ChatClient } from "quart-chat-client";
@@ -118,6 +121,24 @@ def test_the_types_are_those_of_the_sources(tmp_path: Path) -> None:
 def test_the_sources_keep_to_their_types() -> None:
     config = NPM / "tsconfig.json"
     run(tool("tsc"), "-p", config, "--checkJs", "--strict", "false", "--noEmit", cwd=NPM)
+
+
+def test_what_it_adds_to_an_application(installed: Path) -> None:
+    """All verbs; without `Messages`, which a bundler leaves out where nobody uses it."""
+    (installed / "all.js").write_text(f'export {{ ChatClient, ChatError }} from "{NAME}";')
+    bundle = ["all.js", "--bundle", "--minify", "--format=esm", "--outfile=bundle.js"]
+    run(tool("esbuild"), *bundle, "--log-level=error", cwd=installed)
+    minify = ["--module", "--compress", "passes=3", "--mangle", "--output", "least.js"]
+    run(tool("terser"), "bundle.js", *minify, cwd=installed)
+    size = len(gzip.compress((installed / "least.js").read_bytes(), 9))
+    assert size < 9 * KIB, size
+
+
+def test_what_a_server_sends() -> None:
+    """Hold the size where there is no minifier, too: with comments, each module by itself."""
+    modules = [path for path in WEB.glob("client*.js") if path.stem != "client-types"]
+    size = sum(len(gzip.compress(path.read_bytes())) for path in modules)
+    assert size < 31 * KIB, size
 
 
 @pytest.mark.parametrize("resolution", ["nodenext", "bundler"])

@@ -41,7 +41,7 @@ export declare function toError({ code, message, retry_in_ms, reason, epoch, seq
     epoch: any;
     seq: any;
 };
-/** Call a function of the application: what it throws is reported, and changes nothing here. */
+/** Call a function of the application, if it gave one: what it throws is reported, and changes nothing here. */
 export declare function call(callback: any, ...values: any[]): void;
 /** Call `callback` after `ms` milliseconds, whatever number a server made of them. */
 export declare function later(callback: any, ms: any): number;

@@ -19,7 +19,7 @@ export declare class Connection {
      * @param {function} options.onEnd called once, with `{code, reason, goodbye, lastedMs}`;
      *   `lastedMs` is null if no welcome came.
      */
-    constructor({ socket, token, renew, onWelcome, onPush, onEnd }: {
+    constructor({ socket, token, renew, ...owner }: {
         socket: WebSocket;
         token: string;
         renew: Function | null;

@@ -14,11 +14,11 @@ export declare class Subscription {
         presence: boolean;
     };
     /** @internal */
-    onEvent: (event: import("./client-types.js").ChatEvent) => void;
+    onEvent: ((event: import("./client-types.js").ChatEvent) => void) | undefined;
     /** @internal */
-    onReady: () => void;
+    onReady: (() => void) | undefined;
     /** @internal */
-    onError: (error: import("./client-common.js").ChatError) => void;
+    onError: ((error: import("./client-common.js").ChatError) => void) | undefined;
     /**
      * Where the last event that came stands, or null before the first answer.
      *

@@ -1,0 +1,76 @@
+"""Files for browsers: compressed where that is taken, asked for anew, or kept for ever."""
+
+import gzip
+
+import pytest
+
+from chat_server.http.pages import WEB
+from chat_server.version import __version__
+
+from .client import client
+
+PLAIN = "/static/client.js"
+VERSIONED = f"/static/client/{__version__}"
+SOURCE = (WEB / "client.js").read_bytes()
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "br, gzip;q=0.5", "*"])
+async def test_files_are_compressed_for_browsers_that_take_that(accepted: str) -> None:
+    async with client() as http:
+        for path in ("/", PLAIN, f"{VERSIONED}/client.js", "/docs"):
+            response = await http.ask("GET", path, headers={"Accept-Encoding": accepted})
+            assert response.headers["Content-Encoding"] == "gzip"
+            assert "Accept-Encoding" in response.headers["Vary"]
+            plain = await http.ask("GET", path)
+            assert gzip.decompress(await response.get_data(as_text=False)) == await plain.get_data(
+                as_text=False
+            )
+
+
+@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity"])
+async def test_and_for_no_others(accepted: str) -> None:
+    async with client() as http:
+        response = await http.ask("GET", PLAIN, headers={"Accept-Encoding": accepted})
+        assert "Content-Encoding" not in response.headers
+        assert "Accept-Encoding" in response.headers["Vary"]
+        assert await response.get_data(as_text=False) == SOURCE
+
+
+async def test_a_browser_that_has_a_file_gets_none_in_the_encoding_that_it_has() -> None:
+    async with client() as http:
+        etags = set()
+        for headers in ({}, {"Accept-Encoding": "gzip"}):
+            etag = (await http.ask("GET", PLAIN, headers=headers)).headers["ETag"]
+            etags.add(etag)
+            again = await http.ask("GET", PLAIN, headers={**headers, "If-None-Match": etag})
+            assert again.status_code == 304
+            assert await again.get_data(as_text=False) == b""
+        assert len(etags) == 2
+
+
+async def test_the_client_of_a_version_is_kept_for_ever() -> None:
+    async with client() as http:
+        response = await http.ask("GET", f"{VERSIONED}/client.js")
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert await response.get_data(as_text=False) == SOURCE
+        for path in WEB.glob("client-*.js"):
+            # They import each other beside themselves.
+            assert (await http.ask("GET", f"{VERSIONED}/{path.name}")).status_code == 200
+        assert (await http.ask("GET", PLAIN)).headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/client/0.0.1/client.js",
+        f"{VERSIONED}/chat.js",
+        f"{VERSIONED}/client.py",
+        f"{VERSIONED}/",
+        f"{VERSIONED}/../client.js",
+    ],
+)
+async def test_nothing_else_is_there(path: str) -> None:
+    async with client() as http:
+        response = await http.ask("GET", path)
+        assert response.status_code == 404
+        assert "immutable" not in response.headers.get("Cache-Control", "")
