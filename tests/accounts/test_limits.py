@@ -150,7 +150,7 @@ async def test_cleaning_up_goes_on_after_a_failure(
     monkeypatch.setattr("chat_server.accounts.accounts.FORGET_SECONDS", 0.001)
     monkeypatch.setattr(accounts, "forget", forget)
     accounts.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         await done.wait()
     assert caplog.text.count("deleting what is over has failed") == 1
 

@@ -56,7 +56,7 @@ async def test_conversations_go_on_after_a_restart(tmp_path: Path) -> None:
             chat.subscribe(ROOM, since=position) as room,
         ):
             await chat.publish(ROOM, "later")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(90):
                 event: Any = await anext(aiter(room))
             assert (event.data, event.seq) == ("later", 13), "nothing was said to be lost"
             hits = (await chat.search("text", limit=100)).hits
@@ -175,7 +175,7 @@ def test_the_process_ends_although_the_start_fails(tmp_path: Path) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

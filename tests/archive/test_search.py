@@ -205,7 +205,7 @@ async def test_hooks_are_asked_about_each_topic_once(http: Http) -> None:
     for topic in ("room:a", "room:b", "room:a", "room:b"):
         await publish(http, topic, "needle")
     token = mint("root", history=["**"])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while len((await ask(http, token, q="needle"))[1]["hits"]) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     closed.add("room:b")
@@ -222,7 +222,7 @@ async def test_only_what_the_token_lets_read_is_found(http: Http) -> None:
         for number in range(3):
             await publish(http, topic, f"needle {number}")
     everything = mint("root", history=["**"])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while len((await ask(http, everything, q="needle"))[1]["hits"]) < 9:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     status, found = await ask(http, mint("bob", history=["room:a"]), q="needle")
@@ -249,7 +249,7 @@ async def test_nothing_is_made_of_the_texts_of_others(
     everything = mint("root", history=["**"])
     for topic in ("room:a", "room:b"):
         await publish(http, topic, "needle")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while len((await ask(http, everything, q="needle"))[1]["hits"]) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     texts: list[str] = []

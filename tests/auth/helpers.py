@@ -23,7 +23,7 @@ def settings(url: str, *algorithms: str) -> AuthSettings:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110  (the condition is another thread's)
             await asyncio.sleep(0.002)
 

@@ -72,7 +72,7 @@ class Store:
         self._prefix = f"test-{next(_numbers)}"
         self._brokers: list[Broker] = []
 
-    def make(self, *, timeout: float = 5.0, connections: int = 8, **settings: Any) -> Broker:
+    def make(self, *, timeout: float = 15.0, connections: int = 8, **settings: Any) -> Broker:
         """Return a broker that has not been started; it is stopped after the test."""
         broker = BrokerSettings(**settings)
         made: Broker

@@ -10,9 +10,9 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.diagnosis import COMMANDS, UNPROBED_COMMANDS
 from chat_server.events import Position, Retention
 from chat_server.protocol.errors import Unavailable
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
-from ..rig.redis_server import RedisServer, running
+from ..rig.redis_server import RedisServer, patient, running
 from .acl import PAGE, rules
 from .helpers import TOPIC, Run, draft, until
 from .presence import Lease
@@ -34,7 +34,7 @@ async def test_the_user_of_the_page_does_everything(
     guarded: RedisServer, run: Run, caplog: pytest.LogCaptureFixture, database: int
 ) -> None:
     url = f"redis://chat:s3cret@127.0.0.1:{guarded.port}/{database}"
-    redis = RedisSettings(url=url, canary_seconds=0.05)
+    redis = patient(url, canary_seconds=0.05)
     broker, recorder = await run(RedisBroker(redis, BrokerSettings()))
     for returns in (0, 1):
         await until(lambda: recorder.returns == returns and broker.status == "ok")  # noqa: B023
@@ -72,7 +72,7 @@ async def test_consumers_need_the_further_commands_of_the_page(
     user = ("--user", "chat", "on", ">s3cret", *rules("redis"), *more)
     with running(RedisServer(tmp_path, *user)) as server:
         url = f"redis://chat:s3cret@127.0.0.1:{server.port}/0"
-        broker, _ = await run(RedisBroker(RedisSettings(url=url), BrokerSettings()))
+        broker, _ = await run(RedisBroker(patient(url), BrokerSettings()))
         followed = Retention(9, 60.0, held_size=9, held_bytes=999)
         place = await broker.publish(draft(retention=followed))
         await broker.feed.release(TOPIC, Position(place.epoch, 1))

@@ -20,9 +20,9 @@ from chat_server.changes import Reaction as ReactionChange
 from chat_server.events import Event, HistoryPage, Kind, Retention
 from chat_server.realtime.ports import Broker
 from chat_server.service.drafts import change_fields, message_draft
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import FOREVER, TOPIC, Run, Store
 
 ANN, BOB = b'{"user":"ann","name":"Ann"}', b'{"user":"bob"}'
@@ -415,15 +415,15 @@ class TestRetention:
 
     async def test_a_change_lets_the_history_live_on(self, store: Store) -> None:
         broker, _ = await store.start()
-        kept = Retention(9, 0.6)
+        kept = Retention(9, 3.0)
         seq = await say(broker, "old", retention=kept)
-        await store.elapse(0.4)
+        await store.elapse(1.6)
         await broker.change(edit(seq, "new", retention=kept))
-        await store.elapse(0.4)
+        await store.elapse(1.6)
         await say(broker, "next", retention=kept)
-        await store.elapse(0.4)
+        await store.elapse(1.6)
         assert [message["data"] for message in await messages(broker)] == ["new", "next"]
-        await store.elapse(0.7)
+        await store.elapse(3.1)
         assert await messages(broker) == []
         await say(broker, "later", retention=kept)
         assert [message["data"] for message in await messages(broker)] == ["later"]
@@ -458,7 +458,7 @@ class TestRetention:
 async def test_redis_holds_nothing_of_a_deleted_message(
     redis_server: RedisServer, run: Run, evicted: bool
 ) -> None:
-    redis = RedisSettings(url=redis_server.url, prefix=f"deleted{evicted}")
+    redis = patient(redis_server.url, prefix=f"deleted{evicted}")
     broker, _ = await run(RedisBroker(redis, BrokerSettings()))
     seq = await say(broker, "S3CRET-1", state="streaming")
     for number in range(3):

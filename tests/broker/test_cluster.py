@@ -16,7 +16,7 @@ from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..rig.certificates import make_certificate
 from ..rig.redis_cluster import RedisCluster
-from ..rig.redis_server import RedisServer, running
+from ..rig.redis_server import RedisServer, patient, running
 from .acl import rules
 from .helpers import TOPIC, Run, draft, text_of, until, until_status
 from .presence import Lease, shown, told
@@ -35,7 +35,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def start(cluster: RedisCluster, run: Run) -> Start:
-    def _start(url: str = "", timeout: float = 5.0, **settings: Any) -> Any:
+    def _start(url: str = "", timeout: float = 15.0, **settings: Any) -> Any:
         redis = RedisSettings(url=url or cluster.url, timeout_seconds=timeout)
         return run(ClusterBroker(redis, BrokerSettings(**settings)))
 
@@ -201,7 +201,7 @@ async def test_presence_follows_a_slot(start: Start, cluster: RedisCluster) -> N
 
 
 async def test_a_node_is_killed_and_comes_back(start: Start, cluster: RedisCluster) -> None:
-    broker, recorder = await start(timeout=1.0)
+    broker, recorder = await start(timeout=3.0)
     topics = topics_by_node(cluster)
     victim = cluster.nodes[2]
     lost, *kept = topics[victim.port], *(topics[node.port] for node in cluster.nodes[:2])
@@ -232,7 +232,7 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
     victim = cluster.nodes[2]
     topic = topics[victim.port]
     replica = await asyncio.to_thread(cluster.add_replica, victim, tmp_path)
-    broker, recorder = await start(timeout=1.0)
+    broker, recorder = await start(timeout=3.0)
     await asyncio.gather(*(broker.subscribe(topic) for topic in topics.values()))
     before = await broker.publish(draft(topic=topic))
     await recorder.wait_for(1)
@@ -257,7 +257,7 @@ async def test_a_replica_takes_over(start: Start, cluster: RedisCluster, tmp_pat
 async def test_a_cluster_that_is_away_is_awaited(start: Start, cluster: RedisCluster) -> None:
     for node in cluster.nodes:
         node.kill()
-    broker, recorder = await start(timeout=0.5)
+    broker, recorder = await start(timeout=3.0)
     assert not broker.available
     for call in (broker.publish(draft()), broker.subscribe(TOPIC)):
         with pytest.raises(Unavailable):
@@ -327,7 +327,7 @@ async def test_tls_with_users_that_may_do_no_more_than_they_must(
     secure_cluster: RedisCluster, run: Run
 ) -> None:
     let_in_bob(secure_cluster)
-    redis = RedisSettings(url=secure_cluster.url.replace("://", "://bob:s3cret@"))
+    redis = patient(secure_cluster.url.replace("://", "://bob:s3cret@"))
     broker, recorder = await run(ClusterBroker(redis, BrokerSettings()))
     await asyncio.gather(*(broker.subscribe(f"room:{n}") for n in range(9)))
     await asyncio.gather(*(broker.publish(draft(topic=f"room:{n}")) for n in range(9)))

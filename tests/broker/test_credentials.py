@@ -24,7 +24,7 @@ def start(own_redis: RedisServer, run: Run) -> Start:
     """Start brokers."""
 
     def _start(url: str) -> Any:
-        redis = RedisSettings(url=url, timeout_seconds=1.5)
+        redis = RedisSettings(url=url, timeout_seconds=15.0)
         return run(RedisBroker(redis, BrokerSettings()))
 
     return _start

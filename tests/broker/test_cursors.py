@@ -10,9 +10,9 @@ from chat_server.changes import Outcome
 from chat_server.cursors import Unread
 from chat_server.events import Event, Retention
 from chat_server.realtime.ports import Cursors, CursorStore
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import TOPIC, Run, Store
 from .test_changes import ANN, BOB, delete, edit, react, say
 
@@ -92,10 +92,10 @@ async def test_what_history_has_lost_is_told(store: Store) -> None:
 
 async def test_what_has_expired_is_lost(store: Store) -> None:
     broker, cursors = await started(store)
-    kept = Retention(9, 0.3)
+    kept = Retention(9, 2.0)
     await say(broker, retention=kept)
     assert (await unread(cursors)).count == 1
-    await store.elapse(0.5)
+    await store.elapse(2.2)
     found = await unread(cursors)
     assert (found.count, found.more, found.seq, found.last) == (0, True, 1, None)
     await say(broker, retention=kept)
@@ -134,26 +134,26 @@ async def test_every_worker_sees_a_cursor(shared_store: Store) -> None:
 
 
 async def test_a_cursor_is_kept_for_a_while(store: Store) -> None:
-    broker, cursors = await started(store, position_seconds=1.0)
+    broker, cursors = await started(store, position_seconds=3.0)
     await say(broker, retention=Retention(9, 60.0))
     await cursors.move(TOPIC, "bob", 1)
-    await store.elapse(0.6)
+    await store.elapse(1.6)
     await cursors.move(TOPIC, "bob", 1)
-    await store.elapse(0.6)
+    await store.elapse(1.6)
     assert (await unread(cursors)).cursor == 1
-    await store.elapse(1.2)
+    await store.elapse(3.2)
     found = await unread(cursors)
     assert (found.cursor, found.count) == (0, 1)
 
 
 async def test_a_cursor_that_outlives_its_epoch_hides_nothing(store: Store) -> None:
-    broker, cursors = await started(store, position_seconds=1.0)
-    brief = Retention(9, 1.0)
+    broker, cursors = await started(store, position_seconds=3.0)
+    brief = Retention(9, 3.0)
     for _ in range(3):
         await say(broker, retention=brief)
-    await store.elapse(0.6)
+    await store.elapse(1.6)
     assert (await cursors.move(TOPIC, "bob", 3)).moved
-    await store.elapse(0.6)
+    await store.elapse(1.6)
     await say(broker, retention=brief)
     assert await cursors.move(TOPIC, "bob", 0) == Unread(0, 1, 1, False, moved=False)
     assert await cursors.move(TOPIC, "bob", 1) == Unread(1, 1, 0, False, moved=True)
@@ -181,7 +181,7 @@ async def test_a_cursor_at_the_beginning_takes_no_room(store: Store) -> None:
 
 
 async def test_redis_keeps_no_cursor_at_the_beginning(redis_server: RedisServer, run: Run) -> None:
-    redis = RedisSettings(url=redis_server.url, prefix="beginning")
+    redis = patient(redis_server.url, prefix="beginning")
     broker, _ = await run(RedisBroker(redis, BrokerSettings()))
     await say(broker)
     await broker.cursors.move(TOPIC, "bob", 0)

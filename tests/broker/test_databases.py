@@ -6,10 +6,10 @@ import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.connection import database_of
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
 from ..rig.redis_sentinel import SentinelTrio
-from ..rig.redis_server import RedisServer, running
+from ..rig.redis_server import RedisServer, patient, running
 from .helpers import TOPIC, Run, draft, text_of
 
 
@@ -37,7 +37,7 @@ async def assert_apart(run: Run, one: str, other: str) -> None:
     """Check that brokers of these addresses share neither events nor signals."""
     heard = []
     for url in (one, other, one, other):
-        broker, recorder = await run(RedisBroker(RedisSettings(url=url), BrokerSettings()))
+        broker, recorder = await run(RedisBroker(patient(url), BrokerSettings()))
         assert broker.status == "ok"
         await broker.subscribe(TOPIC)
         heard.append((broker, recorder))
@@ -70,6 +70,6 @@ async def test_databases_behind_sentinels(sentinel_trio: SentinelTrio, run: Run)
 async def test_database_0_has_the_channels_of_earlier_versions(
     redis_server: RedisServer, run: Run
 ) -> None:
-    broker, _ = await run(RedisBroker(RedisSettings(url=redis_server.url), BrokerSettings()))
+    broker, _ = await run(RedisBroker(patient(redis_server.url), BrokerSettings()))
     await broker.subscribe("room:of-old")
     assert b"chat:{room:of-old}" in redis_server.command("PUBSUB", "CHANNELS", "chat:*old*")

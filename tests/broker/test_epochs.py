@@ -60,10 +60,10 @@ async def test_a_seq_of_another_epoch_names_nothing(store: Store) -> None:
 
 
 async def test_a_topic_that_was_lost_has_none_of_its_messages(store: Store) -> None:
-    broker, _ = await store.start(position_seconds=0.2)
+    broker, _ = await store.start(position_seconds=2.0)
     target = await say(broker, retention=BRIEF)
     lost = await epoch_of(broker)
-    await store.elapse(0.3)
+    await store.elapse(2.2)
     assert await outcomes(broker, target, lost) == [Outcome.BEGUN_ANEW] * 4, "nor any others"
     assert await say(broker, "another's") == target
     assert await outcomes(broker, target, lost) == [Outcome.BEGUN_ANEW] * 4
@@ -153,8 +153,8 @@ async def test_a_cursor_moves_in_the_epoch_that_counts_its_seq(store: Store) -> 
 
 
 async def test_a_cursor_does_not_move_where_all_is_lost(store: Store) -> None:
-    made = await reader(store, BRIEF, position_seconds=0.2)
-    await store.elapse(0.3)
+    made = await reader(store, BRIEF, position_seconds=2.0)
+    await store.elapse(2.2)
     found = await made.cursors.move(TOPIC, "bob", 2, made.epoch)
     assert found == Unread(0, 0, 0, False, moved=False, begun_anew=True)
     await say(made.broker)

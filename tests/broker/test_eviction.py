@@ -4,10 +4,10 @@ import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.cluster import ClusterBroker
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
 from ..rig.redis_cluster import RedisCluster
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import Run, until
 
 WARNING = "maxmemory-policy is {}; set it to noeviction"
@@ -23,7 +23,7 @@ async def test_a_policy_that_evicts_is_told_of_at_the_start(
     own_redis: RedisServer, run: Run, caplog: pytest.LogCaptureFixture, policy: str
 ) -> None:
     own_redis.run("CONFIG", "SET", "maxmemory-policy", policy)
-    broker, _ = await run(RedisBroker(RedisSettings(url=own_redis.url), BrokerSettings()))
+    broker, _ = await run(RedisBroker(patient(own_redis.url), BrokerSettings()))
     await until(lambda: bool(told(caplog)))
     [warning] = told(caplog)
     assert warning.endswith(WARNING.format(policy))
@@ -33,7 +33,7 @@ async def test_a_policy_that_evicts_is_told_of_at_the_start(
 async def test_a_redis_that_evicts_nothing_is_not_told_of_but_one_that_takes_its_place_is(
     own_redis: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = RedisSettings(url=own_redis.url, canary_seconds=0.05)
+    settings = patient(own_redis.url, canary_seconds=0.05)
     _, recorder = await run(RedisBroker(settings, BrokerSettings()))
     own_redis.configure("--maxmemory-policy", "allkeys-random")
     own_redis.restart()
@@ -48,7 +48,7 @@ async def test_an_acl_may_hide_the_policy(
 ) -> None:
     own_redis.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     own_redis.run("ACL", "SETUSER", "default", "-info")
-    settings = RedisSettings(url=own_redis.url, canary_seconds=0.05)
+    settings = patient(own_redis.url, canary_seconds=0.05)
     broker, _ = await run(RedisBroker(settings, BrokerSettings()))
     await until(lambda: denials(own_redis) > 0)
     await broker._probe.check()
@@ -67,7 +67,7 @@ async def test_a_node_of_a_cluster_is_told_of(
     node = redis_cluster.nodes[0]
     node.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
     try:
-        settings = RedisSettings(url=redis_cluster.url)
+        settings = patient(redis_cluster.url)
         await run(ClusterBroker(settings, BrokerSettings()))
         await until(lambda: bool(told(caplog)))
     finally:

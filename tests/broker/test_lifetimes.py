@@ -6,9 +6,9 @@ import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import Retention
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from ..rig.waiting import until
 from .helpers import TOPIC, Run
 from .test_changes import append, appended, delete, edit, react, say
@@ -25,7 +25,7 @@ TIME_MS = 5_000
 
 @pytest.fixture
 async def broker(own_redis: RedisServer, run: Run) -> RedisBroker:
-    redis = RedisSettings(url=own_redis.url)
+    redis = patient(own_redis.url)
     settings = BrokerSettings(position_seconds=POSITION)
     broker = RedisBroker(redis, settings)
     await run(broker)

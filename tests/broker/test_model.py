@@ -11,10 +11,10 @@ from chat_server.broker.memory import UNUSED_SECONDS, MemoryBroker
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import HistoryPage, Retention
 from chat_server.realtime.ports import Broker
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
 from ..rig.clock import ManualClock
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import Recorder, draft
 
 POSITION_SECONDS = 100.0
@@ -184,7 +184,7 @@ def test_redis_does_what_memory_does(redis_server: RedisServer, commands: list[A
         settings = BrokerSettings()
         memory: Broker = MemoryBroker(settings, ManualClock())
         prefix = f"model-{next(_examples)}"
-        redis: Broker = RedisBroker(RedisSettings(url=redis_server.url, prefix=prefix), settings)
+        redis: Broker = RedisBroker(patient(redis_server.url, prefix=prefix), settings)
         for broker in (memory, redis):
             await broker.start(Recorder())
         names = Names(), Names()

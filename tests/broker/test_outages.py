@@ -21,12 +21,15 @@ from .helpers import TOPIC, Run, draft, text_of, until
 
 Start = Callable[..., Any]
 
+FROZEN_SECONDS = 2.0
+"""What a broker waits for a server that is frozen: as long as a test lasts."""
+
 
 @pytest.fixture
 def start(own_redis: RedisServer, run: Run) -> Iterator[Start]:
     """Start brokers on a server that the test may harm."""
 
-    def _start(url: str = "", timeout: float = 1.5, **settings: Any) -> Any:
+    def _start(url: str = "", timeout: float = 15.0, **settings: Any) -> Any:
         redis = RedisSettings(url=url or own_redis.url, timeout_seconds=timeout)
         return run(RedisBroker(redis, BrokerSettings(**settings)))
 
@@ -35,7 +38,7 @@ def start(own_redis: RedisServer, run: Run) -> Iterator[Start]:
 
 
 async def assert_away(broker: RedisBroker) -> None:
-    """Check that everything fails, and at once."""
+    """Check that everything fails, and at once: nothing waits until it is given up."""
     assert not broker.available
     began = time.monotonic()
     for awaitable in (
@@ -46,7 +49,7 @@ async def assert_away(broker: RedisBroker) -> None:
         with pytest.raises(Unavailable):
             await awaitable
     assert (await broker.health()).latency_seconds is None
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < broker._timeout
 
 
 async def test_a_killed_server_is_noticed_and_awaited(start: Start, own_redis: RedisServer) -> None:
@@ -79,7 +82,7 @@ async def test_a_killed_server_is_noticed_and_awaited(start: Start, own_redis: R
 
 
 async def test_what_waits_when_the_server_dies_fails(start: Start, own_redis: RedisServer) -> None:
-    broker, _ = await start(timeout=5.0)
+    broker, _ = await start(timeout=90.0)
     own_redis.pause()
     futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(1_000)]
     futures.append(asyncio.ensure_future(broker.subscribe(TOPIC)))
@@ -87,25 +90,24 @@ async def test_what_waits_when_the_server_dies_fails(start: Start, own_redis: Re
     await asyncio.sleep(0)
     futures.append(asyncio.ensure_future(broker.publish(draft())))
     own_redis.kill()
-    _, pending = await asyncio.wait(futures, timeout=10)
-    assert not pending
+    await asyncio.wait(futures)
     assert all(isinstance(future.exception(), Unavailable) for future in futures)
 
 
 async def test_a_frozen_server_is_given_up_and_found_again(
     start: Start, own_redis: RedisServer
 ) -> None:
-    broker, recorder = await start()
+    broker, recorder = await start(timeout=FROZEN_SECONDS)
     await broker.subscribe(TOPIC)
     own_redis.pause()
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await broker.publish(draft("in doubt"))
-    assert 1.2 < time.monotonic() - began < 10
+    assert 0.8 * FROZEN_SECONDS < time.monotonic() - began < 30
     await assert_away(broker)
     assert recorder.losses == 1
     # It stays away for several attempts to connect, which the kernel accepts in its stead.
-    await asyncio.sleep(4.0)
+    await asyncio.sleep(2.5 * FROZEN_SECONDS)
     await assert_away(broker)
     own_redis.resume()
     await until(lambda: recorder.returns == 1)
@@ -120,7 +122,7 @@ async def test_a_silent_server_is_noticed_without_any_traffic(
     start: Start, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "PING_SECONDS", 0.1)
-    broker, recorder = await start()
+    broker, recorder = await start(timeout=FROZEN_SECONDS)
     await asyncio.sleep(0.5)
     assert broker.available, "a server that answers is not given up"
     own_redis.pause()
@@ -131,12 +133,12 @@ async def test_a_silent_server_is_noticed_without_any_traffic(
 
 
 async def test_a_subscription_does_not_wait_for_ever(start: Start, own_redis: RedisServer) -> None:
-    broker, _ = await start()
+    broker, _ = await start(timeout=FROZEN_SECONDS)
     own_redis.pause()
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await broker.subscribe(TOPIC)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 async def test_a_cut_subscriber_connection_is_made_again(
@@ -157,7 +159,7 @@ async def test_a_cut_subscriber_connection_is_made_again(
 async def test_publications_under_way_survive_a_cut_subscriber(
     start: Start, own_redis: RedisServer
 ) -> None:
-    broker, _ = await start(timeout=5.0)
+    broker, _ = await start()
     own_redis.pause()
     futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(10)]
     await asyncio.sleep(0.05)
@@ -190,7 +192,7 @@ async def test_a_cut_connection_is_a_reason_to_look(
     start: Start, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "PING_SECONDS", 30.0)
-    broker, _ = await start()
+    broker, _ = await start(timeout=FROZEN_SECONDS)
     own_redis.pause()
     future = asyncio.ensure_future(broker.publish(draft()))
     await until(lambda: broker._publisher._connection is not None)
@@ -368,8 +370,8 @@ async def test_a_frozen_server_does_not_hold_up_the_start(
 ) -> None:
     own_redis.pause()
     began = time.monotonic()
-    broker, recorder = await start()
-    assert time.monotonic() - began < 15
+    broker, recorder = await start(timeout=FROZEN_SECONDS)
+    assert time.monotonic() - began < 30
     await assert_away(broker)
     assert recorder.losses == 1
     own_redis.resume()
@@ -379,7 +381,7 @@ async def test_a_frozen_server_does_not_hold_up_the_start(
 async def test_stopping_does_not_wait_for_a_frozen_server(
     start: Start, own_redis: RedisServer
 ) -> None:
-    broker, _ = await start(timeout=30.0)
+    broker, _ = await start(timeout=90.0)
     own_redis.pause()
     # More than the kernel takes in Redis' stead: closing in good order would wait for the rest.
     futures = [asyncio.ensure_future(broker.publish(draft("x" * 30_000_000)))]
@@ -389,7 +391,7 @@ async def test_stopping_does_not_wait_for_a_frozen_server(
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await broker.stop()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     await asyncio.wait(futures)
     assert all(isinstance(future.exception(), Unavailable) for future in futures)
 
@@ -406,7 +408,7 @@ async def test_stopping_at_any_moment_of_a_reconnect(start: Start) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         await broker.stop()
-        await asyncio.wait(futures, timeout=10)
+        await asyncio.wait(futures)
         assert all(isinstance(future.exception(), Unavailable | None) for future in futures)
         assert recorder.losses <= 1
     # A connection that nobody closed warns when it is collected.
@@ -416,7 +418,7 @@ async def test_stopping_at_any_moment_of_a_reconnect(start: Start) -> None:
 async def test_too_many_waiting_publications_are_refused(
     start: Start, own_redis: RedisServer
 ) -> None:
-    broker, _ = await start(timeout=5.0, max_pending=100)
+    broker, _ = await start(max_pending=100)
     own_redis.pause()
     futures = [asyncio.ensure_future(broker.publish(draft())) for _ in range(100)]
     for _ in range(3):
@@ -444,7 +446,7 @@ async def test_a_slow_read_is_nobody_elses_trouble(
         await broker.publish(draft())
     assert caplog.text.count("to read") == 1
     for pipeline in broker._readers:
-        pipeline._timeout = 1.5
+        pipeline._timeout = 15.0
     assert len((await broker.history(TOPIC, limit=9)).events) == 6
     await recorder.wait_for(6)
     assert recorder.losses == 0

@@ -54,7 +54,7 @@ class World:
 
     async def answer_all(self) -> None:
         """Store whatever comes until nothing does."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             while self.outbox.spooled or self.store.inbox:
                 self.store.answer()
                 await asyncio.sleep(0.001)

@@ -7,9 +7,9 @@ import pytest
 from chat_server.broker.redis import prolonging
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.storage import PASSING_MS
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import TOPIC, Run, draft, until
 
 LONG_MS = 10 * PASSING_MS
@@ -18,7 +18,7 @@ LONG_MS = 10 * PASSING_MS
 @pytest.fixture
 async def brokers(own_redis: RedisServer, run: Run) -> list[RedisBroker]:
     """Brokers of two workers, which keep positions for longer than a mere read does."""
-    redis = RedisSettings(url=own_redis.url)
+    redis = patient(own_redis.url)
     settings = BrokerSettings(position_seconds=LONG_MS / 1_000)
     return [(await run(RedisBroker(redis, settings)))[0] for _ in range(2)]
 

@@ -154,12 +154,12 @@ class TestGrace:
 
 class TestLeases:
     async def test_a_dead_one_is_found_and_its_users_are_taken_out(self, store: Store) -> None:
-        broker, other, recorder = await two_workers(store, presence_lease_seconds=1.0)
+        broker, other, recorder = await two_workers(store, presence_lease_seconds=3.0)
         users = {f"u{number:03}": 1 for number in range(MAX_MEMBERS)}
         dead, alive = Lease(broker, "dead"), Lease(other, "alive")
         await dead.write(users)
         await dead.write(ada=1, bob=1)
-        await store.elapse(1.05)
+        await store.elapse(3.05)
         attended = await alive.write(ada=1)
         assert attended.dead == "dead"
         calls = 1

@@ -6,7 +6,7 @@ from chat_server.broker.redis.broker import RedisBroker
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
-from ..rig.redis_server import RedisServer
+from ..rig.redis_server import RedisServer, patient
 from .helpers import TOPIC, Run, until
 from .presence import Lease, changes, shown, told
 
@@ -15,7 +15,7 @@ KEYS = ("users", "who", "leaving", "leases", "lease:one", "lease:two")
 
 @pytest.fixture
 def settings(own_redis: RedisServer) -> RedisSettings:
-    return RedisSettings(url=own_redis.url)
+    return patient(own_redis.url)
 
 
 @pytest.mark.parametrize("lost", KEYS)

@@ -25,7 +25,7 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, Namespace, RedisSettings, Settings
 
 from ..rig.redis_cluster import RedisCluster
-from ..rig.redis_server import RedisServer, running
+from ..rig.redis_server import RedisServer, patient, running
 from .helpers import TOPIC, Recorder, Run, draft, text_of, until
 from .test_changes import append, appended, delete, edit, react, say
 
@@ -97,7 +97,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 def start(own_redis: RedisServer, run: Run) -> Start:
     def _start(url: str = "", probe_seconds: float = 0.1, **settings: Any) -> Any:
         redis = RedisSettings(
-            url=url or own_redis.url, timeout_seconds=5, canary_seconds=probe_seconds
+            url=url or own_redis.url, timeout_seconds=15, canary_seconds=probe_seconds
         )
         return run(RedisBroker(redis, BrokerSettings(**settings)))
 
@@ -198,7 +198,7 @@ async def test_a_refusal_is_noticed_without_any_publication(
 
 async def test_spooled_publications_wait_for_a_full_store(own_redis: RedisServer) -> None:
     settings = Settings(
-        redis=RedisSettings(url=own_redis.url, canary_seconds=0.1),
+        redis=patient(own_redis.url, canary_seconds=0.1),
         namespaces={"room": Namespace(spool_messages=100)},
     )
     broker, recorder = RedisBroker(settings.redis, settings.broker), Recorder()
@@ -390,7 +390,7 @@ async def test_a_server_that_lacks_a_command_is_named(
     tmp_path: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(RedisServer(tmp_path, "--rename-command", "ZPOPMIN", "")) as server:
-        broker, _ = await run(RedisBroker(RedisSettings(url=server.url), BrokerSettings()))
+        broker, _ = await run(RedisBroker(patient(server.url), BrokerSettings()))
         assert broker.status == "misconfigured"
     assert re.search(r"needs Redis 6\.2 or Valkey; this is \d", caplog.text)
 
@@ -419,7 +419,7 @@ async def test_one_node_of_a_cluster_is_named(
 async def test_a_slot_that_moves_is_no_mistake_of_an_operator(
     own_redis: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = RedisSettings(url=own_redis.url)
+    settings = patient(own_redis.url)
     shard, _ = await run(RedisBroker(settings, BrokerSettings(), sharded=True))
     for error in (MovedError("1 127.0.0.1:7000"), ClusterDownError("The cluster is down")):
         shard._on_disconnected(error)

@@ -37,7 +37,7 @@ def trio(tmp_path: Path) -> Iterator[SentinelTrio]:
 @pytest.fixture
 def start(trio: SentinelTrio, run: Run) -> Start:
     def _start(url: str = "") -> Any:
-        redis = RedisSettings(url=url or trio.url, timeout_seconds=1.0)
+        redis = RedisSettings(url=url or trio.url, timeout_seconds=3.0)
         return run(RedisBroker(redis, BrokerSettings()))
 
     return _start
@@ -193,7 +193,7 @@ async def test_tls_with_users_that_may_do_no_more_than_they_must(
         sentinel.command("ACL", "SETUSER", "eve", "on", ">w0rd", "-@all", "+sentinel")
     url = trio.url.replace("://", "://bob:s3cret@")
     url += "&sentinel_username=eve&sentinel_password=w0rd"
-    redis = RedisSettings(url=url, timeout_seconds=1.0)
+    redis = RedisSettings(url=url, timeout_seconds=3.0)
     broker, recorder = await run(RedisBroker(redis, BrokerSettings()))
     await broker.subscribe(TOPIC)
     assert (await broker.publish(draft("before", key="k"))).seq == 1

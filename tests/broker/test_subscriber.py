@@ -25,7 +25,7 @@ from chat_server.protocol.errors import Unavailable
 from .fakes import ScriptedConnection
 from .helpers import Recorder, until
 
-TIMEOUT = 0.2
+TIMEOUT = 1.5
 PONG = [b"pong", b""]
 
 

@@ -61,7 +61,7 @@ def test_the_examples_about_messages(tmp_path: Path) -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

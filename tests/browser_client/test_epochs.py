@@ -31,7 +31,7 @@ def test_a_change_reaches_no_other_message(tmp_path: Path) -> None:
             getattr(server, step)()
             script.stdin.write("done\n")
             script.stdin.flush()
-        out, err = script.communicate(timeout=100)
+        out, err = script.communicate(timeout=240)
         assert script.returncode == 0, err
     said = json.loads(out)
     place, answers = said["place"], said["answers"]

@@ -34,7 +34,7 @@ def test_old_messages_and_events_are_the_messages_of_history(tmp_path: Path) -> 
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=240,
         )
     assert done.returncode == 0, f"CHAT_CLIENT_FOLDING_SEED={seed}\n{done.stderr}"
     report = json.loads(done.stdout)

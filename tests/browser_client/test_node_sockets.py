@@ -49,6 +49,6 @@ def test_the_classes_for_node(tmp_path: Path) -> None:
                 env=environment(),
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=240,
             )
             assert (said.stdout, said.stderr) == ("hello\n", ""), name

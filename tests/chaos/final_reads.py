@@ -12,7 +12,7 @@ from .folding import shown
 from .history import Shown, Stored
 
 PAGE = 50
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 RETRY_SECONDS = 0.1
 
 EXPECTED_ERRORS = {"unavailable"}

@@ -26,7 +26,7 @@ from .unheard import NAME, unheard
 from .violation import Violation
 from .workload import Counts, LibrarySubscriber, Subscriber
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 POLL_SECONDS = 0.05
 LONGEST_FAULT_SECONDS = 5.0
 

@@ -21,7 +21,7 @@ from .payloads import payload_of
 from .system import HISTORY, System, has_presence
 
 NAME = "probe"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.05
 HISTORY_SECONDS = 86_400.0
 

@@ -34,7 +34,7 @@ async def test_search_finds_what_was_published(real: ServerProcess) -> None:
         "",
     )
     found = ""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while not found:  # it is archived a moment later
             code, found, err = await run("search", "needle", url=real.url, token=None)
             assert (code, err) == (0, "")

@@ -33,7 +33,7 @@ def users(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=240,
     )
 
 

@@ -178,7 +178,7 @@ async def test_one_published_now_and_then_leaves_at_once(
         yield 2
 
     async with client() as chat, aclosing(publish_all(chat, "room:a", items())) as run:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(90):
             assert (await anext(run)).seq == 1
         more.set()
         assert (await anext(run)).seq == 2
@@ -219,7 +219,7 @@ async def test_an_item_that_is_not_stored_in_time(
         yield 2
 
     async with client() as chat:
-        run = publish_all(chat, "room:a", items(), timeout=0.3)
+        run = publish_all(chat, "room:a", items(), timeout=2)
         assert (await anext(run)).seq == 1
         if silent:
             server.silent.add("publish")
@@ -227,6 +227,6 @@ async def test_an_item_that_is_not_stored_in_time(
             await server.stop()
             await until(lambda: not chat.online)
         go_on.set()
-        with pytest.raises(TimedOut, match=r"not stored within 0\.3 s") as caught:
+        with pytest.raises(TimedOut, match=r"not stored within 2 s") as caught:
             await anext(run)
         assert caught.value.maybe_stored is silent

@@ -208,7 +208,7 @@ def test_on_the_command_line_it_is_one_line() -> None:
         env={"https_proxy": "socks5://127.0.0.1:1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 1
     assert done.stderr == (

@@ -123,7 +123,7 @@ async def test_an_expiring_token_is_refreshed_in_time(server: ServerProcess) -> 
     async with connect(
         server.url, token=token, on_state=lambda state, reason: states.append(state)
     ) as chat:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while len(tokens) < 3:
                 await asyncio.sleep(0.05)
                 await chat.ping()

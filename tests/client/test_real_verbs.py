@@ -92,7 +92,7 @@ async def test_who_is_there() -> None:
             present = await bob.presence("room:a", after="ann", limit=1)
             assert (present.count, [user.user for user in present.users]) == (2, ["bob"])
             joined = Join(topic="room:a", user="bob", name="Bob")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(90):
                 while await anext(room) != joined:
                     pass
     await asyncio.to_thread(running.__exit__, None, None, None)

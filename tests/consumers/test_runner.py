@@ -252,7 +252,7 @@ async def test_a_lease_that_cannot_be_let_go_keeps_nobody(
     consumers = Consumers(broker, broker.feed, Frozen(), [Collector(Shelf())])
     consumers.start()
     await until(lambda: consumers.is_leading)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await consumers.stop()
 
 

@@ -16,7 +16,7 @@ from ..rig.ports import free_port
 from .markdown import ROOT, blocks
 
 PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 PAGE = ROOT / "docs/proxies.md"
 
 NGINX = """

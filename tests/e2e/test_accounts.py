@@ -35,7 +35,7 @@ def server(redis: RedisServer, postgres_server: PostgresServer) -> Iterator[Serv
 
 def post(server: ServerProcess, path: str, **body: object) -> httpx.Response:
     """Ask by a connection of its own, which may come to either worker."""
-    return httpx.post(f"{server.url}{path}", json=body, timeout=60)
+    return httpx.post(f"{server.url}{path}", json=body, timeout=240)
 
 
 def sign_up(server: ServerProcess, name: str) -> httpx.Response:

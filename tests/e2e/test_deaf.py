@@ -16,7 +16,7 @@ TOPIC = "room:deaf"
 ENVIRON = {
     "CHAT_AUTH__AUDIENCE": "chat",
     "CHAT_REDIS__CANARY_SECONDS": "0.5",
-    "CHAT_REDIS__TIMEOUT_SECONDS": "1",
+    "CHAT_REDIS__TIMEOUT_SECONDS": "2",
 }
 
 

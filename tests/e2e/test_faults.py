@@ -184,7 +184,7 @@ async def test_lost_connections_to_redis_lose_no_message(
                 await asyncio.sleep(0.1)
             enough.set()
 
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
             sending = group.create_task(send())
             group.create_task(disturb())
             received = [group.create_task(receive_until(client, "last")) for client in (one, two)]

@@ -41,7 +41,7 @@ async def close(*clients: Chat) -> None:
 
 
 async def pushed(client: Chat, type: str) -> dict[str, object]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (push := await client.next())["type"] != type:
             pass
     return push

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from chat_server.broker.redis.broker import RedisBroker
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 from tests.broker.helpers import Recorder, draft
 from tests.rig.chat_client import Chat, chat
 from tests.rig.ports import free_port
 from tests.rig.proxy import RedisProxy
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer, patient, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
 
@@ -34,7 +34,7 @@ ENVIRON = {
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
     "CHAT_LIMITS__MESSAGE_BURST": "1000000",
     "CHAT_LOG__LEVEL": "INFO",
-    "CHAT_REDIS__TIMEOUT_SECONDS": "1",
+    "CHAT_REDIS__TIMEOUT_SECONDS": "2",
 }
 FROZEN_SECONDS = 10.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -366,7 +366,7 @@ async def until_replicated(master: RedisServer, replica: RedisServer) -> None:
 
 async def publish_elsewhere(url: str, topic: str, count: int) -> dict[Place, object]:
     """Publish as a worker does that has found the store before all others."""
-    broker = RedisBroker(RedisSettings(url=url), BrokerSettings())
+    broker = RedisBroker(patient(url), BrokerSettings())
     await broker.start(Recorder())
     texts = [f"other {number}" for number in range(count)]
     places = [await broker.publish(draft(text, topic=topic)) for text in texts]

@@ -18,12 +18,12 @@ import pytest
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.broker.redis.cluster import ClusterBroker
 from chat_server.realtime.ports import Broker
-from chat_server.settings import BrokerSettings, RedisSettings
+from chat_server.settings import BrokerSettings
 from tests.broker.helpers import Recorder, draft
 from tests.rig.proxy import RedisProxy
 from tests.rig.redis_cluster import RedisCluster
 from tests.rig.redis_sentinel import SERVICE, SentinelTrio
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer, patient, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
 
@@ -37,7 +37,7 @@ ENVIRON = {
     "CHAT_LOG__LEVEL": "INFO",
     # A link that stands and says nothing is found out soon.
     "CHAT_REDIS__CANARY_SECONDS": "0.5",
-    "CHAT_REDIS__TIMEOUT_SECONDS": "1",
+    "CHAT_REDIS__TIMEOUT_SECONDS": "2",
 }
 NOWHERE = 1
 """A port on which nobody listens."""
@@ -268,7 +268,7 @@ async def _miss_and_repair(server: ServerProcess, fault: Fault) -> None:
 
 async def store_past_the_workers(fault: Fault) -> None:
     """Publish as a worker of another machine does, once it can."""
-    settings, broker_settings = RedisSettings(url=fault.url), BrokerSettings()
+    settings, broker_settings = patient(fault.url), BrokerSettings()
     clustered = fault.url.startswith("redis+cluster:")
     broker: Broker = (ClusterBroker if clustered else RedisBroker)(settings, broker_settings)
     await broker.start(Recorder())

@@ -75,7 +75,6 @@ async def test_two_workers_send_everything_once_and_in_order(workers: ServerProc
 
 
 @pytest.mark.extra
-@pytest.mark.timeout(180)  # Another worker waits 15 seconds before it takes a dead one for dead.
 async def test_nothing_is_lost_with_the_worker_that_sends(workers: ServerProcess) -> None:
     async with WebhookReceiver(port=PORT) as receiver:
         publishing = asyncio.create_task(publish(workers, ROUNDS))

@@ -199,7 +199,7 @@ async def test_what_came_before_the_clients_close_is_done(server: ServerProcess)
                 )
                 assert (await bot.read_to_close())[0] == 1000
             # Under the ASGI transport the server below answers the close without waiting.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 messages: list[dict[str, Any]] = []
                 while not messages:
                     messages = (await watcher.ok(type="history", topic=topic))["messages"]

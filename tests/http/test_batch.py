@@ -245,7 +245,7 @@ async def post(port: int, path: str, body: bytes, *, chunked: bool) -> Answer:
 
 async def test_what_is_not_done_in_time_may_still_be_stored() -> None:
     broker = FakeBroker()
-    app = create_app(make_settings(http__request_timeout_seconds=0.2), broker=broker)
+    app = create_app(make_settings(http__request_timeout_seconds=2), broker=broker)
     async with app.test_app() as test_app:
         http = Client(app, test_app.test_client())
         broker.publications = []

@@ -21,7 +21,7 @@ from chat_server.settings import RedisSettings, SettingsError
 from tests.docs.markdown import ROOT
 from tests.rig.redis_cluster import RedisCluster
 from tests.rig.redis_sentinel import SentinelTrio
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer, patient, running
 from tests.rig.waiting import until, until_async
 from tests.server.inprocess import make_settings
 
@@ -35,7 +35,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture(params=["memory", "redis"])
 async def jobs(request: pytest.FixtureRequest) -> AsyncIterator[Jobs]:
     url = request.getfixturevalue("redis").url if request.param == "redis" else ""
-    jobs = Jobs(RedisSettings(url=url, prefix=f"t{request.node.name[-24:-1].replace('[', '.')}"))
+    jobs = Jobs(patient(url, prefix=f"t{request.node.name[-24:-1].replace('[', '.')}"))
     yield jobs
     await jobs.stop()
 
@@ -92,7 +92,7 @@ async def test_a_key_and_a_delay(jobs: Jobs) -> None:
     jobs.register("note", note)
     await jobs.start()
     for data in ("first", "second"):
-        await jobs.add("note", data, key="one", delay_seconds=0.5)
+        await jobs.add("note", data, key="one", delay_seconds=2)
     await jobs.add("note", "at once")
     await until(lambda: len(done) == 2)
     assert done == ["at once", "first"]
@@ -156,7 +156,7 @@ async def test_several_servers(
     servers: Any = await asyncio.to_thread(several, tmp_path)
     await asyncio.to_thread(servers.start)
     try:
-        jobs = Jobs(RedisSettings(url=servers.url))
+        jobs = Jobs(patient(servers.url))
         jobs.register("note", note)
         await jobs.start()
         await jobs.add("note", 1)
@@ -187,7 +187,7 @@ async def test_the_acl_of_the_page_is_enough(
             done.append(data)
 
         url = redis.url.replace("redis://", "redis://worker:secret@")
-        jobs = Jobs(RedisSettings(url=url))
+        jobs = Jobs(patient(url))
         jobs.register("note", note)
         await jobs.start()
         await jobs.add("note", 1)

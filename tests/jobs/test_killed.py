@@ -10,8 +10,7 @@ from pathlib import Path
 
 from chat_server.jobs import Jobs
 from chat_server.jobs.jobs import CONCURRENCY
-from chat_server.settings import RedisSettings
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import RedisServer, patient, running
 from tests.rig.waiting import until
 
 JOBS = 300
@@ -33,7 +32,7 @@ async def work(number):
 
 
 async def main():
-    jobs = Jobs(RedisSettings(url=url), redelivery_seconds=2.0)
+    jobs = Jobs(RedisSettings(url=url, timeout_seconds=20.0), redelivery_seconds=2.0)
     jobs.register("work", work)
     await jobs.start()
     await asyncio.Event().wait()
@@ -71,7 +70,7 @@ async def add(url: str) -> None:
     async def not_here(number: int) -> None:
         await asyncio.Event().wait()
 
-    jobs = Jobs(RedisSettings(url=url))
+    jobs = Jobs(patient(url))
     jobs.register("work", not_here)
     await jobs.start()
     for number in range(JOBS):

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server"),
 ]
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 ABORTED = 1
 """The exit code of click for Ctrl-C."""
 

@@ -44,7 +44,7 @@ def _front(folder: Path, *arguments: str, peer: bool = False) -> Front:
         env=environ | {"CHAT_ENVIRONMENT": "testing"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -137,7 +137,7 @@ def test_a_folder_without_a_server_is_refused(tmp_path: Path) -> None:
         env=os.environ | {"CHAT_ENVIRONMENT": "testing"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 2
     assert f"{tmp_path} has no chat_server/__main__.py" in done.stderr

@@ -20,7 +20,7 @@ from ..architecture.source import ROOT
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
     # Ten servers start and stop, which a busy machine may take long for.
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(400),
 ]
 redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 

@@ -15,7 +15,7 @@ import pytest
 from chat_server import linewriter
 from chat_server.linewriter import LineWriter
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @pytest.fixture

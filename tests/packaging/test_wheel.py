@@ -123,7 +123,7 @@ def served(installed: Path) -> Iterator[str]:
         yield line.split()[3]
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=240)
 
 
 def _files(archive: Path) -> set[str]:

@@ -64,7 +64,7 @@ async def test_many_clients_are_sent_away_in_batches() -> None:
 
 
 async def test_batches_leave_half_of_the_drain_time() -> None:
-    registry, drain = drain_within(0.4)
+    registry, drain = drain_within(2.0)
     clients = [FakeClient(registry, stubborn=True) for _ in range(20 * BATCH)]
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -72,7 +72,7 @@ async def test_batches_leave_half_of_the_drain_time() -> None:
     await until(lambda: all(client.calls for client in clients))
     assert [call[0] for call in clients[0].calls] == ["close"], "all were asked before any abort"
     await task
-    assert loop.time() - began >= 0.4
+    assert loop.time() - began >= 2.0
     assert len(registry) == 0
 
 
@@ -99,7 +99,7 @@ async def test_draining_aborts_who_does_not_go() -> None:
 
 async def test_draining_without_clients_takes_no_time() -> None:
     _, drain = drain_within(1_000.0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         await drain.run()
         await drain.run()
 

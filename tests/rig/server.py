@@ -20,12 +20,13 @@ from chat_server.clock import SystemClock
 from chat_server.settings import AuthSettings, load_settings
 
 from .ports import free_port
+from .waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parent.parent.parent
 
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
-LEFTOVER_SECONDS = 5.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
+LEFTOVER_SECONDS = 30.0
 """How long multiprocessing's resource tracker may outlive the supervisor it watches."""
 POLL_SECONDS = 0.02
 
@@ -34,6 +35,9 @@ FEWER_CONNECTIONS = {
     "CHAT_HTTP__MAX_CONNECTIONS": "1000",
 }
 """Enough for every test, and for a system that allows a process 4,096 files not too many."""
+
+PATIENCE = {"CHAT_REDIS__TIMEOUT_SECONDS": str(PATIENCE_SECONDS)}
+"""What a test sets anew that has a server find its Redis silent."""
 
 
 class ServerProcess:
@@ -44,8 +48,8 @@ class ServerProcess:
 
     Args:
         flags: arguments for `chat-server serve`, besides --bind.
-        environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing and `FEWER_CONNECTIONS`; the
-            test's own do not count.
+        environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing, `FEWER_CONNECTIONS` and
+            `PATIENCE`; the test's own do not count.
         port: where to listen on 127.0.0.1; a free one if None, kept when started again.
         module: what to run instead, which takes the same arguments.
         certificate: a PEM file with a certificate for localhost and its key, to speak TLS with.
@@ -70,7 +74,7 @@ class ServerProcess:
         self._ready_url = f"{self.url}{ready}"
         self.ws_url = f"ws{secure}://127.0.0.1:{self.port}/ws"
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
-        defaults = {"CHAT_ENVIRONMENT": "testing", **FEWER_CONNECTIONS}
+        defaults = {"CHAT_ENVIRONMENT": "testing", **FEWER_CONNECTIONS, **PATIENCE}
         # In development there is a database in the working directory; tests share that directory.
         self._scratch = tempfile.TemporaryDirectory()
         if folder is None and (environ or {}).get("CHAT_ENVIRONMENT") == "development":

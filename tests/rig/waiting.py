@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-SECONDS = 40.0
+SECONDS = 90.0
 """How long anything may take: the machine may be busy."""
+
+PATIENCE_SECONDS = 20.0
+"""How long a Redis that nobody harms may take for an answer, before a test fails for that."""
 
 
 async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:

@@ -25,7 +25,7 @@ def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     return done.returncode, done.stderr

@@ -106,7 +106,7 @@ def test_a_limit_that_leaves_nothing_is_one_line_with_the_numbers(form: str) -> 
         env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_LOG__FORMAT": form},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
     )
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -124,7 +124,7 @@ def test_the_connections_to_redis_count() -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
     )
     assert done.returncode == 1
     assert f"needs at least {MIN_DESCRIPTORS + 500}" in done.stderr

@@ -207,7 +207,7 @@ async def test_a_client_that_sends_on_and_reads_nothing_is_cut_off(
 
 async def test_a_client_that_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs several times as long as one may take nothing at all."""
-    monkeypatch.setattr(hypercorn, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(hypercorn, "STALL_SECONDS", 2.0)
     size = 16 * 2**20
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -224,7 +224,7 @@ async def test_a_client_that_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPat
                 data = await loop.sock_recv(client.socket, 2**20)
                 assert data, f"cut off after {received} bytes"
                 received += len(data)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.3)
 
 
 async def test_frames_before_the_answer_are_refused() -> None:

@@ -24,7 +24,7 @@ from tests.rig.waiting import until
 from .processes import accepts, refused, runs, state, workers
 
 SECRET = "0123456789abcdef" * 4
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 @contextmanager
@@ -82,7 +82,6 @@ async def test_a_server_goes_on_when_nobody_reads_what_it_writes() -> None:
     os.close(read)
 
 
-@pytest.mark.timeout(300)  # Each of its waits may take a minute.
 async def test_a_supervisor_still_replaces_a_worker_that_hangs(redis: RedisServer) -> None:
     port = free_port()
     read, write = _full_pipe()

@@ -141,7 +141,7 @@ def test_workers_that_do_not_stop_are_killed_at_the_deadline(redis: RedisServer)
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url},
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0
@@ -169,7 +169,7 @@ def test_workers_that_never_accept_a_connection_stop_the_server(tmp_path: Path) 
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1, done.stderr
@@ -248,7 +248,7 @@ def test_the_wait_before_a_restart_doubles_until_a_worker_lived_long_enough(
         env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from tests.web.visitor import Visitor
 
 GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
 
-DRIVER_SECONDS = 20.0
+DRIVER_SECONDS = 90.0
 """How long the browser's driver may take for calls that a closed page has left behind."""
 
 Visit = Callable[..., Awaitable[Visitor]]

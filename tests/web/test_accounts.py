@@ -76,7 +76,7 @@ async def ask(server: ServerProcess, path: str, **body: object) -> Any:
     )
 
     def post() -> Any:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             return json.load(answer)
 
     return await asyncio.to_thread(post)

@@ -26,7 +26,7 @@ async def _call(
     )
 
     def send() -> Any:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=90) as response:
             return json.load(response)
 
     return await asyncio.to_thread(send)

@@ -13,7 +13,7 @@ from playwright.async_api import Page
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
-SECONDS = 20
+SECONDS = 90
 """Less than the silence after which a client asks for a sign of life by itself: 25 s."""
 
 WORKER = """

@@ -23,6 +23,7 @@ from chat_server.webhooks.sending import (
 
 from ..rig.certificates import make_certificate
 from ..rig.ports import free_port
+from ..rig.waiting import until
 from ..rig.webhook_receiver import Received, WebhookReceiver, answering
 
 NOW = 1_800_000_000.0
@@ -370,6 +371,7 @@ async def test_a_name_server_that_does_not_answer_takes_one_thread() -> None:
         async with sender(url, look_up=look_up, timeout_seconds=0.1) as one:
             for _ in range(3):
                 assert await refusal(one) == "no answer in 0.1 s"
+            await until(lambda: asked)
             assert asked == ["hooks.example"]
         answer.set()
 
