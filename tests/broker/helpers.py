@@ -18,6 +18,7 @@ from chat_server.realtime.ports import Broker
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..rig.clock import ManualClock
+from ..rig.waiting import SECONDS
 
 TOPIC = "room:lobby"
 FOREVER = Retention(1_000, 3_600.0)
@@ -131,7 +132,7 @@ def text_of(event: Event) -> str:
     return text
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Wait for `condition` to become true.
 
     Raises:
@@ -143,7 +144,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         await asyncio.sleep(0.002)
 
 
-async def until_status(broker: Broker, word: str, seconds: float = 30.0) -> None:
+async def until_status(broker: Broker, word: str, seconds: float = SECONDS) -> None:
     """Wait for `/health` to say this word of a broker."""
     deadline = time.monotonic() + seconds
     while (status := (await broker.health(ping=False)).status) != word:

@@ -314,7 +314,7 @@ async def test_a_user_who_may_not_subscribe_is_named_once(
     assert len(lines) <= 3, lines
     for node in cluster.nodes:
         node.command("ACL", "SETUSER", "bob", "+ssubscribe")
-    await until_status(broker, "ok", 40)
+    await until_status(broker, "ok")
 
 
 @pytest.fixture

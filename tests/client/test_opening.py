@@ -305,7 +305,7 @@ async def test_the_wait_ends(server: FakeServer, client: Connect) -> None:
     with pytest.raises(ConnectFailed, match="connection refused"):
         async with client(start_wait=0.5):
             pass
-    assert 0.3 <= time.monotonic() - began <= 10
+    assert 0.3 <= time.monotonic() - began <= 60
 
 
 async def test_a_token_that_is_refused_is_not_waited_for(

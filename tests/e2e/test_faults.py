@@ -14,7 +14,7 @@ import pytest
 
 from tests.rig.chat_client import Chat, Closed, chat
 from tests.rig.raw_client import RawClient, request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import KEPT, RedisServer, running
 from tests.rig.rfc6455 import text
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
@@ -39,8 +39,7 @@ AT_ONCE_SECONDS = 5.0
 @pytest.fixture(scope="module")
 def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that forgets nothing when it is killed; another one for each transport."""
-    durable = ("--appendonly", "yes", "--appendfsync", "always")
-    with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
+    with running(RedisServer(tmp_path_factory.mktemp("redis"), *KEPT)) as started:
         yield started
 
 
@@ -332,9 +331,9 @@ async def test_a_storm_of_resumes_costs_nobody_anything(server: ServerProcess, c
     async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.follow(count))
-        await until(lambda: all(client.place for client in clients), 60)
+        await until(lambda: all(client.place for client in clients))
         group.create_task(send(server, topic, count, pace=0.02))
-        await until(lambda: all(len(client.seqs) > 10 for client in clients), 60)
+        await until(lambda: all(len(client.seqs) > 10 for client in clients))
         for pid in old:
             os.kill(pid, signal.SIGKILL)
     for client in clients:

@@ -21,7 +21,7 @@ from tests.broker.helpers import Recorder, draft
 from tests.rig.chat_client import Chat, chat
 from tests.rig.ports import free_port
 from tests.rig.proxy import RedisProxy
-from tests.rig.redis_server import RedisServer, patient, running
+from tests.rig.redis_server import KEPT, RedisServer, patient, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
 
@@ -37,8 +37,6 @@ ENVIRON = {
     "CHAT_REDIS__TIMEOUT_SECONDS": "2",
 }
 FROZEN_SECONDS = 10.0
-DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-
 extra = pytest.mark.extra
 
 Place = tuple[str, int]
@@ -163,7 +161,7 @@ def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServe
         yield started
 
 
-durable = pytest.mark.parametrize("redis", [DURABLE], ids=["durable"], indirect=True)
+durable = pytest.mark.parametrize("redis", [KEPT], ids=["durable"], indirect=True)
 forgetful = pytest.mark.parametrize("redis", [()], ids=["forgetful"], indirect=True)
 
 

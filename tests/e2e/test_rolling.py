@@ -80,7 +80,7 @@ async def _publish(client: Client, stop: asyncio.Event, last: "asyncio.Future[in
 async def _replace(server: ServerProcess) -> None:
     old = await ready_workers(server, 2)
     os.kill(server.pid, signal.SIGHUP)
-    await until(lambda: not any(runs(pid) for pid in old), 60)
+    await until(lambda: not any(runs(pid) for pid in old))
 
 
 @pytest.mark.usefixtures("quiet")
@@ -101,7 +101,7 @@ async def test_nothing_is_lost_while_workers_are_replaced(server: ServerProcess)
         group.create_task(_publish(publisher, stop, last))
         for _ in range(ROLLS):
             # Who is still away because the last roll told it to wait would not notice this one.
-            await until(lambda: all(s.state is ClientState.ONLINE for s in subscribers), 30)
+            await until(lambda: all(s.state is ClientState.ONLINE for s in subscribers))
             await _replace(server)
         stop.set()
     for subscriber in subscribers:

@@ -23,12 +23,12 @@ from tests.broker.helpers import Recorder, draft
 from tests.rig.proxy import RedisProxy
 from tests.rig.redis_cluster import RedisCluster
 from tests.rig.redis_sentinel import SERVICE, SentinelTrio
-from tests.rig.redis_server import RedisServer, patient, running
+from tests.rig.redis_server import KEPT, RedisServer, patient, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
 
 from .cluster import one_on_each, until_health
-from .test_redis_faults import DURABLE, Story
+from .test_redis_faults import Story
 
 TOPIC = "room:silent"
 MISSED = ["missed 1", "missed 2", "missed 3"]
@@ -198,7 +198,7 @@ Setting = Callable[[Path], AbstractAsyncContextManager[Fault]]
 def one_server(kind: type[Cut]) -> Setting:
     @asynccontextmanager
     async def setting(folder: Path) -> AsyncIterator[Fault]:
-        with running(RedisServer(folder, *DURABLE)) as redis:
+        with running(RedisServer(folder, *KEPT)) as redis:
             async with RedisProxy(redis.port) as proxy:
                 yield kind(redis, proxy)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig.chat_client import Chat, chat
 from tests.rig.raw_client import RawClient, request
-from tests.rig.redis_server import RedisServer, running
+from tests.rig.redis_server import KEPT, RedisServer, running
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS
 
@@ -32,8 +32,7 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def redis(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that forgets nothing when it is killed; another one for each transport."""
-    durable = ("--appendonly", "yes", "--appendfsync", "always")
-    with running(RedisServer(tmp_path_factory.mktemp("redis"), *durable)) as started:
+    with running(RedisServer(tmp_path_factory.mktemp("redis"), *KEPT)) as started:
         yield started
 
 

@@ -17,7 +17,7 @@ from tests.rig.tokens import bad_tokens
 
 from .room import Room, token
 
-AUTH_SECONDS = 3.0
+AUTH_SECONDS = 5.0
 GRACE_SECONDS = 3.0
 
 ENVIRON = {
@@ -207,7 +207,7 @@ async def test_an_expired_token_is_told_and_then_closed(server: ServerProcess, r
 async def test_a_refreshed_token_keeps_the_connection(
     server: ServerProcess, room: Room, late: bool
 ) -> None:
-    async with await chat(server.ws_url, short()) as client:
+    async with await chat(server.ws_url, short(3 if late else 6)) as client:
         await client.ok(type="subscribe", topic=room.topic)
         if late:
             assert (await client.next())["code"] == "unauthorized"

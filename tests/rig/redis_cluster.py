@@ -11,7 +11,7 @@ from .ports import free_port
 from .redis_sentinel import wait_for
 from .redis_server import RedisServer, tls_options
 
-NODE_TIMEOUT_MS = 1_000
+NODE_TIMEOUT_MS = 2_000
 
 
 class RedisCluster:

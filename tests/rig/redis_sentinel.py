@@ -9,6 +9,7 @@ from .ports import free_port
 from .redis_server import READY_SECONDS, RedisServer, tls_options
 
 SERVICE = "chat"
+DOWN_AFTER_MS = 2_000
 FAST = ("--repl-diskless-sync-delay", "0", "--repl-backlog-size", "1mb")
 
 
@@ -22,7 +23,7 @@ class SentinelTrio:
     """
 
     def __init__(
-        self, directory: Path, certificate: Path | None = None, down_after_ms: int = 500
+        self, directory: Path, certificate: Path | None = None, down_after_ms: int = DOWN_AFTER_MS
     ) -> None:
         self._down_after_ms = down_after_ms
         self._directory = directory

@@ -22,6 +22,9 @@ from .waiting import PATIENCE_SECONDS
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
 
+KEPT = ("--appendonly", "yes", "--appendfsync", "no")
+"""Outlive a SIGKILL: what was acknowledged is with the system. Only its crash would need fsync."""
+
 CLUSTER_STATE = "nodes.conf"
 """What a node of a cluster knows of the others. An operator would not let it forget that."""
 

@@ -154,7 +154,7 @@ async def test_a_replacement_that_cannot_work_leaves_the_old_one(
         old = await ready_workers(server, 2)
         key.unlink()
         os.kill(server.pid, signal.SIGHUP)
-        await until(lambda: "the worker it was to replace goes on" in server.stderr, 30)
+        await until(lambda: "the worker it was to replace goes on" in server.stderr)
         assert re.search(r"ERROR .*worker 1 \(\d+\) ended with exit code 2; ", server.stderr)
         assert workers(server.pid) == old
         assert await ready_workers(server, 2) == old
