@@ -70,21 +70,27 @@ FAKEREDIS = pytest.param(
 """A Redis for those who have none. Where there is a real one, only `make test-all` uses both."""
 
 
-@pytest.fixture(params=["memory", FAKEREDIS, "redis", "sentinel", "cluster"])
+SENTINEL = pytest.param("sentinel", marks=pytest.mark.extra)
+"""The same broker and the same scripts as with one Redis, found in another way: the contract is
+enough."""
+
+
+@pytest.fixture(params=["memory", FAKEREDIS, "redis", SENTINEL, "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store in turn."""
-    async for made in _store(request):
+    async for made in made_store(request):
         yield made
 
 
-@pytest.fixture(params=[FAKEREDIS, "redis", "sentinel", "cluster"])
+@pytest.fixture(params=[FAKEREDIS, "redis", SENTINEL, "cluster"])
 async def shared_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store that several workers can share."""
-    async for made in _store(request):
+    async for made in made_store(request):
         yield made
 
 
-async def _store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+async def made_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """Yield the store that a fixture's parameter names."""
     name: str = request.param
     if name == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,22 @@ from chat_server.events import Event, HistoryPage, Kind, Retention
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.ports import Broker, BrokerHealth
 
+from .conftest import FAKEREDIS, made_store
 from .helpers import FOREVER, TOPIC, Recorder, Store, draft, text_of, until
+
+
+@pytest.fixture(params=["memory", FAKEREDIS, "redis", "sentinel", "cluster"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """Each kind of store in turn; behind sentinels, too."""
+    async for made in made_store(request):
+        yield made
+
+
+@pytest.fixture(params=[FAKEREDIS, "redis", "sentinel", "cluster"])
+async def shared_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """Each kind of store that several workers can share; behind sentinels, too."""
+    async for made in made_store(request):
+        yield made
 
 
 def seqs(page: HistoryPage) -> list[int]:

@@ -54,7 +54,7 @@ async def test_a_new_key_is_taken_soon_while_made_up_ones_flood(issuer: KeyServe
             assert 0 < goodbye["reconnect_in_ms"] <= 1000
         began = time.monotonic()
         while answer.status != 200:
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 90
             await asyncio.sleep(answer.json()["retry_in_ms"] / 1000)
             answer = await request(server.port, "GET", API, headers=bearer("RSA2", "new"))
             assert answer.status in (200, 503)
@@ -73,4 +73,4 @@ async def test_an_issuer_that_drips_keeps_no_server_from_ending(issuer: KeyServe
         began = time.monotonic()
         assert await asyncio.to_thread(server.stop) == 0
         # A drip of the head would take hours; what is waited for is the drain of nobody.
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 90

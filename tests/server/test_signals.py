@@ -17,7 +17,7 @@ from tests.rig.waiting import until
 
 from .processes import pending, ready_workers, runs, state, workers
 
-LONG = 60.0
+LONG = 180.0
 
 
 class Gate:

@@ -19,7 +19,7 @@ from tests.rig.waiting import until
 
 from .processes import connect_to, ready_workers, runs, state, workers
 
-LONG = "60"
+LONG = "600"
 """Seconds that nobody who is hurried waits for."""
 
 
@@ -53,7 +53,7 @@ async def test_a_server_that_is_not_ready_any_more_still_takes_all_that_comes(
             await ready_workers(server, 2)
         async with await chat(server.ws_url, mint("ada")) as early:
             os.kill(server.pid, signal.SIGTERM)
-            told = "not ready any more; draining in 60 s"
+            told = "not ready any more; draining in 600 s"
             await until(lambda: server.stderr.count(told) == count)
             for _ in range(10):
                 answer = await request(server.port, "GET", "/health/ready")
@@ -134,8 +134,8 @@ async def test_workers_that_are_replaced_do_not_wait(redis: RedisServer) -> None
         old = await ready_workers(server, 2)
         began = time.monotonic()
         os.kill(server.pid, signal.SIGHUP)
-        await until(lambda: not any(runs(pid) for pid in old), float(LONG))
-        assert time.monotonic() - began < float(LONG)
+        await until(lambda: not any(runs(pid) for pid in old), 180)
+        assert time.monotonic() - began < float(LONG) / 2
         assert not await ready_workers(server, 2) & old
         await until(lambda: server.stderr.count(" is replaced") == 2)
         os.kill(server.pid, signal.SIGTERM)
@@ -237,5 +237,5 @@ async def test_a_server_that_survived_its_terminal_takes_sighup_for_new_code(
         assert runs(server)
     finally:
         os.kill(server, signal.SIGTERM)
-        assert await asyncio.to_thread(launcher.wait, 60) == 0
+        assert await asyncio.to_thread(launcher.wait, 120) == 0
         launcher.stdout.close()

@@ -83,13 +83,13 @@ async def test_a_signal_stops_all_of_them(redis: RedisServer, number: signal.Sig
         for client in clients:
             assert await client.closed() == 1012
         assert await asyncio.to_thread(server.wait) == 0
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 120
         assert not [pid for pid in pids if runs(pid)]
         assert server.stderr == ""
 
 
 async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: RedisServer) -> None:
-    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="60") as server:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600") as server:
         pids = await ready_workers(server, 2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -100,12 +100,12 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
         began = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         await asyncio.to_thread(server.wait)
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 120
         assert not [pid for pid in pids if runs(pid)]
 
 
 async def test_who_waits_for_the_last_worker_does_not_spin(redis: RedisServer) -> None:
-    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="60") as server:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600") as server:
         first, second = await ready_workers(server, 2)
         os.kill(second, signal.SIGSTOP)
         await until(lambda: state(second) == "T")

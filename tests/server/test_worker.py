@@ -30,7 +30,7 @@ from .processes import accepts, refused
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
-MACHINE_SECONDS = 10.0
+MACHINE_SECONDS = 25.0
 """What a busy machine may need besides: reading the ends of a thousand connections, too."""
 
 
@@ -87,7 +87,7 @@ async def test_a_request_that_takes_longer_is_cut_at_the_deadline() -> None:
 
 async def test_idle_connections_hold_nothing_up() -> None:
     async with (
-        serving(make_settings(server__drain_seconds=60)) as server,
+        serving(make_settings(server__drain_seconds=600)) as server,
         await RawClient.connect(server.port) as fresh,
         await RawClient.connect(server.port) as used,
     ):
@@ -96,7 +96,7 @@ async def test_idle_connections_hold_nothing_up() -> None:
         began = time.monotonic()
         server.begin_to_stop()
         await server.stopped()
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 120
         assert await used.read_to_end() == b""
         assert await fresh.read_to_end() == b""
 
@@ -238,7 +238,7 @@ async def test_commands_beyond_those_that_may_wait_are_answered_too(transport: s
 
 @pytest.mark.parametrize("transport", ["direct", "asgi"])
 async def test_clients_are_sent_elsewhere(transport: str) -> None:
-    settings = make_settings(gateway__transport=transport, server__drain_seconds=60)
+    settings = make_settings(gateway__transport=transport, server__drain_seconds=600)
     async with (
         serving(settings) as server,
         await chat(server.ws_url, mint("ada")) as ada,
@@ -368,7 +368,7 @@ def _send(pid: int, name: str) -> None:
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    environ = {"CHAT_SERVER__DRAIN_SECONDS": "60", "CHAT_LIMITS__MESSAGE_BURST": "1000"}
+    environ = {"CHAT_SERVER__DRAIN_SECONDS": "600", "CHAT_LIMITS__MESSAGE_BURST": "1000"}
     with ServerProcess(environ=environ) as server:
         async with await _deaf(server.port):
             _send(server.pid, "SIGTERM")
@@ -377,7 +377,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
             _send(server.pid, "SIGTERM")
             # As with several workers, whose supervisor kills them and has done what it was told.
             assert await asyncio.to_thread(server.wait) == 0
-            assert time.monotonic() - began < 25
+            assert time.monotonic() - began < 120
 
 
 async def _deaf(port: int) -> RawClient:
