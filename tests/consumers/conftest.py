@@ -6,7 +6,7 @@ import pytest
 
 from chat_server.consumers import follower, runner
 
-from ..broker.conftest import _store, redis_cluster, redis_server
+from ..broker.conftest import made_store, redis_cluster, redis_server
 from ..broker.helpers import Store
 
 __all__ = ["redis_cluster", "redis_server"]
@@ -15,14 +15,14 @@ __all__ = ["redis_cluster", "redis_server"]
 @pytest.fixture(params=["memory", "redis", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store in turn."""
-    async for made in _store(request):
+    async for made in made_store(request):
         yield made
 
 
 @pytest.fixture(params=["redis", "cluster"])
 async def shared_store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each kind of store that several workers can share."""
-    async for made in _store(request):
+    async for made in made_store(request):
         yield made
 
 
