@@ -14,6 +14,7 @@ from quart_cors import cors
 from quart_schema import HttpSecurityScheme, Info
 
 from . import logs, parts
+from .auth.denials import Denials
 from .auth.open_topics import OpenTopics
 from .auth.tokens import Verifier
 from .broker.factory import make_broker
@@ -22,6 +23,7 @@ from .clock import Clock, SystemClock
 from .hooks.decorators import Hookable
 from .hooks.registry import Registry
 from .http import hosts, problems, requests
+from .http.admin import admin_blueprint
 from .http.application import ChatQuart
 from .http.callers import Callers
 from .http.handshake_log import HandshakeLog
@@ -32,6 +34,8 @@ from .http.openapi import Description, Provider
 from .http.pages import docs_blueprint, page_blueprint
 from .jobs import Jobs
 from .metrics.numbers import Numbers
+from .operators.office import Office
+from .orders import Orders
 from .protocol.commands import Append, Command, Delete, Edit, Publish
 from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
 from .realtime.node import Node
@@ -83,6 +87,7 @@ class ChatServer(Hookable):
         accounts: users with passwords; None where they are off.
         archive: keeps what is stored in the database; None if no namespace asks for it.
         jobs: work that survives the process.
+        operators: what they ask and order; None if the broker keeps no orders.
         metrics: the numbers that Prometheus reads.
         vitals: what `/health` tells.
     """
@@ -97,7 +102,10 @@ class ChatServer(Hookable):
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.verifier = Verifier(settings.auth, self.clock, open_topics=OpenTopics.of(settings))
+        denials = Denials(self.clock)
+        self.verifier = Verifier(
+            settings.auth, self.clock, open_topics=OpenTopics.of(settings), denials=denials
+        )
         self.handshake_log = HandshakeLog(settings.server.trusted_proxy_hops)
         self._started = False
         self.database = parts.make_database(settings)
@@ -110,7 +118,8 @@ class ChatServer(Hookable):
         )
         self.archive = self._following.archive if self._following is not None else None
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
-        self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers)
+        self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers, denials)
+        self.operators = Office(self.node, broker.orders) if isinstance(broker, Orders) else None
         self.metrics = Metrics(self.node, self.handshake_log)
         self.vitals = Vitals(self.node, self.verifier)
         self.service = Service(self.node, self.verifier, OPERATIONS)
@@ -140,6 +149,8 @@ class ChatServer(Hookable):
             messages_blueprint(self.service),
         ]
         blueprints += self._account_blueprints()
+        if self.operators is not None:
+            blueprints.append(admin_blueprint(self.service, self.operators))
         if self.settings.metrics.enabled:
             blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:
@@ -349,6 +360,8 @@ class ChatServer(Hookable):
             if self.archive is not None:
                 await self.archive.restore(self.service.retention)
             await self.node.start()
+            if self.operators is not None:
+                await self.operators.start()
             await self.jobs.start()
             if self._following is not None:
                 self._following.start()
@@ -372,6 +385,8 @@ class ChatServer(Hookable):
             await self.node.drain.run()
             if self._following is not None:
                 await self._following.stop()
+            if self.operators is not None:
+                await self.operators.stop()
             await self.node.stop()
             self.service.appends.stop()
             if self._gate is not None:

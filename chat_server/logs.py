@@ -64,6 +64,8 @@ def configure(settings: LogSettings) -> None:
             earlier.close()
     root.addHandler(handler)
     root.setLevel(settings.level)
+    # What operators change is written down, whatever else is not.
+    logging.getLogger("chat_server.audit").setLevel(logging.INFO)
     # These tell of every connection's end, of plugins, and of each step of a request with what it
     # carries: nothing to an operator.
     for name in ("websockets", "alembic", "httpcore"):

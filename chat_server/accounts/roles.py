@@ -31,7 +31,8 @@ def topics_of(roles: Iterable[str], settings: Settings) -> dict[str, tuple[str, 
     for action in _ACTIONS:
         added = [p for role in _known(roles, settings) for p in getattr(role, action)]
         if added:
-            patterns = (*getattr(settings.auth.default_topics, action), *added)
+            # Nobody is an operator by default.
+            patterns = (*getattr(settings.auth.default_topics, action, ()), *added)
             granted[action] = tuple(dict.fromkeys(patterns))
     return granted
 

@@ -16,6 +16,7 @@ class TopicGrants(Struct, frozen=True):
     history: tuple[str, ...] = ()
     presence: tuple[str, ...] = ()
     moderate: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
 
 
 class Claims(Struct, frozen=True):
@@ -30,6 +31,9 @@ class Claims(Struct, frozen=True):
         valid_from: seconds since 1970, the later of `nbf` and `iat`, or None without either.
         rate_factor: how many times what others may send the bearer may.
         open_topics: what the server allows everybody with a token.
+        iat: seconds since 1970 at which it was issued, or None.
+        jti: the token's own name, or None.
+        kid: the name of its key in its header, or None.
     """
 
     sub: str
@@ -40,6 +44,9 @@ class Claims(Struct, frozen=True):
     valid_from: int | None = None
     rate_factor: float = 1.0
     open_topics: OpenTopics = CLOSED
+    iat: int | None = None
+    jti: str | None = None
+    kid: str | None = None
 
     @property
     def user(self) -> User:

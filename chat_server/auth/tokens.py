@@ -16,6 +16,7 @@ from ..clock import Clock
 from ..protocol.errors import ANOTHER_USER, Unauthorized, Unavailable
 from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
+from .denials import REVOKED, Denials
 from .jwks import KeySet
 from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
 from .open_topics import CLOSED, OpenTopics
@@ -37,6 +38,7 @@ _KINDS = {
     "has expired": "expired",
     "is not yet valid": "not_yet_valid",
     "in the future": "not_yet_valid",
+    REVOKED: "revoked",
     "its signature": "signature",
     "its algorithm": "algorithm",
     "`kid`": "key",
@@ -58,6 +60,7 @@ class Verifier:
         clock: tells the time for `exp`, `nbf` and `iat`.
         verified: remembers verified tokens; made anew if None.
         open_topics: what everybody with a valid token may do.
+        denials: whom operators keep out; nobody if None.
 
     Raises:
         SettingsError: the settings name no key, one that cannot be read, or one that does not fit
@@ -71,8 +74,10 @@ class Verifier:
         verified: VerifiedTokens | None = None,
         *,
         open_topics: OpenTopics = CLOSED,
+        denials: Denials | None = None,
     ) -> None:
         self._settings = settings
+        self._denials = Denials(clock) if denials is None else denials
         self._clock = clock
         self._verified = VerifiedTokens(settings.leeway_seconds) if verified is None else verified
         self._defaults = _default_grants(settings)
@@ -116,24 +121,39 @@ class Verifier:
 
         Raises:
             Unauthorized: names the rule that the token breaks, and never the token.
+            Blocked: an operator keeps the user out.
             Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
                 may be new and the next fetch is not due.
         """
+        claims = await self._verify(token)
+        if self._denials.is_stale:
+            await self._denials.renew()
+        self._denials.check(claims)
+        return claims
+
+    async def _verify(self, token: str) -> Claims:
         found = self._verified.find(token, self._public_keys, self._clock.time())
         if found is not None:
             return found
         key, kid = self._find_key(token)
         if key is None and self._key_set is not None:
             certain = await self._key_set.refresh(kid)
-            key, _ = self._find_key(token)
+            key, kid = self._find_key(token)
             if key is None and certain:
                 raise Unauthorized("token: its `kid` is unknown")
             if key is None:
                 raise self._nothing_known(self._key_set, self._key_set.ask(kid))
-        return self._read(token, key)
+        return self._read(token, key, kid)
 
     def verify_now(self, token: str) -> Claims | None:
-        """Return the claims of `token`, or None if `verify` would have to fetch keys first."""
+        """Return the claims of `token`, or None if `verify` would have to ask somebody first."""
+        claims = self._verify_now(token)
+        if claims is None or self._denials.is_stale:
+            return None
+        self._denials.check(claims)
+        return claims
+
+    def _verify_now(self, token: str) -> Claims | None:
         found = self._verified.find(token, self._public_keys, self._clock.time())
         if found is not None:
             return found
@@ -143,7 +163,7 @@ class Verifier:
             if wait > 0:
                 raise self._nothing_known(self._key_set, wait)
             return None
-        return self._read(token, key)
+        return self._read(token, key, kid)
 
     def _remote_keys(self, settings: AuthSettings) -> KeySet[PublicKeys]:
         if any(name.startswith("HS") for name in settings.algorithms):
@@ -175,7 +195,9 @@ class Verifier:
         if kid is None and len(candidates) > 1:
             raise Unauthorized("token: has no `kid`, and its issuer has several keys")
         if kid is None:
-            return next(iter(candidates.values()), None), None
+            # The only key there is. Its name is no secret, and operators may revoke it.
+            only, key = next(iter(candidates.items()), (None, None))
+            return key, only
         return candidates.get(kid), kid
 
     def _nothing_known(self, key_set: KeySet[PublicKeys], wait: float) -> Unavailable:
@@ -186,7 +208,7 @@ class Verifier:
             retry_in_ms=max(MIN_RETRY_MS, math.ceil(wait * 1000)),
         )
 
-    def _read(self, token: str, key: Any) -> Claims:
+    def _read(self, token: str, key: Any, kid: str | None) -> Claims:
         try:
             decoded = self._jws.decode_complete(token, key, algorithms=self._algorithms)
         except InvalidAlgorithmError:
@@ -196,7 +218,9 @@ class Verifier:
         except (PyJWTError, ValueError):
             raise Unauthorized("token: is not a JWT") from None
         now = self._clock.time()
-        claims = read_claims(decoded["payload"], self._settings, self._defaults, now)
+        named = decoded["header"].get("kid")
+        kid = named if isinstance(named, str) else kid
+        claims = read_claims(decoded["payload"], self._settings, self._defaults, now, kid)
         claims = msgspec.structs.replace(claims, open_topics=self._open_topics)
         self._verified.keep(token, self._public_keys, claims)
         return claims

@@ -34,7 +34,11 @@ _ABSENT: Any = object()
 
 
 def read_claims(
-    payload: bytes, settings: AuthSettings, defaults: TopicGrants, now: float
+    payload: bytes,
+    settings: AuthSettings,
+    defaults: TopicGrants,
+    now: float,
+    kid: str | None = None,
 ) -> Claims:
     """Check a token's payload and return its claims.
 
@@ -47,6 +51,7 @@ def read_claims(
         settings: the rules beyond those of every token, such as issuer and audience.
         defaults: the grants of a token that does not list its own.
         now: seconds since 1970.
+        kid: the name of the key, as the token's header has it.
 
     Raises:
         Unauthorized: names the claim and the rule it breaks.
@@ -57,7 +62,8 @@ def read_claims(
         raise Unauthorized("token: its payload is not valid JSON") from None
     if not isinstance(claims, dict):
         raise Unauthorized("token: its payload is not a JSON object")
-    valid_from, expires_at = _check_times(claims, settings, now)
+    issued_at, valid_from, expires_at = _check_times(claims, settings, now)
+    jti = claims.get("jti")
     _check_parties(claims, settings)
     topics = _find_claim(claims, settings.topics_claim)
     return Claims(
@@ -68,6 +74,10 @@ def read_claims(
         info=_info(claims["info"]) if claims.get("info") not in (None, []) else None,
         valid_from=valid_from,
         rate_factor=_rate_factor(claims.get("rate_factor")),
+        iat=issued_at,
+        # RFC 7519 wants text. What else an issuer writes names no token for us.
+        jti=jti if isinstance(jti, str) and jti else None,
+        kid=kid,
     )
 
 
@@ -85,8 +95,8 @@ def _find_claim(claims: dict[str, Any], name: str) -> Any:
 
 def _check_times(
     claims: dict[str, Any], settings: AuthSettings, now: float
-) -> tuple[int | None, int | None]:
-    """Return when the token begins and ends to be valid, apart from the leeway."""
+) -> tuple[int | None, int | None, int | None]:
+    """Return when the token was issued, begins and ends to be valid, apart from the leeway."""
     leeway = settings.leeway_seconds
     expires_at = _time(claims, "exp")
     if expires_at is None and settings.require_expiry:
@@ -100,7 +110,7 @@ def _check_times(
     if issued_at is not None and now < issued_at - leeway:
         raise Unauthorized("token: was issued in the future")
     begins = [time for time in (not_before, issued_at) if time is not None]
-    return max(begins, default=None), expires_at
+    return issued_at, max(begins, default=None), expires_at
 
 
 def _time(claims: dict[str, Any], name: str) -> int | None:

@@ -18,6 +18,7 @@ from ..settings import BrokerSettings
 from .common import GuardedListener, epochs, failed, unavailable
 from .memory_cursors import MemoryCursors
 from .memory_feed import MemoryFeed
+from .memory_orders import MemoryOrders
 from .memory_presence import MemoryPresence
 from .memory_rates import MemoryRates
 from .topic_log import Kept, TopicLog
@@ -65,6 +66,9 @@ class MemoryBroker:
     Args:
         settings: lifetimes of positions and idempotency keys, and the number of topics.
         clock: dates events and expires entries.
+
+    Attributes:
+        orders: keeps what operators have ordered.
     """
 
     def __init__(self, settings: BrokerSettings, clock: Clock) -> None:
@@ -88,6 +92,7 @@ class MemoryBroker:
         self._feed = MemoryFeed(
             lambda: list(self._topics), self._known_log, lambda: self._listener is not None
         )
+        self.orders = MemoryOrders(clock, lambda: self._listener is not None)
         self._presence = MemoryPresence(
             settings, clock, self._send, lambda: self._listener is not None
         )

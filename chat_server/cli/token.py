@@ -23,6 +23,7 @@ PROXY_TOKEN_BYTES = 7 * 1024
 @click.option("--history", metavar="PATTERN", multiple=True, help="Topics to look back in.")
 @click.option("--presence", metavar="PATTERN", multiple=True, help="Topics to see who is in.")
 @click.option("--moderate", metavar="PATTERN", multiple=True, help="Topics to moderate.")
+@click.option("--admin", metavar="PATTERN", multiple=True, help="Topics to operate; ** for all.")
 @click.option(
     "--rate-factor",
     metavar="NUMBER",

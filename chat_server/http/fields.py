@@ -14,19 +14,20 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_BYTES = 8_192
 
 
-async def read_fields(kind: type[T]) -> T:
+async def read_fields(kind: type[T], max_bytes: int = MAX_BYTES) -> T:
     """Return the current request's body; none at all is an object without fields.
 
     Args:
         kind: the struct that the body's JSON object is to become.
+        max_bytes: how long the body may be.
 
     Raises:
         BadRequest: the body is no JSON object.
         Invalid: fields are missing or of another form.
-        TooLarge: the body has more than `MAX_BYTES`.
+        TooLarge: the body has more than `max_bytes`.
         RequestTimeout: it did not come in time.
     """
-    body = await read_body(MAX_BYTES)
+    body = await read_body(max_bytes)
     try:
         given = msgspec.json.decode(body or b"{}")
     except (ValueError, RecursionError):

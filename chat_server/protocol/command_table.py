@@ -30,7 +30,7 @@ from .commands import (
 )
 from .messages import Pong
 
-Grant = Literal["subscribe", "publish", "history", "presence", "moderate"]
+Grant = Literal["subscribe", "publish", "history", "presence", "moderate", "admin"]
 """What a token can allow in a topic."""
 
 

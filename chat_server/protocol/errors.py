@@ -5,6 +5,7 @@
     │   └── Malformed       400  the message is not a map at all; counts as a strike
     ├── Unauthorized        401
     ├── Forbidden           403
+    │   └── Blocked         403  an operator keeps the user out; closes with 4403
     ├── NotFound            404
     ├── MethodNotAllowed    405
     ├── UpgradeRequired     426
@@ -91,6 +92,10 @@ class Forbidden(ChatError):
     code = "forbidden"
     status = 403
     title = "Forbidden"
+
+
+class Blocked(Forbidden):
+    """An operator keeps the user out, whatever the token grants."""
 
 
 class NotFound(ChatError):

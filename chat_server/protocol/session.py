@@ -256,6 +256,15 @@ class Session:
         """Break the circle of references through the effects: see server/gc_policy.py."""
         self.__dict__.pop("_effects", None)
 
+    def is_joining(self, topic: str) -> bool:
+        """Return whether a command that subscribes to a topic is under way."""
+        return any(
+            pending.row.joins
+            and isinstance(pending.command, TopicCommand)
+            and pending.command.topic == topic
+            for pending in self._running
+        )
+
     def drop_topic(self, topic: str, error: ChatError) -> None:
         """End a subscription that may not go on; the client gets an error without an `id`."""
         if self.closed:

@@ -10,7 +10,7 @@ from ..events import Event, HistoryPage, Kind, Position
 from ..logs import LogThrottle
 from ..metrics.numbers import Numbers
 from ..protocol.errors import Unavailable
-from .ports import Broker, LogReader, Transport
+from .ports import Broker, Listener, LogReader, Transport
 from .recovery import Recovery, recover_last, recover_since, start_here
 from .shared_reads import (
     MAX_SPREAD,
@@ -103,6 +103,7 @@ class Hub:
 
     Attributes:
         reads: reads what subscribers have missed.
+        others: hears of topics that have no subscribers here.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Hub:
         self._broker = broker
         self._log = log or broker
         self.reads = SharedReads(self._log, self._position_of)
+        self.others: Listener | None = None
         self._max_replay = max_replay
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
@@ -133,6 +135,15 @@ class Hub:
     def topic_count(self) -> int:
         """Number of topics with subscribers on this worker."""
         return len(self._topics)
+
+    def topic_names(self) -> Collection[str]:
+        """Return the topics with subscribers on this worker."""
+        return self._topics.keys()
+
+    def glance(self, name: str) -> tuple[int, Position] | None:
+        """Return a topic's number of subscribers and its position, if it has subscribers here."""
+        topic = self._topics.get(name)
+        return None if topic is None else (topic.subscriber_count, topic.position)
 
     async def stop(self) -> None:
         """End all repairs."""
@@ -395,6 +406,8 @@ class Hub:
         for name, batch in batches.items():
             topic = self._topics.get(name)
             if topic is None:
+                if self.others is not None:
+                    self.others.on_events(batch)
                 continue
             is_stale = topic.offer(batch)
             if (at := batch[0].at) is not None:
@@ -416,6 +429,9 @@ class Hub:
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
         """Read the events of these topics again that may have been missed."""
+        if self.others is not None:
+            topics = None if topics is None else list(topics)
+            self.others.on_restored(topics)
         if interrupted := self._interrupt(topics):
             logger.info("the store is back; catching up %d topics", len(interrupted))
         for topic in interrupted:

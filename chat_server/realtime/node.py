@@ -3,6 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
+from ..auth.denials import Denials
 from ..clock import Clock
 from ..events import Event
 from ..logs import LogThrottle
@@ -38,6 +39,7 @@ class Node:
         log: reads stored events for clients; the broker does if nothing else is given.
         search: finds messages; None where nothing is archived.
         numbers: counts what happens; made anew if None.
+        denials: whom operators keep out; nobody if None.
 
     Raises:
         SettingsError: a namespace has presence, and the broker keeps none.
@@ -49,6 +51,7 @@ class Node:
         hub: the topics with subscribers.
         registry: the connections, and how many each user and address has.
         drain: sends the connections away when the worker stops.
+        denials: whom operators keep out.
         presence: who is in the topics; None if no namespace has presence.
         message_rates: messages and requests, by user.
         read_rates: bytes of stored events, by user.
@@ -70,8 +73,10 @@ class Node:
         log: LogReader | None = None,
         search: Search | None = None,
         numbers: Numbers | None = None,
+        denials: Denials | None = None,
     ) -> None:
         self.settings = settings
+        self.denials = Denials(clock) if denials is None else denials
         self.broker = broker
         self.outbox = outbox
         self.publisher: Publisher = outbox or broker

@@ -85,6 +85,12 @@ class Topic:
         """Whether nobody is subscribed or about to be."""
         return not (self._live or self._ahead or self._lagging or self._joining)
 
+    @property
+    def subscriber_count(self) -> int:
+        """How many are subscribed or about to be."""
+        live = sum(map(len, self._live.values()))
+        return live + len(self._ahead) + len(self._lagging) + len(self._joining)
+
     # Subscribers ---------------------------------------------------------------------------
 
     def join(self, transport: Transport) -> None:

@@ -162,4 +162,5 @@ def _handshake(head: Head, peer: str | None) -> Handshake:
         key=head.get(b"sec-websocket-key") or "",
         forwarded_for=head.all(b"x-forwarded-for"),
         peer=peer,
+        agent=head.get(b"user-agent"),
     )

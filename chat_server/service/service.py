@@ -12,7 +12,7 @@ from ..protocol.messages import Ok
 from ..protocol.session import BYTES_PER_COUNT
 from ..protocol.topics import check_topic
 from ..realtime.node import Node
-from .actor import Actor
+from .actor import Actor, Application
 from .answers import Reply
 from .appends import Appends
 from .gate import Gate
@@ -64,6 +64,7 @@ class Service:
             kind: (row, operations[kind]) for kind, row in executed.items()
         }
         settings = node.settings
+        self._denials = node.denials
         self._max_bytes = settings.limits.max_message_bytes
         self.appends = Appends(node.broker, settings)
         self.retention = retentions(settings)
@@ -91,6 +92,7 @@ class Service:
         """
         check_topic(topic)
         check_grant(self._rows[kind][0], actor, topic)
+        self._check_open(actor, topic)
 
     def limit_requests(self, actor: Actor, size: int = 0) -> None:
         """Count one request of an actor's.
@@ -144,6 +146,8 @@ class Service:
             ChatError: the command is refused, or has failed at once.
         """
         row, operation = self._rows[command.__class__]
+        if self._denials.topics and isinstance(command, TopicCommand):
+            self._check_open(actor, command.topic)
         if not authorized and isinstance(command, TopicCommand):
             check_topic(command.topic)
             if (pair := row.one_of) is not None:
@@ -157,6 +161,11 @@ class Service:
         if self.gate is not None:
             return self.gate.carry_out(actor, command, row, partial(operation, self))
         return operation(self, actor, command)
+
+    def _check_open(self, actor: Actor, topic: str) -> None:
+        """Check that no operator has closed a topic; that does not bind the application."""
+        if not isinstance(actor, Application):
+            self._denials.check_topic(topic)
 
     async def admit(self, actor: Actor, topic: str, kind: str) -> None:
         """Ask the hooks whether an actor may read a topic, for what is no command about one topic.

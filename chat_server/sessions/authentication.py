@@ -11,6 +11,7 @@ from ..hooks.subjects import Client
 from ..protocol.close_codes import CloseCode
 from ..protocol.errors import (
     ANOTHER_USER,
+    Blocked,
     ChatError,
     Forbidden,
     Internal,
@@ -78,8 +79,10 @@ class AuthenticatingClient(Subscriber):
         """Open the session with a verified token, or prolong it.
 
         Raises:
-            Unauthorized: the token is another user's.
+            Unauthorized: the token is another user's, or was revoked since it was verified.
+            Blocked: the user was blocked since then.
         """
+        self._node.denials.check(claims)
         ok = AuthOk(user=claims.sub, expires_at=claims.expires_at)
         if self.claims is None:
             try:
@@ -132,6 +135,8 @@ class AuthenticatingClient(Subscriber):
         if isinstance(error, Unavailable):
             wait = error.retry_in_ms or 0
             self._session.close(CloseCode.OVERLOADED, error.message, reconnect_in_ms=wait)
+        elif isinstance(error, Blocked):
+            self._session.close(CloseCode.BLOCKED, error.message)
         else:
             self._session.close(CloseCode.UNAUTHORIZED, error.message)
 

@@ -5,8 +5,9 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from ..hooks.subjects import Client
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import Command, Publish, TopicCommand
 from ..protocol.effects import Pending
-from ..protocol.errors import ChatError, Internal, RateLimited, Unauthorized, Unavailable
+from ..protocol.errors import Blocked, ChatError, Internal, RateLimited, Unauthorized, Unavailable
 from ..protocol.messages import Error, Ok, ServerMessage
 from ..protocol.session import Session, SessionLimits
 from ..realtime.drain import RESTARTS
@@ -61,14 +62,24 @@ class Connection(AuthenticatingClient):
         service: carries out the client's commands.
         transport: the client's; this object is its receiver.
         address: where the client comes from, for limits.
+        agent: what the client calls itself.
 
     Attributes:
         id: the session that `welcome` names.
+        agent: what the client calls itself.
+        opened_at: seconds since 1970.
     """
 
-    def __init__(self, service: Service, transport: Transport, address: str) -> None:
+    # Subscriptions that are to end as soon as they begin. Nearly no connection has any.
+    _unwelcome: Mapping[str, ChatError] = MappingProxyType({})
+
+    def __init__(
+        self, service: Service, transport: Transport, address: str, agent: str = ""
+    ) -> None:
         super().__init__(service, transport)
         self.id = secrets.token_hex(8)
+        self.agent = agent
+        self.opened_at = int(service.node.clock.time())
         # Empty if the address is not counted.
         self._address = address
         # Tasks of commands under way, cancelled with the connection. An idle one is spared the 216
@@ -102,8 +113,8 @@ class Connection(AuthenticatingClient):
         registry, drain = self._node.registry, self._node.drain
         full = len(registry) >= self._node.settings.limits.max_connections
         registry.add(self)
-        self._node.numbers.connections[self._sort] += 1
-        self._node.numbers.opened[self._sort] += 1
+        self._node.numbers.connections[self.sort] += 1
+        self._node.numbers.opened[self.sort] += 1
         if full:
             self._address = ""
             self._session.close(
@@ -129,13 +140,23 @@ class Connection(AuthenticatingClient):
 
     def _begin(self, claims: Claims) -> None:
         """Accept the token of the handshake; commands wait while a hook is asked."""
-        reply = self.admit(claims)
+        try:
+            reply = self.admit(claims)
+        except ChatError as error:  # an operator was faster
+            self._count_refused(error)
+            self._refuse(error)
+            return
         if not isinstance(reply, Ok):
             ended = partial(self._finish, self._session.hold(), None)
             self._spawn(reply).add_done_callback(ended)
 
     @property
-    def _sort(self) -> tuple[str, str]:
+    def address(self) -> str:
+        """The network address of the client; empty if it is not counted."""
+        return self._address
+
+    @property
+    def sort(self) -> tuple[str, str]:
         """The transport and the encoding, as metrics name them."""
         return ("direct" if self.transport.can_ping else "asgi"), self.codec.subprotocol
 
@@ -147,6 +168,33 @@ class Connection(AuthenticatingClient):
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
         """Say goodbye and close once commands are answered; see `registry.Client`."""
         self._session.close_gracefully(code, reason, reconnect_in_ms)
+
+    def expel(self, code: CloseCode, reason: str) -> bool:
+        """Say goodbye and close at once, whatever is under way; return whether it was open."""
+        if self._session.closed:
+            return False
+        self._session.close(code, reason)
+        return True
+
+    def drop(self, topic: str, error: ChatError) -> bool:
+        """End a subscription, and send why; return whether there was one."""
+        if topic not in self._session.topics:
+            return False
+        if self._session.is_joining(topic):
+            self._unwelcome = {**self._unwelcome, topic: error}
+        else:
+            self._node.leave(self.transport, topic)
+            self._session.drop_topic(topic, error)
+        return True
+
+    def tell(self, event: Event) -> bool:
+        """Send an event of no subscription, if the client is welcome and reads."""
+        if self.claims is None or self._session.closed or not self.transport.writable:
+            return False
+        packet = self.transport.encoder.encode(event)
+        if packet is not None:
+            self.transport.write(packet)
+        return packet is not None
 
     def push(self, event: Event) -> None:
         """Send an event that is for this user alone; see `registry.PushClient`."""
@@ -206,7 +254,7 @@ class Connection(AuthenticatingClient):
         self._session.abort()
         if not self._gone:
             self._node.numbers.closed[LOST] += 1
-        self._node.numbers.connections[self._sort] -= 1
+        self._node.numbers.connections[self.sort] -= 1
         self._leave()
         self._node.registry.remove(self, user=self.user, address=self._address)
 
@@ -331,8 +379,10 @@ class Connection(AuthenticatingClient):
             error = Internal(FAULT, topic=_topic_of(pending))
         self._node.numbers.commands[pending.command.__class__, error.code] += 1
         self._count_refused(error)
-        unauthorized = self.claims is None and isinstance(error, Unauthorized)
-        if unauthorized and not self._session.closed:
+        if self._unwelcome:
+            self._take_unwelcome(_topic_of(pending))
+        kept_out = self.claims is None and isinstance(error, Unauthorized | Blocked)
+        if kept_out and not self._session.closed:
             # Only `auth` runs without a token: it ends a connection that has no better one.
             self._refuse(error)
             return
@@ -375,6 +425,14 @@ class Connection(AuthenticatingClient):
             self._node.presence.enter(topic, self.transport)
         if self._node.hub.enter(self.transport, topic, recovery):
             self._replay()
+        if self._unwelcome and (error := self._take_unwelcome(topic)) is not None:
+            self.drop(topic, error)
+
+    def _take_unwelcome(self, topic: str | None) -> ChatError | None:
+        error = self._unwelcome.get(topic or "")
+        if error is not None:
+            self._unwelcome = {k: v for k, v in self._unwelcome.items() if k != topic}
+        return error
 
     def _replay(self) -> None:
         """Start the task that replays topics in which this connection lags."""

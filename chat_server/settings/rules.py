@@ -163,7 +163,8 @@ def _account_problems(settings: Settings, production: bool) -> Iterator[tuple[st
     for role, granted in accounts.roles.items():
         if _ROLE.fullmatch(role) is None:
             yield f"accounts.roles.{role}", "must be named by 1 to 32 of a-z 0-9 _ -"
-        lists = {name: getattr(granted, name) for name in asdict(settings.auth.default_topics)}
+        actions = (*asdict(settings.auth.default_topics), "admin")
+        lists = {name: getattr(granted, name) for name in actions}
         for name, reason in pattern_mistakes(lists):
             yield f"accounts.roles.{role}.{name}", reason
 

@@ -280,6 +280,7 @@ class Role(Struct, frozen=True, forbid_unknown_fields=True):
     history: tuple[str, ...] = ()
     presence: tuple[str, ...] = ()
     moderate: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
     users: Literal["own", "read", "manage"] = "own"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import sys
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
@@ -25,6 +26,9 @@ from .handshake import Credentials, Source, check_origin, find_credentials, nego
 
 NONCE_BYTES = 16
 
+MAX_AGENT = 200
+"""Characters that are kept of what a client calls itself."""
+
 Start = Callable[[DirectTransport | AsgiTransport], tuple[Receiver, Callable[[], None]]]
 """Makes the receiver of a transport's messages, and what is to be called first."""
 
@@ -42,6 +46,7 @@ class Handshake(Struct):
         key: the Sec-WebSocket-Key header.
         forwarded_for: every X-Forwarded-For header.
         peer: the address at the other end of the socket, if it has one.
+        agent: the User-Agent header, if there is one.
     """
 
     origin: str | None
@@ -53,6 +58,7 @@ class Handshake(Struct):
     key: str
     forwarded_for: Sequence[str]
     peer: str | None
+    agent: str | None = None
 
     def accept_key(self) -> str:
         """Return the answer to the key, RFC 6455 section 4.2.2.
@@ -154,7 +160,9 @@ class Opening:
         codec, subprotocol = negotiate(handshake.subprotocols)
         hops = self._settings.server.trusted_proxy_hops
         address = client_address(handshake.peer, handshake.forwarded_for, hops)
-        start = partial(self._start, address=address, claims=claims, refusal=refusal)
+        # Operators are shown it. Thousands of clients call themselves the same.
+        agent = sys.intern((handshake.agent or "")[:MAX_AGENT])
+        start = partial(self._start, address=address, agent=agent, claims=claims, refusal=refusal)
         return Admission(codec, subprotocol, start)
 
     def _start(
@@ -162,10 +170,11 @@ class Opening:
         transport: Transport,
         *,
         address: str,
+        agent: str,
         claims: Claims | None,
         refusal: ChatError | None,
     ) -> tuple[Connection, Callable[[], None]]:
-        connection = Connection(self._service, transport, address)
+        connection = Connection(self._service, transport, address, agent)
         return connection, partial(connection.start, claims, refusal)
 
     def connect(

@@ -176,4 +176,5 @@ def _handshake() -> Handshake:
         key=headers.get("Sec-WebSocket-Key", ""),
         forwarded_for=headers.getlist("X-Forwarded-For"),
         peer=peer[0] if peer else None,
+        agent=headers.get("User-Agent"),
     )

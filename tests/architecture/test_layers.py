@@ -28,6 +28,7 @@ LEAVES = (
     "events",
     "logs",
     "metrics",
+    "orders",
     "presence",
     "rates",
     "settings",
@@ -73,12 +74,15 @@ RULES = {
             "outbox",
             "jobs",
             "parts",
+            "operators",
             *CORE,
         ),
         (*QUART, "sqlalchemy"),
     ),
     "parts": May(("accounts", "database", "following", "jobs", "realtime.ports", *LEAVES)),
-    "http": May(("accounts", *CORE), (*QUART, "msgspec")),
+    "http": May(("accounts", "operators", *CORE), (*QUART, "msgspec")),
+    # Close connections, and so know what one is.
+    "operators": May(("sessions", *CORE), ("msgspec",)),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
     "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),
@@ -139,6 +143,7 @@ RULES = {
     "events": May(("rates",), ("msgspec",)),
     "changes": May(("events", "rates"), ("msgspec",)),
     "cursors": May(("events",), ("msgspec",)),
+    "orders": May((), ("msgspec",)),
     "presence": May((), ("msgspec",)),
     "addresses": May(),
     "client": May(("events", "protocol"), ("websockets", "msgspec")),
@@ -278,6 +283,9 @@ def publishers(modules: Iterable[Module]) -> Iterator[str]:
                 continue
             # `ChatServer.publish` itself goes to the service.
             if module.name == "app" and ast.unparse(node) == "self.publish":
+                continue
+            # Workers talk among themselves, in what is no topic.
+            if module.name == "operators.exchange":
                 continue
             if not (isinstance(node.value, ast.Name) and node.value.id == "signal"):
                 yield f"{module.path}:{node.lineno}: {ast.unparse(node)}"

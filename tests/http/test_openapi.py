@@ -110,6 +110,17 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/health/ready", "get"),
         ("/api/call/{method}", "post"),
         ("/api/messages", "post"),
+        *(
+            (f"/api/admin/{path}", "get")
+            for path in ("nodes", "connections", "connections/{session}", "topics", "blocks")
+        ),
+        *(
+            (f"/api/admin/{verb}", "post")
+            for verb in (
+                *("announce", "block", "close", "disconnect", "open", "revoke"),
+                *("unblock", "unsubscribe"),
+            )
+        ),
         ("/api/search", "get"),
         ("/api/topics/{topic}/messages", "get"),
         ("/api/topics/{topic}/messages", "post"),

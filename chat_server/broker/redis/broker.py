@@ -22,6 +22,7 @@ from .connection import CONNECTION_ERRORS, RedisConnection, database_of
 from .cursors import UNREAD, RedisCursors
 from .diagnosis import explain, report, warn_of_eviction
 from .feed import RELEASE, RedisFeed
+from .orders import PUT, READ, RedisOrders
 from .pipeline import Pipeline, Script, pack
 from .presence import PAGE, WRITE, RedisPresence
 from .probe import PubSubProbe
@@ -69,6 +70,7 @@ class RedisBroker:
     Attributes:
         cursors: keeps how far users have read.
         feed: says in which topics something was stored.
+        orders: keeps what operators have ordered.
         home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
@@ -133,6 +135,7 @@ class RedisBroker:
             *(self._storage.touched, self._names, self._reader),
             *(self.flushed, lambda: self._available),
         )
+        self.orders = RedisOrders(self._names, self._reader, lambda: self._available)
 
     def _make_pipeline(self, batch_size: int, reads: bool, *scripts: Script) -> Pipeline:
         return Pipeline(
@@ -149,7 +152,7 @@ class RedisBroker:
         )
 
     def _make_readers(self, count: int) -> list[Pipeline]:
-        scripts = (HISTORY, BEGIN_EPOCH, RELEASE)
+        scripts = (HISTORY, BEGIN_EPOCH, RELEASE, PUT, READ)
         return [self._make_pipeline(READ_BATCH, True, *scripts) for _ in range(count)]
 
     def _make_presence(self, broker: BrokerSettings) -> RedisPresence:

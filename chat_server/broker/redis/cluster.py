@@ -22,6 +22,7 @@ from ..common import Busy, GuardedListener, failed, unavailable
 from .broker import RedisBroker
 from .cluster_cursors import ClusterCursors
 from .cluster_feed import ClusterFeed
+from .cluster_orders import ClusterOrders
 from .cluster_presence import ClusterPresence
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
 from .refusals import Moved
@@ -73,6 +74,7 @@ class ClusterBroker:
 
     Attributes:
         feed: says in which topics something was stored.
+        orders: keeps what operators have ordered.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class ClusterBroker:
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._presence = ClusterPresence(self._submit, self._spawn)
         self._cursors = ClusterCursors(self._submit)
+        self.orders = ClusterOrders(self._submit)
         self.feed = ClusterFeed(
             self._submit, lambda: list(self._shards.values()), f"{redis.prefix}:touched"
         )

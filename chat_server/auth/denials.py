@@ -1,0 +1,143 @@
+"""Who is kept out: blocked users, revoked tokens, closed topics. Each check is a few look-ups.
+
+The lists are those of one worker. `operators` keeps them like those of all others.
+"""
+
+import math
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from ..clock import Clock
+from ..protocol.errors import Blocked, Forbidden, Unauthorized
+from .claims import Claims
+
+List = Literal["users", "tokens", "issued", "keys", "topics"]
+"""What is denied: users, tokens by `jti`, tokens of a user by `iat`, tokens by `kid`, topics."""
+
+REVOKED: Final = "token: is revoked"
+
+
+class Denial(Struct, frozen=True, gc=False):
+    """Why something is denied.
+
+    Args:
+        until: milliseconds since 1970 at which it is over.
+        at: seconds since 1970; of the list `issued`, up to when tokens were issued.
+        by: the operator.
+        reason: what the operator has said.
+    """
+
+    until: int
+    at: int
+    by: str
+    reason: str
+
+
+class Denials:
+    """The lists of a worker.
+
+    A worker that did not hear of others for a while must not judge by its lists (`is_stale`) before
+    it has asked for news (`renew`).
+
+    Args:
+        clock: tells the time.
+
+    Attributes:
+        fresh_until: monotonic seconds up to which the lists are as good as those of others.
+        renew: asks for news; never raises.
+        topics: the closed topics.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.fresh_until = math.inf
+        self.renew: Callable[[], Awaitable[None]] = _nothing
+        self._lists: dict[str, dict[str, Denial]] = {
+            name: {} for name in ("users", "tokens", "issued", "keys", "topics")
+        }
+        self._users, self._tokens = self._lists["users"], self._lists["tokens"]
+        self._issued, self._keys = self._lists["issued"], self._lists["keys"]
+        self.topics = self._lists["topics"]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return sum(map(len, self._lists.values()))
+
+    def __iter__(self) -> Iterator[tuple[List, str, Denial]]:
+        """Iterate over all: the list, whom or what, and why."""
+        for name, denied in self._lists.items():
+            for target, denial in list(denied.items()):
+                yield name, target, denial  # type: ignore[misc]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether others may know what this worker does not."""
+        return self._clock.monotonic() > self.fresh_until
+
+    def put(self, name: List, target: str, denial: Denial | None) -> None:
+        """Deny something, or allow it again.
+
+        Args:
+            name: the list.
+            target: whom or what.
+            denial: why; None to take it from the list.
+        """
+        if denial is None or denial.until <= self._clock.time() * 1_000:
+            self._lists[name].pop(target, None)
+            return
+        # Whoever blocks thousands says the same of each.
+        by, reason = sys.intern(denial.by), sys.intern(denial.reason)
+        self._lists[name][target] = Denial(denial.until, denial.at, by, reason)
+
+    def find(self, name: List, target: str) -> Denial | None:
+        """Return why something is denied, or None if it is not."""
+        denied = self._lists[name]
+        denial = denied.get(target)
+        if denial is not None and denial.until <= self._clock.time() * 1_000:
+            del denied[target]
+            return None
+        return denial
+
+    def check(self, claims: Claims) -> None:
+        """Check a verified token.
+
+        Raises:
+            Blocked: the user is blocked; says why.
+            Unauthorized: the token is revoked.
+        """
+        if self._users and (blocked := self.find("users", claims.sub)) is not None:
+            raise Blocked(f"user: is blocked: {blocked.reason}")
+        if self._tokens and claims.jti and self.find("tokens", claims.jti) is not None:
+            raise Unauthorized(REVOKED)
+        if self._keys and claims.kid and self.find("keys", claims.kid) is not None:
+            raise Unauthorized(f"{REVOKED}, as all of its key")
+        # A token that does not say when it was issued may be as old.
+        if (
+            self._issued
+            and (revoked := self.find("issued", claims.sub)) is not None
+            and (claims.iat is None or claims.iat <= revoked.at)
+        ):
+            raise Unauthorized(f"{REVOKED}, as all that this user had")
+
+    def check_topic(self, topic: str) -> None:
+        """Check that a topic is open.
+
+        Raises:
+            Forbidden: it is closed; says why.
+        """
+        if self.topics and (closed := self.find("topics", topic)) is not None:
+            raise Forbidden(f"topic: is closed: {closed.reason}", topic=topic)
+
+    def forget(self) -> None:
+        """Drop what is over."""
+        now = self._clock.time() * 1_000
+        for denied in self._lists.values():
+            for target in [each for each, denial in denied.items() if denial.until <= now]:
+                del denied[target]
+
+
+async def _nothing() -> None:
+    pass

@@ -1,0 +1,98 @@
+"""What operators can order, and how the store names it."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..auth.denials import Denial, List
+from ..orders import Entry
+
+
+class Order(Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    """An order.
+
+    Args:
+        by: the operator.
+        reason: why; users whom it concerns read it.
+        until: milliseconds since 1970 at which it is over.
+    """
+
+    by: str
+    reason: str
+    until: int
+
+
+class Deny(Order, frozen=True, kw_only=True, tag="deny"):
+    """Keep out whoever is on a list; `at` is in seconds since 1970, see `denials.Denial`."""
+
+    list: List
+    target: str
+    at: int = 0
+
+    @property
+    def denial(self) -> Denial:
+        """What the list says of the target."""
+        return Denial(self.until, self.at, self.by, self.reason)
+
+
+class Disconnect(Order, frozen=True, kw_only=True, tag="disconnect"):
+    """Close the connections of one of these."""
+
+    user: str | None = None
+    session: str | None = None
+    address: str | None = None
+
+
+class Unsubscribe(Order, frozen=True, kw_only=True, tag="unsubscribe"):
+    """End the subscriptions of a user to a topic, or of everybody."""
+
+    topic: str
+    user: str | None = None
+
+
+class Announce(Order, frozen=True, kw_only=True, tag="announce"):
+    """Send something to everybody; `at` is in milliseconds since 1970."""
+
+    data: Raw
+    at: int
+
+
+AnyOrder = Deny | Disconnect | Unsubscribe | Announce
+
+_decode = msgspec.json.Decoder(AnyOrder).decode
+
+
+def entry_of(order: AnyOrder, number: str) -> Entry:
+    """Return an order as the store keeps it.
+
+    Args:
+        order: the order.
+        number: names it if nothing later replaces it.
+    """
+    name = denial_name(order.list, order.target) if isinstance(order, Deny) else f"once {number}"
+    return Entry(name, order.until, msgspec.json.encode(order))
+
+
+def withdrawal(list: List, target: str, now: int) -> Entry:
+    """Return what takes a target from a list; `now` is in milliseconds since 1970."""
+    return Entry(denial_name(list, target), now, b"")
+
+
+def denial_name(list: List, target: str) -> str:
+    """Return the name of a denial in the store."""
+    return f"{list} {target}"
+
+
+def read_order(entry: Entry) -> AnyOrder | None:
+    """Return the order in an entry; None if it is withdrawn, or a later version wrote it."""
+    try:
+        return _decode(entry.value) if entry.value else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def withdrawn(entry: Entry) -> tuple[Any, str] | None:
+    """Return list and target of a denial that is withdrawn, or None."""
+    list, _, target = entry.name.partition(" ")
+    return (list, target) if not entry.value and list != "once" else None

@@ -1,0 +1,241 @@
+"""Follows the orders in the store: reads what is new, has it carried out, and says so."""
+
+import asyncio
+import logging
+import math
+from asyncio import Task
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from ..auth.denials import Denial, List
+from ..logs import LogThrottle
+from ..orders import OVER_SECONDS, PAGE_ORDERS, Entry, Mark, OrderStore, Page
+from ..protocol.errors import Unavailable
+from ..realtime.node import Node
+from .commands import AnyOrder, Deny, denial_name, entry_of, read_order, withdrawn
+from .hands import Hands
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+"""Seconds between two looks at the store: a lost call is noticed after that."""
+
+STALE_SECONDS: Final = 3.0
+"""Seconds without a look after which no token is judged before the next one: the worker was
+stopped, or its loop was blocked."""
+
+LEAVE_SECONDS: Final = 1.0
+"""How long a worker that ends tries to say so."""
+
+TRUST_SECONDS: Final = OVER_SECONDS / 2
+"""How long after its last look a worker may put back what the store has lost. Later it may be
+something that was withdrawn."""
+
+_OF_TOKENS: Final = ("tokens", "issued", "keys")
+
+_COUNTED: Final = 1_000
+"""Orders of which is remembered how many connections they concerned."""
+
+
+class Keeper:
+    """Keeps this worker's denials like those of all others.
+
+    Args:
+        store: has the orders.
+        node: has the denials.
+        hands: carries orders out.
+
+    Attributes:
+        nodes: the workers that have looked lately.
+        mark: how far the store has been read.
+        lag_seconds: by how much the last look was late.
+    """
+
+    def __init__(self, store: OrderStore, node: Node, hands: Hands) -> None:
+        self._store = store
+        self._node = node
+        self._hands = hands
+        self._denials = node.denials
+        self._clock = node.clock
+        self.nodes: list[str] = [node.name]
+        self.mark = Mark()
+        self.lag_seconds = 0.0
+        # The lists may differ from the store's in more than what has a higher number.
+        self._doubtful = True
+        self._looked_at = -math.inf
+        self._counts: OrderedDict[int, int] = OrderedDict()
+        # How many looks have begun and ended, and what is set, and replaced, at the end of each.
+        self._begun = self._ended = 0
+        self._end = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._task: Task[None] | None = None
+        self._throttle = LogThrottle()
+        self.on_looked: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Read the orders, and follow them from now on; a store that is away is awaited."""
+        self._denials.renew = self.renew
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="orders")
+        await self.renew()
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        task, self._task = self._task, None
+        self._denials.renew = _nothing
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._store.leave(self._node.name)
+        except (Unavailable, TimeoutError):
+            pass  # It is forgotten after a while.
+
+    def doubt(self) -> None:
+        """Compare all lists with the store: it may have lost something, or is another one now."""
+        self._doubtful = True
+        self._wake.set()
+
+    async def renew(self) -> None:
+        """Wait until a look has ended that begins from now on, or the store is known to be away."""
+        if self._task is None:
+            return
+        wanted = self._begun + 1
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._node.settings.redis.timeout_seconds):
+                while self._ended < wanted:
+                    await self._end.wait()
+        except TimeoutError:
+            pass  # The store does not answer, so nobody can give orders either.
+
+    def count(self, number: int) -> int:
+        """Return how many connections the order of this number concerned."""
+        return self._counts.get(number, 0)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            self._begun += 1
+            await self._look()
+            self._ended = self._begun
+            end, self._end = self._end, asyncio.Event()
+            end.set()
+            due = loop.time() + POLL_SECONDS
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+            except TimeoutError:
+                self.lag_seconds = max(loop.time() - due, 0.0)
+
+    async def _look(self) -> None:
+        """Read what is new, and carry it out."""
+        began_at = self._clock.monotonic()
+        try:
+            await self._read()
+            self._looked_at = began_at
+        except Unavailable:
+            # Nobody can give orders either. What is known goes on to hold.
+            self._doubtful = True
+            began_at = self._clock.monotonic()
+        except Exception:
+            if self._throttle.due("orders"):
+                logger.exception("the orders of operators cannot be followed")
+        if self._store.is_shared:
+            self._denials.fresh_until = began_at + STALE_SECONDS
+        self.on_looked()
+
+    async def _read(self) -> None:
+        known, whole = self.mark, self._doubtful or not self.mark.era
+        page = await self._store.read(0 if whole else known.number, self._node.name)
+        if not whole and (page.mark.era != known.era or page.mark.number < known.number):
+            whole = True
+            page = await self._store.read(0, self._node.name)
+        self._doubtful = False
+        # Orders that are carried out once have been, up to here.
+        done = known.number if page.mark.era == known.era else 0
+        names: set[str] = set()
+        try:
+            while True:
+                self.nodes = page.nodes
+                await self._take(page, done)
+                if whole:
+                    names.update(entry.name for entry in page.entries)
+                self.mark = page.mark
+                if not page.more:
+                    break
+                page = await self._store.read(page.mark.number, self._node.name)
+            if whole:
+                await self._settle(names)
+        except BaseException:
+            self._doubtful = whole
+            raise
+
+    async def _take(self, page: Page, done: int) -> None:
+        """Carry out a page of orders: first all lists, so that nobody comes back meanwhile."""
+        fresh: list[tuple[int, AnyOrder]] = []
+        for entry in page.entries:
+            order = read_order(entry)
+            if (gone := withdrawn(entry)) is not None:
+                self._put(*gone, None)
+            elif isinstance(order, Deny):
+                if self._denials.find(order.list, order.target) != order.denial:
+                    self._put(order.list, order.target, order.denial)
+                    fresh.append((entry.number, order))
+            elif order is not None and entry.number > done:
+                fresh.append((entry.number, order))
+        sifted = False
+        for number, order in fresh:
+            if not (isinstance(order, Deny) and order.list in _OF_TOKENS):
+                self._note(number, await self._hands.carry_out(order))
+            elif not sifted:
+                # One look at all connections is enough for all lists.
+                sifted = True
+                self._note(number, await self._hands.sift())
+
+    def _put(self, name: List, target: str, denial: Denial | None) -> None:
+        with suppress(KeyError):  # A list of a later version.
+            self._denials.put(name, target, denial)
+
+    def _note(self, number: int, count: int) -> None:
+        self._counts[number] = count
+        while len(self._counts) > _COUNTED:
+            self._counts.popitem(last=False)
+
+    async def _settle(self, names: set[str]) -> None:
+        """Put back what the store has lost, or drop what it has had withdrawn long ago."""
+        self._denials.forget()
+        lost = [each for each in self._denials if denial_name(each[0], each[1]) not in names]
+        if self._clock.monotonic() - self._looked_at > TRUST_SECONDS:
+            for name, target, _ in lost:
+                self._denials.put(name, target, None)
+            return
+        for begin in range(0, len(lost), PAGE_ORDERS):
+            await self._store.put(_entries(lost[begin : begin + PAGE_ORDERS]), missing=True)
+        if lost:
+            logger.warning("the store had lost %d orders of operators; they hold again", len(lost))
+
+
+def _entries(denials: Sequence[tuple[List, str, Denial]]) -> list[Entry]:
+    return [
+        entry_of(
+            Deny(
+                list=name,
+                target=target,
+                until=denial.until,
+                at=denial.at,
+                by=denial.by,
+                reason=denial.reason,
+            ),
+            "",
+        )
+        for name, target, denial in denials
+    ]
+
+
+async def _nothing() -> None:
+    pass

@@ -1,0 +1,417 @@
+"""Where operators give orders and ask questions: checks, store, all workers, audit log."""
+
+import heapq
+import math
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from ..auth.denials import List
+from ..orders import MAX_ORDERS, Entry, OrderStore
+from ..protocol.errors import BadRequest, NotFound, TooLarge, Unavailable
+from ..protocol.topics import check_topic
+from ..realtime.node import Node
+from .audit import record
+from .commands import Announce, AnyOrder, Deny, Disconnect, Unsubscribe, entry_of, withdrawal
+from .exchange import Exchange
+from .grants import Operator
+from .hands import Hands
+from .keeper import Keeper
+from .looking import Looking, merge
+from .questions import (
+    BlocksQuery,
+    ConnectionRow,
+    ConnectionsOk,
+    ConnectionsQuery,
+    ConnectionView,
+    DenialRow,
+    DenialsOk,
+    NodeRow,
+    NodesOk,
+    Obeyed,
+    TopicRow,
+    TopicsOk,
+    TopicsQuery,
+)
+
+ONCE_SECONDS: Final = 300.0
+"""How long an order that is carried out once is kept for workers that are away."""
+
+ACTIONS: Final = {
+    "users": "block",
+    "tokens": "revoke",
+    "issued": "revoke",
+    "keys": "revoke",
+    "topics": "close",
+}
+"""What putting something on a list is called."""
+
+T = TypeVar("T")
+
+
+class _Obey(Struct):
+    """Asks who has obeyed the orders up to a number."""
+
+    era: str
+    number: int
+
+
+class _Topics(Struct):
+    """Asks for topics, within the patterns of an operator's grant."""
+
+    query: TopicsQuery
+    within: tuple[str, ...]
+    operator: str
+
+
+class _Session(Struct):
+    """Asks for a connection."""
+
+    session: str
+
+
+class _Done(Struct):
+    """How many connections an order has concerned."""
+
+    connections: int
+
+
+class _Found(Struct):
+    """Rows, and whether there are more."""
+
+    rows: list[Raw]
+    more: bool
+
+
+class Office:
+    """A worker's part in what operators do.
+
+    Args:
+        node: the worker.
+        store: keeps the orders.
+    """
+
+    def __init__(self, node: Node, store: OrderStore) -> None:
+        self._node = node
+        self._store = store
+        self._keeper = Keeper(store, node, Hands(node))
+        self._looking = Looking(node, self._keeper)
+        self._exchange = Exchange(node.broker, node.name, self._answer, self._keeper.doubt)
+        node.hub.others = self._exchange
+
+    async def start(self) -> None:
+        """Obey the orders there are, before anybody is let in."""
+        await self._exchange.start()
+        await self._keeper.start()
+
+    async def stop(self) -> None:
+        """Obey no more; the broker must still be there."""
+        await self._keeper.stop()
+        await self._exchange.stop()
+
+    # Orders --------------------------------------------------------------------------------
+
+    async def block(self, operator: Operator, user: str, until: float, reason: str) -> Obeyed:
+        """Keep a user out, and close the user's connections.
+
+        Args:
+            operator: who orders it.
+            user: the user.
+            until: seconds since 1970.
+            reason: why; the user reads it.
+
+        Raises:
+            Forbidden: the operator may not.
+            BadRequest: the user is the operator.
+            TooLarge: too much is ordered already.
+            Unavailable: the store cannot be reached; nobody is blocked.
+        """
+        operator.require_everything()
+        if user == operator.name:
+            raise BadRequest("user: is yourself; an operator cannot block himself")
+        return await self._deny(operator, "users", user, until, reason)
+
+    async def revoke(
+        self, operator: Operator, name: List, target: str, until: float, reason: str, at: int = 0
+    ) -> Obeyed:
+        """Accept tokens no more, and close their connections.
+
+        Args:
+            operator: who orders it.
+            name: `tokens` by `jti`, `issued` by user, or `keys` by `kid`.
+            target: the `jti`, user or `kid`.
+            until: seconds since 1970; by then the tokens must have expired.
+            reason: why.
+            at: by user: up to when they were issued, in seconds since 1970.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        operator.require_everything()
+        return await self._deny(operator, name, target, until, reason, at)
+
+    async def close_topic(
+        self, operator: Operator, topic: str, until: float, reason: str
+    ) -> Obeyed:
+        """End all subscriptions to a topic, and let nobody use it.
+
+        Args:
+            operator: who orders it.
+            topic: the topic.
+            until: seconds since 1970.
+            reason: why; the subscribers read it.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        check_topic(topic)
+        operator.require(topic)
+        return await self._deny(operator, "topics", topic, until, reason)
+
+    async def allow(self, operator: Operator, name: List, target: str, reason: str) -> Obeyed:
+        """Take somebody or something from a list.
+
+        Args:
+            operator: who orders it.
+            name: the list.
+            target: who or what is on it; if nobody is, nothing changes.
+            reason: why.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        if name == "topics":
+            operator.require(target)
+        else:
+            operator.require_everything()
+        entry = withdrawal(name, target, self._now())
+        obeyed = await self._put(entry)
+        self._record(operator, f"un{ACTIONS[name]}", reason, obeyed, **{name: target})
+        return obeyed
+
+    async def disconnect(self, operator: Operator, order: Disconnect) -> Obeyed:
+        """Close connections; their clients may come back.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        operator.require_everything()
+        targets = {"user": order.user, "session": order.session, "address": order.address}
+        return await self._give(operator, "disconnect", order, **targets)
+
+    async def unsubscribe(self, operator: Operator, order: Unsubscribe) -> Obeyed:
+        """End subscriptions to a topic.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        check_topic(order.topic)
+        operator.require(order.topic)
+        details = {"user": order.user, "topic": order.topic}
+        return await self._give(operator, "unsubscribe", order, **details)
+
+    async def announce(self, operator: Operator, data: Raw, reason: str) -> Obeyed:
+        """Send something to everybody.
+
+        Raises:
+            Forbidden, TooLarge, Unavailable: as `block`.
+        """
+        operator.require_everything()
+        order = Announce(
+            by=operator.name, reason=reason, until=self.once(), data=data, at=self._now()
+        )
+        return await self._give(operator, "announce", order)
+
+    def once(self) -> int:
+        """Return until when an order is kept that is carried out once."""
+        return self._now() + int(ONCE_SECONDS * 1_000)
+
+    async def _deny(
+        self, operator: Operator, name: List, target: str, until: float, reason: str, at: int = 0
+    ) -> Obeyed:
+        order = Deny(
+            by=operator.name,
+            reason=reason,
+            until=math.floor(until * 1_000),
+            list=name,
+            target=target,
+            at=at,
+        )
+        obeyed = await self._put(entry_of(order, ""))
+        obeyed.until = math.floor(until)
+        details: dict[str, Any] = {name: target, "until": math.floor(until)}
+        self._record(operator, ACTIONS[name], reason, obeyed, **details)
+        return obeyed
+
+    async def _give(
+        self, operator: Operator, action: str, order: AnyOrder, **details: object
+    ) -> Obeyed:
+        obeyed = await self._put(entry_of(order, secrets.token_hex(8)))
+        self._record(operator, action, order.reason, obeyed, **details)
+        return obeyed
+
+    async def _put(self, entry: Entry) -> Obeyed:
+        mark = await self._store.put([entry])
+        if mark is None:
+            raise TooLarge(f"orders: there are {MAX_ORDERS} already; some must end first")
+        # Obeyed here first; and from then on it is known who else is there.
+        await self._keeper.renew()
+        nodes = {self._node.name, *self._keeper.nodes}
+        try:
+            question = _Obey(mark.era, mark.number)
+            replies = await self._exchange.ask("obey", question, nodes)
+        except Unavailable:
+            # It stands, and every worker finds it by itself.
+            replies = {}
+        done = [msgspec.json.decode(reply, type=_Done) for reply in replies.values()]
+        return Obeyed(
+            number=mark.number,
+            confirmed=sorted(replies),
+            missing=sorted(nodes - replies.keys()),
+            connections=sum(each.connections for each in done),
+        )
+
+    def _record(
+        self, operator: Operator, action: str, reason: str, obeyed: Obeyed, **details: object
+    ) -> None:
+        missing = ",".join(obeyed.missing) or None
+        counted = {"connections": obeyed.connections, "missing": missing}
+        record(operator, action, reason, **details, **counted)
+
+    # Questions -----------------------------------------------------------------------------
+
+    async def nodes(self, operator: Operator) -> NodesOk:
+        """Return the workers.
+
+        Raises:
+            Forbidden: the operator may not.
+            Unavailable: the other workers cannot be asked.
+        """
+        operator.require_everything()
+        replies, missing = await self._ask("node", None)
+        rows = [msgspec.json.decode(reply, type=NodeRow) for reply in replies.values()]
+        return NodesOk(sorted(rows, key=lambda row: row.node), missing)
+
+    async def connections(self, operator: Operator, query: ConnectionsQuery) -> ConnectionsOk:
+        """Return connections of all workers.
+
+        Raises:
+            Forbidden, Unavailable: as `nodes`.
+        """
+        if query.topic is not None:
+            operator.require(query.topic)
+        else:
+            operator.require_everything()
+        replies, missing = await self._ask("connections", query)
+        merged = merge([_rows(reply, ConnectionRow) for reply in replies.values()], query.limit)
+        rows = merged.rows
+        if not operator.has_everything:
+            rows = [replace(row, address=None) for row in rows]
+        return ConnectionsOk(rows, merged.more, missing)
+
+    async def connection(self, operator: Operator, session: str) -> ConnectionView:
+        """Return everything about a connection.
+
+        Raises:
+            Forbidden, Unavailable: as `nodes`; Unavailable also if a worker that may have it does
+                not answer.
+            NotFound: no worker has it.
+        """
+        operator.require_everything()
+        replies, missing = await self._ask("connection", _Session(session))
+        for reply in replies.values():
+            found = msgspec.json.decode(reply, type=ConnectionView | None)
+            if found is not None:
+                return found
+        if missing:
+            names = ", ".join(missing)
+            raise Unavailable(f"session: is not found, but {names} did not answer")
+        raise NotFound("session: there is no such connection")
+
+    async def topics(self, operator: Operator, query: TopicsQuery) -> TopicsOk:
+        """Return topics with subscribers on any worker.
+
+        Raises:
+            Unavailable: as `nodes`.
+        """
+        question = _Topics(query, operator.patterns, operator.name)
+        replies, missing = await self._ask("topics", question)
+        merged = merge([_rows(reply, TopicRow) for reply in replies.values()], query.limit)
+        found: dict[str, TopicRow] = {}
+        for row in merged.rows:
+            other = found.get(row.topic, row)
+            newest = max(row, other, key=lambda each: each.seq)
+            count = row.subscribers + (other.subscribers if other is not row else 0)
+            found[row.topic] = replace(newest, subscribers=count)
+        return TopicsOk(list(found.values()), merged.more, missing)
+
+    def denials(self, operator: Operator, query: BlocksQuery) -> DenialsOk:
+        """Return who or what is kept out, as this worker knows it.
+
+        Raises:
+            Forbidden: the operator may not.
+        """
+        operator.require_everything()
+        found = ((t, d) for name, t, d in self._node.denials if name == query.list)
+        page = heapq.nsmallest(query.limit + 1, (each for each in found if each[0] > query.after))
+        rows = [
+            DenialRow(
+                target=target,
+                until=denial.until // 1_000,
+                at=denial.at,
+                by=denial.by,
+                reason=denial.reason,
+            )
+            for target, denial in page[: query.limit]
+        ]
+        return DenialsOk(rows, len(page) > query.limit)
+
+    async def _ask(self, kind: str, question: object) -> tuple[Mapping[str, Raw], list[str]]:
+        nodes = {self._node.name, *self._keeper.nodes}
+        replies = await self._exchange.ask(kind, question, nodes)
+        return replies, sorted(nodes - replies.keys())
+
+    async def _answer(self, kind: str, body: Raw) -> Any:
+        """Answer a question for this worker; None is no answer."""
+        match kind:
+            case "obey":
+                return await self._obey(msgspec.json.decode(body, type=_Obey))
+            case "node":
+                return await self._looking.node()
+            case "connections":
+                query = msgspec.json.decode(body, type=ConnectionsQuery)
+                return _found(*await self._looking.connections(query))
+            case "connection":
+                asked = msgspec.json.decode(body, type=_Session)
+                return Raw(msgspec.json.encode(self._looking.connection(asked.session)))
+            case "topics":
+                topics = msgspec.json.decode(body, type=_Topics)
+                return _found(
+                    *await self._looking.topics(topics.query, topics.within, topics.operator)
+                )
+        return None
+
+    async def _obey(self, asked: _Obey) -> _Done | None:
+        mark = self._keeper.mark
+        if mark.era != asked.era or mark.number < asked.number:
+            await self._keeper.renew()
+            mark = self._keeper.mark
+        if mark.era != asked.era or mark.number < asked.number:
+            return None
+        return _Done(self._keeper.count(asked.number))
+
+    def _now(self) -> int:
+        return int(self._node.clock.time() * 1_000)
+
+
+def _found(rows: list[Any], more: bool) -> _Found:
+    return _Found([Raw(msgspec.json.encode(row)) for row in rows], more)
+
+
+def _rows(reply: Raw, kind: type[T]) -> tuple[list[T], bool]:
+    found = msgspec.json.decode(reply, type=_Found)
+    return [msgspec.json.decode(row, type=kind) for row in found.rows], found.more

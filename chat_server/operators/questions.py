@@ -1,0 +1,242 @@
+"""What operators can ask, and what is answered: of one worker, and of all together."""
+
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+MAX_ROWS: Final = 1_000
+DEFAULT_ROWS: Final = 100
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
+Text = Annotated[str, Meta(max_length=256)]
+
+
+class ConnectionsQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Connections behind the session `after`; at most `limit` of them.
+
+    Args:
+        user: of this user only.
+        address: from this network address only; of IPv6 a /64.
+        topic: subscribed to this topic only.
+        client: whose User-Agent contains this only.
+        after: the session before the page.
+        limit: how many.
+    """
+
+    user: Text | None = None
+    address: Text | None = None
+    topic: Text | None = None
+    client: Text | None = None
+    after: Text = ""
+    limit: Limit = DEFAULT_ROWS
+
+
+class TopicsQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Topics with subscribers behind the topic `after`; at most `limit` of them.
+
+    Args:
+        topic: that fit this pattern only, as in a token.
+        user: to which this user is subscribed only.
+        after: the topic before the page.
+        limit: how many.
+    """
+
+    topic: Text | None = None
+    user: Text | None = None
+    after: Text = ""
+    limit: Limit = DEFAULT_ROWS
+
+
+class BlocksQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is denied, behind `after` in the list; at most `limit` of them.
+
+    Args:
+        list: `users` who are blocked; revoked `tokens`, tokens by user (`issued`) and by key
+            (`keys`); closed `topics`.
+        after: the user, token, key or topic before the page.
+        limit: how many.
+    """
+
+    list: Annotated[str, Meta(pattern="^(users|tokens|issued|keys|topics)$")] = "users"
+    after: Text = ""
+    limit: Limit = DEFAULT_ROWS
+
+
+class ConnectionRow(Struct, frozen=True, kw_only=True):
+    """A connection.
+
+    Args:
+        session: names it.
+        user: whose it is; empty before it has a token.
+        node: the worker.
+        address: of the client; None if the operator's grant is for some topics only.
+        client: what the client calls itself: the beginning of its User-Agent.
+        transport: `direct` or `asgi`.
+        encoding: the subprotocol.
+        opened_at: seconds since 1970.
+        topics: how many it is subscribed to.
+    """
+
+    session: str
+    user: str
+    node: str
+    address: str | None
+    client: str
+    transport: str
+    encoding: str
+    opened_at: int
+    topics: int
+
+    @property
+    def key(self) -> str:
+        """What rows are ordered by."""
+        return self.session
+
+
+class ConnectionView(Struct, frozen=True, kw_only=True):
+    """Everything about a connection.
+
+    Args:
+        connection: as in the list.
+        topics: to which it is subscribed.
+        name: the user's, as others see it.
+        expires_at: of its token, in seconds since 1970; None if it never expires.
+        issued_at: of its token, likewise.
+        jti: its token's name.
+        kid: its token's key.
+        grants: patterns of its token, by action.
+        reads: False while the client reads too slowly to be sent anything.
+    """
+
+    connection: ConnectionRow
+    topics: list[str]
+    name: str | None
+    expires_at: int | None
+    issued_at: int | None
+    jti: str | None
+    kid: str | None
+    grants: dict[str, Any]
+    reads: bool
+
+
+class TopicRow(Struct, frozen=True, kw_only=True):
+    """A topic.
+
+    Args:
+        topic: its name.
+        subscribers: connections that are subscribed.
+        epoch: counts `seq`.
+        seq: of its last event.
+    """
+
+    topic: str
+    subscribers: int
+    epoch: str
+    seq: int
+
+    @property
+    def key(self) -> str:
+        """What rows are ordered by."""
+        return self.topic
+
+
+class NodeRow(Struct, frozen=True, kw_only=True):
+    """A worker.
+
+    Args:
+        node: its name.
+        pid: its process.
+        host: its machine.
+        version: of the server.
+        python: of Python.
+        started_at: seconds since 1970.
+        uptime_seconds: since its start.
+        connections: it has.
+        users: of these connections.
+        topics: with subscribers on it.
+        lag_ms: by how much its event loop was late a moment ago.
+        broker: the state of its store, as in `/health`.
+        draining: whether it sends its clients away.
+        orders: the number of the last order that it has obeyed.
+    """
+
+    node: str
+    pid: int
+    host: str
+    version: str
+    python: str
+    started_at: int
+    uptime_seconds: float
+    connections: int
+    users: int
+    topics: int
+    lag_ms: float
+    broker: str
+    draining: bool
+    orders: int
+
+
+class DenialRow(Struct, frozen=True, kw_only=True):
+    """Somebody or something that is kept out.
+
+    Args:
+        target: the user, token, key or topic.
+        until: seconds since 1970 at which it is over.
+        at: of revoked tokens by user: up to when they were issued, in seconds since 1970.
+        by: the operator.
+        reason: what the operator has said.
+    """
+
+    target: str
+    until: int
+    at: int
+    by: str
+    reason: str
+
+
+class NodesOk(Struct):
+    """The workers; `missing` are those that did not answer in time."""
+
+    nodes: list[NodeRow]
+    missing: list[str]
+
+
+class ConnectionsOk(Struct):
+    """Connections in the order of their sessions, and whether more follow."""
+
+    connections: list[ConnectionRow]
+    more: bool
+    missing: list[str]
+
+
+class TopicsOk(Struct):
+    """Topics in the order of their names, and whether more follow."""
+
+    topics: list[TopicRow]
+    more: bool
+    missing: list[str]
+
+
+class DenialsOk(Struct):
+    """Who or what is kept out, and whether more follow."""
+
+    denials: list[DenialRow]
+    more: bool
+
+
+class Obeyed(Struct):
+    """What became of an order.
+
+    Args:
+        number: its place in the order of all orders.
+        confirmed: the workers that have obeyed.
+        missing: those that have not said so in time; they obey before they serve anybody else.
+        connections: how many it has concerned.
+        until: seconds since 1970 at which it is over; None if it is.
+    """
+
+    number: int
+    confirmed: list[str]
+    missing: list[str]
+    connections: int
+    until: int | None = None

@@ -1,0 +1,311 @@
+"""Operators' orders reach every worker: two workers, a Redis that keeps what it is told."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import jwt as pyjwt
+import pytest
+
+from tests.rig.chat_client import Chat, chat, open_websocket
+from tests.rig.raw_client import RawClient
+from tests.rig.redis_server import RedisServer, running
+from tests.rig.server import ServerProcess
+from tests.rig.tokens import secret
+from tests.server.processes import connect_to, ready_workers
+
+from .cluster import eventually
+from .room import token
+
+ENVIRON = {"CHAT_AUTH__AUDIENCE": "chat"}
+BLOCKED = 4403
+REVOKED = 4401
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that survives its end."""
+    with running(RedisServer(tmp_path, durable=True)) as started:
+        yield started
+
+
+@pytest.fixture
+def server(kept: RedisServer) -> Iterator[ServerProcess]:
+    flags = ("--workers", "2", "--redis-url", kept.url)
+    with ServerProcess(*flags, environ=ENVIRON) as started:
+        yield started
+
+
+@pytest.fixture
+async def pids(server: ServerProcess) -> list[int]:
+    """The two workers."""
+    return sorted(await ready_workers(server, 2))
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[AsyncExitStack]:
+    """Closes the clients of a test."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def operator(*patterns: str, **claims: Any) -> str:
+    """Return the token of an operator for these topics, or for everything."""
+    return token("op", iat=int(time.time()), topics={"admin": patterns or ["**"]}, **claims)
+
+
+async def ask(server: ServerProcess, method: str, path: str, **fields: object) -> tuple[int, Any]:
+    """Make a request of an operator, to whichever worker takes it."""
+    body = json.dumps(fields).encode() if method == "POST" else b""
+    head = (
+        f"{method} /api/admin/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "
+        f"{operator()}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    async with await RawClient.connect(server.port) as wire:
+        await wire.send(head.encode(), body)
+        answer = await wire.read_answer()
+    return answer.status, answer.json()
+
+
+async def order(server: ServerProcess, verb: str, **fields: object) -> dict[str, Any]:
+    """Give an order that must be taken."""
+    status, answer = await ask(server, "POST", verb, reason="spam", **fields)
+    assert status == 200, answer
+    found: dict[str, Any] = answer
+    return found
+
+
+async def publish(server: ServerProcess, jwt: str) -> int:
+    """Publish by HTTP, and return the status."""
+    body = b'{"data":1}'
+    head = (
+        "POST /api/topics/room:1/messages HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        f"Authorization: Bearer {jwt}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with await RawClient.connect(server.port) as wire:
+        await wire.send(head.encode(), body)
+        return (await wire.read_answer()).status
+
+
+async def connected(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack, jwt: str
+) -> list[Chat]:
+    """Return three clients of a user, on both workers."""
+    chosen = [pids[0], pids[0], pids[1]]
+    return [
+        await clients.enter_async_context(await connect_to(server.ws_url, pid, jwt))
+        for pid in chosen
+    ]
+
+
+async def stays_out(server: ServerProcess, jwt: str, code: int = BLOCKED) -> None:
+    """Demand that a token is refused in each way that it can come, by several workers."""
+    status = {BLOCKED: 403, REVOKED: 401}[code]
+    for _ in range(8):
+        assert await publish(server, jwt) == status
+        async with await RawClient.connect(server.port) as wire:
+            await wire.send(
+                b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                b"Authorization: Bearer " + jwt.encode() + b"\r\n\r\n"
+            )
+            assert (await wire.read_answer()).status == status
+        bare = Chat(await open_websocket(server.ws_url, ["chat.v1.json", f"bearer.{jwt}"]))
+        assert await bare.closed() == code
+        late = Chat(await open_websocket(server.ws_url, ["chat.v1.json"]))
+        await late.send(type="auth", token=jwt)
+        assert await late.closed() == code
+
+
+async def test_a_blocked_user_is_gone_everywhere_and_stays_out(
+    server: ServerProcess, kept: RedisServer, pids: list[int], clients: AsyncExitStack
+) -> None:
+    bob = token("bob")
+    gone = await connected(server, pids, clients, bob)
+    [ada] = [await clients.enter_async_context(await chat(server.ws_url, token("ada")))]
+    answer = await order(server, "block", user="bob", seconds=3_600)
+    assert len(answer["confirmed"]) == 2
+    assert (answer["missing"], answer["connections"]) == ([], 3)
+    for client in gone:
+        assert await client.closed() == BLOCKED
+        goodbye = client.unread[-1]
+        assert (goodbye["type"], goodbye["reason"]) == ("goodbye", "blocked: spam")
+    await stays_out(server, bob)
+    await ada.ok(type="publish", topic="room:1", data="still here")
+    await ada.websocket.close()
+
+    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(kept.restart)
+    await asyncio.to_thread(server.start)
+    await stays_out(server, bob)
+    status, listed = await ask(server, "GET", "blocks")
+    assert (status, [each["target"] for each in listed["denials"]]) == (200, ["bob"])
+
+    await order(server, "unblock", user="bob")
+    await connected(server, sorted(await ready_workers(server, 2)), clients, bob)
+    written = server.stderr
+    assert " chat_server.audit: op: block users=bob until=" in written
+    assert "connections=3: spam operator=op" in written
+
+
+async def test_a_frozen_worker_obeys_when_it_wakes(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack
+) -> None:
+    bob = token("bob")
+    gone = await connected(server, pids, clients, bob)
+    frozen = pids[1]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        answer = await block_from(server, pids[0], "bob")
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    assert [name for name in answer["missing"] if f"-{frozen}-" in name] == answer["missing"]
+    assert len(answer["confirmed"]) == len(answer["missing"]) == 1
+    for client in gone:
+        assert await client.closed() == BLOCKED
+    await stays_out(server, bob)
+
+
+async def block_from(server: ServerProcess, pid: int, user: str) -> dict[str, Any]:
+    """Block a user by the worker that still answers."""
+    while True:
+        try:
+            async with asyncio.timeout(5):
+                return await order(server, "block", user=user, seconds=3_600)
+        except TimeoutError:
+            pass  # The kernel has given the connection to the one that is frozen.
+
+
+@pytest.mark.parametrize("by", ["jti", "user", "kid"])
+async def test_a_revoked_token_ends_its_connections_and_another_is_as_good_as_before(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack, by: str
+) -> None:
+    now = int(time.time())
+    old, new = bearer("bob", "1", "a", now - 60), bearer("bob", "2", "b", now)
+    target = {"jti": {"jti": "1"}, "kid": {"kid": "a"}}.get(
+        by, {"user": "bob", "issued_before": now - 30}
+    )
+    gone = await connected(server, pids, clients, old)
+    stays = await clients.enter_async_context(await connect_to(server.ws_url, pids[1], new))
+    answer = await order(server, "revoke", **target)
+    assert (len(answer["confirmed"]), answer["connections"]) == (2, 3)
+    for client in gone:
+        assert await client.closed() == REVOKED
+    await stays_out(server, old, REVOKED)
+    renewal = await stays.call(type="auth", token=old)
+    assert (renewal["type"], renewal["code"]) == ("error", "unauthorized")
+    await stays.ok(type="publish", topic="room:1", data="still here")
+
+
+def bearer(sub: str, jti: str, kid: str, iat: int) -> str:
+    """Return a token with everything that it can be revoked by."""
+    claims = {"sub": sub, "jti": jti, "iat": iat, "exp": iat + 3_600, "aud": "chat"}
+    topics = {"subscribe": ["**"], "publish": ["**"], "history": ["**"]}
+    return pyjwt.encode({**claims, "topics": topics}, secret(), headers={"kid": kid})
+
+
+async def test_orders_about_topics_reach_both_workers(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack
+) -> None:
+    gone = await connected(server, pids, clients, token("bob"))
+    for client in gone:
+        await client.ok(type="subscribe", topic="room:1")
+        await client.ok(type="subscribe", topic="room:2")
+    answer = await order(server, "unsubscribe", user="bob", topic="room:1")
+    assert answer["connections"] == 3
+    for client in gone:
+        told = await client.next()
+        assert (told["type"], told["code"], told["topic"]) == ("error", "forbidden", "room:1")
+        await client.ok(type="subscribe", topic="room:1")
+    assert (await order(server, "announce", data={"text": "tea"}))["connections"] == 3
+    for client in gone:
+        push = await client.next()
+        assert (push["type"], push["topic"]) == ("signal", "system:announcements")
+        assert (push["from"], push["data"]) == (None, {"text": "tea"})
+    status, found = await ask(server, "GET", "topics?topic=room:*")
+    assert (status, found["missing"], found["more"]) == (200, [], False)
+    counted = {each["topic"]: each["subscribers"] for each in found["topics"]}
+    assert counted == {"room:1": 3, "room:2": 3}
+
+    assert (await order(server, "close", topic="room:1", seconds=60))["connections"] == 3
+    for client in gone:
+        told = await client.next()
+        assert (told["type"], told["code"], told["topic"]) == ("error", "forbidden", "room:1")
+        for verb in ({"type": "subscribe"}, {"type": "publish", "data": 1}):
+            refused = await client.call(topic="room:1", **verb)
+            assert refused["code"] == "forbidden", refused
+    assert await publish(server, token("eve")) == 403
+    await order(server, "open", topic="room:1")
+    for client in gone:
+        await client.ok(type="subscribe", topic="room:1")
+
+
+async def test_lists_are_paged_over_both_workers(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack
+) -> None:
+    for number in range(5):
+        for client in await connected(server, pids, clients, token(f"user{number}")):
+            await client.ok(type="subscribe", topic=f"room:{number}")
+    status, answer = await ask(server, "GET", "nodes")
+    assert status == 200
+    assert {each["pid"] for each in answer["nodes"]} == set(pids)
+    assert sum(each["connections"] for each in answer["nodes"]) == 15
+    found: list[dict[str, Any]] = []
+    while True:
+        after = found[-1]["session"] if found else ""
+        status, page = await ask(server, "GET", f"connections?limit=4&after={after}")
+        assert (status, page["missing"]) == (200, [])
+        found += page["connections"]
+        if not page["more"]:
+            break
+        assert len(page["connections"]) == 4
+    sessions = [each["session"] for each in found]
+    assert (len(found), sessions) == (15, sorted(set(sessions)))
+    for query in ("user=user3", "topic=room:3"):
+        _, page = await ask(server, "GET", f"connections?{query}")
+        assert [each["user"] for each in page["connections"]] == ["user3"] * 3, query
+    status, view = await ask(server, "GET", f"connections/{sessions[7]}")
+    assert (status, view["connection"]) == (200, found[7])
+    assert view["topics"] == [f"room:{found[7]['user'][-1]}"]
+    answer = await order(server, "disconnect", session=sessions[7])
+    assert answer["connections"] == 1
+    assert (await ask(server, "GET", f"connections/{sessions[7]}"))[0] == 404
+    assert (await order(server, "disconnect", address="127.0.0.1"))["connections"] == 14
+
+
+async def test_two_operators_at_once(server: ServerProcess, pids: list[int]) -> None:
+    assert len(pids) == 2
+    orders = [
+        order(server, verb, **fields)
+        for number in range(10)
+        for verb, fields in (
+            ("block", {"user": f"user{number}", "seconds": 60 + number}),
+            ("block", {"user": "bob", "seconds": 100 + number}),
+        )
+    ]
+    answers = await asyncio.gather(*orders)
+    assert sorted(each["number"] for each in answers) == list(range(1, 21))
+    assert all(len(each["confirmed"]) == 2 for each in answers)
+    last = max(answers[1::2], key=lambda each: int(each["number"]))
+    _, listed = await ask(server, "GET", "blocks")
+    kept = {each["target"]: each["until"] for each in listed["denials"]}
+    assert len(kept) == 11
+    assert kept["bob"] == last["until"]
+
+
+async def test_an_emptied_redis_lets_nobody_back_in(
+    server: ServerProcess, kept: RedisServer, pids: list[int]
+) -> None:
+    bob = token("bob")
+    assert len(pids) == 2
+    await order(server, "block", user="bob", seconds=3_600)
+    await asyncio.to_thread(kept.run, "FLUSHALL")
+    await order(server, "block", user="eve", seconds=3_600)
+    await stays_out(server, bob)
+    await eventually(lambda: b"users bob" in kept.run("HKEYS", "chat:{!operators}:orders"))

@@ -1,0 +1,173 @@
+"""`/api/admin`: who may do what, and what is not taken."""
+
+import logging
+import time
+from typing import Any
+
+import pytest
+from quart import Response
+
+from tests.rig.chat_client import Closed, chat
+from tests.rig.raw_client import request
+from tests.rig.tokens import forge
+from tests.server.inprocess import make_settings, serving
+
+from .client import Client, client, problem
+
+
+def operator(*patterns: str, sub: str = "op") -> str:
+    return forge(sub=sub, iat=int(time.time()), topics={"admin": patterns or ["**"]})
+
+
+async def order(http: Client, verb: str, jwt: str | None = None, **fields: object) -> Response:
+    return await http.ask("POST", f"/api/admin/{verb}", token=jwt or operator(), json=fields)
+
+
+async def look(http: Client, path: str, jwt: str | None = None) -> Response:
+    return await http.ask("GET", f"/api/admin/{path}", token=jwt or operator())
+
+
+async def test_nobody_is_an_operator_without_the_grant() -> None:
+    everything = {
+        name: ["**"] for name in ("subscribe", "publish", "history", "presence", "moderate")
+    }
+    async with client(limits__message_burst=1_000) as http:
+        for jwt in (forge(sub="ada", topics=everything), forge(sub="ada"), forge(topics=None)):
+            for path in ("nodes", "connections", "connections/x", "topics", "blocks"):
+                await problem(await look(http, path, jwt), 403, "forbidden")
+            verbs = ("block", "unblock", "revoke", "disconnect", "unsubscribe", "close", "open")
+            for verb in (*verbs, "announce"):
+                await problem(await order(http, verb, jwt, user="bob"), 403, "forbidden")
+        await problem(await http.ask("GET", "/api/admin/nodes"), 401, "unauthorized")
+
+
+async def test_an_operator_of_some_topics_does_nothing_elsewhere() -> None:
+    async with client() as http:
+        jwt = operator("room:**")
+        why: dict[str, Any] = {"reason": "spam"}
+        for verb, fields in (
+            ("block", {"user": "bob", "seconds": 60}),
+            ("unblock", {"user": "bob"}),
+            ("revoke", {"jti": "x"}),
+            ("disconnect", {"user": "bob"}),
+            ("announce", {"data": 1}),
+            ("unsubscribe", {"user": "bob", "topic": "other:1"}),
+            ("close", {"topic": "other:1"}),
+            ("close", {"topic": "other:1", "seconds": 60}),
+            ("open", {"topic": "other:1"}),
+        ):
+            await problem(await order(http, verb, jwt, **why, **fields), 403, "forbidden")
+        for path in (
+            "nodes",
+            "connections",
+            "connections?topic=other:1",
+            "connections/x",
+            "blocks",
+        ):
+            await problem(await look(http, path, jwt), 403, "forbidden")
+        for verb, fields in (
+            ("unsubscribe", {"user": "bob", "topic": "room:1"}),
+            ("close", {"topic": "room:1"}),
+            ("close", {"topic": "room:1", "seconds": 60}),
+            ("open", {"topic": "room:1"}),
+        ):
+            assert (await order(http, verb, jwt, **why, **fields)).status_code == 200, verb
+        for path in ("connections?topic=room:1", "topics"):
+            assert (await look(http, path, jwt)).status_code == 200, path
+
+
+async def test_an_operator_of_some_topics_sees_nothing_of_others() -> None:
+    async with serving(make_settings()) as served:
+        grants = {"subscribe": ["**"]}
+        async with await chat(served.ws_url, forge(sub="bob", topics=grants)) as bob:
+            for topic in ("room:1", "other:1"):
+                await bob.ok(type="subscribe", topic=topic)
+            for jwt, topics, address in (
+                (operator("room:**"), ["room:1"], None),
+                (operator(), ["other:1", "room:1"], "127.0.0.1"),
+            ):
+                headers = {"Authorization": f"Bearer {jwt}"}
+                path = "/api/admin/topics"
+                answer = await request(served.port, "GET", path, headers=headers)
+                assert [each["topic"] for each in answer.json()["topics"]] == topics
+                path = "/api/admin/connections?topic=room:1"
+                answer = await request(served.port, "GET", path, headers=headers)
+                [row] = answer.json()["connections"]
+                assert (row["user"], row["address"]) == ("bob", address)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "wrong"),
+    [
+        ("block", {"user": "bob", "seconds": 60}, "reason"),
+        ("block", {"user": "bob", "reason": "x"}, "until"),
+        ("block", {"user": "bob", "reason": "x", "seconds": 1, "until": 2**32}, "until"),
+        ("block", {"user": "bob", "reason": "x", "until": 1}, "until"),
+        ("block", {"user": "bob", "reason": "x", "seconds": 1e12}, "seconds"),
+        ("block", {"user": "b" * 256, "reason": "x", "seconds": 1}, "user"),
+        ("block", {"user": "bob", "reason": "x" * 257, "seconds": 1}, "reason"),
+        ("revoke", {"reason": "x"}, "jti"),
+        ("revoke", {"reason": "x", "jti": "a", "kid": "b"}, "jti"),
+        ("revoke", {"reason": "x", "jti": "a", "issued_before": 1}, "issued_before"),
+        ("disconnect", {"reason": "x"}, "user"),
+        ("disconnect", {"reason": "x", "user": "a", "session": "b"}, "user"),
+        ("announce", {"reason": "x"}, "data"),
+    ],
+)
+async def test_a_wrong_order_names_the_field(verb: str, fields: dict[str, Any], wrong: str) -> None:
+    async with client() as http:
+        body = await problem(await order(http, verb, **fields), 422, "invalid")
+        assert wrong in body["fields"]
+        assert len(http.node.denials) == 0
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "1000000000", "many"])
+@pytest.mark.parametrize("path", ["connections", "topics", "blocks"])
+async def test_a_page_has_a_size(path: str, limit: str) -> None:
+    async with client() as http:
+        await problem(await look(http, f"{path}?limit={limit}"), 400, "bad_request")
+
+
+async def test_an_operator_cannot_block_himself() -> None:
+    async with client() as http:
+        answer = await order(http, "block", user="op", reason="x", seconds=60)
+        body = await problem(answer, 400, "bad_request")
+        assert "yourself" in body["detail"]
+        assert (await look(http, "nodes")).status_code == 200
+
+
+async def test_a_block_ends_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chat_server.audit")
+    async with serving(make_settings()) as served:
+        headers = {"Authorization": f"Bearer {operator()}"}
+        async with await chat(served.ws_url, forge(sub="bob")) as bob:
+            body = b'{"user":"bob","reason":"calm down","seconds":0.5}'
+            path = "/api/admin/block"
+            answer = await request(served.port, "POST", path, body=body, headers=headers)
+            assert answer.json()["connections"] == 1
+            assert await bob.closed() == 4403
+        while True:
+            try:
+                async with await chat(served.ws_url, forge(sub="bob"), bearer=True):
+                    break
+            except (Closed, AssertionError):
+                continue
+    [line] = [each for each in caplog.records if each.name == "chat_server.audit"]
+    assert line.operator == "op"  # type: ignore[attr-defined]
+    assert (line.action, line.reason) == ("block", "calm down")  # type: ignore[attr-defined]
+
+
+async def test_lists_of_blocks_are_paged() -> None:
+    async with client(limits__message_burst=1_000) as http:
+        for number in range(5):
+            await order(http, "block", user=f"user{number}", reason="x", seconds=60)
+        first = await (await look(http, "blocks?limit=3")).get_json()
+        assert ([each["target"] for each in first["denials"]], first["more"]) == (
+            ["user0", "user1", "user2"],
+            True,
+        )
+        rest = await (await look(http, "blocks?limit=3&after=user2")).get_json()
+        assert ([each["target"] for each in rest["denials"]], rest["more"]) == (
+            ["user3", "user4"],
+            False,
+        )
