@@ -136,7 +136,7 @@ class Unrecoverable(CommandFailed):
 
     Args:
         message: the server's explanation.
-        reason: `expired`, `epoch_changed` or `too_far_behind`.
+        reason: `expired`, `skipped`, `epoch_changed` or `too_far_behind`.
         position: the topic's position now.
     """
 

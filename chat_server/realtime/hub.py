@@ -100,6 +100,7 @@ class Hub:
         log: reads what subscribers have missed; the broker does if nothing else is given.
         clock: tells how old an event is when it is delivered.
         numbers: counts what happens.
+        latest_only: tells whether slow subscribers of a topic skip what they have missed.
 
     Attributes:
         reads: reads what subscribers have missed.
@@ -115,6 +116,7 @@ class Hub:
         *,
         clock: Clock | None = None,
         numbers: Numbers | None = None,
+        latest_only: Callable[[str], bool] = lambda topic: False,
     ) -> None:
         self._on_read = on_read
         self._clock = clock or SystemClock()
@@ -124,6 +126,7 @@ class Hub:
         self.reads = SharedReads(self._log, self._position_of)
         self.others: Listener | None = None
         self._max_replay = max_replay
+        self._latest_only = latest_only
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
         self._repairing: set[Topic] = set()
@@ -267,7 +270,10 @@ class Hub:
             if topic is None or seen is None:
                 return True
             try:
-                page = await read(name, seen.seq)
+                if topic.skips(transport):
+                    page = await self._log.history(name, after=seen.seq, limit=1, newest=True)
+                else:
+                    page = await read(name, seen.seq)
                 if page.epoch == seen.epoch and page.seq < seen.seq:
                     await self._begin_epoch(name, page.epoch)
                     continue
@@ -308,7 +314,7 @@ class Hub:
     # Topics --------------------------------------------------------------------------------
 
     def _open(self, name: str) -> Topic:
-        topic = self._topics[name] = Topic(name, self._numbers)
+        topic = self._topics[name] = Topic(name, self._numbers, latest_only=self._latest_only(name))
         opening = self._openings[name] = _Opening()
         # In a task of its own: others may wait for the topic when its first subscriber gives up.
         self._spawn(self._establish(topic, opening))

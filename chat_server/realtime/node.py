@@ -89,6 +89,7 @@ class Node:
             *(broker, settings.limits.max_replay, self._tell_user, log),
             clock=clock,
             numbers=self.numbers,
+            latest_only=lambda topic: settings.namespace(topic).slow_subscribers == "latest",
         )
         limits = settings.limits
         self.registry = Registry(

@@ -50,9 +50,11 @@ class Topic:
         ahead   ── lag() ─────────────────────────────▶ lagging
     """
 
-    def __init__(self, name: str, numbers: Numbers) -> None:
+    def __init__(self, name: str, numbers: Numbers, *, latest_only: bool = False) -> None:
         self.name = name
         self._numbers = numbers
+        # Those whose buffers were full, if they are to skip what they have missed; else None.
+        self._skipping: set[Transport] | None = set() if latest_only else None
         # The last event of the log that live subscribers have seen. No epoch: not known yet.
         self.position = Position("", 0)
         # Whether events may be missing after `position`.
@@ -126,6 +128,8 @@ class Topic:
         self._joining.discard(transport)
         self._lagging.pop(transport, None)
         self._ahead.pop(transport, None)
+        if self._skipping is not None:
+            self._skipping.discard(transport)
         members = self._live.get(transport.encoder)
         if members is not None:
             members.pop(transport, None)
@@ -136,9 +140,18 @@ class Topic:
         """Send a subscriber nothing until `replay`: it reads too slowly."""
         if transport in self._live.get(transport.encoder, ()):
             self.leave(transport)
-            self._lagging[transport] = self.position
+            self._fall_behind(transport, self.position)
         elif transport in self._ahead:
-            self._lagging[transport] = self._ahead.pop(transport)
+            self._fall_behind(transport, self._ahead.pop(transport))
+
+    def _fall_behind(self, transport: Transport, seen: Position) -> None:
+        self._lagging[transport] = seen
+        if self._skipping is not None:
+            self._skipping.add(transport)
+
+    def skips(self, transport: Transport) -> bool:
+        """Return whether a lagging subscriber is to see nothing but the last event."""
+        return self._skipping is not None and transport in self._skipping
 
     def lag_of(self, transport: Transport) -> Position | None:
         """Return what a lagging subscriber has seen, or None if it does not lag."""
@@ -158,6 +171,9 @@ class Topic:
             True if it lags from now on.
         """
         seen = start or self._lagging.pop(transport)
+        skips = self.skips(transport)
+        if skips and self._skipping is not None:
+            self._skipping.discard(transport)
         if page.epoch != seen.epoch:
             # The page follows a seq of the old epoch. The new epoch is yet to be read.
             start = Position(page.epoch, page.epoch_start)
@@ -166,7 +182,7 @@ class Topic:
         if isinstance(page, SharedPage):
             steps, made = self._prepare(page, seen)
         else:
-            steps, made = self._replayed(page, seen), None
+            steps, made = self._replayed(page, seen, "skipped" if skips else "expired"), None
         at = 0
         while at < len(steps) and transport.writable:
             at = self._write_batch(transport.encoder, (transport,), steps, at, made)
@@ -186,8 +202,14 @@ class Topic:
             prepared = page.prepared[seen.seq] = self._replayed(page, seen), {}
         return prepared
 
-    def _replayed(self, page: HistoryPage, seen: Position) -> list[_Step]:
-        """Return what a page has for a subscriber that has seen everything up to `seen`."""
+    def _replayed(self, page: HistoryPage, seen: Position, reason: str = "expired") -> list[_Step]:
+        """Return what a page has for a subscriber that has seen everything up to `seen`.
+
+        Args:
+            page: what follows `seen`.
+            seen: the subscriber's position.
+            reason: why events are not on the page.
+        """
         if page.folded:
             return self._listed(page)
         steps: list[_Step] = []
@@ -198,7 +220,7 @@ class Topic:
             first = event.first or event.seq
             if first > seen.seq + 1:
                 here = Position(event.epoch, first - 1)
-                steps.append((self._expired(seen, here), here))
+                steps.append((self._gap(seen.seq, here, reason), here))
             if event.seq > seen.seq:
                 seen = Position(event.epoch, event.seq)
                 steps.append((event, seen))
@@ -402,7 +424,7 @@ class Topic:
         """Let `replay` send the rest to those whose buffer is full."""
         for transport in [each for each in members if not each.writable]:
             self.leave(transport)
-            self._lagging[transport] = seen
+            self._fall_behind(transport, seen)
 
     def _write_to(self, transport: Transport, push: Push) -> None:
         packet = transport.encoder.encode(push)

@@ -232,7 +232,14 @@ class Connection(AuthenticatingClient):
             return
         self._node.numbers.slow_readers += 1
         self._node.hub.lag(self.transport, self._session.topics)
-        timeout = self._node.settings.limits.slow_timeout_seconds
+        settings = self._node.settings
+        timeout = settings.limits.slow_timeout_seconds
+        if any(
+            settings.namespace(topic).slow_subscribers == "disconnect"
+            for topic in self._session.topics
+        ):
+            # Not from here: the transport may be in the middle of a fan-out.
+            timeout = 0.0
         self._slow_timer = asyncio.get_running_loop().call_later(timeout, self._too_slow)
 
     def on_drained(self) -> None:

@@ -371,6 +371,7 @@ class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
     presence: bool = False
     presence_grace_seconds: UpToADayOrZero = 5.0
     presence_batch: Count = 100
+    slow_subscribers: Literal["catch_up", "latest", "disconnect"] = "catch_up"
     allow_subscribe: bool = False
     allow_publish: bool = False
     allow_history: bool = False

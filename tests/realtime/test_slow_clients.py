@@ -71,6 +71,46 @@ async def test_what_history_lost_meanwhile_becomes_a_gap(world: World) -> None:
     assert [message["seq"] for message in messages] == [7, 8, 9]
 
 
+async def test_where_only_the_latest_counts_the_rest_becomes_a_gap(world: World) -> None:
+    topic = "latest:price"
+    slow = await world.subscribed(topic, ROOM)
+    store(world, 2, topic)
+    await turns()
+    slow.fill()
+    store(world, 250, topic)
+    store(world, 2)
+    await turns()
+    slow.drain()
+    await turns(50)
+    store(world, 1, topic)
+    await turns()
+    prices = [message for message in slow.messages if message["topic"] == topic]
+    gap = prices.pop(2)
+    assert (gap["type"], gap["after"], gap["before"], gap["reason"]) == ("gap", 2, 252, "skipped")
+    assert [message["seq"] for message in prices] == [1, 2, 252, 253]
+    assert len([m for m in slow.messages if m["topic"] == ROOM]) == 2, "others are caught up with"
+
+
+async def test_a_resume_replays_everything_also_where_only_the_latest_counts(world: World) -> None:
+    topic = "latest:price"
+    epoch = (await answer(await world.subscribed(topic), type="history", topic=topic))["epoch"]
+    store(world, 250, topic)
+    await turns()
+    back = world.connect(claims())
+    ok = await answer(back, type="subscribe", topic=topic, since={"epoch": epoch, "seq": 0})
+    assert (ok["recovered"], ok["replayed"]) == (True, 250)
+    await until(lambda: len(seqs(back)) == 250)
+    assert seqs(back) == [*range(1, 251)]
+
+
+async def test_a_namespace_may_have_no_patience(world: World) -> None:
+    slow = await world.subscribed(ROOM, "strict:a")
+    slow.fill()
+    await until(lambda: slow.closed is not None)
+    assert slow.closed is not None
+    assert slow.closed[0] == 4490
+
+
 async def test_answers_go_on(world: World) -> None:
     slow = await world.subscribed(ROOM)
     slow.fill()

@@ -66,7 +66,12 @@ def settings(**changes: Any) -> Settings:
     return Settings(
         limits=limits,
         gateway=gateway,
-        namespaces={"default": Namespace(), "brief": Namespace(history_size=0)},
+        namespaces={
+            "default": Namespace(),
+            "brief": Namespace(history_size=0),
+            "latest": Namespace(slow_subscribers="latest"),
+            "strict": Namespace(slow_subscribers="disconnect"),
+        },
     )
 
 
