@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from .linewriter import LineWriter
@@ -30,6 +31,14 @@ MAX_KINDS = 1_000
 
 FLUSH_SECONDS = 1.0
 """Seconds that the end of a process waits for a stderr that accepts no lines."""
+
+CONNECTION: ContextVar[str] = ContextVar("connection", default="")
+"""The connection that the current task works for; on each of its lines."""
+
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+"""The id of the HTTP request that the current task works for; on each of its lines."""
+
+_CONTEXT = {"connection": CONNECTION, "request_id": REQUEST}
 
 _MASK = "********"
 
@@ -47,7 +56,9 @@ _SECRETS = re.compile(
 )
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_RESERVED = frozenset({"time", "level", "pid", "process", "logger", "message", "exception"})
+_RESERVED = frozenset(
+    {"worker", "node", "time", "level", "pid", "process", "logger", "message", "exception"}
+)
 
 
 def configure(settings: LogSettings) -> None:
@@ -70,6 +81,18 @@ def configure(settings: LogSettings) -> None:
     # carries: nothing to an operator.
     for name in ("websockets", "alembic", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def identify(worker: int, node: str) -> None:
+    """Name the worker on every further line in JSON.
+
+    Args:
+        worker: its number.
+        node: its name for clients.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _StderrHandler) and isinstance(handler.formatter, JsonFormatter):
+            handler.formatter.identity = {"worker": worker, "node": node}
 
 
 def capture_stderr() -> None:
@@ -110,7 +133,13 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object for each record, on one line of ASCII."""
+    """One JSON object for each record, on one line of ASCII.
+
+    Attributes:
+        identity: fields of every line.
+    """
+
+    identity: Mapping[str, str | int] = MappingProxyType({})
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -119,6 +148,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "pid": record.process,
             "process": _process(record) or "server",
+            **self.identity,
             "logger": record.name,
             "message": redact(_message(record)),
         }
@@ -226,7 +256,11 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _extra(record: logging.LogRecord) -> Iterator[tuple[str, str | int | float | None]]:
-    for name, value in vars(record).items():
+    given = vars(record)
+    for name, variable in _CONTEXT.items():
+        if name not in given and (id := variable.get()):
+            yield name, id
+    for name, value in given.items():
         if name not in _STANDARD:
             plain = value is None or isinstance(value, str | int)
             finite = isinstance(value, float) and math.isfinite(value)

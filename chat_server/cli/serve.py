@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ..server.hangup import Terminal
-from ..settings import Settings, SettingsError, with_flags
-from .options import config_option, misuse, read_settings, setting_flags
+from ..settings import Settings, SettingsError, load_settings, with_flags
+from .options import config_option, misuse, setting_flags
 from .terminal import Misuse
 
 
@@ -30,21 +30,29 @@ def serve(
 ) -> None:
     """Run the server until SIGINT or SIGTERM."""
     notes: list[str] = []
-    if application is None:
-        settings = read_settings(config, flags, notes)
-    elif flags["redis.url"] is not None or config is not None:
-        raise Misuse("--redis-url, --config: with --app the application's own settings hold")
-    else:
-        settings = _embedded_settings(application, flags)
+    try:
+        settings = _settings(application, flags, config, notes)
+    except SettingsError as error:
+        if not error.as_json:
+            raise misuse(error) from None
+        from ..server.main import refuse
+
+        sys.exit(refuse(error))
     from ..server.main import run_server  # the other commands start faster without it
 
     sys.exit(run_server(settings, application or "", notes, terminal))
 
 
-def _embedded_settings(application: str, flags: Mapping[str, str | None]) -> Settings:
+def _settings(
+    application: str | None,
+    flags: Mapping[str, str | None],
+    config: Path | None,
+    notes: list[str],
+) -> Settings:
+    if application is None:
+        return load_settings(config_file=config, flags=flags, notes=notes)
+    if flags["redis.url"] is not None or config is not None:
+        raise Misuse("--redis-url, --config: with --app the application's own settings hold")
     from ..server.application import application_settings, load_application
 
-    try:
-        return with_flags(application_settings(load_application(application)), flags)
-    except SettingsError as error:
-        raise misuse(error) from None
+    return with_flags(application_settings(load_application(application)), flags)

@@ -56,13 +56,14 @@ class HandshakeLog:
         if not self._throttle.due(kind):
             return
         logger.warning(
-            "a WebSocket handshake was refused with %d: %s (client %s, origin %s, host %s)%s",
-            status,
-            reason,
-            self._address(refused),
-            _shown(refused.headers.get("Origin")),
-            _shown(refused.headers.get("Host")),
-            f"; {_HINTS[kind]}" if kind in _HINTS else "",
+            "a WebSocket handshake was refused with %d: %s%s",
+            *(status, reason, f"; {_HINTS[kind]}" if kind in _HINTS else ""),
+            extra={
+                "status": status,
+                "address": self._address(refused),
+                "origin": _shown(refused.headers.get("Origin")),
+                "host": _shown(refused.headers.get("Host")),
+            },
         )
 
     def _address(self, refused: Request | Websocket) -> str:
@@ -74,4 +75,4 @@ class HandshakeLog:
 def _shown(value: str | None) -> str:
     if value is None:
         return "none"
-    return repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")
+    return value if len(value) <= SHOWN else value[:SHOWN] + "…"

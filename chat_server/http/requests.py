@@ -12,6 +12,7 @@ from quart import Blueprint, Quart, Request, Websocket, g, request, websocket
 from quart.typing import ResponseTypes
 from werkzeug.exceptions import UnsupportedMediaType
 
+from ..logs import REQUEST
 from ..metrics.numbers import Numbers
 from .handshake_log import HandshakeLog
 
@@ -96,6 +97,7 @@ def _begin(incoming: Request | Websocket) -> None:
     if "request_id" not in g:
         g.request_id = request_id_of(incoming.headers.get(REQUEST_ID_HEADER, ""))
         g.started_at = time.monotonic()
+        REQUEST.set(g.request_id)
 
 
 def _end(incoming: Request | Websocket, response: AnyResponse, numbers: Numbers) -> AnyResponse:

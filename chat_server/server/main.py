@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import platform
 import secrets
 import signal
 import sys
@@ -15,7 +16,7 @@ from ..auth.tokens import issue_token
 from ..broker.redis.urls import parse_redis_url
 from ..clock import SystemClock
 from ..linewriter import LineWriter
-from ..settings import Settings, SettingsError, advice
+from ..settings import LogSettings, Settings, SettingsError, advice, decide_accounts
 from ..version import __version__
 from . import descriptors, sockets
 from .checks import mistakes_at_start
@@ -45,6 +46,7 @@ def run_server(
     terminal = terminal or Terminal()
     logs.configure(settings.log)
     logs.capture_stderr()
+    logger.info("chat_server %s starts", __version__, extra=_circumstances(settings))
     for line in (*notes, *advice(settings)):
         logger.warning("%s", line)
     announce = partial(_announce, settings)
@@ -72,6 +74,39 @@ def run_server(
     except SettingsError as error:
         return _fail(settings, error.lines, 2)
     return 0
+
+
+def refuse(error: SettingsError) -> int:
+    """Log in JSON what is wrong with settings that ask for it, and return the exit code."""
+    logs.configure(LogSettings(format="json"))
+    for line in error.lines:
+        logger.critical("%s", line)
+    return 2
+
+
+def _circumstances(settings: Settings) -> dict[str, str | int]:
+    """Return what a log should begin with: where it runs, and what is on."""
+    decided = decide_accounts(settings)
+    parts = {
+        "page": settings.http.page,
+        "docs": settings.http.docs,
+        "accounts": decided.accounts.enabled == "on",
+        "archive": settings.has_archive,
+        "webhooks": bool(settings.webhooks),
+        "presence": settings.has_presence,
+        "spool": settings.spools,
+        "metrics": settings.metrics.enabled,
+        "compression": settings.gateway.compression,
+        "tls": bool(settings.server.tls_certificate_file),
+    }
+    return {
+        "environment": settings.environment,
+        "python": platform.python_version(),
+        "bind": settings.server.bind,
+        "workers": settings.server.workers,
+        "broker": _broker(settings),
+        "on": ",".join(name for name, on in parts.items() if on),
+    }
 
 
 def _fail(settings: Settings, lines: Sequence[str], exit_code: int) -> int:

@@ -60,6 +60,7 @@ class Supervisor:
         self._hung_up = asyncio.Event()
         self._lame_duck_until = -math.inf
         self._exit_code = 0
+        self._end = ("", math.nan)  # why, and when by the loop's clock
 
     def run(self, terminal: Terminal | None = None) -> int:
         """Supervise until a signal, and return the process's exit code.
@@ -91,14 +92,24 @@ class Supervisor:
                 await self._serving
             await asyncio.gather(*(process.stop() for process in self._processes))
             await self._totals.stop()
+            reason, since = self._end
+            told = {"clients": self._totals.sent_away, "seconds": round(loop.time() - since, 3)}
+            logger.info("stopped: %s", reason, extra=told)
             end_at_once(loop, (signal.SIGINT, signal.SIGTERM))
         finally:
             # At a fault of our own; Python would wait for them before it ends.
             self._kill_all()
 
+    def _stop(self, reason: str) -> bool:
+        """Stop serving; return False if that was asked for already."""
+        stopping = self._serving.cancel()
+        if stopping and not self._end[0]:
+            self._end = (reason, asyncio.get_running_loop().time())
+        return stopping
+
     def _on_stop(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        if self._serving.cancel():
+        if self._stop(reason):
             notify("STOPPING=1")
             running = sum(not process.ended.done() for process in self._processes)
             logger.info("%s: stopping %d workers", reason, running)
@@ -114,7 +125,7 @@ class Supervisor:
 
     def _on_hang_up(self) -> None:
         if self._terminal.hangs_up:
-            self._serving.cancel()  # it may be told of that twice
+            self._stop("the terminal is gone")  # it may be told of that twice
         else:
             self._hung_up.set()
 
@@ -133,7 +144,7 @@ class Supervisor:
             except ChildProcessError as error:
                 logger.error("%s; stopping, for it never accepted a connection", error)
                 self._exit_code = 1
-                self._serving.cancel()
+                self._stop("a worker did not start")
             while True:
                 await self._hung_up.wait()
                 self._hung_up.clear()

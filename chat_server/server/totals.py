@@ -37,6 +37,7 @@ class Line(msgspec.Struct, omit_defaults=True):
         health: a worker's; or that of all others, in the answer to `ask_health`.
         silent: the numbers of workers that did not answer.
         ask_health: likewise for the health.
+        sent_away: of a worker that ends: how many clients it had.
     """
 
     samples: Samples | None = None
@@ -44,6 +45,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     health: list[msgspec.Raw] | None = None
     silent: list[int] = []
     ask_health: bool = False
+    sent_away: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -82,11 +84,12 @@ class Report:
         """Begin to tell."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="metrics")
 
-    async def stop(self) -> None:
-        """Tell for the last time, and close."""
+    async def stop(self, sent_away: int) -> None:
+        """Tell for the last time, also how many clients were sent away, and close."""
         if self._task is not None:
             with suppress(OSError):
                 await self._tell()
+                self._write(Line(sent_away=sent_away))
             self._task.cancel()
             await asyncio.wait([self._task])
         self._socket.close()
@@ -204,10 +207,14 @@ class Totals:
 
     Args:
         health_seconds: how long the answers about the workers' health are awaited.
+
+    Attributes:
+        sent_away: how many clients the workers that have stopped had.
     """
 
     def __init__(self, health_seconds: float = ANSWER_SECONDS) -> None:
         self._health_seconds = health_seconds
+        self.sent_away = 0
         self._sources: set[_Source] = set()
         self._ended: Samples = {}
         self._ends = 0
@@ -248,8 +255,9 @@ class Totals:
                 elif line.health:
                     if source.health is not None and not source.health.done():
                         source.health.set_result(line.health[0])
-                else:
-                    source.tell(line.samples or {})
+                elif line.samples is not None:
+                    source.tell(line.samples)
+                self.sent_away += line.sent_away
                 if line.ask:
                     self._spawn(self._answer(source))
         except (OSError, msgspec.DecodeError, ValueError) as error:

@@ -18,6 +18,7 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 from quart import Quart
 
+from .. import logs
 from ..app import ChatServer
 from ..http.health import SILENT, WorkerHealth
 from ..settings import Settings
@@ -70,7 +71,7 @@ def run_worker(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stop, drain_now = asyncio.Event(), asyncio.Event()
+        stop, drain_now = Stop(), asyncio.Event()
         if not settings.server.lame_duck_seconds:
             drain_now.set()
         for ending in stop_on:
@@ -80,11 +81,12 @@ def run_worker(
         if parent is not None:
             # The supervisor alone decides what a second signal means: systemd sends the first one
             # to all processes of a service, and then it passes it on.
-            loop.add_signal_handler(signal.SIGTERM, stop.set)
+            loop.add_signal_handler(signal.SIGTERM, stop.because, "SIGTERM")
             noticed = orphan.watch(parent)
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
         app = make_application(settings, application)
-        await Worker(app, settings, number).serve(listener, stop, on_ready, drain_now, report)
+        worker = Worker(app, settings, number)
+        stop.tell(await worker.serve(listener, stop, on_ready, drain_now, report))
         end_at_once(loop, stop_on)
         end.start()
 
@@ -95,6 +97,30 @@ def run_worker(
         runner.run(main())
 
 
+class Stop(asyncio.Event):
+    """Set when the worker is to stop.
+
+    Attributes:
+        reason: why.
+        at: since when, by the loop's clock.
+    """
+
+    reason = ""
+    at = 0.0
+
+    def because(self, reason: str) -> None:
+        """Ask for the stop, unless somebody has."""
+        if not self.is_set():
+            self.reason = reason
+            self.at = asyncio.get_running_loop().time()
+            self.set()
+
+    def tell(self, clients: int) -> None:
+        """Log that the worker has stopped, and sent so many clients away."""
+        seconds = round(asyncio.get_running_loop().time() - self.at, 3)
+        logger.info("stopped: %s", self.reason, extra={"clients": clients, "seconds": seconds})
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -103,11 +129,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _on_stop(stop: asyncio.Event, drain_now: asyncio.Event, number: signal.Signals) -> None:
+def _on_stop(stop: Stop, drain_now: asyncio.Event, number: signal.Signals) -> None:
     if not stop.is_set():
         logger.info("%s: stopping", number.name)
         notify("STOPPING=1")
-        stop.set()
+        stop.because(number.name)
     elif not drain_now.is_set():
         logger.info("%s again: draining at once", number.name)
         drain_now.set()
@@ -118,9 +144,9 @@ def _on_stop(stop: asyncio.Event, drain_now: asyncio.Event, number: signal.Signa
         os._exit(0)
 
 
-def _on_hang_up(stop: asyncio.Event, terminal: Terminal) -> None:
+def _on_hang_up(stop: Stop, terminal: Terminal) -> None:
     if terminal.hangs_up:
-        stop.set()
+        stop.because("the terminal is gone")
     else:
         logger.warning("SIGHUP does nothing with one worker; several it replaces one by one")
 
@@ -128,7 +154,7 @@ def _on_hang_up(stop: asyncio.Event, terminal: Terminal) -> None:
 def _on_supervisor(
     loop: asyncio.AbstractEventLoop,
     parent: int,
-    stop: asyncio.Event,
+    stop: Stop,
     drain_now: asyncio.Event,
     noticed: threading.Event,
 ) -> None:
@@ -140,7 +166,7 @@ def _on_supervisor(
         noticed.set()
         loop.remove_reader(parent)
         logger.warning("the supervisor is gone; stopping")
-        stop.set()
+        stop.because("the supervisor is gone")
     drain_now.set()
 
 
@@ -174,6 +200,7 @@ class Worker:
         self._max_descriptor = descriptors.raise_limit(settings)
         self._tls = tls_context(settings)
         self._certificate = CertificateWatch(settings)
+        logs.identify(number, self._chat.node.name)
         self._chat.vitals.certificate_ends_at = self._certificate.ends_at
 
     async def serve(
@@ -183,7 +210,7 @@ class Worker:
         on_ready: Callable[[], None],
         drain_now: asyncio.Event | None = None,
         report: socket.socket | None = None,
-    ) -> None:
+    ) -> int:
         """Serve `listener` until `stop` is set; close everything within the drain time.
 
         Args:
@@ -192,6 +219,9 @@ class Worker:
             on_ready: called once requests are accepted.
             drain_now: ends the time in which it is not ready and still takes connections.
             report: leads to the supervisor, which adds up the numbers of all workers.
+
+        Returns:
+            How many clients were sent away.
 
         Raises:
             SettingsError: the database has a schema that this version cannot work with.
@@ -203,6 +233,7 @@ class Worker:
         lifespan = Lifespan(self._app, self._config, loop, state)
         lifespan_task = loop.create_task(lifespan.handle_lifespan())
         reporter = self._make_report(report)
+        sent_away = 0
         try:
             await lifespan.wait_for_startup()
             if lifespan_task.done():
@@ -220,14 +251,15 @@ class Worker:
             self._gc_policy.stop()
             self._certificate.stop()
             acceptor.stop()
+            sent_away = len(self._chat.node.registry)
             await self._drain(acceptor)
             await lifespan.wait_for_shutdown()
-            logger.info("stopped")
         finally:
             if reporter is not None:
-                await reporter.stop()
+                await reporter.stop(sent_away)
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
+        return sent_away
 
     def _make_acceptor(self, listener: socket.socket, state: LifespanState) -> Acceptor:
         door = choose_door(self._quart)

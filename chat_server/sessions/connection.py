@@ -6,6 +6,7 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextvars import copy_context
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from ..auth.claims import Claims
 from ..auth.tokens import refusal_kind
 from ..events import Event, HistoryPage
 from ..hooks.subjects import Client
+from ..logs import CONNECTION
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import Command, Publish, TopicCommand
 from ..protocol.effects import Pending
@@ -28,6 +30,7 @@ from ..realtime.ports import Transport
 from ..realtime.recovery import Recovery
 from ..service.answers import Answer, Joined
 from ..service.service import Service
+from . import connection_log
 from .authentication import AuthenticatingClient
 
 logger = logging.getLogger(__name__)
@@ -68,7 +71,12 @@ class Connection(AuthenticatingClient):
         id: the session that `welcome` names.
         agent: what the client calls itself.
         opened_at: seconds since 1970.
+        peer: where the client comes from, whether or not that is counted.
+        received: how many messages have come from it.
     """
+
+    # How it was closed, once it was.
+    _end: tuple[int, str] = (LOST, "")
 
     # Subscriptions that are to end as soon as they begin. Nearly no connection has any.
     _unwelcome: Mapping[str, ChatError] = MappingProxyType({})
@@ -82,6 +90,9 @@ class Connection(AuthenticatingClient):
         self.opened_at = int(service.node.clock.time())
         # Empty if the address is not counted.
         self._address = address
+        self.peer = address
+        self.received = 0
+        self._began = service.node.clock.monotonic()
         # Tasks of commands under way, cancelled with the connection. An idle one is spared the 216
         # bytes of a set.
         self._tasks: set[asyncio.Task[Any]] | None = None
@@ -96,9 +107,7 @@ class Connection(AuthenticatingClient):
         node = service.node
         limits = node.settings.limits
         self._rate = connection_rate(node.message_rates, limits)
-        self._session = Session(
-            self, self._session_limits(), self.codec, self._rate, node.clock.monotonic()
-        )
+        self._session = Session(self, self._session_limits(), self.codec, self._rate, self._began)
 
     def _session_limits(self) -> SessionLimits:
         limits = self._node.session_limits
@@ -115,6 +124,7 @@ class Connection(AuthenticatingClient):
         registry.add(self)
         self._node.numbers.connections[self.sort] += 1
         self._node.numbers.opened[self.sort] += 1
+        connection_log.began(self, self._node.settings.log)
         if full:
             self._address = ""
             self._session.close(
@@ -159,6 +169,11 @@ class Connection(AuthenticatingClient):
     def sort(self) -> tuple[str, str]:
         """The transport and the encoding, as metrics name them."""
         return ("direct" if self.transport.can_ping else "asgi"), self.codec.subprotocol
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return self._node.clock.monotonic() - self._began
 
     @property
     def topics(self) -> Collection[str]:
@@ -217,6 +232,7 @@ class Connection(AuthenticatingClient):
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
         """See `ports.Receiver`."""
+        self.received += 1
         numbers = self._node.numbers
         numbers.messages_received += 1
         numbers.received_bytes += len(payload)
@@ -264,6 +280,7 @@ class Connection(AuthenticatingClient):
         self._node.numbers.connections[self.sort] -= 1
         self._leave()
         self._node.registry.remove(self, user=self.user, address=self._address)
+        connection_log.ended(self, self._node.settings.log, *self._end)
 
     def _too_slow(self) -> None:
         self._session.close(CloseCode.TOO_SLOW, "the client reads too slowly")
@@ -324,6 +341,7 @@ class Connection(AuthenticatingClient):
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See `effects.Effects`."""
         self._node.numbers.closed[int(code)] += 1
+        self._end = (int(code), reason)
         self._leave()
         self.transport.close(int(code), reason)
 
@@ -382,7 +400,7 @@ class Connection(AuthenticatingClient):
 
     def _fail(self, pending: Pending, error: BaseException) -> None:
         if not isinstance(error, ChatError):
-            logger.error("connection %s: a command failed", self.id, exc_info=error)
+            logger.error("a command failed", exc_info=error, extra={"connection": self.id})
             error = Internal(FAULT, topic=_topic_of(pending))
         self._node.numbers.commands[pending.command.__class__, error.code] += 1
         self._count_refused(error)
@@ -400,7 +418,10 @@ class Connection(AuthenticatingClient):
             self._node.numbers.tokens_refused[refusal_kind(error)] += 1
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
+        # In a context of its own, as every task; this one names us in the log.
+        context = copy_context()
+        context.run(CONNECTION.set, self.id)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         if self._tasks is None:
             self._tasks = set()
         self._tasks.add(task)
@@ -451,7 +472,7 @@ class Connection(AuthenticatingClient):
             topics = self._session.topics
             await self._node.hub.replay(self.transport, topics, self._read_page)
         except Exception:
-            logger.exception("connection %s: a replay failed", self.id)
+            logger.exception("a replay failed")
             self._session.close(CloseCode.INTERNAL, FAULT)
 
     async def _read_page(self, topic: str, after: int) -> HistoryPage:

@@ -331,6 +331,7 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     format: Literal["text", "json"] = "text"
+    connections: Literal["DEBUG", "INFO"] = "DEBUG"
 
 
 WebhookEvent = Literal["message", "edited", "appended", "deleted", "reaction"]

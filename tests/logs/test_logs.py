@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_server.auth.tokens import issue_token
-from chat_server.logs import JsonFormatter, TextFormatter, configure, redact
+from chat_server.logs import (
+    CONNECTION,
+    REQUEST,
+    JsonFormatter,
+    TextFormatter,
+    configure,
+    identify,
+    redact,
+)
 from chat_server.settings import DEVELOPMENT_SECRET, AuthSettings, LogSettings
 
 from ..rig.clock import ManualClock
@@ -101,6 +109,34 @@ def test_json_form() -> None:
         "list": "[1]",
         "level_": "mine",
     }
+
+
+def test_lines_name_the_worker_the_connection_and_the_request(capture: Capture) -> None:
+    stream = capture("json")
+    log = logging.getLogger("chat_server.test")
+    log.info("before")
+    identify(2, "host-1-ab")
+    connection, request = CONNECTION.set("c1"), REQUEST.set("r1")
+    log.info("within")
+    log.info("its own", extra={"connection": "c2"})
+    CONNECTION.reset(connection)
+    REQUEST.reset(request)
+    log.info("after")
+    before, within, own, after = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert not {"worker", "node", "connection", "request_id"} & set(before)
+    names = ("worker", "node", "connection", "request_id")
+    assert [within[name] for name in names] == [2, "host-1-ab", "c1", "r1"]
+    assert (own["connection"], own["request_id"]) == ("c2", "r1")
+    assert (after["worker"], "connection" in after) == (2, False)
+
+
+def test_text_names_connection_and_request_where_there_are(capture: Capture) -> None:
+    stream = capture("text")
+    identify(2, "host-1-ab")
+    connection = CONNECTION.set("c1")
+    logging.getLogger("chat_server.test").info("within")
+    CONNECTION.reset(connection)
+    assert stream.getvalue().endswith("chat_server.test: within connection=c1\n")
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,7 @@ def make_settings(**flags: object) -> Settings:
 class Served:
     """A running server."""
 
-    def __init__(
-        self, app: Quart, port: int, stop: asyncio.Event, task: asyncio.Task[None]
-    ) -> None:
+    def __init__(self, app: Quart, port: int, stop: asyncio.Event, task: asyncio.Task[int]) -> None:
         self.app = app
         self.port = port
         self.url = f"http://127.0.0.1:{port}"

@@ -138,6 +138,15 @@ async def test_production_tells_its_life_in_json(
         server.terminate()
         assert await asyncio.to_thread(server.wait, SECONDS) == 0
     lines: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    assert first["message"] == f"chat_server {__version__} starts"
+    named = [first[name] for name in ("environment", "broker", "workers", "bind", "on")]
+    assert named == ["production", "redis", count, f"127.0.0.1:{port}", "page,docs"]
+    assert (last["message"], last["clients"], last["pid"]) == ("stopped: SIGTERM", 0, server.pid)
+    assert last["seconds"] >= 0
+    drains = [line for line in lines if line["message"].startswith("draining")]
+    assert {line["worker"] for line in drains} == set(range(1, count + 1))
+    assert all(line["node"].split("-")[-2] == str(line["pid"]) for line in drains)
     [start] = [line for line in lines if "listens on" in line["message"]]
     assert start["message"] == f"chat_server {__version__} listens on http://127.0.0.1:{port}"
     told = {name: start[name] for name in ("environment", "workers", "broker", "process", "pid")}
@@ -159,14 +168,26 @@ def test_what_ends_a_start_is_in_json_too(tmp_path: Path) -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         code, text = refused("--bind", bind, CHAT_LOG__FORMAT="json")
     assert code == 1
-    assert json.loads(text)["message"].startswith("server.bind: cannot listen on")
+    assert _last(text)["message"].startswith("server.bind: cannot listen on")
     code, text = refused(
         CHAT_LOG__FORMAT="json",
         CHAT_AUTH__ALGORITHMS="RS256",
         CHAT_AUTH__PUBLIC_KEY_FILE="/missing.pem",
     )
     assert code == 2
-    assert json.loads(text)["message"].startswith("auth.public_key_file: ")
+    assert _last(text)["message"].startswith("auth.public_key_file: ")
+    code, text = refused(CHAT_LOG__FORMAT="json", CHAT_LIMITS__MAX_TOPIC="1", CHAT_SERVER__BIND="x")
+    assert code == 2
+    told = [json.loads(line) for line in text.splitlines()]
+    assert [line["message"].partition(":")[0] for line in told] == [
+        *("limits.max_topic", "server.bind")
+    ]
+
+
+def _last(text: str) -> dict[str, Any]:
+    """Return the last line of a log in which each is JSON."""
+    told: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+    return told[-1]
 
 
 FAILING = """

@@ -1,0 +1,72 @@
+"""Logs the begin and the end of each connection, at the level of `log.connections`."""
+
+import logging
+from typing import Protocol
+
+from ..settings import LogSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Logged(Protocol):
+    """What there is to say of a connection."""
+
+    id: str
+    peer: str
+    agent: str
+    received: int
+
+    @property
+    def user(self) -> str:
+        """Whose it is; empty before there is a token."""
+        ...
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        ...
+
+    @property
+    def sort(self) -> tuple[str, str]:
+        """The transport and the encoding."""
+        ...
+
+
+def began(connection: Logged, settings: LogSettings) -> None:
+    """Log that a client has connected, whether or not it has shown a token already."""
+    level = logging.getLevelName(settings.connections)
+    if logger.isEnabledFor(level):
+        logger.log(level, "connected", extra=_who(connection))
+
+
+def ended(connection: Logged, settings: LogSettings, code: int, reason: str) -> None:
+    """Log that a connection has ended.
+
+    Args:
+        connection: whose; its user is known if it had a token.
+        settings: the level.
+        code: of the close, RFC 6455 section 7.4; 1006 without one.
+        reason: of the close.
+    """
+    level = logging.getLevelName(settings.connections)
+    if logger.isEnabledFor(level):
+        extra = {
+            **_who(connection),
+            "user": connection.user,
+            "seconds": round(connection.age, 3),
+            "messages": connection.received,
+            "code": code,
+            "reason": reason,
+        }
+        logger.log(level, "disconnected", extra=extra)
+
+
+def _who(connection: Logged) -> dict[str, str]:
+    transport, encoding = connection.sort
+    return {
+        "connection": connection.id,
+        "address": connection.peer,
+        "client": connection.agent,
+        "transport": transport,
+        "encoding": encoding,
+    }
