@@ -154,7 +154,7 @@ class ChatServer(Hookable):
         if self.settings.metrics.enabled:
             blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:
-            blueprints.append(page_blueprint(self._page_accounts))
+            blueprints.append(page_blueprint(self._page_accounts, search=self.archive is not None))
         for blueprint in blueprints:
             problems.register(blueprint)
             requests.register(blueprint, self.handshake_log, self.node.numbers)

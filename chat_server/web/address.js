@@ -18,6 +18,11 @@ export function topicOf(room) {
   return `room:${room}`;
 }
 
+/** Return the room of a topic, or null if it is no room's. */
+export function roomOf(topic) {
+  return topic.startsWith("room:") ? topic.slice("room:".length) : null;
+}
+
 export function webSocketUrl() {
   const url = new URL("ws", document.baseURI);
   url.protocol = url.protocol.replace("http", "ws");

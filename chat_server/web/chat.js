@@ -3,11 +3,14 @@
 import { showAddress, webSocketUrl } from "./address.js";
 import { ChatClient } from "./client.js";
 import { Composer } from "./composer.js";
+import { mentionStart } from "./mentions.js";
+import { Notifier } from "./notifier.js";
 import { Outbox } from "./outbox.js";
 import { RoomField } from "./room-field.js";
 import { RoomList } from "./room-list.js";
 import { RoomView } from "./room-view.js";
 import { Rooms } from "./rooms.js";
+import { Search } from "./search.js";
 import { Sender } from "./sender.js";
 import { SignIn } from "./sign-in.js";
 import { Announcer, ConnectionStatus, showText } from "./status.js";
@@ -41,6 +44,8 @@ class ChatPage {
     onGo: (room) => this.#go(room),
     onLeave: () => this.#composer.focus(),
   });
+  #search = new Search((room, seq) => this.#go(room, seq));
+  #notifier = new Notifier((room, seq) => this.#go(room, seq));
   #signIn;
 
   constructor() {
@@ -49,6 +54,7 @@ class ChatPage {
     this.#session = session;
     this.#status = new ConnectionStatus({
       pill: $("state"),
+      retry: $("retry"),
       trouble: $("trouble"),
       announcer,
       url: this.#url,
@@ -74,6 +80,7 @@ class ChatPage {
       outbox: this.#outbox,
       announcer,
       onStored: (message, stored) => this.#view.stored(message, stored),
+      onForbidden: (room) => room === this.#view.room && this.#composer.nameAuthor(null),
       onUnauthorized: (error) => this.#signIn.end(signInWords(error)),
     });
     this.#composer = new Composer({
@@ -81,7 +88,10 @@ class ChatPage {
       field: $("text"),
       error: $("composer-error"),
       texts,
+      proposals: $("proposals"),
+      sources: [(text, cursor) => this.#proposePeople(text, cursor)],
       send: (text) => this.#write(text),
+      onTyping: () => this.#rooms.get(this.#view.room)?.type(),
     });
     this.#signIn = new SignIn({
       session,
@@ -120,21 +130,27 @@ class ChatPage {
       token,
       visited: this.#visited,
       onEvent: (room, event) => {
+        if (this.#visit !== visit) return;
         this.#view.receive(room, event);
+        if (event.type === "message") this.#notifier.receive(room, event);
         this.#list.render();
+        this.#notifier.render();
       },
       onChange: (room) => {
+        if (this.#visit !== visit) return;
         this.#view.changed(room);
         this.#list.render();
+        this.#notifier.render();
       },
     });
     this.#view.use(this.#user, token);
     this.#list.use(this.#user, this.#rooms);
+    this.#notifier.use(this.#user, this.#rooms);
     this.#sender.use(this.#client, this.#user);
+    this.#search.use(source);
     const name = nameOf(token);
     $("me").textContent = inert(name);
     $("me").title = inert(this.#user);
-    this.#composer.nameAuthor(name);
     this.#join(this.#session.room ?? this.#rooms.first ?? DEFAULT_ROOM, seq);
     this.#composer.focus();
     return this.#user;
@@ -147,7 +163,9 @@ class ChatPage {
     this.#status.reset();
     this.#view.use(null, null);
     this.#list.use(null, null);
+    this.#notifier.use(null, null);
     this.#sender.use(null, null);
+    this.#search.use(null);
     this.#composer.show(null, null);
     this.#field.show(null);
   }
@@ -171,8 +189,10 @@ class ChatPage {
     const room = this.#rooms.visit(name);
     if (this.#view.open(room, seq)) {
       this.#session.room = name;
-      document.title = $("heading").textContent = `#${name}`;
+      $("heading").textContent = `#${name}`;
+      this.#notifier.setTitle(`#${name}`);
       this.#composer.show(this.#user, name);
+      this.#composer.nameAuthor(nameOf(this.#session.token));
     }
     this.#list.select(name);
     this.#field.offer([...this.#rooms].map(({ name }) => name));
@@ -183,6 +203,15 @@ class ChatPage {
     this.#rooms.remove(name);
     if (name === this.#view.room) this.#go([...this.#rooms][0]?.name ?? DEFAULT_ROOM);
     this.#list.render();
+  }
+
+  /** Propose people whose names begin as the mention does that is being written. */
+  #proposePeople(text, cursor) {
+    const start = mentionStart(text, cursor);
+    if (start < 0) return null;
+    const found = this.#rooms.get(this.#view.room)?.people.find(text.slice(start + 1, cursor)) ?? [];
+    const proposals = found.map(({ user, name }) => ({ label: name, hint: user, text: `@${user} ` }));
+    return { start, proposals };
   }
 
   /** Take a text to be sent; returns whether there is space for it. */

@@ -1,8 +1,10 @@
 /** The field to write in: its keys, its size, and the draft that it keeps for each room. */
 
+import { Completion } from "./completion.js";
 import { showText } from "./status.js";
 import { isolated } from "./text.js";
 
+const READ_ONLY = "You may only read here";
 const FULL = "Too many messages are not sent yet. This one stays here.";
 
 export class Composer {
@@ -17,9 +19,12 @@ export class Composer {
    * @param {HTMLTextAreaElement} options.field
    * @param {Element} options.error says why a text stays in the field.
    * @param {Texts} options.texts what keeps the drafts.
+   * @param {Element} options.proposals shows how a word may be completed.
+   * @param {function[]} options.sources what proposes it, as for `Completion`.
    * @param {function} options.send called with a text; returns whether it was taken.
+   * @param {function} options.onTyping called when the user writes.
    */
-  constructor({ form, field, error, texts, send }) {
+  constructor({ form, field, error, texts, proposals, sources, send, onTyping }) {
     this.#field = field;
     this.#error = error;
     this.#texts = texts;
@@ -27,17 +32,21 @@ export class Composer {
       event.preventDefault();
       this.#submit(send);
     });
+    new Completion(field, proposals, sources);
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       form.requestSubmit();
     });
-    field.addEventListener("input", () => this.#changed());
+    field.addEventListener("input", () => {
+      this.#changed();
+      if (field.value.trim()) onTyping();
+    });
   }
 
-  /** Say under which name one writes. */
+  /** Say under which name one writes; null if one may not write here. */
   nameAuthor(name) {
-    this.#field.placeholder = `Write a message as ${isolated(name)}`;
+    this.#field.placeholder = name === null ? READ_ONLY : `Write a message as ${isolated(name)}`;
   }
 
   /** Show what a user has begun to write in a room; null for nobody. */

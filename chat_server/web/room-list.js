@@ -99,7 +99,7 @@ export class RoomList {
     setText(time, last ? shortTime(last.at) : "");
     setText(preview, this.#previewOf(room, isCurrent));
     const count = unread > MAX_COUNT || room.hasMoreUnread ? `${Math.min(unread, MAX_COUNT)}+` : `${unread}`;
-    setText(badge.firstChild, unread > 0 ? count : "");
+    setText(badge.firstChild, unread > 0 ? `${room.isMentioned ? "@ " : ""}${count}` : "");
     badge.hidden = unread === 0;
     link.classList.toggle("unread", unread > 0);
     return item;

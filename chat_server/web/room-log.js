@@ -83,24 +83,25 @@ export class RoomLog {
   }
 
   /**
-   * Put a page of history into a hole; what it does not cover stays a hole.
+   * Put a page of history in; of the holes that it covers only what it does not cover stays.
    *
-   * @param {object} hole
    * @param {object} query what was asked for: `before` or `after` a seq.
    * @param {object} page the answer: `messages`, and whether there are `more` in that direction.
    */
-  fill(hole, { before, after }, { messages, more }) {
-    if (!this.entries.includes(hole)) return;
-    this.#remove(hole);
+  fill({ before, after }, { messages, more }) {
     const isOlder = before !== undefined;
     const low = isOlder ? (more ? messages[0].seq : 0) : after + 1;
     const high = isOlder ? before - 1 : more ? messages.at(-1).seq : Infinity;
+    const covered = this.holes().filter((hole) => hole.after < high && low < hole.before);
+    for (const hole of covered) this.#remove(hole);
     for (const message of messages) {
       if (this.find(message.seq)) this.add(message);
       else this.#put(this.#early.reduce(changed, message));
     }
-    if (low > hole.after) this.addHole(hole.after, low);
-    if (high < hole.before) this.addHole(high, hole.before);
+    for (const hole of covered) {
+      if (low > hole.after) this.addHole(hole.after, low);
+      if (high < hole.before) this.addHole(high, hole.before);
+    }
   }
 
   /** Draw the line behind which all is new behind a seq; null takes it away. */

@@ -2,6 +2,7 @@
 
 import { permalink } from "./address.js";
 import { MessageRow } from "./message-row.js";
+import { PeopleView } from "./people-view.js";
 import { showText } from "./status.js";
 import { Timeline } from "./timeline.js";
 import { allowed } from "./token.js";
@@ -25,8 +26,11 @@ export class RoomView {
   #reading = null;
   /** The `seq` of the message that the address names, until it is shown. */
   #target = null;
+  /** What is to be said of the room that is open. */
+  #note = "";
   #outbox;
   #status;
+  #people = new PeopleView();
   #timeline = new Timeline({
     region: $("history"),
     log: $("log"),
@@ -60,6 +64,7 @@ export class RoomView {
     this.#online = false;
     clearTimeout(this.#patience);
     this.#timeline.show(null, user);
+    this.#people.show(null, user);
     this.#outbox.show(user, null);
   }
 
@@ -71,12 +76,14 @@ export class RoomView {
   open(room, seq = null) {
     const isOther = room !== this.#room;
     this.#target = seq;
+    this.#note = "";
     if (isOther) {
       this.#room = room;
       if (room.unread === 0) room.log.setMark(null);
       else if (room.read > 0) room.log.setMark(room.read);
       this.#timeline.setBusy(true);
       this.#timeline.explain("");
+      this.#people.show(room, this.#user);
       this.#outbox.show(this.#user, room.name);
       this.#timeline.show(room.log, this.#user);
       if (room.log.mark) this.#timeline.goTo(room.log.mark);
@@ -99,10 +106,11 @@ export class RoomView {
   /** Note that a room is in another state. */
   changed(room) {
     if (room !== this.#room) return;
+    this.#people.render();
     if (room.state === "opening") return;
     clearTimeout(this.#patience);
     this.#status.waitFor(null);
-    showText($("room-error"), room.state === "refused" ? this.#refusal(room) : "");
+    showText($("room-error"), room.state === "refused" ? this.#refusal(room) : this.#note);
     const isLoading = room.state === "open" && room.log.holes().some(({ state }) => state !== "failed");
     const isEmpty = room.log.entries.length === 0;
     // What is replayed comes right behind the answer.
@@ -115,6 +123,7 @@ export class RoomView {
   /** Take an event of a room, which is in its log by now. */
   receive(room, event) {
     const isHere = room === this.#room;
+    if (isHere) this.#people.render();
     if (event.type === "message") {
       if (isHere) this.#outbox.settleUpTo(event.seq);
       if (event.from?.user === this.#user) return;
@@ -168,7 +177,8 @@ export class RoomView {
     const entry = await room.find(seq);
     if (this.#room !== room) return;
     if (!entry) {
-      showText($("room-error"), `#${room.name}: The message of this link cannot be shown.`);
+      this.#note = `#${room.name}: The message of this link cannot be shown.`;
+      this.changed(room);
       return;
     }
     const node = this.#timeline.goTo(entry);

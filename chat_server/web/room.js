@@ -2,7 +2,10 @@
 
 import { topicOf } from "./address.js";
 import { changed, isChange } from "./client.js";
+import { mentions } from "./mentions.js";
+import { People } from "./people.js";
 import { RoomLog } from "./room-log.js";
+import { dataText } from "./text.js";
 import { words } from "./words.js";
 
 const PAGE = 100;
@@ -25,6 +28,8 @@ export class Room {
   /** Messages of others behind that, and whether there are more than history has. */
   unread = 0;
   hasMoreUnread = false;
+  /** Whether one of them, that came while the page was open, mentions the user. */
+  isMentioned = false;
   /** The newest message, if it is known. */
   last = null;
   #client;
@@ -33,6 +38,8 @@ export class Room {
   #onChange;
   #subscription = null;
   #begun = false;
+  /** Whether it is asked who is there; not every room tells. */
+  #presence = true;
 
   /**
    * @param {string} name
@@ -50,6 +57,7 @@ export class Room {
     this.#user = user;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
+    this.people = new People(user, () => onChange(this, false));
   }
 
   /** Where the newest event stands that came, or null. */
@@ -62,12 +70,23 @@ export class Room {
     if (this.#subscription) return;
     this.state = "opening";
     this.error = null;
+    this.#subscribe(undefined);
+  }
+
+  #subscribe(since) {
     const subscription = this.#client.subscribe(this.topic, {
+      since,
+      presence: this.#presence,
       onEvent: (event) => this.#receive(event),
       onReady: () => this.#opened(),
       onError: (error) => {
         if (this.#subscription !== subscription) return;
         this.#subscription = null;
+        if (this.#presence && ["forbidden", "bad_request"].includes(error.code)) {
+          this.#presence = false;
+          this.#subscribe(subscription.position ?? undefined);
+          return;
+        }
         this.state = "refused";
         this.error = error;
         this.#onChange(this, false);
@@ -114,7 +133,7 @@ export class Room {
     try {
       const page = await this.#client.history(this.topic, { ...query, limit });
       // In another epoch the hole is not there any more, or soon will not be.
-      if (page.epoch === this.position?.epoch) this.log.fill(hole, query, page);
+      if (page.epoch === this.position?.epoch) this.log.fill(query, page);
       else this.log.setHole(hole, "idle");
     } catch (error) {
       if (error.code === "forbidden") {
@@ -137,6 +156,7 @@ export class Room {
     this.read = Math.max(read, this.read ?? 0);
     this.unread = unread;
     this.hasMoreUnread = more;
+    this.isMentioned &&= unread > 0;
     if (last && !(this.last?.seq > last.seq)) this.last = last;
     this.#onChange(this, false);
   }
@@ -147,7 +167,7 @@ export class Room {
     if (this.read === null || seq === undefined || seq <= this.read) return;
     this.read = seq;
     this.unread = 0;
-    this.hasMoreUnread = false;
+    this.hasMoreUnread = this.isMentioned = false;
     this.#client.read(this.topic, seq, { epoch }).catch(() => {
       // The next message is read as well.
     });
@@ -160,15 +180,25 @@ export class Room {
     // Also of an empty room it is asked whether one may look back.
     if (!this.#begun) this.log.addHole(0, Math.max(seq, 1) + 1);
     this.#begun = true;
+    this.people.begin(this.#subscription.presence);
     for (const hole of this.log.holes()) if (hole.state === "failed") this.log.setHole(hole, "idle");
     this.#onChange(this, true);
   }
 
+  /** Say that the user types. */
+  type() {
+    if (this.state === "open") this.#client.typing(this.topic);
+  }
+
   #receive(event) {
+    this.people.apply(event);
     if (event.type === "message") {
       this.log.add(event);
       this.last = event;
-      if (event.from?.user !== this.#user) this.unread += 1;
+      if (event.from?.user !== this.#user) {
+        this.unread += 1;
+        this.isMentioned ||= mentions(dataText(event.data), this.#user);
+      }
     } else if (event.type === "gap") {
       this.log.addGap(event);
       if (event.after === 0) this.read = this.last = null;

@@ -53,6 +53,11 @@ export class Rooms {
     return this.#named[0];
   }
 
+  /** Return a room of the list, or undefined. */
+  get(name) {
+    return this.#rooms.get(name);
+  }
+
   /** Return a room, which is visited from now on. */
   visit(name) {
     this.#visited.add(this.#user, name);

@@ -10,6 +10,7 @@ export class Sender {
   #outbox;
   #announcer;
   #onStored;
+  #onForbidden;
   #onUnauthorized;
   #client = null;
   #user = null;
@@ -18,12 +19,14 @@ export class Sender {
    * @param {Outbox} options.outbox
    * @param {Announcer} options.announcer
    * @param {function} options.onStored called with a message of the outbox and the answer of the server.
+   * @param {function} options.onForbidden called with the room in which the user may not write.
    * @param {function} options.onUnauthorized called with the error that says that the sign-in is over.
    */
-  constructor({ outbox, announcer, onStored, onUnauthorized }) {
+  constructor({ outbox, announcer, onStored, onForbidden, onUnauthorized }) {
     this.#outbox = outbox;
     this.#announcer = announcer;
     this.#onStored = onStored;
+    this.#onForbidden = onForbidden;
     this.#onUnauthorized = onUnauthorized;
   }
 
@@ -54,6 +57,7 @@ export class Sender {
   #failed(message, error) {
     if (!this.#outbox.has(message)) return;
     const reason = error.code === "forbidden" ? NOT_ALLOWED : words(error);
+    if (error.code === "forbidden" && message.user === this.#user) this.#onForbidden(message.room);
     if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
     else this.#outbox.update(message, "failed", `Not sent. ${reason}`);
     if (message.user === this.#user) this.#announcer.say(`#${message.room}: ${message.note}`);

@@ -6,10 +6,14 @@ import { ask } from "./dialog.js";
 import { SignInForm } from "./sign-in-form.js";
 import { showText } from "./status.js";
 import { isolated, nameNode } from "./text.js";
-import { isExpired, nameOf } from "./token.js";
+import { endOf, isExpired, nameOf } from "./token.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
+/** So long before its end the page tells of it. */
+const WARN_MS = 120_000;
+/** A browser's timers take no longer times. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const NO_TOKEN = "This is not a token: it has three parts with dots between.";
 const NOT_TOLD = "You are signed out here, but the server could not be told: sign out again when it answers.";
 
@@ -27,6 +31,7 @@ export class SignIn {
   #user = null;
   /** The message that the address named before anybody was signed in, or null. */
   #seq = null;
+  #warning = null;
   #account = new Account((reason) => this.end(reason));
   #form = new SignInForm(this.#account, (token) => this.#enterAccount(token));
 
@@ -134,8 +139,21 @@ export class SignIn {
     $("chat").hidden = false;
     const { token, accountToken } = this.#session;
     const source = accountToken === null ? token : () => this.#account.token();
+    this.#warnOfEnd(accountToken === null ? endOf(token) : Infinity);
     this.#user = this.#onStart(token, source, this.#seq);
     this.#seq = null;
+  }
+
+  /** Tell of the end of a token that nobody renews, some time before. */
+  #warnOfEnd(end) {
+    clearTimeout(this.#warning);
+    showText($("ending"), "");
+    const wait = end - Date.now() - WARN_MS;
+    if (!(wait < MAX_TIMER_MS)) return;
+    this.#warning = setTimeout(() => {
+      const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" }).format(end);
+      showText($("ending"), `Your sign-in ends at ${time}. What you have not sent by then is kept.`);
+    }, wait);
   }
 
   /** Sign out because the user wants to, who is asked first if something would be lost. */
@@ -166,6 +184,7 @@ export class SignIn {
     this.#open = false;
     this.#user = null;
     this.#session.token = null;
+    clearTimeout(this.#warning);
     this.#onEnd();
     $("chat").hidden = true;
     $("sign-in").hidden = false;

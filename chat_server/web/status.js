@@ -58,6 +58,7 @@ export class Announcer {
 
 export class ConnectionStatus {
   #pill;
+  #retry;
   #trouble;
   #announcer;
   #url;
@@ -73,15 +74,21 @@ export class ConnectionStatus {
 
   /**
    * @param {Element} options.pill shows the state in a word or two.
+   * @param {Element} options.retry lets the user try at once.
    * @param {Element} options.trouble says what to look at if no connection comes about.
    * @param {Announcer} options.announcer
    * @param {string} options.url the address of the WebSocket.
    */
-  constructor({ pill, trouble, announcer, url }) {
+  constructor({ pill, retry, trouble, announcer, url }) {
     this.#pill = pill;
+    this.#retry = retry;
     this.#trouble = trouble;
     this.#announcer = announcer;
     this.#url = url;
+    this.#retry.addEventListener("click", () => {
+      // The client takes it for a page that was frozen, and looks at once.
+      document.dispatchEvent(new Event("resume"));
+    });
     // `navigator.onLine` alone says nothing: a server on this computer needs no network.
     window.addEventListener("offline", () => this.#networkChanged(false));
     window.addEventListener("online", () => this.#networkChanged(true));
@@ -127,6 +134,8 @@ export class ConnectionStatus {
   #render() {
     const waits = this.#state === "online" && (this.#room !== null || !this.#network);
     this.#pill.dataset.state = waits ? "waiting" : this.#state;
+    const seconds = (this.#due - performance.now()) / 1000;
+    this.#retry.hidden = this.#state !== "reconnecting" || seconds <= 1;
     const text = this.#text;
     if (this.#pill.textContent !== text) this.#pill.textContent = text;
   }

@@ -14,8 +14,13 @@ export function nameOf(token) {
   return visibleName(name, sub);
 }
 
+/** Return when a token ends, in milliseconds since 1970, or NaN. */
+export function endOf(token) {
+  return claims(token).exp * 1000;
+}
+
 export function isExpired(token) {
-  return claims(token).exp * 1000 <= Date.now();
+  return endOf(token) <= Date.now();
 }
 
 /** Return a sentence about the topics that a token allows to read. */

@@ -1,0 +1,92 @@
+/** Tells of what is unread while nobody looks: by the title, the icon, and a notification of the desktop. */
+
+import { mentions } from "./mentions.js";
+import { dataText, inert, visibleName } from "./text.js";
+
+const ICON = "static/icon.svg";
+const ICON_UNREAD = "static/icon-unread.svg";
+const MAX_BODY = 200;
+
+const $ = (id) => document.getElementById(id);
+
+export class Notifier {
+  #onGo;
+  #user = null;
+  #rooms = null;
+  #title = "Chat";
+
+  /** @param {function} onGo called with the room and the `seq` of a notification that was chosen. */
+  constructor(onGo) {
+    this.#onGo = onGo;
+    $("notify-yes").addEventListener("click", () => this.#answer(true));
+    $("notify-no").addEventListener("click", () => this.#answer(false));
+  }
+
+  /** Tell a user of their rooms; null for nobody. */
+  use(user, rooms) {
+    this.#user = user;
+    this.#rooms = rooms;
+    $("notify").hidden = true;
+    this.render();
+  }
+
+  setTitle(title) {
+    this.#title = title;
+    this.render();
+  }
+
+  /** Show in title and icon how much is unread. */
+  render() {
+    const unread = this.#rooms ? [...this.#rooms].reduce((sum, room) => sum + room.unread, 0) : 0;
+    const title = unread > 0 ? `(${unread}) ${this.#title}` : this.#title;
+    // Without rooms the title is that of the sign-in.
+    if (this.#rooms !== null && document.title !== title) document.title = title;
+    const icon = document.querySelector("link[rel=icon]");
+    const wanted = unread > 0 ? ICON_UNREAD : ICON;
+    if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
+  }
+
+  /** Take a message of a room. */
+  receive(room, message) {
+    const { from, data, seq } = message;
+    if (from?.user === this.#user || !document.hidden || !mentions(dataText(data), this.#user)) return;
+    if (!("Notification" in window)) return;
+    // It is asked about when the user sees what they have missed, not before.
+    if (Notification.permission === "default" && !isDeclined()) $("notify").hidden = false;
+    if (Notification.permission !== "granted") return;
+    const who = from ? visibleName(from.name, from.user) : "Server";
+    const shown = new Notification(`${who} in #${inert(room.name)}`, {
+      body: dataText(data).slice(0, MAX_BODY),
+      tag: room.topic,
+    });
+    shown.addEventListener("click", () => {
+      window.focus();
+      this.#onGo(room.name, seq);
+      shown.close();
+    });
+  }
+
+  async #answer(yes) {
+    $("notify").hidden = true;
+    if (yes) await Notification.requestPermission();
+    else decline();
+  }
+}
+
+const DECLINED = "chat.no-notifications";
+
+function isDeclined() {
+  try {
+    return localStorage.getItem(DECLINED) !== null;
+  } catch {
+    return false;
+  }
+}
+
+function decline() {
+  try {
+    localStorage.setItem(DECLINED, "1");
+  } catch {
+    // The page asks again in its next life.
+  }
+}

@@ -1,0 +1,129 @@
+/** Who is in a room, who types in it, and how far others have read. */
+
+import { visibleName } from "./text.js";
+
+/** Whoever says that they type is taken to have stopped after so long (docs/protocol.md). */
+const TYPING_MS = 6_000;
+const MAX_PEOPLE = 1_000;
+
+export class People {
+  /** How many there are; null where the room does not tell. */
+  count = null;
+  #here = new Map();
+  /** By user, also of those who have gone: mentions and names are told apart by them. */
+  #names = new Map();
+  #typing = new Map();
+  #reads = new Map();
+  #user;
+  #onChange;
+
+  /**
+   * @param {string} user who reads.
+   * @param {function} onChange called when what is to be shown has changed.
+   */
+  constructor(user, onChange) {
+    this.#user = user;
+    this.#onChange = onChange;
+  }
+
+  /** Begin with a page of those who are there, of an answer to `subscribe`; null if it has none. */
+  begin(page) {
+    this.count = page?.count ?? null;
+    this.#here = new Map((page?.users ?? []).map((one) => [one.user, one]));
+    for (const one of this.#here.values()) this.#know(one);
+    this.#onChange();
+  }
+
+  /** Take an event of the room. */
+  apply(event) {
+    if (event.type === "message") {
+      if (event.from) this.#know(event.from);
+      this.#stopped(event.from?.user);
+    } else if (event.type === "signal" && event.data?.typing === true) {
+      this.#types(event.from);
+    } else if (event.type === "read" && event.user !== this.#user) {
+      this.#reads.set(event.user, Math.max(event.seq, this.#reads.get(event.user) ?? 0));
+      this.#onChange();
+    } else if (event.type === "join") {
+      this.#come([event]);
+    } else if (event.type === "leave") {
+      this.#go([event]);
+    } else if (event.type === "presence") {
+      this.#come(event.joined);
+      this.#go(event.left);
+      this.count = event.count;
+    } else if (event.type === "gap") {
+      this.#reads.clear();
+    }
+  }
+
+  /** Those who are there, and whose names are known, in the order of these. */
+  get here() {
+    return [...this.#here.values()].map((one) => this.nameOf(one)).sort((one, other) => one.localeCompare(other));
+  }
+
+  /** The names of those who type. */
+  get typing() {
+    return [...this.#typing.values()].map(({ name }) => name);
+  }
+
+  /** Return the names of others who have read a message. */
+  readersOf(seq) {
+    return [...this.#reads].filter(([, read]) => read >= seq).map(([user]) => this.nameOf({ user }));
+  }
+
+  /** Return a user's name, with the user behind it if another has the same one. */
+  nameOf({ user, name = this.#names.get(user) }) {
+    const shown = visibleName(name, user);
+    if (shown === visibleName(user)) return shown;
+    const same = [...this.#names].some(([other, its]) => other !== user && visibleName(its, other) === shown);
+    return same ? `${shown} (${visibleName(user)})` : shown;
+  }
+
+  /** Return the users, and their names, that begin with some letters: `{user, name}`. */
+  find(letters) {
+    const low = letters.toLocaleLowerCase();
+    const isMeant = (text) => text?.toLocaleLowerCase().startsWith(low);
+    return [...this.#names]
+      .filter(([user, name]) => user !== this.#user && (isMeant(user) || isMeant(name)))
+      .map(([user, name]) => ({ user, name: this.nameOf({ user, name }) }))
+      .sort((one, other) => this.#here.has(other.user) - this.#here.has(one.user));
+  }
+
+  #know({ user, name }) {
+    if (this.#names.size < MAX_PEOPLE || this.#names.has(user)) this.#names.set(user, name);
+  }
+
+  #come(people) {
+    for (const { user, name } of people) {
+      this.#know({ user, name });
+      if (this.#here.has(user)) continue;
+      if (this.#here.size < MAX_PEOPLE) this.#here.set(user, { user, name });
+      if (this.count !== null) this.count += 1;
+    }
+    this.#onChange();
+  }
+
+  #go(people) {
+    for (const { user } of people) {
+      if (this.#here.delete(user) && this.count !== null) this.count -= 1;
+      this.#stopped(user);
+    }
+    this.#onChange();
+  }
+
+  #types(from) {
+    if (!from || from.user === this.#user) return;
+    clearTimeout(this.#typing.get(from.user)?.timer);
+    const timer = setTimeout(() => this.#stopped(from.user), TYPING_MS);
+    if (this.#typing.size < MAX_PEOPLE) this.#typing.set(from.user, { name: this.nameOf(from), timer });
+    this.#onChange();
+  }
+
+  #stopped(user) {
+    if (!this.#typing.has(user)) return;
+    clearTimeout(this.#typing.get(user).timer);
+    this.#typing.delete(user);
+    this.#onChange();
+  }
+}

@@ -1,0 +1,140 @@
+"""Who is here, who types, who has read; mentions, and what tells of them."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from playwright.async_api import expect
+
+from chat_server.client import connect
+from tests.rig.server import ServerProcess, mint
+from tests.web.conftest import GENEROUS, Visit, running
+from tests.web.test_accessibility import assert_clean
+from tests.web.test_history import HIDE
+
+SOCIAL = {
+    **GENEROUS,
+    "CHAT_NAMESPACES__ROOM__PRESENCE": "true",
+    "CHAT_NAMESPACES__ROOM__PRESENCE_GRACE_SECONDS": "0.2",
+    "CHAT_NAMESPACES__ROOM__READ_RECEIPTS": "true",
+}
+EVIL = "<img src=x onerror=alert(1)>"
+NOTIFY = """() => {
+  window.notified = [];
+  window.Notification = class extends EventTarget {
+    static permission = "default";
+    static async requestPermission() {
+      Notification.permission = "granted";
+      return "granted";
+    }
+    constructor(title, { body }) {
+      super();
+      window.notified.push([title, body, this]);
+    }
+    close() {}
+  };
+}"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def social() -> AsyncIterator[ServerProcess]:
+    """A server whose rooms tell who is there and what is read."""
+    async with running(environ=SOCIAL) as server:
+        yield server
+
+
+async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProcess) -> None:
+    alice, bob = await visit("alice", "team", at=social), await visit("bob", "team", at=social)
+    here = alice.page.get_by_role("button", name="2 here")
+    await here.click()
+    people = alice.page.get_by_role("group", name="Who is here")
+    await expect(people.get_by_role("listitem")).to_have_text(["alice", "bob"])
+    await assert_clean(alice.page)
+    await alice.page.keyboard.press("Escape")
+    await bob.field.press_sequentially("hel")
+    await expect(alice.page.get_by_text("is typing…")).to_have_text("\u2068bob\u2069 is typing…")
+    await bob.field.press("Enter")
+    await expect(alice.page.locator("#typing")).to_be_hidden()
+    await expect(bob.page.locator("#seen")).to_have_text("Read by \u2068alice\u2069")
+    await alice.say("seen")
+    await expect(bob.page.locator("#seen")).to_be_hidden()
+    async with (
+        connect(social.url, token=mint("bob2", name="bob")) as other,
+        other.subscribe("room:team"),
+    ):
+        await expect(alice.page.get_by_role("button", name="3 here")).to_be_visible()
+        await other.publish("room:team", {"text": EVIL})
+        await alice.page.get_by_role("button", name="3 here").click()
+        await expect(people.get_by_role("listitem")).to_have_text(["alice", "bob", "bob (bob2)"])
+    await expect(alice.page.get_by_role("button", name="2 here")).to_be_visible()
+    assert await alice.page.locator("img").count() == 0
+
+
+async def test_where_presence_is_off_nobody_is_counted(visit: Visit) -> None:
+    alice = await visit("alice", "unsocial")
+    await alice.say("hello")
+    await alice.sees(["hello"])
+    await expect(alice.page.locator("#people-button")).to_be_hidden()
+
+
+async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProcess) -> None:
+    alice = await visit("alice", "mention", at=social)
+    bob = await visit(at=social)
+    await bob.sign_in("u-17", "mention", name="Bob B.")
+    await bob.page.evaluate(NOTIFY)
+    await bob.say("I am here")
+    await alice.sees(["I am here"])
+    await alice.field.press_sequentially("hi @bo")
+    proposal = alice.page.get_by_role("option", name="Bob B.")
+    await expect(proposal).to_have_attribute("aria-selected", "true")
+    await assert_clean(alice.page)
+    await bob.page.evaluate(HIDE, True)
+    await alice.field.press("Tab")
+    await expect(alice.field).to_have_value("hi @u-17 ")
+    await alice.field.press("Enter")
+    await expect(bob.page).to_have_title("(1) #mention")
+    await expect(bob.page.locator("link[rel=icon]")).to_have_attribute(
+        "href", "static/icon-unread.svg"
+    )
+    # The browser is asked once there is something that the user has missed.
+    allow = bob.page.get_by_role("button", name="Yes, notify me")
+    await expect(allow).to_be_visible()
+    await assert_clean(bob.page)
+    await bob.page.evaluate(HIDE, False)
+    await expect(bob.page).to_have_title("#mention")
+    await allow.click()
+    await expect(allow).to_be_hidden()
+    await bob.page.evaluate(HIDE, True)
+    await alice.say("nobody in particular")
+    await alice.say("@U-17 again")
+    await bob.page.wait_for_function("() => window.notified.length > 0")
+    told = await bob.page.evaluate("() => window.notified.map(([title, body]) => [title, body])")
+    assert told == [["alice in #mention", "@U-17 again"]]
+    await bob.page.evaluate("() => window.notified[0][2].dispatchEvent(new Event('click'))")
+    await bob.page.wait_for_function("() => location.hash.includes('seq=')")
+    await bob.page.evaluate(HIDE, False)
+
+
+async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "read-only", publish=[])
+    await alice.say("may I?")
+    await expect(alice.field).to_have_attribute("placeholder", "You may only read here")
+    await alice.outbox.get_by_role("button", name="Delete").click()
+
+
+async def test_the_end_of_a_sign_in_is_told_before(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "ending", ttl_seconds=100)
+    await expect(alice.page.locator("#ending")).to_contain_text("Your sign-in ends at")
+
+
+async def test_one_may_try_to_connect_at_once(visit: Visit) -> None:
+    async with running() as server:
+        alice = await visit("alice", "again", at=server)
+        await alice.page.context.set_offline(True)
+        retry = alice.page.get_by_role("button", name="Try now")
+        await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+        await expect(retry).to_be_visible()
+        await alice.page.context.set_offline(False)
+        await alice.online()
+        await expect(retry).to_be_hidden()
