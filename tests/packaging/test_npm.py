@@ -18,6 +18,7 @@ from chat_server.protocol.errors import ERRORS
 from chat_server.version import __version__
 
 from ..architecture.source import ROOT
+from ..docs.markdown import blocks
 from ..rig.node import WEB, environment, node
 from ..rig.server import ServerProcess, mint
 
@@ -109,6 +110,26 @@ def test_it_works_where_it_is_installed(installed: Path) -> None:
         assert run(node(), "talk.js", server.ws_url, mint("node"), cwd=installed) == "hello\n"
 
 
+@pytest.mark.extra
+@pytest.mark.timeout(300)  # npm installs Deno, of 90 MB
+def test_the_examples_for_node_and_deno(packed: Path, tmp_path: Path) -> None:
+    document = blocks((ROOT / "docs" / "browser.md").read_text("utf-8"))
+    examples = [b.text for b in document if b.heading == "In Node and Deno" and b.kind == "js"]
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+    run(*install, "ws@8", "deno@2", packed, cwd=tmp_path, seconds=200)
+    with ServerProcess() as server:
+        host = server.url.removeprefix("http://")
+        for example, name in zip(examples, ("node.js", "deno.js"), strict=True):
+            script = example.replace("127.0.0.1:8000", host)
+            script = script.replace("process.env.CHATCLIENT_TOKEN", "process.argv[2]")
+            (tmp_path / name).write_text(script)
+        assert run(node(), "node.js", mint("node"), cwd=tmp_path) == "1\n"
+        deno = tmp_path / "node_modules/.bin/deno"
+        flags = ["run", "--allow-net", "--allow-import", "--no-config", "--no-lock"]
+        assert run(deno, *flags, "deno.js", mint("deno"), cwd=tmp_path) == "2\n"
+
+
 def test_the_types_are_those_of_the_sources(tmp_path: Path) -> None:
     run(tool("tsc"), "-p", NPM / "tsconfig.json", "--outDir", tmp_path, cwd=NPM)
     made, kept = (
@@ -153,7 +174,11 @@ def test_a_strict_program_compiles(resolution: str, installed: Path) -> None:
         "false",
     ]
     flags += ["--module", module, "--moduleResolution", resolution, "--ignoreConfig"]
-    run(tool("tsc"), *flags, "program.mts", cwd=installed)
+    document = blocks((ROOT / "docs" / "browser.md").read_text("utf-8"))
+    [example] = [block.text for block in document if block.kind == "ts"]
+    console = "declare const console: { log(...values: unknown[]): void };\n"
+    (installed / "example.mts").write_text(console + example, "utf-8")
+    run(tool("tsc"), *flags, "program.mts", "example.mts", cwd=installed)
 
 
 def test_the_types_name_every_method_and_every_error() -> None:
