@@ -10,6 +10,7 @@ from .completion import completion
 from .config import config
 from .database import database
 from .history import history
+from .operators import announce, block, connections, disconnect, nodes, revoke, topics, unblock
 from .outbox import outbox
 from .presence import presence
 from .publish import publish
@@ -47,6 +48,14 @@ for command in (
     search,
     webhooks,
     outbox,
+    nodes,
+    connections,
+    topics,
+    disconnect,
+    block,
+    unblock,
+    revoke,
+    announce,
     completion,
 ):
     main.add_command(command)

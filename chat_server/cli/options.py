@@ -3,7 +3,7 @@
 import getpass
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..events import MAX_SEQ
 from ..protocol.errors import BadRequest
 from ..protocol.topics import check_topic
 from ..settings import Settings, SettingsError, load_settings
+from .asking import Asking
 from .notices import Notices
 from .terminal import Misuse, print_error
 
@@ -135,6 +136,27 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
     return connecting
 
 
+def operator_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command for operators.
+
+    The command gets `ask`, which sends a request to the operators' API, in place of their values.
+    """
+
+    @_wait_option
+    @_url_option
+    @_token_option
+    @config_option
+    @wraps(command)
+    def asking(
+        wait: float | None, url: str, token: str | None, config: Path | None, **others: Any
+    ) -> None:
+        if token is None:
+            token = _signer(config, {"admin": ("**",)})()
+        command(ask=Asking(url, token, wait), **others)
+
+    return asking
+
+
 async def call(connect: Callable[..., Client], work: Callable[[Client], Awaitable[None]]) -> None:
     """Do `work` with a client that is connected."""
     async with connect(on_state=Notices().on_state) as client:
@@ -187,12 +209,20 @@ def token_source(token: str | None, config: Path | None) -> TokenSource:
     """Return the given token or, in development, a function that signs one for the user."""
     if token is not None:
         return token
+    sign = _signer(config)
+    sign()  # so that a mistake in the settings is reported now
+    return sign
+
+
+def _signer(
+    config: Path | None, topics: Mapping[str, Sequence[str]] | None = None
+) -> Callable[[], str]:
+    """Return a function that signs a token for the user, which is for development only."""
     settings = read_settings(config)
     if settings.environment != "development":
         raise Misuse("no token: give --token or CHATCLIENT_TOKEN (`chat-server token` prints one)")
-    sign = partial(sign_token, settings, sub=user_name(), ttl_seconds=OWN_TOKEN_SECONDS)
-    sign()  # so that a mistake in the settings is reported now
-    return sign
+    claims: dict[str, Any] = {} if topics is None else {"topics": topics}
+    return partial(sign_token, settings, sub=user_name(), ttl_seconds=OWN_TOKEN_SECONDS, **claims)
 
 
 def user_name() -> str:

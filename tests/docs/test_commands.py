@@ -29,6 +29,7 @@ def server() -> Iterator[ServerProcess]:
         ("docs/database.md", 1),
         ("docs/embedding.md", 2),
         ("docs/operations.md", 1),
+        ("docs/operators.md", 3),
     ],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_every_document_with_commands_is_followed() -> None:
         "docs/database.md",
         "docs/embedding.md",
         "docs/operations.md",
+        "docs/operators.md",
     }
 
 

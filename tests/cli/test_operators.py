@@ -1,0 +1,90 @@
+"""`chat-server nodes`, `connections`, `topics`, `disconnect`, `block`, `revoke`, `announce`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from click.testing import CliRunner
+
+from chat_server.app import create_app
+from chat_server.cli.commands import main
+from tests.rig.chat_client import Chat, chat
+from tests.rig.server import mint
+from tests.rig.tokens import forge
+from tests.server.inprocess import Served, make_settings, serving
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving(make_settings(), app=create_app(make_settings())) as started:
+        yield started
+
+
+async def call(served: Served, *arguments: str, token: str = "") -> tuple[int, str, str]:
+    """Run a command in a thread, as an operator unless a token is given."""
+    jwt = token or forge(sub="op", topics={"admin": ["**"]})
+    environ = {"CHATCLIENT_URL": served.url, "CHATCLIENT_TOKEN": jwt}
+    result = await asyncio.to_thread(CliRunner(env=environ).invoke, main, arguments)
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def member(served: Served, sub: str, *topics: str) -> Chat:
+    client = await chat(served.ws_url, mint(sub))
+    for topic in topics:
+        await client.ok(type="subscribe", topic=topic)
+    return client
+
+
+async def test_who_and_what_is_there(served: Served) -> None:
+    async with await member(served, "ada", "room:a"), await member(served, "bob", "room:a"):
+        code, out, err = await call(served, "nodes")
+        assert (code, err) == (0, "")
+        assert f"{served.node.name} ok 2 connections, 2 users, 1 topics" in out
+        code, out, err = await call(served, "connections", "--user", "bob")
+        assert (code, err) == (0, "")
+        assert " bob 127.0.0.1 " in out
+        assert out.count("\n") == 1
+        code, out, _ = await call(served, "connections", "--json")
+        assert [json.loads(line)["user"] for line in out.splitlines()].count("ada") == 1
+        assert await call(served, "topics") == (0, "room:a 2 subscribers, #0\n", "")
+
+
+async def test_a_user_is_sent_away_and_kept_out(served: Served) -> None:
+    async with await member(served, "bob") as bob:
+        away = ("disconnect", "--user", "bob", "--reason", "x")
+        assert await call(served, *away) == (0, "1 workers have obeyed, 1 connections\n", "")
+        assert await bob.closed() == 4403
+    arguments = ("block", "bob", "--for", "1h", "--reason", "spam", "--json")
+    code, out, err = await call(served, *arguments)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["missing"] == []
+    assert served.node.denials.find("users", "bob") is not None
+    code, out, _ = await call(served, "unblock", "bob", "--reason", "sorry")
+    assert (code, served.node.denials.find("users", "bob")) == (0, None)
+    assert (await call(served, "revoke", "--jti", "a", "--reason", "lost"))[0] == 0
+    assert served.node.denials.find("tokens", "a") is not None
+
+
+async def test_everybody_is_told(served: Served) -> None:
+    async with await member(served, "ada") as ada:
+        assert (await call(served, "announce", "tea", "--reason", "it is five"))[0] == 0
+        assert (await ada.next())["data"] == {"text": "tea"}
+        assert (await call(served, "announce", "--data", "[1]", "--reason", "x"))[0] == 0
+        assert (await ada.next())["data"] == [1]
+
+
+async def test_what_cannot_be_done_is_one_line(served: Served) -> None:
+    calls: list[tuple[tuple[str, ...], str, str]] = [
+        (("block", "op", "--for", "1h", "--reason", "x"), "", "bad_request: user: is yourself"),
+        (("nodes",), forge(sub="ada"), "forbidden: token: has no grant admin"),
+        (("revoke", "--reason", "x"), "", "give exactly one of --jti, --user, --kid"),
+        (("announce", "--data", "{", "--reason", "x"), "", "Invalid value for TEXT"),
+        (("block", "bob", "--for", "soon", "--reason", "x"), "", "'soon' is no duration"),
+        (("nodes", "--url", "http://127.0.0.1:1"), "", "the server cannot be asked by HTTP"),
+    ]
+    for arguments, token, complaint in calls:
+        code, out, err = await call(served, *arguments, token=token)
+        assert (code != 0, out) == (True, ""), arguments
+        assert complaint in err
+        assert "Traceback" not in err
