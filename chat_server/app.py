@@ -88,6 +88,7 @@ class ChatServer(Hookable):
         archive: keeps what is stored in the database; None if no namespace asks for it.
         jobs: work that survives the process.
         operators: what they ask and order; None if the broker keeps no orders.
+        user_data: exports and erasures of users; None without a database or the extra `jobs`.
         metrics: the numbers that Prometheus reads.
         vitals: what `/health` tells.
     """
@@ -133,6 +134,9 @@ class ChatServer(Hookable):
             if authenticate
             else parts.make_accounts(settings, self.database, self.clock, self.jobs)
         )
+        self.user_data = parts.make_user_data(
+            settings, self.database, self.service, self.jobs, self.clock, self.accounts
+        )
 
     def init_app(self, app: Quart) -> None:
         """Add the routes to `app`, and start and stop with it."""
@@ -177,7 +181,10 @@ class ChatServer(Hookable):
         from .http.users import users_blueprint
 
         accounts = self.accounts
-        return [sign_in_blueprint(accounts, callers), users_blueprint(accounts, callers)]
+        return [
+            sign_in_blueprint(accounts, callers),
+            users_blueprint(accounts, callers, self.user_data),
+        ]
 
     @property
     def _page_accounts(self) -> str:
@@ -370,6 +377,8 @@ class ChatServer(Hookable):
                 relay.start()
             if self.accounts is not None:
                 self.accounts.start()
+            if self.user_data is not None:
+                self.user_data.start()
         except BaseException:
             if self.database is not None:
                 await self.database.stop()
@@ -378,6 +387,8 @@ class ChatServer(Hookable):
     async def stop(self) -> None:
         """Send every client elsewhere, and let go of the broker and the database."""
         self._running = False
+        if self.user_data is not None:
+            await self.user_data.stop()
         await asyncio.gather(self.jobs.stop(), *(relay.stop() for relay in self._relays))
         self.metrics.watch.stop()
         try:

@@ -9,12 +9,14 @@ from .clock import Clock
 from .jobs import Jobs
 from .metrics.numbers import Numbers
 from .realtime.ports import Broker
+from .service.service import Service
 from .settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from .accounts.accounts import Accounts
     from .database.database import Database
     from .following import Following
+    from .user_data import UserData
 
 
 def make_database(settings: Settings) -> "Database | None":
@@ -63,6 +65,22 @@ def make_accounts(
 
         mails = InvitationMails(settings, jobs)
     return Accounts(settings, database, clock, mails)
+
+
+def make_user_data(
+    settings: Settings,
+    database: "Database | None",
+    service: Service,
+    jobs: Jobs,
+    clock: Clock,
+    accounts: "Accounts | None",
+) -> "UserData | None":
+    """Return what exports and erases, if there is something to, and somebody who can."""
+    if database is None or not (accounts or settings.has_archive) or not Jobs.possible():
+        return None
+    from .user_data import UserData
+
+    return UserData(settings, database, service, jobs, clock, accounts)
 
 
 def node_name() -> str:

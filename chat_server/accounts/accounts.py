@@ -314,6 +314,47 @@ class Accounts:
             found = await users.listed(session, after, limit + 1)
         return found[:limit], len(found) > limit
 
+    async def check_own(self, by: str, user: str) -> None:
+        """Check that a user asks for what is the user's own.
+
+        Raises:
+            Forbidden: it is another's.
+        """
+        self._require(by == user, "have what is another user's")
+        await self._asker(by)
+
+    async def check_may_close(self, by: str, user: str) -> None:
+        """Check that a user may close an account: the own one, or any for who manages users.
+
+        Raises:
+            Forbidden: it is another's.
+            NotFound: there is no such user.
+        """
+        if user != by:
+            asker = await self._asker(by)
+            self._require(may_manage_users(asker.roles, self._settings), "close other accounts")
+        await self.user(by, user)
+
+    async def close(self, user: str) -> None:
+        """End a user's account: nobody can sign in to it again, nor have its name.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        async with self._database.session() as session:
+            await users.change(session, user, disabled_at=self._now(), password_hash="", roles="")
+            await users.end_sign_ins(session, user)
+
+    async def record(self, user: str) -> Account | None:
+        """Return a user's record, if there is one.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        async with self._database.session(read_only=True) as session:
+            found = await users.find(session, user)
+        return None if found is None else found.account
+
     async def invite(
         self, by: str, roles: Sequence[str], email: str | None = None
     ) -> invitations.Invitation:

@@ -81,6 +81,20 @@ async def export(database: Database, user: str) -> AsyncIterator[bytes]:
         yield Message.of_row(row).folded()
 
 
+async def export_page(
+    database: Database, user: str, after: int, limit: int
+) -> list[tuple[int, bytes]]:
+    """Return messages of a user behind a row, as `export` does, with the ids of their rows.
+
+    Raises:
+        Unavailable: the database cannot be used.
+    """
+    query = select(MESSAGES).where(MESSAGES.c.author == user, MESSAGES.c.id > after)
+    async with database.session(read_only=True) as session:
+        rows = (await session.execute(query.order_by(MESSAGES.c.id).limit(limit))).all()
+    return [(row.id, Message.of_row(row).folded()) for row in rows]
+
+
 class Erased(Struct):
     """How many messages, changes and reactions of a user were erased."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Select, func, literal_column, select, text
 
 from ..database.database import Database
+from ..protocol.searching import MAX_QUESTION
 from ..realtime.searching import Hit
 from .folding import Message
 from .tables import MESSAGES, TOPICS
@@ -26,7 +27,8 @@ _SIGNS: Final[tuple[ColumnElement[str], ColumnElement[str]]] = (
     literal_column("'" + " " * len(string.punctuation) + "'"),
 )
 
-_WORD = re.compile(r"[^\W_]{1,64}")
+# As long as a question may be: PostgreSQL takes up to 2,046 bytes.
+_WORD = re.compile(rf"[^\W_]{{1,{MAX_QUESTION}}}")
 
 
 def words_of(question: str) -> list[str]:

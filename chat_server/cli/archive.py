@@ -1,13 +1,15 @@
 """`chat-server archive`: a user's messages in the archive."""
 
+import time
 from pathlib import Path
 
 import click
 
+from ..jobs import Jobs
 from ..settings import DatabaseSettings
 from .database import database_settings, opened_database
 from .options import config_option
-from .terminal import run, write_line
+from .terminal import Misuse, run, write_line
 
 user_option = click.option("--user", required=True, metavar="USER", help="Whose messages.")
 
@@ -31,17 +33,22 @@ def export(user: str, config: Path | None) -> None:
 @archive.command()
 @user_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--later", is_flag=True, help="Let a running server do it, in Redis or its memory as well."
+)
 @config_option
-def erase(user: str, yes: bool, config: Path | None) -> None:
+def erase(user: str, yes: bool, later: bool, config: Path | None) -> None:
     """Erase the user's messages, and what the user did to those of others.
 
-    There is no way back. What the store still holds is not touched: it goes with the namespace's
-    history_seconds, or by `chat-server delete`.
+    There is no way back. Without --later this is done at once, and what the store still holds is
+    not touched.
     """
     settings = database_settings(config)
+    if later and not Jobs.possible():
+        raise Misuse("--later: is done by jobs: pip install 'quart-chat[jobs]'")
     if not yes:
-        click.confirm(f"Erase all archived messages of {user!r} for good?", abort=True, err=True)
-    run(_erase(settings, user))
+        click.confirm(f"Erase all messages of {user!r} for good?", abort=True, err=True)
+    run(_erase_later(settings, user) if later else _erase(settings, user))
 
 
 async def _export(settings: DatabaseSettings, user: str) -> None:
@@ -50,6 +57,14 @@ async def _export(settings: DatabaseSettings, user: str) -> None:
     async with opened_database(settings) as database:
         async for message in keeping.export(database, user):
             await write_line(message.decode())
+
+
+async def _erase_later(settings: DatabaseSettings, user: str) -> None:
+    from ..user_data import requests
+
+    async with opened_database(settings) as database:
+        await requests.add(database, user, "messages", int(time.time() * 1_000))
+    click.echo("a running server begins within a minute, or one that is started")
 
 
 async def _erase(settings: DatabaseSettings, user: str) -> None:

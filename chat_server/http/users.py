@@ -18,10 +18,12 @@ from ..accounts.roles import MEMBER
 from ..accounts.users import Account
 from ..protocol.codecs import readable
 from ..protocol.errors import BadRequest
+from ..user_data import UserData
 from .callers import Callers
 from .commands import respond
 from .fields import read_fields
 from .sign_in import Name, Password
+from .user_data import add_user_data_routes
 
 MAX_USERS = 1_000
 DEFAULT_USERS = 100
@@ -58,7 +60,7 @@ class InvitationRequest(msgspec.Struct):
     email: Annotated[str, Meta(max_length=254)] | None = None
 
 
-def users_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
+def users_blueprint(accounts: Accounts, callers: Callers, user_data: UserData | None) -> Blueprint:
     """Return the routes, for the accounts of this server."""
     blueprint = Blueprint("chat_users", __name__)
 
@@ -103,6 +105,7 @@ def users_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
         given = await read_fields(InvitationRequest)
         return respond(await accounts.invite(user, given.roles, given.email), 201)
 
+    add_user_data_routes(blueprint, accounts, user_data, callers)
     return blueprint
 
 

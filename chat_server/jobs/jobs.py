@@ -94,9 +94,16 @@ class Jobs:
         self._docket: Docket | None = None
         self._stack: AsyncExitStack | None = None
         self._running: Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
         self._urls = itertools.cycle(_urls(settings.url))
         self._stopping = False
+        self._taking = False
         self._throttle = LogThrottle()
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether pydocket is installed."""
+        return importlib.util.find_spec("docket") is not None
 
     def register(
         self, name: str, work: Work, *, attempts: int = 10, timeout_seconds: float = 60.0
@@ -113,11 +120,11 @@ class Jobs:
             ValueError: there is such a kind, or the server runs already.
             SettingsError: pydocket is not installed.
         """
-        if importlib.util.find_spec("docket") is None:
+        if not self.possible():
             raise SettingsError("jobs need pydocket: pip install 'quart-chat[jobs]'")
         if name in self._kinds:
             raise ValueError(f"jobs: {name!r} is registered already")
-        if self._running is not None:
+        if self._taking:
             raise ValueError("jobs: must be registered before the server starts")
         self._kinds[name] = JobKind(name, work, attempts, timeout_seconds)
 
@@ -141,6 +148,8 @@ class Jobs:
         text = msgspec.json.encode(data).decode()
         if len(text) > MAX_BYTES:
             raise TooLarge(f"data: of a job may have {MAX_BYTES} characters of JSON")
+        if self._docket is None and self._taking:
+            await self._begin()
         docket = self._docket
         if docket is None:
             raise Unavailable("jobs are not taken now", retry_in_ms=RETRY_MS)
@@ -156,17 +165,28 @@ class Jobs:
             raise Unavailable("jobs cannot be stored now", retry_in_ms=RETRY_MS) from error
 
     async def start(self) -> None:
-        """Begin to take jobs and to do them; without any kind, do nothing."""
-        if not self._kinds or self._running is not None:
+        """Begin to take jobs and to do them; without any kind, do nothing.
+
+        Jobs in memory come by `add` alone: pydocket is not imported before the first of them.
+        """
+        if not self._kinds or self._taking:
             return
-        self._stopping = False
-        started = asyncio.get_running_loop().create_future()
-        self._running = asyncio.create_task(self._run(started), name="jobs")
-        await started
+        self._taking = True
+        if self._settings.url:
+            await self._begin()
+
+    async def _begin(self) -> None:
+        """Begin to do jobs, if nobody has, and wait until some can be added or Redis is away."""
+        if self._started is None:
+            self._stopping = False
+            self._started = asyncio.get_running_loop().create_future()
+            self._running = asyncio.create_task(self._run(self._started), name="jobs")
+        await asyncio.shield(self._started)
 
     async def stop(self) -> None:
         """Let the jobs under way end, or leave them to another worker."""
         running, self._running = self._running, None
+        self._taking, self._started = False, None
         if running is None:
             return
         self._stopping = True

@@ -21,6 +21,9 @@ MAX_TOPICS: Final = 100
 READ_AT_ONCE: Final = 100
 """Hits that are read in one query."""
 
+LEAST_BYTES: Final = 4_096
+"""What a search costs of `limits.read_bytes_per_second` besides the messages that it looks at."""
+
 SCANNED: Final = 2_000
 """Hits that are looked at for one answer, whether or not the actor may read them."""
 
@@ -44,9 +47,13 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
     words = index.words_of(query.q)
     if not words:
         raise BadRequest("q: must have a word")
+    reader = _Reader(service, actor)
     async with service.node.read_rates.begin(actor.user) as reading:
-        hits, before = await _find(index, _Reader(service, actor), query, words)
-        reading.charge(sum(len(hit.payload) for hit in hits))
+        try:
+            hits, before = await _find(index, reader, query, words)
+        finally:
+            # Also what the actor may not read, and what was looked for in vain.
+            reading.charge(LEAST_BYTES + reader.read_bytes)
     found = []
     for hit in hits:
         event = Event(hit.topic, "", hit.id, Kind.MESSAGE, hit.payload)
@@ -60,12 +67,17 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
 
 
 class _Reader:
-    """Who searches: knows in which topics the actor may, by the token and by the hooks."""
+    """Who searches: knows in which topics the actor may, by the token and by the hooks.
+
+    Attributes:
+        read_bytes: of the messages that were looked at.
+    """
 
     def __init__(self, service: Service, actor: Actor) -> None:
         self._service = service
         self._actor = actor
         self._known: dict[str, bool] = {}
+        self.read_bytes = 0
 
     def knows(self, topic: str) -> bool:
         """Whether a topic's answer is known, or another one may be asked for."""
@@ -104,6 +116,7 @@ async def _find(
         page = await index.find(
             words, topic=query.topic, user=query.user, before=before, limit=READ_AT_ONCE
         )
+        reader.read_bytes += sum(len(hit.payload) for hit in page)
         for hit in page:
             if not reader.knows(hit.topic):
                 return hits, before

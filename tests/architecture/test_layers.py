@@ -41,7 +41,9 @@ RULES = {
     "": May(("app", "accounts.access", "hooks", "outbox", "protocol", "settings", "version")),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
-    "cli.archive": May(("archive", "database", "protocol", *LEAVES), ("click",)),
+    "cli.archive": May(
+        ("archive", "database", "jobs", "protocol", "user_data", *LEAVES), ("click",)
+    ),
     "cli.database": May(("database", "protocol.errors", *LEAVES), ("click", "sqlalchemy")),
     "cli.outbox": May(
         ("database", "outbox", "protocol", *LEAVES), ("click", "msgspec", "sqlalchemy")
@@ -79,8 +81,18 @@ RULES = {
         ),
         (*QUART, "sqlalchemy"),
     ),
-    "parts": May(("accounts", "database", "following", "jobs", "realtime.ports", *LEAVES)),
-    "http": May(("accounts", "operators", *CORE), (*QUART, "msgspec")),
+    "parts": May(
+        (
+            *("accounts", "database", "following", "jobs", "realtime.ports"),
+            *("service.service", "user_data", *LEAVES),
+        )
+    ),
+    # Exports and erasures: rows of the archive, and messages of the store by the service.
+    "user_data": May(
+        ("accounts", "archive", "database", "jobs", "protocol", "service", *LEAVES),
+        ("msgspec", "sqlalchemy"),
+    ),
+    "http": May(("accounts", "operators", "user_data", *CORE), (*QUART, "msgspec")),
     # Close connections, and so know what one is.
     "operators": May(("sessions", *CORE), ("msgspec",)),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP

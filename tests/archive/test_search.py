@@ -37,6 +37,14 @@ async def seqs(database: Database, question: str, **more: Any) -> list[int]:
     return [json.loads(hit.payload)["seq"] for hit in hits]
 
 
+async def test_a_long_word_is_found(database: Database) -> None:
+    broker = await started()
+    await say(broker, f"sha512: {'0123456789abcdef' * 8}", retention=ALL)
+    await archive(database, broker)
+    for end in (128, 100, 65, 64):
+        assert await seqs(database, ("0123456789abcdef" * 8)[:end]) == [1]
+
+
 async def test_words_are_found_where_they_are(database: Database) -> None:
     broker = await started()
     for data in (
@@ -215,6 +223,22 @@ async def test_hooks_are_asked_about_each_topic_once(http: Http) -> None:
     assert sorted(asked) == [("room:a", "search"), ("room:b", "search")]
     status, problem = await ask(http, token, q="needle", topic="room:b")
     assert (status, problem["detail"]) == (403, "not for you")
+
+
+async def test_also_a_search_that_finds_nothing_to_read_costs(
+    database_settings: DatabaseSettings,
+) -> None:
+    settings = load_settings(
+        environ={"CHAT_ENVIRONMENT": "testing"},
+        flags={"limits.read_burst_bytes": 10_000, "limits.read_bytes_per_second": 1.0},
+    )
+    settings = replace(
+        settings, database=database_settings, namespaces={"default": Namespace(archive=True)}
+    )
+    async with create_app(settings).test_app() as app:
+        token = mint("bob", history=[])
+        answers = [await ask(app.test_client(), token, q="needle") for _ in range(4)]
+    assert [status for status, _ in answers] == [200, 200, 200, 429]
 
 
 async def test_only_what_the_token_lets_read_is_found(http: Http) -> None:
