@@ -257,7 +257,10 @@ class Jobs:
 
 
 class _OneLine(logging.Filter):
-    """Lets a warning of pydocket's pass once a minute, and its cause instead of a traceback."""
+    """Lets a warning of pydocket's pass once a minute, and its cause instead of a traceback.
+
+    That Redis is away pydocket tells as an error, in several places; here it is one warning.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,9 +268,13 @@ class _OneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
+        cause = record.exc_info[1] if record.exc_info else None
+        if isinstance(cause, RedisError | OSError | TimeoutError):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.args, record.exc_info = "jobs wait for Redis: %s", (cause,), None
+            return self._throttle.due("away")
         if record.levelno > logging.WARNING:
             return True
-        cause = record.exc_info[1] if record.exc_info else None
         record.msg, record.args = f"jobs: {record.getMessage()}", ()
         if cause is not None:
             record.msg, record.args, record.exc_info = "%s %s", (record.msg, cause), None

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import closing
-from pathlib import Path
 
 from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from chat_server.events import Position
 
@@ -41,22 +40,20 @@ class Archive(Struct, frozen=True):
     gaps: int
 
 
-async def missing(
-    database: Path, final: Mapping[str, Position], acks: Iterable[Ack]
-) -> list[Violation]:
+async def missing(url: str, final: Mapping[str, Position], acks: Iterable[Ack]) -> list[Violation]:
     """Return what was acknowledged and is not in the archive as it was.
 
     Args:
-        database: of SQLite.
+        url: of the database.
         final: where the topics stand.
         acks: of topics whose store has lost nothing.
     """
     wanted = {topic: at for topic, at in final.items() if topic.startswith(f"{NAMESPACE}:")}
     deadline = time.monotonic() + PATIENCE_SECONDS
-    archive = await asyncio.to_thread(_read, database)
+    archive = await _read(url)
     while time.monotonic() < deadline and not wanted.items() <= archive.cursors.items():
         await asyncio.sleep(RETRY_SECONDS)
-        archive = await asyncio.to_thread(_read, database)
+        archive = await _read(url)
     violations = [
         Violation("not archived", topic, at.seq, "", f"only up to {archive.cursors.get(topic)}")
         for topic, at in wanted.items()
@@ -84,25 +81,34 @@ def compare(archive: Archive, acks: Iterable[Ack]) -> Iterable[Violation]:
                 yield Violation("not archived", *place, "", f"{changed}, not of {ack.target}")
 
 
-def _read(database: Path) -> Archive:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as rows:
-        rows.execute("BEGIN")
-        topics = rows.execute("SELECT name, epoch, seq FROM chat_archive_topics").fetchall()
-        messages = rows.execute(
-            "SELECT t.name, m.seq, m.payload, m.content FROM chat_archive_messages m"
-            " JOIN chat_archive_topics t ON t.id = m.topic_id AND t.era = m.era"
-        ).fetchall()
-        changes = rows.execute(
-            "SELECT t.name, c.seq, c.target FROM chat_archive_changes c"
-            " JOIN chat_archive_topics t ON t.id = c.topic_id AND t.era = c.era"
-        ).fetchall()
-        [(gaps,)] = rows.execute("SELECT count(*) FROM chat_archive_gaps").fetchall()
-    return Archive(
-        cursors={name: Position(epoch, seq) for name, epoch, seq in topics},
-        messages={
-            (name, seq): name_of(json.loads(payload)["data"]) if content else None
-            for name, seq, payload, content in messages
-        },
-        changes={(name, seq): target for name, seq, target in changes},
-        gaps=gaps,
-    )
+async def _read(url: str) -> Archive:
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as rows:
+            await rows.execution_options(isolation_level="SERIALIZABLE")
+            topics = await rows.execute(text("SELECT name, epoch, seq FROM chat_archive_topics"))
+            cursors = {name: Position(epoch, seq) for name, epoch, seq in topics}
+            messages = await rows.execute(
+                text(
+                    "SELECT t.name, m.seq, m.payload, m.content FROM chat_archive_messages m"
+                    " JOIN chat_archive_topics t ON t.id = m.topic_id AND t.era = m.era"
+                )
+            )
+            changes = await rows.execute(
+                text(
+                    "SELECT t.name, c.seq, c.target FROM chat_archive_changes c"
+                    " JOIN chat_archive_topics t ON t.id = c.topic_id AND t.era = c.era"
+                )
+            )
+            gaps = await rows.execute(text("SELECT count(*) FROM chat_archive_gaps"))
+            return Archive(
+                cursors=cursors,
+                messages={
+                    (name, seq): name_of(json.loads(payload)["data"]) if content else None
+                    for name, seq, payload, content in messages
+                },
+                changes={(name, seq): target for name, seq, target in changes},
+                gaps=gaps.scalar_one(),
+            )
+    finally:
+        await engine.dispose()

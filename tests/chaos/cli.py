@@ -42,6 +42,10 @@ Positive = click.FloatRange(0.0, min_open=True)
     "--spool", is_flag=True, help="Talk in topics that spool what Redis cannot take, too."
 )
 @click.option("--archive", is_flag=True, help="Archive what is said, and compare it, too.")
+@click.option("--postgresql", is_flag=True, help="Archive in a PostgreSQL, which is harmed, too.")
+@click.option(
+    "--webhook", is_flag=True, help="Tell an endpoint, which goes and comes, and compare."
+)
 @click.option("--publishers", type=Count, default=6, show_default=True)
 @click.option("--readers", type=click.IntRange(4), default=12, show_default=True)
 @click.option(
@@ -77,6 +81,8 @@ def main(json: str | None, page: str | None, seed: int | None, **options: Any) -
     click.echo(f"seed {seed}", err=True)
     if options["wipe"] and options["archive"]:
         raise click.UsageError("--archive: cannot be compared with a store that is wiped")
+    if (options["postgresql"] or options["webhook"]) and not options["archive"]:
+        raise click.UsageError("--postgresql, --webhook: need --archive")
     if options["broker"] == "memory":
         options["workers"] = 1
     config = Config(seed=seed, **options)

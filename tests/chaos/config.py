@@ -17,6 +17,8 @@ class Config(Struct, frozen=True, kw_only=True):
         wipe: a Redis loses everything now and then, too.
         spool: there are topics whose publications are kept while Redis is away, too.
         archive: what is said in rooms is archived, too; not together with `wipe`.
+        postgresql: the archive is in a PostgreSQL, not in SQLite.
+        webhook: an endpoint is told of what happens in rooms, too; it needs a database.
         rooms: topics that keep all their history; there are two more that keep little.
         readers: subscribers; every fourth uses the client library.
         members: users who come and go, over several connections each, and watch who is there.
@@ -34,6 +36,8 @@ class Config(Struct, frozen=True, kw_only=True):
     wipe: bool = False
     spool: bool = False
     archive: bool = False
+    postgresql: bool = False
+    webhook: bool = False
     rooms: int = 4
     publishers: int = 6
     readers: int = 12

@@ -5,13 +5,14 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..rig.proxy import ProxiedConnection, Proxy
+from .hooked import go_and_come
 from .schedule import Fault
 from .system import System
 
@@ -22,6 +23,10 @@ STORE_SHARE = 0.5
 
 STALL_FACTOR = 2.0
 """By which readers stall longer: it takes time to fill what the server keeps for them."""
+
+DATABASE_FACTOR = 2.0
+RECEIVER_FACTOR = 3.0
+"""By which these faults last longer: nobody who talks waits for them."""
 
 VICTIM_SECONDS = 5.0
 """How long a fault that finds nothing to strike looks for it."""
@@ -37,7 +42,8 @@ class Kind(Struct, frozen=True):
 
     Args:
         inject: brings it about, and returns when it is over whether it found anything to strike.
-        needs: what the server must have: "redis", "cluster", "workers" or nothing.
+        needs: what the server must have: "redis", "cluster", "workers", "receiver", a database that
+            can be harmed so, or nothing.
         alone: kinds that share a name here wait for each other.
     """
 
@@ -153,6 +159,24 @@ async def _roll_workers(system: System, fault: Fault, rng: random.Random) -> boo
     return True
 
 
+async def _harm_database(system: System, fault: Fault, rng: random.Random) -> bool:
+    database = system.database
+    assert database is not None
+    await asyncio.to_thread(database.harm, fault.kind)
+    try:
+        await asyncio.sleep(DATABASE_FACTOR * fault.seconds)
+    finally:
+        await asyncio.to_thread(database.heal, fault.kind)
+    return True
+
+
+async def _harm_receiver(system: System, fault: Fault, rng: random.Random) -> bool:
+    assert system.receiver is not None
+    seconds = RECEIVER_FACTOR * fault.seconds
+    await go_and_come(system.receiver, seconds, errors=rng.random() < 0.5)
+    return True
+
+
 def _send_to_one(system: System, rng: random.Random, number: signal.Signals) -> int | None:
     """Send a signal to one of the workers; return which, None if there is none to be had."""
     workers = system.workers()
@@ -216,6 +240,10 @@ KINDS = {
     "worker killed": Kind(_kill_worker, "workers"),
     "worker frozen": Kind(_freeze_worker, "workers"),
     "workers rolled": Kind(_roll_workers, "workers"),
+    "database restarted": Kind(_harm_database, "database restarted", ("database",)),
+    "database frozen": Kind(_harm_database, "database frozen", ("database",)),
+    "disk full": Kind(_harm_database, "disk full", ("database",)),
+    "endpoint away": Kind(_harm_receiver, "receiver", ("receiver",)),
 }
 """Every fault after which nothing may be lost."""
 
@@ -226,15 +254,19 @@ WIPE = "Redis wiped"
 ALL = {**KINDS, WIPE: Kind(_wipe_redis, "redis", ("slot", "store"))}
 
 
-def kinds(broker: str, workers: int, *, wipe: bool) -> list[str]:
-    """Return the kinds of faults that a server can be held to."""
+def kinds(broker: str, workers: int, *, wipe: bool, also: Collection[str] = ()) -> list[str]:
+    """Return the kinds of faults that a server can be held to; `also` are needs it meets."""
     has = {
         "": True,
         "redis": broker != "memory",
         "cluster": broker == "cluster",
         "workers": broker != "memory" and workers > 1,
     }
-    return [name for name, kind in ALL.items() if has[kind.needs] and (wipe or name != WIPE)]
+    return [
+        name
+        for name, kind in ALL.items()
+        if (has.get(kind.needs) or kind.needs in also) and (wipe or name != WIPE)
+    ]
 
 
 class Nemesis:

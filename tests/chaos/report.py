@@ -66,6 +66,7 @@ def write(page: Path, outcome: Outcome) -> None:
     """
     config = outcome.config
     ways = {"wiped": config.wipe, "spooled": config.spool, "archived": config.archive}
+    ways |= {"PostgreSQL": config.postgresql, "webhook": config.webhook}
     name = ", ".join([config.broker, *(way for way, taken in ways.items() if taken)])
     workers = "one worker" if config.broker == "memory" else f"{config.workers} workers"
     people = f"{config.publishers} publishers, {config.readers} subscribers"

@@ -12,7 +12,7 @@ from chat_server.events import Position
 from loadtest.accounting import Machine, machine
 from loadtest.wire import LoadError
 
-from . import archived
+from . import archived, hooked
 from .checker import Verdict, check
 from .config import Config
 from .final_reads import EXPECTED_ERRORS, FinalReads
@@ -109,7 +109,9 @@ async def perform(config: Config, tell: Tell) -> Outcome:
     """
     began = time.monotonic()
     async with open_system(config) as system:
-        names = kinds(config.broker, config.workers, wipe=config.wipe)
+        also = [*(system.database.faults if system.database is not None else ())]
+        also += ["receiver"] if system.receiver is not None else []
+        names = kinds(config.broker, config.workers, wipe=config.wipe, also=also)
         faults = plan(
             config.seed,
             names,
@@ -201,7 +203,9 @@ class _Run:
             if self._system.database is not None:
                 final = {each.topic: each.position for each in stored}
                 acks = [*self.counts.acks, *self.unheard]
-                violations += await archived.missing(self._system.database, final, acks)
+                violations += await archived.missing(self._system.database.url, final, acks)
+                if self._system.receiver is not None:
+                    violations += await hooked.missing(self._system.receiver, acks)
         finally:
             for task in tasks:
                 task.cancel()

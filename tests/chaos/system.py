@@ -19,8 +19,11 @@ from loadtest.wire import LoadError
 from ..rig.proxy import Proxy
 from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer, running
+from ..rig.webhook_receiver import WebhookReceiver
+from . import hooked
 from .archived import NAMESPACE
 from .config import Config
+from .databases import Database, postgres, sqlite
 from .slots import Slots
 
 HISTORY = {"room": 1_000_000, "short": 5, "spool": 1_000_000}
@@ -80,9 +83,11 @@ EXPECTED = re.compile(
     r" killing it"
     r"|chat_server\.broker\.redis\.diagnosis: Redis takes what is published but does not"
     r" deliver it; subscribing anew"
+    r"|chat_server\.database\.database: the database fails: .*"
     r")$"
 )
-"""Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link."""
+"""Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link,
+a database that is away or full."""
 
 
 def has_presence(topic: str) -> bool:
@@ -107,6 +112,7 @@ class System:
         shards: where messages are stored; none in memory.
         slots: of the Redis Cluster, if the shards are one.
         database: of the archive, if there is one.
+        receiver: is told of what happens by webhooks, if there is one.
     """
 
     def __init__(
@@ -116,7 +122,8 @@ class System:
         log: Path,
         shards: Sequence[Shard] = (),
         slots: Slots | None = None,
-        database: Path | None = None,
+        database: Database | None = None,
+        receiver: WebhookReceiver | None = None,
     ) -> None:
         self.front = front
         assert target.pid is not None
@@ -126,6 +133,7 @@ class System:
         self._log = log
         self._slots = slots
         self.database = database
+        self.receiver = receiver
 
     def mint(self, user: str, *more: str) -> str:
         """Return a token for a user of all topics; `more` are grants."""
@@ -224,17 +232,23 @@ async def open_system(config: Config) -> AsyncIterator[System]:
             slots = await asyncio.to_thread(Slots, cluster, config.topics)
         elif shards:
             environ["CHAT_REDIS__URL"] = f"redis://127.0.0.1:{shards[0].proxy.port}/0"
-        database = folder / "chat.db" if config.archive else None
-        if database is not None:
-            environ = environ | ARCHIVING
-            environ["CHAT_DATABASE__URL"] = f"sqlite+aiosqlite:///{database}"
+        database, receiver = None, None
+        if config.archive:
+            opened: AbstractContextManager[Database] = (
+                postgres() if config.postgresql else sqlite(folder)
+            )
+            database = await stack.enter_async_context(_entered(opened))
+            environ = environ | ARCHIVING | {"CHAT_DATABASE__URL": database.url}
+        if config.webhook:
+            receiver = await stack.enter_async_context(WebhookReceiver())
+            environ = environ | hooked.environ(receiver)
         log = folder / "server.log"
         workers = config.workers if shards else 1
         server = started(workers=workers, environ=environ, log=log, module=config.module)
         # Not in this thread: the server wants to be answered by the proxy while it starts.
         target = await stack.enter_async_context(_entered(server))
         front = await stack.enter_async_context(Proxy(target.port, small_buffers=True))
-        yield System(target, front, log, shards, slots, database)
+        yield System(target, front, log, shards, slots, database, receiver)
 
 
 async def _start_store(

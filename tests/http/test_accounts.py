@@ -381,6 +381,10 @@ async def test_the_description_of_the_api_has_them(http: Client) -> None:
         ("/auth/password", "post"),
         ("/users", "get"),
         ("/users/{id}", "get"),
+        ("/users/{id}", "delete"),
+        ("/users/{id}/export", "post"),
+        ("/users/{id}/export", "get"),
+        ("/users/{id}/export/messages", "get"),
         ("/invitations", "post"),
     }
     assert all("default" in each["responses"] for each in operations.values())

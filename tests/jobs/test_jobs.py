@@ -83,6 +83,23 @@ async def test_a_job_that_fails_is_tried_again_and_then_given_up(
     assert "job fail failed in attempt 3 of 3, and is given up" in caplog.text
 
 
+def test_a_redis_that_is_away_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("chat_server.tests.docket")
+    log.addFilter(filtering := module._OneLine())
+    try:
+        for cause in (ConnectionError("refused"), TimeoutError("late"), ZeroDivisionError("bug")):
+            try:
+                raise cause
+            except Exception:
+                log.exception("Error in scheduler loop")
+    finally:
+        log.removeFilter(filtering)
+    warning, error = caplog.records
+    assert (warning.levelname, warning.getMessage()) == ("WARNING", "jobs wait for Redis: refused")
+    assert warning.exc_info is None
+    assert (error.levelname, error.getMessage()) == ("ERROR", "Error in scheduler loop")
+
+
 async def test_a_key_and_a_delay(jobs: Jobs) -> None:
     done: list[Any] = []
 

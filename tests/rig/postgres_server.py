@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -80,6 +81,19 @@ class PostgresServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def crash(self) -> None:
+        """End the server as `pg_ctl stop -m immediate` does: its next start recovers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of it are children of."""
+        assert self._process is not None
+        return self._process.pid
 
     def restart(self) -> None:
         """Kill the server if it runs, and start it again with what it has stored."""
