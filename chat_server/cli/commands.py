@@ -9,6 +9,7 @@ from .changing import delete, edit, react
 from .completion import completion
 from .config import config
 from .database import database
+from .doctor import doctor
 from .history import history
 from .operators import announce, block, connections, disconnect, nodes, revoke, topics, unblock
 from .outbox import outbox
@@ -56,6 +57,7 @@ for command in (
     unblock,
     revoke,
     announce,
+    doctor,
     completion,
 ):
     main.add_command(command)

@@ -36,14 +36,27 @@ def require(settings: Settings) -> None:
     """
     if sys.platform == "win32":
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = hard_limit()
     least = MIN_DESCRIPTORS - RESERVED_DESCRIPTORS + _reserved(settings)
-    if hard != resource.RLIM_INFINITY and hard < least:
+    if hard < least:
         raise DescriptorError(
             f"the system allows this process {hard} file descriptors (ulimit -Hn), and the server"
             f" needs at least {least} (redis.max_connections among them), and one for each"
             " connection"
         )
+
+
+def hard_limit() -> int:
+    """Return how many descriptors the system allows a process."""
+    if sys.platform == "win32":
+        return _NO_LIMIT
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _NO_LIMIT if hard == resource.RLIM_INFINITY else hard
+
+
+def needed(settings: Settings) -> int:
+    """Return how many descriptors a worker may need."""
+    return settings.limits.max_connections + settings.http.max_connections + _reserved(settings)
 
 
 def _reserved(settings: Settings) -> int:
@@ -58,17 +71,16 @@ def raise_limit(settings: Settings) -> int:
     """
     if sys.platform == "win32":
         return _NO_LIMIT
-    reserved = _reserved(settings)
-    needed = settings.limits.max_connections + settings.http.max_connections + reserved
+    reserved, most = _reserved(settings), needed(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if soft < needed:
+        if soft < most:
             logger.warning(
                 "limits.max_connections: %d connections need %d file descriptors, but the system"
                 " allows %d (ulimit -Hn): from about %d connections on they are refused",
-                *(settings.limits.max_connections, needed, soft, soft - reserved),
+                *(settings.limits.max_connections, most, soft, soft - reserved),
             )
     # They are numbered from 0, and the lowest that is free is given out.
     return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft - reserved

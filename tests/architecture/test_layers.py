@@ -44,6 +44,10 @@ RULES = {
     "cli.archive": May(
         ("archive", "database", "jobs", "protocol", "user_data", *LEAVES), ("click",)
     ),
+    "cli.doctor": May(
+        ("server", "broker.redis.inspection", "client", "protocol", *LEAVES),
+        ("click", "msgspec", "websockets"),
+    ),
     "cli.database": May(("database", "protocol.errors", *LEAVES), ("click", "sqlalchemy")),
     "cli.outbox": May(
         ("database", "outbox", "protocol", *LEAVES), ("click", "msgspec", "sqlalchemy")

@@ -1,0 +1,177 @@
+"""Looks at the servers behind `redis.url` once, for `chat-server doctor`."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from ...settings import RedisSettings
+from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
+from .diagnosis import COMMANDS
+from .refusals import refusal_of
+from .topology import ask, connector_of, find_shards
+from .urls import Address, parse_redis_url
+
+OTHER_COMMANDS = {
+    "exists": (),
+    "pttl": (),
+    "zrange": ("0", "0"),
+    "zscore": ("m",),
+}
+"""What the scripts call besides `COMMANDS`, with the arguments that follow a key."""
+
+FEED_COMMANDS = {"sadd": ("m",), "spop": ()}
+"""What the consumers of events call."""
+
+
+class Inspection(Struct):
+    """What one server says of itself.
+
+    Args:
+        name: of the server, to tell several apart.
+        error: why it could not be asked; "" if it could.
+        clustered: whether it is a node of a cluster.
+        latency_seconds: of one round trip.
+        clock_ahead_seconds: how far this machine's clock is ahead of the server's.
+        info: the fields of INFO; empty if an ACL hides them.
+        append_fsync: the setting `appendfsync`; "" if an ACL hides it.
+        missing: what the ACL lacks, such as `+zadd`.
+        refusal: why it stores nothing; "" if it does.
+    """
+
+    name: str
+    error: str = ""
+    clustered: bool = False
+    latency_seconds: float = 0.0
+    clock_ahead_seconds: float = 0.0
+    info: dict[str, str] = {}
+    append_fsync: str = ""
+    missing: list[str] = []
+    refusal: str = ""
+
+
+async def inspect(settings: RedisSettings, seconds: float, *, feeds: bool) -> list[Inspection]:
+    """Look at the server, the master that sentinels name, or each master of a cluster.
+
+    Args:
+        settings: the address.
+        seconds: how long each server may take.
+        feeds: whether what consumers of events need is looked at, too.
+    """
+    topology = parse_redis_url(settings.url)
+    if topology is None or topology.kind == "sentinel":
+        name = "redis" if topology is None else f"redis master of {topology.service}"
+        connect = connector_of(settings.url)
+        return [await _inspect_one(name, connect, settings.prefix, seconds, False, feeds)]
+    make = connections(topology.data)
+
+    def connect_to(address: Address) -> RedisConnection:
+        return RedisPyConnection(make(address))
+
+    try:
+        _, shards = await find_shards(connect_to, topology.seeds, seconds)
+    except CONNECTION_ERRORS as error:
+        return [Inspection("redis cluster", _reason(error), clustered=True)]
+    masters = sorted({shard.master for shard in shards})
+    return await asyncio.gather(
+        *(
+            _inspect_one(
+                f"redis {host}:{port}",
+                partial(connect_to, Address(host, port)),
+                *(settings.prefix, seconds, True, feeds),
+            )
+            for host, port in masters
+        )
+    )
+
+
+async def _inspect_one(
+    name: str,
+    connect: Callable[[], RedisConnection],
+    prefix: str,
+    seconds: float,
+    clustered: bool,
+    feeds: bool,
+) -> Inspection:
+    found = Inspection(name, clustered=clustered)
+    connection = connect()
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.open(seconds)
+            await _ask_time(connection, found)
+            found.info = await _read_info(connection)
+            found.append_fsync = await _read_setting(connection, "appendfsync")
+            await _try_commands(connection, found, prefix, feeds)
+    except CONNECTION_ERRORS as error:
+        found.error = _reason(error)
+    finally:
+        await connection.close()
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+async def _ask_time(connection: RedisConnection, found: Inspection) -> None:
+    began, sent_at = time.perf_counter(), time.time()
+    try:
+        seconds, microseconds = await ask(connection, "TIME")
+    except RedisError:
+        return  # `_try_commands` names what the ACL lacks.
+    found.latency_seconds = time.perf_counter() - began
+    there = int(seconds) + int(microseconds) / 1e6
+    found.clock_ahead_seconds = sent_at + found.latency_seconds / 2 - there
+
+
+async def _read_info(connection: RedisConnection) -> dict[str, str]:
+    try:
+        text = (await ask(connection, "INFO")).decode(errors="replace")
+    except RedisError:
+        return {}
+    return dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
+
+
+async def _read_setting(connection: RedisConnection, name: str) -> str:
+    try:
+        reply = await ask(connection, "CONFIG", "GET", name)
+        return str(reply[1].decode())
+    except (RedisError, IndexError):
+        return ""
+
+
+async def _try_commands(
+    connection: RedisConnection, found: Inspection, prefix: str, feeds: bool
+) -> None:
+    """Run each command that the scripts need on a key of our own, which expires."""
+    # The same braces as a topic's, so that the ACL is asked about such names.
+    key = f"{prefix}:{{doctor:{secrets.token_hex(8)}}}:meta"
+    channel = f"{prefix}:{{doctor}}"
+    commands = {name: (key, *rest) for name, rest in {**COMMANDS, **OTHER_COMMANDS}.items()}
+    if feeds:
+        commands |= {name: (key, *rest) for name, rest in FEED_COMMANDS.items()}
+        commands["scan"] = ("0", "COUNT", "1")
+    commands["time"] = ()
+    commands["spublish" if found.clustered else "publish"] = (channel, "")
+    commands["evalsha"] = ("0" * 40, "0")
+    # The key goes last, so that no trial leaves one behind.
+    commands["del"] = commands.pop("del")
+    missing = []
+    for name, arguments in commands.items():
+        try:
+            await ask(connection, name, *arguments)
+        except RedisError as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                continue
+            if refusal.reason.startswith("ACL: "):
+                lacks = refusal.describe(prefix).removeprefix("ACL: ").removesuffix(" is missing")
+                missing.append(lacks if lacks.startswith(("+", "~", "&")) else f"+{name}")
+            elif name == "set":
+                found.refusal = refusal.describe(prefix)
+    found.missing = list(dict.fromkeys(missing))

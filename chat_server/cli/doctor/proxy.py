@@ -1,0 +1,150 @@
+"""Judges the way of a client to the server: what does a proxy on it do to Host, Upgrade, tokens?"""
+
+import asyncio
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Origin, Subprotocol
+
+from ...client.url import api_url
+from .findings import Finding, found
+
+LONG_TOKEN = "x" * 8_000
+"""No token, but as long as one may be: whoever refuses it with 400 or 431 takes no such headers."""
+
+SLOW_SECONDS = 1.0
+"""An answer that takes longer was probably kept back by somebody."""
+
+HINTS = {
+    403: "Host is not passed on, or http.allowed_origins lacks this page: see docs/proxies.md",
+    404: "there is no /ws here: does a proxy change the path?",
+    426: "Upgrade is not passed on: see docs/proxies.md",
+    400: "Upgrade or Connection is not passed on whole: see docs/proxies.md",
+    502: "the proxy does not reach the server, or speaks HTTP/1.0 or 2 to it",
+    503: "the server accepts no more connections, or the proxy knows no server that is ready",
+    504: "the proxy waits in vain for the server",
+}
+
+
+async def judge(
+    url: str, seconds: float, token: str | None = None, idle: float = 0.0
+) -> AsyncIterator[Finding]:
+    """Yield what there is to say of the way to a server.
+
+    Args:
+        url: the address of its WebSocket, as clients use it.
+        seconds: how long each answer may take.
+        token: with which to connect; without one only the handshake is tried.
+        idle: seconds for which a connection is to stay open with nothing to do.
+    """
+    live, reached = await _judge_http(url, seconds)
+    yield live
+    if not reached:
+        return
+    parts = urlsplit(url)
+    page = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc.rpartition('@')[2]}"
+    async for finding in _judge_websocket(url, Origin(page), seconds, token, idle):
+        yield finding
+    yield await _judge_long_token(url, seconds)
+
+
+async def _judge_http(url: str, seconds: float) -> tuple[Finding, bool]:
+    address = api_url(url, "/health/live")
+    began = time.perf_counter()
+
+    def ask() -> int:
+        with urllib.request.urlopen(address, timeout=seconds) as response:  # noqa: S310
+            return int(response.status)
+
+    try:
+        await asyncio.to_thread(ask)
+    except urllib.error.HTTPError as error:
+        hint = HINTS.get(error.code, "is this the server's address?")
+        return Finding("http", "error", f"{address} answers {error.code}: {hint}"), False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        return Finding("http", "error", f"{address} cannot be reached: {reason}"), False
+    took = (time.perf_counter() - began) * 1000
+    return Finding("http", "ok", f"{address} answers within {took:.0f} ms"), True
+
+
+async def _judge_websocket(
+    url: str, page: Origin, seconds: float, token: str | None, idle: float
+) -> AsyncIterator[Finding]:
+    protocols = [Subprotocol("chat.v1.json")]
+    if token is not None:
+        protocols.append(Subprotocol(f"bearer.{token}"))
+    try:
+        async with connect(
+            url, origin=page, subprotocols=protocols, open_timeout=seconds, proxy=None
+        ) as socket:
+            yield Finding("websocket", "ok", "Host and Upgrade are passed on")
+            began = time.perf_counter()
+            await socket.send('{"type":"ping","id":1}')
+            async with asyncio.timeout(seconds):
+                await socket.recv()
+            took = time.perf_counter() - began
+            yield found(
+                "buffering",
+                took < SLOW_SECONDS,
+                f"the first message comes within {took * 1000:.0f} ms",
+                "does a proxy keep answers back? see docs/proxies.md",
+            )
+            if idle and token is not None:
+                yield await _stay(socket, idle)
+    except InvalidStatus as error:
+        status = error.response.status_code
+        hint = HINTS.get(status, "see docs/proxies.md")
+        yield Finding("websocket", "error", f"the handshake is answered by {status}: {hint}")
+    except ConnectionClosed as error:
+        yield Finding("websocket", "error", f"is closed at once: {_how(error)}")
+    except (OSError, WebSocketException) as error:
+        reason = str(error) or type(error).__name__
+        yield Finding("websocket", "error", f"cannot be opened: {reason}")
+
+
+async def _stay(socket: object, idle: float) -> Finding:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(idle):
+            while True:
+                await socket.recv()  # type: ignore[attr-defined]
+    except TimeoutError:
+        return Finding("idle", "ok", f"a connection with nothing to do stays for {idle:g} s")
+    except ConnectionClosed as error:
+        stayed = time.perf_counter() - began
+        text = f"is closed after {stayed:.0f} s: {_how(error)}"
+        todo = "a proxy must wait longer than the heartbeat takes: see docs/proxies.md"
+        return Finding("idle", "error", f"{text}; {todo}")
+
+
+async def _judge_long_token(url: str, seconds: float) -> Finding:
+    headers = {"Authorization": f"Bearer {LONG_TOKEN}"}
+    try:
+        async with connect(
+            url, additional_headers=headers, open_timeout=seconds, proxy=None
+        ) as socket:
+            await socket.close()
+    except InvalidStatus as error:
+        status = error.response.status_code
+        return found(
+            "long tokens",
+            status == 401,
+            f"a header of {len(LONG_TOKEN)} bytes is answered by {status}",
+            "let the proxy take header lines of 16 KiB: see docs/proxies.md",
+        )
+    except (OSError, WebSocketException) as error:
+        reason = str(error) or type(error).__name__
+        return Finding("long tokens", "warning", f"cannot be tried: {reason}")
+    return Finding("long tokens", "warning", "a token that is none was accepted: is it our server?")
+
+
+def _how(error: ConnectionClosed) -> str:
+    if error.rcvd is None:
+        return "the connection broke (1006)"
+    return f"{error.rcvd.code} {error.rcvd.reason}".strip()
