@@ -17,6 +17,8 @@ from ..operators.questions import (
     ConnectionsQuery,
     ConnectionView,
     DenialsOk,
+    Explained,
+    ExplainQuery,
     NodesOk,
     Obeyed,
     TopicsOk,
@@ -210,6 +212,14 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
         """List connections of all workers."""
         operator = await admin.operator()
         return respond(await office.connections(operator, _query(ConnectionsQuery)))
+
+    @blueprint.get("/explain")
+    @document_querystring(ExplainQuery)
+    @document_response(Explained, 200)
+    async def explain() -> Response:
+        """Say what became of an event: who heard it, and what a user's connections were sent."""
+        operator = await admin.operator()
+        return respond(await office.explain(operator, _query(ExplainQuery)))
 
     @blueprint.get("/connections/<session>")
     @document_response(ConnectionView, 200)

@@ -18,6 +18,7 @@ from ..realtime.node import Node
 from .audit import record
 from .commands import Announce, AnyOrder, Deny, Disconnect, Unsubscribe, entry_of, withdrawal
 from .exchange import Exchange
+from .explaining import Asked, explain_here
 from .grants import Operator
 from .hands import Hands
 from .keeper import Keeper
@@ -30,12 +31,15 @@ from .questions import (
     ConnectionView,
     DenialRow,
     DenialsOk,
+    Explained,
+    ExplainQuery,
     NodeRow,
     NodesOk,
     Obeyed,
     TopicRow,
     TopicsOk,
     TopicsQuery,
+    WorkerStory,
 )
 
 ONCE_SECONDS: Final = 300.0
@@ -349,6 +353,32 @@ class Office:
             found[row.topic] = replace(newest, subscribers=count)
         return TopicsOk(list(found.values()), merged.more, missing)
 
+    async def explain(self, operator: Operator, query: ExplainQuery) -> Explained:
+        """Return what became of an event, on all workers.
+
+        Raises:
+            BadRequest: the topic is not well-formed.
+            Forbidden, Unavailable: as `nodes`.
+        """
+        topic, seq = check_topic(query.topic), query.seq
+        operator.require(topic)
+        page = await self._node.log.history(topic, after=seq - 1, limit=1)
+        event = next((each for each in page.events if each.seq == seq), None)
+        stored: dict[str, Any] = {} if event is None else msgspec.json.decode(event.payload)
+        replies, missing = await self._ask("explain", Asked(topic, seq, query.user))
+        return Explained(
+            topic=topic,
+            seq=seq,
+            last=page.seq,
+            epoch=page.epoch,
+            stored=event is not None,
+            kind=None if event is None else str(event.kind),
+            at=stored.get("at"),
+            sender=stored.get("from"),
+            workers=[msgspec.json.decode(each, type=WorkerStory) for each in replies.values()],
+            missing=missing,
+        )
+
     def denials(self, operator: Operator, query: BlocksQuery) -> DenialsOk:
         """Return who or what is kept out, as this worker knows it.
 
@@ -388,6 +418,9 @@ class Office:
             case "connection":
                 asked = msgspec.json.decode(body, type=_Session)
                 return Raw(msgspec.json.encode(self._looking.connection(asked.session)))
+            case "explain":
+                event = msgspec.json.decode(body, type=Asked)
+                return Raw(msgspec.json.encode(explain_here(self._node, event)))
             case "topics":
                 topics = msgspec.json.decode(body, type=_Topics)
                 return _found(

@@ -240,3 +240,93 @@ class Obeyed(Struct):
     missing: list[str]
     connections: int
     until: int | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """Something that has happened to a subscriber.
+
+    Args:
+        at: seconds since 1970.
+        what: `subscribed`, `lagging`, `replayed`, `gap` or `left`.
+        after: of a gap, the seq after which events are missing.
+        seq: what the subscriber has seen then.
+        reason: of a gap.
+    """
+
+    at: float
+    what: str
+    after: int
+    seq: int
+    reason: str
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """What became of an event for one connection.
+
+    Args:
+        session: names the connection.
+        verdict: what became of it.
+        at: when, in seconds since 1970; None if it has not happened.
+        steps: the connection's, the last ones.
+    """
+
+    session: str
+    verdict: str
+    at: float | None
+    steps: list[Step]
+
+
+class WorkerStory(Struct, frozen=True, kw_only=True):
+    """What a worker has done with an event.
+
+    Args:
+        node: the worker.
+        heard_at: when it came, in seconds since 1970; None if it did not, or too long ago.
+        seq: of the topic's last event there; None if nobody is subscribed there.
+        subscribers: connections that are subscribed there.
+        notes_since: when its notes begin; 0 if it has them all, of a quarter of an hour.
+        connections: of the user who is asked about.
+    """
+
+    node: str
+    heard_at: float | None
+    seq: int | None
+    subscribers: int
+    notes_since: float
+    connections: list[Story]
+
+
+class Explained(Struct):
+    """What became of an event.
+
+    Args:
+        topic: the topic.
+        seq: of the event.
+        last: of the topic's last event.
+        epoch: of the topic.
+        stored: whether the store still has it.
+        kind: of the event, if it is stored.
+        at: when it was accepted, in milliseconds since 1970, if it is stored.
+        sender: whose it is, if it is stored.
+        workers: what each of them has done with it.
+        missing: the workers that did not answer in time.
+    """
+
+    topic: str
+    seq: int
+    last: int
+    epoch: str
+    stored: bool
+    kind: str | None
+    at: int | None
+    sender: Any
+    workers: list[WorkerStory]
+    missing: list[str]
+
+
+class ExplainQuery(Struct, frozen=True, kw_only=True):
+    """An event by its topic and seq, and whose connections are told of, if anybody's."""
+
+    topic: Annotated[str, Meta(max_length=256)]
+    seq: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    user: Text | None = None

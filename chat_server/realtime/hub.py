@@ -20,6 +20,7 @@ from .shared_reads import (
     SharedReads,
 )
 from .topic import Topic
+from .trail import NO_TRAIL, Trail
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Hub:
         clock: tells how old an event is when it is delivered.
         numbers: counts what happens.
         latest_only: tells whether slow subscribers of a topic skip what they have missed.
+        trail: remembers what was done with events.
 
     Attributes:
         reads: reads what subscribers have missed.
@@ -117,6 +119,7 @@ class Hub:
         clock: Clock | None = None,
         numbers: Numbers | None = None,
         latest_only: Callable[[str], bool] = lambda topic: False,
+        trail: Trail = NO_TRAIL,
     ) -> None:
         self._on_read = on_read
         self._clock = clock or SystemClock()
@@ -127,6 +130,7 @@ class Hub:
         self.others: Listener | None = None
         self._max_replay = max_replay
         self._latest_only = latest_only
+        self._trail = trail
         self._topics: dict[str, Topic] = {}
         self._openings: dict[str, _Opening] = {}
         self._repairing: set[Topic] = set()
@@ -302,11 +306,18 @@ class Hub:
             )
         return recover_last(page)
 
+    def look(self, name: str) -> tuple[Position | None, int]:
+        """Return a topic's position on this worker, None without one, and its subscribers."""
+        topic = self._topics.get(name)
+        return (None, 0) if topic is None else (topic.position, topic.subscriber_count)
+
     def _position_of(self, name: str) -> Position | None:
         topic = self._topics.get(name)
         return None if topic is None or topic.stale else topic.position
 
     def _remove(self, transport: Transport, topic: Topic) -> None:
+        if self._trail.enabled and (seen := topic.seen_by(transport)) is not None:
+            self._trail.moved(topic.name, transport, "left", seen)
         topic.leave(transport)
         if topic.empty and self._topics.get(topic.name) is topic:
             self._close(topic)
@@ -314,7 +325,9 @@ class Hub:
     # Topics --------------------------------------------------------------------------------
 
     def _open(self, name: str) -> Topic:
-        topic = self._topics[name] = Topic(name, self._numbers, latest_only=self._latest_only(name))
+        topic = self._topics[name] = Topic(
+            name, self._numbers, latest_only=self._latest_only(name), trail=self._trail
+        )
         opening = self._openings[name] = _Opening()
         # In a task of its own: others may wait for the topic when its first subscriber gives up.
         self._spawn(self._establish(topic, opening))
@@ -357,7 +370,9 @@ class Hub:
         generation = topic.generation
         page = await self._read_on(topic)
         if topic.generation == generation:  # else the page may be older than what was missed
+            before = topic.position
             topic.catch_up(page)
+            self._trail.heard(topic.name, before, topic.position)
 
     async def _read_on(self, topic: Topic) -> HistoryPage:
         """Read what follows a topic's position, or all of another epoch if that one is lost."""
@@ -415,7 +430,9 @@ class Hub:
                 if self.others is not None:
                     self.others.on_events(batch)
                 continue
+            before = topic.position
             is_stale = topic.offer(batch)
+            self._trail.heard(name, before, topic.position)
             if (at := batch[0].at) is not None:
                 # One of a batch: they came together.
                 self._numbers.delivery_seconds.observe(self._clock.time() - at / 1_000)

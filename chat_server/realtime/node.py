@@ -20,6 +20,7 @@ from .presence import TopicPresence
 from .registry import PushClient, Registry
 from .searching import Search
 from .timers import SlottedTimers
+from .trail import Trail
 
 REPLAYS_PER_SECOND = 2
 """Replay budget after the initial burst, in units of `limits.max_replay` events per second."""
@@ -85,11 +86,13 @@ class Node:
         self.log: LogReader = log or broker
         self.search = search
         self.numbers = numbers or Numbers()
+        self.trail = Trail(clock, settings.explain.notes)
         self.hub = Hub(
             *(broker, settings.limits.max_replay, self._tell_user, log),
             clock=clock,
             numbers=self.numbers,
             latest_only=lambda topic: settings.namespace(topic).slow_subscribers == "latest",
+            trail=self.trail,
         )
         limits = settings.limits
         self.registry = Registry(

@@ -11,6 +11,7 @@ from .divergence import Delivered, Snapshot
 from .merging import merge_appends
 from .ports import Encoder, Push, Transport
 from .shared_reads import SharedPage
+from .trail import NO_TRAIL, Trail
 
 MAX_BACKLOG = 1_000
 """Events held while the store is read. More arrive only if the read takes seconds. The oldest are
@@ -50,9 +51,17 @@ class Topic:
         ahead   ── lag() ─────────────────────────────▶ lagging
     """
 
-    def __init__(self, name: str, numbers: Numbers, *, latest_only: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        numbers: Numbers,
+        *,
+        latest_only: bool = False,
+        trail: Trail = NO_TRAIL,
+    ) -> None:
         self.name = name
         self._numbers = numbers
+        self._trail = trail
         # Those whose buffers were full, if they are to skip what they have missed; else None.
         self._skipping: set[Transport] | None = set() if latest_only else None
         # The last event of the log that live subscribers have seen. No epoch: not known yet.
@@ -146,6 +155,7 @@ class Topic:
 
     def _fall_behind(self, transport: Transport, seen: Position) -> None:
         self._lagging[transport] = seen
+        self._trail.moved(self.name, transport, "lagging", seen)
         if self._skipping is not None:
             self._skipping.add(transport)
 
@@ -156,6 +166,12 @@ class Topic:
     def lag_of(self, transport: Transport) -> Position | None:
         """Return what a lagging subscriber has seen, or None if it does not lag."""
         return self._lagging.get(transport)
+
+    def seen_by(self, transport: Transport) -> Position | None:
+        """Return what a subscriber has seen, or None if it is none, or has yet to `enter`."""
+        if transport in self._live.get(transport.encoder, ()):
+            return self.position
+        return self._lagging.get(transport) or self._ahead.get(transport)
 
     def replay(
         self, transport: Transport, page: HistoryPage, start: Position | None = None
@@ -178,6 +194,7 @@ class Topic:
             # The page follows a seq of the old epoch. The new epoch is yet to be read.
             start = Position(page.epoch, page.epoch_start)
             self._write_to(transport, self._epoch_changed(start))
+            self._trail.missed(self.name, transport, 0, start, "epoch_changed")
             return self.enter(transport, start)
         if isinstance(page, SharedPage):
             steps, made = self._prepare(page, seen)
@@ -190,10 +207,19 @@ class Topic:
         if at == 0:
             return self.enter(transport, seen)
         push, seen = steps[at - 1]
+        self._note_replay(transport, steps[:at])
         # A message with its changes, or merged appends, are not what the log has.
         if not isinstance(push, Event) or push.kind is Kind.APPENDED or page.folded:
             return self.enter(transport, seen)
         return self.enter(transport, seen, hash(push.payload))
+
+    def _note_replay(self, transport: Transport, steps: Sequence[_Step]) -> None:
+        if not self._trail.enabled:
+            return
+        for push, here in steps:
+            if isinstance(push, Gap):
+                self._trail.missed(self.name, transport, push.after, here, push.reason)
+        self._trail.moved(self.name, transport, "replayed", steps[-1][1])
 
     def _prepare(self, page: SharedPage, seen: Position) -> tuple[list[_Step], _Batches]:
         """Return what a page has for all who have seen `seen`, and their packets so far."""
@@ -344,6 +370,7 @@ class Topic:
         """Tell subscribers that the events up to `seq` have expired, and go on from there."""
         before, self.position = self.position, Position(self.position.epoch, seq)
         self._steps.append((self._expired(before, self.position), self.position))
+        self._trail.missed(self.name, None, before.seq, self.position, "expired")
         if self._ahead:
             for transport, seen in self._ahead.items():
                 if seen.seq < seq:
@@ -355,6 +382,7 @@ class Topic:
         """Go on in another epoch: the old one, with all its events, is lost."""
         gap = self._epoch_changed(start)
         self._steps.append((gap, start))
+        self._trail.missed(self.name, None, 0, start, "epoch_changed")
         self._flush()
         self.position = start
         self._delivered = Delivered()

@@ -451,6 +451,7 @@ class Connection(AuthenticatingClient):
         """See `actor.Subscriber`."""
         if self._node.presence is not None:
             self._node.presence.enter(topic, self.transport)
+        self._node.trail.subscribed(topic, self.transport, recovery.start, self.id, self.user)
         if self._node.hub.enter(self.transport, topic, recovery):
             self._replay()
         if self._unwelcome and (error := self._take_unwelcome(topic)) is not None:

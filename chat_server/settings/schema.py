@@ -326,6 +326,14 @@ class MetricsSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     token: str = ""
 
 
+class ExplainSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[explain]`."""
+
+    notes: Annotated[int, Meta(ge=0, le=10_000_000, description="an integer, 0 to 10000000")] = (
+        20_000
+    )
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -408,6 +416,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountSettings = AccountSettings()
     mail: MailSettings = MailSettings()
     metrics: MetricsSettings = MetricsSettings()
+    explain: ExplainSettings = ExplainSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}

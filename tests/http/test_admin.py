@@ -171,3 +171,41 @@ async def test_lists_of_blocks_are_paged() -> None:
             ["user3", "user4"],
             False,
         )
+
+
+async def test_it_is_explained_who_was_sent_a_message_and_who_was_not() -> None:
+    async with serving(make_settings()) as served:
+        headers = {"Authorization": f"Bearer {operator()}"}
+
+        async def explain(query: str) -> Any:
+            path = f"/api/admin/explain?topic=room:a&{query}"
+            return (await request(served.port, "GET", path, headers=headers)).json()
+
+        async with await chat(served.ws_url, forge(sub="bob")) as bob:
+            await bob.ok(type="subscribe", topic="room:a")
+            stored = await bob.ok(type="publish", topic="room:a", data="hello")
+            assert (await bob.next())["type"] == "message"
+            told = await explain("seq=1&user=bob")
+            [worker] = told.pop("workers")
+            assert told == {
+                "topic": "room:a",
+                "seq": 1,
+                "last": 1,
+                "epoch": stored["epoch"],
+                "stored": True,
+                "kind": "message",
+                "at": stored["at"],
+                "sender": {"user": "bob"},
+                "missing": [],
+            }
+            assert (worker["seq"], worker["subscribers"]) == (1, 1)
+            [story] = worker["connections"]
+            assert story["verdict"] == "sent"
+            assert abs(story["at"] - stored["at"] / 1_000) < 60
+            unknown = await explain("seq=2&user=bob")
+            assert (unknown["stored"], unknown["kind"], unknown["last"]) == (False, None, 1)
+            assert (await explain("seq=1"))["workers"][0]["connections"] == []
+        assert (await explain("seq=0"))["code"] == "bad_request"
+        path = "/api/admin/explain?topic=room:a&seq=1"
+        other = {"Authorization": f"Bearer {operator('other:**')}"}
+        assert (await request(served.port, "GET", path, headers=other)).status == 403

@@ -112,7 +112,14 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/api/messages", "post"),
         *(
             (f"/api/admin/{path}", "get")
-            for path in ("nodes", "connections", "connections/{session}", "topics", "blocks")
+            for path in (
+                "explain",
+                "nodes",
+                "connections",
+                "connections/{session}",
+                "topics",
+                "blocks",
+            )
         ),
         *(
             (f"/api/admin/{verb}", "post")
