@@ -23,7 +23,7 @@ def test_what_was_survived_is_what_the_runs_say(tmp_path: Path) -> None:
     original, page = ROOT / "docs" / "reliability.md", tmp_path / "page.md"
     shutil.copy(original, page)
     runs = sorted((ROOT / "benchmarks" / "results" / "reliability").glob("*.json"))
-    assert len(runs) == 7
+    assert len(runs) == 9
     for run in runs:
         outcome = msgspec.json.decode(run.read_bytes(), type=Outcome)
         assert outcome.passed
