@@ -4,6 +4,7 @@ import click
 
 from ..version import __version__
 from .archive import archive
+from .bench import bench
 from .calling import call
 from .changing import delete, edit, react
 from .completion import completion
@@ -58,6 +59,7 @@ for command in (
     revoke,
     announce,
     doctor,
+    bench,
     completion,
 ):
     main.add_command(command)

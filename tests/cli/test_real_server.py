@@ -1,6 +1,7 @@
 """The commands as the README shows them, against a real server in the development environment."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,17 @@ async def test_a_certificate_of_an_authority_of_ones_own(
         assert (code, "its TLS certificate is not trusted" in err) == (1, True)
         monkeypatch.setitem(ENVIRON, "SSL_CERT_FILE", str(certificate))
         assert await run("publish", "room:tls", "hi", url=server.url, token=None) == (0, "", "")
+
+
+async def test_a_small_load_is_measured_and_limits_are_told(real: ServerProcess) -> None:
+    small = ("bench", "--connections", "5", "--rate", "20", "--duration", "1s", "--json")
+    code, out, err = await run(*small, url=real.url, token=None)
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert (report["published"], report["deliveries"], report["expected"]) == (20, 100, 100)
+    assert 0 < report["ok_ms"]["median"] <= report["ok_ms"]["p99"] <= report["ok_ms"]["longest"]
+    fast = ("bench", "--connections", "2", "--rate", "1000", "--duration", "2s")
+    code, out, err = await run(*fast, url=real.url, token=None)
+    assert (code, out) == (1, "")
+    assert err.startswith("chat-server: rate_limited: ")
+    assert err.count("\n") == 1

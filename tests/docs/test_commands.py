@@ -24,7 +24,7 @@ def server() -> Iterator[ServerProcess]:
         ("README.md", 5),
         ("CONTRIBUTING.md", 1),
         ("docs/bots.md", 5),
-        ("docs/commands.md", 4),
+        ("docs/commands.md", 5),
         ("docs/configuration.md", 2),
         ("docs/database.md", 1),
         ("docs/embedding.md", 2),
