@@ -11,6 +11,7 @@ from .completion import completion
 from .config import config
 from .database import database
 from .doctor import doctor
+from .explain import explain
 from .history import history
 from .operators import announce, block, connections, disconnect, nodes, revoke, topics, unblock
 from .outbox import outbox
@@ -53,6 +54,7 @@ for command in (
     nodes,
     connections,
     topics,
+    explain,
     disconnect,
     block,
     unblock,

@@ -30,7 +30,7 @@ def nodes(as_json: bool, ask: Asking) -> None:
         answer = await ask.get("nodes")
         for node in answer["nodes"]:
             await _print(node, as_json, _node_line)
-        _tell_missing(answer, "did not answer")
+        tell_missing(answer, "did not answer")
 
     run(work())
 
@@ -143,7 +143,7 @@ def _order(giving: Coroutine[Any, Any, Any], as_json: bool) -> None:
     async def work() -> None:
         answer = await giving
         await _print(answer, as_json, _obeyed_line)
-        _tell_missing(answer, "has not confirmed, and obeys as soon as it runs")
+        tell_missing(answer, "has not confirmed, and obeys as soon as it runs")
 
     run(work())
 
@@ -162,7 +162,7 @@ def _list(
             for row in page[path]:
                 await _print(row, as_json, line)
             missing.update(page["missing"])
-        _tell_missing({"missing": sorted(missing)}, "did not answer")
+        tell_missing({"missing": sorted(missing)}, "did not answer")
 
     run(work())
 
@@ -189,7 +189,8 @@ async def _print(row: dict[str, Any], as_json: bool, line: Callable[[dict[str, A
     await write_line(text)
 
 
-def _tell_missing(answer: dict[str, Any], what: str) -> None:
+def tell_missing(answer: dict[str, Any], what: str) -> None:
+    """Print the workers that did not answer; `what` says what that means."""
     for node in answer["missing"]:
         print_error(f"worker {node} {what}")
 

@@ -88,3 +88,25 @@ async def test_what_cannot_be_done_is_one_line(served: Served) -> None:
         assert (code != 0, out) == (True, ""), arguments
         assert complaint in err
         assert "Traceback" not in err
+
+
+async def test_it_says_what_became_of_a_message(served: Served) -> None:
+    async with await member(served, "ada", "room:a") as ada:
+        await ada.ok(type="publish", topic="room:a", data="hello")
+        assert (await ada.next())["type"] == "message"
+        code, out, err = await call(served, "explain", "room:a", "1", "ada")
+        assert (code, err) == (0, "")
+        about, worker, connection = out.splitlines()
+        assert about.startswith("room:a #1: message of ada, stored at 20")
+        assert worker.startswith(f"worker {served.node.name} heard it at 20")
+        assert worker.endswith("; 1 subscribers, which is at #1")
+        assert ": sent at 20" in connection
+        code, out, _ = await call(served, "explain", "room:a", "2", "bob")
+        assert out.splitlines() == [
+            "room:a #2 is not stored: the last is #1",
+            f"worker {served.node.name} has no note that it heard it; 1 subscribers,"
+            " which is at #1",
+            "no connection of bob was subscribed in the last quarter of an hour",
+        ]
+        code, out, _ = await call(served, "explain", "room:a", "1", "--json")
+        assert json.loads(out)["sender"] == {"user": "ada"}
