@@ -21,7 +21,7 @@ from chat_server.service.actor import Application
 from chat_server.service.publishing import command_of
 from chat_server.service.service import Service
 from chat_server.sessions.connection import Connection
-from chat_server.settings import LimitSettings, Namespace, Settings
+from chat_server.settings import GatewaySettings, LimitSettings, Namespace, Settings
 
 from ..realtime.observer import Observer
 from ..realtime.world import claims
@@ -248,7 +248,9 @@ async def test_nothing_is_missed_or_doubled_while_others_publish(broker: Broker,
     """Clients from everywhere in the log, some beyond help, join while it grows and is trimmed."""
     chance = random.Random(seed)
     settings = Settings(
-        limits=LimitSettings(max_replay=MAX_REPLAY),
+        # Nobody answers a PING here, and a busy machine takes its time for so many clients.
+        gateway=GatewaySettings(heartbeat_seconds=3_600.0),
+        limits=LimitSettings(max_replay=MAX_REPLAY, slow_timeout_seconds=3_600.0),
         namespaces={"default": Namespace(history_size=HISTORY)},
     )
     clients: list[Resumed] = []
