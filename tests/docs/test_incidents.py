@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from ..rig.redis_server import RedisServer, running
 from ..rig.rfc6455 import upgrade
 from ..rig.server import ServerProcess, mint
 from ..rig.tokens import forge
-from ..rig.waiting import until_async
+from ..rig.waiting import SECONDS, until_async
 from .markdown import ROOT, blocks, section
 from .proxies import PROXIES, running_proxy
 from .walk import matches
@@ -82,6 +84,22 @@ async def seen(incident: str, server: ServerProcess) -> None:
         raise AssertionError(f"{expected}\n{metrics}\n{health}\n{server.stderr}") from None
 
 
+async def diagnosed(incident: str, *arguments: str, **environ: str) -> None:
+    """Check that `chat-server doctor` says what the page's fourth block has."""
+    documented = [b.text for b in blocks(section(PAGE, incident)) if b.kind == "text"][3]
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+    doctor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chat_server", "doctor", *arguments),
+        env={**inherited, "CHAT_ENVIRONMENT": "testing", **environ},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(doctor.communicate(), SECONDS)
+    lines = output.decode().splitlines()
+    assert all(_has(line, lines) for line in documented.splitlines()), lines
+    assert doctor.returncode == 1
+
+
 def _has(documented: str, lines: list[str]) -> bool:
     return any(matches(documented, line) for line in lines)
 
@@ -106,6 +124,7 @@ async def test_redis_is_full(redis: RedisServer) -> None:
             refused = await ada.call(type="publish", topic="room:lobby", data="there is none")
             assert refused["code"] == "unavailable"
             await seen("Redis is full", server)
+            await diagnosed("Redis is full", CHAT_REDIS__URL=redis.url)
             redis.run("CONFIG", "SET", "maxmemory", "0")
 
             async def ready() -> bool:
@@ -127,6 +146,7 @@ async def test_a_proxy_forgets_host(tmp_path: Path) -> None:
             await browser.send(upgrade(token=mint("ada"), headers=headers))
             assert (await browser.read_answer()).status == 403
         await seen("A proxy forgets Host", server)
+        await diagnosed("A proxy forgets Host", "--url", f"http://127.0.0.1:{port}")
 
 
 async def test_one_user_floods() -> None:
