@@ -26,6 +26,7 @@ from .http import hosts, problems, requests
 from .http.admin import admin_blueprint
 from .http.application import ChatQuart
 from .http.callers import Callers
+from .http.guests import guest_blueprint, has_guests
 from .http.handshake_log import HandshakeLog
 from .http.health import Vitals, health_blueprint
 from .http.messages import messages_blueprint
@@ -158,13 +159,21 @@ class ChatServer(Hookable):
         if self.settings.metrics.enabled:
             blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:
-            blueprints.append(page_blueprint(self._page_accounts, search=self.archive is not None))
+            blueprints += self._page_blueprints()
         for blueprint in blueprints:
             problems.register(blueprint)
             requests.register(blueprint, self.handshake_log, self.node.numbers)
             if hosts.restricts(self.settings):
                 hosts.register(blueprint)
             app.register_blueprint(blueprint)
+
+    def _page_blueprints(self) -> list[Blueprint]:
+        guests = has_guests(self.settings)
+        search = self.archive is not None
+        page = page_blueprint(self._page_accounts, search=search, guests=guests)
+        if not guests:
+            return [page]
+        return [page, guest_blueprint(self.settings, self.clock, Callers(self.service))]
 
     def _account_blueprints(self) -> list[Blueprint]:
         # Imported here: SQLAlchemy and Argon2 are for those who have accounts.

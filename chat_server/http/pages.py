@@ -70,13 +70,14 @@ async def send_file(file: File, caching: str = "no-cache") -> Response:
     return response
 
 
-def page_blueprint(accounts: str = "", *, search: bool = False) -> Blueprint:
+def page_blueprint(accounts: str = "", *, search: bool = False, guests: bool = False) -> Blueprint:
     """Return the routes of the chat page, `/` and `/static/…`.
 
     Args:
         accounts: how the page signs people in: by tokens alone if empty; by name and password if
             it is a value of `accounts.sign_up`; by the application around the server if "session".
         search: whether the archive can be searched.
+        guests: whether anybody may come in as a guest.
     """
     blueprint = Blueprint("chat_page", __name__)
     names = [path.name for path in WEB.iterdir() if path.stem != "docs"]
@@ -85,6 +86,8 @@ def page_blueprint(accounts: str = "", *, search: bool = False) -> Blueprint:
     index_page = body.replace(b'data-accounts=""', f'data-accounts="{accounts}"'.encode())
     if search:
         index_page = index_page.replace(b'data-search=""', b'data-search="on"')
+    if guests:
+        index_page = index_page.replace(b'data-guests=""', b'data-guests="on"')
     files["index.html"] = make_file(index_page, CONTENT_TYPES[".html"])
 
     @blueprint.get("/")

@@ -25,6 +25,8 @@ from .notify import notify
 from .supervisor import Supervisor
 
 GUEST_SECONDS = 24 * 3600
+GUESTS = ("Ann", "Ben")
+"""Two people, so that there is somebody to talk to."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,13 +141,15 @@ def _announce(settings: Settings, address: sockets.Address) -> None:
     atexit.register(stdout.flush, logs.FLUSH_SECONDS)
     stdout.write(f"chat_server listens on {url} (Ctrl-C stops it)")
     if settings.auth.uses_public_secret and settings.http.page:
-        token = issue_token(
-            settings.auth,
-            sub=f"guest-{secrets.token_hex(2)}",
-            ttl_seconds=GUEST_SECONDS,
-            clock=SystemClock(),
-        )
-        stdout.write(f"Chat as a guest: {url}/#token={token}&room=lobby")
+        for name in GUESTS:
+            token = issue_token(
+                settings.auth,
+                sub=f"{name.lower()}-{secrets.token_hex(2)}",
+                name=name,
+                ttl_seconds=GUEST_SECONDS,
+                clock=SystemClock(),
+            )
+            stdout.write(f"Chat as {name}: {url}/#token={token}&room=lobby")
 
 
 def _broker(settings: Settings) -> str:

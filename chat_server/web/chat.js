@@ -3,6 +3,7 @@
 import { showAddress, webSocketUrl } from "./address.js";
 import { ChatClient } from "./client.js";
 import { Composer } from "./composer.js";
+import { listenToKeys } from "./keyboard.js";
 import { mentionStart } from "./mentions.js";
 import { Notifier } from "./notifier.js";
 import { Outbox } from "./outbox.js";
@@ -101,6 +102,7 @@ class ChatPage {
       onEnd: () => this.#end(),
       onRoom: (room, seq) => this.#arrive(room, seq),
     });
+    listenToKeys(() => this.#composer.focus());
     window.addEventListener("hashchange", () => this.#signIn.follow());
     window.addEventListener("beforeunload", (event) => {
       // Of somebody else who was here before, this one could not send it.

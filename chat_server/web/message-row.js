@@ -29,7 +29,7 @@ export class MessageRow {
     const name = from ? visibleName(from.name, from.user) : "Server";
     const avatar = element("span", "avatar", initials(name));
     avatar.setAttribute("aria-hidden", "true");
-    avatar.style.setProperty("--hue", hue(from?.user ?? ""));
+    avatar.style.setProperty("--hue", hueOf(from));
     const sender = own ? element("span", "sender", "You") : nameNode(name, "sender");
     if (from) sender.title = inert(from.user);
     const time = element("time", "time", timeFormat.format(at));
@@ -90,6 +90,12 @@ export class MessageRow {
     }
     setText(this.#reactions.firstChild, reactionText(reactions));
   }
+}
+
+/** Return the hue that somebody chose, or else one that is always the same for them. */
+function hueOf(from) {
+  const chosen = from?.info?.hue;
+  return Number.isInteger(chosen) && chosen >= 0 && chosen < 360 ? String(chosen) : hue(from?.user ?? "");
 }
 
 /** Keep a node that comes later from being read out alone: without its message it says nothing. */

@@ -3,6 +3,7 @@
 import { Account } from "./account.js";
 import { isToken, takeFragment } from "./address.js";
 import { ask } from "./dialog.js";
+import { offerGuests } from "./guest.js";
 import { SignInForm } from "./sign-in-form.js";
 import { showText } from "./status.js";
 import { isolated, nameNode } from "./text.js";
@@ -53,6 +54,7 @@ export class SignIn {
     this.#onEnd = onEnd;
     this.#onRoom = onRoom;
     $("sign-in-form").addEventListener("submit", (event) => this.#submitToken(event));
+    offerGuests((token) => this.#enter(token, null));
     $("sign-out").addEventListener("click", () => this.#leave());
   }
 

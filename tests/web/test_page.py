@@ -12,6 +12,9 @@ from tests.web.conftest import Visit
 
 HOSTILE = '<img src=x onerror="harmed = true"><script>harmed = true</script> &amp; <b>'
 ISO_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+MAX_BYTES = 90 * 1024
+WEIGHT = """() => performance.getEntriesByType("resource")
+  .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"""
 SCROLL_UP = """s => new Promise((done) => {
   s.addEventListener("scroll", () => done(), { once: true });
   s.scrollTop = 0;
@@ -57,6 +60,12 @@ async def test_what_users_write_is_only_text(visit: Visit, server: ServerProcess
     for visitor in (alice, bob):
         assert await visitor.page.locator("#log img, #log script, #log b").count() == 0
         assert await visitor.page.evaluate("window.harmed") is None
+
+
+async def test_the_page_is_small(visit: Visit) -> None:
+    alice = await visit("alice", "weight")
+    weight = await alice.page.evaluate(WEIGHT)
+    assert 30 * 1024 < weight <= MAX_BYTES, weight
 
 
 async def test_the_last_fifty_are_shown(visit: Visit, server: ServerProcess) -> None:
