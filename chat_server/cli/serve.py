@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,7 +41,10 @@ def serve(
         sys.exit(refuse(error))
     from ..server.main import run_server  # the other commands start faster without it
 
-    sys.exit(run_server(settings, application or "", notes, terminal))
+    reread = None
+    if application is None:
+        reread = partial(load_settings, config_file=config, flags=flags)
+    sys.exit(run_server(settings, application or "", notes, terminal, reread))
 
 
 def _settings(

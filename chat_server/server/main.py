@@ -22,6 +22,7 @@ from . import descriptors, sockets
 from .checks import mistakes_at_start
 from .hangup import Terminal
 from .notify import notify
+from .reloading import Reread
 from .supervisor import Supervisor
 
 GUEST_SECONDS = 24 * 3600
@@ -36,6 +37,7 @@ def run_server(
     application: str = "",
     notes: Sequence[str] = (),
     terminal: Terminal | None = None,
+    reread: Reread | None = None,
 ) -> int:
     """Serve until SIGINT or SIGTERM and return the process's exit code.
 
@@ -44,6 +46,7 @@ def run_server(
         application: MODULE:NAME of one to serve instead of our own.
         notes: what `load_settings` noted.
         terminal: in which the process was started; looked for here if None.
+        reread: reads the settings again; without it they stay as they are.
     """
     terminal = terminal or Terminal()
     logs.configure(settings.log)
@@ -58,7 +61,7 @@ def run_server(
             # Told once, and not by every worker.
             if mistakes := list(mistakes_at_start(settings, application)):
                 return _fail(settings, mistakes, 2)
-            return Supervisor(settings, application, announce).run(terminal)
+            return Supervisor(settings, application, announce, reread).run(terminal)
         # Imported here: a supervisor needs no application, and starts sooner without.
         from .worker import run_worker
 

@@ -15,6 +15,7 @@ from .hangup import Terminal
 from .late_signals import end_at_once
 from .notify import notify
 from .process import WorkerProcess, WorkerSpec
+from .reloading import Reread, reload
 from .totals import Totals, health_seconds
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Supervisor:
         settings: the server's.
         application: see `run_worker`.
         on_ready: called with the address once every worker accepts requests.
+        reread: reads the settings again at SIGHUP; see `reloading`.
     """
 
     _address: sockets.Address
@@ -52,8 +54,13 @@ class Supervisor:
     _totals: Totals
 
     def __init__(
-        self, settings: Settings, application: str, on_ready: Callable[[sockets.Address], None]
+        self,
+        settings: Settings,
+        application: str,
+        on_ready: Callable[[sockets.Address], None],
+        reread: Reread | None = None,
     ) -> None:
+        self._reread = reread
         self._spec = WorkerSpec(settings, application)
         self._on_ready = on_ready
         self._processes: list[WorkerProcess] = []
@@ -148,6 +155,10 @@ class Supervisor:
             while True:
                 await self._hung_up.wait()
                 self._hung_up.clear()
+                settings = reload(self._spec.settings, self._reread)
+                if settings is None:
+                    continue
+                self._spec = self._spec._replace(settings=settings)
                 try:
                     for index, slot in enumerate(slots):
                         slots[index] = await self._replace(slot, group)

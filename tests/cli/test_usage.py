@@ -80,7 +80,7 @@ def run_with(environ: dict[str, str]) -> Result:
 def test_serve_hands_its_flags_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def fake_run(settings: Settings, application: str, notes: list[str], terminal: object) -> int:
+    def fake_run(settings: Settings, application: str, notes: list[str], *_: object) -> int:
         assert application == ""
         assert notes == []
         seen.append(settings)
