@@ -121,10 +121,13 @@ class ChatServer(Hookable):
         self.archive = self._following.archive if self._following is not None else None
         log, search = (self.archive.log, self.archive.search) if self.archive else (None, None)
         self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers, denials)
-        self.operators = Office(self.node, broker.orders) if isinstance(broker, Orders) else None
         self.metrics = Metrics(self.node, self.handshake_log)
         self.vitals = Vitals(self.node, self.verifier)
         self.service = Service(self.node, self.verifier, OPERATIONS)
+        self.operators: Office | None = None
+        if isinstance(broker, Orders):
+            orders = parts.make_orders(broker.orders, self.database, self.clock)
+            self.operators = Office(self.service, orders)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
         self.jobs = Jobs(settings.redis)

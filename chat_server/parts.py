@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .jobs import Jobs
 from .metrics.numbers import Numbers
+from .orders import OrderStore
 from .realtime.ports import Broker
 from .service.service import Service
 from .settings import Settings, SettingsError
@@ -43,6 +44,21 @@ def make_following(
     from .following import Following
 
     return Following(settings, database, broker, clock, name, numbers)
+
+
+def make_orders(orders: OrderStore, database: "Database | None", clock: Clock) -> OrderStore:
+    """Return what keeps the orders of operators: where nobody shares them, the database.
+
+    Args:
+        orders: of the broker.
+        database: of the server, if it has one.
+        clock: says which orders are over.
+    """
+    if orders.is_shared or database is None:
+        return orders
+    from .operators.kept import KeptOrders
+
+    return KeptOrders(orders, database, clock)
 
 
 def make_accounts(

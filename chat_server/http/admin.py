@@ -8,6 +8,7 @@ from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_request, document_response
 
 from ..auth.bearer import bearer_token
+from ..events import MAX_SEQ
 from ..operators.commands import Disconnect, Unsubscribe
 from ..operators.grants import Operator, operator_of
 from ..operators.office import Office
@@ -26,6 +27,7 @@ from ..operators.questions import (
 )
 from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Invalid, TooLarge
+from ..protocol.messages import ChangeOk
 from ..service.service import Service
 from .commands import respond
 from .fields import read_fields
@@ -110,6 +112,14 @@ class CloseRequest(msgspec.Struct):
     topic: Topic
     reason: Reason
     seconds: Seconds | None = None
+
+
+class DeleteRequest(msgspec.Struct):
+    """The message `seq` of a topic."""
+
+    topic: Topic
+    seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+    reason: Reason
 
 
 class OpenRequest(msgspec.Struct):
@@ -328,6 +338,15 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
         operator = await admin.operator()
         given = await read_fields(OpenRequest)
         return respond(await office.allow(operator, "topics", given.topic, given.reason))
+
+    @blueprint.post("/delete")
+    @document_request(DeleteRequest)
+    @document_response(ChangeOk, 200)
+    async def delete() -> Response:
+        """Take a message's data away, whoever published it."""
+        operator = await admin.operator()
+        given = await read_fields(DeleteRequest)
+        return respond(await office.delete(operator, given.topic, given.seq, given.reason))
 
     @blueprint.post("/announce")
     @document_request(AnnounceRequest)

@@ -12,9 +12,12 @@ from msgspec.structs import replace
 
 from ..auth.denials import List
 from ..orders import MAX_ORDERS, Entry, OrderStore
+from ..protocol.commands import Delete
 from ..protocol.errors import BadRequest, NotFound, TooLarge, Unavailable
+from ..protocol.messages import ChangeOk, User
 from ..protocol.topics import check_topic
-from ..realtime.node import Node
+from ..service.actor import Application
+from ..service.service import Service
 from .audit import record
 from .commands import Announce, AnyOrder, Deny, Disconnect, Unsubscribe, entry_of, withdrawal
 from .exchange import Exchange
@@ -95,12 +98,13 @@ class Office:
     """A worker's part in what operators do.
 
     Args:
-        node: the worker.
+        service: the worker's.
         store: keeps the orders.
     """
 
-    def __init__(self, node: Node, store: OrderStore) -> None:
-        self._node = node
+    def __init__(self, service: Service, store: OrderStore) -> None:
+        self._service = service
+        self._node = node = service.node
         self._store = store
         self._keeper = Keeper(store, node, Hands(node))
         self._looking = Looking(node, self._keeper)
@@ -229,6 +233,22 @@ class Office:
             by=operator.name, reason=reason, until=self.once(), data=data, at=self._now()
         )
         return await self._give(operator, "announce", order)
+
+    async def delete(self, operator: Operator, topic: str, seq: int, reason: str) -> ChangeOk:
+        """Take a message's data away, whoever published it.
+
+        Raises:
+            Forbidden: the operator may not.
+            NotFound: the topic's history has no such message.
+            Gone: it is deleted.
+            Unavailable: the store cannot be reached.
+        """
+        check_topic(topic)
+        operator.require(topic)
+        actor = Application(User(operator.name))
+        ok: ChangeOk = await self._service.perform(actor, Delete(topic=topic, seq=seq))
+        record(operator, "delete", reason, topic=topic, seq=seq)
+        return ok
 
     def once(self) -> int:
         """Return until when an order is kept that is carried out once."""

@@ -87,7 +87,7 @@ RULES = {
     ),
     "parts": May(
         (
-            *("accounts", "database", "following", "jobs", "realtime.ports"),
+            *("accounts", "database", "following", "jobs", "operators.kept", "realtime.ports"),
             *("service.service", "user_data", *LEAVES),
         )
     ),
@@ -99,6 +99,7 @@ RULES = {
     "http": May(("accounts", "operators", "user_data", *CORE), (*QUART, "msgspec")),
     # Close connections, and so know what one is.
     "operators": May(("sessions", *CORE), ("msgspec",)),
+    "operators.kept": May(("database", *LEAVES), ("sqlalchemy",)),
     # A WebSocket comes to the service by a connection, which is a session's; a request of HTTP
     # comes to the service at once. The service stands on a worker's topics, limits and broker.
     "transports": May(("sessions", *CORE), (*QUART, "websockets", "msgspec")),

@@ -20,12 +20,13 @@ from chat_server.database import leases, schema
 from chat_server.database.base import TABLE_PREFIX, Base
 from chat_server.database.database import Database
 from chat_server.database.engine import make_engine, make_migration_engine
+from chat_server.operators import kept as operators
 from chat_server.outbox import tables as outbox
 from chat_server.settings import DatabaseSettings, SettingsError
 from chat_server.user_data import tables as user_data
 from chat_server.webhooks import store as webhooks
 
-MODELS = [accounts, archive, leases, outbox, user_data, webhooks]
+MODELS = [accounts, archive, leases, operators, outbox, user_data, webhooks]
 """Every module with tables, imported so that `Base` knows them."""
 
 

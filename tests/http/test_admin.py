@@ -55,6 +55,7 @@ async def test_an_operator_of_some_topics_does_nothing_elsewhere() -> None:
             ("close", {"topic": "other:1"}),
             ("close", {"topic": "other:1", "seconds": 60}),
             ("open", {"topic": "other:1"}),
+            ("delete", {"topic": "other:1", "seq": 1}),
         ):
             await problem(await order(http, verb, jwt, **why, **fields), 403, "forbidden")
         for path in (
@@ -209,3 +210,20 @@ async def test_it_is_explained_who_was_sent_a_message_and_who_was_not() -> None:
         path = "/api/admin/explain?topic=room:a&seq=1"
         other = {"Authorization": f"Bearer {operator('other:**')}"}
         assert (await request(served.port, "GET", path, headers=other)).status == 403
+
+
+async def test_any_message_can_be_deleted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chat_server.audit")
+    async with client() as http:
+        assert (await http.publish("rude")).status_code == 201
+        jwt = operator("room:**")
+        fields: dict[str, Any] = {"topic": "room:lobby", "seq": 1, "reason": "rude"}
+        answer = await order(http, "delete", jwt, **fields)
+        assert answer.status_code == 200
+        [message] = (await (await http.history()).get_json())["messages"]
+        assert (message["deleted"], message["data"]) == (True, None)
+        await problem(await order(http, "delete", jwt, **fields), 410, "gone")
+        await problem(await order(http, "delete", jwt, **{**fields, "seq": 9}), 404, "not_found")
+    assert [each.getMessage() for each in caplog.records if each.name == "chat_server.audit"] == [
+        "op: delete topic=room:lobby seq=1: rude"
+    ]

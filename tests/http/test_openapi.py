@@ -124,8 +124,8 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         *(
             (f"/api/admin/{verb}", "post")
             for verb in (
-                *("announce", "block", "close", "disconnect", "open", "revoke"),
-                *("unblock", "unsubscribe"),
+                *("announce", "block", "close", "delete", "disconnect", "open"),
+                *("revoke", "unblock", "unsubscribe"),
             )
         ),
         ("/api/search", "get"),

@@ -1,0 +1,107 @@
+"""Orders of a server without Redis, kept in its database so that they survive its end."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, LargeBinary, String, Table, bindparam, delete, insert
+from sqlalchemy import select as select_columns
+
+from ..clock import Clock
+from ..database.base import Base
+from ..database.database import Database
+from ..orders import PAGE_ORDERS, Entry, Mark, OrderStore, Page
+
+NAME_LENGTH: Final = 300
+"""A list and its longest target."""
+
+ORDERS: Final = Table(
+    "chat_orders",
+    Base.metadata,
+    Column("name", String(NAME_LENGTH), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+)
+
+_DELETE = delete(ORDERS).where(ORDERS.c.name == bindparam("gone"))
+_OVER = delete(ORDERS).where(ORDERS.c.until <= bindparam("now"))
+_ALL = select_columns(ORDERS.c.name, ORDERS.c.until, ORDERS.c.value).order_by(ORDERS.c.name)
+
+ONCE: Final = "once "
+"""What the names of orders begin with that are carried out once: there is nobody to miss them."""
+
+
+class _NoRoom(Exception):
+    """The store of this process has as many orders as it may."""
+
+
+class KeptOrders:
+    """Keeps `orders.OrderStore` for one process and those after it.
+
+    Args:
+        store: of this process.
+        database: has what lasts.
+        clock: says which orders are over.
+    """
+
+    is_shared = False
+
+    def __init__(self, store: OrderStore, database: Database, clock: Clock) -> None:
+        self._store = store
+        self._database = database
+        self._clock = clock
+        self._loaded = False
+        self._lock = asyncio.Lock()
+
+    def put(self, entries: Sequence[Entry], *, missing: bool = False) -> "Future[Mark | None]":
+        """Store entries, first in the database."""
+        return asyncio.ensure_future(self._put(entries, missing))
+
+    def read(self, after: int, node: str) -> "Future[Page]":
+        """Read what follows a number; the first time also what an earlier process was told."""
+        if self._loaded:
+            return self._store.read(after, node)
+        return asyncio.ensure_future(self._read(after, node))
+
+    def leave(self, node: str) -> "Future[None]":
+        """Forget a worker that ends."""
+        return self._store.leave(node)
+
+    async def _put(self, entries: Sequence[Entry], missing: bool) -> Mark | None:
+        async with self._lock:
+            await self._load()
+            lasting = [entry for entry in entries if not entry.name.startswith(ONCE)]
+            if missing or not lasting:
+                return await self._store.put(entries, missing=missing)
+            rows = [_row(entry) for entry in lasting if entry.value]
+            try:
+                async with self._database.session() as session:
+                    await session.execute(_DELETE, [{"gone": entry.name} for entry in lasting])
+                    if rows:
+                        await session.execute(insert(ORDERS), rows)
+                    mark = await self._store.put(entries)
+                    if mark is None:
+                        raise _NoRoom
+            except _NoRoom:
+                return None  # so it is not kept either
+            return mark
+
+    async def _read(self, after: int, node: str) -> Page:
+        async with self._lock:
+            await self._load()
+        return await self._store.read(after, node)
+
+    async def _load(self) -> None:
+        if self._loaded:
+            return
+        async with self._database.session() as session:
+            await session.execute(_OVER, {"now": int(self._clock.time() * 1_000)})
+            found = [Entry(*row) for row in await session.execute(_ALL)]
+        for begin in range(0, len(found), PAGE_ORDERS):
+            await self._store.put(found[begin : begin + PAGE_ORDERS])
+        self._loaded = True
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    return {"name": entry.name, "until": entry.until, "value": entry.value}
