@@ -1,7 +1,8 @@
 /** One message on the page, in nodes that stay while the message changes. */
 
+import { TextView } from "./text-view.js";
 import {
-  TextView, dataForm, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
+  dataForm, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
 } from "./text.js";
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });

@@ -1,7 +1,8 @@
 /** The messages that are not sent yet: those of this room below the log, others behind a button. */
 
 import { Unsent } from "./storage.js";
-import { element, textNodes } from "./text.js";
+import { textNodes } from "./text-view.js";
+import { element } from "./text.js";
 
 export class Outbox {
   #texts;

@@ -1,0 +1,230 @@
+/**
+ * A small subset of Markdown: emphasis, code, lists, quotes, and addresses that become links.
+ *
+ * A text becomes a tree of strings and `{ tag, children }`, with `href` of a link, `value` of an item that has
+ * a number, and `title` of code, whose language it names. The time is linear in the text, whatever it is. A link
+ * shows its address: one that had a text of its own could name another address than it leads to.
+ */
+
+/** Behind so many elements of one text all is plain. */
+const MAX_ELEMENTS = 1_000;
+/** Lists and quotes within each other. */
+const MAX_DEPTH = 4;
+const MAX_ADDRESS = 2_000;
+
+const LINE_END = /\r\n?|\n/u;
+const FENCE = /^ {0,3}```/u;
+const FENCE_END = /^ {0,3}```\s*$/u;
+const QUOTE = /^>(?=[ >]|$)/u;
+/** A number with zeros before it would be shown without them; one of four digits is a year. */
+const ITEM = /^ ?(?:[-*+]|(0|[1-9]\d{0,2})\.) +(?=\S)/u;
+const CONTINUATION = /^ {2,4}(?=\s*\S)/u;
+const TOKEN = /`|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)/giu;
+const ADDRESS = /[^\s<>"`\p{Cc}\p{Bidi_Control}]+/uy;
+const WORD = /[\p{L}\p{N}_]/u;
+const SPACE = /\s/u;
+const TAGS = { "**": "strong", "*": "em", _: "em" };
+
+/**
+ * Return the tree of a text.
+ *
+ * @param {string} text
+ * @returns {Array<string | {tag: string, children: Array}>}
+ */
+export function parse(text) {
+  return new Parser().blocks(text.split(LINE_END), 0);
+}
+
+class Parser {
+  #left = MAX_ELEMENTS;
+
+  blocks(lines, depth) {
+    const nodes = [];
+    let plain = [];
+    const flush = () => {
+      plain.forEach((line, index) => {
+        if (index > 0) add(nodes, "\n");
+        for (const node of this.#inline(line)) add(nodes, node);
+      });
+      plain = [];
+    };
+    for (let at = 0; at < lines.length;) {
+      const block = this.#left > 0 ? this.#block(lines, at, depth) : null;
+      if (block) {
+        flush();
+        nodes.push(block.node);
+        at = block.end;
+      } else {
+        plain.push(lines[at]);
+        at += 1;
+      }
+    }
+    flush();
+    return nodes;
+  }
+
+  /** Return the block that begins at a line, and the line behind it; null if none begins there. */
+  #block(lines, at, depth) {
+    if (FENCE.test(lines[at])) return this.#code(lines, at);
+    if (depth >= MAX_DEPTH) return null;
+    if (QUOTE.test(lines[at])) return this.#quote(lines, at, depth);
+    return ITEM.test(lines[at]) ? this.#list(lines, at, depth) : null;
+  }
+
+  #code(lines, at) {
+    const title = lines[at].replace(FENCE, "").trim();
+    if (title.endsWith("```")) return this.#pre(title.slice(0, -3), "", at + 1);
+    if (title.includes("`")) return null;
+    let end = at + 1;
+    while (end < lines.length && !FENCE_END.test(lines[end])) end += 1;
+    // What has no end yet is growing.
+    return this.#pre(lines.slice(at + 1, end).join("\n"), title, end + 1);
+  }
+
+  #pre(text, title, end) {
+    const block = this.#made("pre", [text], end);
+    block.node.title = title;
+    return block;
+  }
+
+  #quote(lines, at, depth) {
+    let end = at;
+    while (end < lines.length && QUOTE.test(lines[end])) end += 1;
+    const inner = lines.slice(at, end).map((line) => line.replace(/^> ?/u, ""));
+    return this.#made("blockquote", this.blocks(inner, depth + 1), end);
+  }
+
+  #list(lines, at, depth) {
+    const isNumbered = ITEM.exec(lines[at])[1] !== undefined;
+    const items = [];
+    let end = at;
+    for (; end < lines.length; end += 1) {
+      const item = ITEM.exec(lines[end]);
+      if (item && (item[1] !== undefined) === isNumbered && this.#left > 0) {
+        this.#left -= 1;
+        items.push({ number: item[1], lines: [lines[end].slice(item[0].length)] });
+      } else if (CONTINUATION.test(lines[end])) {
+        items.at(-1).lines.push(lines[end].replace(CONTINUATION, ""));
+      } else if (lines[end].trim() === "" && continues(lines[end + 1], isNumbered)) {
+        items.at(-1).lines.push("");
+      } else {
+        break;
+      }
+    }
+    const children = items.map(({ number, lines }) => {
+      const node = { tag: "li", children: this.blocks(lines, depth + 1) };
+      return isNumbered ? { ...node, value: Number(number) } : node;
+    });
+    return this.#made(isNumbered ? "ol" : "ul", children, end);
+  }
+
+  #inline(line) {
+    /** The text as a whole, and within it what has begun with a mark: `{mark, start, children}`. */
+    const frames = [{ mark: null, children: [] }];
+    let [from, at] = [0, 0];
+    const put = (node, begin, end) => {
+      add(frames.at(-1).children, line.slice(from, begin));
+      if (node) add(frames.at(-1).children, node);
+      from = at = end;
+    };
+    while (this.#left > 0) {
+      TOKEN.lastIndex = at;
+      const found = TOKEN.exec(line);
+      if (!found) break;
+      const [{ index }, [token]] = [found, found];
+      if (token === "`") {
+        const end = line.indexOf("`", index + 1);
+        if (end > index + 1) put(this.#made("code", [line.slice(index + 1, end)]).node, index, end + 1);
+        else at = index + (end < 0 ? 1 : 2);
+      } else if (Object.hasOwn(TAGS, token)) {
+        this.#mark(line, index, token, frames, put);
+        at = Math.max(at, index + 1);
+      } else if (token.startsWith("_")) {
+        at = index + token.length; // such as __init__
+      } else {
+        ADDRESS.lastIndex = index;
+        const [whole] = ADDRESS.exec(line);
+        const href = addressOf(whole);
+        // Of what is no address no part is looked at again.
+        if (href) put(this.#made("a", [href.shown], 0, href.href).node, index, index + href.shown.length);
+        else at = index + whole.length;
+      }
+    }
+    put(null, line.length, line.length);
+    this.#unmark(frames, 1);
+    return frames[0].children;
+  }
+
+  /** Begin or end what is between two marks; a mark that does neither is text. */
+  #mark(line, index, token, frames, put) {
+    const before = line[index - 1] ?? " ";
+    // Of three in a row what was begun last ends first.
+    const mark = token === "**" && frames.at(-1).mark === "*" && !SPACE.test(before) ? "*" : token;
+    const behind = line[index + mark.length] ?? " ";
+    const isLoose = mark === "**";
+    const open = frames.findIndex((frame) => frame.mark === mark);
+    const end = index + mark.length;
+    if (open > 0 && !SPACE.test(before) && (isLoose || !WORD.test(behind)) && frames[open].start < index) {
+      put(null, index, end);
+      this.#unmark(frames, open + 1);
+      const { children } = frames.pop();
+      add(frames.at(-1).children, this.#made(TAGS[mark], children).node);
+    } else if (open < 0 && !SPACE.test(behind) && (isLoose || !WORD.test(before))) {
+      put(null, index, end);
+      frames.push({ mark, start: end, children: [] });
+    } else {
+      put(line.slice(index, end), index, end);
+    }
+  }
+
+  /** Let the marks from a frame on, that nothing ends, be text. */
+  #unmark(frames, first) {
+    while (frames.length > first) {
+      const { mark, children } = frames.pop();
+      for (const node of [mark, ...children]) add(frames.at(-1).children, node);
+    }
+  }
+
+  #made(tag, children, end, href) {
+    this.#left -= 1;
+    return { node: href ? { tag, children, href } : { tag, children }, end };
+  }
+}
+
+function add(nodes, node) {
+  if (typeof node === "string" && typeof nodes.at(-1) === "string") nodes[nodes.length - 1] += node;
+  else if (node !== "") nodes.push(node);
+}
+
+function continues(line = "", isNumbered) {
+  const item = ITEM.exec(line);
+  return item ? (item[1] !== undefined) === isNumbered : CONTINUATION.test(line);
+}
+
+/** Return the part of a word that is an address as `{shown, href}`; null if none is, or it was cut. */
+function addressOf(word) {
+  if (word.length > MAX_ADDRESS || word.endsWith("…")) return null;
+  const shown = word.slice(0, addressEnd(word));
+  try {
+    const { protocol, hostname, username, href } = new URL(shown);
+    const isMail = protocol === "mailto:" && /^mailto:[^@?]+@[^@]+$/iu.test(shown);
+    // A user before the host looks like a host: https://example.com@example.org
+    const isWeb = (protocol === "http:" || protocol === "https:") && hostname && !username;
+    return isMail || isWeb ? { shown, href } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Return where an address ends: before what ends the sentence, and a bracket that was opened before it. */
+function addressEnd(word) {
+  let closed = 0;
+  for (const character of word) closed += character === ")" ? 1 : character === "(" ? -1 : 0;
+  let end = word.length;
+  for (; end > 0; end -= 1) {
+    const last = word[end - 1];
+    if (last === ")" && closed > 0) closed -= 1;
+    else if (!".,;:!?'*_]}".includes(last)) break;
+  }
+  return end;
+}

@@ -1,0 +1,128 @@
+/** A text in the document that may change: of a long one its beginning, and markup as what it means. */
+
+import { parse } from "./markup.js";
+import { element, setText } from "./text.js";
+
+/** A longer text is shown in part, with a button for the rest. */
+const MAX_CHARACTERS = 2_000;
+const MAX_LINES = 24;
+const LINE_END = /\r\n?|[\n\v\f\u0085\u2028\u2029]/gu;
+
+/** Return nodes that show a text. */
+export function textNodes(text) {
+  return new TextView({ name: "div", className: "text", text }).nodes;
+}
+
+/** Shows a text that may change; of a long one its beginning, and a button that shows the rest. */
+export class TextView {
+  #node;
+  #more = null;
+  #form;
+  #all = false;
+
+  constructor(form) {
+    this.#node = element(form.name, form.className);
+    // Each paragraph follows its own first letter (messages.css), and none what stands around it.
+    this.#node.dir = form.name === "code" ? "ltr" : "auto";
+    this.show(form);
+  }
+
+  get nodes() {
+    return this.#more ? [this.#node, this.#more] : [this.#node];
+  }
+
+  /** Show another text in the same nodes, so that focus and selection stay; the form's name stays too. */
+  show(form) {
+    this.#form = form;
+    const { className, text } = form;
+    const end = excerptEnd(text);
+    const isLong = end < text.length;
+    if (isLong && !this.#more) this.#node.after((this.#more = this.#button()));
+    if (!isLong) {
+      this.#more?.remove();
+      this.#more = null;
+      this.#all = false;
+    }
+    const isAll = this.#all;
+    this.#node.className = isAll ? `${className} all` : className;
+    // What scrolls must be within reach of the keyboard.
+    if (isAll) this.#node.tabIndex = 0;
+    else this.#node.removeAttribute("tabindex");
+    const shown = isLong && !isAll ? `${text.slice(0, end)}…` : text;
+    fill(this.#node, this.#node.localName === "div" ? parse(shown) : [shown]);
+    if (!isLong) return;
+    const label = isAll ? "Show less" : `Show all ${text.length.toLocaleString()} characters`;
+    setText(this.#more.firstChild, label);
+    this.#more.setAttribute("aria-expanded", String(isAll));
+  }
+
+  remove() {
+    for (const node of this.nodes) node.remove();
+  }
+
+  #button() {
+    const more = element("button", "quiet more");
+    more.type = "button";
+    more.append(document.createTextNode(""));
+    more.addEventListener("click", () => {
+      this.#all = !this.#all;
+      this.show(this.#form);
+    });
+    return more;
+  }
+}
+
+/** Let an element contain a tree of `parse`; of what it contained that stays which is like it. */
+function fill(parent, nodes) {
+  let at = parent.firstChild;
+  for (const node of nodes) {
+    const name = node.tag ?? "#text";
+    if (at?.nodeName.toLowerCase() !== name) {
+      const made = node.tag ? begun(node.tag) : document.createTextNode("");
+      if (at) at.replaceWith(made);
+      else parent.append(made);
+      at = made;
+    }
+    if (node.tag) {
+      for (const key of ["href", "value", "title"]) if (key in node) at[key] = node[key];
+      fill(at, node.children);
+    } else {
+      setText(at, node);
+    }
+    at = at.nextSibling;
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+function begun(tag) {
+  const node = document.createElement(tag);
+  if (tag === "a") {
+    node.target = "_blank";
+    node.rel = "noopener noreferrer nofollow";
+  } else if (["ul", "ol", "blockquote"].includes(tag)) {
+    node.dir = "auto";
+  } else if (tag === "pre") {
+    node.dir = "ltr";
+  }
+  return node;
+}
+
+/** Return where the part of a text ends that is shown at first. */
+function excerptEnd(text) {
+  let end = Math.min(text.length, MAX_CHARACTERS);
+  let lines = 0;
+  for (const { index } of text.slice(0, end).matchAll(LINE_END)) {
+    lines += 1;
+    if (lines === MAX_LINES) {
+      end = index;
+      break;
+    }
+  }
+  const code = text.charCodeAt(end - 1);
+  const half = end < text.length && code >= 0xd800 && code < 0xdc00;
+  return half ? end - 1 : end;
+}

@@ -1,0 +1,119 @@
+/** The markup of messages: what it means, that nothing is lost, and that no text takes long. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parse } from "./markup.js";
+
+const TAGS = new Set(["strong", "em", "code", "a", "pre", "blockquote", "ul", "ol", "li"]);
+
+/** Write a tree as one line. */
+function shown(nodes) {
+  return nodes.map((node) => {
+    if (typeof node === "string") return node;
+    const { tag, children, href, value, title } = node;
+    const more = [href, value, title].filter((it) => it !== undefined && it !== "");
+    return `[${[tag, ...more].join(" ")}|${shown(children)}]`;
+  }).join("");
+}
+
+const CASES = [
+  ["plain, 2 * 3 * 4, snake_case_name, __init__", "plain, 2 * 3 * 4, snake_case_name, __init__"],
+  ["**a** *b* _c_ `d` ***e***", "[strong|a] [em|b] [em|c] [code|d] [strong|[em|e]]"],
+  ["*a **b** c*", "[em|a [strong|b] c]"],
+  ["**a *b", "**a *b"],
+  ["**** `` *", "**** `` *"],
+  ["`**a**`", "[code|**a**]"],
+  ["a\r\nb\rc", "a\nb\nc"],
+  ["```js\nlet x;\n```\nbehind", "[pre js|let x;]behind"],
+  ["before\n```\n**grows", "before[pre|**grows]"],
+  ["> a\n> > b\nc", "[blockquote|a[blockquote|b]]c"],
+  [">:( and 1.5 and -1", ">:( and 1.5 and -1"],
+  ["- a\n- b\n  - c\n\n- d\ne", "[ul|[li|a][li|b[ul|[li|c]]][li|d]]e"],
+  ["3. a\n4. b\n- c", "[ol|[li 3|a][li 4|b]][ul|[li|c]]"],
+  ["007. a\n2026. b", "007. a\n2026. b"],
+  ["(see https://a.example/b_(c)).", "(see [a https://a.example/b_(c)|https://a.example/b_(c)])."],
+  ["**http://a.example**!", "[strong|[a http://a.example/|http://a.example]]!"],
+  ["mailto:a@b.example", "[a mailto:a@b.example|mailto:a@b.example]"],
+  ["HTTPS://A.example", "[a https://a.example/|HTTPS://A.example]"],
+];
+
+for (const [text, tree] of CASES) {
+  test(JSON.stringify(text), () => assert.equal(shown(parse(text)), tree));
+}
+
+const NO_LINKS = [
+  "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "xhttps://a.example", "https://", "https://…",
+  "https://a.example/cut…", "https://bank.example@evil.example", "mailto:", "mailto:x", `https://a.example/${"x".repeat(2000)}`,
+  "java\nscript:alert(1)", "[a](javascript:alert(1))", "vbscript:x",
+];
+
+for (const text of NO_LINKS) {
+  test(`no link: ${text.slice(0, 40)}`, () => assert.ok(!shown(parse(text)).includes("[a "), shown(parse(text))));
+}
+
+test("an override of the direction ends an address", () => {
+  assert.equal(shown(parse("https://a.example/\u202ex")), "[a https://a.example/|https://a.example/]\u202ex");
+});
+
+const PARTS = [
+  "*", "**", "_", "__", "`", "```", "```js\n", "\n", "\n\n", "\r\n", " ", "  ", "> ", ">", "- ", "  - ", "12. ", "7.", "a", "word", "é",
+  "\u0310", "😀", "\ud83d", "\u202e", "\u2028", "https://", "https://a.b/c", "mailto:", "mailto:a@b.c", "javascript:", "(", ")", "[", "](", "<img>",
+  "\u0000", "…", "&lt;",
+];
+
+/** Return numbers from 0 to 1 that are the same in each run. */
+function random(seed) {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** Return what is shown of a tree, and check the elements in it. */
+function read(nodes, source) {
+  return nodes.map((node) => {
+    if (typeof node === "string") return node;
+    assert.ok(TAGS.has(node.tag), node.tag);
+    if (node.tag === "a") {
+      assert.match(node.href, /^(https?:\/\/[^/]|mailto:)/u);
+      assert.ok(source.includes(node.children.join("")));
+    } else {
+      assert.equal(node.href, undefined);
+    }
+    return `${node.value ?? ""}${node.title ?? ""}${read(node.children, source)}`;
+  }).join("");
+}
+
+/** What marks are made of; all else is shown. */
+const bare = (text) => text.replace(/[\s*_`>.+-]/gu, "");
+
+test("of any text all is shown but marks", () => {
+  const next = random(7);
+  for (let round = 0; round < 5_000; round += 1) {
+    const length = Math.floor(next() * 30);
+    const text = Array.from({ length }, () => PARTS[Math.floor(next() * PARTS.length)]).join("");
+    assert.equal(bare(read(parse(text), text)), bare(text), JSON.stringify(text));
+  }
+});
+
+test("a text without marks stays as it is", () => {
+  for (const text of ["", "\n", " a \n\n b ", "x".repeat(65_536), "\u0310".repeat(10_000)]) {
+    assert.equal(parse(text).join(""), text);
+  }
+});
+
+/** What takes minutes to parse in a time that grows with the square: the test would not end. */
+const LENGTH = 512 * 1024;
+const HOSTILE = [
+  "*", "**", "*a ", "_a", "**a*b_", "`", "`` ", "`a", "https://", "https://a.b(", "mailto:a@", "> ", ">", "> \n", "- a\n", "  - a\n", "- ", "1. ",
+  "```\n", "``` `\n", "  \n", "\n", "\r", "a", "\u0310",
+];
+
+test("no text takes long, or makes more than a thousand elements", () => {
+  const count = (nodes) => nodes.reduce((sum, { children }) => sum + (children ? 1 + count(children) : 0), 0);
+  for (const part of HOSTILE) {
+    const made = count(parse(part.repeat(LENGTH / part.length)));
+    assert.ok(made <= 1_200, `${JSON.stringify(part)}: ${made}`);
+  }
+});
