@@ -49,6 +49,7 @@ STARTUP = (
     ("chat_server/settings/loading.py", "load_settings"),
     ("chat_server/app.py", "create_app"),
     ("chat_server/database/engine.py", "_create"),
+    ("chat_server/database/engine.py", "make_thread_engine"),
     ("chat_server/database/schema.py", "read_revision"),
     # In a thread of its own, or in a command.
     ("chat_server/database/schema.py", "_create_private"),

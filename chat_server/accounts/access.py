@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..auth.tokens import issue_token
+from ..auth.tokens import Issuer
 from ..clock import Clock
 from ..settings import Settings
 from .roles import MEMBER, topics_of
@@ -41,11 +41,14 @@ class AccessTokens:
     Args:
         settings: the server's, with a shared secret.
         clock: tells the time of issue.
+
+    Raises:
+        SettingsError: there is no shared secret.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
-        self._clock = clock
+        self._issuer = Issuer(settings.auth, clock)
 
     def issue(self, identity: Identity) -> AccessToken:
         """Return a token for a user.
@@ -54,13 +57,11 @@ class AccessTokens:
             ValueError: no server would accept the token; the message says why.
         """
         seconds = self._settings.accounts.access_seconds
-        token = issue_token(
-            self._settings.auth,
+        token = self._issuer.issue(
             sub=identity.user,
             name=identity.name,
             info=identity.info,
             topics=topics_of(identity.roles, self._settings) or None,
             ttl_seconds=seconds,
-            clock=self._clock,
         )
         return AccessToken(token, math.ceil(seconds))

@@ -9,8 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..clock import Clock
 from ..database.database import Database
@@ -119,12 +119,15 @@ class Accounts:
             await self._foresee(user, invitation, attempt)
             digest = await self._passwords.hash(password)
             now = self._now()
+
+            def add(connection: Connection) -> Account:
+                roles: Sequence[str] = (MEMBER,)
+                if invitation is not None:
+                    roles = invitations.use(connection, invitation, user, now)
+                return users.add(connection, user, digest, roles, now)
+
             try:
-                async with self._database.session() as session:
-                    roles: Sequence[str] = (MEMBER,)
-                    if invitation is not None:
-                        roles = await invitations.use(session, invitation, user, now)
-                    return await users.add(session, user, digest, roles, now)
+                return await self._database.run(add)
             except IntegrityError:
                 raise Invalid({"name": TAKEN}) from None
 
@@ -153,11 +156,15 @@ class Accounts:
     async def _foresee(self, user: str, invitation: str | None, attempt: Attempt) -> None:
         """Refuse what would fail anyway, before a password is hashed for it."""
         now = self._now()
-        async with self._database.session() as session:
-            wait = await attempt.count(session, now)
-            taken = not wait and await users.is_taken(session, user)
-            invited = invitation is None or await invitations.is_valid(session, invitation, now)
-        _check_wait(wait)
+
+        def look(connection: Connection) -> tuple[dict[bytes, int], bool, bool]:
+            over = attempt.count(connection, now)
+            taken = not over and users.is_taken(connection, user)
+            invited = invitation is None or invitations.is_valid(connection, invitation, now)
+            return over, taken, invited
+
+        over, taken, invited = await self._database.run(look)
+        _check_wait(attempt.learn(over, now))
         if not invited:
             raise invitations.invalid()
         if taken:
@@ -188,20 +195,25 @@ class Accounts:
         attempt = self._attempts.begin(name=counted, address=address)
         _check_wait(attempt.wait(self._now()))
         with self._passwords.turn():
-            async with self._database.session(read_only=True) as session:
-                found = await users.find(session, user or "")
+            found = await self._find(user or "")
             known = None if found is None or found.account.disabled else found
             digest = None if known is None else known.password_hash
             right = await self._passwords.verify(digest, password)
             if known is not None and right:
                 digest = await self._next_hash(known, password, new_password)
-            prolonged = None
-            async with self._database.session() as session:
+            now = self._now()
+
+            def count_and_begin(
+                connection: Connection,
+            ) -> tuple[dict[bytes, int], Prolonged | None]:
                 # Counted before the answer, so that one too many learns nothing of the password.
-                wait = await attempt.count(session, self._now())
-                if known is not None and right and not wait:
-                    prolonged = await self._begin(session, known, digest, new_password)
-        _check_wait(wait)
+                over = attempt.count(connection, now)
+                if known is None or not right or over:
+                    return over, None
+                return over, self._begin(connection, known, digest, new_password, now)
+
+            over, prolonged = await self._database.run(count_and_begin)
+        _check_wait(attempt.learn(over, now))
         if prolonged is None:
             raise Unauthorized(_WRONG)
         return self._signed_in(prolonged)
@@ -216,21 +228,22 @@ class Accounts:
             return await self._passwords.hash(password)
         return None
 
-    async def _begin(
+    def _begin(
         self,
-        session: AsyncSession,
+        connection: Connection,
         user: Credentials,
         digest: str | None,
         new_password: str | None,
+        now: int,
     ) -> Prolonged | None:
         """Begin a sign-in, unless the user was changed while the password was hashed."""
         if digest is not None:
-            if not await users.replace_hash(session, user, digest):
+            if not users.replace_hash(connection, user, digest):
                 return None
             user = replace(user, password_hash=digest)
         if new_password is not None:
-            await users.end_sign_ins(session, user.account.id)
-        return await self._sign_ins.begin(session, user, self._now())
+            users.end_sign_ins(connection, user.account.id)
+        return self._sign_ins.begin(connection, user, now)
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Go on with a sign-in.
@@ -242,8 +255,10 @@ class Accounts:
         prolonged = None
         token = self._refresh_tokens.read(refresh_token)
         if token is not None:
-            async with self._database.session() as session:
-                prolonged = await self._sign_ins.prolong(session, token, self._now())
+            now = self._now()
+            prolonged = await self._database.run(
+                lambda connection: self._sign_ins.prolong(connection, token, now)
+            )
         if prolonged is None:
             raise Unauthorized(_OVER)
         return self._signed_in(prolonged)
@@ -256,8 +271,9 @@ class Accounts:
         """
         token = self._refresh_tokens.read(refresh_token)
         if token is not None:
-            async with self._database.session() as session:
-                await self._sign_ins.end(session, token, everywhere=everywhere)
+            await self._database.run(
+                lambda connection: self._sign_ins.end(connection, token, everywhere=everywhere)
+            )
 
     async def change_password(self, user: str, old: str, new: str, *, address: str) -> SignedIn:
         """Change a user's password, end all sign-ins of the user, and begin a new one.
@@ -296,8 +312,7 @@ class Accounts:
         if user == by:
             return asker
         self._require(may_read_users(asker.roles, self._settings), "read other users")
-        async with self._database.session(read_only=True) as session:
-            found = await users.find(session, user)
+        found = await self._find(user)
         if found is None:
             raise NotFound("there is no such user")
         return found.account
@@ -310,8 +325,9 @@ class Accounts:
         """
         asker = await self._asker(by)
         self._require(may_read_users(asker.roles, self._settings), "read other users")
-        async with self._database.session(read_only=True) as session:
-            found = await users.listed(session, after, limit + 1)
+        found = await self._database.run(
+            lambda connection: users.listed(connection, after, limit + 1), read_only=True
+        )
         return found[:limit], len(found) > limit
 
     async def check_own(self, by: str, user: str) -> None:
@@ -341,9 +357,13 @@ class Accounts:
         Raises:
             Unavailable: the database is away.
         """
-        async with self._database.session() as session:
-            await users.change(session, user, disabled_at=self._now(), password_hash="", roles="")
-            await users.end_sign_ins(session, user)
+        now = self._now()
+
+        def close(connection: Connection) -> None:
+            users.change(connection, user, disabled_at=now, password_hash="", roles="")
+            users.end_sign_ins(connection, user)
+
+        await self._database.run(close)
 
     async def record(self, user: str) -> Account | None:
         """Return a user's record, if there is one.
@@ -351,8 +371,7 @@ class Accounts:
         Raises:
             Unavailable: the database is away.
         """
-        async with self._database.session(read_only=True) as session:
-            found = await users.find(session, user)
+        found = await self._find(user)
         return None if found is None else found.account
 
     async def invite(
@@ -384,19 +403,24 @@ class Accounts:
         expires_at = self._now() + math.ceil(seconds * 1000)
         seed = invitations.new_seed()
         token = invitations.token_of(self._secret, seed)
-        async with self._database.session() as session:
-            made = await invitations.add(session, token, roles, by, expires_at)
+        made = await self._database.run(
+            lambda connection: invitations.add(connection, token, roles, by, expires_at)
+        )
         if email is not None and self._mails is not None:
             await self._mails.post(InvitationMail(email, seed, by, expires_at))
         return made
 
     async def _asker(self, user: str) -> Account:
         # Read anew, and not out of the token: roles may have been taken since it was issued.
-        async with self._database.session(read_only=True) as session:
-            found = await users.find(session, user)
+        found = await self._find(user)
         if found is None or found.account.disabled:
             raise Forbidden("the token's user has no account here")
         return found.account
+
+    async def _find(self, user: str) -> Credentials | None:
+        return await self._database.run(
+            lambda connection: users.find(connection, user), read_only=True
+        )
 
     def _require(self, allowed: bool, what: str) -> None:
         if not allowed:
@@ -411,10 +435,13 @@ class Accounts:
             Unavailable: the database is away.
         """
         now = self._now()
-        async with self._database.session() as session:
-            await self._sign_ins.forget(session, now)
-            await invitations.forget(session, now)
-            await self._attempts.forget(session, now)
+
+        def forget(connection: Connection) -> None:
+            self._sign_ins.forget(connection, now)
+            invitations.forget(connection, now)
+            self._attempts.forget(connection, now)
+
+        await self._database.run(forget)
 
     async def _keep_forgetting(self) -> None:
         while True:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Final
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ..clock import Clock
@@ -43,9 +45,11 @@ class Administration:
         user = users.new_name(name)
         self._check_roles(roles)
         digest = await self._hash(user, password)
+        now = self._now()
         try:
-            async with self._database.session() as session:
-                return await users.add(session, user, digest, roles, self._now())
+            return await self._database.run(
+                lambda connection: users.add(connection, user, digest, roles, now)
+            )
         except IntegrityError:
             raise Invalid({"name": TAKEN}) from None
 
@@ -53,8 +57,8 @@ class Administration:
         """Yield all users, in the order of their names."""
         after = ""
         while True:
-            async with self._database.session(read_only=True) as session:
-                page = await users.listed(session, after, _PAGE)
+            listed = partial(users.listed, after=after, limit=_PAGE)
+            page = await self._database.run(listed, read_only=True)
             for account in page:
                 yield account
             if len(page) < _PAGE:
@@ -121,8 +125,9 @@ class Administration:
         expires_at = self._now() + math.ceil(seconds * 1000)
         seed = invitations.new_seed()
         token = invitations.token_of(self._settings.auth.secret.encode(), seed)
-        async with self._database.session() as session:
-            made = await invitations.add(session, token, roles, None, expires_at)
+        made = await self._database.run(
+            lambda connection: invitations.add(connection, token, roles, None, expires_at)
+        )
         if email is not None and mails is not None:
             await mails.post(InvitationMail(email, seed, None, expires_at))
         return made
@@ -144,11 +149,13 @@ class Administration:
             passwords.close()
 
     async def _change(self, user: str, *, end: bool = True, **values: object) -> None:
-        async with self._database.session() as session:
-            found = await users.change(session, user, **values)
+        def change(connection: Connection) -> bool:
+            found = users.change(connection, user, **values)
             if end:
-                await users.end_sign_ins(session, user)
-        if not found:
+                users.end_sign_ins(connection, user)
+            return found
+
+        if not await self._database.run(change):
             raise NotFound(f"name: there is no user {user!r}")
 
     def _now(self) -> int:

@@ -12,8 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import TextualSelect, bindparam, delete, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection, TextualSelect, bindparam, delete, text
 
 from ..settings import AccountSettings
 from .tables import ATTEMPTS
@@ -51,9 +50,9 @@ class Attempts:
         limits = {self._digest(kind, text): self._limits[kind] for kind, text in what.items()}
         return Attempt(limits, self._over, self._span_ms)
 
-    async def forget(self, session: AsyncSession, now: int) -> None:
+    def forget(self, connection: Connection, now: int) -> None:
         """Delete the spans that are over."""
-        await session.execute(delete(ATTEMPTS).where(_ROW.ends_at <= now))
+        connection.execute(delete(ATTEMPTS).where(_ROW.ends_at <= now))
 
     def _digest(self, kind: str, text: str) -> bytes:
         given = f"{kind}:{text}".encode(errors="surrogatepass")
@@ -65,7 +64,7 @@ class Attempt:
 
     Args:
         limits: of each key.
-        over: until when there are too many attempts, by key; learns more.
+        over: until when there are too many attempts, by key; `learn` adds to it.
         span_ms: how long attempts are counted together.
     """
 
@@ -84,24 +83,35 @@ class Attempt:
         """
         return max(0, *(self._over.get(key, 0) - now for key in self._limits))
 
-    async def count(self, session: AsyncSession, now: int) -> int:
-        """Count the attempt, and return in how many milliseconds another may pass; 0 if this may.
+    def count(self, connection: Connection, now: int) -> dict[bytes, int]:
+        """Count the attempt; return the keys of which it is one too many, and until when.
 
         Args:
-            session: whose transaction must be committed also if the attempt may not pass.
+            connection: whose transaction must be committed also if the attempt may not pass.
             now: milliseconds since 1970.
         """
         # Always in one order: two transactions that lock the same rows must not wait in a circle.
         keys = {f"key{number}": key for number, key in enumerate(sorted(self._limits))}
         given = {**keys, "now": now, "ends": now + self._span_ms}
-        wait = 0
-        for key, count, ends_at in (await session.execute(_COUNT[len(keys)], given)).all():
-            if count > self._limits[bytes(key)]:
-                self._over[bytes(key)] = ends_at
-                wait = max(wait, ends_at - now)
+        return {
+            bytes(key): ends_at
+            for key, count, ends_at in connection.execute(_COUNT[len(keys)], given).all()
+            if count > self._limits[bytes(key)]
+        }
+
+    def learn(self, over: Mapping[bytes, int], now: int) -> int:
+        """Return in how many milliseconds another attempt may pass; 0 if this one may.
+
+        `wait` knows it from now on. It is no part of `count`, which another thread may call.
+
+        Args:
+            over: what `count` has returned.
+            now: milliseconds since 1970.
+        """
+        self._over.update(over)
         while len(self._over) > MAX_OVER:
             self._over.popitem(last=False)
-        return wait
+        return max((ends_at - now for ends_at in over.values()), default=0)
 
 
 def _counting(keys: int) -> TextualSelect:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from ..protocol.errors import Invalid
 from .roles import join, split
@@ -50,15 +49,15 @@ def token_of(secret: bytes, seed: str) -> str:
     return urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
 
 
-async def add(
-    session: AsyncSession,
+def add(
+    connection: Connection,
     token: str,
     roles: Sequence[str],
     created_by: str | None,
     expires_at: int,
 ) -> Invitation:
     """Make an invitation that is used by its token."""
-    await session.execute(
+    connection.execute(
         insert(INVITATIONS).values(
             digest=_digest(token),
             roles=join(roles),
@@ -70,13 +69,13 @@ async def add(
     return Invitation(token, tuple(roles), expires_at)
 
 
-async def is_valid(session: AsyncSession, token: str, now: int) -> bool:
+def is_valid(connection: Connection, token: str, now: int) -> bool:
     """Return whether somebody can sign up with an invitation."""
     statement = select(_ROW.digest).where(*_usable(token, now))
-    return (await session.execute(statement)).first() is not None
+    return connection.execute(statement).first() is not None
 
 
-async def use(session: AsyncSession, token: str, user: str, now: int) -> tuple[str, ...]:
+def use(connection: Connection, token: str, user: str, now: int) -> tuple[str, ...]:
     """Use an invitation up, and return the roles that it gives.
 
     Raises:
@@ -85,15 +84,15 @@ async def use(session: AsyncSession, token: str, user: str, now: int) -> tuple[s
     statement = (
         update(INVITATIONS).where(*_usable(token, now)).values(used_by=user).returning(_ROW.roles)
     )
-    row = (await session.execute(statement)).one_or_none()
+    row = connection.execute(statement).one_or_none()
     if row is None:
         raise invalid()
     return split(row.roles)
 
 
-async def forget(session: AsyncSession, now: int) -> None:
+def forget(connection: Connection, now: int) -> None:
     """Delete invitations that have expired."""
-    await session.execute(delete(INVITATIONS).where(_ROW.expires_at <= now))
+    connection.execute(delete(INVITATIONS).where(_ROW.expires_at <= now))
 
 
 def invalid() -> Invalid:

@@ -7,8 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from ..settings import AccountSettings
 from . import users
@@ -111,7 +110,7 @@ class SignIns:
         self._grace_ms = math.ceil(settings.refresh_grace_seconds * 1000)
         self._tokens = tokens
 
-    async def begin(self, session: AsyncSession, user: Credentials, now: int) -> Prolonged | None:
+    def begin(self, connection: Connection, user: Credentials, now: int) -> Prolonged | None:
         """Begin a sign-in, unless the user was disabled or has another password by now."""
         id = secrets.token_bytes(ID_BYTES)
         state = begun(user.account.id, now, self._idle_ms, self._longest_ms)
@@ -124,62 +123,58 @@ class SignIns:
             "expires_at": state.expires_at,
             "ends_at": state.ends_at,
         }
-        if (await session.execute(_INSERT, given)).first() is None:
+        if connection.execute(_INSERT, given).first() is None:
             return None
         return self._prolonged(user.account, id, state, now)
 
-    async def prolong(
-        self, session: AsyncSession, token: RefreshToken, now: int
-    ) -> Prolonged | None:
+    def prolong(self, connection: Connection, token: RefreshToken, now: int) -> Prolonged | None:
         """Use a refresh token; return None, and end the sign-in if need be, if it is of no use.
 
         The transaction must be committed in either case.
         """
         # Of two requests with one token the second waits, and then finds what the first has done.
-        row = (await session.execute(_FIND, {"sign_in": token.sign_in})).one_or_none()
+        row = connection.execute(_FIND, {"sign_in": token.sign_in}).one_or_none()
         if row is None:
             return None
         state = SignIn(
             row.user_id, row.generation, row.rotated_at, row.expires_at, row.ends_at, row.ended
         )
-        found = await users.find(session, state.user)
+        found = users.find(connection, state.user)
         if found is None or found.account.disabled:
             return None
         verdict = judge(state, token.generation, now, self._grace_ms)
         if verdict is Verdict.ROTATE:
             state = rotated(state, now, self._idle_ms)
-            await self._update(session, token, state)
+            self._update(connection, token, state)
         elif verdict is Verdict.STOLEN:
             logger.warning(
                 "a refresh token of %r was used again after %d s: its sign-in has ended",
                 *(state.user, (now - state.rotated_at) // 1000),
             )
-            await self._update(session, token, replace(state, ended=STOLEN))
+            self._update(connection, token, replace(state, ended=STOLEN))
             return None
         elif verdict is Verdict.OVER:
             return None
         return self._prolonged(found.account, token.sign_in, state, now)
 
-    async def end(
-        self, session: AsyncSession, token: RefreshToken, *, everywhere: bool = False
-    ) -> None:
+    def end(self, connection: Connection, token: RefreshToken, *, everywhere: bool = False) -> None:
         """End the sign-in of a refresh token, also of an old one, or all of its user's."""
         this = _ROW.id == token.sign_in
         if everywhere:
             owner = select(_ROW.user_id).where(this).scalar_subquery()
-            await session.execute(delete(SIGN_INS).where(_ROW.user_id == owner))
+            connection.execute(delete(SIGN_INS).where(_ROW.user_id == owner))
         else:
-            await session.execute(delete(SIGN_INS).where(this))
+            connection.execute(delete(SIGN_INS).where(this))
 
-    async def forget(self, session: AsyncSession, now: int) -> None:
+    def forget(self, connection: Connection, now: int) -> None:
         """Delete sign-ins that are over, or too many."""
-        for user in (await session.scalars(_CROWDED)).all():
-            await session.execute(_DELETE_OLDEST, {"user": user})
+        for user in connection.scalars(_CROWDED).all():
+            connection.execute(_DELETE_OLDEST, {"user": user})
         told = _ROW.ended.is_not(None) & (_ROW.rotated_at < now - KEPT_MS)
-        await session.execute(delete(SIGN_INS).where(or_(_ROW.expires_at <= now, told)))
+        connection.execute(delete(SIGN_INS).where(or_(_ROW.expires_at <= now, told)))
 
-    async def _update(self, session: AsyncSession, token: RefreshToken, state: SignIn) -> None:
-        await session.execute(
+    def _update(self, connection: Connection, token: RefreshToken, state: SignIn) -> None:
+        connection.execute(
             _UPDATE,
             {
                 "sign_in": token.sign_in,

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import bindparam, delete, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from ..protocol.errors import Invalid
 from .names import canonical, skeleton
@@ -74,36 +73,36 @@ def new_name(name: str, reserved: Iterable[str] = ()) -> str:
     return known
 
 
-async def find(session: AsyncSession, user: str) -> Credentials | None:
+def find(connection: Connection, user: str) -> Credentials | None:
     """Return a user by the canonical name."""
-    row = (await session.execute(_FIND, {"user": user})).one_or_none()
+    row = connection.execute(_FIND, {"user": user}).one_or_none()
     if row is None:
         return None
     return Credentials(_account(row.id, row.roles, row.created_at, row.disabled_at), row[4])
 
 
-async def listed(session: AsyncSession, after: str, limit: int) -> list[Account]:
+def listed(connection: Connection, after: str, limit: int) -> list[Account]:
     """Return users behind a name, in the order of their names."""
     columns = (_ROW.id, _ROW.roles, _ROW.created_at, _ROW.disabled_at)
     statement = select(*columns).where(_ROW.id > after).order_by(_ROW.id).limit(limit)
-    return [_account(*row) for row in (await session.execute(statement)).all()]
+    return [_account(*row) for row in connection.execute(statement).all()]
 
 
-async def is_taken(session: AsyncSession, user: str) -> bool:
+def is_taken(connection: Connection, user: str) -> bool:
     """Return whether a canonical name, or one that looks like it, is somebody's."""
     same = or_(_ROW.id == user, _ROW.skeleton == skeleton(user))
-    return (await session.execute(select(_ROW.id).where(same).limit(1))).first() is not None
+    return connection.execute(select(_ROW.id).where(same).limit(1)).first() is not None
 
 
-async def add(
-    session: AsyncSession, user: str, password_hash: str, roles: Sequence[str], now: int
+def add(
+    connection: Connection, user: str, password_hash: str, roles: Sequence[str], now: int
 ) -> Account:
     """Add a user.
 
     Raises:
         IntegrityError: the name, or one that looks like it, is somebody's.
     """
-    await session.execute(
+    connection.execute(
         insert(USERS).values(
             id=user,
             skeleton=skeleton(user),
@@ -116,26 +115,26 @@ async def add(
     return Account(user, tuple(roles), now)
 
 
-async def replace_hash(session: AsyncSession, user: Credentials, new: str) -> bool:
+def replace_hash(connection: Connection, user: Credentials, new: str) -> bool:
     """Replace the hash of a password; return False if it is another one by now."""
     mine = (_ROW.id == user.account.id) & (_ROW.password_hash == user.password_hash)
-    changed = await session.execute(
+    changed = connection.execute(
         update(USERS).where(mine).values(password_hash=new).returning(_ROW.id)
     )
     return changed.first() is not None
 
 
-async def change(session: AsyncSession, user: str, **values: object) -> bool:
+def change(connection: Connection, user: str, **values: object) -> bool:
     """Change columns of a user; return False if there is no such user."""
-    changed = await session.execute(
+    changed = connection.execute(
         update(USERS).where(_ROW.id == user).values(**values).returning(_ROW.id)
     )
     return changed.first() is not None
 
 
-async def end_sign_ins(session: AsyncSession, user: str) -> None:
+def end_sign_ins(connection: Connection, user: str) -> None:
     """End all sign-ins of a user."""
-    await session.execute(delete(SIGN_INS).where(SIGN_INS.c.user_id == user))
+    connection.execute(delete(SIGN_INS).where(SIGN_INS.c.user_id == user))
 
 
 def _account(id: str, roles: str, created_at: int, disabled_at: int | None) -> Account:

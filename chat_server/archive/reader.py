@@ -96,7 +96,9 @@ class ArchiveReader:
             # Usually one question is enough: the page lies in the topic's last era.
             end = MAX_SEQ if before is None else before
             asked = {"topic": topic, "after": after, "before": end, "limit": limit + 1}
-            rows = await self._database.fetch(_PAGES[newest], **asked)
+            rows = await self._database.run(
+                lambda connection: connection.execute(_PAGES[newest], asked).all(), read_only=True
+            )
             if len(rows) > limit:
                 return filling.fill(map(_Stored._make, rows), newest)
         async with self._database.session(read_only=True) as session:

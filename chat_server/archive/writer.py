@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ..consumers.ports import Batch, Cursor, Outdated
 from ..database.database import Database
@@ -87,10 +86,13 @@ class ArchiveWriter:
         """Return how far these topics are archived."""
         found: dict[str, Cursor] = {}
         columns = (_TOPIC.name, _TOPIC.epoch, _TOPIC.seq, _TOPIC.at)
-        async with self._database.session(read_only=True) as session:
+
+        def find(connection: Connection) -> None:
             for names in _chunks(topics):
-                rows = await session.execute(select(*columns).where(_TOPIC.name.in_(names)))
+                rows = connection.execute(select(*columns).where(_TOPIC.name.in_(names)))
                 found.update((name, Cursor(epoch, seq, at)) for name, epoch, seq, at in rows)
+
+        await self._database.run(find, read_only=True)
         return found
 
     async def take(self, batches: Sequence[Batch]) -> None:
@@ -100,19 +102,21 @@ class ArchiveWriter:
             Unavailable: the database cannot be used.
             Outdated: a topic stands elsewhere.
         """
-        async with self._database.session() as session:
-            for names in _chunks([batch.topic for batch in batches]):
-                # Locked until the end: another writer waits, and finds that it is outdated.
-                query = select(TOPICS).where(_TOPIC.name.in_(names))
-                rows = await session.execute(query.with_for_update())
-                known = {row.name: row for row in rows}
-                chosen = set(names)
-                work = [
-                    await _Work.begin(session, batch, known.get(batch.topic))
-                    for batch in batches
-                    if batch.topic in chosen
-                ]
-                await _write(session, work)
+        await self._database.run(lambda connection: _take(connection, batches))
+
+
+def _take(connection: Connection, batches: Sequence[Batch]) -> None:
+    for names in _chunks([batch.topic for batch in batches]):
+        # Locked until the end: another writer waits, and finds that it is outdated.
+        query = select(TOPICS).where(_TOPIC.name.in_(names))
+        known = {row.name: row for row in connection.execute(query.with_for_update())}
+        chosen = set(names)
+        work = [
+            _Work.begin(connection, batch, known.get(batch.topic))
+            for batch in batches
+            if batch.topic in chosen
+        ]
+        _write(connection, work)
 
 
 class _Work:
@@ -144,7 +148,7 @@ class _Work:
             self.messages = {seq: Message(seq, payload, parsed) for seq, payload, parsed in changed}
 
     @classmethod
-    async def begin(cls, session: AsyncSession, batch: Batch, row: Any) -> "_Work":
+    def begin(cls, connection: Connection, batch: Batch, row: Any) -> "_Work":
         """Check the cursor of a batch, and prepare its topic.
 
         Raises:
@@ -160,22 +164,22 @@ class _Work:
             values = {"name": batch.topic, "era": era, "base": base}
             values |= {"epoch": after.epoch, "seq": after.seq, "at": after.at}
             created = insert(TOPICS).values(values).returning(_TOPIC.id)
-            topic = (await session.execute(created)).scalar_one()
+            topic = connection.execute(created).scalar_one()
         else:
             topic, era, base = row.id, row.era, row.base
             if batch.goes_back:
                 era, base = era + 1, batch.epoch_start
         if row is None or batch.goes_back:
-            await session.execute(insert(ERAS).values(topic_id=topic, era=era, base=base))
+            connection.execute(insert(ERAS).values(topic_id=topic, era=era, base=base))
         work = cls(batch, topic, era, base)
-        await work.find_earlier(session)
+        work.find_earlier(connection)
         return work
 
-    async def find_earlier(self, session: AsyncSession) -> None:
+    def find_earlier(self, connection: Connection) -> None:
         """Find the rows of messages that the batch changes and does not hold."""
         targets = {parsed.target for _, parsed in self.changes} - self.messages.keys()
         for seqs in _chunks(targets):
-            rows = await session.execute(
+            rows = connection.execute(
                 select(MESSAGES)
                 .where(
                     _MESSAGE.topic_id == self.topic,
@@ -265,15 +269,14 @@ class _Work:
         return {**place, "epoch": after.epoch, "seq": after.seq, "at": after.at}
 
 
-async def _write(session: AsyncSession, work: Sequence[_Work]) -> None:
+def _write(connection: Connection, work: Sequence[_Work]) -> None:
     for each in work:
         each.fold()
-    connection = await session.connection()
     messages = [row for each in work for row in each.message_rows()]
     if messages:
         # Rows as the driver takes them: what SQLAlchemy does for each costs as much as storing it.
         sql = str(_insert_messages.compile(dialect=connection.dialect))
-        await connection.exec_driver_sql(sql, messages)
+        connection.exec_driver_sql(sql, messages)
     for statement, rows in (
         (_update_message, [row for each in work for row in each.update_rows()]),
         (_insert_changes, [row for each in work for row in each.change_rows()]),
@@ -281,15 +284,15 @@ async def _write(session: AsyncSession, work: Sequence[_Work]) -> None:
         (_update_topic, [each.topic_row() for each in work]),
     ):
         if rows:
-            await connection.execute(statement, rows)
+            connection.execute(statement, rows)
     for each in work:
         for seqs in _chunks(each.deleted):
-            await erase_changes(session, each.topic, seqs)
+            _erase_changes(connection, each.topic, seqs)
 
 
-async def erase_changes(session: AsyncSession, topic: int, targets: Collection[int]) -> None:
+def _erase_changes(connection: Connection, topic: int, targets: Collection[int]) -> None:
     """Take the content out of the edits and appends of deleted messages."""
-    rows = await session.execute(
+    rows = connection.execute(
         select(_CHANGE.era, _CHANGE.seq, _CHANGE.kind, _CHANGE.payload).where(
             _CHANGE.topic_id == topic,
             _CHANGE.target.in_(targets),
@@ -301,7 +304,7 @@ async def erase_changes(session: AsyncSession, topic: int, targets: Collection[i
         for era, seq, kind, payload in rows
     ]
     if erased:
-        await (await session.connection()).execute(_erase_change, erased)
+        connection.execute(_erase_change, erased)
 
 
 def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:

@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, NullPool, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..settings import DatabaseSettings, SettingsError
@@ -30,7 +30,16 @@ def make_engine(settings: DatabaseSettings) -> AsyncEngine:
         options |= {"pool_pre_ping": True, "connect_args": _postgresql(url, seconds, seconds)}
         return _create(url, pool_timeout=seconds, **options)
     engine = _create(url, pool_timeout=seconds, connect_args=_SQLITE, **options)
-    _prepare_sqlite(engine, f"PRAGMA busy_timeout = {seconds * 1_000:.0f}", *_PRAGMAS)
+    _prepare_sqlite(engine.sync_engine, _busy_timeout(seconds), *_PRAGMAS)
+    return engine
+
+
+def make_thread_engine(settings: DatabaseSettings) -> Engine:
+    """Return an engine for threads that work with SQLite; it connects when it is first used."""
+    address = URL.create("sqlite+pysqlite", database=_parse(settings).name)
+    options: dict[str, Any] = {"pool_size": settings.pool_size, "max_overflow": 0}
+    engine = create_engine(address, hide_parameters=True, connect_args=_SQLITE, **options)
+    _prepare_sqlite(engine, _busy_timeout(settings.timeout_seconds), *_PRAGMAS)
     return engine
 
 
@@ -47,7 +56,7 @@ def make_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     engine = _create(url, poolclass=NullPool, connect_args=_SQLITE)
     # Without foreign keys: a table that is made anew must not take along what refers to it. WAL,
     # with which nobody who reads waits for a writer, is remembered by the file.
-    _prepare_sqlite(engine, "PRAGMA busy_timeout = 60000", "PRAGMA journal_mode = WAL")
+    _prepare_sqlite(engine.sync_engine, _busy_timeout(60), "PRAGMA journal_mode = WAL")
     return engine
 
 
@@ -92,15 +101,19 @@ def _create(url: DatabaseUrl, **options: Any) -> AsyncEngine:
     return create_async_engine(address, hide_parameters=True, **options)
 
 
-def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
+def _busy_timeout(seconds: float) -> str:
+    return f"PRAGMA busy_timeout = {seconds * 1_000:.0f}"
+
+
+def _prepare_sqlite(engine: Engine, *pragmas: str) -> None:
     def prepare(connection: Any, record: object) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(pragma)
         cursor.close()
 
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin)
 
 
 def _begin(connection: Connection) -> None:

@@ -27,9 +27,13 @@ async def read_fields(kind: type[T], max_bytes: int = MAX_BYTES) -> T:
         TooLarge: the body has more than `max_bytes`.
         RequestTimeout: it did not come in time.
     """
-    body = await read_body(max_bytes)
+    body = await read_body(max_bytes) or b"{}"
     try:
-        given = msgspec.json.decode(body or b"{}")
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError):
+        pass  # What is wrong is found out field by field.
+    try:
+        given = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         raise BadRequest("body: is not valid JSON") from None
     if not isinstance(given, dict):

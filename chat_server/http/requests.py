@@ -101,6 +101,9 @@ def _begin(incoming: Request | Websocket) -> None:
 
 
 def _end(incoming: Request | Websocket, response: AnyResponse, numbers: Numbers) -> AnyResponse:
+    if g.get("ended") is response:  # by the blueprint, and now by the application
+        return response
+    g.ended = response
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     started_at = g.pop("started_at", None)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import Connection, event, select, update
 
 from chat_server.accounts import sign_ins, users
 from chat_server.accounts.accounts import Accounts
@@ -107,7 +107,7 @@ async def test_a_user_who_does_not_exist_costs_as_much_as_one_who_does(
             return hasher.verify(digest, password)
 
     monkeypatch.setattr(accounts._passwords, "_hasher", Counting())
-    engine = database._engine.sync_engine
+    engine = database.engine
 
     def note(connection: object, cursor: object, statement: str, *_: object) -> None:
         work.append(statement)
@@ -251,14 +251,17 @@ async def test_many_sign_ins_of_a_user_are_cut_to_the_newest(
 ) -> None:
     await sign_up(accounts)
     tokens = []
-    async with database.session() as session:
-        user = await users.find(session, "alice")
+
+    def begin_many(connection: Connection) -> None:
+        user = users.find(connection, "alice")
         assert user is not None
         for number in range(sign_ins.MAX_SIGN_INS + 2):
             now = int(clock.time() * 1000) + number
-            begun = await accounts._sign_ins.begin(session, user, now)
+            begun = accounts._sign_ins.begin(connection, user, now)
             assert begun is not None
             tokens.append(begun.token)
+
+    await database.run(begin_many)
     await accounts.forget()
     assert await rows(database, SIGN_INS) == sign_ins.MAX_SIGN_INS
     await accounts.refresh(tokens[2])

@@ -63,8 +63,8 @@ async def test_a_crash_in_mid_batch_leaves_nothing_of_it(
     broker = await started()
     await chatter([broker], 50)
 
-    async def die(*work: Any) -> None:
-        await write(*work)
+    def die(*work: Any) -> None:
+        write(*work)
         raise RuntimeError("killed")
 
     write = module._write
@@ -225,16 +225,16 @@ async def test_a_full_database_is_caught_up_with_once_there_is_room(
         cursor.execute(f"PRAGMA max_page_count = {pages}")
         cursor.close()
 
-    event.listen(database._engine.sync_engine, "connect", bound)
+    event.listen(database.engine, "connect", bound)
     broker = await started()
     for number in range(2_000):
         await say(broker, f"{number} " + "x" * 500, retention=ALL)
     pages = 100
-    await database._engine.dispose()
+    await asyncio.to_thread(database.engine.dispose)
     with pytest.raises(Unavailable):
         await archive(database, broker)
     pages = 100_000
-    await database._engine.dispose()
+    await asyncio.to_thread(database.engine.dispose)
     await archive(database, broker)
     assert await archived(database) == await logged(broker)
     await database.stop()
@@ -258,7 +258,7 @@ async def test_a_database_that_can_only_be_read_is_read(
             cursor.execute("PRAGMA query_only = ON")
             cursor.close()
 
-        event.listen(reading._engine.sync_engine, "connect", forbid)
+        event.listen(reading.engine, "connect", forbid)
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         name = database_settings.url.rpartition("/")[2]

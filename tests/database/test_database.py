@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from chat_server.database.database import Database
-from chat_server.database.leases import LeaseRow
+from chat_server.database.leases import LEASES, LeaseRow
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import DatabaseSettings
 
@@ -25,6 +25,14 @@ from ..rig.waiting import until, until_async
 async def names(database: Database) -> list[str]:
     async with database.session(read_only=True) as session:
         return list(await session.scalars(select(LeaseRow.name).order_by(LeaseRow.name)))
+
+
+def look(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(LEASES)) or 0
+
+
+def add(connection: Connection, name: str, beat: int = 1) -> None:
+    connection.execute(insert(LEASES).values(name=name, holder="h", beat=beat))
 
 
 def row(name: str, beat: int = 1) -> LeaseRow:
@@ -63,6 +71,57 @@ async def test_what_is_cancelled_is_not_stored(database: Database) -> None:
     assert await names(database) == []
 
 
+async def test_work_in_one_step_is_stored_whole_or_not_at_all(database: Database) -> None:
+    await database.run(lambda connection: add(connection, "a"))
+
+    def fail(connection: Connection) -> None:
+        add(connection, "b")
+        raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        await database.run(fail)
+    assert await names(database) == ["a"]
+    found = await database.run(
+        lambda connection: connection.scalars(select(LeaseRow.name)).all(), read_only=True
+    )
+    assert found == ["a"]
+
+
+async def test_work_in_one_step_that_is_cancelled_is_over_and_not_stored(tmp_path: Path) -> None:
+    database = Database(DatabaseSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'a'}", migrate=True))
+    await database.start()
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(connection: Connection) -> None:
+        add(connection, "a")
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+
+    task = asyncio.create_task(database.run(work))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done(), "the work still holds the lock of the database"
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert await names(database) == []
+    await database.stop()
+
+
+async def test_steps_that_read_first_and_then_write_wait_for_each_other(database: Database) -> None:
+    await database.run(lambda connection: add(connection, "a", 0))
+    beat = LEASES.c.beat
+
+    def count(connection: Connection) -> None:
+        found = connection.scalar(select(beat).with_for_update())
+        connection.execute(update(LEASES).values(beat=(found or 0) + 1))
+
+    await asyncio.gather(*(database.run(count) for _ in range(20)))
+    assert await database.run(lambda connection: connection.scalar(select(beat))) == 20
+
+
 async def test_those_who_read_first_and_then_write_wait_for_each_other(database: Database) -> None:
     async with database.session() as session:
         session.add(row("a", 0))
@@ -86,6 +145,19 @@ async def test_a_rule_of_a_table_is_the_callers_business(database: Database) -> 
     assert "secret" not in str(caught.value)
 
 
+async def test_what_a_step_breaks_is_told_as_of_a_session(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    await database.run(lambda connection: add(connection, "a"))
+    with pytest.raises(IntegrityError):
+        await database.run(lambda connection: add(connection, "a"))
+    said = text("SELECT :said FROM nowhere")
+    with pytest.raises(Unavailable, match="cannot be used"):
+        await database.run(lambda connection: connection.execute(said, {"said": "secret"}))
+    assert "nowhere" in caplog.text
+    assert "secret" not in caplog.text
+
+
 async def test_a_failure_is_told_without_what_people_wrote(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,6 +174,7 @@ async def test_a_database_that_stops_leaves_no_thread(database_settings: Databas
     database = Database(database_settings)
     await database.start()
     await asyncio.gather(*(names(database) for _ in range(10)))
+    await asyncio.gather(*(database.run(look, read_only=True) for _ in range(10)))
     await database.stop()
     await until(lambda: threading.active_count() == before)
     with pytest.raises(Unavailable):
@@ -180,7 +253,10 @@ async def test_a_locked_sqlite_is_refused_after_the_timeout_and_read_meanwhile(
         with pytest.raises(Unavailable):
             async with other.session() as second:
                 second.add(row("b"))
+        with pytest.raises(Unavailable):
+            await other.run(lambda connection: add(connection, "b"))
         assert await names(other) == []
+        assert await other.run(look, read_only=True) == 0
     assert await names(other) == ["a"]
     await other.stop()
     await holder.stop()
@@ -195,6 +271,8 @@ async def test_a_read_only_session_cannot_write_in_postgresql(
     with pytest.raises(Unavailable):
         async with database.session(read_only=True) as session:
             session.add(row("a"))
+    with pytest.raises(Unavailable):
+        await database.run(lambda connection: add(connection, "a"), read_only=True)
     async with database.session() as session:
         assert await session.scalar(select(func.count()).select_from(LeaseRow)) == 0
     await database.stop()

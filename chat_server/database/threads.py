@@ -1,0 +1,82 @@
+"""Whole units of work in SQLite, each in one step of a thread."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from .engine import READING
+
+T = TypeVar("T")
+
+_NAME: Final = "chat-database"
+
+
+class SqliteThreads:
+    """Does units of work in threads, of which each has a connection of its own.
+
+    The asynchronous driver hands over to its thread for each step of a session: to begin, to open,
+    read and close each cursor, to end. Here there is one hand-over for all of it.
+
+    Args:
+        engine: makes the connections; has one for each thread.
+        count: of threads.
+        seconds: how long work may wait for a thread.
+
+    Attributes:
+        engine: the engine.
+    """
+
+    def __init__(self, engine: Engine, count: int, seconds: float) -> None:
+        self.engine = engine
+        self._reading = engine.execution_options(**READING)
+        self._count = count
+        self._seconds = seconds
+        self._free = asyncio.Semaphore(count)
+        self._pool = ThreadPoolExecutor(count, _NAME)
+
+    async def run(self, work: Callable[[Connection], T], *, read_only: bool) -> T:
+        """Do a unit of work; it is rolled back if it fails, or if the caller is cancelled.
+
+        Args:
+            work: what is done, in the thread.
+            read_only: nothing is written, so that it waits for nobody who writes.
+
+        Raises:
+            TimeoutError: no thread was free in time.
+        """
+        async with asyncio.timeout(self._seconds):
+            await self._free.acquire()
+        cancelled = threading.Event()
+        engine = self._reading if read_only else self.engine
+        done = asyncio.wrap_future(self._pool.submit(_do, engine, work, cancelled))
+        done.add_done_callback(lambda _: self._free.release())
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            # Whoever goes on must not meet work that still goes on.
+            cancelled.set()
+            await asyncio.wait([done])
+            raise
+
+    async def stop(self) -> None:
+        """Wait for what is under way, and close the connections."""
+        for _ in range(self._count):
+            await self._free.acquire()
+        await asyncio.wrap_future(self._pool.submit(self.engine.dispose))
+        self._pool.shutdown(wait=False)
+        # As an engine, it may be used again.
+        self._pool = ThreadPoolExecutor(self._count, _NAME)
+        for _ in range(self._count):
+            self._free.release()
+
+
+def _do(engine: Engine, work: Callable[[Connection], T], cancelled: threading.Event) -> T:
+    with engine.connect() as connection:
+        done = work(connection)
+        if not cancelled.is_set():
+            connection.commit()
+        return done  # Without a commit it is rolled back here.
