@@ -11,9 +11,12 @@ from . import options as kinds
 from . import page as pages
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
+from .cli_archive import archive_command
 from .cli_front import front_command
+from .cli_login import login_command
 from .cli_presence import presence_command
 from .cli_verbs import verbs_command
+from .cli_webhooks import webhooks_command
 from .compare import (
     ComparePlan,
     Comparison,
@@ -122,7 +125,7 @@ def compare_command(json: str | None, plot: str | None, **options: Any) -> None:
     show_default=True,
     help="The folder of the JSON files.",
 )
-@click.option("--measure", is_flag=True, help="Run everything first; some fifty minutes.")
+@click.option("--measure", is_flag=True, help="Run everything first; about an hour.")
 @click.option(
     "--rounds", type=Count, default=5, show_default=True, help="Of everything that is measured."
 )
@@ -146,6 +149,10 @@ def page_command(
         context.invoke(compare_command, **turns, json=str(folder / pages.COMPARE), plot=picture)
         context.invoke(presence_command, json=str(folder / pages.PRESENCE))
         context.invoke(verbs_command, **turns, json=str(folder / pages.VERBS))
+        rounds = turns["rounds"]
+        context.invoke(archive_command, rounds=rounds, json=str(folder / pages.ARCHIVE))
+        context.invoke(login_command, rounds=rounds, json=str(folder / pages.LOGIN))
+        context.invoke(webhooks_command, rounds=rounds, json=str(folder / pages.WEBHOOKS))
         if program() is not None:
             context.invoke(front_command, **turns, json=str(folder / pages.FRONT))
     pages.write(Path(file), folder)

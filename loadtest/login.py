@@ -14,6 +14,7 @@ from msgspec import Struct
 from chat_server.settings import load_settings
 
 from .accounting import Machine, busy_seconds, machine, pinned, usage
+from .layout import describe, markdown
 from .server import Target, load_cores, server_cores, started
 from .stage import Tell
 from .wire import LoadError
@@ -147,16 +148,28 @@ def _ask(connection: http.client.HTTPConnection, path: str, status: int) -> None
 
 def login_lines(found: Login) -> list[list[str]]:
     """Return the rows of a table, the header first."""
-    rows = [["", "hash", "login by HTTP", "besides the hash", "at most", "other work"]]
+    rows = [["", "hash", "login by HTTP", "besides the hash", "at most", "", "other work"]]
     by_clock = [median(each.hash_ms for each in found.rounds)]
     by_clock.append(median(each.login_ms for each in found.rounds))
     of_cpu = [median(each.hash_cpu_ms for each in found.rounds)]
     of_cpu.append(median(each.login_cpu_ms for each in found.rounds))
     others = f"{median(each.others for each in found.rounds):.2f} cores"
-    verdict = "met" if found.more_ms <= MOST_MS else "NOT MET"
-    for name, (mine, whole), more, limit in (
-        ("time", by_clock, found.more_ms, f"{MOST_MS:g} ms: {verdict}"),
-        ("CPU of the server", of_cpu, found.more_cpu_ms, ""),
+    for name, (mine, whole), more in (
+        ("CPU of the server", of_cpu, found.more_cpu_ms),
+        ("time", by_clock, found.more_ms),
     ):
-        rows.append([name, f"{mine:.1f} ms", f"{whole:.1f} ms", f"{more:.1f} ms", limit, others])
+        verdict = "met" if more <= MOST_MS else "NOT MET"
+        measured = [f"{ms:.1f} ms" for ms in (mine, whole, more)]
+        rows.append([name, *measured, f"{MOST_MS:g} ms", verdict, others])
     return rows
+
+
+def login_text(found: Login) -> str:
+    """Return what a page says of a run."""
+    plan = found.plan
+    about = (
+        f"`POST /auth/login` on a kept connection, with SQLite, and the hash alone in turns on the "
+        f"same core. Medians of {plan.rounds} rounds of {plan.logins} each; of CPU, their means. "
+        f"{describe(found.machine)}"
+    )
+    return f"{about}\n\n{markdown(login_lines(found))}"

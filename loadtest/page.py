@@ -1,10 +1,12 @@
 """Writes the tables of docs/performance.md from the JSON of runs: none is by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from .archive import ArchiveCosts, archive_text
 from .bench import BURST, CONNECT, MEMORY, PACKED, REDIS, STEADY, Bench
 from .budgets import (
     budget_lines,
@@ -26,16 +28,19 @@ from .compare import (
 from .front import Front
 from .front_table import front_text
 from .layout import describe, markdown, replace_section, section_names
+from .login import Login, login_text
 from .presence import Costs
 from .presence import lines as presence_lines
 from .sampling import Cost
 from .verbs import Verbs, verbs_text
+from .webhooks import Webhooks, webhooks_text
 from .wire import InputError
 
-Study = TypeVar("Study", Bench, Comparison, Costs, Front, Verbs)
+Study = TypeVar("Study", ArchiveCosts, Bench, Comparison, Costs, Front, Login, Verbs, Webhooks)
 
 BENCH, COMPARE = "bench.json", "compare.json"
 PRESENCE, VERBS, FRONT = "presence.json", "verbs.json", "front.json"
+ARCHIVE, LOGIN, WEBHOOKS = "archive.json", "login.json", "webhooks.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
@@ -59,16 +64,9 @@ def write(page: Path, folder: Path) -> None:
         InputError: there is none.
     """
     sections: dict[str, str] = {}
-    if (path := folder / BENCH).exists():
-        sections |= _bench(read(path, Bench))
-    if (path := folder / COMPARE).exists():
-        sections |= _compare(read(path, Comparison))
-    if (path := folder / PRESENCE).exists():
-        sections["presence"] = markdown(presence_lines(read(path, Costs)))
-    if (path := folder / VERBS).exists():
-        sections["verbs"] = verbs_text(read(path, Verbs))
-    if (path := folder / FRONT).exists():
-        sections["front"] = front_text(read(path, Front))
+    for name, (kind, texts) in _STUDIES.items():
+        if (path := folder / name).exists():
+            sections |= texts(read(path, kind))
     if not sections:
         raise InputError(f"{folder} has no results; measure them with --measure")
     wanted = sections.keys() & section_names(page)
@@ -141,3 +139,16 @@ def _compare(found: Comparison) -> dict[str, str]:
         "verdict": "\n".join(f"- {line}" for line in verdicts(found)),
         "losses": "\n".join(f"- {loss}" for loss in losses(found)) or "Nowhere in these runs.",
     }
+
+
+_STUDIES: dict[str, tuple[type[Any], Callable[[Any], dict[str, str]]]] = {
+    BENCH: (Bench, _bench),
+    COMPARE: (Comparison, _compare),
+    PRESENCE: (Costs, lambda found: {"presence": markdown(presence_lines(found))}),
+    VERBS: (Verbs, lambda found: {"verbs": verbs_text(found)}),
+    FRONT: (Front, lambda found: {"front": front_text(found)}),
+    ARCHIVE: (ArchiveCosts, lambda found: {"archive": archive_text(found)}),
+    LOGIN: (Login, lambda found: {"login": login_text(found)}),
+    WEBHOOKS: (Webhooks, lambda found: {"webhooks": webhooks_text(found)}),
+}
+"""By file, what it holds, and the sections of the page that are made of it."""
