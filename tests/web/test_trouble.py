@@ -12,7 +12,7 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.server import mint
 from tests.web.conftest import Visit, running
 
-CLIENT = Path(__file__).parents[2] / "chat_server/web/client.js"
+WEB = Path(__file__).parents[2] / "chat_server/web"
 
 
 async def test_a_restart_is_survived_without_loss_or_repeat(visit: Visit, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_who_writes_too_fast_waits_and_loses_nothing(visit: Visit) -> None
 
 
 async def test_the_browser_client_obeys_the_same_close_codes() -> None:
-    source = CLIENT.read_text()
+    source = "".join(file.read_text() for file in sorted(WEB.glob("client*.js")))
 
     def table(name: str) -> set[int]:
         match = re.search(rf"const {name} = new Set\(\[([\d, ]+)\]\)", source)
