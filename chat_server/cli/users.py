@@ -93,7 +93,8 @@ def role(name: str, roles: Sequence[str], config: Path | None) -> None:
 def disable(name: str, config: Path | None) -> None:
     """End all sign-ins of a user, and let no new one begin.
 
-    A token that the user has already is valid until it expires (accounts.access_seconds).
+    A token that the user has already is valid until it expires (accounts.access_seconds), unless an
+    operator revokes it: `chat-server revoke --user`.
     """
 
     async def work(administration: "Administration") -> None:
