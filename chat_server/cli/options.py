@@ -98,6 +98,28 @@ timeout_option = click.option(
 )
 
 
+def patience_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--wait` and `--timeout` to a command that cron or a deployment runs."""
+
+    @click.option(
+        "--wait",
+        metavar="DURATION",
+        callback=parse_seconds,
+        help="How long to wait for what is not there yet: 30s, 5m.",
+    )
+    @click.option(
+        "--timeout",
+        metavar="DURATION",
+        callback=parse_seconds,
+        help="Give up after so long; else there is no bound.",
+    )
+    @wraps(command)
+    def patient(wait: float | None, timeout: float | None, **others: Any) -> None:
+        command(wait=wait or 0.0, timeout=timeout, **others)
+
+    return patient
+
+
 def setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that override settings; the command gets them as `flags`, by dotted key."""
 

@@ -1,5 +1,6 @@
 """`chat-server users`: accounts, looked after by whoever has the server's settings."""
 
+import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 from ..clock import SystemClock
 from ..settings import Settings
 from .database import opened_database, require_url
-from .options import config_option, read_settings
+from .options import config_option, json_option, read_settings
 from .terminal import Failure, Misuse, run
 
 if TYPE_CHECKING:
@@ -46,12 +47,17 @@ def add(name: str, roles: Sequence[str], password_stdin: bool, config: Path | No
 
 
 @users.command("list")
+@json_option
 @config_option
-def list_users(config: Path | None) -> None:
+def list_users(config: Path | None, as_json: bool) -> None:
     """List all users: name, roles, and whether they are disabled."""
 
     async def work(administration: "Administration") -> None:
         async for account in administration.all():
+            if as_json:
+                told = {"user": account.id, "roles": list(account.roles)}
+                click.echo(json.dumps({**told, "disabled": bool(account.disabled)}))
+                continue
             disabled = "\tdisabled" if account.disabled else ""
             click.echo(f"{account.id}\t{','.join(account.roles)}{disabled}")
 

@@ -1,5 +1,7 @@
 """`chat-server database`: the schema, from the outside."""
 
+import json
+import threading
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -57,3 +59,22 @@ def test_another_database_is_refused() -> None:
         assert result.exit_code == 2
         assert "database.url: must be sqlite+aiosqlite:///FILE" in result.stderr
         assert "hidden" not in result.output
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    coming = threading.Timer(0.5, folder.mkdir)
+    coming.start()
+    url = f"sqlite+aiosqlite:///{folder / 'chat.db'}"
+    result = run("upgrade", "--wait", "1m", url=url)
+    coming.join()
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(run("status", "--json", url=url).stdout)
+    assert told["schema"] == told["needed"] == NEWEST
+
+
+def test_a_wait_ends_with_its_timeout() -> None:
+    away = "postgresql://me:hidden@127.0.0.1:1/chat"
+    result = run("status", "--wait", "9m", "--timeout", "1s", url=away)
+    assert result.exit_code == 1
+    assert result.stderr == "chat-server: --timeout: it was not done within 1 s\n"
