@@ -94,6 +94,9 @@ export class Timeline {
       this.#places.set(this.#log, this.#following ? null : this.#anchor());
       this.#log.onSplice = this.#log.onUpdate = () => {};
     }
+    // What was to be drawn of the log before is not there any more.
+    cancelAnimationFrame(this.#frame);
+    this.#frame = null;
     this.#log = log;
     this.#user = user;
     this.#rows.clear();
