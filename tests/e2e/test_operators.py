@@ -151,7 +151,7 @@ async def test_a_blocked_user_is_gone_everywhere_and_stays_out(
     await connected(server, sorted(await ready_workers(server, 2)), clients, bob)
     written = server.stderr
     assert " chat_server.audit: op: block users=bob until=" in written
-    assert "connections=3: spam operator=op" in written
+    assert "connections=3: spam " in written
 
 
 async def test_a_frozen_worker_obeys_when_it_wakes(
