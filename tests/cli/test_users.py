@@ -1,13 +1,11 @@
 """`chat-server users`: what it says, and what has become of the users then."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from tests.rig.server import ROOT
+from chat_server.cli.commands import main
 
 PASSWORD = "correct horse"
 
@@ -17,38 +15,27 @@ def url(tmp_path: Path) -> str:
     return f"sqlite+aiosqlite:///{tmp_path / 'chat.db'}"
 
 
-def users(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    inherited = {name: v for name, v in os.environ.items() if not name.startswith("CHAT_")}
+def users(url: str, *arguments: str, stdin: str = "") -> Result:
     environ = {
-        **inherited,
         "CHAT_ENVIRONMENT": "testing",
         "CHAT_DATABASE__URL": url,
         "CHAT_ACCOUNTS__HASH_MEMORY_KIB": "8",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "chat_server", "users", *arguments],
-        env=environ,
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    return CliRunner(env=environ).invoke(main, ["users", *arguments], input=stdin)
 
 
-def done(result: subprocess.CompletedProcess[str]) -> str:
-    assert (result.returncode, result.stderr) == (0, "")
+def done(result: Result) -> str:
+    assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
 
-def refused(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    assert (result.returncode, result.stdout) == (code, "")
+def refused(result: Result, code: int = 1) -> str:
+    assert (result.exit_code, result.stdout) == (code, "")
     [line] = result.stderr.splitlines()
     return line
 
 
-def add(url: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def add(url: str, name: str, *arguments: str) -> Result:
     return users(url, "add", name, *arguments, "--password-stdin", stdin=f"{PASSWORD}\n")
 
 

@@ -12,6 +12,8 @@ from .differences import DIRECT_ONLY, EVERY_TRANSPORT, TRANSPORTS
 from .elsewhere import serve
 from .room import Room
 
+FOLDER = f"{Path(__file__).parent}/"
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,12 +32,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("extra")
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 def _transport(item: pytest.Item) -> str:
     """Return the transport of a test of this folder; the direct one if it chooses none."""
-    here = item.path.is_relative_to(Path(__file__).parent)
+    here = str(item.path).startswith(FOLDER)
     if not here or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return "direct"
     return str(item.callspec.params.get("transport", "direct"))

@@ -45,9 +45,11 @@ def server() -> Iterator[ServerProcess]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run all tests of this folder in one loop, which the browser's driver lives in."""
+    # Six workers look at all tests, for which the methods of paths take seconds.
+    folder = f"{Path(__file__).parent}/"
     one_loop = pytest.mark.asyncio(loop_scope="session")
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("asyncio"):
+        if str(item.path).startswith(folder) and item.get_closest_marker("asyncio"):
             item.add_marker(one_loop, append=False)
 
 
