@@ -128,6 +128,8 @@ class ChatServer(Hookable):
         if isinstance(broker, Orders):
             orders = parts.make_orders(broker.orders, self.database, self.clock)
             self.operators = Office(self.service, orders)
+
+        self._tracing = parts.make_tracing(self.service)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
         self.jobs = Jobs(settings.redis)
@@ -149,6 +151,8 @@ class ChatServer(Hookable):
         app.before_request(self._expect_start)
         app.before_websocket(self._expect_start)
         app.after_serving(self.stop)
+        if self._tracing is not None:
+            self._tracing.register(app)
         websocket = WebSocketRoute(self.service)
         websocket.adapt(app)
         blueprints = [
@@ -348,6 +352,8 @@ class ChatServer(Hookable):
     def _registry(self) -> Registry:
         if self._gate is None:
             self._gate = self.service.gate = HookGate(self.service, self.settings.hooks)
+            if self._tracing is not None:
+                self._tracing.watch_hooks(self._gate.asking)
         return self._gate.registry
 
     @property
@@ -416,6 +422,8 @@ class ChatServer(Hookable):
                 await self._gate.stop()
             await self.verifier.stop()
         finally:
+            if self._tracing is not None:
+                await self._tracing.stop()
             if self.accounts is not None:
                 await self.accounts.stop()
             if self.database is not None:

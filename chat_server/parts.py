@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .accounts.accounts import Accounts
     from .database.database import Database
     from .following import Following
+    from .tracing.tracing import Tracing
     from .user_data import UserData
 
 
@@ -81,6 +82,26 @@ def make_accounts(
 
         mails = InvitationMails(settings, jobs)
     return Accounts(settings, database, clock, mails)
+
+
+def make_tracing(service: Service) -> "Tracing | None":
+    """Return what traces a worker's publications, if `tracing.enabled` says so.
+
+    Raises:
+        SettingsError: what traces is not installed.
+    """
+    settings = service.node.settings
+    if not settings.tracing.enabled:
+        return None
+    try:
+        from .tracing.tracing import Tracing
+    except ImportError:
+        raise SettingsError(
+            "tracing.enabled: needs OpenTelemetry: pip install 'quart-chat[tracing]'"
+        ) from None
+    tracing = Tracing(settings.tracing, service.node.name)
+    tracing.watch(service, "redis" if settings.redis.url else "memory")
+    return tracing
 
 
 def make_user_data(

@@ -102,7 +102,7 @@ class HookGate:
         self._service = service
         self._watch = BlockingWatch()
         # What is told must not keep what is asked from running.
-        self._asking = Runner(settings, self._watch, self.counts)
+        self.asking = Runner(settings, self._watch, self.counts)
         self._telling = Runner(settings, self._watch, self.counts)
         self._teller = Teller(self._telling, settings.max_pending)
         self._grace = settings.timeout_seconds
@@ -155,7 +155,7 @@ class HookGate:
         subject = Subscription(topic, kind, user_of(actor), session_of(actor))
         self._enter(topic)
         try:
-            await self._asking.ask(hooks, lambda: subject)
+            await self.asking.ask(hooks, lambda: subject)
         except ChatError as error:
             error.topic = topic
             raise
@@ -206,7 +206,7 @@ class HookGate:
     async def _decide(self, entry: _Entry, hooks: Sequence[Hook]) -> None:
         try:
             make_subject = partial(_publication, entry)
-            await self._asking.ask(hooks, make_subject, partial(self._settle, entry))
+            await self.asking.ask(hooks, make_subject, partial(self._settle, entry))
         except ChatError as error:
             error.topic = entry.command.topic
             # Its traceback holds the entry: they would be left to the garbage collector.
@@ -332,7 +332,7 @@ class HookGate:
         """
         self._enter()
         try:
-            await self._asking.ask(self.registry.all("connect"), lambda: client)
+            await self.asking.ask(self.registry.all("connect"), lambda: client)
         finally:
             self._pending -= 1
 
@@ -356,12 +356,12 @@ class HookGate:
             raise NotFound(f"method: there is no method {call.method!r}")
         self._enter()
         try:
-            result = await self._asking.run(hook, call)
+            result = await self.asking.run(hook, call)
             try:
                 text = json_of(None, result)
                 self._service.check_size(None, text)
             except ChatError as error:
-                self._asking.fail(hook, f"returned what cannot be sent: {error.message}")
+                self.asking.fail(hook, f"returned what cannot be sent: {error.message}")
         except HookFailure as failure:
             raise failure.told() from None
         finally:
@@ -377,7 +377,7 @@ class HookGate:
             task.cancel()
         if asked:
             await asyncio.wait(asked)
-        await self._asking.stop(1.0)
+        await self.asking.stop(1.0)
         await self._telling.stop(1.0)
         self._watch.stop()
 

@@ -334,6 +334,14 @@ class ExplainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class TracingSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[tracing]`."""
+
+    enabled: bool = False
+    url: str = ""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1, description="a number, 0 to 1")] = 1.0
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[log]`."""
 
@@ -417,6 +425,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     mail: MailSettings = MailSettings()
     metrics: MetricsSettings = MetricsSettings()
     explain: ExplainSettings = ExplainSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
     namespaces: dict[str, Namespace] = msgspec.field(
         default_factory=lambda: {"default": Namespace()}

@@ -15,8 +15,8 @@ import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # which makes importing them fail
 import {PACKAGE}
 for module in pkgutil.walk_packages({PACKAGE}.__path__, "{PACKAGE}."):
-    # The last one is run by Alembic alone.
-    if not module.name.endswith(("__main__", "migrations.env")):
+    # The second is run by Alembic alone, the third imported for the extra `tracing` alone.
+    if not module.name.endswith(("__main__", "migrations.env", "tracing.tracing")):
         importlib.import_module(module.name)
 """
 
