@@ -88,9 +88,10 @@ RULES = {
     "parts": May(
         (
             *("accounts", "database", "following", "jobs", "operators.kept", "realtime.ports"),
-            *("service.service", "user_data", *LEAVES),
+            *("service.service", "tracing.tracing", "user_data", *LEAVES),
         )
     ),
+    "tracing": May(CORE, ("opentelemetry", "quart")),
     # Exports and erasures: rows of the archive, and messages of the store by the service.
     "user_data": May(
         ("accounts", "archive", "database", "jobs", "protocol", "service", *LEAVES),
