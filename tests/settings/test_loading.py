@@ -100,7 +100,7 @@ def test_later_sources_win_key_by_key(tmp_path: Path) -> None:
     assert settings.limits.max_replay == 3
     assert settings.limits.max_message_bytes == 65_536
     assert settings.namespaces == {
-        "default": Namespace(archive=True, read_receipts=True),  # in development
+        "default": Namespace(archive=True, presence=True, read_receipts=True),  # in development
         "room": Namespace(history_size=5, history_seconds=7.5),
         "empty": Namespace(),
     }
