@@ -106,7 +106,7 @@ def test_later_sources_win_key_by_key(tmp_path: Path) -> None:
     }
     assert settings.namespace("room:lobby").history_size == 5
     assert settings.namespace("room").history_size == 5
-    assert settings.namespace("rooms:lobby") == Namespace(archive=True)
+    assert settings.namespace("rooms:lobby") == settings.namespaces["default"]
 
 
 def test_any_source_but_its_own_file_chooses_the_environment(
