@@ -12,6 +12,9 @@ class Arrivals:
     Args:
         limits: the rates, of which an empty one is no limit.
         clock: tells the time.
+
+    Attributes:
+        limits_joins: whether `join` can refuse anything.
     """
 
     def __init__(self, limits: LimitSettings, clock: Clock) -> None:
@@ -20,6 +23,8 @@ class Arrivals:
         self._of_user = _rates(limits.connects_per_user)
         self._joins_of_user = _rates(limits.joins_per_user)
         self._joins_of_topic = _rates(limits.joins_per_topic)
+        # A resume is counted in calls, and most servers have neither.
+        self.limits_joins = bool(self._joins_of_user or self._joins_of_topic)
 
     @property
     def refused(self) -> dict[str, int]:

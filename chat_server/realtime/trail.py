@@ -7,7 +7,7 @@ told a gap, goes) is a note of its own. The oldest notes go first.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -73,7 +73,6 @@ class Trail:
         """Note that a topic has got from one position to another."""
         if self.enabled and before != now:
             after = before.seq if before.epoch == now.epoch else min(before.seq, now.seq)
-            # Without keywords: this is the one note that is made for each batch.
             self._notes.append(Note(self._time(), topic, "heard", now.epoch, after, now.seq))
 
     def subscribed(
@@ -81,23 +80,26 @@ class Trail:
     ) -> None:
         """Note that a subscriber has come, and from where on it gets events."""
         if self.enabled:
-            self._add(topic, "subscribed", seen, client=id(transport), session=session, user=user)
+            at, client = self._time(), id(transport)
+            self._notes.append(
+                Note(at, topic, "subscribed", seen.epoch, 0, seen.seq, client, session, user)
+            )
 
     def moved(self, topic: str, transport: Transport, what: str, seen: Position) -> None:
         """Note that a subscriber has fallen behind, been replayed to, or left."""
         if self.enabled:
-            self._add(topic, what, seen, client=id(transport))
+            at, client = self._time(), id(transport)
+            self._notes.append(Note(at, topic, what, seen.epoch, 0, seen.seq, client))
 
     def missed(
         self, topic: str, transport: Transport | None, after: int, seen: Position, reason: str
     ) -> None:
         """Note that a subscriber, or with None all live ones, was told a gap up to a position."""
         if self.enabled:
-            client = 0 if transport is None else id(transport)
-            self._add(topic, "gap", seen, after=after, client=client, reason=reason)
-
-    def _add(self, topic: str, what: str, seen: Position, **more: Any) -> None:
-        self._notes.append(Note(self._time(), topic, what, epoch=seen.epoch, seq=seen.seq, **more))
+            at, client = self._time(), 0 if transport is None else id(transport)
+            self._notes.append(
+                Note(at, topic, "gap", seen.epoch, after, seen.seq, client, reason=reason)
+            )
 
     def of_topic(self, topic: str) -> Iterator[Note]:
         """Return the notes about a topic, the oldest first."""

@@ -38,11 +38,12 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
     """
     if command.last is not None:
         actor.require("history", command.topic)
-    try:
-        service.node.arrivals.join(actor.user, command.topic, actor.rate_factor)
-    except RateLimited as error:
-        error.topic = command.topic
-        raise
+    if service.node.arrivals.limits_joins:
+        try:
+            service.node.arrivals.join(actor.user, command.topic, actor.rate_factor)
+        except RateLimited as error:
+            error.topic = command.topic
+            raise
     if command.presence:
         actor.require("presence", command.topic)
         presence_in(service, command.topic)

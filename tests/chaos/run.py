@@ -19,6 +19,7 @@ from .final_reads import EXPECTED_ERRORS, FinalReads
 from .history import Ack, History, Rules
 from .members import Members
 from .nemesis import Nemesis, kinds
+from .outcasts import Outcasts
 from .publishers import Publisher, Targets
 from .schedule import Fault, plan
 from .system import HISTORY, MAX_REPLAY, System, open_system
@@ -65,6 +66,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         longest_silence: seconds in which no subscriber at all got anything.
         longest_ack: seconds until a publication was acknowledged.
         presence_changes: how often a watcher was told that somebody came or went.
+        blocks: how often an operator blocked a user, and the workers confirmed it.
         longest_presence: seconds until all watchers knew who was there, once all was silent.
     """
 
@@ -89,6 +91,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     unknown: int = 0
     presence_changes: int = 0
     longest_presence: float = 0.0
+    blocks: int = 0
 
     @property
     def struck(self) -> int:
@@ -150,6 +153,7 @@ async def perform(config: Config, tell: Tell) -> Outcome:
         longest_silence=counts.longest_silence,
         longest_ack=counts.longest_ack,
         presence_changes=counts.presence_changes,
+        blocks=run.blocks,
         longest_presence=counts.longest_presence,
         verdict=Verdict(
             violations=[*violations, *verdict.violations],
@@ -181,6 +185,17 @@ class _Run:
         self._final_reads = FinalReads(self._url, system.mint("auditor"), self._topics)
         self._readers = [self._reader(number) for number in range(config.readers)]
         self._members = Members(config, system, self._url, self.counts, self._reading())
+        # A process that keeps nothing forgets who is blocked, and so may a store that is wiped.
+        self._outcasts = (
+            Outcasts(system, self._url, config.seed, config.patience)
+            if system.shards and not config.wipe
+            else None
+        )
+
+    @property
+    def blocks(self) -> int:
+        """How often a user was blocked."""
+        return 0 if self._outcasts is None else self._outcasts.blocks
 
     async def run(
         self, faults: list[Fault], tell: Tell
@@ -189,6 +204,8 @@ class _Run:
         nemesis = Nemesis(self._system, self._config.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
         tasks += self._members.start()
+        if self._outcasts is not None:
+            tasks += self._outcasts.start()
         tasks.append(asyncio.create_task(self._report(faults, nemesis, tell)))
         violations: list[Violation] = []
         try:
@@ -211,6 +228,8 @@ class _Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         violations += self._members.violations
+        if self._outcasts is not None:
+            violations += self._outcasts.violations
         observers = [observed for reader in self._readers for observed in reader.observers.values()]
         rules = Rules(
             {topic: HISTORY[topic.partition(":")[0]] for topic in self._topics},
@@ -240,6 +259,8 @@ class _Run:
                 task.result()
         behind = await self._left_behind(await self._final_reads.positions())
         behind = behind or await self._members.settle()
+        if not behind and self._outcasts is not None:
+            behind = await self._outcasts.settle()
         if behind or not self._system.shards:
             return behind
         number = len(self.unheard)
