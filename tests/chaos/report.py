@@ -36,6 +36,9 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "connections ended": _counts(outcome.closes),
         "errors answered": _counts(outcome.errors),
         **presence,
+        **(
+            {"users blocked, as workers confirmed": f"{outcome.blocks:,}"} if outcome.blocks else {}
+        ),
         "longest time without any delivery, pauses included": f"{outcome.longest_silence:.1f} s",
         "longest wait for an acknowledgement": f"{outcome.longest_ack:.1f} s",
         "violations": f"{len(verdict.violations):,}",
