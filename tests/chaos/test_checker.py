@@ -243,7 +243,11 @@ def test_a_plan_depends_on_the_seed_alone_and_leaves_no_kind_out() -> None:
 
 
 def test_only_what_a_server_can_survive_is_done_to_it() -> None:
-    assert set(kinds("cluster", 2, wipe=True)) == set(ALL)
+    needs = {each.needs for each in ALL.values()}
+    assert set(kinds("cluster", 2, wipe=True, also=needs)) == set(ALL)
+    assert {ALL[kind].needs for kind in kinds("cluster", 2, wipe=True)} == {
+        *("", "redis", "cluster", "workers")
+    }
     assert "slot moved" not in kinds("redis", 2, wipe=True)
     assert WIPE not in kinds("redis", 2, wipe=False)
     assert "worker killed" not in kinds("redis", 1, wipe=False)
