@@ -3,6 +3,7 @@
 import { showAddress, webSocketUrl } from "./address.js";
 import { ChatClient } from "./client.js";
 import { Composer } from "./composer.js";
+import { proposeEmoji } from "./emoji.js";
 import { listenToKeys } from "./keyboard.js";
 import { mentionStart } from "./mentions.js";
 import { Notifier } from "./notifier.js";
@@ -68,7 +69,13 @@ class ChatPage {
       retry: (message) => this.#sender.send(message),
       open: (room) => this.#go(room),
     });
-    this.#view = new RoomView({ outbox: this.#outbox, status: this.#status });
+    this.#view = new RoomView({
+      outbox: this.#outbox,
+      status: this.#status,
+      onReply: (quote) => this.#composer.quote(quote),
+      onEdit: (edit) => this.#composer.edit(edit),
+      onError: (text) => showText($("composer-error"), text),
+    });
     this.#list = new RoomList({
       nav: $("rooms"),
       list: $("room-list"),
@@ -90,8 +97,11 @@ class ChatPage {
       error: $("composer-error"),
       texts,
       proposals: $("proposals"),
-      sources: [(text, cursor) => this.#proposePeople(text, cursor)],
+      sources: [(text, cursor) => this.#proposePeople(text, cursor), proposeEmoji],
       send: (text) => this.#write(text),
+      editing: $("editing"),
+      onEdit: (room, edit) => this.#rooms.get(room).edit(edit),
+      lastEdit: () => this.#view.lastEdit,
       onTyping: () => this.#rooms.get(this.#view.room)?.type(),
     });
     this.#signIn = new SignIn({

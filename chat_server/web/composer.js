@@ -3,8 +3,10 @@
 import { Completion } from "./completion.js";
 import { showText } from "./status.js";
 import { isolated } from "./text.js";
+import { words } from "./words.js";
 
 const READ_ONLY = "You may only read here";
+const EDITING = "Save or cancel first what you are editing.";
 const FULL = "Too many messages are not sent yet. This one stays here.";
 
 export class Composer {
@@ -13,6 +15,10 @@ export class Composer {
   #texts;
   #user = null;
   #room = null;
+  /** The message that is written anew, `{seq, epoch, data}`, or null. */
+  #edit = null;
+  #editing;
+  #onEdit;
 
   /**
    * @param {HTMLFormElement} options.form
@@ -22,18 +28,31 @@ export class Composer {
    * @param {Element} options.proposals shows how a word may be completed.
    * @param {function[]} options.sources what proposes it, as for `Completion`.
    * @param {function} options.send called with a text; returns whether it was taken.
+   * @param {Element} options.editing is shown, with a button that ends it, while a message is written anew.
+   * @param {function} options.onEdit called with the room and what a message shall be, `{seq, epoch, data}`;
+   *   resolves when that is stored.
+   * @param {function} options.lastEdit returns what Arrow-Up writes anew, or null.
    * @param {function} options.onTyping called when the user writes.
    */
-  constructor({ form, field, error, texts, proposals, sources, send, onTyping }) {
+  constructor({ form, field, error, texts, proposals, sources, send, editing, onEdit, lastEdit, onTyping }) {
     this.#field = field;
     this.#error = error;
     this.#texts = texts;
+    this.#editing = editing;
+    this.#onEdit = onEdit;
+    editing.querySelector("button").addEventListener("click", () => this.#leave());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit(send);
     });
     new Completion(field, proposals, sources);
     field.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowUp" && field.value === "" && !event.isComposing) {
+        const edit = lastEdit();
+        if (edit) event.preventDefault();
+        if (edit) this.edit(edit);
+      }
+      if (event.key === "Escape" && this.#edit) this.#leave();
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       form.requestSubmit();
@@ -54,8 +73,25 @@ export class Composer {
     this.#user = user;
     this.#room = room;
     showText(this.#error, "");
-    this.#field.value = user === null ? "" : this.#texts.draft(user, room);
-    this.#fit();
+    this.#edit = user === null ? null : JSON.parse(this.#texts.draft(user, editPlace(room)) || "null");
+    this.#fill();
+  }
+
+  /** Write a message anew, `{seq, epoch, data}`, with what is written so far kept for later. */
+  edit(edit) {
+    if (this.#isEditing()) return;
+    this.#edit = { ...edit };
+    this.#keep();
+    this.#fill();
+    this.focus();
+  }
+
+  /** Begin an answer with a quote, before what is written so far. */
+  quote(text) {
+    if (this.#isEditing()) return;
+    this.#field.setRangeText(text, 0, 0, "end");
+    this.#changed();
+    this.focus();
   }
 
   focus() {
@@ -65,6 +101,10 @@ export class Composer {
   #submit(send) {
     const text = this.#field.value.trim();
     if (!text) return;
+    if (this.#edit) {
+      this.#save(this.#edit);
+      return;
+    }
     if (!send(text)) {
       showText(this.#error, FULL);
       return;
@@ -73,9 +113,57 @@ export class Composer {
     this.#changed();
   }
 
+  /** Whether a message is being written anew, whose text nothing may replace; say so then. */
+  #isEditing() {
+    if (this.#edit) showText(this.#error, EDITING);
+    this.focus();
+    return this.#edit !== null;
+  }
+
+  /** Store what a message shall say; until that is done it stays here. */
+  async #save({ seq, epoch, data }) {
+    const [user, room] = [this.#user, this.#room];
+    const place = editPlace(room);
+    const kept = this.#texts.draft(user, place);
+    const isHere = () => user === this.#user && room === this.#room;
+    try {
+      await this.#onEdit(room, { seq, epoch, data: { ...data, text: data.text.trim() } });
+    } catch (error) {
+      if (isHere()) showText(this.#error, words(error));
+      return;
+    }
+    // Meanwhile more may be written.
+    if (this.#texts.draft(user, place) !== kept) return;
+    this.#texts.setDraft(user, place, "");
+    if (isHere()) this.#leave();
+  }
+
   #changed() {
     showText(this.#error, "");
-    this.#texts.setDraft(this.#user, this.#room, this.#field.value);
+    if (this.#edit) this.#edit.data = { ...this.#edit.data, text: this.#field.value };
+    this.#keep();
+    this.#fit();
+  }
+
+  #keep() {
+    if (this.#edit) this.#texts.setDraft(this.#user, editPlace(this.#room), JSON.stringify(this.#edit));
+    else this.#texts.setDraft(this.#user, this.#room, this.#field.value);
+  }
+
+  /** Go back to what is not sent yet. */
+  #leave() {
+    this.#edit = null;
+    this.#texts.setDraft(this.#user, editPlace(this.#room), "");
+    showText(this.#error, "");
+    this.#fill();
+    this.focus();
+  }
+
+  /** Show what is being written. */
+  #fill() {
+    this.#editing.hidden = this.#edit === null;
+    const isNobody = this.#user === null;
+    this.#field.value = isNobody ? "" : this.#edit?.data.text ?? this.#texts.draft(this.#user, this.#room);
     this.#fit();
   }
 
@@ -85,4 +173,9 @@ export class Composer {
     this.#field.style.height = "auto";
     this.#field.style.height = `${this.#field.scrollHeight}px`;
   }
+}
+
+/** Under which room a text is kept that a message shall have: no room has such a name. */
+function editPlace(room) {
+  return `${room} (edit)`;
 }

@@ -12,20 +12,28 @@ const DELETED = { name: "p", className: "text deleted", text: "deleted" };
 export class MessageRow {
   /** The list's item. */
   node;
+  /** The message as it now is. */
+  message;
+  #actions;
   #head = element("p", "head");
   #body = element("div", "body");
-  #edited = null;
+  #foot = element("div", "foot");
   #content = null;
-  #name = null;
-  #reactions = null;
+  #form = null;
+  /** What is there for some messages only: `reactions`, `marks`, `stop`, and `act`, which opens the menu. */
+  #parts = {};
+  /** By emoji. */
+  #chips = new Map();
 
   /**
    * @param {object} message as it now is.
    * @param {boolean} own whether the user who reads wrote it.
    * @param {string} link the address of the message.
+   * @param {MessageActions} actions what can be done with it.
    */
-  constructor(message, own, link) {
+  constructor(message, own, link, actions) {
     const { at, from } = message;
+    this.#actions = actions;
     this.node = element("li", own ? "message own" : "message");
     const name = from ? visibleName(from.name, from.user) : "Server";
     const avatar = element("span", "avatar", initials(name));
@@ -40,56 +48,94 @@ export class MessageRow {
     place.href = link;
     place.append(time);
     this.#head.append(sender, " ", place);
-    this.#body.append(this.#head);
+    if (from?.info?.bot === true) sender.after(" ", element("span", "bot", "Bot"));
+    // What comes later is not read out alone: without its message it says nothing.
+    this.#foot.ariaLive = "off";
+    this.#body.append(this.#head, this.#foot);
     this.show(message);
     this.node.append(avatar, this.#body);
   }
 
   /** Show the message as changes have made it, and touch only what they changed. */
-  show({ data, state, deleted, edited_at, reactions }) {
+  show(message) {
+    const { data, state, deleted, edited_at, reactions = {} } = message;
+    const isGrowing = state === "streaming" && !deleted;
+    this.message = message;
     // What grows is read out when it is whole.
-    if (state === "streaming" && !deleted) this.node.setAttribute("aria-busy", "true");
+    if (isGrowing) this.node.ariaBusy = "true";
     else this.node.removeAttribute("aria-busy");
-    this.#showEdited(Boolean(edited_at && !deleted));
     this.#showContent(deleted ? DELETED : dataForm(data));
+    // Markup that an edit brings is not read out alone either.
+    if (edited_at) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);
+    const marks = deleted ? [] : [edited_at && "edited", state === "cancelled" && "stopped"].filter(Boolean);
+    this.#have("marks", marks.length > 0, () => element("span", "time", ""));
+    if (this.#parts.marks) this.#parts.marks.textContent = marks.join(", ");
+    this.#have("stop", isGrowing, () => this.#stopButton());
+    this.#have("act", !deleted, () => this.#menuButton());
   }
 
-  #showEdited(edited) {
-    if (edited && !this.#edited) {
-      this.#edited = element("span", "time", "edited");
-      quiet(this.#edited);
-      this.#head.append(" ", this.#edited);
-    } else if (!edited) {
-      this.#edited?.remove();
-      this.#edited = null;
-    }
+  /** Have a part, or not. */
+  #have(name, isWanted, make) {
+    const known = this.#parts[name];
+    if (isWanted === Boolean(known)) return;
+    known?.remove();
+    this.#parts[name] = isWanted ? make() : null;
+    if (!isWanted) return;
+    if (name === "reactions") this.#foot.prepend(this.#parts[name]);
+    else (name === "act" ? this.#body : this.#foot).append(this.#parts[name]);
   }
 
   #showContent(form) {
-    if (this.#name === form.name) {
+    if (this.#form === form.name) {
       this.#content.show(form);
       return;
     }
     this.#content?.remove();
     this.#content = new TextView(form);
-    this.#name = form.name;
+    this.#form = form.name;
     this.#head.after(...this.#content.nodes);
   }
 
   #showReactions(reactions) {
-    if (!reactions) {
-      this.#reactions?.remove();
-      this.#reactions = null;
-      return;
+    for (const [emoji, chip] of this.#chips) {
+      if (Object.hasOwn(reactions, emoji)) continue;
+      chip.remove();
+      this.#chips.delete(emoji);
     }
-    if (!this.#reactions) {
-      this.#reactions = element("p", "reactions");
-      this.#reactions.append(document.createTextNode(""));
-      quiet(this.#reactions);
-      this.#body.append(this.#reactions);
+    const all = Object.entries(reactions);
+    this.#have("reactions", all.length > 0, () => element("span", "reactions"));
+    for (const [emoji, reaction] of all) {
+      const chip = this.#chips.get(emoji) ?? this.#addChip(emoji);
+      setText(chip.firstChild, `${isolated(emoji)} ${reaction.count}`);
+      chip.title = reaction.users.map(inert).join(", ");
+      chip.ariaPressed = String(this.#actions.isOwn(reaction));
     }
-    setText(this.#reactions.firstChild, reactionText(reactions));
+  }
+
+  #addChip(emoji) {
+    const chip = button("quiet chip", "", () => this.#actions.react(this.message, emoji));
+    this.#chips.set(emoji, chip);
+    this.#parts.reactions.append(chip);
+    return chip;
+  }
+
+  #stopButton() {
+    const stop = button("small stop", "Stop", async () => {
+      setText(stop.firstChild, "Stopping…");
+      // Whether it ends is up to who writes it.
+      if (!(await this.#actions.stop(this.message))) setText(stop.firstChild, "Stop");
+    });
+    return stop;
+  }
+
+  #menuButton() {
+    const act = button("quiet act", "⋯", () => this.#actions.open(this, act));
+    act.ariaLabel = "Actions";
+    act.ariaHasPopup = "true";
+    // Of a long list each would be a stop: Enter on the message opens the menu, too.
+    act.tabIndex = -1;
+    return act;
   }
 }
 
@@ -99,13 +145,10 @@ function hueOf(from) {
   return Number.isInteger(chosen) && chosen >= 0 && chosen < 360 ? String(chosen) : hue(from?.user ?? "");
 }
 
-/** Keep a node that comes later from being read out alone: without its message it says nothing. */
-function quiet(node) {
-  node.setAttribute("aria-live", "off");
-}
-
-function reactionText(reactions) {
-  return Object.entries(reactions)
-    .map(([emoji, { count }]) => `${isolated(emoji)} ${count}`)
-    .join("  ");
+function button(className, text, onClick) {
+  const node = element("button", className);
+  node.type = "button";
+  node.append(document.createTextNode(text));
+  node.addEventListener("click", onClick);
+  return node;
 }

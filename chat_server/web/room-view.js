@@ -1,11 +1,12 @@
 /** The room that is open: what the page shows of it, and what is read by that. */
 
 import { permalink } from "./address.js";
+import { MessageActions, isEditable } from "./message-actions.js";
 import { MessageRow } from "./message-row.js";
 import { PeopleView } from "./people-view.js";
 import { showText } from "./status.js";
 import { Timeline } from "./timeline.js";
-import { allowed } from "./token.js";
+import { allowed, mayModerate } from "./token.js";
 import { words } from "./words.js";
 
 /** A room that is not open after so long is being waited for. */
@@ -30,6 +31,7 @@ export class RoomView {
   #note = "";
   #outbox;
   #status;
+  #actions;
   #people = new PeopleView();
   #timeline = new Timeline({
     region: $("history"),
@@ -39,13 +41,26 @@ export class RoomView {
     newer: $("newer"),
     empty: $("empty"),
     makeRow: (message, own) => {
-      return new MessageRow(message, own, permalink(this.#room.name, message.seq));
+      return new MessageRow(message, own, permalink(this.#room.name, message.seq), this.#actions);
     },
     onHole: (hole, edge, again) => this.#room.state === "open" && this.#room.load(hole, edge, again),
     onSettled: () => this.#readSoon(),
   });
 
-  constructor({ outbox, status }) {
+  /**
+   * @param {Outbox} options.outbox
+   * @param {ConnectionStatus} options.status
+   * @param {function} options.onReply called with the quote that an answer begins with.
+   * @param {function} options.onEdit called with what is to be written anew: `{seq, epoch, data}`.
+   * @param {function} options.onError called with a sentence on what did not work.
+   */
+  constructor({ outbox, status, onReply, onEdit, onError }) {
+    this.#actions = new MessageActions({
+      room: () => this.#room,
+      onReply,
+      onEdit: (message) => onEdit(this.#editOf(message)),
+      onError,
+    });
     this.#outbox = outbox;
     this.#status = status;
     document.addEventListener("visibilitychange", () => this.#readSoon());
@@ -63,6 +78,7 @@ export class RoomView {
     this.#room = this.#target = null;
     this.#online = false;
     clearTimeout(this.#patience);
+    this.#actions.use(user, token !== null && mayModerate(token));
     this.#timeline.show(null, user);
     this.#people.show(null, user);
     this.#outbox.show(user, null);
@@ -140,6 +156,18 @@ export class RoomView {
   scrollToEnd() {
     this.#room.log.setMark(null);
     this.#timeline.scrollToEnd();
+  }
+
+  /** Return the newest message of the user that can be written anew, as `{seq, epoch, data}`, or null. */
+  get lastEdit() {
+    const own = this.#room?.log.entries.findLast(({ kind, message }) => {
+      return kind === "message" && message.from?.user === this.#user && isEditable(message);
+    });
+    return own && this.#room.epochOf(own.message) !== null ? this.#editOf(own.message) : null;
+  }
+
+  #editOf(message) {
+    return { seq: message.seq, epoch: this.#room.epochOf(message), data: message.data };
   }
 
   /** Take the answer to a message of the outbox: its event has come already, or comes next. */

@@ -1,7 +1,7 @@
 /** A room that the user follows: its events as they come, its history as it is asked for, what is unread. */
 
 import { topicOf } from "./address.js";
-import { changed, isChange } from "./client.js";
+import { ChatError, changed, isChange } from "./client.js";
 import { mentions } from "./mentions.js";
 import { People } from "./people.js";
 import { RoomLog } from "./room-log.js";
@@ -172,6 +172,36 @@ export class Room {
       // The next message is read as well.
     });
     this.#onChange(this, false);
+  }
+
+  /** Return the epoch of a message that was seen; null if another may have its `seq` by now. */
+  epochOf({ seq, at }) {
+    return this.log.find(seq)?.message.at === at ? this.position?.epoch ?? null : null;
+  }
+
+  /** Let a message say something else: `{seq, epoch, data}`. */
+  async edit({ seq, epoch, data }) {
+    if (epoch === null) throw new ChatError("not_found", "");
+    await this.#client.edit(this.topic, seq, data, { epoch });
+  }
+
+  async delete(message) {
+    await this.#client.delete(this.topic, message.seq, this.#seen(message));
+  }
+
+  async react(message, emoji, remove) {
+    await this.#client.react(this.topic, message.seq, emoji, { ...this.#seen(message), remove });
+  }
+
+  /** Ask whoever writes a growing message to end it. */
+  stop({ seq }) {
+    return this.#client.cancel(this.topic, seq);
+  }
+
+  #seen(message) {
+    const epoch = this.epochOf(message);
+    if (epoch === null) throw new ChatError("not_found", "");
+    return { epoch };
   }
 
   #opened() {

@@ -23,6 +23,11 @@ export function isExpired(token) {
   return endOf(token) <= Date.now();
 }
 
+/** Whether a token may allow to change what others wrote, somewhere. */
+export function mayModerate(token) {
+  return (claims(token).topics?.moderate?.length ?? 0) > 0;
+}
+
 /** Return a sentence about the topics that a token allows to read. */
 export function allowed(token) {
   const patterns = claims(token).topics?.subscribe;

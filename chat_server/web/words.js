@@ -10,6 +10,8 @@ const WORDS = {
   too_many_topics: "You are in too many rooms.",
   rate_limited: "You are writing too fast. It will be sent in a moment.",
   unavailable: "The server cannot store messages now. It will be sent as soon as it can.",
+  not_found: "This message is not there any more.",
+  gone: "This message is deleted.",
   internal: "Something went wrong on the server.",
   closed: "You were signed out first.",
   outbox_full: "Too many messages wait to be sent.",

@@ -74,3 +74,15 @@ async def test_nothing_else_is_there(path: str) -> None:
         response = await http.ask("GET", path)
         assert response.status_code == 404
         assert "immutable" not in response.headers.get("Cache-Control", "")
+
+
+async def test_the_page_comes_without_its_comments() -> None:
+    async with client() as http:
+        for path in [*WEB.glob("*.js"), *WEB.glob("*.css")]:
+            if path.name.startswith(("client", "docs")):
+                continue
+            response = await http.ask("GET", f"/static/{path.name}")
+            sent = (await response.get_data(as_text=True)).splitlines()
+            assert not [line for line in sent if line.lstrip().startswith(("//", "/*", "*/", "* "))]
+            source = iter(path.read_text("utf-8").splitlines())
+            assert all(line in source for line in sent), "nothing else is changed"

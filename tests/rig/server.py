@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
@@ -213,7 +213,12 @@ def _group_exists(pid: int) -> bool:
 
 
 def mint(
-    sub: str, *, name: str | None = None, ttl_seconds: float = 3600.0, **topics: Sequence[str]
+    sub: str,
+    *,
+    name: str | None = None,
+    info: Mapping[str, Any] | None = None,
+    ttl_seconds: float = 3600.0,
+    **topics: Sequence[str],
 ) -> str:
     """Return a token that such a server accepts; `topics` are patterns by action.
 
@@ -223,6 +228,7 @@ def mint(
         _testing_auth(),
         sub=sub,
         name=name,
+        info=info,
         topics=topics or None,
         ttl_seconds=ttl_seconds,
         clock=SystemClock(),

@@ -16,7 +16,7 @@ MAX_ROWS = 320
 TOP = "s => new Promise((done) => { s.scrollTop = 0; requestAnimationFrame(done); })"
 """Scroll up as far as the page goes, and let it draw."""
 PLACE = """([s, text]) => {
-  const row = [...s.querySelectorAll('.message')].find((row) => row.textContent.endsWith(text));
+  const row = [...s.querySelectorAll('.message .text')].find((row) => row.textContent === text);
   return row.getBoundingClientRect().top - s.getBoundingClientRect().top;
 }"""
 MOST = """() => {

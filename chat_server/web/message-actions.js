@@ -1,0 +1,126 @@
+/** What can be done with a message: a menu for all rows, which opens beside the one that it is for. */
+
+import { ask } from "./dialog.js";
+import { QUICK } from "./emoji.js";
+import { dataText, element, inert } from "./text.js";
+import { words } from "./words.js";
+
+const MAX_QUOTED_LINES = 4;
+const MAX_QUOTED = 300;
+/** Pixels that stay free at the edges of the window. */
+const EDGE = 8;
+
+const $ = (id) => document.getElementById(id);
+
+/** Return whether its author can write a message anew: it has a text, which does not grow. */
+export function isEditable({ data, deleted, state }) {
+  return !deleted && state !== "streaming" && typeof data?.text === "string";
+}
+
+export class MessageActions {
+  #menu = $("actions");
+  #room;
+  #onReply;
+  #onEdit;
+  #onError;
+  #user = null;
+  #moderates = false;
+  /** The row that the menu is for. */
+  #row = null;
+
+  /**
+   * @param {function} options.room returns the room that is open.
+   * @param {function} options.onReply called with the quote that an answer begins with.
+   * @param {function} options.onEdit called with a message that is to be written anew.
+   * @param {function} options.onError called with a sentence on what did not work.
+   */
+  constructor({ room, onReply, onEdit, onError }) {
+    this.#room = room;
+    this.#onReply = onReply;
+    this.#onEdit = onEdit;
+    this.#onError = onError;
+    $("quick").append(...QUICK.map((emoji) => {
+      const button = element("button", "quiet", emoji);
+      button.type = "button";
+      button.addEventListener("click", () => this.#chosen((message) => this.react(message, emoji)));
+      return button;
+    }));
+    $("reply").addEventListener("click", () => this.#chosen((message) => this.#onReply(this.#quote(message))));
+    $("edit").addEventListener("click", () => this.#chosen((message) => this.#onEdit(message)));
+    $("delete").addEventListener("click", () => this.#chosen((message) => this.#delete(message)));
+    $("log").addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !event.target.matches(".message")) return;
+      // The key must not press the button that gets the focus.
+      event.preventDefault();
+      event.target.querySelector(".act")?.click();
+    });
+  }
+
+  /** Begin for a user; `moderates` says whether they may delete what others wrote. */
+  use(user, moderates) {
+    this.#user = user;
+    this.#moderates = moderates;
+  }
+
+  /** Whether the user is one of those who are named for a reaction. */
+  isOwn(reaction) {
+    return reaction?.users.includes(this.#user) ?? false;
+  }
+
+  /** Open the menu for a row, beside the button that was pressed. */
+  open(row, button) {
+    const { message } = row;
+    const isOwn = message.from?.user === this.#user;
+    this.#row = row;
+    $("edit").hidden = !isOwn || !isEditable(message);
+    $("delete").hidden = !isOwn && !this.#moderates;
+    const menu = this.#menu;
+    menu.showPopover();
+    const { top, bottom, left } = button.getBoundingClientRect();
+    const { offsetWidth, offsetHeight } = menu;
+    const isBelow = bottom + offsetHeight + EDGE < innerHeight;
+    menu.style.top = `${Math.max(isBelow ? bottom : top - offsetHeight, EDGE)}px`;
+    menu.style.left = `${Math.max(Math.min(left, innerWidth - offsetWidth - EDGE), EDGE)}px`;
+    $("quick").firstChild.focus();
+  }
+
+  /** React with an emoji, or take that back. */
+  react(message, emoji) {
+    const remove = this.isOwn(message.reactions?.[emoji]);
+    return this.#try(() => this.#room().react(message, emoji, remove));
+  }
+
+  /** Ask whoever writes a growing message to end it. */
+  stop(message) {
+    return this.#try(() => this.#room().stop(message));
+  }
+
+  #chosen(act) {
+    this.#menu.hidePopover();
+    act(this.#row.message);
+  }
+
+  async #delete(message) {
+    const question = ["Delete this message? It is gone for everybody."];
+    if (!(await ask({ question, no: ["Keep it"], yes: ["Delete"] }))) return;
+    await this.#try(() => this.#room().delete(message));
+  }
+
+  #quote({ from, data }) {
+    const said = dataText(data).split("\n").filter((line) => line.trim() && !line.startsWith(">"));
+    const begun = [...said.slice(0, MAX_QUOTED_LINES).join("\n")].slice(0, MAX_QUOTED).join("");
+    const quote = begun.split("\n").filter(Boolean).map((line) => `> ${line}\n`).join("");
+    return from && from.user !== this.#user ? `${quote}@${inert(from.user)} ` : quote;
+  }
+
+  /** Resolves to whether it worked. */
+  async #try(act) {
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      this.#onError(words(error));
+      return false;
+    }
+  }
+}
