@@ -51,7 +51,8 @@ class Outcasts:
         self.violations: list[Violation] = []
         self.blocks = 0
         self._users = [
-            _Outcast(f"outcast{number}", url, system, self.violations) for number in range(USERS)
+            Outcast(name, url, system.mint(name), self.violations)
+            for name in (f"outcast{number}" for number in range(USERS))
         ]
 
     def start(self) -> list[asyncio.Task[None]]:
@@ -78,7 +79,7 @@ class Outcasts:
             user.expected.clear()
         return kept_out
 
-    async def _moderate(self, user: "_Outcast") -> None:
+    async def _moderate(self, user: "Outcast") -> None:
         """Block a user and let the user in again, and so on; not while all is to be settled."""
         while True:
             await asyncio.sleep(self._random.uniform(0.5, 2.0))
@@ -108,13 +109,13 @@ class Outcasts:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-class _Outcast:
+class Outcast:
     """A user who tries to come in with several connections.
 
     Args:
         name: of the user.
         url: where to connect.
-        system: the server.
+        token: of the user.
         violations: how the user was served while blocked; more is added.
 
     Attributes:
@@ -123,13 +124,13 @@ class _Outcast:
         expected: set while the user has to be let in, and is not to be blocked.
     """
 
-    def __init__(self, name: str, url: str, system: System, violations: list[Violation]) -> None:
+    def __init__(self, name: str, url: str, token: str, violations: list[Violation]) -> None:
         self.name = name
         self.barred_at: float | None = None
         self.seated: set[object] = set()
         self.expected = asyncio.Event()
         self._url = url
-        self._token = system.mint(name)
+        self._token = token
         self._violations = violations
 
     async def sit(self) -> None:
@@ -141,11 +142,11 @@ class _Outcast:
                 async with BareClient(self._url, self._token, binary=False) as client:
                     await client.send({"type": "subscribe", "id": 1, "topic": TOPIC})
                     while True:
-                        self._look(await client.receive(), seat, began)
+                        self.look(await client.receive(), seat, began)
             self.seated.discard(seat)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def _look(self, message: dict[str, Any], seat: object, began: float) -> None:
+    def look(self, message: dict[str, Any], seat: object, began: float) -> None:
         """Look whether the user may be sent this."""
         kind = message["type"]
         if kind == "ok":
