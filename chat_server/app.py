@@ -177,7 +177,12 @@ class ChatServer(Hookable):
     def _page_blueprints(self) -> list[Blueprint]:
         guests = has_guests(self.settings)
         search = self.archive is not None
-        page = page_blueprint(self._page_accounts, search=search, guests=guests)
+        page = page_blueprint(
+            self._page_accounts,
+            search=search,
+            guests=guests,
+            token_url=self.settings.http.page_token_url,
+        )
         if not guests:
             return [page]
         return [page, guest_blueprint(self.settings, self.clock, Callers(self.service))]

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import html
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from quart_schema import hide
 from werkzeug.exceptions import NotFound
 
 from ..version import __version__
+from .requests import SECURITY_HEADERS
 
 WEB = Path(__file__).parent.parent / "web"
 
@@ -82,7 +84,9 @@ async def send_file(file: File, caching: str = "no-cache") -> Response:
     return response
 
 
-def page_blueprint(accounts: str = "", *, search: bool = False, guests: bool = False) -> Blueprint:
+def page_blueprint(
+    accounts: str = "", *, search: bool = False, guests: bool = False, token_url: str = ""
+) -> Blueprint:
     """Return the routes of the chat page, `/` and `/static/…`.
 
     Args:
@@ -90,6 +94,8 @@ def page_blueprint(accounts: str = "", *, search: bool = False, guests: bool = F
             it is a value of `accounts.sign_up`; by the application around the server if "session".
         search: whether the archive can be searched.
         guests: whether anybody may come in as a guest.
+        token_url: where the page gets its tokens, in place of all other ways but a link; a path of
+            its own host or an `https://` address.
     """
     blueprint = Blueprint("chat_page", __name__)
     names = [path.name for path in WEB.iterdir() if path.stem != "docs"]
@@ -97,18 +103,28 @@ def page_blueprint(accounts: str = "", *, search: bool = False, guests: bool = F
     for name in names:
         if name.endswith((".css", ".js")) and not name.startswith("client"):
             files[name] = make_file(without_comments(name), CONTENT_TYPES[Path(name).suffix])
-    body = (WEB / "index.html").read_bytes()
-    index_page = body.replace(b'data-accounts=""', f'data-accounts="{accounts}"'.encode())
-    if search:
-        index_page = index_page.replace(b'data-search=""', b'data-search="on"')
-    if guests:
-        index_page = index_page.replace(b'data-guests=""', b'data-guests="on"')
-    files["index.html"] = make_file(index_page, CONTENT_TYPES[".html"])
+    settings = {
+        "accounts": "session" if token_url else accounts,
+        "guests": "on" if guests else "",
+        "search": "on" if search else "",
+        "token-url": token_url,
+    }
+    index_page = (WEB / "index.html").read_text("utf-8")
+    for name, value in settings.items():
+        index_page = index_page.replace(f'data-{name}=""', f'data-{name}="{html.escape(value)}"')
+    files["index.html"] = make_file(index_page.encode(), CONTENT_TYPES[".html"])
 
     @blueprint.get("/")
     @hide
     async def index() -> Response:
-        return await send_file(files["index.html"])
+        response = await send_file(files["index.html"])
+        if token_url.startswith("https:"):
+            response.headers["Content-Security-Policy"] = SECURITY_HEADERS[
+                "Content-Security-Policy"
+            ].replace(
+                "connect-src 'self'", f"connect-src 'self' {token_url[: token_url.index('/', 8)]}"
+            )
+        return response
 
     @blueprint.get("/static/<name>")
     @hide

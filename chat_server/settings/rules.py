@@ -66,6 +66,8 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.database.url and not _is_database_url(settings.database.url):
         yield "database.url", DATABASE_URL_RULE
     yield from _origin_problems(settings.http.allowed_origins, production)
+    if settings.http.page_token_url and not _is_page_token_url(settings.http.page_token_url):
+        yield "http.page_token_url", PAGE_ADDRESS_RULE
     yield from _namespace_problems(settings)
     yield from webhook_problems(settings)
     yield from _auth_problems(settings.auth, production)
@@ -107,6 +109,16 @@ def advice(settings: Settings) -> list[str]:
             " version"
         )
     return lines
+
+
+PAGE_ADDRESS_RULE = "must be a path such as /chat-token, or an https:// address with a path"
+
+
+def _is_page_token_url(url: str) -> bool:
+    # What a header or an attribute of HTML would need quotes for is no part of an address.
+    return (
+        re.fullmatch(r"(https://[\w.:\[\]-]+)?/(?!/)[\w./~%?&=:@!$*+-]*", url, re.ASCII) is not None
+    )
 
 
 def _origin_problems(origins: Iterable[str], production: bool) -> Iterator[tuple[str, str]]:

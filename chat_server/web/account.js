@@ -1,7 +1,10 @@
 /** The visitor's account on this server: signing in, staying signed in, and signing out. */
 
+import { isToken } from "./address.js";
+import { claims } from "./client-common.js";
+
 /** How people sign in here: "" by tokens alone, "closed", "invited", "open", or "session". */
-const MODE = document.documentElement.dataset.accounts ?? "";
+const { accounts: MODE = "", tokenUrl: TOKEN_URL = "" } = document.documentElement.dataset;
 /** The name of who is signed in, for all tabs of this browser; what proves it is in a cookie. */
 const WHO = "chat.account";
 const TIMEOUT_MS = 10_000;
@@ -130,7 +133,7 @@ export class Account {
   /** Several calls at once have one answer, and several tabs too: the server sees to that. */
   #refresh() {
     const visit = this.#visit;
-    this.#refreshing ??= post("auth/refresh", {}).then((answer) => {
+    this.#refreshing ??= renew().then((answer) => {
       if (visit !== this.#visit) throw new Error("signed out meanwhile");
       if (this.user !== null && answer.user !== undefined && idOf(answer) !== this.user) {
         throw new Refusal({ code: "unauthorized", detail: "another user is signed in" }, 401);
@@ -159,6 +162,28 @@ function idOf({ user }) {
 
 function isOver(error) {
   return error instanceof Refusal && error.code === "unauthorized";
+}
+
+/** Ask for the next token: the application's own address if there is one, else this server. */
+async function renew() {
+  if (TOKEN_URL === "") return post("auth/refresh", {});
+  const response = await fetch(TOKEN_URL, {
+    method: "POST",
+    credentials: "include",
+    redirect: "manual",
+    cache: "no-store",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  const token = (await response.text()).trim();
+  const { status } = response;
+  // Many applications lead those who are not signed in to their form.
+  if (status === 401 || status === 403 || response.type === "opaqueredirect") {
+    throw new Refusal({ code: "unauthorized" }, status);
+  }
+  if (!response.ok) throw new Refusal({}, status);
+  if (!isToken(token)) throw new Refusal({ detail: "The application gave no token." }, status);
+  const { sub, iat, exp } = claims(token);
+  return { access_token: token, expires_in: exp - (iat ?? Date.now() / 1000), user: { id: String(sub) } };
 }
 
 async function post(path, body) {

@@ -50,7 +50,7 @@ export class SignInForm {
 
   /** Say that the server cannot tell who is signed in, and is asked again. */
   wait(error) {
-    this.#tell({}, `${WORDS[error.code] ?? NO_ANSWER} Trying again…`);
+    this.#tell({}, `${WORDS[error.code] ?? (error.code === "internal" ? error.message : NO_ANSWER)} Trying again…`);
   }
 
   /** Put the cursor where one begins. */

@@ -1,6 +1,7 @@
 """Files for browsers: compressed where that is taken, asked for anew, or kept for ever."""
 
 import gzip
+import html
 
 import pytest
 
@@ -86,3 +87,17 @@ async def test_the_page_comes_without_its_comments() -> None:
             assert not [line for line in sent if line.lstrip().startswith(("//", "/*", "*/", "* "))]
             source = iter(path.read_text("utf-8").splitlines())
             assert all(line in source for line in sent), "nothing else is changed"
+
+
+async def test_the_page_may_ask_an_application_for_tokens() -> None:
+    for url, sources in (
+        ("/chat-token?a&b", "'self'"),
+        ("https://www.example.org:444/t", "'self' https://www.example.org:444"),
+    ):
+        async with client(http__page_token_url=url) as http:
+            response = await http.ask("GET", "/")
+            page = await response.get_data(as_text=True)
+            assert f'data-token-url="{html.escape(url)}"' in page
+            assert 'data-accounts="session"' in page
+            policy = response.headers["Content-Security-Policy"]
+            assert f"connect-src {sources} ws: wss:;" in policy

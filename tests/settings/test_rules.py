@@ -176,6 +176,32 @@ def test_bad_bind(bind: str) -> None:
     assert refusal(SERVER__BIND=bind).startswith("server.bind: must be HOST:PORT")
 
 
+@pytest.mark.parametrize(
+    "url", ["", "/chat-token", "/a/b?c=d", "https://www.example.org/t", "https://a.org:444/t"]
+)
+def test_the_page_gets_its_tokens_there(url: str) -> None:
+    assert load_settings(environ={"CHAT_HTTP__PAGE_TOKEN_URL": url}).http.page_token_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "chat-token",
+        "//elsewhere.org/t",
+        "/\\elsewhere.org/t",
+        "http://a.org/t",
+        "https://a.org",
+        "https://u:p@a.org/t",
+        "https://a.org;script-src/t",
+        "javascript:alert(1)",
+        '/"><script>',
+        "/t t",
+    ],
+)
+def test_and_nowhere_else(url: str) -> None:
+    assert "http.page_token_url: must be a path" in refusal(HTTP__PAGE_TOKEN_URL=url)
+
+
 def test_what_is_allowed_but_unlikely_is_advised_against() -> None:
     assert advice(Settings()) == []
     assert advice(Settings(limits=LimitSettings(max_topics=250, message_burst=250))) == []
