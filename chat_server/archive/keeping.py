@@ -127,6 +127,37 @@ async def erase(database: Database, user: str) -> Erased:
     return erased
 
 
+async def erase_message(database: Database, topic: str, seq: int) -> int:
+    """Erase one message with all changes of it, and return how many rows that were.
+
+    Of messages that have the same seq, as the topic has begun anew, the newest is erased. What the
+    store still holds is not touched.
+
+    Args:
+        database: the database.
+        topic: the topic's name.
+        seq: of the message.
+
+    Raises:
+        Unavailable: the database cannot be used.
+    """
+    newest = (
+        select(MESSAGES)
+        .join(TOPICS, TOPICS.c.id == MESSAGES.c.topic_id)
+        .where(TOPICS.c.name == topic, MESSAGES.c.seq == seq)
+        .order_by(MESSAGES.c.era.desc())
+        .limit(1)
+    )
+    async with database.session() as session:
+        row = (await session.execute(newest)).one_or_none()
+        if row is None:
+            return 0
+        where = await _changes_of(session, row)
+        changes: Any = await session.execute(delete(CHANGES).where(*where))
+        await session.execute(delete(MESSAGES).where(MESSAGES.c.id == row.id))
+        return 1 + int(changes.rowcount)
+
+
 async def _changes_of(session: AsyncSession, message: Row[Any]) -> list[ColumnElement[bool]]:
     """Return what is true of the changes of a message, and of no other with its seq."""
     topic, seq = message.topic_id, message.seq

@@ -1,4 +1,4 @@
-"""`chat-server archive`: a user's messages in the archive."""
+"""`chat-server archive`: a user's messages in the archive, or one message."""
 
 import time
 from pathlib import Path
@@ -9,14 +9,14 @@ from ..jobs import Jobs
 from ..settings import DatabaseSettings
 from .database import database_settings, opened_database
 from .options import config_option
-from .terminal import Misuse, run, write_line
+from .terminal import Failure, Misuse, run, write_line
 
 user_option = click.option("--user", required=True, metavar="USER", help="Whose messages.")
 
 
 @click.group()
 def archive() -> None:
-    """Export or erase what the archive has of a user.
+    """Export or erase what the archive has of a user, or one message.
 
     Works on the database itself, whether or not a server runs.
     """
@@ -49,6 +49,32 @@ def erase(user: str, yes: bool, later: bool, config: Path | None) -> None:
     if not yes:
         click.confirm(f"Erase all messages of {user!r} for good?", abort=True, err=True)
     run(_erase_later(settings, user) if later else _erase(settings, user))
+
+
+@archive.command("delete")
+@click.argument("topic")
+@click.argument("seq", type=click.IntRange(min=1))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def delete_message(topic: str, seq: int, yes: bool, config: Path | None) -> None:
+    """Erase the message SEQ of TOPIC, which the store does not hold any more.
+
+    There is no way back. A message that the store still holds is deleted by `chat-server delete`.
+    """
+    settings = database_settings(config)
+    if not yes:
+        click.confirm(f"Erase message {seq} of {topic!r} for good?", abort=True, err=True)
+    run(_erase_message(settings, topic, seq))
+
+
+async def _erase_message(settings: DatabaseSettings, topic: str, seq: int) -> None:
+    from ..archive import keeping
+
+    async with opened_database(settings) as database:
+        rows = await keeping.erase_message(database, topic, seq)
+    if not rows:
+        raise Failure(f"the archive has no message {seq} of {topic!r}")
+    click.echo(f"erased message {seq} of {topic} and {rows - 1} changes of it")
 
 
 async def _export(settings: DatabaseSettings, user: str) -> None:

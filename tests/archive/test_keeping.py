@@ -148,3 +148,39 @@ async def test_the_erasure_is_asked_for(
     assert yes.stdout == "erased 1 messages, 0 changes and 0 reactions\n"
     async with database.session(read_only=True) as session:
         assert await session.scalar(select(func.count()).select_from(MESSAGES)) == 0
+
+
+async def test_one_message_is_erased_with_its_changes(database: Database) -> None:
+    broker = await started(ManualClock())
+    for number in range(3):
+        await say(broker, f"secret {number}", retention=ALL)
+    await broker.change(edit(2, "still secret"))
+    await broker.change(edit(3, "others stay"))
+    await archive(database, broker)
+    assert await keeping.erase_message(database, TOPIC, 9) == 0
+    assert await keeping.erase_message(database, "room:other", 2) == 0
+    assert await keeping.erase_message(database, TOPIC, 2) == 2
+    left = await everything(database)
+    assert "secret 1" not in left
+    assert "still secret" not in left
+    found = await ArchiveReader(database).messages(TOPIC, limit=9, max_bytes=10_000)
+    assert [json.loads(each.payload)["data"] for each in found.events] == [
+        "secret 0",
+        "others stay",
+    ]
+
+
+async def test_the_command_erases_one_message(
+    database_settings: DatabaseSettings, database: Database
+) -> None:
+    broker = await started(ManualClock())
+    await say(broker, "secret", retention=ALL)
+    await archive(database, broker)
+    one = (database_settings, "delete", TOPIC, "1")
+    no = await asyncio.to_thread(command, *one, answer="n\n")
+    assert no.exit_code == 1
+    yes = await asyncio.to_thread(command, *one, "--yes")
+    assert yes.stdout == f"erased message 1 of {TOPIC} and 0 changes of it\n"
+    again = await asyncio.to_thread(command, *one, "--yes")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert f"the archive has no message 1 of '{TOPIC}'" in again.stderr
