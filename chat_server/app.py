@@ -127,7 +127,7 @@ class ChatServer(Hookable):
         self.operators: Office | None = None
         if isinstance(broker, Orders):
             orders = parts.make_orders(broker.orders, self.database, self.clock)
-            self.operators = Office(self.service, orders)
+            self.operators = Office(self.service, orders, self.archive)
 
         self._tracing = parts.make_tracing(self.service)
         self._gate: HookGate | None = None

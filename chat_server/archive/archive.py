@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import Final
 
 from ..database.database import Database
-from ..events import Retention
+from ..events import Position, Retention
 from ..protocol.errors import Unavailable
 from ..realtime.ports import Broker
 from ..settings import Settings
 from .deep_log import DeepLog
 from .keeping import expire
+from .purging import purge
 from .reader import ArchiveReader
 from .restoring import Restorable, note_end, restore
 from .search import ArchiveSearch
@@ -65,6 +66,14 @@ class Archive:
             self._restored = True
         except Unavailable:
             logger.warning("topics begin anew: the database has not been reached")
+
+    async def purge(self, topic: str, place: Position) -> None:
+        """Delete what a topic said up to a place, which begins an epoch.
+
+        Raises:
+            Unavailable: the database cannot be used; a part may be deleted.
+        """
+        await purge(self._database, topic, place, create=self.covers(topic))
 
     def start(self, is_leading: Callable[[], bool]) -> None:
         """Begin to delete what is too old.

@@ -295,6 +295,16 @@ class MemoryBroker:
             log.begin_epoch(next(self._epochs))
         return Position(log.epoch, log.epoch_start)
 
+    async def purge(self, topic: str) -> Position:
+        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        if self._listener is None:
+            raise unavailable()
+        entry = self._use(topic, self._clock.monotonic())
+        self._leave_histories(topic, entry)
+        self._clear(entry)
+        entry.log.begin_epoch(next(self._epochs))
+        return Position(entry.log.epoch, entry.log.epoch_start)
+
     def _log_of(self, topic: str) -> TopicLog | None:
         if self._listener is None:
             return None

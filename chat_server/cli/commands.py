@@ -13,7 +13,17 @@ from .database import database
 from .doctor import doctor
 from .explain import explain
 from .history import history
-from .operators import announce, block, connections, disconnect, nodes, revoke, topics, unblock
+from .operators import (
+    announce,
+    block,
+    connections,
+    disconnect,
+    nodes,
+    purge,
+    revoke,
+    topics,
+    unblock,
+)
 from .outbox import outbox
 from .presence import presence
 from .publish import publish
@@ -60,6 +70,7 @@ for command in (
     unblock,
     revoke,
     announce,
+    purge,
     doctor,
     bench,
     completion,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .asking import Asking
-from .options import operator_options, parse_seconds
+from .options import operator_options, parse_seconds, parse_topic
 from .publish import from_json
 from .terminal import Failure, Misuse, escape_controls, print_error, run, write_line
 
@@ -116,6 +116,22 @@ def revoke(ask: Asking, as_json: bool, **fields: Any) -> None:
     """Accept tokens no more, and close their connections."""
     _exactly_one(fields, "jti", "user", "kid")
     _order(ask.post("revoke", **fields), as_json)
+
+
+@click.command()
+@click.argument("topic", callback=parse_topic)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_reason_option
+@_json_option
+@operator_options
+def purge(topic: str, yes: bool, reason: str, as_json: bool, ask: Asking) -> None:
+    """Forget the whole history of TOPIC, in the store and in the archive.
+
+    There is no way back. The topic goes on: subscribers stay, and its numbers are not used again.
+    """
+    if not yes:
+        click.confirm(f"Delete all that was said in {topic!r} for good?", abort=True, err=True)
+    _order(ask.post("purge", topic=topic, reason=reason), as_json)
 
 
 @click.command()

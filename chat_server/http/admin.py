@@ -122,6 +122,13 @@ class DeleteRequest(msgspec.Struct):
     reason: Reason
 
 
+class PurgeRequest(msgspec.Struct):
+    """The whole history of a topic, for good."""
+
+    topic: Topic
+    reason: Reason
+
+
 class OpenRequest(msgspec.Struct):
     """The topic may be used again."""
 
@@ -347,6 +354,15 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
         operator = await admin.operator()
         given = await read_fields(DeleteRequest)
         return respond(await office.delete(operator, given.topic, given.seq, given.reason))
+
+    @blueprint.post("/purge")
+    @document_request(PurgeRequest)
+    @document_response(Obeyed, 200)
+    async def purge() -> Response:
+        """Forget a topic's history for good, in the store and in the archive."""
+        operator = await admin.operator()
+        given = await read_fields(PurgeRequest)
+        return respond(await office.purge(operator, given.topic, given.reason))
 
     @blueprint.post("/announce")
     @document_request(AnnounceRequest)

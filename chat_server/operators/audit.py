@@ -8,6 +8,16 @@ from .grants import Operator
 audit: Final = logging.getLogger("chat_server.audit")
 
 
+ACTIONS: Final = {
+    "users": "block",
+    "tokens": "revoke",
+    "issued": "revoke",
+    "keys": "revoke",
+    "topics": "close",
+}
+"""What putting something on a list is called."""
+
+
 def record(operator: Operator, action: str, reason: str, **details: object) -> None:
     """Write down that an operator has changed something.
 

@@ -58,7 +58,13 @@ class Announce(Order, frozen=True, kw_only=True, tag="announce"):
     at: int
 
 
-AnyOrder = Deny | Disconnect | Unsubscribe | Announce
+class Reread(Order, frozen=True, kw_only=True, tag="reread"):
+    """Read a topic again, whose history is gone, and tell its subscribers."""
+
+    topic: str
+
+
+AnyOrder = Deny | Disconnect | Unsubscribe | Announce | Reread
 
 _decode = msgspec.json.Decoder(AnyOrder).decode
 

@@ -10,7 +10,7 @@ from ..protocol.close_codes import CloseCode
 from ..protocol.errors import ChatError, Forbidden, Unauthorized
 from ..realtime.node import Node
 from ..sessions.connection import Connection
-from .commands import Announce, AnyOrder, Deny, Disconnect, Unsubscribe
+from .commands import Announce, AnyOrder, Deny, Disconnect, Reread, Unsubscribe
 
 AT_ONCE = 500
 """Connections that are looked at in one turn of the loop."""
@@ -49,6 +49,8 @@ class Hands:
                 return await self._each(found, _dropping(order.topic, ended))
             case Announce():
                 return await self._each(self._all(), _telling(order))
+            case Reread():
+                return self._node.hub.doubt(order.topic)
         return 0
 
     async def sift(self) -> int:

@@ -18,14 +18,24 @@ from ..protocol.messages import ChangeOk, User
 from ..protocol.topics import check_topic
 from ..service.actor import Application
 from ..service.service import Service
-from .audit import record
-from .commands import Announce, AnyOrder, Deny, Disconnect, Unsubscribe, entry_of, withdrawal
+from .audit import ACTIONS, record
+from .commands import (
+    Announce,
+    AnyOrder,
+    Deny,
+    Disconnect,
+    Reread,
+    Unsubscribe,
+    entry_of,
+    withdrawal,
+)
 from .exchange import Exchange
 from .explaining import Asked, explain_here
 from .grants import Operator
 from .hands import Hands
 from .keeper import Keeper
 from .looking import Looking, merge
+from .purging import Archived, History
 from .questions import (
     BlocksQuery,
     ConnectionRow,
@@ -47,15 +57,6 @@ from .questions import (
 
 ONCE_SECONDS: Final = 300.0
 """How long an order that is carried out once is kept for workers that are away."""
-
-ACTIONS: Final = {
-    "users": "block",
-    "tokens": "revoke",
-    "issued": "revoke",
-    "keys": "revoke",
-    "topics": "close",
-}
-"""What putting something on a list is called."""
 
 T = TypeVar("T")
 
@@ -100,12 +101,16 @@ class Office:
     Args:
         service: the worker's.
         store: keeps the orders.
+        archive: has what topics have said, if there is one.
     """
 
-    def __init__(self, service: Service, store: OrderStore) -> None:
+    def __init__(
+        self, service: Service, store: OrderStore, archive: Archived | None = None
+    ) -> None:
         self._service = service
         self._node = node = service.node
         self._store = store
+        self._history = History(node.broker, archive)
         self._keeper = Keeper(store, node, Hands(node))
         self._looking = Looking(node, self._keeper)
         self._exchange = Exchange(node.broker, node.name, self._answer, self._keeper.doubt)
@@ -249,6 +254,27 @@ class Office:
         ok: ChangeOk = await self._service.perform(actor, Delete(topic=topic, seq=seq))
         record(operator, "delete", reason, topic=topic, seq=seq)
         return ok
+
+    async def purge(self, operator: Operator, topic: str, reason: str) -> Obeyed:
+        """Forget a topic's history, in the store and in the archive, and tell its subscribers.
+
+        Raises:
+            Forbidden: the operator may not.
+            TooLarge: it is forgotten, but there are too many orders to tell the subscribers.
+            Unavailable: nothing is forgotten, or not everything, or the subscribers were not told.
+                To purge again does no harm.
+        """
+        check_topic(topic)
+        operator.require(topic)
+        place, archived = await self._history.purge(topic)
+        left = None if archived else "archive"
+        # Written down at once: what follows may fail, and this cannot be undone.
+        record(operator, "purge", reason, topic=topic, seq=place.seq, left=left)
+        order = Reread(by=operator.name, reason=reason, until=self.once(), topic=topic)
+        obeyed = await self._put(entry_of(order, secrets.token_hex(8)))
+        if not archived:
+            raise Unavailable("topic: the store has forgotten it, the archive not; purge it again")
+        return obeyed
 
     def once(self) -> int:
         """Return until when an order is kept that is carried out once."""

@@ -460,6 +460,12 @@ class Hub:
         for topic in interrupted:
             self._repair(topic)
 
+    def doubt(self, name: str) -> int:
+        """Read a topic again: somebody has changed its log. Return how many are subscribed."""
+        for topic in self._interrupt([name]):
+            self._repair(topic)
+        return self.look(name)[1]
+
     def _interrupt(self, names: Iterable[str] | None) -> list[Topic]:
         names = self._topics if names is None else names
         topics = [self._topics[name] for name in names if name in self._topics]

@@ -164,6 +164,14 @@ class EventLog(Publisher, LogReader, Protocol):
         """
         ...
 
+    async def purge(self, topic: str) -> Position:
+        """Forget every event of the topic, and let another epoch begin where it stands.
+
+        Seqs go on. Subscribers learn of it from their workers (`Hub.doubt`), idempotency keys hold.
+        Returns the start of the epoch.
+        """
+        ...
+
 
 class Subscriptions(Protocol):
     """Carries events to this worker; raises as `EventLog` does."""

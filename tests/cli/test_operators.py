@@ -74,6 +74,17 @@ async def test_everybody_is_told(served: Served) -> None:
         assert (await ada.next())["data"] == [1]
 
 
+async def test_a_history_is_purged_once_that_is_confirmed(served: Served) -> None:
+    async with await member(served, "ada", "room:a") as ada:
+        await ada.ok(type="publish", topic="room:a", data="secret")
+        code, _, err = await call(served, "purge", "room:a", "--reason", "x")
+        assert (code, "Delete all that was said in 'room:a'" in err) == (1, True)
+        assert len((await served.node.log.history("room:a", limit=9)).events) == 1
+        answer = await call(served, "purge", "room:a", "--reason", "x", "--yes")
+        assert answer == (0, "1 workers have obeyed, 1 connections\n", "")
+        assert (await served.node.log.history("room:a", limit=9)).events == []
+
+
 async def test_what_cannot_be_done_is_one_line(served: Served) -> None:
     calls: list[tuple[tuple[str, ...], str, str]] = [
         (("block", "op", "--for", "1h", "--reason", "x"), "", "bad_request: user: is yourself"),

@@ -2,11 +2,17 @@
 
 import logging
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from quart import Response
 
+from chat_server.app import ChatServer
+from chat_server.events import Position
+from chat_server.operators.purging import History
+from chat_server.protocol.errors import Unavailable
 from tests.rig.chat_client import Closed, chat
 from tests.rig.raw_client import request
 from tests.rig.tokens import forge
@@ -56,6 +62,7 @@ async def test_an_operator_of_some_topics_does_nothing_elsewhere() -> None:
             ("close", {"topic": "other:1", "seconds": 60}),
             ("open", {"topic": "other:1"}),
             ("delete", {"topic": "other:1", "seq": 1}),
+            ("purge", {"topic": "other:1"}),
         ):
             await problem(await order(http, verb, jwt, **why, **fields), 403, "forbidden")
         for path in (
@@ -227,3 +234,48 @@ async def test_any_message_can_be_deleted(caplog: pytest.LogCaptureFixture) -> N
     assert [each.getMessage() for each in caplog.records if each.name == "chat_server.audit"] == [
         "op: delete topic=room:lobby seq=1: rude"
     ]
+
+
+async def test_a_topics_history_is_purged_and_subscribers_are_told(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "chat_server.audit")
+    settings = make_settings(
+        database__url=f"sqlite+aiosqlite:///{tmp_path / 'chat.db'}",
+        namespaces__default__archive=True,
+    )
+    headers = {"Authorization": f"Bearer {operator('room:**')}"}
+    purge = b'{"topic":"room:a","reason":"secrets"}'
+    async with serving(settings) as served, await chat(served.ws_url, forge(sub="bob")) as bob:
+        await bob.ok(type="subscribe", topic="room:a")
+        await bob.ok(type="publish", topic="room:a", data="secret")
+        assert (await bob.next())["data"] == "secret"
+        answer = await request(served.port, "POST", "/api/admin/purge", body=purge, headers=headers)
+        assert (answer.status, answer.json()["connections"]) == (200, 1)
+        gap = await bob.next()
+        assert (gap["type"], gap["reason"], gap["before"]) == ("gap", "epoch_changed", 2)
+        page = await bob.ok(type="history", topic="room:a")
+        assert (page["messages"], page["epoch"]) == ([], gap["epoch"])
+        assert (await bob.ok(type="publish", topic="room:a", data="later"))["seq"] == 2
+        assert (await bob.next())["data"] == "later"
+        page = await bob.ok(type="history", topic="room:a")
+        assert [each["data"] for each in page["messages"]] == ["later"]
+    assert [each.getMessage() for each in caplog.records if each.name == "chat_server.audit"] == [
+        "op: purge topic=room:a seq=1: secrets"
+    ]
+
+
+async def test_a_purge_says_what_it_could_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(topic: str, place: Position) -> None:
+        raise Unavailable("the database is away")
+
+    async with client() as http:
+        chat_server: ChatServer = http.app.extensions["chat_server"]
+        assert chat_server.operators is not None
+        archive = SimpleNamespace(purge=away)
+        monkeypatch.setattr(chat_server.operators, "_history", History(http.node.broker, archive))
+        assert (await http.publish("secret")).status_code == 201
+        answer = await order(http, "purge", topic="room:lobby", reason="x")
+        body = await problem(answer, 503, "unavailable")
+        assert "the archive not" in body["detail"]
+        assert (await (await http.history()).get_json())["messages"] == []

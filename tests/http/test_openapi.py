@@ -125,7 +125,7 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
             (f"/api/admin/{verb}", "post")
             for verb in (
                 *("announce", "block", "close", "delete", "disconnect", "open"),
-                *("revoke", "unblock", "unsubscribe"),
+                *("purge", "revoke", "unblock", "unsubscribe"),
             )
         ),
         ("/api/search", "get"),

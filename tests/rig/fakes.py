@@ -314,6 +314,14 @@ class FakeBroker:
         await asyncio.sleep(0)
         return Position(stored.epoch, stored.epoch_start)
 
+    async def purge(self, topic: str) -> Position:
+        self.calls.append(("purge", topic))
+        if not self.reaches(topic):
+            raise _away()
+        stored = self.topic(topic)
+        stored.epoch, stored.epoch_start, stored.events = next(self._epochs), stored.seq, []
+        return Position(stored.epoch, stored.epoch_start)
+
     # Within ----------------------------------------------------------------------------------
 
     def _publish(self, draft: Draft) -> PublishResult:

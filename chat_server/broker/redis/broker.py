@@ -71,6 +71,7 @@ class RedisBroker:
         cursors: keeps how far users have read.
         feed: says in which topics something was stored.
         orders: keeps what operators have ordered.
+        presence: keeps who is in a topic.
         home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
@@ -129,7 +130,7 @@ class RedisBroker:
         )
         self._readers = self._make_readers(max(1, redis.max_connections - 2))
         self._prolonging = Prolonging(self._is_subscribed, self.history)
-        self._presence = self._make_presence(broker)
+        self.presence = self._make_presence(broker)
         self.cursors = RedisCursors(self._publisher, self._names, broker, self.reaches)
         self.feed = RedisFeed(
             *(self._storage.touched, self._names, self._reader),
@@ -168,11 +169,6 @@ class RedisBroker:
     def available(self) -> bool:
         """Whether Redis is believed to be reachable."""
         return self._available
-
-    @property
-    def presence(self) -> RedisPresence:
-        """Keeps who is in a topic."""
-        return self._presence
 
     @property
     def status(self) -> str:
@@ -252,7 +248,7 @@ class RedisBroker:
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [self._publisher, *self._readers, self._presence.pipeline]
+        return [self._publisher, *self._readers, self.presence.pipeline]
 
     async def _supervise(self, tried: asyncio.Event) -> None:
         """Keep the subscriber connection, which decides whether Redis is available."""
@@ -463,10 +459,9 @@ class RedisBroker:
         """Read stored events or messages and the topic's position, in one script."""
         if not self._available:
             raise unavailable()
-        keys = self._names.keys(topic)
-        lasting = self._subscriber.remembers(keys.channel)
+        lasting = self._is_subscribed(topic)
         page = await self._storage.history(
-            *(self._reader(), topic, keys),
+            *(self._reader(), topic, self._names.keys(topic)),
             after=after,
             before=before,
             limit=limit,
@@ -486,8 +481,13 @@ class RedisBroker:
         """Begin another epoch where the topic stands, unless another worker has."""
         if not self._available:
             raise unavailable()
-        keys = self._names.keys(topic)
-        return await self._storage.begin_epoch(self._reader(), keys, lost)
+        return await self._storage.begin_epoch(self._reader(), self._names.keys(topic), lost)
+
+    async def purge(self, topic: str) -> Position:
+        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        if not self._available:
+            raise unavailable()
+        return await self._storage.purge(self._reader(), self._names.keys(topic))
 
     def _reader(self) -> Pipeline:
         # The first idle one: little traffic opens one connection only.

@@ -434,6 +434,12 @@ class ClusterBroker:
 
         return await self._submit(topic, call)
 
+    async def purge(self, topic: str) -> Position:
+        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        return await self._submit(
+            topic, lambda shard: self._spawn(shard.purge(topic), "redis purge")
+        )
+
     def _submit(
         self, topic: str, call: Callable[[RedisBroker], "Future[T]"], *, ordered: bool = False
     ) -> "Future[T]":

@@ -321,7 +321,15 @@ class Storage:
 
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
-        return pipeline.call(BEGIN_EPOCH, (keys.meta,), (lost, next(self._epochs)), _position)
+        return self._begin_epoch(pipeline, keys, lost)
+
+    def purge(self, pipeline: Pipeline, keys: Keys) -> "Future[Position]":
+        """Forget all that is stored of the topic, and let another epoch begin where it stands."""
+        return self._begin_epoch(pipeline, keys, "")
+
+    def _begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
+        arguments = (lost, next(self._epochs), min(PASSING_MS, self._position_ms))
+        return pipeline.call(BEGIN_EPOCH, keys[:5], arguments, _position)
 
 
 _CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode())
