@@ -208,7 +208,12 @@ def admin_blueprint(service: Service, office: Office) -> Blueprint:
     """
     blueprint = Blueprint("chat_admin", __name__, url_prefix=PATH)
     admin = _Admin(service, office)
-    for add_routes in (_add_questions, _add_orders_about_users, _add_orders_about_topics):
+    for add_routes in (
+        _add_questions,
+        _add_orders_about_users,
+        _add_orders_about_topics,
+        _add_orders_about_messages,
+    ):
         add_routes(blueprint, admin)
     return blueprint
 
@@ -346,6 +351,19 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
         given = await read_fields(OpenRequest)
         return respond(await office.allow(operator, "topics", given.topic, given.reason))
 
+    @blueprint.post("/announce")
+    @document_request(AnnounceRequest)
+    @document_response(Obeyed, 200)
+    async def announce() -> Response:
+        """Send something to everybody who is connected."""
+        operator = await admin.operator()
+        given = await read_fields(AnnounceRequest, admin.max_bytes)
+        return respond(await office.announce(operator, admin.data(given.data), given.reason))
+
+
+def _add_orders_about_messages(blueprint: Blueprint, admin: _Admin) -> None:
+    office = admin.office
+
     @blueprint.post("/delete")
     @document_request(DeleteRequest)
     @document_response(ChangeOk, 200)
@@ -363,15 +381,6 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
         operator = await admin.operator()
         given = await read_fields(PurgeRequest)
         return respond(await office.purge(operator, given.topic, given.reason))
-
-    @blueprint.post("/announce")
-    @document_request(AnnounceRequest)
-    @document_response(Obeyed, 200)
-    async def announce() -> Response:
-        """Send something to everybody who is connected."""
-        operator = await admin.operator()
-        given = await read_fields(AnnounceRequest, admin.max_bytes)
-        return respond(await office.announce(operator, admin.data(given.data), given.reason))
 
 
 async def _revoke(
