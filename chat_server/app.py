@@ -32,7 +32,7 @@ from .http.health import Vitals, health_blueprint
 from .http.messages import messages_blueprint
 from .http.metrics import Metrics, metrics_blueprint
 from .http.openapi import Description, Provider
-from .http.pages import docs_blueprint, page_blueprint
+from .http.pages import admin_page_blueprint, docs_blueprint, page_blueprint
 from .jobs import Jobs
 from .metrics.numbers import Numbers
 from .operators.office import Office
@@ -163,6 +163,9 @@ class ChatServer(Hookable):
         blueprints += self._account_blueprints()
         if self.operators is not None:
             blueprints.append(admin_blueprint(self.service, self.operators))
+            if self.settings.http.admin_page:
+                metrics = self.settings.metrics
+                blueprints.append(admin_page_blueprint(self._page_accounts, metrics))
         if self.settings.metrics.enabled:
             blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:

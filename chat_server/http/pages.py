@@ -1,9 +1,10 @@
-"""The chat page and `/docs`: files of web/, read at the start so that requests wait for no disk."""
+"""The chat page, `/admin` and `/docs`: files of web/, read at the start."""
 
 import gzip
 import hashlib
 import html
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from quart import Blueprint, Response, request
 from quart_schema import hide
 from werkzeug.exceptions import NotFound
 
+from ..settings import MetricsSettings
 from ..version import __version__
 from .requests import SECURITY_HEADERS
 
@@ -33,6 +35,9 @@ COMMENT = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*)[ \t]*\n", re
 """A comment with its lines for itself; within a text of several lines nothing may look like one."""
 
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
+
+ADMIN_FILES = ("account.js", "address.js", "chat.css", "icon.svg", "text.js")
+"""What the page for operators shares with the chat page, besides the client."""
 
 
 class File(Struct, frozen=True):
@@ -61,6 +66,23 @@ def without_comments(name: str) -> bytes:
     The client's files are sent as they are: others read them to build on them.
     """
     return COMMENT.sub(b"", (WEB / name).read_bytes())
+
+
+def read_files(names: Iterable[str]) -> dict[str, File]:
+    """Read files of web/ for the pages: all but the client's without their comments."""
+    files = {name: read_file(name) for name in names}
+    for name in files:
+        if name.endswith((".css", ".js")) and not name.startswith("client"):
+            files[name] = make_file(without_comments(name), CONTENT_TYPES[Path(name).suffix])
+    return files
+
+
+def make_page(name: str, settings: Mapping[str, str]) -> File:
+    """Return a page of web/ that bears `settings` in the attributes `data-…` of its root."""
+    page = (WEB / name).read_text("utf-8")
+    for key, value in settings.items():
+        page = page.replace(f'data-{key}=""', f'data-{key}="{html.escape(value)}"')
+    return make_file(page.encode(), CONTENT_TYPES[".html"])
 
 
 async def send_file(file: File, caching: str = "no-cache") -> Response:
@@ -98,21 +120,18 @@ def page_blueprint(
             its own host or an `https://` address.
     """
     blueprint = Blueprint("chat_page", __name__)
-    names = [path.name for path in WEB.iterdir() if path.stem != "docs"]
-    files = {name: read_file(name) for name in names}
-    for name in names:
-        if name.endswith((".css", ".js")) and not name.startswith("client"):
-            files[name] = make_file(without_comments(name), CONTENT_TYPES[Path(name).suffix])
-    settings = {
-        "accounts": "session" if token_url else accounts,
-        "guests": "on" if guests else "",
-        "search": "on" if search else "",
-        "token-url": token_url,
-    }
-    index_page = (WEB / "index.html").read_text("utf-8")
-    for name, value in settings.items():
-        index_page = index_page.replace(f'data-{name}=""', f'data-{name}="{html.escape(value)}"')
-    files["index.html"] = make_file(index_page.encode(), CONTENT_TYPES[".html"])
+    files = read_files(
+        path.name for path in WEB.iterdir() if not path.name.startswith(("admin", "docs"))
+    )
+    files["index.html"] = make_page(
+        "index.html",
+        {
+            "accounts": "session" if token_url else accounts,
+            "guests": "on" if guests else "",
+            "search": "on" if search else "",
+            "token-url": token_url,
+        },
+    )
 
     @blueprint.get("/")
     @hide
@@ -139,6 +158,34 @@ def page_blueprint(
         if version != __version__ or name not in files or not name.startswith("client"):
             raise NotFound
         return await send_file(files[name], FOR_EVER)
+
+    return blueprint
+
+
+def admin_page_blueprint(accounts: str, metrics: MetricsSettings) -> Blueprint:
+    """Return the routes of the page for operators, `/admin` and what it loads.
+
+    Args:
+        accounts: how the page signs people in, as of the chat page.
+        metrics: whether there is `/metrics`, and whether that asks for a token of its own.
+    """
+    blueprint = Blueprint("chat_admin_page", __name__)
+    names = [path.name for path in WEB.iterdir() if path.name.startswith(("admin", "client"))]
+    files = read_files((*names, *ADMIN_FILES))
+    state = "off" if not metrics.enabled else "token" if metrics.token else "on"
+    page = make_page("admin.html", {"accounts": accounts, "metrics": state})
+
+    @blueprint.get("/admin")
+    @hide
+    async def admin() -> Response:
+        return await send_file(page)
+
+    @blueprint.get("/admin/<name>")
+    @hide
+    async def admin_file(name: str) -> Response:
+        if name not in files:
+            raise NotFound
+        return await send_file(files[name])
 
     return blueprint
 

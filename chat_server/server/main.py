@@ -94,6 +94,7 @@ def _circumstances(settings: Settings) -> dict[str, str | int]:
     decided = decide_accounts(settings)
     parts = {
         "page": settings.http.page,
+        "admin_page": settings.http.admin_page,
         "docs": settings.http.docs,
         "accounts": decided.accounts.enabled == "on",
         "archive": settings.has_archive,

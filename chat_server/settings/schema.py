@@ -147,6 +147,7 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: tuple[str, ...] = ()
     page: bool = True
     page_token_url: str = ""
+    admin_page: bool = False
     docs: bool = True
     request_timeout_seconds: Seconds = 30.0
     head_timeout_seconds: Seconds = 10.0

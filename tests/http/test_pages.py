@@ -2,6 +2,7 @@
 
 import gzip
 import html
+import re
 
 import pytest
 
@@ -77,12 +78,13 @@ async def test_nothing_else_is_there(path: str) -> None:
         assert "immutable" not in response.headers.get("Cache-Control", "")
 
 
-async def test_the_page_comes_without_its_comments() -> None:
-    async with client() as http:
+async def test_the_pages_come_without_their_comments() -> None:
+    async with client(http__admin_page=True) as http:
         for path in [*WEB.glob("*.js"), *WEB.glob("*.css")]:
             if path.name.startswith(("client", "docs")):
                 continue
-            response = await http.ask("GET", f"/static/{path.name}")
+            folder = "admin" if path.name.startswith("admin") else "static"
+            response = await http.ask("GET", f"/{folder}/{path.name}")
             sent = (await response.get_data(as_text=True)).splitlines()
             assert not [line for line in sent if line.lstrip().startswith(("//", "/*", "*/", "* "))]
             source = iter(path.read_text("utf-8").splitlines())
@@ -101,3 +103,45 @@ async def test_the_page_may_ask_an_application_for_tokens() -> None:
             assert 'data-accounts="session"' in page
             policy = response.headers["Content-Security-Policy"]
             assert f"connect-src {sources} ws: wss:;" in policy
+
+
+async def test_operators_have_their_page_where_it_is_switched_on() -> None:
+    async with client() as http:
+        for path in ("/admin", "/admin/admin.js", "/static/admin.js"):
+            assert (await http.ask("GET", path)).status_code == 404
+    async with client(http__admin_page=True, http__page=False) as http:
+        page = await http.ask("GET", "/admin")
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'self'; ")
+        assert 'data-metrics="off"' in await page.get_data(as_text=True)
+        assert (await http.ask("GET", "/admin/client.js")).status_code == 200
+        for path in ("/", "/admin/", "/admin/chat.js", "/admin/index.html", "/admin/../app.py"):
+            assert (await http.ask("GET", path)).status_code == 404
+
+
+async def test_the_page_for_operators_knows_whether_it_can_ask_for_metrics() -> None:
+    for token, state in (("", "on"), ("a-secret", "token")):
+        async with client(
+            http__admin_page=True, metrics__enabled=True, metrics__token=token
+        ) as http:
+            page = await (await http.ask("GET", "/admin")).get_data(as_text=True)
+            assert f'data-metrics="{state}"' in page
+            assert "a-secret" not in page
+
+
+def test_no_script_of_a_page_makes_markup_of_texts() -> None:
+    for path in WEB.glob("*.js"):
+        assert "innerHTML" not in path.read_text("utf-8"), path
+
+
+async def test_all_that_the_page_for_operators_imports_is_there() -> None:
+    async with client(http__admin_page=True, http__page=False) as http:
+        asked = {"admin.js"}
+        waiting = ["admin.js"]
+        while waiting:
+            response = await http.ask("GET", f"/admin/{waiting.pop()}")
+            assert response.status_code == 200, asked
+            script = await response.get_data(as_text=True)
+            found = set(re.findall(r'^[^/*]*\bfrom "\./([\w.-]+)"', script, re.MULTILINE)) - asked
+            asked |= found
+            waiting += found
+        assert {"account.js", "client-connection.js"} <= asked

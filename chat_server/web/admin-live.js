@@ -1,0 +1,84 @@
+/** One topic, live: the operator's own token must allow to subscribe. */
+
+import { $ } from "./admin-view.js";
+import { ChatClient } from "./client.js";
+import { TextView, dataForm, element, nameNode } from "./text.js";
+
+const LAST = 20;
+/** So many events are kept; more than a screen can show come and go within a frame. */
+const MAX_ROWS = 100;
+const STATES = {
+  connecting: "Connecting…",
+  online: "Live.",
+  reconnecting: "The connection is lost. Trying again…",
+};
+
+export class Live {
+  #api;
+  #client = null;
+  #waiting = [];
+
+  constructor(api) {
+    this.#api = api;
+    $("live-stop").onclick = () => this.stop();
+  }
+
+  watch(topic) {
+    this.stop();
+    $("live").hidden = false;
+    $("live-topic").replaceChildren(nameNode(topic));
+    $("live-log").replaceChildren();
+    const url = new URL("ws", document.baseURI);
+    url.protocol = url.protocol.replace("http", "ws");
+    const tell = (text) => ($("live-state").textContent = text);
+    const client = (this.#client = new ChatClient({
+      url: url.href,
+      token: this.#api.token,
+      onState: (state, { error }) => tell(STATES[state] ?? `Ended: ${error?.message ?? "closed"}.`),
+    }));
+    client.subscribe(topic, {
+      last: LAST,
+      onEvent: (event) => this.#add(client, event),
+      onError: (error) => {
+        if (client !== this.#client) return;
+        client.close();
+        tell(`Ended: ${error.message}.`);
+      },
+    });
+    $("live-log").focus();
+  }
+
+  stop() {
+    const client = this.#client;
+    this.#client = null;
+    this.#waiting = [];
+    client?.close();
+    $("live").hidden = true;
+  }
+
+  #add(client, event) {
+    if (client !== this.#client) return;
+    if (this.#waiting.push(event) === 1) requestAnimationFrame(() => this.#show());
+    // Of a busy topic the newest are shown; a hidden tab has no frames.
+    if (this.#waiting.length > MAX_ROWS) this.#waiting.splice(1, this.#waiting.length - MAX_ROWS);
+  }
+
+  #show() {
+    const log = $("live-log");
+    const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    log.append(...this.#waiting.map(row));
+    this.#waiting = [];
+    while (log.childElementCount > MAX_ROWS) log.firstElementChild.remove();
+    if (isAtEnd) log.scrollTop = log.scrollHeight;
+  }
+}
+
+function row({ type, topic, at, from, seq, data, ...rest }) {
+  const item = element("li", "");
+  const time = at ? new Date(at).toLocaleTimeString() : "";
+  item.append(element("span", "hint", `${time} ${seq ? `#${seq}` : ""} ${type}`));
+  if (from) item.append(nameNode(from.name ?? from.user));
+  const text = data ?? (Object.keys(rest).length ? rest : null);
+  if (text !== null) item.append(...new TextView(dataForm(text)).nodes);
+  return item;
+}

@@ -1,0 +1,67 @@
+/** Numbers of the server over time: what `/metrics` has, and what the workers tell. */
+
+import { WINDOW_MS } from "./admin-plot.js";
+
+const SAMPLE = /^(chat_\w+)(?:\{.*\})? (\S+)/gmu;
+const RECEIVED = "chat_messages_received_total";
+const SENT = ["chat_messages_sent_total", "chat_deliveries_total"];
+const LAG = "chat_loop_lag_seconds";
+
+/** Return the sum of each metric over its labels. */
+export function sums(text) {
+  const found = new Map();
+  for (const [, name, value] of text.matchAll(SAMPLE)) {
+    found.set(name, (found.get(name) ?? 0) + Number(value));
+  }
+  return found;
+}
+
+export class Numbers {
+  /** By name: pairs of a time and a value, the newest last. */
+  lines = { connections: [], received: [], sent: [], lag: [], store: [] };
+  #before = null;
+
+  /**
+   * Add what was heard at one time; each of the three is null if it was not.
+   *
+   * @param {object[] | null} nodes as `/api/admin/nodes` lists them.
+   * @param {object | null} health
+   * @param {Map | null} metrics
+   */
+  add(at, nodes, health, metrics) {
+    const rate = this.#rates(at, metrics);
+    this.#put(at, "connections", nodes ? sum(nodes, "connections") : (health?.connections ?? null));
+    this.#put(at, "received", rate(RECEIVED));
+    this.#put(at, "sent", plus(...SENT.map(rate)));
+    const ticks = rate(`${LAG}_count`);
+    const lag = ticks ? (1000 * rate(`${LAG}_sum`)) / ticks : null;
+    this.#put(at, "lag", nodes?.length ? Math.max(...nodes.map((node) => node.lag_ms)) : lag);
+    this.#put(at, "store", health ? Number(health.checks.broker.status === "ok") : null);
+  }
+
+  #put(at, name, value) {
+    const line = this.lines[name];
+    line.push([at, value]);
+    while (line[0][0] < at - WINDOW_MS) line.shift();
+  }
+
+  /** Return a function that tells by how much a counter has grown in a second, or null. */
+  #rates(at, metrics) {
+    const before = this.#before;
+    this.#before = metrics && { at, metrics };
+    return (name) => {
+      if (!before || !metrics) return null;
+      const grown = (metrics.get(name) ?? 0) - (before.metrics.get(name) ?? 0);
+      // Without a supervisor each worker answers with its own numbers, and a restart begins at 0.
+      return grown < 0 || at <= before.at ? null : (1000 * grown) / (at - before.at);
+    };
+  }
+}
+
+function sum(rows, field) {
+  return rows.reduce((total, row) => total + row[field], 0);
+}
+
+function plus(...values) {
+  return values.includes(null) ? null : values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,129 @@
+/** Pieces of the page for operators. What users have chosen is always text in one line. */
+
+import { sentence } from "./admin-api.js";
+import { element, inert, nameNode } from "./text.js";
+
+export const $ = (id) => document.getElementById(id);
+
+export function button(label, onClick, className = "quiet") {
+  const node = element("button", className, label);
+  node.type = "button";
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+export function showText(node, text) {
+  node.textContent = text;
+  node.hidden = text === "";
+}
+
+/** Return a moment, in seconds since 1970, as the browser writes it; nothing for null. */
+export function moment(seconds) {
+  return seconds ? new Date(seconds * 1000).toLocaleString() : "–";
+}
+
+/** Return a table; a cell is a text or a node. */
+export function table(label, columns, rows) {
+  const head = element("tr", "");
+  for (const column of columns) {
+    const cell = element("th", "", column);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const body = element("tbody", "");
+  body.append(...rows.map((cells) => {
+    const row = element("tr", "");
+    for (const cell of cells) {
+      const place = element("td", "");
+      place.append(cell instanceof Node ? cell : nameNode(cell));
+      row.append(place);
+    }
+    return row;
+  }));
+  const top = element("thead", "");
+  top.append(head);
+  const node = element("table", "");
+  node.append(top, body);
+  // On a narrow screen it scrolls, by the keyboard too.
+  const region = element("div", "table");
+  Object.assign(region, { tabIndex: 0, role: "region", ariaLabel: label });
+  region.append(node);
+  return region;
+}
+
+/** Return a list of names and values; a value is a text or a node. */
+export function facts(pairs) {
+  const list = element("dl", "facts");
+  for (const [name, value] of pairs) {
+    const place = element("dd", "");
+    place.append(value instanceof Node ? value : nameNode(value ?? "–"));
+    list.append(element("dt", "", name), place);
+  }
+  return list;
+}
+
+export function group(...nodes) {
+  const node = element("span", "group");
+  node.append(...nodes);
+  return node;
+}
+
+/** A list of the server's, a page at a time. */
+export class Pages {
+  #api;
+  #options;
+  #query = {};
+  #after = "";
+  #asked = null;
+  #note = element("p", "hint");
+  #place = element("div", "");
+  #next = button("Next page", () => this.#load(this.#last));
+  #last = "";
+
+  /**
+   * @param {string} options.path below `/api/admin/`.
+   * @param {string} options.rows where the answer has the rows.
+   * @param {string} options.key the field of a row that the next page begins behind.
+   * @param {string} options.empty said if there is none.
+   * @param {function} options.show returns the node that shows rows.
+   */
+  constructor(api, node, options) {
+    this.#api = api;
+    this.#options = options;
+    this.#note.role = "status";
+    const again = button("Refresh", () => this.refresh());
+    const first = button("First page", () => this.#load(""));
+    node.replaceChildren(this.#note, this.#place, group(first, this.#next, again));
+    this.#next.hidden = true;
+  }
+
+  find(query) {
+    this.#query = query;
+    return this.#load("");
+  }
+
+  refresh() {
+    return this.#load(this.#after);
+  }
+
+  async #load(after) {
+    const { path, rows, key, empty, show } = this.#options;
+    const asked = (this.#asked = Symbol(path));
+    let answer;
+    try {
+      answer = await this.#api.ask(path, { ...this.#query, after });
+    } catch (error) {
+      if (asked === this.#asked) this.#note.textContent = sentence(error);
+      return;
+    }
+    if (asked !== this.#asked) return;
+    this.#after = after;
+    this.#last = answer[rows].at(-1)?.[key] ?? "";
+    const missing = answer.missing?.length ? ` Not answered: ${answer.missing.map(inert).join(", ")}.` : "";
+    const more = answer.more ? ", and more follow" : "";
+    const count = answer[rows].length ? `${answer[rows].length} on this page${more}.` : empty;
+    this.#note.textContent = count + missing;
+    this.#next.hidden = !answer.more;
+    this.#place.replaceChildren(...(answer[rows].length ? [show(answer[rows])] : []));
+  }
+}

@@ -1,0 +1,261 @@
+"""The page for operators: who gets in, what they see and order, and what users cannot do to it."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, expect
+from websockets.exceptions import InvalidStatus
+
+from tests.rig.chat_client import Chat, chat
+from tests.rig.server import ServerProcess, mint
+from tests.rig.tokens import forge
+from tests.rig.waiting import until_async
+from tests.web.conftest import GENEROUS
+from tests.web.test_accessibility import assert_clean
+from tests.web.visitor import Visitor
+
+EVIL = "<img src=x onerror=alert(1)>\u202e" + "e" * 200
+SHOWN = "<img src=x onerror=alert(1)>\ufffd" + "e" * 171
+"""In one line of 200 characters at most, which cannot rearrange what stands around it."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    environ = {"CHAT_HTTP__ADMIN_PAGE": "true", "CHAT_METRICS__ENABLED": "true", **GENEROUS}
+    with ServerProcess(environ=environ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def olga(browser: Browser, server: ServerProcess) -> AsyncIterator[Visitor]:
+    async with Visitor.arrive(browser, server.url) as visitor:
+        yield visitor
+
+
+def operator() -> str:
+    """Return the token of one who may do everything."""
+    return mint("olga", admin=["**"], subscribe=["**"], history=["**"])
+
+
+async def enter(page: Page, server: ServerProcess, token: str) -> None:
+    await page.goto(f"{server.url}/admin")
+    await page.get_by_role("textbox", name="Token").fill(token)
+    await page.get_by_role("button", name="Open with the token").click()
+
+
+async def show(page: Page, view: str) -> None:
+    await page.get_by_role("navigation").get_by_role("link", name=view).click()
+
+
+def row(page: Page, text: str) -> Locator:
+    return page.get_by_role("row").filter(has_text=text)
+
+
+async def order(page: Page, button: Locator, reason: str) -> Locator:
+    """Give the order that a button asks for, and return what is answered."""
+    await button.click()
+    dialog = page.get_by_role("dialog").last
+    await dialog.get_by_label("Reason").fill(reason)
+    await page.keyboard.press("Enter")
+    answer = page.locator("#order-answer")
+    await expect(answer).to_contain_text("Obeyed")
+    return answer
+
+
+async def subscribed(server: ServerProcess, stack: AsyncExitStack, user: str, topic: str) -> Chat:
+    client = await stack.enter_async_context(await chat(server.ws_url, mint(user)))
+    await client.ok(type="subscribe", topic=topic)
+    return client
+
+
+async def test_an_operator_sees_disconnects_blocks_and_unblocks(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+    async with AsyncExitStack() as stack:
+        ann = await subscribed(server, stack, "ann", "room:ops")
+        bob = await subscribed(server, stack, "bob", "room:ops")
+        await enter(page, server, operator())
+        await expect(page.locator("#state")).to_have_text("The server is ok")
+        await expect(page.locator("#nodes")).to_contain_text("serving")
+        for label in ("Connections", "Messages in", "Messages out", "Event loop late by", "Store"):
+            await expect(page.get_by_role("img", name=f"{label}: ")).to_be_visible()
+        await show(page, "Connections")
+        await page.get_by_label("Topic", exact=True).first.fill("room:ops")
+        await page.locator("#connections-form button").click()
+        await expect(page.locator("#connections-list tbody tr")).to_have_count(2)
+
+        cut = row(page, "ann").get_by_role("button", name="Disconnect")
+        answer = await order(page, cut, "too loud")
+        await expect(answer).to_contain_text("1 connection")
+        assert await ann.closed() == 4403
+        await page.keyboard.press("Enter")
+
+        async def gone() -> bool:
+            # The server may still be closing it.
+            await page.get_by_role("button", name="Refresh").click()
+            return await row(page, "ann").count() == 0
+
+        await until_async(gone)
+
+        block = row(page, "bob").get_by_role("button", name="Block")
+        answer = await order(page, block, "spam")
+        assert await bob.closed() == 4403
+        await expect(answer).to_contain_text("Until")
+        await page.keyboard.press("Enter")
+        with pytest.raises(InvalidStatus, match="403"):
+            await chat(server.ws_url, mint("bob"))
+
+        await show(page, "Kept out")
+        await expect(row(page, "bob")).to_contain_text("spam")
+        await expect(row(page, "bob")).to_contain_text("olga")
+        await order(page, row(page, "bob").get_by_role("button", name="Unblock"), "sorry")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#out-list")).to_contain_text("Nobody and nothing.")
+        await subscribed(server, stack, "bob", "room:ops")
+
+
+async def test_an_order_that_is_refused_or_lost_says_so(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+    olga.refusals = (400,)
+    await enter(page, server, operator())
+    await show(page, "Orders")
+    await page.get_by_role("button", name="Block a user…", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("User").fill("olga")
+    await dialog.get_by_label("Reason").fill("tired")
+    await dialog.get_by_role("button", name="Block a user").click()
+    told = dialog.get_by_role("alert")
+    await expect(told).to_contain_text("an operator cannot block himself")
+    await page.route("**/api/admin/block", lambda route: route.abort("connectionreset"))
+    await dialog.get_by_label("User").fill("nobody")
+    await dialog.get_by_role("button", name="Block a user").click()
+    await expect(told).to_contain_text("Nobody knows whether it was carried out")
+    olga.faults[:] = [each for each in olga.faults if "Failed to load resource" not in each]
+
+
+async def test_a_token_without_the_grant_shows_nothing(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+    olga.refusals = (401, 403)
+    told = page.get_by_role("alert")
+    for token, why in (
+        (mint("eve", subscribe=["**"], moderate=["**"]), "does not have the grant admin"),
+        (forge(exp=1, topics={"admin": ["**"]}), "Your token is not accepted"),
+        ("no token at all", "three parts"),
+    ):
+        await enter(page, server, token)
+        await expect(told).to_contain_text(why)
+        await expect(page.locator("#page")).to_be_hidden()
+        assert await page.evaluate("sessionStorage.length + localStorage.length") == 0
+
+
+async def test_a_token_stays_in_its_tab_until_the_end(olga: Visitor, server: ServerProcess) -> None:
+    page = olga.page
+    await enter(page, server, operator())
+    await expect(page.locator("#me")).to_have_text("olga")
+    await page.reload()
+    await expect(page.locator("#me")).to_have_text("olga")
+    assert await page.evaluate("localStorage.length") == 0
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("textbox", name="Token")).to_be_visible()
+    assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_an_operator_of_some_topics_sees_those(olga: Visitor, server: ServerProcess) -> None:
+    page = olga.page
+    olga.refusals = (403,)
+    async with AsyncExitStack() as stack:
+        await subscribed(server, stack, "ann", "room:mine")
+        await subscribed(server, stack, "ann", "room:others")
+        await enter(page, server, mint("olga", admin=["room:mine"], subscribe=["room:**"]))
+        await expect(page.locator("#nodes")).to_contain_text("for some topics only")
+        await expect(page.get_by_role("link", name="Kept out")).to_be_hidden()
+        await show(page, "Orders")
+        await expect(page.get_by_role("button", name="Close a topic…")).to_be_visible()
+        await expect(page.get_by_role("button", name="Block a user…")).to_be_hidden()
+        await show(page, "Connections")
+        await expect(page.locator("#connections-list")).to_contain_text("for some topics only")
+        await show(page, "Topics")
+        await expect(row(page, "room:mine")).to_be_visible()
+        await expect(row(page, "room:others")).to_have_count(0)
+        await row(page, "room:mine").get_by_role("button", name="Who").click()
+        await expect(row(page, "ann")).to_have_count(1)
+        await expect(row(page, "ann").get_by_role("button")).to_have_text("Unsubscribe…")
+        unsubscribe = row(page, "ann").get_by_role("button", name="Unsubscribe")
+        await expect(await order(page, unsubscribe, "calm down")).to_contain_text("1 connection")
+
+
+async def test_a_server_that_is_away_is_told(olga: Visitor, server: ServerProcess) -> None:
+    page = olga.page
+    await enter(page, server, operator())
+    await expect(page.locator("#state")).to_have_text("The server is ok")
+    await page.context.set_offline(True)
+    await expect(page.locator("#state")).to_have_text("The server does not answer")
+    await page.context.set_offline(False)
+    await expect(page.locator("#state")).to_have_text("The server is ok")
+    olga.faults[:] = [each for each in olga.faults if "ERR_INTERNET_DISCONNECTED" not in each]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 340)])
+async def test_every_view_is_accessible_and_holds_what_users_chose(
+    browser: Browser, server: ServerProcess, scheme: str, width: int
+) -> None:
+    screen = {"width": width, "height": 700}
+    topic = f"room:axe-{width}"
+    async with (
+        AsyncExitStack() as stack,
+        Visitor.arrive(browser, server.url, color_scheme=scheme, viewport=screen) as visitor,
+    ):
+        page = visitor.page
+        evil = await subscribed(server, stack, EVIL, topic)
+        for data in ("\u202e<b>" + "x" * 30_000, {"any": "data"}):
+            await evil.ok(type="publish", topic=topic, data=data)
+
+        async def check() -> None:
+            await assert_clean(page)
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert await page.locator("img").count() == 0
+
+        await page.goto(f"{server.url}/admin")
+        await check()
+        await enter(page, server, operator())
+        await expect(page.locator("#nodes")).to_contain_text("serving")
+        await check()
+        await show(page, "Topics")
+        await row(page, topic).get_by_role("button", name="Watch").click()
+        await expect(page.locator("#live-log li")).to_have_count(2)
+        await expect(page.locator("#live-log bdi").first).to_have_text(SHOWN)
+        await check()
+        await show(page, "Explain")
+        await page.locator("#explain").get_by_label("Topic").fill(topic)
+        await page.get_by_label("Seq").fill("1")
+        await page.locator("#explain").get_by_label("User").fill(EVIL)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#explained")).to_contain_text("sent")
+        await check()
+        await show(page, "Connections")
+        await row(page, SHOWN).get_by_role("button", name="Details").click()
+        await expect(page.locator("#detail-content")).to_contain_text("Token ends")
+        await check()
+        answer = await order(page, page.locator("#detail-content li button"), "a test")
+        await expect(answer).to_contain_text("1 connection")
+        await check()
+        assert (await evil.next())["topic"] == topic
+
+
+async def test_a_topic_that_the_token_does_not_allow_is_not_watched(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+    async with AsyncExitStack() as stack:
+        await subscribed(server, stack, "ann", "room:closed")
+        await enter(page, server, mint("olga", admin=["**"], subscribe=[]))
+        await show(page, "Topics")
+        await row(page, "room:closed").get_by_role("button", name="Watch").click()
+        await expect(page.locator("#live-state")).to_contain_text("Ended: ")
