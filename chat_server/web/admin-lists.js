@@ -61,6 +61,12 @@ export class Lists {
 
   #connections(rows) {
     const topic = $("connections-form").elements.topic.value;
+    const ordersFor = ({ session, user }) => [
+      button("Details", () => this.#detail(session), "quiet everything"),
+      this.#orders.button("disconnect", { session }, { label: "Disconnect…", about: { user } }),
+      ...(user ? [this.#orders.button("block", { user }, { label: "Block…" })] : []),
+      ...(user && topic ? [this.#orders.button("unsubscribe", { user, topic }, { label: "Unsubscribe…" })] : []),
+    ];
     const columns = ["User", "Address", "Client", "Encoding", "Worker", "Since", "Topics", "Orders"];
     return table("Connections", columns, rows.map((row) => [
       row.user ? row.user : element("i", "", "no token yet"),
@@ -70,12 +76,7 @@ export class Lists {
       row.node,
       moment(row.opened_at),
       String(row.topics),
-      group(
-        button("Details", () => this.#detail(row.session), "quiet everything"),
-        this.#orders.button("disconnect", { session: row.session }, "quiet", "Disconnect…"),
-        ...(row.user ? [this.#orders.button("block", { user: row.user }, "quiet", "Block…")] : []),
-        ...(topic && row.user ? [this.#orders.button("unsubscribe", { user: row.user, topic }, "quiet", "Unsubscribe…")] : []),
-      ),
+      group(...ordersFor(row)),
     ]));
   }
 
@@ -92,6 +93,8 @@ export class Lists {
 
   #full(view) {
     const { connection: row, topics } = view;
+    const { session, user, address } = row;
+    const order = (verb, given, label, about) => this.#orders.button(verb, given, { label, about });
     const grants = Object.entries(view.grants).map(([action, patterns]) => [
       `May ${action}`, [patterns].flat().slice(0, MAX_TOPICS).map(inert).join(", ") || "–",
     ]);
@@ -105,18 +108,18 @@ export class Lists {
     const list = element("ul", "rows");
     list.append(...topics.slice(0, MAX_TOPICS).map((topic) => {
       const item = element("li", "");
-      const end = this.#orders.button("unsubscribe", { user: row.user, topic }, "quiet", "Unsubscribe…");
+      const end = order("unsubscribe", { user, topic }, "Unsubscribe…");
       item.append(element("bdi", "", inert(topic)), end);
       return item;
     }));
-    const orders = [this.#orders.button("disconnect", { session: row.session })];
-    if (row.user) {
-      orders.push(this.#orders.button("disconnect", { user: row.user }, "quiet", "Disconnect the user…"));
-      orders.push(this.#orders.button("block", { user: row.user }));
-      orders.push(this.#orders.button("revoke", { user: row.user }, "quiet", "Revoke the user's tokens…"));
+    const orders = [order("disconnect", { session }, "Disconnect…", { user })];
+    if (user) {
+      orders.push(order("disconnect", { user }, "Disconnect the user…"));
+      orders.push(order("block", { user }, "Block the user…"));
+      orders.push(order("revoke", { user }, "Revoke the user's tokens…"));
     }
-    if (row.address) orders.push(this.#orders.button("disconnect", { address: row.address }, "quiet", "Disconnect the address…"));
-    if (view.jti) orders.push(this.#orders.button("revoke", { jti: view.jti }, "quiet", "Revoke the token…"));
+    if (address) orders.push(order("disconnect", { address }, "Disconnect the address…"));
+    if (view.jti) orders.push(order("revoke", { jti: view.jti }, "Revoke the token…"));
     const rest = topics.length > MAX_TOPICS ? `, the first ${MAX_TOPICS}` : "";
     return [group(...orders), known, element("h3", "", `Topics: ${topics.length}${rest}`), list];
   }
@@ -127,7 +130,7 @@ export class Lists {
       group(
         button("Watch", () => this.#live.watch(row.topic)),
         button("Who", () => this.#who(row.topic)),
-        this.#orders.button("close", { topic: row.topic }, "quiet", "Close…"),
+        this.#orders.button("close", { topic: row.topic }, { label: "Close…" }),
       ),
     ]));
   }
@@ -143,7 +146,7 @@ export class Lists {
     const undo = { users: ["unblock", "user", "Unblock…"], topics: ["open", "topic", "Open…"] }[list];
     return table("Kept out", ["Who or what", "Until", "Issued up to", "By", "Reason", "Orders"], rows.map((row) => [
       row.target, moment(row.until), moment(row.at), row.by, row.reason,
-      undo ? this.#orders.button(undo[0], { [undo[1]]: row.target }, "quiet", undo[2]) : "–",
+      undo ? this.#orders.button(undo[0], { [undo[1]]: row.target }, { label: undo[2] }) : "–",
     ]));
   }
 }

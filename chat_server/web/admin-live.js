@@ -60,7 +60,7 @@ export class Live {
     if (client !== this.#client) return;
     if (this.#waiting.push(event) === 1) requestAnimationFrame(() => this.#show());
     // Of a busy topic the newest are shown; a hidden tab has no frames.
-    if (this.#waiting.length > MAX_ROWS) this.#waiting.splice(1, this.#waiting.length - MAX_ROWS);
+    if (this.#waiting.length > MAX_ROWS) this.#waiting.shift();
   }
 
   #show() {

@@ -34,7 +34,7 @@ export const ORDERS = {
   revoke: {
     title: "Revoke tokens",
     told: "The tokens are not accepted any more, for a year, and their connections are closed.",
-    fields: [{ choice: { user: "Those issued so far to the user", jti: "The one with the jti", kid: "Those signed with the key (kid)" } }],
+    fields: [{ choice: { user: "Of a user, all so far", jti: "One, by its jti", kid: "Of a key, by its kid" } }],
   },
   close: {
     title: "Close a topic",
@@ -58,26 +58,31 @@ export class Orders {
   #readers = [];
   #isUnderWay = false;
 
-  /** @param {function} onDone called once an order was given and its answer read: connections take a moment to close. */
+  /** @param {function} onDone called once the answer was read; connections take a moment to close. */
   constructor(api, onDone) {
     this.#api = api;
     $("order").onclose = onDone;
     $("order-form").onsubmit = (event) => this.#submit(event);
     $("order-cancel").onclick = $("order-close").onclick = () => $("order").close();
-    $("orders-list").replaceChildren(...Object.entries(ORDERS).map(([verb, { title, told, anywhere }]) => {
+    $("orders-list").replaceChildren(...Object.entries(ORDERS).map(([verb, { told, anywhere }]) => {
       const row = element("li", anywhere ? "" : "everything");
-      row.append(this.button(verb, {}, "small", `${title}…`), element("span", "hint", told));
+      row.append(this.button(verb, {}, { className: "small" }), element("span", "hint", told));
       return row;
     }));
   }
 
-  /** Return a button that asks for an order; `given` are the fields that are known. */
-  button(verb, given, className = "quiet", label = undefined) {
+  /**
+   * Return a button that asks for an order.
+   *
+   * @param {object} given the fields that are known.
+   * @param {object} [options.about] what is told besides, and not sent.
+   */
+  button(verb, given, { className = "quiet", label = `${ORDERS[verb].title}…`, about = {} } = {}) {
     const more = ORDERS[verb].anywhere ? "" : " everything";
-    return button(label ?? `${ORDERS[verb].title}…`, () => this.ask(verb, given), className + more);
+    return button(label, () => this.#ask(verb, given, about), className + more);
   }
 
-  ask(verb, given) {
+  #ask(verb, given, about) {
     const { title, told, fields } = ORDERS[verb];
     this.#verb = verb;
     this.#given = given;
@@ -89,7 +94,7 @@ export class Orders {
     $("order-form").hidden = false;
     $("order-end").hidden = true;
     $("order-answer").replaceChildren();
-    const known = Object.entries(given).map(([name, value]) => [labelOf(name), value]);
+    const known = Object.entries({ ...about, ...given }).map(([name, value]) => [labelOf(name), value]);
     // As text in one line: what the name is made of cannot rearrange the question.
     const parts = known.length ? [facts(known)] : [];
     for (const field of fields) {

@@ -29,7 +29,6 @@ export class Overview {
   #plots = new Map();
   #timer = null;
   #open = true;
-  #shown = "";
 
   /** @param {function} onLimited called if the operator's grant is for some topics only. */
   constructor(api, onLimited) {
@@ -50,22 +49,22 @@ export class Overview {
   }
 
   async #poll() {
-    const questions = [this.#nodes(), read("health"), METRICS === "on" ? read("metrics") : null];
+    const questions = [this.#nodes(), readHealth(), METRICS === "on" ? readMetrics() : null];
     const [nodes, health, metrics] = await Promise.all(questions);
     if (!this.#open) return;
-    const told = health && JSON.parse(health);
-    this.#numbers.add(Date.now(), nodes, told, metrics && sums(metrics));
+    this.#numbers.add(Date.now(), nodes, health, metrics);
     for (const [name, plot] of this.#plots) plot.show(this.#numbers.lines[name]);
-    this.#tell(told);
+    this.#tell(health, nodes !== null);
     this.#timer = setTimeout(() => this.#poll(), EVERY_MS);
   }
 
-  #tell(health) {
+  #tell(health, isThere) {
     const state = $("state");
+    const silence = isThere ? "/health does not answer" : "The server does not answer";
+    const words = health ? `The server is ${health.status}` : silence;
     // Said once, not every five seconds: it is read aloud.
-    const words = health ? `The server is ${health.status}` : "The server does not answer";
     if (state.textContent !== words) state.textContent = words;
-    state.dataset.state = health?.status === "ok" ? "online" : health ? "waiting" : "closed";
+    state.dataset.state = health?.status === "ok" ? "online" : health || isThere ? "waiting" : "closed";
     const warnings = (health?.warnings ?? []).map((line) => element("li", "", line));
     $("warnings").replaceChildren(...warnings);
   }
@@ -79,7 +78,6 @@ export class Overview {
       if (!this.#open) return null;
       if (error.code === "forbidden") this.#onLimited();
       $("nodes").replaceChildren(element("p", "hint", sentence(error)));
-      this.#shown = "";
       return null;
     }
   }
@@ -98,24 +96,34 @@ export class Overview {
       node.draining ? "draining" : "serving",
     ]);
     for (const name of missing) rows.push([name, ...Array(7).fill("–"), "does not answer"]);
-    const text = JSON.stringify(rows);
-    // What an operator has selected or scrolled stays while nothing changes.
-    if (text === this.#shown) return;
-    this.#shown = text;
-    const left = $("nodes").firstElementChild?.scrollLeft ?? 0;
-    $("nodes").replaceChildren(table("Workers", columns, rows.map((row) => row.map(inert))));
-    $("nodes").firstElementChild.scrollLeft = left;
+    const texts = rows.flat().map(inert);
+    const cells = [...$("nodes").querySelectorAll("td > bdi")];
+    // What is focused, selected or scrolled stays so.
+    if (cells.length !== texts.length) $("nodes").replaceChildren(table("Workers", columns, rows));
+    else cells.forEach((cell, place) => cell.textContent === texts[place] || (cell.textContent = texts[place]));
   }
 }
 
-/** Resolves to what an address answers, or to null if it does not; 503 of `/health` is an answer. */
-async function read(path) {
+/** Resolves to the state of the server; to null if it, or a proxy in its place, does not tell. */
+async function readHealth() {
   try {
-    const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const isAnswer = response.ok || (path === "health" && response.status === 503);
-    const text = await response.text();
-    return isAnswer && (path !== "health" || text.startsWith("{")) ? text : null;
+    // 503 is an answer, too.
+    const health = await (await read("health")).json();
+    return health.checks?.broker ? health : null;
   } catch {
     return null;
   }
+}
+
+async function readMetrics() {
+  try {
+    const response = await read("metrics");
+    return response.ok ? sums(await response.text()) : null;
+  } catch {
+    return null;
+  }
+}
+
+function read(path) {
+  return fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
 }

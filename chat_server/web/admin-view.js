@@ -78,6 +78,7 @@ export class Pages {
   #note = element("p", "hint");
   #place = element("div", "");
   #next = button("Next page", () => this.#load(this.#last));
+  #node;
   #last = "";
 
   /**
@@ -90,7 +91,8 @@ export class Pages {
   constructor(api, node, options) {
     this.#api = api;
     this.#options = options;
-    this.#note.role = "status";
+    this.#node = node;
+    Object.assign(this.#note, { role: "status", tabIndex: -1 });
     const again = button("Refresh", () => this.refresh());
     const first = button("First page", () => this.#load(""));
     node.replaceChildren(this.#note, this.#place, group(first, this.#next, again));
@@ -123,7 +125,10 @@ export class Pages {
     const more = answer.more ? ", and more follow" : "";
     const count = answer[rows].length ? `${answer[rows].length} on this page${more}.` : empty;
     this.#note.textContent = count + missing;
+    const isFocused = this.#node.contains(document.activeElement);
     this.#next.hidden = !answer.more;
     this.#place.replaceChildren(...(answer[rows].length ? [show(answer[rows])] : []));
+    // The button that was pressed may be gone.
+    if (isFocused && !this.#node.contains(document.activeElement)) this.#note.focus();
   }
 }

@@ -130,6 +130,9 @@ $("account-form").addEventListener("submit", async (event) => {
     end(error.code === "unauthorized" ? "The name or the password is wrong." : sentence(error));
   }
 });
-$("sign-out").addEventListener("click", () => end(""));
+$("sign-out").addEventListener("click", () => {
+  end("");
+  if (account.user !== null) account.logOut();
+});
 window.addEventListener("hashchange", show);
 start();

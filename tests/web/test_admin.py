@@ -1,19 +1,25 @@
 """The page for operators: who gets in, what they see and order, and what users cannot do to it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 from websockets.exceptions import InvalidStatus
 
+from chat_server.accounts.administration import Administration
+from chat_server.clock import SystemClock
+from chat_server.database.database import Database
 from tests.rig.chat_client import Chat, chat
 from tests.rig.server import ServerProcess, mint
 from tests.rig.tokens import forge
 from tests.rig.waiting import until_async
-from tests.web.conftest import GENEROUS
+from tests.web.conftest import GENEROUS, running
 from tests.web.test_accessibility import assert_clean
+from tests.web.test_accounts import PASSWORD, environ_of, fill, settings_of
 from tests.web.visitor import Visitor
 
 EVIL = "<img src=x onerror=alert(1)>\u202e" + "e" * 200
@@ -24,8 +30,8 @@ SHOWN = "<img src=x onerror=alert(1)>\ufffd" + "e" * 171
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     environ = {"CHAT_HTTP__ADMIN_PAGE": "true", "CHAT_METRICS__ENABLED": "true", **GENEROUS}
-    with ServerProcess(environ=environ) as running:
-        yield running
+    with ServerProcess(environ=environ) as started:
+        yield started
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -259,3 +265,34 @@ async def test_a_topic_that_the_token_does_not_allow_is_not_watched(
         await show(page, "Topics")
         await row(page, "room:closed").get_by_role("button", name="Watch").click()
         await expect(page.locator("#live-state")).to_contain_text("Ended: ")
+
+
+async def test_an_account_whose_role_is_an_operators_gets_in(
+    browser: Browser, tmp_path: Path
+) -> None:
+    environ = {
+        **environ_of(tmp_path, "invited"),
+        "CHAT_ACCOUNTS__ROLES__CHIEF__ADMIN": '["**"]',
+        "CHAT_HTTP__ADMIN_PAGE": "true",
+    }
+    async with running(environ=environ) as server:
+        settings = await asyncio.to_thread(settings_of, environ)
+        database = Database(settings.database)
+        await database.start()
+        inviting = Administration(settings, database, SystemClock())
+        invitation = (await inviting.invite(["chief"])).token
+        await database.stop()
+        async with Visitor.arrive(browser, server.url) as visitor:
+            page = visitor.page
+            await page.goto(f"{server.url}/#invitation={invitation}")
+            await fill(page, "olga")
+            await visitor.online()
+            await page.goto(f"{server.url}/admin")
+            await expect(page.locator("#nodes")).to_contain_text("serving")
+            await expect(page.locator("#numbers-note")).to_contain_text("metrics.enabled is off")
+            assert await page.evaluate("sessionStorage.getItem('chat.admin')") is None
+            await page.get_by_role("button", name="Sign out").click()
+            await page.get_by_label("Name").fill("olga")
+            await page.get_by_label("Password").fill(PASSWORD)
+            await page.get_by_role("button", name="Sign in", exact=True).click()
+            await expect(page.locator("#nodes")).to_contain_text("serving")
