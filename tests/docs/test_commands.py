@@ -29,7 +29,7 @@ def server() -> Iterator[ServerProcess]:
         ("docs/database.md", 1),
         ("docs/embedding.md", 2),
         ("docs/operations.md", 1),
-        ("docs/operators.md", 3),
+        ("docs/operators.md", 4),
     ],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
