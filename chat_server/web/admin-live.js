@@ -1,12 +1,14 @@
 /** One topic, live: the operator's own token must allow to subscribe. */
 
-import { $ } from "./admin-view.js";
+import { $, button } from "./admin-view.js";
 import { ChatClient } from "./client.js";
-import { TextView, dataForm, element, nameNode } from "./text.js";
+import { dataForm, element, nameNode } from "./text.js";
 
 const LAST = 20;
 /** So many events are kept; more than a screen can show come and go within a frame. */
 const MAX_ROWS = 100;
+/** Of a longer text the beginning is shown, and a button for the rest. */
+const MAX_TEXT = 1_000;
 const STATES = {
   connecting: "Connecting…",
   online: "Live.",
@@ -79,6 +81,19 @@ function row({ type, topic, at, from, seq, data, ...rest }) {
   item.append(element("span", "hint", `${time} ${seq ? `#${seq}` : ""} ${type}`));
   if (from) item.append(nameNode(from.name ?? from.user));
   const text = data ?? (Object.keys(rest).length ? rest : null);
-  if (text !== null) item.append(...new TextView(dataForm(text)).nodes);
+  if (text !== null) item.append(...textNodes(dataForm(text).text));
   return item;
+}
+
+/** As it was written, markup and all: an operator wants to see what is there. */
+function textNodes(text) {
+  const place = element("p", "text", text.slice(0, MAX_TEXT));
+  place.dir = "auto";
+  if (text.length <= MAX_TEXT) return [place];
+  place.append("…");
+  const more = button(`Show all ${text.length.toLocaleString()} characters`, () => {
+    place.textContent = text;
+    more.remove();
+  });
+  return [place, more];
 }
