@@ -2,6 +2,7 @@
 
 import { isToken } from "./address.js";
 import { claims } from "./client-common.js";
+import { t } from "./language.js";
 
 /** How people sign in here: "" by tokens alone, "closed", "invited", "open", or "session". */
 const { accounts: MODE = "", tokenUrl: TOKEN_URL = "" } = document.documentElement.dataset;
@@ -25,7 +26,7 @@ export function maySignUp(invitation) {
 /** A refusal by the server: `code` and `message` of its problem document, and maybe `fields`. */
 export class Refusal extends Error {
   constructor({ code, detail, fields, retry_in_ms }, status) {
-    super(detail ?? `The server answered ${status}.`);
+    super(detail ?? t("The server answered {status}.", { status }));
     this.code = code ?? "internal";
     this.fields = fields ?? {};
     this.retryInMs = retry_in_ms ?? 0;
@@ -46,7 +47,7 @@ export class Account {
     this.#onEnd = onEnd;
     window.addEventListener("storage", ({ key }) => {
       if ((key === WHO || key === null) && this.#token !== null && remembered() !== this.user) {
-        this.#end("You were signed out in another tab.");
+        this.#end(t("You were signed out in another tab."));
       }
     });
   }
@@ -88,7 +89,7 @@ export class Account {
     try {
       return await this.#refresh();
     } catch (error) {
-      if (isOver(error) && visit === this.#visit) this.#end("Your sign-in has ended.");
+      if (isOver(error) && visit === this.#visit) this.#end(t("Your sign-in has ended."));
       throw error;
     }
   }
@@ -181,7 +182,7 @@ async function renew() {
     throw new Refusal({ code: "unauthorized" }, status);
   }
   if (!response.ok) throw new Refusal({}, status);
-  if (!isToken(token)) throw new Refusal({ detail: "The application gave no token." }, status);
+  if (!isToken(token)) throw new Refusal({ detail: t("The application gave no token.") }, status);
   const { sub, iat, exp } = claims(token);
   return { access_token: token, expires_in: exp - (iat ?? Date.now() / 1000), user: { id: String(sub) } };
 }

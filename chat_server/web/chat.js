@@ -5,6 +5,7 @@ import { ChatClient } from "./client.js";
 import { Composer } from "./composer.js";
 import { proposeEmoji } from "./emoji.js";
 import { listenToKeys } from "./keyboard.js";
+import { t } from "./language.js";
 import { mentionStart } from "./mentions.js";
 import { Notifier } from "./notifier.js";
 import { Outbox } from "./outbox.js";
@@ -23,7 +24,7 @@ import { signInWords } from "./words.js";
 
 const DEFAULT_ROOM = "lobby";
 const LACK =
-  "This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.";
+  t("This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.");
 
 const $ = (id) => document.getElementById(id);
 

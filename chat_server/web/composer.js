@@ -1,13 +1,14 @@
 /** The field to write in: its keys, its size, and the draft that it keeps for each room. */
 
 import { Completion } from "./completion.js";
+import { t } from "./language.js";
 import { showText } from "./status.js";
 import { isolated } from "./text.js";
 import { words } from "./words.js";
 
-const READ_ONLY = "You may only read here";
-const EDITING = "Save or cancel first what you are editing.";
-const FULL = "Too many messages are not sent yet. This one stays here.";
+const READ_ONLY = t("You may only read here");
+const EDITING = t("Save or cancel first what you are editing.");
+const FULL = t("Too many messages are not sent yet. This one stays here.");
 
 export class Composer {
   #field;
@@ -65,7 +66,7 @@ export class Composer {
 
   /** Say under which name one writes; null if one may not write here. */
   nameAuthor(name) {
-    this.#field.placeholder = name === null ? READ_ONLY : `Write a message as ${isolated(name)}`;
+    this.#field.placeholder = name === null ? READ_ONLY : t("Write a message as {name}", { name: isolated(name) });
   }
 
   /** Show what a user has begun to write in a room; null for nobody. */

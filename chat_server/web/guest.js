@@ -1,5 +1,6 @@
 /** A name and a colour are enough to come in, on servers for development. */
 
+import { t } from "./language.js";
 import { showText } from "./status.js";
 
 const TIMEOUT_MS = 10_000;
@@ -32,9 +33,9 @@ async function ask(name, hue) {
     body: JSON.stringify({ name, hue }),
     signal: AbortSignal.timeout(TIMEOUT_MS),
   }).catch(() => {
-    throw new Error("The server does not answer. Try again in a while.");
+    throw new Error(t("The server does not answer. Try again in a while."));
   });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.detail ?? "The server gave no token.");
+  if (!response.ok) throw new Error(answer.detail ?? t("The server gave no token."));
   return answer.token;
 }

@@ -2,6 +2,7 @@
 
 import { ask } from "./dialog.js";
 import { QUICK } from "./emoji.js";
+import { t } from "./language.js";
 import { dataText, element, inert } from "./text.js";
 import { words } from "./words.js";
 
@@ -101,8 +102,8 @@ export class MessageActions {
   }
 
   async #delete(message) {
-    const question = ["Delete this message? It is gone for everybody."];
-    if (!(await ask({ question, no: ["Keep it"], yes: ["Delete"] }))) return;
+    const question = [t("Delete this message? It is gone for everybody.")];
+    if (!(await ask({ question, no: [t("Keep it")], yes: [t("Delete")] }))) return;
     await this.#try(() => this.#room().delete(message));
   }
 

@@ -1,13 +1,14 @@
 /** One message on the page, in nodes that stay while the message changes. */
 
+import { locale, t } from "./language.js";
 import { TextView } from "./text-view.js";
 import {
   dataForm, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
 } from "./text.js";
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
-const DELETED = { name: "p", className: "text deleted", text: "deleted" };
+const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const fullFormat = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
+const DELETED = { name: "p", className: "text deleted", text: t("deleted") };
 
 export class MessageRow {
   /** The list's item. */
@@ -15,12 +16,13 @@ export class MessageRow {
   /** The message as it now is. */
   message;
   #actions;
+  #people;
   #head = element("p", "head");
   #body = element("div", "body");
   #foot = element("div", "foot");
   #content = null;
   #form = null;
-  /** What is there for some messages only: `reactions`, `marks`, `stop`, and `act`, which opens the menu. */
+  /** What is there for some messages only: `user`, `reactions`, `marks`, `stop`, and `act`, which opens the menu. */
   #parts = {};
   /** By emoji. */
   #chips = new Map();
@@ -30,16 +32,18 @@ export class MessageRow {
    * @param {boolean} own whether the user who reads wrote it.
    * @param {string} link the address of the message.
    * @param {MessageActions} actions what can be done with it.
+   * @param {People} people tells whether two have one name.
    */
-  constructor(message, own, link, actions) {
+  constructor(message, own, link, actions, people) {
     const { at, from } = message;
     this.#actions = actions;
+    this.#people = own ? null : people;
     this.node = element("li", own ? "message own" : "message");
-    const name = from ? visibleName(from.name, from.user) : "Server";
+    const name = from ? visibleName(from.name, from.user) : t("Server");
     const avatar = element("span", "avatar", initials(name));
     avatar.setAttribute("aria-hidden", "true");
     avatar.style.setProperty("--hue", hueOf(from));
-    const sender = own ? element("span", "sender", "You") : nameNode(name, "sender");
+    const sender = own ? element("span", "sender", t("You")) : nameNode(name, "sender");
     if (from) sender.title = inert(from.user);
     const time = element("time", "time", timeFormat.format(at));
     time.dateTime = new Date(at).toISOString();
@@ -48,11 +52,12 @@ export class MessageRow {
     place.href = link;
     place.append(time);
     this.#head.append(sender, " ", place);
-    if (from?.info?.bot === true) sender.after(" ", element("span", "bot", "Bot"));
+    if (from?.info?.bot === true) sender.after(" ", element("span", "bot", t("Bot")));
     // What comes later is not read out alone: without its message it says nothing.
     this.#foot.ariaLive = "off";
     this.#body.append(this.#head, this.#foot);
     this.show(message);
+    this.tellApart();
     this.node.append(avatar, this.#body);
   }
 
@@ -68,11 +73,18 @@ export class MessageRow {
     // Markup that an edit brings is not read out alone either.
     if (edited_at) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);
-    const marks = deleted ? [] : [edited_at && "edited", state === "cancelled" && "stopped"].filter(Boolean);
+    const marks = deleted ? [] : [edited_at && t("edited"), state === "cancelled" && t("stopped")].filter(Boolean);
     this.#have("marks", marks.length > 0, () => element("span", "time", ""));
     if (this.#parts.marks) this.#parts.marks.textContent = marks.join(", ");
     this.#have("stop", isGrowing, () => this.#stopButton());
     this.#have("act", !deleted, () => this.#menuButton());
+  }
+
+  /** Show who the sender is, if another has the same name. */
+  tellApart() {
+    const { from } = this.message;
+    const isShared = Boolean(from && this.#people?.isShared(from));
+    this.#have("user", isShared, () => nameNode(from.user, "time user"));
   }
 
   /** Have a part, or not. */
@@ -82,7 +94,8 @@ export class MessageRow {
     known?.remove();
     this.#parts[name] = isWanted ? make() : null;
     if (!isWanted) return;
-    if (name === "reactions") this.#foot.prepend(this.#parts[name]);
+    if (name === "user") this.#head.firstChild.after(" ", this.#parts[name]);
+    else if (name === "reactions") this.#foot.prepend(this.#parts[name]);
     else (name === "act" ? this.#body : this.#foot).append(this.#parts[name]);
   }
 
@@ -121,17 +134,17 @@ export class MessageRow {
   }
 
   #stopButton() {
-    const stop = button("small stop", "Stop", async () => {
-      setText(stop.firstChild, "Stopping…");
+    const stop = button("small stop", t("Stop"), async () => {
+      setText(stop.firstChild, t("Stopping…"));
       // Whether it ends is up to who writes it.
-      if (!(await this.#actions.stop(this.message))) setText(stop.firstChild, "Stop");
+      if (!(await this.#actions.stop(this.message))) setText(stop.firstChild, t("Stop"));
     });
     return stop;
   }
 
   #menuButton() {
     const act = button("quiet act", "⋯", () => this.#actions.open(this, act));
-    act.ariaLabel = "Actions";
+    act.ariaLabel = t("Actions");
     act.ariaHasPopup = "true";
     // Of a long list each would be a stop: Enter on the message opens the menu, too.
     act.tabIndex = -1;

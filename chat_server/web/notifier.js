@@ -1,5 +1,6 @@
 /** Tells of what is unread while nobody looks: by the title, the icon, and a notification of the desktop. */
 
+import { t } from "./language.js";
 import { mentions } from "./mentions.js";
 import { dataText, inert, visibleName } from "./text.js";
 
@@ -13,7 +14,7 @@ export class Notifier {
   #onGo;
   #user = null;
   #rooms = null;
-  #title = "Chat";
+  #title = t("Chat");
 
   /** @param {function} onGo called with the room and the `seq` of a notification that was chosen. */
   constructor(onGo) {
@@ -54,8 +55,8 @@ export class Notifier {
     // It is asked about when the user sees what they have missed, not before.
     if (Notification.permission === "default" && !isDeclined()) $("notify").hidden = false;
     if (Notification.permission !== "granted") return;
-    const who = from ? visibleName(from.name, from.user) : "Server";
-    const shown = new Notification(`${who} in #${inert(room.name)}`, {
+    const who = from ? visibleName(from.name, from.user) : t("Server");
+    const shown = new Notification(t("{name} in #{room}", { name: who, room: inert(room.name) }), {
       body: dataText(data).slice(0, MAX_BODY),
       tag: room.topic,
     });

@@ -1,5 +1,6 @@
 /** The messages that are not sent yet: those of this room below the log, others behind a button. */
 
+import { t } from "./language.js";
 import { Unsent } from "./storage.js";
 import { textNodes } from "./text-view.js";
 import { element } from "./text.js";
@@ -50,7 +51,7 @@ export class Outbox {
   add(text) {
     if (!this.#texts.hasSpace(text)) return null;
     const message = new Unsent(this.#user, this.#room, text);
-    this.update(message, "sending", "Sending…");
+    this.update(message, "sending", t("Sending…"));
     return message;
   }
 
@@ -125,8 +126,8 @@ export class Outbox {
 
   #choices(message) {
     const unsure = message.state === "unsure";
-    const again = element("button", "quiet", unsure ? "Send again" : "Try again");
-    const drop = element("button", "quiet", unsure ? "Discard" : "Delete");
+    const again = element("button", "quiet", unsure ? t("Send again") : t("Try again"));
+    const drop = element("button", "quiet", unsure ? t("Discard") : t("Delete"));
     again.type = drop.type = "button";
     again.addEventListener("click", () => this.#retry(message));
     drop.addEventListener("click", () => this.remove(message));
@@ -138,7 +139,7 @@ export class Outbox {
     for (const { room, seq } of this.#user === null ? [] : this.#texts.unsent(this.#user)) {
       if (room !== this.#room && seq === null) counts.set(room, (counts.get(room) ?? 0) + 1);
     }
-    const labels = [...counts].map(([room, count]) => [room, `${count} not sent in #${room}`]);
+    const labels = [...counts].map(([room, count]) => [room, t("{count} not sent in #{room}", { count, room })]);
     const shown = [...this.#elsewhere.children].map((button) => button.textContent);
     if (shown.join("\n") === labels.map(([, label]) => label).join("\n")) return;
     this.#elsewhere.replaceChildren(...labels.map(([room, label]) => {

@@ -1,5 +1,6 @@
 /** Shows who is in the open room, who types, and who has read what the user wrote last. */
 
+import { t } from "./language.js";
 import { showText } from "./status.js";
 import { element, isolated, nameNode } from "./text.js";
 
@@ -32,11 +33,11 @@ export class PeopleView {
     const people = this.#room?.people;
     const count = people?.count ?? null;
     $("people-button").hidden = count === null;
-    $("people-button").textContent = `${count} here`;
+    $("people-button").textContent = t("{count} here", { count });
     const here = people?.here ?? [];
     const names = here.slice(0, MAX_LISTED).map((name) => element("li", "").appendChild(nameNode(name)).parentNode);
     const more = (count ?? 0) - names.length;
-    if (more > 0) names.push(element("li", "time", `and ${more} more`));
+    if (more > 0) names.push(element("li", "time", t("and {count} more", { count: more })));
     $("people-list").replaceChildren(...names);
     showText($("typing"), typingText(people?.typing ?? []));
     showText($("seen"), this.#seenText());
@@ -47,17 +48,18 @@ export class PeopleView {
     const { last, people } = this.#room ?? {};
     if (!last || last.from?.user !== this.#user) return "";
     const readers = people.readersOf(last.seq);
-    return readers.length === 0 ? "" : `Read by ${list(readers)}`;
+    return readers.length === 0 ? "" : t("Read by {names}", { names: list(readers) });
   }
 }
 
 function typingText(names) {
   if (names.length === 0) return "";
-  return `${list(names)} ${names.length === 1 ? "is" : "are"} typing…`;
+  return t(names.length === 1 ? "{names} is typing…" : "{names} are typing…", { names: list(names) });
 }
 
 function list(names) {
   const named = names.slice(0, MAX_NAMED).map(isolated);
   const more = names.length - named.length;
-  return more > 0 ? `${named.join(", ")} and ${more} more` : named.join(", ");
+  const shown = named.join(", ");
+  return more > 0 ? t("{names} and {count} more", { names: shown, count: more }) : shown;
 }

@@ -12,32 +12,37 @@ export class People {
   #here = new Map();
   /** By user, also of those who have gone: mentions and names are told apart by them. */
   #names = new Map();
+  /** The users of a name, by the name as it is shown. */
+  #namesakes = new Map();
   #typing = new Map();
   #reads = new Map();
   #user;
   #onChange;
+  #onNamesakes;
 
   /**
    * @param {string} user who reads.
    * @param {function} onChange called when what is to be shown has changed.
+   * @param {function} onNamesakes called when two turn out to have one name.
    */
-  constructor(user, onChange) {
+  constructor(user, onChange, onNamesakes = () => {}) {
     this.#user = user;
     this.#onChange = onChange;
+    this.#onNamesakes = onNamesakes;
   }
 
   /** Begin with a page of those who are there, of an answer to `subscribe`; null if it has none. */
   begin(page) {
     this.count = page?.count ?? null;
     this.#here = new Map((page?.users ?? []).map((one) => [one.user, one]));
-    for (const one of this.#here.values()) this.#know(one);
+    for (const one of this.#here.values()) this.know(one);
     this.#onChange();
   }
 
   /** Take an event of the room. */
   apply(event) {
     if (event.type === "message") {
-      if (event.from) this.#know(event.from);
+      if (event.from) this.know(event.from);
       this.#stopped(event.from?.user);
     } else if (event.type === "signal" && event.data?.typing === true) {
       this.#types(event.from);
@@ -76,8 +81,13 @@ export class People {
   nameOf({ user, name = this.#names.get(user) }) {
     const shown = visibleName(name, user);
     if (shown === visibleName(user)) return shown;
-    const same = [...this.#names].some(([other, its]) => other !== user && visibleName(its, other) === shown);
-    return same ? `${shown} (${visibleName(user)})` : shown;
+    return this.isShared({ user, name }) ? `${shown} (${visibleName(user)})` : shown;
+  }
+
+  /** Return whether another user has the same name. */
+  isShared({ user, name }) {
+    const users = this.#namesakes.get(visibleName(name, user));
+    return users !== undefined && users.size > Number(users.has(user));
   }
 
   /** Return the users, and their names, that begin with some letters: `{user, name}`. */
@@ -90,13 +100,21 @@ export class People {
       .sort((one, other) => this.#here.has(other.user) - this.#here.has(one.user));
   }
 
-  #know({ user, name }) {
-    if (this.#names.size < MAX_PEOPLE || this.#names.has(user)) this.#names.set(user, name);
+  /** Remember the name of a user. */
+  know({ user, name }) {
+    if (this.#names.size >= MAX_PEOPLE && !this.#names.has(user)) return;
+    const [before, shown] = [visibleName(this.#names.get(user), user), visibleName(name, user)];
+    if (this.#names.has(user) && before === shown) return;
+    this.#namesakes.get(before)?.delete(user);
+    this.#names.set(user, name);
+    const users = this.#namesakes.get(shown) ?? new Set();
+    this.#namesakes.set(shown, users.add(user));
+    if (users.size === 2) this.#onNamesakes();
   }
 
   #come(people) {
     for (const { user, name } of people) {
-      this.#know({ user, name });
+      this.know({ user, name });
       if (this.#here.has(user)) continue;
       if (this.#here.size < MAX_PEOPLE) this.#here.set(user, { user, name });
       if (this.count !== null) this.count += 1;

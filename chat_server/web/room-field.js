@@ -1,6 +1,7 @@
 /** The field with the room's name, which also leads to other rooms; Ctrl and K lead to it. */
 
 import { isRoom } from "./address.js";
+import { t } from "./language.js";
 import { showText } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
@@ -54,7 +55,7 @@ export class RoomField {
     event.preventDefault();
     const room = $("room").value.trim().replace(/^#/, "").replace(/\s+/g, "-");
     if (isRoom(room)) this.#onGo(room);
-    else showText($("room-error"), "A room's name has letters, digits and . _ ~ @ - only.");
+    else showText($("room-error"), t("A room's name has letters, digits and . _ ~ @ - only."));
   }
 
   #left() {

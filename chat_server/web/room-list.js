@@ -1,14 +1,15 @@
 /** The list of rooms beside the messages; in a narrow window it is a drawer. */
 
 import { permalink } from "./address.js";
+import { locale, t } from "./language.js";
 import { dataText, element, inert, nameNode, setText, visibleName } from "./text.js";
 
 const NARROW = matchMedia("(width < 48rem)");
 const MAX_COUNT = 99;
 const PREVIEW = 100;
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const dateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const dateFormat = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
 
 export class RoomList {
   #nav;
@@ -86,7 +87,7 @@ export class RoomList {
     }
     const elsewhere = rooms.filter(({ name, unread }) => name !== this.#current && unread > 0).length;
     this.#button.dataset.unread = elsewhere || "";
-    this.#button.setAttribute("aria-label", elsewhere ? `Rooms, ${elsewhere} with new messages` : "Rooms");
+    this.#button.setAttribute("aria-label", elsewhere ? t("Rooms, {count} with new messages", { count: elsewhere }) : t("Rooms"));
   }
 
   #item(room) {
@@ -107,12 +108,12 @@ export class RoomList {
 
   #previewOf({ name, last, state }, isCurrent) {
     const draft = isCurrent ? "" : this.#texts.draft(this.#user, name).trim();
-    if (draft) return `Draft: ${inert(draft.slice(0, PREVIEW))}`;
-    if (state === "refused") return "Not open";
+    if (draft) return t("Draft: {text}", { text: inert(draft.slice(0, PREVIEW)) });
+    if (state === "refused") return t("Not open");
     if (!last) return "";
     const { from, data, deleted } = last;
-    const who = from?.user === this.#user ? "You" : from ? visibleName(from.name, from.user) : "Server";
-    return `\u2068${who}\u2069: \u2068${deleted ? "deleted" : inert(dataText(data).slice(0, PREVIEW))}\u2069`;
+    const who = from?.user === this.#user ? t("You") : from ? visibleName(from.name, from.user) : t("Server");
+    return `\u2068${who}\u2069: \u2068${deleted ? t("deleted") : inert(dataText(data).slice(0, PREVIEW))}\u2069`;
   }
 
   #makeItem({ name }) {
@@ -128,7 +129,7 @@ export class RoomList {
     const [time, preview] = [element("span", "time", ""), element("span", "preview", "")];
     const badge = element("span", "badge", "");
     const parts = [time, preview, badge].map((part) => part.appendChild(document.createTextNode("")));
-    badge.append(element("span", "unseen", " unread"));
+    badge.append(element("span", "unseen", ` ${t("unread")}`));
     link.append(title, " ", time, " ", preview, " ", badge);
     node.append(link);
     if (this.#rooms.isRemovable(name)) node.append(this.#remover(name));
@@ -140,7 +141,7 @@ export class RoomList {
   #remover(name) {
     const button = element("button", "quiet remove", "×");
     button.type = "button";
-    button.setAttribute("aria-label", `Take ${inert(name)} off the list`);
+    button.setAttribute("aria-label", t("Take {name} off the list", { name: inert(name) }));
     button.addEventListener("click", () => {
       const { node } = this.#items.get(name);
       const near = node.nextElementSibling ?? node.previousElementSibling;

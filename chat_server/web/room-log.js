@@ -4,6 +4,7 @@
  */
 
 import { changed } from "./client.js";
+import { t } from "./language.js";
 import { dataText } from "./text.js";
 
 /** Of more entries, or of more characters, the oldest are dropped; they can be loaded again. */
@@ -206,8 +207,8 @@ export class RoomLog {
   }
 }
 
-const LOST_ORDER = "The server has lost what was written before this.";
-const LOST_MESSAGES = "Some messages are missing here.";
+const LOST_ORDER = t("The server has lost what was written before this.");
+const LOST_MESSAGES = t("Some messages are missing here.");
 
 function version(message) {
   return message.version ?? message.seq;

@@ -1,10 +1,11 @@
 /** The room that is open: what the page shows of it, and what is read by that. */
 
 import { permalink } from "./address.js";
+import { t } from "./language.js";
 import { MessageActions, isEditable } from "./message-actions.js";
 import { MessageRow } from "./message-row.js";
 import { PeopleView } from "./people-view.js";
-import { showText } from "./status.js";
+import { hasStore, showText } from "./status.js";
 import { Timeline } from "./timeline.js";
 import { allowed, mayModerate } from "./token.js";
 import { words } from "./words.js";
@@ -13,8 +14,8 @@ import { words } from "./words.js";
 const PATIENCE_MS = 2_000;
 /** Messages that are seen for so long are read. */
 const READ_MS = 500;
-const NOBODY = "Nobody has written here yet. Be the first.";
-const NEW_ONLY = "You are not allowed to read what was written before. New messages appear here.";
+const NOBODY = t("Nobody has written here yet. Be the first.");
+const NEW_ONLY = t("You are not allowed to read what was written before. New messages appear here.");
 
 const $ = (id) => document.getElementById(id);
 
@@ -41,7 +42,7 @@ export class RoomView {
     newer: $("newer"),
     empty: $("empty"),
     makeRow: (message, own) => {
-      return new MessageRow(message, own, permalink(this.#room.name, message.seq), this.#actions);
+      return new MessageRow(message, own, permalink(this.#room.name, message.seq), this.#actions, this.#room.people);
     },
     onHole: (hole, edge, again) => this.#room.state === "open" && this.#room.load(hole, edge, again),
     onSettled: () => this.#readSoon(),
@@ -123,6 +124,8 @@ export class RoomView {
   changed(room) {
     if (room !== this.#room) return;
     this.#people.render();
+    if (room.hasNamesakes) this.#timeline.tellApart();
+    room.hasNamesakes = false;
     if (room.state === "opening") return;
     clearTimeout(this.#patience);
     this.#status.waitFor(null);
@@ -181,7 +184,7 @@ export class RoomView {
   }
 
   #refusal({ name, error }) {
-    const forbidden = `You are not allowed to read here. ${allowed(this.#token)}`;
+    const forbidden = `${t("You are not allowed to read here.")} ${allowed(this.#token)}`;
     return `#${name}: ${error.code === "forbidden" ? forbidden : words(error)}`;
   }
 
@@ -190,10 +193,18 @@ export class RoomView {
     clearTimeout(this.#patience);
     const room = this.#room;
     if (!this.#online || room === null) return;
-    this.#patience = setTimeout(() => {
-      if (this.#room !== room || room.state !== "opening") return;
-      this.#status.waitFor(room.name);
-      this.#timeline.explain(`The server cannot open #${room.name} at the moment. Trying again…`);
+    const isWaiting = () => this.#online && this.#room === room && room.state === "opening";
+    this.#patience = setTimeout(async () => {
+      if (!isWaiting()) return;
+      const isThere = await hasStore();
+      if (!isWaiting()) return;
+      this.#status.waitFor(room.name, isThere);
+      this.#timeline.explain(t(isThere
+        ? "The server cannot open #{room} at the moment. Trying again…"
+        : "The server cannot reach its store, so it can neither open #{room} nor keep messages. What you write waits here.",
+      { room: room.name }));
+      // The server itself may find out later.
+      if (isThere) this.#waitForRoom();
     }, PATIENCE_MS);
   }
 
@@ -205,7 +216,7 @@ export class RoomView {
     const entry = await room.find(seq);
     if (this.#room !== room) return;
     if (!entry) {
-      this.#note = `#${room.name}: The message of this link cannot be shown.`;
+      this.#note = t("#{room}: The message of this link cannot be shown.", { room: room.name });
       this.changed(room);
       return;
     }

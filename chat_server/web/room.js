@@ -2,6 +2,7 @@
 
 import { topicOf } from "./address.js";
 import { ChatError, changed, isChange } from "./client.js";
+import { t } from "./language.js";
 import { mentions } from "./mentions.js";
 import { People } from "./people.js";
 import { RoomLog } from "./room-log.js";
@@ -14,12 +15,14 @@ const FIRST_PAGE = 50;
 const AROUND = 25;
 
 const TRANSIENT = new Set(["connection_lost", "unavailable", "rate_limited"]);
-const FULL = "So many messages are loaded that older ones have no space. Search finds them.";
+const FULL = t("So many messages are loaded that older ones have no space. Search finds them.");
 
 export class Room {
   log = new RoomLog();
   /** "opening", "open", or "refused" with `error`. */
   state = "opening";
+  /** Whether two have turned out to have one name since the rows were told. */
+  hasNamesakes = false;
   error = null;
   /** Whether the token allows to look back; known once it was tried. */
   mayLookBack = true;
@@ -57,7 +60,10 @@ export class Room {
     this.#user = user;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
-    this.people = new People(user, () => onChange(this, false));
+    this.people = new People(user, () => onChange(this, false), () => {
+      this.hasNamesakes = true;
+      onChange(this, false);
+    });
   }
 
   /** Where the newest event stands that came, or null. */
@@ -133,6 +139,7 @@ export class Room {
     try {
       const page = await this.#client.history(this.topic, { ...query, limit });
       // In another epoch the hole is not there any more, or soon will not be.
+      for (const { from } of page.messages) if (from) this.people.know(from);
       if (page.epoch === this.position?.epoch) this.log.fill(query, page);
       else this.log.setHole(hole, "idle");
     } catch (error) {
@@ -140,7 +147,7 @@ export class Room {
         this.mayLookBack = false;
         for (const hole of this.log.holes()) this.log.close(hole);
       } else {
-        this.log.setHole(hole, "failed", `Older messages cannot be loaded. ${words(error)}`);
+        this.log.setHole(hole, "failed", t("Older messages cannot be loaded. {reason}", { reason: words(error) }));
         if (TRANSIENT.has(error.code)) setTimeout(() => this.#retry(hole), 3_000);
       }
     }

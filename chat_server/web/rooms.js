@@ -2,6 +2,7 @@
 
 import { isRoom } from "./address.js";
 import { claims } from "./client-common.js";
+import { locale } from "./language.js";
 import { Room } from "./room.js";
 
 const PREFIX = "room:";
@@ -11,7 +12,7 @@ const MAX_ROOMS = 60;
 const TOGETHER_MS = 50;
 const RETRY_MS = 5_000;
 /** Names stay in their places, as long as they are the same: one finds a room where it was. */
-const order = new Intl.Collator(undefined, { numeric: true });
+const order = new Intl.Collator(locale, { numeric: true });
 
 export class Rooms {
   #client;

@@ -1,18 +1,19 @@
 /** Searches the archive, on servers that have one; a hit leads to its message. */
 
 import { isRoom, permalink, roomOf } from "./address.js";
+import { locale, t } from "./language.js";
 import { showText } from "./status.js";
 import { element, inert, nameNode, visibleName } from "./text.js";
 import { words } from "./words.js";
 
 const WORDS = {
-  unavailable: "The server cannot search at the moment.",
-  rate_limited: "There were too many searches. Try again in a while.",
-  connection_lost: "The server does not answer.",
+  unavailable: t("The server cannot search at the moment."),
+  rate_limited: t("There were too many searches. Try again in a while."),
+  connection_lost: t("The server does not answer."),
 };
 const PAUSE_MS = 300;
 const TIMEOUT_MS = 15_000;
-const dateFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const dateFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
 const $ = (id) => document.getElementById(id);
 
@@ -92,7 +93,7 @@ export class Search {
       if (this.#abort === abort) this.#show(answer);
     } catch (error) {
       if (this.#abort !== abort) return;
-      showText($("search-note"), `The search failed. ${WORDS[error.code] ?? words(error)}`);
+      showText($("search-note"), t("The search failed. {reason}", { reason: WORDS[error.code] ?? words(error) }));
     }
   }
 
@@ -115,8 +116,9 @@ export class Search {
     this.#before = before;
     $("search-more").hidden = before === null;
     const count = $("search-hits").children.length;
-    const found = count === 1 ? "1 message" : `${count} messages`;
-    showText($("search-note"), count === 0 ? "Nothing was found." : before === null ? found : `${found} so far`);
+    const found = t(count === 1 ? "1 message" : "{count} messages", { count });
+    const told = before === null ? found : t("{found} so far", { found });
+    showText($("search-note"), count === 0 ? t("Nothing was found.") : told);
   }
 
   #row({ message, snippet }) {
@@ -132,7 +134,7 @@ export class Search {
       this.#onGo(room, seq);
     });
     const head = element("span", "head");
-    const sender = from ? nameNode(visibleName(from.name, from.user), "sender") : "Server";
+    const sender = from ? nameNode(visibleName(from.name, from.user), "sender") : t("Server");
     head.append(sender, " ", element("span", "time", `#${inert(room)}, ${dateFormat.format(at)}`));
     const text = element("span", "snippet");
     text.dir = "auto";

@@ -1,10 +1,11 @@
 /** Sends what the outbox holds, and tells the outbox how that ended. */
 
 import { topicOf } from "./address.js";
+import { t } from "./language.js";
 import { words } from "./words.js";
 
-const UNSURE = "This may have been sent: the connection broke before the server answered.";
-const NOT_ALLOWED = "You are not allowed to write here.";
+const UNSURE = t("This may have been sent: the connection broke before the server answered.");
+const NOT_ALLOWED = t("You are not allowed to write here.");
 
 export class Sender {
   #outbox;
@@ -39,7 +40,7 @@ export class Sender {
   /** Send a message; it stays in the outbox until it is stored, or the user deletes it. */
   async send(message) {
     const client = this.#client;
-    this.#outbox.update(message, "sending", "Sending…");
+    this.#outbox.update(message, "sending", t("Sending…"));
     try {
       const stored = await client.publish(topicOf(message.room), { text: message.text }, {
         key: message.key,
@@ -59,7 +60,7 @@ export class Sender {
     const reason = error.code === "forbidden" ? NOT_ALLOWED : words(error);
     if (error.code === "forbidden" && message.user === this.#user) this.#onForbidden(message.room);
     if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
-    else this.#outbox.update(message, "failed", `Not sent. ${reason}`);
+    else this.#outbox.update(message, "failed", t("Not sent. {reason}", { reason }));
     if (message.user === this.#user) this.#announcer.say(`#${message.room}: ${message.note}`);
   }
 }

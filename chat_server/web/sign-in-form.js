@@ -1,18 +1,19 @@
 /** The form to sign in and to sign up, on servers with accounts. */
 
 import { hasAccounts, isForeign, maySignUp } from "./account.js";
+import { t } from "./language.js";
 import { showText } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 
 const WORDS = {
-  unauthorized: "The name or the password is wrong.",
-  rate_limited: "There were too many attempts.",
-  unavailable: "The server cannot sign anybody in at the moment.",
+  unauthorized: t("The name or the password is wrong."),
+  rate_limited: t("There were too many attempts."),
+  unavailable: t("The server cannot sign anybody in at the moment."),
 };
-const NO_ANSWER = "The server does not answer.";
-const LATER = "Try again in a while.";
-const FOREIGN = "You are not signed in. Sign in where this chat belongs to, and load this page again.";
+const NO_ANSWER = t("The server does not answer.");
+const LATER = t("Try again in a while.");
+const FOREIGN = t("You are not signed in. Sign in where this chat belongs to, and load this page again.");
 const MINUTE_MS = 60_000;
 
 export class SignInForm {
@@ -50,7 +51,8 @@ export class SignInForm {
 
   /** Say that the server cannot tell who is signed in, and is asked again. */
   wait(error) {
-    this.#tell({}, `${WORDS[error.code] ?? (error.code === "internal" ? error.message : NO_ANSWER)} Trying again…`);
+    const reason = WORDS[error.code] ?? (error.code === "internal" ? error.message : NO_ANSWER);
+    this.#tell({}, t("{reason} Trying again…", { reason }));
   }
 
   /** Put the cursor where one begins. */
@@ -60,9 +62,9 @@ export class SignInForm {
 
   #show(isNew) {
     this.#isNew = isNew;
-    const what = isNew ? "Sign up" : "Sign in";
+    const what = isNew ? t("Sign up") : t("Sign in");
     $("sign-in-heading").textContent = $("account-submit").textContent = what;
-    $("sign-up").textContent = isNew ? "I have an account" : "I am new here";
+    $("sign-up").textContent = isNew ? t("I have an account") : t("I am new here");
     $("sign-up").hidden = !isNew && !maySignUp(this.#invitation);
     $("password").autocomplete = isNew ? "new-password" : "current-password";
     this.#tell({});
@@ -71,10 +73,10 @@ export class SignInForm {
   #tell(fields, message = "") {
     const { name = "", password = "", ...others } = fields;
     for (const [id, text] of Object.entries({ name, password })) {
-      showText($(`${id}-error`), text && `It ${text}.`);
+      showText($(`${id}-error`), text && t("It {mistake}.", { mistake: text }));
       $(id).setAttribute("aria-invalid", String(text !== ""));
     }
-    const rest = Object.entries(others).map(([field, text]) => `The ${field} ${text}.`);
+    const rest = Object.entries(others).map(([field, mistake]) => t("The {field} {mistake}.", { field, mistake }));
     showText($("sign-in-error"), [message, ...rest].join(" ").trim());
   }
 
@@ -109,5 +111,5 @@ export class SignInForm {
 
 function waitWords({ retryInMs }) {
   if (retryInMs < MINUTE_MS) return retryInMs > 0 ? ` ${LATER}` : "";
-  return ` The next is possible in ${Math.ceil(retryInMs / MINUTE_MS)} minutes.`;
+  return ` ${t("The next is possible in {minutes} minutes.", { minutes: Math.ceil(retryInMs / MINUTE_MS) })}`;
 }

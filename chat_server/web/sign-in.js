@@ -4,6 +4,7 @@ import { Account } from "./account.js";
 import { isToken, takeFragment } from "./address.js";
 import { ask } from "./dialog.js";
 import { offerGuests } from "./guest.js";
+import { locale, parts, t } from "./language.js";
 import { SignInForm } from "./sign-in-form.js";
 import { showText } from "./status.js";
 import { isolated, nameNode } from "./text.js";
@@ -15,8 +16,8 @@ const LONGEST_WAIT_MS = 10_000;
 const WARN_MS = 120_000;
 /** A browser's timers take no longer times. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-const NO_TOKEN = "This is not a token: it has three parts with dots between.";
-const NOT_TOLD = "You are signed out here, but the server could not be told: sign out again when it answers.";
+const NO_TOKEN = t("This is not a token: it has three parts with dots between.");
+const NOT_TOLD = t("You are signed out here, but the server could not be told: sign out again when it answers.");
 
 const $ = (id) => document.getElementById(id);
 
@@ -127,10 +128,10 @@ export class SignIn {
   async #askToSwitch(token, room) {
     const [standing, other] = [this.#session.token, token].map(nameOf);
     const yes = await ask({
-      question: ["This link signs you in as ", nameNode(other), ". Now you are signed in as ",
-        nameNode(standing), "."],
-      no: ["Stay ", nameNode(standing)],
-      yes: ["Sign in as ", nameNode(other)],
+      question: parts("This link signs you in as {other}. Now you are signed in as {standing}.",
+        { other: nameNode(other), standing: nameNode(standing) }),
+      no: parts("Stay {name}", { name: nameNode(standing) }),
+      yes: parts("Sign in as {name}", { name: nameNode(other) }),
     });
     if (yes) this.#enter(token, room);
   }
@@ -153,8 +154,8 @@ export class SignIn {
     const wait = end - Date.now() - WARN_MS;
     if (!(wait < MAX_TIMER_MS)) return;
     this.#warning = setTimeout(() => {
-      const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" }).format(end);
-      showText($("ending"), `Your sign-in ends at ${time}. What you have not sent by then is kept.`);
+      const time = new Intl.DateTimeFormat(locale, { timeStyle: "short" }).format(end);
+      showText($("ending"), t("Your sign-in ends at {time}. What you have not sent by then is kept.", { time }));
     }, wait);
   }
 
@@ -165,9 +166,9 @@ export class SignIn {
     const count = messages + this.#texts.drafts(user);
     if (count > 0) {
       const yes = await ask({
-        question: [`${count === 1 ? "A message is" : `${count} messages are`} not sent yet.`],
-        no: ["Stay"],
-        yes: ["Delete and sign out"],
+        question: [t(count === 1 ? "A message is not sent yet." : "{count} messages are not sent yet.", { count })],
+        no: [t("Stay")],
+        yes: [t("Delete and sign out")],
       });
       if (!yes || this.#user !== user) return;
     }
@@ -192,9 +193,9 @@ export class SignIn {
     $("sign-in").hidden = false;
     // What still waits to be sent is known to be unsent a moment later.
     const kept = user !== null && (this.#texts.unsent(user).length || this.#texts.drafts(user));
-    const advice = `What you have not sent is kept: sign in as ${isolated(user)} again.`;
+    const advice = t("What you have not sent is kept: sign in as {name} again.", { name: isolated(user) });
     showText($("sign-in-error"), kept ? `${reason} ${advice}` : reason);
-    document.title = "Sign in";
+    document.title = t("Sign in");
     this.#form.focus();
   }
 

@@ -1,5 +1,6 @@
 /** How the connection is: shown at once, and told to screen readers once it has lasted. */
 
+import { t } from "./language.js";
 import { inert } from "./text.js";
 
 /** A state that does not last so long is not announced. */
@@ -10,6 +11,8 @@ const TOGETHER_MS = 250;
 const FAILURES = 2;
 const PROBE = "static/icon.svg";
 const PROBE_TIMEOUT_MS = 5_000;
+/** What `/health/ready` calls a server that cannot keep messages (docs/operations.md). */
+const STORELESS = ["deaf", "unavailable", "full", "readonly", "misconfigured"];
 
 /** A live region, for those who do not see what changes. */
 export class Announcer {
@@ -70,6 +73,7 @@ export class ConnectionStatus {
   #wasOnline = false;
   #failures = 0;
   #room = null;
+  #hasStore = true;
   #network = true;
 
   /**
@@ -118,9 +122,10 @@ export class ConnectionStatus {
     if (retryInMs > 1000) this.#countdown = setInterval(() => this.#render(), 1000);
   }
 
-  /** Show that a room is not opened yet, though there is a connection; null when it is. */
-  waitFor(room) {
+  /** Show that a room is not opened yet, though there is a connection, and whether for want of a store; null when it is. */
+  waitFor(room, hasStore = true) {
     this.#room = room;
+    this.#hasStore = hasStore;
     this.#render();
     this.#announce();
   }
@@ -143,26 +148,30 @@ export class ConnectionStatus {
   get #text() {
     if (this.#state === "closed") {
       const reason = this.#error?.message;
-      return reason ? `Disconnected: ${inert(reason)}` : "Disconnected";
+      return reason ? t("Disconnected: {reason}", { reason: inert(reason) }) : t("Disconnected");
     }
-    if (!this.#network) return "No network";
-    if (this.#state === "connecting") return "Connecting…";
-    if (this.#state === "online") return this.#room === null ? "Online" : "Waiting for the server";
+    if (!this.#network) return t("No network");
+    if (this.#state === "connecting") return t("Connecting…");
+    if (this.#state === "online") {
+      if (this.#room === null) return t("Online");
+      return this.#hasStore ? t("Waiting for the server") : t("The server has no store");
+    }
     const seconds = Math.ceil((this.#due - performance.now()) / 1000);
-    const what = this.#failures >= FAILURES ? "Cannot connect, next attempt" : "Reconnecting";
-    return seconds > 1 ? `${what} in ${seconds} s…` : `${what.replace(", next", ", new")}…`;
+    const failed = this.#failures >= FAILURES;
+    if (seconds <= 1) return failed ? t("Cannot connect, new attempt…") : t("Reconnecting…");
+    return t(failed ? "Cannot connect, next attempt in {seconds} s…" : "Reconnecting in {seconds} s…", { seconds });
   }
 
   #announce() {
     const { spoke } = this.#announcer;
     const texts = {
       connecting: "",
-      online: this.#room === null ? spoke && "Online." : `#${this.#room} is not open yet.`,
-      reconnecting: this.#wasOnline ? "Connection lost. Reconnecting." : "Cannot connect yet.",
+      online: this.#room === null ? spoke && t("Online.") : t("#{room} is not open yet.", { room: this.#room }),
+      reconnecting: this.#wasOnline ? t("Connection lost. Reconnecting.") : t("Cannot connect yet."),
       closed: `${this.#text}.`,
     };
     const isAway = !this.#network && this.#state !== "closed";
-    this.#announcer.settle(isAway ? "No network." : texts[this.#state] || "");
+    this.#announcer.settle(isAway ? t("No network.") : texts[this.#state] || "");
   }
 
   /** Say why there has never been a connection, as far as a page can find out. */
@@ -176,14 +185,23 @@ export class ConnectionStatus {
       reachable = false;
     }
     if (this.#state !== state || this.#failures < FAILURES) return;
-    const end = error?.message ? ` The last attempt ended with: ${inert(error.message)}.` : "";
+    const { origin } = location;
+    const ended = t("The last attempt ended with: {reason}.", { reason: inert(error?.message ?? "") });
+    const end = error?.message ? ` ${ended}` : "";
     const hint = reachable
-      ? `${location.origin} answers, but no WebSocket to ${this.#url} can be opened. Whoever runs ` +
-        "the server should look at two things: a proxy in front of it must pass on the headers " +
-        "Upgrade, Connection and Host, and the setting http.allowed_origins must list " +
-        `${location.origin} if the server knows itself by another name.`
-      : `${location.origin} does not answer. The server may be starting, or the network be down.`;
+      ? t("{origin} answers, but no WebSocket to {url} can be opened. Whoever runs the server should look at two things: a proxy in front of it must pass on the headers Upgrade, Connection and Host, and the setting http.allowed_origins must list {origin} if the server knows itself by another name.", { origin, url: this.#url })
+      : t("{origin} does not answer. The server may be starting, or the network be down.", { origin });
     showText(this.#trouble, hint + end);
+  }
+}
+
+/** Resolves to whether the server can keep messages, as far as it tells. */
+export async function hasStore() {
+  try {
+    const response = await fetch("health/ready", { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
+    return !STORELESS.includes((await response.json()).status);
+  } catch {
+    return true;
   }
 }
 

@@ -1,6 +1,7 @@
 /** What the page keeps between two loads of it: in this tab only, except for the names of rooms. */
 
 import { isRoom } from "./address.js";
+import { t } from "./language.js";
 
 const TEXTS = "chat.texts:";
 const VISITED = "chat.rooms:";
@@ -109,7 +110,7 @@ export class Session {
  */
 export class Unsent {
   state = "sending";
-  note = "Sending…";
+  note = t("Sending…");
   /** Its place in the topic once it is stored; its event comes next. */
   seq = null;
 
@@ -234,7 +235,7 @@ export class Texts {
   }
 }
 
-const LEFT = "This may have been sent: the page was left before the server answered.";
+const LEFT = t("This may have been sent: the page was left before the server answered.");
 
 /** The rooms that a user visited, in all tabs of this browser; the last one is last. */
 export class Visited {

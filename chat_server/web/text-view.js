@@ -1,5 +1,6 @@
 /** A text in the document that may change: of a long one its beginning, and markup as what it means. */
 
+import { locale, t } from "./language.js";
 import { parse } from "./markup.js";
 import { element, setText } from "./text.js";
 
@@ -51,7 +52,7 @@ export class TextView {
     const shown = isLong && !isAll ? `${text.slice(0, end)}…` : text;
     fill(this.#node, this.#node.localName === "div" ? parse(shown) : [shown]);
     if (!isLong) return;
-    const label = isAll ? "Show less" : `Show all ${text.length.toLocaleString()} characters`;
+    const label = isAll ? t("Show less") : t("Show all {count} characters", { count: text.length.toLocaleString(locale) });
     setText(this.#more.firstChild, label);
     this.#more.setAttribute("aria-expanded", String(isAll));
   }

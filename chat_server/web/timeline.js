@@ -5,6 +5,7 @@
  * old messages keeps the place, whatever comes, goes or is loaded.
  */
 
+import { locale, t } from "./language.js";
 import { element } from "./text.js";
 
 /** Rows in the document, and how many come and go together at an end: for a moment there are more by that. */
@@ -19,8 +20,8 @@ const TARGET_AT = 0.25;
 const DAY_CHECK_MS = 60_000;
 
 const DAY = { weekday: "long", day: "numeric", month: "long" };
-const dayFormat = new Intl.DateTimeFormat(undefined, DAY);
-const dayAndYearFormat = new Intl.DateTimeFormat(undefined, { ...DAY, year: "numeric" });
+const dayFormat = new Intl.DateTimeFormat(locale, DAY);
+const dayAndYearFormat = new Intl.DateTimeFormat(locale, { ...DAY, year: "numeric" });
 
 export class Timeline {
   #region;
@@ -119,6 +120,11 @@ export class Timeline {
   /** Say, in an empty room, why it is empty. */
   explain(text) {
     this.#empty.textContent = text;
+  }
+
+  /** Look again which senders are told apart. */
+  tellApart() {
+    for (const { row } of this.#rows.values()) row?.tellApart?.();
   }
 
   /** Whether the newest messages are seen. */
@@ -309,8 +315,9 @@ export class Timeline {
   #showNewer() {
     const isFar = this.#below > this.#scroller.clientHeight;
     this.#newer.hidden = this.#following || (this.#unseen === 0 && !isFar);
-    const count = this.#unseen === 1 ? "1 new message" : `${this.#unseen} new messages`;
-    this.#newer.textContent = this.#unseen > 0 ? count : "Newest messages";
+    const count = this.#unseen;
+    const told = t(count === 1 ? "1 new message" : "{count} new messages", { count });
+    this.#newer.textContent = count > 0 ? told : t("Newest messages");
   }
 
   /** Mark an entry that continues what the one before it says, or begins another day. */
@@ -343,7 +350,7 @@ export class Timeline {
 class HoleRow {
   node = element("li", "hole");
   #text = element("span", "");
-  #button = element("button", "quiet", "Try again");
+  #button = element("button", "quiet", t("Try again"));
 
   constructor(load) {
     this.#button.type = "button";
@@ -353,19 +360,19 @@ class HoleRow {
 
   show({ state, error }) {
     this.node.dataset.state = state;
-    this.#text.textContent = error ?? "Loading…";
+    this.#text.textContent = error ?? t("Loading…");
     this.#button.hidden = state !== "failed";
   }
 }
 
-const NEW = "New since you were here";
+const NEW = t("New since you were here");
 
 function dayName(at) {
   const day = new Date(at);
   const today = new Date();
   const yesterday = new Date(today.getFullYear(), today.getMonth(), today.getDate() - 1);
-  if (day.toDateString() === today.toDateString()) return "Today";
-  if (day.toDateString() === yesterday.toDateString()) return "Yesterday";
+  if (day.toDateString() === today.toDateString()) return t("Today");
+  if (day.toDateString() === yesterday.toDateString()) return t("Yesterday");
   const sameYear = day.getFullYear() === today.getFullYear();
   return (sameYear ? dayFormat : dayAndYearFormat).format(at);
 }

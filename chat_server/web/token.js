@@ -1,6 +1,7 @@
 /** What a token says, read without verifying it: it is only shown to its bearer. */
 
 import { claims } from "./client-common.js";
+import { t } from "./language.js";
 import { isolated, visibleName } from "./text.js";
 
 const MAX_PATTERNS = 5;
@@ -31,8 +32,9 @@ export function mayModerate(token) {
 /** Return a sentence about the topics that a token allows to read. */
 export function allowed(token) {
   const patterns = claims(token).topics?.subscribe;
-  if (!Array.isArray(patterns)) return "Your token names no rooms, so the server's settings decide.";
-  if (patterns.length === 0) return "Your token allows you to read nothing.";
+  if (!Array.isArray(patterns)) return t("Your token names no rooms, so the server's settings decide.");
+  if (patterns.length === 0) return t("Your token allows you to read nothing.");
+  const shown = patterns.slice(0, MAX_PATTERNS).map(isolated).join(", ");
   const more = patterns.length > MAX_PATTERNS ? ", …" : "";
-  return `Your token allows ${patterns.slice(0, MAX_PATTERNS).map(isolated).join(", ")}${more}.`;
+  return t("Your token allows {patterns}.", { patterns: `${shown}${more}` });
 }

@@ -69,6 +69,22 @@ async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProces
     assert await alice.page.locator("img").count() == 0
 
 
+async def test_two_of_one_name_are_told_apart(visit: Visit, server: ServerProcess) -> None:
+    async with (
+        connect(server.url, token=mint("ann-1", name="Ann")) as one,
+        connect(server.url, token=mint("ann-2", name="Ann")) as other,
+    ):
+        await one.publish("room:namesakes", {"text": "before"})
+        alice = await visit("alice", "namesakes")
+        await alice.sees(["before"])
+        heads = alice.log.locator(".head bdi")
+        await expect(heads).to_have_text(["Ann"])
+        await other.publish("room:namesakes", {"text": "another"})
+        await alice.sees(["before", "another"])
+        await expect(heads).to_have_text(["Ann", "ann-1", "Ann", "ann-2"])
+        await assert_clean(alice.page)
+
+
 async def test_where_presence_is_off_nobody_is_counted(visit: Visit) -> None:
     alice = await visit("alice", "unsocial")
     await alice.say("hello")
