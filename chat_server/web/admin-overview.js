@@ -19,7 +19,7 @@ const PLOTS = {
   received: ["Messages in", (value) => `${round(value)}/s`],
   sent: ["Messages out", (value) => `${round(value)}/s`],
   lag: ["Event loop late by", (value) => `${round(value)} ms`],
-  store: ["Store", (value) => (value ? "ok" : "not ok")],
+  store: ["Store", (value) => (value ? "ok" : "not ok"), true],
 };
 
 export class Overview {
@@ -34,9 +34,9 @@ export class Overview {
   constructor(api, onLimited) {
     this.#api = api;
     this.#onLimited = onLimited;
-    for (const [name, [label, write]] of Object.entries(PLOTS)) {
+    for (const [name, [label, write, isState]] of Object.entries(PLOTS)) {
       if (METRICS !== "on" && (name === "received" || name === "sent")) continue;
-      this.#plots.set(name, new Plot(label, write));
+      this.#plots.set(name, new Plot(label, write, isState));
     }
     $("plots").replaceChildren(...[...this.#plots.values()].map((plot) => plot.node));
     $("numbers-note").textContent = `The last 15 minutes, since this page was opened. ${NOTES[METRICS] ?? ""}`;

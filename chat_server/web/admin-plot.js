@@ -10,15 +10,20 @@ export const WINDOW_MS = 900_000;
 
 export class Plot {
   #label;
+  #isState;
   #write;
   #value = element("strong", "", "–");
   #highest = element("span", "hint", "");
   #line = document.createElementNS(SVG, "path");
   #picture = document.createElementNS(SVG, "svg");
 
-  /** @param {function} write returns a value as a text. */
-  constructor(label, write) {
+  /**
+   * @param {function} write returns a value as a text.
+   * @param {boolean} isState whether it is 1 if all is well and else 0.
+   */
+  constructor(label, write, isState = false) {
     this.#label = label;
+    this.#isState = isState;
     this.#write = write;
     this.#picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     this.#picture.setAttribute("preserveAspectRatio", "none");
@@ -37,7 +42,8 @@ export class Plot {
     const highest = Math.max(0, ...values);
     const last = points.at(-1)?.[1] ?? null;
     this.#value.textContent = last === null ? "–" : this.#write(last);
-    this.#highest.textContent = values.length ? `highest ${this.#write(highest)}` : "";
+    const extreme = this.#isState ? `worst ${this.#write(Math.min(...values))}` : `highest ${this.#write(highest)}`;
+    this.#highest.textContent = values.length ? extreme : "";
     this.#line.setAttribute("d", path(points, now, highest || 1));
     this.#picture.setAttribute(
       "aria-label",

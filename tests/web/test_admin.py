@@ -88,6 +88,8 @@ async def test_an_operator_sees_disconnects_blocks_and_unblocks(
         await expect(page.locator("#nodes")).to_contain_text("serving")
         for label in ("Connections", "Messages in", "Messages out", "Event loop late by", "Store"):
             await expect(page.get_by_role("img", name=f"{label}: ")).to_be_visible()
+        store = page.get_by_role("img", name="Store: ok now, worst ok")
+        await expect(store).to_be_visible()
         await show(page, "Connections")
         await page.get_by_label("Topic", exact=True).first.fill("room:ops")
         await page.locator("#connections-form button").click()
