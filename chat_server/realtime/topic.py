@@ -187,7 +187,7 @@ class Topic:
             True if it lags from now on.
         """
         seen = start or self._lagging.pop(transport)
-        skips = self.skips(transport)
+        skips = self._skipping is not None and transport in self._skipping
         if skips and self._skipping is not None:
             self._skipping.discard(transport)
         if page.epoch != seen.epoch:
@@ -207,19 +207,12 @@ class Topic:
         if at == 0:
             return self.enter(transport, seen)
         push, seen = steps[at - 1]
-        self._note_replay(transport, steps[:at])
+        if self._trail.enabled:
+            self._trail.replayed(self.name, transport, steps[:at])
         # A message with its changes, or merged appends, are not what the log has.
         if not isinstance(push, Event) or push.kind is Kind.APPENDED or page.folded:
             return self.enter(transport, seen)
         return self.enter(transport, seen, hash(push.payload))
-
-    def _note_replay(self, transport: Transport, steps: Sequence[_Step]) -> None:
-        if not self._trail.enabled:
-            return
-        for push, here in steps:
-            if isinstance(push, Gap):
-                self._trail.missed(self.name, transport, push.after, here, push.reason)
-        self._trail.moved(self.name, transport, "replayed", steps[-1][1])
 
     def _prepare(self, page: SharedPage, seen: Position) -> tuple[list[_Step], _Batches]:
         """Return what a page has for all who have seen `seen`, and their packets so far."""

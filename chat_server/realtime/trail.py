@@ -6,14 +6,15 @@ told a gap, goes) is a note of its own. The oldest notes go first.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from ..clock import Clock, SystemClock
 from ..events import Position
-from .ports import Transport
+from ..protocol.messages import Gap
+from .ports import Push, Transport
 
 SECONDS: Final = 900.0
 """How long notes are of use. There may be too many to keep all of them for so long."""
@@ -86,10 +87,21 @@ class Trail:
             )
 
     def moved(self, topic: str, transport: Transport, what: str, seen: Position) -> None:
-        """Note that a subscriber has fallen behind, been replayed to, or left."""
+        """Note that a subscriber has fallen behind, or left."""
         if self.enabled:
             at, client = self._time(), id(transport)
             self._notes.append(Note(at, topic, what, seen.epoch, 0, seen.seq, client))
+
+    def replayed(
+        self, topic: str, transport: Transport, steps: Sequence[tuple[Push, Position]]
+    ) -> None:
+        """Note what a subscriber was sent of a page, and the gaps in it."""
+        at, client = self._time(), id(transport)
+        for push, here in steps:
+            if isinstance(push, Gap):
+                self.missed(topic, transport, push.after, here, push.reason)
+        seen = steps[-1][1]
+        self._notes.append(Note(at, topic, "replayed", seen.epoch, 0, seen.seq, client))
 
     def missed(
         self, topic: str, transport: Transport | None, after: int, seen: Position, reason: str
