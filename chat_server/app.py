@@ -36,6 +36,7 @@ from .http.pages import admin_page_blueprint, docs_blueprint, page_blueprint
 from .jobs import Jobs
 from .metrics.numbers import Numbers
 from .operators.office import Office
+from .operators.sign_outs import SignOuts
 from .orders import Orders
 from .protocol.commands import Append, Command, Delete, Edit, Publish
 from .protocol.messages import AppendOk, ChangeOk, PublishOk, User
@@ -125,10 +126,11 @@ class ChatServer(Hookable):
         self.vitals = Vitals(self.node, self.verifier)
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self.operators: Office | None = None
+        sign_outs: SignOuts | None = None
         if isinstance(broker, Orders):
             orders = parts.make_orders(broker.orders, self.database, self.clock)
             self.operators = Office(self.service, orders, self.archive)
-
+            sign_outs = SignOuts(self.operators, self.node)
         self._tracing = parts.make_tracing(self.service)
         self._gate: HookGate | None = None
         self._relays: list[Relay] = []
@@ -138,7 +140,7 @@ class ChatServer(Hookable):
         self.accounts = (
             None
             if authenticate
-            else parts.make_accounts(settings, self.database, self.clock, self.jobs)
+            else parts.make_accounts(settings, self.database, self.clock, self.jobs, sign_outs)
         )
         self.user_data = parts.make_user_data(
             settings, self.database, self.service, self.jobs, self.clock, self.accounts

@@ -14,6 +14,7 @@ from .service.service import Service
 from .settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from .accounts.access import Revoking
     from .accounts.accounts import Accounts
     from .database.database import Database
     from .following import Following
@@ -63,7 +64,11 @@ def make_orders(orders: OrderStore, database: "Database | None", clock: Clock) -
 
 
 def make_accounts(
-    settings: Settings, database: "Database | None", clock: Clock, jobs: Jobs
+    settings: Settings,
+    database: "Database | None",
+    clock: Clock,
+    jobs: Jobs,
+    revoking: "Revoking | None" = None,
 ) -> "Accounts | None":
     """Return the accounts of a server, if they are on.
 
@@ -81,7 +86,7 @@ def make_accounts(
         from .accounts.mails import InvitationMails
 
         mails = InvitationMails(settings, jobs)
-    return Accounts(settings, database, clock, mails)
+    return Accounts(settings, database, clock, mails, revoking)
 
 
 def make_tracing(service: Service) -> "Tracing | None":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -33,6 +33,18 @@ class AccessToken(Struct, frozen=True):
 
     token: str
     expires_in: int
+
+
+class Revoking(Protocol):
+    """Takes access tokens back before they expire."""
+
+    async def revoke(self, user: str, reason: str) -> None:
+        """Accept no token of a user that was issued up to now; what prevents that is logged."""
+        ...
+
+    async def settle(self, user: str) -> None:
+        """Wait until a token that is issued to a user is none of those that are revoked."""
+        ...
 
 
 class AccessTokens:

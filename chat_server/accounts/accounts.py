@@ -17,7 +17,7 @@ from ..database.database import Database
 from ..protocol.errors import ChatError, Forbidden, Invalid, NotFound, RateLimited, Unauthorized
 from ..settings import Settings
 from . import invitations, users
-from .access import AccessToken, AccessTokens, Identity
+from .access import AccessToken, AccessTokens, Identity, Revoking
 from .attempts import Attempt, Attempts
 from .mails import InvitationMail, InvitationMails, check_receiver
 from .passwords import Passwords, check_password
@@ -59,6 +59,7 @@ class Accounts:
         database: where the accounts are.
         clock: tells the time.
         mails: sends invitations; None if the server sends no mail.
+        revoking: takes access tokens back; without it they are valid until they expire.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Accounts:
         database: Database,
         clock: Clock,
         mails: InvitationMails | None = None,
+        revoking: Revoking | None = None,
     ) -> None:
+        self._revoking = revoking
         self._settings = settings
         self._mails = mails
         self._database = database
@@ -216,7 +219,9 @@ class Accounts:
         _check_wait(attempt.learn(over, now))
         if prolonged is None:
             raise Unauthorized(_WRONG)
-        return self._signed_in(prolonged)
+        if new_password is not None:
+            await self._revoke(prolonged.account.id, "has another password")
+        return await self._signed_in(prolonged)
 
     async def _next_hash(
         self, user: Credentials, password: str, new_password: str | None
@@ -261,19 +266,23 @@ class Accounts:
             )
         if prolonged is None:
             raise Unauthorized(_OVER)
-        return self._signed_in(prolonged)
+        return await self._signed_in(prolonged)
 
     async def log_out(self, refresh_token: str, *, everywhere: bool = False) -> None:
         """End a sign-in, or all of its user's; a token that is of no use is no error.
+
+        Access tokens do not say of which sign-in they are, so all of the user's are revoked.
 
         Raises:
             Unavailable: the database is away.
         """
         token = self._refresh_tokens.read(refresh_token)
         if token is not None:
-            await self._database.run(
+            user = await self._database.run(
                 lambda connection: self._sign_ins.end(connection, token, everywhere=everywhere)
             )
+            if user is not None:
+                await self._revoke(user, "has signed out")
 
     async def change_password(self, user: str, old: str, new: str, *, address: str) -> SignedIn:
         """Change a user's password, end all sign-ins of the user, and begin a new one.
@@ -294,8 +303,14 @@ class Accounts:
             raise Invalid({"new_password": str(error)}) from None
         return await self._sign_in(user, old, address, new)
 
-    def _signed_in(self, prolonged: Prolonged) -> SignedIn:
+    async def _revoke(self, user: str, reason: str) -> None:
+        if self._revoking is not None:
+            await self._revoking.revoke(user, reason)
+
+    async def _signed_in(self, prolonged: Prolonged) -> SignedIn:
         account = prolonged.account
+        if self._revoking is not None:
+            await self._revoking.settle(account.id)
         access = self._access.issue(Identity(account.id, roles=account.roles))
         return SignedIn(account, access, prolonged.token, prolonged.seconds)
 
@@ -364,6 +379,7 @@ class Accounts:
             users.end_sign_ins(connection, user)
 
         await self._database.run(close)
+        await self._revoke(user, "has closed the account")
 
     async def record(self, user: str) -> Account | None:
         """Return a user's record, if there is one.

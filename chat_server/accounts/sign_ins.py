@@ -157,14 +157,20 @@ class SignIns:
             return None
         return self._prolonged(found.account, token.sign_in, state, now)
 
-    def end(self, connection: Connection, token: RefreshToken, *, everywhere: bool = False) -> None:
-        """End the sign-in of a refresh token, also of an old one, or all of its user's."""
+    def end(
+        self, connection: Connection, token: RefreshToken, *, everywhere: bool = False
+    ) -> str | None:
+        """End the sign-in of a refresh token, also of an old one, or all of its user's.
+
+        Returns:
+            The user, or None if the sign-in is over.
+        """
         this = _ROW.id == token.sign_in
-        if everywhere:
-            owner = select(_ROW.user_id).where(this).scalar_subquery()
-            connection.execute(delete(SIGN_INS).where(_ROW.user_id == owner))
-        else:
-            connection.execute(delete(SIGN_INS).where(this))
+        user: str | None = connection.scalar(select(_ROW.user_id).where(this))
+        if user is not None:
+            ended = _ROW.user_id == user if everywhere else this
+            connection.execute(delete(SIGN_INS).where(ended))
+        return user
 
     def forget(self, connection: Connection, now: int) -> None:
         """Delete sign-ins that are over, or too many."""

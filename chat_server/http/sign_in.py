@@ -104,7 +104,7 @@ def sign_in_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
     @document_request(LogoutRequest)
     @document_response(LogoutOk, 200)
     async def logout() -> Response:
-        """End a sign-in; access tokens that were issued already are valid until they expire."""
+        """End a sign-in; all access tokens of the user are revoked."""
         callers.admit()
         given = await read_fields(LogoutRequest)
         token, cookie = _refresh_token(given)

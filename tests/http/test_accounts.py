@@ -12,6 +12,7 @@ from quart import Quart, Request, Response
 
 from chat_server import ChatServer, Identity, User
 from chat_server.accounts.administration import Administration
+from chat_server.auth.denials import Denial
 from chat_server.clock import SystemClock
 from chat_server.database import schema
 from chat_server.http.callers import REQUESTS_AT_ONCE
@@ -455,3 +456,45 @@ async def test_an_identity_that_no_token_can_bear_is_a_fault_of_the_applications
         answer = await post(http, "/auth/refresh", {}, **OWN, Cookie="session=s1")
         await problem(answer, 500, "internal")
     assert "`sub` must be text of 1 to 255 characters" in caplog.text
+
+
+async def test_signing_out_revokes_the_access_tokens(http: Client) -> None:
+    await sign_up(http)
+    first, other = await log_in(http), await log_in(http)
+
+    async def publishes(signed_in: dict[str, Any]) -> int:
+        token = signed_in["access_token"]
+        return (await http.ask("POST", MESSAGES, token=token, json={"data": 1})).status_code
+
+    assert await publishes(first) == await publishes(other) == 201
+    ended = await post(http, "/auth/logout", {"refresh_token": first["refresh_token"]})
+    assert ended.status_code == 200
+    assert await publishes(first) == await publishes(other) == 401
+    answer = await post(http, "/auth/refresh", {"refresh_token": other["refresh_token"]})
+    assert await publishes(await answer.get_json()) == 201, "the other device goes on"
+
+
+async def test_another_password_revokes_all_access_tokens_but_the_new_one(http: Client) -> None:
+    await sign_up(http)
+    old = await log_in(http)
+    answer = await http.ask(
+        "POST",
+        "/auth/password",
+        token=old["access_token"],
+        json={"password": PASSWORD, "new_password": "another horse"},
+    )
+    new = await answer.get_json()
+    for token, status in ((old["access_token"], 401), (new["access_token"], 201)):
+        asked = await http.ask("POST", MESSAGES, token=token, json={"data": 1})
+        assert asked.status_code == status
+
+
+async def test_a_sign_out_takes_nothing_back_that_an_operator_has_revoked(http: Client) -> None:
+    await sign_up(http)
+    signed_in = await log_in(http)
+    until = int(http.node.clock.time() * 1_000) + 10_000_000
+    http.node.denials.put("issued", "alice", Denial(until, 1, "op", "stolen"))
+    await post(http, "/auth/logout", {"refresh_token": signed_in["refresh_token"]})
+    found = http.node.denials.find("issued", "alice")
+    assert found is not None
+    assert (found.until >= until - 1, found.at > 1) == (True, True)
