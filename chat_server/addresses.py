@@ -33,6 +33,21 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops:
     return "unknown" if peer is None else _network(peer) or peer
 
 
+def listed_address(text: str) -> str:
+    """Return the form in which connections have the address that a person has written.
+
+    Args:
+        text: an IPv4 address, an IPv6 address or its /64, or `unknown`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    network = _network(text.removesuffix("/64") if ":" in text else text)
+    if network is None and text != "unknown":
+        raise ValueError("must be an IPv4 address, or an IPv6 address or its /64")
+    return network or text
+
+
 # Most clients behind a proxy have its address.
 @lru_cache(maxsize=1_024)
 def _network(text: str) -> str | None:

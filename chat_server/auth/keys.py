@@ -6,7 +6,6 @@ and 3.2. Each key is therefore kept under the algorithms it serves.
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,6 +17,7 @@ from jwt import PyJWS
 from jwt.algorithms import Algorithm, OKPAlgorithm
 from jwt.exceptions import InvalidKeyError, PyJWTError
 
+from ..files import read_file
 from ..settings import AuthSettings, SettingsError
 
 MAX_KEYS = 100
@@ -67,7 +67,7 @@ def read_public_key(settings: AuthSettings, jws: PyJWS) -> Any:
     """
     file = settings.public_key_file
     try:
-        key = _load_pem(Path(file).read_bytes())
+        key = _load_pem(read_file(file))
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
         raise SettingsError(f"auth.public_key_file: {file} {reason}") from None

@@ -278,6 +278,9 @@ class Issuer:
         """
         if not 0 < ttl_seconds < 2**52:
             raise ValueError("the time to live must be above 0 seconds")
+        if rate_factor is not None and not math.isfinite(rate_factor):
+            # JSON has no form for it, and the token would say nothing of it.
+            raise ValueError("the rate factor must be a finite number")
         settings, now = self._settings, self._clock.time()
         claims: dict[str, Any] = {
             "sub": sub,

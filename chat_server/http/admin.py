@@ -4,9 +4,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
+from msgspec.structs import replace
 from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_request, document_response
 
+from ..addresses import listed_address
 from ..auth.bearer import bearer_token
 from ..events import MAX_SEQ
 from ..operators.commands import Disconnect, Unsubscribe
@@ -45,7 +47,7 @@ Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Moment = Annotated[float, Meta(gt=0, le=253_402_300_799)]
 
 
-class BlockRequest(msgspec.Struct):
+class BlockRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Until when, in seconds since 1970, or for how many seconds: one of the two."""
 
     user: Name
@@ -54,14 +56,14 @@ class BlockRequest(msgspec.Struct):
     seconds: Seconds | None = None
 
 
-class UnblockRequest(msgspec.Struct):
+class UnblockRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The user may come back."""
 
     user: Name
     reason: Reason
 
 
-class RevokeRequest(msgspec.Struct):
+class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A token by its `jti`, all of a `user` or all of a key by its `kid`: one of the three.
 
     Args:
@@ -82,7 +84,7 @@ class RevokeRequest(msgspec.Struct):
     seconds: Seconds | None = None
 
 
-class DisconnectRequest(msgspec.Struct):
+class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The connections of a `user`, of an `address`, or of one `session`: one of the three."""
 
     reason: Reason
@@ -91,7 +93,7 @@ class DisconnectRequest(msgspec.Struct):
     address: Name | None = None
 
 
-class UnsubscribeRequest(msgspec.Struct):
+class UnsubscribeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The `user` may subscribe again, as far as the token allows."""
 
     user: Name
@@ -99,14 +101,14 @@ class UnsubscribeRequest(msgspec.Struct):
     reason: Reason
 
 
-class AnnounceRequest(msgspec.Struct):
+class AnnounceRequest(msgspec.Struct, forbid_unknown_fields=True):
     """`data` is any JSON value."""
 
     data: Any
     reason: Reason
 
 
-class CloseRequest(msgspec.Struct):
+class CloseRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Subscriptions end at once; nobody may use the topic for so many `seconds`, if it is given."""
 
     topic: Topic
@@ -114,7 +116,7 @@ class CloseRequest(msgspec.Struct):
     seconds: Seconds | None = None
 
 
-class DeleteRequest(msgspec.Struct):
+class DeleteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The message `seq` of a topic."""
 
     topic: Topic
@@ -122,14 +124,14 @@ class DeleteRequest(msgspec.Struct):
     reason: Reason
 
 
-class PurgeRequest(msgspec.Struct):
+class PurgeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The whole history of a topic, for good."""
 
     topic: Topic
     reason: Reason
 
 
-class OpenRequest(msgspec.Struct):
+class OpenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The topic may be used again."""
 
     topic: Topic
@@ -232,8 +234,9 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     @document_response(ConnectionsOk, 200)
     async def connections() -> Response:
         """List connections of all workers."""
-        operator = await admin.operator()
-        return respond(await office.connections(operator, _query(ConnectionsQuery)))
+        operator, query = await admin.operator(), _query(ConnectionsQuery)
+        query = replace(query, address=_address(query.address))
+        return respond(await office.connections(operator, query))
 
     @blueprint.get("/explain")
     @document_querystring(ExplainQuery)
@@ -311,7 +314,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
             until=office.once(),
             user=given.user,
             session=given.session,
-            address=given.address,
+            address=_address(given.address),
         )
         return respond(await office.disconnect(operator, order))
 
@@ -400,6 +403,13 @@ async def _revoke(
 def _exactly_one(**fields: str | None) -> None:
     if sum(value is not None for value in fields.values()) != 1:
         raise Invalid({next(iter(fields)): f"give exactly one of {', '.join(fields)}"})
+
+
+def _address(text: str | None) -> str | None:
+    try:
+        return text if text is None else listed_address(text)
+    except ValueError as error:
+        raise Invalid({"address": str(error)}) from None
 
 
 def _ending(

@@ -53,6 +53,9 @@ def _checked(given: dict[str, Any], kind: type[T]) -> T:
             msgspec.convert(given[name], field.type)
         except msgspec.ValidationError as error:
             wrong[name] = readable(error).removeprefix("message: ")
+    if kind.__struct_config__.forbid_unknown_fields:
+        known = {field.encode_name for field in fields(kind)}
+        wrong |= {name: "is no field of this request" for name in given if name not in known}
     if wrong:
         raise Invalid(wrong)
     return msgspec.convert(given, kind)

@@ -44,6 +44,9 @@ def add(total: Samples, samples: Samples) -> None:
     """Add samples to a total."""
     for name, values in samples.items():
         family = total.setdefault(name, {})
+        if name.endswith("_info"):  # what the workers are, not how many of them
+            family.update(values)
+            continue
         for key, value in values.items():
             family[key] = _sum(family.get(key), value)
 

@@ -352,7 +352,8 @@ class Office:
         Raises:
             Forbidden, Unavailable: as `nodes`.
         """
-        if query.topic is not None:
+        # Whoever may not see addresses may not try them out either.
+        if query.topic is not None and query.address is None:
             operator.require(query.topic)
         else:
             operator.require_everything()

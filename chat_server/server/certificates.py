@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cryptography.x509 import load_pem_x509_certificates
 
+from ..files import read_file
 from ..http.health import CERTIFICATE_DAYS
 from ..settings import Settings
 
@@ -26,7 +26,7 @@ def certificate_end(settings: Settings) -> float | None:
     if not settings.server.tls_certificate_file:
         return None
     try:
-        chain = load_pem_x509_certificates(Path(settings.server.tls_certificate_file).read_bytes())
+        chain = load_pem_x509_certificates(read_file(settings.server.tls_certificate_file))
     except (OSError, ValueError):  # `tls_context` says what is wrong with it
         return None
     return min(certificate.not_valid_after_utc for certificate in chain).timestamp()

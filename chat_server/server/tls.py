@@ -1,8 +1,8 @@
 """TLS for a server without a proxy in front."""
 
 import ssl
-from pathlib import Path
 
+from ..files import read_file
 from ..settings import Settings, SettingsError
 
 
@@ -18,7 +18,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     for name, file in (("tls_certificate_file", certificate), ("tls_key_file", key)):
         try:
             if file:
-                Path(file).read_bytes()
+                read_file(file)
         except OSError as error:  # OpenSSL does not say which of the files it is
             raise SettingsError(f"server.{name}: cannot be read: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

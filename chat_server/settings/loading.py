@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
+from ..files import read_file
 from .environ import FILE_SUFFIX, PREFIX, is_setting, nearest_setting
 from .rules import mistake, problems
 from .schema import Settings, SettingsError
@@ -98,8 +99,13 @@ class _Layers:
 
     def refuse(self, key: str, reason: str, source: str | None = None) -> None:
         """Record a mistake; reading goes on to find others."""
-        source = self.sources.get(key, "") if source is None else source
+        source = self._source_of(key) if source is None else source
         self.mistakes.append((key, mistake(key, reason, source)))
+
+    def _source_of(self, key: str) -> str:
+        """Return where a value comes from; of a group, where its first value does."""
+        inside = (of for name, of in self.sources.items() if name.startswith(f"{key}."))
+        return self.sources.get(key) or next(inside, "")
 
     def settings(self) -> Settings:
         """Return the settings that the layers make.
@@ -125,7 +131,7 @@ class _Layers:
         """Add a TOML file."""
         try:
             # Editors on Windows begin a file with a byte order mark.
-            table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+            table = tomllib.loads(read_file(file).decode("utf-8-sig"))
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
         except UnicodeDecodeError:
@@ -237,10 +243,7 @@ def _read_value(file: str) -> str:
         ValueError: says why there is none.
     """
     try:
-        with open(file, "rb") as opened:
-            content = opened.read(MAX_VALUE_BYTES + 1)
-        if len(content) > MAX_VALUE_BYTES:
-            raise ValueError(f"the file that it names has more than {MAX_VALUE_BYTES} bytes")
+        content = read_file(file, MAX_VALUE_BYTES)
         return content.decode().removeprefix("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("the file that it names is not encoded in UTF-8") from None

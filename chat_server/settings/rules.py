@@ -73,6 +73,8 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _auth_problems(settings.auth, production)
     yield from _account_problems(settings, production)
     yield from mail_problems(settings)
+    if settings.tracing.url and not _is_url(settings.tracing.url, "https", "http"):
+        yield "tracing.url", "must be an https:// or http:// address"
     for name, reason in pattern_mistakes(asdict(settings.auth.default_topics)):
         yield f"auth.default_topics.{name}", reason
     if settings.auth.uses_public_secret and not production and not is_loopback(host):

@@ -26,6 +26,7 @@ LEAVES = (
     "clock",
     "cursors",
     "events",
+    "files",
     "logs",
     "metrics",
     "orders",
@@ -68,7 +69,7 @@ RULES = {
         ),
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
-    "server.certificates": May(("http.health", "settings"), ("cryptography",)),
+    "server.certificates": May(("files", "http.health", "settings"), ("cryptography",)),
     "app": May(
         (
             "http",
@@ -170,7 +171,7 @@ RULES = {
     "settings": May(
         (
             *("broker.redis.urls", "database.urls", "auth.patterns"),
-            *("rates", "webhooks.addresses", "webhooks.signing"),
+            *("files", "rates", "webhooks.addresses", "webhooks.signing"),
         ),
         ("msgspec",),
     ),
@@ -178,6 +179,7 @@ RULES = {
     "linewriter": May(),
     "metrics": May((), ("prometheus_client",)),
     "clock": May(),
+    "files": May(),
     "version": May(),
 }
 """By package or module, of which the longest match counts; what has no rule may not exist."""

@@ -361,6 +361,8 @@ def test_issued_tokens_say_no_more_than_asked() -> None:
         ({"topics": {"subscribe": ["a b"]}}, "'a b'"),
         ({"topics": {"subcribe": ["a"]}}, "may hold"),
         ({"topics": {"subscribe": ["x" * 250] * 40}}, "longer than 8192"),
+        ({"rate_factor": float("nan")}, "rate factor must be a finite number"),
+        ({"rate_factor": float("inf")}, "rate factor must be a finite number"),
         ({"ttl_seconds": 0}, "time to live"),
         ({"ttl_seconds": -1}, "time to live"),
         ({"ttl_seconds": float("nan")}, "time to live"),

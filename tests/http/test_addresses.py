@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server.addresses import client_address
+from chat_server.addresses import client_address, listed_address
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,17 @@ def test_a_socket_file_is_counted_as_it_is_called() -> None:
 
 def test_an_unknown_peer_has_a_name_as_well() -> None:
     assert client_address(None, [], 0) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "text", ["2001:db8::5", "2001:DB8:0:0::1", "[2001:db8::9]", "2001:db8::/64", "10.0.0.1"]
+)
+def test_what_a_person_writes_finds_the_connection(text: str) -> None:
+    peer = text if text == "10.0.0.1" else "2001:db8::77"
+    assert listed_address(text) == client_address(peer, (), 0)
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0/8", "10.0.0.1/64", "2001:db8::/32", "bob"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an IPv4 address, or an IPv6 address or its /64"):
+        listed_address(text)

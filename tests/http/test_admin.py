@@ -279,3 +279,28 @@ async def test_a_purge_says_what_it_could_not_reach(monkeypatch: pytest.MonkeyPa
         body = await problem(answer, 503, "unavailable")
         assert "the archive not" in body["detail"]
         assert (await (await http.history()).get_json())["messages"] == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "wrong"),
+    [
+        # Taken as it is, the first would revoke all that were ever issued.
+        ("revoke", {"user": "bob", "issued_befor": 1}, "issued_befor"),
+        ("close", {"topic": "room:a", "second": 60}, "second"),
+        ("disconnect", {"address": "127.0.0.1/0"}, "address"),
+        ("disconnect", {"address": "999.1.1.1"}, "address"),
+    ],
+)
+async def test_an_order_that_is_misspelt_is_not_given(
+    verb: str, fields: dict[str, Any], wrong: str
+) -> None:
+    async with client() as http:
+        answer = await problem(await order(http, verb, reason="x", **fields), 422, "invalid")
+        assert list(answer["fields"]) == [wrong]
+
+
+async def test_addresses_are_not_tried_out_by_an_operator_of_some_topics() -> None:
+    async with client() as http:
+        path = "connections?topic=room:a&address=127.0.0.1"
+        assert (await look(http, path)).status_code == 200
+        await problem(await look(http, path, operator("room:**")), 403, "forbidden")

@@ -89,3 +89,12 @@ def test_an_observation_is_in_the_first_bucket_that_holds_it(seconds: float) -> 
     assert max(seconds, 0.0) <= bounds[at]
     assert at == 0 or seconds > bounds[at - 1]
     assert histogram.total == max(seconds, 0.0)
+
+
+def test_what_the_workers_are_is_not_added_up() -> None:
+    info = [{"chat_build_info": labelled([((version, "3.11"), 1)])} for version in "112"]
+    shown = values(expose(sum_of(info), "")[0])
+    assert {version: shown["chat_build_info", "3.11", version] for version in "12"} == {
+        "1": 1,
+        "2": 1,
+    }

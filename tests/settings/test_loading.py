@@ -278,7 +278,7 @@ def test_a_variable_may_name_a_file_with_the_value(tmp_path: Path) -> None:
     [
         (None, "the file that it names cannot be read: No such file or directory"),
         (b"\xff", "the file that it names is not encoded in UTF-8"),
-        (b"x" * 70_000, "the file that it names has more than 65536 bytes"),
+        (b"x" * 70_000, "the file that it names cannot be read: it has more than 65536 bytes"),
     ],
 )
 def test_a_file_with_no_value_is_told_by_its_variable(

@@ -457,3 +457,9 @@ def test_the_files_hold_known_keys_and_the_one_development_secret(environment: s
 
 def test_the_development_secret_is_long_enough_for_every_algorithm() -> None:
     assert len(DEVELOPMENT_SECRET) >= 64
+
+
+@pytest.mark.parametrize("url", ["foo", "ftp://collector/v1/traces", "http://[::1", "http://"])
+def test_traces_go_to_an_address_of_http(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"tracing\.url: must be an https:// or http://"):
+        load_settings(environ={"CHAT_TRACING__URL": url})
