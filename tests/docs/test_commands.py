@@ -30,6 +30,7 @@ def server() -> Iterator[ServerProcess]:
         ("docs/embedding.md", 2),
         ("docs/operations.md", 1),
         ("docs/operators.md", 4),
+        ("docs/tracing.md", 2),
     ],
 )
 def test_commands(document: str, commands: int, server: ServerProcess, tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_every_document_with_commands_is_followed() -> None:
         "docs/embedding.md",
         "docs/operations.md",
         "docs/operators.md",
+        "docs/tracing.md",
     }
 
 
