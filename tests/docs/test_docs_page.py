@@ -14,6 +14,17 @@ from chat_server.settings import load_settings
 from .markdown import ROOT
 
 OPERATIONS = {
+    **{
+        (f"/api/admin/{path}", "get"): True
+        for path in ("blocks", "connections", "connections/{session}", "explain", "nodes", "topics")
+    },
+    **{
+        (f"/api/admin/{verb}", "post"): True
+        for verb in (
+            *("announce", "block", "close", "delete", "disconnect", "open", "purge", "revoke"),
+            *("unblock", "unsubscribe"),
+        )
+    },
     ("/api/call/{method}", "post"): True,
     ("/api/messages", "post"): True,
     ("/api/search", "get"): True,

@@ -154,8 +154,8 @@ async def test_a_replacement_that_cannot_work_leaves_the_old_one(
         old = await ready_workers(server, 2)
         key.unlink()
         os.kill(server.pid, signal.SIGHUP)
-        await until(lambda: "the worker it was to replace goes on" in server.stderr)
-        assert re.search(r"ERROR .*worker 1 \(\d+\) ended with exit code 2; ", server.stderr)
+        await until(lambda: "no worker is replaced" in server.stderr)
+        assert re.search(r"ERROR .*auth\.public_key_file: \S+key\.pem cannot", server.stderr)
         assert workers(server.pid) == old
         assert await ready_workers(server, 2) == old
 

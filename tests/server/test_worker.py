@@ -302,6 +302,8 @@ async def test_a_start_that_fails_fails() -> None:
     with listener, pytest.raises(Exception, match="cannot start"):
         await Worker(app, settings).serve(listener, asyncio.Event(), on_ready)
     assert not ready
+    # What had started ends with the process, which a test does not.
+    await app.extensions["chat_server"].stop()
 
 
 # In a process of its own -----------------------------------------------------------------------
