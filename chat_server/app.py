@@ -166,8 +166,8 @@ class ChatServer(Hookable):
         if self.operators is not None:
             blueprints.append(admin_blueprint(self.service, self.operators))
             if self.settings.http.admin_page:
-                metrics = self.settings.metrics
-                blueprints.append(admin_page_blueprint(self._page_accounts, metrics))
+                page = admin_page_blueprint(self._page_accounts, self.settings)
+                blueprints.append(page)
         if self.settings.metrics.enabled:
             blueprints.append(metrics_blueprint(self.metrics, self.settings.metrics.token))
         if self.settings.http.page:

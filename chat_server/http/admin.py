@@ -31,6 +31,7 @@ from ..protocol.codecs import JSON, readable
 from ..protocol.errors import BadRequest, Invalid, TooLarge
 from ..protocol.messages import ChangeOk
 from ..service.service import Service
+from . import private
 from .commands import respond
 from .fields import read_fields
 
@@ -209,6 +210,7 @@ def admin_blueprint(service: Service, office: Office) -> Blueprint:
         office: the worker's.
     """
     blueprint = Blueprint("chat_admin", __name__, url_prefix=PATH)
+    private.register(blueprint, service.node.settings.operators)
     admin = _Admin(service, office)
     for add_routes in (
         _add_questions,

@@ -12,8 +12,9 @@ from quart import Blueprint, Response, request
 from quart_schema import hide
 from werkzeug.exceptions import NotFound
 
-from ..settings import MetricsSettings
+from ..settings import Settings
 from ..version import __version__
+from . import private
 from .requests import SECURITY_HEADERS
 
 WEB = Path(__file__).parent.parent / "web"
@@ -36,7 +37,10 @@ COMMENT = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*)[ \t]*\n", re
 
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
 
-ADMIN_FILES = ("account.js", "address.js", "chat.css", "icon.svg", "text.js")
+ADMIN_FILES = (
+    *("account.js", "address.js", "chat.css", "icon.svg", "text.js"),
+    *("language.js", "language-de.js"),
+)
 """What the page for operators shares with the chat page, besides the client."""
 
 
@@ -162,14 +166,17 @@ def page_blueprint(
     return blueprint
 
 
-def admin_page_blueprint(accounts: str, metrics: MetricsSettings) -> Blueprint:
+def admin_page_blueprint(accounts: str, settings: Settings) -> Blueprint:
     """Return the routes of the page for operators, `/admin` and what it loads.
 
     Args:
         accounts: how the page signs people in, as of the chat page.
-        metrics: whether there is `/metrics`, and whether that asks for a token of its own.
+        settings: whether there is `/metrics`, and whether that asks for a token of its own; and
+            where the page is.
     """
+    metrics = settings.metrics
     blueprint = Blueprint("chat_admin_page", __name__)
+    private.register(blueprint, settings.operators)
     names = [path.name for path in WEB.iterdir() if path.name.startswith(("admin", "client"))]
     files = read_files((*names, *ADMIN_FILES))
     state = "off" if not metrics.enabled else "token" if metrics.token else "on"

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..settings import Settings
+from ..settings import Settings, SettingsError, split_bind
 
 Address = tuple[str, int]
 """Host and port."""
@@ -71,6 +71,19 @@ def share(address: Address) -> socket.socket:
     # The kernel spreads connections evenly over such sockets; a single one that all workers accept
     # from gives most of them to whichever wakes first.
     return _bound(address, shared=True)
+
+
+def listen_for_operators(bind: str) -> socket.socket:
+    """Return one worker's socket on `operators.bind`, which all workers share.
+
+    Raises:
+        SettingsError: it is taken, forbidden or no address of this machine.
+    """
+    try:
+        return share(split_bind(bind))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(f"operators.bind: cannot listen on {bind}: {reason}") from None
 
 
 def _bound(address: Address, *, shared: bool) -> socket.socket:

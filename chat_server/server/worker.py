@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -22,7 +22,7 @@ from .. import logs
 from ..app import ChatServer
 from ..http.health import SILENT, WorkerHealth
 from ..settings import Settings
-from . import descriptors, orphan
+from . import descriptors, orphan, sockets
 from .acceptor import Acceptor
 from .application import make_application
 from .certificates import CertificateWatch
@@ -239,8 +239,9 @@ class Worker:
             if lifespan_task.done():
                 await lifespan_task
 
-            acceptor = self._make_acceptor(listener, state)
-            acceptor.start()
+            acceptors = self._make_acceptors(listener, state)
+            for acceptor in acceptors:
+                acceptor.start()
             self._gc_policy.start()
             self._certificate.start()
             if reporter is not None:
@@ -250,9 +251,10 @@ class Worker:
             await self._be_lame_duck(drain_now)
             self._gc_policy.stop()
             self._certificate.stop()
-            acceptor.stop()
+            for acceptor in acceptors:
+                acceptor.stop()
             sent_away = len(self._chat.node.registry)
-            await self._drain(acceptor)
+            await self._drain(acceptors)
             await lifespan.wait_for_shutdown()
         finally:
             if reporter is not None:
@@ -260,6 +262,11 @@ class Worker:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
         return sent_away
+
+    def _make_acceptors(self, listener: socket.socket, state: LifespanState) -> list[Acceptor]:
+        bind = self._chat.settings.operators.bind
+        more = [sockets.listen_for_operators(bind)] if bind else []
+        return [self._make_acceptor(each, state) for each in (listener, *more)]
 
     def _make_acceptor(self, listener: socket.socket, state: LifespanState) -> Acceptor:
         door = choose_door(self._quart)
@@ -293,7 +300,7 @@ class Worker:
             await asyncio.wait_for(drain_now.wait(), self._lame_duck_seconds)
         drain_now.set()
 
-    async def _drain(self, acceptor: Acceptor) -> None:
+    async def _drain(self, acceptors: Sequence[Acceptor]) -> None:
         """End WebSockets, then the requests that are still under way, then what is left."""
         logger.info(
             "draining %d clients within %g s",
@@ -303,14 +310,19 @@ class Worker:
         # Meanwhile connections that are kept alive may ask whether we are ready.
         await self._chat.node.drain.run()
         await self._context.terminated.set()
-        acceptor.retire()
+        for acceptor in acceptors:
+            acceptor.retire()
         left = max(deadline - asyncio.get_running_loop().time(), 1.0)
-        if not await acceptor.wait(left):
-            # Quart cancels a request whose client is gone, but if it is cancelled itself, it
-            # leaves the request running.
-            acceptor.hang_up()
-            await acceptor.wait(ABORT_SECONDS)
-        await acceptor.cancel()
+        await asyncio.gather(*(_end(acceptor, left) for acceptor in acceptors))
+
+
+async def _end(acceptor: Acceptor, seconds: float) -> None:
+    if not await acceptor.wait(seconds):
+        # Quart cancels a request whose client is gone, but if it is cancelled itself, it leaves
+        # the request running.
+        acceptor.hang_up()
+        await acceptor.wait(ABORT_SECONDS)
+    await acceptor.cancel()
 
 
 async def _encoded(health: Awaitable[WorkerHealth]) -> bytes:

@@ -57,6 +57,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
         rule = "must be HOST:PORT, an IPv6 host in brackets, as in [::1]:8000"
         yield "server.bind", f"{rule}; not {settings.server.bind!r}"
         host = "localhost"
+    yield from _operator_problems(settings)
     if settings.server.workers > 1 and not settings.redis.url:
         yield "server.workers", "more than one worker needs Redis between them: set redis.url"
     if settings.server.tls_key_file and not settings.server.tls_certificate_file:
@@ -83,6 +84,22 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
             f"{settings.server.bind!r} is no loopback address, and no other may use the development"
             " secret, which is public: set auth.secret (`openssl rand -hex 32`), or bind 127.0.0.1",
         )
+
+
+def _operator_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    if not settings.operators.bind:
+        return
+    try:
+        port = settings.operators.port
+    except ValueError:
+        yield (
+            "operators.bind",
+            f"must be HOST:PORT, as in 127.0.0.1:9000; not {settings.operators.bind!r}",
+        )
+        return
+    # Ports tell the two addresses apart.
+    if port == 0 or settings.server.bind.endswith(f":{port}"):
+        yield "operators.bind", "must have a port of its own: not 0, and not that of server.bind"
 
 
 def decide_accounts(settings: Settings) -> Settings:

@@ -328,6 +328,17 @@ class MetricsSettings(_Secretive, frozen=True, forbid_unknown_fields=True):
     token: str = ""
 
 
+class OperatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[operators]`."""
+
+    bind: str = ""
+
+    @property
+    def port(self) -> int:
+        """The port of `bind`."""
+        return split_bind(self.bind)[1]
+
+
 class ExplainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `[explain]`."""
 
@@ -426,6 +437,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountSettings = AccountSettings()
     mail: MailSettings = MailSettings()
     metrics: MetricsSettings = MetricsSettings()
+    operators: OperatorSettings = OperatorSettings()
     explain: ExplainSettings = ExplainSettings()
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -14,10 +16,12 @@ import jwt as pyjwt
 import pytest
 
 from tests.rig.chat_client import Chat, chat, open_websocket
-from tests.rig.raw_client import RawClient
+from tests.rig.ports import free_port
+from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
 from tests.rig.tokens import secret
+from tests.rig.waiting import SECONDS
 from tests.server.processes import connect_to, ready_workers
 
 from .cluster import eventually
@@ -309,3 +313,44 @@ async def test_an_emptied_redis_lets_nobody_back_in(
     await order(server, "block", user="eve", seconds=3_600)
     await stays_out(server, bob)
     await eventually(lambda: b"users bob" in kept.run("HKEYS", "chat:{!operators}:orders"))
+
+
+async def test_operators_may_have_an_address_of_their_own(kept: RedisServer) -> None:
+    port = free_port()
+    flags = ("--workers", "2", "--redis-url", kept.url)
+    environ = {**ENVIRON, "CHAT_OPERATORS__BIND": f"127.0.0.1:{port}"}
+    environ |= {"CHAT_HTTP__ADMIN_PAGE": "true"}
+    with ServerProcess(*flags, environ=environ) as server:
+        await ready_workers(server, 2)
+        headers = {"Authorization": f"Bearer {operator()}"}
+        for path, status in (("/api/admin/nodes", 200), ("/admin", 200), ("/health/ready", 200)):
+            here = await request(port, "GET", path, headers=headers)
+            assert here.status == status, path
+        for path in ("/api/admin/nodes", "/admin", "/admin/admin.js"):
+            there = await request(server.port, "GET", path, headers=headers)
+            assert there.status == 404, path
+        nodes = (await request(port, "GET", "/api/admin/nodes", headers=headers)).json()
+        assert (len(nodes["nodes"]), nodes["missing"]) == (2, [])
+        async with await chat(server.ws_url, token("bob")) as bob:
+            body = b'{"user":"bob","reason":"x","seconds":60}'
+            answer = await request(port, "POST", "/api/admin/block", headers=headers, body=body)
+            assert answer.json()["connections"] == 1
+            assert await bob.closed() == BLOCKED
+        assert "ERROR" not in server.stderr
+
+
+def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
+    with ServerProcess() as other:
+        taken = {"CHAT_OPERATORS__BIND": f"127.0.0.1:{other.port}"}
+        flags = ("serve", "--bind", "127.0.0.1:0")
+        done = subprocess.run(
+            [sys.executable, "-m", "chat_server", *flags],
+            env={**os.environ, "CHAT_ENVIRONMENT": "testing", **taken},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    assert done.returncode != 0
+    assert f"operators.bind: cannot listen on 127.0.0.1:{other.port}: Address" in done.stderr
+    assert "Traceback" not in done.stderr

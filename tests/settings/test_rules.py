@@ -463,3 +463,15 @@ def test_the_development_secret_is_long_enough_for_every_algorithm() -> None:
 def test_traces_go_to_an_address_of_http(url: str) -> None:
     with pytest.raises(SettingsError, match=r"tracing\.url: must be an https:// or http://"):
         load_settings(environ={"CHAT_TRACING__URL": url})
+
+
+@pytest.mark.parametrize(
+    ("bind", "rule"),
+    [
+        ("nowhere", "must be HOST:PORT"),
+        ("127.0.0.1:0", "must have a port of its own"),
+        ("10.0.0.1:8000", "must have a port of its own"),
+    ],
+)
+def test_operators_have_a_port_of_their_own(bind: str, rule: str) -> None:
+    assert f"operators.bind: {rule}" in refusal(OPERATORS__BIND=bind)
