@@ -107,8 +107,9 @@ def _moment(value: Any) -> str:
         moment = datetime.fromtimestamp(value, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return ""
-    apart = round(value - time.time())
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC, {_span(abs(apart))} {'ago' if apart < 0 else 'ahead'}"
+    apart = value - time.time()
+    way = "ago" if apart <= 0 else "ahead"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC, {_span(round(abs(apart)))} {way}"
 
 
 def _span(seconds: int) -> str:

@@ -142,6 +142,9 @@ async def test_stays_signed_in_over_reload_restart_and_in_tabs(
     await visitor.online()
     await visitor.say("after the restart")
     await expect(tab.locator("#log .text").last).to_have_text("after the restart")
+    # Others may see a message before its sender hears that it is stored.
+    unsent = page.get_by_role("list", name="Messages that are not sent yet")
+    await expect(unsent.get_by_role("listitem")).to_have_count(0)
     [cookie] = await page.context.cookies()
     async with tab.expect_response("**/auth/logout"):
         await tab.get_by_role("button", name="Sign out").click()
