@@ -40,6 +40,7 @@ export class RoomField {
   /** Show the name of a room; null for none. */
   show(room) {
     this.#room = room;
+    $("room").removeAttribute("aria-invalid");
     showText($("room-error"), "");
     $("room").value = room ?? "";
     $("join").hidden = true;
@@ -55,7 +56,10 @@ export class RoomField {
     event.preventDefault();
     const room = $("room").value.trim().replace(/^#/, "").replace(/\s+/g, "-");
     if (isRoom(room)) this.#onGo(room);
-    else showText($("room-error"), t("A room's name has letters, digits and . _ ~ @ - only."));
+    else {
+      $("room").setAttribute("aria-invalid", "true");
+      showText($("room-error"), t("A room's name has letters, digits and . _ ~ @ - only."));
+    }
   }
 
   #left() {

@@ -129,7 +129,10 @@ export class RoomView {
     if (room.state === "opening") return;
     clearTimeout(this.#patience);
     this.#status.waitFor(null);
-    showText($("room-error"), room.state === "refused" ? this.#refusal(room) : this.#note);
+    // What is wrong with a name that is being written stays until that is left.
+    if (!$("room").hasAttribute("aria-invalid")) {
+      showText($("room-error"), room.state === "refused" ? this.#refusal(room) : this.#note);
+    }
     const isLoading = room.state === "open" && room.log.holes().some(({ state }) => state !== "failed");
     const isEmpty = room.log.entries.length === 0;
     // What is replayed comes right behind the answer.

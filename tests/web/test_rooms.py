@@ -10,6 +10,11 @@ async def test_escape_leaves_a_wrong_name(visit: Visit) -> None:
     await alice.go("not/a room!")
     error = alice.page.get_by_role("alert")
     await expect(error).to_contain_text("A room's name has letters")
+    # A message that comes meanwhile draws the room anew.
+    bob = await visit("bob", "here")
+    await bob.say("hello")
+    await alice.sees(["hello"])
+    await expect(error).to_contain_text("A room's name has letters")
     await alice.room.press("Escape")
     await expect(alice.room).to_have_value("here")
     await expect(error).to_have_count(0)
