@@ -448,6 +448,8 @@ class Office:
         return DenialsOk(rows, len(page) > query.limit)
 
     async def _ask(self, kind: str, question: object) -> tuple[Mapping[str, Raw], list[str]]:
+        # A worker that began within the last half second would not be known, nor missed.
+        await self._keeper.renew()
         nodes = {self._node.name, *self._keeper.nodes}
         replies = await self._exchange.ask(kind, question, nodes)
         return replies, sorted(nodes - replies.keys())
