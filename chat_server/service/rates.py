@@ -70,10 +70,12 @@ def _charge(limit: _Limit, actor: Actor, size: int) -> Charge:
     if limit.by_user:
         count *= actor.rate_factor
         name += f":{actor.user}"
+    interval = window / count
+    # With a factor below 1 the time may be too short for one: then one passes in a longer time.
     return Charge(
         name,
-        window / count,
-        window,
+        interval,
+        max(window, interval),
         size if limit.what == "bytes" else 1,
         f"too many {limit.what} of {'yours' if limit.by_user else 'all users'} here",
     )

@@ -5,7 +5,7 @@ import pytest
 
 from chat_server.auth.claims import Claims, TopicGrants
 from chat_server.events import Kind
-from chat_server.rates import Charge
+from chat_server.rates import Charge, admit
 from chat_server.service.actor import Actor, Application
 from chat_server.service.rates import charges
 from chat_server.settings import Namespace, Settings
@@ -53,6 +53,14 @@ def test_a_factor_in_the_token_widens_the_users_rates_alone() -> None:
     own, shared, _ = COUNT(Actor(bot), "room:a", Kind.MESSAGE, 1)
     assert own == Charge("messages:ada", 500.0, 10_000.0, 1, "too many messages of yours here")
     assert shared.interval_ms == 100.0
+
+
+def test_a_factor_below_one_makes_a_user_wait_longer_and_not_for_ever() -> None:
+    slow = msgspec.structs.replace(ADA, rate_factor=0.5)
+    own = COUNT(Actor(slow), "room:a", Kind.MESSAGE, 1)[0]
+    until, wait = admit(0.0, 1_000_000.0, own)
+    assert (until, wait) == (1_020_000.0, 0)
+    assert admit(until, 1_000_000.0, own) == (until, 20_000.0)
 
 
 def test_the_application_and_other_namespaces_have_no_rates() -> None:
