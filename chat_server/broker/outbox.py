@@ -288,7 +288,7 @@ class Outbox:
         ):
             return False
         publication.spooled = True
-        # It was let in when it came: rates are not for what the outbox sends later, all at once.
+        # While the store is away nobody counts, and what is sent later must not be refused.
         publication.draft = msgspec.structs.replace(draft, charges=())
         publication.size = size
         publication.quota.used += 1
