@@ -27,6 +27,20 @@ _HINTS = {
     "there is nothing at this address": "WebSockets are at /ws; does a proxy change the path?",
 }
 
+_REASONS = {
+    "Authorization": "token",
+    "Host": "host",
+    "Sec-WebSocket-Key": "key",
+    "Sec-WebSocket-Version": "version",
+    "Upgrade": "upgrade",
+    "origin": "origin",
+    "subprotocol": "subprotocol",
+    "there is nothing at this address": "path",
+    "token": "token",
+    "user": "blocked",
+}
+"""What the numbers call each kind; all others are `other`."""
+
 
 class HandshakeLog:
     """Logs refused handshakes, one line for each kind and minute.
@@ -35,13 +49,13 @@ class HandshakeLog:
         trusted_hops: proxies in front that are believed about the client's address.
 
     Attributes:
-        refused: how many were refused, by status.
+        refused: how many were refused, by reason and status.
     """
 
     def __init__(self, trusted_hops: int = 0) -> None:
         self._trusted_hops = trusted_hops
         self._throttle = LogThrottle(SECONDS)
-        self.refused: Counter[int] = Counter()
+        self.refused: Counter[tuple[str, int]] = Counter()
 
     def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
         """Note that a handshake was refused.
@@ -51,8 +65,8 @@ class HandshakeLog:
             status: as answered.
             reason: as answered; the text before its colon is the kind.
         """
-        self.refused[status] += 1
         kind = reason.partition(":")[0]
+        self.refused[_REASONS.get(kind, "other"), status] += 1
         if not self._throttle.due(kind):
             return
         logger.warning(

@@ -56,6 +56,7 @@ class Metrics:
             "chat_connections_opened": labelled(numbers.opened.items()),
             "chat_connections_closed": labelled(numbers.closed.items()),
             "chat_handshakes_refused": labelled(self._handshakes.refused.items()),
+            "chat_sockets_refused": single(numbers.sockets_refused),
             "chat_tokens_refused": labelled(numbers.tokens_refused.items()),
             "chat_users": single(registry.user_count),
             "chat_slow_readers": single(numbers.slow_readers),

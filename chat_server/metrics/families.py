@@ -29,7 +29,17 @@ FAMILIES = (
     Family("chat_connections", "gauge", "Open WebSockets.", ("transport", "encoding")),
     Family("chat_connections_opened", "counter", "WebSockets opened.", ("transport", "encoding")),
     Family("chat_connections_closed", "counter", "WebSockets closed, by close code.", ("code",)),
-    Family("chat_handshakes_refused", "counter", "Handshakes refused, by status.", ("status",)),
+    Family(
+        "chat_handshakes_refused",
+        "counter",
+        "Handshakes refused, by reason and status.",
+        ("reason", "status"),
+    ),
+    Family(
+        "chat_sockets_refused",
+        "counter",
+        "Connections answered by 503, for the worker has no room.",
+    ),
     Family("chat_tokens_refused", "counter", "Tokens refused.", ("reason",)),
     Family("chat_users", "gauge", "Users connected; counted once in each worker."),
     Family("chat_slow_readers", "counter", "Times that a client's buffer was full."),

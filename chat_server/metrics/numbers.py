@@ -64,6 +64,7 @@ class Numbers:
         "resumes",
         "sent_bytes",
         "slow_readers",
+        "sockets_refused",
         "store",
         "tokens_refused",
         "webhooks",
@@ -75,6 +76,7 @@ class Numbers:
         self.opened: Counter[tuple[str, str]] = Counter()
         self.closed: Counter[int] = Counter()
         self.tokens_refused: Counter[str] = Counter()
+        self.sockets_refused = 0
         self.slow_readers = 0
         # By name and outcome.
         self.hooks: Counter[tuple[str, str]] = Counter()

@@ -11,6 +11,7 @@ from functools import partial
 
 from ..addresses import client_address
 from ..logs import LogThrottle
+from ..metrics.numbers import Numbers
 from .hypercorn import HttpConnection
 from .overflow import Overflow
 
@@ -96,6 +97,7 @@ class Acceptor:
         max_descriptor: the first descriptor that no peer may have.
         tls: spoken on every connection, if given.
         handshake_seconds: seconds that a TLS handshake may take.
+        numbers: counts those that are refused.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Acceptor:
         max_descriptor: int,
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
+        numbers: Numbers,
     ) -> None:
         self._listener = listener
         self._connect = connect
@@ -118,7 +121,7 @@ class Acceptor:
         self._peers: dict[asyncio.Task[None], Peer] = {}
         self._idle = IdlePeers()
         self._exhausted: asyncio.TimerHandle | None = None
-        self._overflow = Overflow()
+        self._overflow = Overflow(numbers)
         self._throttle = LogThrottle(60.0)
 
     def start(self) -> None:

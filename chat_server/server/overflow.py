@@ -5,6 +5,8 @@ import logging
 import socket
 from contextlib import suppress
 
+from ..metrics.numbers import Numbers
+
 logger = logging.getLogger(__name__)
 
 MAX_HEADS_READ = 16
@@ -32,9 +34,14 @@ HEAD_BYTES = 65_536
 
 
 class Overflow:
-    """Refuses connections, but answers `/health/live` with 200."""
+    """Refuses connections, but answers `/health/live` with 200.
 
-    def __init__(self) -> None:
+    Args:
+        numbers: counts those that are refused.
+    """
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
         self._listening: set[asyncio.Task[None]] = set()
         self._refused = 0
         self._reporting = False
@@ -81,6 +88,7 @@ class Overflow:
 
     def _count(self, reason: str) -> None:
         self._refused += 1
+        self._numbers.sockets_refused += 1
         if not self._reporting:
             self._report(reason)
 

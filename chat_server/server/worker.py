@@ -277,6 +277,7 @@ class Worker:
             max_descriptor=self._max_descriptor,
             tls=self._tls,
             handshake_seconds=self._http.head_timeout_seconds,
+            numbers=self._chat.node.numbers,
         )
 
     def _make_report(self, end: socket.socket | None) -> Report | None:

@@ -24,7 +24,7 @@ from .test_monitoring import DEPLOY, dashboard_queries
 pytestmark = [pytest.mark.extra]
 
 QUIET = {"Hooks, by outcome", "Webhooks, by outcome", "Tokens refused, by reason",
-         "Handshakes refused, by status", "Errors of Redis, by kind",
+         "Handshakes refused, by reason", "Errors of Redis, by kind",
          "Errors sent to WebSockets, by code", "Closed, by code", "Gaps, by reason",
          "Resumes, by outcome"}  # fmt: skip
 """Panels that have nothing to show while all is well."""

@@ -7,7 +7,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
-from tests.rig.raw_client import request
+from tests.rig.raw_client import RawClient, request
+from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
 from tests.server.inprocess import make_settings, serving
 
@@ -141,6 +142,43 @@ async def test_what_is_refused() -> None:
         assert shown["chat_rate_limited_total", "messages"] == 1
         assert shown["chat_http_responses_total", "401"] == 2
         assert shown["chat_http_responses_total", "429"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "path", "headers"),
+    [
+        ("origin", 403, "/ws", {"Origin": "https://evil.example"}),
+        ("host", 400, "/ws", {"Host": "a..b"}),
+        ("upgrade", 426, "/ws", {"Upgrade": ""}),
+        ("version", 426, "/ws", {"Sec-WebSocket-Version": "8"}),
+        ("key", 400, "/ws", {"Sec-WebSocket-Key": "short"}),
+        ("subprotocol", 400, "/ws", {"Sec-WebSocket-Protocol": "mqtt"}),
+        ("token", 401, "/ws", {"Authorization": "Bearer nonsense"}),
+        ("token", 401, "/ws", {"Authorization": "Bearer a b"}),
+        ("path", 404, "/chat/ws", {}),
+    ],
+)
+async def test_refused_handshakes_by_reason(
+    reason: str, status: int, path: str, headers: dict[str, str]
+) -> None:
+    async with world() as server, await RawClient.connect(server.port) as client:
+        await client.send(upgrade(path=path, token=mint("ada"), headers=headers))
+        assert (await client.read_answer()).status == status
+        shown = await server.numbers()
+    refused = {key[1:]: n for key, n in shown.items() if key[0] == "chat_handshakes_refused_total"}
+    assert refused == {(reason, str(status)): 1}
+
+
+async def test_blocked_users_are_refused_by_that_reason() -> None:
+    async with world() as server:
+        headers = {"Authorization": f"Bearer {mint('op', admin=['**'])}"}
+        body = b'{"user":"bob","seconds":60,"reason":"spam"}'
+        answer = await request(server.port, "POST", "/api/admin/block", headers=headers, body=body)
+        assert answer.status == 200, answer.body
+        with pytest.raises(InvalidStatus):
+            await chat(server.url, mint("bob"))
+        shown = await server.numbers()
+    assert shown["chat_handshakes_refused_total", "blocked", "403"] == 1
 
 
 async def test_without_metrics_there_is_nothing() -> None:

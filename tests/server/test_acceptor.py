@@ -111,6 +111,7 @@ async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None
             answer = await late.read_answer()
             assert (answer.status, answer.headers["retry-after"]) == (503, "10")
             assert await late.read_to_end() == b""
+        assert server.node.numbers.sockets_refused == 1
         go_on.set()
         for client in busy:
             assert (await client.read_answer()).body == b"done"

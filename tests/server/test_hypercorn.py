@@ -19,6 +19,7 @@ from hypercorn.config import Config
 from hypercorn.typing import LifespanState
 
 from chat_server.app import create_app
+from chat_server.metrics.numbers import Numbers
 from chat_server.server import hypercorn
 from chat_server.server.acceptor import Acceptor
 from chat_server.server.hypercorn import HttpConnection
@@ -102,6 +103,7 @@ async def listening(app: Asgi, tls: ssl.SSLContext | None = None) -> AsyncIterat
         max_descriptor=10_000,
         tls=tls,
         handshake_seconds=waiting.SECONDS,
+        numbers=Numbers(),
     )
     acceptor.start()
     try:
