@@ -12,7 +12,8 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import hooks
     from .accounts.access import Identity
-    from .app import ChatServer, create_app
+    from .app import create_app
+    from .extension import ChatServer
     from .outbox import Outbox
     from .protocol import errors
     from .protocol.messages import User
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ChatServer": "app",
+    "ChatServer": "extension",
     "Identity": "accounts.access",
     "Outbox": "outbox",
     "create_app": "app",

@@ -8,6 +8,8 @@ import math
 from ..realtime.limits import UserRates
 from ..service.actor import Actor
 
+QUOTA_HEADERS = ("RateLimit-Policy", "RateLimit")
+
 
 def quota_headers(rates: UserRates, actor: Actor, now: float) -> dict[str, str]:
     """Return the headers for a request of an actor's.
@@ -20,7 +22,6 @@ def quota_headers(rates: UserRates, actor: Actor, now: float) -> dict[str, str]:
     most, window = rates.policy
     left, seconds = rates.bucket(actor.user, now).left(now)
     factor = actor.rate_factor
-    return {
-        "RateLimit-Policy": f'"messages";q={math.floor(most * factor)};w={math.ceil(window)}',
-        "RateLimit": f'"messages";r={max(0, math.floor(left * factor))};t={math.ceil(seconds)}',
-    }
+    policy = f'"messages";q={math.floor(most * factor)};w={math.ceil(window)}'
+    quota = f'"messages";r={max(0, math.floor(left * factor))};t={math.ceil(seconds)}'
+    return dict(zip(QUOTA_HEADERS, (policy, quota), strict=True))

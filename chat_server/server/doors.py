@@ -9,7 +9,7 @@ from typing import Any
 from quart import Quart
 from quart.signals import got_request_exception, request_finished, request_started
 
-from ..app import ChatServer
+from ..extension import ChatServer
 from ..http.application import ChatQuart
 from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
 from ..settings import Settings

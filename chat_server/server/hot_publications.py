@@ -11,9 +11,9 @@ from wsgiref.handlers import format_date_time
 
 import msgspec
 
-from ..app import ChatServer
 from ..auth.bearer import bearer_token
 from ..auth.claims import Claims
+from ..extension import ChatServer
 from ..http import problems
 from ..http.commands import OK_HEADERS, publish_status
 from ..http.quota import quota_headers

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..app import ChatServer
+from ..extension import ChatServer
 from ..http import hosts
 from ..transports.opening import Handshake, Opening
 from .hot_publications import BATCH, PUBLISH, HotPublications, Request

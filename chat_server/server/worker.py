@@ -19,7 +19,7 @@ from hypercorn.typing import LifespanState
 from quart import Quart
 
 from .. import logs
-from ..app import ChatServer
+from ..extension import ChatServer
 from ..http.health import SILENT, WorkerHealth
 from ..settings import Settings
 from . import descriptors, orphan, sockets

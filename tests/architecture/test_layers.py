@@ -39,7 +39,18 @@ CORE = ("protocol", "auth", "hooks", "realtime", "service", *LEAVES)
 QUART = ("quart", "quart_cors", "quart_schema", "werkzeug", "hypercorn")
 
 RULES = {
-    "": May(("app", "accounts.access", "hooks", "outbox", "protocol", "settings", "version")),
+    "": May(
+        (
+            "app",
+            "extension",
+            "accounts.access",
+            "hooks",
+            "outbox",
+            "protocol",
+            "settings",
+            "version",
+        )
+    ),
     "__main__": May(("cli",)),
     "cli": May(("server", "app", "client", "auth", "protocol", *LEAVES), ("click", "msgspec")),
     "cli.archive": May(
@@ -60,6 +71,7 @@ RULES = {
     "server": May(
         (
             "app",
+            "extension",
             "broker.factory",
             "broker.redis.urls",
             "transports",
@@ -70,7 +82,8 @@ RULES = {
         (*QUART, "h11", "httptools", "msgspec", "uvloop", "click"),
     ),
     "server.certificates": May(("files", "http.health", "settings"), ("cryptography",)),
-    "app": May(
+    "app": May(("extension", "http", *CORE), QUART),
+    "extension": May(
         (
             "http",
             "transports",
@@ -84,7 +97,7 @@ RULES = {
             "operators",
             *CORE,
         ),
-        (*QUART, "sqlalchemy"),
+        ("quart", "sqlalchemy"),
     ),
     "parts": May(
         (
@@ -302,7 +315,7 @@ def publishers(modules: Iterable[Module]) -> Iterator[str]:
             if not (isinstance(node, ast.Attribute) and node.attr in PUBLISHING):
                 continue
             # `ChatServer.publish` itself goes to the service.
-            if module.name == "app" and ast.unparse(node) == "self.publish":
+            if module.name == "extension" and ast.unparse(node) == "self.publish":
                 continue
             # Workers talk among themselves, in what is no topic.
             if module.name == "operators.exchange":
@@ -320,7 +333,7 @@ def test_nothing_publishes_around_the_service() -> None:
     [
         ("realtime__connection", "self._node.broker.publish(draft)", True),
         ("http__messages", "send = node.broker.signal", True),
-        ("app", "self.node.broker.publish(draft)", True),
+        ("extension", "self.node.broker.publish(draft)", True),
         ("service__publishing", "service.node.broker.publish(draft)", False),
         ("broker__outbox", "self._store.publish(draft)", False),
         ("client__bulk", "self._chat.publish(topic, data)", False),

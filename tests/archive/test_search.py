@@ -13,11 +13,11 @@ from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql
 
 from chat_server import create_app, errors
-from chat_server.app import ChatServer
 from chat_server.archive import search
 from chat_server.archive.search import ArchiveSearch, snippet, words_of
 from chat_server.archive.tables import MESSAGES
 from chat_server.database.database import Database
+from chat_server.extension import ChatServer
 from chat_server.hooks import Subscription
 from chat_server.realtime.searching import Hit
 from chat_server.settings import DatabaseSettings, Namespace, load_settings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.settings import with_flags
 from tests.server.inprocess import Served, make_settings, serving
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chat_server import errors
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 
 from ..performance.calls import Peer
 from .conftest import chat_server

@@ -6,8 +6,9 @@ from typing import Any
 
 from quart import Quart, Response
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
 from chat_server.clock import Clock
+from chat_server.extension import ChatServer
 from chat_server.realtime.node import Node
 from tests.rig.server import mint
 from tests.server.inprocess import make_settings

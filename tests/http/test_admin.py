@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from quart import Response
 
-from chat_server.app import ChatServer
 from chat_server.events import Position
+from chat_server.extension import ChatServer
 from chat_server.operators.purging import History
 from chat_server.protocol.errors import Unavailable
 from tests.rig.chat_client import Closed, chat

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from quart import Response
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
+from chat_server.extension import ChatServer
 from chat_server.hooks import Publication
 from chat_server.protocol.errors import RateLimited
 from chat_server.service.actor import Actor

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from quart import Quart, Response
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
+from chat_server.extension import ChatServer
 from chat_server.http.commands import RequestCommands, respond
 from chat_server.protocol.commands import History, Publish
 from tests.rig.fakes import FakeBroker

@@ -22,7 +22,8 @@ async def test_an_allowed_origin_is_named_and_others_are_not() -> None:
         for path in ("/health", MESSAGES, "/nothing"):
             response = await http.ask("GET", path, headers={"Origin": ALLOWED})
             assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
-            assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
+            exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
+            assert {"X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy"} <= set(exposed)
             assert "Access-Control-Allow-Credentials" not in response.headers
             assert "Origin" in response.headers["Vary"]
             for origin in (OTHER, "null", f"{ALLOWED}.evil.example", f"{ALLOWED}:444"):
@@ -40,15 +41,17 @@ async def test_a_preflight_of_an_allowed_origin(method: str) -> None:
             headers={
                 "Origin": ALLOWED,
                 "Access-Control-Request-Method": method,
-                "Access-Control-Request-Headers": "authorization, content-type",
+                "Access-Control-Request-Headers": (
+                    "authorization, content-type, traceparent, x-request-id"
+                ),
             },
         )
         assert response.status_code == 200
         assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
         assert method in response.headers["Access-Control-Allow-Methods"]
         allowed = response.headers["Access-Control-Allow-Headers"].lower()
-        assert "authorization" in allowed
-        assert "content-type" in allowed
+        for name in ("authorization", "content-type", "x-request-id", "traceparent"):
+            assert name in allowed
 
 
 @pytest.mark.parametrize(

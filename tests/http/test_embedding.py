@@ -10,7 +10,7 @@ from quart.typing import ResponseReturnValue
 from websockets.exceptions import InvalidStatus
 
 from chat_server import errors
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.protocol.messages import User
 from chat_server.settings import Settings
 from tests.rig.chat_client import chat, open_websocket

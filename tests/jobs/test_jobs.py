@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chat_server import errors
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.jobs import Jobs
 from chat_server.jobs import jobs as module
 from chat_server.settings import RedisSettings, SettingsError

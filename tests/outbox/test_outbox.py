@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from chat_server import errors
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.outbox import Outbox
 from chat_server.outbox.relay import EngineSessions, Relay
 from chat_server.protocol.commands import History

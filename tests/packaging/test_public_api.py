@@ -71,7 +71,8 @@ def test_the_client_does_without_the_servers_dependencies(statement: str) -> Non
 def test_without_the_server_its_names_say_what_to_install() -> None:
     # None in place of a module is how Python marks one that cannot be imported.
     program = (
-        "import sys; sys.modules['chat_server.app'] = None; from chat_server import ChatServer"
+        "import sys; sys.modules['chat_server.extension'] = None\n"
+        "from chat_server import ChatServer"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

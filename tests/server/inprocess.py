@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from quart import Quart
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
 from chat_server.clock import Clock
+from chat_server.extension import ChatServer
 from chat_server.realtime.node import Node
 from chat_server.realtime.ports import Broker
 from chat_server.server.worker import Worker

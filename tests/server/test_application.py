@@ -19,7 +19,7 @@ from .processes import ready_workers, refused
 
 SHOP = """
 from quart import Quart
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.settings import load_settings
 
 app = Quart(__name__)

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from quart import Quart
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
 from chat_server.auth.claims import Claims, TopicGrants
+from chat_server.extension import ChatServer
 from chat_server.protocol.errors import Unauthorized
 from chat_server.server import front_door
 from chat_server.server.doors import choose_door, what_would_be_passed_by

@@ -192,7 +192,7 @@ def _last(text: str) -> dict[str, Any]:
 
 FAILING = """
 from quart import Quart
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.settings import load_settings
 
 app = Quart(__name__)

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 from quart import Quart
 
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.protocol.codecs import CODECS, JSON, MSGPACK, JsonCodec, MsgpackCodec
 from chat_server.protocol.command_table import COMMANDS, Row
 from chat_server.protocol.commands import Command, Publish, TopicCommand

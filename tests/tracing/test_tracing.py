@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chat_server.app import ChatServer, create_app
+from chat_server.app import create_app
+from chat_server.extension import ChatServer
 from chat_server.hooks import Publication
 from chat_server.settings import Settings
 from tests.rig.chat_client import chat

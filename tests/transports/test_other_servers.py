@@ -102,5 +102,5 @@ async def test_a_server_without_lifespan_is_told_of(tmp_path: Path) -> None:
     finally:
         log = await asyncio.to_thread(server.stop)
     # In our form; the server has a handler of its own.
-    assert log.count("chat_server.app: the application was never started") == 1
+    assert log.count("chat_server.extension: the application was never started") == 1
     assert "Traceback" not in log

@@ -22,7 +22,7 @@ KILLS = 3
 SERVER = """
 import asyncio, sys
 
-from chat_server.app import ChatServer
+from chat_server.extension import ChatServer
 from chat_server.settings import load_settings
 from chat_server.user_data import exporting
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chat_server.app import ChatServer
 from chat_server.consumers import follower, runner
+from chat_server.extension import ChatServer
 from chat_server.settings import AuthSettings, DatabaseSettings, Namespace, Settings, Webhook
 from chat_server.webhooks import backing_off, endpoint
 

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 from standardwebhooks.webhooks import Webhook as Verifying
 
-from chat_server.app import ChatServer
 from chat_server.clock import iso_time
 from chat_server.database.database import Database
+from chat_server.extension import ChatServer
 from chat_server.settings import DatabaseSettings, Namespace
 from chat_server.webhooks.store import State, WebhookStore
 
