@@ -59,17 +59,13 @@ export function toError({ code, message, retry_in_ms, reason, epoch, seq }) {
 
 /** Call a function of the application, if it gave one: what it throws is reported, and changes nothing here. */
 export function call(callback, ...values) {
-  try {
-    const result = callback?.(...values);
-    // Of an asynchronous callback too: in Node an unhandled rejection would end the process.
-    if (typeof result?.then === "function") result.then(undefined, report);
-  } catch (error) {
-    report(error);
-  }
+  // Of an asynchronous callback too: in Node an unhandled rejection would end the process.
+  (async () => callback?.(...values))().catch(report);
 }
 
+/** Pages have who collects what is reported so. In Deno and Bun `reportError` would end the process. */
 function report(error) {
-  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+  if (globalThis.document) globalThis.reportError(error);
   else console.error(error);
 }
 
@@ -133,14 +129,14 @@ export function stopwatch() {
 
 /** Return how long to wait before the next of several attempts: growing, and never all alike. */
 export function backoff(attempts, longest = LONGEST_WAIT_MS, first = FIRST_WAIT_MS) {
-  return Math.min(longest, first * 2 ** Math.min(attempts, 20)) * (0.25 + 0.75 * Math.random());
+  return Math.min(longest, first * 2 ** attempts) * (0.25 + 0.75 * Math.random());
 }
 
 /** Return when to repeat a refused command: as the server asked, and later each time in a row. */
 export function retryDelay(error, refusals) {
   const asked = clamp(error.retryInMs ?? RETRY_MS, SHORTEST_RETRY_MS, LONGEST_RETRY_MS);
-  const grown = SHORTEST_RETRY_MS * 2 ** Math.min(refusals, 20);
-  return Math.max(asked, Math.min(grown, LONGEST_WAIT_MS)) * (1 + 0.25 * Math.random());
+  const grown = Math.min(SHORTEST_RETRY_MS * 2 ** refusals, LONGEST_WAIT_MS);
+  return Math.max(asked, grown) * (1 + 0.25 * Math.random());
 }
 
 /** Return whether `value` can be a `seq`. */

@@ -39,7 +39,7 @@ export class Connection {
 
   #socket;
   #token;
-  #renew;
+  #tokens;
   /** The callbacks `onWelcome`, `onPush` and `onEnd`. */
   #owner;
   #over = false;
@@ -51,8 +51,8 @@ export class Connection {
   #heard = 0;
   #heardAt = 0;
   #verdictAt = Infinity;
+  /** What commands wait for while there is no token that the server takes, or null. */
   #admission = null;
-  #admit = () => {};
   #expiresAt = undefined;
   #renewing = false;
   #renewedAt = -Infinity;
@@ -69,16 +69,16 @@ export class Connection {
    * @param {object} options
    * @param {WebSocket} options.socket a new one.
    * @param {string} options.token what the socket was opened with.
-   * @param {function | null} options.renew returns a promise of a fresh token, if there are any.
+   * @param {import("./client-token.js").Tokens} options.tokens
    * @param {function} options.onWelcome called once commands can be sent.
    * @param {function} options.onPush called with each message that answers no command.
    * @param {function} options.onEnd called once, with `{code, reason, goodbye, lastedMs}`;
    *   `lastedMs` is null if no welcome came.
    */
-  constructor({ socket, token, renew, ...owner }) {
+  constructor({ socket, token, tokens, ...owner }) {
     this.#socket = socket;
     this.#token = token;
-    this.#renew = renew;
+    this.#tokens = tokens;
     this.#owner = owner;
     this.#deadline = later(() => this.end(0, "no answer"), OPEN_TIMEOUT_MS);
     socket.onmessage = ({ data }) => this.#receive(data);
@@ -101,11 +101,11 @@ export class Connection {
    */
   async command(command, options) {
     for (let refusedAt = null; ; ) {
-      while (this.#admission) await this.#admission;
+      while (this.#admission) await this.#admission.promise;
       try {
         return await this.#exchange(command, options);
       } catch (error) {
-        if (error.code !== "unauthorized" || this.#renew === null) throw error;
+        if (error.code !== "unauthorized" || !this.#tokens.renewable) throw error;
         options?.onRefused?.();
         refusedAt ??= now();
         if (now() - refusedAt >= LONGEST_HOLD_MS) throw error;
@@ -138,17 +138,14 @@ export class Connection {
   end(code, reason, blamed = false) {
     if (this.#over) return;
     this.#over = true;
-    for (const timer of [this.#deadline, this.#verdict, this.#renewal, this.#patience]) {
-      clearTimeout(timer);
-    }
-    clearInterval(this.#heartbeat);
+    const timers = [this.#deadline, this.#verdict, this.#heartbeat, this.#renewal, this.#patience];
+    for (const timer of timers) clearTimeout(timer);
     this.#socket.onmessage = this.#socket.onclose = null;
     try {
       this.#socket.close();
     } catch {
       // It is abandoned all the same.
     }
-    this.#admission = null;
     this.#admit();
     const answers = [...this.#answers.values()];
     this.#answers.clear();
@@ -171,7 +168,7 @@ export class Connection {
     const id = ++this.#lastId;
     const frame = toJson({ ...command, id });
     const most = this.limits?.max_message_bytes;
-    if (frame.length > most / 4 && new TextEncoder().encode(frame).length > most) {
+    if (new TextEncoder().encode(frame).length > most) {
       // The server would close the connection with 1009.
       return Promise.reject(new ChatError("too_large", `message: may have ${most} bytes at most`));
     }
@@ -182,7 +179,8 @@ export class Connection {
       try {
         this.#socket.send(frame);
       } catch (error) {
-        this.end(0, error.message);
+        // Not at once: whoever sends is in the middle of something.
+        queueMicrotask(() => this.end(0, error.message));
       }
     });
   }
@@ -278,14 +276,19 @@ export class Connection {
 
   // Tokens ---------------------------------------------------------------------------------------
 
+  /** Let commands through. */
+  #admit() {
+    this.#admission?.resolve();
+    this.#admission = null;
+  }
+
   /** Let commands through, and plan to renew the token before it expires. */
   #trust(token, expiresAt) {
-    this.#admission = null;
     this.#admit();
     clearTimeout(this.#patience);
     clearTimeout(this.#renewal);
     this.#expiresAt = expiresAt;
-    if (this.#renew === null || !Number.isFinite(expiresAt)) return;
+    if (!this.#tokens.renewable || !Number.isFinite(expiresAt)) return;
     const left = lifetimeMs(token, expiresAt);
     const ahead = Math.min(left / 2, RENEW_AHEAD_MS) * (1 - RENEW_JITTER * Math.random());
     this.#renewal = later(() => this.#renewToken(), Math.max(left - ahead, SHORTEST_RENEWAL_MS));
@@ -293,10 +296,9 @@ export class Connection {
 
   /** Keep commands back until the server has accepted a new token, or the connection ends. */
   #hold() {
-    if (this.#renew === null || this.#over) return;
+    if (!this.#tokens.renewable || this.#over) return;
     if (!this.#admission) {
-      const { promise, resolve } = withResolvers();
-      [this.#admission, this.#admit] = [promise, resolve];
+      this.#admission = withResolvers();
       this.#patience = later(() => this.end(0, "there is no fresh token"), LONGEST_HOLD_MS);
     }
     this.#renewToken();
@@ -309,7 +311,7 @@ export class Connection {
     for (let attempts = 0; !this.#over; attempts += 1) {
       try {
         this.#renewedAt = now();
-        await this.#authenticate(await this.#renew());
+        await this.#authenticate(await this.#tokens.fresh());
         this.#renewing = false;
         return;
       } catch {

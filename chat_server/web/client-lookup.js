@@ -42,7 +42,7 @@ async function findMessage(connection, { command, position }, isEmptyBehind) {
   if (same.length > 1) throw unknown("several such messages are in history");
   if (same.length === 0) {
     const isOther = ({ deleted, edited_at }) => deleted || edited_at !== undefined;
-    if (own.some(isOther)) throw unknown("a message that may be it has been changed since");
+    if (own.some(isOther)) throw unknown("the message may have been changed since");
     return null;
   }
   const [{ seq, at }] = same;

@@ -5,6 +5,7 @@ import { lookUp, unknown } from "./client-lookup.js";
 
 const MAX_ENTRIES = 1_000;
 const MAX_CHARACTERS = 16 * 2 ** 20;
+/** What the server takes for a key: a short text without half surrogate pairs. */
 const KEY = /^\P{Surrogate}{1,64}$/su;
 /**
  * The part of the server's idempotency window within which a command is sent again. The rest is
@@ -83,9 +84,8 @@ export class Outbox {
    *   `{text}` before it.
    */
   add(command, { key = newKey(), onDelay, before } = {}) {
-    if (this.#ended) return Promise.reject(this.#ended);
     // A key that is changed could become another's.
-    if (!isKey(key)) {
+    if (typeof key !== "string" || !KEY.test(key)) {
       return refuse("bad_request", "key: must be a text of 1 to 64 characters");
     }
     let copy;
@@ -94,6 +94,8 @@ export class Outbox {
     } catch (error) {
       return Promise.reject(error);
     }
+    // After the copy: a `toJSON` of the application may have closed the client.
+    if (this.#ended) return Promise.reject(this.#ended);
     const full = this.#characters + copy.characters > MAX_CHARACTERS && this.#count > 0;
     if (full || this.#count >= MAX_ENTRIES) {
       return refuse("outbox_full", "too many messages wait to be sent");
@@ -123,7 +125,6 @@ export class Outbox {
     this.#ended = error;
     const entries = [...this.#lanes.values()].flatMap((lane) => lane.entries.splice(0));
     this.#lanes.clear();
-    this.#count = this.#characters = 0;
     this.#waits.end();
     for (const entry of entries) entry.fail(error);
   }
@@ -245,11 +246,6 @@ export class Outbox {
 
 function refuse(code, message) {
   return Promise.reject(new ChatError(code, message));
-}
-
-/** Return whether the server takes `key`: a short text without half surrogate pairs. */
-function isKey(key) {
-  return typeof key === "string" && KEY.test(key);
 }
 
 /** Return a key for a publication; `crypto.randomUUID` does not exist on plain http:// addresses. */

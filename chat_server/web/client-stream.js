@@ -1,6 +1,6 @@
 /** Messages that grow while somebody, a model for example, writes them. */
 
-import { ChatError, Waits, clamp, now, textOf, toJson, withResolvers } from "./client-common.js";
+import { ChatError, Waits, clamp, now, textOf, withResolvers } from "./client-common.js";
 
 /** @import { Grown } from "./client-types.js" */
 
@@ -43,38 +43,42 @@ export class Streams {
       throw new ChatError("bad_request", "data: must be a text, or a map with a text in `text`");
     }
     const place = await this.#outbox.add({ type: "publish", topic, data, state: "streaming" });
-    const name = nameOf(topic, place.seq);
-    const stream = new Stream({
-      outbox: this.#outbox,
-      place,
-      text: wellFormed(textOf(data)),
-      turn: () => this.#turn(),
-      pause: (ms) => this.#waits.until(ms),
-      // After the store was lost the name may be another stream's.
-      onEnd: () => this.#open.get(name) === stream && this.#open.delete(name),
-    });
-    this.#open.set(name, stream);
+    const stream = new Stream(this, this.#outbox, place, textOf(data).toWellFormed());
+    this.#open.set(nameOf(stream), stream);
     return stream;
+  }
+
+  /** Forget a stream that has ended. */
+  over(stream) {
+    const name = nameOf(stream);
+    // After the store was lost the name may be another stream's.
+    if (this.#open.get(name) === stream) this.#open.delete(name);
   }
 
   /** Hear a signal of a topic that is subscribed to. */
   heard({ topic, data }) {
     if (!Number.isSafeInteger(data?.cancel)) return;
-    const stream = this.#open.get(nameOf(topic, data.cancel));
+    const stream = this.#open.get(nameOf({ topic, seq: data.cancel }));
     if (stream) stream.cancelled = true;
   }
 
   /** Wait until another append fits into the server's rate. */
-  #turn() {
+  turn() {
     const rate = clamp(this.#limits()?.messages_per_second ?? RATE, 1, MAX_RATE) * RATE_PART;
     const at = Math.max(this.#nextAt, now());
     this.#nextAt = at + 1000 / rate;
     const wait = at - now();
-    return wait > 0 ? this.#waits.until(wait) : undefined;
+    return wait > 0 ? this.pause(wait) : undefined;
   }
 
-  /** Wake all who wait: the outbox tells them that the client is closed. */
+  /** Wait for a while, or until the client is closed. */
+  pause(ms) {
+    return this.#waits.until(ms);
+  }
+
+  /** Wake all who wait, and let nobody wait any more: the outbox tells them that the client is closed. */
   end() {
+    this.#nextAt = NaN;
     this.#waits.end();
   }
 }
@@ -96,10 +100,8 @@ export class Stream {
    */
   text;
 
+  #streams;
   #outbox;
-  #turn;
-  #pause;
-  #onEnd;
   #waiting = "";
   #state = "streaming";
   #error = null;
@@ -109,7 +111,7 @@ export class Stream {
   #room = null;
 
   /** @internal */
-  constructor({ outbox, place, text, turn, pause, onEnd }) {
+  constructor(streams, outbox, place, text) {
     /** @type {string} */
     this.topic = place.topic;
     /** @type {number} */
@@ -117,10 +119,8 @@ export class Stream {
     /** @type {string} */
     this.epoch = place.epoch;
     this.text = text;
+    this.#streams = streams;
     this.#outbox = outbox;
-    this.#turn = turn;
-    this.#pause = pause;
-    this.#onEnd = onEnd;
     this.#outcome.promise.catch(() => {}); // who writes is told by `write` as well
   }
 
@@ -179,16 +179,16 @@ export class Stream {
     this.#sending = true;
     try {
       while (this.#next() > 0 || this.#state !== "streaming") {
-        await this.#turn();
+        await this.#streams.turn();
         const length = this.#next();
         const text = this.#waiting.slice(0, length);
         this.#waiting = this.#waiting.slice(length);
         this.#room?.resolve();
         this.#room = null;
         const state = this.#waiting ? "streaming" : this.#state;
-        const answer = await this.#append(wellFormed(text), state);
+        const answer = await this.#append(text.toWellFormed(), state);
         if (state === "streaming") continue;
-        this.#onEnd();
+        this.#streams.over(this);
         this.#outcome.resolve(answer);
         return;
       }
@@ -219,7 +219,7 @@ export class Stream {
         return answer;
       } catch (error) {
         if (error.code !== "outbox_full") throw error;
-        await this.#pause(FULL_RETRY_MS);
+        await this.#streams.pause(FULL_RETRY_MS);
       }
     }
   }
@@ -227,7 +227,7 @@ export class Stream {
   #fail(error) {
     this.#error = error;
     this.#waiting = "";
-    this.#onEnd();
+    this.#streams.over(this);
     this.#room?.resolve();
     this.#outcome.reject(error);
     if (OVER.has(error.code)) return;
@@ -238,11 +238,6 @@ export class Stream {
   }
 }
 
-function nameOf(topic, seq) {
+function nameOf({ topic, seq }) {
   return `${seq} ${topic}`;
-}
-
-/** Return a text as it arrives: half surrogate pairs become U+FFFD. */
-function wellFormed(text) {
-  return JSON.parse(toJson(text));
 }

@@ -26,12 +26,14 @@ export class Tokens {
 
   /** Return a promise of a token; it is rejected with `token_failed`, or with the client's end. */
   async fresh() {
+    this.#closed.throwIfAborted();
     if (typeof this.#token !== "function") return this.#token;
     const { promise: deadline, reject: giveUp } = withResolvers();
     const timer = later(() => giveUp(new Error("it took too long")), this.#timeoutMs);
     this.#closed.addEventListener("abort", giveUp);
     try {
-      const token = await Promise.race([this.#token(), deadline]);
+      // A function that throws at once, too, may have closed the client before.
+      const token = await Promise.race([deadline, (async () => this.#token())()]);
       if (typeof token !== "string") throw new TypeError("it returned no text");
       return token;
     } catch (error) {

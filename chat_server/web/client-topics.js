@@ -34,6 +34,7 @@ export class Subscription {
    * @type {Presence | null}
    */
   presence = null;
+  #options;
   /** Whether nothing has come yet, so that the newest messages are what is to be asked for. */
   #isNew;
   /** What `last` brings: messages as all events up to `until` have made them, the last at `upTo`. */
@@ -45,29 +46,20 @@ export class Subscription {
    * @param {SubscribeOptions} [options]
    */
   constructor(topic, options = {}) {
-    const { last, since, strict = false, presence = false, onEvent, onReady, onError } = options;
     /** @type {string} */
     this.topic = topic;
-    /** @internal */
-    this.options = { last, strict, presence };
-    this.position = since ?? null;
-    this.#isNew = !since;
-    /** @internal */
-    this.onEvent = onEvent;
-    /** @internal */
-    this.onReady = onReady;
-    /** @internal */
-    this.onError = onError;
+    this.#options = { ...options };
+    this.position = options.since ?? null;
+    this.#isNew = !options.since;
   }
 
   /** @internal */
   command() {
-    const { last, strict, presence } = this.options;
-    const command = { type: "subscribe", topic: this.topic };
-    if (presence) command.presence = true;
-    if (this.#isNew) return last ? { ...command, last } : command;
-    command.since = this.position;
-    return strict ? { ...command, strict } : command;
+    const { last, strict, presence } = this.#options;
+    const start = this.#isNew
+      ? { last: last || undefined }
+      : { since: this.position, strict: strict || undefined };
+    return { type: "subscribe", topic: this.topic, presence: presence || undefined, ...start };
   }
 
   /** @internal */
@@ -78,8 +70,8 @@ export class Subscription {
     this.position = start;
     this.presence = presence ?? null;
     if (asked === null) {
-      this.#isNew = Boolean(this.options.last) && start.seq < end;
-      this.#folded = { until: end, upTo: 0, left: this.#isNew ? this.options.last : 0 };
+      this.#isNew = Boolean(this.#options.last) && start.seq < end;
+      this.#folded = { until: end, upTo: 0, left: this.#isNew ? this.#options.last : 0 };
     } else {
       // What is replayed now are events as they were.
       this.#folded = asked.epoch === epoch ? { ...this.#folded, left: 0 } : NOTHING_FOLDED;
@@ -89,9 +81,14 @@ export class Subscription {
       const sameOrder = asked.epoch === epoch && asked.seq <= start.seq;
       const after = sameOrder ? asked.seq : 0;
       const gap = { epoch, after, before: start.seq + 1, reason: reason ?? "expired" };
-      call(this.onEvent, { type: "gap", topic: this.topic, ...gap });
+      call(this.#options.onEvent, { type: "gap", topic: this.topic, ...gap });
     }
-    call(this.onReady);
+    call(this.#options.onReady);
+  }
+
+  /** @internal */
+  refused(error) {
+    call(this.#options.onError, error);
   }
 
   /** @internal */
@@ -109,7 +106,7 @@ export class Subscription {
       this.#isNew = false;
       if (this.#isShown(event)) return;
     }
-    call(this.onEvent, event);
+    call(this.#options.onEvent, event);
   }
 
   /** Return how far the topic is known with an event: its `seq`, unless it is the end of `last`. */
@@ -174,14 +171,14 @@ export class Topics {
     this.#changed(place);
   }
 
-  /** Return where the application's subscription to a topic stands, or undefined. */
+  /** Return where the application's subscription to a topic stands, if that is known. */
   position(topic) {
-    return this.#places.get(topic)?.wanted?.position ?? undefined;
+    return this.#places.get(topic)?.wanted?.position;
   }
 
-  /** Return where the topic stood when this connection's subscription began, or undefined. */
+  /** Return where the topic stood when this connection's subscription began, if there is one. */
   accepted(topic) {
-    return this.#places.get(topic)?.accepted ?? undefined;
+    return this.#places.get(topic)?.accepted;
   }
 
   connected(connection) {
@@ -318,7 +315,7 @@ export class Topics {
     } else if (error.code !== "connection_lost" && place.wanted === subscription) {
       place.wanted = null;
       this.#settle(place);
-      call(subscription.onError, error);
+      subscription.refused(error);
     }
   }
 

@@ -12,15 +12,11 @@
  * is no connection is kept, and sent in the order of its topic, each once.
  */
 
-import { ChatError, call, copied, later } from "./client-common.js";
-import { Connection } from "./client-connection.js";
+import { ChatError, copied, later, now } from "./client-common.js";
+import { Link } from "./client-link.js";
 import { Messages, changed, isChange } from "./client-messages.js";
-import { watchNetwork } from "./client-network.js";
 import { Outbox } from "./client-outbox.js";
-import { Pace } from "./client-pace.js";
-import { readPosition } from "./client-position.js";
 import { Streams } from "./client-stream.js";
-import { Tokens } from "./client-token.js";
 import { Topics } from "./client-topics.js";
 
 export { ChatError, Messages, changed, isChange };
@@ -46,72 +42,50 @@ export { ChatError, Messages, changed, isChange };
  * @typedef {import("./client-topics.js").Subscription} Subscription
  */
 
-/**
- * After a goodbye with these codes the server does not want the client back (docs/protocol.md,
- * section 6). Without a goodbye a code may be a gateway's: then the connection is merely lost.
- */
-const STOP = new Set([1000, 1003, 1007, 1009, 4400, 4403]);
-const UNAUTHORIZED = 4401;
-const BLOCKED = 4403;
-
-const TOKEN_TIMEOUT_MS = 10_000;
 /** Who types says so again after this time, and is taken to have stopped after twice as long. */
 const TYPING_MS = 3_000;
 
 export class ChatClient {
-  /**
-   * The user's name on the server, once connected.
-   *
-   * @type {string | null}
-   */
-  user = null;
-
-  #url;
-  #tokens;
-  #onState;
-  #WebSocket;
   #topics = new Topics();
   #outbox = new Outbox(this.#topics);
-  #streams = new Streams(this.#outbox, () => this.#connection?.limits);
-  /** The topics in which the user was just said to be typing, with the timers that end it. */
-  #typing = new Map();
-  #connection = null;
-  #online = false;
-  #closed = null;
-  #pace = new Pace();
-  #retry = null;
-  #lastError = undefined;
-  /** Names the attempt to connect that is under way: what an earlier one brings is not used. */
-  #attempt = null;
-  /** Whether the browser keeps the page for the Back button, in which it must hold no connection. */
-  #isAway = false;
-  /** Aborted with the error of the end: listeners, requests and waits for tokens go with it. */
-  #ending = new AbortController();
+  #streams = new Streams(this.#outbox, () => this.#link.online?.limits);
+  /** When the user was last said to be typing, by topic. */
+  #typedAt = new Map();
+  #link;
 
   /**
    * Begin to connect.
    *
    * @param {ClientOptions} options
    */
-  constructor({
-    url,
-    token,
-    onState,
-    tokenTimeoutMs = TOKEN_TIMEOUT_MS,
-    WebSocket = globalThis.WebSocket,
-  }) {
-    if (!WebSocket) throw new TypeError("WebSocket: there is none here, so one must be given");
-    this.#url = new URL(url, globalThis.location?.href).href;
-    this.#tokens = new Tokens(token, tokenTimeoutMs, this.#ending.signal);
-    this.#onState = onState;
-    this.#WebSocket = WebSocket;
-    watchNetwork(this.#ending.signal, {
-      onChange: () => this.#networkChanged(),
-      onLoss: (patienceMs) => this.#connection?.checkLife(patienceMs),
-      onLeave: () => this.#leave(),
-      onReturn: () => this.#comeBack(),
+  constructor(options) {
+    this.#link = new Link(options, {
+      onOnline: (connection) => {
+        this.#topics.connected(connection);
+        this.#outbox.connected(connection);
+      },
+      onOffline: () => {
+        this.#topics.disconnected();
+        this.#outbox.disconnected();
+      },
+      onPush: (message) => {
+        if (message.type === "signal") this.#streams.heard(message);
+        this.#topics.receive(message);
+      },
+      onEnd: (error) => {
+        this.#outbox.end(error);
+        this.#streams.end();
+      },
     });
-    this.#open("connecting");
+  }
+
+  /**
+   * The user's name on the server, once connected.
+   *
+   * @returns {string | null}
+   */
+  get user() {
+    return this.#link.user;
   }
 
   /**
@@ -123,9 +97,10 @@ export class ChatClient {
    */
   subscribe(topic, options) {
     const subscription = this.#topics.add(topic, options);
-    if (this.#closed) {
+    const { closed } = this.#link;
+    if (closed) {
       this.#topics.remove(subscription);
-      later(() => call(subscription.onError, this.#closed), 0);
+      later(() => subscription.refused(closed), 0);
     }
     return subscription;
   }
@@ -251,7 +226,7 @@ export class ChatClient {
    * @returns {Promise<void>}
    */
   async signal(topic, data) {
-    await this.#ask(copied({ type: "signal", topic, data }).command);
+    await this.#link.ask(copied({ type: "signal", topic, data }).command);
   }
 
   /**
@@ -262,8 +237,8 @@ export class ChatClient {
    * @param {string} topic
    */
   typing(topic) {
-    if (this.#typing.has(topic) || !this.#online) return;
-    this.#typing.set(topic, later(() => this.#typing.delete(topic), TYPING_MS));
+    if (now() - this.#typedAt.get(topic) < TYPING_MS || !this.#link.online) return;
+    this.#typedAt.set(topic, now());
     this.signal(topic, { typing: true }).catch(() => {}); // the next one may arrive
   }
 
@@ -288,7 +263,7 @@ export class ChatClient {
    * @returns {Promise<History>}
    */
   history(topic, { before, after, limit } = {}) {
-    return this.#ask({ type: "history", topic, before, after, limit });
+    return this.#link.ask({ type: "history", topic, before, after, limit });
   }
 
   /**
@@ -299,9 +274,8 @@ export class ChatClient {
    * @param {string} topic
    * @returns {Promise<Position>}
    */
-  async position(topic) {
-    if (this.#closed) throw this.#closed;
-    return readPosition(this.#url, await this.#tokens.fresh(), topic, this.#ending.signal);
+  position(topic) {
+    return this.#link.position(topic);
   }
 
   /**
@@ -311,7 +285,7 @@ export class ChatClient {
    * @returns {Promise<Record<string, Unread>>}
    */
   async unread(...topics) {
-    return (await this.#ask({ type: "unread", topics })).topics;
+    return (await this.#link.ask({ type: "unread", topics })).topics;
   }
 
   /**
@@ -322,7 +296,7 @@ export class ChatClient {
    * @returns {Promise<Presence>}
    */
   presence(topic, { after, limit } = {}) {
-    return this.#ask({ type: "presence", topic, after, limit });
+    return this.#link.ask({ type: "presence", topic, after, limit });
   }
 
   /**
@@ -335,143 +309,16 @@ export class ChatClient {
    * @returns {Promise<any>}
    */
   async call(method, data = null) {
-    return (await this.#ask(copied({ type: "call", method, data }).command)).data;
+    return (await this.#link.ask(copied({ type: "call", method, data }).command)).data;
   }
 
   /** Close for good: no timer, listener or socket of the client is left. */
   close() {
-    this.#end(new ChatError("closed", "the client is closed"));
+    this.#link.end(new ChatError("closed", "the client is closed"));
   }
 
   /** The same as `close`. */
   dispose() {
     this.close();
-  }
-
-  /** Send a command that stores nothing; it does not wait for a connection. */
-  #ask(command) {
-    if (this.#online) return this.#connection.command(command);
-    return Promise.reject(new ChatError("connection_lost", "there is no connection"));
-  }
-
-  // Connecting -----------------------------------------------------------------------------------
-
-  async #open(state) {
-    clearTimeout(this.#retry);
-    this.#retry = null;
-    const attempt = (this.#attempt = Symbol(state));
-    call(this.#onState, state, this.#lastError ? { error: this.#lastError } : {});
-    let token;
-    let socket;
-    try {
-      token = await this.#tokens.fresh();
-      if (this.#attempt !== attempt) return;
-      socket = new this.#WebSocket(this.#url, ["chat.v1.json", `bearer.${token}`]);
-    } catch (error) {
-      if (this.#attempt === attempt) this.#notOpened(error);
-      return;
-    }
-    this.#connection = new Connection({
-      socket,
-      token,
-      renew: this.#tokens.renewable ? () => this.#tokens.fresh() : null,
-      onWelcome: () => this.#welcomed(),
-      onPush: (message) => this.#received(message),
-      onEnd: (ending) => this.#lost(ending),
-    });
-  }
-
-  /** There is no token, or a browser does not open a WebSocket with it. */
-  #notOpened(error) {
-    if (error.code === "token_failed") this.#reconnectLater(error, this.#pace.wait());
-    else if (error.name !== "SyntaxError") this.#end(new ChatError("cannot_connect", error.message));
-    else if (!this.#tokens.renewable) this.#end(new ChatError("unauthorized", "this is not a token"));
-    else this.#reconnectLater(new ChatError("token_failed", "this is not a token"), this.#pace.wait());
-  }
-
-  #received(message) {
-    if (message.type === "signal") this.#streams.heard(message);
-    this.#topics.receive(message);
-  }
-
-  #welcomed() {
-    const { user } = this.#connection;
-    if (this.user !== null && this.user !== user) {
-      // What waits to be sent was written by somebody else.
-      this.#end(new ChatError("unauthorized", `the token is another user's, not ${this.user}'s`));
-      return;
-    }
-    this.user = user;
-    this.#online = true;
-    this.#pace.welcomed();
-    this.#lastError = undefined;
-    this.#topics.connected(this.#connection);
-    this.#outbox.connected(this.#connection);
-    call(this.#onState, "online", {});
-  }
-
-  #lost({ code, reason, goodbye, lastedMs }) {
-    this.#connection = null;
-    this.#online = false;
-    this.#topics.disconnected();
-    this.#outbox.disconnected();
-    if (this.#closed) return;
-    const told = goodbye?.code;
-    if (STOP.has(told)) {
-      this.#end(new ChatError(told === BLOCKED ? "forbidden" : "closed", goodbye.reason ?? reason));
-      return;
-    }
-    let error;
-    if (told === UNAUTHORIZED) {
-      error = new ChatError("unauthorized", goodbye.reason ?? reason);
-      if (!this.#tokens.renewable || (lastedMs === null && this.#pace.isRefusedForGood())) {
-        this.#end(error);
-        return;
-      }
-    } else {
-      error = new ChatError(lastedMs === null ? "cannot_connect" : "connection_lost", reason);
-    }
-    const askedMs = goodbye?.reconnect_in_ms;
-    this.#reconnectLater(error, this.#pace.wait({ code: told ?? code, askedMs, lastedMs }));
-  }
-
-  #reconnectLater(error, wait) {
-    this.#lastError = error;
-    if (!this.#isAway) this.#retry = later(() => this.#open("reconnecting"), wait);
-    call(this.#onState, "reconnecting", { error, retryInMs: wait });
-  }
-
-  #end(error) {
-    if (this.#closed) return;
-    this.#closed = error;
-    this.#attempt = null;
-    this.#ending.abort(error);
-    for (const timer of [this.#retry, ...this.#typing.values()]) clearTimeout(timer);
-    this.#connection?.end(0, error.message);
-    this.#outbox.end(error);
-    this.#streams.end();
-    call(this.#onState, "closed", { error });
-  }
-
-  // The network ----------------------------------------------------------------------------------
-
-  /** A network that comes back need not be waited for, and one that changed may be dead. */
-  #networkChanged() {
-    if (this.#retry === null) this.#connection?.checkLife();
-    else if (this.#pace.mayHurry()) this.#open("reconnecting");
-  }
-
-  #leave() {
-    this.#isAway = true;
-    this.#attempt = null;
-    clearTimeout(this.#retry);
-    this.#retry = null;
-    this.#connection?.end(0, "the page was left");
-  }
-
-  #comeBack() {
-    if (!this.#isAway) return;
-    this.#isAway = false;
-    this.#open("reconnecting");
   }
 }

@@ -395,22 +395,18 @@ test("the outbox has bounds", async () => {
   assert.equal(app.outcomes.slice(-20).filter(({ error }) => error).length, 5);
 });
 
-test("an onDelay that throws delays nothing", async () => {
+test("an onDelay that throws delays nothing", async (t) => {
   const reports = [];
-  globalThis.reportError = (error) => reports.push(error.message);
-  try {
-    let refusals = 2;
-    server.answer = () => (refusals-- > 0 ? failure("rate_limited", { retry_in_ms: 10 }) : undefined);
-    const onDelay = ({ code }) => {
-      throw new Error(code);
-    };
-    const publication = app.publish(client, "room:a", 1, { onDelay });
-    await clock.pass(1_000);
-    assert.ok(publication.stored);
-    assert.deepEqual(reports, ["rate_limited", "rate_limited"]);
-  } finally {
-    delete globalThis.reportError;
-  }
+  t.mock.method(console, "error", (error) => reports.push(error.message));
+  let refusals = 2;
+  server.answer = () => (refusals-- > 0 ? failure("rate_limited", { retry_in_ms: 10 }) : undefined);
+  const onDelay = ({ code }) => {
+    throw new Error(code);
+  };
+  const publication = app.publish(client, "room:a", 1, { onDelay });
+  await clock.pass(1_000);
+  assert.ok(publication.stored);
+  assert.deepEqual(reports, ["rate_limited", "rate_limited"]);
 });
 
 test("closing within onDelay rejects what waits", async () => {

@@ -13,16 +13,16 @@ export declare class Connection {
      * @param {object} options
      * @param {WebSocket} options.socket a new one.
      * @param {string} options.token what the socket was opened with.
-     * @param {function | null} options.renew returns a promise of a fresh token, if there are any.
+     * @param {import("./client-token.js").Tokens} options.tokens
      * @param {function} options.onWelcome called once commands can be sent.
      * @param {function} options.onPush called with each message that answers no command.
      * @param {function} options.onEnd called once, with `{code, reason, goodbye, lastedMs}`;
      *   `lastedMs` is null if no welcome came.
      */
-    constructor({ socket, token, renew, ...owner }: {
+    constructor({ socket, token, tokens, ...owner }: {
         socket: WebSocket;
         token: string;
-        renew: Function | null;
+        tokens: import("./client-token.js").Tokens;
         onWelcome: Function;
         onPush: Function;
         onEnd: Function;

@@ -10,12 +10,18 @@ export declare class Streams {
     constructor(outbox: import("./client-outbox.js").Outbox, limits: Function);
     /** Publish a message that will grow; resolves to its `Stream`. */
     open(topic: any, data: any): Promise<Stream>;
+    /** Forget a stream that has ended. */
+    over(stream: any): void;
     /** Hear a signal of a topic that is subscribed to. */
     heard({ topic, data }: {
         data: any;
         topic: any;
     }): void;
-    /** Wake all who wait: the outbox tells them that the client is closed. */
+    /** Wait until another append fits into the server's rate. */
+    turn(): Promise<any> | undefined;
+    /** Wait for a while, or until the client is closed. */
+    pause(ms: any): Promise<any>;
+    /** Wake all who wait, and let nobody wait any more: the outbox tells them that the client is closed. */
     end(): void;
 }
 /**

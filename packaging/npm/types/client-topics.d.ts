@@ -1,5 +1,4 @@
 /** The subscriptions of the browser client, over any number of connections. */
-import { ChatError } from "./client-common.js";
 import type { Position, Presence } from "./client-types.js";
 /** @import { Position, Presence, SubscribeOptions } from "./client-types.js" */
 /** One topic's events; made by `ChatClient.subscribe`. */
@@ -7,18 +6,6 @@ export declare class Subscription {
     #private;
     /** @type {string} */
     topic: string;
-    /** @internal */
-    options: {
-        last: number | undefined;
-        strict: boolean;
-        presence: boolean;
-    };
-    /** @internal */
-    onEvent: ((event: import("./client-types.js").ChatEvent) => void) | undefined;
-    /** @internal */
-    onReady: (() => void) | undefined;
-    /** @internal */
-    onError: ((error: import("./client-common.js").ChatError) => void) | undefined;
     /**
      * Where the last event that came stands, or null before the first answer.
      *
@@ -37,9 +24,9 @@ export declare class Topics {
     #private;
     add(topic: any, options: any): any;
     remove(subscription: any): void;
-    /** Return where the application's subscription to a topic stands, or undefined. */
+    /** Return where the application's subscription to a topic stands, if that is known. */
     position(topic: any): any;
-    /** Return where the topic stood when this connection's subscription began, or undefined. */
+    /** Return where the topic stood when this connection's subscription began, if there is one. */
     accepted(topic: any): any;
     connected(connection: any): void;
     disconnected(): void;

@@ -35,17 +35,17 @@ export type Subscription = import("./client-topics.js").Subscription;
 export declare class ChatClient {
     #private;
     /**
-     * The user's name on the server, once connected.
-     *
-     * @type {string | null}
-     */
-    user: string | null;
-    /**
      * Begin to connect.
      *
      * @param {ClientOptions} options
      */
-    constructor({ url, token, onState, tokenTimeoutMs, WebSocket, }: ClientOptions);
+    constructor(options: ClientOptions);
+    /**
+     * The user's name on the server, once connected.
+     *
+     * @returns {string | null}
+     */
+    get user(): string | null;
     /**
      * Receive a topic's events.
      *
