@@ -272,11 +272,11 @@ for (const [stage, { options, before, then }] of Object.entries(STAGES)) {
     before?.();
     await connect(options);
     await then?.(page);
-    assert.ok(page.listeners.length > 0);
+    assert.ok(page.listeners.size > 0);
     client.dispose();
     await settle();
     assert.equal(clock.pending, 0, "timers");
-    assert.deepEqual(page.listeners, []);
+    assert.equal(page.listeners.size, 0, "listeners");
     assert.deepEqual(server.connections.filter(({ isOpen }) => isOpen), []);
     const { length } = server.connections;
     for (const name of ["online", "pageshow", "visibilitychange"]) page.tell(name, LEFT);
