@@ -83,8 +83,10 @@ export class Connection {
     this.#deadline = later(() => this.end(0, "no answer"), OPEN_TIMEOUT_MS);
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.end(code, reason, BLAMING.has(code));
-    // The close event that follows says as much; without a listener some libraries throw.
-    socket.onerror = () => {};
+    // A close event follows and says as much, but not in Node 22 when there is nobody to connect to.
+    socket.onerror = (/** @type {any} */ { message }) => {
+      if (this.#since === null) this.end(0, message);
+    };
   }
 
   /**

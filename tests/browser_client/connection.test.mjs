@@ -153,3 +153,14 @@ test("an address that is none, and no WebSocket at all, are told at once", () =>
     if (global) globalThis.WebSocket = global;
   }
 });
+
+test("an attempt that ends with an error and no close has failed; an error by itself ends nothing else", async () => {
+  server.onOpen = (connection) => connection.onerror({ message: "nobody is there" });
+  await connect();
+  const [, { state, error }] = app.states;
+  assert.deepEqual([state, error.code, error.message], ["reconnecting", "cannot_connect", "nobody is there"]);
+  server.onOpen = null;
+  await clock.pass(1_000);
+  server.current.onerror({ message: "something" });
+  assert.equal(app.state, "online");
+});

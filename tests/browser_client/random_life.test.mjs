@@ -74,10 +74,9 @@ class Life {
 
   /** Note a promise: each has to be settled in the end. */
   note(promise) {
-    const noted = { isSettled: false, promise };
+    const noted = { isSettled: false };
     this.promises.push(noted);
     promise.catch(() => {}).then(() => (noted.isSettled = true));
-    return promise;
   }
 
   token = () => {
@@ -99,7 +98,7 @@ class Life {
 
   /** Do one thing that an application may do. */
   act() {
-    const { random, note } = this;
+    const { random, streams } = this;
     const topic = random.pick(TOPICS);
     const callbacks = { onEvent: this.misbehave, onReady: this.misbehave, onError: this.misbehave };
     const acts = {
@@ -112,23 +111,23 @@ class Life {
       },
       unsubscribe: () => this.subscriptions.length && client.unsubscribe(this.subscriptions.pop()),
       publish: () => {
-        const data = { n: this.publications.length, toJSON: () => (this.misbehaveQuietly(), data.n) };
-        const entry = app.publish(client, topic, data, { onDelay: this.misbehave });
-        this.publications.push({ topic, entry, n: data.n });
+        const n = this.publications.length;
+        const toJSON = () => {
+          if (this.chance(0.05)) client.dispose();
+          return n;
+        };
+        const entry = app.publish(client, topic, { toJSON }, { onDelay: this.misbehave });
+        this.publications.push({ topic, entry, n });
       },
-      stream: () => note.call(this, client.stream(topic)).then((stream) => this.streams.push(stream), () => {}),
-      write: () => this.streams.length && note.call(this, random.pick(this.streams).write("text ")),
-      complete: () => this.streams.length && note.call(this, this.streams.pop().complete()),
+      stream: () => this.note(client.stream(topic).then((stream) => streams.push(stream))),
+      write: () => streams.length && this.note(random.pick(streams).write("text ")),
+      complete: () => streams.length && this.note(streams.pop().complete()),
       typing: () => client.typing(topic),
-      history: () => note.call(this, client.history(topic)),
-      position: () => note.call(this, client.position(topic)),
+      history: () => this.note(client.history(topic)),
+      position: () => this.note(client.position(topic)),
       end: () => random.chance(0.03) && client.dispose(),
     };
     acts[random.pick(Object.keys(acts))]();
-  }
-
-  misbehaveQuietly() {
-    if (this.chance(0.05)) client.dispose();
   }
 
   /** Let one thing happen that is not the application's. */

@@ -24,6 +24,34 @@ START_WORKER = """({ script, ...options }) => {
   worker.onerror = ({ message }) => window.told.push(message ?? "the worker failed");
   worker.postMessage(options);
 }"""
+SHARED = """
+import { ChatClient } from "/static/client.js";
+
+const ports = [];
+let chat;
+const tell = (what) => ports.forEach((port) => port.postMessage(what));
+const start = (options) => {
+  chat = new ChatClient(options);
+  const onEvent = ({ data }) => tell(data);
+  return new Promise((onReady) => chat.subscribe("room:shared", { onEvent, onReady }));
+};
+let started;
+onconnect = ({ ports: [port] }) => {
+  ports.push(port);
+  port.onmessage = async ({ data }) => {
+    if (data === "hello") return chat.publish("room:shared", data);
+    await (started ??= start(data));
+    port.postMessage("online");
+  };
+};
+"""
+
+SHARE = """({ address, ...options }) => {
+  window.told = [];
+  window.port = new SharedWorker(address, { type: "module" }).port;
+  window.port.onmessage = ({ data }) => window.told.push(data);
+  window.port.postMessage(options);
+}"""
 CONNECT = """async ({ url, token }) => {
   const { ChatClient } = await import("/static/client.js");
   window.states = [];
@@ -64,6 +92,25 @@ async def test_it_works_in_a_web_worker(visit: Visit, server: ServerProcess) -> 
     await page.wait_for_function("window.told.length === 3", timeout=SECONDS * 1000)
     told = await page.evaluate("window.told")
     assert told == ["connecting", "online", "hello from a worker"]
+
+
+async def test_pages_share_it_in_a_shared_worker(visit: Visit, server: ServerProcess) -> None:
+    first = (await visit(bypass_csp=True)).page
+    second = await first.context.new_page()
+    await second.goto(server.url)
+    script = SHARED.replace("/static/", f"{server.url}/static/")
+    # Both name it by the same address.
+    address = await first.evaluate(
+        "(script) => URL.createObjectURL(new Blob([script], { type: 'text/javascript' }))", script
+    )
+    for page in (first, second):
+        await page.evaluate(SHARE, {"address": address, **_address(server, "shared")})
+        await page.wait_for_function("window.told.includes('online')", timeout=SECONDS * 1000)
+    await second.evaluate("window.port.postMessage('hello')")
+    for page in (first, second):
+        await page.wait_for_function("window.told.includes('hello')", timeout=SECONDS * 1000)
+    assert await second.evaluate("window.told") == ["online", "hello"]
+    await second.close()
 
 
 async def test_it_does_not_stay_online_without_a_network(
