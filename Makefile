@@ -41,7 +41,7 @@ test: .venv/test.stamp ## install what the tests need, and run all of them
 	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not timing and not extra"
 
 test-all: test ## run the tests, and those that take long or install what others wrote
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,deploy,proxies,servers,stores,peers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,api,deploy,proxies,servers,stores,peers]'
 	$(BIN)/python -m pytest --timeout 400 -m "timing and extra"
 	$(BIN)/python -m pytest --timeout 400 -n 2 --dist worksteal -m "extra and not timing"
 

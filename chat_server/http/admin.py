@@ -1,6 +1,6 @@
 """`/api/admin/…`: what operators ask and order."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw
@@ -27,24 +27,22 @@ from ..operators.questions import (
     TopicsOk,
     TopicsQuery,
 )
-from ..protocol.codecs import JSON, readable
-from ..protocol.errors import BadRequest, Invalid, TooLarge
+from ..protocol.codecs import JSON
+from ..protocol.errors import Invalid, TooLarge
 from ..protocol.messages import ChangeOk
+from ..protocol.topics import TopicName
 from ..service.service import Service
 from . import private
-from .commands import respond
+from .commands import read_query, respond
 from .fields import read_fields
 
 PATH = "/api/admin"
 
 YEAR = 366 * 86_400
 
-Q = TypeVar("Q")
-
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Topic = Annotated[str, Meta(min_length=1, max_length=255)]
 Reason = Annotated[str, Meta(min_length=1, max_length=256)]
-Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Seconds = Annotated[float, Meta(ge=0.001, le=315_360_000)]
 Moment = Annotated[float, Meta(gt=0, le=253_402_300_799)]
 
 
@@ -98,7 +96,7 @@ class UnsubscribeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The `user` may subscribe again, as far as the token allows."""
 
     user: Name
-    topic: Topic
+    topic: TopicName
     reason: Reason
 
 
@@ -112,7 +110,7 @@ class AnnounceRequest(msgspec.Struct, forbid_unknown_fields=True):
 class CloseRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Subscriptions end at once; nobody may use the topic for so many `seconds`, if it is given."""
 
-    topic: Topic
+    topic: TopicName
     reason: Reason
     seconds: Seconds | None = None
 
@@ -120,7 +118,7 @@ class CloseRequest(msgspec.Struct, forbid_unknown_fields=True):
 class DeleteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The message `seq` of a topic."""
 
-    topic: Topic
+    topic: TopicName
     seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
     reason: Reason
 
@@ -128,14 +126,14 @@ class DeleteRequest(msgspec.Struct, forbid_unknown_fields=True):
 class PurgeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The whole history of a topic, for good."""
 
-    topic: Topic
+    topic: TopicName
     reason: Reason
 
 
 class OpenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The topic may be used again."""
 
-    topic: Topic
+    topic: TopicName
     reason: Reason
 
 
@@ -236,7 +234,7 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     @document_response(ConnectionsOk, 200)
     async def connections() -> Response:
         """List connections of all workers."""
-        operator, query = await admin.operator(), _query(ConnectionsQuery)
+        operator, query = await admin.operator(), read_query(ConnectionsQuery)
         query = replace(query, address=_address(query.address))
         return respond(await office.connections(operator, query))
 
@@ -246,7 +244,7 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     async def explain() -> Response:
         """Say what became of an event: who heard it, and what a user's connections were sent."""
         operator = await admin.operator()
-        return respond(await office.explain(operator, _query(ExplainQuery)))
+        return respond(await office.explain(operator, read_query(ExplainQuery)))
 
     @blueprint.get("/connections/<session>")
     @document_response(ConnectionView, 200)
@@ -259,14 +257,14 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     @document_response(TopicsOk, 200)
     async def topics() -> Response:
         """List topics with subscribers on any worker."""
-        return respond(await office.topics(await admin.operator(), _query(TopicsQuery)))
+        return respond(await office.topics(await admin.operator(), read_query(TopicsQuery)))
 
     @blueprint.get("/blocks")
     @document_querystring(BlocksQuery)
     @document_response(DenialsOk, 200)
     async def blocks() -> Response:
         """List who or what is kept out."""
-        return respond(office.denials(await admin.operator(), _query(BlocksQuery)))
+        return respond(office.denials(await admin.operator(), read_query(BlocksQuery)))
 
 
 def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
@@ -418,10 +416,3 @@ def _ending(
     operator: Operator, office: Office, topic: str, reason: str, user: str | None = None
 ) -> Unsubscribe:
     return Unsubscribe(by=operator.name, reason=reason, until=office.once(), topic=topic, user=user)
-
-
-def _query(kind: type[Q]) -> Q:
-    try:
-        return msgspec.convert(request.args.to_dict(), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise BadRequest(readable(error)) from None

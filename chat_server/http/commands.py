@@ -107,7 +107,7 @@ class RequestCommands:
         """
         actor = await self._authenticate()
         self._service.limit_requests(actor)
-        asked = _converted(request.args.to_dict(), kind)
+        asked = read_query(kind)
         return await self._within_time(operation(self._service, actor, asked))
 
     async def run_batch(self) -> BatchOk:
@@ -183,11 +183,20 @@ def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:
     return _converted(given, kind)
 
 
+def read_query(kind: type[Q]) -> Q:
+    """Return what the current request's query says.
+
+    Raises:
+        BadRequest: fields are missing or of another form.
+    """
+    return _converted(request.args.to_dict(), kind)
+
+
 def _converted(given: dict[str, Any], kind: type[Q]) -> Q:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadRequest(readable(error)) from None
+        raise BadRequest(readable(error, whole="query")) from None
 
 
 async def read_body(max_bytes: int) -> bytes:

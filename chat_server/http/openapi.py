@@ -10,12 +10,18 @@ from quart_schema import QuartSchema, hide
 from quart_schema.openapi import OpenAPIProvider
 from quart_schema.typing import Model
 from quart_schema.validation import DataSource
+from werkzeug.routing import BaseConverter
 from werkzeug.routing.rules import Rule
 
+from ..protocol.commands import Method, Target
+from ..protocol.topics import TopicName
 from .pages import File, make_file, send_file
 from .problems import MEDIA_TYPE, Problem
 
 _REFERENCE = "#/components/schemas/{name}"
+
+_IN_PATHS = {"topic": TopicName, "seq": Target, "method": Method}
+"""What the parts of an address have to fit, besides Werkzeug's types."""
 
 _ARGUMENTS = re.compile(r"\s+Args:\n")
 _ARGUMENT = re.compile(r"^\s+(\w+): (.+)$", re.MULTILINE)
@@ -40,6 +46,27 @@ class Provider(OpenAPIProvider):
 
     quart-schema alone repeats a struct at each use, and leaves out the structs that it refers to.
     """
+
+    def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
+        """Describe a part of the address."""
+        parameter = super().build_path_parameter(name, converter)
+        if name in _IN_PATHS:
+            parameter["schema"] = schema = msgspec.json.schema(_IN_PATHS[name])
+            if "pattern" in schema:
+                # JSON Schema has the patterns of JavaScript, which knows no \Z.
+                schema["pattern"] = schema["pattern"].replace(r"\Z", "$")
+        return parameter
+
+    def build_querystring_parameters(
+        self, model: type[Model]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Describe the fields of a query."""
+        parameters, components = super().build_querystring_parameters(model)
+        kind: Any = model
+        required = {field.encode_name for field in msgspec.structs.fields(kind) if field.required}
+        for parameter in parameters:
+            parameter["required"] = parameter["name"] in required
+        return parameters, components
 
     def build_request_body(
         self, model: type[Model], source: DataSource

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_schema import (
     document_querystring,
     document_request,
@@ -16,11 +16,9 @@ from ..accounts.accounts import Accounts
 from ..accounts.invitations import Invitation
 from ..accounts.roles import MEMBER
 from ..accounts.users import Account
-from ..protocol.codecs import readable
-from ..protocol.errors import BadRequest
 from ..user_data import UserData
 from .callers import Callers
-from .commands import respond
+from .commands import read_query, respond
 from .fields import read_fields
 from .sign_in import Name, Password
 from .user_data import add_user_data_routes
@@ -83,7 +81,7 @@ def users_blueprint(accounts: Accounts, callers: Callers, user_data: UserData | 
     async def users() -> Response:
         """List users, for those whose role allows it."""
         user = await callers.user()
-        query = _query()
+        query = read_query(UsersQuery)
         found, more = await accounts.users(user, query.after, query.limit)
         return respond(UsersOk(found, more))
 
@@ -107,10 +105,3 @@ def users_blueprint(accounts: Accounts, callers: Callers, user_data: UserData | 
 
     add_user_data_routes(blueprint, accounts, user_data, callers)
     return blueprint
-
-
-def _query() -> UsersQuery:
-    try:
-        return msgspec.convert(request.args.to_dict(), UsersQuery, strict=False)
-    except msgspec.ValidationError as error:
-        raise BadRequest(readable(error)) from None

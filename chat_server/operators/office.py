@@ -195,10 +195,11 @@ class Office:
             reason: why.
 
         Raises:
+            BadRequest: the target is no topic.
             Forbidden, TooLarge, Unavailable: as `block`.
         """
         if name == "topics":
-            operator.require(target)
+            operator.require(check_topic(target))
         else:
             operator.require_everything()
         entry = withdrawal(name, target, self._now())

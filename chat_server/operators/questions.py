@@ -1,8 +1,11 @@
 """What operators can ask, and what is answered: of one worker, and of all together."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
+
+from ..protocol.commands import Target
+from ..protocol.topics import TopicName
 
 MAX_ROWS: Final = 1_000
 DEFAULT_ROWS: Final = 100
@@ -57,7 +60,7 @@ class BlocksQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
         limit: how many.
     """
 
-    list: Annotated[str, Meta(pattern="^(users|tokens|issued|keys|topics)$")] = "users"
+    list: Literal["users", "tokens", "issued", "keys", "topics"] = "users"
     after: Text = ""
     limit: Limit = DEFAULT_ROWS
 
@@ -327,6 +330,6 @@ class Explained(Struct):
 class ExplainQuery(Struct, frozen=True, kw_only=True):
     """An event by its topic and seq, and whose connections are told of, if anybody's."""
 
-    topic: Annotated[str, Meta(max_length=256)]
-    seq: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    topic: TopicName
+    seq: Target
     user: Text | None = None

@@ -413,13 +413,18 @@ def _parts(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def readable(error: msgspec.ValidationError) -> str:
-    """Name the field first: "Expected X - at `$.topic`" becomes "topic: expected X"."""
+def readable(error: msgspec.ValidationError, whole: str = "message") -> str:
+    """Name the field first: "Expected X - at `$.topic`" becomes "topic: expected X".
+
+    Args:
+        error: what decoding says.
+        whole: what to name where it is about no field.
+    """
     # From the right: the rule may quote text of the client's that looks like a path.
     rule, found, path = str(error).rpartition(" - at `$")
     if not found:
         rule, path = path, ""
-    field = path.rstrip("`").lstrip(".") or "message"
+    field = path.rstrip("`").lstrip(".") or whole
     return f"{field}: {rule[:1].lower()}{rule[1:MAX_REASON]}"
 
 

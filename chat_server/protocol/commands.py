@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct
 
 from ..events import MAX_SEQ, Position, Seq
+from .topics import TopicName
 
 MAX_ID = 2**53 - 1
 MAX_HISTORY = 300
@@ -44,7 +45,7 @@ class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
 class TopicCommand(Command):
     """A command about one topic."""
 
-    topic: str
+    topic: TopicName
 
 
 class Auth(Command):

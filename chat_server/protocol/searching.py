@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from ..events import MAX_SEQ
 from .messages import Message
+from .topics import TopicName
 
 SEARCH_PATH: Final = "/api/search"
 
@@ -26,7 +27,7 @@ class SearchQuery(Struct):
     """
 
     q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
-    topic: str | None = None
+    topic: TopicName | None = None
     user: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     before: Annotated[int, Meta(ge=1, le=MAX_SEQ)] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_HITS)] = DEFAULT_HITS

@@ -2,6 +2,9 @@
 
 import re
 from functools import lru_cache
+from typing import Annotated
+
+from msgspec import Meta
 
 from .errors import BadRequest
 
@@ -9,6 +12,12 @@ MAX_TOPIC_BYTES = 255
 
 _SEGMENT = r"[A-Za-z0-9._~@-]+"
 _TOPIC = re.compile(rf"{_SEGMENT}(?::{_SEGMENT})*", re.ASCII)
+
+TopicName = Annotated[
+    str,
+    Meta(extra_json_schema={"pattern": f"^{_TOPIC.pattern}$", "maxLength": MAX_TOPIC_BYTES}),
+]
+"""For documents: what does not fit is refused by `check_topic`, which says why."""
 
 _UNESCAPED = re.compile(r"[A-Za-z0-9._@-]*", re.ASCII)
 _ESCAPED = re.compile(rb"[^A-Za-z0-9._@-]")

@@ -102,6 +102,9 @@ def json_schema() -> dict[str, Any]:
         for name, field in definition["properties"].items():
             if text := said.get(f"{group}.{name}" if group else name):
                 field["description"] = text
+            if pattern := field.get("pattern"):
+                # JSON Schema has the patterns of JavaScript, which knows no \Z.
+                field["pattern"] = pattern.replace(r"\Z", "$")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Settings of chat_server",

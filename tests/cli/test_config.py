@@ -118,6 +118,8 @@ def test_the_schema_has_the_comments_and_the_bounds() -> None:
     assert limits["max_topics"]["maximum"] == 2**31 - 1
     url = schema["$defs"]["Webhook"]["properties"]["url"]["description"]
     assert url.startswith("Where to: an https://")
+    # Python's end of a text means the letter in the patterns of JSON Schema.
+    assert limits["connects_per_user"]["pattern"].endswith("(ms|s|m|h))$")
 
 
 # token inspect ---------------------------------------------------------------------------------

@@ -136,6 +136,18 @@ async def test_a_page_has_a_size(path: str, limit: str) -> None:
         await problem(await look(http, f"{path}?limit={limit}"), 400, "bad_request")
 
 
+async def test_there_are_no_other_lists_and_no_topics_with_other_names() -> None:
+    async with client() as http:
+        await problem(await look(http, "blocks?list=users%0A"), 400, "bad_request")
+        for verb, fields in (
+            ("open", {}),
+            ("close", {"seconds": 1}),
+            ("unsubscribe", {"user": "a"}),
+        ):
+            answer = await order(http, verb, topic="not a topic", reason="x", **fields)
+            await problem(answer, 400, "bad_request")
+
+
 async def test_an_operator_cannot_block_himself() -> None:
     async with client() as http:
         answer = await order(http, "block", user="op", reason="x", seconds=60)

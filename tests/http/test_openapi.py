@@ -1,5 +1,6 @@
 """`/openapi.json` is an OpenAPI document that agrees with what the server answers."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -138,6 +139,20 @@ async def test_holds_every_route_for_programs_and_no_page() -> None:
         ("/api/topics/{topic}/position", "get"),
         ("/api/topics/{topic}/presence", "get"),
     }
+
+
+async def test_says_what_a_request_must_have_and_fit() -> None:
+    async with client() as http:
+        document = await _document(http)
+    explain = document["paths"]["/api/admin/explain"]["get"]["parameters"]
+    assert {p["name"] for p in explain if p["required"]} == {"topic", "seq"}
+    change = document["paths"]["/api/topics/{topic}/messages/{seq}"]["patch"]["parameters"]
+    topic, seq = (parameter["schema"] for parameter in change)
+    for name, fits in (("room:a", True), ("a:", False), ("a b", False), ("a\n", False)):
+        assert bool(re.fullmatch(topic["pattern"].strip("^$"), name)) is fits, name
+    assert (topic["maxLength"], seq["minimum"]) == (255, 1)
+    # Python's end of a text means the letter in the patterns of JSON Schema.
+    assert "\\\\Z" not in json.dumps(document)
 
 
 async def test_agrees_with_the_answers() -> None:
