@@ -1,27 +1,21 @@
 """Prometheus itself scrapes a server as deploy/prometheus says, and answers the dashboard."""
 
-import asyncio
-import json
-import shutil
-import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from ..rig.chat_client import chat
-from ..rig.ports import free_port
+from ..rig.prometheus import PROMETHEUS, Prometheus, running_prometheus
 from ..rig.redis_server import RedisServer, running
 from ..rig.server import ServerProcess, mint
 from ..rig.waiting import until_async
-from .test_monitoring import DEPLOY, dashboard_queries
+from .test_monitoring import RULES, dashboard_queries
 
-pytestmark = [pytest.mark.extra]
+pytestmark = [
+    pytest.mark.extra,
+    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
+]
 
 QUIET = {"Hooks, by outcome", "Webhooks, by outcome", "Tokens refused, by reason",
          "Handshakes refused, by reason", "Errors of Redis, by kind",
@@ -31,62 +25,26 @@ QUIET = {"Hooks, by outcome", "Webhooks, by outcome", "Tokens refused, by reason
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with running(RedisServer(tmp_path)) as redis:
-        flags = ("--workers", "2", "--redis-url", redis.url)
-        with ServerProcess(*flags, environ={"CHAT_METRICS__ENABLED": "true"}) as running_server:
-            yield running_server
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running(RedisServer(tmp_path)) as server:
+        yield server
 
 
 @pytest.fixture
-def prometheus(server: ServerProcess, tmp_path: Path) -> Iterator[str]:
-    """The address of a Prometheus that scrapes the server every second."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed")
-    configuration = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text("utf-8"))
-    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    configuration["scrape_configs"][0]["static_configs"] = [
-        {"targets": [f"127.0.0.1:{server.port}"]}
-    ]
-    shutil.copy(DEPLOY / "prometheus/alerts.yml", tmp_path)
-    file = tmp_path / "prometheus.yml"
-    file.write_text(yaml.dump(configuration))
-    address = f"127.0.0.1:{free_port()}"
-    process = subprocess.Popen(
-        [
-            *(program, f"--config.file={file}", f"--web.listen-address={address}"),
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(60)
+def server(redis: RedisServer) -> Iterator[ServerProcess]:
+    flags = ("--workers", "2", "--redis-url", redis.url)
+    with ServerProcess(*flags, environ={"CHAT_METRICS__ENABLED": "true"}) as running_server:
+        yield running_server
 
 
-def ask(prometheus: str, expression: str) -> list[dict[str, Any]]:
-    """Return the result of a query, or nothing while Prometheus starts."""
-    query = urllib.parse.urlencode({"query": expression})
-    try:
-        with urllib.request.urlopen(f"{prometheus}/api/v1/query?{query}", timeout=60) as response:
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        if error.code != 503:
-            raise
-        return []
-    except OSError:
-        return []
-    result: list[dict[str, Any]] = answer["data"]["result"]
-    return result
+@pytest.fixture
+def prometheus(server: ServerProcess, tmp_path: Path) -> Iterator[Prometheus]:
+    with running_prometheus(tmp_path, [server.port]) as running_one:
+        yield running_one
 
 
-async def test_the_dashboard_shows_a_server_that_is_well(
-    server: ServerProcess, prometheus: str
+async def test_the_dashboard_shows_a_server_that_is_well_and_alerts_tell_of_one_that_is_not(
+    redis: RedisServer, server: ServerProcess, prometheus: Prometheus
 ) -> None:
     async with await chat(server.ws_url, mint("ada")) as ada:
         await ada.ok(type="subscribe", topic="room:lobby")
@@ -94,15 +52,26 @@ async def test_the_dashboard_shows_a_server_that_is_well(
         async def answered() -> bool:
             await ada.ok(type="publish", topic="room:lobby", data="hello")
             await ada.next()
-            delivered = "rate(chat_deliveries_total[5m]) > 0"
-            return bool(await asyncio.to_thread(ask, prometheus, delivered))
+            return bool(await prometheus.query("rate(chat_deliveries_total[5m]) > 0"))
 
         await until_async(answered)
+        [target] = (await prometheus.get("targets"))["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
+        groups = (await prometheus.get("rules"))["groups"]
+        loaded = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+        assert loaded == {rule["alert"]: "ok" for rule in RULES}
         empty = {
             title
             for title, target in dashboard_queries()
-            if not await asyncio.to_thread(ask, prometheus, target["expr"])
+            if not await prometheus.query(target["expr"])
         }
         assert empty <= QUIET
-        firing = await asyncio.to_thread(ask, prometheus, 'ALERTS{alertstate="firing"}')
-        assert firing == []
+        assert await prometheus.firing() == set()
+
+        redis.run("CONFIG", "SET", "maxmemory", "1")
+
+        async def told() -> bool:
+            await ada.call(type="publish", topic="room:lobby", data="hello")
+            return "ChatRedisFull" in await prometheus.firing()
+
+        await until_async(told)
