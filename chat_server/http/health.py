@@ -26,6 +26,8 @@ SILENT = "silent"
 
 DRAINING = "draining"
 
+NO_KEYS = "no_keys"
+
 
 class BrokerCheck(Struct):
     """The store.
@@ -128,7 +130,7 @@ class Vitals:
         if self._node.drain.announced:
             return DRAINING
         if broker == "ok" and not self._verifier.has_keys:
-            return "no_keys"
+            return NO_KEYS
         return broker
 
     async def ready(self) -> str:
@@ -254,7 +256,11 @@ def _warnings(worker: WorkerHealth) -> list[str]:
     if isinstance(checks, UnsetType):
         return []
     lines = []
-    if checks.broker.status != "ok":
+    if worker.status == NO_KEYS:
+        lines.append(f"{name}: no keys of auth.jwks_url have come yet, and no token is accepted")
+    if checks.broker.status == "deaf":
+        lines.append(f"{name}: what is published does not come back from the store")
+    elif checks.broker.status != "ok":
         reason = f": {checks.broker.reason}" if checks.broker.reason else ""
         lines.append(f"{name}: the store is {checks.broker.status}{reason}")
     if checks.clock and checks.clock.status != "ok":

@@ -64,7 +64,11 @@ async def test_a_worker_without_the_issuers_keys_is_not_ready_until_it_had_them_
 
             assert await ready() == (503, "no_keys")
             health = await http.ask("GET", "/health")
-            assert (health.status_code, (await _json(health))["status"]) == (503, "no_keys")
+            shown = await _json(health)
+            assert (health.status_code, shown["status"]) == (503, "no_keys")
+            assert shown["warnings"] == [
+                "worker 1: no keys of auth.jwks_url have come yet, and no token is accepted"
+            ]
             assert (await http.ask("GET", "/health/live")).status_code == 200
             issuer.publish(jwk("RSA"))
             async with asyncio.timeout(SECONDS):
@@ -151,6 +155,8 @@ async def test_a_deaf_worker_is_not_ready_and_says_for_how_long() -> None:
         check = {"status": "deaf", "latency_ms": None, "deaf_seconds": 1.25}
         assert (health.status, health.json()["status"]) == (503, "deaf")
         assert health.json()["checks"] == {"broker": check}
+        warning = "worker 1: what is published does not come back from the store"
+        assert health.json()["warnings"] == [warning]
         assert (await request(server.port, "GET", "/health/live")).status == 200
 
 
