@@ -1,5 +1,6 @@
 """The port that one or several workers listen on."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,8 @@ def _explained(settings: Settings) -> Iterator[None]:
     except (OSError, UnicodeError) as error:
         # A name with a label that is empty or too long is a UnicodeError.
         reason = getattr(error, "strerror", None) or str(error)
+        if os.environ.get("LISTEN_PID") == str(os.getpid()):
+            reason += "; a socket unit of systemd has it, and the server opens its sockets itself"
         raise ListenError(
             f"server.bind: cannot listen on {settings.server.bind}: {reason}"
         ) from None

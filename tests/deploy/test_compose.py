@@ -1,6 +1,8 @@
 """deploy/compose.yml and what it mounts agree with the code; no container engine is needed."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,6 +154,19 @@ def test_the_file_is_what_the_schema_of_compose_allows() -> None:
         [*command, str(DEPLOY / "compose.yml")], capture_output=True, text=True, timeout=90
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("profiles", [(), ("--profile", "monitoring")])
+def test_compose_takes_the_file_and_asks_for_the_secret(profiles: tuple[str, ...]) -> None:
+    program = shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("docker-compose is not installed")
+    command = [program, "--file", str(DEPLOY / "compose.yml"), *profiles, "config", "--quiet"]
+    for secret, wrong in ((SECRET, ""), ("", "CHAT_AUTH__SECRET")):
+        environ = {**os.environ, "CHAT_AUTH__SECRET": secret}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90)
+        assert (done.returncode != 0) is bool(wrong), done.stderr
+        assert wrong in done.stderr
 
 
 # The proxy, as it runs there ----------------------------------------------------------------------

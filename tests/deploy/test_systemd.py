@@ -5,7 +5,9 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from chat_server.server.descriptors import RESERVED_DESCRIPTORS
 from chat_server.settings import Settings, load_settings
 
 from ..architecture.source import ROOT
+from ..rig.ports import free_port
 
 UNIT = ROOT / "deploy/systemd/chat-server.service"
 ENVIRONMENT = ROOT / "deploy/systemd/environment"
@@ -122,6 +125,31 @@ def test_systemd_takes_the_unit(analyze: str, installed: Path) -> None:
 def _about(unit: Path, text: str) -> list[str]:
     # Other units of the machine may have faults of their own.
     return [line for line in text.splitlines() if unit.stem in line or str(unit.parent) in line]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_socket_unit_is_told_not_to_be_needed(workers: str) -> None:
+    activate = shutil.which("systemd-socket-activate")
+    if activate is None:
+        pytest.skip("systemd is not installed")
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    serve = [sys.executable, "-m", "chat_server", "serve", "--workers", workers, "--bind", address]
+    passed = ["-E", "CHAT_ENVIRONMENT=testing", "-E", "CHAT_REDIS__URL=redis://127.0.0.1:1"]
+    with subprocess.Popen(
+        [activate, "--listen", address, *passed, *serve],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "Listening" in process.stderr.readline()
+        # The first connection starts the server.
+        with socket.create_connection(("127.0.0.1", port)):
+            _, written = process.communicate(timeout=90)
+    assert f"server.bind: cannot listen on {address}" in written
+    assert "a socket unit of systemd has it" in written
+    assert process.returncode == 1
 
 
 def test_the_service_may_little(analyze: str, installed: Path) -> None:
