@@ -15,7 +15,6 @@ from ..metrics import process
 from ..metrics.samples import Samples, labelled, observed, single
 from ..protocol.errors import Unauthorized
 from ..realtime.node import Node
-from ..realtime.registry import PushClient
 from ..version import __version__
 from .handshake_log import HandshakeLog
 
@@ -73,10 +72,9 @@ class Metrics:
 
     def _topics(self) -> Samples:
         numbers, node = self._node.numbers, self._node
-        subscribed = sum(len(each.topics) for each in node.registry if isinstance(each, PushClient))
         return {
             "chat_topics": single(node.hub.topic_count),
-            "chat_subscriptions": single(subscribed),
+            "chat_subscriptions": single(node.hub.subscription_count),
             "chat_resumes": labelled(numbers.resumes.items()),
             "chat_replayed_events": single(numbers.replayed_events),
             "chat_gaps": labelled(numbers.gaps.items()),
@@ -138,6 +136,10 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
         metrics: the worker's.
         token: what must be sent as a bearer token; if empty, nothing.
     """
+    # Imported here: only who has metrics needs prometheus-client. Not at the first scrape: that
+    # would hold the loop for 100 ms.
+    from ..metrics.exposition import expose
+
     blueprint = Blueprint("chat_metrics", __name__)
     security_scheme_blueprint(blueprint, [])
 
@@ -149,9 +151,6 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
             given = bearer_token(request.headers.getlist("Authorization"))
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Unauthorized("token: is not metrics.token")
-        # Imported here: only who is asked for it needs prometheus-client.
-        from ..metrics.exposition import expose
-
         text, content_type = expose(await metrics.totals(), request.headers.get("Accept", ""))
         response = Response(text)
         # Quart would put its own charset into it.

@@ -73,6 +73,7 @@ def resident_bytes() -> int:
 def open_files() -> int:
     """Return how many descriptors this process has open, or 0 where the system does not tell."""
     try:
-        return len(os.listdir("/proc/self/fd"))
+        # Since Linux 6.2 that is the size of the folder. To count 100,000 takes 50 ms.
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     except OSError:
         return 0

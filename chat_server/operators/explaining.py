@@ -8,6 +8,7 @@ from msgspec import Struct
 from ..realtime.node import Node
 from ..realtime.trail import Note
 from ..sessions.connection import Connection
+from ..turns import in_turns
 from .questions import Step, Story, WorkerStory
 
 MAX_STORIES: Final = 100
@@ -31,40 +32,55 @@ class Asked(Struct, frozen=True):
     user: str | None = None
 
 
-def explain_here(node: Node, asked: Asked) -> WorkerStory:
+async def explain_here(node: Node, asked: Asked) -> WorkerStory:
     """Return what this worker has done with an event."""
     notes = list(node.trail.of_topic(asked.topic))
     heard = [n for n in notes if n.what == "heard" and n.after < asked.seq <= n.seq]
-    position, subscribers = node.hub.look(asked.topic)
-    stories = [] if asked.user is None else list(_stories(node, notes, asked))
-    return WorkerStory(
+    topic = node.hub.topics.get(asked.topic)
+    found = WorkerStory(
         node=node.name,
         heard_at=heard[-1].at if heard else None,
-        seq=None if position is None else position.seq,
-        subscribers=subscribers,
+        seq=None if topic is None else topic.position.seq,
+        subscribers=0 if topic is None else topic.subscriber_count,
         notes_since=node.trail.since,
-        connections=stories[-MAX_STORIES:],
+        connections=[],
     )
+    if asked.user is not None:
+        there = _connections(node, asked.topic, asked.user)
+        # All notes are gone through for each of them.
+        async for some in in_turns(_clients(notes, there, asked.user)[-MAX_STORIES:], 1):
+            found.connections.extend(
+                _story(notes, asked.seq, *each, there=each[0] in there) for each in some
+            )
+    return found
 
 
-def _stories(node: Node, notes: list[Note], asked: Asked) -> Iterator[Story]:
-    there = {
+def _connections(node: Node, topic: str, user: str) -> dict[str, int]:
+    """Return the sessions of a user that are subscribed now, and the clients in notes."""
+    return {
         each.id: id(each.transport)
-        for each in node.registry.of_user(asked.user or "")
-        if isinstance(each, Connection) and asked.topic in each.topics
+        for each in node.registry.of_user(user)
+        if isinstance(each, Connection) and topic in each.topics
     }
-    came = {n.session: n.client for n in notes if n.what == "subscribed" and n.user == asked.user}
+
+
+def _clients(notes: list[Note], there: dict[str, int], user: str) -> list[tuple[str, int]]:
+    """Return the sessions of a user that notes tell of, and their clients."""
+    came = {n.session: n.client for n in notes if n.what == "subscribed" and n.user == user}
     # One that has subscribed before the notes begin has no such note, and was there first.
     earlier = {session: client for session, client in there.items() if session not in came}
-    for session, client in {**earlier, **came}.items():
-        own = list(_life(notes, client, session))
-        verdict, at = judge(own, asked.seq, there=session in there)
-        steps = [
-            Step(at=n.at, what=n.what, after=n.after, seq=n.seq, reason=n.reason)
-            for n in own
-            if n.client
-        ]
-        yield Story(session=session, verdict=verdict, at=at, steps=steps[-MAX_STEPS:])
+    return list({**earlier, **came}.items())
+
+
+def _story(notes: list[Note], seq: int, session: str, client: int, *, there: bool) -> Story:
+    own = list(_life(notes, client, session))
+    verdict, at = judge(own, seq, there=there)
+    steps = [
+        Step(at=n.at, what=n.what, after=n.after, seq=n.seq, reason=n.reason)
+        for n in own
+        if n.client
+    ]
+    return Story(session=session, verdict=verdict, at=at, steps=steps[-MAX_STEPS:])
 
 
 def _life(notes: list[Note], client: int, session: str) -> Iterator[Note]:

@@ -1,20 +1,23 @@
 """Answers for this worker who and what is there."""
 
-import asyncio
 import heapq
 import os
 import platform
 import socket
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..auth.claims import Claims, TopicGrants
 from ..auth.permissions import allows
 from ..realtime.node import Node
+from ..realtime.registry import Client
+from ..realtime.topic import Topic
 from ..sessions.connection import Connection
+from ..turns import in_turns
 from ..version import __version__
 from .keeper import Keeper
 from .questions import (
@@ -43,6 +46,7 @@ class Row(Protocol):
 
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
 _NO_CLAIMS: Final = Claims("", TopicGrants())
 
@@ -81,8 +85,8 @@ class Looking:
             orders=self._keeper.mark.number,
         )
 
-    async def connections(self, query: ConnectionsQuery) -> tuple[list[ConnectionRow], bool]:
-        """Return connections of this worker, and whether more follow."""
+    async def connections(self, query: ConnectionsQuery) -> tuple[list[Raw], bool]:
+        """Return connections of this worker, as JSON, and whether more follow."""
         registry, client, topic = self._node.registry, query.client, query.topic
         found: Iterable[Any] = registry
         if query.user is not None:
@@ -90,20 +94,17 @@ class Looking:
         elif query.address is not None:
             found = registry.of_address(query.address)
 
-        def fits(each: Connection) -> bool:
+        def fits(each: Client) -> bool:
             return (
-                (query.user is None or each.user == query.user)
+                isinstance(each, Connection)
+                and (query.user is None or each.user == query.user)
                 and (query.address is None or each.address == query.address)
                 and (client is None or client.lower() in each.agent.lower())
                 and (topic is None or topic in each.topics)
             )
 
-        by_session = {each.id: each for each in found if isinstance(each, Connection)}
-        names = await _smallest(
-            by_session, query.after, query.limit, lambda name: fits(by_session[name])
-        )
-        rows = [self._row(by_session[name]) for name in names]
-        return _bounded(rows, query.limit)
+        clients = await _smallest(found, attrgetter("id"), query.after, query.limit, fits)
+        return _bounded([self._row(each) for each in clients], query.limit)
 
     def connection(self, session: str) -> ConnectionView | None:
         """Return everything about a connection, if it is here."""
@@ -125,31 +126,31 @@ class Looking:
 
     async def topics(
         self, query: TopicsQuery, within: tuple[str, ...], operator: str
-    ) -> tuple[list[TopicRow], bool]:
-        """Return topics of this worker, and whether more follow.
+    ) -> tuple[list[Raw], bool]:
+        """Return topics of this worker, as JSON, and whether more follow.
 
         Args:
             query: which.
             within: patterns of the operator's grant.
             operator: for whom the patterns are read.
         """
-        hub = self._node.hub
-        names: Iterable[str] = hub.topic_names()
+        topics = self._node.hub.topics
+        found: Iterable[Topic] = topics.values()
         if query.user is not None:
             of_user = self._node.registry.of_user(query.user)
             names = {
-                topic for each in of_user if isinstance(each, Connection) for topic in each.topics
+                name for each in of_user if isinstance(each, Connection) for name in each.topics
             }
+            found = [topics[name] for name in names if name in topics]
         pattern = query.topic
 
-        def fits(name: str) -> bool:
-            return (pattern is None or allows((pattern,), name, operator)) and (
-                "**" in within or allows(within, name, operator)
+        def fits(topic: Topic) -> bool:
+            return (pattern is None or allows((pattern,), topic.name, operator)) and (
+                "**" in within or allows(within, topic.name, operator)
             )
 
-        found = await _smallest(names, query.after, query.limit, fits)
-        rows = [row for name in found if (row := self._topic_row(name)) is not None]
-        return _bounded(rows, query.limit)
+        chosen = await _smallest(found, attrgetter("name"), query.after, query.limit, fits)
+        return _bounded([_topic_row(each) for each in chosen], query.limit)
 
     def _row(self, client: Connection) -> ConnectionRow:
         transport, encoding = client.sort
@@ -165,44 +166,45 @@ class Looking:
             topics=len(client.topics),
         )
 
-    def _topic_row(self, name: str) -> TopicRow | None:
-        found = self._node.hub.glance(name)
-        if found is None:
-            return None
-        subscribers, position = found
-        return TopicRow(topic=name, subscribers=subscribers, epoch=position.epoch, seq=position.seq)
+
+def _topic_row(topic: Topic) -> TopicRow:
+    here = topic.position
+    return TopicRow(
+        topic=topic.name, subscribers=topic.subscriber_count, epoch=here.epoch, seq=here.seq
+    )
 
 
 async def _smallest(
-    names: Iterable[str], after: str, limit: int, fits: Callable[[str], bool]
-) -> list[str]:
-    """Return the first names behind `after` that fit, and one more if there are more.
+    items: Iterable[T], key: Callable[[T], str], after: str, limit: int, fits: Callable[[T], bool]
+) -> list[T]:
+    """Return those that fit with the first keys behind `after`, and one more if there are more.
 
     All are looked at, but never sorted, and the loop does something else in between.
     """
-    everything = list(names)
-    best: list[str] = []
-    for begin in range(0, len(everything), AT_ONCE):
-        if begin:
-            await asyncio.sleep(0)
-        worst = best[-1] if len(best) > limit else None
-        chunk = everything[begin : begin + AT_ONCE]
-        chosen = [n for n in chunk if n > after and (worst is None or n < worst) and fits(n)]
+    best: list[T] = []
+    async for some in in_turns(items, AT_ONCE):
+        worst = key(best[-1]) if len(best) > limit else None
+        chosen = [
+            each
+            for each in some
+            if (name := key(each)) > after and (worst is None or name < worst) and fits(each)
+        ]
         if chosen:
-            best = heapq.nsmallest(limit + 1, best + chosen)
+            best = heapq.nsmallest(limit + 1, best + chosen, key=key)
     return best
 
 
-def _bounded(rows: list[R], limit: int) -> tuple[list[R], bool]:
-    """Return as many rows as one answer may have, and whether there are more."""
-    more = len(rows) > limit
-    rows = rows[:limit]
+def _bounded(rows: list[Any], limit: int) -> tuple[list[Raw], bool]:
+    """Return as many rows as one answer may have, as JSON, and whether there are more."""
+    encoded: list[Raw] = []
     size = 0
-    for number, row in enumerate(rows):
-        size += len(msgspec.json.encode(row))
-        if size > MAX_BYTES and number:
-            return rows[:number], True
-    return rows, more
+    for row in rows[:limit]:
+        text = msgspec.json.encode(row)
+        size += len(text)
+        if size > MAX_BYTES and encoded:
+            return encoded, True
+        encoded.append(Raw(text))
+    return encoded, len(rows) > limit
 
 
 class Merged(Struct):

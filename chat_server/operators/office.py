@@ -464,16 +464,16 @@ class Office:
                 return await self._looking.node()
             case "connections":
                 query = msgspec.json.decode(body, type=ConnectionsQuery)
-                return _found(*await self._looking.connections(query))
+                return _Found(*await self._looking.connections(query))
             case "connection":
                 asked = msgspec.json.decode(body, type=_Session)
                 return Raw(msgspec.json.encode(self._looking.connection(asked.session)))
             case "explain":
                 event = msgspec.json.decode(body, type=Asked)
-                return Raw(msgspec.json.encode(explain_here(self._node, event)))
+                return Raw(msgspec.json.encode(await explain_here(self._node, event)))
             case "topics":
                 topics = msgspec.json.decode(body, type=_Topics)
-                return _found(
+                return _Found(
                     *await self._looking.topics(topics.query, topics.within, topics.operator)
                 )
         return None
@@ -489,10 +489,6 @@ class Office:
 
     def _now(self) -> int:
         return int(self._node.clock.time() * 1_000)
-
-
-def _found(rows: list[Any], more: bool) -> _Found:
-    return _Found([Raw(msgspec.json.encode(row)) for row in rows], more)
 
 
 def _rows(reply: Raw, kind: type[T]) -> tuple[list[T], bool]:

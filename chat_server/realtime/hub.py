@@ -2,7 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 
 from ..clock import Clock, SystemClock
@@ -18,6 +26,7 @@ from .shared_reads import (
     REPLAY_CHUNK,
     PagesAfter,
     SharedReads,
+    read_newest,
 )
 from .topic import Topic
 from .trail import NO_TRAIL, Trail
@@ -107,6 +116,7 @@ class Hub:
     Attributes:
         reads: reads what subscribers have missed.
         others: hears of topics that have no subscribers here.
+        subscription_count: how many are subscribed or about to be, in all topics together.
     """
 
     def __init__(
@@ -128,6 +138,7 @@ class Hub:
         self._log = log or broker
         self.reads = SharedReads(self._log, self._position_of)
         self.others: Listener | None = None
+        self.subscription_count = 0
         self._max_replay = max_replay
         self._latest_only = latest_only
         self._trail = trail
@@ -143,14 +154,10 @@ class Hub:
         """Number of topics with subscribers on this worker."""
         return len(self._topics)
 
-    def topic_names(self) -> Collection[str]:
-        """Return the topics with subscribers on this worker."""
-        return self._topics.keys()
-
-    def glance(self, name: str) -> tuple[int, Position] | None:
-        """Return a topic's number of subscribers and its position, if it has subscribers here."""
-        topic = self._topics.get(name)
-        return None if topic is None else (topic.subscriber_count, topic.position)
+    @property
+    def topics(self) -> Mapping[str, Topic]:
+        """The topics with subscribers on this worker, by name."""
+        return self._topics
 
     async def stop(self) -> None:
         """End all repairs."""
@@ -166,7 +173,7 @@ class Hub:
         topic = self._topics.get(name)
         if topic is None or not topic.established:
             return None
-        topic.join(transport)
+        self._join(transport, topic)
         return start_here(topic.position)
 
     async def join(
@@ -195,7 +202,7 @@ class Hub:
         topic = self._topics.get(name)
         if topic is None:
             topic = self._open(name)
-        topic.join(transport)
+        self._join(transport, topic)
         try:
             page = None
             opening = self._openings.get(name)
@@ -306,19 +313,21 @@ class Hub:
             )
         return recover_last(page)
 
-    def look(self, name: str) -> tuple[Position | None, int]:
-        """Return a topic's position on this worker, None without one, and its subscribers."""
-        topic = self._topics.get(name)
-        return (None, 0) if topic is None else (topic.position, topic.subscriber_count)
-
     def _position_of(self, name: str) -> Position | None:
         topic = self._topics.get(name)
         return None if topic is None or topic.stale else topic.position
 
+    def _join(self, transport: Transport, topic: Topic) -> None:
+        before = topic.subscriber_count
+        topic.join(transport)
+        self.subscription_count += topic.subscriber_count - before
+
     def _remove(self, transport: Transport, topic: Topic) -> None:
         if self._trail.enabled and (seen := topic.seen_by(transport)) is not None:
             self._trail.moved(topic.name, transport, "left", seen)
+        before = topic.subscriber_count
         topic.leave(transport)
+        self.subscription_count += topic.subscriber_count - before
         if topic.empty and self._topics.get(topic.name) is topic:
             self._close(topic)
 
@@ -462,9 +471,10 @@ class Hub:
 
     def doubt(self, name: str) -> int:
         """Read a topic again: somebody has changed its log. Return how many are subscribed."""
-        for topic in self._interrupt([name]):
+        interrupted = self._interrupt([name])
+        for topic in interrupted:
             self._repair(topic)
-        return self.look(name)[1]
+        return sum(topic.subscriber_count for topic in interrupted)
 
     def _interrupt(self, names: Iterable[str] | None) -> list[Topic]:
         names = self._topics if names is None else names
@@ -483,13 +493,6 @@ class Hub:
         with suppress(asyncio.CancelledError):
             if (error := task.exception()) is not None:
                 logger.error("a topic's upkeep failed", exc_info=error)
-
-
-async def read_newest(
-    log: LogReader, topic: str, limit: int, *, folded: bool = False
-) -> HistoryPage:
-    """Read the newest events, or messages, as far as they fit on one page."""
-    return await log.history(topic, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded)
 
 
 def _seq(position: Position) -> int:

@@ -333,3 +333,10 @@ def _cancel(waiting: _Waiting) -> None:
     for readers in waiting.values():
         for reader in readers:
             reader.cancel()
+
+
+async def read_newest(
+    log: LogReader, topic: str, limit: int, *, folded: bool = False
+) -> HistoryPage:
+    """Read the newest events, or messages, as far as they fit on one page."""
+    return await log.history(topic, limit=limit, newest=True, max_bytes=REPLAY_BYTES, folded=folded)

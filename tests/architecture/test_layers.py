@@ -33,6 +33,7 @@ LEAVES = (
     "presence",
     "rates",
     "settings",
+    "turns",
     "version",
 )
 CORE = ("protocol", "auth", "hooks", "realtime", "service", *LEAVES)

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from chat_server.realtime.registry import Registry
 from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
 from tests.rig.raw_client import RawClient, request
 from tests.rig.rfc6455 import upgrade
@@ -42,6 +44,17 @@ class World:
 async def world(**flags: object) -> AsyncIterator[World]:
     async with serving(make_settings(metrics__enabled=True, **flags)) as server:
         yield World(server.port, server.ws_url)
+
+
+async def test_a_scrape_looks_at_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_at(registry: Registry) -> NoReturn:
+        raise AssertionError("there may be very many")
+
+    async with world() as server, await chat(server.url, mint("ada")) as ada:
+        await ada.ok(type="subscribe", topic="room:a")
+        with monkeypatch.context() as patch:
+            patch.setattr(Registry, "__iter__", looked_at)
+            assert (await server.numbers())["chat_subscriptions",] == 1
 
 
 async def test_connections_by_transport_encoding_and_close_code() -> None:

@@ -37,4 +37,5 @@ def seqs(transport: FakeTransport) -> list[int]:
 
 
 def nothing_is_left(hub: Hub, broker: FakeBroker) -> bool:
-    return (hub.topic_count, broker.subscribed, hub._openings) == (0, set(), {})
+    left = (hub.topic_count, hub.subscription_count, broker.subscribed, hub._openings)
+    return left == (0, 0, set(), {})

@@ -101,7 +101,7 @@ class World:
         await turns()
         await self.node.hub.stop()
         assert len(self.node.registry) == 0
-        assert self.node.hub.topic_count == 0
+        assert self.node.hub.topic_count == self.node.hub.subscription_count == 0
         assert self.broker.subscribed == set()
         assert not self.node.registry._users._members
         assert not self.node.registry._addresses._members
