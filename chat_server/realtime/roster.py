@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import Future, TimerHandle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count, islice
@@ -14,8 +14,8 @@ TICKS = 10
 """Parts of the interval between two renewals; in the first half of them all leases are renewed."""
 
 TOGETHER = 100
-"""Leases that are renewed in one tick at least, and failed writes that are made again at most. To
-renew so many takes some ms of CPU, and half of it for each write to the socket."""
+"""Leases that are renewed in one turn of the loop, and failed writes that are made again in a tick.
+To renew so many takes some ms of CPU, and half of it for each write to the socket."""
 
 SETTLE_SECONDS = 0.2
 """Shortest time until those are looked for who have left: many who go together leave together."""
@@ -95,9 +95,10 @@ class Roster:
         self._tick_seconds = lease_seconds / 3 / TICKS
         self._on_attended = on_attended
         self._rooms: dict[str, _Room] = {}
-        # Topics whose lease is yet to be renewed in this interval, and how many in each tick.
-        self._due_leases: list[str] = []
-        self._share = TOGETHER
+        # Topics whose lease is yet to be renewed in this interval, how many in each tick, and how
+        # many are left of this one's.
+        self._due_leases: Iterator[str] = iter(())
+        self._share = self._left = TOGETHER
         self._ticks = 0
         # To be written in the next turn of the loop, and after a failure.
         self._unsent: dict[_Room, None] = {}
@@ -183,11 +184,18 @@ class Roster:
         for room in list(islice(self._failed, TOGETHER)):
             self._send(room)
         if self._ticks % TICKS == 0:
-            self._due_leases = list(self._rooms)
+            self._due_leases = iter(list(self._rooms))
             self._share = max(TOGETHER, len(self._rooms) * 2 // TICKS + 1)
         self._ticks += 1
-        renewed, self._due_leases = self._due_leases[: self._share], self._due_leases[self._share :]
-        self.renew(renewed)
+        self._left = self._share
+        self._renew_some()
+
+    def _renew_some(self) -> None:
+        """Renew leases of this tick, those that are left in later turns of the loop."""
+        self.renew(islice(self._due_leases, min(self._left, TOGETHER)))
+        self._left -= TOGETHER
+        if self._left > 0:
+            asyncio.get_running_loop().call_soon(self._renew_some)
 
     # Writing -------------------------------------------------------------------------------
 

@@ -122,6 +122,22 @@ def test_every_lease_is_renewed_once_in_an_interval(desk: Desk, topics: int) -> 
     assert len(desk.way.writes) <= topics + TOGETHER
 
 
+def test_a_turn_of_the_loop_renews_few_leases_however_many_there_are(desk: Desk) -> None:
+    for number in range(TOGETHER * TICKS):
+        desk.add("ada", f"room:{number}")
+    desk.pass_time(LEASE / 3)
+    desk.way.writes.clear()
+    turns = []
+    for _ in range(TICKS):
+        desk.loop.advance(LEASE / 3 / TICKS)
+        for _ in range(5):
+            before = len(desk.way.writes)
+            desk.loop.turn()
+            turns.append(len(desk.way.writes) - before)
+    assert sum(turns) == TOGETHER * TICKS
+    assert max(turns) <= TOGETHER
+
+
 def test_no_user_costs_a_renewal_anything(desk: Desk) -> None:
     for number in range(1_000):
         desk.add(f"u{number}")
