@@ -72,7 +72,7 @@ FAMILIES = (
     Family(
         "chat_delivery_seconds",
         "histogram",
-        "From an event's time in the store to its delivery by a worker; of a batch one counts.",
+        "From an event's time in the store to its delivery by a worker; one batch of 16 counts.",
     ),
     Family("chat_rate_limited", "counter", "Refusals by a limit, by limit.", ("limit",)),
     Family(

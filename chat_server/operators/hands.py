@@ -8,6 +8,7 @@ from ..events import Event, Kind
 from ..protocol.close_codes import CloseCode
 from ..protocol.errors import ChatError, Forbidden, Unauthorized
 from ..realtime.node import Node
+from ..realtime.ports import Encoder
 from ..sessions.connection import Connection
 from ..turns import in_turns
 from .commands import Announce, AnyOrder, Deny, Disconnect, Reread, Unsubscribe
@@ -105,4 +106,13 @@ def _telling(order: Announce) -> Callable[[Connection], bool]:
         order.at,
     )
     event = Event(ANNOUNCEMENTS, "", 0, Kind.SIGNAL, payload)
-    return lambda client: client.tell(event)
+    packets: dict[Encoder, bytes | None] = {}
+
+    def tell(client: Connection) -> bool:
+        encoder = client.transport.encoder
+        if encoder not in packets:
+            packets[encoder] = encoder.encode(event)
+        packet = packets[encoder]
+        return packet is not None and client.tell(packet)
+
+    return tell

@@ -4,7 +4,7 @@ import heapq
 import math
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,6 +18,7 @@ from ..protocol.messages import ChangeOk, User
 from ..protocol.topics import check_topic
 from ..service.actor import Application
 from ..service.service import Service
+from ..turns import in_turns
 from .audit import ACTIONS, record
 from .commands import (
     Announce,
@@ -88,10 +89,10 @@ class _Done(Struct):
     connections: int
 
 
-class _Found(Struct):
+class _Found(Struct, Generic[T]):
     """Rows, and whether there are more."""
 
-    rows: list[Raw]
+    rows: list[T]
     more: bool
 
 
@@ -359,7 +360,7 @@ class Office:
         else:
             operator.require_everything()
         replies, missing = await self._ask("connections", query)
-        merged = merge([_rows(reply, ConnectionRow) for reply in replies.values()], query.limit)
+        merged = merge(await _rows(replies, _Found[ConnectionRow]), query.limit)
         rows = merged.rows
         if not operator.has_everything:
             rows = [replace(row, address=None) for row in rows]
@@ -392,7 +393,7 @@ class Office:
         """
         question = _Topics(query, operator.patterns, operator.name)
         replies, missing = await self._ask("topics", question)
-        merged = merge([_rows(reply, TopicRow) for reply in replies.values()], query.limit)
+        merged = merge(await _rows(replies, _Found[TopicRow]), query.limit)
         found: dict[str, TopicRow] = {}
         for row in merged.rows:
             other = found.get(row.topic, row)
@@ -491,6 +492,9 @@ class Office:
         return int(self._node.clock.time() * 1_000)
 
 
-def _rows(reply: Raw, kind: type[T]) -> tuple[list[T], bool]:
-    found = msgspec.json.decode(reply, type=_Found)
-    return [msgspec.json.decode(row, type=kind) for row in found.rows], found.more
+async def _rows(replies: Mapping[str, Raw], kind: type[_Found[T]]) -> list[tuple[list[T], bool]]:
+    found: list[tuple[list[T], bool]] = []
+    async for some in in_turns(replies.values(), 1):
+        answers = [msgspec.json.decode(reply, type=kind) for reply in some]
+        found += [(answer.rows, answer.more) for answer in answers]
+    return found

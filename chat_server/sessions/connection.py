@@ -202,14 +202,12 @@ class Connection(AuthenticatingClient):
             self._session.drop_topic(topic, error)
         return True
 
-    def tell(self, event: Event) -> bool:
-        """Send an event of no subscription, if the client is welcome and reads."""
+    def tell(self, packet: bytes) -> bool:
+        """Write what belongs to no subscription, if the client is welcome and reads."""
         if self.claims is None or self._session.closed or not self.transport.writable:
             return False
-        packet = self.transport.encoder.encode(event)
-        if packet is not None:
-            self.transport.write(packet)
-        return packet is not None
+        self.transport.write(packet)
+        return True
 
     def push(self, event: Event) -> None:
         """Send an event that is for this user alone; see `registry.PushClient`."""
