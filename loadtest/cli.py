@@ -15,10 +15,12 @@ from chat_server.settings import SettingsError
 from . import options as kinds
 from .cli_archive import archive_command
 from .cli_churn import churn_command
+from .cli_crowded import crowded_command
 from .cli_flood import flood_command
 from .cli_front import front_command
 from .cli_greedy import greedy_command
 from .cli_login import login_command
+from .cli_operators import operators_command
 from .cli_presence import presence_command
 from .cli_studies import bench_command, compare_command, page_command
 from .cli_verbs import verbs_command
@@ -206,11 +208,13 @@ for _each in (
     *(
         bench_command,
         churn_command,
+        crowded_command,
         compare_command,
         flood_command,
         front_command,
         greedy_command,
         login_command,
+        operators_command,
         archive_command,
         page_command,
         presence_command,

@@ -12,8 +12,10 @@ from . import page as pages
 from .bench import Bench, Effort, bench
 from .budgets import budget_lines, budgets, more_lines
 from .cli_archive import archive_command
+from .cli_crowded import crowded_command
 from .cli_front import front_command
 from .cli_login import login_command
+from .cli_operators import operators_command
 from .cli_presence import presence_command
 from .cli_verbs import verbs_command
 from .cli_webhooks import webhooks_command
@@ -153,6 +155,8 @@ def page_command(
         context.invoke(archive_command, rounds=rounds, json=str(folder / pages.ARCHIVE))
         context.invoke(login_command, rounds=rounds, json=str(folder / pages.LOGIN))
         context.invoke(webhooks_command, rounds=rounds, json=str(folder / pages.WEBHOOKS))
+        context.invoke(operators_command, json=str(folder / pages.OPERATORS))
+        context.invoke(crowded_command, json=str(folder / pages.CROWDED))
         if program() is not None:
             context.invoke(front_command, **turns, json=str(folder / pages.FRONT))
     pages.write(Path(file), folder)

@@ -68,6 +68,7 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
     Args:
         host, port, dialect: of the server.
         members: its connections.
+        source: the address that they come from, which has so many ports; any if empty.
         connects_per_second: when each connection is due; None opens the next as one is ready.
         rate: messages a second of all members that talk, in turns; 0 sends the next as soon as
             one of a connection's `window` messages is answered.
@@ -79,6 +80,7 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
     port: int
     dialect: str
     members: list[Member]
+    source: str = ""
     connects_per_second: float | None = None
     rate: float = 0.0
     window: int = 1
@@ -224,6 +226,9 @@ class _Client:
                     segment=STALLED_SEGMENT_BYTES,
                 )
                 await loop.create_connection(lambda: self.socket, sock=small)
+            elif self._plan.source:
+                own = await connected_socket(host, port, source=self._plan.source)
+                await loop.create_connection(lambda: self.socket, sock=own)
             else:
                 await loop.create_connection(lambda: self.socket, host, port)
         except OSError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from .archive import ArchiveCosts, archive_text
 from .bench import BURST, CONNECT, MEMORY, PACKED, REDIS, STEADY, Bench
@@ -25,10 +26,12 @@ from .compare import (
     losses,
     verdicts,
 )
+from .crowded import Crowded, arrivals, crowded_text
 from .front import Front
 from .front_table import front_text
 from .layout import describe, markdown, replace_section, section_names
 from .login import Login, login_text
+from .operators import Operators, operators_text
 from .presence import Costs
 from .presence import lines as presence_lines
 from .sampling import Cost
@@ -36,11 +39,12 @@ from .verbs import Verbs, verbs_text
 from .webhooks import Webhooks, webhooks_text
 from .wire import InputError
 
-Study = TypeVar("Study", ArchiveCosts, Bench, Comparison, Costs, Front, Login, Verbs, Webhooks)
+Study = TypeVar("Study", bound=Struct)
 
 BENCH, COMPARE = "bench.json", "compare.json"
 PRESENCE, VERBS, FRONT = "presence.json", "verbs.json", "front.json"
 ARCHIVE, LOGIN, WEBHOOKS = "archive.json", "login.json", "webhooks.json"
+OPERATORS, CROWDED = "operators.json", "crowded.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
@@ -141,6 +145,11 @@ def _compare(found: Comparison) -> dict[str, str]:
     }
 
 
+def _crowded(found: Crowded) -> dict[str, str]:
+    lines = "\n".join(f"- {line}" for line in arrivals(found))
+    return {"crowded": crowded_text(found), "arrivals": lines}
+
+
 _STUDIES: dict[str, tuple[type[Any], Callable[[Any], dict[str, str]]]] = {
     BENCH: (Bench, _bench),
     COMPARE: (Comparison, _compare),
@@ -149,6 +158,8 @@ _STUDIES: dict[str, tuple[type[Any], Callable[[Any], dict[str, str]]]] = {
     FRONT: (Front, lambda found: {"front": front_text(found)}),
     ARCHIVE: (ArchiveCosts, lambda found: {"archive": archive_text(found)}),
     LOGIN: (Login, lambda found: {"login": login_text(found)}),
+    OPERATORS: (Operators, lambda found: {"operators": operators_text(found)}),
+    CROWDED: (Crowded, _crowded),
     WEBHOOKS: (Webhooks, lambda found: {"webhooks": webhooks_text(found)}),
 }
 """By file, what it holds, and the sections of the page that are made of it."""

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -53,6 +54,7 @@ class Stage(Struct, frozen=True, kw_only=True):
         crowds: the processes and their connections.
         listeners: how many receive each message.
         hold_seconds: how long the connections do nothing before messages are sent.
+        beside: what is done to the server then, in a thread.
         seconds: for how long messages are sent; 0 for none.
         drain_seconds: how long the last delivery may take after the last answer.
     """
@@ -62,6 +64,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     crowds: list[CrowdPlan]
     listeners: int = 0
     hold_seconds: float = 0.0
+    beside: Callable[[], None] | None = None
     seconds: float = 0.0
     drain_seconds: float = DRAIN_SECONDS
 
@@ -110,6 +113,8 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
         if stage.hold_seconds:
             fleet.hold(stage.hold_seconds)
             found.idle = usage(target.pid)
+        if stage.beside is not None:
+            fleet.await_work(stage.beside)
         talked: list[Talked] = []
         if stage.seconds:
             found.redis_before = usage(target.redis_pid)
@@ -180,6 +185,15 @@ class _Fleet:
             self._note(pipe, message)
             if time.monotonic() >= end:
                 return
+
+    def await_work(self, work: Callable[[], None]) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(work)
+            for pipe, message in messages(self._pipes, seconds=LONGEST_SECONDS):
+                self._note(pipe, message)
+                if done.done():
+                    break
+        done.result()
 
     def talk(self, seconds: float) -> list[Talked]:
         """Let all that talk do so at the same time, until everything is answered."""
