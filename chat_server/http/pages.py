@@ -35,10 +35,15 @@ FOR_EVER = "public, max-age=31536000, immutable"
 COMMENT = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*)[ \t]*\n", re.MULTILINE)
 """A comment with its lines for itself; within a text of several lines nothing may look like one."""
 
+IMPORT = re.compile(r'^(?:import|export|\}) [^;"]*?from "\./([\w-]+\.js)";', re.MULTILINE)
+"""An import that a module cannot begin without; those of `import()` may never happen."""
+
+SCRIPT = re.compile(r'( *)<script type="module" src="static/([\w-]+\.js)">')
+
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
 
 ADMIN_FILES = (
-    *("account.js", "address.js", "chat.css", "icon.svg", "text.js"),
+    *("account.js", "address.js", "base.css", "icon.svg", "text.js"),
     *("language.js", "language-de.js"),
 )
 """What the page for operators shares with the chat page, besides the client."""
@@ -86,7 +91,24 @@ def make_page(name: str, settings: Mapping[str, str]) -> File:
     page = (WEB / name).read_text("utf-8")
     for key, value in settings.items():
         page = page.replace(f'data-{key}=""', f'data-{key}="{html.escape(value)}"')
-    return make_file(page.encode(), CONTENT_TYPES[".html"])
+    return make_file(with_preloads(page).encode(), CONTENT_TYPES[".html"])
+
+
+def with_preloads(page: str) -> str:
+    """Return a page that names all modules of its script, so that browsers ask for them at once.
+
+    Else a browser learns of a module when it has read another one that imports it.
+    """
+    script = SCRIPT.search(page)
+    if script is None:
+        return page
+    found = [script[2]]
+    for name in found:
+        source = (WEB / name).read_text("utf-8")
+        found += [each for each in dict.fromkeys(IMPORT.findall(source)) if each not in found]
+    link = f'{script[1]}<link rel="modulepreload" href="static/{{}}">\n'
+    links = "".join(link.format(name) for name in found[1:])
+    return page[: script.start()] + links + page[script.start() :]
 
 
 async def send_file(file: File, caching: str = "no-cache") -> Response:

@@ -152,6 +152,7 @@ export const texts = {
   "{name} in #{room}": "{name} in #{room}",
   "edited": "bearbeitet",
   "stopped": "angehalten",
+  "unfinished": "nicht beendet",
   "Bot": "Bot",
   "Stop": "Anhalten",
   "Stopping…": "Hält an…",

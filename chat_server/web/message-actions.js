@@ -63,9 +63,9 @@ export class MessageActions {
     this.#moderates = moderates;
   }
 
-  /** Whether the user is one of those who are named for a reaction. */
-  isOwn(reaction) {
-    return reaction?.users.includes(this.#user) ?? false;
+  /** Whether the user is known to have reacted to a message with an emoji. */
+  isOwn(message, emoji) {
+    return this.#room().hasReacted(message, emoji);
   }
 
   /** Open the menu for a row, beside the button that was pressed. */
@@ -87,8 +87,7 @@ export class MessageActions {
 
   /** React with an emoji, or take that back. */
   react(message, emoji) {
-    const remove = this.isOwn(message.reactions?.[emoji]);
-    return this.#try(() => this.#room().react(message, emoji, remove));
+    return this.#try(() => this.#room().react(message, emoji));
   }
 
   /** Ask whoever writes a growing message to end it. */

@@ -8,6 +8,9 @@ import {
 
 const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 const fullFormat = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
+/** What has not grown for so long, or not ended so soon after it was to, has been left by its writer. */
+const QUIET_MS = 60_000;
+const STOP_MS = 10_000;
 const DELETED = { name: "p", className: "text deleted", text: t("deleted") };
 
 export class MessageRow {
@@ -24,6 +27,7 @@ export class MessageRow {
   #form = null;
   /** What is there for some messages only: `user`, `reactions`, `marks`, `stop`, and `act`, which opens the menu. */
   #parts = {};
+  #quiet = null;
   /** By emoji. */
   #chips = new Map();
 
@@ -65,19 +69,36 @@ export class MessageRow {
   show(message) {
     const { data, state, deleted, edited_at, reactions = {} } = message;
     const isGrowing = state === "streaming" && !deleted;
+    const isAsBefore = this.message?.data === data && this.message.state === state;
     this.message = message;
-    // What grows is read out when it is whole.
-    if (isGrowing) this.node.ariaBusy = "true";
-    else this.node.removeAttribute("aria-busy");
     this.#showContent(deleted ? DELETED : dataForm(data));
     // Markup that an edit brings is not read out alone either.
     if (edited_at) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);
-    const marks = deleted ? [] : [edited_at && t("edited"), state === "cancelled" && t("stopped")].filter(Boolean);
+    this.#have("act", !deleted, () => this.#menuButton());
+    if (!isAsBefore) this.#watch(isGrowing ? QUIET_MS : null);
+    this.#showGrowth(isGrowing && this.#quiet !== null);
+  }
+
+  /** Give up on what grows after a time in which nothing changes; null for what does not grow. */
+  #watch(milliseconds) {
+    clearTimeout(this.#quiet);
+    this.#quiet = milliseconds && setTimeout(() => {
+      this.#quiet = null;
+      this.#showGrowth(false);
+    }, milliseconds);
+  }
+
+  #showGrowth(isGrowing) {
+    const { state, deleted, edited_at } = this.message;
+    // What grows is read out when it is whole.
+    if (isGrowing) this.node.ariaBusy = "true";
+    else this.node.removeAttribute("aria-busy");
+    const end = state === "cancelled" ? t("stopped") : state === "streaming" && !isGrowing && t("unfinished");
+    const marks = deleted ? [] : [edited_at && t("edited"), end].filter(Boolean);
     this.#have("marks", marks.length > 0, () => element("span", "time", ""));
     if (this.#parts.marks) this.#parts.marks.textContent = marks.join(", ");
     this.#have("stop", isGrowing, () => this.#stopButton());
-    this.#have("act", !deleted, () => this.#menuButton());
   }
 
   /** Show who the sender is, if another has the same name. */
@@ -122,7 +143,7 @@ export class MessageRow {
       const chip = this.#chips.get(emoji) ?? this.#addChip(emoji);
       setText(chip.firstChild, `${isolated(emoji)} ${reaction.count}`);
       chip.title = reaction.users.map(inert).join(", ");
-      chip.ariaPressed = String(this.#actions.isOwn(reaction));
+      chip.ariaPressed = String(this.#actions.isOwn(this.message, emoji));
     }
   }
 
@@ -138,6 +159,7 @@ export class MessageRow {
       setText(stop.firstChild, t("Stopping…"));
       // Whether it ends is up to who writes it.
       if (!(await this.#actions.stop(this.message))) setText(stop.firstChild, t("Stop"));
+      else if (this.#quiet !== null) this.#watch(STOP_MS);
     });
     return stop;
   }

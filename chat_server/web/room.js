@@ -13,6 +13,8 @@ const PAGE = 100;
 const FIRST_PAGE = 50;
 /** Messages that are shown behind one that an address names. */
 const AROUND = 25;
+/** Reactions of the user that are remembered: a message names the first ten users of each. */
+const MAX_REACTED = 1_000;
 
 const TRANSIENT = new Set(["connection_lost", "unavailable", "rate_limited"]);
 const FULL = t("So many messages are loaded that older ones have no space. Search finds them.");
@@ -41,6 +43,7 @@ export class Room {
   #onChange;
   #subscription = null;
   #begun = false;
+  #reacted = new Set();
   /** Whether it is asked who is there; not every room tells. */
   #presence = true;
 
@@ -196,8 +199,29 @@ export class Room {
     await this.#client.delete(this.topic, message.seq, this.#seen(message));
   }
 
-  async react(message, emoji, remove) {
-    await this.#client.react(this.topic, message.seq, emoji, { ...this.#seen(message), remove });
+  /** Whether the user is known to have reacted to a message with an emoji. */
+  hasReacted({ seq, reactions }, emoji) {
+    const { count = 0, users = [] } = reactions?.[emoji] ?? {};
+    return users.includes(this.#user) || (count > users.length && this.#reacted.has(`${seq} ${emoji}`));
+  }
+
+  /** React with an emoji, or take that back. */
+  async react(message, emoji) {
+    const seen = this.#seen(message);
+    const before = this.position.seq;
+    const remove = this.hasReacted(message, emoji);
+    const { duplicate, seq } = await this.#client.react(this.topic, message.seq, emoji, { ...seen, remove });
+    // Whoever is not named may have reacted before. A repetition of this very command has a later place.
+    if (duplicate && !remove && seq <= before) {
+      await this.#client.react(this.topic, message.seq, emoji, { ...seen, remove: true });
+    }
+  }
+
+  #remember({ target, emoji, remove }) {
+    const key = `${target} ${emoji}`;
+    this.#reacted.delete(key);
+    if (!remove) this.#reacted.add(key);
+    if (this.#reacted.size > MAX_REACTED) this.#reacted.delete(this.#reacted.values().next().value);
   }
 
   /** Ask whoever writes a growing message to end it. */
@@ -238,8 +262,10 @@ export class Room {
       }
     } else if (event.type === "gap") {
       this.log.addGap(event);
+      this.#reacted.clear();
       if (event.after === 0) this.read = this.last = null;
     } else if (isChange(event)) {
+      if (event.type === "reaction" && event.from?.user === this.#user) this.#remember(event);
       this.log.change(event);
       if (event.target === this.last?.seq) this.last = changed(this.last, event);
     }

@@ -40,6 +40,8 @@ export class Timeline {
   #start = 0;
   #end = 0;
   #following = true;
+  /** Where the scroller was when that was last looked at. */
+  #top = 0;
   /** The entry that keeps its place until the user scrolls, and how far below the top: `{entry, offset}`. */
   #pin = null;
   /** By log: where it was scrolled when another took its place. */
@@ -192,7 +194,7 @@ export class Timeline {
       if (node === next) next = next.nextElementSibling;
       else this.#list.insertBefore(node, next);
       this.#group(last, entry, node);
-      last = entry;
+      if (entry.kind !== "mark") last = entry;
     }
   }
 
@@ -267,11 +269,17 @@ export class Timeline {
 
   #toEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#top = this.#scroller.scrollTop;
   }
 
   #scrolled() {
     if (this.#log === null) return;
-    this.#following = this.#end >= this.#log.entries.length && this.#below < NEAR_END;
+    // The page is told late of its own scrolling: what has grown meanwhile is below, and nobody has scrolled up.
+    const { scrollTop } = this.#scroller;
+    const isUp = scrollTop < this.#top;
+    this.#top = scrollTop;
+    const isAtEnd = this.#end >= this.#log.entries.length && this.#below < NEAR_END;
+    this.#following = isAtEnd || (this.#following && !isUp);
     if (this.#following) this.#pin = null;
     this.#settle();
   }
@@ -326,10 +334,9 @@ export class Timeline {
     const last = before?.message;
     const sameDay = last && new Date(last.at).toDateString() === new Date(next.at).toDateString();
     const sameSender = last && last.from?.user === next.from?.user;
-    node.classList.toggle(
-      "continued",
-      Boolean(sameDay && sameSender && next.at - last.at < GROUP_MS),
-    );
+    const isMarked = node.previousElementSibling?.matches(".mark");
+    const continues = sameDay && sameSender && !isMarked && next.at - last.at < GROUP_MS;
+    node.classList.toggle("continued", Boolean(continues));
     if (sameDay || before?.kind === "notice") delete node.dataset.day;
     else node.dataset.day = dayName(next.at);
   }

@@ -19,6 +19,17 @@ PLACE = """([s, text]) => {
   const row = [...s.querySelectorAll('.message .text')].find((row) => row.textContent === text);
   return row.getBoundingClientRect().top - s.getBoundingClientRect().top;
 }"""
+GROW = """() => {
+  const scroller = document.querySelector("#scroller");
+  const outbox = document.querySelector("#outbox");
+  outbox.style.minHeight = `${outbox.offsetHeight + 300}px`;
+  scroller.dispatchEvent(new Event("scroll"));
+}"""
+"""Let something grow, and the page hear of its own scrolling only then."""
+AT_END = """() => {
+  const scroller = document.querySelector("#scroller");
+  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 2;
+}"""
 MOST = """() => {
   window.most = 0;
   const log = document.querySelector('#log');
@@ -105,6 +116,20 @@ async def test_what_is_loaded_above_does_not_move_what_is_read(visit: Visit, man
     await expect(alice.log).to_have_count(150)
     after = await alice.page.evaluate(PLACE, [scroll, seen])
     assert abs(after - before) < 2
+
+
+async def test_what_grows_before_the_page_has_scrolled_is_followed(visit: Visit, many: str) -> None:
+    alice = await visit("alice", many)
+    await expect(alice.log).to_have_count(50)
+    await alice.page.evaluate(GROW)
+    await alice.page.wait_for_function(AT_END)
+    await scroller(alice.page).hover()
+    await alice.page.mouse.wheel(0, -300)
+    await alice.page.wait_for_function(f"() => !({AT_END})()")
+    top = await scroller(alice.page).evaluate("s => s.scrollTop")
+    await alice.page.evaluate(GROW)
+    await alice.page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert await scroller(alice.page).evaluate("s => s.scrollTop") == top
 
 
 async def test_a_permalink_leads_to_its_message(visit: Visit, server: ServerProcess) -> None:

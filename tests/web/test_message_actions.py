@@ -21,10 +21,10 @@ ANOTHER_ORDER = """async () => {
   Object.defineProperty(room, "position", { value: { epoch: "E", seq: 9 } });
   const before = { seq: 1, at: 1, from: null, data: { text: "before" } };
   room.log.add(before);
-  await room.react(before, "👍", false);
+  await room.react(before, "👍");
   room.log.addGap({ after: 0, before: 1 });
   room.log.add({ seq: 1, at: 2, from: null, data: { text: "another" } });
-  const error = await room.react(before, "👍", false).catch(({ code }) => code);
+  const error = await room.react(before, "👍").catch(({ code }) => code);
   return [asked, error];
 }"""
 
@@ -58,6 +58,66 @@ async def test_reactions_are_given_and_taken_back(visit: Visit, server: ServerPr
     await others.click()
     await expect(bob.log.locator(".chip")).to_have_count(0)
     await expect(alice.log.locator(".reactions")).to_have_count(0)
+
+
+async def test_who_is_not_named_takes_a_reaction_back(visit: Visit, server: ServerProcess) -> None:
+    """A message names the first ten users of a reaction."""
+    await post(server, "eleven", {"text": "shall we?"}, "eve", "Eve")
+    for number in range(10):
+        async with connect(server.url, token=mint(f"user-{number}")) as other:
+            await other.react("room:eleven", 1, "👍")
+    alice = await visit("alice", "eleven")
+    chip = alice.log.get_by_role("button", name="👍")
+    await expect(chip).to_have_text("\u2068👍\u2069 10")
+    for _ in range(2):
+        await chip.click()
+        await expect(chip).to_have_text("\u2068👍\u2069 11")
+        await expect(chip).to_have_attribute("aria-pressed", "true")
+        await chip.click()
+        await expect(chip).to_have_text("\u2068👍\u2069 10")
+        await expect(chip).to_have_attribute("aria-pressed", "false")
+    await chip.click()
+    await expect(chip).to_have_text("\u2068👍\u2069 11")
+    await alice.page.reload()
+    await alice.online()
+    await expect(chip).to_have_text("\u2068👍\u2069 11")
+    await chip.click()
+    await expect(chip).to_have_text("\u2068👍\u2069 10")
+
+
+async def test_what_its_writer_has_left_is_not_waited_for(
+    visit: Visit, server: ServerProcess
+) -> None:
+    topic = "room:left-alone"
+    async with (
+        connect(server.url, token=mint("helper")) as bot,
+        bot.subscribe(topic),
+        bot.stream(topic, {"text": ""}) as answer,
+    ):
+        await answer.write("So ")
+        alice = await visit()
+        await alice.page.clock.install()
+        await alice.page.reload()
+        await alice.sign_in("alice", "left-alone")
+        stop = alice.log.get_by_role("button", name="Stop")
+        unfinished = alice.log.get_by_text("unfinished", exact=True)
+        await expect(stop).to_be_visible()
+        await alice.page.clock.fast_forward(61_000)
+        await expect(unfinished).to_be_visible()
+        await expect(stop).to_have_count(0)
+        await answer.write("it ")
+        await expect(unfinished).to_have_count(0)
+        await stop.click()
+        await expect(stop).to_have_text("Stopping…")
+        # The bot knows, and does nothing.
+        await until(lambda: answer.cancelled)
+        await alice.page.clock.fast_forward(11_000)
+        await expect(unfinished).to_be_visible()
+        await answer.write("goes.")
+        await expect(unfinished).to_have_count(0)
+    await alice.sees(["So it goes."])
+    await expect(stop).to_have_count(0)
+    await expect(unfinished).to_have_count(0)
 
 
 async def test_the_menu_is_reached_by_keyboard(visit: Visit, server: ServerProcess) -> None:
