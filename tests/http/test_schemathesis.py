@@ -19,8 +19,8 @@ SECONDS = 560.0
 def test_every_answer_is_one_that_the_document_allows(tmp_path: Path) -> None:
     everything = {
         "CHAT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path / 'chat.db'}",
-        "CHAT_NAMESPACES__ROOM__ARCHIVE": "true",
-        "CHAT_NAMESPACES__ROOM__PRESENCE": "true",
+        "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "true",
+        "CHAT_NAMESPACES__DEFAULT__PRESENCE": "true",
         "CHAT_ACCOUNTS__ENABLED": "on",
         "CHAT_ACCOUNTS__SIGN_UP": "open",
         "CHAT_ACCOUNTS__HASH_MEMORY_KIB": "8",
