@@ -67,7 +67,7 @@ def test_the_classes_and_the_runtimes(tmp_path: Path) -> None:
     subprocess.run(install, cwd=tmp_path, check=True, capture_output=True, timeout=300)
     (tmp_path / "talk.js").write_text(SCRIPT, "utf-8")
     programs = tmp_path / "node_modules" / ".bin"
-    runs = {
+    runs: dict[str, list[str | Path]] = {
         "ws": [node()],
         "undici": [node()],
         "Deno": [programs / "deno", "run", "--allow-net", "--no-config", "--no-lock"],
