@@ -11,11 +11,13 @@ import msgspec
 from msgspec.structs import replace
 
 from chat_server import app
+from chat_server.auth.denials import Denial, Denials, List
 from chat_server.broker import factory, topic_log
 from chat_server.broker.memory import MemoryBroker
 from chat_server.changes import Append, Change, ChangeResult, Edit, Reaction
 from chat_server.cli import main
 from chat_server.events import Event, PublishResult
+from chat_server.operators.hands import Hands
 from chat_server.presence import PresenceChange
 from chat_server.protocol.commands import Publish
 from chat_server.protocol.errors import Unavailable
@@ -27,6 +29,7 @@ from chat_server.service.actor import Actor
 from chat_server.service.answers import Answer
 from chat_server.service.publishing import publish
 from chat_server.service.service import Service
+from chat_server.sessions.connection import Connection
 
 SABOTAGE = os.environ["SABOTAGE"]
 
@@ -150,6 +153,25 @@ def _keep(_: Roster, *__: Any, **___: Any) -> None:
     """Leave the users of a worker that was killed where they are."""
 
 
+_find, _tell = Denials.find, Connection.tell
+
+
+def _forgive(denials: Denials, name: List, target: str) -> Denial | None:
+    """Let in who is on one of the lists."""
+    return None if f"forgives {name}" == SABOTAGE else _find(denials, name, target)
+
+
+async def _sift_nobody(_: Hands) -> int:
+    """Keep the connections whose tokens are revoked."""
+    return 0
+
+
+def _tell_wrongly(client: Connection, event: Event) -> bool:
+    """Announce nothing, or all twice."""
+    times = 2 if SABOTAGE == "announces twice" else 0
+    return sum(_tell(client, event) for _ in range(times)) > 0
+
+
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]
 if SABOTAGE == "forgets":
     hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
@@ -168,6 +190,12 @@ elif SABOTAGE == "keeps the dead":
     Roster._end = _keep  # type: ignore[assignment,method-assign]
 elif SABOTAGE == "asks nobody again":
     Watchers.ask_again = _forget  # type: ignore[assignment,method-assign]
+elif SABOTAGE.startswith("forgives "):
+    Denials.find = _forgive  # type: ignore[method-assign]
+elif SABOTAGE == "keeps the revoked":
+    Hands.sift = _sift_nobody  # type: ignore[method-assign]
+elif SABOTAGE.startswith("announces "):
+    Connection.tell = _tell_wrongly  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")

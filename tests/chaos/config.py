@@ -5,6 +5,8 @@ from msgspec import Struct
 MISSES_ALLOWED = 0.05
 """Of the faults, the share that may find nothing to strike; but always one."""
 
+LONGEST_FAULT_SECONDS = 5.0
+
 
 class Config(Struct, frozen=True, kw_only=True):
     """The parameters of a run.
@@ -46,6 +48,11 @@ class Config(Struct, frozen=True, kw_only=True):
     changes: float = 0.6
     patience: float = 30.0
     module: str = "chat_server"
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a fault lasts at most."""
+        return min(LONGEST_FAULT_SECONDS, self.seconds / 4)
 
     @property
     def least_faults(self) -> int:

@@ -1,18 +1,24 @@
-"""Users whom an operator blocks and lets in again, under faults: who is blocked is not served."""
+"""Users who are blocked, or whose tokens are revoked, under faults: none of them is served."""
 
 import asyncio
-import json
 import random
 import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..rig.raw_client import request
+import jwt
+from msgspec import Struct
+
+from chat_server.settings import load_settings
+
 from .client import BareClient, Lost
-from .system import System
+from .orders import Orders
 from .violation import Violation
 
-USERS = 2
+WAYS = ("block", "block", "jti", "user", "kid")
+"""How each of the users is kept out: blocked, or by what the token is revoked."""
+
 CONNECTIONS = 3
 """Of each: on all workers, by chance."""
 
@@ -22,50 +28,69 @@ TOPIC = "short:0"
 CONFIRMED_SECONDS = 1.0
 """By then a worker that has confirmed serves the user no more, if it did so on the way."""
 
-MISSING_SECONDS = 15.0
-"""By then a worker that did not answer has woken, or is gone: longer than any fault."""
-
-ORDER_SECONDS = 10.0
+LASTS_SECONDS = 3_600
 PAUSE_SECONDS = 0.2
 
 
-class Outcasts:
-    """The users, and the operator.
+class Pass(Struct, eq=False):
+    """A token.
 
     Args:
-        system: the server.
-        url: where clients connect.
-        seed: of the operator's moods.
-        patience: seconds in which all must be well once there are no faults.
-
-    Attributes:
-        violations: how who is blocked was served.
-        blocks: blocks that were confirmed, by all workers or by some.
+        name: its `jti` and its `kid`, and no other's.
+        barred_at: seconds since 1970 from which on it is not served; None if it may be.
     """
 
-    def __init__(self, system: System, url: str, seed: int, patience: float) -> None:
-        self._port = system.front.port
-        self._token = system.mint("operator", "admin")
-        self._random = random.Random(seed)
-        self._patience = patience
-        self.violations: list[Violation] = []
-        self.blocks = 0
+    name: str
+    token: str
+    barred_at: float | None = None
+
+
+def sign(name: str, token: str) -> Pass:
+    """Return a token that can be revoked by its name, made of one that bears none."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    secret = load_settings().auth.secret
+    return Pass(name, jwt.encode({**claims, "jti": name}, secret, headers={"kid": name}))
+
+
+class Outcasts:
+    """The users, and who keeps them out.
+
+    Args:
+        orders: gives the orders.
+        mint: makes a token for a user.
+        url: where clients connect.
+        moods: decide when.
+        violations: how who is kept out was served; more is added.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        mint: Callable[[str], str],
+        url: str,
+        moods: random.Random,
+        violations: list[Violation],
+    ) -> None:
+        self._orders = orders
+        self._random = moods
         self._users = [
-            Outcast(name, url, system.mint(name), self.violations)
-            for name in (f"outcast{number}" for number in range(USERS))
+            Outcast(f"outcast{number}", way, mint, url, violations)
+            for number, way in enumerate(WAYS)
         ]
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Have them come, and be blocked; return what is to be cancelled."""
-        seats = [user.sit() for user in self._users for _ in range(CONNECTIONS)]
-        return [asyncio.create_task(each) for each in (*seats, *map(self._moderate, self._users))]
+    def work(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield what is to run: they come, are kept out, and come again."""
+        for user in self._users:
+            yield from (user.sit() for _ in range(CONNECTIONS))
+            yield user.haunt()
+            yield self._keep_out(user)
 
-    async def settle(self) -> list[Violation]:
-        """Wait until all are in who may be; return who is not."""
+    async def settle(self, patience: float) -> list[Violation]:
+        """Wait until all are in who may be; return who is not after so many seconds."""
         for user in self._users:
             user.expected.set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 while True:
                     if all(len(user.seated) == CONNECTIONS for user in self._users):
                         break
@@ -79,34 +104,22 @@ class Outcasts:
             user.expected.clear()
         return kept_out
 
-    async def _moderate(self, user: "Outcast") -> None:
-        """Block a user and let the user in again, and so on; not while all is to be settled."""
+    async def _keep_out(self, user: "Outcast") -> None:
+        """Keep a user out and let the user in again, and so on; not while all is to be settled."""
         while True:
             await asyncio.sleep(self._random.uniform(0.5, 2.0))
             if user.expected.is_set():
                 continue
-            answer = await self._order("block", user=user.name, seconds=3_600)
-            self.blocks += 1
-            grace = MISSING_SECONDS if answer["missing"] else CONFIRMED_SECONDS
-            user.barred_at = time.time() + grace
+            verb = "block" if user.way == "block" else "revoke"
+            answer = await self._orders.insist(verb, **user.target, seconds=LASTS_SECONDS)
+            grace = self._orders.late if answer["missing"] else CONFIRMED_SECONDS
+            user.passes[-1].barred_at = time.time() + grace
             await asyncio.sleep(grace + self._random.uniform(0.5, 2.0))
-            user.barred_at = None
-            await self._order("unblock", user=user.name)
-
-    async def _order(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """Give an order until it is taken."""
-        headers = {"Authorization": f"Bearer {self._token}"}
-        body = json.dumps({**fields, "reason": "chaos"}).encode()
-        while True:
-            with suppress(OSError, TimeoutError, ValueError, AssertionError):
-                async with asyncio.timeout(ORDER_SECONDS):
-                    answer = await request(
-                        self._port, "POST", f"/api/admin/{verb}", headers=headers, body=body
-                    )
-                if answer.status == 200:
-                    taken: dict[str, Any] = answer.json()
-                    return taken
-            await asyncio.sleep(PAUSE_SECONDS)
+            if user.way == "block":
+                user.passes[-1].barred_at = None
+                await self._orders.insist("unblock", user=user.name)
+            else:
+                user.renew()
 
 
 class Outcast:
@@ -114,48 +127,80 @@ class Outcast:
 
     Args:
         name: of the user.
+        way: one of `WAYS`.
+        mint: makes a token for a user.
         url: where to connect.
-        token: of the user.
-        violations: how the user was served while blocked; more is added.
+        violations: how the user was served while kept out; more is added.
 
     Attributes:
-        barred_at: seconds since 1970 from which on the user is not served; None if the user may be.
+        passes: the user's tokens, of which only the last may be good.
         seated: the connections that are subscribed.
-        expected: set while the user has to be let in, and is not to be blocked.
+        expected: set while the user has to be let in, and is not to be kept out.
     """
 
-    def __init__(self, name: str, url: str, token: str, violations: list[Violation]) -> None:
+    def __init__(
+        self,
+        name: str,
+        way: str,
+        mint: Callable[[str], str],
+        url: str,
+        violations: list[Violation],
+    ) -> None:
         self.name = name
-        self.barred_at: float | None = None
+        self.way = way
+        self.passes: list[Pass] = []
         self.seated: set[object] = set()
         self.expected = asyncio.Event()
+        self._mint = mint
         self._url = url
-        self._token = token
         self._violations = violations
+        self.renew()
+
+    @property
+    def target(self) -> dict[str, str]:
+        """Whom or what an order is to name."""
+        if self.way in ("jti", "kid"):
+            return {self.way: self.passes[-1].name}
+        return {"user": self.name}
+
+    def renew(self) -> None:
+        """Take a new token."""
+        self.passes.append(sign(f"{self.name}-{len(self.passes)}", self._mint(self.name)))
 
     async def sit(self) -> None:
         """Connect, subscribe and listen, again and again."""
         while True:
             seat = object()
-            began = time.time()
-            with suppress(Lost):
-                async with BareClient(self._url, self._token, binary=False) as client:
-                    await client.send({"type": "subscribe", "id": 1, "topic": TOPIC})
-                    while True:
-                        self.look(await client.receive(), seat, began)
+            await self._come(self.passes[-1], seat)
             self.seated.discard(seat)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def look(self, message: dict[str, Any], seat: object, began: float) -> None:
-        """Look whether the user may be sent this."""
+    async def haunt(self) -> None:
+        """Try, again and again, to come in with a token that was revoked earlier."""
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS)
+            if len(self.passes) > 1:
+                await self._come(random.choice(self.passes[:-1]), None)
+
+    async def _come(self, by: Pass, seat: object | None) -> None:
+        began = time.time()
+        with suppress(Lost):
+            async with BareClient(self._url, by.token, binary=False) as client:
+                await client.send({"type": "subscribe", "id": 1, "topic": TOPIC})
+                while True:
+                    message = await client.receive()
+                    if seat is not None and message["type"] == "ok":
+                        self.seated.add(seat)
+                    self.look(message, by, began)
+
+    def look(self, message: dict[str, Any], by: Pass, began: float) -> None:
+        """Look whether the bearer of a token may be sent this."""
         kind = message["type"]
-        if kind == "ok":
-            self.seated.add(seat)
         # What was written before may come late through a network that is held.
-        at = message["at"] / 1_000 if kind == "message" else began if kind == "welcome" else 0.0
-        if self.barred_at is not None and at > self.barred_at:
-            late = at - self.barred_at
-            detail = f"a {kind} {late:.1f} s after nobody was to serve the user any more"
+        at = began if kind == "welcome" else message.get("at", 0) / 1_000
+        if by.barred_at is not None and at > by.barred_at:
+            late = at - by.barred_at
+            detail = f"a {kind} {late:.1f} s after nobody was to serve {by.name} any more"
             self._violations.append(
                 Violation("served", TOPIC, message.get("seq", 0), self.name, detail)
             )

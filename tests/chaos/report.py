@@ -37,7 +37,12 @@ def lines(outcome: Outcome) -> list[list[str]]:
         "errors answered": _counts(outcome.errors),
         **presence,
         **(
-            {"users blocked, as workers confirmed": f"{outcome.blocks:,}"} if outcome.blocks else {}
+            {
+                "orders of operators, as workers confirmed": _counts(outcome.orders),
+                "connections asked for an announcement": f"{outcome.heard:,}",
+            }
+            if outcome.orders
+            else {}
         ),
         "longest time without any delivery, pauses included": f"{outcome.longest_silence:.1f} s",
         "longest wait for an acknowledgement": f"{outcome.longest_ack:.1f} s",

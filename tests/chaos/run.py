@@ -19,7 +19,7 @@ from .final_reads import EXPECTED_ERRORS, FinalReads
 from .history import Ack, History, Rules
 from .members import Members
 from .nemesis import Nemesis, kinds
-from .outcasts import Outcasts
+from .operators import Operators
 from .publishers import Publisher, Targets
 from .schedule import Fault, plan
 from .system import HISTORY, MAX_REPLAY, System, open_system
@@ -29,7 +29,6 @@ from .workload import Counts, LibrarySubscriber, Subscriber
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.05
-LONGEST_FAULT_SECONDS = 5.0
 
 FAULTS_PER_PHASE = 15
 """After so many all falls silent while the last of them is under way. What a subscriber then lacks
@@ -66,7 +65,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         longest_silence: seconds in which no subscriber at all got anything.
         longest_ack: seconds until a publication was acknowledged.
         presence_changes: how often a watcher was told that somebody came or went.
-        blocks: how often an operator blocked a user, and the workers confirmed it.
+        orders: of operators that workers have confirmed, by kind.
+        heard: how often a connection had to have had an announcement, and was asked.
         longest_presence: seconds until all watchers knew who was there, once all was silent.
     """
 
@@ -91,7 +91,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     unknown: int = 0
     presence_changes: int = 0
     longest_presence: float = 0.0
-    blocks: int = 0
+    orders: dict[str, int] = {}
+    heard: int = 0
 
     @property
     def struck(self) -> int:
@@ -120,7 +121,7 @@ async def perform(config: Config, tell: Tell) -> Outcome:
             names,
             faults=config.faults,
             seconds=config.seconds,
-            longest=min(LONGEST_FAULT_SECONDS, config.seconds / 4),
+            longest=config.longest,
         )
         run = _Run(config, system)
         try:
@@ -153,7 +154,8 @@ async def perform(config: Config, tell: Tell) -> Outcome:
         longest_silence=counts.longest_silence,
         longest_ack=counts.longest_ack,
         presence_changes=counts.presence_changes,
-        blocks=run.blocks,
+        orders={} if run.operators is None else dict(run.operators.orders.given),
+        heard=0 if run.operators is None else run.operators.heard,
         longest_presence=counts.longest_presence,
         verdict=Verdict(
             violations=[*violations, *verdict.violations],
@@ -170,6 +172,7 @@ class _Run:
 
     Attributes:
         unheard: what was stored past the workers.
+        operators: keep users out and speak to all; none where the store may forget that.
     """
 
     def __init__(self, config: Config, system: System) -> None:
@@ -185,17 +188,8 @@ class _Run:
         self._final_reads = FinalReads(self._url, system.mint("auditor"), self._topics)
         self._readers = [self._reader(number) for number in range(config.readers)]
         self._members = Members(config, system, self._url, self.counts, self._reading())
-        # A process that keeps nothing forgets who is blocked, and so may a store that is wiped.
-        self._outcasts = (
-            Outcasts(system, self._url, config.seed, config.patience)
-            if system.shards and not config.wipe
-            else None
-        )
-
-    @property
-    def blocks(self) -> int:
-        """How often a user was blocked."""
-        return 0 if self._outcasts is None else self._outcasts.blocks
+        # A store that is wiped while no worker lives forgets who is blocked.
+        self.operators = None if config.wipe else Operators(config, system, self._url)
 
     async def run(
         self, faults: list[Fault], tell: Tell
@@ -204,8 +198,8 @@ class _Run:
         nemesis = Nemesis(self._system, self._config.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
         tasks += self._members.start()
-        if self._outcasts is not None:
-            tasks += self._outcasts.start()
+        if self.operators is not None:
+            tasks += self.operators.start()
         tasks.append(asyncio.create_task(self._report(faults, nemesis, tell)))
         violations: list[Violation] = []
         try:
@@ -228,8 +222,8 @@ class _Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         violations += self._members.violations
-        if self._outcasts is not None:
-            violations += self._outcasts.violations
+        if self.operators is not None:
+            violations += self.operators.violations
         observers = [observed for reader in self._readers for observed in reader.observers.values()]
         rules = Rules(
             {topic: HISTORY[topic.partition(":")[0]] for topic in self._topics},
@@ -259,8 +253,8 @@ class _Run:
                 task.result()
         behind = await self._left_behind(await self._final_reads.positions())
         behind = behind or await self._members.settle()
-        if not behind and self._outcasts is not None:
-            behind = await self._outcasts.settle()
+        if not behind and self.operators is not None:
+            behind = await self.operators.settle()
         if behind or not self._system.shards:
             return behind
         number = len(self.unheard)

@@ -69,7 +69,9 @@ def test_a_short_round(broker: str, seconds: int, faults: int, tmp_path: Path) -
     assert outcome.deliveries > 0
     assert outcome.verdict.resumes > 0
     assert outcome.presence_changes > 0
-    assert (outcome.blocks > 0) is (broker != "memory")
+    assert outcome.orders["block"] > 0
+    assert outcome.orders["revoke"] > 0
+    assert outcome.heard > 0
     assert 0 < outcome.longest_presence <= PRESENCE_SECONDS
     before = page.read_text()
     assert "publications, acknowledged" in before
@@ -122,6 +124,25 @@ def test_a_server_that_breaks_its_promise_is_found_out(
 def test_a_server_that_spoils_changes_is_found_out(sabotage: str, violations: list[str]) -> None:
     more = ("--rate", "40", "--changes", "0.9")
     done = _round("memory", 3, 1, *BROKEN, *more, seed=20, SABOTAGE=sabotage)
+    _found_out(done, 20, *violations)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "violations"),
+    [
+        pytest.param("forgives users", ["served: short:0"], marks=extra),
+        pytest.param("forgives tokens", ["served: short:0"], marks=extra),
+        pytest.param("forgives issued", ["served: short:0"], marks=extra),
+        pytest.param("forgives keys", ["served: short:0"], marks=extra),
+        pytest.param("keeps the revoked", ["served: short:0"], marks=extra),
+        pytest.param("announces nothing", ["not announced: system:announcements"], marks=extra),
+        ("announces twice", ["announced twice: system:announcements"]),
+    ],
+)
+def test_a_server_that_does_not_obey_operators_is_found_out(
+    sabotage: str, violations: list[str]
+) -> None:
+    done = _round("memory", 4, 1, *BROKEN, "--rate", "20", seed=20, SABOTAGE=sabotage)
     _found_out(done, 20, *violations)
 
 
