@@ -191,11 +191,11 @@ elif SABOTAGE == "keeps the dead":
 elif SABOTAGE == "asks nobody again":
     Watchers.ask_again = _forget  # type: ignore[assignment,method-assign]
 elif SABOTAGE.startswith("forgives "):
-    Denials.find = _forgive  # type: ignore[method-assign]
+    Denials.find = _forgive  # type: ignore[assignment,method-assign]
 elif SABOTAGE == "keeps the revoked":
-    Hands.sift = _sift_nobody  # type: ignore[method-assign]
+    Hands.sift = _sift_nobody  # type: ignore[assignment,method-assign]
 elif SABOTAGE.startswith("announces "):
-    Connection.tell = _tell_wrongly  # type: ignore[method-assign]
+    Connection.tell = _tell_wrongly  # type: ignore[assignment,method-assign]
 
 if __name__ == "__main__":
     main(prog_name="chat-server")
