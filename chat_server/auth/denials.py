@@ -11,13 +11,16 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from ..clock import Clock
-from ..protocol.errors import Blocked, Forbidden, Unauthorized
+from ..protocol.errors import Blocked, Forbidden, Unauthorized, Unavailable
 from .claims import Claims
 
 List = Literal["users", "tokens", "issued", "keys", "topics"]
 """What is denied: users, tokens by `jti`, tokens of a user by `iat`, tokens by `kid`, topics."""
 
 REVOKED: Final = "token: is revoked"
+
+UNKNOWN: Final = "the store is away, and who is kept out is not known yet"
+UNKNOWN_RETRY_MS: Final = 1_000
 
 
 class Denial(Struct, frozen=True, gc=False):
@@ -46,6 +49,7 @@ class Denials:
         clock: tells the time.
 
     Attributes:
+        known: whether the lists have been read at all; before that nobody can be let in.
         fresh_until: monotonic seconds up to which the lists are as good as those of others.
         renew: asks for news; never raises.
         topics: the closed topics.
@@ -53,6 +57,7 @@ class Denials:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.known = True
         self.fresh_until = math.inf
         self.renew: Callable[[], Awaitable[None]] = _nothing
         self._lists: dict[str, dict[str, Denial]] = {
@@ -75,7 +80,7 @@ class Denials:
     @property
     def is_stale(self) -> bool:
         """Whether others may know what this worker does not."""
-        return self._clock.monotonic() > self.fresh_until
+        return not self.known or self._clock.monotonic() > self.fresh_until
 
     def put(self, name: List, target: str, denial: Denial | None) -> None:
         """Deny something, or allow it again.
@@ -107,7 +112,10 @@ class Denials:
         Raises:
             Blocked: the user is blocked; says why.
             Unauthorized: the token is revoked.
+            Unavailable: nobody can know yet.
         """
+        if not self.known:
+            raise Unavailable(UNKNOWN, retry_in_ms=UNKNOWN_RETRY_MS)
         if self._users and (blocked := self.find("users", claims.sub)) is not None:
             raise Blocked(f"user: is blocked: {blocked.reason}")
         if self._tokens and claims.jti and self.find("tokens", claims.jti) is not None:

@@ -35,6 +35,9 @@ something that was withdrawn."""
 
 _OF_TOKENS: Final = ("tokens", "issued", "keys")
 
+FORGET_SECONDS: Final = 60.0
+"""How often what is over is dropped. Of most of it nobody asks again."""
+
 _COUNTED: Final = 1_000
 """Orders of which is remembered how many connections they concerned."""
 
@@ -77,6 +80,7 @@ class Keeper:
     async def start(self) -> None:
         """Read the orders, and follow them from now on; a store that is away is awaited."""
         self._denials.renew = self.renew
+        self._denials.known = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="orders")
         await self.renew()
 
@@ -118,10 +122,14 @@ class Keeper:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        forget_at = self._clock.monotonic() + FORGET_SECONDS
         while True:
             self._wake.clear()
             self._begun += 1
             await self._look()
+            if self._clock.monotonic() >= forget_at:
+                forget_at += FORGET_SECONDS
+                self._denials.forget()
             self._ended = self._begun
             end, self._end = self._end, asyncio.Event()
             end.set()
@@ -138,6 +146,7 @@ class Keeper:
         try:
             await self._read()
             self._looked_at = began_at
+            self._denials.known = True
         except Unavailable:
             # Nobody can give orders either. What is known goes on to hold.
             self._doubtful = True

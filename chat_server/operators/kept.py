@@ -77,6 +77,7 @@ class KeptOrders:
             rows = [_row(entry) for entry in lasting if entry.value]
             try:
                 async with self._database.session() as session:
+                    await session.execute(_OVER, {"now": int(self._clock.time() * 1_000)})
                     await session.execute(_DELETE, [{"gone": entry.name} for entry in lasting])
                     if rows:
                         await session.execute(insert(ORDERS), rows)

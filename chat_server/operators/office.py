@@ -166,6 +166,10 @@ class Office:
             Forbidden, TooLarge, Unavailable: as `block`.
         """
         operator.require_everything()
+        await self._keeper.renew()
+        if name == "issued" and (known := self._node.denials.find(name, target)) is not None:
+            # Who revokes the tokens of last week does not mean to allow those of this one.
+            until, at = max(until, known.until / 1_000), max(at, known.at)
         return await self._deny(operator, name, target, until, reason, at)
 
     async def close_topic(
@@ -226,8 +230,7 @@ class Office:
         """
         check_topic(order.topic)
         operator.require(order.topic)
-        details = {"user": order.user, "topic": order.topic}
-        return await self._give(operator, "unsubscribe", order, **details)
+        return await self._give(operator, "unsubscribe", order, user=order.user, topic=order.topic)
 
     async def announce(self, operator: Operator, data: Raw, reason: str) -> Obeyed:
         """Send something to everybody.
@@ -295,8 +298,7 @@ class Office:
         )
         obeyed = await self._put(entry_of(order, ""))
         obeyed.until = math.floor(until)
-        details: dict[str, Any] = {name: target, "until": math.floor(until)}
-        self._record(operator, ACTIONS[name], reason, obeyed, **details)
+        self._record(operator, ACTIONS[name], reason, obeyed, **{name: target}, until=obeyed.until)
         return obeyed
 
     async def _give(
@@ -381,8 +383,7 @@ class Office:
             if found is not None:
                 return found
         if missing:
-            names = ", ".join(missing)
-            raise Unavailable(f"session: is not found, but {names} did not answer")
+            raise Unavailable(f"session: is not found, but {', '.join(missing)} did not answer")
         raise NotFound("session: there is no such connection")
 
     async def topics(self, operator: Operator, query: TopicsQuery) -> TopicsOk:

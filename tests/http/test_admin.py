@@ -193,6 +193,19 @@ async def test_lists_of_blocks_are_paged() -> None:
         )
 
 
+async def test_a_later_revocation_allows_nothing_that_an_earlier_has_taken() -> None:
+    async with client() as http:
+        now = int(time.time())
+        for before, seconds in ((now, 3_600), (now - 600, 60)):
+            taken = await order(
+                http, "revoke", user="bob", issued_before=before, seconds=seconds, reason="lost"
+            )
+            assert taken.status_code == 200
+        [kept] = (await (await look(http, "blocks?list=issued")).get_json())["denials"]
+        assert (kept["target"], kept["at"]) == ("bob", now)
+        assert kept["until"] >= now + 3_600
+
+
 async def test_it_is_explained_who_was_sent_a_message_and_who_was_not() -> None:
     async with serving(make_settings()) as served:
         headers = {"Authorization": f"Bearer {operator()}"}

@@ -39,7 +39,9 @@ end
 for at = 5, #ARGV, 3 do
   local name = ARGV[at]
   if ARGV[4] ~= '1' or not redis.call('ZSCORE', ends, name) then
-    number = number + 1
+    -- A store that has lost its newest orders must not give their numbers again: workers would take the new ones for
+    -- obeyed.
+    number = math.max(number + 1, now)
     redis.call('HSET', orders, name, ARGV[at + 1] .. ' ' .. ARGV[at + 2])
     redis.call('ZADD', numbers, number, name)
     redis.call('ZADD', ends, ARGV[at + 1], name)
