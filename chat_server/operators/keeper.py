@@ -187,6 +187,7 @@ class Keeper:
     async def _take(self, page: Page, done: int) -> None:
         """Carry out a page of orders: first all lists, so that nobody comes back meanwhile."""
         fresh: list[tuple[int, AnyOrder]] = []
+        now = self._clock.time() * 1_000
         for entry in page.entries:
             order = read_order(entry)
             if (gone := withdrawn(entry)) is not None:
@@ -195,7 +196,7 @@ class Keeper:
                 if self._denials.find(order.list, order.target) != order.denial:
                     self._put(order.list, order.target, order.denial)
                     fresh.append((entry.number, order))
-            elif order is not None and entry.number > done:
+            elif order is not None and entry.number > done and entry.until > now:
                 fresh.append((entry.number, order))
         sifted = False
         for number, order in fresh:

@@ -1,13 +1,16 @@
 """While Redis is away a namespace that spools takes publications, and answers them afterwards."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from tests.rig.chat_client import Chat, chat
+from tests.rig.proxy import Proxy
 from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import KEPT, RedisServer, running
 from tests.rig.server import ServerProcess
@@ -190,3 +193,45 @@ async def test_a_stop_does_not_wait_for_redis(redis: RedisServer) -> None:
         finally:
             redis.resume()
         assert "1 spooled publications were not stored" in server.stderr
+
+
+async def test_what_was_let_in_is_stored_whatever_operators_order_meanwhile(
+    redis: RedisServer,
+) -> None:
+    """A worker is cut off from Redis while another blocks its user, and closes its topic."""
+    topic, closed = "order:blocked", "order:closed"
+    operator = {"Authorization": f"Bearer {token('op', topics={'admin': ['**']})}"}
+
+    async def order(server: ServerProcess, verb: str, **fields: object) -> None:
+        body = json.dumps({**fields, "reason": "spam"}).encode()
+        path = f"/api/admin/{verb}"
+        answer = await request(server.port, "POST", path, headers=operator, body=body)
+        assert answer.status == 200, answer
+
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(redis.port))
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        here = ServerProcess("--redis-url", url, environ=ENVIRON)
+        there = ServerProcess("--redis-url", redis.url, environ=ENVIRON)
+        for each in (here, there):
+            # Not in this thread: the server wants to be answered by the proxy while it starts.
+            await asyncio.to_thread(each.__enter__)
+            stack.push_async_callback(asyncio.to_thread, each.__exit__, None, None, None)
+        bob = await stack.enter_async_context(await chat(here.ws_url, token("bob")))
+        ada = await stack.enter_async_context(await chat(here.ws_url, token("ada")))
+        reader = await stack.enter_async_context(await chat(there.ws_url, token("reader")))
+        await reader.ok(type="subscribe", topic=topic)
+        with proxy.refusing():
+            proxy.cut()
+            await until_unavailable(here)
+            await bob.send(type="publish", id=1, topic=topic, data="let in")
+            await ada.send(type="publish", id=1, topic=closed, data="let in")
+            await until_spooled(here, 2)
+            await order(there, "block", user="bob", seconds=3_600)
+            await order(there, "close", topic=closed, seconds=3_600)
+        assert (await reader.next())["data"] == "let in"
+        stored = await ada.next()
+        assert (stored["type"], stored["topic"]) == ("ok", closed)
+        assert await bob.closed() == 4403
+        refused = await ada.call(type="publish", topic=closed, data="too late")
+        assert (refused["type"], refused["code"]) == ("error", "forbidden")

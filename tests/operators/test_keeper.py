@@ -132,14 +132,18 @@ async def test_a_worker_that_was_away_learns_what_was_withdrawn() -> None:
         assert not worker.is_known("bob")
 
 
-async def test_what_is_announced_comes_once_though_all_is_read_again() -> None:
+@pytest.mark.parametrize(("away", "times"), [(200, 1), (301, 0)])
+async def test_what_is_announced_comes_once_and_in_time_or_not_at_all(
+    away: float, times: int
+) -> None:
     worker = Worker()
     async with running(worker):
         client = worker.world.connect(BOB)
         until = int((worker.world.clock.time() + 300) * 1_000)
         order = Announce(by="op", reason="tea", until=until, data=Raw(b'"tea"'), at=1)
+        worker.world.clock.advance(away)
         await worker.orders.put([entry_of(order, "1")])
         for _ in range(3):
             worker.keeper.doubt()
             await worker.keeper.renew()
-        assert sum(b"system:announcements" in each for each in client.written) == 1
+        assert sum(b"system:announcements" in each for each in client.written) == times
