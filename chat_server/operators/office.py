@@ -316,8 +316,7 @@ class Office:
         await self._keeper.renew()
         nodes = {self._node.name, *self._keeper.nodes}
         try:
-            question = _Obey(mark.era, mark.number)
-            replies = await self._exchange.ask("obey", question, nodes)
+            replies = await self._exchange.ask("obey", _Obey(mark.era, mark.number), nodes)
         except Unavailable:
             # It stands, and every worker finds it by itself.
             replies = {}
