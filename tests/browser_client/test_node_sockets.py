@@ -74,11 +74,11 @@ def test_the_classes_and_the_runtimes(tmp_path: Path) -> None:
         "Bun": [programs / "bun"],
     }
     with ServerProcess() as server:
-        for name, run in runs.items():
+        for name, program in runs.items():
             package = name if name in _named() else "global"
             # Each ends by itself: nothing of the client is left.
             said = subprocess.run(
-                [*run, "talk.js", server.ws_url, mint("node"), package],
+                [*program, "talk.js", server.ws_url, mint("node"), package],
                 cwd=tmp_path,
                 env=environment(),
                 capture_output=True,

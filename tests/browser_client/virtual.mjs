@@ -11,6 +11,7 @@ export class Clock {
   wall = 1_800_000_000_000;
   #timers = new Map();
   #last = 0;
+  #slept = 0;
 
   install() {
     globalThis.setTimeout = (callback, ms = 0) => this.#add(callback, ms, null);
@@ -41,6 +42,17 @@ export class Clock {
   /** Let a machine sleep: neither timers nor the monotonic clock notice. */
   sleep(ms) {
     this.wall += ms;
+    this.#slept += ms;
+  }
+
+  /** Put the clock on the wall forward or back. */
+  set(ms) {
+    this.wall += ms;
+  }
+
+  /** The time of everybody else: of a server, for one. */
+  get elsewhere() {
+    return this.monotonic + this.#slept;
   }
 
   get pending() {
@@ -217,10 +229,10 @@ export class Server {
   #once(topic, key, carryOut) {
     const known = topic.keys.get(key);
     const window = (this.limits.idempotency_seconds ?? 300) * 1000;
-    if (known && this.clock.wall - known.at < window) return { ...known.answer, duplicate: true };
+    if (known && this.clock.elsewhere - known.at < window) return { ...known.answer, duplicate: true };
     const answer = carryOut();
     if (answer.type === "error") return answer;
-    topic.keys.set(key, { answer, at: this.clock.wall });
+    topic.keys.set(key, { answer, at: this.clock.elsewhere });
     return { ...answer, duplicate: false };
   }
 
