@@ -65,8 +65,8 @@ class Administration:
                 return
             after = page[-1].id
 
-    async def set_password(self, name: str, password: str) -> None:
-        """Replace a user's password, and end all sign-ins of the user.
+    async def set_password(self, name: str, password: str) -> str:
+        """Replace a user's password, end all sign-ins of the user, and return the user's name.
 
         Raises:
             Invalid: the password cannot be used.
@@ -75,10 +75,12 @@ class Administration:
         """
         user = users.known_name(name) or name
         digest = await self._hash(user, password)
-        await self._change(user, password_hash=digest)
+        return await self._change(user, password_hash=digest)
 
-    async def set_roles(self, name: str, roles: Sequence[str]) -> None:
-        """Replace a user's roles; sign-ins go on, and have them from the next access token on.
+    async def set_roles(self, name: str, roles: Sequence[str]) -> str:
+        """Replace a user's roles, and return the user's name.
+
+        Sign-ins go on, and have the roles from the next access token on.
 
         Raises:
             Invalid: there is no such role.
@@ -86,25 +88,25 @@ class Administration:
             Unavailable: the database is away.
         """
         self._check_roles(roles)
-        await self._change(users.known_name(name) or name, end=False, roles=join(roles))
+        return await self._change(users.known_name(name) or name, end=False, roles=join(roles))
 
-    async def disable(self, name: str) -> None:
-        """End all sign-ins of a user, and let no new one begin.
-
-        Raises:
-            NotFound: there is no such user.
-            Unavailable: the database is away.
-        """
-        await self._change(users.known_name(name) or name, disabled_at=self._now())
-
-    async def enable(self, name: str) -> None:
-        """Let a user sign in again.
+    async def disable(self, name: str) -> str:
+        """End all sign-ins of a user, let no new one begin, and return the user's name.
 
         Raises:
             NotFound: there is no such user.
             Unavailable: the database is away.
         """
-        await self._change(users.known_name(name) or name, end=False, disabled_at=None)
+        return await self._change(users.known_name(name) or name, disabled_at=self._now())
+
+    async def enable(self, name: str) -> str:
+        """Let a user sign in again, and return the user's name.
+
+        Raises:
+            NotFound: there is no such user.
+            Unavailable: the database is away.
+        """
+        return await self._change(users.known_name(name) or name, end=False, disabled_at=None)
 
     async def invite(
         self, roles: Sequence[str], email: str | None = None
@@ -148,7 +150,7 @@ class Administration:
         finally:
             passwords.close()
 
-    async def _change(self, user: str, *, end: bool = True, **values: object) -> None:
+    async def _change(self, user: str, *, end: bool = True, **values: object) -> str:
         def change(connection: Connection) -> bool:
             found = users.change(connection, user, **values)
             if end:
@@ -157,6 +159,7 @@ class Administration:
 
         if not await self._database.run(change):
             raise NotFound(f"name: there is no user {user!r}")
+        return user
 
     def _now(self) -> int:
         return math.floor(self._clock.time() * 1000)

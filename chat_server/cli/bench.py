@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from ..client import Client, CommandFailed, Message, Subscription
-from .options import client_options, json_option, parse_seconds, parse_topic
+from .options import client_options, json_option, parse_topic
+from .patience import parse_seconds, timeout_option
 from .terminal import Failure, Misuse, run, write_line
 
 MOST_DELIVERIES = 1_000_000
@@ -72,6 +73,7 @@ class Report(msgspec.Struct):
 )
 @click.option("--topic", callback=parse_topic, help="By default room:bench- and a random name.")
 @json_option
+@timeout_option
 @client_options
 def bench(
     connections: int,

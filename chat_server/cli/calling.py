@@ -7,8 +7,9 @@ from collections.abc import Callable
 import click
 
 from ..client import Client
+from .options import always_json_option, client_options
 from .options import call as connected
-from .options import client_options
+from .patience import timeout_option
 from .publish import from_json
 from .terminal import run, write_line
 
@@ -16,6 +17,8 @@ from .terminal import run, write_line
 @click.command()
 @click.argument("method")
 @click.argument("data", required=False)
+@always_json_option
+@timeout_option
 @client_options
 def call(method: str, data: str | None, connect: Callable[..., Client]) -> None:
     """Call METHOD of the application, and print its answer as JSON.

@@ -5,28 +5,39 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import click
+import msgspec
 
-from ..client import Client, CommandFailed, TimedOut
+from ..client import Changed, Client, CommandFailed, TimedOut
 from ..client.ending import retry_delay
 from .notices import Notices
-from .options import client_options, parse_topic, seq_argument, timeout_option
+from .options import (
+    client_options,
+    data_option,
+    json_option,
+    parse_topic,
+    seq_argument,
+    storing_timeout_option,
+)
 from .publish import from_json, from_text
-from .terminal import run
+from .terminal import run, write_result
 
 
 @click.command()
 @click.argument("topic", callback=parse_topic)
 @seq_argument
 @click.argument("text")
-@click.option("--json", "as_json", is_flag=True, help="TEXT is a JSON value.")
-@timeout_option
+@data_option
+@json_option
+@storing_timeout_option
 @client_options
 def edit(
     topic: str,
     seq: int,
     text: str,
+    is_json: bool,
     as_json: bool,
     timeout: float | None,
     connect: Callable[..., Client],
@@ -36,23 +47,26 @@ def edit(
     A text becomes the data {"text": TEXT}. `tail` and `history` show each message's #SEQ.
     """
     try:
-        data = (from_json if as_json else from_text)(os.fsencode(text))
+        data = (from_json if is_json else from_text)(os.fsencode(text))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="TEXT") from None
-    run(change(connect, timeout, lambda client: partial(client.edit, topic, seq, data)))
+    run(change(connect, timeout, as_json, lambda chat, **once: chat.edit(topic, seq, data, **once)))
 
 
 @click.command()
 @click.argument("topic", callback=parse_topic)
 @seq_argument
-@timeout_option
+@json_option
+@storing_timeout_option
 @client_options
-def delete(topic: str, seq: int, timeout: float | None, connect: Callable[..., Client]) -> None:
+def delete(
+    topic: str, seq: int, as_json: bool, timeout: float | None, connect: Callable[..., Client]
+) -> None:
     """Take what the message SEQ of TOPIC says away for good.
 
     The message stays in its place, empty. `tail` and `history` show each message's #SEQ.
     """
-    run(change(connect, timeout, lambda client: partial(client.delete, topic, seq)))
+    run(change(connect, timeout, as_json, lambda chat, **once: chat.delete(topic, seq, **once)))
 
 
 @click.command()
@@ -60,13 +74,15 @@ def delete(topic: str, seq: int, timeout: float | None, connect: Callable[..., C
 @seq_argument
 @click.argument("emoji")
 @click.option("--remove", is_flag=True, help="Take the reaction back.")
-@timeout_option
+@json_option
+@storing_timeout_option
 @client_options
 def react(
     topic: str,
     seq: int,
     emoji: str,
     remove: bool,
+    as_json: bool,
     timeout: float | None,
     connect: Callable[..., Client],
 ) -> None:
@@ -74,24 +90,26 @@ def react(
 
     `tail` and `history` show each message's #SEQ.
     """
-    run(
-        change(
-            connect, timeout, lambda client: partial(client.react, topic, seq, emoji, remove=remove)
-        )
-    )
+
+    def send(chat: Client, **once: Any) -> Awaitable[Changed]:
+        return chat.react(topic, seq, emoji, remove=remove, **once)
+
+    run(change(connect, timeout, as_json, send))
 
 
 async def change(
     connect: Callable[..., Client],
     timeout: float | None,
-    verb: Callable[[Client], Callable[..., Awaitable[object]]],
+    as_json: bool,
+    send: Callable[..., Awaitable[Changed]],
 ) -> None:
     """Store one change once, however often the connection breaks.
 
     Args:
         connect: makes the client.
         timeout: seconds after which a change that is not stored is given up; None waits for ever.
-        verb: returns what sends the change, given its `key`.
+        as_json: whether its place is printed.
+        send: sends the change by a client, with a `key`.
 
     Raises:
         ClientError: the server refused the change for good, or it was not stored in time.
@@ -99,26 +117,24 @@ async def change(
     notices = Notices()
     key = secrets.token_hex(12)
     async with connect(on_state=notices.on_state) as client:
-        send = partial(verb(client), key=key, wait=True)
         try:
             async with asyncio.timeout(timeout):
-                await _patiently(send, notices)
+                place = await _patiently(partial(send, client, key=key, wait=True), notices)
         except TimeoutError:
             assert timeout is not None  # noqa: S101 - nothing else raises it
             raise TimedOut(timeout, maybe_stored=True) from None
+    await write_result(msgspec.to_builtins(place), "", as_json)
 
 
-async def _patiently(send: Callable[[], Awaitable[object]], notices: Notices) -> None:
+async def _patiently(send: Callable[[], Awaitable[Changed]], notices: Notices) -> Changed:
     """Send until the server no longer only finds it too early."""
     refusals = 0
     while True:
         try:
-            await send()
+            return await send()
         except CommandFailed as error:
             if not error.transient:
                 raise
             notices.on_refusal(error)
             await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
             refusals += 1
-        else:
-            return

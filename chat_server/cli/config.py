@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..settings import Settings, SettingsError, advice, load_settings, reference, variable_of
-from .options import config_option, json_option, read_settings, setting_flags
+from .options import always_json_option, config_option, json_option, read_settings, setting_flags
 from .terminal import Misuse, escape_controls, print_error
 
 WRONG = 2
@@ -125,6 +125,7 @@ def doc(key: str | None, as_json: bool) -> None:
 
 
 @config.command()
+@always_json_option
 def schema() -> None:
     """Print a JSON Schema of the settings, for editors that check a TOML file."""
     click.echo(json.dumps(reference.json_schema(), indent=2))

@@ -1,24 +1,25 @@
 """`chat-server database`: the schema of the database."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from ..protocol.errors import ChatError, Unavailable
 from ..settings import DatabaseSettings, SettingsError
-from .options import config_option, json_option, misuse, patience_options, read_settings
-from .terminal import Failure, Misuse, run
+from .options import config_option, json_option, misuse, read_settings
+from .patience import patience_options, wait_seconds
+from .terminal import Failure, Misuse, run, write_line, write_result
 
 if TYPE_CHECKING:
     from ..database.database import Database
 
+T = TypeVar("T")
 
 RETRY_SECONDS = 0.5
 """Seconds between two attempts to reach a database that is awaited."""
@@ -34,42 +35,41 @@ class Away(Failure):
 
 
 @database.command()
+@json_option
 @patience_options
 @config_option
-def upgrade(config: Path | None, wait: float, timeout: float | None) -> None:
+def upgrade(config: Path | None, as_json: bool) -> None:
     """Bring the schema up to date.
 
     All or nothing; a second one that runs at the same time waits. Make a back-up first: there is no
     way back.
     """
-    run(_patiently(partial(_upgrade, database_settings(config)), wait, timeout))
+    run(patiently(partial(_upgrade, database_settings(config), as_json)))
 
 
 @database.command()
 @json_option
 @patience_options
 @config_option
-def status(config: Path | None, wait: float, timeout: float | None, as_json: bool) -> None:
+def status(config: Path | None, as_json: bool) -> None:
     """Say which revision the schema has; exit with 1 unless it is the one that is needed."""
-    run(_patiently(partial(_status, database_settings(config), as_json), wait, timeout))
+    run(patiently(partial(_status, database_settings(config), as_json)))
 
 
-async def _patiently(
-    work: Callable[[], Awaitable[None]], wait: float, timeout: float | None
-) -> None:
-    """Do `work`, and again as long as the database is away and `wait` has not passed."""
-    until = time.monotonic() + wait
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                try:
-                    return await work()
-                except Away:
-                    if time.monotonic() >= until:
-                        raise
-                await asyncio.sleep(RETRY_SECONDS)
-    except TimeoutError:
-        raise Failure(f"--timeout: it was not done within {timeout:g} s") from None
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work`, and again as long as the database is away and `--wait` has not passed.
+
+    Raises:
+        Away: the database was away for all that time.
+    """
+    until = time.monotonic() + wait_seconds()
+    while True:
+        try:
+            return await work()
+        except Away:
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def database_settings(config: Path | None) -> DatabaseSettings:
@@ -94,7 +94,7 @@ async def opened_database(settings: DatabaseSettings) -> "AsyncIterator[Database
     try:
         database = Database(settings)
         try:
-            await database.start()
+            await patiently(partial(_start, database))
             yield database
         finally:
             await database.stop()
@@ -106,7 +106,14 @@ async def opened_database(settings: DatabaseSettings) -> "AsyncIterator[Database
         raise Failure(error.message) from None
 
 
-async def _upgrade(settings: DatabaseSettings) -> None:
+async def _start(database: "Database") -> None:
+    await database.start()
+    if not database.is_ready:
+        await database.stop()
+        raise Away("database.url: the database cannot be used now")
+
+
+async def _upgrade(settings: DatabaseSettings, as_json: bool) -> None:
     # Imported here: the other commands start faster without SQLAlchemy.
     from sqlalchemy.exc import DBAPIError
 
@@ -116,13 +123,12 @@ async def _upgrade(settings: DatabaseSettings) -> None:
         before, after = await schema.upgrade(settings)
     except SettingsError as error:
         raise misuse(error) from None
-
     except (DBAPIError, OSError, TimeoutError) as error:
         raise Away(f"database.url: {schema.describe(error)}") from None
+    line = f"the schema is at revision {after}, from {before or 'an empty database'}"
     if before == after:
-        click.echo(f"the schema is up to date, at revision {after}")
-    else:
-        click.echo(f"the schema is at revision {after}, from {before or 'an empty database'}")
+        line = f"the schema is up to date, at revision {after}"
+    await write_result({"schema": after, "before": before}, line, as_json)
 
 
 async def _status(settings: DatabaseSettings, as_json: bool) -> None:
@@ -139,12 +145,11 @@ async def _status(settings: DatabaseSettings, as_json: bool) -> None:
         finally:
             await engine.dispose()
         place = parse_database_url(settings.url).place
-        if as_json:
-            told = {"database": place, "schema": revision, "needed": schema.NEWEST}
-            click.echo(json.dumps(told))
-        else:
-            click.echo(f"database: {place}")
-            click.echo(f"schema: {revision or 'none'}; this version needs {schema.NEWEST}")
+        told = {"database": place, "schema": revision, "needed": schema.NEWEST}
+        if not as_json:
+            await write_line(f"database: {place}")
+        line = f"schema: {revision or 'none'}; this version needs {schema.NEWEST}"
+        await write_result(told, line, as_json)
         schema.check(revision)
     except schema.SchemaError as error:
         raise Failure(str(error)) from None

@@ -8,7 +8,7 @@ import click
 
 from .asking import Asking
 from .operators import tell_missing
-from .options import operator_options
+from .options import json_option, operator_options
 from .terminal import Failure, escape_controls, run, write_line
 
 
@@ -16,7 +16,7 @@ from .terminal import Failure, escape_controls, run, write_line
 @click.argument("topic")
 @click.argument("seq", type=click.IntRange(min=1))
 @click.argument("user", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @operator_options
 def explain(topic: str, seq: int, user: str | None, as_json: bool, ask: Asking) -> None:
     """Say why USER did not get the message SEQ of TOPIC.

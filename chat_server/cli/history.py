@@ -9,6 +9,7 @@ from ..events import MAX_SEQ
 from ..protocol.commands import DEFAULT_HISTORY, MAX_HISTORY
 from .lines import json_line, text_line
 from .options import call, client_options, parse_topic
+from .patience import timeout_option
 from .terminal import Misuse, run, write_line
 
 
@@ -35,6 +36,7 @@ from .terminal import Misuse, run, write_line
     help="Only messages behind this one, the oldest of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each message as a JSON object.")
+@timeout_option
 @client_options
 def history(
     topic: str,

@@ -8,20 +8,20 @@ from typing import Any
 import click
 
 from .asking import Asking
-from .options import operator_options, parse_seconds, parse_topic
+from .options import json_option, operator_options, parse_topic
+from .patience import parse_seconds
 from .publish import from_json
 from .terminal import Failure, Misuse, escape_controls, print_error, run, write_line
 
 PAGE = 500
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reason_option = click.option(
     "--reason", required=True, help="Why; those whom it concerns read it, and the audit log."
 )
 
 
 @click.command()
-@_json_option
+@json_option
 @operator_options
 def nodes(as_json: bool, ask: Asking) -> None:
     """Print the workers of a server, one a line."""
@@ -40,7 +40,7 @@ def nodes(as_json: bool, ask: Asking) -> None:
 @click.option("--address", help="Only those from this network address.")
 @click.option("--topic", help="Only those that are subscribed to this topic.")
 @click.option("--client", help="Only those whose User-Agent contains this.")
-@_json_option
+@json_option
 @operator_options
 def connections(ask: Asking, as_json: bool, **query: str | None) -> None:
     """Print who is connected, one connection a line."""
@@ -50,7 +50,7 @@ def connections(ask: Asking, as_json: bool, **query: str | None) -> None:
 @click.command()
 @click.option("--topic", metavar="PATTERN", help="Only those that fit this pattern.")
 @click.option("--user", help="Only those to which this user is subscribed.")
-@_json_option
+@json_option
 @operator_options
 def topics(ask: Asking, as_json: bool, **query: str | None) -> None:
     """Print the topics that have subscribers, one a line."""
@@ -62,7 +62,7 @@ def topics(ask: Asking, as_json: bool, **query: str | None) -> None:
 @click.option("--session", help="Which connection.")
 @click.option("--address", help="From which network address.")
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def disconnect(ask: Asking, as_json: bool, **fields: str | None) -> None:
     """Close the connections of a user or an address, or one of them."""
@@ -81,7 +81,7 @@ def disconnect(ask: Asking, as_json: bool, **fields: str | None) -> None:
     help="For how long: 15m, 1h, 7d.",
 )
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def block(user: str, seconds: float, reason: str, as_json: bool, ask: Asking) -> None:
     """Keep USER out of every worker, and close the user's connections."""
@@ -91,7 +91,7 @@ def block(user: str, seconds: float, reason: str, as_json: bool, ask: Asking) ->
 @click.command()
 @click.argument("user")
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def unblock(user: str, reason: str, as_json: bool, ask: Asking) -> None:
     """Let USER in again."""
@@ -110,7 +110,7 @@ def unblock(user: str, reason: str, as_json: bool, ask: Asking) -> None:
     help="As long as such tokens may be valid; a year if left out.",
 )
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def revoke(ask: Asking, as_json: bool, **fields: Any) -> None:
     """Accept tokens no more, and close their connections."""
@@ -122,7 +122,7 @@ def revoke(ask: Asking, as_json: bool, **fields: Any) -> None:
 @click.argument("topic", callback=parse_topic)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def purge(topic: str, yes: bool, reason: str, as_json: bool, ask: Asking) -> None:
     """Forget the whole history of TOPIC, in the store and in the archive.
@@ -138,7 +138,7 @@ def purge(topic: str, yes: bool, reason: str, as_json: bool, ask: Asking) -> Non
 @click.argument("text")
 @click.option("--data", "is_json", is_flag=True, help="TEXT is a JSON value.")
 @_reason_option
-@_json_option
+@json_option
 @operator_options
 def announce(text: str, is_json: bool, reason: str, as_json: bool, ask: Asking) -> None:
     """Send TEXT to everybody who is connected."""

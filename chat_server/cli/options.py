@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -20,24 +19,13 @@ from ..protocol.topics import check_topic
 from ..settings import Settings, SettingsError, load_settings
 from .asking import Asking
 from .notices import Notices
+from .patience import parse_seconds, patience_options, wait_option, wait_seconds
 from .terminal import Misuse, print_error
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 OWN_TOKEN_SECONDS = 3600.0
 """Life of a token that a command signs itself in development."""
-
-
-def parse_seconds(
-    context: click.Context, option: click.Parameter, value: str | None
-) -> float | None:
-    """Return the seconds of a duration such as 30s, 15m, 1h or 7d, for a click option."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", value, re.ASCII)
-    if match is None or int(match[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no duration such as 30s, 15m, 1h or 7d")
-    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]])
 
 
 def parse_topic(context: click.Context, argument: click.Parameter, value: str | None) -> str | None:
@@ -66,6 +54,9 @@ config_option = click.option(
     help="A TOML file of settings in the form of config/default.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+always_json_option = click.option(
+    "--json", is_flag=True, expose_value=False, help="Changes nothing: it always prints JSON."
+)
 _url_option = click.option(
     "--url",
     metavar="URL",
@@ -84,40 +75,15 @@ _token_option = click.option(
     help="In the development environment the command makes one itself.",
 )
 
-_wait_option = click.option(
-    "--wait",
-    metavar="DURATION",
-    callback=parse_seconds,
-    help="How long to wait for a server that is not there at the start: 30s, 5m.",
+data_option = click.option(
+    "--data", "is_json", is_flag=True, help="TEXT, or each line, is a JSON value."
 )
-timeout_option = click.option(
+storing_timeout_option = click.option(
     "--timeout",
     metavar="DURATION",
     callback=parse_seconds,
     help="Give up when a message or change is not stored for so long; else it is tried for ever.",
 )
-
-
-def patience_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `--wait` and `--timeout` to a command that cron or a deployment runs."""
-
-    @click.option(
-        "--wait",
-        metavar="DURATION",
-        callback=parse_seconds,
-        help="How long to wait for what is not there yet: 30s, 5m.",
-    )
-    @click.option(
-        "--timeout",
-        metavar="DURATION",
-        callback=parse_seconds,
-        help="Give up after so long; else there is no bound.",
-    )
-    @wraps(command)
-    def patient(wait: float | None, timeout: float | None, **others: Any) -> None:
-        command(wait=wait or 0.0, timeout=timeout, **others)
-
-    return patient
 
 
 def setting_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -143,16 +109,14 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
     filled in, in place of the values of these options.
     """
 
-    @_wait_option
+    @wait_option
     @_url_option
     @_token_option
     @config_option
     @wraps(command)
-    def connecting(
-        wait: float | None, url: str, token: str | None, config: Path | None, **others: Any
-    ) -> None:
+    def connecting(url: str, token: str | None, config: Path | None, **others: Any) -> None:
         source = token_source(token, config)
-        chat = partial(connect, url, token=source, start_wait=wait or 0.0)
+        chat = partial(connect, url, token=source, start_wait=wait_seconds())
         command(connect=chat, **others)
 
     return connecting
@@ -164,17 +128,15 @@ def operator_options(command: Callable[..., None]) -> Callable[..., None]:
     The command gets `ask`, which sends a request to the operators' API, in place of their values.
     """
 
-    @_wait_option
+    @patience_options
     @_url_option
     @_token_option
     @config_option
     @wraps(command)
-    def asking(
-        wait: float | None, url: str, token: str | None, config: Path | None, **others: Any
-    ) -> None:
+    def asking(url: str, token: str | None, config: Path | None, **others: Any) -> None:
         if token is None:
             token = _signer(config, {"admin": ("**",)})()
-        command(ask=Asking(url, token, wait), **others)
+        command(ask=Asking(url, token, wait_seconds()), **others)
 
     return asking
 

@@ -1,18 +1,21 @@
 """`chat-server outbox`: topics whose publications wait behind one that cannot be published."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from msgspec.structs import replace
 
 from ..clock import iso_time
 from ..protocol.errors import NotFound
 from ..settings import DatabaseSettings, SettingsError
-from .database import require_url
-from .options import config_option, misuse, parse_topic, read_settings
-from .terminal import Failure, escape_controls, run
+from .database import Away, patiently, require_url
+from .options import config_option, json_option, misuse, parse_topic, read_settings
+from .patience import patience_options
+from .terminal import Failure, run, write_result
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,17 +45,18 @@ def outbox() -> None:
 
 @outbox.command("list")
 @_database_option
+@json_option
+@patience_options
 @config_option
-def list_(url: str | None, config: Path | None) -> None:
+def list_(url: str | None, as_json: bool, config: Path | None) -> None:
     """Say of each parked topic since when, how many messages wait, and why."""
 
     async def work(outbox: "Outbox", session: "AsyncSession") -> None:
         for each in await outbox.parked(session):
-            since, error = iso_time(each.parked_at), escape_controls(each.error)
             plural = "" if each.waiting == 1 else "s"
-            click.echo(
-                f"{each.topic}: parked since {since}, {each.waiting} message{plural}: {error}"
-            )
+            waiting = f"{each.waiting} message{plural}: {each.error}"
+            line = f"{each.topic}: parked since {iso_time(each.parked_at)}, {waiting}"
+            await write_result(msgspec.to_builtins(each), line, as_json)
 
     _do(url, config, work)
 
@@ -60,13 +64,15 @@ def list_(url: str | None, config: Path | None) -> None:
 @outbox.command()
 @_topic
 @_database_option
+@json_option
+@patience_options
 @config_option
-def retry(topic: str, url: str | None, config: Path | None) -> None:
+def retry(topic: str, as_json: bool, url: str | None, config: Path | None) -> None:
     """Publish what waits in a parked topic, in its order."""
 
     async def work(outbox: "Outbox", session: "AsyncSession") -> None:
         await outbox.unpark(session, topic)
-        click.echo(f"{topic} goes on")
+        await write_result({"topic": topic}, f"{topic} goes on", as_json)
 
     _do(url, config, work)
 
@@ -74,13 +80,16 @@ def retry(topic: str, url: str | None, config: Path | None) -> None:
 @outbox.command()
 @_topic
 @_database_option
+@json_option
+@patience_options
 @config_option
-def drop(topic: str, url: str | None, config: Path | None) -> None:
+def drop(topic: str, as_json: bool, url: str | None, config: Path | None) -> None:
     """Drop the message that could not be published, and publish what waits behind it."""
 
     async def work(outbox: "Outbox", session: "AsyncSession") -> None:
         await outbox.unpark(session, topic, drop_first=True)
-        click.echo(f"{topic} goes on without its first message")
+        line = f"{topic} goes on without its first message"
+        await write_result({"topic": topic}, line, as_json)
 
     _do(url, config, work)
 
@@ -90,7 +99,7 @@ def _do(url: str | None, config: Path | None, work: Work) -> None:
     if url is not None:
         settings = replace(settings, url=url)
     require_url(settings)
-    run(_open_and_do(settings, work))
+    run(patiently(partial(_open_and_do, settings, work)))
 
 
 async def _open_and_do(settings: DatabaseSettings, work: Work) -> None:
@@ -113,6 +122,6 @@ async def _open_and_do(settings: DatabaseSettings, work: Work) -> None:
     except NotFound as error:
         raise Failure(f"{error.message}: `chat-server outbox list` names those that are") from None
     except (DBAPIError, OSError, TimeoutError) as error:
-        raise Failure(f"the outbox cannot be used: {describe(error)}") from None
+        raise Away(f"the outbox cannot be used: {describe(error)}") from None
     finally:
         await engine.dispose()

@@ -8,6 +8,7 @@ import msgspec
 
 from ..client import Client, PresentUser
 from .options import call, client_options, parse_topic
+from .patience import timeout_option
 from .terminal import escape_controls, run, write_line
 
 PAGE = 1_000
@@ -16,6 +17,7 @@ PAGE = 1_000
 @click.command()
 @click.argument("topic", callback=parse_topic)
 @click.option("--json", "as_json", is_flag=True, help="Print each user as a JSON object.")
+@timeout_option
 @client_options
 def presence(topic: str, as_json: bool, connect: Callable[..., Client]) -> None:
     """Print who is in TOPIC, one user a line."""

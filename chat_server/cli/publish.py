@@ -1,5 +1,6 @@
 """`chat-server publish`."""
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -8,25 +9,34 @@ from contextlib import aclosing
 import click
 import msgspec
 
-from ..client import Client, CommandFailed, OutcomeUnknown, TimedOut, publish_all
+from ..client import (
+    Client,
+    CommandFailed,
+    OutcomeUnknown,
+    Published,
+    TimedOut,
+    publish_all,
+)
 from .batches import publish_batches
 from .notices import Notices
-from .options import client_options, parse_topic, timeout_option
+from .options import client_options, data_option, parse_topic, storing_timeout_option
 from .terminal import Failure, Misuse, read_lines, run, write_line
 
 
 @click.command()
 @click.argument("topic", callback=parse_topic)
 @click.argument("text", required=False)
-@click.option("--json", "as_json", is_flag=True, help="TEXT, or each line, is a JSON value.")
+@data_option
 @click.option("-v", "--verbose", is_flag=True, help="Print each message's seq once it is stored.")
-@timeout_option
+@click.option("--json", "as_json", is_flag=True, help="Print each place as JSON once it is stored.")
+@storing_timeout_option
 @client_options
 def publish(
     topic: str,
     text: str | None,
-    as_json: bool,
+    is_json: bool,
     verbose: bool,
+    as_json: bool,
     timeout: float | None,
     connect: Callable[..., Client],
 ) -> None:
@@ -35,7 +45,7 @@ def publish(
     A text becomes the data {"text": TEXT}. Lines are stored in their order and each once, also when
     the connection is lost meanwhile.
     """
-    decode = from_json if as_json else from_text
+    decode = from_json if is_json else from_text
     if text is None and sys.stdin is None:
         raise Misuse("there is no TEXT, and stdin is closed")
     if text is None:
@@ -45,7 +55,8 @@ def publish(
             items = only(decode(os.fsencode(text)))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="TEXT") from None
-    run(publish_items(connect, topic, items, timeout, lines=text is None, verbose=verbose))
+    line = _json_place if as_json else _seq if verbose else None
+    run(publish_items(connect, topic, items, timeout, lines=text is None, line=line))
 
 
 async def publish_items(
@@ -55,9 +66,18 @@ async def publish_items(
     timeout: float | None,
     *,
     lines: bool,
-    verbose: bool,
+    line: Callable[[Published], str] | None,
 ) -> None:
-    """Publish all items in their order; name the line at fault if they are `lines`."""
+    """Publish all items in their order; name the line at fault if they are `lines`.
+
+    Args:
+        connect: makes the client.
+        topic: to publish to.
+        items: values that JSON can express.
+        timeout: seconds after which a message that is not stored is given up.
+        lines: whether the items are lines of stdin.
+        line: what to print of each place; None prints nothing.
+    """
     stored = 0
     notice = Notices()
     try:
@@ -70,10 +90,18 @@ async def publish_items(
         ):
             async for published in run:
                 stored += 1
-                if verbose:
-                    await write_line(str(published.seq))
+                if line is not None:
+                    await write_line(line(published))
     except (CommandFailed, OutcomeUnknown, TimedOut, ValueError) as error:
         raise Failure(f"line {stored + 1}: {error}" if lines else str(error)) from None
+
+
+def _seq(published: Published) -> str:
+    return str(published.seq)
+
+
+def _json_place(published: Published) -> str:
+    return json.dumps(msgspec.to_builtins(published))
 
 
 async def only(item: object) -> AsyncIterator[object]:

@@ -10,6 +10,7 @@ from ..client.search import Hit
 from ..protocol.searching import DEFAULT_HITS, MAX_HITS
 from .lines import moment
 from .options import call, client_options, parse_topic
+from .patience import timeout_option
 from .terminal import escape_controls, run, write_line
 
 
@@ -29,6 +30,7 @@ from .terminal import escape_controls, run, write_line
     help="How many messages.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each hit as a JSON object.")
+@timeout_option
 @client_options
 def search(
     words: tuple[str, ...],

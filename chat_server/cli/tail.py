@@ -9,7 +9,8 @@ from ..client import Client, Event, Gap, Messages, Subscription
 from ..protocol.commands import MAX_HISTORY
 from .lines import event_line, json_line
 from .notices import Notices
-from .options import client_options, parse_seconds, parse_topic
+from .options import client_options, parse_topic
+from .patience import parse_seconds
 from .terminal import Failure, print_error, run, while_read, write_line
 
 

@@ -1,6 +1,7 @@
 """Input, output and exit of a terminal program with an event loop."""
 
 import asyncio
+import json
 import os
 import stat
 import sys
@@ -14,6 +15,7 @@ import click
 
 from ..client import ClientError
 from .output import INTERRUPTED, drop_output
+from .patience import timeout_seconds
 
 MAX_LINE_BYTES = 2**20
 CHUNK_BYTES = 2**16
@@ -49,13 +51,24 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         with suppress(OSError):  # closed
             os.set_blocking(descriptor, True)
     try:
-        asyncio.run(work)
+        asyncio.run(_in_time(work))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         drop_output()  # nobody reads on
     except ClientError as error:
         raise Failure(str(error)) from None
+
+
+async def _in_time(work: Coroutine[Any, Any, None]) -> None:
+    seconds = timeout_seconds()
+    try:
+        async with asyncio.timeout(seconds) as bound:
+            await work
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise Failure(f"--timeout: it was not done within {seconds:g} s") from None
 
 
 async def while_read(work: Coroutine[Any, Any, None]) -> None:
@@ -147,6 +160,24 @@ async def write_line(line: str) -> None:
     except OSError as error:
         drop_output()
         raise Failure(f"stdout: {error.strerror}") from None
+
+
+async def write_result(result: object, line: str, as_json: bool) -> None:
+    """Print what has been done: as JSON for programs, or as a line for people.
+
+    Args:
+        result: what JSON can express.
+        line: says the same; nothing is printed if it is empty.
+        as_json: whether a program reads it.
+
+    Raises:
+        BrokenPipeError, Failure: as of `write_line`.
+    """
+    if as_json:
+        # ASCII, so that nothing in it can act on a terminal.
+        await write_line(json.dumps(result))
+    elif line:
+        await write_line(escape_controls(line))
 
 
 def _write(line: str) -> None:

@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from .inspecting import inspect, open_topics
-from .options import config_option, json_option, parse_seconds, read_settings, sign_token
+from .options import config_option, json_option, read_settings, sign_token
+from .patience import parse_seconds
 from .terminal import print_error
 
 PROXY_TOKEN_BYTES = 7 * 1024

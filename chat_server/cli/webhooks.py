@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from ..clock import iso_time
 from ..events import MAX_SEQ
 from ..settings import Settings
 from .database import opened_database, require_url
-from .options import config_option, parse_topic, read_settings
-from .terminal import Failure, Misuse, escape_controls, run
+from .options import config_option, json_option, parse_topic, read_settings
+from .patience import patience_options
+from .terminal import Failure, Misuse, run, write_result
 
 if TYPE_CHECKING:
     from ..webhooks.store import State, WebhookStore
@@ -26,17 +28,22 @@ def webhooks() -> None:
 
 
 @webhooks.command("list")
+@json_option
+@patience_options
 @config_option
-def list_(config: Path | None) -> None:
+def list_(as_json: bool, config: Path | None) -> None:
     """Say of each endpoint whether it takes what is sent, fails, or is parked."""
 
     async def work(store: "WebhookStore") -> None:
         known = {state.name: state for state in await store.states()}
         topics = await store.count_cursors()
         for name in sorted({*settings.webhooks, *known}):
-            line = _described(known.get(name), topics.get(name, 0))
-            absent = "" if name in settings.webhooks else "; not in the settings"
-            click.echo(f"{name}: {escape_controls(line)}{absent}")
+            state, count = known.get(name), topics.get(name, 0)
+            configured = name in settings.webhooks
+            absent = "" if configured else "; not in the settings"
+            row = {} if state is None else msgspec.to_builtins(state)
+            row |= {"name": name, "topics": count, "configured": configured}
+            await write_result(row, f"{name}: {_described(state, count)}{absent}", as_json)
 
     settings = read_settings(config)
     _with_store(settings, work)
@@ -46,8 +53,12 @@ def list_(config: Path | None) -> None:
 @_name
 @click.option("--topic", callback=lambda *given: given[2] and parse_topic(*given), metavar="TOPIC")
 @click.option("--after", type=click.IntRange(0, MAX_SEQ), metavar="SEQ", help="Of the topic.")
+@json_option
+@patience_options
 @config_option
-def replay(name: str, topic: str | None, after: int | None, config: Path | None) -> None:
+def replay(
+    name: str, topic: str | None, after: int | None, as_json: bool, config: Path | None
+) -> None:
     """Let an endpoint go on that is parked, or that fails and waits.
 
     It gets everything that the log still has, from where it stopped. With --topic and --after it
@@ -63,21 +74,24 @@ def replay(name: str, topic: str | None, after: int | None, config: Path | None)
                 raise Failure(f"{name} has not been sent anything behind {after} of {topic}")
         if not await store.replay(name):
             raise _unknown(name)
-        click.echo(f"{name} goes on")
+        result = {"name": name, "topic": topic, "after": after}
+        await write_result(result, f"{name} goes on", as_json)
 
     _with_store(read_settings(config), work)
 
 
 @webhooks.command()
 @_name
+@json_option
+@patience_options
 @config_option
-def reset(name: str, config: Path | None) -> None:
+def reset(name: str, as_json: bool, config: Path | None) -> None:
     """Let an endpoint begin anew: what waits for it is left out."""
 
     async def work(store: "WebhookStore") -> None:
         if not await store.forget(name, int(time.time() * 1_000)):
             raise _unknown(name)
-        click.echo(f"{name} begins anew")
+        await write_result({"name": name}, f"{name} begins anew", as_json)
 
     _with_store(read_settings(config), work)
 

@@ -42,7 +42,7 @@ def test_a_message_and_what_becomes_of_it(real: ServerProcess) -> None:
         f"#1 {USER}: better (edited) [👍 1]",
         f"#2 {USER}: (deleted)",
     ]
-    assert call(real, "edit", "--json", "room:a", "1", '["data"]') == (0, "", "")
+    assert call(real, "edit", "--data", "room:a", "1", '["data"]') == (0, "", "")
     code, out, _ = call(real, "history", "--json", "--before", "2", "room:a")
     assert [json.loads(line)["data"] for line in out.splitlines()] == [["data"]]
     code, out, _ = call(real, "history", "--json", "--after", "1", "--limit", "1", "room:a")
@@ -72,7 +72,7 @@ def test_a_refusal_is_one_line(
     [
         (("edit", "room:a", "0", "x"), "'SEQ': 0 is not in the range"),
         (("delete", "room:a", "one"), "'SEQ': 'one' is not a valid integer"),
-        (("edit", "--json", "room:a", "1", "{"), "TEXT: is not JSON"),
+        (("edit", "--data", "room:a", "1", "{"), "TEXT: is not JSON"),
         (("edit", "room:a", "1", "\udcff"), "TEXT: is not UTF-8"),
         (("publish", "room:a", "\udcff"), "is not UTF-8"),
         (("history", "--before", "1", "--after", "1", "room:a"), "only one of them"),

@@ -20,7 +20,7 @@ def run(*arguments: str, **environ: str) -> Result:
     )
 
 
-async def _park(url: str) -> None:
+async def park(url: str) -> None:
     rows, parked, _ = OUTBOX.tables
     engine = create_async_engine(url)
     async with engine.begin() as connection:
@@ -48,7 +48,7 @@ def test_parked_topics_are_listed_tried_again_and_relieved(
     empty_database: DatabaseSettings,
 ) -> None:
     url = empty_database.url
-    asyncio.run(_park(url))
+    asyncio.run(park(url))
     why = "data: is␛[2J too large"
     assert run("list", "--database", url).output.splitlines() == [
         f"order:1: parked since 2023-11-14T22:13:20.000Z, 2 messages: {why}",
@@ -69,7 +69,7 @@ def test_what_cannot_be_done_is_one_line(empty_database: DatabaseSettings) -> No
     assert none.exit_code == 1
     assert none.stderr.startswith("chat-server: the outbox cannot be used: ")
     assert "chat_outbox_parked" in none.stderr
-    asyncio.run(_park(url))
+    asyncio.run(park(url))
     for command in ("retry", "drop"):
         other = run(command, "order:9", "--database", url)
         assert (other.exit_code, other.stderr) == (

@@ -61,9 +61,9 @@ async def test_lines_of_every_kind(server: FakeServer) -> None:
 
 
 async def test_json(server: FakeServer) -> None:
-    assert (await run("publish", "--json", "room:a", '{"a": [1]}', url=server.url))[0] == 0
+    assert (await run("publish", "--data", "room:a", '{"a": [1]}', url=server.url))[0] == 0
     stdin = b'1\n"two"\n[3]\n'
-    assert (await run("publish", "--json", "room:a", url=server.url, stdin=stdin))[0] == 0
+    assert (await run("publish", "--data", "room:a", url=server.url, stdin=stdin))[0] == 0
     assert stored(server) == [{"a": [1]}, 1, "two", [3]]
 
 
@@ -89,7 +89,7 @@ async def test_a_bad_line_is_named_and_those_before_it_are_stored(server: FakeSe
     result = await run("publish", "room:a", url=server.url, stdin=b"ok\n\xff\xfe\nlater\n")
     assert result == (1, "", "chat-server: line 2: is not UTF-8\n")
     assert stored(server) == [{"text": "ok"}]
-    code, _, err = await run("publish", "--json", "room:a", url=server.url, stdin=b"1\n{\n")
+    code, _, err = await run("publish", "--data", "room:a", url=server.url, stdin=b"1\n{\n")
     assert code == 1
     assert err.startswith("chat-server: line 2: is not JSON")
 
@@ -281,7 +281,7 @@ async def test_lines_leave_in_batches_and_lost_batches_lose_no_line(fast: Server
 async def test_a_line_that_cannot_be_published_is_named_in_a_batch_too(fast: ServerProcess) -> None:
     stdin = b"".join(b"%d\n" % number for number in (*range(20), 2**70, 21))
     code, _, err = await run(
-        "publish", "--json", "room:b", url=fast.url, token=mint("ann"), stdin=stdin
+        "publish", "--data", "room:b", url=fast.url, token=mint("ann"), stdin=stdin
     )
     assert code == 1
     assert err.startswith("chat-server: line 21: data: ")

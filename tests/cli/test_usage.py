@@ -274,7 +274,7 @@ def test_wrong_calls_are_explained(command: str, arguments: tuple[str, ...], wor
 
 
 def test_publish_checks_its_json() -> None:
-    result = run("publish", "room:a", "--json", "{oops")
+    result = run("publish", "room:a", "--data", "{oops")
     assert result.exit_code == 2
     assert "is not JSON" in result.stderr
 

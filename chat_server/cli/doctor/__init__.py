@@ -12,11 +12,11 @@ from ...settings import Settings, advice
 from ..options import (
     config_option,
     json_option,
-    parse_seconds,
     parse_url,
     read_settings,
     setting_flags,
 )
+from ..patience import parse_seconds
 from ..terminal import escape_controls, run
 from .findings import Finding
 
