@@ -1,7 +1,7 @@
 """Requests to the operators' API."""
 
 import asyncio
-import time
+from asyncio import Task
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -10,15 +10,25 @@ import msgspec
 from ..client.api import Api
 from ..client.errors import NotConnected
 
-TIMEOUT_SECONDS = 10.0
-"""How long an answer may take: all workers are given two seconds."""
+PATIENCE_SECONDS = 3.0
+"""When a request is sent again. A worker that is well answers sooner: all are given two seconds."""
+
+ANSWER_SECONDS = 30.0
+"""How long an answer may take altogether."""
 
 MOST_BYTES = 16_777_216
 RETRY_SECONDS = 0.5
 
+ONCE = frozenset({"announce"})
+"""Orders that do something else when they are given twice."""
+
 
 class Asking:
     """Sends requests to one server.
+
+    The kernel may hand a connection to a worker that is frozen, so what is not answered soon is
+    sent again, by another connection. A worker that wakes up finds the first one closed, and drops
+    what came by it.
 
     Args:
         url: of its WebSocket.
@@ -26,10 +36,10 @@ class Asking:
         wait: seconds for which a server that is not there is awaited.
     """
 
-    def __init__(self, url: str, token: str, wait: float | None) -> None:
+    def __init__(self, url: str, token: str, wait: float) -> None:
         self._api = Api(url, None)
         self._token = token
-        self._deadline = time.monotonic() + (wait or 0.0)
+        self._wait = wait
 
     async def get(self, *path: str, **query: object) -> Any:
         """Return the answer to a question; a query's None is left out.
@@ -51,19 +61,48 @@ class Asking:
         return await self._ask(verb, msgspec.json.encode(given))
 
     async def _ask(self, path: str, body: bytes | None) -> Any:
+        sent: set[Task[bytes]] = set()
+        try:
+            answer = msgspec.json.decode(await self._first_answer(sent, path, body))
+            # What an earlier one may have done was not so before.
+            return answer | ({"already": False} if len(sent) > 1 else {})
+        finally:
+            for task in sent:
+                task.cancel()
+            await asyncio.gather(*sent, return_exceptions=True)
+
+    async def _first_answer(self, sent: set[Task[bytes]], path: str, body: bytes | None) -> bytes:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
-            try:
-                answer = await self._api.ask(
-                    f"/api/admin/{path}",
-                    self._token,
-                    timeout=TIMEOUT_SECONDS,
-                    most=MOST_BYTES,
-                    body=body,
-                )
-            except NotConnected:
-                # To give an order twice does no harm, but for an announcement.
-                if time.monotonic() >= self._deadline:
-                    raise
+            if not sent or path not in ONCE:
+                sent.add(loop.create_task(self._send(path, body)))
+            done, _ = await asyncio.wait(
+                sent, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            waited = loop.time() - began
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                sent.remove(task)
+                if not isinstance(error, NotConnected) or not (sent or waited < self._wait):
+                    raise error
+            if waited >= max(ANSWER_SECONDS, self._wait):
+                raise NotConnected(_silence(path, body))
+            if done:
                 await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return msgspec.json.decode(answer)
+
+    async def _send(self, path: str, body: bytes | None) -> bytes:
+        return await self._api.ask(
+            f"/api/admin/{path}", self._token, timeout=ANSWER_SECONDS, most=MOST_BYTES, body=body
+        )
+
+
+def _silence(path: str, body: bytes | None) -> str:
+    silence = f"no worker has answered for {ANSWER_SECONDS:g} s"
+    if body is None:
+        return silence
+    if path in ONCE:
+        return f"{silence}; it may have been done all the same"
+    return f"{silence}; it may have been done all the same, and to repeat it does no harm"

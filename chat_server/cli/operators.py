@@ -67,7 +67,7 @@ def topics(ask: Asking, as_json: bool, **query: str | None) -> None:
 def disconnect(ask: Asking, as_json: bool, **fields: str | None) -> None:
     """Close the connections of a user or an address, or one of them."""
     _exactly_one(fields, "user", "session", "address")
-    _order(ask.post("disconnect", **fields), as_json)
+    _order(ask.post("disconnect", **fields), as_json, "there is no such connection")
 
 
 @click.command()
@@ -85,7 +85,8 @@ def disconnect(ask: Asking, as_json: bool, **fields: str | None) -> None:
 @operator_options
 def block(user: str, seconds: float, reason: str, as_json: bool, ask: Asking) -> None:
     """Keep USER out of every worker, and close the user's connections."""
-    _order(ask.post("block", user=user, seconds=seconds, reason=reason), as_json)
+    order = ask.post("block", user=user, seconds=seconds, reason=reason)
+    _order(order, as_json, f"{user} was blocked already")
 
 
 @click.command()
@@ -95,7 +96,8 @@ def block(user: str, seconds: float, reason: str, as_json: bool, ask: Asking) ->
 @operator_options
 def unblock(user: str, reason: str, as_json: bool, ask: Asking) -> None:
     """Let USER in again."""
-    _order(ask.post("unblock", user=user, reason=reason), as_json)
+    order = ask.post("unblock", user=user, reason=reason)
+    _order(order, as_json, f"{user} was not blocked")
 
 
 @click.command()
@@ -115,7 +117,7 @@ def unblock(user: str, reason: str, as_json: bool, ask: Asking) -> None:
 def revoke(ask: Asking, as_json: bool, **fields: Any) -> None:
     """Accept tokens no more, and close their connections."""
     _exactly_one(fields, "jti", "user", "kid")
-    _order(ask.post("revoke", **fields), as_json)
+    _order(ask.post("revoke", **fields), as_json, "was revoked already")
 
 
 @click.command()
@@ -142,6 +144,8 @@ def purge(topic: str, yes: bool, reason: str, as_json: bool, ask: Asking) -> Non
 @operator_options
 def announce(text: str, is_json: bool, reason: str, as_json: bool, ask: Asking) -> None:
     """Send TEXT to everybody who is connected."""
+    if not text.strip():
+        raise click.BadParameter("must not be blank", param_hint="TEXT")
     try:
         data = from_json(text.encode()) if is_json else {"text": text}
     except ValueError as error:
@@ -155,10 +159,24 @@ def _exactly_one(fields: dict[str, Any], *names: str) -> None:
         raise Misuse(f"give exactly one of {options}")
 
 
-def _order(giving: Coroutine[Any, Any, Any], as_json: bool) -> None:
+def _order(giving: Coroutine[Any, Any, Any], as_json: bool, idle: str = "") -> None:
+    """Give an order, and print who has obeyed.
+
+    Args:
+        giving: gives it.
+        as_json: whether a program reads what is printed.
+        idle: what to say if that was so already.
+    """
+
+    def line(answer: dict[str, Any]) -> str:
+        obeyed = _obeyed_line(answer)
+        if not answer.get("already"):  # of an earlier version it is not known
+            return obeyed
+        return f"{idle}: {obeyed}" if answer["until"] else f"{idle}: nothing has changed"
+
     async def work() -> None:
         answer = await giving
-        await _print(answer, as_json, _obeyed_line)
+        await _print(answer, as_json, line)
         tell_missing(answer, "has not confirmed, and obeys as soon as it runs")
 
     run(work())
@@ -232,7 +250,8 @@ def _topic_line(row: dict[str, Any]) -> str:
 def _obeyed_line(answer: dict[str, Any]) -> str:
     until = f", until {_moment(answer['until'])}" if answer["until"] else ""
     workers = len(answer["confirmed"])
-    return f"{workers} workers have obeyed, {answer['connections']} connections{until}"
+    have = "worker has" if workers == 1 else "workers have"
+    return f"{workers} {have} obeyed, {answer['connections']} connections{until}"
 
 
 def _moment(at: int) -> str:

@@ -34,14 +34,16 @@ from ..protocol.topics import TopicName
 from ..service.service import Service
 from . import private
 from .commands import read_query, respond
-from .fields import read_fields
+from .fields import MAX_BYTES, read_fields
 
 PATH = "/api/admin"
 
 YEAR = 366 * 86_400
 
+T = TypeVar("T", bound=msgspec.Struct)
+
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Reason = Annotated[str, Meta(min_length=1, max_length=256)]
+Reason = Annotated[str, Meta(min_length=1, max_length=256, extra_json_schema={"pattern": r"\S"})]
 Seconds = Annotated[float, Meta(ge=0.001, le=315_360_000)]
 Moment = Annotated[float, Meta(gt=0, le=253_402_300_799)]
 
@@ -169,6 +171,19 @@ class _Admin:
         self._service.limit_requests(actor)
         return operator_of(actor)
 
+    async def order(self, kind: type[T], max_bytes: int = MAX_BYTES) -> T:
+        """Return what the current request orders, which has a reason.
+
+        Raises:
+            BadRequest, TooLarge, RequestTimeout: as of `read_fields`.
+            Invalid: likewise, or the reason says nothing.
+        """
+        given = await read_fields(kind, max_bytes)
+        reason: str = given.reason  # type: ignore[attr-defined]
+        if not reason.strip():
+            raise Invalid({"reason": "must not be blank"})
+        return given
+
     def now(self) -> float:
         """Return seconds since 1970."""
         return self._clock.time()
@@ -276,7 +291,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
     async def block() -> Response:
         """Keep a user out, and close the user's connections."""
         operator = await admin.operator()
-        given = await read_fields(BlockRequest)
+        given = await admin.order(BlockRequest)
         until = admin.until(given.until, given.seconds)
         return respond(await office.block(operator, given.user, until, given.reason))
 
@@ -286,7 +301,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
     async def unblock() -> Response:
         """Let a user in again."""
         operator = await admin.operator()
-        given = await read_fields(UnblockRequest)
+        given = await admin.order(UnblockRequest)
         return respond(await office.allow(operator, "users", given.user, given.reason))
 
     @blueprint.post("/revoke")
@@ -295,7 +310,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
     async def revoke() -> Response:
         """Accept tokens no more, and close their connections."""
         operator = await admin.operator()
-        given = await read_fields(RevokeRequest)
+        given = await admin.order(RevokeRequest)
         until = admin.now() + (given.seconds or YEAR)
         revoking = (operator, until, given)
         return respond(await _revoke(office, *revoking, now=admin.now()))
@@ -306,7 +321,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
     async def disconnect() -> Response:
         """Close connections."""
         operator = await admin.operator()
-        given = await read_fields(DisconnectRequest)
+        given = await admin.order(DisconnectRequest)
         _exactly_one(user=given.user, session=given.session, address=given.address)
         order = Disconnect(
             by=operator.name,
@@ -328,7 +343,7 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
     async def unsubscribe() -> Response:
         """End a user's subscriptions to a topic."""
         operator = await admin.operator()
-        given = await read_fields(UnsubscribeRequest)
+        given = await admin.order(UnsubscribeRequest)
         order = _ending(operator, office, given.topic, given.reason, given.user)
         return respond(await office.unsubscribe(operator, order))
 
@@ -338,7 +353,7 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
     async def close() -> Response:
         """End all subscriptions to a topic, and keep it closed for a while."""
         operator = await admin.operator()
-        given = await read_fields(CloseRequest)
+        given = await admin.order(CloseRequest)
         if given.seconds is None:
             order = _ending(operator, office, given.topic, given.reason)
             return respond(await office.unsubscribe(operator, order))
@@ -351,7 +366,7 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
     async def open() -> Response:
         """Let a closed topic be used again."""
         operator = await admin.operator()
-        given = await read_fields(OpenRequest)
+        given = await admin.order(OpenRequest)
         return respond(await office.allow(operator, "topics", given.topic, given.reason))
 
     @blueprint.post("/announce")
@@ -360,7 +375,7 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
     async def announce() -> Response:
         """Send something to everybody who is connected."""
         operator = await admin.operator()
-        given = await read_fields(AnnounceRequest, admin.max_bytes)
+        given = await admin.order(AnnounceRequest, admin.max_bytes)
         return respond(await office.announce(operator, admin.data(given.data), given.reason))
 
 
@@ -373,7 +388,7 @@ def _add_orders_about_messages(blueprint: Blueprint, admin: _Admin) -> None:
     async def delete() -> Response:
         """Take a message's data away, whoever published it."""
         operator = await admin.operator()
-        given = await read_fields(DeleteRequest)
+        given = await admin.order(DeleteRequest)
         return respond(await office.delete(operator, given.topic, given.seq, given.reason))
 
     @blueprint.post("/purge")
@@ -382,7 +397,7 @@ def _add_orders_about_messages(blueprint: Blueprint, admin: _Admin) -> None:
     async def purge() -> Response:
         """Forget a topic's history for good, in the store and in the archive."""
         operator = await admin.operator()
-        given = await read_fields(PurgeRequest)
+        given = await admin.order(PurgeRequest)
         return respond(await office.purge(operator, given.topic, given.reason))
 
 

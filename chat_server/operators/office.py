@@ -4,13 +4,13 @@ import heapq
 import math
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
-from ..auth.denials import List
+from ..auth.denials import Denial, List
 from ..orders import MAX_ORDERS, Entry, OrderStore
 from ..protocol.commands import Delete
 from ..protocol.errors import BadRequest, NotFound, TooLarge, Unavailable
@@ -18,7 +18,6 @@ from ..protocol.messages import ChangeOk, User
 from ..protocol.topics import check_topic
 from ..service.actor import Application
 from ..service.service import Service
-from ..turns import in_turns
 from .audit import ACTIONS, record
 from .commands import (
     Announce,
@@ -55,45 +54,10 @@ from .questions import (
     TopicsQuery,
     WorkerStory,
 )
+from .wire import Done, Found, Obey, Session, Topics, rows_of
 
 ONCE_SECONDS: Final = 300.0
 """How long an order that is carried out once is kept for workers that are away."""
-
-T = TypeVar("T")
-
-
-class _Obey(Struct):
-    """Asks who has obeyed the orders up to a number."""
-
-    era: str
-    number: int
-
-
-class _Topics(Struct):
-    """Asks for topics, within the patterns of an operator's grant."""
-
-    query: TopicsQuery
-    within: tuple[str, ...]
-    operator: str
-
-
-class _Session(Struct):
-    """Asks for a connection."""
-
-    session: str
-
-
-class _Done(Struct):
-    """How many connections an order has concerned."""
-
-    connections: int
-
-
-class _Found(Struct, Generic[T]):
-    """Rows, and whether there are more."""
-
-    rows: list[T]
-    more: bool
 
 
 class Office:
@@ -196,7 +160,7 @@ class Office:
         Args:
             operator: who orders it.
             name: the list.
-            target: who or what is on it; if nobody is, nothing changes.
+            target: who or what is on it; if nobody is, nothing changes, and the answer says so.
             reason: why.
 
         Raises:
@@ -207,8 +171,9 @@ class Office:
             operator.require(check_topic(target))
         else:
             operator.require_everything()
-        entry = withdrawal(name, target, self._now())
-        obeyed = await self._put(entry)
+        denial = await self._find(name, target)
+        obeyed = await self._put(withdrawal(name, target, self._now()))
+        obeyed.already = denial is None
         self._record(operator, f"un{ACTIONS[name]}", reason, obeyed, **{name: target})
         return obeyed
 
@@ -220,7 +185,7 @@ class Office:
         """
         operator.require_everything()
         targets = {"user": order.user, "session": order.session, "address": order.address}
-        return await self._give(operator, "disconnect", order, **targets)
+        return _idle(await self._give(operator, "disconnect", order, **targets))
 
     async def unsubscribe(self, operator: Operator, order: Unsubscribe) -> Obeyed:
         """End subscriptions to a topic.
@@ -230,7 +195,8 @@ class Office:
         """
         check_topic(order.topic)
         operator.require(order.topic)
-        return await self._give(operator, "unsubscribe", order, user=order.user, topic=order.topic)
+        details = {"user": order.user, "topic": order.topic}
+        return _idle(await self._give(operator, "unsubscribe", order, **details))
 
     async def announce(self, operator: Operator, data: Raw, reason: str) -> Obeyed:
         """Send something to everybody.
@@ -296,10 +262,17 @@ class Office:
             target=target,
             at=at,
         )
+        known = await self._find(name, target)
         obeyed = await self._put(entry_of(order, ""))
+        obeyed.already = known is not None
         obeyed.until = math.floor(until)
         self._record(operator, ACTIONS[name], reason, obeyed, **{name: target}, until=obeyed.until)
         return obeyed
+
+    async def _find(self, name: List, target: str) -> Denial | None:
+        # What another worker was told a moment ago counts.
+        await self._keeper.renew()
+        return self._node.denials.find(name, target)
 
     async def _give(
         self, operator: Operator, action: str, order: AnyOrder, **details: object
@@ -316,11 +289,11 @@ class Office:
         await self._keeper.renew()
         nodes = {self._node.name, *self._keeper.nodes}
         try:
-            replies = await self._exchange.ask("obey", _Obey(mark.era, mark.number), nodes)
+            replies = await self._exchange.ask("obey", Obey(mark.era, mark.number), nodes)
         except Unavailable:
             # It stands, and every worker finds it by itself.
             replies = {}
-        done = [msgspec.json.decode(reply, type=_Done) for reply in replies.values()]
+        done = [msgspec.json.decode(reply, type=Done) for reply in replies.values()]
         return Obeyed(
             number=mark.number,
             confirmed=sorted(replies),
@@ -361,7 +334,7 @@ class Office:
         else:
             operator.require_everything()
         replies, missing = await self._ask("connections", query)
-        merged = merge(await _rows(replies, _Found[ConnectionRow]), query.limit)
+        merged = merge(await rows_of(replies, Found[ConnectionRow]), query.limit)
         rows = merged.rows
         if not operator.has_everything:
             rows = [replace(row, address=None) for row in rows]
@@ -376,7 +349,7 @@ class Office:
             NotFound: no worker has it.
         """
         operator.require_everything()
-        replies, missing = await self._ask("connection", _Session(session))
+        replies, missing = await self._ask("connection", Session(session))
         for reply in replies.values():
             found = msgspec.json.decode(reply, type=ConnectionView | None)
             if found is not None:
@@ -391,9 +364,9 @@ class Office:
         Raises:
             Unavailable: as `nodes`.
         """
-        question = _Topics(query, operator.patterns, operator.name)
+        question = Topics(query, operator.patterns, operator.name)
         replies, missing = await self._ask("topics", question)
-        merged = merge(await _rows(replies, _Found[TopicRow]), query.limit)
+        merged = merge(await rows_of(replies, Found[TopicRow]), query.limit)
         found: dict[str, TopicRow] = {}
         for row in merged.rows:
             other = found.get(row.topic, row)
@@ -460,41 +433,39 @@ class Office:
         """Answer a question for this worker; None is no answer."""
         match kind:
             case "obey":
-                return await self._obey(msgspec.json.decode(body, type=_Obey))
+                return await self._obey(msgspec.json.decode(body, type=Obey))
             case "node":
                 return await self._looking.node()
             case "connections":
                 query = msgspec.json.decode(body, type=ConnectionsQuery)
-                return _Found(*await self._looking.connections(query))
+                return Found(*await self._looking.connections(query))
             case "connection":
-                asked = msgspec.json.decode(body, type=_Session)
+                asked = msgspec.json.decode(body, type=Session)
                 return Raw(msgspec.json.encode(self._looking.connection(asked.session)))
             case "explain":
                 event = msgspec.json.decode(body, type=Asked)
                 return Raw(msgspec.json.encode(await explain_here(self._node, event)))
             case "topics":
-                topics = msgspec.json.decode(body, type=_Topics)
-                return _Found(
+                topics = msgspec.json.decode(body, type=Topics)
+                return Found(
                     *await self._looking.topics(topics.query, topics.within, topics.operator)
                 )
         return None
 
-    async def _obey(self, asked: _Obey) -> _Done | None:
+    async def _obey(self, asked: Obey) -> Done | None:
         mark = self._keeper.mark
         if mark.era != asked.era or mark.number < asked.number:
             await self._keeper.renew()
             mark = self._keeper.mark
         if mark.era != asked.era or mark.number < asked.number:
             return None
-        return _Done(self._keeper.count(asked.number))
+        return Done(self._keeper.count(asked.number))
 
     def _now(self) -> int:
         return int(self._node.clock.time() * 1_000)
 
 
-async def _rows(replies: Mapping[str, Raw], kind: type[_Found[T]]) -> list[tuple[list[T], bool]]:
-    found: list[tuple[list[T], bool]] = []
-    async for some in in_turns(replies.values(), 1):
-        answers = [msgspec.json.decode(reply, type=kind) for reply in some]
-        found += [(answer.rows, answer.more) for answer in answers]
-    return found
+def _idle(obeyed: Obeyed) -> Obeyed:
+    """Note that there was nobody whom an order concerned."""
+    obeyed.already = not (obeyed.connections or obeyed.missing)
+    return obeyed

@@ -236,6 +236,8 @@ class Obeyed(Struct):
         missing: those that have not said so in time; they obey before they serve anybody else.
         connections: how many it has concerned.
         until: seconds since 1970 at which it is over; None if it is.
+        already: whether that was so before: who is blocked was blocked, who is let in was not, who
+            is sent away was not there. The new time and reason hold.
     """
 
     number: int
@@ -243,6 +245,7 @@ class Obeyed(Struct):
     missing: list[str]
     connections: int
     until: int | None = None
+    already: bool = False
 
 
 class Step(Struct, frozen=True, kw_only=True):

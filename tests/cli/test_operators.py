@@ -53,7 +53,7 @@ async def test_who_and_what_is_there(served: Served) -> None:
 async def test_a_user_is_sent_away_and_kept_out(served: Served) -> None:
     async with await member(served, "bob") as bob:
         away = ("disconnect", "--user", "bob", "--reason", "x")
-        assert await call(served, *away) == (0, "1 workers have obeyed, 1 connections\n", "")
+        assert await call(served, *away) == (0, "1 worker has obeyed, 1 connections\n", "")
         assert await bob.closed() == 4403
     arguments = ("block", "bob", "--for", "1h", "--reason", "spam", "--json")
     code, out, err = await call(served, *arguments)
@@ -64,6 +64,23 @@ async def test_a_user_is_sent_away_and_kept_out(served: Served) -> None:
     assert (code, served.node.denials.find("users", "bob")) == (0, None)
     assert (await call(served, "revoke", "--jti", "a", "--reason", "lost"))[0] == 0
     assert served.node.denials.find("tokens", "a") is not None
+
+
+async def test_what_changes_nothing_is_not_told_as_if_it_did(served: Served) -> None:
+    why = ("--reason", "x")
+    calls: list[tuple[tuple[str, ...], str]] = [
+        (("unblock", "bob"), "bob was not blocked: nothing has changed\n"),
+        (("disconnect", "--user", "bob"), "there is no such connection: nothing has changed\n"),
+        (("block", "bob", "--for", "1h"), "1 worker has obeyed, 0 connections, until "),
+        (("block", "bob", "--for", "2h"), "bob was blocked already: 1 worker has obeyed, "),
+        (("unblock", "bob"), "1 worker has obeyed, 0 connections\n"),
+        (("unblock", "bob"), "bob was not blocked: nothing has changed\n"),
+        (("revoke", "--jti", "a"), "1 worker has obeyed, 0 connections, until "),
+        (("revoke", "--jti", "a"), "was revoked already: 1 worker has obeyed, "),
+    ]
+    for arguments, told in calls:
+        code, out, err = await call(served, *arguments, *why)
+        assert (code, out[: len(told)], err) == (0, told, ""), arguments
 
 
 async def test_everybody_is_told(served: Served) -> None:
@@ -81,7 +98,7 @@ async def test_a_history_is_purged_once_that_is_confirmed(served: Served) -> Non
         assert (code, "Delete all that was said in 'room:a'" in err) == (1, True)
         assert len((await served.node.log.history("room:a", limit=9)).events) == 1
         answer = await call(served, "purge", "room:a", "--reason", "x", "--yes")
-        assert answer == (0, "1 workers have obeyed, 1 connections\n", "")
+        assert answer == (0, "1 worker has obeyed, 1 connections\n", "")
         assert (await served.node.log.history("room:a", limit=9)).events == []
 
 
@@ -91,6 +108,8 @@ async def test_what_cannot_be_done_is_one_line(served: Served) -> None:
         (("nodes",), forge(sub="ada"), "forbidden: token: has no grant admin"),
         (("revoke", "--reason", "x"), "", "give exactly one of --jti, --user, --kid"),
         (("announce", "--data", "{", "--reason", "x"), "", "Invalid value for TEXT"),
+        (("announce", " ", "--reason", "x"), "", "Invalid value for TEXT: must not be blank"),
+        (("unblock", "bob", "--reason", " \u2003"), "", "reason: must not be blank"),
         (("block", "bob", "--for", "soon", "--reason", "x"), "", "'soon' is no duration"),
         (("nodes", "--url", "http://127.0.0.1:1"), "", "the server cannot be asked by HTTP"),
     ]

@@ -47,6 +47,24 @@ async def test_nobody_is_an_operator_without_the_grant() -> None:
         await problem(await http.ask("GET", "/api/admin/nodes"), 401, "unauthorized")
 
 
+async def test_an_order_says_whether_that_was_so_already_and_needs_a_reason() -> None:
+    async with client() as http:
+        for verb, fields, already in (
+            ("open", {"topic": "room:1"}, True),
+            ("close", {"topic": "room:1", "seconds": 60}, False),
+            ("close", {"topic": "room:1", "seconds": 60}, True),
+            ("open", {"topic": "room:1"}, False),
+            ("unsubscribe", {"topic": "room:1", "user": "bob"}, True),
+            ("revoke", {"kid": "a"}, False),
+            ("revoke", {"kid": "a"}, True),
+        ):
+            answer = await order(http, verb, reason="x", **fields)
+            assert (await answer.get_json())["already"] is already, (verb, fields)
+            for reason in ("", "  ", "\u2003\t"):
+                refused = await order(http, verb, reason=reason, **fields)
+                assert list((await problem(refused, 422, "invalid"))["fields"]) == ["reason"]
+
+
 async def test_an_operator_of_some_topics_does_nothing_elsewhere() -> None:
     async with client() as http:
         jwt = operator("room:**")
