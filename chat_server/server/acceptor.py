@@ -115,7 +115,7 @@ class Acceptor:
         self._connect = connect
         self._max_connections = max_connections
         self._max_descriptor = max_descriptor
-        self._tls = tls
+        self.tls = tls
         self._handshake_seconds = handshake_seconds if tls else None
         self._loop = asyncio.get_running_loop()
         self._peers: dict[asyncio.Task[None], Peer] = {}
@@ -168,7 +168,7 @@ class Acceptor:
             accepted.setblocking(False)
             peer = Peer(accepted, address)
             if reason := self._fullness(accepted.fileno()):
-                self._overflow.refuse(accepted, reason, secure=self._tls is not None)
+                self._overflow.refuse(accepted, reason, secure=self.tls is not None)
                 continue
             task = self._loop.create_task(self._serve(peer))
             self._peers[task] = peer
@@ -230,7 +230,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 lambda: connection,
                 peer.socket,
-                ssl=self._tls,
+                ssl=self.tls,
                 ssl_handshake_timeout=self._handshake_seconds,
             )
             peer.connection = connection

@@ -72,6 +72,7 @@ def run_server(
             listener,
             stop_on=frozenset({signal.SIGINT, signal.SIGTERM}),
             terminal=terminal,
+            reread=reread,
             on_ready=partial(announce, listener.getsockname()[:2]),
         )
     except (sockets.ListenError, descriptors.DescriptorError) as error:

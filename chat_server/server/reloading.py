@@ -1,10 +1,11 @@
-"""What SIGHUP changes: the settings are read again, for the workers that come."""
+"""What SIGHUP changes: the settings are read again, for the workers that come or the only one."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from .. import logs
 from ..settings import Settings, SettingsError, masked, reference
@@ -22,6 +23,10 @@ FIXED_PLACES: Final = ("redis.url", "database.url")
 """Likewise, but for user and password, which may change."""
 
 
+IN_PLACE: Final = ("log.level", "log.format")
+"""A process takes these over while it runs; it reads the files of its certificate again, too."""
+
+
 def reload(settings: Settings, reread: Reread | None) -> Settings | None:
     """Read the settings again; log what has changed, and what cannot.
 
@@ -34,27 +39,71 @@ def reload(settings: Settings, reread: Reread | None) -> Settings | None:
     """
     if reread is None:
         return settings
-    try:
-        read = reread()
-        mistakes = list(mistakes_at_start(read))
-    except SettingsError as error:
-        mistakes = list(error.lines)
-    if mistakes:
-        for line in mistakes:
-            logger.error("%s", line)
-        logger.error("SIGHUP: the settings have mistakes; no worker is replaced")
+    read = _read(reread, "no worker is replaced")
+    if read is None:
         return None
     before, after = dict(reference.values(settings)), dict(reference.values(read))
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    changed = _changed(settings, read)
     kept = [key for key in changed if _is_fixed(key, before.get(key), after.get(key))]
-    for key in kept:
-        logger.warning("%s: has changed, which needs a restart; until then the old one holds", key)
+    _tell_kept(kept)
     if taken := [key for key in changed if key not in kept]:
         logger.info("SIGHUP: the next workers have other settings: %s", ", ".join(sorted(taken)))
     result = _with(read, {key: before[key] for key in kept})
     if result.log != settings.log:
         logs.configure(result.log)
     return result
+
+
+def reload_in_place(settings: Settings, reread: Reread | None) -> Settings | None:
+    """Read the settings again for the only worker, which goes on; log what needs a restart.
+
+    Args:
+        settings: as they are.
+        reread: as for `reload`.
+
+    Returns:
+        The settings that hold from now on; None if there are mistakes, which are logged.
+    """
+    read = _read(reread or (lambda: settings), "nothing is reloaded")
+    if read is None:
+        return None
+    changed = _changed(settings, read)
+    _tell_kept([key for key in changed if key not in IN_PLACE])
+    log = replace(settings.log, level=read.log.level, format=read.log.format)
+    if log != settings.log:
+        logs.configure(log)
+    taken = [key for key in changed if key in IN_PLACE]
+    if settings.server.tls_certificate_file:
+        taken.append("the certificate")
+    logger.info(
+        "SIGHUP: read again: %s", ", ".join(taken) or "nothing that holds without a restart"
+    )
+    return replace(settings, log=log)
+
+
+def _read(reread: Reread, what: str) -> Settings | None:
+    """Return the settings; None if they have mistakes, which are logged, and `what` that means."""
+    try:
+        read = reread()
+        mistakes = list(mistakes_at_start(read))
+    except SettingsError as error:
+        mistakes = list(error.lines)
+    if not mistakes:
+        return read
+    for line in mistakes:
+        logger.error("%s", line)
+    logger.error("SIGHUP: the settings have mistakes; %s", what)
+    return None
+
+
+def _changed(before: Settings, after: Settings) -> list[str]:
+    old, new = dict(reference.values(before)), dict(reference.values(after))
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _tell_kept(keys: Iterable[str]) -> None:
+    for key in keys:
+        logger.warning("%s: has changed, which needs a restart; until then the old one holds", key)
 
 
 def _is_fixed(key: str, before: Any, after: Any) -> bool:

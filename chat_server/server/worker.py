@@ -21,7 +21,7 @@ from quart import Quart
 from .. import logs
 from ..extension import ChatServer
 from ..http.health import SILENT, WorkerHealth
-from ..settings import Settings
+from ..settings import Settings, SettingsError
 from . import descriptors, orphan, sockets
 from .acceptor import Acceptor
 from .application import make_application
@@ -32,6 +32,7 @@ from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .late_signals import end_at_once, ending_within
 from .notify import notify
+from .reloading import Reread, reload_in_place
 from .tls import tls_context
 from .totals import ANSWER_SECONDS, Report, health_seconds
 
@@ -45,6 +46,7 @@ def run_worker(
     *,
     stop_on: frozenset[signal.Signals],
     terminal: Terminal | None = None,
+    reread: Reread | None = None,
     parent: int | None = None,
     on_ready: Callable[[], None],
     report: socket.socket | None = None,
@@ -58,7 +60,8 @@ def run_worker(
         listener: a listening socket; closed at the end.
         stop_on: signals that ask for a stop. A second one ends `server.lame_duck_seconds`, and the
             next one the process.
-        terminal: its end, told by SIGHUP, asks for a stop too.
+        terminal: its end, told by SIGHUP, asks for a stop too. Another SIGHUP is a reload.
+        reread: reads the settings again for a reload; see `reloading`.
         parent: of a supervised worker, the descriptor of a socket to its supervisor: a byte ends
             `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
         on_ready: called once requests are accepted.
@@ -71,22 +74,23 @@ def run_worker(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stop, drain_now = Stop(), asyncio.Event()
+        stop, drain_now, hung_up = Stop(), asyncio.Event(), asyncio.Event()
         if not settings.server.lame_duck_seconds:
             drain_now.set()
         for ending in stop_on:
             loop.add_signal_handler(ending, _on_stop, stop, drain_now, ending)
-        if terminal is not None:
-            terminal.watch(loop, partial(_on_hang_up, stop, terminal))
         if parent is not None:
             # The supervisor alone decides what a second signal means: systemd sends the first one
             # to all processes of a service, and then it passes it on.
             loop.add_signal_handler(signal.SIGTERM, stop.because, "SIGTERM")
             noticed = orphan.watch(parent)
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
-        app = make_application(settings, application)
-        worker = Worker(app, settings, number)
+        worker = Worker(make_application(settings, application), settings, number)
+        if terminal is not None:
+            terminal.watch(loop, partial(_on_hang_up, stop, terminal, hung_up))
+        reloading = loop.create_task(worker.reload_at(hung_up, reread), name="reload")
         stop.tell(await worker.serve(listener, stop, on_ready, drain_now, report))
+        reloading.cancel()
         end_at_once(loop, stop_on)
         end.start()
 
@@ -144,11 +148,11 @@ def _on_stop(stop: Stop, drain_now: asyncio.Event, number: signal.Signals) -> No
         os._exit(0)
 
 
-def _on_hang_up(stop: Stop, terminal: Terminal) -> None:
+def _on_hang_up(stop: Stop, terminal: Terminal, hung_up: asyncio.Event) -> None:
     if terminal.hangs_up:
         stop.because("the terminal is gone")
     else:
-        logger.warning("SIGHUP does nothing with one worker; several it replaces one by one")
+        hung_up.set()
 
 
 def _on_supervisor(
@@ -184,6 +188,7 @@ class Worker:
 
     def __init__(self, app: Quart, settings: Settings, number: int = 1) -> None:
         self._quart = app
+        self._settings = settings
         self._number = number
         self._app = ASGIWrapper(app)
         self._chat: ChatServer = app.extensions["chat_server"]
@@ -200,6 +205,7 @@ class Worker:
         self._max_descriptor = descriptors.raise_limit(settings)
         self._tls = tls_context(settings)
         self._certificate = CertificateWatch(settings)
+        self._acceptors: list[Acceptor] = []
         logs.identify(number, self._chat.node.name)
         self._chat.vitals.certificate_ends_at = self._certificate.ends_at
 
@@ -239,7 +245,7 @@ class Worker:
             if lifespan_task.done():
                 await lifespan_task
 
-            acceptors = self._make_acceptors(listener, state)
+            acceptors = self._acceptors = self._make_acceptors(listener, state)
             for acceptor in acceptors:
                 acceptor.start()
             self._gc_policy.start()
@@ -262,6 +268,30 @@ class Worker:
             lifespan_task.cancel()
             await asyncio.gather(lifespan_task, return_exceptions=True)
         return sent_away
+
+    async def reload_at(self, hung_up: asyncio.Event, reread: Reread | None) -> None:
+        """Take over what can change while the worker runs, whenever `hung_up` is set."""
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            settings = await asyncio.to_thread(reload_in_place, self._settings, reread)
+            if settings is None:
+                continue
+            self._settings = settings
+            try:
+                tls = await asyncio.to_thread(tls_context, settings)
+            except SettingsError as error:  # a file has changed since it was checked
+                logger.error("%s", error)
+                continue
+            for acceptor in self._acceptors:
+                acceptor.tls = tls
+            self._watch_certificate()
+
+    def _watch_certificate(self) -> None:
+        self._certificate.stop()
+        self._certificate = CertificateWatch(self._settings)
+        self._chat.vitals.certificate_ends_at = self._certificate.ends_at
+        self._certificate.start()
 
     def _make_acceptors(self, listener: socket.socket, state: LifespanState) -> list[Acceptor]:
         bind = self._chat.settings.operators.bind

@@ -65,7 +65,7 @@ RULES = {
     "cli.outbox": May(
         ("database", "outbox", "protocol", *LEAVES), ("click", "msgspec", "sqlalchemy")
     ),
-    "cli.webhooks": May(("database", "protocol.errors", "webhooks", *LEAVES), ("click",)),
+    "cli.webhooks": May(("database", "protocol.errors", "webhooks", *LEAVES), ("click", "msgspec")),
     "cli.users": May(
         ("accounts", "database", "mail", "protocol", *LEAVES), ("click", "sqlalchemy")
     ),

@@ -3,12 +3,14 @@
 import logging
 import os
 import signal
+import ssl
 from pathlib import Path
 
 import pytest
 
 from chat_server.server.reloading import reload
 from chat_server.settings import Settings, load_settings
+from tests.rig.certificates import make_certificate
 from tests.rig.chat_client import chat
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
@@ -65,3 +67,28 @@ async def test_the_next_workers_have_the_settings_of_the_file(
         await ready_workers(server, 2)
         async with await chat(server.ws_url, mint("ada")) as ada:
             assert ada.welcome["limits"]["max_topics"] == 7
+
+
+async def test_a_single_worker_takes_over_what_it_can_and_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "chat.toml"
+    file.write_text('[log]\nlevel = "INFO"\n')
+    certificate = make_certificate(tmp_path)
+    (tmp_path / "renewed").mkdir()
+    renewed = make_certificate(tmp_path / "renewed")
+    with ServerProcess("--config", str(file), certificate=certificate) as server:
+        async with await chat(server.ws_url, mint("ada"), tls=server.tls) as ada:
+
+            async def reload(text: str, told: str) -> None:
+                file.write_text(text)
+                os.kill(server.pid, signal.SIGHUP)
+                await until(lambda: told in server.stderr)
+
+            await reload('[log]\nlevel = "loud"\n', "SIGHUP: the settings have mistakes; nothing")
+            certificate.write_bytes(renewed.read_bytes())
+            changed = '[log]\nlevel = "INFO"\nformat = "json"\n[limits]\nmax_topics = 7\n'
+            await reload(changed, '"SIGHUP: read again: log.format, the certificate"')
+            assert "limits.max_topics: has changed, which needs a restart" in server.stderr
+            assert (await ada.call(type="ping"))["type"] == "pong"
+        server.tls = ssl.create_default_context(cafile=renewed)
+        async with await chat(server.ws_url, mint("ada"), tls=server.tls) as ada:
+            assert ada.welcome["limits"]["max_topics"] != 7
