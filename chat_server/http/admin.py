@@ -1,6 +1,6 @@
 """`/api/admin/…`: what operators ask and order."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw

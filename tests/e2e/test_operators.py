@@ -15,7 +15,6 @@ from typing import Any
 import jwt as pyjwt
 import pytest
 
-from tests.cli.program import run
 from tests.rig.chat_client import Chat, chat, open_websocket
 from tests.rig.ports import free_port
 from tests.rig.raw_client import RawClient, request
@@ -175,53 +174,6 @@ async def test_a_frozen_worker_obeys_when_it_wakes(
     for client in gone:
         assert await client.closed() == BLOCKED
     await stays_out(server, bob)
-
-
-async def test_orders_from_the_shell_get_past_a_frozen_worker(
-    kept: RedisServer, clients: AsyncExitStack
-) -> None:
-    """And what came to it by a connection that was given up is not done when it wakes."""
-    flags = ("--workers", "2", "--redis-url", kept.url)
-    # The supervisor would replace it.
-    environ = {**ENVIRON, "CHAT_SERVER__HANG_SECONDS": "0"}
-    with ServerProcess(*flags, environ=environ) as server:
-        bob = token("bob")
-        pids = sorted(await ready_workers(server, 2))
-        gone = await connected(server, pids, clients, bob)
-        frozen = pids[1]
-        os.kill(frozen, signal.SIGSTOP)
-        try:
-            hanging = await given_to_nobody(server)
-            for said in ("", "bob was blocked already: "):
-                block = ("block", "bob", "--for", "1h", "--reason", "spam")
-                code, out, err = await run(*block, url=server.url, token=operator())
-                assert (code, said in out) == (0, True)
-                assert "1 worker has obeyed, " in out
-                assert f"-{frozen}-" in err
-                assert err.endswith(" has not confirmed, and obeys as soon as it runs\n")
-        finally:
-            os.kill(frozen, signal.SIGCONT)
-        for client in gone:
-            assert await client.closed() == BLOCKED
-        await stays_out(server, bob)
-        assert len((await order(server, "block", user="eve", seconds=60))["confirmed"]) == 2
-        status, listed = await ask(server, "GET", "blocks")
-        assert (status, {each["target"] for each in listed["denials"]} & hanging) == (200, set())
-
-
-async def given_to_nobody(server: ServerProcess) -> set[str]:
-    """Order blocks until some are not answered; return whose those are."""
-    users: set[str] = set()
-    for number in range(200):
-        user = f"user{number}"
-        try:
-            async with asyncio.timeout(5):
-                await order(server, "block", user=user, seconds=3_600)
-        except TimeoutError:
-            users.add(user)
-            if len(users) == 2:
-                break
-    return users
 
 
 async def block_from(server: ServerProcess, pid: int, user: str) -> dict[str, Any]:
