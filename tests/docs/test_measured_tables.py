@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from loadtest.page import write
 from tests.chaos import report as reliability
@@ -12,8 +13,9 @@ from tests.chaos.run import Outcome
 ROOT = Path(__file__).parents[2]
 
 
-def test_no_table_was_changed_by_hand(tmp_path: Path) -> None:
-    original, page = ROOT / "docs" / "performance.md", tmp_path / "page.md"
+@pytest.mark.parametrize("name", ["performance.md", "large.md"])
+def test_no_table_was_changed_by_hand(name: str, tmp_path: Path) -> None:
+    original, page = ROOT / "docs" / name, tmp_path / "page.md"
     shutil.copy(original, page)
     write(page, ROOT / "benchmarks" / "results")
     assert page.read_text() == original.read_text()
