@@ -166,10 +166,10 @@ async def _sift_nobody(_: Hands) -> int:
     return 0
 
 
-def _tell_wrongly(client: Connection, event: Event) -> bool:
+def _tell_wrongly(client: Connection, packet: bytes) -> bool:
     """Announce nothing, or all twice."""
     times = 2 if SABOTAGE == "announces twice" else 0
-    return sum(_tell(client, event) for _ in range(times)) > 0
+    return sum(_tell(client, packet) for _ in range(times)) > 0
 
 
 hub.Topic = BrokenTopic  # type: ignore[attr-defined]

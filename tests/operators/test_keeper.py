@@ -69,7 +69,7 @@ async def test_nobody_is_let_in_before_it_is_known_who_is_kept_out() -> None:
     worker.orders.here = False
     async with running(worker):
         denials = worker.node.denials
-        assert denials.is_stale
+        assert worker.node.denials.is_stale
         with pytest.raises(Unavailable, match="who is kept out is not known yet"):
             denials.check(BOB)
         worker.orders.here = True
