@@ -233,7 +233,7 @@ class Obeyed(Struct):
     Args:
         number: its place in the order of all orders.
         confirmed: the workers that have obeyed.
-        missing: those that have not said so in time; they obey before they serve anybody else.
+        missing: those that have not said so in time; they obey once they run and reach the store.
         connections: how many it has concerned.
         until: seconds since 1970 at which it is over; None if it is.
         already: whether that was so before: who is blocked was blocked, who is let in was not, who

@@ -354,6 +354,43 @@ async def test_two_operators_at_once(server: ServerProcess, pids: list[int]) -> 
     assert kept["bob"] == last["until"]
 
 
+async def test_operators_who_contradict_each_other(
+    server: ServerProcess, pids: list[int], clients: AsyncExitStack
+) -> None:
+    """The last word holds, on both workers."""
+    orders = [
+        order(server, verb, user=f"user{number}", **fields)
+        for _ in range(4)
+        for number in range(4)
+        for verb, fields in (("block", {"seconds": 3_600}), ("unblock", {}))
+    ]
+    answers = await asyncio.gather(*orders)
+    for number in range(4):
+        of_user = answers[2 * number :: 8] + answers[2 * number + 1 :: 8]
+        last = max(of_user, key=lambda each: int(each["number"]))
+        if last["until"]:
+            await stays_out(server, token(f"user{number}"))
+        else:
+            await connected(server, pids, clients, token(f"user{number}"))
+
+
+async def test_what_redis_has_lost_is_not_taken_for_obeyed(
+    server: ServerProcess, kept: RedisServer, pids: list[int], clients: AsyncExitStack
+) -> None:
+    """As by a failover to a replica that lacks the newest orders."""
+    everybody = await connected(server, pids, clients, token("bob"))
+    await order(server, "block", user="eve", seconds=3_600)
+    keys = await asyncio.to_thread(kept.run, "KEYS", "chat:{!operators}:*")
+    before = [(key, await asyncio.to_thread(kept.run, "DUMP", key)) for key in keys]
+    for text in ("lost", "told"):
+        answer = await order(server, "announce", data=text)
+        assert (len(answer["confirmed"]), answer["connections"]) == (2, 3), text
+        for client in everybody:
+            assert (await client.next())["data"] == text
+        for key, value in before:
+            await asyncio.to_thread(kept.run, "RESTORE", key, 60_000, value, "REPLACE")
+
+
 async def test_an_emptied_redis_lets_nobody_back_in(
     server: ServerProcess, kept: RedisServer, pids: list[int]
 ) -> None:
