@@ -173,6 +173,7 @@ RULES = {
     "auth.tokens": May(("protocol", *LEAVES), ("msgspec", "jwt")),
     "protocol": May(("events", "rates"), ("msgspec",)),
     "rates": May((), ("msgspec",)),
+    "turns": May(),
     "events": May(("rates",), ("msgspec",)),
     "changes": May(("events", "rates"), ("msgspec",)),
     "cursors": May(("events",), ("msgspec",)),
