@@ -40,6 +40,9 @@ IMPORT = re.compile(r'^(?:import|export|\}) [^;"]*?from "\./([\w-]+\.js)";', re.
 
 SCRIPT = re.compile(r'( *)<script type="module" src="static/([\w-]+\.js)">')
 
+STYLES = ("base", "chat", "rooms", "messages", "actions", "account", "search")
+"""What "page.css" of the chat page is made of: one request, which compresses better than seven."""
+
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
 
 ADMIN_FILES = (
@@ -149,6 +152,8 @@ def page_blueprint(
     files = read_files(
         path.name for path in WEB.iterdir() if not path.name.startswith(("admin", "docs"))
     )
+    style = b"".join(without_comments(f"{name}.css") for name in STYLES)
+    files["page.css"] = make_file(style, CONTENT_TYPES[".css"])
     files["index.html"] = make_page(
         "index.html",
         {

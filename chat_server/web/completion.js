@@ -16,7 +16,8 @@ export class Completion {
    * @param {HTMLTextAreaElement} field
    * @param {Element} list shows the proposals.
    * @param {function[]} sources each is called with the text and the cursor, and returns null, or
-   *   `{start, proposals}`: where what is completed begins, and `{label, hint, text}` of each proposal.
+   *   `{start, proposals}`: where what is completed begins, and `{label, hint, text}` of each proposal;
+   *   or `{start, whole}` with the text that stands for what is complete.
    */
   constructor(field, list, sources) {
     this.#field = field;
@@ -38,6 +39,7 @@ export class Completion {
     const { value, selectionStart } = this.#field;
     this.#open = null;
     for (const source of this.#sources) this.#open ??= source(value, selectionStart);
+    if (this.#open?.whole) return this.#put(this.#open.whole);
     if (this.#open?.proposals.length === 0) this.#open = null;
     this.#chosen = 0;
     this.#show();
@@ -73,9 +75,13 @@ export class Completion {
   }
 
   #take(index) {
-    const { start, proposals } = this.#open;
+    this.#put(this.#open.proposals[index].text);
+  }
+
+  #put(text) {
+    const { start } = this.#open;
     this.#open = null;
-    this.#field.setRangeText(proposals[index].text, start, this.#field.selectionStart, "end");
+    this.#field.setRangeText(text, start, this.#field.selectionStart, "end");
     this.#field.dispatchEvent(new Event("input", { bubbles: true }));
   }
 }

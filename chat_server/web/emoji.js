@@ -12,16 +12,18 @@ const TABLE = `👍 thumbsup 👎 thumbsdown ❤️ heart 💔 broken_heart 😂
 const words = TABLE.split(/\s/u);
 const NAMES = new Map(words.flatMap((word, at) => (at % 2 ? [[word, words[at - 1]]] : [])));
 const LONGEST = 24;
-const BEGUN = /(?:^|\s):([a-z_]{2,}):?$/iu;
+const BEGUN = /(?:^|\s):([a-z_]{2,})(:?)$/iu;
 
 /** Propose emoji for a completion, as `Completion` asks for it. */
 export function proposeEmoji(text, cursor) {
-  const [found, begun] = BEGUN.exec(text.slice(Math.max(cursor - LONGEST, 0), cursor)) ?? [];
+  const [found, begun, end] = BEGUN.exec(text.slice(Math.max(cursor - LONGEST, 0), cursor)) ?? [];
   if (!found) return null;
   const letters = begun.toLowerCase();
+  const start = cursor - found.trimStart().length;
+  if (end && NAMES.has(letters)) return { start, whole: NAMES.get(letters) };
   const proposals = [...NAMES]
     .filter(([name]) => name.includes(letters))
     .sort(([one], [other]) => other.startsWith(letters) - one.startsWith(letters))
     .map(([name, emoji]) => ({ label: emoji, hint: `:${name}:`, text: `${emoji} ` }));
-  return { start: cursor - found.trimStart().length, proposals };
+  return { start, proposals };
 }

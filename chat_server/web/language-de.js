@@ -69,8 +69,8 @@ export const texts = {
   "It {mistake}.": "Fehler: {mistake}.",
   "The {field} {mistake}.": "Fehler in {field}: {mistake}.",
   "The next is possible in {minutes} minutes.": "Der nächste ist in {minutes} Minuten möglich.",
-  "This is not a token: it has three parts with dots between.":
-    "Das ist kein Token: es hat drei Teile mit Punkten dazwischen.",
+  "This is not a token: a token has three parts with dots between.":
+    "Das ist kein Token: Ein Token hat drei Teile mit Punkten dazwischen.",
   "You are signed out here, but the server could not be told: sign out again when it answers.":
     "Du bist hier abgemeldet, aber der Server weiß es nicht: melde dich noch einmal ab, wenn er antwortet.",
   "This link signs you in as {other}. Now you are signed in as {standing}.":
@@ -87,7 +87,7 @@ export const texts = {
     "Was du nicht gesendet hast, bleibt erhalten: melde dich wieder als {name} an.",
   "Your token names no rooms, so the server's settings decide.":
     "Dein Token nennt keine Räume, also entscheiden die Einstellungen des Servers.",
-  "Your token allows you to read nothing.": "Dein Token erlaubt dir, nichts zu lesen.",
+  "Your token allows you to read nothing.": "Mit deinem Token darfst du nichts lesen.",
   "Your token allows {patterns}.": "Dein Token erlaubt {patterns}.",
   "This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.":
     "Dieser Browser hat keinen Platz mehr für die Seite: was du nicht gesendet hast, oder deine Anmeldung, ist nach dem Neuladen weg.",

@@ -53,7 +53,8 @@ class Parser {
       if (block) {
         flush();
         nodes.push(block.node);
-        at = block.end;
+        // A block has a space below it already.
+        at = block.end + (lines[block.end]?.trim() === "" ? 1 : 0);
       } else {
         plain.push(lines[at]);
         at += 1;

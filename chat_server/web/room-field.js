@@ -31,9 +31,9 @@ export class RoomField {
     window.addEventListener("keydown", (event) => {
       if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || this.#room === null) return;
       event.preventDefault();
-      field.focus();
-      field.select();
+      this.#enter();
     });
+    $("another").addEventListener("click", () => this.#enter());
     field.addEventListener("blur", () => setTimeout(() => this.#left(), 200));
   }
 
@@ -50,6 +50,11 @@ export class RoomField {
   offer(names) {
     const options = names.map((name) => Object.assign(document.createElement("option"), { value: name }));
     $("rooms-known").replaceChildren(...options);
+  }
+
+  #enter() {
+    $("room").focus();
+    $("room").select();
   }
 
   #submit(event) {

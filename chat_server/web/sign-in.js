@@ -16,7 +16,7 @@ const LONGEST_WAIT_MS = 10_000;
 const WARN_MS = 120_000;
 /** A browser's timers take no longer times. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-const NO_TOKEN = t("This is not a token: it has three parts with dots between.");
+const NO_TOKEN = t("This is not a token: a token has three parts with dots between.");
 const NOT_TOLD = t("You are signed out here, but the server could not be told: sign out again when it answers.");
 
 const $ = (id) => document.getElementById(id);

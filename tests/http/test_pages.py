@@ -91,6 +91,18 @@ async def test_the_pages_come_without_their_comments() -> None:
             assert all(line in source for line in sent), "nothing else is changed"
 
 
+async def test_the_style_of_the_chat_page_is_one_file() -> None:
+    async with client() as http:
+        page = await (await http.ask("GET", "/")).get_data(as_text=True)
+        assert re.findall(r'rel="stylesheet" href="([^"]+)"', page) == ["static/page.css"]
+        style = await (await http.ask("GET", "/static/page.css")).get_data(as_text=True)
+        for path in WEB.glob("*.css"):
+            if path.name.startswith(("admin", "docs")):
+                continue
+            alone = await http.ask("GET", f"/static/{path.name}")
+            assert await alone.get_data(as_text=True) in style, path
+
+
 async def test_the_page_may_ask_an_application_for_tokens() -> None:
     for url, sources in (
         ("/chat-token?a&b", "'self'"),

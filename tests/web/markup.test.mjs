@@ -27,6 +27,7 @@ const CASES = [
   ["```js\nlet x;\n```\nbehind", "[pre js|let x;]behind"],
   ["before\n```\n**grows", "before[pre|**grows]"],
   ["> a\n> > b\nc", "[blockquote|a[blockquote|b]]c"],
+  ["a\n\n> b\n\nc\n\nd", "a\n[blockquote|b]c\n\nd"],
   [">:( and 1.5 and -1", ">:( and 1.5 and -1"],
   ["- a\n- b\n  - c\n\n- d\ne", "[ul|[li|a][li|b[ul|[li|c]]][li|d]]e"],
   ["3. a\n4. b\n- c", "[ol|[li 3|a][li 4|b]][ul|[li|c]]"],

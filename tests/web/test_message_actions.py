@@ -231,6 +231,8 @@ async def test_emoji_are_completed(visit: Visit) -> None:
     await expect(alice.page.get_by_role("option")).to_have_text("🎉 :tada:")
     await alice.field.press("Enter")
     await expect(alice.field).to_have_value("see 10:30 🎉 ")
+    await alice.field.press_sequentially("or :tada: and :nothing: and 1:cat:")
+    await expect(alice.field).to_have_value("see 10:30 🎉 or 🎉 and :nothing: and 1:cat:")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

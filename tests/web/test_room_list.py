@@ -94,3 +94,11 @@ async def test_on_a_phone_the_list_is_a_drawer(visit: Visit) -> None:
     await alice.page.get_by_role("link", name="drawer").click()
     await expect(alice.page).to_have_title("#drawer")
     await expect(links(alice).first).to_be_hidden()
+    # A room that is not in the list yet is reached from it, too.
+    await button.click()
+    await alice.page.get_by_role("button", name="Go to another room").click()
+    await expect(links(alice).first).to_be_hidden()
+    await expect(alice.room).to_be_focused()
+    await alice.page.keyboard.type("cellar")
+    await alice.page.keyboard.press("Enter")
+    await expect(alice.page).to_have_title("#cellar")
