@@ -165,7 +165,7 @@ class ChatPage {
     $("me").textContent = inert(name);
     $("me").title = inert(this.#user);
     this.#join(this.#session.room ?? this.#rooms.first ?? DEFAULT_ROOM, seq);
-    this.#composer.focus();
+    this.#composer.resume();
     return this.#user;
   }
 
@@ -187,13 +187,13 @@ class ChatPage {
   #go(room, seq = null) {
     showAddress(room, seq, true);
     this.#join(room, seq);
-    this.#composer.focus();
+    this.#composer.resume();
   }
 
   /** Show the room of the address, or stay where the user is. */
   #arrive(room, seq) {
     this.#join(room ?? this.#view.room, seq);
-    if (room !== null) this.#composer.focus();
+    if (room !== null) this.#composer.resume();
   }
 
   #join(name, seq = null) {
@@ -222,7 +222,10 @@ class ChatPage {
   #proposePeople(text, cursor) {
     const start = mentionStart(text, cursor);
     if (start < 0) return null;
-    const found = this.#rooms.get(this.#view.room)?.people.find(text.slice(start + 1, cursor)) ?? [];
+    const begun = text.slice(start + 1, cursor);
+    const found = this.#rooms.get(this.#view.room)?.people.find(begun) ?? [];
+    // Of a whole one there is nothing to take: Enter sends.
+    if (found.some(({ user }) => user === begun)) return null;
     const proposals = found.map(({ user, name }) => ({ label: name, hint: user, text: `@${user} ` }));
     return { start, proposals };
   }

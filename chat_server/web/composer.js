@@ -99,6 +99,11 @@ export class Composer {
     this.#field.focus();
   }
 
+  /** Go on with writing; where that opens a keyboard over the messages only if it is open already. */
+  resume() {
+    if (!matchMedia("(hover: none)").matches || document.activeElement?.matches("input")) this.focus();
+  }
+
   #submit(send) {
     const text = this.#field.value.trim();
     if (!text) return;

@@ -24,7 +24,8 @@ export class MessageActions {
   #onReply;
   #onEdit;
   #onError;
-  #user = null;
+  /** Who reads, or null. */
+  user = null;
   #moderates = false;
   /** The row that the menu is for. */
   #row = null;
@@ -59,7 +60,7 @@ export class MessageActions {
 
   /** Begin for a user; `moderates` says whether they may delete what others wrote. */
   use(user, moderates) {
-    this.#user = user;
+    this.user = user;
     this.#moderates = moderates;
   }
 
@@ -71,7 +72,7 @@ export class MessageActions {
   /** Open the menu for a row, beside the button that was pressed. */
   open(row, button) {
     const { message } = row;
-    const isOwn = message.from?.user === this.#user;
+    const isOwn = message.from?.user === this.user;
     this.#row = row;
     $("edit").hidden = !isOwn || !isEditable(message);
     $("delete").hidden = !isOwn && !this.#moderates;
@@ -110,7 +111,7 @@ export class MessageActions {
     const said = dataText(data).split("\n").filter((line) => line.trim() && !line.startsWith(">"));
     const begun = [...said.slice(0, MAX_QUOTED_LINES).join("\n")].slice(0, MAX_QUOTED).join("");
     const quote = begun.split("\n").filter(Boolean).map((line) => `> ${line}\n`).join("");
-    return from && from.user !== this.#user ? `${quote}@${inert(from.user)} ` : quote;
+    return from && from.user !== this.user ? `${quote}@${inert(from.user)} ` : quote;
   }
 
   /** Resolves to whether it worked. */

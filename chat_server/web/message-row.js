@@ -1,9 +1,10 @@
 /** One message on the page, in nodes that stay while the message changes. */
 
 import { locale, t } from "./language.js";
+import { mentions } from "./mentions.js";
 import { TextView } from "./text-view.js";
 import {
-  dataForm, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
+  dataForm, dataText, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
 } from "./text.js";
 
 const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
@@ -72,6 +73,7 @@ export class MessageRow {
     const isAsBefore = this.message?.data === data && this.message.state === state;
     this.message = message;
     this.#showContent(deleted ? DELETED : dataForm(data));
+    this.node.classList.toggle("mentioned", !deleted && mentions(dataText(data), this.#actions.user));
     // Markup that an edit brings is not read out alone either.
     if (edited_at) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);

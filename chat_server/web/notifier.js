@@ -2,7 +2,7 @@
 
 import { t } from "./language.js";
 import { mentions } from "./mentions.js";
-import { dataText, inert, visibleName } from "./text.js";
+import { dataText, gist, inert, visibleName } from "./text.js";
 
 const ICON = "static/icon.svg";
 const ICON_UNREAD = "static/icon-unread.svg";
@@ -57,7 +57,7 @@ export class Notifier {
     if (Notification.permission !== "granted") return;
     const who = from ? visibleName(from.name, from.user) : t("Server");
     const shown = new Notification(t("{name} in #{room}", { name: who, room: inert(room.name) }), {
-      body: dataText(data).slice(0, MAX_BODY),
+      body: gist(data).slice(0, MAX_BODY),
       tag: room.topic,
     });
     shown.addEventListener("click", () => {

@@ -59,11 +59,11 @@ export class RoomField {
 
   #submit(event) {
     event.preventDefault();
-    const room = $("room").value.trim().replace(/^#/, "").replace(/\s+/g, "-");
+    const room = $("room").value.trim().replace(/^#+/, "").replace(/\s+/g, "-");
     if (isRoom(room)) this.#onGo(room);
     else {
       $("room").setAttribute("aria-invalid", "true");
-      showText($("room-error"), t("A room's name has letters, digits and . _ ~ @ - only."));
+      showText($("room-error"), t("A room's name has only a to z, A to Z, digits and . _ ~ @ -."));
     }
   }
 

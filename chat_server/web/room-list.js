@@ -2,7 +2,7 @@
 
 import { permalink } from "./address.js";
 import { locale, t } from "./language.js";
-import { dataText, element, inert, nameNode, setText, visibleName } from "./text.js";
+import { element, gist, inert, nameNode, setText, visibleName } from "./text.js";
 
 const NARROW = matchMedia("(width < 48rem)");
 const MAX_COUNT = 99;
@@ -113,7 +113,7 @@ export class RoomList {
     if (!last) return "";
     const { from, data, deleted } = last;
     const who = from?.user === this.#user ? t("You") : from ? visibleName(from.name, from.user) : t("Server");
-    return `\u2068${who}\u2069: \u2068${deleted ? t("deleted") : inert(dataText(data).slice(0, PREVIEW))}\u2069`;
+    return `\u2068${who}\u2069: \u2068${deleted ? t("deleted") : inert(gist(data).slice(0, PREVIEW))}\u2069`;
   }
 
   #makeItem({ name }) {

@@ -223,6 +223,10 @@ async def test_a_reply_begins_with_a_quote(visit: Visit, server: ServerProcess) 
     answer = alice.log.nth(1)
     await expect(answer.locator("blockquote strong")).to_have_text("bold")
     await expect(answer.locator(".text")).to_contain_text("@eve my draft")
+    # What the list of rooms shows of it is the answer.
+    await expect(alice.page.locator(".preview")).to_have_text(
+        "\u2068You\u2069: \u2068@eve my draft\u2069"
+    )
 
 
 async def test_emoji_are_completed(visit: Visit) -> None:

@@ -129,7 +129,7 @@ async def test_rooms_are_apart(visit: Visit) -> None:
     await bob.sees(["in two"])
     await room.fill("not/a room!")
     await room.press("Enter")
-    await expect(bob.page.get_by_role("alert")).to_contain_text("A room's name has letters")
+    await expect(bob.page.get_by_role("alert")).to_contain_text("A room's name has only a to z")
     await room.fill("one")
     await bob.page.get_by_role("button", name="Join").click()
     await bob.sees(["in one"])

@@ -121,10 +121,16 @@ async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProce
     await expect(allow).to_be_hidden()
     await bob.page.evaluate(HIDE, True)
     await alice.say("nobody in particular")
-    await alice.say("@U-17 again")
+    await alice.field.fill("")
+    await alice.field.press_sequentially("@u-17")
+    await expect(alice.page.get_by_role("option")).to_have_count(0)
+    await alice.say("> as said\n@U-17 again")
     await bob.page.wait_for_function("() => window.notified.length > 0")
     told = await bob.page.evaluate("() => window.notified.map(([title, body]) => [title, body])")
     assert told == [["alice in #mention", "@U-17 again"]]
+    await expect(bob.log).to_have_count(4)
+    for at, visitor, classes in ((1, bob, "message mentioned"), (1, alice, "message own")):
+        await expect(visitor.log.nth(at)).to_have_class(classes)
     await bob.page.evaluate("() => window.notified[0][2].dispatchEvent(new Event('click'))")
     await bob.page.wait_for_function("() => location.hash.includes('seq=')")
     await bob.page.evaluate(HIDE, False)

@@ -102,3 +102,30 @@ async def test_on_a_phone_the_list_is_a_drawer(visit: Visit) -> None:
     await alice.page.keyboard.type("cellar")
     await alice.page.keyboard.press("Enter")
     await expect(alice.page).to_have_title("#cellar")
+
+
+async def test_choosing_a_room_opens_no_keyboard_over_its_messages(visit: Visit) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    alice = await visit("alice", "hall", **phone)
+    await expect(alice.field).not_to_be_focused()
+    # Who has written the name of a room has a keyboard open already.
+    await alice.go("attic")
+    await expect(alice.field).to_be_focused()
+    await alice.page.get_by_role("button", name="Rooms").tap()
+    await alice.page.get_by_role("link", name="hall").tap()
+    await expect(alice.page).to_have_title("#hall")
+    await expect(alice.field).not_to_be_focused()
+
+
+async def test_a_draft_stands_below_the_name_of_a_room_without_messages(visit: Visit) -> None:
+    alice = await visit("alice", "bare")
+    await alice.field.fill("still thinking " * 10)
+    await alice.go("other")
+    room = alice.page.get_by_role("link", name="bare")
+    await expect(room.locator(".preview")).to_contain_text("Draft: still thinking")
+    name = await room.locator(".room-name").bounding_box()
+    draft = await room.locator(".preview").bounding_box()
+    assert name is not None
+    assert draft is not None
+    assert draft["x"] == name["x"]
+    assert draft["y"] >= name["y"] + name["height"]
