@@ -11,38 +11,55 @@ const TOPIC = { name: "topic", label: "Topic" };
 
 /**
  * By verb. A field with `choice` is one of several; `times` are durations, the first of which is taken
- * if nobody chooses. `anywhere`: for whoever has the grant for some topics only, too.
+ * if nobody chooses. `anywhere`: for whoever has the grant for some topics only, too. `already` is told
+ * where the order found it so.
  */
 export const ORDERS = {
   block: {
     title: "Block a user",
     told: "The user's connections are closed on every worker, and the user stays out.",
+    already: "The user was blocked already.",
     fields: [USER, { name: "seconds", label: "For", times: ["1 hour", "10 minutes", "1 day", "1 week", "1 year"] }],
   },
-  unblock: { title: "Unblock a user", told: "The user may come back.", fields: [USER] },
+  unblock: {
+    title: "Unblock a user",
+    told: "The user may come back.",
+    already: "The user was not blocked.",
+    fields: [USER],
+  },
   disconnect: {
     title: "Disconnect",
     told: "The connections are closed. Their clients stop, but may come back.",
+    already: "There was no such connection.",
     fields: [{ choice: { user: "User", session: "Session", address: "Address" } }],
   },
   unsubscribe: {
     title: "Unsubscribe a user",
     told: "The user's subscriptions to the topic end; the user may subscribe again.",
+    already: "The user was not subscribed.",
     fields: [USER, TOPIC],
     anywhere: true,
   },
   revoke: {
     title: "Revoke tokens",
     told: "The tokens are not accepted any more, for a year, and their connections are closed.",
+    already: "They were revoked already.",
     fields: [{ choice: { user: "Of a user, all so far", jti: "One, by its jti", kid: "Of a key, by its kid" } }],
   },
   close: {
     title: "Close a topic",
     told: "All subscriptions to the topic end.",
+    already: "The topic was closed already.",
     fields: [TOPIC, { name: "seconds", label: "Nobody may use it for", times: ["", ...Object.keys(TIMES)] }],
     anywhere: true,
   },
-  open: { title: "Open a topic", told: "The topic may be used again.", fields: [TOPIC], anywhere: true },
+  open: {
+    title: "Open a topic",
+    told: "The topic may be used again.",
+    already: "The topic was not closed.",
+    fields: [TOPIC],
+    anywhere: true,
+  },
   announce: {
     title: "Announce",
     told: "Everybody who is connected gets this text as a signal of the topic system:announcements.",
@@ -141,13 +158,14 @@ export class Orders {
     }
   }
 
-  #show({ confirmed, missing, connections, until }) {
+  #show({ confirmed, missing, connections, until, already }) {
     const names = (nodes) => nodes.map(inert).join(", ");
     const count = `${connections} ${connections === 1 ? "connection" : "connections"}`;
     const pairs = [["Obeyed", names(confirmed) || "nobody yet"], ["Concerned", count]];
     if (missing.length) pairs.push(["Not yet", names(missing)]);
     if (until) pairs.push(["Until", new Date(until * 1000).toLocaleString()]);
     const nodes = [facts(pairs)];
+    if (already) nodes.unshift(element("p", "", ORDERS[this.#verb].already + (until ? "" : " Nothing has changed.")));
     if (missing.length) {
       nodes.push(element("p", "error", "Workers that have not confirmed obey before they serve anybody else."));
     }

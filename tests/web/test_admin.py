@@ -112,6 +112,7 @@ async def test_an_operator_sees_disconnects_blocks_and_unblocks(
         answer = await order(page, block, "spam")
         assert await bob.closed() == 4403
         await expect(answer).to_contain_text("Until")
+        await expect(answer).not_to_contain_text("already")
         await page.keyboard.press("Enter")
         with pytest.raises(InvalidStatus, match="403"):
             await chat(server.ws_url, mint("bob"))
@@ -123,6 +124,28 @@ async def test_an_operator_sees_disconnects_blocks_and_unblocks(
         await page.keyboard.press("Enter")
         await expect(page.locator("#out-list")).to_contain_text("Nobody and nothing.")
         await subscribed(server, stack, "bob", "room:ops")
+
+
+async def test_an_order_that_finds_it_so_already_says_so(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+    await enter(page, server, operator())
+    await show(page, "Orders")
+    for title, told in (
+        ("Unblock a user", "The user was not blocked. Nothing has changed."),
+        ("Block a user", "Obeyed"),
+        ("Block a user", "The user was blocked already."),
+        ("Unblock a user", "Obeyed"),
+    ):
+        await page.get_by_role("button", name=f"{title}…", exact=True).click()
+        await page.get_by_role("dialog").get_by_label("User").fill("twice")
+        await page.get_by_role("dialog").get_by_label("Reason").fill("a test")
+        await page.keyboard.press("Enter")
+        answer = page.locator("#order-answer")
+        await expect(answer).to_contain_text(told)
+        assert ("was" in await answer.inner_text()) == ("was" in told)
+        await page.keyboard.press("Enter")
 
 
 async def test_an_order_that_is_refused_or_lost_says_so(
