@@ -2,13 +2,15 @@
 
 import asyncio
 from asyncio import Task
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ..client.api import Api
+from ..client.api import Api, no_api
 from ..client.errors import NotConnected
+from .terminal import Failure, Misuse
 
 PATIENCE_SECONDS = 3.0
 """When a request is sent again. A worker that is well answers sooner: all are given two seconds."""
@@ -47,7 +49,7 @@ class Asking:
         Raises:
             ClientError: there is none.
         """
-        given = {name: value for name, value in query.items() if value is not None}
+        given = _given(query)
         segments = "/".join(quote(segment, safe="") for segment in path)
         return await self._ask(segments + (f"?{urlencode(given)}" if given else ""), None)
 
@@ -57,13 +59,12 @@ class Asking:
         Raises:
             ClientError: it was not taken, or nobody knows whether it was.
         """
-        given = {name: value for name, value in fields.items() if value is not None}
-        return await self._ask(verb, msgspec.json.encode(given))
+        return await self._ask(verb, msgspec.json.encode(_given(fields)))
 
     async def _ask(self, path: str, body: bytes | None) -> Any:
         sent: set[Task[bytes]] = set()
         try:
-            answer = msgspec.json.decode(await self._first_answer(sent, path, body))
+            answer = _decoded(await self._first_answer(sent, path, body), path)
             # What an earlier one may have done was not so before.
             return answer | ({"already": False} if len(sent) > 1 else {})
         finally:
@@ -94,9 +95,42 @@ class Asking:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _send(self, path: str, body: bytes | None) -> bytes:
+        # Who waits for all of them ends first, and knows what to say of an order.
+        seconds = 10 * ANSWER_SECONDS
         return await self._api.ask(
-            f"/api/admin/{path}", self._token, timeout=ANSWER_SECONDS, most=MOST_BYTES, body=body
+            f"/api/admin/{path}", self._token, timeout=seconds, most=MOST_BYTES, body=body
         )
+
+
+async def understood(work: Coroutine[Any, Any, None]) -> None:
+    """Do what reads answers.
+
+    Raises:
+        Failure: an answer lacks something, or has it in another form.
+    """
+    try:
+        await work
+    except BrokenPipeError:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, OSError):
+        raise Failure("the server's answer is not understood; does it have this version?") from None
+
+
+def _given(fields: dict[str, object]) -> dict[str, object]:
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name, value in given.items():
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:  # bytes of an argument that are not UTF-8 are lone surrogates
+            raise Misuse(f"{name}: is not encoded in UTF-8") from None
+    return given
+
+
+def _decoded(answer: bytes, path: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise no_api(f"/api/admin/{path.partition('?')[0]}") from None
 
 
 def _silence(path: str, body: bytes | None) -> str:

@@ -1,5 +1,7 @@
 """The group of all commands."""
 
+from typing import Any
+
 import click
 
 from ..version import __version__
@@ -25,6 +27,7 @@ from .operators import (
     unblock,
 )
 from .outbox import outbox
+from .output import drop_output
 from .presence import presence
 from .publish import publish
 from .search import search
@@ -35,7 +38,16 @@ from .users import users
 from .webhooks import webhooks
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; one whose reader wants no more, such as head, has done its work."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            drop_output()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(
     __version__, "-V", "--version", prog_name="chat-server", message="%(prog)s %(version)s"
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from .asking import Asking
+from .asking import Asking, understood
 from .operators import tell_missing
 from .options import json_option, operator_options
-from .terminal import Failure, escape_controls, run, write_line
+from .terminal import escape_controls, run, write_line
 
 
 @click.command()
@@ -26,17 +26,11 @@ def explain(topic: str, seq: int, user: str | None, as_json: bool, ask: Asking) 
 
     async def work() -> None:
         answer = await ask.get("explain", topic=topic, seq=seq, user=user)
-        try:
-            lines = [json.dumps(answer)] if as_json else _lines(answer, user)
-        except (KeyError, TypeError, ValueError, OverflowError, OSError):
-            raise Failure(
-                "the server's answer is not understood; does it have this version?"
-            ) from None
-        for line in lines:
+        for line in [json.dumps(answer)] if as_json else _lines(answer, user):
             await write_line(escape_controls(line))
         tell_missing(answer, "did not answer")
 
-    run(work())
+    run(understood(work()))
 
 
 def _lines(answer: dict[str, Any], user: str | None) -> list[str]:

@@ -59,7 +59,10 @@ def open_topics(settings: Settings, action: str) -> Iterator[str]:
 def _read() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         raise Misuse("token: there is none: give it as TOKEN, by CHATCLIENT_TOKEN or by stdin")
-    return sys.stdin.read(MAX_BYTES)
+    try:
+        return sys.stdin.buffer.read(MAX_BYTES).decode(errors="replace")
+    except OSError as error:
+        raise Misuse(f"stdin: {error.strerror}") from None
 
 
 async def _judge(settings: Settings, token: str) -> tuple[dict[str, list[str]] | None, str | None]:

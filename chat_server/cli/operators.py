@@ -1,17 +1,18 @@
 """`chat-server nodes`, `connections`, `topics`, `disconnect`, `block`, `revoke` and so on."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
 import click
 
-from .asking import Asking
+from .asking import Asking, understood
 from .options import json_option, operator_options, parse_topic
 from .patience import parse_seconds
 from .publish import from_json
-from .terminal import Failure, Misuse, escape_controls, print_error, run, write_line
+from .terminal import Misuse, escape_controls, print_error, run, write_line
 
 PAGE = 500
 
@@ -32,7 +33,7 @@ def nodes(as_json: bool, ask: Asking) -> None:
             await _print(node, as_json, _node_line)
         tell_missing(answer, "did not answer")
 
-    run(work())
+    run(understood(work()))
 
 
 @click.command()
@@ -147,7 +148,7 @@ def announce(text: str, is_json: bool, reason: str, as_json: bool, ask: Asking) 
     if not text.strip():
         raise click.BadParameter("must not be blank", param_hint="TEXT")
     try:
-        data = from_json(text.encode()) if is_json else {"text": text}
+        data = from_json(os.fsencode(text)) if is_json else {"text": text}
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="TEXT") from None
     _order(ask.post("announce", data=data, reason=reason), as_json)
@@ -179,7 +180,7 @@ def _order(giving: Coroutine[Any, Any, Any], as_json: bool, idle: str = "") -> N
         await _print(answer, as_json, line)
         tell_missing(answer, "has not confirmed, and obeys as soon as it runs")
 
-    run(work())
+    run(understood(work()))
 
 
 def _list(
@@ -198,7 +199,7 @@ def _list(
             missing.update(page["missing"])
         tell_missing({"missing": sorted(missing)}, "did not answer")
 
-    run(work())
+    run(understood(work()))
 
 
 async def _pages(
@@ -215,12 +216,8 @@ async def _pages(
 
 
 async def _print(row: dict[str, Any], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
-    try:
-        # ASCII, so that nothing in it can act on a terminal.
-        text = json.dumps(row) if as_json else escape_controls(line(row))
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        raise Failure("the server's answer is not understood; does it have this version?") from None
-    await write_line(text)
+    # ASCII, so that nothing in it can act on a terminal.
+    await write_line(json.dumps(row) if as_json else escape_controls(line(row)))
 
 
 def tell_missing(answer: dict[str, Any], what: str) -> None:

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -46,6 +47,13 @@ def parse_url(context: click.Context, option: click.Parameter, value: str) -> st
         raise click.BadParameter(str(error)) from None
 
 
+def parse_token(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Return a token that fits into a header, for a click option; the error does not show it."""
+    if value is not None and re.fullmatch("[!-~]+", value) is None:
+        raise click.BadParameter("must be visible ASCII characters, without spaces")
+    return value
+
+
 seq_argument = click.argument("seq", type=click.IntRange(1, MAX_SEQ), metavar="SEQ")
 config_option = click.option(
     "--config",
@@ -71,6 +79,7 @@ _token_option = click.option(
     "--token",
     metavar="JWT",
     envvar="CHATCLIENT_TOKEN",
+    callback=parse_token,
     show_envvar=True,
     help="In the development environment the command makes one itself.",
 )

@@ -54,8 +54,6 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(_in_time(work))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        drop_output()  # nobody reads on
     except ClientError as error:
         raise Failure(str(error)) from None
 

@@ -1,13 +1,16 @@
 """Asks the server by HTTP, at the `/api` beside the client's `/ws`."""
 
+from collections.abc import Callable
 from http.client import HTTPException, HTTPMessage, IncompleteRead
 from ssl import SSLContext
 from typing import IO
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import (
+    BaseHandler,
     HTTPRedirectHandler,
     HTTPSHandler,
+    OpenerDirector,
     ProxyHandler,
     Request,
     build_opener,
@@ -18,7 +21,7 @@ from msgspec import Struct
 
 from .credentials import in_thread
 from .errors import BadServer, ClientError, CommandFailed, NotConnected
-from .opening import is_loopback
+from .opening import is_loopback, sentence
 from .url import api_url
 
 
@@ -79,8 +82,7 @@ class Api:
             headers["Content-Type"] = "application/json"
         address = api_url(self._url, path)
         request = Request(address, body, headers)  # noqa: S310 - it is http(s)
-        proxies = ProxyHandler({} if is_loopback(urlsplit(self._url).hostname or "") else None)
-        opener = build_opener(proxies, HTTPSHandler(context=self._ssl), _NoRedirects)
+        opener = opener_for(address, HTTPSHandler(context=self._ssl), _NoRedirects)
 
         def exchange() -> tuple[int, bytes]:
             try:
@@ -97,10 +99,23 @@ class Api:
         try:
             status, answer = await in_thread(exchange, "chat client request")
         except (OSError, HTTPException, ValueError) as error:
-            raise NotConnected(f"the server cannot be asked by HTTP: {error}") from error
+            reason = reason_of(self._url, error)
+            raise NotConnected(f"the server cannot be asked by HTTP: {reason}") from error
         if status == 200:
             return answer
         raise _refusal(answer) or no_api(path, status)
+
+
+def opener_for(url: str, *handlers: BaseHandler | Callable[[], BaseHandler]) -> OpenerDirector:
+    """Return what asks the server at `url`: by the proxy of the environment unless it is here."""
+    proxies = ProxyHandler({} if is_loopback(urlsplit(url).hostname or "") else None)
+    return build_opener(proxies, *handlers)
+
+
+def reason_of(url: str, error: Exception) -> str:
+    """Return why an exchange with the server at `url` has failed, in words."""
+    inner = error.reason if isinstance(error, URLError) else error
+    return sentence(url, inner if isinstance(inner, Exception) else error)
 
 
 def no_api(path: str, status: int = 200) -> BadServer:

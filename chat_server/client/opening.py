@@ -6,6 +6,7 @@ import time
 from email.utils import parsedate_to_datetime
 from errno import ECONNREFUSED
 from http import HTTPStatus
+from http.client import BadStatusLine
 from ipaddress import ip_address
 from socket import gaierror
 from ssl import SSLContext
@@ -217,15 +218,20 @@ def _retry_after(response: Response) -> int | None:
 
 def _found(url: str, error: Exception, proxy: str | None) -> str:
     through = f" (through {_place(proxy)})" if proxy else ""
-    return f"{_sentence(url, error)[:MAX_REASON_CHARACTERS]}{through}"
+    return f"{sentence(url, error)[:MAX_REASON_CHARACTERS]}{through}"
 
 
-def _sentence(url: str, error: Exception) -> str:
+def sentence(url: str, error: Exception) -> str:
+    """Return why the server at `url` could not be asked, in words."""
     match error:
         case tls.SSLError():
             return _tls_sentence(error)
         case gaierror():
             return f"the name {urlsplit(url).hostname} is not known: {error.strerror}"
+        case BadStatusLine() if not isinstance(error, OSError):
+            return "what answers does not speak HTTP"
+        case TimeoutError():
+            return "timed out"
         case OSError():
             return _network_sentence(error)
         case InvalidMessage() if isinstance(error.__cause__, EOFError | OSError):

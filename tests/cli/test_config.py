@@ -15,7 +15,7 @@ from chat_server.settings import Settings, Webhook, reference
 SECRET = "0123456789abcdef" * 2
 
 
-def run(*arguments: str, stdin: str | None = None, **environ: str) -> Result:
+def run(*arguments: str, stdin: str | bytes | None = None, **environ: str) -> Result:
     variables = {f"CHAT_{name.upper()}": value for name, value in environ.items()}
     runner = CliRunner(env={"CHATCLIENT_TOKEN": None, **variables})
     return runner.invoke(main, arguments, input=stdin)
@@ -144,8 +144,10 @@ def test_a_token_is_shown_and_accepted_or_the_rule_is_named() -> None:
     assert said["claims"]["sub"] == "ada"
 
 
-@pytest.mark.parametrize("token", ["", "x", "a.b.c", "\x1b[31m.e30.x", "ü.ü.ü", "." * 9_000])
-def test_what_is_no_token_is_refused_and_harmless(token: str) -> None:
+@pytest.mark.parametrize(
+    "token", ["", "x", "a.b.c", "\x1b[31m.e30.x", "ü.ü.ü", "." * 9_000, b"\xff\x00" * 9_000]
+)
+def test_what_is_no_token_is_refused_and_harmless(token: str | bytes) -> None:
     result = run("token", "inspect", stdin=token)
     assert result.exit_code == 1
     assert "refused: token: is" in result.output

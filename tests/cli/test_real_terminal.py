@@ -152,3 +152,16 @@ def test_without_a_terminal_nothing_is_asked(url: str) -> None:
         if told:
             assert (done.returncode, done.stdout) == (code, "")
             assert told in done.stderr
+
+
+def test_a_reader_that_wants_no_more_is_no_failure() -> None:
+    """As in `config show | head -1`."""
+    environ = {**ENVIRON, "CHAT_ENVIRONMENT": "testing"}
+    command = (*COMMAND, "config", "show")
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, complaint = process.communicate(timeout=SECONDS)
+    assert (process.returncode, complaint) == (0, b"")

@@ -12,6 +12,7 @@ from ...settings import Settings, advice
 from ..options import (
     config_option,
     json_option,
+    parse_token,
     parse_url,
     read_settings,
     setting_flags,
@@ -35,6 +36,7 @@ RETRY_SECONDS = 0.5
     "--token",
     metavar="JWT",
     envvar="CHATCLIENT_TOKEN",
+    callback=parse_token,
     show_envvar=True,
     help="With --url: connect with it.",
 )

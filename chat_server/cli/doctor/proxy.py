@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from http.client import HTTPException
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Origin, Subprotocol
 
+from ...client.api import opener_for, reason_of
+from ...client.credentials import in_thread
 from ...client.url import api_url
 from .findings import Finding, found
 
@@ -33,7 +35,7 @@ HINTS = {
 
 async def judge(
     url: str, seconds: float, token: str | None = None, idle: float = 0.0
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     """Yield what there is to say of the way to a server.
 
     Args:
@@ -58,17 +60,18 @@ async def _judge_http(url: str, seconds: float) -> tuple[Finding, bool]:
     began = time.perf_counter()
 
     def ask() -> int:
-        with urllib.request.urlopen(address, timeout=seconds) as response:  # noqa: S310
+        with opener_for(address).open(address, timeout=seconds) as response:
             return int(response.status)
 
     try:
-        await asyncio.to_thread(ask)
-    except urllib.error.HTTPError as error:
+        async with asyncio.timeout(seconds):
+            await in_thread(ask, "doctor request")
+    except HTTPError as error:
         hint = HINTS.get(error.code, "is this the server's address?")
         return Finding("http", "error", f"{address} answers {error.code}: {hint}"), False
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        return Finding("http", "error", f"{address} cannot be reached: {reason}"), False
+    except (OSError, HTTPException, ValueError) as error:
+        why = f"{address} cannot be asked: {reason_of(url, error)}"
+        return Finding("http", "error", why), False
     took = (time.perf_counter() - began) * 1000
     return Finding("http", "ok", f"{address} answers within {took:.0f} ms"), True
 
