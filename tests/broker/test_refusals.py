@@ -185,6 +185,28 @@ async def test_a_store_that_takes_no_writes_says_so_and_is_read(
     await until(lambda: "after" in [text_of(e) for e in heard.events if e.seq])
 
 
+async def test_the_last_line_of_the_log_is_what_lasts(
+    start: Start, own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full Redis takes some publications now and then."""
+    caplog.set_level(logging.INFO)
+    trouble = Trouble(own_redis, tmp_path)
+    broker, _ = await start(probe_seconds=0.1)
+    for _ in range(3):
+        await asyncio.to_thread(trouble.full, True)
+        await until(lambda: broker.status == "full")
+        assert _last_told(caplog) == "Redis takes no publications"
+        await asyncio.to_thread(trouble.full, False)
+        await until(lambda: broker.status == "ok")
+    # Three times within a minute, but no line for each of them.
+    assert caplog.text.count("Redis takes publications again") == 1
+    assert caplog.text.count("Redis takes no publications") == 2
+
+
+def _last_told(caplog: pytest.LogCaptureFixture) -> str:
+    return re.findall("Redis takes (?:no publications|publications again)", caplog.text)[-1]
+
+
 async def test_a_refusal_is_noticed_without_any_publication(
     start: Start, own_redis: RedisServer
 ) -> None:

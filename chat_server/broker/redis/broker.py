@@ -104,6 +104,7 @@ class RedisBroker:
         self._refusal: Refusal | None = None
         # True if the log has a line about that reason, so that its end is logged, too.
         self._logged = False
+        self._recovered = False  # as the last line says
         self._throttle = throttle = throttle or LogThrottle()
         self._listener: GuardedListener  # Set by `start`.
         # The supervisor of the subscriber connection, and the prolonging of positions.
@@ -298,14 +299,15 @@ class RedisBroker:
         if refusal is not None:
             if known != refusal or not self._available:
                 self._log_refusal(refusal)
-        elif known is not None:
-            if known is REPLICA:
-                self._renew_pipelines()
-            if known is UNNAMED:
-                self._log_refusal(known)
-            if self._logged:
-                log.info("Redis takes publications again")
-            self._logged = False
+            return
+        if known is REPLICA:
+            self._renew_pipelines()
+        if known is UNNAMED:
+            self._log_refusal(known)
+        # A full Redis takes some now and then: the last line of the log is what lasts.
+        if self._logged and self._throttle.due("again"):
+            log.info("Redis takes publications again")
+            self._recovered, self._logged = True, False
 
     def _on_refusal(self, refusal: Refusal, reply: Exception) -> None:
         """Note a refusal of a publication."""
@@ -340,8 +342,8 @@ class RedisBroker:
         return refusal
 
     def _log_refusal(self, refusal: Refusal) -> None:
-        self._logged = True
-        if self._throttle.due(refusal.reason):
+        recovered, self._recovered, self._logged = self._recovered, False, True
+        if self._throttle.due(refusal.reason) or recovered:
             log.error("Redis takes no publications: %s", refusal.describe(self._names.prefix))
 
     def _renew_pipelines(self) -> None:
