@@ -314,9 +314,7 @@ class Hub:
         return None if topic is None or topic.stale else topic.position
 
     def _join(self, transport: Transport, topic: Topic) -> None:
-        before = topic.subscriber_count
-        topic.join(transport)
-        self.subscription_count += topic.subscriber_count - before
+        self.subscription_count += topic.join(transport)
 
     def _remove(self, transport: Transport, topic: Topic) -> None:
         if self._trail.enabled and (seen := topic.seen_by(transport)) is not None:

@@ -104,9 +104,11 @@ class Topic:
 
     # Subscribers ---------------------------------------------------------------------------
 
-    def join(self, transport: Transport) -> None:
-        """Keep the topic open for a subscriber that is yet to `enter`."""
+    def join(self, transport: Transport) -> bool:
+        """Keep the topic open for a subscriber that is yet to `enter`; return whether it is new."""
+        new = transport not in self._joining
         self._joining.add(transport)
+        return new
 
     def enter(self, transport: Transport, seen: Position, fingerprint: int | None = None) -> bool:
         """Place a subscriber by what it has seen.
