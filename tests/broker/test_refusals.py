@@ -204,7 +204,8 @@ async def test_the_last_line_of_the_log_is_what_lasts(
 
 
 def _last_told(caplog: pytest.LogCaptureFixture) -> str:
-    return re.findall("Redis takes (?:no publications|publications again)", caplog.text)[-1]
+    told: list[str] = re.findall("Redis takes (?:no publications|publications again)", caplog.text)
+    return told[-1]
 
 
 async def test_a_refusal_is_noticed_without_any_publication(
