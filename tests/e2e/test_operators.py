@@ -345,7 +345,7 @@ async def test_two_operators_at_once(server: ServerProcess, pids: list[int]) -> 
         )
     ]
     answers = await asyncio.gather(*orders)
-    assert sorted(each["number"] for each in answers) == list(range(1, 21))
+    assert len({each["number"] for each in answers}) == 20
     assert all(len(each["confirmed"]) == 2 for each in answers)
     last = max(answers[1::2], key=lambda each: int(each["number"]))
     _, listed = await ask(server, "GET", "blocks")
