@@ -130,8 +130,7 @@ class Office:
             Forbidden, TooLarge, Unavailable: as `block`.
         """
         operator.require_everything()
-        await self._keeper.renew()
-        if name == "issued" and (known := self._node.denials.find(name, target)) is not None:
+        if name == "issued" and (known := await self._find(name, target)) is not None:
             # Who revokes the tokens of last week does not mean to allow those of this one.
             until, at = max(until, known.until / 1_000), max(at, known.at)
         return await self._deny(operator, name, target, until, reason, at)
