@@ -28,7 +28,7 @@ from .http.handshake_log import HandshakeLog
 from .http.health import Vitals, health_blueprint
 from .http.messages import messages_blueprint
 from .http.metrics import Metrics, metrics_blueprint
-from .http.pages import admin_page_blueprint, page_blueprint
+from .http.pages import File, admin_page_blueprint, page_blueprint, page_files
 from .jobs import Jobs
 from .metrics.numbers import Numbers
 from .operators.office import Office
@@ -84,6 +84,7 @@ class ChatServer(Hookable):
         user_data: exports and erasures of users; None without a database or the extra `jobs`.
         metrics: the numbers that Prometheus reads.
         vitals: what `/health` tells.
+        page_files: files of the chat page by their paths; none where it is off.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class ChatServer(Hookable):
         self.node = Node(settings, broker, self.clock, name, outbox, log, search, numbers, denials)
         self.metrics = Metrics(self.node, self.handshake_log)
         self.vitals = Vitals(self.node, self.verifier)
+        self.page_files: dict[str, File] = {}
         self.service = Service(self.node, self.verifier, OPERATIONS)
         self.operators: Office | None = None
         sign_outs: SignOuts | None = None
@@ -173,12 +175,13 @@ class ChatServer(Hookable):
     def _page_blueprints(self) -> list[Blueprint]:
         guests = has_guests(self.settings)
         search = self.archive is not None
-        page = page_blueprint(
+        self.page_files = page_files(
             self._page_accounts,
             search=search,
             guests=guests,
             token_url=self.settings.http.page_token_url,
         )
+        page = page_blueprint(self.page_files)
         if not guests:
             return [page]
         return [page, guest_blueprint(self.settings, self.clock, Callers(self.service))]

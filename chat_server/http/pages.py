@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from quart import Blueprint, Response, request
 from quart_schema import hide
 from werkzeug.exceptions import NotFound
@@ -53,12 +53,36 @@ ADMIN_FILES = (
 
 
 class File(Struct, frozen=True):
-    """A file as it is sent."""
+    """A file as it is sent.
+
+    Attributes:
+        body: its bytes.
+        compressed: the same by gzip.
+        content_type: its media type.
+        etag: names this content, without quotes.
+        caching: the header `Cache-Control`. A new server must not meet an old script, so by
+            default the browser always asks.
+        policy: a `Content-Security-Policy` of its own; empty for that of all responses.
+    """
 
     body: bytes
     compressed: bytes
     content_type: str
     etag: str
+    caching: str = "no-cache"
+    policy: str = ""
+
+    def headers(self, *, compressed: bool) -> dict[str, str]:
+        """Return the headers of its answer that are its own, but for those of its length."""
+        headers = {"Content-Type": self.content_type}
+        if compressed:
+            headers["Content-Encoding"] = "gzip"
+        headers["ETag"] = f'"{self.etag}-gzip"' if compressed else f'"{self.etag}"'
+        headers["Vary"] = "Accept-Encoding"
+        headers["Cache-Control"] = self.caching
+        if self.policy:
+            headers["Content-Security-Policy"] = self.policy
+        return headers
 
 
 def read_file(name: str) -> File:
@@ -114,31 +138,19 @@ def with_preloads(page: str) -> str:
     return page[: script.start()] + links + page[script.start() :]
 
 
-async def send_file(file: File, caching: str = "no-cache") -> Response:
-    """Answer the current request with `file`, or with 304 if the browser has it.
-
-    Args:
-        file: what to send, compressed if the browser takes that.
-        caching: the header `Cache-Control`. A new server must not meet an old script, so by
-            default the browser always asks.
-    """
-    if request.accept_encodings["gzip"] > 0:
-        response = Response(file.compressed, content_type=file.content_type)
-        response.content_encoding = "gzip"
-        response.set_etag(f"{file.etag}-gzip")
-    else:
-        response = Response(file.body, content_type=file.content_type)
-        response.set_etag(file.etag)
-    response.vary.add("Accept-Encoding")
-    response.headers["Cache-Control"] = caching
+async def send_file(file: File) -> Response:
+    """Answer the current request with `file`, or with 304 if the browser has it."""
+    compressed = request.accept_encodings["gzip"] > 0
+    body = file.compressed if compressed else file.body
+    response = Response(body, headers=file.headers(compressed=compressed))
     await response.make_conditional(request)
     return response
 
 
-def page_blueprint(
+def page_files(
     accounts: str = "", *, search: bool = False, guests: bool = False, token_url: str = ""
-) -> Blueprint:
-    """Return the routes of the chat page, `/` and `/static/…`.
+) -> dict[str, File]:
+    """Return the files of the chat page by their paths, `/` and `/static/…`.
 
     Args:
         accounts: how the page signs people in: by tokens alone if empty; by name and password if
@@ -148,13 +160,12 @@ def page_blueprint(
         token_url: where the page gets its tokens, in place of all other ways but a link; a path of
             its own host or an `https://` address.
     """
-    blueprint = Blueprint("chat_page", __name__)
     files = read_files(
         path.name for path in WEB.iterdir() if not path.name.startswith(("admin", "docs"))
     )
     style = b"".join(without_comments(f"{name}.css") for name in STYLES)
     files["page.css"] = make_file(style, CONTENT_TYPES[".css"])
-    files["index.html"] = make_page(
+    page = make_page(
         "index.html",
         {
             "accounts": "session" if token_url else accounts,
@@ -163,32 +174,52 @@ def page_blueprint(
             "token-url": token_url,
         },
     )
+    files["index.html"] = structs.replace(page, policy=_policy(token_url))
+    client = {
+        f"/static/client/{__version__}/{name}": structs.replace(file, caching=FOR_EVER)
+        for name, file in files.items()
+        if name.startswith("client")
+    }
+    static = {f"/static/{name}": file for name, file in files.items()}
+    return {"/": files["index.html"], **static, **client}
+
+
+def _policy(token_url: str) -> str:
+    """Return the page's own `Content-Security-Policy` if it asks another host for its tokens."""
+    if not token_url.startswith("https:"):
+        return ""
+    host = token_url[: token_url.index("/", 8)]
+    policy = SECURITY_HEADERS["Content-Security-Policy"]
+    return policy.replace("connect-src 'self'", f"connect-src 'self' {host}")
+
+
+def page_blueprint(files: Mapping[str, File]) -> Blueprint:
+    """Return the routes of the chat page.
+
+    Args:
+        files: its files by their paths. The front door sends them as well.
+    """
+    blueprint = Blueprint("chat_page", __name__)
+
+    async def send(path: str) -> Response:
+        if path not in files:
+            raise NotFound
+        return await send_file(files[path])
 
     @blueprint.get("/")
     @hide
     async def index() -> Response:
-        response = await send_file(files["index.html"])
-        if token_url.startswith("https:"):
-            response.headers["Content-Security-Policy"] = SECURITY_HEADERS[
-                "Content-Security-Policy"
-            ].replace(
-                "connect-src 'self'", f"connect-src 'self' {token_url[: token_url.index('/', 8)]}"
-            )
-        return response
+        return await send("/")
 
     @blueprint.get("/static/<name>")
     @hide
     async def static(name: str) -> Response:
-        if name not in files:
-            raise NotFound
-        return await send_file(files[name])
+        return await send(f"/static/{name}")
 
     @blueprint.get("/static/client/<version>/<name>")
     @hide
     async def client(version: str, name: str) -> Response:
-        if version != __version__ or name not in files or not name.startswith("client"):
-            raise NotFound
-        return await send_file(files[name], FOR_EVER)
+        return await send(f"/static/client/{version}/{name}")
 
     return blueprint
 

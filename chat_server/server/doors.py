@@ -11,6 +11,7 @@ from quart.signals import got_request_exception, request_finished, request_start
 
 from ..extension import ChatServer
 from ..http.application import ChatQuart
+from ..http.pages import File
 from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
 from ..settings import Settings
 from .front_door import FrontDoor
@@ -46,8 +47,8 @@ def choose_door(app: Quart) -> Callable[..., HttpConnection]:
     largest = _largest_bodies(app, chat.settings)
     # A request with an `Origin` is not hot. Without one this is all that quart-cors adds.
     has_cors = any(_module(each) == "quart_cors" for each in _functions(app.after_request_funcs))
-    always = {"Vary": "Origin"} if has_cors else {}
-    return partial(FrontDoor, HotRequests(chat, always, largest))
+    vary = "Origin" if has_cors else ""
+    return partial(FrontDoor, HotRequests(chat, vary, largest, _page_files(app, chat)))
 
 
 def what_would_be_passed_by(app: Quart) -> list[str]:
@@ -87,6 +88,17 @@ def _largest_bodies(app: Quart, settings: Settings) -> tuple[int, int]:
         one = min(one, most)
         many = min(many, most * BATCH_MESSAGES if isinstance(app, ChatQuart) else most)
     return one, many
+
+
+def _page_files(app: Quart, chat: ChatServer) -> dict[str, File]:
+    """Return the files whose paths lead to our routes, and not to others of the application."""
+    routes = app.url_map.bind("localhost")
+
+    def is_ours(path: str) -> bool:
+        endpoint, _ = routes.match(path, "GET")
+        return _module(app.view_functions.get(endpoint)).startswith("chat_server.")
+
+    return {path: file for path, file in chat.page_files.items() if is_ours(path)}
 
 
 def _routes_in_front(app: Quart) -> list[str]:

@@ -130,8 +130,10 @@ class FrontDoor(HttpConnection):
             end = 0 if head is None else head.end + self._hot.length_of(head)
             if head is None or len(data) < end:
                 self._expect_rest(end)
-            elif head.method == b"GET":
+            elif head.path == b"/ws":
                 self._connect(head)
+            elif head.method == b"GET":
+                self._send_file(head)
             else:
                 self._request = Request(head, data)
                 self._publish(self._request, head.end, end)
@@ -177,6 +179,11 @@ class FrontDoor(HttpConnection):
         except Exception:
             logger.exception("a WebSocket could not be opened")
             transport.abort()
+
+    def _send_file(self, head: Head) -> None:
+        response = self._hot.files.answer(head)
+        self._undecided, self._wanted = self._undecided[head.end :], 0
+        self._respond(response)
 
     def _publish(self, request: Request, begin: int, end: int) -> None:
         data = self._undecided

@@ -7,7 +7,6 @@ from asyncio import Future
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import unquote
-from wsgiref.handlers import format_date_time
 
 import msgspec
 
@@ -17,7 +16,7 @@ from ..extension import ChatServer
 from ..http import problems
 from ..http.commands import OK_HEADERS, publish_status
 from ..http.quota import quota_headers
-from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
+from ..http.requests import REQUEST_ID_HEADER, log_answer, request_id_of
 from ..protocol.batch import BATCH_PATH
 from ..protocol.codecs import JsonCodec
 from ..protocol.commands import Publish
@@ -27,6 +26,7 @@ from ..service.actor import Actor
 from ..service.answers import Answer, unfinished
 from ..service.batch import publish_batch
 from .request_head import Head, HeadPattern, Unusual
+from .responses import SECURITY, Responses, lines
 
 PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
 BATCH = BATCH_PATH.encode()
@@ -38,13 +38,9 @@ MAX_KEPT_BYTES = 4_096
 Respond = Callable[[bytes], None]
 
 
-def _lines(headers: Mapping[str, str]) -> bytes:
-    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode()
-
-
 def _begin(status: int, headers: Mapping[str, str]) -> bytes:
     """Return the begin of a response, up to the number of bytes of its body."""
-    return b"HTTP/1.1 %d \r\n%bcontent-length: " % (status, _lines(headers))
+    return b"HTTP/1.1 %d \r\n%bcontent-length: " % (status, lines(headers))
 
 
 _OK = {status: _begin(status, OK_HEADERS) for status in (200, 201)}
@@ -107,7 +103,8 @@ class HotPublications:
 
     Args:
         chat: the worker's.
-        always: headers of every response, besides those for security.
+        responses: makes the bytes of the answers.
+        vary: the header `Vary` of every answer; empty for none.
 
     Attributes:
         numbers: of the worker.
@@ -116,21 +113,18 @@ class HotPublications:
         encode: returns the JSON of a body.
     """
 
-    def __init__(self, chat: ChatServer, always: Mapping[str, str]) -> None:
+    def __init__(self, chat: ChatServer, responses: Responses, vary: str) -> None:
         self._service = chat.service
         self._verifier = chat.verifier
         self._codec = JsonCodec(chat.service.commands)
-        self._drain = chat.node.drain
+        self._responses = responses
+        self._always = {"Vary": vary} if vary else {}
         self.numbers = chat.node.numbers
         self.timers = chat.node.timers
         self.timeout = chat.settings.http.request_timeout_seconds
         self.encode = msgspec.json.Encoder().encode
-        self._security = b"\r\n%b%b: " % (_lines(SECURITY_HEADERS), _ID.encode())
-        self._always = _lines(always)
         self._rates = chat.node.message_rates
         self._clock = chat.node.clock
-        self._second = 0
-        self._date = b""
 
     def carry_out(
         self, request: Request, body: bytes, respond: Respond
@@ -183,7 +177,7 @@ class HotPublications:
             pending.end(_OK[200], self.encode(ok))
 
     def response(self, begin: bytes, body: bytes, actor: Actor, request_id: str) -> bytes:
-        """Return the bytes of a response, with what every response has.
+        """Return the bytes of a response, with what every publication is told of its rate.
 
         Args:
             begin: of the response, up to the number of bytes of its body.
@@ -191,21 +185,9 @@ class HotPublications:
             actor: who has sent the request.
             request_id: as sent or made.
         """
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._date = f"date: {format_date_time(second)}\r\n\r\n".encode()
-        return b"%b%d%b%b\r\n%b%b%b%b%b" % (
-            begin,
-            len(body),
-            self._security,
-            request_id.encode(),
-            _lines(quota_headers(self._rates, actor, self._clock.monotonic())),
-            self._always,
-            b"connection: close\r\n" if self._drain.announced else b"",
-            self._date,
-            body,
-        )
+        end = quota_headers(self._rates, actor, self._clock.monotonic()) | self._always
+        begin = b"%b%d\r\n%b" % (begin, len(body), SECURITY)
+        return self._responses.make(begin, body, request_id, end)
 
 
 class _Pending:
@@ -273,8 +255,8 @@ class _Pending:
         """Respond with an error."""
         self._count(error.code if isinstance(error, ChatError) else "internal")
         problem = problems.problem_of(error, self._id)
-        begin = _begin(problem.status, problems.headers_of(problem))
-        self.end(begin, problems.encode(problem))
+        headers = problems.headers_of(problem)
+        self.end(_begin(problem.status, headers), problems.encode(problem))
 
     def end(self, begin: bytes, body: bytes) -> None:
         """Respond, unless that has been done."""

@@ -1,4 +1,4 @@
-"""The requests that the front door serves itself: WebSocket handshakes, and publications.
+"""The requests that the front door serves itself: WebSocket handshakes, publications and files.
 
 Here is decided what is hot. A hot request is carried out by the same functions as on its way
 through Quart. One that is refused before it has had any effect is left to Quart, whose refusal is
@@ -12,9 +12,12 @@ from functools import partial
 
 from ..extension import ChatServer
 from ..http import hosts
+from ..http.pages import File
 from ..transports.opening import Handshake, Opening
+from .hot_files import HotFiles
 from .hot_publications import BATCH, PUBLISH, HotPublications, Request
 from .request_head import MAX_DIGITS, Head, Unusual
+from .responses import Responses
 
 # Of names that are longer, or have other characters, some are no hosts to Werkzeug.
 _HOST = re.compile(
@@ -35,18 +38,22 @@ class HotRequests:
 
     Args:
         chat: the worker's.
-        always: headers of every response, besides those for security.
+        vary: the header `Vary` of every response; empty for none.
         largest: the bytes that the body of a message and that of a batch may have.
+        files: of the page, by their paths.
 
     Attributes:
         publications: carries out those that publish.
+        files: answers those for a file.
     """
 
     def __init__(
-        self, chat: ChatServer, always: Mapping[str, str], largest: tuple[int, int]
+        self, chat: ChatServer, vary: str, largest: tuple[int, int], files: Mapping[str, File]
     ) -> None:
         settings = chat.settings
-        self.publications = HotPublications(chat, always)
+        responses = Responses(chat.node.drain)
+        self.publications = HotPublications(chat, responses, vary)
+        self.files = HotFiles(files, chat.node.numbers, responses, vary)
         self._opening = Opening(chat.service)
         self._drain = chat.node.drain
         self._largest = largest
@@ -69,7 +76,9 @@ class HotRequests:
         if self._only_this_machine and not hosts.is_this_machine(head.get(b"host") or ""):
             raise Unusual
         if head.method == b"GET":
-            if head.path != b"/ws" or not self._takes_sockets or b"content-length" in head.headers:
+            if head.path != b"/ws":
+                self.files.check(head)
+            elif not self._takes_sockets or b"content-length" in head.headers:
                 raise Unusual
             return 0
         length = head.headers.get(b"content-length", b"")
@@ -78,7 +87,7 @@ class HotRequests:
             (not is_batch and PUBLISH.fullmatch(head.path) is None)
             or head.query
             or _LENGTH.fullmatch(length) is None
-            or head.headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+            or not head.keeps_alive
             or not _CHANGING.isdisjoint(head.headers)
             or int(length) > self._largest[is_batch]
         ):

@@ -59,6 +59,11 @@ class Head:
             self._repeats = True
         self.headers[name] = value.strip(b" \t")
 
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the client keeps its connection, and says nothing else of it."""
+        return self.headers.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+
     def get(self, name: bytes) -> str | None:
         """Return a header, or None."""
         value = self.headers.get(name)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chat_server.http.pages import make_file, without_comments
+from chat_server.version import __version__
 from tests.rig import rfc6455
 from tests.rig.certificates import make_certificate
 from tests.rig.server import ServerProcess
@@ -54,7 +56,50 @@ def post(
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
+def get(path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+ICON = make_file(without_comments("icon.svg"), "").etag
+
+FILES = {
+    "page": get("/"),
+    "script": get("/static/dialog.js", "Accept-Encoding: gzip, deflate, br, zstd"),
+    "script as it is": get("/static/dialog.js", "Accept-Encoding: identity"),
+    "client of this version": get(f"/static/client/{__version__}/client.js"),
+    "client of another version": get("/static/client/0.0.0/client.js"),
+    "no such file": get("/static/nothing.js"),
+    "file above": get("/static/../app.py"),
+    "escaped path": get("/static/icon%2Esvg"),
+    "query of a file": get("/static/icon.svg?a=b"),
+    "slash behind a file": get("/static/icon.svg/"),
+    "no gzip": get("/static/icon.svg", "Accept-Encoding: gzip;q=0, br"),
+    "rather gzip": get("/static/icon.svg", "Accept-Encoding: br, gzip;q=0.5"),
+    "any coding": get("/static/icon.svg", "Accept-Encoding: *"),
+    "known": get("/static/icon.svg", f'If-None-Match: "{ICON}"'),
+    "known compressed": get(
+        "/static/icon.svg", f'If-None-Match: "{ICON}-gzip"', "Accept-Encoding: gzip"
+    ),
+    "known in another coding": get(
+        "/static/icon.svg", f'If-None-Match: "{ICON}"', "Accept-Encoding: gzip"
+    ),
+    "known weakly": get("/static/icon.svg", f'If-None-Match: W/"{ICON}"'),
+    "one of some known": get("/static/icon.svg", f'If-None-Match: "a", "{ICON}"'),
+    "any known": get("/static/icon.svg", "If-None-Match: *"),
+    "known since": get("/static/icon.svg", "If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT"),
+    "range": get("/static/icon.svg", "Range: bytes=0-9"),
+    "file with a body": get("/static/icon.svg", "Content-Length: 1") + b"x",
+    "file with an empty body": get("/static/icon.svg", "Content-Length: 0"),
+    "file for another origin": get("/static/client.js", "Origin: https://elsewhere.example"),
+    "file for an allowed origin": get("/static/client.js", "Origin: https://a.example"),
+    "file with a request id": get("/static/icon.svg", "X-Request-ID: mine-7"),
+    "file, then close": get("/static/icon.svg", "Connection: close"),
+    "head of a file": get("/static/icon.svg").replace(b"GET", b"HEAD"),
+}
+
 REQUESTS = {
+    **FILES,
     "publish": post(),
     "publish with a key": post(b'{"data":{"text":"\xc3\xa9"},"key":"k1"}'),
     "escaped topic": post(topic="room%3Ab"),
@@ -291,6 +336,7 @@ def cut_up(requests: Sequence[bytes], cuts: Sequence[float]) -> list[bytes]:
 
 
 USUAL = [request for name, request in REQUESTS.items() if name not in REFUSED_EARLY]
+SENT = [FILES[each] for each in ("page", "script", "known", "file with a request id")]
 TAKEN = [REQUESTS[each] for each in ("publish", "publish with a key", "request id", "keep alive")]
 
 
@@ -300,7 +346,7 @@ TAKEN = [REQUESTS[each] for each in ("publish", "publish with a key", "request i
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    st.lists(st.sampled_from([*USUAL, *3 * TAKEN]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([*USUAL, *SENT, *3 * TAKEN]), min_size=1, max_size=6),
     st.lists(st.floats(0, 1), max_size=8),
     st.sampled_from([LAST, *HANDSHAKES.values()]),
 )

@@ -34,6 +34,10 @@ def post(body: bytes = b'{"data":1}', token: str = TOKEN) -> bytes:
     return f"{head}Authorization: Bearer {token}\r\n\r\n".encode() + body
 
 
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
 @pytest.fixture
 def app() -> Quart:
     return create_app(make_settings())
@@ -71,6 +75,36 @@ async def test_hot_requests_do_not_come_to_quart(server: Served, asked: list[str
         assert (await client.read_answer()).status == 101
         assert (await client.read_message())["type"] == "welcome"
     assert asked == []
+
+
+async def test_files_of_the_page_do_not_come_to_quart(server: Served, asked: list[str]) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send(get("/") + get("/static/chat.js") + get("/static/nothing.js"))
+        page, script, missing = [await client.read_answer() for _ in range(3)]
+    assert (page.status, script.status, missing.status) == (200, 200, 404)
+    assert page.body.startswith(b"<!doctype html>")
+    assert b"import " in script.body
+    assert asked == ["/static/nothing.js"]
+
+
+async def test_a_large_file_is_sent_whole_to_a_slow_reader(server: Served) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send(get("/static/index.html") * 400)
+        answers = [await client.read_answer() for _ in range(400)]
+    assert {len(answer.body) for answer in answers} == {len(answers[0].body)}
+
+
+async def test_the_application_is_asked_for_what_is_its_own() -> None:
+    app = create_app(make_settings(http__page_token_url="https://a.example/token"))
+    app.add_url_rule("/static/chat.js", "mine", _mine)
+    async with (
+        serving(make_settings(), app=app) as server,
+        await RawClient.connect(server.port) as client,
+    ):
+        await client.send(get("/static/chat.js") + get("/"))
+        script, page = await client.read_answer(), await client.read_answer()
+    assert script.body == b""
+    assert "connect-src 'self' https://a.example ws:" in page.headers["content-security-policy"]
 
 
 async def test_the_two_alternate_on_a_connection(server: Served, asked: list[str]) -> None:

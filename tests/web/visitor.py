@@ -15,7 +15,8 @@ expect.set_options(timeout=SECONDS * 1000)
 
 AWAY = re.compile(
     r"WebSocket connection to"
-    r"|Failed to load resource: net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)"
+    r"|Failed to load resource: net::ERR_"
+    r"(CONNECTION_\w+|EMPTY_RESPONSE|INTERNET_DISCONNECTED|SOCKET_NOT_CONNECTED)"
 )
 """How the browser itself complains of a server that is away, or goes while it is asked."""
 

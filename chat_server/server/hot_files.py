@@ -1,0 +1,83 @@
+"""Files of the chat page at the front door: a browser without the page asks for fifty at once."""
+
+import re
+import time
+from collections.abc import Mapping
+
+from ..http.pages import File
+from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
+from ..metrics.numbers import Numbers
+from .request_head import Head, Unusual
+from .responses import Responses, lines
+
+_CODINGS = re.compile(rb"[a-z0-9-]+(?:, ?[a-z0-9-]+)*")
+_ETAG = re.compile(r'"[0-9a-z-]+"')
+_ID = REQUEST_ID_HEADER.lower().encode()
+
+_CHANGING = frozenset(
+    (
+        *(b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range"),
+        *(b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"origin", b"te"),
+    )
+)
+"""Headers with which a request for a file is unusual: `Origin` asks for those of CORS."""
+
+
+class HotFiles:
+    """Answers requests for files.
+
+    Args:
+        files: by their paths.
+        numbers: of the worker.
+        responses: makes the bytes of the answers.
+        vary: what every answer varies by, besides the coding that a client takes.
+    """
+
+    def __init__(
+        self, files: Mapping[str, File], numbers: Numbers, responses: Responses, vary: str
+    ) -> None:
+        self._files = {path.encode(): file for path, file in files.items()}
+        self._numbers = numbers
+        self._responses = responses
+        self._vary = vary
+
+    def check(self, head: Head) -> None:
+        """Raise `Unusual` unless `head` asks for a file in a usual way."""
+        if (
+            head.path not in self._files
+            or head.query
+            or not head.keeps_alive
+            or not _CHANGING.isdisjoint(head.headers)
+        ):
+            raise Unusual
+
+    def answer(self, head: Head) -> bytes:
+        """Return the response to a request that was checked.
+
+        Raises:
+            Unusual: the request is not hot.
+        """
+        began_at = time.monotonic()
+        file = self._files[head.path]
+        codings = head.headers.get(b"accept-encoding", b"")
+        if codings and _CODINGS.fullmatch(codings) is None:
+            raise Unusual
+        compressed = b"gzip" in re.split(rb", ?", codings)
+        headers = file.headers(compressed=compressed)
+        if self._vary:
+            headers["Vary"] += f", {self._vary}"
+        known = head.get(b"if-none-match")
+        if known is not None and _ETAG.fullmatch(known) is None:
+            raise Unusual
+        status, body = 200, file.compressed if compressed else file.body
+        if known == headers["ETag"]:
+            status, body = 304, b""
+        else:
+            headers["Content-Length"] = str(len(body))
+        request_id = request_id_of(head.get(_ID) or "")
+        self._numbers.http_responses[status] += 1
+        log_answer("GET", head.path.decode(), status, began_at, request_id)
+        # In the order in which Quart sends them; those of the file itself hold.
+        headers = headers | SECURITY_HEADERS | headers
+        begin = b"HTTP/1.1 %d \r\n%b" % (status, lines(headers))
+        return self._responses.make(begin, body, request_id, {})
