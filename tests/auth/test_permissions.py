@@ -196,13 +196,13 @@ def test_bad_patterns_are_refused_with_the_rule(pattern: str, rule: str) -> None
 def test_hostile_lengths_take_linear_time() -> None:
     patterns = [check_pattern(":".join(["*"] * 100) + ":**")] * 100
     sub = "{sub}" * 10_000
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(10):
         allows(patterns, ":".join(["a"] * 128), sub)
         allows([check_pattern("{sub}" * 51)], "a" * 255, sub)
     with pytest.raises(ValueError, match="segments"):
         check_pattern("{sub}" * 50 + "{su")
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def permissions(**grants: tuple[str, ...]) -> Permissions:

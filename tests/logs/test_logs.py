@@ -207,9 +207,9 @@ def test_redaction_takes_any_text_and_is_final(text: str) -> None:
     "piece", ["ey", "eyJ", "token='", "token' ", "bearer ", "bearer.", "://", "e.", "eyJ-", "%20ey"]
 )
 def test_redaction_takes_linear_time(piece: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     redact(piece * (400_000 // len(piece)))
-    assert time.perf_counter() - start < 2  # quadratic would be minutes
+    assert time.thread_time() - start < 2  # quadratic would be minutes
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
