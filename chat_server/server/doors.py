@@ -8,6 +8,7 @@ from typing import Any
 
 from quart import Quart
 from quart.signals import got_request_exception, request_finished, request_started
+from werkzeug.exceptions import HTTPException
 
 from ..extension import ChatServer
 from ..http.application import ChatQuart
@@ -95,7 +96,10 @@ def _page_files(app: Quart, chat: ChatServer) -> dict[str, File]:
     routes = app.url_map.bind("localhost")
 
     def is_ours(path: str) -> bool:
-        endpoint, _ = routes.match(path, "GET")
+        try:
+            endpoint, _ = routes.match(path, "GET")
+        except HTTPException:  # our route is for another host
+            return False
         return _module(app.view_functions.get(endpoint)).startswith("chat_server.")
 
     return {path: file for path, file in chat.page_files.items() if is_ours(path)}

@@ -107,6 +107,12 @@ async def test_the_application_is_asked_for_what_is_its_own() -> None:
     assert "connect-src 'self' https://a.example ws:" in page.headers["content-security-policy"]
 
 
+def test_an_application_with_routes_by_host_has_no_files_at_the_door() -> None:
+    app = Quart("orders", host_matching=True, static_host="a.example")
+    ChatServer(make_settings(server__front_door="direct")).init_app(app)
+    assert door_of(app)
+
+
 async def test_the_two_alternate_on_a_connection(server: Served, asked: list[str]) -> None:
     async with await RawClient.connect(server.port) as client:
         for seq in (1, 2, 3):
