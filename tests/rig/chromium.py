@@ -18,6 +18,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # Two sites, each with several hosts, are on this machine.
+    "--host-resolver-rules=MAP *.example.org 127.0.0.1, MAP *.example.net 127.0.0.1",
 ]
 NOT_PLAYWRIGHTS = ["--disable-back-forward-cache"]
 """What people's browsers do not have: a page stays as it is behind the one that follows it."""

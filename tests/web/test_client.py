@@ -29,7 +29,11 @@ import { ChatClient } from "/static/client.js";
 
 const ports = [];
 let chat;
-const tell = (what) => ports.forEach((port) => port.postMessage(what));
+const tell = (what) => ports.forEach((port) => {
+  // A page that is kept is given up by what is posted to it.
+  if (port.waiting) port.waiting.push(what);
+  else port.postMessage(what);
+});
 const start = (options) => {
   chat = new ChatClient(options);
   const onEvent = ({ data }) => tell(data);
@@ -39,6 +43,11 @@ let started;
 onconnect = ({ ports: [port] }) => {
   ports.push(port);
   port.onmessage = async ({ data }) => {
+    if (data === "away") return (port.waiting = []);
+    if (data === "back") {
+      port.waiting.forEach((what) => port.postMessage(what));
+      return delete port.waiting;
+    }
     if (data === "hello") return chat.publish("room:shared", data);
     await (started ??= start(data));
     port.postMessage("online");
@@ -51,6 +60,9 @@ SHARE = """({ address, ...options }) => {
   window.port = new SharedWorker(address, { type: "module" }).port;
   window.port.onmessage = ({ data }) => window.told.push(data);
   window.port.postMessage(options);
+  const tell = (what) => ({ persisted }) => persisted && window.port.postMessage(what);
+  addEventListener("pagehide", tell("away"));
+  addEventListener("pageshow", tell("back"));
 }"""
 CONNECT = """async ({ url, token }) => {
   const { ChatClient } = await import("/static/client.js");
@@ -61,10 +73,13 @@ CONNECT = """async ({ url, token }) => {
 
 LISTEN = """() => {
   window.heard = [];
-  window.shows = [];
-  addEventListener("pageshow", ({ persisted }) => window.shows.push(persisted));
   const onEvent = ({ data }) => window.heard.push(data);
   return new Promise((onReady) => window.client.subscribe("room:back", { onEvent, onReady }));
+}"""
+
+SHOWN = """() => {
+  window.shows = [];
+  addEventListener("pageshow", ({ persisted }) => window.shows.push(persisted));
 }"""
 
 PUBLISH = """() => {
@@ -82,8 +97,26 @@ async def _state(page: Page, state: str) -> None:
     )
 
 
-async def test_it_works_in_a_web_worker(visit: Visit, server: ServerProcess) -> None:
-    page = (await visit(bypass_csp=True)).page
+def _publish(server: ServerProcess, room: str, data: str) -> None:
+    body = json.dumps({"data": data}).encode()
+    headers = {"Authorization": f"Bearer {mint('other')}", "Content-Type": "application/json"}
+    address = f"{server.url}/api/topics/room:{room}/messages"
+    urllib.request.urlopen(urllib.request.Request(address, body, headers))
+
+
+async def _leave_and_come_back(page: Page, server: ServerProcess, room: str) -> None:
+    """Miss something behind another page; it is the same page again that is shown then."""
+    await page.evaluate(SHOWN)
+    await page.goto(f"{server.url}/docs", wait_until="commit")
+    await asyncio.to_thread(_publish, server, room, "missed")
+    # By the page itself: the browser answers no question of its driver while one page takes the
+    # place of another.
+    await page.evaluate("() => void setTimeout(() => history.back())")
+    await page.wait_for_function("window.shows?.length === 1", timeout=SECONDS * 1000)
+    assert await page.evaluate("window.shows") == [True]
+
+
+async def _start_worker(page: Page, server: ServerProcess) -> None:
     document = blocks((ROOT / "docs/browser.md").read_text("utf-8"))
     [script] = [block.text for block in document if block.heading == "In a worker"]
     # The worker is made of a text here, which has no address that others are relative to.
@@ -92,6 +125,15 @@ async def test_it_works_in_a_web_worker(visit: Visit, server: ServerProcess) -> 
     await page.wait_for_function("window.told.length === 3", timeout=SECONDS * 1000)
     told = await page.evaluate("window.told")
     assert told == ["connecting", "online", "hello from a worker"]
+
+
+async def test_it_works_in_a_web_worker_and_behind_another_page(
+    visit: Visit, server: ServerProcess
+) -> None:
+    page = (await visit(bypass_csp=True)).page
+    await _start_worker(page, server)
+    await _leave_and_come_back(page, server, "worker")
+    await page.wait_for_function("window.told.includes('missed')", timeout=SECONDS * 1000)
 
 
 async def test_pages_share_it_in_a_shared_worker(visit: Visit, server: ServerProcess) -> None:
@@ -110,6 +152,10 @@ async def test_pages_share_it_in_a_shared_worker(visit: Visit, server: ServerPro
     for page in (first, second):
         await page.wait_for_function("window.told.includes('hello')", timeout=SECONDS * 1000)
     assert await second.evaluate("window.told") == ["online", "hello"]
+    await _leave_and_come_back(second, server, "shared")
+    for page in (first, second):
+        await page.wait_for_function("window.told.includes('missed')", timeout=SECONDS * 1000)
+    assert await second.evaluate("window.told") == ["online", "hello", "missed"]
     await second.close()
 
 
@@ -138,18 +184,8 @@ async def test_the_back_button_shows_the_page_as_it_was_and_what_it_missed(
     await page.evaluate(CONNECT, _address(server, "returning"))
     await page.evaluate(LISTEN)
     await _state(page, "online")
-    await page.goto(f"{server.url}/docs", wait_until="commit")
-    body = json.dumps({"data": "missed"}).encode()
-    headers = {"Authorization": f"Bearer {mint('other')}", "Content-Type": "application/json"}
-    address = f"{server.url}/api/topics/room:back/messages"
-    request = urllib.request.Request(address, body, headers)
-    await asyncio.to_thread(urllib.request.urlopen, request)
-    # By the page itself: the browser answers no question of its driver while one page takes the
-    # place of another.
-    await page.evaluate("() => void setTimeout(() => history.back())")
+    await _leave_and_come_back(page, server, "back")
     await page.wait_for_function("window.heard?.includes('missed')", timeout=SECONDS * 1000)
-    # It is the same page: a new one would have no client.
-    assert await page.evaluate("window.shows") == [True]
     states = await page.evaluate("window.states")
     assert states == ["connecting", "online", "reconnecting", "reconnecting", "online"]
     await page.evaluate("window.client.close()")

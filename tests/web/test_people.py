@@ -18,6 +18,23 @@ SOCIAL = {
     "CHAT_NAMESPACES__ROOM__READ_RECEIPTS": "true",
 }
 EVIL = "<img src=x onerror=alert(1)>"
+COUNTED = """() => {
+  window.shown = [];
+  window.Notification = new Proxy(Notification, {
+    construct(real, given) {
+      const one = new real(...given);
+      one.addEventListener("show", () => window.shown.push(one));
+      return one;
+    },
+  });
+}"""
+"""Remember the browser's own notifications, once they are shown."""
+PRESS = """() => new Promise((done) => {
+  const [one] = window.shown;
+  one.addEventListener("close", () => done());
+  one.dispatchEvent(new Event("click"));
+})"""
+"""Press the first of them, and wait until the browser has taken it away."""
 NOTIFY = """() => {
   window.notified = [];
   window.Notification = class extends EventTarget {
@@ -133,6 +150,27 @@ async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProce
         await expect(visitor.log.nth(at)).to_have_class(classes)
     await bob.page.evaluate("() => window.notified[0][2].dispatchEvent(new Event('click'))")
     await bob.page.wait_for_function("() => location.hash.includes('seq=')")
+    await bob.page.evaluate(HIDE, False)
+
+
+async def test_the_browser_itself_shows_a_notification(visit: Visit, social: ServerProcess) -> None:
+    alice, bob = await visit("alice", "loud", at=social), await visit("bob", "loud", at=social)
+    assert await bob.page.evaluate("Notification.permission") == "default"
+    await bob.page.context.grant_permissions(["notifications"], origin=social.url)
+    await bob.page.evaluate(COUNTED)
+    await alice.say("hello @bob, nobody is told who looks")
+    await expect(bob.log).to_have_count(1)
+    await bob.page.evaluate(HIDE, True)
+    await alice.say("hello everybody")
+    await alice.say("Are you there, @bob?")
+    await bob.page.wait_for_function("window.shown.length > 0")
+    shown = "window.shown.map(({ title, body, tag }) => [title, body, tag])"
+    told = [["alice in #loud", "Are you there, @bob?", "room:loud"]]
+    assert await bob.page.evaluate(shown) == told
+    await expect(bob.page.locator("#notify")).to_be_hidden()
+    # Headless, nobody can press it: the event alone is made here.
+    await bob.page.evaluate(PRESS)
+    await bob.page.wait_for_function("location.hash === '#room=loud&seq=3'")
     await bob.page.evaluate(HIDE, False)
 
 

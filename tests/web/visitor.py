@@ -32,6 +32,8 @@ class Visitor:
         self.faults: list[str] = []
         self.refusals: tuple[int, ...] = ()
         """Statuses that are expected: the browser complains of every answer from 400 on."""
+        self.expected: re.Pattern[str] | None = None
+        """What else the browser may complain of."""
         page.set_default_timeout(SECONDS * 1000)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._on_console)
@@ -88,6 +90,8 @@ class Visitor:
     def _on_console(self, message: ConsoleMessage) -> None:
         expected = tuple(f"{REFUSED}{status} " for status in self.refusals)
         if message.text.startswith(expected or ("\0",)):
+            return
+        if self.expected and self.expected.match(message.text):
             return
         if message.type == "error" and not AWAY.match(message.text):
             self.faults.append(message.text)
