@@ -481,12 +481,8 @@ async def test_signing_out_revokes_the_access_tokens(http: Client) -> None:
 async def test_another_password_revokes_all_access_tokens_but_the_new_one(http: Client) -> None:
     await sign_up(http)
     old = await log_in(http)
-    answer = await http.ask(
-        "POST",
-        "/auth/password",
-        token=old["access_token"],
-        json={"password": PASSWORD, "new_password": "another horse"},
-    )
+    words = {"password": PASSWORD, "new_password": "another horse"}
+    answer = await http.ask("POST", "/auth/password", token=old["access_token"], json=words)
     new = await answer.get_json()
     for token, status in ((old["access_token"], 401), (new["access_token"], 201)):
         asked = await http.ask("POST", MESSAGES, token=token, json={"data": 1})

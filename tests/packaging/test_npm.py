@@ -8,7 +8,6 @@ import gzip
 import json
 import re
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from chat_server.version import __version__
 
 from ..architecture.source import ROOT
 from ..docs.markdown import blocks
-from ..rig.node import WEB, environment, node
+from ..rig.node import WEB, node
 from ..rig.server import ServerProcess, mint
+from .conftest import NPM
+from .programs import run
 
-NPM = ROOT / "packaging" / "npm"
 PACKAGE = json.loads((NPM / "package.json").read_text("utf-8"))
 NAME = PACKAGE["name"]
 TOOLS = ROOT / ".venv" / "npm" / "node_modules" / ".bin"
@@ -45,34 +45,12 @@ chat.close();
 """
 
 
-def run(*command: str | Path, cwd: Path, seconds: int = 60) -> str:
-    """Run a program that succeeds, and return what it prints."""
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=seconds
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def tool(name: str) -> Path:
     """Return the path of a program that `make test` installs from npm, or skip the test."""
     node()
     if not (TOOLS / name).exists():
         pytest.skip(f"needs {name}: scripts/test-programs.sh installs it")
     return TOOLS / name
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the archive that `npm pack` makes of copies, so that nothing is written here."""
-    node()
-    if shutil.which("npm") is None:
-        pytest.skip("needs npm")
-    folder = tmp_path_factory.mktemp("pack")
-    for source in (NPM, WEB):
-        shutil.copytree(source, folder / source.relative_to(ROOT))
-    [made] = json.loads(run("npm", "pack", "--json", cwd=folder / NPM.relative_to(ROOT)))
-    return folder / NPM.relative_to(ROOT) / str(made["filename"])
 
 
 @pytest.fixture(scope="module")
