@@ -1,8 +1,23 @@
 """The vocabulary of read cursors: how far a user has read a topic, and what is left."""
 
+from typing import Final, NamedTuple
+
 from msgspec import Struct
 
 from .events import Event
+
+MAX_READERS: Final = 100
+"""Readers of a topic that are told, those who have read furthest."""
+
+KEPT_READERS: Final = 2 * MAX_READERS
+"""Readers of a topic that are kept: the cursors of some end, and others take their places."""
+
+
+class Reader(NamedTuple):
+    """A user, and the seq up to which the user has read."""
+
+    user: str
+    seq: int
 
 
 class Unread(Struct, frozen=True):
@@ -17,6 +32,7 @@ class Unread(Struct, frozen=True):
         begun_anew: True if the cursor was not moved because the seq to move it to is of an epoch
             that is gone.
         last: the newest message as it now is, if it was asked for and there is one.
+        readers: the others who have read furthest, in descending order, if they were asked for.
     """
 
     cursor: int
@@ -26,3 +42,4 @@ class Unread(Struct, frozen=True):
     moved: bool = False
     begun_anew: bool = False
     last: Event | None = None
+    readers: tuple[Reader, ...] | None = None

@@ -302,6 +302,7 @@ class MemoryBroker:
         entry = self._use(topic, self._clock.monotonic())
         self._leave_histories(topic, entry)
         self._clear(entry)
+        self._cursors.purge(topic)
         entry.log.begin_epoch(next(self._epochs))
         return Position(entry.log.epoch, entry.log.epoch_start)
 

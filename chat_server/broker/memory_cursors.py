@@ -3,18 +3,23 @@
 import asyncio
 from asyncio import Future
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from heapq import nlargest, nsmallest
 from typing import Final
 
 import msgspec
 
 from ..clock import Clock
-from ..cursors import Unread
+from ..cursors import KEPT_READERS, MAX_READERS, Reader, Unread
 from .common import failed, unavailable
 from .topic_log import TopicLog
 
 MAX_CURSORS: Final = 100_000
 """Maximum number of cursors, some 300 bytes each. Beyond it the least recently moved go."""
+
+
+SPARE_READERS: Final = KEPT_READERS // 8
+"""Readers beyond those that are kept before some go: to find out who costs as much as all."""
 
 
 class MemoryCursors:
@@ -34,8 +39,12 @@ class MemoryCursors:
         self._find = find
         # By topic and user: when it expires, the epoch and the seq. The first to expire first.
         self._cursors: OrderedDict[tuple[str, str], tuple[float, str, int]] = OrderedDict()
+        # By topic: users with a cursor there whom others may see.
+        self._readers: dict[str, set[str]] = {}
 
-    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
+    def move(
+        self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
+    ) -> "Future[Unread]":
         """Move a user's cursor."""
         log = self._find(topic)
         if log is None:
@@ -49,22 +58,58 @@ class MemoryCursors:
             expires_at = self._clock.monotonic() + self._seconds
             self._cursors[topic, user] = (expires_at, log.epoch, cursor)
             self._cursors.move_to_end((topic, user))
+            if shown:
+                self._show(log, topic, user)
             if len(self._cursors) > MAX_CURSORS:
-                self._cursors.popitem(last=False)
+                self._drop(*next(iter(self._cursors)))
         found = self._unread(log, user, cursor)
         return _resolved(msgspec.structs.replace(found, moved=moved, begun_anew=begun_anew))
 
-    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
+    async def unread(
+        self, topics: Sequence[str], user: str, shown: Collection[str] = ()
+    ) -> list[Unread]:
         """Read what a user has not read."""
         self._expire()
-        return [self._read(topic, user) for topic in topics]
+        return [self._read(topic, user, topic in shown) for topic in topics]
 
-    def _read(self, topic: str, user: str) -> Unread:
+    async def forget(self, user: str) -> None:
+        """Forget all cursors of a user."""
+        for topic, other in [key for key in self._cursors if key[1] == user]:
+            self._drop(topic, other)
+
+    def purge(self, topic: str) -> None:
+        """Forget who has read what a topic had."""
+        self._readers.pop(topic, None)
+
+    def _read(self, topic: str, user: str, shown: bool) -> Unread:
         log = self._find(topic)
         if log is None:
             raise unavailable()
         found = self._unread(log, user, self._cursor(log, topic, user))
-        return msgspec.structs.replace(found, last=log.newest(topic))
+        readers = self._others(log, topic, user) if shown else None
+        return msgspec.structs.replace(found, last=log.newest(topic), readers=readers)
+
+    def _others(self, log: TopicLog, topic: str, user: str) -> tuple[Reader, ...]:
+        """Return the others who have read furthest."""
+        places = ((self._cursor(log, topic, one), one) for one in self._readers.get(topic, ()))
+        others = (place for place in places if place[0] and place[1] != user)
+        return tuple(Reader(one, seq) for seq, one in nlargest(MAX_READERS, others))
+
+    def _show(self, log: TopicLog, topic: str, user: str) -> None:
+        readers = self._readers.setdefault(topic, set())
+        readers.add(user)
+        more = len(readers) - KEPT_READERS
+        if more > SPARE_READERS:
+            places = [(self._cursor(log, topic, one), one) for one in readers]
+            readers.difference_update(one for _, one in nsmallest(more, places))
+
+    def _drop(self, topic: str, user: str) -> None:
+        del self._cursors[topic, user]
+        readers = self._readers.get(topic)
+        if readers is not None:
+            readers.discard(user)
+            if not readers:
+                del self._readers[topic]
 
     def _unread(self, log: TopicLog, user: str, cursor: int) -> Unread:
         author = b'{"user":%b' % msgspec.json.encode(user)
@@ -82,7 +127,7 @@ class MemoryCursors:
             key, (expires_at, *_) = next(iter(self._cursors.items()))
             if expires_at > now:
                 return
-            del self._cursors[key]
+            self._drop(*key)
 
 
 def _resolved(unread: Unread) -> "Future[Unread]":

@@ -16,6 +16,7 @@ from ..protocol.messages import (
     PresentUser,
     Reaction,
     Reactions,
+    Reader,
     User,
 )
 from ..protocol.messages import PresenceOk as Present
@@ -47,6 +48,7 @@ __all__ = [
     "Reaction",
     "Reactions",
     "Read",
+    "Reader",
     "Signal",
     "Unread",
     "User",

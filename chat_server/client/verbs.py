@@ -164,18 +164,20 @@ class Verbs:
         """
         return await self._command(commands.Read(topic=topic, seq=seq, epoch=epoch), Cursor)
 
-    async def unread(self, *topics: str) -> dict[str, Unread]:
+    async def unread(self, *topics: str, readers: bool = False) -> dict[str, Unread]:
         """Return what the user has not read of some topics, by topic.
 
         Args:
             topics: 1 to 128 topics.
+            readers: True to be told also who else has read how far, where the server tells that.
 
         Raises:
             CommandFailed: the server refused.
             NotConnected: there is no connection at the moment.
             ConnectionLost: the connection broke before the answer came.
         """
-        return (await self._command(commands.Unread(topics=list(topics)), UnreadOk)).topics
+        command = commands.Unread(topics=list(topics), readers=readers)
+        return (await self._command(command, UnreadOk)).topics
 
     async def presence(
         self, topic: str, *, after: str | None = None, limit: int = commands.DEFAULT_PRESENCE

@@ -139,6 +139,7 @@ class Unread(Command):
     """Ask what a user has not read in some topics."""
 
     topics: UnreadTopics
+    readers: bool | None = None
 
 
 class Call(Command, kw_only=True):

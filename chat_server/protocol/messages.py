@@ -223,6 +223,13 @@ class ReadOk(Ok, kw_only=True):
     unread: int
 
 
+class Reader(Struct, frozen=True):
+    """A user, and the seq up to which the user has read."""
+
+    user: str
+    seq: int
+
+
 class UnreadIn(Struct, omit_defaults=True, kw_only=True):
     """What a user has not read in a topic.
 
@@ -232,6 +239,8 @@ class UnreadIn(Struct, omit_defaults=True, kw_only=True):
         unread: messages of others behind the cursor, without deleted ones.
         more: True if history does not have all of them any more.
         last: the newest message as it now is.
+        readers: the others who have read furthest, in descending order; None unless they were
+            asked for and the namespace has `read_receipts`.
     """
 
     read: int
@@ -240,6 +249,7 @@ class UnreadIn(Struct, omit_defaults=True, kw_only=True):
     more: bool
     # A `Raw` of JSON, whatever the client's encoding.
     last: Message | None = None
+    readers: list[Reader] | None = None
 
 
 class UnreadOk(Ok, kw_only=True):

@@ -5,7 +5,7 @@ route of `/ws` hands each transport to a connection, and both are held to these 
 """
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
@@ -219,18 +219,36 @@ class Broker(EventLog, Subscriptions, Protocol):
 class CursorStore(Protocol):
     """Keeps how far users have read; futures fail as those of `EventLog` do."""
 
-    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
+    def move(
+        self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
+    ) -> "Future[Unread]":
         """Move a user's cursor to `seq`, unless it is further or the topic is not so far.
 
-        Nor is it moved if `epoch` does not count `seq` any more, as with `Change.epoch`.
+        Nor is it moved if `epoch` does not count `seq` any more, as with `Change.epoch`. With
+        `shown` the user is one of the topic's readers from then on.
         """
         ...
 
-    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
+    async def unread(
+        self, topics: Sequence[str], user: str, shown: Collection[str] = ()
+    ) -> list[Unread]:
         """Read what a user has not read in each of some topics, in one round trip.
+
+        Args:
+            topics: the topics.
+            user: the user.
+            shown: those of the topics of which also the readers are read.
 
         Raises:
             Unavailable: the store cannot be reached.
+        """
+        ...
+
+    async def forget(self, user: str) -> None:
+        """Forget all cursors of a user.
+
+        Raises:
+            Unavailable: the store cannot be reached; to do it again does the rest.
         """
         ...
 

@@ -10,7 +10,7 @@ from ..events import Kind
 from ..protocol.codecs import JSON
 from ..protocol.commands import Read, Unread
 from ..protocol.errors import BadRequest, NotFound
-from ..protocol.messages import ReadOk, ReadPush, UnreadIn, UnreadOk
+from ..protocol.messages import Reader, ReadOk, ReadPush, UnreadIn, UnreadOk
 from ..protocol.topics import check_topic
 from ..realtime.encoding import encode_push
 from ..realtime.ports import Cursors, CursorStore
@@ -20,6 +20,9 @@ from .service import Service
 
 ENTRY_BYTES = 200
 """What a topic of `unread` counts against the bytes that a user may read, besides its message."""
+
+READER_BYTES = 24
+"""What a reader counts besides the name."""
 
 
 def read(service: Service, actor: Actor, command: Read) -> Answer:
@@ -33,7 +36,8 @@ def read(service: Service, actor: Actor, command: Read) -> Answer:
     topic = command.topic
     if not actor.user:
         raise BadRequest("seq: only a user has a cursor", topic=topic)
-    future = _store(service).move(topic, actor.user, command.seq, command.epoch)
+    shown = _has_receipts(service, topic)
+    future = _store(service).move(topic, actor.user, command.seq, command.epoch, shown=shown)
     return Answer(future, partial(_read, service, actor, command))
 
 
@@ -53,7 +57,7 @@ def _read(service: Service, actor: Actor, command: Read, found: cursors.Unread) 
 def _tell(service: Service, actor: Actor, topic: str, seq: int) -> None:
     node = service.node
     payload = msgspec.json.encode(ReadPush(topic=topic, user=actor.user, seq=seq))
-    if node.settings.namespace(topic).read_receipts:
+    if _has_receipts(service, topic):
         told = node.broker.signal(topic, payload)
     else:
         session = actor.id if isinstance(actor, Subscriber) else ""
@@ -86,13 +90,25 @@ async def unread(service: Service, actor: Actor, command: Unread) -> UnreadOk:
         await service.admit(actor, topic, "unread")
     await actor.ready()
     async with service.node.read_rates.begin(actor.user) as reading:
-        found = await _store(service).unread(topics, actor.user)
-        sizes = (len(each.last.payload) for each in found if each.last is not None)
-        reading.charge(sum(sizes) + ENTRY_BYTES * len(topics))
+        asked = topics if command.readers else ()
+        shown = {topic for topic in asked if _has_receipts(service, topic)}
+        found = await _store(service).unread(topics, actor.user, shown)
+        reading.charge(sum(map(_size, found)))
     answers = {
         topic: _unread_in(actor, topic, each) for topic, each in zip(topics, found, strict=True)
     }
     return UnreadOk(topics=answers)
+
+
+def _size(found: cursors.Unread) -> int:
+    last = 0 if found.last is None else len(found.last.payload)
+    # Most names are ASCII, and to encode all for a sum costs more than it tells.
+    readers = sum(len(reader.user) + READER_BYTES for reader in found.readers or ())
+    return ENTRY_BYTES + last + readers
+
+
+def _has_receipts(service: Service, topic: str) -> bool:
+    return service.node.settings.namespace(topic).read_receipts
 
 
 def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
@@ -101,13 +117,26 @@ def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
     if found.last is not None and actor.may("history", topic):
         encoded = encode_push(JSON, found.last)
         last = None if encoded is None else msgspec.Raw(encoded)
+    readers = None if found.readers is None else [Reader(*each) for each in found.readers]
     return UnreadIn(
         read=found.cursor,
         seq=found.seq,
         unread=found.count,
         more=found.more,
         last=last,  # type: ignore[arg-type]
+        readers=readers,
     )
+
+
+async def forget_cursors(service: Service, user: str) -> None:
+    """Forget how far a user has read, in all topics.
+
+    Raises:
+        Unavailable: the broker cannot be reached; to do it again does the rest.
+    """
+    broker = service.node.broker
+    if isinstance(broker, Cursors):
+        await broker.cursors.forget(user)
 
 
 def _store(service: Service) -> CursorStore:

@@ -21,6 +21,7 @@ from ..clock import Clock
 from ..database.database import Database
 from ..jobs import Jobs
 from ..protocol.errors import ChatError, NotFound, Unavailable
+from ..service.reading import forget_cursors
 from ..service.service import Service
 from ..settings import Settings
 from . import requests
@@ -198,6 +199,7 @@ class UserData:
             return
         if kind == "account":
             await self._close(user)
+            await forget_cursors(self._service, user)
         await erase_in_store(self._service, self._database, user)
         await asyncio.sleep(SETTLE_SECONDS)
         erased = await keeping.erase(self._database, user)

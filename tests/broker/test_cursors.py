@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import random
 from typing import Any
+
+import pytest
 
 from chat_server.broker.memory import MemoryBroker
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.changes import Outcome
-from chat_server.cursors import Unread
+from chat_server.cursors import KEPT_READERS, MAX_READERS, Unread
 from chat_server.events import Event, Retention
 from chat_server.realtime.ports import Cursors, CursorStore
 from chat_server.settings import BrokerSettings
@@ -212,3 +215,224 @@ async def test_the_only_message_behind_the_cursor_may_be_ones_own(store: Store) 
     assert (await unread(cursors)).count == 1
     await broker.change(delete(seq))
     assert (await unread(cursors)).count == 0
+
+
+# Readers ----------------------------------------------------------------------------------------
+
+
+async def readers(
+    cursors: CursorStore, user: str = "ann", topic: str = TOPIC
+) -> list[tuple[str, int]]:
+    (found,) = await cursors.unread([topic], user, [topic])
+    assert found.readers is not None
+    return [(reader.user, reader.seq) for reader in found.readers]
+
+
+async def test_others_who_may_be_seen_are_told_the_furthest_first(store: Store) -> None:
+    broker, cursors = await started(store)
+    assert await readers(cursors) == []
+    for _ in range(5):
+        await say(broker)
+    for user, seq in (("bob", 2), ("ann", 3), ("c\u00e9 }:\U0001f600", 5), ("max", 4)):
+        await cursors.move(TOPIC, user, seq, shown=True)
+    await cursors.move(TOPIC, "hidden", 5)
+    await cursors.move(TOPIC, "nowhere", 0, shown=True)
+    await cursors.move(TOPIC, "beyond", 6, shown=True)
+    await cursors.move(TOPIC, "elsewhere", 1, "of another epoch", shown=True)
+    assert await readers(cursors) == [("c\u00e9 }:\U0001f600", 5), ("max", 4), ("bob", 2)]
+    assert await readers(cursors, "max") == [("c\u00e9 }:\U0001f600", 5), ("ann", 3), ("bob", 2)]
+    await cursors.move(TOPIC, "bob", 1, shown=True)
+    await cursors.move(TOPIC, "max", 5, shown=True)
+    assert await readers(cursors) == [("max", 5), ("c\u00e9 }:\U0001f600", 5), ("bob", 2)]
+    assert (await unread(cursors)).readers is None
+    assert (await cursors.move(TOPIC, "bob", 3, shown=True)).readers is None
+
+
+async def test_readers_are_told_of_those_topics_alone(store: Store) -> None:
+    broker, cursors = await started(store)
+    topics = [f"room:{number}" for number in range(60)]
+    for topic in topics:
+        await say(broker, topic=topic)
+        await cursors.move(topic, "bob", 1, shown=True)
+    found = await cursors.unread(topics, "ann", topics[::2])
+    assert [each.readers for each in found] == [
+        ((("bob", 1),) if n % 2 == 0 else None) for n in range(60)
+    ]
+
+
+async def test_readers_are_bounded(store: Store) -> None:
+    broker, cursors = await started(store)
+    count = KEPT_READERS + 60
+    await asyncio.gather(*(say(broker) for _ in range(count)))
+    seqs = range(count, 0, -1)
+    await asyncio.gather(*(cursors.move(TOPIC, f"user{seq}", seq, shown=True) for seq in seqs))
+    furthest = [(f"user{seq}", seq) for seq in seqs]
+    assert await readers(cursors) == furthest[:MAX_READERS]
+    assert await readers(cursors, f"user{count}") == furthest[1 : MAX_READERS + 1]
+    # Whoever has gone leaves a place to the next one.
+    for seq in range(count, count - 5, -1):
+        await cursors.forget(f"user{seq}")
+    assert await readers(cursors) == furthest[5 : MAX_READERS + 5]
+    if isinstance(broker, MemoryBroker):
+        (kept,) = broker.cursors._readers.values()
+        assert len(kept) < count - 5
+
+
+async def test_topics_with_many_readers_take_turns(store: Store) -> None:
+    broker, cursors = await started(store)
+    topics = [f"room:{number}" for number in range(12)]
+    for topic in topics:
+        await say(broker, topic=topic)
+        users = [f"user{number}" for number in range(MAX_READERS + 5)]
+        await asyncio.gather(*(cursors.move(topic, user, 1, shown=True) for user in users))
+    found = await cursors.unread(topics, "ann", topics)
+    assert [len(each.readers or ()) for each in found] == [MAX_READERS] * len(topics)
+
+
+async def test_redis_keeps_so_many_readers_and_no_longer_than_cursors(
+    redis_server: RedisServer, run: Run
+) -> None:
+    redis = patient(redis_server.url, prefix="readers")
+    broker, _ = await run(RedisBroker(redis, BrokerSettings(position_seconds=600.0)))
+    for _ in range(KEPT_READERS + 5):
+        await say(broker)
+    for seq in range(1, KEPT_READERS + 6):
+        await broker.cursors.move(TOPIC, f"user{seq}", seq, shown=True)
+    for name in ("readers", "read_at"):
+        key = f"readers:{{{TOPIC}}}:{name}"
+        assert redis_server.run("ZCARD", key) == KEPT_READERS
+        assert 590_000 < redis_server.run("PTTL", key) <= 600_000
+        assert redis_server.run("ZSCORE", key, "user5") is None
+    await broker.cursors.move("room:none", "bob", 1, shown=True)
+    assert redis_server.command("KEYS", "readers:*none*:read*") == b"*0\r\n"
+
+
+async def test_a_reader_is_kept_as_long_as_the_cursor(store: Store) -> None:
+    broker, cursors = await started(store, position_seconds=3.0)
+    for _ in range(3):
+        await say(broker, retention=Retention(9, 60.0))
+    await cursors.move(TOPIC, "bob", 3, shown=True)
+    await cursors.move(TOPIC, "max", 2, shown=True)
+    await store.elapse(1.6)
+    await cursors.move(TOPIC, "max", 1, shown=True)
+    await store.elapse(1.6)
+    assert await readers(cursors) == [("max", 2)]
+    await cursors.move(TOPIC, "ann", 1, shown=True)
+    assert await readers(cursors, "eve") == [("max", 2), ("ann", 1)]
+    await store.elapse(3.2)
+    assert await readers(cursors) == []
+
+
+async def test_readers_count_as_far_as_an_epoch_took_over(store: Store) -> None:
+    broker, cursors = await started(store)
+    for _ in range(3):
+        await say(broker)
+    await cursors.move(TOPIC, "bob", 3, shown=True)
+    await cursors.move(TOPIC, "max", 1, shown=True)
+    await broker.begin_epoch(TOPIC, (await broker.history(TOPIC, limit=1)).epoch)
+    assert await readers(cursors) == [("bob", 3), ("max", 1)]
+    for _ in range(3):
+        await say(broker)
+    await cursors.move(TOPIC, "max", 5, shown=True)
+    assert await readers(cursors) == [("max", 5), ("bob", 3)]
+
+
+async def test_readers_of_an_epoch_that_is_lost_have_read_nothing(store: Store) -> None:
+    broker, cursors = await started(store, position_seconds=3.0)
+    brief = Retention(9, 3.0)
+    for _ in range(3):
+        await say(broker, retention=brief)
+    await store.elapse(1.6)
+    await cursors.move(TOPIC, "bob", 3, shown=True)
+    await store.elapse(1.6)
+    assert await readers(cursors) == []
+    for _ in range(4):
+        await say(broker, retention=brief)
+    assert await readers(cursors) == []
+    await cursors.move(TOPIC, "max", 1, shown=True)
+    assert await readers(cursors) == [("max", 1)]
+
+
+async def test_a_copy_of_the_store_that_lost_the_end_tells_of_no_more(
+    redis_server: RedisServer, run: Run
+) -> None:
+    """What a restored copy stores in a new epoch is not what was read in the lost one."""
+    redis = patient(redis_server.url, prefix="copy")
+    broker, _ = await run(RedisBroker(redis, BrokerSettings()))
+    for _ in range(5):
+        await say(broker)
+    await broker.cursors.move(TOPIC, "bob", 5, shown=True)
+    redis_server.command("HSET", f"copy:{{{TOPIC}}}:meta", "seq", "2")
+    await broker.begin_epoch(TOPIC, (await broker.history(TOPIC, limit=0)).epoch)
+    for _ in range(4):
+        await say(broker)
+    assert await readers(broker.cursors) == [("bob", 2)]
+    await broker.cursors.move(TOPIC, "max", 3, shown=True)
+    assert await readers(broker.cursors) == [("max", 3), ("bob", 2)]
+
+
+async def test_a_user_is_forgotten_everywhere(store: Store) -> None:
+    broker, cursors = await started(store)
+    topics = [f"room:{number}" for number in range(20)]
+    alike = ("b*b", "bob", "bxb", "b*b2", "a}:read:b*b", "b[*]b")
+    for topic in topics:
+        await say(broker, topic=topic)
+        for user in alike:
+            await cursors.move(topic, user, 1, shown=True)
+    await cursors.forget("b*b")
+    for topic in topics:
+        assert {user for user, _ in await readers(cursors, topic=topic)} == {*alike} - {"b*b"}
+        assert (await unread(cursors, "b*b", topic)).cursor == 0
+        assert (await unread(cursors, "a}:read:b*b", topic)).cursor == 1
+
+
+async def test_a_purge_takes_the_readers_too(store: Store) -> None:
+    broker, cursors = await started(store)
+    await say(broker)
+    await cursors.move(TOPIC, "bob", 1, shown=True)
+    await broker.purge(TOPIC)
+    assert await readers(cursors) == []
+    await say(broker)
+    await cursors.move(TOPIC, "bob", 2, shown=True)
+    assert await readers(cursors) == [("bob", 2)]
+
+
+async def test_an_acl_without_scan_ends_no_erasure(
+    own_redis: RedisServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.command(
+        *("ACL", "SETUSER", "chat", "on", ">pw", "~chat:*", "&chat:*", "+@all", "-scan")
+    )
+    url = f"redis://chat:pw@127.0.0.1:{own_redis.port}/0"
+    broker, _ = await run(RedisBroker(patient(url), BrokerSettings()))
+    await say(broker)
+    await broker.cursors.move(TOPIC, "bob", 1, shown=True)
+    await broker.cursors.forget("bob")
+    assert "ACL: +scan is missing" in caplog.text
+    assert await readers(broker.cursors) == [("bob", 1)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_store_knows_the_same_readers(store: Store, seed: int) -> None:
+    """What a dictionary says of random commands."""
+    chance = random.Random(seed)
+    broker, cursors = await started(store)
+    known: dict[str, int] = {}
+    last = 0
+    for _ in range(80):
+        user = chance.choice(["ann", "bob", "eve", "max", "{x}"])
+        match chance.choice(["say", "say", "read", "read", "read", "forget", "epoch"]):
+            case "say":
+                last = await say(broker)
+            case "read":
+                seq = chance.randint(0, last + 1)
+                await cursors.move(TOPIC, user, seq, shown=True)
+                if 0 < seq <= last:
+                    known[user] = max(seq, known.get(user, 0))
+            case "forget":
+                await cursors.forget(user)
+                known.pop(user, None)
+            case "epoch":
+                await broker.begin_epoch(TOPIC, (await broker.history(TOPIC, limit=0)).epoch)
+        others = [(seq, each) for each, seq in known.items() if each != "ann"]
+        assert await readers(cursors) == [(each, seq) for seq, each in sorted(others)[::-1]]

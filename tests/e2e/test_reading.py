@@ -20,6 +20,7 @@ def workers(redis: RedisServer) -> Iterator[ServerProcess]:
     environ = {
         "CHAT_AUTH__AUDIENCE": "chat",
         "CHAT_NAMESPACES__OPEN__READ_RECEIPTS": "true",
+        "CHAT_LIMITS__MESSAGE_BURST": "10000",
     }
     with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as started:
         yield started
@@ -93,6 +94,49 @@ async def test_a_room_with_receipts_is_told(workers: ServerProcess) -> None:
     await close(ann, bob)
 
 
+async def test_who_comes_later_is_told_who_has_read(workers: ServerProcess) -> None:
+    topic, closed = "open:later", "room:later"
+    ann, bob, eve = await members(workers, topic, "ann", "bob", "eve")
+    for _ in range(3):
+        await ann.ok(type="publish", topic=topic, data="hi")
+        await ann.ok(type="publish", topic=closed, data="hi")
+    for client, seq in ((ann, 3), (bob, 2), (eve, 3)):
+        await client.ok(type="read", topic=topic, seq=seq)
+        await client.ok(type="read", topic=closed, seq=seq)
+    # Several connections: those of both workers, and of both encodings.
+    late = [await chat(workers.ws_url, token("ann"), encoding=e) for e in (JSON, MSGPACK) * 3]
+    for client in late:
+        asked = {"type": "unread", "topics": [topic, closed, "open:none"]}
+        found = (await client.ok(**asked, readers=True))["topics"]
+        assert found[topic]["readers"] == [{"user": "eve", "seq": 3}, {"user": "bob", "seq": 2}]
+        assert "readers" not in found[closed], "nobody is told there"
+        assert found["open:none"]["readers"] == []
+        for more in ({}, {"readers": False}, {"readers": None}):
+            found = (await client.ok(**asked, **more))["topics"]
+            assert not any("readers" in each for each in found.values())
+    stranger = await chat(workers.ws_url, token("max", topics={**ANY, "subscribe": ["open:none"]}))
+    refused = await stranger.call(type="unread", topics=["open:none", topic], readers=True)
+    assert (refused["type"], refused["code"]) == ("error", "forbidden")
+    await close(ann, bob, eve, stranger, *late)
+
+
+async def test_128_topics_with_many_readers_are_one_answer(workers: ServerProcess) -> None:
+    topics = [f"open:full-{number}" for number in range(128)]
+    ann = await chat(workers.ws_url, token("ann"))
+    for topic in topics:
+        await ann.ok(type="publish", topic=topic, data="hi")
+    for number in range(12):
+        reader = await chat(workers.ws_url, token(f"{number:03}-{'x' * 100}"))
+        for topic in topics:
+            await reader.ok(type="read", topic=topic, seq=1)
+        await close(reader)
+    found = (await ann.ok(type="unread", topics=topics, readers=True))["topics"]
+    assert list(found) == topics
+    for each in found.values():
+        assert [reader["seq"] for reader in each["readers"]] == [1] * 12
+    await close(ann)
+
+
 async def test_unread_in_many_topics(workers: ServerProcess) -> None:
     topics = [f"room:many-{number}" for number in range(128)]
     ann = await chat(workers.ws_url, token("ann"))
@@ -124,6 +168,9 @@ async def test_what_is_wrong_is_told(workers: ServerProcess) -> None:
         ({"type": "unread", "topics": []}, "bad_request", "topics"),
         ({"type": "unread", "topics": ["room:x"] * 129}, "bad_request", "topics"),
         ({"type": "unread", "topics": ["room:x", "a b"]}, "bad_request", "topic"),
+        ({"type": "unread", "topics": ["open:x"], "readers": 1}, "bad_request", "readers"),
+        ({"type": "unread", "topics": ["open:x"], "readers": "true"}, "bad_request", "readers"),
+        ({"type": "unread", "topics": ["open:x"], "readers": ["ann"]}, "bad_request", "readers"),
     ):
         error = await ann.call(**command)
         assert (error["type"], error["code"]) == ("error", code)

@@ -15,7 +15,7 @@ from chat_server import ChatServer, Settings, create_app
 from chat_server.archive.tables import CHANGES, MESSAGES
 from chat_server.cli.commands import main
 from chat_server.jobs import Jobs
-from chat_server.protocol.commands import History, React
+from chat_server.protocol.commands import History, React, Read, Unread
 from chat_server.protocol.messages import User
 from chat_server.service.actor import Application
 from chat_server.service.publishing import command_of
@@ -39,6 +39,7 @@ def settings(database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatc
         accounts__sign_up="open",
         database__url=database_settings.url,
         namespaces__room__archive=True,
+        namespaces__room__read_receipts=True,
         namespaces__short__archive=True,
         namespaces__short__history_size=2,
         **{f"accounts__{name}": value for name, value in QUICK.items()},
@@ -71,6 +72,11 @@ class Site:
     async def history(self, topic: str) -> list[dict[str, Any]]:
         ok = await self.chat.service.perform(Application(), History(topic=topic, limit=100))
         return [json.loads(bytes(message)) for message in ok.messages]
+
+    async def readers(self, topic: str) -> list[str]:
+        asked = Unread(topics=[topic], readers=True)
+        ok = await self.chat.service.perform(Application(User("eve")), asked)
+        return [reader.user for reader in ok.topics[topic].readers or ()]
 
     async def archived(self) -> str:
         """Return what the archive has, as text."""
@@ -153,6 +159,9 @@ async def test_a_closed_account_leaves_nothing(
         for name in ("ada", "bob"):
             await site.sign_up(name)
         await talk(site)
+        for user in (ADA, BOB):
+            await site.chat.service.perform(Application(user), Read(topic="room:a", seq=1))
+        assert await site.readers("room:a") == ["bob", "ada"]
         assert (await site.ask("DELETE", "/users/ada", "bob")).status_code == 403
         assert (await site.ask("DELETE", "/users/ada", "ada", {})).status_code == 422
         wrong = await site.ask("DELETE", "/users/ada", "ada", {"password": "wrong horse"})
@@ -167,6 +176,7 @@ async def test_a_closed_account_leaves_nothing(
             return "ada" not in await site.archived()
 
         await until_async(is_erased)
+        assert await site.readers("room:a") == ["bob"]
         shown = await site.history("room:a")
         assert [message["data"]["text"] for message in shown if message.get("data")] == [
             *(f"bob {number}" for number in range(3)),

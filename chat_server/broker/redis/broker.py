@@ -92,7 +92,7 @@ class RedisBroker:
         self._numbers = numbers
         self._connect = connect = connect or connector_of(redis.url)
         self._sharded = sharded
-        self._names = Keyspace(redis.prefix, database_of(redis.url))
+        self._names = names = Keyspace(redis.prefix, database_of(redis.url))
         self._timeout = redis.timeout_seconds
         self._limit = broker.max_pending
         self.home = ""
@@ -132,7 +132,7 @@ class RedisBroker:
         self._readers = self._make_readers(max(1, redis.max_connections - 2))
         self._prolonging = Prolonging(self._is_subscribed, self.history)
         self.presence = self._make_presence(broker)
-        self.cursors = RedisCursors(self._publisher, self._names, broker, self.reaches)
+        self.cursors = RedisCursors(self._publisher, names, broker, self.reaches, self._reader)
         self.feed = RedisFeed(
             *(self._storage.touched, self._names, self._reader),
             *(self.flushed, lambda: self._available),

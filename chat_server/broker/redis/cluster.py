@@ -104,7 +104,7 @@ class ClusterBroker:
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._presence = ClusterPresence(self._submit, self._spawn)
-        self._cursors = ClusterCursors(self._submit)
+        self._cursors = ClusterCursors(self._submit, lambda: list(self._shards.values()))
         self.orders = ClusterOrders(self._submit)
         self.feed = ClusterFeed(
             self._submit, lambda: list(self._shards.values()), f"{redis.prefix}:touched"

@@ -2,9 +2,11 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ...cursors import Unread
+from ..common import unavailable
+from .broker import RedisBroker
 from .cluster_presence import Shards
 
 
@@ -13,20 +15,35 @@ class ClusterCursors:
 
     Args:
         submit: calls the shard that serves a topic.
+        shards: returns the shards.
     """
 
-    def __init__(self, submit: Shards) -> None:
+    def __init__(self, submit: Shards, shards: Callable[[], Collection[RedisBroker]]) -> None:
         self._submit = submit
+        self._shards = shards
 
-    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
+    def move(
+        self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
+    ) -> "Future[Unread]":
         """Move a user's cursor."""
-        return self._submit(topic, lambda shard: shard.cursors.move(topic, user, seq, epoch))
+        return self._submit(
+            topic, lambda shard: shard.cursors.move(topic, user, seq, epoch, shown=shown)
+        )
 
-    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
+    async def unread(
+        self, topics: Sequence[str], user: str, shown: Collection[str] = ()
+    ) -> list[Unread]:
         """Read what a user has not read."""
-        return [
-            each[0] for each in await asyncio.gather(*(self._read(each, user) for each in topics))
-        ]
+        reads = (self._read(each, user, shown) for each in topics)
+        return [each[0] for each in await asyncio.gather(*reads)]
 
-    def _read(self, topic: str, user: str) -> "Future[list[Unread]]":
-        return self._submit(topic, lambda shard: shard.cursors.read((topic,), user))
+    async def forget(self, user: str) -> None:
+        """Scan every shard; of a topic that moves meanwhile a cursor may stay until it ends."""
+        shards = self._shards()
+        if not shards:
+            raise unavailable()
+        for shard in shards:
+            await shard.cursors.forget(user)
+
+    def _read(self, topic: str, user: str, shown: Collection[str]) -> "Future[list[Unread]]":
+        return self._submit(topic, lambda shard: shard.cursors.read((topic,), user, shown))

@@ -2,18 +2,21 @@
 
 import asyncio
 import math
+import re
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ...cursors import Unread
+from ...cursors import KEPT_READERS, MAX_READERS, Reader, Unread
 from ...settings import BrokerSettings
 from ..common import failed, unavailable
+from .feed import SCAN_COUNT, scanned
 from .members import decode_message
-from .pipeline import Pipeline, Script
+from .pipeline import Pipeline, Script, pack
+from .refusals import StoreRefuses
 from .storage import Keyspace
 
 T = TypeVar("T")
@@ -22,6 +25,10 @@ UNREAD: Final = Script("topic", "unread")
 
 AT_ONCE: Final = 25
 """Topics that a script reads at once: a call costs as much as what it reads of a topic or two."""
+
+_SPECIAL: Final = re.compile(r"[\\*?\[\]^-]")
+_ESCAPED: Final = r"\\\g<0>"
+"""What SCAN would take for a pattern, and for itself."""
 
 
 class RedisCursors:
@@ -32,6 +39,7 @@ class RedisCursors:
         names: names of keys.
         settings: how long a cursor is kept.
         reaches: returns whether the server that has a topic is believed to be reachable.
+        reader: returns a connection that publications do not go by.
     """
 
     def __init__(
@@ -40,17 +48,24 @@ class RedisCursors:
         names: Keyspace,
         settings: BrokerSettings,
         reaches: Callable[[str], bool],
+        reader: Callable[[], Pipeline],
     ) -> None:
         self._pipeline = pipeline
         self._names = names
         self._kept_ms = math.ceil(settings.position_seconds * 1_000)
         self._reaches = reaches
+        self._reader = reader
 
-    def move(self, topic: str, user: str, seq: int, epoch: str | None = None) -> "Future[Unread]":
+    def move(
+        self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
+    ) -> "Future[Unread]":
         """Move a user's cursor, in one script."""
-        return self._call((topic,), user, seq, partial(_first, topic), epoch or "")
+        topics, decode = (topic,), partial(_first, topic)
+        return self._call(topics, user, topics if shown else (), decode, seq, epoch or "")
 
-    async def unread(self, topics: Sequence[str], user: str) -> list[Unread]:
+    async def unread(
+        self, topics: Sequence[str], user: str, shown: Collection[str] = ()
+    ) -> list[Unread]:
         """Read what a user has not read; all topics leave in one pipeline."""
         found: dict[str, Unread] = {}
         left = list(topics)
@@ -58,7 +73,7 @@ class RedisCursors:
             chunks = [left[start : start + AT_ONCE] for start in range(0, len(left), AT_ONCE)]
             for chunk, answers in zip(
                 chunks,
-                await asyncio.gather(*(self.read(each, user) for each in chunks)),
+                await asyncio.gather(*(self.read(each, user, shown) for each in chunks)),
                 strict=True,
             ):
                 found.update(zip(chunk, answers, strict=False))
@@ -66,31 +81,73 @@ class RedisCursors:
             left = [topic for topic in left if topic not in found]
         return [found[topic] for topic in topics]
 
-    def read(self, topics: Sequence[str], user: str) -> "Future[list[Unread]]":
+    def read(
+        self, topics: Sequence[str], user: str, shown: Collection[str] = ()
+    ) -> "Future[list[Unread]]":
         """Read what a user has not read in topics of one hash slot, or of a server without slots.
 
         Args:
             topics: at most `AT_ONCE`.
             user: the reader.
+            shown: topics of which also the readers are read.
 
         Returns:
             A future of what was found in the first of the topics, or in all.
         """
-        return self._call(topics, user, "", partial(_all, topics))
+        return self._call(topics, user, shown, partial(_all, topics))
+
+    async def forget(self, user: str) -> None:
+        """Scan the keys for cursors of a user, and delete what is found."""
+        names = self._names
+        front, end = f"{names.prefix}:{{", f"}}:read:{user}"
+        pattern = f"{front}*{_SPECIAL.sub(_ESCAPED, end)}"
+        step = b"0"
+        while True:
+            command = pack("SCAN", step, "MATCH", pattern, "COUNT", SCAN_COUNT)
+            try:
+                step, keys = await self._reader().send(command, scanned)
+            except StoreRefuses as error:
+                if error.refusal.status != "misconfigured":
+                    raise
+                return  # An ACL without SCAN, which is in the log by now: they end by themselves.
+            for key in keys:
+                name = key[len(front) : -len(end)]
+                if "}" in name:
+                    continue  # Of a user, or an idempotency key, that looks like this one.
+                topic = names.keys(name)
+                await asyncio.gather(
+                    self._reader().send(pack("DEL", key), bool),
+                    self._reader().send(pack("ZREM", topic.readers, user), bool),
+                    self._reader().send(pack("ZREM", topic.read_at, user), bool),
+                )
+            if step == b"0":
+                return
 
     def _call(
         self,
         topics: Sequence[str],
         user: str,
-        seq: int | str,
+        shown: Collection[str],
         decode: Callable[[Any], T],
+        seq: int | str = "",
         epoch: str = "",
     ) -> "Future[T]":
         if not all(map(self._reaches, topics)):
             return failed(unavailable())
-        keys = [key for topic in topics for key in self._names.cursor_keys(topic, user)]
+        # Where nobody is shown anybody, the names are not sent.
+        whose = "".join("01"[topic in shown] for topic in topics)
+        whose = whose if "1" in whose else ""
+        keys: list[str] = []
+        for topic in topics:
+            of = self._names.keys(topic)
+            keys += of.meta, of.messages, of.state, of.authors, self._names.cursor_key(topic, user)
+            if whose:
+                keys += of.readers, of.read_at
         newest = int(seq == "")
-        arguments = (msgspec.json.encode(user), seq, self._kept_ms, newest, epoch)
+        arguments = (
+            *(msgspec.json.encode(user), seq, self._kept_ms, newest, epoch),
+            *(whose, user, MAX_READERS, KEPT_READERS),
+        )
         return self._pipeline.call(UNREAD, keys, arguments, decode)
 
 
@@ -103,6 +160,12 @@ def _first(topic: str, replies: list[Any]) -> Unread:
 
 
 def _unread(topic: str, reply: Any) -> Unread:
-    cursor, seq, count, more, moved, epoch, newest = reply
+    cursor, seq, count, more, moved, epoch, newest, others = reply
     last = None if newest is None else decode_message(topic, epoch.decode(), newest)
-    return Unread(cursor, seq, count, more == 1, moved == 1, moved == 2, last)
+    readers = None if others is None else tuple(_readers(others))
+    return Unread(cursor, seq, count, more == 1, moved == 1, moved == 2, last, readers)
+
+
+def _readers(others: list[Any]) -> Iterator[Reader]:
+    places = iter(others)
+    return (Reader(user.decode(), seq) for user, seq in zip(places, places, strict=True))

@@ -90,7 +90,7 @@ class RedisFeed:
         cursor = b"0"
         while True:
             command = pack("SCAN", cursor, "MATCH", f"{front}*{end}", "COUNT", SCAN_COUNT)
-            cursor, keys = await self._reader().send(command, _scanned)
+            cursor, keys = await self._reader().send(command, scanned)
             reads = [self._reader().send(pack("HMGET", key, "epoch", "seq"), list) for key in keys]
             found = {}
             for key, read in zip(keys, reads, strict=True):
@@ -123,6 +123,7 @@ def _decoded(reply: list[bytes]) -> list[str]:
     return [member.decode() for member in reply]
 
 
-def _scanned(reply: Any) -> tuple[bytes, list[str]]:
+def scanned(reply: Any) -> tuple[bytes, list[str]]:
+    """Return where the next step of a scan begins, and the keys that this one has found."""
     cursor, keys = reply
     return cursor, _decoded(keys)

@@ -62,6 +62,8 @@ class Keys(NamedTuple):
         channel: where events are sent.
         once: the beginning of the keys for idempotency keys.
         rate: the beginning of the keys for rates.
+        readers: how far those have read whom others may see.
+        read_at: when they said so last.
     """
 
     meta: str
@@ -72,6 +74,8 @@ class Keys(NamedTuple):
     channel: str
     once: str
     rate: str
+    readers: str
+    read_at: str
 
     def of_key(self, key: str) -> str:
         """Return the key that holds the place of a publication with this idempotency key."""
@@ -118,18 +122,13 @@ class Keyspace:
             f"{self._channels}:{{{topic}}}",
             f"{base}:key",
             f"{base}:rate",
+            f"{base}:readers",
+            f"{base}:read_at",
         )
 
-    def cursor_keys(self, topic: str, user: str) -> tuple[str, str, str, str, str]:
-        """Return what unread.lua reads of a topic; the last key says how far a user has read."""
-        base = f"{self.prefix}:{{{topic}}}"
-        return (
-            f"{base}:meta",
-            f"{base}:messages",
-            f"{base}:state",
-            f"{base}:authors",
-            f"{base}:read:{user}",
-        )
+    def cursor_key(self, topic: str, user: str) -> str:
+        """Return the key that says how far a user has read."""
+        return f"{self.prefix}:{{{topic}}}:read:{user}"
 
     def own(self, home: str, name: str) -> Keys:
         """Return keys for the probe, with the hash tag `home` if there is one."""
@@ -144,6 +143,8 @@ class Keyspace:
             f"{self._channels}:{rest}",
             f"{base}:key",
             f"{base}:rate",
+            f"{base}:readers",
+            f"{base}:read_at",
         )
 
 
@@ -329,7 +330,8 @@ class Storage:
 
     def _begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
         arguments = (lost, next(self._epochs), min(PASSING_MS, self._position_ms))
-        return pipeline.call(BEGIN_EPOCH, keys[:5], arguments, _position)
+        names = (*keys[:5], keys.readers, keys.read_at)
+        return pipeline.call(BEGIN_EPOCH, names, arguments, _position)
 
 
 _CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode())

@@ -6,7 +6,8 @@
 --             `bytes` and `change_bytes`, the payloads in the two sets; `changed`, '1' if there are changes;
 --             `indexed`, '1' if `authors` is kept; `trimmed`, the seq of the last message that was pushed out;
 --             `until`, when the messages expire if nothing is stored any more, in ms;
---             `taken`, the seq up to which consumers have taken the events, if there are consumers
+--             `taken`, the seq up to which consumers have taken the events, if there are consumers;
+--             `readers`, the epoch that counts the seqs of the set `readers`
 --   messages  a sorted set of the messages as they were published, by seq
 --   changes   a sorted set of the events that change messages, by seq
 --   state     a hash of what the changes have made of messages; the fields of the message t are
@@ -19,6 +20,8 @@
 --     t:emoji:e      their number, '\n', and for each user who is remembered `<user> <seq> <at>\n`
 --   authors   a sorted set of `<seq> <user>` for each message that is not deleted, by seq, with the user as JSON; there
 --             is one once somebody has asked what is unread
+--   readers   a sorted set of users by the seq up to which they have read, of those whom others may see
+--   read_at   a sorted set of the same users by when they said so last, in ms
 -- A member of either set is `<seq> <content> <kind> <target> <payload>`. `content` is the number of bytes at the
 -- end of the payload that the user wrote, with what closes them; 0 if a deletion has taken them away.
 
