@@ -66,7 +66,10 @@ export {};
  * @typedef {Changed & { length: number }} Grown `length` is the text's, in code points.
  * @typedef {{ topic: string, epoch: string, messages: Message[], more: boolean }} History
  * @typedef {{ topic: string, seq: number, unread: number }} ReadUpTo
- * @typedef {{ read: number, seq: number, unread: number, more: boolean, last?: Message }} Unread
+ * @typedef {{
+ *   read: number, seq: number, unread: number, more: boolean, last?: Message,
+ *   readers?: { user: string, seq: number }[],
+ * }} Unread `readers` where the server tells them, who has read furthest first.
  *
  * @typedef {object} Presence a page of those who are in a topic.
  * @property {number} count

@@ -281,11 +281,14 @@ export class ChatClient {
   /**
    * Count what the user has not read, by topic.
    *
-   * @param {...string} topics
+   * @param {...(string | { readers?: boolean })} topics the last one may be options: `readers` asks who
+   *   else has read how far, too.
    * @returns {Promise<Record<string, Unread>>}
    */
   async unread(...topics) {
-    return (await this.#link.ask({ type: "unread", topics })).topics;
+    /** @type {any} */
+    const { readers } = typeof topics.at(-1) === "object" ? topics.pop() : {};
+    return (await this.#link.ask({ type: "unread", topics, readers })).topics;
   }
 
   /**

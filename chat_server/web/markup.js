@@ -1,8 +1,8 @@
 /**
- * A small subset of Markdown: emphasis, code, lists, quotes, and addresses that become links.
+ * A small subset of Markdown: emphasis, code, lists, quotes, addresses that become links, and mentions.
  *
  * A text becomes a tree of strings and `{ tag, children }`, with `href` of a link, `value` of an item that has
- * a number, and `title` of code, whose language it names. The time is linear in the text, whatever it is. A link
+ * a number, and `title` of code, whose language it names, and of a mention, whose user it names. The time is linear in the text, whatever it is. A link
  * shows its address: one that had a text of its own could name another address than it leads to.
  */
 
@@ -11,6 +11,8 @@ const MAX_ELEMENTS = 1_000;
 /** Lists and quotes within each other. */
 const MAX_DEPTH = 4;
 const MAX_ADDRESS = 2_000;
+/** `@`s of one text of which it is asked whom they mention. */
+const MAX_MENTIONS = 100;
 
 const LINE_END = /\r\n?|\n/u;
 const FENCE = /^ {0,3}```/u;
@@ -19,7 +21,7 @@ const QUOTE = /^>(?=[ >]|$)/u;
 /** A number with zeros before it would be shown without them; one of four digits is a year. */
 const ITEM = /^ ?(?:[-*+]|(0|[1-9]\d{0,2})\.) +(?=\S)/u;
 const CONTINUATION = /^ {2,4}(?=\s*\S)/u;
-const TOKEN = /`|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)/giu;
+const TOKEN = /`|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)|(?<![\p{L}\p{N}_])@/giu;
 const ADDRESS = /[^\s<>"`\p{Cc}\p{Bidi_Control}]+/uy;
 const WORD = /[\p{L}\p{N}_]/u;
 const SPACE = /\s/u;
@@ -29,14 +31,22 @@ const TAGS = { "**": "strong", "*": "em", _: "em" };
  * Return the tree of a text.
  *
  * @param {string} text
+ * @param {function} [whom] called with a text and where an `@` stands; returns who is mentioned there and where that
+ *   ends, `{name, title, end}`, or null.
  * @returns {Array<string | {tag: string, children: Array}>}
  */
-export function parse(text) {
-  return new Parser().blocks(text.split(LINE_END), 0);
+export function parse(text, whom) {
+  return new Parser(whom).blocks(text.split(LINE_END), 0);
 }
 
 class Parser {
   #left = MAX_ELEMENTS;
+  #unasked = MAX_MENTIONS;
+  #whom;
+
+  constructor(whom) {
+    this.#whom = whom;
+  }
 
   blocks(lines, depth) {
     const nodes = [];
@@ -137,6 +147,10 @@ class Parser {
         const end = line.indexOf("`", index + 1);
         if (end > index + 1) put(this.#made("code", [line.slice(index + 1, end)]).node, index, end + 1);
         else at = index + (end < 0 ? 1 : 2);
+      } else if (token === "@") {
+        const meant = this.#unasked-- > 0 ? this.#whom?.(line, index) : null;
+        if (meant) put({ ...this.#made("bdi", [`@${meant.name}`]).node, title: meant.title }, index, meant.end);
+        else at = index + 1;
       } else if (Object.hasOwn(TAGS, token)) {
         this.#mark(line, index, token, frames, put);
         at = Math.max(at, index + 1);

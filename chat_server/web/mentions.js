@@ -2,6 +2,7 @@
 
 /** Characters of a user's id; an id may have others, and is mentioned all the same. */
 const WORD = /[\p{L}\p{N}_]/u;
+const MAX_ID = 255;
 
 /** Return whether a text mentions a user. */
 export function mentions(text, user) {
@@ -12,6 +13,13 @@ export function mentions(text, user) {
     if (!(before && WORD.test(before)) && !(behind && WORD.test(behind))) return true;
   }
   return false;
+}
+
+/** Iterate over what may be the id of whom an `@` mentions, the longest first. */
+export function* idsAt(text, at) {
+  for (let end = Math.min(text.length, at + 1 + MAX_ID); end > at + 1; end -= 1) {
+    if (!WORD.test(text[end] ?? "")) yield text.slice(at + 1, end);
+  }
 }
 
 /** Return where a mention begins that is being written before the cursor, or -1. */

@@ -21,6 +21,7 @@ export class MessageRow {
   message;
   #actions;
   #people;
+  #own;
   #head = element("p", "head");
   #body = element("div", "body");
   #foot = element("div", "foot");
@@ -37,12 +38,13 @@ export class MessageRow {
    * @param {boolean} own whether the user who reads wrote it.
    * @param {string} link the address of the message.
    * @param {MessageActions} actions what can be done with it.
-   * @param {People} people tells whether two have one name.
+   * @param {People} people knows names, and whether two have one.
    */
   constructor(message, own, link, actions, people) {
     const { at, from } = message;
     this.#actions = actions;
-    this.#people = own ? null : people;
+    this.#people = people;
+    this.#own = own;
     this.node = element("li", own ? "message own" : "message");
     const name = from ? visibleName(from.name, from.user) : t("Server");
     const avatar = element("span", "avatar", initials(name));
@@ -62,7 +64,7 @@ export class MessageRow {
     this.#foot.ariaLive = "off";
     this.#body.append(this.#head, this.#foot);
     this.show(message);
-    this.tellApart();
+    this.#tellApart();
     this.node.append(avatar, this.#body);
   }
 
@@ -103,10 +105,17 @@ export class MessageRow {
     this.#have("stop", isGrowing, () => this.#stopButton());
   }
 
+  /** Show anew what depends on names. */
+  showNames() {
+    this.#tellApart();
+    const { data, deleted } = this.message;
+    if (!deleted && dataText(data).includes("@")) this.#showContent(dataForm(data));
+  }
+
   /** Show who the sender is, if another has the same name. */
-  tellApart() {
+  #tellApart() {
     const { from } = this.message;
-    const isShared = Boolean(from && this.#people?.isShared(from));
+    const isShared = Boolean(from && !this.#own && this.#people.isShared(from));
     this.#have("user", isShared, () => nameNode(from.user, "time user"));
   }
 
@@ -128,7 +137,7 @@ export class MessageRow {
       return;
     }
     this.#content?.remove();
-    this.#content = new TextView(form);
+    this.#content = new TextView(form, this.#people);
     this.#form = form.name;
     this.#head.after(...this.#content.nodes);
   }

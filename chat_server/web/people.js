@@ -1,5 +1,6 @@
 /** Who is in a room, who types in it, and how far others have read. */
 
+import { idsAt } from "./mentions.js";
 import { visibleName } from "./text.js";
 
 /** Whoever says that they type is taken to have stopped after so long (docs/protocol.md). */
@@ -12,23 +13,25 @@ export class People {
   #here = new Map();
   /** By user, also of those who have gone: mentions and names are told apart by them. */
   #names = new Map();
+  /** By the user in lower case, as a mention may have it. */
+  #users = new Map();
   /** The users of a name, by the name as it is shown. */
   #namesakes = new Map();
   #typing = new Map();
   #reads = new Map();
   #user;
   #onChange;
-  #onNamesakes;
+  #onName;
 
   /**
    * @param {string} user who reads.
    * @param {function} onChange called when what is to be shown has changed.
-   * @param {function} onNamesakes called when two turn out to have one name.
+   * @param {function} onName called when somebody turns out to have a name.
    */
-  constructor(user, onChange, onNamesakes = () => {}) {
+  constructor(user, onChange, onName = () => {}) {
     this.#user = user;
     this.#onChange = onChange;
-    this.#onNamesakes = onNamesakes;
+    this.#onName = onName;
   }
 
   /** Begin with a page of those who are there, of an answer to `subscribe`; null if it has none. */
@@ -47,8 +50,7 @@ export class People {
     } else if (event.type === "signal" && event.data?.typing === true) {
       this.#types(event.from);
     } else if (event.type === "read" && event.user !== this.#user) {
-      this.#reads.set(event.user, Math.max(event.seq, this.#reads.get(event.user) ?? 0));
-      this.#onChange();
+      this.read([event]);
     } else if (event.type === "join") {
       this.#come([event]);
     } else if (event.type === "leave") {
@@ -72,6 +74,12 @@ export class People {
     return [...this.#typing.values()].map(({ name }) => name);
   }
 
+  /** Take how far others have read: `{user, seq}` of each. */
+  read(readers) {
+    for (const { user, seq } of readers) this.#reads.set(user, Math.max(seq, this.#reads.get(user) ?? 0));
+    this.#onChange();
+  }
+
   /** Return the names of others who have read a message. */
   readersOf(seq) {
     return [...this.#reads].filter(([, read]) => read >= seq).map(([user]) => this.nameOf({ user }));
@@ -88,6 +96,17 @@ export class People {
   isShared({ user, name }) {
     const users = this.#namesakes.get(visibleName(name, user));
     return users !== undefined && users.size > Number(users.has(user));
+  }
+
+  /** Return who is mentioned at an `@` of a text, `{name, title, end}`; null if the text has the name already. */
+  mentioned(text, at) {
+    for (const id of idsAt(text, at)) {
+      const user = this.#names.has(id) ? id : this.#users.get(id.toLowerCase());
+      if (user === undefined) continue;
+      const [name, title] = [this.nameOf({ user }), visibleName(user)];
+      return name === title ? null : { name, title, end: at + 1 + id.length };
+    }
+    return null;
   }
 
   /** Return the users, and their names, that begin with some letters: `{user, name}`. */
@@ -109,7 +128,8 @@ export class People {
     this.#names.set(user, name);
     const users = this.#namesakes.get(shown) ?? new Set();
     this.#namesakes.set(shown, users.add(user));
-    if (users.size === 2) this.#onNamesakes();
+    this.#users.set(user.toLowerCase(), user);
+    this.#onName();
   }
 
   #come(people) {

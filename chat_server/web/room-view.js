@@ -124,8 +124,7 @@ export class RoomView {
   changed(room) {
     if (room !== this.#room) return;
     this.#people.render();
-    if (room.hasNamesakes) this.#timeline.tellApart();
-    room.hasNamesakes = false;
+    this.#showNames();
     if (room.state === "opening") return;
     clearTimeout(this.#patience);
     this.#status.waitFor(null);
@@ -145,7 +144,10 @@ export class RoomView {
   /** Take an event of a room, which is in its log by now. */
   receive(room, event) {
     const isHere = room === this.#room;
-    if (isHere) this.#people.render();
+    if (isHere) {
+      this.#people.render();
+      this.#showNames();
+    }
     if (event.type === "message") {
       if (isHere) this.#outbox.settleUpTo(event.seq);
       if (event.from?.user === this.#user) return;
@@ -156,6 +158,11 @@ export class RoomView {
     } else if (event.type === "gap" && isHere) {
       this.#outbox.settleUpTo(event.before - 1);
     }
+  }
+
+  #showNames() {
+    if (this.#room.hasNames) this.#timeline.showNames();
+    this.#room.hasNames = false;
   }
 
   /** Show the end, where what is written now appears. */

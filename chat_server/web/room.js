@@ -23,8 +23,8 @@ export class Room {
   log = new RoomLog();
   /** "opening", "open", or "refused" with `error`. */
   state = "opening";
-  /** Whether two have turned out to have one name since the rows were told. */
-  hasNamesakes = false;
+  /** Whether somebody has turned out to have a name since the rows were told. */
+  hasNames = false;
   error = null;
   /** Whether the token allows to look back; known once it was tried. */
   mayLookBack = true;
@@ -63,10 +63,7 @@ export class Room {
     this.#user = user;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
-    this.people = new People(user, () => onChange(this, false), () => {
-      this.hasNamesakes = true;
-      onChange(this, false);
-    });
+    this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true));
   }
 
   /** Where the newest event stands that came, or null. */

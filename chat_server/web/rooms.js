@@ -22,6 +22,8 @@ export class Rooms {
   #onEvent;
   #onChange;
   #rooms = new Map();
+  /** The room that was visited last. */
+  #shown = null;
   #uncounted = new Set();
   #timer = null;
 
@@ -63,7 +65,9 @@ export class Rooms {
   visit(name) {
     this.#visited.add(this.#user, name);
     const room = this.#rooms.get(name) ?? this.#add(name);
+    this.#shown = room;
     room.open();
+    if (room.state === "open") this.#askReaders(room);
     if (this.#rooms.size > MAX_ROOMS) this.#dropOldest(name);
     return room;
   }
@@ -91,7 +95,10 @@ export class Rooms {
       user: this.#user,
       onEvent: (...event) => this.#received(...event),
       onChange: (room, isOpened) => {
-        if (isOpened) this.recount(room);
+        if (isOpened) {
+          this.recount(room);
+          this.#askReaders(room);
+        }
         this.#onChange(room);
       },
     });
@@ -102,7 +109,10 @@ export class Rooms {
 
   #received(room, event) {
     if (event.type === "read" && event.user === this.#user && event.seq > room.read) this.recount(room);
-    if (event.type === "gap") this.recount(room);
+    if (event.type === "gap") {
+      this.recount(room);
+      this.#askReaders(room);
+    }
     this.#onEvent(room, event);
   }
 
@@ -116,8 +126,20 @@ export class Rooms {
       for (const room of rooms) room.count(counts[room.topic]);
     } catch (error) {
       // After a lost connection each room opens again.
-      if (!["rate_limited", "unavailable"].includes(error.code)) return;
+      if (!isPassing(error)) return;
       setTimeout(() => rooms.forEach((room) => this.recount(room)), RETRY_MS);
+    }
+  }
+
+  /** Ask who has read how far in the room that is shown: from then on the server tells it. */
+  async #askReaders(room) {
+    if (room !== this.#shown) return;
+    try {
+      const { [room.topic]: { readers } } = await this.#client.unread(room.topic, { readers: true });
+      // Not every room tells, nor does every server.
+      if (readers) room.people.read(readers);
+    } catch (error) {
+      if (isPassing(error)) setTimeout(() => this.#askReaders(room), RETRY_MS);
     }
   }
 
@@ -125,6 +147,10 @@ export class Rooms {
     const names = this.#visited.of(this.#user).filter((name) => this.isRemovable(name) && name !== except);
     if (names.length > 0) this.remove(names[0]);
   }
+}
+
+function isPassing({ code }) {
+  return ["rate_limited", "unavailable"].includes(code);
 }
 
 /** Return the rooms that a token allows to read by name. */

@@ -20,8 +20,14 @@ export class TextView {
   #more = null;
   #form;
   #all = false;
+  #people;
 
-  constructor(form) {
+  /**
+   * @param {object} form what is shown, as `dataForm` returns it.
+   * @param {People} [people] knows the names of those who are mentioned.
+   */
+  constructor(form, people) {
+    this.#people = people;
     this.#node = element(form.name, form.className);
     // Each paragraph follows its own first letter (messages.css), and none what stands around it.
     this.#node.dir = form.name === "code" ? "ltr" : "auto";
@@ -50,7 +56,7 @@ export class TextView {
     if (isAll) this.#node.tabIndex = 0;
     else this.#node.removeAttribute("tabindex");
     const shown = isLong && !isAll ? `${text.slice(0, end)}…` : text;
-    fill(this.#node, this.#node.localName === "div" ? parse(shown) : [shown]);
+    fill(this.#node, this.#node.localName === "div" ? parse(shown, this.#whom) : [shown]);
     if (!isLong) return;
     const label = isAll ? t("Show less") : t("Show all {count} characters", { count: text.length.toLocaleString(locale) });
     setText(this.#more.firstChild, label);
@@ -60,6 +66,8 @@ export class TextView {
   remove() {
     for (const node of this.nodes) node.remove();
   }
+
+  #whom = (text, at) => this.#people?.mentioned(text, at);
 
   #button() {
     const more = element("button", "quiet more");

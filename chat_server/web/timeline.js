@@ -124,9 +124,9 @@ export class Timeline {
     this.#empty.textContent = text;
   }
 
-  /** Look again which senders are told apart. */
-  tellApart() {
-    for (const { row } of this.#rows.values()) row?.tellApart?.();
+  /** Look again at the names of senders, and of those who are mentioned. */
+  showNames() {
+    for (const { row } of this.#rows.values()) row?.showNames?.();
   }
 
   /** Whether the newest messages are seen. */

@@ -110,14 +110,17 @@ test("publications and changes keep their order", async () => {
 test("the cursor of reading, presence and signals are asked for as the protocol says", async () => {
   assert.equal((await client.read(TOPIC, 7)).seq, 7);
   assert.deepEqual(await client.unread(TOPIC, "room:b"), {});
+  assert.deepEqual(await client.unread(TOPIC, { readers: true }), {});
   assert.equal((await client.presence(TOPIC, { after: "ann", limit: 3 })).count, 0);
   await client.signal(TOPIC, { wave: true });
   assert.deepEqual(await client.call("roll", { sides: 6 }), ["roll", { sides: 6 }]);
   assert.deepEqual(await client.call("roll"), ["roll", null]);
   await assert.rejects(client.call("roll", NaN), { code: "bad_request" });
-  const [read, unread, presence, signal] = server.commands;
+  const [read, unread, readers, presence, signal] = server.commands;
   assert.deepEqual([read.type, read.topic, read.seq], ["read", TOPIC, 7]);
   assert.deepEqual([unread.type, unread.topics], ["unread", [TOPIC, "room:b"]]);
+  assert.equal("readers" in unread, false);
+  assert.deepEqual([readers.type, readers.topics, readers.readers], ["unread", [TOPIC], true]);
   assert.deepEqual([presence.after, presence.limit], ["ann", 3]);
   assert.deepEqual([signal.type, signal.data], ["signal", { wave: true }]);
   server.current.shut();

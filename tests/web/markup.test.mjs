@@ -42,6 +42,30 @@ for (const [text, tree] of CASES) {
   test(JSON.stringify(text), () => assert.equal(shown(parse(text)), tree));
 }
 
+/** Ann is `u-1`, and Bob `u-1 b`. */
+function whom(text, at) {
+  const id = ["u-1 b", "u-1"].find((each) => text.startsWith(each, at + 1));
+  return id ? { name: id === "u-1" ? "Ann *x*" : "Bob", title: id, end: at + 1 + id.length } : null;
+}
+
+const MENTIONS = [
+  ["@u-1, @u-1 b @u-2", "[bdi u-1|@Ann *x*], [bdi u-1 b|@Bob] @u-2"],
+  ["**@u-1** (@u-1)", "[strong|[bdi u-1|@Ann *x*]] ([bdi u-1|@Ann *x*])"],
+  ["> - @u-1", "[blockquote|[ul|[li|[bdi u-1|@Ann *x*]]]]"],
+  ["`@u-1` a@u-1 https://x.example/@u-1 @@u-1", "[code|@u-1] a@u-1 [a https://x.example/@u-1|https://x.example/@u-1] @[bdi u-1|@Ann *x*]"],
+];
+
+for (const [text, tree] of MENTIONS) {
+  test(`mentions: ${text}`, () => assert.equal(shown(parse(text, whom)), tree));
+}
+
+test("so many are asked for and no more", () => {
+  let asked = 0;
+  const nodes = parse("@".repeat(100_000), () => (asked += 1) && null);
+  assert.deepEqual([asked, nodes.join("").length], [100, 100_000]);
+  assert.equal(parse("@u-1 ".repeat(300), whom).filter(({ tag }) => tag === "bdi").length, 100);
+});
+
 const NO_LINKS = [
   "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "xhttps://a.example", "https://", "https://…",
   "https://a.example/cut…", "https://bank.example@evil.example", "mailto:", "mailto:x", `https://a.example/${"x".repeat(2000)}`,
@@ -59,7 +83,7 @@ test("an override of the direction ends an address", () => {
 const PARTS = [
   "*", "**", "_", "__", "`", "```", "```js\n", "\n", "\n\n", "\r\n", " ", "  ", "> ", ">", "- ", "  - ", "12. ", "7.", "a", "word", "é",
   "\u0310", "😀", "\ud83d", "\u202e", "\u2028", "https://", "https://a.b/c", "mailto:", "mailto:a@b.c", "javascript:", "(", ")", "[", "](", "<img>",
-  "\u0000", "…", "&lt;",
+  "\u0000", "…", "&lt;", "@", "@u-1",
 ];
 
 /** Return numbers from 0 to 1 that are the same in each run. */

@@ -86,6 +86,96 @@ async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProces
     assert await alice.page.locator("img").count() == 0
 
 
+async def read(server: ServerProcess, room: str, seq: int, user: str) -> None:
+    """Let somebody read who is neither in the room nor has written there."""
+    async with connect(server.url, token=mint(user)) as reader:
+        await reader.read(f"room:{room}", seq)
+
+
+async def test_who_has_read_before_is_told_at_once(visit: Visit, social: ServerProcess) -> None:
+    alice = await visit("alice", "before", at=social)
+    await alice.say("hello")
+    await alice.sees(["hello"])
+    seen = alice.page.locator("#seen")
+    async with connect(social.url, token=mint("u-9", name=f"Ben{EVIL}\u202e\n")) as ben:
+        await ben.publish("room:elsewhere", {"text": "hi"})
+        await ben.read("room:before", 1)
+        await expect(seen).to_have_text("Read by \u2068u-9\u2069")
+        await alice.page.reload()
+        await expect(seen).to_have_text("Read by \u2068u-9\u2069")
+        # Of another room the page asks when that is shown, and knows the names there.
+        await ben.publish("room:other", {"text": "hello"})
+        await alice.go("other")
+        await alice.sees(["hello"])
+        await alice.say("and you?")
+        await alice.sees(["hello", "and you?"])
+        await alice.go("before")
+        await expect(seen).to_have_text("Read by \u2068u-9\u2069")
+        await ben.read("room:other", 2)
+        await alice.go("other")
+        name = f"\u2068Ben{EVIL}\ufffd \u2069"
+        await expect(seen).to_have_text(f"Read by {name}")
+        await alice.page.reload()
+        await expect(seen).to_have_text(f"Read by {name}")
+    assert await alice.page.locator("img").count() == 0
+
+
+async def test_what_is_read_while_the_connection_is_lost_is_told_behind(
+    visit: Visit, social: ServerProcess
+) -> None:
+    alice = await visit("alice", "away", at=social)
+    await alice.say("hello")
+    await alice.sees(["hello"])
+    await alice.page.context.set_offline(True)
+    await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+    await expect(alice.page.get_by_role("button", name="Try now")).to_be_visible()
+    await read(social, "away", 1, "ben")
+    await alice.page.context.set_offline(False)
+    await alice.online()
+    await expect(alice.page.locator("#seen")).to_have_text("Read by \u2068ben\u2069")
+
+
+async def test_where_nobody_is_told_the_page_asks_in_vain(
+    visit: Visit, server: ServerProcess
+) -> None:
+    async with running(
+        environ={**GENEROUS, "CHAT_NAMESPACES__ROOM__READ_RECEIPTS": "false"}
+    ) as quiet:
+        alice = await visit("alice", "quiet", at=quiet)
+        await alice.say("hello")
+        await alice.sees(["hello"])
+        await read(quiet, "quiet", 1, "ben")
+        await alice.page.reload()
+        await alice.sees(["hello"])
+        await expect(alice.page.locator("#seen")).to_be_hidden()
+
+
+async def test_mentions_show_names(visit: Visit, server: ServerProcess) -> None:
+    async with (
+        connect(server.url, token=mint("u-1", name=f"Ann {EVIL}\u202e\n@all")) as ann,
+        connect(server.url, token=mint("\u05d1.2", name="\u05d1\u05df")) as ben,
+    ):
+        await ann.publish("room:mentioned", {"text": "hi @U-1 and @\u05d1.2, @u-11, a@u-1 `@u-1`"})
+        alice = await visit("alice", "mentioned")
+        name = f"@Ann {EVIL}\ufffd @all"
+        rest = "@u-11, a@u-1 @u-1"
+        await alice.sees([f"hi {name} and @\u05d1.2, {rest}"])
+        # As soon as a name is known it is shown, in what is there already.
+        await ben.publish("room:mentioned", {"text": "no more"})
+        await alice.sees([f"hi {name} and @\u05d1\u05df, {rest}", "no more"])
+        mentions = alice.log.first.locator(".text bdi")
+        await expect(mentions).to_have_count(2)
+        await expect(mentions.first).to_have_attribute("title", "u-1")
+        await expect(mentions.last).to_have_attribute("title", "\u05d1.2")
+        await assert_clean(alice.page)
+        await alice.say("@u-1: ok")
+        await expect(alice.log.last.locator("bdi").last).to_have_text(name)
+    async with connect(server.url, token=mint("u-3", name=f"Ann {EVIL}\u202e\n@all")) as other:
+        await other.publish("room:mentioned", {"text": "me too"})
+        await expect(mentions.first).to_have_text(f"{name} (u-1)")
+    assert await alice.page.locator("img").count() == 0
+
+
 async def test_two_of_one_name_are_told_apart(visit: Visit, server: ServerProcess) -> None:
     async with (
         connect(server.url, token=mint("ann-1", name="Ann")) as one,

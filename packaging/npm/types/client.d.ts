@@ -190,10 +190,13 @@ export declare class ChatClient {
     /**
      * Count what the user has not read, by topic.
      *
-     * @param {...string} topics
+     * @param {...(string | { readers?: boolean })} topics the last one may be options: `readers` asks who
+     *   else has read how far, too.
      * @returns {Promise<Record<string, Unread>>}
      */
-    unread(...topics: string[]): Promise<Record<string, Unread>>;
+    unread(...topics: (string | {
+        readers?: boolean;
+    })[]): Promise<Record<string, Unread>>;
     /**
      * Read who is in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
      *
