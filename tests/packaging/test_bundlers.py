@@ -54,7 +54,8 @@ def test_a_bundle_talks(name: str, packed: Path, tmp_path: Path) -> None:
     made = tmp_path / name / "talk.mjs"
     assert "quart-chat-client" not in made.read_text("utf-8").partition("import")[2][:200]
     with ServerProcess() as server:
-        arguments = ["--import", "./browser.mjs", made, server.ws_url, mint("node")]
+        arguments: list[str | Path] = ["--import", "./browser.mjs", made]
+        arguments += [server.ws_url, mint("node")]
         assert run(node(), *arguments, cwd=tmp_path) == "hello\n"
 
 

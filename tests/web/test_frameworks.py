@@ -10,7 +10,8 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.docs.markdown import ROOT, blocks
-from tests.packaging.test_npm import run, tool
+from tests.packaging.programs import run
+from tests.packaging.test_npm import tool
 from tests.rig.node import copy_client, node
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
