@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from ..logs import LogThrottle
 from ..protocol.errors import TooLarge, Unavailable
@@ -159,7 +158,7 @@ class Jobs:
                 if await _waiting(docket) >= MAX_WAITING:
                     raise Unavailable("too many jobs wait", retry_in_ms=RETRY_MS)
                 await docket.add(kind.name, when=when, key=key)(text)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _faults_of_redis() as error:
             if self._throttle.due("add"):
                 logger.error("a job cannot be added: %s", error)
             raise Unavailable("jobs cannot be stored now", retry_in_ms=RETRY_MS) from error
@@ -206,7 +205,7 @@ class Jobs:
                     # pydocket ends without an error when it is cancelled.
                     await self._work(started)
                     continue
-                except (RedisError, OSError, TimeoutError) as error:
+                except _faults_of_redis() as error:
                     if self._throttle.due("start"):
                         logger.error("jobs wait for Redis: %s", error)
                 if not started.done():
@@ -269,7 +268,7 @@ class _OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
         cause = record.exc_info[1] if record.exc_info else None
-        if isinstance(cause, RedisError | OSError | TimeoutError):
+        if isinstance(cause, _faults_of_redis()):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.msg, record.args, record.exc_info = "jobs wait for Redis: %s", (cause,), None
             return self._throttle.due("away")
@@ -279,6 +278,13 @@ class _OneLine(logging.Filter):
         if cause is not None:
             record.msg, record.args, record.exc_info = "%s %s", (record.msg, cause), None
         return self._throttle.due(f"{record.msg}{cause}")
+
+
+def _faults_of_redis() -> tuple[type[Exception], ...]:
+    # Imported here: a server without Redis, and a command, start sooner without redis-py.
+    from redis.exceptions import RedisError
+
+    return RedisError, OSError, TimeoutError
 
 
 def _urls(url: str) -> list[str]:

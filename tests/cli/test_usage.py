@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,16 @@ def test_help_names_every_command() -> None:
     for command in ("serve", "token", *clients):
         assert command in result.output
         assert run(command, "-h").exit_code == 0
+
+
+def test_a_command_imports_no_library_of_the_server() -> None:
+    code = (
+        "import sys; import chat_server.cli.commands\n"
+        "names = ('quart', 'redis', 'hypercorn', 'sqlalchemy', 'httpcore', 'opentelemetry')\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
