@@ -88,8 +88,11 @@ class ChatPage {
     this.#sender = new Sender({
       outbox: this.#outbox,
       announcer,
-      onStored: (message, stored) => this.#view.stored(message, stored),
-      onForbidden: (room) => room === this.#view.room && this.#composer.nameAuthor(null),
+      onStored: (message, stored) => {
+        this.#view.stored(message, stored);
+        this.#setMayWrite(message.room, true);
+      },
+      onForbidden: (room) => this.#setMayWrite(room, false),
       onUnauthorized: (error) => this.#signIn.end(signInWords(error)),
     });
     this.#composer = new Composer({
@@ -205,10 +208,22 @@ class ChatPage {
       $("heading").textContent = `#${name}`;
       this.#notifier.setTitle(`#${name}`);
       this.#composer.show(this.#user, name);
-      this.#composer.nameAuthor(nameOf(this.#session.token));
+      this.#nameAuthor(room);
     }
     this.#list.select(name);
     this.#field.offer([...this.#rooms].map(({ name }) => name));
+  }
+
+  /** Note whether the user may write in a room, which may change. */
+  #setMayWrite(name, mayWrite) {
+    const room = this.#rooms?.get(name);
+    if (!room || room.mayWrite === mayWrite) return;
+    room.mayWrite = mayWrite;
+    if (name === this.#view.room) this.#nameAuthor(room);
+  }
+
+  #nameAuthor({ mayWrite, state }) {
+    this.#composer.nameAuthor(mayWrite ? nameOf(this.#session.token) : null, state !== "refused");
   }
 
   /** Take a room off the list; from the one that is open the user goes to another. */

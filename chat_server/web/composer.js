@@ -64,9 +64,10 @@ export class Composer {
     });
   }
 
-  /** Say under which name one writes; null if one may not write here. */
-  nameAuthor(name) {
-    this.#field.placeholder = name === null ? READ_ONLY : t("Write a message as {name}", { name: isolated(name) });
+  /** Say under which name one writes; null if one may not write here, and perhaps not read either. */
+  nameAuthor(name, mayRead) {
+    const denied = mayRead ? READ_ONLY : t("You are not allowed to write here.");
+    this.#field.placeholder = name === null ? denied : t("Write a message as {name}", { name: isolated(name) });
   }
 
   /** Show what a user has begun to write in a room; null for nobody. */

@@ -134,6 +134,7 @@ export const texts = {
     "Zu viele Nachrichten sind noch nicht gesendet. Diese bleibt hier.",
   "Write a message as {name}": "Als {name} schreiben",
   "Sending…": "Wird gesendet…",
+  "Ctrl": "Strg",
   "Send again": "Noch einmal senden",
   "Try again": "Noch einmal",
   "Discard": "Verwerfen",

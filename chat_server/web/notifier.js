@@ -2,7 +2,8 @@
 
 import { t } from "./language.js";
 import { mentions } from "./mentions.js";
-import { dataText, gist, inert, visibleName } from "./text.js";
+import { gist } from "./text-view.js";
+import { dataText, inert, visibleName } from "./text.js";
 
 const ICON = "static/icon.svg";
 const ICON_UNREAD = "static/icon-unread.svg";

@@ -2,7 +2,8 @@
 
 import { permalink } from "./address.js";
 import { locale, t } from "./language.js";
-import { element, gist, inert, nameNode, setText, visibleName } from "./text.js";
+import { gist } from "./text-view.js";
+import { element, inert, nameNode, setText, visibleName } from "./text.js";
 
 const NARROW = matchMedia("(width < 48rem)");
 const MAX_COUNT = 99;

@@ -8,7 +8,7 @@ import { PeopleView } from "./people-view.js";
 import { hasStore, showText } from "./status.js";
 import { Timeline } from "./timeline.js";
 import { allowed, mayModerate } from "./token.js";
-import { words } from "./words.js";
+import { reasonOf, words } from "./words.js";
 
 /** A room that is not open after so long is being waited for. */
 const PATIENCE_MS = 2_000;
@@ -194,7 +194,8 @@ export class RoomView {
   }
 
   #refusal({ name, error }) {
-    const forbidden = `${t("You are not allowed to read here.")} ${allowed(this.#token)}`;
+    const why = reasonOf(error) || ` ${allowed(this.#token)}`;
+    const forbidden = `${t("You are not allowed to read here.")}${why}`;
     return `#${name}: ${error.code === "forbidden" ? forbidden : words(error)}`;
   }
 

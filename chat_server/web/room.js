@@ -28,6 +28,8 @@ export class Room {
   error = null;
   /** Whether the token allows to look back; known once it was tried. */
   mayLookBack = true;
+  /** Whether the token allows to write; known once it was tried. */
+  mayWrite = true;
   /** Up to where the user has read; null before it is known. */
   read = null;
   /** Messages of others behind that, and whether there are more than history has. */

@@ -2,7 +2,7 @@
 
 import { topicOf } from "./address.js";
 import { t } from "./language.js";
-import { words } from "./words.js";
+import { reasonOf, words } from "./words.js";
 
 const UNSURE = t("This may have been sent: the connection broke before the server answered.");
 const NOT_ALLOWED = t("You are not allowed to write here.");
@@ -57,8 +57,10 @@ export class Sender {
 
   #failed(message, error) {
     if (!this.#outbox.has(message)) return;
-    const reason = error.code === "forbidden" ? NOT_ALLOWED : words(error);
-    if (error.code === "forbidden" && message.user === this.#user) this.#onForbidden(message.room);
+    const isForbidden = error.code === "forbidden";
+    const reason = isForbidden ? NOT_ALLOWED + reasonOf(error) : words(error);
+    // What an application refuses may be this one message.
+    if (isForbidden && !reasonOf(error) && message.user === this.#user) this.#onForbidden(message.room);
     if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
     else this.#outbox.update(message, "failed", t("Not sent. {reason}", { reason }));
     if (message.user === this.#user) this.#announcer.say(`#${message.room}: ${message.note}`);

@@ -2,11 +2,14 @@
 
 import { locale, t } from "./language.js";
 import { parse } from "./markup.js";
-import { element, setText } from "./text.js";
+import { dataText, element, setText } from "./text.js";
 
 /** A longer text is shown in part, with a button for the rest. */
 const MAX_CHARACTERS = 2_000;
 const MAX_LINES = 24;
+const MAX_GIST = 300;
+/** What stands on lines of its own. */
+const BLOCKS = new Set(["blockquote", "li", "ol", "pre", "ul"]);
 const LINE_END = /\r\n?|[\n\v\f\u0085\u2028\u2029]/gu;
 
 /** Return nodes that show a text. */
@@ -14,9 +17,23 @@ export function textNodes(text) {
   return new TextView({ name: "div", className: "text", text }).nodes;
 }
 
+/** Return what data says in a line or two, without markup: an answer is not what it quotes. */
+export function gist(data) {
+  const text = dataText(data);
+  if (text !== data?.text) return text;
+  const answer = text.replace(/^(?:>(?:[ >].*)?\n)+/u, "") || text;
+  return plain(parse(answer.slice(0, MAX_GIST))).trim();
+}
+
+function plain(nodes) {
+  return nodes.map((node) => (node.tag ? `${plain(node.children)}${BLOCKS.has(node.tag) ? "\n" : ""}` : node)).join("");
+}
+
 /** Shows a text that may change; of a long one its beginning, and a button that shows the rest. */
 export class TextView {
   #node;
+  /** The innermost block at the end, where a message grows. */
+  #tail = null;
   #more = null;
   #form;
   #all = false;
@@ -57,6 +74,10 @@ export class TextView {
     else this.#node.removeAttribute("tabindex");
     const shown = isLong && !isAll ? `${text.slice(0, end)}…` : text;
     fill(this.#node, this.#node.localName === "div" ? parse(shown, this.#whom) : [shown]);
+    this.#tail?.classList.remove("tail");
+    this.#tail = this.#node;
+    while (BLOCKS.has(this.#tail.lastChild?.localName)) this.#tail = this.#tail.lastChild;
+    this.#tail.classList.add("tail");
     if (!isLong) return;
     const label = isAll ? t("Show less") : t("Show all {count} characters", { count: text.length.toLocaleString(locale) });
     setText(this.#more.firstChild, label);

@@ -45,12 +45,6 @@ export function dataText(data) {
   return typeof data?.text === "string" ? data.text : JSON.stringify(data);
 }
 
-/** Return what data says in a line or two: an answer is not what it quotes. */
-export function gist(data) {
-  const text = dataText(data);
-  return text.replace(/^(?:>(?:[ >].*)?\n)+/u, "") || text;
-}
-
 /** Return how data is shown: the element's `name`, "div" for markup, its `className`, and the `text` in it. */
 export function dataForm(data) {
   const text = dataText(data);

@@ -23,6 +23,11 @@ export function words(error) {
   return WORDS[error.code] ?? (error.message ? inert(error.message) : t("It did not work."));
 }
 
+/** Return why a room is closed to the user, if it is an application or an operator that says so; else "". */
+export function reasonOf({ message }) {
+  return message && !message.startsWith("topic: ") ? ` (${inert(message)})` : "";
+}
+
 /** Return a sentence on a refused sign-in, and why: a token may be expired, or wrong in another way. */
 export function signInWords(error) {
   return error.message ? `${words(error)} (${inert(error.message)})` : words(error);

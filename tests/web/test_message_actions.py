@@ -219,13 +219,15 @@ async def test_a_reply_begins_with_a_quote(visit: Visit, server: ServerProcess) 
     quote = "> one\n> two **bold**\n> three\n> four\n@eve "
     await expect(alice.field).to_have_value(f"{quote}my draft")
     await expect(alice.field).to_be_focused()
+    await alice.field.press("ControlOrMeta+End")
+    await alice.field.press_sequentially(" **of** mine")
     await alice.field.press("Enter")
     answer = alice.log.nth(1)
     await expect(answer.locator("blockquote strong")).to_have_text("bold")
     await expect(answer.locator(".text")).to_contain_text("@eve my draft")
-    # What the list of rooms shows of it is the answer.
+    # What the list of rooms shows of it is the answer, as it reads.
     await expect(alice.page.locator(".preview")).to_have_text(
-        "\u2068You\u2069: \u2068@eve my draft\u2069"
+        "\u2068You\u2069: \u2068@eve my draft of mine\u2069"
     )
 
 
@@ -257,6 +259,9 @@ async def test_a_growing_answer_is_stopped(
             await expect(message.locator(".bot")).to_have_text("Bot")
             await answer.write("so**")
             await expect(message.locator(".text strong")).to_have_text("so")
+            await answer.write("\n- one")
+            # It grows there, not below the list.
+            await expect(message.locator(".tail")).to_have_text("one")
             await act(alice, message, "🎉")
             await expect(message.locator(".chip")).to_have_attribute("aria-pressed", "true")
             await message.get_by_role("button", name="Actions").click()

@@ -29,6 +29,7 @@ COUNTED = """() => {
   });
 }"""
 """Remember the browser's own notifications, once they are shown."""
+ASKED = "Write a message as \u2068alice\u2069"
 PRESS = """() => new Promise((done) => {
   const [one] = window.shown;
   one.addEventListener("close", () => done());
@@ -252,7 +253,7 @@ async def test_the_browser_itself_shows_a_notification(visit: Visit, social: Ser
     await expect(bob.log).to_have_count(1)
     await bob.page.evaluate(HIDE, True)
     await alice.say("hello everybody")
-    await alice.say("Are you there, @bob?")
+    await alice.say("> said\n\n**Are** you there, @bob?")
     await bob.page.wait_for_function("window.shown.length > 0")
     shown = "window.shown.map(({ title, body, tag }) => [title, body, tag])"
     told = [["alice in #loud", "Are you there, @bob?", "room:loud"]]
@@ -267,8 +268,26 @@ async def test_the_browser_itself_shows_a_notification(visit: Visit, social: Ser
 async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
     alice = await visit()
     await alice.sign_in("alice", "read-only", publish=[])
+    await expect(alice.field).to_have_attribute("placeholder", ASKED)
     await alice.say("may I?")
     await expect(alice.field).to_have_attribute("placeholder", "You may only read here")
+    await alice.outbox.get_by_role("button", name="Delete").click()
+    await alice.go("other")
+    await expect(alice.field).to_have_attribute("placeholder", ASKED)
+    await alice.go("read-only")
+    await expect(alice.field).to_have_attribute("placeholder", "You may only read here")
+
+
+async def test_who_may_neither_read_nor_write_is_told_so(visit: Visit) -> None:
+    alice = await visit()
+    await alice.sign_in("alice", "closed", subscribe=[], publish=[])
+    await expect(alice.page.locator("#room-error")).to_have_text(
+        "#closed: You are not allowed to read here. Your token allows you to read nothing."
+    )
+    await alice.say("may I?")
+    denied = "You are not allowed to write here."
+    await expect(alice.outbox).to_contain_text(f"Not sent. {denied} Try again")
+    await expect(alice.field).to_have_attribute("placeholder", denied)
     await alice.outbox.get_by_role("button", name="Delete").click()
 
 

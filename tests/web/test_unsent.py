@@ -148,6 +148,22 @@ async def test_an_expired_sign_in_is_told_and_loses_no_text(visit: Visit) -> Non
     await expect(alice.field).to_have_value("a draft")
 
 
+async def test_an_application_says_why_it_refuses(visit: Visit) -> None:
+    line = Line()
+    alice = await visit()
+    await alice.page.route_web_socket("**/ws", line.carry)
+    await alice.sign_in("alice", "refused")
+    line.refusal = {"code": "forbidden", "message": "no adverts here"}
+    await alice.say("buy this")
+    told = "Not sent. You are not allowed to write here. (no adverts here) Try again"
+    await expect(alice.outbox).to_contain_text(told)
+    # The next message may be another matter.
+    await expect(alice.field).not_to_have_attribute("placeholder", "You may only read here")
+    line.refusal = None
+    await alice.outbox.get_by_role("button", name="Try again").click()
+    await alice.sees(["buy this"])
+
+
 async def test_a_draft_belongs_to_its_room(visit: Visit) -> None:
     alice = await visit("alice", "draft-one")
     await alice.field.fill("for one")
