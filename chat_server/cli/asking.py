@@ -2,7 +2,6 @@
 
 import asyncio
 from asyncio import Task
-from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -10,7 +9,7 @@ import msgspec
 
 from ..client.api import Api, no_api
 from ..client.errors import NotConnected
-from .terminal import Failure, Misuse
+from .terminal import Misuse
 
 PATIENCE_SECONDS = 3.0
 """When a request is sent again. A worker that is well answers sooner: all are given two seconds."""
@@ -100,20 +99,6 @@ class Asking:
         return await self._api.ask(
             f"/api/admin/{path}", self._token, timeout=seconds, most=MOST_BYTES, body=body
         )
-
-
-async def understood(work: Coroutine[Any, Any, None]) -> None:
-    """Do what reads answers.
-
-    Raises:
-        Failure: an answer lacks something, or has it in another form.
-    """
-    try:
-        await work
-    except BrokenPipeError:
-        raise
-    except (LookupError, TypeError, ValueError, OverflowError, OSError):
-        raise Failure("the server's answer is not understood; does it have this version?") from None
 
 
 def _given(fields: dict[str, object]) -> dict[str, object]:

@@ -3,18 +3,20 @@
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from .asking import Asking, understood
+from .answers import Answer, Connection, Node, Obeyed, Topic, moment, tell_missing, understood
+from .asking import Asking
 from .options import json_option, operator_options, parse_topic
 from .patience import parse_seconds
 from .publish import from_json
-from .terminal import Misuse, escape_controls, print_error, run, write_line
+from .terminal import Misuse, escape_controls, run, write_line
 
 PAGE = 500
+
+T = TypeVar("T")
 
 _reason_option = click.option(
     "--reason", required=True, help="Why; those whom it concerns read it, and the audit log."
@@ -29,11 +31,10 @@ def nodes(as_json: bool, ask: Asking) -> None:
 
     async def work() -> None:
         answer = await ask.get("nodes")
-        for node in answer["nodes"]:
-            await _print(node, as_json, _node_line)
+        await _print_rows(_rows(answer, "nodes"), as_json, Node, _node_line)
         tell_missing(answer, "did not answer")
 
-    run(understood(work()))
+    run(work())
 
 
 @click.command()
@@ -45,7 +46,7 @@ def nodes(as_json: bool, ask: Asking) -> None:
 @operator_options
 def connections(ask: Asking, as_json: bool, **query: str | None) -> None:
     """Print who is connected, one connection a line."""
-    _list(ask, "connections", "session", query, as_json, _connection_line)
+    _list(ask, "connections", "session", query, as_json, Connection, _connection_line)
 
 
 @click.command()
@@ -55,7 +56,7 @@ def connections(ask: Asking, as_json: bool, **query: str | None) -> None:
 @operator_options
 def topics(ask: Asking, as_json: bool, **query: str | None) -> None:
     """Print the topics that have subscribers, one a line."""
-    _list(ask, "topics", "topic", query, as_json, _topic_line)
+    _list(ask, "topics", "topic", query, as_json, Topic, _topic_line)
 
 
 @click.command()
@@ -169,18 +170,13 @@ def _order(giving: Coroutine[Any, Any, Any], as_json: bool, idle: str = "") -> N
         idle: what to say if that was so already.
     """
 
-    def line(answer: dict[str, Any]) -> str:
-        obeyed = _obeyed_line(answer)
-        if not answer.get("already"):  # of an earlier version it is not known
-            return obeyed
-        return f"{idle}: {obeyed}" if answer["until"] else f"{idle}: nothing has changed"
-
     async def work() -> None:
         answer = await giving
-        await _print(answer, as_json, line)
+        obeyed = understood(answer, Obeyed)
+        await _print(answer, as_json, _order_line(obeyed, idle))
         tell_missing(answer, "has not confirmed, and obeys as soon as it runs")
 
-    run(understood(work()))
+    run(work())
 
 
 def _list(
@@ -189,17 +185,17 @@ def _list(
     key: str,
     query: dict[str, str | None],
     as_json: bool,
-    line: Callable[[dict[str, Any]], str],
+    kind: type[T],
+    line: Callable[[T], str],
 ) -> None:
     async def work() -> None:
         missing: set[str] = set()
         async for page in _pages(ask, path, key, query):
-            for row in page[path]:
-                await _print(row, as_json, line)
-            missing.update(page["missing"])
+            await _print_rows(_rows(page, path), as_json, kind, line)
+            missing.update(understood(page, Answer).missing)
         tell_missing({"missing": sorted(missing)}, "did not answer")
 
-    run(understood(work()))
+    run(work())
 
 
 async def _pages(
@@ -209,47 +205,56 @@ async def _pages(
     while True:
         page = await ask.get(path, limit=PAGE, after=after, **query)
         yield page
-        rows = page[path]
-        if not page["more"] or not rows:
+        rows = _rows(page, path)
+        if not understood(page, Answer).more or not rows:
             return
-        after = rows[-1][key]
+        after = understood(rows[-1].get(key), str)
 
 
-async def _print(row: dict[str, Any], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+def _rows(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return understood(answer.get(name), list[dict[str, Any]])
+
+
+async def _print_rows(
+    rows: list[dict[str, Any]], as_json: bool, kind: type[T], line: Callable[[T], str]
+) -> None:
+    for row in rows:
+        await _print(row, as_json, line(understood(row, kind)))
+
+
+async def _print(row: dict[str, Any], as_json: bool, line: str) -> None:
     # ASCII, so that nothing in it can act on a terminal.
-    await write_line(json.dumps(row) if as_json else escape_controls(line(row)))
+    await write_line(json.dumps(row) if as_json else escape_controls(line))
 
 
-def tell_missing(answer: dict[str, Any], what: str) -> None:
-    """Print the workers that did not answer; `what` says what that means."""
-    for node in answer["missing"]:
-        print_error(f"worker {node} {what}")
+def _node_line(node: Node) -> str:
+    state = "draining" if node.draining else node.broker
+    counts = f"{node.connections} connections, {node.users} users, {node.topics} topics"
+    since = f"{_moment(node.started_at)}, version {node.version}"
+    return f"{node.node} {state} {counts}, {node.lag_ms:.0f} ms late, since {since}"
 
 
-def _node_line(node: dict[str, Any]) -> str:
-    state = "draining" if node["draining"] else node["broker"]
-    counts = ", ".join(f"{node[name]} {name}" for name in ("connections", "users", "topics"))
-    since = f"{_moment(node['started_at'])}, version {node['version']}"
-    return f"{node['node']} {state} {counts}, {node['lag_ms']:.0f} ms late, since {since}"
+def _connection_line(row: Connection) -> str:
+    who = row.user or "(nobody yet)"
+    where = f"{row.address or '-'} {row.node} {row.transport} {row.encoding}"
+    since = _moment(row.opened_at)
+    return f"{row.session} {who} {where} since {since}, {row.topics} topics, {row.client}"
 
 
-def _connection_line(row: dict[str, Any]) -> str:
-    since = _moment(row["opened_at"])
-    who = row["user"] or "(nobody yet)"
-    where = f"{row['address'] or '-'} {row['node']} {row['transport']} {row['encoding']}"
-    return f"{row['session']} {who} {where} since {since}, {row['topics']} topics, {row['client']}"
+def _topic_line(row: Topic) -> str:
+    return f"{row.topic} {row.subscribers} subscribers, #{row.seq}"
 
 
-def _topic_line(row: dict[str, Any]) -> str:
-    return f"{row['topic']} {row['subscribers']} subscribers, #{row['seq']}"
-
-
-def _obeyed_line(answer: dict[str, Any]) -> str:
-    until = f", until {_moment(answer['until'])}" if answer["until"] else ""
-    workers = len(answer["confirmed"])
+def _order_line(answer: Obeyed, idle: str) -> str:
+    until = f", until {_moment(answer.until)}" if answer.until else ""
+    workers = len(answer.confirmed)
     have = "worker has" if workers == 1 else "workers have"
-    return f"{workers} {have} obeyed, {answer['connections']} connections{until}"
+    obeyed = f"{workers} {have} obeyed, {answer.connections} connections{until}"
+    if not answer.already:
+        return obeyed
+    return f"{idle}: {obeyed}" if answer.until else f"{idle}: nothing has changed"
 
 
 def _moment(at: int) -> str:
-    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
+    found = moment(at)
+    return "(no time)" if found is None else found.strftime("%Y-%m-%d %H:%M:%S")

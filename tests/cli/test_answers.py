@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 from click.testing import CliRunner
 
+from chat_server.cli import operators
 from chat_server.cli.commands import main
 from chat_server.cli.doctor import proxy
 from chat_server.client.url import websocket_url
@@ -97,6 +98,34 @@ async def test_what_is_no_answer_is_one_line(
         assert (code, out, told in err, err.count("\n")) == (1, "", True, 1), err
         async with aclosing(proxy.judge(websocket_url(url), 30.0)) as found:
             assert (await anext(found)).subject == "http"
+
+
+NODE = (
+    b'{"nodes":[{"node":"a","draining":false,"broker":"ok","connections":1,"users":1,"topics":1,'
+    b'"lag_ms":1,"started_at":%b,"version":"1"}],"missing":["b"]}'
+)
+
+
+async def test_a_time_beyond_all_calendars_is_no_fault() -> None:
+    async with answering(body(NODE % b"99999999999999999")) as url:
+        code, out, err = await call(url, "nodes")
+    assert (code, err) == (0, "chat-server: worker b did not answer\n")
+    assert out == "a ok 1 connections, 1 users, 1 topics, 1 ms late, since (no time), version 1\n"
+
+
+async def test_a_fault_of_our_own_is_not_laid_to_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fault(at: float) -> None:
+        raise ValueError(f"a fault of our own at {at:g}")
+
+    monkeypatch.setattr(operators, "moment", fault)
+    environ = {"CHATCLIENT_TOKEN": "t0ken"}
+    async with answering(body(NODE % b"5")) as url:
+        arguments = ("nodes", "--url", url)
+        result = await asyncio.to_thread(CliRunner(env=environ).invoke, main, arguments)
+    assert repr(result.exception) == "ValueError('a fault of our own at 5')"
+    assert "not understood" not in result.stderr
 
 
 async def test_a_scheme_that_the_server_does_not_speak_is_named() -> None:
