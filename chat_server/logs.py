@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 MAX_KINDS = 1_000
 """Kinds of faults that a `LogThrottle` remembers; it forgets the kind first noted."""
 
+SHOWN = 100
+"""Characters of a client's text that a line shows."""
+
 FLUSH_SECONDS = 1.0
 """Seconds that the end of a process waits for a stderr that accepts no lines."""
 
@@ -113,6 +116,16 @@ def redact(text: str) -> str:
     a JWT.
     """
     return _SECRETS.sub(_masked, text)
+
+
+def shown(text: str | None) -> str:
+    """Return what a line shows of a client's text: its beginning, or `none`.
+
+    The formatters make its characters harmless.
+    """
+    if text is None:
+        return "none"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 class TextFormatter(logging.Formatter):

@@ -1,10 +1,13 @@
-"""Reads a token without verifying it, for people who want to know what it says."""
+"""Reads a token without verifying it, for people and the log who want to know what it says."""
 
 import binascii
 from base64 import urlsafe_b64decode
 from typing import Any
 
 import msgspec
+
+from ..logs import shown
+from .verified import MAX_TOKEN_BYTES
 
 
 def read_unverified(token: str) -> tuple[Any, Any]:
@@ -14,6 +17,17 @@ def read_unverified(token: str) -> tuple[Any, Any]:
     """
     header, _, rest = token.partition(".")
     return _decoded(header), _decoded(rest.partition(".")[0])
+
+
+def names_in(token: str) -> dict[str, str]:
+    """Return whom a token names as its issuer, and which key, for a line about its refusal."""
+    header, payload = read_unverified(token) if len(token) <= MAX_TOKEN_BYTES else (None, None)
+    return {"issuer": _name(payload, "iss"), "kid": _name(header, "kid")}
+
+
+def _name(part: Any, key: str) -> str:
+    name = part.get(key) if isinstance(part, dict) else None
+    return shown(name) if name is None or isinstance(name, str) else "not text"
 
 
 def _decoded(part: str) -> Any:

@@ -13,7 +13,7 @@ from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidAlgorithmError, InvalidSignatureError, PyJWTError
 
 from ..clock import Clock
-from ..protocol.errors import ANOTHER_USER, Unauthorized, Unavailable
+from ..protocol.errors import ANOTHER_USER, ChatError, Unauthorized, Unavailable
 from ..settings import AuthSettings, SettingsError
 from .claims import Claims, TopicGrants
 from .denials import REVOKED, Denials
@@ -21,6 +21,7 @@ from .jwks import KeySet
 from .keys import PublicKeys, make_jws, parse_key_set, read_public_key
 from .open_topics import CLOSED, OpenTopics
 from .patterns import pattern_mistakes
+from .reading import names_in
 from .validation import read_claims
 from .verified import MAX_TOKEN_BYTES, VerifiedTokens
 
@@ -123,10 +124,14 @@ class Verifier:
             Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
                 may be new and the next fetch is not due.
         """
-        claims = await self._verify(token)
-        if self._denials.is_stale:
-            await self._denials.renew()
-        self._denials.check(claims)
+        try:
+            claims = await self._verify(token)
+            if self._denials.is_stale:
+                await self._denials.renew()
+            self._denials.check(claims)
+        except ChatError as error:
+            error.log_fields = names_in(token)
+            raise
         return claims
 
     async def _verify(self, token: str) -> Claims:
@@ -145,10 +150,14 @@ class Verifier:
 
     def verify_now(self, token: str) -> Claims | None:
         """Return the claims of `token`, or None if `verify` would have to ask somebody first."""
-        claims = self._verify_now(token)
-        if claims is None or self._denials.is_stale:
-            return None
-        self._denials.check(claims)
+        try:
+            claims = self._verify_now(token)
+            if claims is None or self._denials.is_stale:
+                return None
+            self._denials.check(claims)
+        except ChatError as error:
+            error.log_fields = names_in(token)
+            raise
         return claims
 
     def _verify_now(self, token: str) -> Claims | None:

@@ -5,11 +5,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 from msgspec.structs import replace
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_schema import document_querystring, document_request, document_response
 
 from ..addresses import listed_address
-from ..auth.bearer import bearer_token
 from ..events import MAX_SEQ
 from ..operators.commands import Disconnect, Unsubscribe
 from ..operators.grants import Operator, operator_of
@@ -33,6 +32,7 @@ from ..protocol.messages import ChangeOk
 from ..protocol.topics import TopicName
 from ..service.service import Service
 from . import private
+from .callers import actor_of_request
 from .commands import read_query, respond
 from .fields import MAX_BYTES, read_fields
 
@@ -166,8 +166,7 @@ class _Admin:
             Forbidden: it has no grant `admin`.
             RateLimited: the user has sent too many messages and requests.
         """
-        token = bearer_token(request.headers.getlist("Authorization"))
-        actor = await self._service.authenticate(token)
+        actor = await actor_of_request(self._service)
         self._service.limit_requests(actor)
         return operator_of(actor)
 

@@ -1,17 +1,42 @@
 """Who sends a request about accounts."""
 
-from quart import request
+from quart import Request, Websocket, request
 
 from ..addresses import client_address
 from ..auth.bearer import bearer_token
 from ..protocol.errors import Forbidden
 from ..realtime.limits import UserRates
+from ..service.actor import Actor
 from ..service.service import Service
 from ..settings import is_same_host, origin_pattern
 
 REQUESTS_PER_SECOND = 10.0
 REQUESTS_AT_ONCE = 100
 """Requests about accounts from one network address to one worker."""
+
+
+def address_of(incoming: Request | Websocket, trusted_hops: int) -> str:
+    """Return the network address of a request's client.
+
+    Args:
+        incoming: the request.
+        trusted_hops: proxies in front that are believed about it.
+    """
+    peer = incoming.scope.get("client")
+    forwarded_for = incoming.headers.getlist("X-Forwarded-For")
+    return client_address(peer and peer[0], forwarded_for, trusted_hops)
+
+
+async def actor_of_request(service: Service) -> Actor:
+    """Return whom the current request's token names.
+
+    Raises:
+        Unauthorized: there is no valid token.
+        Unavailable: the keys of the token's issuer are not known.
+    """
+    address = address_of(request, service.node.settings.server.trusted_proxy_hops)
+    token = bearer_token(request.headers.getlist("Authorization"))
+    return await service.authenticate(token, address)
 
 
 class Callers:
@@ -39,9 +64,7 @@ class Callers:
         origin = request.headers.get("Origin")
         if origin is not None and not self._is_allowed(origin):
             raise Forbidden("origin: is not allowed here")
-        peer = request.scope.get("client")
-        forwarded_for = request.headers.getlist("X-Forwarded-For")
-        address = client_address(peer and peer[0], forwarded_for, self._hops)
+        address = address_of(request, self._hops)
         self._rates.acquire(address, self._clock.monotonic())
         return address
 
@@ -57,7 +80,6 @@ class Callers:
             Unauthorized: there is no valid token.
             RateLimited: the user has sent too many messages and requests.
         """
-        token = bearer_token(request.headers.getlist("Authorization"))
-        actor = await self._service.authenticate(token)
+        actor = await actor_of_request(self._service)
         self._service.limit_requests(actor)
         return actor.user

@@ -12,7 +12,6 @@ import msgspec
 from quart import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from ..auth.bearer import bearer_token
 from ..protocol.batch import BATCH_MESSAGES, BatchOk
 from ..protocol.codecs import JsonCodec, readable
 from ..protocol.commands import Call, Command, TopicCommand
@@ -22,6 +21,7 @@ from ..service.actor import Actor
 from ..service.answers import UNFINISHED_RETRY_MS, unfinished
 from ..service.batch import publish_batch
 from ..service.service import Service
+from .callers import actor_of_request
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -146,12 +146,11 @@ class RequestCommands:
         service = self._service
         actor = await self._authenticate()
         service.authorize(actor, kind, topic)
-        service.limit_requests(actor)
+        service.limit_requests(actor, topic=topic)
         return actor
 
     async def _authenticate(self) -> Actor:
-        token = bearer_token(request.headers.getlist("Authorization"))
-        g.actor = actor = await self._service.authenticate(token)
+        g.actor = actor = await actor_of_request(self._service)
         return actor
 
     async def _within_time(self, work: Awaitable[T], *, stores: bool = True) -> T:

@@ -2,19 +2,18 @@
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from quart import Request, Websocket
 
-from ..addresses import client_address
-from ..logs import LogThrottle
+from ..logs import LogThrottle, shown
+from .callers import address_of
 
 logger = logging.getLogger(__name__)
 
 SECONDS = 60.0
 """Seconds in which each kind of refusal is logged once."""
-
-SHOWN = 100
-"""Characters of a header shown in a line."""
 
 _HINTS = {
     "Upgrade": "is it lost in a proxy? see docs/proxies.md",
@@ -57,13 +56,20 @@ class HandshakeLog:
         self._throttle = LogThrottle(SECONDS)
         self.refused: Counter[tuple[str, int]] = Counter()
 
-    def note(self, refused: Request | Websocket, status: int, reason: str) -> None:
+    def note(
+        self,
+        refused: Request | Websocket,
+        status: int,
+        reason: str,
+        fields: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Note that a handshake was refused.
 
         Args:
             refused: the handshake.
             status: as answered.
             reason: as answered; the text before its colon is the kind.
+            fields: what the line says besides.
         """
         kind = reason.partition(":")[0]
         self.refused[_REASONS.get(kind, "other"), status] += 1
@@ -74,19 +80,9 @@ class HandshakeLog:
             *(status, reason, f"; {_HINTS[kind]}" if kind in _HINTS else ""),
             extra={
                 "status": status,
-                "address": self._address(refused),
-                "origin": _shown(refused.headers.get("Origin")),
-                "host": _shown(refused.headers.get("Host")),
+                "address": address_of(refused, self._trusted_hops),
+                "origin": shown(refused.headers.get("Origin")),
+                "host": shown(refused.headers.get("Host")),
+                **fields,
             },
         )
-
-    def _address(self, refused: Request | Websocket) -> str:
-        peer = refused.scope.get("client")
-        forwarded_for = refused.headers.getlist("X-Forwarded-For")
-        return client_address(peer and peer[0], forwarded_for, self._trusted_hops)
-
-
-def _shown(value: str | None) -> str:
-    if value is None:
-        return "none"
-    return value if len(value) <= SHOWN else value[:SHOWN] + "…"

@@ -90,7 +90,7 @@ async def _end_handshake(
 def _note(log: HandshakeLog, incoming: Request | Websocket, response: ResponseTypes) -> None:
     reason = g.pop("refusal", None)
     if reason is not None:
-        log.note(incoming, response.status_code, reason)
+        log.note(incoming, response.status_code, reason, g.pop("refusal_fields", {}))
 
 
 def _begin(incoming: Request | Websocket) -> None:

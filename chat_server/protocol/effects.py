@@ -78,3 +78,7 @@ class RateLimit(Protocol):
     def acquire(self, now: float, cost: float = 1.0) -> float:
         """Acquire the right to `cost` commands; return 0.0, or the seconds until there is one."""
         ...
+
+    def log_refusal(self, topic: str) -> None:
+        """Let the log name who was refused, and the topic of what was; empty for none."""
+        ...

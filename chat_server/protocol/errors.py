@@ -26,6 +26,7 @@ mapped to them where the library is called.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from ..rates import Exceeded
@@ -45,8 +46,12 @@ class ChatError(Exception):
         id: the `id` of the command, where it is known.
         topic: the topic concerned, if any.
         retry_in_ms: milliseconds after which another try makes sense, if it does.
+
+    Attributes:
+        log_fields: what the log says besides; the client is not told.
     """
 
+    log_fields: Mapping[str, str] = MappingProxyType({})
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"

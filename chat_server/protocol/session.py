@@ -183,7 +183,10 @@ class Session:
         """Count a control frame against the rate limit; it is a sign of life, too."""
         self.touch(now)
         if not self.closed:
-            self._count_rejected(self._rate_limit.acquire(now), 1)
+            wait = self._rate_limit.acquire(now)
+            if wait:
+                self._rate_limit.log_refusal("")
+            self._count_rejected(wait, 1)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
         """Answer a command that has succeeded.
@@ -297,6 +300,8 @@ class Session:
         else:
             pending = Pending(command.id, command, self._codec.commands[command.__class__])
         if wait:
+            topic = pending.command.topic if isinstance(pending.command, TopicCommand) else ""
+            self._rate_limit.log_refusal(topic)
             pending = Pending(pending.id, None)
             retry_in_ms = math.ceil(wait * 1000)
             message = "too many commands in too short a time"

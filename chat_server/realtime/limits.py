@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 from ..clock import Clock
-from ..logs import LogThrottle
+from ..logs import LogThrottle, shown
 from ..protocol.errors import RateLimited
 from ..rates import Rate
 from ..settings import LimitSettings
@@ -107,15 +107,30 @@ class UserRates:
         self.refused = 0
 
     def acquire(
-        self, user: str, now: float, cost: float = 1.0, what: str = "too many requests"
+        self,
+        user: str,
+        now: float,
+        cost: float = 1.0,
+        what: str = "too many requests",
+        *,
+        address: str = "",
+        topic: str = "",
     ) -> TokenBucket:
         """Spend `cost` of `user`'s bucket.
+
+        Args:
+            user: whose.
+            now: monotonic seconds.
+            cost: how much.
+            what: what the error says if there is too much of it.
+            address: where it comes from, for the log.
+            topic: what it is about, for the log.
 
         Returns:
             The bucket, to be charged with what the command turns out to cost.
 
         Raises:
-            RateLimited: the user has to wait; `what` says why.
+            RateLimited: the user has to wait.
         """
         bucket = self._buckets.get(user)
         if bucket is None:
@@ -123,15 +138,24 @@ class UserRates:
         else:
             self._buckets.move_to_end(user)
         if wait := bucket.acquire(now, cost):
-            self.note_refusal(user)
+            self.refused += 1
+            self.log_refusal(user, address, topic)
             raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
         return bucket
 
-    def note_refusal(self, user: str) -> None:
-        """Count that a user had to wait, and name the user in the log."""
-        self.refused += 1
-        if self._limit and self._named.due(user) and self._lines.due(""):
-            logger.warning("a user is refused by %s", self._limit, extra={"user": user})
+    def log_refusal(self, user: str, address: str, topic: str, limit: str = "") -> None:
+        """Name in the log a user who had to wait.
+
+        Args:
+            user: who.
+            address: where the user's message or request came from; empty if that is not known.
+            topic: what it was about, as the client wrote it; empty for no topic.
+            limit: the setting, if it is not that of these rates.
+        """
+        limit = limit or self._limit
+        if limit and self._named.due(user) and self._lines.due(""):
+            extra = {"user": user, "address": address or "unknown", "topic": shown(topic or None)}
+            logger.warning("a user is refused by %s", limit, extra=extra)
 
     @property
     def policy(self) -> tuple[int, float]:
@@ -268,15 +292,19 @@ class ConnectionRate:
         users: the buckets of all users.
         rate: messages per second without a user.
         burst: messages at once without a user.
+        address: where the connection comes from, for the log.
 
     Attributes:
         user: the user; None until somebody is known.
         factor: how many times what others may send the user may.
     """
 
-    __slots__ = ("_burst", "_own", "_rate", "_users", "factor", "user")
+    __slots__ = ("_address", "_burst", "_own", "_rate", "_users", "factor", "user")
 
-    def __init__(self, users: UserRates, rate: float, burst: int) -> None:
+    _limit = ""  # of a refusal by another than the user's rate
+
+    def __init__(self, users: UserRates, rate: float, burst: int, address: str = "") -> None:
+        self._address = address
         self.user: str | None = None
         self.factor = 1.0
         self._users = users
@@ -289,12 +317,16 @@ class ConnectionRate:
         if self.user is not None:
             self._own = None
             wait = self._users.bucket(self.user, now).acquire(now, cost / self.factor)
-            if wait:
-                self._users.note_refusal(self.user)
+            self._users.refused += wait > 0
             return wait
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.acquire(now, cost)
+
+    def log_refusal(self, topic: str) -> None:
+        """See `protocol.effects.RateLimit`."""
+        if self.user is not None:
+            self._users.log_refusal(self.user, self._address, topic, self._limit)
 
 
 class BoundConnectionRate(ConnectionRate):
@@ -304,24 +336,28 @@ class BoundConnectionRate(ConnectionRate):
         users: see `ConnectionRate`.
         limits: the rates.
         rate: of the connection.
+        address: see `ConnectionRate`.
     """
 
-    __slots__ = ("_bucket",)
+    __slots__ = ("_bucket", "_limit")
 
-    def __init__(self, users: UserRates, limits: LimitSettings, rate: Rate) -> None:
-        super().__init__(users, limits.messages_per_second, limits.message_burst)
+    def __init__(
+        self, users: UserRates, limits: LimitSettings, rate: Rate, address: str = ""
+    ) -> None:
+        super().__init__(users, limits.messages_per_second, limits.message_burst, address)
         # It is full whenever the first message comes.
         self._bucket = TokenBucket(rate.count / rate.seconds, rate.count, -math.inf)
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
         """See `protocol.effects.RateLimit`."""
         wait = self._bucket.acquire(now, cost / self.factor)
+        self._limit = "limits.messages_per_connection" if wait else ""
         return wait or super().acquire(now, cost)
 
 
-def connection_rate(users: UserRates, limits: LimitSettings) -> ConnectionRate:
-    """Return the rate of a new connection; `users` are the buckets of all users."""
+def connection_rate(users: UserRates, limits: LimitSettings, address: str) -> ConnectionRate:
+    """Return the rate of a new connection from an address; `users` are the buckets of all users."""
     rate = Rate.parse(limits.messages_per_connection)
     if rate is not None:
-        return BoundConnectionRate(users, limits, rate)
-    return ConnectionRate(users, limits.messages_per_second, limits.message_burst)
+        return BoundConnectionRate(users, limits, rate, address)
+    return ConnectionRate(users, limits.messages_per_second, limits.message_burst, address)

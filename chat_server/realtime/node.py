@@ -1,5 +1,7 @@
 """One worker's part of the server: joins its connections, its topics and the broker."""
 
+import logging
+
 import msgspec
 from msgspec.structs import replace
 
@@ -8,6 +10,7 @@ from ..clock import Clock
 from ..events import Event
 from ..logs import LogThrottle
 from ..metrics.numbers import Numbers
+from ..protocol.errors import ChatError
 from ..protocol.messages import Limits, ReadPush
 from ..protocol.session import SessionLimits
 from ..settings import Settings, SettingsError
@@ -24,6 +27,8 @@ from .trail import Trail
 
 REPLAYS_PER_SECOND = 2
 """Replay budget after the initial burst, in units of `limits.max_replay` events per second."""
+
+logger = logging.getLogger(__name__)
 
 _decode_read = msgspec.json.Decoder(ReadPush).decode
 
@@ -58,7 +63,6 @@ class Node:
         read_rates: bytes of stored events, by user.
         replay_rates: replayed events, by user.
         timers: the one timer of all connections.
-        refused_tokens: when the log may have a line about an address's tokens again.
         started_at: seconds of the monotonic clock.
         numbers: what has happened in this worker.
         session_limits: the limits and times of every session.
@@ -109,7 +113,7 @@ class Node:
             REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
         )
         self.timers = SlottedTimers()
-        self.refused_tokens = LogThrottle()  # by address
+        self._refused_tokens = LogThrottle()  # by address
         self.started_at = clock.monotonic()
         self.session_limits = _session_limits(settings)
         self.limits = _limits(settings)
@@ -135,6 +139,17 @@ class Node:
         for client in list(self.registry.of_user(_decode_read(payload).user)):
             if client.id != session.decode() and isinstance(client, PushClient):
                 client.push(push)
+
+    def log_refused_token(self, address: str, error: ChatError) -> None:
+        """Log that a token is not accepted, once a minute for each address.
+
+        Args:
+            address: where it came from.
+            error: why it is refused, and what it says of itself.
+        """
+        if self._refused_tokens.due(address):
+            extra = {"address": address, **error.log_fields}
+            logger.info("a token from %s is not accepted: %s", address, error.message, extra=extra)
 
     def leave(self, transport: Transport, topic: str) -> None:
         """Take a subscriber out of a topic."""

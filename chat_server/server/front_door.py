@@ -135,7 +135,8 @@ class FrontDoor(HttpConnection):
             elif head.method == b"GET":
                 self._send_file(head)
             else:
-                self._request = Request(head, data)
+                address = self._hot.address_of(head, self._peer())
+                self._request = Request(head, data, address)
                 self._publish(self._request, head.end, end)
         except Unusual:
             self._leave()
@@ -168,8 +169,7 @@ class FrontDoor(HttpConnection):
     def _connect(self, head: Head) -> None:
         if self._transport is None or self._eof or len(self._undecided) > head.end:
             raise Unusual  # Hypercorn refuses frames in front of the answer to the handshake.
-        peer = self._transport.get_extra_info("peername")
-        connect = self._hot.admit(head, peer[0] if isinstance(peer, tuple) else None)
+        connect = self._hot.admit(head, self._peer())
         transport = self.hand_over()
         assert transport is not None  # noqa: S101 - nothing is in Hypercorn's inbox
         self._on_waiting(False)
@@ -184,6 +184,11 @@ class FrontDoor(HttpConnection):
         response = self._hot.files.answer(head)
         self._undecided, self._wanted = self._undecided[head.end :], 0
         self._respond(response)
+
+    def _peer(self) -> str | None:
+        """Return the address at the other end of the socket, if it has one."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return peer[0] if isinstance(peer, tuple) else None
 
     def _publish(self, request: Request, begin: int, end: int) -> None:
         data = self._undecided

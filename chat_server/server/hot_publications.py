@@ -55,6 +55,7 @@ class Request:
     Args:
         head: of a hot request that publishes.
         data: its bytes, and what has come behind them.
+        address: where it comes from.
 
     Raises:
         Unusual: there is no token, or no topic.
@@ -62,6 +63,7 @@ class Request:
     Attributes:
         pattern: finds the same head again; None for one that is too long to be kept, or unusual.
         is_batch: whether the body has many messages.
+        address: where it comes from.
         topic: what the address names, not checked yet; empty for a batch.
         path: of the request, for the log.
         token: in the request, not verified yet.
@@ -71,11 +73,12 @@ class Request:
     """
 
     __slots__ = (
-        *("actor", "claims", "is_batch", "path", "pattern", "request_id"),
+        *("actor", "address", "claims", "is_batch", "path", "pattern", "request_id"),
         *("token", "topic"),
     )
 
-    def __init__(self, head: Head, data: bytes) -> None:
+    def __init__(self, head: Head, data: bytes, address: str) -> None:
+        self.address = address
         found = PUBLISH.fullmatch(head.path)
         topic = "" if found is None else found[1].decode("ascii")
         self.pattern = _pattern(data[: head.end])
@@ -144,6 +147,7 @@ class HotPublications:
                 raise Unusual
             if claims is not request.claims:
                 actor = Actor(claims)
+                actor.peer = request.address
                 if not request.is_batch:
                     service.authorize(actor, Publish, request.topic)
                 request.actor, request.claims = actor, claims
@@ -155,7 +159,7 @@ class HotPublications:
         pending = _Pending(self, request, respond)
         # From here on the request counts, so it must not be carried out once more.
         try:
-            service.limit_requests(request.actor, len(body))
+            service.limit_requests(request.actor, len(body), request.topic)
             answer = service.execute(request.actor, command, authorized=True)
             assert isinstance(answer, Answer)  # noqa: S101 - as `publish` returns it
         except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from ..addresses import client_address
 from ..extension import ChatServer
 from ..http import hosts
 from ..http.pages import File
@@ -56,6 +57,7 @@ class HotRequests:
         self.files = HotFiles(files, chat.node.numbers, responses, vary)
         self._opening = Opening(chat.service)
         self._drain = chat.node.drain
+        self._hops = settings.server.trusted_proxy_hops
         self._largest = largest
         self._takes_sockets = not settings.gateway.leaves_sockets
         self._only_this_machine = hosts.restricts(settings)
@@ -114,6 +116,10 @@ class HotRequests:
         if self._drain.announced or length > self._largest[request.is_batch]:
             raise Unusual
         return begin, begin + length
+
+    def address_of(self, head: Head, peer: str | None) -> str:
+        """Return where a request comes from; `peer` is at the other end of the socket."""
+        return client_address(peer, head.all(b"x-forwarded-for"), self._hops)
 
     # WebSockets ----------------------------------------------------------------------------
 

@@ -28,8 +28,10 @@ class Actor:
         sender: what others see of the user, as JSON text.
         codec: the encoding of the actor's answers.
         rate_factor: how many times what others may send the actor may; infinite for no limit.
+        peer: where the client comes from; empty if that is not known.
     """
 
+    peer: str = ""
     codec: Codec = JSON
     rate_factor: float = 1.0
 

@@ -70,18 +70,26 @@ class Service:
         self.retention = retentions(settings)
         self.charges = charges(settings)
 
-    async def authenticate(self, token: str) -> Actor:
+    async def authenticate(self, token: str, address: str) -> Actor:
         """Return the actor that a token names.
+
+        Args:
+            token: the token.
+            address: where it comes from.
 
         Raises:
             Unauthorized: the token is not valid.
             Unavailable: the keys of the token's issuer are not known.
         """
         try:
-            return Actor(await self.verifier.verify(token))
-        except Unauthorized as error:
-            self.node.numbers.tokens_refused[refusal_kind(error)] += 1
+            actor = Actor(await self.verifier.verify(token))
+        except ChatError as error:
+            self.node.log_refused_token(address, error)
+            if isinstance(error, Unauthorized):
+                self.node.numbers.tokens_refused[refusal_kind(error)] += 1
             raise
+        actor.peer = address
+        return actor
 
     def authorize(self, actor: Actor, kind: type[Command], topic: str) -> None:
         """Check that an actor may give a kind of command in a topic.
@@ -94,19 +102,20 @@ class Service:
         check_grant(self._rows[kind][0], actor, topic)
         self._check_open(actor, topic)
 
-    def limit_requests(self, actor: Actor, size: int = 0) -> None:
+    def limit_requests(self, actor: Actor, size: int = 0, topic: str = "") -> None:
         """Count one request of an actor's.
 
         Args:
             actor: who sends it.
             size: its bytes, if they are known; else `charge_request` counts them.
+            topic: what it is about, for the log.
 
         Raises:
             RateLimited: the actor has sent too many messages and requests.
         """
         now = self.node.clock.monotonic()
         cost = (1 + size // BYTES_PER_COUNT) / actor.rate_factor
-        self.node.message_rates.acquire(actor.user, now, cost)
+        self.node.message_rates.acquire(actor.user, now, cost, address=actor.peer, topic=topic)
 
     def charge_request(self, actor: Actor, size: int) -> None:
         """Count the bytes of a request that `limit_requests` has let pass."""
@@ -128,7 +137,8 @@ class Service:
         rates, now = self.node.message_rates, self.node.clock.monotonic()
         try:
             for size in sizes:
-                rates.acquire(actor.user, now, (1 + size // BYTES_PER_COUNT) / actor.rate_factor)
+                cost = (1 + size // BYTES_PER_COUNT) / actor.rate_factor
+                rates.acquire(actor.user, now, cost, address=actor.peer)
                 passed += 1
         except RateLimited as error:
             return passed, error

@@ -1,6 +1,5 @@
 """Opens and prolongs a live connection's session by verified tokens."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
@@ -26,8 +25,6 @@ from ..realtime.ports import Transport
 from ..service.actor import Subscriber
 from ..service.gate import Gate
 from ..service.service import Service
-
-logger = logging.getLogger(__name__)
 
 _CLOSE_CODES: Mapping[type[ChatError], CloseCode] = MappingProxyType(
     {
@@ -130,8 +127,7 @@ class AuthenticatingClient(Subscriber):
 
     def _refuse(self, error: ChatError) -> None:
         """Close a connection that has no token, because the one that came is not accepted."""
-        if self._node.refused_tokens.due(self._address):
-            logger.info("a token from %s is not accepted: %s", self._address, error.message)
+        self._node.log_refused_token(self.peer, error)
         if isinstance(error, Unavailable):
             wait = error.retry_in_ms or 0
             self._session.close(CloseCode.OVERLOADED, error.message, reconnect_in_ms=wait)

@@ -106,7 +106,7 @@ class Connection(AuthenticatingClient):
         self._gone = False
         node = service.node
         limits = node.settings.limits
-        self._rate = connection_rate(node.message_rates, limits)
+        self._rate = connection_rate(node.message_rates, limits, address)
         self._session = Session(self, self._session_limits(), self.codec, self._rate, self._began)
 
     def _session_limits(self) -> SessionLimits:

@@ -40,6 +40,9 @@ class Unlimited:
     def acquire(self, now: float, cost: float = 1.0) -> float:
         return 0.0
 
+    def log_refusal(self, topic: str) -> None:
+        pass
+
 
 class Harness:
     """A session with its effects.

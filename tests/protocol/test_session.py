@@ -51,6 +51,9 @@ class OnlyTheFirst:
         self.count += 1
         return 0.0 if self.count == 1 else 1.0
 
+    def log_refusal(self, topic: str) -> None:
+        pass
+
 
 @pytest.mark.parametrize("id", [None, 7])
 @pytest.mark.parametrize("name", COMMANDS)

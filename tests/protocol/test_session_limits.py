@@ -27,10 +27,14 @@ class Scripted:
     def __init__(self, wait: float = 0.0) -> None:
         self.wait = wait
         self.costs: list[float] = []
+        self.told: list[str] = []
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
         self.costs.append(cost)
         return self.wait
+
+    def log_refusal(self, topic: str) -> None:
+        self.told.append(topic)
 
 
 # Strikes ---------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ class EveryTenth:
         self.count += 1
         return 0.5 if self.count % 10 == 0 else 0.0
 
+    def log_refusal(self, topic: str) -> None:
+        pass
+
 
 class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_server.logs import TextFormatter
 from chat_server.protocol.errors import RateLimited
 from chat_server.realtime.limits import (
     BURST_PACE,
@@ -19,7 +20,9 @@ from chat_server.realtime.limits import (
     ReadRates,
     TokenBucket,
     UserRates,
+    connection_rate,
 )
+from tests.server.inprocess import make_settings
 
 from ..rig.clock import ManualClock
 from ..rig.fakes import turns
@@ -113,8 +116,35 @@ def test_the_log_names_each_user_who_floods_but_no_crowd(
     [first, *others] = caplog.records
     assert first.getMessage() == "a user is refused by limits.messages_per_second"
     assert vars(first)["user"] == "user 0"
+    assert (vars(first)["address"], vars(first)["topic"]) == ("unknown", "none")
     assert len(others) < 60, "one a second, however busy the machine is"
     assert "user 0" not in [vars(record)["user"] for record in others]
+
+
+def test_the_log_says_where_a_flood_comes_from_and_what_it_is_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rates = UserRates(rate=1.0, burst=1, limit="limits.messages_per_second")
+    rates.acquire("eve", 0.0)
+    with pytest.raises(RateLimited):
+        rates.acquire("eve", 0.0, address="192.0.2.1", topic="room:\x1b" + "x" * 200)
+    [record] = caplog.records
+    assert vars(record)["address"] == "192.0.2.1"
+    assert vars(record)["topic"] == "room:\x1b" + "x" * 94 + "…"
+    assert "\x1b" not in TextFormatter().format(record)
+
+
+def test_the_log_names_the_limit_of_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    limits = make_settings(limits__messages_per_connection="1/1s").limits
+    users = UserRates(rate=100.0, burst=100, limit="limits.messages_per_second")
+    rate = connection_rate(users, limits, "192.0.2.1")
+    rate.user = "eve"
+    assert rate.acquire(0.0) == 0.0
+    assert rate.acquire(0.0) == 1.0
+    rate.log_refusal("room:a")
+    [record] = caplog.records
+    assert record.getMessage() == "a user is refused by limits.messages_per_connection"
+    assert (vars(record)["address"], vars(record)["topic"]) == ("192.0.2.1", "room:a")
 
 
 def test_only_the_latest_users_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

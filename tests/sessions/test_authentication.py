@@ -54,8 +54,9 @@ async def test_a_token_on_the_way_in(world: World) -> None:
 async def test_a_refused_token_is_logged_with_the_address_once_a_minute(
     world: World, caplog: pytest.LogCaptureFixture, by_auth: bool
 ) -> None:
-    caplog.set_level(logging.INFO, "chat_server.sessions.authentication")
+    caplog.set_level(logging.INFO, "chat_server.realtime.node")
     refusal = Unauthorized("token: has expired")
+    refusal.log_fields = {"issuer": "https://issuer.example", "kid": "old"}
     world.verifier.tokens["old"] = refusal
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
         if by_auth:
@@ -66,6 +67,10 @@ async def test_a_refused_token_is_logged_with_the_address_once_a_minute(
         "a token from 192.0.2.1 is not accepted: token: has expired",
         "a token from 192.0.2.2 is not accepted: token: has expired",
     ]
+    for record, address in zip(caplog.records, ("192.0.2.1", "192.0.2.2"), strict=True):
+        fields = vars(record)
+        told = (fields["address"], fields["issuer"], fields["kid"])
+        assert told == (address, "https://issuer.example", "old")
 
 
 async def test_a_token_by_auth(world: World, waiting: None) -> None:
