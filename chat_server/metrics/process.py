@@ -58,6 +58,19 @@ class ProcessWatch:
             self._numbers.gc_seconds[info["generation"]] += now - self._collecting_since
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, or 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0.0
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            # Behind its name, which may hold anything.
+            fields = stat.read(4_096).rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes() -> int:
     """Return the resident memory of this process, or 0 where the system does not tell."""
     if sys.platform == "win32":

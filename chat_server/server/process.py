@@ -11,17 +11,10 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from ..settings import Settings
-from . import deadlines, supervised
+from . import deadlines, starting, supervised
 from .totals import Totals
 
 logger = logging.getLogger(__name__)
-
-START_SECONDS = 60.0
-"""Seconds that a worker may take until it accepts connections."""
-
-LATE_SECONDS = 2.0
-"""A supervisor whose timer fires this late was stopped (Ctrl-Z), perhaps with its workers: they get
-their time again."""
 
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
@@ -87,8 +80,8 @@ class WorkerProcess:
             report.close()
         self.name = f"{name} ({self._process.pid})"
         self._loop.add_reader(self._heartbeat, self._on_heartbeat)
-        fault = "did not accept connections within"
-        self._timer = self._loop.call_later(START_SECONDS, self._overdue, fault, START_SECONDS)
+        self._start = starting.Start(self.name, self._process.pid or 0)
+        self._timer = self._loop.call_later(starting.START_SECONDS, self._look_at_start)
 
     async def stop(self, *, at_once: bool = False) -> None:
         """Let the worker drain, and return when it has ended; may be repeated.
@@ -129,13 +122,19 @@ class WorkerProcess:
                 self._ready.set_result(None)
             self._expect("did nothing for", self._server.hang_seconds or math.inf)
 
+    def _look_at_start(self) -> None:
+        if self._start.is_hopeless(excused=deadlines.is_late(self._loop, self._timer)):
+            self.kill()
+        else:
+            self._timer = self._loop.call_later(starting.START_SECONDS, self._look_at_start)
+
     def _expect(self, fault: str, seconds: float) -> None:
         """Kill the worker for `fault` unless this is called again within `seconds`."""
         self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._overdue, fault, seconds)
 
     def _overdue(self, fault: str, seconds: float) -> None:
-        if self._loop.time() > self._timer.when() + LATE_SECONDS:
+        if deadlines.is_late(self._loop, self._timer):
             self._expect(fault, seconds)
         else:
             logger.error("%s %s %g s; killing it", self.name, fault, seconds)

@@ -26,7 +26,7 @@ from . import descriptors, orphan, sockets
 from .acceptor import Acceptor
 from .application import make_application
 from .certificates import CertificateWatch
-from .deadlines import ABORT_SECONDS, STOP_SLACK_SECONDS
+from .deadlines import ABORT_SECONDS, LONGEST_START_SECONDS, STOP_SLACK_SECONDS
 from .doors import choose_door
 from .gc_policy import GcPolicy
 from .hangup import Terminal
@@ -375,6 +375,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     # Above ours, which then finds most of what is too big: when Hypercorn does, it answers the
     # client's close only if that comes in a packet of its own.
     config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
-    config.startup_timeout = 30.0
+    config.startup_timeout = LONGEST_START_SECONDS
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
     return config

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -12,15 +13,38 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from chat_server import __version__
+from chat_server.broker.redis import refusals
 from chat_server.broker.redis.diagnosis import COMMANDS
 from chat_server.broker.redis.inspection import FEED_COMMANDS, OTHER_COMMANDS
 from chat_server.cli.commands import main
 from chat_server.cli.doctor import machine, proxy
+from chat_server.http.health import (
+    NO_KEYS,
+    SILENT,
+    BrokerCheck,
+    CertificateCheck,
+    Checks,
+    ClockCheck,
+    WorkerHealth,
+)
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import mint
 from tests.server.inprocess import make_settings, serving
 
 ROOT = Path(__file__).parents[2]
+
+
+def refusing(error: str) -> BrokerCheck:
+    """Return what a worker says of a store that answers a publication by this error."""
+    refusal = refusals.refusal_of(Exception(error))
+    assert refusal is not None
+    return BrokerCheck(refusal.status, 1.0, 0.0, reason=refusal.reason)
+
+
+REPLICA = refusing("READONLY You can't write against a read only replica.")
+FEW = refusing("NOREPLICAS Not enough good replicas to write.")
+FULL = refusing("OOM command not allowed when used memory > 'maxmemory'.")
 
 
 @pytest.fixture
@@ -145,7 +169,64 @@ async def test_a_way_without_faults_is_ok() -> None:
     async with serving(make_settings()) as server:
         found = await judged(server.ws_url, token=mint("ada"), idle=0.2)
         assert {status for status, _ in found.values()} == {"ok"}, found
-        assert set(found) == {"http", "websocket", "buffering", "idle", "long tokens"}
+        assert set(found) == {"http", "health", "websocket", "buffering", "idle", "long tokens"}
+        assert found["health"] == ("ok", f"version {__version__}, 1 worker, ok")
+
+
+async def test_a_doctor_leaves_no_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving(make_settings()) as server:
+        found = await judged(server.ws_url, token=mint("ada"))
+    assert {status for status, _ in found.values()} == {"ok"}
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+async def test_a_proxy_that_takes_no_long_headers_is_named() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = b"431 Large" if len(head) > 8_000 else b"200 OK"
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        found = await judged(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws")
+    text = "a header of 8000 bytes is answered by 431: let the proxy take header lines of 16 KiB"
+    assert found["long tokens"] == ("warning", f"{text}: see docs/proxies.md")
+    todo = "a proxy may keep it from the public: ask the server by its own address"
+    assert found["health"][0] == "warning"
+    assert found["health"][1].endswith(f"/health answers 200: {todo}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word", "todo"),
+    [
+        ({"status": SILENT}, "error", "worker 2 does not answer: it is stopped or busy"),
+        ({"status": NO_KEYS}, "error", "does the issuer answer there to this server?"),
+        ({"broker": BrokerCheck("deaf", 1.0, 1.0)}, "error", "docs/incidents.md#a-worker-is-deaf"),
+        ({"broker": REPLICA}, "error", "replica: let redis.url lead to the master"),
+        ({"broker": FEW}, "error", "start them, or lower min-replicas-to-write"),
+        ({"broker": FULL}, "error", "see docs/stores.md#when-the-store-takes-no-writes"),
+        ({"broker": BrokerCheck("unavailable", None, 0.0)}, "error", "see docs/stores.md#when"),
+        ({"clock": ClockCheck("apart", 3_000.0)}, "warning", "3.0 s ahead of the store's: let NTP"),
+        ({"certificate": CertificateCheck("ends_soon", "x")}, "warning", "ends on x: put a new"),
+        ({"certificate": CertificateCheck("ended", "x")}, "error", "ended on x: put a new one"),
+    ],
+)
+async def test_what_the_server_warns_of_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], word: str, todo: str
+) -> None:
+    status = arguments.pop("status", "ok")
+    checks = Checks(**{"broker": BrokerCheck("ok", 1.0, 0.0), **arguments})
+    other = WorkerHealth(2, status, checks=checks)
+
+    async def others() -> list[WorkerHealth]:
+        return [other]
+
+    async with serving(make_settings()) as server:
+        monkeypatch.setattr(server.app.extensions["chat_server"].vitals, "others", others)
+        found = await judged(server.ws_url)
+    assert found["health"][0] == word
+    assert todo in found["health"][1]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_server.metrics.process import cpu_seconds
 from tests.rig.raw_client import request
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
@@ -208,7 +209,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(redis: RedisServer
 
 CRASH_LOOP = """
 import logging, math, os, signal, sys, time
-from chat_server.server import process, supervisor
+from chat_server.server import starting, supervisor
 from chat_server.settings import load_settings
 from tests.server.processes import workers
 
@@ -217,7 +218,7 @@ supervisor.HEALTHY_SECONDS = math.inf
 
 
 def on_ready(address):
-    process.START_SECONDS = 0.001  # which no other will keep
+    starting.START_SECONDS = 0.001  # which no other will keep
     os.kill(min(workers(os.getpid())), signal.SIGKILL)
 
 
@@ -295,3 +296,54 @@ def test_a_setting_that_only_workers_find_wrong_is_one_clear_line(
         assert code == 2, line
         assert line.count("\n") == 1, line
         assert line.startswith("chat-server: auth.public_key_file: ")
+
+
+SLOW_START = """
+import itertools, os, signal, sys
+from chat_server.server import starting, supervisor
+from chat_server.settings import load_settings
+
+# As if there was progress at each look; and no start is so fast.
+cpu = itertools.count(1)
+starting.START_SECONDS, starting.START_LOOKS = 0.05, int(sys.argv[1])
+starting.START_CPU_SECONDS = float(sys.argv[2])
+starting.cpu_seconds = lambda pid: next(cpu)
+
+
+def on_ready(address):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    settings = load_settings(flags={"server.workers": 2, "server.bind": "127.0.0.1:0"})
+    sys.exit(supervisor.Supervisor(settings, "", on_ready).run())
+"""
+
+
+@pytest.mark.parametrize(
+    ("looks", "cpu", "code"),
+    [("1000000", "inf", 0), ("3", "inf", 1), ("1000000", "6", 1)],
+    ids=["at work", "too long", "without end"],
+)
+def test_a_worker_that_gets_little_time_may_start_slowly(
+    redis: RedisServer, looks: str, cpu: str, code: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_START, looks, cpu],
+        env={**os.environ, "CHAT_ENVIRONMENT": "testing", "CHAT_REDIS__URL": redis.url},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    slow = r"worker \d \(\d+\) did not accept connections within 0\.05 s, with .*; going on"
+    assert re.search(slow, done.stderr)
+    killed = re.findall(r"did not accept connections within (.*) s, with .*; killing", done.stderr)
+    assert bool(killed) is bool(code), done.stderr
+    assert set(killed) <= {"0.1", "0.15", "0.2"}
+
+
+def test_the_cpu_time_of_a_process_is_known() -> None:
+    assert cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
+    assert cpu_seconds(2**30) == 0

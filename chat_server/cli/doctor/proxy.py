@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -15,9 +16,13 @@ from ...client.api import opener_for, reason_of
 from ...client.credentials import in_thread
 from ...client.url import api_url
 from .findings import Finding, found
+from .health import judge_health
 
 LONG_TOKEN = "x" * 8_000
 """No token, but as long as one may be: whoever refuses it with 400 or 431 takes no such headers."""
+
+LIVE = "/health/live"
+"""Looks at no header, so that nothing we send is refused there, or told in the server's log."""
 
 SLOW_SECONDS = 1.0
 """An answer that takes longer was probably kept back by somebody."""
@@ -44,10 +49,12 @@ async def judge(
         token: with which to connect; without one only the handshake is tried.
         idle: seconds for which a connection is to stay open with nothing to do.
     """
-    live, reached = await _judge_http(url, seconds)
+    live, reached = await _judge_live(url, seconds)
     yield live
     if not reached:
         return
+    async for finding in judge_health(url, seconds):
+        yield finding
     parts = urlsplit(url)
     page = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc.rpartition('@')[2]}"
     async for finding in _judge_websocket(url, Origin(page), seconds, token, idle):
@@ -55,17 +62,11 @@ async def judge(
     yield await _judge_long_token(url, seconds)
 
 
-async def _judge_http(url: str, seconds: float) -> tuple[Finding, bool]:
-    address = api_url(url, "/health/live")
+async def _judge_live(url: str, seconds: float) -> tuple[Finding, bool]:
+    address = api_url(url, LIVE)
     began = time.perf_counter()
-
-    def ask() -> int:
-        with opener_for(address).open(address, timeout=seconds) as response:
-            return int(response.status)
-
     try:
-        async with asyncio.timeout(seconds):
-            await in_thread(ask, "doctor request")
+        await _ask(address, seconds, {})
     except HTTPError as error:
         hint = HINTS.get(error.code, "is this the server's address?")
         return Finding("http", "error", f"{address} answers {error.code}: {hint}"), False
@@ -74,6 +75,20 @@ async def _judge_http(url: str, seconds: float) -> tuple[Finding, bool]:
         return Finding("http", "error", why), False
     took = (time.perf_counter() - began) * 1000
     return Finding("http", "ok", f"{address} answers within {took:.0f} ms"), True
+
+
+async def _ask(address: str, seconds: float, headers: dict[str, str]) -> None:
+    request = Request(address, headers=headers)  # noqa: S310 - http or https, as `api_url` has it
+
+    def ask() -> None:
+        try:
+            opener_for(address).open(request, timeout=seconds).close()
+        except HTTPError as error:
+            error.close()
+            raise
+
+    async with asyncio.timeout(seconds):
+        await in_thread(ask, "doctor request")
 
 
 async def _judge_websocket(
@@ -127,24 +142,16 @@ async def _stay(socket: object, idle: float) -> Finding:
 
 
 async def _judge_long_token(url: str, seconds: float) -> Finding:
-    headers = {"Authorization": f"Bearer {LONG_TOKEN}"}
+    size = len(LONG_TOKEN)
     try:
-        async with connect(
-            url, additional_headers=headers, open_timeout=seconds, proxy=None
-        ) as socket:
-            await socket.close()
-    except InvalidStatus as error:
-        status = error.response.status_code
-        return found(
-            "long tokens",
-            status == 401,
-            f"a header of {len(LONG_TOKEN)} bytes is answered by {status}",
-            "let the proxy take header lines of 16 KiB: see docs/proxies.md",
-        )
-    except (OSError, WebSocketException) as error:
-        reason = str(error) or type(error).__name__
-        return Finding("long tokens", "warning", f"cannot be tried: {reason}")
-    return Finding("long tokens", "warning", "a token that is none was accepted: is it our server?")
+        await _ask(api_url(url, LIVE), seconds, {"Authorization": f"Bearer {LONG_TOKEN}"})
+    except HTTPError as error:
+        text = f"a header of {size} bytes is answered by {error.code}"
+        todo = "let the proxy take header lines of 16 KiB: see docs/proxies.md"
+        return Finding("long tokens", "warning", f"{text}: {todo}")
+    except (OSError, HTTPException, ValueError) as error:
+        return Finding("long tokens", "warning", f"cannot be tried: {reason_of(url, error)}")
+    return Finding("long tokens", "ok", f"a header of {size} bytes is passed on")
 
 
 def _how(error: ConnectionClosed) -> str:
