@@ -7,7 +7,7 @@ import {
   dataForm, dataText, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
 } from "./text.js";
 
-const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const timeFormat = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
 const fullFormat = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
 /** What has not grown for so long, or not ended so soon after it was to, has been left by its writer. */
 const QUIET_MS = 60_000;

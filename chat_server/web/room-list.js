@@ -9,7 +9,7 @@ const NARROW = matchMedia("(width < 48rem)");
 const MAX_COUNT = 99;
 const PREVIEW = 100;
 
-const timeFormat = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const timeFormat = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
 const dateFormat = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
 
 export class RoomList {

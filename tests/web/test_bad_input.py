@@ -9,6 +9,7 @@ from chat_server.client import connect
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 from tests.web.test_text import ACCENTS, HIGHEST, height
+from tests.web.visitor import Visitor
 
 EVIL = "<img src=x onerror=harmed=1>"
 INFO = {"bot": EVIL, "hue": "1;background:url(//evil.example)", "avatar": EVIL}
@@ -93,3 +94,29 @@ async def test_a_server_that_answers_wrongly_loses_nothing(visit: Visit, fault: 
     for text in texts:
         await alice.say(text)
     await alice.sees(texts)
+
+
+async def test_two_tabs_of_one_user_disturb_each_other_in_nothing(visit: Visit) -> None:
+    first = await visit("alice", "tabs")
+    second = Visitor(await first.page.context.new_page(), first.url)
+    await second.sign_in("alice", "tabs")
+    await first.field.fill("a draft")
+    await second.say("from the second")
+    await second.go("others")
+    for visitor in (first, second):
+        await visitor.go("tabs")
+        await visitor.sees(["from the second"])
+    # What one writes stays in its tab; the rooms are those of the user.
+    await expect(first.field).to_have_value("a draft")
+    await expect(second.field).to_have_value("")
+    await first.page.reload()
+    await expect(first.page.locator("#room-list a")).to_have_count(2)
+    await expect(first.field).to_have_value("a draft")
+    await first.say("a draft, sent")
+    await second.sees(["from the second", "a draft, sent"])
+    # Who signs out here goes on there.
+    await second.page.get_by_role("button", name="Sign out").click()
+    await expect(second.page.locator("#sign-in")).to_be_visible()
+    await first.say("still here")
+    await first.sees(["from the second", "a draft, sent", "still here"])
+    assert second.faults == []

@@ -28,6 +28,20 @@ MANY_LONG = """async () => {
 }"""
 
 
+HAS_EMOJI = """() => new FontFace("one", 'local("Noto Color Emoji")').load()
+  .then(() => true, () => false)"""
+COLOURS = """async (node) => {
+  const { font } = getComputedStyle(node);
+  await document.fonts.load(font, "😂");
+  const canvas = document.createElement("canvas").getContext("2d");
+  canvas.font = font;
+  canvas.fillText("😂", 0, 30);
+  const { data } = canvas.getImageData(0, 0, 60, 60);
+  return data.some((value, index) => index % 4 === 0 && value !== data[index + 2]);
+}"""
+"""Whether a text, drawn with the font of an element, has other colours than grey."""
+
+
 async def post(server: ServerProcess, room: str, data: object, user: str, name: str) -> None:
     async with connect(server.url, token=mint(user, name=name)) as chat:
         await chat.publish(f"room:{room}", data)
@@ -155,3 +169,12 @@ async def test_the_day_ends_in_an_open_page(visit: Visit) -> None:
     await expect(alice.log.first).to_have_attribute("data-day", "Yesterday")
     await alice.page.clock.fast_forward(DAY_MS)
     await expect(alice.log.first).to_have_attribute("data-day", re.compile("day, "))
+
+
+async def test_emoji_have_colours(visit: Visit) -> None:
+    alice = await visit("alice", "colours")
+    if not await alice.page.evaluate(HAS_EMOJI):
+        pytest.skip("there is no font with emoji in colour")
+    await alice.say("😂")
+    await alice.sees(["😂"])
+    assert await alice.log.locator(".text").evaluate(COLOURS)
