@@ -19,8 +19,13 @@ PAGE_ORDERS: Final = 500
 OVER_SECONDS: Final = 3_600.0
 """How long a store still tells of an order that is over or withdrawn, to workers that were away."""
 
-NODE_SECONDS: Final = 30.0
-"""How long a worker that says nothing is named among those who have not obeyed."""
+NODE_SECONDS: Final = 600.0
+"""How long a worker that says nothing is named among those who have not obeyed: it may be stopped
+or cut off, and have users all the while."""
+
+SILENT_SECONDS: Final = 5.0
+"""Seconds after which a worker that says nothing may have ended without a word. One that is well
+looks twice a second."""
 
 
 class Entry(Struct, frozen=True):
@@ -54,12 +59,14 @@ class Page(Struct, frozen=True):
         entries: the entries.
         more: whether others follow.
         nodes: the workers that have read lately.
+        silent: those of them that have not for a moment.
     """
 
     mark: Mark
     entries: list[Entry]
     more: bool
     nodes: list[str]
+    silent: list[str] = []
 
 
 class OrderStore(Protocol):

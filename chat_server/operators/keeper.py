@@ -16,6 +16,7 @@ from ..protocol.errors import Unavailable
 from ..realtime.node import Node
 from .commands import AnyOrder, Deny, denial_name, entry_of, read_order, withdrawn
 from .hands import Hands
+from .neighbours import has_ended
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,9 @@ class Keeper:
             whole = True
             page = await self._store.read(0, self._node.name)
         self._doubtful = False
+        for name in page.silent:
+            if has_ended(name, self._node.name):
+                await self._store.leave(name)
         # Orders that are carried out once have been, up to here.
         done = known.number if page.mark.era == known.era else 0
         names: set[str] = set()

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from chat_server.broker import memory_orders
-from chat_server.orders import PAGE_ORDERS, Entry, Orders, OrderStore, Page
+from chat_server.broker.redis import orders as redis_orders
+from chat_server.orders import NODE_SECONDS, PAGE_ORDERS, Entry, Orders, OrderStore, Page
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.ports import Broker
 
@@ -136,3 +137,18 @@ async def test_all_keys_expire(redis_server: RedisServer) -> None:
             assert 0 < redis_server.run("PTTL", key) <= 3_660_000, key
     finally:
         await store.stop()
+
+
+async def test_who_reads_no_more_is_silent_and_named_for_minutes(
+    shared_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_orders, "SILENT_SECONDS", 0.0)
+    assert NODE_SECONDS >= 300, "who is frozen or cut off has users all the while"
+    one = orders_of((await shared_store.start())[0])
+    await one.read(0, "frozen")
+    page = await one.read(0, "here")
+    assert page.nodes == ["frozen", "here"]
+    assert "frozen" in page.silent
+    await one.leave("frozen")
+    page = await one.read(0, "here")
+    assert page.nodes == ["here"]

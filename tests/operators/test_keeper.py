@@ -1,5 +1,6 @@
 """A worker follows the orders in the store: what it may believe, and when."""
 
+from asyncio import Future
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,10 +9,11 @@ from msgspec import Raw
 
 from chat_server.auth.claims import Claims, TopicGrants
 from chat_server.broker.memory_orders import MemoryOrders
+from chat_server.operators import keeper
 from chat_server.operators.commands import Announce, Deny, entry_of, withdrawal
 from chat_server.operators.hands import Hands
 from chat_server.operators.keeper import FORGET_SECONDS, TRUST_SECONDS, Keeper
-from chat_server.orders import OVER_SECONDS, Entry
+from chat_server.orders import OVER_SECONDS, Entry, Page
 from chat_server.protocol.errors import Blocked, Unavailable
 from chat_server.realtime.node import Node
 
@@ -147,3 +149,26 @@ async def test_what_is_announced_comes_once_and_in_time_or_not_at_all(
             worker.keeper.doubt()
             await worker.keeper.renew()
         assert sum(b"system:announcements" in each for each in client.written) == times
+
+
+async def test_a_killed_neighbour_is_forgotten_and_a_frozen_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    left: list[str] = []
+    read, leave = worker.orders.read, worker.orders.leave
+
+    def reading(after: int, node: str) -> "Future[Page]":
+        page = read(after, node)
+        page.result().silent.extend(["killed", "frozen"])
+        return page
+
+    def leaving(node: str) -> "Future[None]":
+        left.append(node)
+        return leave(node)
+
+    monkeypatch.setattr(worker.orders, "read", reading)
+    monkeypatch.setattr(worker.orders, "leave", leaving)
+    monkeypatch.setattr(keeper, "has_ended", lambda name, own: name == "killed")
+    async with running(worker):
+        assert set(left) == {"killed"}

@@ -10,6 +10,7 @@ from ...orders import (
     NODE_SECONDS,
     OVER_SECONDS,
     PAGE_ORDERS,
+    SILENT_SECONDS,
     Entry,
     Mark,
     Page,
@@ -63,7 +64,8 @@ class RedisOrders:
         """Read what follows a number, in one script."""
         if not self._available():
             return failed(unavailable())
-        arguments = (after, PAGE_ORDERS, node, int(NODE_SECONDS * 1_000))
+        times = int(NODE_SECONDS * 1_000), int(SILENT_SECONDS * 1_000)
+        arguments = (after, PAGE_ORDERS, node, *times)
         return self._reader().call(READ, (*self._keys, self._nodes), arguments, _page)
 
     def leave(self, node: str) -> "Future[None]":
@@ -81,7 +83,7 @@ def _marked(reply: Any) -> Mark | None:
 
 
 def _page(reply: Any) -> Page:
-    mark, nodes, found = reply
+    mark, nodes, silent, found = reply
     number, _, era = (mark or b"0 ").partition(b" ")
     entries = [
         _entry(name, place, text)
@@ -90,7 +92,8 @@ def _page(reply: Any) -> Page:
     ]
     more = len(found) == 3 * PAGE_ORDERS
     last = found[-2] if more else int(number)
-    return Page(Mark(era.decode(), last), entries, more, [node.decode() for node in nodes])
+    names, silent_names = ([node.decode() for node in each] for each in (nodes, silent))
+    return Page(Mark(era.decode(), last), entries, more, names, silent_names)
 
 
 def _entry(name: bytes, number: int, text: bytes) -> Entry:
