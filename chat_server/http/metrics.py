@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import math
 import os
 import platform
 import time
@@ -17,6 +18,10 @@ from ..protocol.errors import Unauthorized
 from ..realtime.node import Node
 from ..version import __version__
 from .handshake_log import HandshakeLog
+
+SHARED_SECONDS = 0.25
+"""How old the numbers may be that a scrape is answered with. Nobody plots more points, and scrapes
+have no other limit: their numbers are asked of all workers."""
 
 
 class Metrics:
@@ -37,6 +42,18 @@ class Metrics:
         self._started_at = time.time()
         self.watch = process.ProcessWatch(node.numbers)
         self.totals: Callable[[], Awaitable[Samples]] = self.own
+        self._collecting = asyncio.Lock()
+        self._collected_at = -math.inf
+        self._recent: Samples = {}
+
+    async def recent(self) -> Samples:
+        """Return the samples of all workers, the same ones to all who ask within a moment."""
+        # Whoever comes while they are collected waits; if who collects is gone, the next one does.
+        async with self._collecting:
+            if time.monotonic() - self._collected_at >= SHARED_SECONDS:
+                self._recent = await self.totals()
+                self._collected_at = time.monotonic()
+            return self._recent
 
     async def own(self) -> Samples:
         """Return the samples of this worker."""
@@ -138,8 +155,9 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
     """
     # Imported here: only who has metrics needs prometheus-client. Not at the first scrape: that
     # would hold the loop for 100 ms.
-    from ..metrics.exposition import expose
+    from ..metrics.exposition import Pages
 
+    pages = Pages()
     blueprint = Blueprint("chat_metrics", __name__)
     security_scheme_blueprint(blueprint, [])
 
@@ -151,7 +169,7 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
             given = bearer_token(request.headers.getlist("Authorization"))
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Unauthorized("token: is not metrics.token")
-        text, content_type = expose(await metrics.totals(), request.headers.get("Accept", ""))
+        text, content_type = pages.of(await metrics.recent(), request.headers.get("Accept", ""))
         response = Response(text)
         # Quart would put its own charset into it.
         response.headers["Content-Type"] = content_type

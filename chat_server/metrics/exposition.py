@@ -27,13 +27,31 @@ class _Page(Collector):
             yield _metric(family, self._samples.get(family.name, {}))
 
 
-def expose(samples: Samples, accept: str) -> tuple[bytes, str]:
-    """Return the text of samples, and its content type.
+class Pages:
+    """The texts of samples, each made once as long as the same samples are asked for."""
 
-    Args:
-        samples: of one worker or all.
-        accept: the header `Accept` of the request; Prometheus names OpenMetrics in it.
-    """
+    def __init__(self) -> None:
+        self._samples: Samples = {}
+        # There are two formats, of two versions, with four ways to write names.
+        self._texts: dict[str, bytes] = {}
+
+    def of(self, samples: Samples, accept: str) -> tuple[bytes, str]:
+        """Return the text of samples, and its content type.
+
+        Args:
+            samples: of one worker or all.
+            accept: the header `Accept` of the request; Prometheus names OpenMetrics in it.
+        """
+        if samples is not self._samples:
+            self._samples, self._texts = samples, {}
+        _, content_type = choose_encoder(accept)
+        if content_type not in self._texts:
+            self._texts[content_type], _ = expose(samples, accept)
+        return self._texts[content_type], content_type
+
+
+def expose(samples: Samples, accept: str) -> tuple[bytes, str]:
+    """Return the text of samples, and its content type; see `Pages`."""
     encode, content_type = choose_encoder(accept)
     return encode(_Page(samples)), content_type
 

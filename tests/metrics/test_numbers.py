@@ -1,5 +1,6 @@
 """What happens is counted where it happens: once, and under the right name."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -7,11 +8,15 @@ from typing import NoReturn
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from chat_server.http import metrics as scrapes
+from chat_server.metrics.samples import Samples
 from chat_server.realtime.registry import Registry
 from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
+from tests.rig.fakes import turns
 from tests.rig.raw_client import RawClient, request
 from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
+from tests.rig.waiting import until
 from tests.server.inprocess import make_settings, serving
 
 from .test_samples import values
@@ -44,6 +49,47 @@ class World:
 async def world(**flags: object) -> AsyncIterator[World]:
     async with serving(make_settings(metrics__enabled=True, **flags)) as server:
         yield World(server.port, server.ws_url)
+
+
+@pytest.fixture(autouse=True)
+def every_scrape_collects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrapes, "SHARED_SECONDS", 0.0)
+
+
+async def test_scrapes_of_one_moment_share_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrapes, "SHARED_SECONDS", 3_600.0)
+    collected: list[int] = []
+    may_end = asyncio.Event()
+    async with serving(make_settings(metrics__enabled=True)) as server:
+        metrics: scrapes.Metrics = server.app.extensions["chat_server"].metrics
+
+        async def collect() -> Samples:
+            collected.append(len(collected))
+            await may_end.wait()
+            return await metrics.own()
+
+        metrics.totals = collect
+        first = asyncio.create_task(metrics.recent())
+        await until(lambda: len(collected) == 1)
+        others = [asyncio.create_task(metrics.recent()) for _ in range(20)]
+        await turns()
+        first.cancel()  # whoever scrapes may go, and another one goes on
+        await until(lambda: len(collected) == 2)
+        may_end.set()
+        assert len({id(samples) for samples in await asyncio.gather(*others)}) == 1
+        accepts = ("", "application/openmetrics-text; version=1.0.0")
+        for accept in accepts * 2:
+            headers = {"Accept": accept}
+            answer = await request(server.port, "GET", "/metrics", headers=headers)
+            assert answer.body.endswith(b"# EOF\n") is bool(accept)
+            assert values(answer.body)["chat_workers",] == 1
+        assert len(collected) == 2
+
+
+async def test_a_scrape_a_moment_later_collects_again() -> None:
+    async with serving(make_settings(metrics__enabled=True)) as server:
+        metrics: scrapes.Metrics = server.app.extensions["chat_server"].metrics
+        assert await metrics.recent() is not await metrics.recent()
 
 
 async def test_a_scrape_looks_at_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
