@@ -20,6 +20,26 @@ class Reader(NamedTuple):
     seq: int
 
 
+class KeptCursor(Struct, frozen=True):
+    """A cursor that outlives its process.
+
+    Args:
+        topic: the topic.
+        user: whose it is.
+        epoch: the epoch that counts `seq`.
+        seq: the seq up to which the user has read.
+        shown: whether others may see it.
+        left: seconds for which it is kept.
+    """
+
+    topic: str
+    user: str
+    epoch: str
+    seq: int
+    shown: bool
+    left: float
+
+
 class Unread(Struct, frozen=True):
     """What a user has not read in a topic.
 

@@ -14,6 +14,7 @@ from ..realtime.ports import Broker
 from ..settings import Settings
 from .deep_log import DeepLog
 from .keeping import expire
+from .keeping_cursors import CursorKeeper
 from .purging import purge
 from .reader import ArchiveReader
 from .restoring import Restorable, note_end, restore
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 EXPIRE_SECONDS: Final = 600.0
 """Interval at which messages are deleted that are older than `archive_seconds`."""
+
+RESTORED_CURSORS: Final = 100_000
+"""Read cursors that the memory broker is given again: as many as it keeps."""
 
 
 class Archive:
@@ -50,6 +54,7 @@ class Archive:
         self.log = DeepLog(broker, self.reader, self.covers)
         self.writer = ArchiveWriter(database, self.covers)
         self._restored = False
+        self._keeper: CursorKeeper | None = None
         self._expiring: asyncio.Task[None] | None = None
 
     def covers(self, topic: str) -> bool:
@@ -63,7 +68,11 @@ class Archive:
         most = self._settings.broker.memory_max_topics
         try:
             await restore(self._database, self._broker, retention, max_topics=most)
-            self._restored = True
+            keeper = CursorKeeper(
+                *(self._database, self._broker.cursors, self.covers, RESTORED_CURSORS)
+            )
+            await keeper.restore()
+            self._keeper, self._restored = keeper, True
         except Unavailable:
             logger.warning("topics begin anew: the database has not been reached")
 
@@ -81,6 +90,8 @@ class Archive:
         Args:
             is_leading: returns whether this process runs the consumers of the log.
         """
+        if self._keeper is not None:
+            self._keeper.start()
         if any(each.archive_seconds for each in self._settings.namespaces.values()):
             self._expiring = asyncio.create_task(self._expire(is_leading), name="archive retention")
 
@@ -105,6 +116,8 @@ class Archive:
         if self._expiring is not None:
             self._expiring.cancel()
             await asyncio.wait([self._expiring])
+        if self._keeper is not None:
+            await self._keeper.stop()
         if whole and self._restored:
             with suppress(Unavailable):  # Then the next start begins new epochs.
                 await note_end(self._database)

@@ -12,6 +12,7 @@ from ..broker.topic_log import Kept
 from ..database.database import Database
 from ..events import Position, Retention
 from .folding import Message
+from .keeping_cursors import KeepableCursors
 from .tables import MARKS, MESSAGES, TOPICS
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,11 @@ _MARKED: Final = select(MARKS.c.value).where(MARKS.c.name == _MARK)
 @runtime_checkable
 class Restorable(Protocol):
     """A broker that forgets everything when its process ends."""
+
+    @property
+    def cursors(self) -> KeepableCursors:
+        """How far users have read."""
+        ...
 
     def restore(
         self,

@@ -2,7 +2,17 @@
 
 from typing import Final, cast
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database.base import Base, BigKey
@@ -102,6 +112,19 @@ class GapRow(Base):
     noted_at: Mapped[int] = mapped_column(BigInteger)
 
 
+class CursorRow(Base):
+    """How far a user has read a topic, of a memory broker; `ends_at` is in ms since 1970."""
+
+    __tablename__ = "chat_archive_cursors"
+
+    topic: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(USER_LENGTH), primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(64))
+    seq: Mapped[int] = mapped_column(BigInteger)
+    shown: Mapped[bool] = mapped_column(Boolean)
+    ends_at: Mapped[int] = mapped_column(BigInteger)
+
+
 class MarkRow(Base):
     """A note of the archive about itself, such as how the last process ended."""
 
@@ -115,5 +138,6 @@ TOPICS: Final = cast(Table, TopicRow.__table__)
 ERAS: Final = cast(Table, EraRow.__table__)
 MESSAGES: Final = cast(Table, MessageRow.__table__)
 CHANGES: Final = cast(Table, ChangeRow.__table__)
+CURSORS: Final = cast(Table, CursorRow.__table__)
 GAPS: Final = cast(Table, GapRow.__table__)
 MARKS: Final = cast(Table, MarkRow.__table__)

@@ -3,14 +3,14 @@
 import asyncio
 from asyncio import Future
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import nlargest, nsmallest
 from typing import Final
 
 import msgspec
 
 from ..clock import Clock
-from ..cursors import KEPT_READERS, MAX_READERS, Reader, Unread
+from ..cursors import KEPT_READERS, MAX_READERS, KeptCursor, Reader, Unread
 from .common import failed, unavailable
 from .topic_log import TopicLog
 
@@ -41,6 +41,8 @@ class MemoryCursors:
         self._cursors: OrderedDict[tuple[str, str], tuple[float, str, int]] = OrderedDict()
         # By topic: users with a cursor there whom others may see.
         self._readers: dict[str, set[str]] = {}
+        # Topics and users whose cursors have changed, if somebody keeps them elsewhere.
+        self._changed: dict[tuple[str, str], None] | None = None
 
     def move(
         self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
@@ -58,6 +60,7 @@ class MemoryCursors:
             expires_at = self._clock.monotonic() + self._seconds
             self._cursors[topic, user] = (expires_at, log.epoch, cursor)
             self._cursors.move_to_end((topic, user))
+            self._note(topic, user)
             if shown:
                 self._show(log, topic, user)
             if len(self._cursors) > MAX_CURSORS:
@@ -77,9 +80,51 @@ class MemoryCursors:
         for topic, other in [key for key in self._cursors if key[1] == user]:
             self._drop(topic, other)
 
+    # Over a restart -----------------------------------------------------------------------------
+
+    def restore(self, kept: Iterable[KeptCursor]) -> None:
+        """Take cursors of an earlier process, the first to end first, and note what changes."""
+        now = self._clock.monotonic()
+        for each in kept:
+            # A shorter `position_seconds` holds for them, too.
+            ends_at = now + min(each.left, self._seconds)
+            self._cursors[each.topic, each.user] = (ends_at, each.epoch, each.seq)
+            if each.shown:
+                self._readers.setdefault(each.topic, set()).add(each.user)
+        self._changed = {}
+
+    def take_changed(self) -> list[tuple[str, str]]:
+        """Take away the topics and users whose cursors have changed since."""
+        if self._changed is None:
+            return []
+        changed, self._changed = list(self._changed), {}
+        return changed
+
+    def note(self, changed: Iterable[tuple[str, str]]) -> None:
+        """Keep what could not be written for the next time."""
+        for topic, user in changed:
+            self._note(topic, user)
+
+    def kept(self, topic: str, user: str) -> KeptCursor | None:
+        """Return a cursor, or None if it is gone."""
+        if (topic, user) not in self._cursors:
+            return None
+        ends_at, epoch, seq = self._cursors[topic, user]
+        left = ends_at - self._clock.monotonic()
+        return KeptCursor(topic, user, epoch, seq, user in self._readers.get(topic, ()), left)
+
+    def _note(self, topic: str, user: str) -> None:
+        if self._changed is not None:
+            self._changed[topic, user] = None
+            if len(self._changed) > 2 * MAX_CURSORS:
+                del self._changed[next(iter(self._changed))]
+
+    # --------------------------------------------------------------------------------------------
+
     def purge(self, topic: str) -> None:
         """Forget who has read what a topic had."""
-        self._readers.pop(topic, None)
+        for user in self._readers.pop(topic, ()):
+            self._note(topic, user)
 
     def _read(self, topic: str, user: str, shown: bool) -> Unread:
         log = self._find(topic)
@@ -105,6 +150,7 @@ class MemoryCursors:
 
     def _drop(self, topic: str, user: str) -> None:
         del self._cursors[topic, user]
+        self._note(topic, user)
         readers = self._readers.get(topic)
         if readers is not None:
             readers.discard(user)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 from chat_server import ChatServer, Settings, create_app
-from chat_server.archive.tables import CHANGES, MESSAGES
+from chat_server.archive.tables import CHANGES, CURSORS, MESSAGES
 from chat_server.cli.commands import main
 from chat_server.jobs import Jobs
 from chat_server.protocol.commands import History, React, Read, Unread
@@ -84,6 +84,7 @@ class Site:
         async with self.chat.database.session(read_only=True) as session:
             rows = [*(await session.execute(select(MESSAGES))).all()]
             rows += (await session.execute(select(CHANGES))).all()
+            rows += (await session.execute(select(CURSORS))).all()
         return repr(rows)
 
     async def until_archived(self, *texts: str) -> None:
