@@ -81,7 +81,7 @@ async def test_an_expired_token_leads_back_to_signing_in(visit: Visit) -> None:
     environ = {"CHAT_GATEWAY__REFRESH_GRACE_SECONDS": "0", "CHAT_AUTH__LEEWAY_SECONDS": "0"}
     async with running(environ=environ) as server:
         alice = await visit(at=server)
-        await alice.sign_in("alice", "lobby", ttl_seconds=15)
+        await alice.follow(mint("alice", ttl_seconds=5), "lobby")
         await expect(alice.page.get_by_role("alert")).to_contain_text("sign-in has expired")
         await expect(alice.page.get_by_label("Token")).to_be_focused()
         assert await alice.page.evaluate("sessionStorage.getItem('chat.token')") is None
