@@ -59,7 +59,9 @@ async def test_huge_words_stay_in_their_place(visit: Visit, server: ServerProces
 
 
 @pytest.mark.parametrize("fault", ["twice", "swapped", "late"])
-async def test_a_server_that_answers_wrongly_loses_nothing(visit: Visit, fault: str) -> None:
+async def test_a_server_that_answers_wrongly_loses_nothing(
+    visit: Visit, server: ServerProcess, fault: str
+) -> None:
     """Each frame comes twice, or behind the next one, or not before the connection is a new one."""
     connections = 0
 
@@ -67,7 +69,7 @@ async def test_a_server_that_answers_wrongly_loses_nothing(visit: Visit, fault: 
         nonlocal connections
         connections += 1
         is_wrong = connections == 1
-        server = route.connect_to_server()
+        beyond = route.connect_to_server()
         held: list[str | bytes] = []
 
         async def on_answer(message: str | bytes) -> None:
@@ -85,7 +87,7 @@ async def test_a_server_that_answers_wrongly_loses_nothing(visit: Visit, fault: 
             elif kind == "message":
                 await route.close(code=3000, reason="late")
 
-        server.on_message(on_answer)
+        beyond.on_message(on_answer)
 
     alice = await visit()
     await alice.page.route_web_socket("**/ws", carry)
@@ -94,6 +96,12 @@ async def test_a_server_that_answers_wrongly_loses_nothing(visit: Visit, fault: 
     for text in texts:
         await alice.say(text)
     await alice.sees(texts)
+    if fault != "twice":
+        return
+    await alice.go("elsewhere")
+    async with connect(server.url, token=mint("bob")) as bob:
+        await bob.publish("room:wrong-twice", {"text": "counted once"})
+    await expect(alice.page.locator(".badge:visible")).to_have_text("1 unread")
 
 
 async def test_two_tabs_of_one_user_disturb_each_other_in_nothing(visit: Visit) -> None:
