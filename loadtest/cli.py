@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import click
@@ -13,18 +14,6 @@ import msgspec
 from chat_server.settings import SettingsError
 
 from . import options as kinds
-from .cli_archive import archive_command
-from .cli_churn import churn_command
-from .cli_crowded import crowded_command
-from .cli_flood import flood_command
-from .cli_front import front_command
-from .cli_greedy import greedy_command
-from .cli_login import login_command
-from .cli_operators import operators_command
-from .cli_presence import presence_command
-from .cli_studies import bench_command, compare_command, page_command
-from .cli_verbs import verbs_command
-from .cli_webhooks import webhooks_command
 from .crowd import raise_file_limit
 from .plot import draw_latency
 from .processes import end_what_was_started
@@ -45,6 +34,25 @@ OWN_KINDS: Mapping[str, click.ParamType[Any]] = {
     "stalled_share": kinds.Number(0, 0.9),
 }
 """Parameters of scenarios that not just any number will do for."""
+
+STUDIES: Mapping[str, str] = {
+    "archive": "cli_archive",
+    "bench": "cli_studies",
+    "churn": "cli_churn",
+    "compare": "cli_studies",
+    "crowded": "cli_crowded",
+    "flood": "cli_flood",
+    "front": "cli_front",
+    "greedy": "cli_greedy",
+    "login": "cli_login",
+    "operators": "cli_operators",
+    "page": "cli_studies",
+    "presence": "cli_presence",
+    "verbs": "cli_verbs",
+    "webhooks": "cli_webhooks",
+}
+"""The modules of the commands that are no scenarios, imported for whoever asks for them: together
+they import most of the server, Redis and the database."""
 
 SERVER_OPTIONS = [
     click.Option(
@@ -87,6 +95,15 @@ class _Group(click.Group):
             raise click.UsageError(str(error)) from None
         except (LoadError, SettingsError) as error:
             raise click.ClickException(str(error)) from None
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*self.commands, *STUDIES})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in STUDIES and name not in self.commands:
+            module = import_module(f".{STUDIES[name]}", __package__)
+            self.add_command(getattr(module, f"{name}_command"))
+        return super().get_command(context, name)
 
     def add_command(self, command: click.Command, name: str | None = None) -> None:
         command.short_help = (command.help or "").partition("\n")[0]
@@ -205,21 +222,5 @@ for _each in (
         environ={"CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "3"},
     ),
     _command(publish, "--redis", "--rate 2000 --seconds 20"),
-    *(
-        bench_command,
-        churn_command,
-        crowded_command,
-        compare_command,
-        flood_command,
-        front_command,
-        greedy_command,
-        login_command,
-        operators_command,
-        archive_command,
-        page_command,
-        presence_command,
-        verbs_command,
-        webhooks_command,
-    ),
 ):
     main.add_command(_each)

@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from chat_server.settings import RedisSettings
 
 from .ports import free_port
@@ -165,6 +161,11 @@ class RedisServer:
         Raises:
             RedisError: the server cannot be reached, or refuses.
         """
+        # Imported here: load tests import this module in each of their processes.
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         with Redis(
             port=self.port,
             protocol=2,
