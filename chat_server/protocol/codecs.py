@@ -141,8 +141,8 @@ class Codec:
             try:
                 return decode(payload)
             except msgspec.ValidationError as error:
-                if "got `float`" in str(error):
-                    return decode(self._with_integers(payload))
+                if re.search("got `(float|null|None)`", str(error)):
+                    return decode(self._tidied(payload))
                 raise
         except msgspec.ValidationError as error:
             reason = problem = readable(error)
@@ -174,12 +174,18 @@ class Codec:
         except _BROKEN:
             return None
 
-    def _with_integers(self, payload: bytes) -> bytes:
-        """Return a command with integers where it has doubles for them.
+    def _tidied(self, payload: bytes) -> bytes:
+        """Return a command without fields that are null, with integers where it has doubles.
 
-        JavaScript has one type of numbers: msgpackr writes every integer above 2^32 as a double.
+        Many libraries write null for what is not given. JavaScript has one type of numbers:
+        msgpackr writes every integer above 2^32 as a double.
         """
-        fields = self._fields(payload)
+        null = self._encode(None)
+        fields = {
+            name: value
+            for name, value in self._fields(payload).items()
+            if name == "data" or bytes(value) != null
+        }
         for name in self._integers:
             if name in fields:
                 fields[name] = self._integer(fields[name])
