@@ -141,9 +141,9 @@ class Codec:
             try:
                 return decode(payload)
             except msgspec.ValidationError as error:
-                if re.search("got `(float|null|None)`", str(error)):
-                    return decode(self._tidied(payload))
-                raise
+                if re.search("got `(float|null|None)`", str(error)) is None:
+                    raise
+                return self._read_tidied(payload, decode, error)
         except msgspec.ValidationError as error:
             reason = problem = readable(error)
         except UnicodeDecodeError:
@@ -173,6 +173,16 @@ class Codec:
             return valid_id(self._number(encoded))
         except _BROKEN:
             return None
+
+    def _read_tidied(
+        self, payload: bytes, decode: Callable[[bytes], Decoded], error: msgspec.ValidationError
+    ) -> Decoded:
+        try:
+            return decode(self._tidied(payload))
+        except msgspec.ValidationError as other:
+            # Of a field that must be there the first error has said that it is null.
+            is_missing = "missing required field" in str(other) and "float" not in str(error)
+            raise (error if is_missing else other) from None
 
     def _tidied(self, payload: bytes) -> bytes:
         """Return a command without fields that are null, with integers where it has doubles.

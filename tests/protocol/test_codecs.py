@@ -171,7 +171,7 @@ def test_msgpack_that_is_no_map(frame: bytes) -> None:
         ({"type": 1}, "type"),
         ({"type": ["ping"]}, "type"),
         ({"type": "auth"}, "message"),
-        ({"type": "auth", "token": None}, "message"),
+        ({"type": "auth", "token": None}, "token"),
         ({"type": "subscribe"}, "message"),
         ({"type": "subscribe", "topic": 5}, "topic"),
         ({"type": "subscribe", "topic": "a", "last": 0}, "last"),
