@@ -19,6 +19,7 @@ PROXY_TOKEN_BYTES = 7 * 1024
 @click.group(invoke_without_command=True)
 @click.option("--sub", metavar="USER", help="Whom the token is for.")
 @click.option("--name", help="Shown to others.")
+@click.option("--bot", is_flag=True, help="Mark on the chat page what it writes as a bot's.")
 @click.option("--subscribe", metavar="PATTERN", multiple=True, help="Topics to receive.")
 @click.option("--publish", metavar="PATTERN", multiple=True, help="Topics to send to.")
 @click.option("--history", metavar="PATTERN", multiple=True, help="Topics to look back in.")
@@ -47,6 +48,7 @@ def token(
     /,
     sub: str | None,
     name: str | None,
+    bot: bool,
     rate_factor: float | None,
     ttl: float,
     as_json: bool,
@@ -65,9 +67,8 @@ def token(
         raise click.UsageError("Missing option '--sub'.")
     settings = read_settings(config)
     topics = {action: given for action, given in patterns.items() if given}
-    issued = sign_token(
-        settings, sub=sub, name=name, topics=topics, rate_factor=rate_factor, ttl_seconds=ttl
-    )
+    who = {"sub": sub, "name": name, "info": {"bot": True} if bot else None}
+    issued = sign_token(settings, **who, topics=topics, rate_factor=rate_factor, ttl_seconds=ttl)
     click.echo(json.dumps({"token": issued}) if as_json else issued)
     defaults = msgspec.structs.asdict(settings.auth.default_topics)
     opened = {action: list(open_topics(settings, action)) for action in defaults}

@@ -62,6 +62,7 @@ def load_settings(
     chosen = {**layers.values, **overrides.values}.get("environment", "development")
     layers.read(directory / f"{chosen}.toml")
     layers.update(overrides)
+    layers.complete_namespaces(str(directory / f"{chosen}.toml"))
     if layers.values.setdefault("environment", chosen) != chosen:
         layers.refuse("environment", "must not be changed by the file it chose")
     if sources is not None:
@@ -184,6 +185,23 @@ class _Layers:
         self.sources.update(other.sources)
         self.mistakes += other.mistakes
         self.unread |= other.unread
+
+    def complete_namespaces(self, source: str) -> None:
+        """Give namespaces what `source` says of all of them, where theirs say nothing.
+
+        Who names one, to set a single thing, means to lose nothing that the environment has on.
+        """
+        namespaces = self.values.get("namespaces", {})
+        preset = {
+            key: value
+            for key, value in namespaces.get("default", {}).items()
+            if self.sources[f"namespaces.default.{key}"] == source
+        }
+        for name, own in list(namespaces.items()):
+            given = {key: value for key, value in preset.items() if key not in own}
+            if own.get("history_size") == 0:
+                given.pop("archive", None)  # It is written from the history.
+            self.add({"namespaces": {name: given}}, source)
 
     def _merge(
         self,

@@ -170,18 +170,20 @@ def test_a_config_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_token_says_what_was_asked_for() -> None:
     result = run(
         "token",
-        *("--sub", "alice", "--name", "Alice", "--ttl", "2h"),
+        *("--sub", "alice", "--name", "Alice", "--bot", "--ttl", "2h"),
         *("--subscribe", "room:**", "--subscribe", "news", "--publish", "room:{sub}"),
     )
     assert result.exit_code == 0
     said = claims(result.output.strip())
-    assert (said["sub"], said["name"]) == ("alice", "Alice")
+    assert (said["sub"], said["name"], said["info"]) == ("alice", "Alice", {"bot": True})
     assert said["exp"] - said["iat"] in (7200, 7201)
     assert said["topics"] == {"subscribe": ["room:**", "news"], "publish": ["room:{sub}"]}
 
 
 def test_token_leaves_topics_to_the_server() -> None:
-    assert not claims(run("token", "--sub", "alice").output.strip()).get("topics")
+    said = claims(run("token", "--sub", "alice").output.strip())
+    assert not said.get("topics")
+    assert "info" not in said
 
 
 PRODUCTION = {"environment": "production", "auth__secret": "s" * 32}

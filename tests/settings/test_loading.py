@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,10 +100,11 @@ def test_later_sources_win_key_by_key(tmp_path: Path) -> None:
     assert settings.limits.message_burst == 2
     assert settings.limits.max_replay == 3
     assert settings.limits.max_message_bytes == 65_536
+    on = Namespace(archive=True, presence=True, read_receipts=True)  # in development
     assert settings.namespaces == {
-        "default": Namespace(archive=True, presence=True, read_receipts=True),  # in development
-        "room": Namespace(history_size=5, history_seconds=7.5),
-        "empty": Namespace(),
+        "default": on,
+        "room": msgspec.structs.replace(on, history_size=5, history_seconds=7.5),
+        "empty": on,
     }
     assert settings.namespace("room:lobby").history_size == 5
     assert settings.namespace("room").history_size == 5
