@@ -99,16 +99,17 @@ def make_file(body: bytes, content_type: str) -> File:
 def without_comments(name: str) -> bytes:
     """Return a file of web/ without its comments, which are a sixth of what the page weighs.
 
-    The client's files are sent as they are: others read them to build on them.
+    The client's files are sent as they are where their address names their version: others read
+    them to build on them.
     """
     return COMMENT.sub(b"", (WEB / name).read_bytes())
 
 
 def read_files(names: Iterable[str]) -> dict[str, File]:
-    """Read files of web/ for the pages: all but the client's without their comments."""
+    """Read files of web/ for the pages: without their comments."""
     files = {name: read_file(name) for name in names}
     for name in files:
-        if name.endswith((".css", ".js")) and not name.startswith("client"):
+        if name.endswith((".css", ".js")):
             files[name] = make_file(without_comments(name), CONTENT_TYPES[Path(name).suffix])
     return files
 
@@ -176,8 +177,8 @@ def page_files(
     )
     files["index.html"] = structs.replace(page, policy=_policy(token_url))
     client = {
-        f"/static/client/{__version__}/{name}": structs.replace(file, caching=FOR_EVER)
-        for name, file in files.items()
+        f"/static/client/{__version__}/{name}": structs.replace(read_file(name), caching=FOR_EVER)
+        for name in files
         if name.startswith("client")
     }
     static = {f"/static/{name}": file for name, file in files.items()}
