@@ -35,6 +35,7 @@ class ChatPage {
   #rooms = null;
   #user = null;
   #session;
+  #texts;
   #visited = new Visited();
   #url = webSocketUrl();
   #status;
@@ -55,6 +56,7 @@ class ChatPage {
     const { session, texts } = openStorage((lacking) => showText($("lack"), lacking ? LACK : ""));
     const announcer = new Announcer($("announcer"));
     this.#session = session;
+    this.#texts = texts;
     this.#status = new ConnectionStatus({
       pill: $("state"),
       retry: $("retry"),
@@ -169,7 +171,16 @@ class ChatPage {
     $("me").title = inert(this.#user);
     this.#join(this.#session.room ?? this.#rooms.first ?? DEFAULT_ROOM, seq);
     this.#composer.resume();
+    this.#adopt(visit);
     return this.#user;
+  }
+
+  /** Show what the user wrote in tabs that have ended. */
+  async #adopt(visit) {
+    if (!(await this.#texts.adopt(this.#user)) || this.#visit !== visit) return;
+    this.#outbox.show(this.#user, this.#view.room);
+    this.#composer.show(this.#user, this.#view.room);
+    this.#list.render();
   }
 
   #end() {

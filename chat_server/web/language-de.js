@@ -81,6 +81,8 @@ export const texts = {
     "Deine Anmeldung endet um {time}. Was du bis dahin nicht gesendet hast, bleibt erhalten.",
   "A message is not sent yet.": "Eine Nachricht ist noch nicht gesendet.",
   "{count} messages are not sent yet.": "{count} Nachrichten sind noch nicht gesendet.",
+  "Signing out deletes what you wrote, also what is kept of tabs that were closed.":
+    "Abmelden löscht, was du geschrieben hast, auch was von geschlossenen Tabs aufgehoben ist.",
   "Stay": "Bleiben",
   "Delete and sign out": "Löschen und abmelden",
   "What you have not sent is kept: sign in as {name} again.":

@@ -166,7 +166,10 @@ export class SignIn {
     const count = messages + this.#texts.drafts(user);
     if (count > 0) {
       const yes = await ask({
-        question: [t(count === 1 ? "A message is not sent yet." : "{count} messages are not sent yet.", { count })],
+        question: [
+          t(count === 1 ? "A message is not sent yet." : "{count} messages are not sent yet.", { count }), " ",
+          t("Signing out deletes what you wrote, also what is kept of tabs that were closed."),
+        ],
         no: [t("Stay")],
         yes: [t("Delete and sign out")],
       });

@@ -1,9 +1,11 @@
-/** What the page keeps between two loads of it: in this tab only, except for the names of rooms. */
+/** What the page keeps between two loads of it: in this tab, and texts and the names of rooms also beyond it. */
 
 import { isRoom } from "./address.js";
 import { t } from "./language.js";
+import { Copies } from "./tabs.js";
 
 const TEXTS = "chat.texts:";
+const TAB = "chat.tab";
 const VISITED = "chat.rooms:";
 /** Drafts are kept for so many rooms; the one that was not touched for longest is dropped. */
 const MAX_PLACES = 100;
@@ -127,12 +129,25 @@ export class Texts {
   #storage;
   /** By user and room: `{user, room, draft, unsent}`; what was touched last is last. */
   #places = new Map();
+  #copies;
 
-  constructor(storage) {
+  constructor(storage, copies = new Copies(newKey())) {
     this.#storage = storage;
+    this.#copies = copies;
     for (const key of storage.keys()) {
       if (key.startsWith(TEXTS)) this.#restore(key);
     }
+  }
+
+  /** Take what a user wrote in tabs that have ended; resolves to whether there was something. */
+  async adopt(user) {
+    let adopted = false;
+    await this.#copies.adopt(user, (key, text) => {
+      const isTaken = this.#take(key, text);
+      adopted ||= isTaken;
+      return isTaken;
+    });
+    return adopted;
   }
 
   draft(user, room) {
@@ -152,9 +167,10 @@ export class Texts {
       .flatMap((place) => place.unsent);
   }
 
-  /** Return the number of a user's drafts. */
+  /** Return the number of a user's drafts, with those of ended tabs that wait for their place. */
   drafts(user) {
-    return [...this.#places.values()].filter((place) => place.user === user && place.draft.trim()).length;
+    const here = [...this.#places.values()].filter((place) => place.user === user && place.draft.trim());
+    return here.length + this.#copies.left;
   }
 
   hasSpace(text) {
@@ -182,8 +198,9 @@ export class Texts {
     this.#keep(place);
   }
 
-  /** Forget all that a user wrote. */
+  /** Forget all that a user wrote, here and in other tabs when they end. */
   forget(user) {
+    this.#copies.forget(user);
     for (const place of [...this.#places.values()].filter((place) => place.user === user)) {
       Object.assign(place, { draft: "", unsent: [] });
       this.#keep(place);
@@ -204,6 +221,7 @@ export class Texts {
     const key = placeKey(user, room);
     this.#places.delete(key);
     this.#storage.remove(TEXTS + key);
+    this.#copies.keep(key, null);
   }
 
   #keep(place) {
@@ -213,26 +231,53 @@ export class Texts {
       return;
     }
     const messages = unsent.map(({ key, text, state, note }) => ({ key, text, state, note }));
-    this.#storage.set(TEXTS + placeKey(user, room), JSON.stringify({ draft, unsent: messages }));
+    const text = JSON.stringify({ draft, unsent: messages });
+    this.#storage.set(TEXTS + placeKey(user, room), text);
+    this.#copies.keep(placeKey(user, room), text);
   }
 
   #restore(storageKey) {
     const key = storageKey.slice(TEXTS.length);
     try {
-      const [user, room] = JSON.parse(key);
-      const { draft, unsent } = JSON.parse(this.#storage.get(storageKey));
-      const messages = unsent.map(({ key, text, state, note }) => {
-        const message = new Unsent(user, room, text, key);
-        // The page was left before it heard how that ended.
-        return state === "sending"
-          ? Object.assign(message, { state: "unsure", note: LEFT })
-          : Object.assign(message, { state, note });
-      });
-      this.#places.set(key, { user, room, draft, unsent: messages });
+      this.#places.set(key, placeOf(key, this.#storage.get(storageKey)));
     } catch {
       this.#storage.remove(storageKey);
     }
   }
+
+  /** Take what another tab has left of a place; returns false if something else is written there. */
+  #take(key, text) {
+    let left;
+    try {
+      left = placeOf(key, text);
+    } catch {
+      return true;
+    }
+    const { user, room, draft, unsent } = left;
+    const here = this.draft(user, room);
+    if (here && draft && here !== draft) return false;
+    if (!this.hasSpace(unsent.map((message) => message.text).join(""))) return false;
+    const place = this.#place(user, room);
+    const known = new Set(place.unsent.map((message) => message.key));
+    place.draft ||= draft;
+    place.unsent.push(...unsent.filter((message) => !known.has(message.key)));
+    this.#keep(place);
+    return true;
+  }
+}
+
+/** Return a place as it was kept. */
+function placeOf(key, text) {
+  const [user, room] = JSON.parse(key);
+  const { draft, unsent } = JSON.parse(text);
+  const messages = unsent.map(({ key, text, state, note }) => {
+    const message = new Unsent(user, room, text, key);
+    // The page was left before it heard how that ended.
+    return state === "sending"
+      ? Object.assign(message, { state: "unsure", note: LEFT })
+      : Object.assign(message, { state, note });
+  });
+  return { user, room, draft, unsent: messages };
 }
 
 const LEFT = t("This may have been sent: the page was left before the server answered.");
@@ -278,7 +323,9 @@ export class Visited {
 /** @param {function} onLack called with whether some of it will be gone with the next load. */
 export function openStorage(onLack) {
   const storage = new Storage(onLack);
-  return { session: new Session(storage), texts: new Texts(storage) };
+  const tab = storage.get(TAB) ?? newKey();
+  storage.set(TAB, tab);
+  return { session: new Session(storage), texts: new Texts(storage, new Copies(tab)) };
 }
 
 function placeKey(user, room) {

@@ -8,6 +8,7 @@ from playwright.async_api import WebSocketRoute, expect
 
 from tests.rig.server import mint
 from tests.web.conftest import Visit, running
+from tests.web.visitor import Visitor
 
 WINDOW_SECONDS = 1.0
 PUBLISHED = ('"duplicate"', '"type":"message"')
@@ -48,6 +49,9 @@ FULL = """() => {
     setItem.call(this, key, value);
   };
 }"""
+COPIES = """() => navigator.locks.request("chat.copy:", () =>
+  Object.keys(localStorage).filter((key) => key.startsWith("chat.copy:")).length)"""
+"""How many texts are kept beyond their tabs, once a new tab has taken what it takes."""
 WRITE_MANY = """() => {
   const [text, form] = ["text", "composer"].map((id) => document.getElementById(id));
   for (let count = 0; count <= 100; count += 1) {
@@ -220,6 +224,57 @@ async def test_a_reload_keeps_what_was_not_sent(visit: Visit) -> None:
         await alice.sees(["written before"])
 
 
+async def another_tab(visitor: Visitor) -> Visitor:
+    """Open another tab of the same browser."""
+    return Visitor(await visitor.page.context.new_page(), visitor.url)
+
+
+async def test_what_was_written_outlives_its_tab(visit: Visit) -> None:
+    first = await visit()
+    await first.sign_in("alice", "outlive", publish=[])
+    await first.say("not sent")
+    await expect(first.outbox).to_contain_text("Not sent.")
+    await first.field.fill("half a message")
+    second = await another_tab(first)
+    await second.sign_in("alice", "outlive", publish=[])
+    assert await second.page.evaluate(COPIES) == 1
+    # Its tab lives.
+    await expect(second.field).to_have_value("")
+    await first.page.close()
+    stranger = await another_tab(second)
+    await stranger.sign_in("bob", "outlive", publish=[])
+    assert await stranger.page.evaluate(COPIES) == 1
+    await expect(stranger.field).to_have_value("")
+    third = await another_tab(second)
+    await third.sign_in("alice", "outlive", publish=[])
+    await expect(third.field).to_have_value("half a message")
+    await expect(third.outbox).to_contain_text("not sent")
+    # It is sent when somebody wants that, and then it is nowhere any more.
+    await third.outbox.get_by_role("button", name="Delete").click()
+    await third.field.fill("")
+    assert await third.page.evaluate(COPIES) == 0
+    await expect(second.field).to_have_value("")
+
+
+async def test_a_draft_of_an_ended_tab_replaces_no_other(visit: Visit) -> None:
+    first = await visit("alice", "two-drafts")
+    await first.field.fill("the older one")
+    second = await another_tab(first)
+    await second.sign_in("alice", "two-drafts")
+    await second.field.fill("the newer one")
+    await first.page.close()
+    await second.page.reload()
+    await second.online()
+    assert await second.page.evaluate(COPIES) == 2
+    await expect(second.field).to_have_value("the newer one")
+    await second.page.get_by_role("button", name="Sign out", exact=True).click()
+    question = second.page.get_by_role("dialog")
+    await expect(question).to_contain_text("2 messages are not sent yet.")
+    await question.get_by_role("button", name="Delete and sign out").click()
+    await expect(second.page.locator("#sign-in")).to_be_visible()
+    assert await second.page.evaluate(COPIES) == 0
+
+
 async def test_who_signs_out_is_asked_about_unsent_messages(visit: Visit) -> None:
     alice = await visit()
     await alice.sign_in("alice", "asked", publish=[])
@@ -233,7 +288,11 @@ async def test_who_signs_out_is_asked_about_unsent_messages(visit: Visit) -> Non
     await alice.page.get_by_role("button", name="Sign out", exact=True).click()
     await question.get_by_role("button", name="Delete and sign out").click()
     await expect(alice.page.locator("#sign-in")).to_be_visible()
-    assert await alice.page.evaluate("sessionStorage.length") == 1  # the room
+    assert await alice.page.evaluate("Object.keys(sessionStorage).sort()") == [
+        "chat.room",
+        "chat.tab",
+    ]
+    assert await alice.page.evaluate(COPIES) == 0
     assert not await alice.page.evaluate(GUARDED)
 
 
