@@ -1,9 +1,10 @@
 /**
- * A small subset of Markdown: emphasis, code, lists, quotes, addresses that become links, and mentions.
+ * A small subset of Markdown: emphasis, headings, code, lists, quotes, links, and mentions.
  *
  * A text becomes a tree of strings and `{ tag, children }`, with `href` of a link, `value` of an item that has
  * a number, and `title` of code, whose language it names, and of a mention, whose user it names. The time is linear in the text, whatever it is. A link
- * shows its address: one that had a text of its own could name another address than it leads to.
+ * shows its address, or has it as `title` if it has a text of its own. Where that text could name another address than
+ * it leads to, no link is made of the two: both are shown.
  */
 
 /** Behind so many elements of one text all is plain. */
@@ -13,6 +14,8 @@ const MAX_DEPTH = 4;
 const MAX_ADDRESS = 2_000;
 /** `@`s of one text of which it is asked whom they mention. */
 const MAX_MENTIONS = 100;
+/** Brackets of one text of which it is looked whether they begin a link. */
+const MAX_NAMED = 1_000;
 
 const LINE_END = /\r\n?|\n/u;
 const FENCE = /^ {0,3}```/u;
@@ -21,11 +24,17 @@ const QUOTE = /^>(?=[ >]|$)/u;
 /** A number with zeros before it would be shown without them; one of four digits is a year. */
 const ITEM = /^ ?(?:[-*+]|(0|[1-9]\d{0,2})\.) +(?=\S)/u;
 const CONTINUATION = /^ {2,4}(?=\s*\S)/u;
-const TOKEN = /`|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)|(?<![\p{L}\p{N}_])@/giu;
-const ADDRESS = /[^\s<>"`\p{Cc}\p{Bidi_Control}]+/uy;
+const TOKEN = /`|~~|\[|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)|(?<![\p{L}\p{N}_])@/giu;
+const HEADING = /^ {0,3}#{1,6} +(?=\S)/u;
+const NAMED = /\[([^[\]]{1,500})\]\(((?:https?:\/\/|mailto:)(?:[^\s<>"`()\p{Cc}\p{Bidi_Control}]|\([^\s<>"`()\p{Cc}\p{Bidi_Control}]*\)){1,2000})\)/iuy;
+/** What a text has that looks like an address, once what cannot be seen is taken out of it. */
+const MISLEADING = /[\p{L}\p{N}][.\u3002](?:\p{L}{2}|xn--|\d+[.\u3002]\d)|:\/\/|@|mailto:|www|localhost|\p{Bidi_Control}/iu;
+const INVISIBLE = /(?!\p{Bidi_Control})[\p{Cf}\p{M}*_`~]/gu;
+const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
+const ADDRESS = /(?:(?!\]\()[^\s<>"`\p{Cc}\p{Bidi_Control}])+/uy;
 const WORD = /[\p{L}\p{N}_]/u;
 const SPACE = /\s/u;
-const TAGS = { "**": "strong", "*": "em", _: "em" };
+const TAGS = { "**": "strong", "*": "em", _: "em", "~~": "del" };
 
 /**
  * Return the tree of a text.
@@ -42,6 +51,7 @@ export function parse(text, whom) {
 class Parser {
   #left = MAX_ELEMENTS;
   #unasked = MAX_MENTIONS;
+  #unnamed = MAX_NAMED;
   #whom;
 
   constructor(whom) {
@@ -54,7 +64,7 @@ class Parser {
     const flush = () => {
       plain.forEach((line, index) => {
         if (index > 0) add(nodes, "\n");
-        for (const node of this.#inline(line)) add(nodes, node);
+        for (const node of this.#line(line)) add(nodes, node);
       });
       plain = [];
     };
@@ -129,6 +139,12 @@ class Parser {
     return this.#made(isNumbered ? "ol" : "ul", children, end);
   }
 
+  /** A heading is a line in bold: the page has an outline of its own. */
+  #line(line) {
+    const mark = this.#left > 0 && HEADING.exec(line);
+    return mark ? [this.#made("strong", this.#inline(line.slice(mark[0].length))).node] : this.#inline(line);
+  }
+
   #inline(line) {
     /** The text as a whole, and within it what has begun with a mark: `{mark, start, children}`. */
     const frames = [{ mark: null, children: [] }];
@@ -151,6 +167,10 @@ class Parser {
         const meant = this.#unasked-- > 0 ? this.#whom?.(line, index) : null;
         if (meant) put({ ...this.#made("bdi", [`@${meant.name}`]).node, title: meant.title }, index, meant.end);
         else at = index + 1;
+      } else if (token === "[") {
+        const link = this.#unnamed-- > 0 ? this.#named(line, index) : null;
+        if (link) put(link.node, index, link.end);
+        else at = index + 1;
       } else if (Object.hasOwn(TAGS, token)) {
         this.#mark(line, index, token, frames, put);
         at = Math.max(at, index + 1);
@@ -170,13 +190,23 @@ class Parser {
     return frames[0].children;
   }
 
+  /** Return the link with a text of its own that begins at a bracket, and its end; null if none does. */
+  #named(line, index) {
+    NAMED.lastIndex = index;
+    const [whole, text, address] = NAMED.exec(line) ?? [];
+    const link = whole ? addressOf(address) : null;
+    if (link === null || link.shown !== address || !(text === address || isHonest(text, link))) return null;
+    const made = this.#made("a", text === address ? [text] : this.#inline(text), index + whole.length, link.href);
+    return { ...made, node: { ...made.node, title: address } };
+  }
+
   /** Begin or end what is between two marks; a mark that does neither is text. */
   #mark(line, index, token, frames, put) {
     const before = line[index - 1] ?? " ";
     // Of three in a row what was begun last ends first.
     const mark = token === "**" && frames.at(-1).mark === "*" && !SPACE.test(before) ? "*" : token;
     const behind = line[index + mark.length] ?? " ";
-    const isLoose = mark === "**";
+    const isLoose = mark === "**" || mark === "~~";
     const open = frames.findIndex((frame) => frame.mark === mark);
     const end = index + mark.length;
     if (open > 0 && !SPACE.test(before) && (isLoose || !WORD.test(behind)) && frames[open].start < index) {
@@ -229,6 +259,14 @@ function addressOf(word) {
   } catch {
     return null;
   }
+}
+
+/** Whether a text looks like no address, and the address of its link names its host as it is. */
+function isHonest(text, { shown, href }) {
+  const seen = text.normalize("NFKC").replace(INVISIBLE, "");
+  const { protocol, host } = new URL(href);
+  const origin = protocol === "mailto:" ? protocol : `${protocol}//${host}`;
+  return VISIBLE.test(seen) && !MISLEADING.test(seen) && shown.toLowerCase().startsWith(origin);
 }
 
 /** Return where an address ends: before what ends the sentence, and a bracket that was opened before it. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "./markup.js";
 
-const TAGS = new Set(["strong", "em", "code", "a", "pre", "blockquote", "ul", "ol", "li"]);
+const TAGS = new Set(["strong", "em", "code", "a", "pre", "blockquote", "ul", "ol", "li", "del"]);
 
 /** Write a tree as one line. */
 function shown(nodes) {
@@ -35,6 +35,13 @@ const CASES = [
   ["(see https://a.example/b_(c)).", "(see [a https://a.example/b_(c)|https://a.example/b_(c)])."],
   ["**http://a.example**!", "[strong|[a http://a.example/|http://a.example]]!"],
   ["mailto:a@b.example", "[a mailto:a@b.example|mailto:a@b.example]"],
+  ["# A *b*\nc\n###### d\n#lobby\n####### e", "[strong|A [em|b]]\nc\n[strong|d]\n#lobby\n####### e"],
+  ["~~a **b**~~ c~~d~~ ~~ e ~~f", "[del|a [strong|b]] c[del|d] ~~ e ~~f"],
+  ["see [the *docs*](https://a.example/b_(c)).", "see [a https://a.example/b_(c) https://a.example/b_(c)|the [em|docs]]."],
+  ["- [x](mailto:a@b.example)", "[ul|[li|[a mailto:a@b.example mailto:a@b.example|x]]]"],
+  ["[https://a.example/](https://a.example/)", "[a https://a.example/ https://a.example/|https://a.example/]"],
+  ["[a] (https://a.example) [b](c)", "[a] ([a https://a.example/|https://a.example]) [b](c)"],
+  ["| a | b |\n|---|---|", "| a | b |\n|---|---|"],
   ["HTTPS://A.example", "[a https://a.example/|HTTPS://A.example]"],
 ];
 
@@ -76,13 +83,32 @@ for (const text of NO_LINKS) {
   test(`no link: ${text.slice(0, 40)}`, () => assert.ok(!shown(parse(text)).includes("[a "), shown(parse(text))));
 }
 
+const MISLEADING = [
+  "https://bank.example/", "bank.example", "bank.example/login", "bank\u3002example", "bank\uff0eexample", "bank\u200b.\u00adexample",
+  "bank**.**example", "10.0.0.1", "www bank", "elpmaxe\u202e", "me@bank.example", "\u200b",
+];
+
+for (const text of MISLEADING) {
+  test(`no text of a link: ${JSON.stringify(text)}`, () => {
+    const tree = shown(parse(`[${text}](https://evil.example/)`));
+    assert.ok(tree.endsWith("]([a https://evil.example/|https://evil.example/])"), tree);
+  });
+}
+
+test("a link with a text of its own names its host as it is", () => {
+  for (const address of ["https://\u0435vil.example/", "https:///evil.example/", "https://a.example@evil.example/"]) {
+    const tree = shown(parse(`[news](${address})`));
+    assert.ok(!tree.includes("|news]"), tree);
+  }
+});
+
 test("an override of the direction ends an address", () => {
   assert.equal(shown(parse("https://a.example/\u202ex")), "[a https://a.example/|https://a.example/]\u202ex");
 });
 
 const PARTS = [
   "*", "**", "_", "__", "`", "```", "```js\n", "\n", "\n\n", "\r\n", " ", "  ", "> ", ">", "- ", "  - ", "12. ", "7.", "a", "word", "é",
-  "\u0310", "😀", "\ud83d", "\u202e", "\u2028", "https://", "https://a.b/c", "mailto:", "mailto:a@b.c", "javascript:", "(", ")", "[", "](", "<img>",
+  "\u0310", "😀", "\ud83d", "\u202e", "\u2028", "https://", "https://a.b/c", "mailto:", "mailto:a@b.c", "javascript:", "(", ")", "[", "](", "<img>", "~~", "# ", "## a", "[a](https://a.b/c)", "[",
   "\u0000", "…", "&lt;", "@", "@u-1",
 ];
 
@@ -102,7 +128,11 @@ function read(nodes, source) {
     assert.ok(TAGS.has(node.tag), node.tag);
     if (node.tag === "a") {
       assert.match(node.href, /^(https?:\/\/[^/]|mailto:)/u);
-      assert.ok(source.includes(node.children.join("")));
+      const address = node.title ?? node.children.join("");
+      assert.ok(source.includes(address));
+      assert.equal(new URL(address).href, node.href);
+      if (node.title !== undefined && node.title !== node.children[0]) return `${read(node.children, source)}${node.title}`;
+      if (node.title !== undefined) return `${node.title}${node.title}`;
     } else {
       assert.equal(node.href, undefined);
     }
@@ -111,7 +141,7 @@ function read(nodes, source) {
 }
 
 /** What marks are made of; all else is shown. */
-const bare = (text) => text.replace(/[\s*_`>.+-]/gu, "");
+const bare = (text) => text.replace(/[\s*_`>.+~#()[\]-]/gu, "");
 
 test("of any text all is shown but marks", () => {
   const next = random(7);
@@ -132,6 +162,7 @@ test("a text without marks stays as it is", () => {
 const LENGTH = 512 * 1024;
 const HOSTILE = [
   "*", "**", "*a ", "_a", "**a*b_", "`", "`` ", "`a", "https://", "https://a.b(", "mailto:a@", "> ", ">", "> \n", "- a\n", "  - a\n", "- ", "1. ",
+  "[", "[a", "[a](", "[a](https://a", "[a](https://a(", "[a](https://a.b/)", "~~", "~~a", "# ", "# a\n", "[a](https://a.b/c ",
   "```\n", "``` `\n", "  \n", "\n", "\r", "a", "\u0310",
 ];
 
