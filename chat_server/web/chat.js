@@ -150,6 +150,7 @@ class ChatPage {
       onEvent: (room, event) => {
         if (this.#visit !== visit) return;
         this.#view.receive(room, event);
+        if (event.type === "deleted") this.#composer.deleted(room.name, event.target);
         if (event.type === "message") this.#notifier.receive(room, event);
         this.#list.render();
         this.#notifier.render();

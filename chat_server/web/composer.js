@@ -8,6 +8,7 @@ import { words } from "./words.js";
 
 const READ_ONLY = t("You may only read here");
 const EDITING = t("Save or cancel first what you are editing.");
+const GONE = t("The message that you were editing is not there any more. What you wrote is a draft now.");
 const FULL = t("Too many messages are not sent yet. This one stays here.");
 
 export class Composer {
@@ -88,6 +89,18 @@ export class Composer {
     this.focus();
   }
 
+  /** Note that a message is gone: what it was to say becomes a draft if it is being written anew. */
+  deleted(room, seq) {
+    if (room !== this.#room || seq !== this.#edit?.seq) return;
+    const { text } = this.#edit.data;
+    const draft = this.#texts.draft(this.#user, room);
+    this.#texts.setDraft(this.#user, room, draft.trim() ? `${draft}\n\n${text}` : text);
+    this.#edit = null;
+    this.#texts.setDraft(this.#user, editPlace(room), "");
+    this.#fill();
+    showText(this.#error, GONE);
+  }
+
   /** Begin an answer with a quote, before what is written so far. */
   quote(text) {
     if (this.#isEditing()) return;
@@ -137,6 +150,7 @@ export class Composer {
       await this.#onEdit(room, { seq, epoch, data: { ...data, text: data.text.trim() } });
     } catch (error) {
       if (isHere()) showText(this.#error, words(error));
+      if (isHere() && ["gone", "not_found"].includes(error.code)) this.deleted(room, seq);
       return;
     }
     // Meanwhile more may be written.

@@ -3,7 +3,7 @@
 /** What one reacts with at once. */
 export const QUICK = ["👍", "❤️", "😂", "🎉", "😮", "😢"];
 
-const TABLE = `👍 thumbsup 👎 thumbsdown ❤️ heart 💔 broken_heart 😂 joy 🎉 tada 😮 open_mouth 😢 cry 😄 smile 😀 grinning 😉 wink 😊 blush
+const TABLE = `👍 thumbsup 👎 thumbsdown 👍 +1 👎 -1 ❤️ heart 💔 broken_heart 😂 joy 🎉 tada 😮 open_mouth 😢 cry 😄 smile 😀 grinning 😉 wink 😊 blush
 😍 heart_eyes 😘 kissing_heart 😎 sunglasses 🤔 thinking 😐 neutral 🙄 eye_roll 😴 sleeping 😅 sweat_smile 🤣 rofl 🙂 slight_smile
 🙃 upside_down 😭 sob 😡 rage 😱 scream 🤯 mind_blown 🥳 party 🤗 hug 🤷 shrug 🤦 facepalm 🙏 pray 👏 clap 🙌 raised_hands
 👋 wave 💪 muscle 👀 eyes 👌 ok_hand ✌️ victory 🤞 fingers_crossed 🤝 handshake 👉 point_right 🔥 fire ✨ sparkles ⭐ star 💯 hundred
@@ -12,7 +12,7 @@ const TABLE = `👍 thumbsup 👎 thumbsdown ❤️ heart 💔 broken_heart 😂
 const words = TABLE.split(/\s/u);
 const NAMES = new Map(words.flatMap((word, at) => (at % 2 ? [[word, words[at - 1]]] : [])));
 const LONGEST = 24;
-const BEGUN = /(?:^|\s):([a-z_]{2,})(:?)$/iu;
+const BEGUN = /(?:^|\s):([a-z_]{2,}|[+-]1)(:?)$/iu;
 
 /** Propose emoji for a completion, as `Completion` asks for it. */
 export function proposeEmoji(text, cursor) {

@@ -166,6 +166,10 @@ export const texts = {
   "You are editing a message.": "Du bearbeitest eine Nachricht.",
   "Cancel": "Abbrechen",
   "Save or cancel first what you are editing.": "Speichere oder verwirf zuerst, was du bearbeitest.",
+  "The message that you were editing is not there any more. What you wrote is a draft now.":
+    "Die Nachricht, die du bearbeitet hast, gibt es nicht mehr. Was du geschrieben hast, ist jetzt ein Entwurf.",
+  "Copy text": "Text kopieren",
+  "Copy link": "Link kopieren",
   "Delete this message? It is gone for everybody.": "Diese Nachricht löschen? Sie ist dann für alle weg.",
   "Keep it": "Behalten",
   "On a message: react, reply, edit or delete": "Auf einer Nachricht: reagieren, antworten, bearbeiten oder löschen",

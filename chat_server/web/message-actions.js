@@ -1,5 +1,6 @@
 /** What can be done with a message: a menu for all rows, which opens beside the one that it is for. */
 
+import { permalink } from "./address.js";
 import { ask } from "./dialog.js";
 import { QUICK } from "./emoji.js";
 import { t } from "./language.js";
@@ -48,6 +49,12 @@ export class MessageActions {
       return button;
     }));
     $("reply").addEventListener("click", () => this.#chosen((message) => this.#onReply(this.#quote(message))));
+    $("copy-text").addEventListener("click", () => this.#chosen(({ data }) => this.#copy(dataText(data))));
+    $("copy-link").addEventListener("click", () => this.#chosen(({ seq }) => {
+      this.#copy(new URL(permalink(this.#room().name, seq), document.baseURI).href);
+    }));
+    // Browsers let no page copy that came by plain http://.
+    $("copy-text").hidden = $("copy-link").hidden = !navigator.clipboard;
     $("edit").addEventListener("click", () => this.#chosen((message) => this.#onEdit(message)));
     $("delete").addEventListener("click", () => this.#chosen((message) => this.#delete(message)));
     $("log").addEventListener("keydown", (event) => {
@@ -99,6 +106,10 @@ export class MessageActions {
   #chosen(act) {
     this.#menu.hidePopover();
     act(this.#row.message);
+  }
+
+  #copy(text) {
+    return this.#try(() => navigator.clipboard.writeText(text));
   }
 
   async #delete(message) {

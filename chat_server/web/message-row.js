@@ -74,7 +74,7 @@ export class MessageRow {
     const isGrowing = state === "streaming" && !deleted;
     const isAsBefore = this.message?.data === data && this.message.state === state;
     this.message = message;
-    this.#showContent(deleted ? DELETED : dataForm(data));
+    this.#showContent(deleted ? DELETED : dataForm(data), isGrowing);
     this.node.classList.toggle("mentioned", !deleted && mentions(dataText(data), this.#actions.user));
     // Markup that an edit brings is not read out alone either.
     if (edited_at) this.#content.nodes[0].ariaLive = "off";
@@ -131,13 +131,13 @@ export class MessageRow {
     else (name === "act" ? this.#body : this.#foot).append(this.#parts[name]);
   }
 
-  #showContent(form) {
+  #showContent(form, grows) {
     if (this.#form === form.name) {
-      this.#content.show(form);
+      this.#content.show(form, grows);
       return;
     }
     this.#content?.remove();
-    this.#content = new TextView(form, this.#people);
+    this.#content = new TextView(form, this.#people, grows);
     this.#form = form.name;
     this.#head.after(...this.#content.nodes);
   }

@@ -3,6 +3,7 @@
 import { isRoom, permalink, roomOf } from "./address.js";
 import { locale, t } from "./language.js";
 import { showText } from "./status.js";
+import { plainText } from "./text-view.js";
 import { element, inert, nameNode, visibleName } from "./text.js";
 import { words } from "./words.js";
 
@@ -11,6 +12,8 @@ const WORDS = {
   rate_limited: t("There were too many searches. Try again in a while."),
   connection_lost: t("The server does not answer."),
 };
+/** Stands between pieces of a text, for no use of its own (Unicode calls it a noncharacter). */
+const EDGE = "\ufdd0";
 const PAUSE_MS = 300;
 const TIMEOUT_MS = 15_000;
 const dateFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
@@ -43,6 +46,12 @@ export class Search {
       this.#timer = setTimeout(() => this.#begin(), PAUSE_MS);
     });
     $("search-more").addEventListener("click", () => this.#ask(this.#before));
+    $("search-words").addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      // The field alone would only become empty.
+      event.preventDefault();
+      $("search").close();
+    });
     $("search").addEventListener("close", () => this.#stop());
   }
 
@@ -138,9 +147,15 @@ export class Search {
     head.append(sender, " ", element("span", "time", `#${inert(room)}, ${dateFormat.format(at)}`));
     const text = element("span", "snippet");
     text.dir = "auto";
-    text.append(...snippet.map((piece, index) => (index % 2 ? element("mark", "", piece) : piece)));
+    text.append(...unmarked(snippet).map((piece, index) => (index % 2 ? element("mark", "", piece) : piece)));
     link.append(head, " ", text);
     row.append(link);
     return row;
   }
+}
+
+/** Return the pieces of a snippet, every other of which was found, without the markup that they are parts of. */
+function unmarked(snippet) {
+  const whole = snippet.map((piece) => piece.replaceAll(EDGE, "")).join(EDGE);
+  return plainText(whole).split(EDGE);
 }

@@ -7,6 +7,10 @@ import { dataText, element, setText } from "./text.js";
 /** A longer text is shown in part, with a button for the rest. */
 const MAX_CHARACTERS = 2_000;
 const MAX_LINES = 24;
+/** Folding must hide something worth a press: half as much again. */
+const WORTH = 1.5;
+/** What was seen growing is folded only where it would fill many pages. */
+const WATCHED = 8;
 const MAX_GIST = 300;
 /** What stands on lines of its own. */
 const BLOCKS = new Set(["blockquote", "li", "ol", "pre", "ul"]);
@@ -22,7 +26,12 @@ export function gist(data) {
   const text = dataText(data);
   if (text !== data?.text) return text;
   const answer = text.replace(/^(?:>(?:[ >].*)?\n)+/u, "") || text;
-  return plain(parse(answer.slice(0, MAX_GIST))).trim();
+  return plainText(answer.slice(0, MAX_GIST));
+}
+
+/** Return a text without its markup. */
+export function plainText(text) {
+  return plain(parse(text)).trim();
 }
 
 function plain(nodes) {
@@ -38,17 +47,19 @@ export class TextView {
   #form;
   #all = false;
   #people;
+  #watched = false;
 
   /**
    * @param {object} form what is shown, as `dataForm` returns it.
    * @param {People} [people] knows the names of those who are mentioned.
+   * @param {boolean} [grows] whether the text is growing.
    */
-  constructor(form, people) {
+  constructor(form, people, grows) {
     this.#people = people;
     this.#node = element(form.name, form.className);
     // Each paragraph follows its own first letter (messages.css), and none what stands around it.
     this.#node.dir = form.name === "code" ? "ltr" : "auto";
-    this.show(form);
+    this.show(form, grows);
   }
 
   get nodes() {
@@ -56,10 +67,11 @@ export class TextView {
   }
 
   /** Show another text in the same nodes, so that focus and selection stay; the form's name stays too. */
-  show(form) {
+  show(form, grows = false) {
     this.#form = form;
+    this.#watched ||= grows;
     const { className, text } = form;
-    const end = excerptEnd(text);
+    const end = excerptEnd(text, this.#watched ? WATCHED : WORTH);
     const isLong = end < text.length;
     if (isLong && !this.#more) this.#node.after((this.#more = this.#button()));
     if (!isLong) {
@@ -115,6 +127,7 @@ function fill(parent, nodes) {
     }
     if (node.tag) {
       for (const key of ["href", "value", "title"]) if (key in node) at[key] = node[key];
+      if (!("title" in node)) at.removeAttribute("title");
       fill(at, node.children);
     } else {
       setText(at, node);
@@ -141,18 +154,22 @@ function begun(tag) {
   return node;
 }
 
-/** Return where the part of a text ends that is shown at first. */
-function excerptEnd(text) {
-  let end = Math.min(text.length, MAX_CHARACTERS);
-  let lines = 0;
-  for (const { index } of text.slice(0, end).matchAll(LINE_END)) {
-    lines += 1;
-    if (lines === MAX_LINES) {
-      end = index;
-      break;
-    }
-  }
+/** Return where the part of a text ends that is shown at first: all of it up to so many times the bound. */
+function excerptEnd(text, factor) {
+  if (boundedEnd(text, factor) === text.length) return text.length;
+  const end = boundedEnd(text, 1);
   const code = text.charCodeAt(end - 1);
   const half = end < text.length && code >= 0xd800 && code < 0xdc00;
   return half ? end - 1 : end;
+}
+
+/** Return where a text has so many times the characters or lines that are shown of a long one. */
+function boundedEnd(text, factor) {
+  const end = Math.min(text.length, MAX_CHARACTERS * factor);
+  let lines = 0;
+  for (const { index } of text.slice(0, end).matchAll(LINE_END)) {
+    lines += 1;
+    if (lines === MAX_LINES * factor) return index;
+  }
+  return end;
 }

@@ -11,6 +11,7 @@ from tests.web.test_accessibility import assert_clean
 from tests.web.test_text import post
 from tests.web.visitor import Visitor
 
+GONE = "The message that you were editing is not there any more. What you wrote is a draft now."
 MODERATOR = {name: ["room:**"] for name in ("subscribe", "publish", "history", "moderate")}
 
 ANOTHER_ORDER = """async () => {
@@ -186,12 +187,51 @@ async def test_a_message_that_is_written_anew_is_never_lost(
     async with connect(server.url, token=mint("alice")) as other:
         seq = (await other.history("room:kept")).messages[0].seq
         await other.delete("room:kept", seq)
+    # It is told at once, not at Enter, and what is written is a draft that goes on.
     await alice.sees(["deleted"])
+    await expect(error).to_have_text(GONE)
+    await expect(alice.page.locator("#editing")).to_be_hidden()
+    await expect(alice.field).to_have_value("a draft\n\nfirst, but better")
+    await alice.page.reload()
+    await alice.online()
+    await expect(alice.field).to_have_value("a draft\n\nfirst, but better")
+
+
+async def test_what_is_deleted_while_one_is_elsewhere_is_told_at_enter(
+    visit: Visit, server: ServerProcess
+) -> None:
+    alice = await visit("alice", "gone")
+    await alice.say("first")
+    await alice.sees(["first"])
+    await act(alice, alice.log.first, "Edit")
+    await alice.field.fill("better")
+    await alice.go("gone-other")
+    async with connect(server.url, token=mint("alice")) as other:
+        await other.delete("room:gone", 1)
+    await alice.go("gone")
+    await alice.sees(["deleted"])
+    await expect(alice.field).to_have_value("better")
     await alice.field.press("Enter")
-    await expect(error).to_have_text("This message is deleted.")
-    await expect(alice.field).to_have_value("first, but better")
-    await alice.field.press("Escape")
-    await expect(alice.field).to_have_value("a draft")
+    await expect(alice.page.locator("#composer-error")).to_have_text(GONE)
+    await expect(alice.page.locator("#editing")).to_be_hidden()
+    await expect(alice.field).to_have_value("better")
+
+
+async def test_text_and_link_of_each_message_are_copied(
+    visit: Visit, server: ServerProcess
+) -> None:
+    await post(server, "copied", {"text": "one"}, "eve", "Eve")
+    await post(server, "copied", {"text": "**two**"}, "eve", "Eve")
+    alice = await visit(permissions=["clipboard-read", "clipboard-write"])
+    await alice.sign_in("alice", "copied")
+    await act(alice, alice.log.nth(1), "Copy text")
+    read = "() => navigator.clipboard.readText()"
+    assert await alice.page.evaluate(read) == "**two**"
+    await alice.log.nth(1).focus()
+    await alice.page.keyboard.press("Enter")
+    await menu(alice).get_by_role("button", name="Copy link").press("Enter")
+    await expect(menu(alice)).to_be_hidden()
+    assert await alice.page.evaluate(read) == f"{server.url}/#room=copied&seq=2"
 
 
 async def test_a_message_is_deleted_once_that_is_confirmed(
@@ -239,6 +279,9 @@ async def test_emoji_are_completed(visit: Visit) -> None:
     await expect(alice.field).to_have_value("see 10:30 🎉 ")
     await alice.field.press_sequentially("or :tada: and :nothing: and 1:cat:")
     await expect(alice.field).to_have_value("see 10:30 🎉 or 🎉 and :nothing: and 1:cat:")
+    await alice.field.fill("")
+    await alice.field.press_sequentially("yes :+1: no :-1: :-)")
+    await expect(alice.field).to_have_value("yes 👍 no 👎 :-)")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

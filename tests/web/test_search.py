@@ -23,7 +23,7 @@ async def test_search_finds_and_leads_to_the_message(visit: Visit, tmp_path: Pat
     }
     async with running(environ=environ) as server:
         async with connect(server.url, token=mint("bob", name=f"{EVIL}\u202e")) as bob:
-            await bob.publish("room:far", {"text": f"before the needle {EVIL} behind"})
+            await bob.publish("room:far", {"text": f"before **the needle** {EVIL} behind"})
         await fill(server, "far", 300)
         alice = await visit("alice", "near", at=server)
         await alice.page.get_by_role("button", name="Search").click()
@@ -40,7 +40,7 @@ async def test_search_finds_and_leads_to_the_message(visit: Visit, tmp_path: Pat
                 await field.press("Enter")
             await alice.page.evaluate("() => new Promise(requestAnimationFrame)")
         await expect(hit.locator("mark")).to_have_text("needle")
-        await expect(hit).to_contain_text(EVIL)
+        await expect(hit).to_contain_text(f"before the needle {EVIL} behind")
         assert await alice.page.locator("img").count() == 0
         await assert_clean(alice.page)
         await hit.get_by_role("link").click()
@@ -60,6 +60,8 @@ async def test_search_finds_and_leads_to_the_message(visit: Visit, tmp_path: Pat
         await expect(dialog).to_contain_text(
             "The search failed. The server cannot search at the moment."
         )
+        await field.press("Escape")
+        await expect(dialog).to_be_hidden()
 
 
 async def test_without_an_archive_there_is_no_search(visit: Visit) -> None:

@@ -143,6 +143,26 @@ async def test_a_long_or_high_name_has_one_line(
     await expect(alice.log.locator("time")).to_be_in_viewport(ratio=1)
 
 
+async def test_only_what_is_worth_a_press_is_folded(visit: Visit, server: ServerProcess) -> None:
+    await post(server, "fold", {"text": "x" * 2_292}, "eve", "Eve")
+    await post(server, "fold", {"text": "\n".join("y" * 30)}, "eve", "Eve")
+    await post(server, "fold", {"text": "z" * 3_001}, "eve", "Eve")
+    alice = await visit("alice", "fold")
+    await alice.sees(["x" * 2_292, "\n".join("y" * 30), "z" * 2_000 + "…"])
+    topic = "room:fold-growing"
+    await alice.go("fold-growing")
+    async with connect(server.url, token=mint("helper")) as bot, bot.subscribe(topic):
+        async with bot.stream(topic, {"text": ""}) as answer:
+            await answer.write("a" * 1_000)
+            await alice.sees(["a" * 1_000])
+            await answer.write("a" * 4_000)
+            await alice.sees(["a" * 5_000])
+        await expect(alice.log.first).not_to_have_attribute("aria-busy", "true")
+        await alice.sees(["a" * 5_000])
+    await alice.page.reload()
+    await alice.sees(["a" * 2_000 + "…"])
+
+
 async def test_half_an_emoji_is_not_what_an_excerpt_ends_with(visit: Visit) -> None:
     alice = await visit("alice", "emoji")
     await alice.say("x" + "😀" * 3000)
