@@ -76,6 +76,7 @@ export class RoomView {
   use(user, token) {
     this.#user = user;
     this.#token = token;
+    this.#leave();
     this.#room = this.#target = null;
     this.#online = false;
     clearTimeout(this.#patience);
@@ -95,6 +96,7 @@ export class RoomView {
     this.#target = seq;
     this.#note = "";
     if (isOther) {
+      this.#leave();
       this.#room = room;
       if (room.unread === 0) room.log.setMark(null);
       else if (room.read > 0) room.log.setMark(room.read);
@@ -110,6 +112,13 @@ export class RoomView {
     this.changed(room);
     this.#goToTarget();
     return isOther;
+  }
+
+  /** What comes into a room that is not shown any more is unread. */
+  #leave() {
+    const room = this.#room;
+    this.#room = null;
+    room?.see(false);
   }
 
   /** Note whether there is a connection. */
@@ -239,9 +248,11 @@ export class RoomView {
   /** Take as read what is seen at the end of the room for a moment. */
   #readSoon() {
     clearTimeout(this.#reading);
-    this.#reading = setTimeout(() => {
-      if (document.hidden || !this.#timeline.isAtEnd) return;
-      this.#room?.markRead();
-    }, READ_MS);
+    this.#reading = setTimeout(() => this.#isSeen && this.#room?.markRead(), READ_MS);
+    this.#room?.see(this.#isSeen);
+  }
+
+  get #isSeen() {
+    return !document.hidden && this.#timeline.isAtEnd;
   }
 }

@@ -33,8 +33,10 @@ export class Room {
   /** Up to where the user has read; null before it is known. */
   read = null;
   /** Messages of others behind that, and whether there are more than history has. */
-  unread = 0;
+  #unread = 0;
   hasMoreUnread = false;
+  /** Whether the user looks at its newest messages: they are about to be read. */
+  isSeen = false;
   /** Whether one of them, that came while the page was open, mentions the user. */
   isMentioned = false;
   /** The newest message, if it is known. */
@@ -66,6 +68,11 @@ export class Room {
     this.#onEvent = onEvent;
     this.#onChange = onChange;
     this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true));
+  }
+
+  /** How many messages are to be shown as unread. */
+  get unread() {
+    return this.isSeen ? 0 : this.#unread;
   }
 
   /** Where the newest event stands that came, or null. */
@@ -162,11 +169,33 @@ export class Room {
 
   /** Take what the server counted: `{read, unread, more, last?}`. */
   count({ read, unread, more, last }) {
+    const isForgotten = read < this.read;
     this.read = Math.max(read, this.read ?? 0);
-    this.unread = unread;
+    this.#unread = unread;
     this.hasMoreUnread = more;
     this.isMentioned &&= unread > 0;
     if (last && !(this.last?.seq > last.seq)) this.last = last;
+    this.#onChange(this, false);
+    if (isForgotten) this.#readAgain();
+  }
+
+  /** Say again how far the user has read: a server that was restarted may have forgotten it. */
+  async #readAgain() {
+    try {
+      const { unread } = await this.#client.read(this.topic, this.read, { epoch: this.position?.epoch });
+      this.#unread = unread;
+      this.hasMoreUnread = false;
+      this.isMentioned &&= unread > 0;
+      this.#onChange(this, false);
+    } catch {
+      // What it counted stays until the user reads there.
+    }
+  }
+
+  /** Note whether the user looks at the newest messages. */
+  see(isSeen) {
+    if (isSeen === this.isSeen) return;
+    this.isSeen = isSeen;
     this.#onChange(this, false);
   }
 
@@ -175,7 +204,7 @@ export class Room {
     const { seq, epoch } = this.position ?? {};
     if (this.read === null || seq === undefined || seq <= this.read) return;
     this.read = seq;
-    this.unread = 0;
+    this.#unread = 0;
     this.hasMoreUnread = this.isMentioned = false;
     this.#client.read(this.topic, seq, { epoch }).catch(() => {
       // The next message is read as well.
@@ -256,7 +285,7 @@ export class Room {
       this.log.add(event);
       this.last = event;
       if (event.from?.user !== this.#user) {
-        this.unread += 1;
+        this.#unread += 1;
         this.isMentioned ||= mentions(dataText(event.data), this.#user);
       }
     } else if (event.type === "gap") {

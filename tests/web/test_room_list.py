@@ -4,10 +4,22 @@ from playwright.async_api import Locator, expect
 
 from chat_server.client import connect
 from tests.rig.server import ServerProcess, mint
+from tests.rig.waiting import until_async
 from tests.web.conftest import Visit
+from tests.web.test_history import HIDE
 from tests.web.visitor import Visitor
 
 EVIL = "<img src=x onerror=alert(1)>"
+SHOWN = """() => {
+  window.told = [];
+  const watch = (node, text) => new MutationObserver(() => text() && window.told.push(text()))
+    .observe(node, { childList: true, characterData: true, attributes: true, subtree: true });
+  watch(document.querySelector("title"), () => document.title.match(/^\\(\\d+/)?.[0]);
+  const badge = document.querySelector("#room-list .badge");
+  watch(badge, () => !badge.hidden && badge.textContent);
+}"""
+"""Note each number of unread messages that the title or the room shows."""
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def links(visitor: Visitor) -> Locator:
@@ -59,6 +71,43 @@ async def test_the_list_tells_of_other_rooms_live(visit: Visit, server: ServerPr
     await expect(alice.log).to_have_count(3)
     await expect(quiet.locator(".badge")).to_be_hidden()
     await expect(alice.page.get_by_role("link", name="here")).to_contain_text("Draft: a draft")
+
+
+async def test_the_list_has_the_names_of_those_who_are_mentioned(
+    visit: Visit, server: ServerProcess
+) -> None:
+    alice = await visit("alice", "names")
+    async with connect(server.url, token=mint("u-5", name="Ben")) as ben:
+        await ben.publish("room:names", {"text": "I am **Ben**"})
+        await ben.publish("room:names", {"text": "or @u-5, not @u-55"})
+    preview = alice.page.get_by_role("link", name="names").locator(".preview")
+    await expect(preview).to_have_text("\u2068Ben\u2069: \u2068or @Ben, not @u-55\u2069")
+
+
+async def test_what_comes_while_one_looks_is_never_unread(
+    visit: Visit, server: ServerProcess
+) -> None:
+    alice = await visit("alice", "busy")
+    await alice.page.evaluate(SHOWN)
+    async with connect(server.url, token=mint("bob")) as bob:
+        for number in range(5):
+            await bob.publish("room:busy", {"text": f"m{number}"})
+            await expect(alice.log).to_have_count(number + 1)
+            await alice.page.evaluate(DRAWN)
+        assert await alice.page.evaluate("window.told") == []
+        await expect(alice.page).to_have_title("#busy")
+        async with connect(server.url, token=mint("alice")) as other:
+
+            async def is_read() -> bool:
+                return (await other.unread("room:busy"))["room:busy"].unread == 0
+
+            await until_async(is_read)
+        # What comes when one looks away is unread until one looks again.
+        await alice.page.evaluate(HIDE, True)
+        await bob.publish("room:busy", {"text": "away"})
+        await expect(alice.page).to_have_title("(1) #busy")
+        await alice.page.evaluate(HIDE, False)
+        await expect(alice.page).to_have_title("#busy")
 
 
 async def test_two_devices_of_one_user_agree_on_what_is_read(

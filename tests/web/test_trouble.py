@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from playwright.async_api import expect
@@ -9,7 +11,8 @@ from playwright.async_api import expect
 from chat_server.client import connect
 from chat_server.protocol.close_codes import LONG_BACKOFF, STOP
 from tests.rig.redis_server import RedisServer
-from tests.rig.server import mint
+from tests.rig.server import ServerProcess, mint
+from tests.rig.waiting import until_async
 from tests.web.conftest import Visit, running
 
 WEB = Path(__file__).parents[2] / "chat_server/web"
@@ -62,6 +65,47 @@ async def test_a_server_that_forgets_is_survived_too(visit: Visit) -> None:
         )
         await alice.say("after")
         await alice.sees(["before", "offline", "after"])
+
+
+async def test_a_server_that_forgets_what_is_read_is_told_again(
+    visit: Visit, tmp_path: Path
+) -> None:
+    """The archive keeps what is read every few seconds: a killed server loses the rest."""
+    database = tmp_path / "chat.db"
+    environ = {
+        "CHAT_DATABASE__URL": f"sqlite+aiosqlite:///{database}",
+        "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "true",
+    }
+    rooms = ("room:aside", "room:shown")
+    async with running(environ=environ) as server:
+        async with connect(server.url, token=mint("bob")) as bob:
+            for topic in rooms:
+                for number in range(3):
+                    await bob.publish(topic, {"text": f"m{number}"})
+        alice = await visit("alice", "aside", at=server)
+        await until_read(server, "room:aside")
+        await alice.go("shown")
+        await until_read(server, "room:shown")
+        await asyncio.to_thread(server.stop)
+        with closing(sqlite3.connect(database)) as kept:
+            assert kept.execute("delete from chat_archive_cursors").rowcount == 2
+            kept.commit()
+        await asyncio.to_thread(server.start)
+        await alice.online()
+        for topic in rooms:
+            await until_read(server, topic)
+        await expect(alice.page.locator(".badge:visible")).to_have_count(0)
+        await expect(alice.page).to_have_title("#shown")
+
+
+async def until_read(server: ServerProcess, topic: str) -> None:
+    """Wait until the server knows that Alice has read all three messages of a topic."""
+
+    async def is_read() -> bool:
+        return (await chat.unread(topic))[topic].read == 3
+
+    async with connect(server.url, token=mint("alice"), start_wait=60) as chat:
+        await until_async(is_read)
 
 
 async def test_a_killed_connection_is_resumed(visit: Visit) -> None:
