@@ -158,6 +158,7 @@ class ChatPage {
       onChange: (room) => {
         if (this.#visit !== visit) return;
         this.#view.changed(room);
+        if (room.name === this.#view.room) this.#nameAuthor(room);
         this.#list.render();
         this.#notifier.render();
       },
@@ -234,8 +235,10 @@ class ChatPage {
     if (name === this.#view.room) this.#nameAuthor(room);
   }
 
-  #nameAuthor({ mayWrite, state }) {
-    this.#composer.nameAuthor(mayWrite ? nameOf(this.#session.token) : null, state !== "refused");
+  /** Invite to write, unless it is known that one may not; who may not read either is the less invited. */
+  #nameAuthor({ mayWrite, error }) {
+    const mayRead = error?.code !== "forbidden";
+    this.#composer.nameAuthor(mayWrite ?? mayRead ? nameOf(this.#session.token) : null, mayRead);
   }
 
   /** Take a room off the list; from the one that is open the user goes to another. */

@@ -28,8 +28,8 @@ export class Room {
   error = null;
   /** Whether the token allows to look back; known once it was tried. */
   mayLookBack = true;
-  /** Whether the token allows to write; known once it was tried. */
-  mayWrite = true;
+  /** Whether the token allows to write; undefined until it is known, at the latest when it was tried. */
+  mayWrite;
   /** Up to where the user has read; null before it is known. */
   read = null;
   /** Messages of others behind that, and whether there are more than history has. */
@@ -56,15 +56,17 @@ export class Room {
    * @param {object} options
    * @param {ChatClient} options.client
    * @param {string} options.user who reads.
+   * @param {boolean} [options.mayWrite] what the token says of that; undefined if nothing.
    * @param {function} options.onEvent called with the room and each event of it, once that is in the log.
    * @param {function} options.onChange called with the room when it is in another state, or what is unread
    *   has changed, and with whether it has just been opened.
    */
-  constructor(name, { client, user, onEvent, onChange }) {
+  constructor(name, { client, user, mayWrite, onEvent, onChange }) {
     this.name = name;
     this.topic = topicOf(name);
     this.#client = client;
     this.#user = user;
+    this.mayWrite = mayWrite;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
     this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true));

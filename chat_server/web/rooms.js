@@ -1,9 +1,9 @@
 /** The rooms of a user: those the token names, and those that were visited. All of them are live. */
 
-import { isRoom } from "./address.js";
-import { claims } from "./client-common.js";
+import { isRoom, topicOf } from "./address.js";
 import { locale } from "./language.js";
 import { Room } from "./room.js";
+import { grants, patternsOf, segmentOf } from "./token.js";
 
 const PREFIX = "room:";
 /** A server allows a connection 128 topics, unless it is set to fewer. */
@@ -17,6 +17,7 @@ const order = new Intl.Collator(locale, { numeric: true });
 export class Rooms {
   #client;
   #user;
+  #token;
   #visited;
   #named;
   #onEvent;
@@ -39,6 +40,7 @@ export class Rooms {
   constructor({ client, user, token, visited, onEvent, onChange }) {
     this.#client = client;
     this.#user = user;
+    this.#token = token;
     this.#visited = visited;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
@@ -93,6 +95,7 @@ export class Rooms {
     const room = new Room(name, {
       client: this.#client,
       user: this.#user,
+      mayWrite: grants(this.#token, "publish", topicOf(name)),
       onEvent: (...event) => this.#received(...event),
       onChange: (room, isOpened) => {
         if (isOpened) {
@@ -155,10 +158,8 @@ function isPassing({ code }) {
 
 /** Return the rooms that a token allows to read by name. */
 function namedRooms(token, user) {
-  const patterns = claims(token).topics?.subscribe;
-  if (!Array.isArray(patterns)) return [];
-  return patterns
-    .filter((pattern) => typeof pattern === "string" && pattern.startsWith(PREFIX))
-    .map((pattern) => pattern.slice(PREFIX.length).replaceAll("{sub}", user))
+  return (patternsOf(token, "subscribe") ?? [])
+    .filter((pattern) => pattern.startsWith(PREFIX))
+    .map((pattern) => pattern.slice(PREFIX.length).replaceAll("{sub}", segmentOf(user)))
     .filter(isRoom);
 }

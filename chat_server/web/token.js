@@ -29,10 +29,39 @@ export function mayModerate(token) {
   return (claims(token).topics?.moderate?.length ?? 0) > 0;
 }
 
+/** Return the patterns of the topics in which a token allows to do something; undefined if it has no such list. */
+export function patternsOf(token, action) {
+  const { topics } = claims(token);
+  const patterns = !topics || Array.isArray(topics) ? topics : topics[action];
+  // Where a list is to be, null is an empty one.
+  return patterns === undefined ? undefined : [patterns ?? []].flat().filter((one) => typeof one === "string");
+}
+
+/** Return a user as a segment of a topic has them (docs/tokens.md). */
+export function segmentOf(user) {
+  return Array.from(new TextEncoder().encode(user), (byte) => {
+    const character = String.fromCharCode(byte);
+    return /[\w.@-]/.test(character) ? character : `~${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  }).join("");
+}
+
+/** Return whether a token allows to do something in a topic; undefined if only the server knows. */
+export function grants(token, action, topic) {
+  const segments = topic.split(":");
+  const user = segmentOf(userOf(token));
+  return patternsOf(token, action)?.some((pattern) => {
+    const wanted = pattern.split(":");
+    const isLong = wanted.at(-1) === "**" && segments.length > wanted.length;
+    return (isLong || segments.length === wanted.length) && wanted.every((one, at) => {
+      return ["*", "**"].includes(one) || one.replaceAll("{sub}", user) === segments[at];
+    });
+  });
+}
+
 /** Return a sentence about the topics that a token allows to read. */
 export function allowed(token) {
-  const patterns = claims(token).topics?.subscribe;
-  if (!Array.isArray(patterns)) return t("Your token names no rooms, so the server's settings decide.");
+  const patterns = patternsOf(token, "subscribe");
+  if (!patterns) return t("Your token names no rooms, so the server's settings decide.");
   if (patterns.length === 0) return t("Your token allows you to read nothing.");
   const shown = patterns.slice(0, MAX_PATTERNS).map(isolated).join(", ");
   const more = patterns.length > MAX_PATTERNS ? ", …" : "";

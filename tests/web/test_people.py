@@ -29,6 +29,7 @@ COUNTED = """() => {
   });
 }"""
 """Remember the browser's own notifications, once they are shown."""
+READ_ONLY = "You may only read here"
 ASKED = "Write a message as \u2068alice\u2069"
 PRESS = """() => new Promise((done) => {
   const [one] = window.shown;
@@ -267,15 +268,24 @@ async def test_the_browser_itself_shows_a_notification(visit: Visit, social: Ser
 
 async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
     alice = await visit()
-    await alice.sign_in("alice", "read-only", publish=[])
-    await expect(alice.field).to_have_attribute("placeholder", ASKED)
-    await alice.say("may I?")
-    await expect(alice.field).to_have_attribute("placeholder", "You may only read here")
-    await alice.outbox.get_by_role("button", name="Delete").click()
-    await alice.go("other")
-    await expect(alice.field).to_have_attribute("placeholder", ASKED)
-    await alice.go("read-only")
-    await expect(alice.field).to_have_attribute("placeholder", "You may only read here")
+    rights = {"subscribe": ["room:**"], "publish": ["room:*:{sub}", "room:open:**"]}
+    await alice.sign_in("alice", "news", **rights)
+    for room, told in (
+        ("news", READ_ONLY),
+        ("news:alice", ASKED),
+        ("news:bob", READ_ONLY),
+        ("a:b:alice", READ_ONLY),
+        ("open", READ_ONLY),
+        ("open:any:thing", ASKED),
+    ):
+        await alice.go(room)
+        await expect(alice.field).to_have_attribute("placeholder", told)
+    bob = await visit()
+    await bob.sign_in("bob+test@example.org", "closed", subscribe=[], publish=["room:{sub}"])
+    await expect(bob.field).to_have_attribute("placeholder", "You are not allowed to write here.")
+    await bob.go("bob~2Btest@example.org")
+    own = "Write a message as \u2068bob+test@example.org\u2069"
+    await expect(bob.field).to_have_attribute("placeholder", own)
 
 
 async def test_who_may_neither_read_nor_write_is_told_so(visit: Visit) -> None:
@@ -285,10 +295,25 @@ async def test_who_may_neither_read_nor_write_is_told_so(visit: Visit) -> None:
         "#closed: You are not allowed to read here. Your token allows you to read nothing."
     )
     await alice.say("may I?")
-    denied = "You are not allowed to write here."
     await expect(alice.outbox).to_contain_text(f"Not sent. {denied} Try again")
     await expect(alice.field).to_have_attribute("placeholder", denied)
     await alice.outbox.get_by_role("button", name="Delete").click()
+    # Of a token that names no rooms only the server knows.
+    async with running(environ={"CHAT_AUTH__DEFAULT_TOPICS__PUBLISH": "[]"}) as server:
+        alice = await visit("alice", "read-only", at=server)
+        await expect(alice.field).to_have_attribute("placeholder", ASKED)
+        await alice.say("may I?")
+        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
+        await alice.outbox.get_by_role("button", name="Delete").click()
+        await alice.go("other")
+        await expect(alice.field).to_have_attribute("placeholder", ASKED)
+        await alice.go("read-only")
+        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
+
+
+async def test_whose_token_does_not_allow_to_write_is_told_before(
+    visit: Visit, server: ServerProcess
+) -> None:
 
 
 async def test_the_end_of_a_sign_in_is_told_before(visit: Visit) -> None:
@@ -303,7 +328,9 @@ async def test_one_may_try_to_connect_at_once(visit: Visit) -> None:
         await alice.page.context.set_offline(True)
         retry = alice.page.get_by_role("button", name="Try now")
         await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+    denied = "You are not allowed to write here."
         await expect(retry).to_be_visible()
         await alice.page.context.set_offline(False)
         await alice.online()
         await expect(retry).to_be_hidden()
+    await expect(alice.field).to_have_attribute("placeholder", denied)
