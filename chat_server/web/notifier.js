@@ -58,7 +58,7 @@ export class Notifier {
     if (Notification.permission !== "granted") return;
     const who = from ? visibleName(from.name, from.user) : t("Server");
     const shown = new Notification(t("{name} in #{room}", { name: who, room: inert(room.name) }), {
-      body: gist(data).slice(0, MAX_BODY),
+      body: gist(data, room.people).slice(0, MAX_BODY),
       tag: room.topic,
     });
     shown.addEventListener("click", () => {

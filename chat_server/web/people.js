@@ -13,6 +13,8 @@ export class People {
   #here = new Map();
   /** By user, also of those who have gone: mentions and names are told apart by them. */
   #names = new Map();
+  /** What all rooms together know. */
+  #everywhere;
   /** By the user in lower case, as a mention may have it. */
   #users = new Map();
   /** The users of a name, by the name as it is shown. */
@@ -27,11 +29,13 @@ export class People {
    * @param {string} user who reads.
    * @param {function} onChange called when what is to be shown has changed.
    * @param {function} onName called when somebody turns out to have a name.
+   * @param {Map} everywhere the names by user that are known from all rooms.
    */
-  constructor(user, onChange, onName = () => {}) {
+  constructor(user, onChange, onName = () => {}, everywhere = new Map()) {
     this.#user = user;
     this.#onChange = onChange;
     this.#onName = onName;
+    this.#everywhere = everywhere;
   }
 
   /** Begin with a page of those who are there, of an answer to `subscribe`; null if it has none. */
@@ -86,7 +90,7 @@ export class People {
   }
 
   /** Return a user's name, with the user behind it if another has the same one. */
-  nameOf({ user, name = this.#names.get(user) }) {
+  nameOf({ user, name = this.#names.get(user) ?? this.#everywhere.get(user) }) {
     const shown = visibleName(name, user);
     if (shown === visibleName(user)) return shown;
     return this.isShared({ user, name }) ? `${shown} (${visibleName(user)})` : shown;
@@ -126,6 +130,7 @@ export class People {
     if (this.#names.has(user) && before === shown) return;
     this.#namesakes.get(before)?.delete(user);
     this.#names.set(user, name);
+    if (this.#everywhere.size < MAX_PEOPLE || this.#everywhere.has(user)) this.#everywhere.set(user, name);
     const users = this.#namesakes.get(shown) ?? new Set();
     this.#namesakes.set(shown, users.add(user));
     this.#users.set(user.toLowerCase(), user);

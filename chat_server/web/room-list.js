@@ -107,14 +107,14 @@ export class RoomList {
     return item;
   }
 
-  #previewOf({ name, last, state }, isCurrent) {
+  #previewOf({ name, last, people, state }, isCurrent) {
     const draft = isCurrent ? "" : this.#texts.draft(this.#user, name).trim();
     if (draft) return t("Draft: {text}", { text: inert(draft.slice(0, PREVIEW)) });
     if (state === "refused") return t("Not open");
     if (!last) return "";
     const { from, data, deleted } = last;
     const who = from?.user === this.#user ? t("You") : from ? visibleName(from.name, from.user) : t("Server");
-    return `\u2068${who}\u2069: \u2068${deleted ? t("deleted") : inert(gist(data).slice(0, PREVIEW))}\u2069`;
+    return `\u2068${who}\u2069: \u2068${deleted ? t("deleted") : inert(gist(data, people).slice(0, PREVIEW))}\u2069`;
   }
 
   #makeItem({ name }) {

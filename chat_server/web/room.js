@@ -56,12 +56,13 @@ export class Room {
    * @param {object} options
    * @param {ChatClient} options.client
    * @param {string} options.user who reads.
+   * @param {Map} options.names those of users, from all rooms.
    * @param {boolean} [options.mayWrite] what the token says of that; undefined if nothing.
    * @param {function} options.onEvent called with the room and each event of it, once that is in the log.
    * @param {function} options.onChange called with the room when it is in another state, or what is unread
    *   has changed, and with whether it has just been opened.
    */
-  constructor(name, { client, user, mayWrite, onEvent, onChange }) {
+  constructor(name, { client, user, names, mayWrite, onEvent, onChange }) {
     this.name = name;
     this.topic = topicOf(name);
     this.#client = client;
@@ -69,7 +70,7 @@ export class Room {
     this.mayWrite = mayWrite;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
-    this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true));
+    this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true), names);
   }
 
   /** How many messages are to be shown as unread. */

@@ -23,6 +23,8 @@ export class Rooms {
   #onEvent;
   #onChange;
   #rooms = new Map();
+  /** By user, known from any of the rooms. */
+  #names = new Map();
   /** The room that was visited last. */
   #shown = null;
   #uncounted = new Set();
@@ -95,6 +97,7 @@ export class Rooms {
     const room = new Room(name, {
       client: this.#client,
       user: this.#user,
+      names: this.#names,
       mayWrite: grants(this.#token, "publish", topicOf(name)),
       onEvent: (...event) => this.#received(...event),
       onChange: (room, isOpened) => {

@@ -21,17 +21,17 @@ export function textNodes(text) {
   return new TextView({ name: "div", className: "text", text }).nodes;
 }
 
-/** Return what data says in a line or two, without markup: an answer is not what it quotes. */
-export function gist(data) {
+/** Return what data says in a line or two, without markup, with the names that `people` knows: an answer is not what it quotes. */
+export function gist(data, people) {
   const text = dataText(data);
   if (text !== data?.text) return text;
   const answer = text.replace(/^(?:>(?:[ >].*)?\n)+/u, "") || text;
-  return plainText(answer.slice(0, MAX_GIST));
+  return plainText(answer.slice(0, MAX_GIST), (text, at) => people.mentioned(text, at));
 }
 
-/** Return a text without its markup. */
-export function plainText(text) {
-  return plain(parse(text)).trim();
+/** Return a text without its markup; `whom` tells who is mentioned, as for `parse`. */
+export function plainText(text, whom) {
+  return plain(parse(text, whom)).trim();
 }
 
 function plain(nodes) {
