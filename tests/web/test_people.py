@@ -138,6 +138,28 @@ async def test_what_is_read_while_the_connection_is_lost_is_told_behind(
     await expect(alice.page.locator("#seen")).to_have_text("Read by \u2068ben\u2069")
 
 
+async def test_who_has_read_stands_above_what_is_not_sent(
+    visit: Visit, social: ServerProcess
+) -> None:
+    alice = await visit("alice", "order", at=social)
+    await alice.say("stored")
+    await alice.sees(["stored"])
+    await read(social, "order", 1, "ben")
+    seen = alice.page.locator("#seen")
+    await expect(seen).to_have_text("Read by \u2068ben\u2069")
+    await alice.page.context.set_offline(True)
+    await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+    await expect(alice.page.get_by_role("button", name="Try now")).to_be_visible()
+    await alice.say("waits")
+    await expect(alice.outbox).to_contain_text("Sending…")
+    places = [await part.bounding_box() for part in (alice.log, seen, alice.outbox)]
+    tops = [place["y"] for place in places if place is not None]
+    assert len(tops) == 3
+    assert tops == sorted(tops)
+    await alice.page.context.set_offline(False)
+    await alice.sees(["stored", "waits"])
+
+
 async def test_where_nobody_is_told_the_page_asks_in_vain(
     visit: Visit, server: ServerProcess
 ) -> None:
@@ -268,6 +290,22 @@ async def test_the_browser_itself_shows_a_notification(visit: Visit, social: Ser
 
 
 async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
+    # Of a token that names no rooms only the server knows.
+    async with running(environ={"CHAT_AUTH__DEFAULT_TOPICS__PUBLISH": "[]"}) as server:
+        alice = await visit("alice", "read-only", at=server)
+        await expect(alice.field).to_have_attribute("placeholder", ASKED)
+        await alice.say("may I?")
+        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
+        await alice.outbox.get_by_role("button", name="Delete").click()
+        await alice.go("other")
+        await expect(alice.field).to_have_attribute("placeholder", ASKED)
+        await alice.go("read-only")
+        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
+
+
+async def test_whose_token_does_not_allow_to_write_is_told_before(
+    visit: Visit, server: ServerProcess
+) -> None:
     alice = await visit()
     rights = {"subscribe": ["room:**"], "publish": ["room:*:{sub}", "room:open:**"]}
     await alice.sign_in("alice", "news", **rights)
@@ -291,30 +329,16 @@ async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
 
 async def test_who_may_neither_read_nor_write_is_told_so(visit: Visit) -> None:
     alice = await visit()
+    denied = "You are not allowed to write here."
     await alice.sign_in("alice", "closed", subscribe=[], publish=[])
     await expect(alice.page.locator("#room-error")).to_have_text(
         "#closed: You are not allowed to read here. Your token allows you to read nothing."
     )
+    await expect(alice.field).to_have_attribute("placeholder", denied)
     await alice.say("may I?")
     await expect(alice.outbox).to_contain_text(f"Not sent. {denied} Try again")
     await expect(alice.field).to_have_attribute("placeholder", denied)
     await alice.outbox.get_by_role("button", name="Delete").click()
-    # Of a token that names no rooms only the server knows.
-    async with running(environ={"CHAT_AUTH__DEFAULT_TOPICS__PUBLISH": "[]"}) as server:
-        alice = await visit("alice", "read-only", at=server)
-        await expect(alice.field).to_have_attribute("placeholder", ASKED)
-        await alice.say("may I?")
-        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
-        await alice.outbox.get_by_role("button", name="Delete").click()
-        await alice.go("other")
-        await expect(alice.field).to_have_attribute("placeholder", ASKED)
-        await alice.go("read-only")
-        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
-
-
-async def test_whose_token_does_not_allow_to_write_is_told_before(
-    visit: Visit, server: ServerProcess
-) -> None:
 
 
 async def test_the_end_of_a_sign_in_is_told_before(visit: Visit) -> None:
@@ -329,9 +353,7 @@ async def test_one_may_try_to_connect_at_once(visit: Visit) -> None:
         await alice.page.context.set_offline(True)
         retry = alice.page.get_by_role("button", name="Try now")
         await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
-    denied = "You are not allowed to write here."
         await expect(retry).to_be_visible()
         await alice.page.context.set_offline(False)
         await alice.online()
         await expect(retry).to_be_hidden()
-    await expect(alice.field).to_have_attribute("placeholder", denied)
