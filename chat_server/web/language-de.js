@@ -118,6 +118,7 @@ export const texts = {
 
   // Errors
   "The server did not understand this.": "Der Server hat das nicht verstanden.",
+  "Your sign-in has expired.": "Deine Anmeldung ist abgelaufen.",
   "Your sign-in has expired or is not valid.": "Deine Anmeldung ist abgelaufen oder ungültig.",
   "You are not allowed to do this.": "Das darfst du nicht.",
   "The message is too long.": "Die Nachricht ist zu lang.",

@@ -30,5 +30,6 @@ export function reasonOf({ message }) {
 
 /** Return a sentence on a refused sign-in, and why: a token may be expired, or wrong in another way. */
 export function signInWords(error) {
+  if (/^(?:the token|token:) has expired/.test(error.message)) return t("Your sign-in has expired.");
   return error.message ? `${words(error)} (${inert(error.message)})` : words(error);
 }

@@ -126,7 +126,7 @@ async def test_an_expired_token_leads_back_to_signing_in(visit: Visit) -> None:
     async with running(environ=environ) as server:
         alice = await visit(at=server)
         await alice.follow(mint("alice", ttl_seconds=5), "lobby")
-        await expect(alice.page.get_by_role("alert")).to_contain_text("sign-in has expired")
+        await expect(alice.page.get_by_role("alert")).to_have_text("Your sign-in has expired.")
         await expect(alice.page.get_by_label("Token")).to_be_focused()
         assert await alice.page.evaluate("sessionStorage.getItem('chat.token')") is None
 
