@@ -38,7 +38,8 @@ run: .venv/run.stamp ## start a server on http://127.0.0.1:8000 with the memory 
 test: .venv/test.stamp ## install what the tests need, and run all of them
 	@scripts/test-programs.sh
 	$(BIN)/python -m pytest -m "timing and not extra"
-	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not timing and not extra"
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not timing and not extra" --ignore tests/web
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not timing and not extra" tests/web
 
 test-all: test ## run the tests, and those that take long or install what others wrote
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,api,deploy,proxies,servers,stores,peers]'

@@ -1,10 +1,15 @@
 """Engines: how SQLite and PostgreSQL are spoken with."""
 
+import asyncio
 import importlib.util
+import logging
+from asyncio import CancelledError
+from sqlite3 import OperationalError
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from ..settings import DatabaseSettings, SettingsError
 from .urls import DatabaseUrl, parse_database_url
@@ -14,6 +19,24 @@ READING: Final = {"chat_read_only": True, "postgresql_readonly": True}
 
 APPLICATION_NAME: Final = "chat-server"
 """What `pg_stat_activity` calls our connections."""
+
+
+class _Uncancelled(logging.Filter):
+    """Leaves out what the pool says of a connection whose user was cancelled as it came back.
+
+    The pool drops such a connection, and nothing is wrong: a worker that stops cancels its tasks.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is of anything else."""
+        return not (record.exc_info and isinstance(record.exc_info[1], CancelledError))
+
+
+_UNCANCELLED: Final = _Uncancelled()
+
+
+WAL_TRIES: Final = 200
+WAL_SECONDS: Final = 0.05
 
 
 def make_engine(settings: DatabaseSettings) -> AsyncEngine:
@@ -56,8 +79,24 @@ def make_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     engine = _create(url, poolclass=NullPool, connect_args=_SQLITE)
     # Without foreign keys: a table that is made anew must not take along what refers to it. WAL,
     # with which nobody who reads waits for a writer, is remembered by the file.
-    _prepare_sqlite(engine.sync_engine, _busy_timeout(60), "PRAGMA journal_mode = WAL")
+    _prepare_sqlite(engine.sync_engine, _busy_timeout(60))
+    event.listen(engine.sync_engine, "connect", _write_ahead)
     return engine
+
+
+def _write_ahead(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    for left in reversed(range(WAL_TRIES)):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            break
+        except OperationalError:
+            # Of two that change the mode at once SQLite refuses one at once, lest they wait for
+            # each other: busy_timeout does not hold here.
+            if not left:
+                raise
+            await_only(asyncio.sleep(WAL_SECONDS))
+    cursor.close()
 
 
 # What is deleted is overwritten.
@@ -97,6 +136,7 @@ def _create(url: DatabaseUrl, **options: Any) -> AsyncEngine:
         port=url.port,
         database=url.name,
     )
+    logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool").addFilter(_UNCANCELLED)
     # What people write, and hashes of passwords, stay out of errors and so out of the log.
     return create_async_engine(address, hide_parameters=True, **options)
 

@@ -62,7 +62,8 @@ def reload_in_place(settings: Settings, reread: Reread | None) -> Settings | Non
         reread: as for `reload`.
 
     Returns:
-        The settings that hold from now on; None if there are mistakes, which are logged.
+        The settings that hold from now on, which `tell_taken` tells once they do; None if there are
+        mistakes, which are logged.
     """
     read = _read(reread or (lambda: settings), "nothing is reloaded")
     if read is None:
@@ -72,13 +73,21 @@ def reload_in_place(settings: Settings, reread: Reread | None) -> Settings | Non
     log = replace(settings.log, level=read.log.level, format=read.log.format)
     if log != settings.log:
         logs.configure(log)
-    taken = [key for key in changed if key in IN_PLACE]
-    if settings.server.tls_certificate_file:
-        taken.append("the certificate")
-    logger.info(
-        "SIGHUP: read again: %s", ", ".join(taken) or "nothing that holds without a restart"
-    )
     return replace(settings, log=log)
+
+
+def tell_taken(before: Settings, after: Settings) -> None:
+    """Log what the only worker has taken over.
+
+    Args:
+        before: the settings that held.
+        after: those that hold now.
+    """
+    taken = _changed(before, after)
+    if after.server.tls_certificate_file:
+        taken.append("the certificate")
+    what = ", ".join(taken) or "nothing that holds without a restart"
+    logger.info("SIGHUP: read again: %s", what)
 
 
 def _read(reread: Reread, what: str) -> Settings | None:

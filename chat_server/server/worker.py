@@ -32,7 +32,7 @@ from .gc_policy import GcPolicy
 from .hangup import Terminal
 from .late_signals import end_at_once, ending_within
 from .notify import notify
-from .reloading import Reread, reload_in_place
+from .reloading import Reread, reload_in_place, tell_taken
 from .tls import tls_context
 from .totals import ANSWER_SECONDS, Report, health_seconds
 
@@ -277,7 +277,7 @@ class Worker:
             settings = await asyncio.to_thread(reload_in_place, self._settings, reread)
             if settings is None:
                 continue
-            self._settings = settings
+            before, self._settings = self._settings, settings
             try:
                 tls = await asyncio.to_thread(tls_context, settings)
             except SettingsError as error:  # a file has changed since it was checked
@@ -286,6 +286,7 @@ class Worker:
             for acceptor in self._acceptors:
                 acceptor.tls = tls
             self._watch_certificate()
+            tell_taken(before, settings)
 
     def _watch_certificate(self) -> None:
         self._certificate.stop()

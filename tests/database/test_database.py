@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from chat_server.database.database import Database
+from chat_server.database.engine import make_engine
 from chat_server.database.leases import LEASES, LeaseRow
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import DatabaseSettings
@@ -69,6 +70,17 @@ async def test_what_is_cancelled_is_not_stored(database: Database) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert await names(database) == []
+
+
+@pytest.mark.parametrize(("error", "told"), [(asyncio.CancelledError(), 0), (OSError(), 1)])
+async def test_a_cancellation_as_a_connection_comes_back_is_no_error(
+    error: BaseException, told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(DatabaseSettings(url=f"sqlite+aiosqlite:///{tmp_path}/chat.db"))
+    # As `_finalize_fairy` in sqlalchemy/pool/base.py.
+    engine.pool.logger.error("Exception during reset or similar", exc_info=error)
+    assert len(caplog.records) == told
+    await engine.dispose()
 
 
 async def test_work_in_one_step_is_stored_whole_or_not_at_all(database: Database) -> None:

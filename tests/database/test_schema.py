@@ -90,6 +90,18 @@ async def test_several_that_migrate_at_once_wait_for_each_other(
     await engine.dispose()
 
 
+async def test_several_may_be_the_first_to_connect(tmp_path: Path) -> None:
+    async def connect(file: Path) -> None:
+        engine = make_migration_engine(DatabaseSettings(url=f"sqlite+aiosqlite:///{file}"))
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+        await engine.dispose()
+
+    for number in range(25):  # without a second try one of the four fails in each eighth round
+        file = tmp_path / f"{number}.db"
+        await asyncio.gather(*(asyncio.to_thread(asyncio.run, connect(file)) for _ in range(4)))
+
+
 async def test_a_migration_that_fails_leaves_nothing(
     empty_database: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ ENVIRON = {
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
     "CHAT_LIMITS__MESSAGE_BURST": "100000",
     "CHAT_NAMESPACES__ROOM__HISTORY_BYTES": "0",
+    # The bystander reads the megabytes at the end only.
+    "CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": "300",
 }
 
 MESSAGES, BYTES = 600, 30_000
