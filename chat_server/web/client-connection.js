@@ -179,7 +179,8 @@ export class Connection {
       this.#answers.set(id, { resolve, reject, onAnswer: options?.onAnswer, timer });
       options?.onSent?.();
       try {
-        this.#socket.send(frame);
+        // The browser would complain of a socket that closes, whose end it tells a moment later.
+        if (!(this.#socket.readyState > 1)) this.#socket.send(frame);
       } catch (error) {
         // Not at once: whoever sends is in the middle of something.
         queueMicrotask(() => this.end(0, error.message));

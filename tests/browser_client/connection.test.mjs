@@ -16,6 +16,19 @@ test("without our goodbye a close is a lost connection, whatever its code", asyn
   }
 });
 
+test("nothing is sent on a socket that closes, and all of it behind its end", async () => {
+  await connect();
+  const closing = server.current;
+  closing.readyState = 2;
+  const before = server.commands.length;
+  const entry = app.publish(client, "room:a", "hello");
+  await settle();
+  assert.equal(server.commands.length, before);
+  closing.shut();
+  await clock.pass(31_000);
+  assert.equal(entry.stored?.seq, 1);
+});
+
 test("with our goodbye the codes that say stop are obeyed", async () => {
   for (const code of [1000, 1003, 1007, 1009, 4400, 4403]) {
     await connect();
