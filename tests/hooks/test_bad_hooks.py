@@ -220,15 +220,16 @@ async def test_a_hook_that_calls_back_as_a_user_waits_for_itself_and_ends() -> N
 
     @server.on_publish(ROOM)
     async def calls_back(publication: Publication) -> None:
-        await post(running, path, {"data": publication.data + 1})
+        if publication.data < 3:  # or it might go on as long as the machine is slow enough
+            await post(running, path, {"data": publication.data + 1})
 
     async with served(server) as running, await chat(running.ws_url, TOKEN) as ada:
         answer = await ada.call(type="publish", topic=ROOM, data=0)
         assert answer["code"] == "unavailable"
         await ada.ok(type="publish", topic="room:b", data=0)
         await until(lambda: not server.service.gate._lines)  # type: ignore[union-attr]
-        assert (await server.publish(ROOM, "free")).seq == 1
-    # How often it gets to call itself until then is a matter of time.
+        # How far it gets until then is a matter of time.
+        assert (await server.publish(ROOM, "free")).seq in (1, 2)
     outcomes = {outcome for _, outcome in server.hook_counts}
     assert {"run", "late"} <= outcomes
 
