@@ -125,9 +125,8 @@ async def test_stays_signed_in_over_reload_restart_and_in_tabs(
     [cookie] = await page.context.cookies()
     assert (cookie["name"], cookie["sameSite"]) == ("chat_refresh", "Lax")
     assert cookie["httpOnly"]
-    assert await page.evaluate("Object.keys(sessionStorage).concat(Object.keys(localStorage))") == [
-        *("chat.room", "chat.account", "chat.rooms:alice")
-    ]
+    kept = await page.evaluate("Object.keys(sessionStorage).concat(Object.keys(localStorage))")
+    assert sorted(kept) == ["chat.account", "chat.room", "chat.rooms:alice", "chat.tab"]
     assert await page.evaluate("document.cookie") == ""
     await page.reload()
     await visitor.online()

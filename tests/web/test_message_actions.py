@@ -267,7 +267,7 @@ async def test_a_reply_begins_with_a_quote(visit: Visit, server: ServerProcess) 
     await expect(answer.locator(".text")).to_contain_text("@Eve my draft")
     # What the list of rooms shows of it is the answer, as it reads.
     await expect(alice.page.locator(".preview")).to_have_text(
-        "\u2068You\u2069: \u2068@eve my draft of mine\u2069"
+        "\u2068You\u2069: \u2068@Eve my draft of mine\u2069"
     )
 
 
