@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-import pytest_asyncio
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from chat_server.client import connect
