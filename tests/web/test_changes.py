@@ -97,10 +97,10 @@ async def test_a_message_that_changes_keeps_its_nodes_and_the_selection_in_it(
 ) -> None:
     room = "nodes"
     alice = await visit("alice", room)
-    for text in ("one chosen word", "x" * 3_000):
+    for text in ("one chosen word", "x" * 4_000):
         data = {"data": {"text": text}, "state": "streaming"}
         await _call(server, "POST", "", data, room)
-    button = alice.log.get_by_role("button", name="Show all 3,000 characters")
+    button = alice.log.get_by_role("button", name="Show all 4,000 characters")
     await button.focus()
     await alice.page.evaluate(SELECT, "chosen")
     for number in (1, 2):

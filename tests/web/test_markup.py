@@ -96,7 +96,7 @@ async def test_one_long_word_and_high_accents_stay_in_their_place(
 
 
 async def test_an_address_that_is_cut_is_no_link(visit: Visit, server: ServerProcess) -> None:
-    address = "https://example.com/" + "x" * 100
+    address = "https://example.com/" + "x" * 1_500
     await post(server, "cut", {"text": "y" * 1_950 + " " + address}, "eve", "Eve")
     alice = await visit("alice", "cut")
     await expect(alice.log.locator(".text")).to_have_text(re.compile("…$"))
