@@ -97,10 +97,10 @@ async def test_a_message_that_changes_keeps_its_nodes_and_the_selection_in_it(
 ) -> None:
     room = "nodes"
     alice = await visit("alice", room)
-    for text in ("one chosen word", "x" * 4_000):
+    for text in ("one chosen word", "x" * 20_000):
         data = {"data": {"text": text}, "state": "streaming"}
         await _call(server, "POST", "", data, room)
-    button = alice.log.get_by_role("button", name="Show all 4,000 characters")
+    button = alice.log.get_by_role("button", name="Show all 20,000 characters")
     await button.focus()
     await alice.page.evaluate(SELECT, "chosen")
     for number in (1, 2):
@@ -115,7 +115,7 @@ async def test_a_message_that_changes_keeps_its_nodes_and_the_selection_in_it(
     await expect(alice.log.get_by_text("edited", exact=True)).to_have_count(1)
     assert await alice.page.evaluate(STILL) == [True, "chosen", []]
     # The keyboard is where it was, and what is shown in full stays so.
-    more = alice.log.get_by_role("button", name="Show all 3,007 characters")
+    more = alice.log.get_by_role("button", name="Show all 20,007 characters")
     await expect(more).to_be_focused()
     await more.press("Enter")
     await _call(server, "PATCH", "/2", {"data": {"text": "y" * 4_000}}, room)
