@@ -34,9 +34,10 @@ class _Uncancelled(logging.Filter):
 
 _UNCANCELLED: Final = _Uncancelled()
 
-
 WAL_TRIES: Final = 200
+"""How often a connection asks for the journal that others change at the same moment."""
 WAL_SECONDS: Final = 0.05
+"""Seconds between two of these tries."""
 
 
 def make_engine(settings: DatabaseSettings) -> AsyncEngine:

@@ -5,14 +5,13 @@ import time
 from collections.abc import Mapping
 
 from ..http.pages import File
-from ..http.requests import REQUEST_ID_HEADER, SECURITY_HEADERS, log_answer, request_id_of
+from ..http.requests import SECURITY_HEADERS, log_answer, request_id_of
 from ..metrics.numbers import Numbers
 from .request_head import Head, Unusual
-from .responses import Responses, lines
+from .responses import REQUEST_ID, Responses, lines
 
 _CODINGS = re.compile(rb"[a-z0-9-]+(?:, ?[a-z0-9-]+)*")
 _ETAG = re.compile(r'"[0-9a-z-]+"')
-_ID = REQUEST_ID_HEADER.lower().encode()
 
 _CHANGING = frozenset(
     (
@@ -74,7 +73,7 @@ class HotFiles:
             status, body = 304, b""
         else:
             headers["Content-Length"] = str(len(body))
-        request_id = request_id_of(head.get(_ID) or "")
+        request_id = request_id_of(head.get(REQUEST_ID) or "")
         self._numbers.http_responses[status] += 1
         log_answer("GET", head.path.decode(), status, began_at, request_id)
         # In the order in which Quart sends them; those of the file itself hold.

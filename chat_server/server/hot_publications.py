@@ -16,7 +16,7 @@ from ..extension import ChatServer
 from ..http import problems
 from ..http.commands import OK_HEADERS, publish_status
 from ..http.quota import quota_headers
-from ..http.requests import REQUEST_ID_HEADER, log_answer, request_id_of
+from ..http.requests import log_answer, request_id_of
 from ..protocol.batch import BATCH_PATH
 from ..protocol.codecs import JsonCodec
 from ..protocol.commands import Publish
@@ -26,11 +26,10 @@ from ..service.actor import Actor
 from ..service.answers import Answer, unfinished
 from ..service.batch import publish_batch
 from .request_head import Head, HeadPattern, Unusual
-from .responses import SECURITY, Responses, lines
+from .responses import REQUEST_ID, SECURITY, Responses, lines
 
 PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
 BATCH = BATCH_PATH.encode()
-_ID = REQUEST_ID_HEADER.lower()
 
 MAX_KEPT_BYTES = 4_096
 """The longest head that a connection keeps to find it again."""
@@ -89,7 +88,7 @@ class Request:
             self.token = bearer_token(head.all(b"authorization"))
         except (ChatError, ValueError):
             raise Unusual from None
-        self.request_id = head.get(_ID.encode()) or ""
+        self.request_id = head.get(REQUEST_ID) or ""
         self.claims: Claims | None = None
         self.actor: Actor
 

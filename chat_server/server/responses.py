@@ -14,6 +14,8 @@ def lines(headers: Mapping[str, str]) -> bytes:
 
 
 SECURITY = lines(SECURITY_HEADERS)
+REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+"""The name of the header as heads and responses have it."""
 
 
 class Responses:
@@ -25,7 +27,6 @@ class Responses:
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
-        self._id = REQUEST_ID_HEADER.lower().encode()
         self._second = 0
         self._date = b""
 
@@ -44,7 +45,7 @@ class Responses:
             self._date = f"date: {format_date_time(second)}\r\n\r\n".encode()
         return b"%b%b: %b\r\n%b%b%b%b" % (
             begin,
-            self._id,
+            REQUEST_ID,
             request_id.encode(),
             lines(end),
             b"connection: close\r\n" if self._drain.announced else b"",

@@ -2,9 +2,9 @@
  * A small subset of Markdown: emphasis, headings, code, lists, quotes, links, and mentions.
  *
  * A text becomes a tree of strings and `{ tag, children }`, with `href` of a link, `value` of an item that has
- * a number, and `title` of code, whose language it names, and of a mention, whose user it names. The time is linear in the text, whatever it is. A link
- * shows its address, or has it as `title` if it has a text of its own. Where that text could name another address than
- * it leads to, no link is made of the two: both are shown.
+ * a number, and `title` of code, whose language it names, and of a mention, whose user it names. The time is
+ * linear in the text, whatever it is. A link shows its address, or has it as `title` if it has a text of its own.
+ * Where that text could name another address than it leads to, no link is made of the two: both are shown.
  */
 
 /** Behind so many elements of one text all is plain. */

@@ -21,7 +21,10 @@ export function textNodes(text) {
   return new TextView({ name: "div", className: "text", text }).nodes;
 }
 
-/** Return what data says in a line or two, without markup, with the names that `people` knows: an answer is not what it quotes. */
+/**
+ * Return what data says in a line or two, without markup, with the names that `people` knows: an answer is not
+ * what it quotes.
+ */
 export function gist(data, people) {
   const text = dataText(data);
   if (text !== data?.text) return text;
