@@ -112,7 +112,7 @@ async def _leave_and_come_back(page: Page, server: ServerProcess, room: str) -> 
     # By the page itself: the browser answers no question of its driver while one page takes the
     # place of another.
     await page.evaluate("() => void setTimeout(() => history.back())")
-    await page.wait_for_function("window.shows?.length === 1", timeout=SECONDS * 1000)
+    await page.wait_for_function("() => window.shows?.length === 1", timeout=SECONDS * 1000)
     assert await page.evaluate("window.shows") == [True]
 
 
@@ -122,7 +122,7 @@ async def _start_worker(page: Page, server: ServerProcess) -> None:
     # The worker is made of a text here, which has no address that others are relative to.
     script = script.replace('"/static/', f'"{server.url}/static/')
     await page.evaluate(START_WORKER, {"script": script, **_address(server, "worker")})
-    await page.wait_for_function("window.told.length === 3", timeout=SECONDS * 1000)
+    await page.wait_for_function("() => window.told.length === 3", timeout=SECONDS * 1000)
     told = await page.evaluate("window.told")
     assert told == ["connecting", "online", "hello from a worker"]
 
@@ -133,7 +133,7 @@ async def test_it_works_in_a_web_worker_and_behind_another_page(
     page = (await visit(bypass_csp=True)).page
     await _start_worker(page, server)
     await _leave_and_come_back(page, server, "worker")
-    await page.wait_for_function("window.told.includes('missed')", timeout=SECONDS * 1000)
+    await page.wait_for_function("() => window.told.includes('missed')", timeout=SECONDS * 1000)
 
 
 async def test_pages_share_it_in_a_shared_worker(visit: Visit, server: ServerProcess) -> None:
@@ -147,14 +147,14 @@ async def test_pages_share_it_in_a_shared_worker(visit: Visit, server: ServerPro
     )
     for page in (first, second):
         await page.evaluate(SHARE, {"address": address, **_address(server, "shared")})
-        await page.wait_for_function("window.told.includes('online')", timeout=SECONDS * 1000)
+        await page.wait_for_function("() => window.told.includes('online')", timeout=SECONDS * 1000)
     await second.evaluate("window.port.postMessage('hello')")
     for page in (first, second):
-        await page.wait_for_function("window.told.includes('hello')", timeout=SECONDS * 1000)
+        await page.wait_for_function("() => window.told.includes('hello')", timeout=SECONDS * 1000)
     assert await second.evaluate("window.told") == ["online", "hello"]
     await _leave_and_come_back(second, server, "shared")
     for page in (first, second):
-        await page.wait_for_function("window.told.includes('missed')", timeout=SECONDS * 1000)
+        await page.wait_for_function("() => window.told.includes('missed')", timeout=SECONDS * 1000)
     assert await second.evaluate("window.told") == ["online", "hello", "missed"]
     await second.close()
 
@@ -167,10 +167,12 @@ async def test_it_does_not_stay_online_without_a_network(
     await _state(page, "online")
     await page.context.set_offline(True)
     await page.evaluate(PUBLISH)
-    await page.wait_for_function("window.states.includes('reconnecting')", timeout=SECONDS * 1000)
+    await page.wait_for_function(
+        "() => window.states.includes('reconnecting')", timeout=SECONDS * 1000
+    )
     await page.context.set_offline(False)
     await _state(page, "online")
-    await page.wait_for_function("window.seq !== undefined", timeout=SECONDS * 1000)
+    await page.wait_for_function("() => window.seq !== undefined", timeout=SECONDS * 1000)
     stored = await page.evaluate("window.client.history('room:offline')")
     assert [message["data"] for message in stored["messages"]] == ["while offline"]
     assert await page.evaluate("window.seq") == 1
@@ -185,7 +187,7 @@ async def test_the_back_button_shows_the_page_as_it_was_and_what_it_missed(
     await page.evaluate(LISTEN)
     await _state(page, "online")
     await _leave_and_come_back(page, server, "back")
-    await page.wait_for_function("window.heard?.includes('missed')", timeout=SECONDS * 1000)
+    await page.wait_for_function("() => window.heard?.includes('missed')", timeout=SECONDS * 1000)
     states = await page.evaluate("window.states")
     assert states == ["connecting", "online", "reconnecting", "reconnecting", "online"]
     await page.evaluate("window.client.close()")

@@ -26,7 +26,7 @@ async def test_the_browser_client_comes_back_when_it_was_asked_to(visit: Visit) 
         await server.close(CloseCode.RESTART, "the server restarts", reconnect_in_ms=WAIT_MS)
         await until_soon(lambda: not server.connections, 20)
         await visitor.page.wait_for_function(
-            "window.states.some(({ state }) => state === 'reconnecting')"
+            "() => window.states.some(({ state }) => state === 'reconnecting')"
         )
         # A network that comes back is no reason to come earlier.
         await visitor.page.evaluate("window.dispatchEvent(new Event('online'))")
