@@ -71,6 +71,8 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # What was accepted just now is reset when its turn comes.
+        self._refusing += 1
         self._server.close()
         tasks = list(self._open.values())
         for task in tasks:
