@@ -1,1 +1,1 @@
-"""One worker's connections and topics: who is subscribed to what, and what they are sent."""
+"""One worker's connections and topics, with the subscriptions and the fan-out between them."""

@@ -10,11 +10,11 @@ class Arrivals:
     """The rates of connects and joins; each worker counts for itself.
 
     Args:
-        limits: the rates, of which an empty one is no limit.
+        limits: the rates; an empty rate is no limit.
         clock: tells the time.
 
     Attributes:
-        limits_joins: whether `join` can refuse anything.
+        limits_joins: False if `join` never refuses anything.
     """
 
     def __init__(self, limits: LimitSettings, clock: Clock) -> None:
@@ -23,12 +23,13 @@ class Arrivals:
         self._of_user = _rates(limits.connects_per_user)
         self._joins_of_user = _rates(limits.joins_per_user)
         self._joins_of_topic = _rates(limits.joins_per_topic)
-        # A resume is counted in calls, and most servers have neither.
+        # `join` is called for every topic of a resume. Most servers have no rate of joins, and skip
+        # it.
         self.limits_joins = bool(self._joins_of_user or self._joins_of_topic)
 
     @property
     def refused(self) -> dict[str, int]:
-        """How often somebody had to wait."""
+        """Number of refused connections and joins."""
         connects, joins = (
             sum(rates.refused for rates in pair if rates is not None)
             for pair in (
@@ -42,7 +43,7 @@ class Arrivals:
         """Count a connection of an address.
 
         Raises:
-            RateLimited: too many come from there.
+            RateLimited: too many connections come from the address.
         """
         self._count(self._from_address, address, "too many connects of this address")
 
@@ -58,7 +59,7 @@ class Arrivals:
         """Count a subscription.
 
         Raises:
-            RateLimited: the user subscribes too often, or too many come to the topic.
+            RateLimited: the user subscribes too often, or the topic has too many new subscribers.
         """
         what = "topic: too many joins"
         self._count(self._joins_of_user, user, f"{what} of yours", 1 / factor)

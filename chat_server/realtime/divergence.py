@@ -11,21 +11,21 @@ from msgspec import Struct
 from ..events import Event, HistoryPage, Position
 
 Place = tuple[int, int | None]
-"""A seq, and the fingerprint of its event if that is known."""
+"""A seq, and the fingerprint of its event if the fingerprint is known."""
 
 _NOWHERE: Place = (0, None)
 
 _ERASED = re.compile(rb'"data":null(,"deleted":true,"version":\d+)?}$|,"text":""}$')
-"""The end of an event whose content a deletion has taken away (`broker.folding`)."""
+"""The end of an event without content, because a deletion has removed it (`broker.folding`)."""
 
 
 class Snapshot(Struct, frozen=True):
-    """The evidence that a page must agree with, if its read began at this moment.
+    """The evidence that a page must agree with, if the page's read began at this moment.
 
     Args:
         position: the topic's position.
-        fingerprints: by seq, what subscribers have seen there; None where nothing is known but that
-            they have seen the seq.
+        fingerprints: fingerprints of the events that subscribers have seen, by seq. The fingerprint
+            is None if subscribers have seen the seq and nothing else is known.
     """
 
     position: Position
@@ -34,8 +34,8 @@ class Snapshot(Struct, frozen=True):
     def diverged_from(self, page: HistoryPage) -> bool:
         """Return whether the log on `page` has lost events that subscribers have seen.
 
-        Its seq is behind theirs, or has been given again: the event is not the one they have seen.
-        A log of another epoch says so itself, and is no divergence.
+        The log's seq is behind the subscribers' seq, or the log has another event at a seq of
+        theirs. A log of another epoch declares its loss itself, and is no divergence.
         """
         return page.epoch == self.position.epoch and (
             page.seq < max(self.fingerprints) or any(self._differs(event) for event in page.events)
@@ -44,7 +44,7 @@ class Snapshot(Struct, frozen=True):
     def _differs(self, event: Event) -> bool:
         if self.fingerprints.get(event.seq) in (None, hash(event.payload)):
             return False
-        # What subscribers have seen there was another text, if it has been deleted since.
+        # If the event has been deleted since, subscribers have seen another text at this seq.
         return _ERASED.search(event.payload) is None
 
 
@@ -57,7 +57,7 @@ class Delivered:
         self.last: Place = _NOWHERE
         """The last event that this worker has delivered to all live subscribers."""
         self.max_delivered: Place = _NOWHERE
-        """The furthest event that a replay has delivered to anybody, or that a client has seen."""
+        """The furthest event that a replay has delivered, or that a client has seen."""
 
     def snapshot(self, position: Position) -> Snapshot:
         """Return the evidence at `position`."""

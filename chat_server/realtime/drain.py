@@ -1,4 +1,4 @@
-"""How a stopping worker sends its clients elsewhere: in batches, and not all back at once."""
+"""Sends the clients of a stopping worker to other workers: in batches, and spread over time."""
 
 import asyncio
 import math
@@ -67,11 +67,11 @@ class Drain:
         return self._spread_ms / 1000
 
     def reconnect_in_ms(self) -> int:
-        """Return when a client that came during the drain may come back."""
+        """Return the milliseconds after which a client that came during the drain may come back."""
         return random.randint(1, self._spread_ms)  # noqa: S311 - spreads load, no secret
 
     async def _close_all(self) -> None:
-        """Close in batches; each client is told a time of its own to return, evenly spread."""
+        """Close in batches, and tell each client its own time to return, evenly spread."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         clients = list(self._registry)

@@ -1,4 +1,4 @@
-"""Pushes as text or bytes of one encoding: what an encoder of `ports` puts into its packets."""
+"""Encodes pushes: the text or bytes that an encoder of `ports` puts into its packets."""
 
 import logging
 
@@ -12,9 +12,9 @@ throttle = LogThrottle()
 
 
 def encode_push(codec: Codec, push: Push) -> bytes | None:
-    """Return a push in an encoding, or None if it is an event whose payload is no JSON text.
+    """Return a push in an encoding, or None for an event whose payload is no JSON text.
 
-    No worker writes such an event, but other programs may write to the store.
+    Workers write only JSON, but other programs may write to the store.
     """
     if not isinstance(push, Event):
         return codec.encode(push)

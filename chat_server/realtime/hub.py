@@ -26,28 +26,29 @@ from .trail import NO_TRAIL, Trail
 logger = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REPAIRS = 32
-"""Topics that are read at the same time after trouble."""
+"""Number of topics that are read at the same time after trouble."""
 
 RETRY_SECONDS = 0.5
-"""Time between two reads of a store that does not answer."""
+"""Seconds between two reads of a store that does not answer."""
 
 SAMPLED = 16
-"""Of so many batches the age of one is noted: that costs as much as half a delivery."""
+"""Batches per measured batch age: to measure an age costs as much as half a delivery."""
 
 ReadPage = Callable[[str, int], Awaitable[HistoryPage]]
-"""Reads the events of a topic behind a seq, as `SharedReads.read` does."""
+"""Reads the events of a topic after a seq, like `SharedReads.read`."""
 
 
 class _Opening:
     """A topic that is being opened.
 
-    One read gives the topic its position and answers those who asked before the read began. The
-    first of them chooses what is read, so that opening costs no read of its own.
+    One read gives the topic its position. The same read answers the subscribers that asked before
+    the read began. The first subscriber chooses the page, so that opening costs no extra read.
     """
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
-        # What the first one asked for, and the positions near it that others asked for.
+        # The request of the first subscriber, and the range of near positions that others asked
+        # for.
         self._first: tuple[Position | None, int | None] | None = None
         self._lowest = self._highest = 0
         self._begun = False
@@ -55,7 +56,7 @@ class _Opening:
         self._pages: PagesAfter | None = None
 
     def ask(self, since: Position | None, last: int | None) -> bool:
-        """Ask for a page; return False if the read has begun, and its answer may be too old."""
+        """Ask for a page; return False if the read has begun, for its answer may be too old."""
         if self._first is None:
             self._first = (since, last)
             self._lowest = self._highest = 0 if since is None else since.seq
@@ -66,10 +67,10 @@ class _Opening:
         return not self._begun
 
     async def read(self, log: LogReader, reads: SharedReads, topic: str) -> HistoryPage:
-        """Read the page that the first one asked for.
+        """Read the page that the first subscriber asked for.
 
-        The page begins with the event at a position, not behind it. If no newer event exists, the
-        topic keeps the event's fingerprint, to notice a failover later.
+        The page begins with the event at the subscriber's position, not after the position. If no
+        newer event exists, the topic keeps this event's fingerprint, to notice a failover later.
         """
         self._begun = True
         since, last = self._first or (None, None)
@@ -85,7 +86,7 @@ class _Opening:
         return page
 
     def page_for(self, since: Position | None, last: int | None) -> HistoryPage | None:
-        """Return a page for one who asked in time, or None if the answer has none."""
+        """Return the page for a subscriber that asked in time, or None if the read has none."""
         if since is not None:
             return None if self._pages is None else self._pages.get(since.seq)
         return self._page if (None, last) == self._first else None
@@ -94,24 +95,24 @@ class _Opening:
 class Hub:
     """Keeps subscribers in their topics, and every topic at the position of its log.
 
-    The hub is the broker's listener. One path leads to subscribers: the broker's events, also for
-    publications of this worker, so that all workers see the same log.
+    The hub is the broker's listener. Events reach subscribers on one path only: through the broker,
+    even for publications of this worker. So all workers see the same log.
 
     Args:
         broker: delivers events, and reads them again.
-        max_replay: events that a subscriber may have missed to be recovered; as many are read at
-            once to repair a topic.
-        on_read: called with each event of the kind `read`, which is for one user alone.
-        log: reads what subscribers have missed; the broker does if nothing else is given.
-        clock: tells how old an event is when it is delivered.
-        numbers: counts what happens.
-        latest_only: tells whether slow subscribers of a topic skip what they have missed.
-        trail: remembers what was done with events.
+        max_replay: maximum number of missed events for a recovery; also the number of events in one
+            read of a repair.
+        on_read: called with each event of the kind `read`, which concerns a single user.
+        log: reads missed events for subscribers; the broker by default.
+        clock: measures the age of an event at its delivery.
+        numbers: the worker's counters.
+        latest_only: returns True for a topic whose slow subscribers skip missed events.
+        trail: notes the deliveries of events.
 
     Attributes:
-        reads: reads what subscribers have missed.
-        others: hears of topics that have no subscribers here.
-        subscription_count: how many are subscribed or about to be, in all topics together.
+        reads: the shared reads of missed events.
+        others: listener for the events of topics without subscribers on this worker.
+        subscription_count: number of subscriptions in all topics together, with pending ones.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Hub:
     # Subscribers ---------------------------------------------------------------------------
 
     def join_now(self, transport: Transport, name: str) -> Recovery | None:
-        """Let a subscriber join from here on, if no read of the store is needed for that."""
+        """Let a subscriber join at the topic's position; return None if a read is needed first."""
         topic = self._topics.get(name)
         if topic is None or not topic.established:
             return None
@@ -180,14 +181,14 @@ class Hub:
         last: int | None,
         not_before: float = 0.0,
     ) -> Recovery:
-        """Let a subscriber join a topic; it is sent nothing before `enter`.
+        """Let a subscriber join a topic; the subscriber gets no event before `enter`.
 
         Args:
-            transport: the subscriber's.
+            transport: the subscriber's transport.
             name: the topic.
             since: the last position that the subscriber has seen.
-            last: the number of messages that it wants instead.
-            not_before: seconds since 1970; events older than this do not follow `since`.
+            last: the number of newest messages to send, in place of `since`.
+            not_before: seconds since 1970; older events are not replayed after `since`.
 
         Returns:
             The subscriber's start, and its answer.
@@ -237,7 +238,7 @@ class Hub:
             self._remove(transport, topic)
 
     def lag(self, transport: Transport, names: Iterable[str]) -> None:
-        """Send a subscriber nothing in these topics until `replay`."""
+        """Send a subscriber no events of these topics until `replay`."""
         for name in names:
             topic = self._topics.get(name)
             if topic is not None:
@@ -249,14 +250,14 @@ class Hub:
         names: Collection[str],
         read: ReadPage | None = None,
     ) -> None:
-        """Send a subscriber the events that it has missed, in each of these topics where it lags.
+        """Send a subscriber its missed events, in each of these topics where the subscriber lags.
 
         Ends when the subscriber lags nowhere, or its buffer is full.
 
         Args:
-            transport: the subscriber's.
-            names: its topics; they may change meanwhile.
-            read: reads the pages; `reads` does if nothing else is given.
+            transport: the subscriber's transport.
+            names: the subscriber's topics; the collection may change meanwhile.
+            read: reads the pages; `reads` by default.
         """
         read = read or self.reads.read
         while transport.writable and (lagging := [n for n in names if self._lags(transport, n)]):
@@ -286,7 +287,8 @@ class Hub:
                     continue
             except Unavailable:
                 return False
-            # During the read it may have left, come back, moved on or filled up.
+            # During the read the subscriber may have left, come back, moved on or filled its
+            # buffer.
             moved = self._topics.get(name) is not topic or topic.lag_of(transport) != seen
             if moved or not transport.writable:
                 continue
@@ -302,7 +304,8 @@ class Hub:
         if page is None:
             page = await read_newest(self._log, name, last, folded=True)
         if page.more and len(page.events) < last:
-            # They are too large for one page, so a page with the first of them comes first.
+            # The messages are too large for one page, so a page with the oldest of the messages
+            # comes first.
             after = max(page.seq - last, 0)
             page = await self._log.history(
                 name, after=after, limit=REPLAY_CHUNK, max_bytes=REPLAY_BYTES, folded=True
@@ -332,7 +335,8 @@ class Hub:
             name, self._numbers, latest_only=self._latest_only(name), trail=self._trail
         )
         opening = self._openings[name] = _Opening()
-        # In a task of its own: others may wait for the topic when its first subscriber gives up.
+        # The task is separate, because others may wait for the topic when its first subscriber
+        # gives up.
         self._spawn(self._establish(topic, opening))
         return topic
 
@@ -356,7 +360,7 @@ class Hub:
             opening.done.set()
 
     async def _place(self, topic: Topic, opening: _Opening) -> None:
-        """Give a topic its position, unless what was read is outdated."""
+        """Give a topic its position, unless the page is outdated."""
         generation = topic.generation
         page = await opening.read(self._log, self.reads, topic.name)
         if not page.has_newest:
@@ -378,10 +382,11 @@ class Hub:
             self._trail.heard(topic.name, before, topic.position)
 
     async def _read_on(self, topic: Topic) -> HistoryPage:
-        """Read what follows a topic's position, or all of another epoch if that one is lost."""
+        """Read the events after a topic's position, or a whole new epoch if the old one is lost."""
         name = topic.name
-        # Taken before the read: events delivered during it may be newer than the page. The
-        # page begins with the last event that they have seen, to be compared.
+        # Taken before the read: events delivered during the read may be newer than the page. The
+        # page begins with the last event that subscribers have seen, so that the event can be
+        # compared.
         snapshot = topic.snapshot()
         here = snapshot.position
         after = max(here.seq - 1, 0)
@@ -438,7 +443,7 @@ class Hub:
             self._trail.heard(name, before, topic.position)
             self._batches += 1
             if self._batches % SAMPLED == 1 and (at := batch[0].at) is not None:
-                # One of a batch: they came together.
+                # One event per batch is enough: the events of a batch came together.
                 self._numbers.delivery_seconds.observe(self._clock.time() - at / 1_000)
             if is_stale:
                 if self._throttle.due("missing"):
@@ -448,14 +453,14 @@ class Hub:
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
         """Mark these topics as stale.
 
-        Their next event may bear a `seq` that subscribers have seen with another event, so events
+        The next event may have a `seq` that subscribers have seen with another event. So events
         wait until the log has been read again.
         """
         if interrupted := self._interrupt(topics):
             logger.warning("the events of %d topics may be missed", len(interrupted))
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """Read the events of these topics again that may have been missed."""
+        """Read these topics again, because events may have been missed."""
         if self.others is not None:
             topics = None if topics is None else list(topics)
             self.others.on_restored(topics)
@@ -465,7 +470,7 @@ class Hub:
             self._repair(topic)
 
     def doubt(self, name: str) -> int:
-        """Read a topic again: somebody has changed its log. Return how many are subscribed."""
+        """Read a topic again, because its log was changed; return its number of subscribers."""
         interrupted = self._interrupt([name])
         for topic in interrupted:
             self._repair(topic)

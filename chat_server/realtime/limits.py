@@ -1,4 +1,4 @@
-"""Rates: how many messages a user may send to a worker, and how many bytes a user may read."""
+"""Rate limits: messages that a user may send to a worker, and bytes that a user may read."""
 
 import asyncio
 import logging
@@ -17,25 +17,25 @@ from ..settings import LimitSettings
 logger = logging.getLogger(__name__)
 
 BURST_PACE = 4
-"""Pace at which a user's burst of reads is served, in units of the rate behind the burst."""
+"""Pace of a user's burst of reads, in units of the rate that applies after the burst."""
 
 UNPACED_BYTES = 1_048_576
 """Bytes that a user may read at once before the pace applies."""
 
 READS_AT_ONCE = 4
-"""Reads of one user that are under way at once: whoever comes next waits for all of their pages."""
+"""Concurrent reads of one user; a further read waits until one of these has read all its pages."""
 
 RESERVED_BYTES = UNPACED_BYTES // READS_AT_ONCE
-"""Bytes as which a read counts until it has ended: else those that wait would begin together."""
+"""Bytes charged for a read until the read ends; without a charge waiting reads begin together."""
 
 
 class TokenBucket:
-    """A rate with a burst: tokens come at `rate` a second and at most `burst` are kept.
+    """A token bucket: tokens come at `rate` per second, and at most `burst` tokens are kept.
 
     Args:
         rate: tokens per second, above 0.
         burst: maximum number of tokens; a new bucket is full.
-        now: seconds on the clock that `acquire` gets its `now` from.
+        now: seconds on the clock that later calls of `acquire` use.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
@@ -47,12 +47,12 @@ class TokenBucket:
         self._updated_at = now
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
-        """Spend `cost` tokens and return 0.0, or none and return the seconds until there is one.
+        """Spend `cost` tokens and return 0.0, or spend none and return the seconds to wait.
 
-        A command of any cost passes if one token is left, or its cost if that is less; the balance
-        may go negative.
+        A command of any cost passes if one token is left, or its cost if the cost is below one
+        token. The balance may go negative.
         """
-        # What is left of thirds is not quite a third.
+        # Thirds of a token do not add up exactly: the rest of the last third is slightly too small.
         least = 1.0 if cost >= 1.0 else cost - 1e-9
         tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._updated_at = now
@@ -63,40 +63,40 @@ class TokenBucket:
         return (least - tokens) / self._rate
 
     def charge(self, cost: float) -> None:
-        """Spend tokens whether or not there are so many."""
+        """Spend tokens even if the balance becomes negative."""
         self._tokens -= cost
 
     def left(self, now: float) -> tuple[float, float]:
-        """Return how many tokens there are, and the seconds until all are there again."""
+        """Return the number of tokens, and the seconds until the bucket is full again."""
         tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         return tokens, (self._burst - tokens) / self._rate
 
     def is_full(self, now: float) -> bool:
-        """Return whether the bucket is as good as a new one."""
+        """Return whether the bucket is full, like a new bucket."""
         return self._tokens + (now - self._updated_at) * self._rate >= self._burst
 
 
 class UserRates:
-    """A bucket for each user, shared by all connections and requests of the user on this worker.
+    """Token buckets by user, shared by all connections and requests of a user on this worker.
 
-    A bucket lives on when a connection ends, so that coming back is no way to a new one. The bucket
-    is forgotten when it is full again; if there are too many, the least recently used goes first.
+    A bucket outlives the user's connections, so that a reconnect does not give a new bucket. A full
+    bucket is forgotten. If there are too many buckets, the least recently used goes first.
 
     Args:
         rate: tokens per second and user.
         burst: tokens that a user may spend at once.
-        limit: the setting that the log names with who is refused: each user once a minute, and one
-            user a second. Nobody is named if it is empty.
+        limit: the setting that the log names together with a refused user. Each user is logged once
+            a minute at most, and one user a second. Refusals are not logged if `limit` is empty.
 
     Attributes:
-        refused: how often somebody had to wait.
+        refused: number of refusals.
     """
 
     MAX_USERS = 65_536
-    """Buckets at most."""
+    """Maximum number of buckets."""
 
     KEPT_USERS = 1_024
-    """Buckets of which none is looked at: to forget one costs its user a new one a moment later."""
+    """Number of buckets below which full buckets stay: a forgotten bucket soon costs a new one."""
 
     def __init__(self, rate: float, burst: int, limit: str = "") -> None:
         self._rate = rate
@@ -116,18 +116,18 @@ class UserRates:
         address: str = "",
         topic: str = "",
     ) -> TokenBucket:
-        """Spend `cost` of `user`'s bucket.
+        """Spend `cost` from the bucket of `user`.
 
         Args:
-            user: whose.
+            user: the user.
             now: monotonic seconds.
-            cost: how much.
-            what: what the error says if there is too much of it.
-            address: where it comes from, for the log.
-            topic: what it is about, for the log.
+            cost: tokens to spend.
+            what: the text of the error if the bucket does not have the tokens.
+            address: the client's address, for the log.
+            topic: the topic of the command, for the log.
 
         Returns:
-            The bucket, to be charged with what the command turns out to cost.
+            The bucket, for later charges once the real cost is known.
 
         Raises:
             RateLimited: the user has to wait.
@@ -144,13 +144,13 @@ class UserRates:
         return bucket
 
     def log_refusal(self, user: str, address: str, topic: str, limit: str = "") -> None:
-        """Name in the log a user who had to wait.
+        """Log the name of a user who had to wait.
 
         Args:
-            user: who.
-            address: where the user's message or request came from; empty if that is not known.
-            topic: what it was about, as the client wrote it; empty for no topic.
-            limit: the setting, if it is not that of these rates.
+            user: the user.
+            address: source of the user's message or request; empty if the source is unknown.
+            topic: the topic as the client wrote it; empty for no topic.
+            limit: the setting, if another limit than that of these rates refused the user.
         """
         limit = limit or self._limit
         if limit and self._named.due(user) and self._lines.due(""):
@@ -159,16 +159,16 @@ class UserRates:
 
     @property
     def policy(self) -> tuple[int, float]:
-        """What a user may spend at once, and the seconds in which as much comes again."""
+        """The burst, and the seconds in which a whole burst comes again."""
         return self._burst, self._burst / self._rate
 
     def charge(self, user: str, now: float, cost: float) -> None:
-        """Spend what a command turned out to cost; a negative balance delays the next command."""
+        """Spend the real cost of a command; a negative balance delays the next command."""
         if cost > 0:
             self.bucket(user, now).charge(cost)
 
     def bucket(self, user: str, now: float) -> TokenBucket:
-        """Return the bucket of a user, for now: it may be forgotten later."""
+        """Return the bucket of a user, for immediate use: the bucket may be forgotten later."""
         bucket = self._buckets.get(user)
         if bucket is not None:
             self._buckets.move_to_end(user)
@@ -183,7 +183,7 @@ class UserRates:
     def _forget(self, now: float) -> None:
         if len(self._buckets) < self.KEPT_USERS:
             return
-        # Two for each new bucket, so that the buckets of users who have gone grow fewer.
+        # Two buckets for each new one, so that the buckets of absent users become fewer.
         for _ in range(2):
             oldest = next(iter(self._buckets.values()), None)
             if oldest is None:
@@ -193,12 +193,12 @@ class UserRates:
 
 
 class PacedBucket(TokenBucket):
-    """A bucket whose burst is served at a pace, behind its first `UNPACED_BYTES`.
+    """A bucket whose burst is served at a pace, after the first `UNPACED_BYTES`.
 
     Attributes:
         free_at: monotonic seconds at which the next read may begin.
         pace: bytes per second at which the burst is served.
-        turns: held by the reads that are under way.
+        turns: semaphore of the reads that are under way.
     """
 
     __slots__ = ("free_at", "pace", "turns")
@@ -223,15 +223,15 @@ class PacedBucket(TokenBucket):
 
 
 class ReadRates(UserRates):
-    """What each user may read from the store on this worker.
+    """Limits the bytes that each user may read from the store on this worker.
 
-    Commands beyond the burst are refused. The burst itself is paced: reads wait for their turn, so
-    that one user's burst of many megabytes does not fill a worker's seconds.
+    Commands beyond the burst are refused. The burst itself is paced: reads wait for their turn. So
+    one user's burst of many megabytes does not occupy a worker for seconds.
 
     Args:
         rate: bytes per second.
         burst: bytes that may be read without a refusal.
-        clock: tells when a user may read.
+        clock: tells the time for refusals and turns.
     """
 
     def __init__(self, rate: float, burst: int, clock: Clock) -> None:
@@ -241,14 +241,14 @@ class ReadRates(UserRates):
     def begin(
         self, user: str, now: float | None = None
     ) -> AbstractAsyncContextManager[TokenBucket]:
-        """Return the turn of a command that reads; see `turn`.
+        """Return the turn of a reading command; see `turn`.
 
         Args:
-            user: who reads.
-            now: monotonic seconds, if the caller knows them.
+            user: the reading user.
+            now: monotonic seconds, if the caller knows the time.
 
         Raises:
-            RateLimited: the user has read too much.
+            RateLimited: the user has read too many bytes.
         """
         now = self._clock.monotonic() if now is None else now
         return self._turn(
@@ -256,10 +256,10 @@ class ReadRates(UserRates):
         )
 
     def turn(self, user: str) -> AbstractAsyncContextManager[TokenBucket]:
-        """Wait until it is `user`'s turn to read, which ends with the block.
+        """Wait for a turn of `user` to read; the turn ends with the block.
 
         Yields:
-            The bucket, to be charged with the bytes that were read.
+            The bucket, to be charged with the bytes of the read.
         """
         now = self._clock.monotonic()
         return self._turn(self.bucket(user, now), now)
@@ -275,7 +275,7 @@ class ReadRates(UserRates):
                     await asyncio.sleep(delay)
                 yield bucket
             finally:
-                # The bytes that it was charged with count from now on.
+                # The charged bytes count from now on, in place of the reservation.
                 bucket.free_at -= RESERVED_BYTES / bucket.pace
 
     def _new_bucket(self, now: float) -> TokenBucket:
@@ -283,25 +283,25 @@ class ReadRates(UserRates):
 
 
 class ConnectionRate:
-    """How many messages a connection may send; a `protocol.effects.RateLimit`.
+    """Limits the messages of a connection; a `protocol.effects.RateLimit`.
 
-    Until its user is known a connection has a bucket of its own: it can do nothing but
+    Until its user is known a connection has its own bucket, and can do nothing but
     authenticate.
 
     Args:
         users: the buckets of all users.
         rate: messages per second without a user.
         burst: messages at once without a user.
-        address: where the connection comes from, for the log.
+        address: the connection's address, for the log.
 
     Attributes:
-        user: the user; None until somebody is known.
-        factor: how many times what others may send the user may.
+        user: the user; None until authentication.
+        factor: multiplies the user's rates.
     """
 
     __slots__ = ("_address", "_burst", "_own", "_rate", "_users", "factor", "user")
 
-    _limit = ""  # of a refusal by another than the user's rate
+    _limit = ""  # the setting of the last refusal, unless the user's rate refused
 
     def __init__(self, users: UserRates, rate: float, burst: int, address: str = "") -> None:
         self._address = address
@@ -330,12 +330,12 @@ class ConnectionRate:
 
 
 class BoundConnectionRate(ConnectionRate):
-    """The same with a rate of the connection besides its user's.
+    """A `ConnectionRate` that has a rate of the connection besides the rate of the user.
 
     Args:
         users: see `ConnectionRate`.
         limits: the rates.
-        rate: of the connection.
+        rate: the rate of the connection.
         address: see `ConnectionRate`.
     """
 
@@ -345,7 +345,7 @@ class BoundConnectionRate(ConnectionRate):
         self, users: UserRates, limits: LimitSettings, rate: Rate, address: str = ""
     ) -> None:
         super().__init__(users, limits.messages_per_second, limits.message_burst, address)
-        # It is full whenever the first message comes.
+        # With this start time the bucket is full whenever the first message comes.
         self._bucket = TokenBucket(rate.count / rate.seconds, rate.count, -math.inf)
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
@@ -356,7 +356,7 @@ class BoundConnectionRate(ConnectionRate):
 
 
 def connection_rate(users: UserRates, limits: LimitSettings, address: str) -> ConnectionRate:
-    """Return the rate of a new connection from an address; `users` are the buckets of all users."""
+    """Return the rate of a new connection; `users` are the buckets of all users."""
     rate = Rate.parse(limits.messages_per_connection)
     if rate is not None:
         return BoundConnectionRate(users, limits, rate, address)

@@ -1,4 +1,4 @@
-"""Merges neighbouring appends to one message, for a subscriber that was behind."""
+"""Merges neighbouring appends to one message, for a subscriber that lagged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder(_Appended).decode
 
 
 def merge_appends(events: Sequence[Event]) -> Sequence[Event]:
-    """Merge what neighbours have appended to one message (docs/protocol.md, section 4.8).
+    """Merge neighbouring appends to the same message (docs/protocol.md, section 4.8).
 
     Args:
         events: stored events in the order of their seqs.
@@ -59,11 +59,11 @@ def _read(event: Event) -> _Appended | None:
     try:
         return _decode(event.payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None  # Another program has written it.
+        return None  # another program has written the event
 
 
 def _together(one: tuple[Event, _Appended], next: tuple[Event, _Appended]) -> bool:
-    """Return whether two appends follow each other, by one author to one message."""
+    """Return whether two appends are neighbours, of the same author and to the same message."""
     return (
         next[1].target == one[1].target
         and next[1].sender == one[1].sender

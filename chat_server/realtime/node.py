@@ -1,4 +1,4 @@
-"""One worker's part of the server: joins its connections, its topics and the broker."""
+"""One worker's part of the server: connects its connections, its topics and the broker."""
 
 import logging
 
@@ -38,33 +38,33 @@ class Node:
 
     Args:
         settings: the whole configuration.
-        broker: stores and carries events; shared with other workers if it is Redis.
-        clock: for times that clients see.
-        name: what others call this worker.
-        outbox: keeps publications while the broker does not accept them; None for no such thing.
-        log: reads stored events for clients; the broker does if nothing else is given.
-        search: finds messages; None where nothing is archived.
-        numbers: counts what happens; made anew if None.
-        denials: whom operators keep out; nobody if None.
+        broker: stores and carries events; a Redis broker is shared with other workers.
+        clock: the clock of times that clients see.
+        name: this worker's name for other workers.
+        outbox: keeps publications while the broker does not accept any; None for no outbox.
+        log: reads stored events for clients; the broker by default.
+        search: finds messages; None without an archive.
+        numbers: the worker's counters; new ones if None.
+        denials: the users and addresses that operators keep out; nobody if None.
 
     Raises:
-        SettingsError: a namespace has presence, and the broker keeps none.
+        SettingsError: a namespace has presence, and the broker does not support presence.
 
     Attributes:
-        publisher: takes publications: the outbox, or the broker itself if there is none.
+        publisher: takes publications: the outbox, or the broker if there is no outbox.
         log: reads stored events for clients.
-        search: finds messages; None where nothing is archived.
+        search: finds messages; None without an archive.
         hub: the topics with subscribers.
-        registry: the connections, and how many each user and address has.
+        registry: the connections, and their numbers by user and address.
         drain: sends the connections away when the worker stops.
-        denials: whom operators keep out.
-        presence: who is in the topics; None if no namespace has presence.
+        denials: the users and addresses that operators keep out.
+        presence: the users in the topics; None if no namespace has presence.
         message_rates: messages and requests, by user.
         read_rates: bytes of stored events, by user.
         replay_rates: replayed events, by user.
         timers: the one timer of all connections.
         started_at: seconds of the monotonic clock.
-        numbers: what has happened in this worker.
+        numbers: the counters of this worker.
         session_limits: the limits and times of every session.
     """
 
@@ -124,15 +124,15 @@ class Node:
         return TopicPresence(self.broker.presence, self.hub, self.settings, self.name, self.drain)
 
     def presence_in(self, topic: str) -> TopicPresence | None:
-        """Return who is in the topics, if the topic's namespace has presence."""
+        """Return the presence of all topics, or None if the topic's namespace has no presence."""
         presence = self.presence
         return presence if presence is not None and presence.covers(topic) else None
 
     def _tell_user(self, event: Event) -> None:
-        """Send what a user has read to the user's other connections.
+        """Send a user's read mark to the user's other connections.
 
         Args:
-            event: its payload is the session that need not be told, a space, and the push.
+            event: an event whose payload is the session to skip, a space, and the push.
         """
         session, _, payload = event.payload.partition(b" ")
         push = replace(event, payload=payload)
@@ -141,11 +141,11 @@ class Node:
                 client.push(push)
 
     def log_refused_token(self, address: str, error: ChatError) -> None:
-        """Log that a token is not accepted, once a minute for each address.
+        """Log that a token is refused, once a minute for each address.
 
         Args:
-            address: where it came from.
-            error: why it is refused, and what it says of itself.
+            address: the client's address.
+            error: the reason of the refusal, with its fields for the log.
         """
         if self._refused_tokens.due(address):
             extra = {"address": address, **error.log_fields}
@@ -166,7 +166,7 @@ class Node:
         await self.broker.start(self.presence or self.hub)
 
     async def stop(self) -> None:
-        """Close every connection within `drain_seconds`, then let go of the broker."""
+        """Close every connection within `drain_seconds`, then stop the broker."""
         await self.drain.run()
         if self.presence is not None:
             await self.presence.stop()

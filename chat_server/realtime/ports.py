@@ -1,7 +1,7 @@
-"""What a worker asks of its broker and of its clients' transports.
+"""The interfaces between a worker, its broker and its clients' transports.
 
-`realtime/` imports neither `broker/` nor `transports/`. `app.py` hands the broker to the node, the
-route of `/ws` hands each transport to a connection, and both are held to these contracts.
+`realtime/` imports neither `broker/` nor `transports/`. `app.py` hands the broker to the node, and
+the route of `/ws` hands each transport to a connection. Both must keep these contracts.
 """
 
 from asyncio import Future
@@ -26,11 +26,11 @@ class BrokerHealth(Struct, frozen=True):
             receive them); or `full`, `readonly`, `misconfigured` (the log can be read, but nothing
             is stored).
         deaf_seconds: seconds of deafness since the start, in all.
-        latency_seconds: seconds of a round trip to the store; None if there was no answer, or none
+        latency_seconds: seconds of a round trip to the store; None without an answer, or if no ping
             was asked for.
-        reason: what an operator can do if nothing is stored, in one line; may be empty.
+        reason: one line of advice for an operator if nothing is stored; may be empty.
         clock_ahead_seconds: how far this machine's clock is ahead of the store's; None if the store
-            has none, or did not answer.
+            has no clock, or did not answer.
     """
 
     status: str
@@ -47,20 +47,20 @@ class Listener(Protocol):
         """Take events of subscribed topics: stored events and signals.
 
         Within a topic stored events come in the order of their `seq`. After trouble some may be
-        missing or come again: the node checks each and repairs with `EventLog.history`.
+        missing or come again. The node checks each event and repairs with `EventLog.history`.
         """
         ...
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Events of these topics, or of all, may be missed from now on.
+        """Note that events of these topics, or of all topics, may be missed from now on.
 
-        The next events are not known to follow: the store may have lost some and given their seqs
-        out again. `on_restored` follows, for each topic that is still subscribed.
+        The next event may not follow the last one: the store may have lost events and given their
+        seqs to other events. `on_restored` follows, for each topic that is still subscribed.
         """
         ...
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """The subscriptions to these topics, or to all, stand again; events may be missing."""
+        """Note that these subscriptions (None: all) are restored; events may be missing."""
         ...
 
 
@@ -71,23 +71,23 @@ class Publisher(Protocol):
         """Store `draft` as its topic's next event and send it to subscribed workers, atomically.
 
         Of drafts with the same topic and key within the idempotency window only the first is
-        stored; the others resolve to its place with `duplicate=True`. Calls of one worker to one
-        topic are stored in the order of the calls. Giving up on the future does not undo it.
-
+        stored. The others resolve to its place with `duplicate=True`. The calls of one worker to
+        one topic are stored in the order of the calls. To cancel the future does not undo the call.
         A draft that exceeds a rate of its topic fails with `RateLimited`, and counts as no attempt.
-        When a publication fails, other than with that or with `Rejected`, every later publication
-        of its topic that is under way fails at the same moment, and none of these is stored unless
-        the first one is. Only a store that takes no writes for a moment may store those behind.
+        When a publication fails for another reason than `RateLimited` or `Rejected`, every later
+        publication of the topic that is under way fails at the same moment. None of these is stored
+        unless the first one is. There is one exception: a store that takes no writes for a moment
+        may store the later ones.
         """
         ...
 
 
 class Outbox(Publisher, Protocol):
-    """Keeps publications while the log does not accept them; created in front of an `EventLog`."""
+    """A publisher in front of an `EventLog`; keeps publications while the log accepts none."""
 
     @property
     def spooled(self) -> int:
-        """Publications that wait for the log."""
+        """Number of publications that wait for the log."""
         ...
 
     def start(self) -> None:
@@ -95,7 +95,7 @@ class Outbox(Publisher, Protocol):
         ...
 
     def stop(self) -> None:
-        """Fail what waits, and every later publication, with `Unavailable`."""
+        """Fail every waiting and every later publication with `Unavailable`."""
         ...
 
 
@@ -118,16 +118,16 @@ class LogReader(Protocol):
         Args:
             topic: the topic.
             after: 0, or the seq before the page.
-            before: the seq behind the page; None reads to the end of the log.
+            before: the seq after the page; None reads to the end of the log.
             limit: maximum number of events; 0 reads the position alone.
             newest: take the newest events rather than the oldest; ascending either way.
             max_bytes: maximum sum of payload bytes; the first event comes in any case.
-            folded: read messages as they now are, instead of events as they were.
+            folded: read messages in their present state, in place of the stored events.
 
         Returns:
             A page; `HistoryPage.more` is True if `limit` or `max_bytes` left events out. A topic
-            without a position is given one, so that every worker names the same epoch for it. Only
-            a subscription keeps such a position for long.
+            without a position gets one, so that every worker names the same epoch for the topic.
+            Only a subscription keeps such a position for long.
         """
         ...
 
@@ -135,40 +135,40 @@ class LogReader(Protocol):
 class EventLog(Publisher, LogReader, Protocol):
     """Stores topics' events in order, and returns them.
 
-    Every method that talks to the store raises `protocol.errors.Unavailable`, at once while the
-    store is known to be away, and never anything else but `CancelledError`; `publish` also raises
-    `RateLimited`.
+    Every method that talks to the store raises `protocol.errors.Unavailable`. While the store is
+    known to be unavailable, the method does so at once. The only other exceptions are
+    `CancelledError` and, from `publish`, `RateLimited`.
     """
 
     def reaches(self, topic: str) -> bool:
-        """Return whether the part of the store that has `topic` is believed to be reachable."""
+        """Return whether the topic's part of the store is believed to be reachable."""
         ...
 
     def accepts(self, topic: str) -> bool:
-        """Return whether publications to `topic` are stored: the store may be there, but full."""
+        """Return whether publications to `topic` are stored: a reachable store may be full."""
         ...
 
     def change(self, change: Change) -> "Future[ChangeResult]":
         """Store a change of a message as the topic's next event, and send it, atomically.
 
-        Idempotency keys and the order of calls are as those of `publish`. The future fails with
-        `Unavailable` alone: what else stands against a change is an outcome.
+        Idempotency keys and the order of calls are as with `publish`. The future fails with
+        `Unavailable` alone: every other obstacle to a change is an outcome.
         """
         ...
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Let another epoch begin where the topic stands, if it is still in the epoch `lost`.
+        """Begin another epoch at the topic's position, if the topic is still in the epoch `lost`.
 
-        Stored events stay: under either epoch their seqs name them. Returns the start of the epoch
-        that the topic is in now.
+        Stored events stay: their seqs name the same events in either epoch. Returns the start of
+        the topic's present epoch.
         """
         ...
 
     async def purge(self, topic: str) -> Position:
-        """Forget every event of the topic, and let another epoch begin where it stands.
+        """Delete every event of the topic, and begin another epoch at the topic's position.
 
-        Seqs go on. Subscribers learn of it from their workers (`Hub.doubt`), idempotency keys hold.
-        Returns the start of the epoch.
+        Seqs go on. Subscribers learn of the purge from their workers (`Hub.doubt`). Idempotency
+        keys stay valid. Returns the start of the epoch.
         """
         ...
 
@@ -177,9 +177,10 @@ class Subscriptions(Protocol):
     """Carries events to this worker; raises as `EventLog` does."""
 
     def subscribe(self, topic: str) -> "Future[None]":
-        """Receive the topic's events; resolved once no event published from now on can be missed.
+        """Receive the topic's events; resolved once no later event can be missed.
 
-        The subscription is remembered until `unsubscribe` and restored after a lost connection.
+        The broker keeps the subscription until `unsubscribe`, and restores it after a lost
+        connection.
         """
         ...
 
@@ -193,14 +194,14 @@ class Subscriptions(Protocol):
 
 
 class Broker(EventLog, Subscriptions, Protocol):
-    """A log of events and the subscriptions to it, with one life and one health.
+    """A log of events and the subscriptions to its topics, with one life cycle and one health.
 
     A further capability (presence, cursors, a channel to all workers) is a `runtime_checkable`
-    Protocol of its own beside these: `isinstance(broker, Capability)` is True if a broker has it.
+    Protocol of its own. `isinstance(broker, Capability)` is True if a broker has the capability.
     """
 
     async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`; a store that is away is no error, it is awaited."""
+        """Begin to deliver to `listener`; if the store is unavailable, wait for the store."""
         ...
 
     async def stop(self) -> None:
@@ -211,20 +212,20 @@ class Broker(EventLog, Subscriptions, Protocol):
         """Return the state of the broker; never raises `Unavailable`.
 
         Args:
-            ping: ask the store for a sign of life; False tells what is known, at once.
+            ping: ask the store for a sign of life; False returns the known state at once.
         """
         ...
 
 
 class CursorStore(Protocol):
-    """Keeps how far users have read; futures fail as those of `EventLog` do."""
+    """Keeps the read cursors of users; futures fail like those of `EventLog`."""
 
     def move(
         self, topic: str, user: str, seq: int, epoch: str | None = None, *, shown: bool = False
     ) -> "Future[Unread]":
-        """Move a user's cursor to `seq`, unless it is further or the topic is not so far.
+        """Move a user's cursor to `seq`, unless the cursor is further or the topic ends earlier.
 
-        Nor is it moved if `epoch` does not count `seq` any more, as with `Change.epoch`. With
+        The cursor also stays if `epoch` does not count `seq` any more, as with `Change.epoch`. With
         `shown` the user is one of the topic's readers from then on.
         """
         ...
@@ -232,12 +233,12 @@ class CursorStore(Protocol):
     async def unread(
         self, topics: Sequence[str], user: str, shown: Collection[str] = ()
     ) -> list[Unread]:
-        """Read what a user has not read in each of some topics, in one round trip.
+        """Return the unread state of a user in each of some topics, in one round trip.
 
         Args:
             topics: the topics.
             user: the user.
-            shown: those of the topics of which also the readers are read.
+            shown: the topics whose readers are read too; a part of `topics`.
 
         Raises:
             Unavailable: the store cannot be reached.
@@ -245,17 +246,17 @@ class CursorStore(Protocol):
         ...
 
     async def forget(self, user: str) -> None:
-        """Forget all cursors of a user.
+        """Delete all cursors of a user.
 
         Raises:
-            Unavailable: the store cannot be reached; to do it again does the rest.
+            Unavailable: the store cannot be reached; another call deletes the rest.
         """
         ...
 
 
 @runtime_checkable
 class Cursors(Protocol):
-    """The capability of a broker to keep how far users have read."""
+    """The capability of a broker to keep read cursors."""
 
     @property
     def cursors(self) -> CursorStore:
@@ -264,26 +265,26 @@ class Cursors(Protocol):
 
 
 class PresenceStore(Protocol):
-    """Keeps who is in a topic, and tells its subscribed workers who came and went.
+    """Keeps the users in each topic, and tells the topic's subscribed workers about changes.
 
-    Workers hear of it by events of the kind `presence`, whose payload is a `PresenceChange`.
-    Methods raise as those of `EventLog` do, and futures fail likewise.
+    Workers get events of the kind `presence`, whose payload is a `PresenceChange`. Methods and
+    futures fail like those of `EventLog`.
     """
 
     def write(self, attendance: Attendance) -> "Future[Attended]":
         """Write the connections of a worker's users in a topic, and renew the worker's lease.
 
-        A write whose answer is lost may be made again, with a new number. A user has come with the
-        first connection on any worker, and has gone `grace_seconds` after the last one.
+        A write whose answer is lost may be made again, with a new number. A user joins with the
+        first connection on any worker, and leaves `grace_seconds` after the last one.
         """
         ...
 
     def settle(self, topic: str) -> "Future[Attended]":
-        """Let those leave who are due to."""
+        """Remove the users whose time to leave has come."""
         ...
 
     def end(self, topic: str, lease: str, *, dead: bool) -> "Future[bool]":
-        """Take the users of a lease out, `MAX_MEMBERS` at a time.
+        """Remove the users of a lease, `MAX_MEMBERS` at a time.
 
         Args:
             topic: the topic.
@@ -298,7 +299,7 @@ class PresenceStore(Protocol):
     async def page(
         self, topic: str, *, after: str = "", limit: int, max_bytes: int = PAGE_BYTES
     ) -> PresencePage:
-        """Read who is in a topic.
+        """Read the users in a topic.
 
         Args:
             topic: the topic.
@@ -311,7 +312,7 @@ class PresenceStore(Protocol):
 
 @runtime_checkable
 class Presence(Protocol):
-    """The capability of a broker to keep who is in a topic."""
+    """The capability of a broker to keep the users in a topic."""
 
     @property
     def presence(self) -> PresenceStore:
@@ -320,24 +321,25 @@ class Presence(Protocol):
 
 
 class FeedStore(Protocol):
-    """Says in which topics something was stored, to those who consume every event (`consumers`).
+    """Names topics with new events, for `consumers`, which read every event.
 
-    Hints are for speed: one may be lost with its worker. `positions` is the truth. Only topics of
-    a `Retention` that holds events back are hinted at. Methods raise as those of `EventLog` do.
+    Hints are an optimisation: a hint may be lost with its worker. `positions` is always complete.
+    Hints name only topics of a `Retention` that holds events back. Methods raise like those of
+    `EventLog`.
     """
 
     async def share(self) -> None:
-        """Let all workers take the hints of this one: what was stored before the call."""
+        """Share the hints that this worker has gathered until now with all workers."""
         ...
 
     async def take(self, limit: int) -> list[str]:
-        """Take hints away: topics in which some worker has stored something."""
+        """Remove and return hints: topics in which some worker has stored an event."""
         ...
 
     def positions(self) -> AsyncIterator[Mapping[str, Position]]:
         """Iterate over all topics of the store with their positions, some at a time.
 
-        A topic that is there all the while comes at least once.
+        A topic that exists throughout the iteration comes at least once.
         """
         ...
 
@@ -348,7 +350,7 @@ class FeedStore(Protocol):
 
 @runtime_checkable
 class Feed(Protocol):
-    """The capability of a broker to say in which topics something was stored."""
+    """The capability of a broker to name the topics with new events."""
 
     @property
     def feed(self) -> FeedStore:
@@ -357,14 +359,14 @@ class Feed(Protocol):
 
 
 Push: TypeAlias = Event | Gap
-"""What subscribers are sent of a topic: an event, or a gap in place of events that are lost."""
+"""A topic's push to its subscribers: an event, or a gap in place of lost events."""
 
 
 class Encoder(Protocol):
     """Makes the packets of one kind of transport in one encoding.
 
-    All transports that write alike share one encoder: a push is encoded once for all of them, and
-    `write` has all of them in its hands. A further format on the wire is a further encoder.
+    All transports with the same packets share one encoder. So a push is encoded once for all of
+    them, and `write` gets all of them together. A further wire format is a further encoder.
     """
 
     @property
@@ -387,8 +389,8 @@ class Encoder(Protocol):
     def write(self, transports: Iterable["Transport"], packets: Sequence[bytes]) -> None:
         """Write packets to transports of this encoder, merged where one write can take several.
 
-        The size of `packets` is bounded by the caller. The buffer of each transport may fill up;
-        none of them is looked at in between.
+        The caller bounds the size of `packets`. The buffers of transports may fill up: `write` does
+        not look at any buffer between two packets.
         """
         ...
 
@@ -397,12 +399,12 @@ class Transport(Protocol):
     """One client's connection; every call returns at once.
 
     Fan-out is a plain loop over transports, and no transport may disturb the others. So no method
-    raises, and no method calls the `Receiver` before it has returned.
+    raises, and no method calls the `Receiver` before the method has returned.
     """
 
     @property
     def encoder(self) -> Encoder:
-        """Makes the packets that `write` takes; the same object for all that write alike."""
+        """Makes the packets for `write`; one object for all transports with the same packets."""
         ...
 
     @property
@@ -434,7 +436,7 @@ class Transport(Protocol):
     def stop_reading(self) -> None:
         """Stop reading for good.
 
-        Messages that have been read are still handed over, as far as `pause` allows. Then
+        Messages that have been read are still delivered, as far as `pause` allows. Then
         `Receiver.on_remote_close` is called.
         """
         ...
@@ -449,11 +451,11 @@ class Transport(Protocol):
 
 
 class Receiver(Protocol):
-    """Whoever talks to the client behind a transport; told of events in the order of the wire."""
+    """The server's side of a transport; gets the transport's events in the order of the wire."""
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether events may follow an answer, so that it is worth a turn of the loop to wait."""
+        """Whether events may follow an answer; a turn of the loop can then merge their writes."""
         ...
 
     def on_message(self, payload: bytes, *, binary: bool) -> None:
@@ -461,7 +463,7 @@ class Receiver(Protocol):
         ...
 
     def on_sign_of_life(self) -> None:
-        """Note that a frame came that is no message, such as a pong."""
+        """Note that a frame other than a message came, such as a pong."""
         ...
 
     def on_full(self) -> None:
@@ -482,8 +484,8 @@ class Receiver(Protocol):
     def on_remote_close(self) -> None:
         """Note that no more messages come: the client closed, or `stop_reading` was called.
 
-        The receiver must call `Transport.close` once the messages that came are dealt with. The
-        connection may be gone earlier; then `on_closed` is called.
+        The receiver must call `Transport.close` once the earlier messages are handled. The
+        connection may be gone before; then `on_closed` is called.
         """
         ...
 

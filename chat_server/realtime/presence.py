@@ -1,4 +1,4 @@
-"""Who is in this worker's topics, where the namespace has presence (docs/design/presence.md)."""
+"""The users in this worker's topics of namespaces with presence (docs/design/presence.md)."""
 
 import asyncio
 from asyncio import TimerHandle
@@ -13,27 +13,27 @@ from .ports import Listener, PresenceStore, Transport
 from .roster import Roster
 from .watchers import Watchers
 
-# To look up a member of an enumeration takes Python 3.11 a quarter of a microsecond, each time.
+# To look up a member of an enumeration costs a quarter of a microsecond in Python 3.11.
 _PRESENCE = Kind.PRESENCE
 
 STOP_SECONDS = 2.0
-"""The longest time for which a stopping worker tells the store who has left; it must end soon."""
+"""Seconds for which a stopping worker may write to the store which users have left."""
 
 RECOVER_SECONDS = 1.0
-"""Seconds between two looks at watchers that were passed over."""
+"""Seconds between two checks of watchers that were passed over."""
 
 
 class TopicPresence:
-    """Joins the connections of this worker, the store of presence, and those who watch it.
+    """Connects the subscribers of this worker, the store of presence, and the watchers.
 
-    It is the broker's listener, and passes everything on to the hub.
+    This is the broker's listener, and passes all events on to the hub.
 
     Args:
-        store: the broker's.
+        store: the broker's store of presence.
         hub: takes all events.
-        settings: which namespaces have presence, and how.
-        name: the worker's.
-        drain: tells when clients of a stopping worker come back.
+        settings: the settings of namespaces with presence.
+        name: the worker's name.
+        drain: tells the time within which the clients of a stopping worker come back.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TopicPresence:
         self._recover()
 
     async def stop(self) -> None:
-        """Write who has left; their connections are closed."""
+        """Write that all users of this worker have left; their connections are closed."""
         if self._timer is not None:
             self._timer.cancel()
         await self._roster.stop(self._stop_seconds)
@@ -83,7 +83,7 @@ class TopicPresence:
     def join(
         self, topic: str, transport: Transport, user: str, profile: bytes, *, watches: bool
     ) -> None:
-        """Count a subscriber, and let it watch, from `enter` on, if it wants to."""
+        """Count a subscriber; if `watches`, send presence pushes from `enter` on."""
         self._roster.add(topic, transport, user, profile)
         if watches:
             watchers = self._watchers.get(topic)
@@ -98,30 +98,30 @@ class TopicPresence:
             watchers.enter(transport)
 
     def rename(self, topics: Iterable[str], transport: Transport, profile: bytes) -> None:
-        """Note that others see a subscriber otherwise: a new token has another name."""
+        """Note that a subscriber has a new profile, because a new token has another name."""
         for topic in topics:
             self._roster.rename(topic, transport, profile)
 
     def leave(self, topic: str, transport: Transport) -> None:
-        """Count a subscriber no more."""
+        """Stop counting a subscriber."""
         self._roster.remove(topic, transport)
         watchers = self._watchers.get(topic)
         if watchers is not None and watchers.leave(transport):
             del self._watchers[topic]
 
     def watches(self, topic: str, transport: Transport) -> bool:
-        """Return whether a subscriber is told who comes and goes."""
+        """Return whether a subscriber gets presence pushes."""
         watchers = self._watchers.get(topic)
         return watchers is not None and transport in watchers
 
     async def written(self, topic: str, user: str) -> None:
-        """Wait until the store knows that a user of this worker is there, or does not answer."""
+        """Wait until the store has a user of this worker, or does not answer."""
         await self._roster.written(topic, user)
 
     async def page(
         self, topic: str, *, after: str = "", limit: int, max_bytes: int
     ) -> PresencePage:
-        """Read who is in a topic; see `ports.PresenceStore`."""
+        """Read the users in a topic; see `ports.PresenceStore`."""
         page = await self._store.page(topic, after=after, limit=limit, max_bytes=max_bytes)
         self._note_counts(topic, page)
         return page
@@ -138,7 +138,7 @@ class TopicPresence:
     # The broker's listener -----------------------------------------------------------------
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Pass events on, and tell watchers of changes; see `ports.Listener`."""
+        """Pass events on, and push presence changes to watchers; see `ports.Listener`."""
         self._hub.on_events(events)
         for event in events:
             if event.kind is Kind.PRESENCE:
@@ -147,11 +147,11 @@ class TopicPresence:
                     watchers.offer(event.payload)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Pass it on; see `ports.Listener`."""
+        """Pass the call on; see `ports.Listener`."""
         self._hub.on_lost(topics)
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """Pass it on, and compare with the store: either side may have missed changes."""
+        """Pass the call on, and compare with the store: either side may have missed changes."""
         topics = None if topics is None else list(topics)
         self._hub.on_restored(topics)
         self._roster.renew(topics)

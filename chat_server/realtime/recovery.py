@@ -1,4 +1,4 @@
-"""Decides where a new subscriber starts and what it is told (docs/protocol.md, section 4.4)."""
+"""Decides the start and the answer of a new subscriber (docs/protocol.md, section 4.4)."""
 
 import msgspec
 from msgspec import Struct
@@ -11,10 +11,10 @@ class Recovery(Struct, frozen=True):
 
     Args:
         position: the topic's position in the answer.
-        start: the subscriber is sent the events that follow this position.
-        page: stored events that follow `start`, as far as they have been read.
-        recovered: whether the subscriber gets everything that it asked for.
-        reason: if not, why; None if it asked for nothing.
+        start: the subscriber gets the events after this position.
+        page: stored events after `start`, as far as they have been read.
+        recovered: whether the subscriber gets all requested events.
+        reason: why the subscriber does not get all events; None if it requested none.
     """
 
     position: Position
@@ -30,7 +30,7 @@ class Recovery(Struct, frozen=True):
 
 
 def start_here(position: Position, reason: str | None = None) -> Recovery:
-    """Start with the next event."""
+    """Return a start at the next event."""
     nothing = HistoryPage(position.epoch, position.seq, [])
     return Recovery(position, position, nothing, reason=reason)
 
@@ -45,17 +45,18 @@ _date = msgspec.json.Decoder(_Dated).decode
 def recover_since(
     since: Position, page: HistoryPage, max_replay: int, not_before: float = 0.0
 ) -> Recovery:
-    """Start after the last position that a subscriber has seen, if every later event is there.
+    """Return a start after the subscriber's last position, if every later event is stored.
 
     Args:
-        since: that position.
+        since: the last position that the subscriber has seen.
         page: read with `after=since.seq`.
-        max_replay: the greatest number of events that are replayed.
-        not_before: seconds since 1970; events older than this are not replayed.
+        max_replay: maximum number of replayed events.
+        not_before: seconds since 1970; older events are not replayed.
     """
     now = Position(page.epoch, page.seq)
-    # With a seq from the future, the store has lost its newest events (an asynchronous failover)
-    # and will give their seqs to others. Their log is gone, as with a new epoch.
+    # A seq from the future shows that the store has lost its newest events (an asynchronous
+    # failover), and will give their seqs to other events. The subscriber's log is lost, as with a
+    # new epoch.
     if since.epoch != page.epoch or since.seq > page.seq:
         return start_here(now, "epoch_changed")
     first = page.events[0].seq if page.events else page.seq + 1
@@ -75,7 +76,7 @@ def _older(page: HistoryPage, seconds: float) -> bool:
 
 
 def recover_last(page: HistoryPage) -> Recovery:
-    """Start with the newest messages; `page` was read with `newest`."""
+    """Return a start with the newest messages; `page` was read with `newest`."""
     now = Position(page.epoch, page.seq)
     first = page.events[0].seq if page.events else page.seq + 1
     return Recovery(now, Position(page.epoch, first - 1), page, recovered=True)

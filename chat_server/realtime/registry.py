@@ -1,4 +1,4 @@
-"""This worker's connections by session, user and address, and how many each may have."""
+"""This worker's connections by session, user and address, with their limits."""
 
 import asyncio
 from collections.abc import Collection, Iterator
@@ -11,15 +11,15 @@ from ..protocol.errors import RateLimited
 
 
 class Client(Protocol):
-    """A connection as the worker sees it: something with a name that can be ended."""
+    """A connection as the worker sees it: it has an id and can be closed."""
 
     @property
     def id(self) -> str:
-        """The session that `welcome` names."""
+        """The session id of the `welcome` message."""
         ...
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close, once the commands that have come are answered."""
+        """Send a goodbye and close, after the answers to all received commands."""
         ...
 
     def abort(self) -> None:
@@ -29,15 +29,15 @@ class Client(Protocol):
 
 @runtime_checkable
 class PushClient(Client, Protocol):
-    """A connection that can be sent events of topics."""
+    """A connection that takes pushes of topics."""
 
     @property
     def topics(self) -> Collection[str]:
-        """The topics to which it is subscribed, or about to be."""
+        """The topics of the connection's subscriptions, with pending ones."""
         ...
 
     def push(self, event: Event) -> None:
-        """Send an event of a topic, if the connection is subscribed to it and reads."""
+        """Send an event of a topic, if the connection is subscribed to the topic and reads."""
         ...
 
 
@@ -56,7 +56,7 @@ class Registry:
         self._emptied = asyncio.Event()
 
     def __len__(self) -> int:
-        """Return how many connections there are."""
+        """Return the number of connections."""
         return len(self._clients)
 
     def __iter__(self) -> Iterator[Client]:
@@ -64,18 +64,18 @@ class Registry:
         return iter(self._clients.values())
 
     def __contains__(self, client: Client) -> bool:
-        """Return whether a connection is still there."""
+        """Return whether a connection is registered."""
         return client.id in self._clients
 
     def add(self, client: Client) -> None:
-        """Add a connection whose user and address are not counted yet."""
+        """Add a connection; its user and address are counted later."""
         self._clients[client.id] = client
 
     def add_address(self, client: Client, address: str) -> None:
         """Count a connection for its address.
 
         Raises:
-            RateLimited: the address has as many connections as it may; nothing was counted.
+            RateLimited: the address has as many connections as allowed; nothing was counted.
         """
         self._addresses.add(address, client)
 
@@ -88,7 +88,7 @@ class Registry:
         self._users.add(user, client)
 
     def remove(self, client: Client, *, user: str = "", address: str = "") -> None:
-        """Remove a connection that is gone.
+        """Remove a closed connection.
 
         Args:
             client: the connection.
@@ -114,7 +114,7 @@ class Registry:
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many connections a user or an address was refused."""
+        """Number of refused connections, by the limit that refused them."""
         return {
             "connections_of_user": self._users.refused,
             "connections_of_address": self._addresses.refused,
@@ -129,7 +129,7 @@ class Registry:
         return self._addresses.of(address)
 
     async def wait_until_empty(self, seconds: float) -> bool:
-        """Wait until no connection is left, at most so long; return whether that is so."""
+        """Wait until no connection is left, or the time is over; return whether none is left."""
         if self._clients:
             self._emptied.clear()
             with suppress(TimeoutError):
@@ -138,14 +138,14 @@ class Registry:
 
 
 class _Index:
-    """Connections by a name that several may share.
+    """Connections by a name that several connections may share.
 
-    A set would cost 216 bytes, and nearly every user has one connection: a name has a set only once
-    it has two.
+    A set would cost 216 bytes, and nearly every user has one connection. So a name has a set only
+    from its second connection on.
 
     Args:
-        limit: connections of one name.
-        whose: names the owner in errors.
+        limit: maximum number of connections of one name.
+        whose: the owner, as errors say it.
     """
 
     def __init__(self, limit: int, whose: str) -> None:

@@ -11,14 +11,14 @@ from ..presence import MAX_MEMBERS, Attendance, Attended, Member
 from .ports import PresenceStore, Transport
 
 TICKS = 10
-"""Parts of the interval between two renewals; in the first half of them all leases are renewed."""
+"""Ticks in one renewal interval; all leases are renewed in the first half of the ticks."""
 
 TOGETHER = 100
-"""Leases that are renewed in one turn of the loop, and failed writes that are made again in a tick.
-To renew so many takes some ms of CPU, and half of it for each write to the socket."""
+"""Leases renewed in one turn of the loop, and failed writes repeated in one tick.
+A hundred renewals take some ms of CPU; half of the time goes into the writes to the socket."""
 
 SETTLE_SECONDS = 0.2
-"""Shortest time until those are looked for who have left: many who go together leave together."""
+"""Minimum seconds until users are removed: users who go together then leave together."""
 
 
 class _Present:
@@ -33,7 +33,7 @@ class _Present:
 
 
 class _Room:
-    """This worker's users in one topic, and what the store has yet to be told."""
+    """This worker's users in one topic, and the changes that the store does not have yet."""
 
     __slots__ = (
         *("again", "confirmed", "dirty", "here", "lease", "lost", "number", "sending", "topic"),
@@ -44,24 +44,25 @@ class _Room:
         self.topic = topic
         self.here: dict[Transport, _Present] = {}
         self.users: dict[str, _Present] = {}
-        # Users whose connections changed since they were last sent, and those in the write under
-        # way: one at a time, so that what comes meanwhile goes together.
+        # Users whose connections changed since the last write, and the users of the write under
+        # way. There is one write at a time, so that the changes made meanwhile are written
+        # together.
         self.dirty: dict[str, None] = {}
         self.sending: list[str] | None = None
-        # Those who wait until a user is written.
+        # Futures that wait until a user is written.
         self.waiting: dict[str, list[Future[None]]] = {}
-        # Leases that the store did not know any more, to be ended once the next one has all users.
+        # Leases that the store has forgotten. They are ended once the next lease has all users.
         self.lost: list[str] = []
         self.begin(lease)
 
     def begin(self, lease: str) -> None:
-        """Take a new lease, which the store does not have."""
+        """Take a new lease that the store does not have yet."""
         self.lease = lease
         self.number = self.confirmed = 0
         self.again = False
 
     def wake(self, users: Iterable[str]) -> None:
-        """Wake those who wait for these users, unless the users have changed again."""
+        """Resolve the futures that wait for these users, unless the users have changed again."""
         for user in users:
             if user not in self.dirty:
                 for future in self.waiting.pop(user, ()):
@@ -74,10 +75,10 @@ class Roster:
 
     Args:
         store: adds up the counts of all workers.
-        name: the worker's.
-        grace: returns the seconds for which a topic's users without a connection still count.
-        lease_seconds: how long the store believes what it was told.
-        on_attended: called with each topic and answer.
+        name: the worker's name.
+        grace: returns the seconds for which users without a connection still count in a topic.
+        lease_seconds: seconds for which the store keeps a lease without a renewal.
+        on_attended: called with the topic and the store's answer after each write.
     """
 
     def __init__(
@@ -95,17 +96,17 @@ class Roster:
         self._tick_seconds = lease_seconds / 3 / TICKS
         self._on_attended = on_attended
         self._rooms: dict[str, _Room] = {}
-        # Topics whose lease is yet to be renewed in this interval, how many in each tick, and how
-        # many are left of this one's.
+        # Topics whose lease is due in this interval, the number per tick, and the number left of
+        # the present tick.
         self._due_leases: Iterator[str] = iter(())
         self._share = self._left = TOGETHER
         self._ticks = 0
-        # To be written in the next turn of the loop, and after a failure.
+        # Rooms to be written in the next turn of the loop, and rooms whose write has failed.
         self._unsent: dict[_Room, None] = {}
         self._failed: dict[_Room, None] = {}
-        # Leases that are being ended, by topic and name.
+        # Leases that are being ended, as topic and name.
         self._ending: set[tuple[str, str]] = set()
-        # When users will have left, by topic.
+        # Timers of the next removal of users, by topic.
         self._due: dict[str, TimerHandle] = {}
         self._timer: TimerHandle | None = None
         # Set when a stopping worker has no users left.
@@ -116,9 +117,9 @@ class Roster:
         self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._tick)
 
     async def stop(self, seconds: float) -> None:
-        """Write what is left to write, within so many seconds.
+        """Write all pending changes within `seconds`.
 
-        Whatever is not written then, the store forgets when the leases end.
+        The store forgets the users of unwritten changes when their leases end.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -132,7 +133,7 @@ class Roster:
                 await asyncio.wait_for(self._emptied.wait(), seconds)
 
     def add(self, topic: str, transport: Transport, user: str, profile: bytes) -> None:
-        """Count a connection of a user's."""
+        """Count a connection of a user."""
         room = self._rooms.get(topic)
         if room is None:
             room = self._rooms[topic] = _Room(topic, next(self._names))
@@ -147,7 +148,7 @@ class Roster:
         self._change(room, user)
 
     def remove(self, topic: str, transport: Transport) -> None:
-        """Count a connection no more, if it was counted."""
+        """Stop counting a connection, if it was counted."""
         room = self._rooms.get(topic)
         present = None if room is None else room.here.pop(transport, None)
         if room is None or present is None:
@@ -158,7 +159,7 @@ class Roster:
         self._change(room, present.user)
 
     def rename(self, topic: str, transport: Transport, profile: bytes) -> None:
-        """Note that others see a user otherwise from now on."""
+        """Note that a user has a new profile from now on."""
         room = self._rooms.get(topic)
         present = None if room is None else room.here.get(transport)
         if room is not None and present is not None and present.profile != profile:
@@ -166,7 +167,7 @@ class Roster:
             self._change(room, present.user)
 
     async def written(self, topic: str, user: str) -> None:
-        """Wait until the store knows a user's connections, or an attempt has failed."""
+        """Wait until the store has a user's connections, or an attempt has failed."""
         room = self._rooms.get(topic)
         if room is not None and (user in room.dirty or user in (room.sending or ())):
             future: Future[None] = asyncio.get_running_loop().create_future()
@@ -174,7 +175,7 @@ class Roster:
             await future
 
     def renew(self, topics: Iterable[str] | None = None) -> None:
-        """Write now in these topics, or in all where there are users."""
+        """Write now in these topics, or in all topics with users."""
         for topic in list(self._rooms if topics is None else topics):
             if (room := self._rooms.get(topic)) is not None:
                 self._send(room)
@@ -191,7 +192,7 @@ class Roster:
         self._renew_some()
 
     def _renew_some(self) -> None:
-        """Renew leases of this tick, those that are left in later turns of the loop."""
+        """Renew leases of this tick; the rest follows in later turns of the loop."""
         self.renew(islice(self._due_leases, min(self._left, TOGETHER)))
         self._left -= TOGETHER
         if self._left > 0:
@@ -213,7 +214,7 @@ class Roster:
                 self._send(room)
 
     def _send(self, room: _Room) -> None:
-        """Write a part of what changed, and renew the lease."""
+        """Write a part of the changes, and renew the lease."""
         if room.sending is not None:
             return
         self._failed.pop(room, None)
@@ -271,7 +272,7 @@ class Roster:
         self._go_on(room)
 
     def _go_on(self, room: _Room) -> None:
-        """Write the rest, or end what is left of lost leases and forget an empty room."""
+        """Write the remaining changes, or end lost leases and forget an empty room."""
         if room.dirty:
             self._send(room)
             return
@@ -286,7 +287,7 @@ class Roster:
     # Leases that end, and users who leave --------------------------------------------------
 
     def _end(self, topic: str, lease: str, *, dead: bool) -> None:
-        """Take the users of a lease out, a part at a time."""
+        """Remove the users of a lease, a part at a time."""
         if (topic, lease) not in self._ending:
             self._ending.add((topic, lease))
             self._end_part(topic, lease, dead)
@@ -300,10 +301,10 @@ class Roster:
         if not failed and future.result():
             self._end_part(topic, lease, dead)
             return
-        # After a failure it is found dead again, by whoever renews next.
+        # After a failure the next renewal of any worker finds the lease dead again.
         self._ending.discard((topic, lease))
         if dead and not failed:
-            # Workers may have died together, and each answer names one.
+            # Several workers may have died together, but each answer names one lease.
             self.renew((topic,))
 
     def _settle_later(self, topic: str, seconds: float) -> None:
@@ -319,7 +320,7 @@ class Roster:
         self._store.settle(topic).add_done_callback(partial(self._settled, topic))
 
     def _settled(self, topic: str, future: "Future[Attended]") -> None:
-        # After a failure somebody who renews a lease in the topic looks again.
+        # After a failure the next renewal of a lease in the topic sets a timer again.
         if not future.cancelled() and future.exception() is None:
             result = future.result()
             if result.due_seconds is not None and topic not in self._due:

@@ -1,4 +1,4 @@
-"""What a worker asks of an index of messages."""
+"""The interface between a worker and an index of messages."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,13 +7,13 @@ from msgspec import Struct
 
 
 class Hit(Struct, frozen=True):
-    """A message that was searched for.
+    """A message that a search has found.
 
     Args:
-        id: where to go on: greater for messages that were stored later.
+        id: the place to continue a search from: greater for messages that were stored later.
         topic: the topic.
-        payload: the message as it now is.
-        text: what of it can be searched for.
+        payload: the message in its present state.
+        text: the searchable text of the message.
     """
 
     id: int
@@ -26,11 +26,11 @@ class Search(Protocol):
     """Finds messages by their words."""
 
     def words_of(self, question: str) -> list[str]:
-        """Return the words of a question; there may be none."""
+        """Return the words of a query; the list may be empty."""
         ...
 
     def snippet(self, text: str, words: Sequence[str]) -> list[str]:
-        """Return a part of a text in pieces: every second one is a word that was asked for."""
+        """Return an excerpt of a text in pieces; every second piece is a word of the query."""
         ...
 
     async def find(
@@ -48,8 +48,8 @@ class Search(Protocol):
             words: at least one; the last one may be the beginning of a word.
             topic: only messages of this topic.
             user: only messages of this user.
-            before: only hits in front of this id.
-            limit: hits at most.
+            before: only hits with a smaller id.
+            limit: maximum number of hits.
 
         Raises:
             Unavailable: the index cannot be used now.

@@ -1,4 +1,4 @@
-"""Reads what subscribers have missed, once for all who ask for it in the same moment."""
+"""Reads missed events, once for all subscribers that ask in the same moment."""
 
 import asyncio
 from asyncio import Future
@@ -15,35 +15,35 @@ from ..events import HistoryPage, Position
 from .ports import LogReader
 
 REPLAY_CHUNK = 100
-"""Events read at once for one subscriber, which holds them in memory beside its buffer."""
+"""Events per read for one subscriber, held in memory beside the subscriber's buffer."""
 
 REPLAY_BYTES = 262_144
-"""Bytes read at once for one subscriber: Redis needs a millisecond for so many, and all others wait
-meanwhile."""
+"""Bytes per read for one subscriber. Redis needs a millisecond for 256 KiB, and all other clients
+of Redis wait meanwhile."""
 
 MAX_SPREAD = REPLAY_CHUNK
-"""Distance of the positions that one read serves. The read takes as many events more, so that the
-furthest position gets as much as by a read of its own."""
+"""Maximum distance in seqs of the positions that share a read. The read takes as many more events,
+so that the furthest position gets as many events as from its own read."""
 
 KEEP_SECONDS = 5.0
-"""Time for which the newest page of a topic is kept, for clients that come back one by one."""
+"""Seconds for which the newest page of a topic is kept, for clients that come back one by one."""
 
 MAX_KEPT_BYTES = 8_388_608
-"""Payload bytes of the pages that are kept. Their packets take as much for each encoder."""
+"""Payload bytes of all kept pages. Their packets take the same again for each encoder."""
 
 _Waiting = dict[int, list["Future[HistoryPage]"]]
-"""Those who wait for a page, by the seq behind which it begins."""
+"""Futures that wait for a page, by the seq before the page."""
 
 _seq = attrgetter("seq")
 _payload = attrgetter("payload")
 
 
 class SharedPage(HistoryPage, frozen=True):
-    """A page that several subscribers are sent; what is made of it is made once.
+    """A page for several subscribers; its packets are made once.
 
     Args:
         total: sum of the payload bytes.
-        prepared: what `Topic.replay` has made of the page; it lives as long as the page does.
+        prepared: the pushes and packets of `Topic.replay`, which live as long as the page.
     """
 
     total: int = 0
@@ -56,9 +56,10 @@ class SharedPage(HistoryPage, frozen=True):
 
 
 class PagesAfter:
-    """The result of one read, as a page for each position that the result covers.
+    """The result of one read, as a page for each covered position.
 
     Args:
+        page: the stored events, read with `after=after`.
         page: the events as they were, read with `after=after`.
         after: the seq before the page.
     """
@@ -69,11 +70,11 @@ class PagesAfter:
         self._pages: dict[int, SharedPage] = {}
 
     def get(self, seq: int) -> HistoryPage | None:
-        """Return what a read with `after=seq` would have found in the same moment.
+        """Return the page that a read with `after=seq` would have returned at the same moment.
 
         Returns:
-            None if the next event behind `seq` is not on the page. The same object for the same
-            seq.
+            None if the next event after `seq` is not on the page. The same seq returns the same
+            object.
         """
         if seq in self._pages:
             return self._pages[seq]
@@ -83,7 +84,7 @@ class PagesAfter:
             more, missing, at = False, 0, len(events)
         elif seq != self._after:
             at = bisect_right(events, seq, key=_seq)
-            # Of the seqs up to `seq`, those without an event on the page are missing for others.
+            # Seqs up to `seq` without an event on the page are missing for other positions only.
             missing = max(0, missing - (seq - self._after - at))
         events = events[at:]
         if seq < self._after or (more and not events):
@@ -96,14 +97,14 @@ class PagesAfter:
 
 
 class _Kept(Struct):
-    """The newest events of a topic, as a read with `after=after` has found them.
+    """The newest events of a topic, read with `after=after`.
 
     Args:
         page: ends with the last event of the log.
         after: the seq before the page.
         bytes: sum of the payload bytes.
         since: loop time of the read.
-        pages: cut from the page; None until somebody needs one.
+        pages: the pages by position; None until the first use.
     """
 
     page: HistoryPage
@@ -117,16 +118,16 @@ class _Kept(Struct):
         return position == Position(self.page.epoch, self.page.seq)
 
     def is_current(self, page: HistoryPage) -> bool:
-        """Return whether the log is as it was.
+        """Return whether the log is unchanged.
 
         Args:
-            page: read with `after` one less than the last seq of the page that is kept.
+            page: read with `after` one less than the last seq of the kept page.
         """
         last = self.page.events[-1:]
         return self.is_at(Position(page.epoch, page.seq)) and page.events == last
 
     def cut(self) -> PagesAfter:
-        """Return the page for each position."""
+        """Return the pages by position."""
         if self.pages is None:
             self.pages = PagesAfter(self.page, self.after)
         return self.pages
@@ -135,44 +136,44 @@ class _Kept(Struct):
 class SharedReads:
     """Pages of logs for subscribers that catch up.
 
-    One round of reads of a topic is under way at a time. Whoever comes meanwhile waits for the next
-    round, because the store may have made the answers of this one already. So an answer is never
+    One round of reads of a topic is under way at a time. Later subscribers wait for the next round,
+    because the store may have made the answers of the present round already. So an answer is never
     older than its question. A round has one read for all positions that are near each other
     (docs/design/delivery.md).
 
-    The newest page of a topic is kept for a while. If nothing has come since, a read of the last
-    event shows that, and the page answers once more.
+    The newest page of a topic is kept for a while. If a read of the last event shows that no event
+    has come since, the kept page answers again.
 
-    Nobody waits for another's socket, and a reader that is cancelled takes nothing from the others.
-    Each topic has one task and at most one waiting reader for each subscription.
+    No subscriber waits for the socket of another, and a cancelled reader takes nothing from the
+    others. Each topic has one task and at most one waiting reader for each subscription.
 
     Args:
-        log: is read.
-        position_of: returns where the worker stands in a topic; None if that is uncertain.
+        log: the log to read.
+        position_of: returns the worker's position in a topic; None if the position is uncertain.
     """
 
     def __init__(self, log: LogReader, position_of: Callable[[str], Position | None]) -> None:
         self._log = log
         self._position_of = position_of
-        # By topic, as long as its task runs: those whose read has not begun.
+        # Readers whose read has not begun, by topic; an entry lives as long as the topic's task.
         self._waiting: dict[str, _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # By topic, the oldest first, and the sum of their bytes.
+        # Kept pages by topic, the oldest first, and the sum of their bytes.
         self._kept: dict[str, _Kept] = {}
         self._kept_bytes = 0
         self._sweep: asyncio.TimerHandle | None = None
 
     def read(self, topic: str, after: int) -> "Future[HistoryPage]":
-        """Read the events of a topic behind a seq, `REPLAY_CHUNK` or more if there are so many.
+        """Read the events of a topic after a seq, at least `REPLAY_CHUNK` if the log has so many.
 
         Returns:
-            A future of the page; it fails with `Unavailable` if the store does not answer.
+            A future of the page; fails with `Unavailable` if the store does not answer.
         """
         loop = asyncio.get_running_loop()
         waiting = self._waiting.get(topic)
         if waiting is None:
             waiting = self._waiting[topic] = {}
-            # The task begins in the next turn of the loop: all who ask in this turn share a read.
+            # The task begins in the next turn of the loop: all readers of this turn share a read.
             task = loop.create_task(self._run(topic))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -181,7 +182,7 @@ class SharedReads:
         return page
 
     async def stop(self) -> None:
-        """End all reads, and cancel those who wait."""
+        """End all reads, and cancel the waiting readers."""
         if self._sweep is not None:
             self._sweep.cancel()
         for task in self._tasks:
@@ -194,13 +195,13 @@ class SharedReads:
     def keep(
         self, topic: str, page: HistoryPage, after: int, pages: PagesAfter | None = None
     ) -> None:
-        """Keep a page for those who ask next, if it has the last event of the topic.
+        """Keep a page for the next readers, if the page has the last event of the topic.
 
         Args:
             topic: the topic.
             page: read with `after=after`.
             after: the seq before the page.
-            pages: cut from the page, if that was done.
+            pages: the page by positions, if already made.
         """
         if not page.events or page.events[-1].seq != page.seq:
             return
@@ -216,7 +217,7 @@ class SharedReads:
             self._sweep = loop.call_later(KEEP_SECONDS, self._forget_old)
 
     def _forget(self, is_due: Callable[[_Kept], bool]) -> None:
-        """Forget pages from the oldest on, as long as they are due."""
+        """Forget due pages, the oldest first, up to the first page that is not due."""
         for topic, kept in list(self._kept.items()):
             if not is_due(kept):
                 return
@@ -252,7 +253,7 @@ class SharedReads:
         await asyncio.gather(*(self._serve(topic, group) for group in groups))
 
     async def _serve_again(self, topic: str, kept: _Kept, waiting: _Waiting) -> None:
-        """Serve readers by the page that is kept, and those from further back by reads."""
+        """Serve readers from the kept page, and readers of earlier positions by reads."""
         again = {seq: readers for seq, readers in waiting.items() if seq >= kept.after}
         further = {seq: readers for seq, readers in waiting.items() if seq < kept.after}
         await asyncio.gather(
@@ -274,7 +275,7 @@ class SharedReads:
         await self._serve_each(topic, _groups(_resolve(waiting, pages)))
 
     async def _serve(self, topic: str, waiting: _Waiting) -> None:
-        """Serve readers of near positions by one read, and those beyond its page by one each."""
+        """Serve readers of near positions by one read, and readers beyond its page by one each."""
         lowest, highest = min(waiting), max(waiting)
         limit = REPLAY_CHUNK + highest - lowest
         try:
@@ -295,7 +296,7 @@ class SharedReads:
 
 
 def _resolve(waiting: _Waiting, pages: PagesAfter) -> _Waiting:
-    """Give readers their pages, and return those whose next event is on none."""
+    """Give readers their pages, and return the readers whose next event is on none."""
     beyond: _Waiting = {}
     for seq, readers in waiting.items():
         page = pages.get(seq)
@@ -309,7 +310,7 @@ def _resolve(waiting: _Waiting, pages: PagesAfter) -> _Waiting:
 
 
 def _groups(waiting: _Waiting) -> Iterator[_Waiting]:
-    """Yield those who wait in groups, each of positions that one read can serve."""
+    """Yield the waiting readers in groups; one read can serve the positions of a group."""
     group: _Waiting = {}
     for seq in sorted(waiting):
         if group and seq - min(group) > MAX_SPREAD:
@@ -324,12 +325,13 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
     for readers in waiting.values():
         for reader in readers:
             if not reader.done():
-                # An error of its own: whoever gets it names its topic and its command in it.
+                # Each reader gets a copy, because the receiver adds its topic and command to the
+                # error.
                 reader.set_exception(copy(error))
 
 
 def _cancel(waiting: _Waiting) -> None:
-    """Cancel those who have no page yet."""
+    """Cancel the readers that have no page yet."""
     for readers in waiting.values():
         for reader in readers:
             reader.cancel()

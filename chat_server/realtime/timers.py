@@ -1,7 +1,7 @@
 """Timers of all connections on one timer of the loop: a heap of slots, each 100 ms long.
 
-With a timer of its own for each connection the process is woken for every single heartbeat, and has
-to load its code and data into the processor's caches anew: 250 µs of CPU for a ping and its answer.
+With a timer per connection the process would wake up for every single heartbeat, and load its code
+and data into the processor's caches anew: 250 µs of CPU for a ping and its answer.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 SLOT_SECONDS = 0.1
-"""Length of a slot, by which a call may be late. All calls of a slot come together."""
+"""Seconds of a slot; a call may be late by a slot. All calls of a slot come together."""
 
 MAX_SECONDS = 60.0
-"""The longest wait. A slot is kept until it is due, so this bounds the number of slots to 600."""
+"""Maximum wait in seconds. A slot is kept until it is due, so there are at most 600 slots."""
 
 Callback = Callable[[], None]
 
 
 class SlottedTimers:
-    """Calls many callbacks, each about when its owner asked for it."""
+    """Calls many callbacks, each about at the time that its owner asked for."""
 
     def __init__(self) -> None:
         self._slots: dict[int, set[Callback]] = {}
         # The numbers of the slots, as a heap.
         self._order: list[int] = []
-        # Ends the first slot.
+        # The loop's timer for the end of the first slot.
         self._timer: asyncio.TimerHandle | None = None
 
     def schedule(self, callback: Callback, seconds: float) -> int:
@@ -49,7 +49,7 @@ class SlottedTimers:
         return slot
 
     def cancel(self, callback: Callback, slot: int) -> None:
-        """Do not call `callback`; nothing happens if the slot is over."""
+        """Cancel the call of `callback`; does nothing if the slot is over."""
         callbacks = self._slots.get(slot)
         if callbacks is not None:
             callbacks.discard(callback)

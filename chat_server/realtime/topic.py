@@ -14,19 +14,19 @@ from .shared_reads import SharedPage
 from .trail import NO_TRAIL, Trail
 
 MAX_BACKLOG = 1_000
-"""Events held while the store is read. More arrive only if the read takes seconds. The oldest are
-then dropped, and the next read finds them."""
+"""Events held while the store is read. More events arrive only if the read takes seconds. The
+oldest are then dropped, and the next read finds them."""
 
 FLUSH_BYTES = 65_536
-"""Bytes after which the buffer of a subscriber is looked at before more is written."""
+"""Bytes written to a subscriber before its buffer is looked at again."""
 
 _kind = attrgetter("kind")
 
 _Step = tuple[Push, Position]
-"""A push, and the position of a subscriber that has seen it."""
+"""A push, and the position of a subscriber after the push."""
 
 _Batches = dict[tuple[Encoder, int], tuple[list[bytes], int, int]]
-"""By encoder and index the packets from there on, their bytes, and the index of the next push."""
+"""Packets of a batch by encoder and first index, with their bytes and the next batch's index."""
 
 
 class Topic:
@@ -39,10 +39,10 @@ class Topic:
 
     The states of a subscriber (docs/design/delivery.md):
 
-        joining   keeps the topic open, but its position is not known yet
-        lagging   has seen less than this worker; `replay` sends it stored events, nothing else does
-        ahead     has seen more: a replay has read past the position of this worker
-        live      has seen exactly what this worker has
+        joining   keeps the topic open; its position is not known yet
+        lagging   has seen less than this worker; gets stored events from `replay`, and nothing else
+        ahead     has seen more than this worker: a replay has read past the worker's position
+        live      has seen exactly as much as this worker
 
         joining ── enter() ───────────────────────────▶ lagging, ahead or live
         lagging ── replay() sent what is stored ──────▶ ahead or live
@@ -62,9 +62,9 @@ class Topic:
         self.name = name
         self._numbers = numbers
         self._trail = trail
-        # Those whose buffers were full, if they are to skip what they have missed; else None.
+        # Subscribers whose buffers were full, if these skip missed events; else None.
         self._skipping: set[Transport] | None = set() if latest_only else None
-        # The last event of the log that live subscribers have seen. No epoch: not known yet.
+        # The last event of the log that live subscribers have seen. An empty epoch: not known yet.
         self.position = Position("", 0)
         # Whether events may be missing after `position`.
         self.stale = True
@@ -72,15 +72,15 @@ class Topic:
         self.generation = 0
         # Evidence against a log that has lost events: see `snapshot`.
         self._delivered = Delivered()
-        # Events that came while the topic was stale, in the order in which they came.
+        # Events that came while the topic was stale, in the order of arrival.
         self._backlog: deque[Event] = deque()
         # Positions of backlog events that were not on the last page. An event that is missing from
         # two pages is dropped.
         self._unconfirmed: set[Position] = set()
         # Pushes for the live subscribers, written together by `_flush`.
         self._steps: list[_Step] = []
-        # The subscribers, by state: those that join, those that lag or are ahead with the position
-        # that they have seen, and those that are live, by encoder and in the order of their coming.
+        # Subscribers by state. Lagging and ahead: with the position that the subscriber has seen.
+        # Live: by encoder, in the order of arrival.
         self._joining: set[Transport] = set()
         self._lagging: dict[Transport, Position] = {}
         self._ahead: dict[Transport, Position] = {}
@@ -93,33 +93,33 @@ class Topic:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody is subscribed or about to be."""
+        """Whether the topic has no subscribers, not even pending ones."""
         return not (self._live or self._ahead or self._lagging or self._joining)
 
     @property
     def subscriber_count(self) -> int:
-        """How many are subscribed or about to be."""
+        """Number of subscribers, with pending ones."""
         live = sum(map(len, self._live.values()))
         return live + len(self._ahead) + len(self._lagging) + len(self._joining)
 
     # Subscribers ---------------------------------------------------------------------------
 
     def join(self, transport: Transport) -> bool:
-        """Keep the topic open for a subscriber that is yet to `enter`; return whether it is new."""
+        """Keep the topic open for a subscriber before its `enter`; return True if it is new."""
         new = transport not in self._joining
         self._joining.add(transport)
         return new
 
     def enter(self, transport: Transport, seen: Position, fingerprint: int | None = None) -> bool:
-        """Place a subscriber by what it has seen.
+        """Place a subscriber by the position that it has seen.
 
         Args:
-            transport: the subscriber's.
-            seen: its position: it gets the events that follow.
-            fingerprint: of the event at `seen`, if that is known.
+            transport: the subscriber's transport.
+            seen: the subscriber's position; later events follow.
+            fingerprint: fingerprint of the event at `seen`, if known.
 
         Returns:
-            True if it lags.
+            True if the subscriber lags.
         """
         self._joining.discard(transport)
         same_epoch = seen.epoch == self.position.epoch
@@ -135,7 +135,7 @@ class Topic:
         return False
 
     def leave(self, transport: Transport) -> None:
-        """Forget a subscriber, in whatever state."""
+        """Forget a subscriber in any state."""
         self._joining.discard(transport)
         self._lagging.pop(transport, None)
         self._ahead.pop(transport, None)
@@ -148,7 +148,7 @@ class Topic:
                 del self._live[transport.encoder]
 
     def lag(self, transport: Transport) -> None:
-        """Send a subscriber nothing until `replay`: it reads too slowly."""
+        """Stop sending to a subscriber until `replay`, because the subscriber reads too slowly."""
         if transport in self._live.get(transport.encoder, ()):
             self.leave(transport)
             self._fall_behind(transport, self.position)
@@ -162,15 +162,15 @@ class Topic:
             self._skipping.add(transport)
 
     def skips(self, transport: Transport) -> bool:
-        """Return whether a lagging subscriber is to see nothing but the last event."""
+        """Return whether a lagging subscriber gets nothing but the last event."""
         return self._skipping is not None and transport in self._skipping
 
     def lag_of(self, transport: Transport) -> Position | None:
-        """Return what a lagging subscriber has seen, or None if it does not lag."""
+        """Return the position of a lagging subscriber, or None if the subscriber does not lag."""
         return self._lagging.get(transport)
 
     def seen_by(self, transport: Transport) -> Position | None:
-        """Return what a subscriber has seen, or None if it is none, or has yet to `enter`."""
+        """Return a subscriber's position, or None for other transports and before `enter`."""
         if transport in self._live.get(transport.encoder, ()):
             return self.position
         return self._lagging.get(transport) or self._ahead.get(transport)
@@ -181,12 +181,12 @@ class Topic:
         """Send a subscriber a page after its position, until its buffer is full.
 
         Args:
-            transport: the subscriber's.
-            page: what follows its position.
-            start: the position of a subscriber that joins; None if it lags.
+            transport: the subscriber's transport.
+            page: the events after the subscriber's position.
+            start: the position of a joining subscriber; None for a lagging one.
 
         Returns:
-            True if it lags from now on.
+            True if the subscriber lags from now on.
         """
         seen = start or self._lagging.pop(transport)
         skips = self._skipping is not None and transport in self._skipping
@@ -211,25 +211,25 @@ class Topic:
         push, seen = steps[at - 1]
         if self._trail.enabled:
             self._trail.replayed(self.name, transport, steps[:at])
-        # A message with its changes, or merged appends, are not what the log has.
+        # Folded messages and merged appends differ from the log's events: no fingerprint.
         if not isinstance(push, Event) or push.kind is Kind.APPENDED or page.folded:
             return self.enter(transport, seen)
         return self.enter(transport, seen, hash(push.payload))
 
     def _prepare(self, page: SharedPage, seen: Position) -> tuple[list[_Step], _Batches]:
-        """Return what a page has for all who have seen `seen`, and their packets so far."""
+        """Return a page's steps for all subscribers at `seen`, and the packets made so far."""
         prepared: tuple[list[_Step], _Batches] | None = page.prepared.get(seen.seq)
         if prepared is None:
             prepared = page.prepared[seen.seq] = self._replayed(page, seen), {}
         return prepared
 
     def _replayed(self, page: HistoryPage, seen: Position, reason: str = "expired") -> list[_Step]:
-        """Return what a page has for a subscriber that has seen everything up to `seen`.
+        """Return a page's steps for a subscriber that has seen everything up to `seen`.
 
         Args:
-            page: what follows `seen`.
+            page: the events after `seen`.
             seen: the subscriber's position.
-            reason: why events are not on the page.
+            reason: why events are missing from the page.
         """
         if page.folded:
             return self._listed(page)
@@ -251,7 +251,7 @@ class Topic:
         return steps
 
     def _listed(self, page: HistoryPage) -> list[_Step]:
-        """Return the messages of a page; the events between them are changes that they show."""
+        """Return the messages of a page; other events are changes, which the messages include."""
         steps: list[_Step] = [(each, Position(page.epoch, each.seq)) for each in page.events]
         if steps and not page.more:
             steps[-1] = (steps[-1][0], Position(page.epoch, page.seq))
@@ -269,7 +269,7 @@ class Topic:
 
     def _on_event(self, event: Event) -> None:
         if event.kind is Kind.PRESENCE:
-            return  # That is for watchers: see watchers.py.
+            return  # these events are for watchers: see watchers.py
         if not event.stored:
             self._steps.append((event, self.position))
             for transport in self._ahead:
@@ -284,19 +284,19 @@ class Topic:
     def interrupt(self) -> None:
         """Note that events may be missing.
 
-        An event with the next `seq` may belong to a log that has lost some.
+        Even an event with the next `seq` may belong to a log that has lost events.
         """
         self.stale = True
         self.generation += 1
 
     def snapshot(self) -> Snapshot:
-        """Return what a page has to agree with if its read begins now."""
+        """Return the evidence that a page must agree with, if its read begins now."""
         return self._delivered.snapshot(self.position)
 
     def catch_up(self, page: HistoryPage) -> bool:
-        """Take a page of everything after `position`; return whether it was enough.
+        """Take a page of all events after `position`; return False if the topic is still stale.
 
-        The first page of a topic gives it its position, and must have the newest event of the log.
+        The first page gives the topic its position, and must have the newest event of the log.
         """
         more = page.more
         if not self.established:
@@ -318,13 +318,13 @@ class Topic:
             on_page = event.epoch == page.epoch and event.seq <= page.seq
             if on_page or Position(event.epoch, event.seq) not in self._unconfirmed:
                 self._on_event(event)
-        # An event that the page did not know is newer than the page, or of a log that is lost. The
-        # next page is newer for certain. If that does not know the event either, it is dropped:
-        # reading on would never end.
+        # An event that is not on the page is newer than the page, or belongs to a lost log. The
+        # next page is certainly newer than the event. An event that is missing there too is
+        # dropped: otherwise reading would never end.
         self._unconfirmed = {Position(event.epoch, event.seq) for event in self._backlog}
 
     def _start_of(self, page: HistoryPage) -> Position:
-        """Return where a new epoch has to start so that no event of it is lost."""
+        """Return the position where a new epoch must start, so that none of its events is lost."""
         if any(event.seq == page.epoch_start + 1 for event in page.events[:1]):
             return Position(page.epoch, page.epoch_start)
         held = {event.seq for event in self._backlog if event.epoch == page.epoch}
@@ -337,7 +337,7 @@ class Topic:
         here = self.position.seq
         known = {event.seq: event for event in page.events if event.seq > here}
         if not page.more:
-            # A topic without history still has the events that came meanwhile.
+            # A topic without history still has the events that arrived meanwhile.
             for event in self._backlog:
                 if event.epoch == page.epoch and here < event.seq <= page.seq:
                     known.setdefault(event.seq, event)
@@ -362,7 +362,7 @@ class Topic:
             self._promote()
 
     def _skip_to(self, seq: int) -> None:
-        """Tell subscribers that the events up to `seq` have expired, and go on from there."""
+        """Send subscribers a gap for the expired events up to `seq`, and go on after `seq`."""
         before, self.position = self.position, Position(self.position.epoch, seq)
         self._steps.append((self._expired(before, self.position), self.position))
         self._trail.missed(self.name, None, before.seq, self.position, "expired")
@@ -374,7 +374,7 @@ class Topic:
             self._promote()
 
     def _restart(self, start: Position) -> None:
-        """Go on in another epoch: the old one, with all its events, is lost."""
+        """Go on in another epoch: the old epoch is lost with all its events."""
         gap = self._epoch_changed(start)
         self._steps.append((gap, start))
         self._trail.missed(self.name, None, 0, start, "epoch_changed")
@@ -387,8 +387,8 @@ class Topic:
             self.enter(transport, start)
 
     def _promote(self) -> None:
-        """Make those live that are not ahead any more."""
-        self._flush()  # they have seen what is still to be written
+        """Make subscribers live whose position the worker has reached."""
+        self._flush()  # these subscribers have already seen the unwritten pushes
         for transport, seen in list(self._ahead.items()):
             if seen.seq <= self.position.seq:
                 self.enter(transport, self._ahead.pop(transport))
@@ -396,7 +396,7 @@ class Topic:
     # Fan-out -------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Write the pushes to the live subscribers: no task, no await."""
+        """Write the pushes to the live subscribers, without a task or an await."""
         if not self._steps:
             return
         steps, self._steps = self._steps, []
@@ -414,14 +414,14 @@ class Topic:
         at: int,
         made: _Batches | None = None,
     ) -> int:
-        """Write the pushes from index `at` on, some `FLUSH_BYTES`; return the index of the next.
+        """Write pushes from index `at` on, about `FLUSH_BYTES`; return the index of the next push.
 
         Args:
-            encoder: of the transports.
-            transports: to write to.
+            encoder: the encoder of the transports.
+            transports: the transports to write to.
             steps: the pushes.
-            at: the index.
-            made: batches of these steps that others were written, and this one from now on.
+            at: the index of the first push.
+            made: shared batches of these steps by encoder and index; this batch is added.
         """
         batch = None if made is None else made.get((encoder, at))
         if batch is None:
@@ -444,7 +444,7 @@ class Topic:
         return end
 
     def _leave_behind(self, members: Iterable[Transport], seen: Position) -> None:
-        """Let `replay` send the rest to those whose buffer is full."""
+        """Make subscribers with a full buffer lag; `replay` sends the rest."""
         for transport in [each for each in members if not each.writable]:
             self.leave(transport)
             self._fall_behind(transport, seen)

@@ -1,8 +1,8 @@
-"""What this worker did with recent events, for the question why somebody did not get one.
+"""Notes of this worker's recent deliveries, to explain why a user did not get an event.
 
-Nothing is written down for a delivery. What all live subscribers of a topic were sent is one note
-for each batch of the topic; what happens to one of them alone (it comes, lags, is replayed to, is
-told a gap, goes) is a note of its own. The oldest notes go first.
+A single delivery makes no note. All deliveries of a batch to the live subscribers of a topic make
+one note. A subscriber's own history (subscribed, lagging, replayed, gap, left) makes a note each.
+The oldest notes go first.
 """
 
 from collections import deque
@@ -17,24 +17,24 @@ from ..protocol.messages import Gap
 from .ports import Push, Transport
 
 SECONDS: Final = 900.0
-"""How long notes are of use. There may be too many to keep all of them for so long."""
+"""Seconds for which notes are of use. With many notes the oldest are dropped earlier."""
 
 
 class Note(Struct, frozen=True, gc=False):
-    """Something that has happened in a topic.
+    """A note of something that happened in a topic.
 
     Args:
         at: seconds since 1970.
         topic: the topic.
-        what: `heard` (events came, and all live subscribers were sent them), `subscribed`,
+        what: `heard` (events came, and were sent to all live subscribers), `subscribed`,
             `lagging` (its buffer is full), `replayed`, `gap` or `left`.
-        epoch: the topic's, if it is known.
-        after: the seq after which events came or are missing.
-        seq: the last of these; else what the subscriber has seen.
-        client: of one subscriber alone: tells its notes from others'; 0 for all live ones.
-        session: with `subscribed`, the connection's.
-        user: with `subscribed`, whose it is.
-        reason: of a gap.
+        epoch: the topic's epoch, if known.
+        after: the seq before the events that came or are missing.
+        seq: the last seq of these events; for other notes the subscriber's position.
+        client: number of the subscriber; 0 for all live subscribers.
+        session: with `subscribed`, the connection's session.
+        user: with `subscribed`, the connection's user.
+        reason: with `gap`, the gap's reason.
     """
 
     at: float
@@ -54,24 +54,24 @@ class Trail:
 
     Args:
         clock: tells the time.
-        size: notes that are kept, some 200 bytes each; 0 keeps none.
+        size: maximum number of notes, some 200 bytes each; 0 keeps none.
     """
 
     def __init__(self, clock: Clock, size: int) -> None:
         self._time = clock.time
         self._notes: deque[Note] = deque(maxlen=size)
-        # The first thing that is looked at, for each batch.
+        # A plain attribute, because every batch looks at it first.
         self.enabled = size > 0
 
     @property
     def since(self) -> float:
-        """Seconds since 1970 from which on nothing is missing; infinite without notes."""
+        """Seconds since 1970 after which no note is missing; infinite without notes."""
         if len(self._notes) == self._notes.maxlen:
             return self._notes[0].at if self._notes else float("inf")
         return 0.0
 
     def heard(self, topic: str, before: Position, now: Position) -> None:
-        """Note that a topic has got from one position to another."""
+        """Note that a topic has moved from one position to another."""
         if self.enabled and before != now:
             after = before.seq if before.epoch == now.epoch else min(before.seq, now.seq)
             self._notes.append(Note(self._time(), topic, "heard", now.epoch, after, now.seq))
@@ -79,7 +79,7 @@ class Trail:
     def subscribed(
         self, topic: str, transport: Transport, seen: Position, session: str, user: str
     ) -> None:
-        """Note that a subscriber has come, and from where on it gets events."""
+        """Note a new subscriber, with the position after which events follow."""
         if self.enabled:
             at, client = self._time(), id(transport)
             self._notes.append(
@@ -87,7 +87,7 @@ class Trail:
             )
 
     def moved(self, topic: str, transport: Transport, what: str, seen: Position) -> None:
-        """Note that a subscriber has fallen behind, or left."""
+        """Note that a subscriber lags or has left."""
         if self.enabled:
             at, client = self._time(), id(transport)
             self._notes.append(Note(at, topic, what, seen.epoch, 0, seen.seq, client))
@@ -95,7 +95,7 @@ class Trail:
     def replayed(
         self, topic: str, transport: Transport, steps: Sequence[tuple[Push, Position]]
     ) -> None:
-        """Note what a subscriber was sent of a page, and the gaps in it."""
+        """Note the replay of a page to a subscriber, and the gaps in the page."""
         at, client = self._time(), id(transport)
         for push, here in steps:
             if isinstance(push, Gap):
@@ -106,7 +106,7 @@ class Trail:
     def missed(
         self, topic: str, transport: Transport | None, after: int, seen: Position, reason: str
     ) -> None:
-        """Note that a subscriber, or with None all live ones, was told a gap up to a position."""
+        """Note a gap up to a position, sent to one subscriber, or with None to all live ones."""
         if self.enabled:
             at, client = self._time(), 0 if transport is None else id(transport)
             self._notes.append(

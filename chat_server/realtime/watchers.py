@@ -1,4 +1,4 @@
-"""The subscribers of a topic that are told who comes and goes (docs/design/presence.md)."""
+"""The subscribers of a topic that get presence pushes (docs/design/presence.md)."""
 
 import asyncio
 import logging
@@ -19,13 +19,13 @@ BATCH_SECONDS = 1.0
 """Seconds for which a large room's changes are gathered."""
 
 MAX_LISTED = 100
-"""Users in each list of a `presence` push. Counts go on."""
+"""Users in each list of a `presence` push. Counts are still exact beyond the list."""
 
 MAX_LISTED_BYTES = 32_768
 """Bytes of the users in both lists of a `presence` push."""
 
 MAX_HELD = 100
-"""Pushes that are held for a watcher until it enters."""
+"""Pushes held for a watcher until `enter`."""
 
 
 class _Named(Struct):
@@ -39,12 +39,13 @@ _named = msgspec.json.Decoder(_Named).decode
 class Watchers:
     """The watchers of one topic on this worker.
 
-    A watcher is held back from `join` to `enter`, while its page is read, and gets then what has
-    changed since. One whose buffer is full is passed over, and told later to ask again.
+    Changes are held back for a watcher from `join` to `enter`, while its page is read. `enter` then
+    sends the held changes. A watcher with a full buffer is passed over, and told later to ask
+    again.
 
     Args:
         topic: the topic.
-        batch: users of a room above which changes are gathered.
+        batch: number of users above which a room's changes are gathered.
         throttle: limits the lines of the log.
     """
 
@@ -56,21 +57,21 @@ class Watchers:
         self._joining: dict[Transport, list[Event]] = {}
         self._watching: dict[Encoder, dict[Transport, None]] = {}
         self._passed_over: set[Transport] = set()
-        # What is gathered: the last that is known of each user, True for one who came.
+        # Gathered changes: the last state of each user, True for a user who joined.
         self._gathered: dict[str, tuple[bool, Raw]] = {}
         self._more = False
         self._timer: TimerHandle | None = None
 
     def __contains__(self, transport: Transport) -> bool:
-        """Return whether a transport is a watcher's."""
+        """Return whether the transport belongs to a watcher."""
         return transport in self._joining or transport in self._watching.get(transport.encoder, ())
 
     def join(self, transport: Transport) -> None:
-        """Hold changes for a watcher that is yet to `enter`."""
+        """Hold changes for a watcher until `enter`."""
         self._joining[transport] = []
 
     def enter(self, transport: Transport) -> None:
-        """Send a watcher what was held for it, and every change from now on."""
+        """Send a watcher the held changes, and every change from now on."""
         held = self._joining.pop(transport, None)
         if held is not None:
             self._watching.setdefault(transport.encoder, {})[transport] = None
@@ -79,7 +80,7 @@ class Watchers:
             self._write(transport.encoder, (transport,), held)
 
     def leave(self, transport: Transport) -> bool:
-        """Forget a watcher; return True if nobody is left."""
+        """Forget a watcher; return True if no watcher is left."""
         self._joining.pop(transport, None)
         self._passed_over.discard(transport)
         watching = self._watching.get(transport.encoder)
@@ -94,11 +95,11 @@ class Watchers:
         return True
 
     def count(self, users: int, connections: int) -> None:
-        """Note how many users and connections the topic has."""
+        """Note the topic's numbers of users and connections."""
         self._count, self._connections = users, connections
 
     def offer(self, payload: bytes) -> None:
-        """Pass on who came and went; `payload` is a `PresenceChange`."""
+        """Pass a change on to the watchers; `payload` is a `PresenceChange`."""
         try:
             change = _change(payload)
             changed = [
@@ -116,7 +117,8 @@ class Watchers:
             self._send([self._single(joined, profile) for joined, _, profile in changed])
             return
         for joined, user, profile in changed:
-            # The last one counts, also if it undoes another: some watchers have a page of between.
+            # The last change counts, even if it undoes another: some watchers read a page in
+            # between.
             self._gathered.pop(user, None)
             self._gathered[user] = joined, profile
         while len(self._gathered) > 2 * MAX_LISTED:
@@ -125,11 +127,11 @@ class Watchers:
         self._flush_later(more=change.more)
 
     def ask_again(self) -> None:
-        """Have every watcher ask again soon: changes may have been missed."""
+        """Tell every watcher to ask again soon: changes may have been missed."""
         self._flush_later(more=True)
 
     def recover(self) -> None:
-        """Have those ask again who were passed over and read now."""
+        """Tell watchers that were passed over, and read again, to ask again."""
         for transport in [each for each in self._passed_over if each.writable]:
             self._passed_over.discard(transport)
             self._write(transport.encoder, (transport,), [self._presence((), (), more=True)])
