@@ -8,8 +8,17 @@ cd "$(dirname "$0")/.."
 missing=()
 
 have_chromium() {
-    command -v chromium || command -v chromium-browser || command -v google-chrome ||
-        .venv/bin/python -c '
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+        command -v google-chrome >/dev/null || have_playwrights
+}
+
+# With windows left out, the tests of the page need less than half the processor time.
+have_shell() {
+    command -v chromium-headless-shell >/dev/null || have_playwrights
+}
+
+have_playwrights() {
+    .venv/bin/python -c '
 import os
 from playwright.sync_api import sync_playwright
 with sync_playwright() as playwright:
@@ -39,7 +48,7 @@ install_chromium() {
         [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || return 1
         .venv/bin/python -m playwright install --with-deps chromium
     else
-        scripts/apt-install.sh chromium
+        scripts/apt-install.sh "$1"
     fi
 }
 
@@ -52,7 +61,8 @@ install_typescript() {
 
 command -v redis-server >/dev/null || scripts/apt-install.sh redis-server || missing+=(redis-server)
 have_postgres || install_postgres || missing+=(postgresql)
-have_chromium || install_chromium || missing+=(chromium)
+have_chromium || install_chromium chromium || missing+=(chromium)
+have_shell || install_chromium chromium-headless-shell || echo "Going on without chromium-headless-shell" >&2
 
 services=()
 have_service nginx || services+=(nginx-light)

@@ -45,6 +45,7 @@ class Machine:
 
 
 NEEDED = ("redis-server", "postgres", "chromium")
+SHELL = "chromium-headless-shell"
 SERVICES = ("nginx", "haproxy", "apache2", "varnishd", "caddy", "promtool")
 
 
@@ -54,7 +55,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_what_is_there_is_not_installed(machine: Machine) -> None:
-    for program in (*NEEDED, *SERVICES, "node", "npm", "apt-get"):
+    for program in (*NEEDED, SHELL, *SERVICES, "node", "npm", "apt-get"):
         machine.add(program)
     (machine.folder / ".venv/npm/node_modules").mkdir(parents=True)
     done = machine.run("test-programs.sh")
@@ -73,7 +74,7 @@ def test_root_installs_what_is_missing(machine: Machine) -> None:
     done = machine.run("test-programs.sh")
     assert done.returncode == 0, done.stderr
     installs = [call for call in machine.calls if call.startswith("apt-get install")]
-    assert [call.split()[-1] for call in installs] == ["redis-server", "chromium"]
+    assert [call.split()[-1] for call in installs] == ["redis-server", "chromium", SHELL]
 
 
 def test_proxies_and_node_are_no_must(machine: Machine) -> None:
@@ -88,7 +89,10 @@ def test_proxies_and_node_are_no_must(machine: Machine) -> None:
     assert "nodejs" in installs
     there = [name for name in SERVICES if shutil.which(name, path="/usr/sbin")]
     missing = len(there) < len(SERVICES)
-    known = done.stderr.replace("without Node", "").replace("without TypeScript", "")
+    known = done.stderr
+    for program in ("Node", "TypeScript", SHELL):
+        assert f"Going on without {program}\n" in known
+        known = known.replace(f"without {program}", "")
     assert ("Going on without" in known) is missing
 
 

@@ -67,15 +67,27 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def whole_browser() -> AsyncIterator[Browser]:
+    """A Chromium with what the headless shell lacks."""
+    async with chromium(whole=True) as running:
+        yield running
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser, server: ServerProcess) -> AsyncIterator[Visit]:
     """Let somebody open the page, each in a browser of their own."""
     async with AsyncExitStack() as stack:
 
         async def open_page(
-            user: str = "", room: str = "lobby", *, at: ServerProcess = server, **options: object
+            user: str = "",
+            room: str = "lobby",
+            *,
+            at: ServerProcess = server,
+            using: Browser = browser,
+            **options: object,
         ) -> Visitor:
-            visitor = await stack.enter_async_context(Visitor.arrive(browser, at.url, **options))
+            visitor = await stack.enter_async_context(Visitor.arrive(using, at.url, **options))
             if user:
                 await visitor.sign_in(user, room)
             else:

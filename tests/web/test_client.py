@@ -7,7 +7,8 @@ import asyncio
 import json
 import urllib.request
 
-from playwright.async_api import Page
+import pytest
+from playwright.async_api import Browser, Page
 
 from tests.docs.markdown import ROOT, blocks
 from tests.rig.server import ServerProcess, mint
@@ -85,6 +86,12 @@ SHOWN = """() => {
 PUBLISH = """() => {
   window.client.publish("room:offline", "while offline").then(({ seq }) => (window.seq = seq));
 }"""
+
+
+@pytest.fixture
+def browser(whole_browser: Browser) -> Browser:
+    """A Chromium whose Back button shows a page that it kept."""
+    return whole_browser
 
 
 def _address(server: ServerProcess, user: str) -> dict[str, str]:

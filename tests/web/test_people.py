@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from chat_server.client import connect
 from tests.rig.server import ServerProcess, mint
@@ -268,8 +268,11 @@ async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProce
     await bob.page.evaluate(HIDE, False)
 
 
-async def test_the_browser_itself_shows_a_notification(visit: Visit, social: ServerProcess) -> None:
-    alice, bob = await visit("alice", "loud", at=social), await visit("bob", "loud", at=social)
+async def test_the_browser_itself_shows_a_notification(
+    visit: Visit, social: ServerProcess, whole_browser: Browser
+) -> None:
+    alice = await visit("alice", "loud", at=social)
+    bob = await visit("bob", "loud", at=social, using=whole_browser)
     assert await bob.page.evaluate("Notification.permission") == "default"
     await bob.page.context.grant_permissions(["notifications"], origin=social.url)
     await bob.page.evaluate(COUNTED)
