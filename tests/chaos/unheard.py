@@ -10,7 +10,7 @@ import msgspec
 
 from chat_server.broker.redis.broker import RedisBroker
 from chat_server.events import Draft, Event, Kind, Retention
-from chat_server.presence import Attendance, Member
+from chat_server.presence import Attendance, Attended, Member
 from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 from loadtest.wire import LoadError
@@ -72,9 +72,12 @@ async def unheard(
                 for topic in topics
             ]
             for broker, topic in attended:
-                await _attend(broker, topic, number, 1)
+                entered = await _attend(broker, topic, number, 1)
+                assert entered.known, "the user could not enter"
             await meanwhile()
         yield acks
+        # The workers write last, so keys live as long as their leases say. If a busy machine kept
+        # all workers from writing for longer, the user has left already.
         for broker, topic in attended:
             await _attend(broker, topic, number, 0)
 
@@ -115,7 +118,7 @@ async def _store(broker: RedisBroker, topic: str, name: str) -> Ack:
     return Ack(NAME, topic, place.epoch, place.seq, name)
 
 
-async def _attend(broker: RedisBroker, topic: str, number: int, connections: int) -> None:
+async def _attend(broker: RedisBroker, topic: str, number: int, connections: int) -> Attended:
     """Write how many connections the user `NAME` has, as a worker of its own."""
     member = Member(NAME, connections, b'{"user":"%b"}' % NAME.encode())
     # A repetition need not have a higher number: it is made if nothing was sent.
@@ -126,8 +129,7 @@ async def _attend(broker: RedisBroker, topic: str, number: int, connections: int
         number=2 - connections,
         confirmed=1 - connections,
     )
-    attended = await _insist(topic, lambda: broker.presence.write(attendance))
-    assert attended.known, "the lease ended early"
+    return await _insist(topic, lambda: broker.presence.write(attendance))
 
 
 async def _insist(topic: str, call: Callable[[], Awaitable[T]]) -> T:
