@@ -1,1 +1,1 @@
-"""Consumers of every topic's log: in order, at least once, each behind a cursor that lasts."""
+"""Consumers of every topic's log: ordered, at-least-once delivery behind a durable cursor."""

@@ -1,4 +1,4 @@
-"""One consumer's work: the topics in which there is something for it, read and handed over."""
+"""The work of one consumer: read the topics with new events and hand the events over."""
 
 import asyncio
 import logging
@@ -16,22 +16,22 @@ from .reading import read_batch
 logger = logging.getLogger(__name__)
 
 MAX_PENDING: Final = 100_000
-"""Topics that may wait; what does not fit is found by the next sweep."""
+"""Topics that may wait. The next sweep finds topics beyond this bound."""
 
 MAX_CURSORS: Final = 20_000
-"""Cursors that are remembered, about 400 bytes each."""
+"""Cursors kept in memory, about 400 bytes each."""
 
 READS_AT_ONCE: Final = 8
-"""Topics that are read at the same time."""
+"""Topics read at the same time."""
 
 TAKE_TOPICS: Final = 64
 """Topics whose events are handed over together."""
 
 TAKE_BYTES: Final = 1_048_576
-"""Payload bytes from which on no further topics are read before they are handed over."""
+"""Payload bytes after which the events are handed over before further topics are read."""
 
 BACKOFF_SECONDS: Final = (0.25, 10.0)
-"""First and longest pause after a failure."""
+"""Seconds: the first and the longest pause after a failure."""
 
 
 class Follower:
@@ -40,8 +40,8 @@ class Follower:
     Args:
         log: the log.
         consumer: the consumer.
-        on_taken: called with each topic that has been taken from, and how far.
-        deep: reads what the log has no more.
+        on_taken: called after each batch, with the topic and the consumer's new cursor.
+        deep: reads older events that the log has trimmed.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Follower:
         return self._consumer
 
     def position(self, topic: str) -> Cursor | None:
-        """Return how far the consumer has come in a topic, if that is remembered."""
+        """Return the consumer's cursor in a topic; None if the cursor is not in memory."""
         return self._cursors.get(topic)
 
     def add(self, topics: Iterable[str]) -> None:
-        """Look into these topics soon."""
+        """Queue those of the topics that the consumer wants."""
         wants = self._consumer.wants
         for topic in topics:
             if wants(topic) and len(self._pending) < MAX_PENDING:
@@ -82,7 +82,7 @@ class Follower:
             self._wake.set()
 
     async def compare(self, positions: Mapping[str, Position]) -> None:
-        """Look soon into those of these topics that have gone on.
+        """Queue those of the topics whose position differs from the consumer's cursor.
 
         Raises:
             Unavailable: the cursors cannot be read.
@@ -91,15 +91,15 @@ class Follower:
         cursors = await self._consumer.cursors(wanted)
         for topic in wanted:
             if self._cursors.get(topic) != cursors.get(topic):
-                self._cursors.pop(topic, None)  # Somebody has moved it.
+                self._cursors.pop(topic, None)  # Another process has moved the cursor.
         self.add(topic for topic in wanted if _differs(positions[topic], cursors.get(topic)))
 
     async def wait_until_idle(self) -> None:
-        """Wait until everything that was added has been taken."""
+        """Wait until all queued topics are up to date."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Take what is added, until it is cancelled."""
+        """Hand over the events of queued topics until the task is cancelled."""
         pause, longest = BACKOFF_SECONDS
         while True:
             if not self._pending:
@@ -117,14 +117,14 @@ class Follower:
                 pause = min(2 * pause, longest)
 
     async def _bring_up_to_date(self, topics: list[str]) -> None:
-        """Take once from as many of these topics as fit."""
+        """Read and hand over one batch of as many of the topics as fit."""
         await self._know(topics)
         batches: list[Batch] = []
         size = 0
         while topics and size < TAKE_BYTES:
             now, topics = topics[:READS_AT_ONCE], topics[READS_AT_ONCE:]
             for topic in now:
-                del self._pending[topic]  # A hint that comes during the read is for the next one.
+                del self._pending[topic]  # A hint during the read queues the topic again.
             try:
                 read = await asyncio.gather(
                     *(
@@ -155,7 +155,7 @@ class Follower:
         except Exception as error:
             self._forget(news)
             if len(news) > 1:
-                # One of them harms no other.
+                # One faulty batch must not block the other topics.
                 for batch in news:
                     await self._take_all([batch])
             elif isinstance(error, Outdated):
@@ -170,7 +170,7 @@ class Follower:
             self._note(batch)
 
     def _return(self, batches: Iterable[Batch]) -> None:
-        """Read again later: what was committed is not known."""
+        """Queue the topics again; the commit may or may not have succeeded."""
         batches = list(batches)
         self._forget(batches)
         self.add(batch.topic for batch in batches)

@@ -1,4 +1,4 @@
-"""What is asked of a consumer, and what it is given."""
+"""The interfaces of a consumer and of its lease, and the data that a consumer gets."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
@@ -9,13 +9,14 @@ from ..events import Event
 
 
 class Cursor(Struct, frozen=True):
-    """How far a consumer has come in a topic's log.
+    """The position of a consumer in a topic's log.
 
     Args:
-        epoch: the epoch of the last event that was taken.
-        seq: its seq.
-        at: its time in milliseconds since 1970, 0 if it is not known. With another event at its seq
-            the store has lost events, and given their seqs out again.
+        epoch: the epoch of the last event taken.
+        seq: the seq of the last event taken.
+        at: the time of the last event taken, in milliseconds since 1970; 0 if unknown. If the log
+            has an event of another time at `seq`, the store has lost events and has reused their
+            seqs.
     """
 
     epoch: str
@@ -28,14 +29,15 @@ class Batch(Struct, frozen=True):
 
     Args:
         topic: the topic.
-        before: the cursor that they follow; None if nothing was taken of the topic yet.
-        after: the cursor behind them.
+        before: the cursor in front of the events; None if the consumer has not begun with the
+            topic.
+        after: the cursor behind the events.
         events: the events, ascending.
         gaps: the first and the last seq of each run of events that the log has lost.
         epoch_start: the seq after which the epoch of `after` began.
-        goes_back: True if the epoch began in front of `before`: seqs behind `epoch_start` name
-            other events from now on.
-        more: True if the log has more events behind these.
+        goes_back: True if the epoch began in front of `before`: from now on seqs behind
+            `epoch_start` name other events.
+        more: True if the log has further events.
     """
 
     topic: str
@@ -49,7 +51,7 @@ class Batch(Struct, frozen=True):
 
     @property
     def is_news(self) -> bool:
-        """Whether the consumer has anything to do."""
+        """True if the batch moves the consumer's cursor."""
         return self.after != self.before
 
     @property
@@ -59,37 +61,38 @@ class Batch(Struct, frozen=True):
 
 
 class Consumer(Protocol):
-    """Takes the events of all topics that it wants.
+    """Takes the events of every topic for which `wants` returns True.
 
-    One process at a time calls it, as far as leases can tell: `take` must refuse a batch whose
-    `before` is not where the topic stands, so that a process which was frozen does no harm.
+    One process at a time calls a consumer, as far as leases can guarantee. A process that was
+    frozen may call as well. `take` therefore refuses a batch whose `before` is not the current
+    cursor.
     """
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Name of the consumer in the log."""
         ...
 
     def wants(self, topic: str) -> bool:
-        """Return whether it takes the events of a topic."""
+        """Return True if the consumer takes the events of a topic."""
         ...
 
     async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
-        """Return how far it has come in each of these topics, as far as it has begun with them.
+        """Return the cursors of these topics, without topics that the consumer has not begun with.
 
         Raises:
-            Unavailable: this cannot be read now.
+            Unavailable: the cursors cannot be read now.
         """
         ...
 
     async def take(self, batches: Sequence[Batch]) -> None:
-        """Take batches of different topics, for good and with their cursors, all or nothing.
+        """Store batches of different topics together with their cursors, all or nothing.
 
-        A batch may be offered again if the process dies, or an exception was raised.
+        A batch may be offered again after an exception or after the death of the process.
 
         Raises:
-            Unavailable: not now; they will be offered again.
-            Outdated: a topic stands elsewhere; its cursor will be read again.
+            Unavailable: the consumer cannot take the batches now; they are offered again.
+            Outdated: the cursor of a topic is not `before`; the cursor is read again.
         """
         ...
 
@@ -99,21 +102,21 @@ class Outdated(Exception):
 
 
 class Lease(Protocol):
-    """Says which process may call the consumers; see `database.leases`."""
+    """Decides which process may call the consumers; see `database.leases`."""
 
     @property
     def held(self) -> bool:
-        """Whether this process may do so now."""
+        """True if this process may call the consumers now."""
         ...
 
     async def renew(self) -> bool:
-        """Renew the lease, or take it if nobody has it.
+        """Renew the lease, or take the lease if no process holds one.
 
         Raises:
-            Unavailable: this cannot be done now; it may still be held.
+            Unavailable: the database cannot be used now; the lease may still be held.
         """
         ...
 
     async def release(self) -> None:
-        """Let another process take it at once."""
+        """Let another process take the lease at once."""
         ...

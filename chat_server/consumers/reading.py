@@ -1,4 +1,4 @@
-"""Reads what follows a cursor, and finds out what the log has lost."""
+"""Reads the events that follow a cursor, and detects events that the log has lost."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ from ..realtime.ports import EventLog, LogReader
 from .ports import Batch, Cursor
 
 BATCH_EVENTS: Final = 1_000
-"""Events of a topic that are read at once."""
+"""Events of a topic read at once."""
 
 BATCH_BYTES: Final = 524_288
-"""Payload bytes of a topic that are read at once, unless the first event alone is larger."""
+"""Payload bytes of a topic read at once, unless the first event alone is larger."""
 
 
 class _Dated(Struct):
@@ -24,10 +24,10 @@ _date = msgspec.json.Decoder(_Dated).decode
 
 
 def at_of(event: Event) -> int:
-    """Return the time of an event in milliseconds since 1970, 0 if it has none."""
+    """Return the time of an event in milliseconds since 1970; 0 if the event has no time."""
     try:
         return _date(event.payload).at
-    except msgspec.DecodeError:  # another program has written it
+    except msgspec.DecodeError:  # written by another program
         return 0
 
 
@@ -39,22 +39,23 @@ async def read_batch(
     Args:
         log: the log.
         topic: the topic.
-        cursor: how far the consumer is; None reads what the log has.
-        deep: reads behind a cursor what the log has no more.
+        cursor: the consumer's cursor; None reads from the oldest event of the log.
+        deep: reads events behind a cursor that the log has trimmed.
 
     Raises:
         Unavailable: the store cannot be reached.
     """
     if cursor is None:
         page = await _read(log, topic, 0)
-        # What went before anybody consumed the topic is no gap.
+        # Events trimmed before the first consumer existed are no gap.
         start = page.events[0].seq - 1 if page.events else page.seq
         return _batch(topic, None, page, page.events, start)
     reader = deep or log
-    # The page begins with the last event that was taken, to see that it is still the same.
+    # The page begins with the last event taken, to verify that this event is still the same.
     page = await _read(reader, topic, max(cursor.seq - 1, 0))
     if page.epoch == cursor.epoch and _has_diverged(page, cursor):
-        # As subscribers find it out (realtime.hub); here it may be that there are none.
+        # Subscribers detect this divergence too (realtime.hub), but the topic may have no
+        # subscribers.
         await log.begin_epoch(topic, page.epoch)
         page = await _read(reader, topic, max(cursor.seq - 1, 0))
     if page.epoch != cursor.epoch and page.epoch_start < cursor.seq:
@@ -84,14 +85,14 @@ def _batch(
     *,
     goes_back: bool = False,
 ) -> Batch:
-    """Put a batch together.
+    """Return a batch with its gaps and its new cursor.
 
     Args:
         topic: the topic.
         before: the cursor.
-        page: what was read.
-        events: the events of the page that are new.
-        start: the seq in front of the first event that is expected.
+        page: the page that was read.
+        events: the new events of the page.
+        start: the seq in front of the first event expected.
         goes_back: see `Batch`.
     """
     gaps = []

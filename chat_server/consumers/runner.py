@@ -16,35 +16,35 @@ from .ports import Consumer, Cursor, Lease
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 15.0
-"""How long a dead process keeps the lease."""
+"""Seconds for which a dead process keeps the lease."""
 
 RELEASE_SECONDS: Final = 2.0
-"""How long letting go of the lease may take at the end: a process has little time for that."""
+"""Seconds that releasing the lease may take at the end: a stopping process has little time."""
 
 HINT_SECONDS: Final = 0.2
-"""Interval at which workers say in which topics they have stored something."""
+"""Seconds between two reports of a worker about topics with new events."""
 
 HINTS_AT_ONCE: Final = 1_000
-"""Hints that are taken in one call."""
+"""Hints taken in one call."""
 
 SWEEP_SECONDS: Final = 60.0
-"""Interval at which all topics of the store are compared, which finds what no hint has told."""
+"""Seconds between two comparisons of all topics. A sweep finds events without a hint."""
 
 
 class Consumers:
-    """The consumers of a server, of which every worker has an instance.
+    """The consumers of a server. Every worker has an instance.
 
-    Every worker shares its hints. The one that holds the lease takes all hints, sweeps the topics
-    of the store, and runs the consumers. Each consumer has a task and a queue of its own, so that a
-    slow one holds up no other; it only holds back the trimming of the log.
+    Every worker shares its hints. The worker that holds the lease takes all hints, sweeps the
+    topics of the store, and runs the consumers. Each consumer has its own task and queue, so a slow
+    consumer blocks no other consumer. A slow consumer only delays the trimming of the log.
 
     Args:
         log: the log.
-        feed: says where something was stored.
-        lease: says whether this process runs the consumers.
+        feed: carries the hints between the workers.
+        lease: decides whether this process runs the consumers.
         consumers: the consumers.
-        deep: reads what the log has no more, for those that were away for long.
-        is_shared: whether other processes, of which one has the lease, see the same log.
+        deep: reads events that the log has trimmed, for consumers that were away for long.
+        is_shared: True if other processes see the same log; one of them holds the lease.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Consumers:
 
     @property
     def is_leading(self) -> bool:
-        """Whether this process runs the consumers."""
+        """True if this process runs the consumers."""
         return self._leading is not None
 
     def start(self) -> None:
-        """Begin to share hints, and to want the lease."""
+        """Begin to share hints and to compete for the lease."""
         self._tasks = [
             asyncio.create_task(self._share(), name="consumers' hints"),
             asyncio.create_task(self._keep_lease(), name="consumers' lease"),
@@ -82,11 +82,11 @@ class Consumers:
         """Stop, and let another process run the consumers.
 
         Args:
-            drain_seconds: how long what this worker has stored may take to be consumed, if this
+            drain_seconds: seconds that the consumption of this worker's events may take, if this
                 process runs the consumers.
 
         Returns:
-            The consumers that have taken all of that.
+            The consumers that have taken all events stored so far.
         """
         drained: Collection[Consumer] = ()
         try:
@@ -97,13 +97,13 @@ class Consumers:
             await _end(*self._tasks)
             self._tasks = []
             await self._stop_leading()
-        with suppress(Unavailable, TimeoutError):  # Then it is taken once it has run out.
+        with suppress(Unavailable, TimeoutError):  # Otherwise the lease expires.
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._lease.release()
         return drained
 
     async def _drain(self, seconds: float) -> Collection[Consumer]:
-        """Wait until what has been stored so far is consumed; return the consumers that are done.
+        """Wait until all events stored so far are consumed; return the consumers that are done.
 
         Raises:
             Unavailable: the store cannot be reached.
@@ -125,7 +125,7 @@ class Consumers:
     async def _keep_lease(self) -> None:
         began = asyncio.get_running_loop().time()
         while True:
-            with suppress(Unavailable):  # It is held for a while, whether or not that works.
+            with suppress(Unavailable):  # The lease lasts a while after a failed renewal.
                 await self._lease.renew()
             if not self._lease.held:
                 await self._stop_leading()
@@ -137,7 +137,7 @@ class Consumers:
             await asyncio.sleep(LEASE_SECONDS / 5)
 
     def _warn_of_another(self, seconds: float) -> None:
-        # One that was killed has left its lease behind, which ends by itself.
+        # A killed process leaves its lease behind; that lease expires by itself.
         if not self._is_shared and seconds > 2 * LEASE_SECONDS and self._throttle.due("another"):
             logger.warning(
                 "another process works with the same database, and what is stored here is neither"
@@ -181,16 +181,12 @@ class Consumers:
 
     async def _sweep(self) -> None:
         while True:
-            with suppress(Unavailable):  # Then the next one finds it.
+            with suppress(Unavailable):  # Then the next sweep finds the topics.
                 await self.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> None:
-        """Look into every topic of the store that has gone on without a consumer.
-
-        Raises:
-            Unavailable: the store, or a consumer's cursors, cannot be reached.
-        """
+        """Queue every topic of the store whose position differs from a consumer's cursor."""
         async for positions in self._feed.positions():
             for follower in self._followers:
                 await follower.compare(positions)
@@ -198,18 +194,18 @@ class Consumers:
     # Trimming ------------------------------------------------------------------------------
 
     def _on_taken(self, topic: str, cursor: Cursor) -> None:
-        """Note how far all consumers have come in a topic."""
+        """Note the smallest cursor of all consumers in a topic."""
         furthest = [each.position(topic) for each in self._followers if each.consumer.wants(topic)]
         known = [position for position in furthest if position is not None]
         if len(known) == len(furthest) and all(p.epoch == cursor.epoch for p in known):
             self._released[topic] = min(known, key=lambda position: position.seq)
 
     async def _release(self) -> None:
-        """Let the store trim what all consumers have taken."""
+        """Let the store trim events that all consumers have taken."""
         while True:
             await asyncio.sleep(HINT_SECONDS)
             released, self._released = self._released, {}
-            with suppress(Unavailable):  # Then the next batch of the topic releases it.
+            with suppress(Unavailable):  # Then the next batch of the topic releases these events.
                 await asyncio.gather(
                     *(
                         self._feed.release(topic, Position(cursor.epoch, cursor.seq))

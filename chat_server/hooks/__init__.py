@@ -1,7 +1,7 @@
-"""Functions of an application that are asked before something happens, or told of it.
+"""Functions of an application that the server calls before or after an action of a client.
 
-Here is what hooks are given, how they are found, and how they are run. What a command has to do
-with them is in `service/hooked.py`.
+This package defines the arguments of hooks, finds hooks and runs hooks. `service/hooked.py`
+connects hooks with commands.
 """
 
 from .subjects import Call, Client, Publication, StoredEvent, Subscription

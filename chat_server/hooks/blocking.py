@@ -1,7 +1,7 @@
 """Finds hooks that block the event loop, and names them in the log.
 
-Each step of a hook, from one `await` to the next, is timed. A thread looks at the step that runs,
-so that one which never ends is named as well.
+The watch times each step of a hook, from one `await` to the next. A thread looks at the running
+step, so the log also names a step that never ends.
 """
 
 import logging
@@ -18,10 +18,10 @@ from ..logs import LogThrottle
 logger = logging.getLogger(__name__)
 
 BLOCKING_SECONDS = 0.1
-"""Seconds that a step may take; asyncio's own `slow_callback_duration`."""
+"""Seconds that a step may take, as asyncio's own `slow_callback_duration`."""
 
 LOOK_SECONDS = 0.5
-"""Seconds between two looks at the step that runs, and after which it is named while it does."""
+"""Seconds between two looks at the running step. A step this long is named while running."""
 
 
 class BlockingWatch:
@@ -31,7 +31,8 @@ class BlockingWatch:
     """
 
     def __init__(self) -> None:
-        # Name and beginning of the step that runs. Replaced whole, so the thread needs no lock.
+        # Name and start of the running step. The tuple is replaced whole, so the thread needs no
+        # lock.
         self._step: tuple[str, float] | None = None
         self._loop_thread = 0
         self._thread: threading.Thread | None = None
@@ -49,7 +50,7 @@ class BlockingWatch:
             except StopIteration as stop:
                 return stop.value
             finally:
-                error = None  # its traceback holds this frame
+                error = None  # The error's traceback holds this frame.
                 self.end(name, began)
             try:
                 yield awaited
@@ -60,7 +61,7 @@ class BlockingWatch:
                 error = thrown
 
     def begin(self, name: str) -> float:
-        """Note that a step begins; return when."""
+        """Note the start of a step; return the time of the start."""
         if self._thread is None:
             self._loop_thread = threading.get_ident()
             self._thread = threading.Thread(target=self._look, name="hook watch", daemon=True)
@@ -70,7 +71,7 @@ class BlockingWatch:
         return began
 
     def end(self, name: str, began: float) -> None:
-        """Note that a step has ended."""
+        """Note the end of a step; log the step if it blocked the event loop."""
         self._step = None
         took = time.monotonic() - began
         if took >= BLOCKING_SECONDS and self._throttle.due(name):

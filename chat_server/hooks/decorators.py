@@ -1,4 +1,4 @@
-"""`@chat.on_publish("room:*")` and its like: how an application adds its hooks."""
+"""The decorators of hooks, for example `@chat.on_publish("room:*")`."""
 
 import re
 from abc import ABC, abstractmethod
@@ -14,15 +14,16 @@ _METHOD = re.compile(METHOD_PATTERN)
 
 
 class Hookable(ABC):
-    """Something to which hooks are added by decorators.
+    """Base class of objects with hook decorators.
 
-    Each takes a function, plain or async, of one argument. `on_failure` says what happens if the
-    function fails or is not done within `timeout_seconds`: `refuse` or `allow`.
+    Each decorator takes a function, plain or async, of one argument. `on_failure` is `refuse` or
+    `allow`. This value decides about the command if the function fails or exceeds
+    `timeout_seconds`.
     """
 
     @abstractmethod
     def _registry(self) -> Registry:
-        """Return where hooks are added; from now on they are heeded."""
+        """Return the registry of hooks. From this call on the server runs its hooks."""
 
     @overload
     def on_connect(self, handler: F, /) -> F: ...
@@ -39,9 +40,9 @@ class Hookable(ABC):
         on_failure: OnFailure = "refuse",
         timeout_seconds: float | None = None,
     ) -> Any:
-        """Ask a function before a connection is welcomed; it is given a `Client`.
+        """Call a function with a `Client` before the server welcomes a connection.
 
-        An error of `errors` that it raises closes the connection.
+        An exception of `errors` in the function closes the connection.
         """
         given = () if handler is None else (handler,)
         return self._add("connect", given, on_failure, timeout_seconds)
@@ -60,12 +61,12 @@ class Hookable(ABC):
         on_failure: OnFailure = "refuse",
         timeout_seconds: float | None = None,
     ) -> Any:
-        """Ask a function before somebody reads a topic, in any way; it is given a `Subscription`.
+        """Call a function with a `Subscription` before a user reads a topic, by any command.
 
-        An error of `errors` that it raises refuses the command.
+        An exception of `errors` in the function refuses the command.
 
         Args:
-            patterns: of the topics; without any, all.
+            patterns: patterns of topics; without a pattern, all topics.
             on_failure: see above.
             timeout_seconds: see above.
         """
@@ -85,13 +86,13 @@ class Hookable(ABC):
         on_failure: OnFailure = "refuse",
         timeout_seconds: float | None = None,
     ) -> Any:
-        """Ask a function before somebody writes to a topic; it is given a `Publication`.
+        """Call a function with a `Publication` before a user writes to a topic.
 
-        That is every command that needs the grant `publish`. The function may change the data. An
-        error of `errors` that it raises refuses the command.
+        The hook covers every command that needs the grant `publish`. The function may change the
+        data. An exception of `errors` in the function refuses the command.
 
         Args:
-            patterns: of the topics; without any, all.
+            patterns: patterns of topics; without a pattern, all topics.
             on_failure: see above.
             timeout_seconds: see above.
         """
@@ -104,12 +105,13 @@ class Hookable(ABC):
     def on_event(self, *patterns: str, timeout_seconds: float | None = ...) -> Callable[[F], F]: ...
 
     def on_event(self, *patterns: Any, timeout_seconds: float | None = None) -> Any:
-        """Tell a function what users have stored through this worker; it is given a `StoredEvent`.
+        """Call a function with a `StoredEvent` after an event is stored through this worker.
 
-        At most once: what is stored when the process ends may not be told.
+        Only events of users count. Delivery is at most once: events stored at the end of the
+        process may get no call.
 
         Args:
-            patterns: of the topics; without any, all.
+            patterns: patterns of topics; without a pattern, all topics.
             timeout_seconds: see above.
         """
         return self._add("event", patterns, "refuse", timeout_seconds)
@@ -121,21 +123,22 @@ class Hookable(ABC):
     def on_disconnect(self, *, timeout_seconds: float | None = ...) -> Callable[[F], F]: ...
 
     def on_disconnect(self, handler: Any = None, *, timeout_seconds: float | None = None) -> Any:
-        """Tell a function that a connection which was welcomed has ended; at most once."""
+        """Call a function with a `Client` after a welcomed connection has ended; at most once."""
         given = () if handler is None else (handler,)
         return self._add("disconnect", given, "refuse", timeout_seconds)
 
     def on_call(self, method: str, *, timeout_seconds: float | None = None) -> Callable[[F], F]:
-        """Let a function answer the command `call` of a method; it is given a `Call`.
+        """Let a function answer the command `call` of a method; the function gets a `Call`.
 
-        What it returns is the answer; an error of `errors` that it raises is the client's.
+        The return value is the answer. The client gets an exception of `errors` in the function as
+        the error of its command.
 
         Args:
             method: 1 to 64 of the characters A-Z a-z 0-9 . _ -
             timeout_seconds: see above.
 
         Raises:
-            ValueError: there is such a method, or its name has another form.
+            ValueError: the method exists already, or its name has another form.
         """
         if not isinstance(method, str) or not _METHOD.search(method):
             raise ValueError("on_call: a method is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
@@ -154,7 +157,7 @@ class Hookable(ABC):
         on_failure: OnFailure,
         timeout_seconds: float | None,
     ) -> Any:
-        """Add the one function that was given, or return what adds it for the patterns given."""
+        """Add the one function in `given`, or return a decorator for the patterns in `given`."""
         if on_failure not in get_args(OnFailure):
             raise ValueError(f"on_failure: must be refuse or allow, not {on_failure!r}")
         if len(given) == 1 and callable(given[0]):

@@ -1,4 +1,4 @@
-"""The hooks of an application, and which of them an occasion concerns."""
+"""The hooks of an application, by occasion, topic and user."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -11,21 +11,21 @@ from ..auth.permissions import allows
 Occasion = Literal["connect", "subscribe", "publish", "event", "disconnect"]
 OnFailure = Literal["refuse", "allow"]
 Handler = Callable[[Any], Any]
-"""A function, plain or async, that takes one of the `subjects`."""
+"""A function, plain or async, with one of the `subjects` as its argument."""
 
 EVERYWHERE = ("**",)
 
 
 class Hook(Struct, frozen=True):
-    """A function of the application's.
+    """A function of the application.
 
     Args:
-        name: its module and name, for the log.
+        name: the function's module and name, for the log.
         handler: the function.
-        patterns: of the topics that concern it.
-        on_failure: what happens if it fails or is late: the command is refused, or goes on as if
-            there were no such hook.
-        timeout_seconds: after which it is late; None for `hooks.timeout_seconds`.
+        patterns: patterns of the topics of the hook.
+        on_failure: `refuse` refuses the command if the function fails or is late; `allow` continues
+            as if there were no such hook.
+        timeout_seconds: seconds after which the function is late; None for `hooks.timeout_seconds`.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Hook(Struct, frozen=True):
 
 
 class Registry:
-    """All hooks of an application, each kind in the order in which they were added."""
+    """All hooks of an application, each kind in the order of registration."""
 
     def __init__(self) -> None:
         self._hooks: dict[Occasion, list[Hook]] = {}
@@ -46,7 +46,7 @@ class Registry:
         """Add a hook.
 
         Raises:
-            ValueError: one of its patterns is not well-formed.
+            ValueError: a pattern of the hook is not well-formed.
         """
         for pattern in hook.patterns:
             try:
@@ -59,21 +59,21 @@ class Registry:
         """Add a method that clients can call.
 
         Raises:
-            ValueError: there is one of this name.
+            ValueError: a method of this name exists already.
         """
         if method in self._methods:
             raise ValueError(f"on_call: {method!r} has a function already")
         self._methods[method] = hook
 
     def method(self, name: str) -> Hook | None:
-        """Return the function of a method, if there is one."""
+        """Return the hook of a method; None for an unknown method."""
         return self._methods.get(name)
 
     def all(self, occasion: Occasion) -> Sequence[Hook]:
-        """Return the hooks of an occasion, whatever their topics."""
+        """Return the hooks of an occasion for all topics."""
         return self._hooks.get(occasion, ())
 
     def matching(self, occasion: Occasion, topic: str, user: str) -> Sequence[Hook]:
-        """Return the hooks of an occasion that a topic and a user concern."""
+        """Return the hooks of an occasion whose patterns match a topic and a user."""
         hooks = self._hooks.get(occasion)
         return [each for each in hooks if allows(each.patterns, topic, user)] if hooks else ()

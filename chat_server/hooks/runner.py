@@ -1,4 +1,4 @@
-"""Runs hooks: within a deadline, so many at once, and each failure counted and logged."""
+"""Runs hooks with a deadline and a concurrency limit, and counts and logs each failure."""
 
 import asyncio
 import inspect
@@ -29,16 +29,16 @@ from .registry import Hook
 logger = logging.getLogger(__name__)
 
 MAX_REASON = 200
-"""Characters of a hook's reason that a client is sent."""
+"""Characters of a hook's reason that a client gets at most."""
 
 LATE_RETRY_MS = 1_000
-"""`retry_in_ms` of a command that a hook was too late for."""
+"""Milliseconds in `retry_in_ms` of a command whose hook was late."""
 
 MAX_RETRY_MS = 86_400_000
-"""The longest `retry_in_ms` that a hook may ask for: a day."""
+"""Milliseconds: the longest `retry_in_ms` of a hook, a day."""
 
 Counts = Counter[tuple[str, str]]
-"""How often each hook was `run`, and of these `refused`, `failed` or was `late`."""
+"""Number of outcomes by hook and by `run`, `refused`, `failed` or `late`."""
 
 REFUSALS: tuple[type[ChatError], ...] = (
     BadRequest,
@@ -51,7 +51,7 @@ REFUSALS: tuple[type[ChatError], ...] = (
     Unavailable,
     Internal,
 )
-"""What a client may be told by a hook; another error is a `Forbidden`."""
+"""Errors that a hook may send to a client. Every other error becomes a `Forbidden`."""
 
 
 LATE = partial(Unavailable, "the application did not answer in time", retry_in_ms=LATE_RETRY_MS)
@@ -68,19 +68,19 @@ class HookFailure(Exception):
         self._late = late
 
     def told(self) -> ChatError:
-        """Return what a client is told of it: a new error, that no circle holds it."""
+        """Return a new error for the client. A new object is in no reference cycle."""
         return LATE() if self._late else FAULT()
 
 
 class Runner:
-    """Runs hooks, `hooks.max_running` of them at once.
+    """Runs hooks, at most `hooks.max_running` at once.
 
-    A hook that does not end when it is cancelled keeps its place: it goes on, after all.
+    A hook that ignores its cancellation keeps its place until its end.
 
     Args:
         settings: the deadline and the bound.
         watch: times the steps of hooks.
-        counts: counts what becomes of them.
+        counts: counts outcomes.
     """
 
     def __init__(self, settings: HookSettings, watch: BlockingWatch, counts: Counts) -> None:
@@ -97,16 +97,17 @@ class Runner:
         make_subject: Callable[[], Subject],
         settle: Callable[[Subject], None] = lambda subject: None,
     ) -> None:
-        """Ask hooks one after the other.
+        """Call hooks one after the other.
 
         Args:
-            hooks: to ask.
-            make_subject: makes what each is given. Each has its own: one that is late may go on.
-            settle: called when a hook lets pass; takes over what it has changed, or raises
-                `ChatError` if that cannot be.
+            hooks: the hooks.
+            make_subject: makes the argument of a hook. Each hook has its own, because a late hook
+                may still run.
+            settle: called after a hook has accepted; applies the hook's changes, or raises
+                `ChatError` for changes that cannot be sent.
 
         Raises:
-            ChatError: a hook refuses, or has failed and is one that then refuses.
+            ChatError: a hook refuses, or a hook with `on_failure="refuse"` has failed.
         """
         for hook in hooks:
             subject = make_subject()
@@ -123,17 +124,17 @@ class Runner:
                     raise failure.told() from None
 
     async def run(self, hook: Hook, subject: object) -> Any:
-        """Run one hook and return what it returns.
+        """Run one hook and return its result.
 
         Raises:
-            ChatError: the hook raises it; its message is bounded and inert.
-            HookFailure: it has failed or is late.
+            ChatError: the hook refuses; the message is bounded and inert.
+            HookFailure: the hook has failed or is late.
         """
         seconds = hook.timeout_seconds or self._timeout
         if self._places.locked():
             await self._wait_for_place(hook, seconds)
         else:
-            await self._places.acquire()  # at once
+            await self._places.acquire()  # Returns at once.
         task = asyncio.get_running_loop().create_task(self._call(hook, subject))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -141,7 +142,7 @@ class Runner:
         try:
             await asyncio.wait((task,), timeout=seconds)
         finally:
-            task.cancel()  # of no effect once it is done
+            task.cancel()  # No effect on a task that is done.
         if not task.done():
             self.fail(hook, f"was not done within {seconds:g} s", "late")
         if task.cancelled():
@@ -168,7 +169,7 @@ class Runner:
         outcome: Literal["failed", "late"] = "failed",
         cause: BaseException | None = None,
     ) -> NoReturn:
-        """Count and log that a hook has failed.
+        """Count and log the failure of a hook.
 
         Raises:
             HookFailure: always.
@@ -190,7 +191,7 @@ class Runner:
                 return await self._watch.steps(hook.name, result)
             return await result if inspect.isawaitable(result) else result
         except (SystemExit, KeyboardInterrupt) as error:
-            # These would end the event loop, and with it everybody's connections.
+            # Either exception would end the event loop, and thereby every connection.
             raise RuntimeError(f"a hook raised {type(error).__name__}") from error
 
     def _ended(self, task: "Task[Any]") -> None:
@@ -200,7 +201,7 @@ class Runner:
             task.exception()
 
     async def stop(self, seconds: float) -> None:
-        """Cancel what runs, and wait so long at most until it has ended."""
+        """Cancel all running hooks, and wait at most `seconds` for their end."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -209,7 +210,7 @@ class Runner:
 
 
 def _refusal(error: ChatError) -> ChatError:
-    """Return what a client is told: a new error, as a hook may raise one object again and again."""
+    """Return a new error for the client, because a hook may raise one object again and again."""
     kind = next((each for each in type(error).__mro__ if each in REFUSALS), Forbidden)
     retry = error.retry_in_ms
     sane = isinstance(retry, int) and 0 <= retry <= MAX_RETRY_MS
@@ -217,6 +218,6 @@ def _refusal(error: ChatError) -> ChatError:
 
 
 def inert(message: str) -> str:
-    """Return a reason as clients are sent it: one line, bounded, nothing in it acts."""
+    """Return a reason in the form for clients: one line, bounded, without control characters."""
     shown = "".join(c if c.isprintable() else " " for c in str(message)[: MAX_REASON + 1])
     return shown if len(shown) <= MAX_REASON else f"{shown[: MAX_REASON - 1]}…"

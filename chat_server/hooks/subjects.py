@@ -1,4 +1,4 @@
-"""What hooks are given: one object for each occasion."""
+"""The arguments of hooks: one class for each occasion."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,9 +16,9 @@ class Client(msgspec.Struct, frozen=True):
     """A connection, as `on_connect` and `on_disconnect` see it.
 
     Args:
-        user: whose it is.
-        session: the id that `welcome` names.
-        address: where it comes from; empty if that is not known.
+        user: the user of the connection.
+        session: the id of the session in `welcome`.
+        address: the client's network address; empty if unknown.
     """
 
     user: User
@@ -27,12 +27,12 @@ class Client(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """What somebody wants to read of a topic: `kind` is the command.
+    """A user's request to read a topic.
 
     Args:
         topic: the topic.
-        kind: `subscribe`, or one of the commands that read a topic without it.
-        user: who asks.
+        kind: the command: `subscribe`, or another command that reads a topic without `subscribe`.
+        user: the user.
         session: the id of the connection; None for a request of HTTP.
     """
 
@@ -43,17 +43,17 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Publication:
-    """What somebody wants to write to a topic: `kind` is the command.
+    """A user's request to write to a topic.
 
     Attributes:
         topic: the topic.
-        kind: `publish`, `signal`, `edit`, `append`, `delete` or `react`.
-        user: who writes.
+        kind: the command: `publish`, `signal`, `edit`, `append`, `delete` or `react`.
+        user: the user.
         session: the id of the connection; None for a request of HTTP.
-        seq: the message that is changed; None for `publish` and `signal`.
-        epoch: the epoch that counts `seq`, if the command names it.
-        key: the idempotency key, if there is one.
-        state: as the command has it.
+        seq: the seq of the message to change; None for `publish` and `signal`.
+        epoch: the epoch of `seq`, if the command names an epoch.
+        key: the idempotency key, if the command has a key.
+        state: the `state` of the command.
     """
 
     __slots__ = (
@@ -86,9 +86,10 @@ class Publication:
 
     @property
     def data(self) -> Any:
-        """The data: of an `append` the text, of `react` the emoji, of `delete` None.
+        """The data: the text of an `append`, the emoji of a `react`, None for `delete`.
 
-        What it is when the hook returns is what is published: it may be changed or replaced.
+        The server publishes the value at the hook's return. The hook may change or replace the
+        value.
         """
         if self._value is msgspec.UNSET:
             self._value = self._load()
@@ -99,7 +100,7 @@ class Publication:
         self._value = value
 
     def take(self) -> Any:
-        """Return the data as it is now, or `UNSET` if nobody has looked at it."""
+        """Return the data in its present state, or `UNSET` if no hook has read or set the data."""
         return self._value
 
 
@@ -110,12 +111,12 @@ class StoredEvent:
         topic: the topic.
         kind: `message`, `edited`, `appended`, `deleted` or `reaction`.
         seq: the event's place in the topic's order.
-        epoch: of that order.
+        epoch: the epoch of `seq`.
         at: milliseconds since 1970.
-        user: whose it is.
-        target: the message that was changed; None for a message.
-        state: as the command had it.
-        remove: True if a reaction was taken back.
+        user: the author of the event.
+        target: the seq of the changed message; None for a message.
+        state: the `state` of the command.
+        remove: True if the event removes a reaction.
     """
 
     __slots__ = (
@@ -151,19 +152,19 @@ class StoredEvent:
 
     @property
     def data(self) -> Any:
-        """The data that was stored: of an append the text, of a reaction the emoji."""
+        """The stored data: the text of an append, the emoji of a reaction."""
         if self._value is msgspec.UNSET:
             self._value = self._load()
         return self._value
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A call of a method of the application's.
+    """A call of one of the application's methods.
 
     Args:
-        method: its name.
-        data: what came with it, any JSON value.
-        user: who calls.
+        method: the name of the method.
+        data: the data of the command, any JSON value.
+        user: the caller.
         session: the id of the connection; None for a request of HTTP.
     """
 

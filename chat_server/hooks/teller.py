@@ -1,4 +1,4 @@
-"""Tells hooks what has happened, in order and at most once."""
+"""Calls hooks after events, in order and at most once."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Teller:
-    """Tells hooks of events: those of one key one after the other, others beside them.
+    """Calls hooks with events: in order for each key, concurrently for different keys.
 
     Args:
         runner: runs the hooks.
-        most: events that may wait; more are not told, and the log says how many.
+        most: events that may wait. Further events are dropped, and the log has their number.
     """
 
     def __init__(self, runner: Runner, most: int) -> None:
@@ -33,7 +33,7 @@ class Teller:
         self._throttle = LogThrottle(10.0)
 
     def tell(self, key: str, hooks: Sequence[Hook], subject: object) -> None:
-        """Tell hooks of something, behind all that was told under this key."""
+        """Queue an event for hooks, behind all earlier events of this key."""
         if self._count >= self._most:
             self._missed += 1
             if self._throttle.due("full"):
@@ -59,7 +59,7 @@ class Teller:
                 hooks, subject = line.popleft()
                 self._count -= 1
                 for hook in hooks:
-                    # A failure is counted and logged where it was found.
+                    # `Runner` has counted and logged the failure.
                     with suppress(HookFailure, ChatError):
                         await self._runner.run(hook, subject)
         finally:
@@ -67,7 +67,7 @@ class Teller:
             del self._lines[key]
 
     async def stop(self, seconds: float) -> None:
-        """Wait so long at most until all is told, then give up the rest."""
+        """Wait at most `seconds` for the queued events, then drop the rest."""
         if not self._tasks:
             return
         await asyncio.wait(list(self._tasks), timeout=seconds)

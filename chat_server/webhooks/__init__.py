@@ -1,5 +1,6 @@
-"""Tells HTTP endpoints of stored events: signed, in order for each topic, at least once.
+"""Delivers stored events to HTTP endpoints: signed, ordered for each topic, at least once.
 
-`signing` and `addresses` need no library: the rules of the settings use them. What imports httpcore
-is imported once there is a webhook: a server without one neither waits for it nor holds it.
+`signing` and `addresses` need no library, because the rules of the settings use them. The server
+imports httpcore with the first webhook. A server without webhooks neither waits for the import nor
+pays the memory.
 """

@@ -1,4 +1,4 @@
-"""Which addresses of the network a webhook may connect to."""
+"""The rules for network addresses that a webhook may connect to."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 Address = IPv4Address | IPv6Address
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-"""An IPv4 address for hosts that have IPv6 alone: RFC 6052."""
+"""The prefix of IPv4 addresses for hosts with IPv6 only: RFC 6052."""
 
 _NOT_PUBLIC: Final = (
-    # Python 3.11 takes these for global.
+    # `is_global` of Python 3.11 is True for these networks.
     IPv4Network("192.0.0.0/24"),  # protocol assignments: RFC 6890
     IPv4Network("192.88.99.0/24"),  # relays to 6to4, deprecated: RFC 7526
     IPv6Network("::/96"),  # IPv4-compatible, deprecated: RFC 4291
@@ -19,7 +19,7 @@ _NOT_PUBLIC: Final = (
 
 
 def parse_address(host: str) -> Address | None:
-    """Return the address that `host` is, without brackets; None for a name."""
+    """Return the IP address in `host`, without brackets; None for a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -27,9 +27,9 @@ def parse_address(host: str) -> Address | None:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is of the public Internet, and leads to one host there.
+    """Return True if an address belongs to one host of the public Internet.
 
-    An IPv6 address that stands for an IPv4 address is judged by that.
+    For an IPv6 address that embeds an IPv4 address, the rules of the IPv4 address apply.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
@@ -43,7 +43,7 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address to which a translator or a tunnel would take a packet."""
+    """Return the IPv4 address to which a translator or a tunnel would forward a packet."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     if address.teredo is not None:

@@ -1,8 +1,8 @@
-"""Connects to addresses that were looked at, and to no others.
+"""Connects only to addresses that the rules in `addresses` have accepted.
 
-A name is looked up once for a connection, and the connection is made to one of the very addresses
-that were found and judged. A name that leads elsewhere at the next look-up (DNS rebinding) is
-judged anew with the next connection. TLS and `Host` still carry the name.
+Each connection looks its name up once, and uses one of exactly the addresses that were checked. If
+the next look-up leads elsewhere (DNS rebinding), the next connection checks the new addresses. TLS
+and `Host` still carry the name.
 """
 
 import asyncio
@@ -17,29 +17,29 @@ import httpcore
 from .addresses import Address, is_public, parse_address
 
 MAX_ADDRESSES: Final = 4
-"""Addresses of a name that are tried at most."""
+"""Addresses of a name tried at most."""
 
 LookUp = Callable[[str, int], list[str]]
 """Returns the addresses of a host; blocks, and raises OSError."""
 
 
 class ForbiddenAddress(Exception):
-    """A host leads to addresses that the webhook may not connect to."""
+    """The webhook may not connect to any address of a host."""
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Return the addresses of a host as the system knows them."""
+    """Return the addresses of a host from the system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """The network as a webhook sees it.
+    """The network backend of a webhook.
 
     Args:
-        seconds: for all addresses of a name together.
-        allow_private: connect to any address.
-        look_up: used instead of the system's.
+        seconds: time for all addresses of a name together.
+        allow_private: True allows every address.
+        look_up: replaces the system's resolver.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first address of `host` that is allowed and answers.
 
         Raises:
-            ForbiddenAddress: no address of it is allowed.
+            ForbiddenAddress: no address of the host is allowed.
             OSError: the name cannot be resolved.
-            httpcore.ConnectError, httpcore.ConnectTimeout: none answers.
+            httpcore.ConnectError, httpcore.ConnectTimeout: no address answers.
         """
         addresses = await self._allowed(host, port)
-        # One that swallows packets leaves time for the others.
+        # An address that swallows packets leaves time for the other addresses.
         share = self._seconds / (len(addresses) + 1)
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
@@ -92,10 +92,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         return allowed[:MAX_ADDRESSES]
 
     async def _resolve(self, host: str, port: int) -> list[str]:
-        """Look a name up in a thread of its own, one look-up at a time.
+        """Look a name up in a separate thread, one look-up at a time.
 
-        The loop's own threads are few, and others need them: a name server that does not answer
-        must not take them. Whoever gives up leaves the look-up to the next one who asks.
+        The loop's own threads are few, and other code needs them: an unresponsive name server must
+        not occupy them. A caller that gives up leaves its look-up to the next caller.
         """
         if self._lookup is None or self._lookup.done():
             self._lookup = self._start_lookup(host, port)
@@ -104,7 +104,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     def _start_lookup(self, host: str, port: int) -> asyncio.Future[list[str]]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[str]] = loop.create_future()
-        # A failure that nobody waits for any more is none.
+        # Ignore the failure of a look-up without a waiter.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         def resolve(found: list[str], failure: Exception | None) -> None:
@@ -122,9 +122,9 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
                 failure = OSError(f"{host} cannot be resolved: {error}")
             except Exception as error:
                 failure = error
-            with suppress(RuntimeError):  # the loop is closed
+            with suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(resolve, found, failure)
 
-        # A daemon, so that the process need not wait for it.
+        # A daemon, so the process need not wait for the thread.
         threading.Thread(target=work, name="webhook-lookup", daemon=True).start()
         return future

@@ -1,4 +1,4 @@
-"""One endpoint: sends until it has taken a message, however long that is, and parks it at last."""
+"""One endpoint: repeats each message until success, and parks the endpoint after too long."""
 
 import asyncio
 import logging
@@ -22,12 +22,12 @@ from .store import State, WebhookStore
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 5.0
-"""Interval at which a parked or failing endpoint looks whether somebody wants it to go on."""
+"""Seconds between two looks of a parked or failing endpoint for an operator's replay."""
 
 TIDY_MS: Final = 3_600_000
 
 GONE: Final = 410
-"""The status by which an endpoint says that it wants no more."""
+"""HTTP status of an endpoint that wants no further events."""
 
 
 class _Failure(Struct, frozen=True):
@@ -37,16 +37,16 @@ class _Failure(Struct, frozen=True):
 
 
 class Endpoint:
-    """Delivers to one endpoint, in several requests at once.
+    """Delivers to one endpoint, with several concurrent requests.
 
     Args:
-        name: its name in the settings.
-        settings: its settings.
-        store: what is remembered of it.
-        sender: the connections to it.
-        clock: for times of day. Events from before this object was made are not sent, if it is the
-            first of its name.
-        keep_seconds: how long the store remembers a topic in which nothing happens.
+        name: the endpoint's name in the settings.
+        settings: the endpoint's settings.
+        store: the endpoint's state and cursors in the database.
+        sender: the connections to the endpoint.
+        clock: for times of day. A new endpoint gets no events from before the creation of this
+            object.
+        keep_seconds: seconds for which the store keeps the position of an idle topic.
         counts: counts requests by name and outcome.
     """
 
@@ -71,7 +71,7 @@ class Endpoint:
         self._counts = counts
         self._began = self.now()
         self._state: State | None = None
-        # Since when each message under way that has failed does so, in ms, by its id.
+        # Time of the first failure of each failing message under way, in ms, by message id.
         self._failing: dict[str, int] = {}
         self._throttle = LogThrottle()
         self._tidied_at = self._began
@@ -81,7 +81,7 @@ class Endpoint:
         return int(self._clock.time() * 1_000)
 
     async def open(self) -> State:
-        """Wait until the endpoint is not parked, and return how it is.
+        """Wait until the endpoint is not parked, and return its state.
 
         Raises:
             Unavailable: the database cannot be used now.
@@ -94,15 +94,15 @@ class Endpoint:
             self.distrust()
 
     def distrust(self) -> None:
-        """Read anew how the endpoint is before it is looked at again."""
+        """Read the endpoint's state from the database before its next use."""
         self._state = None
 
     async def deliver(self, body: bytes, since: int) -> None:
-        """Send a message until it is taken.
+        """Send a message until the endpoint accepts.
 
         Args:
             body: the message.
-            since: `State.created_at` when it was put together.
+            since: `State.created_at` at the creation of the message.
 
         Raises:
             Unavailable: the database cannot be used now.
@@ -116,7 +116,7 @@ class Endpoint:
                 if state.created_at != since:
                     raise Outdated
                 if state.replays != replays:
-                    # Somebody wants it to go on: the day of failures begins again.
+                    # An operator replays the endpoint: the time until parking begins again.
                     failures, replays = 0, state.replays
                     self._failing.pop(id, None)
                 failure = await self._attempt(id, body)
@@ -133,7 +133,7 @@ class Endpoint:
             await self._note_success()
 
     async def tidy(self) -> None:
-        """Once an hour, forget cursors in topics that the store has forgotten.
+        """Once an hour, delete cursors in topics that the store has forgotten.
 
         Raises:
             Unavailable: the database cannot be used now.
@@ -148,7 +148,7 @@ class Endpoint:
         await self._sender.close()
 
     async def _attempt(self, id: str, body: bytes) -> _Failure | None:
-        """Send once; return why it failed, if it did."""
+        """Send once; return the failure, or None after success."""
         now = self._clock.time()
         headers = signed_headers(self._keys, id, int(now), body)
         try:
@@ -162,7 +162,7 @@ class Endpoint:
         return _Failure(reason, answer.retry_after, answer.status == GONE)
 
     async def _wait(self, seconds: float, replays: int) -> None:
-        """Wait, unless somebody asks for another attempt."""
+        """Wait, unless an operator asks for another attempt."""
         while seconds > 0:
             step = min(seconds, POLL_SECONDS)
             await asyncio.sleep(step)
@@ -173,7 +173,7 @@ class Endpoint:
                     if (await self._read_state()).replays != replays:
                         return
 
-    # How it is -----------------------------------------------------------------------------
+    # State of the endpoint -----------------------------------------------------------------
 
     async def _read_state(self) -> State:
         if self._state is None:
@@ -181,11 +181,11 @@ class Endpoint:
         return self._state
 
     async def _note_failure(self, id: str, failure: _Failure) -> bool:
-        """Note that an attempt has failed; return True if the endpoint is parked for it."""
+        """Note a failed attempt; return True if the failure parks the endpoint."""
         state = await self._read_state()
         now = self.now()
         if id not in self._failing:
-            # A process before this one may have begun to fail.
+            # The failures may have begun in an earlier process.
             first = not self._failing and state.failing_since is not None
             self._failing[id] = (state.failing_since if first else now) or now
         if failure.is_final or now - self._failing[id] >= self.settings.retry_seconds * 1_000:
@@ -206,7 +206,7 @@ class Endpoint:
         return False
 
     async def _note_success(self) -> None:
-        """Note that a message that had failed was taken, if no other fails."""
+        """Note the delivery of a message after failures, if no other message fails."""
         logger.info("webhook %s: a message that had failed was taken", self.name)
         if not self._failing:
             await self.store.write_failing(self.name, None, "")

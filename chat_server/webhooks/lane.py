@@ -1,4 +1,4 @@
-"""A lane of an endpoint: the topics whose messages follow each other."""
+"""A lane of an endpoint: topics whose messages are sent one after the other."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,20 +16,20 @@ from .messages import messages
 logger = logging.getLogger(__name__)
 
 COMMIT_MS: Final = 2_000
-"""Milliseconds of deliveries that a crash repeats at most, besides those under way."""
+"""Milliseconds of deliveries that a crash repeats at most, besides the requests under way."""
 
 
 class Lane:
-    """Takes the events of every nth topic that an endpoint wants, and delivers them in order.
+    """Takes the events of every nth topic of an endpoint, and delivers them in order.
 
-    Each topic is in one lane. So the messages of different lanes overlap, and one that the endpoint
-    does not take holds up the topics of its own lane only.
+    Each topic is in one lane. The messages of different lanes therefore overlap, and a message that
+    the endpoint refuses blocks only the topics of its own lane.
 
     Args:
         endpoint: the endpoint.
-        number: which lane it is, from 0.
-        count: how many lanes the endpoint has.
-        keeps: returns whether events of a topic are stored at all.
+        number: the number of this lane, from 0.
+        count: number of lanes of the endpoint.
+        keeps: returns True if the server stores events of a topic.
     """
 
     def __init__(
@@ -44,32 +44,32 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Name of the lane in the log."""
         return f"webhook {self._endpoint.name}"
 
     def wants(self, topic: str) -> bool:
-        """Return whether it takes the events of a topic."""
+        """Return True if the lane takes the events of a topic."""
         if crc32(topic.encode()) % self._count != self._number:
             return False
         return self._keeps(topic) and allows(self._endpoint.settings.topics, topic, "")
 
     async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
-        """Return how far the endpoint is in each of these topics."""
+        """Return the endpoint's cursors in these topics."""
         return await self._endpoint.store.cursors(self._endpoint.name, topics)
 
     async def take(self, batches: Sequence[Batch]) -> None:
-        """Deliver batches of different topics, however long that is.
+        """Deliver batches of different topics, without a time limit.
 
         Raises:
             Unavailable: the database cannot be used now.
-            Outdated: a topic stands elsewhere.
+            Outdated: the cursor of a topic is not the batch's `before`.
         """
         endpoint = self._endpoint
         here: dict[str, Cursor | None] = {batch.topic: batch.before for batch in batches}
         known = await self.cursors(here)
         if any(known.get(topic) != before for topic, before in here.items()):
             endpoint.distrust()
-            raise Outdated  # Before anything is sent twice.
+            raise Outdated  # Prevents a second delivery.
         since = (await endpoint.open()).created_at
         for batch in batches:
             self._tell_gaps(batch)
@@ -85,7 +85,7 @@ class Lane:
                     here |= moved
                     moved, committed_at = {}, endpoint.now()
         except BaseException:
-            # The process ends in order, say: what was taken is not sent again by another one.
+            # An orderly shutdown commits the delivered part, so no other process repeats the part.
             with suppress(Unavailable, Outdated):
                 await self._move(here, moved)
             raise

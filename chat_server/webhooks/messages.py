@@ -1,4 +1,4 @@
-"""What is sent: bodies with the events of several topics, as subscribers of the topics see them."""
+"""The bodies of webhook messages: events of several topics, in the format for subscribers."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -12,16 +12,16 @@ from ..consumers.ports import Batch, Cursor
 from ..consumers.reading import at_of
 
 MAX_BODY_BYTES: Final = 1_048_576
-"""Bytes of events in one message at most, unless the first alone is larger."""
+"""Bytes of events in one message at most, unless the first event alone is larger."""
 
 
 class Message(Struct):
-    """One request's worth of events.
+    """The events of one request.
 
     Args:
         body: JSON text.
-        count: number of its events.
-        cursors: by topic, how far the endpoint is once it has taken the message.
+        count: number of events.
+        cursors: by topic, the endpoint's cursor after this message.
     """
 
     body: bytes
@@ -32,13 +32,13 @@ class Message(Struct):
 def messages(
     batches: Iterable[Batch], kinds: Collection[str], size: int, since: int = 0
 ) -> Iterator[Message]:
-    """Yield what batches of different topics say, in order for each topic.
+    """Yield the messages for batches of different topics, in order for each topic.
 
     Args:
-        batches: what follows the topics' cursors.
-        kinds: kinds of events that are sent; gaps always are.
+        batches: the events behind the topics' cursors.
+        kinds: kinds of events to send; gaps are always sent.
         size: events in one message at most.
-        since: milliseconds since 1970; events before this are left out.
+        since: milliseconds since 1970; earlier events are left out.
     """
     texts: list[bytes] = []
     cursors: dict[str, Cursor] = {}
@@ -61,7 +61,7 @@ def messages(
 
 
 def _message(texts: list[bytes], newest: int, cursors: dict[str, Cursor]) -> Message:
-    """Put a message together; `newest` is the time of its last event."""
+    """Return a message of these texts; `newest` is the time of its last event."""
     frame = b'{"type":"events","timestamp":"%b","data":{"events":[%b]}}'
     return Message(frame % (iso_time(newest).encode(), b",".join(texts)), len(texts), cursors)
 
@@ -69,7 +69,7 @@ def _message(texts: list[bytes], newest: int, cursors: dict[str, Cursor]) -> Mes
 def _entries(
     batch: Batch, kinds: Collection[str], since: int
 ) -> Iterator[tuple[bytes, Cursor | None]]:
-    """Yield the text of each event with the cursor behind it, and of each gap."""
+    """Yield the text of each event with the cursor behind the event, and of each gap."""
     epoch = batch.after.epoch
     end = b',"epoch":%b}' % msgspec.json.encode(epoch)
     if batch.before is not None and batch.before.epoch != epoch:
@@ -83,7 +83,7 @@ def _entries(
         if event.kind in kinds:
             at = at_of(event)
             if not at:
-                # Another program has written it. As it is, it would make no JSON of the message.
+                # Another program wrote this event. Its payload would break the JSON of the message.
                 yield _gap(batch, event.seq - 1, event.seq + 1, "expired"), None
             elif at >= since:
                 yield event.payload[:-1] + end, Cursor(epoch, event.seq, at)
@@ -100,5 +100,5 @@ class _Gap(Struct, tag_field="type", tag="gap"):
 
 
 def _gap(batch: Batch, after: int, before: int, reason: str) -> bytes:
-    """Return a gap as the push that tells subscribers of it (docs/protocol.md, section 4)."""
+    """Return a gap in the format of the push to subscribers (docs/protocol.md, section 4)."""
     return msgspec.json.encode(_Gap(batch.topic, after, before, reason, batch.after.epoch))

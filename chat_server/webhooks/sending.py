@@ -1,8 +1,8 @@
-"""Sends one request to an endpoint, and says what became of it.
+"""Sends one request to an endpoint, and returns the outcome.
 
-The answer's status is all that counts: of a body only so much is read that the connection can be
-used again. httpcore is the part of httpx that speaks HTTP. The client on top would add what a
-webhook must not do: redirects, cookies, proxies and passwords of the environment.
+Only the status of the answer counts. `_skim` reads just enough of a body to reuse the connection.
+httpcore is the HTTP layer of httpx. The client above would add features that a webhook must not
+have: redirects, cookies, proxies and passwords of the environment.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from ..version import __version__
 from .connecting import CheckedBackend, ForbiddenAddress, LookUp, look_up
 
 MAX_ANSWER_BYTES: Final = 65_536
-"""Bytes of an answer's body that are read before the connection is given up instead."""
+"""Bytes of an answer's body that are read. A longer body closes the connection."""
 
 KEEP_ALIVE_SECONDS: Final = 30.0
 """Seconds for which an idle connection is kept."""
@@ -37,15 +37,15 @@ _FAILURES: Final = (OSError, httpcore.NetworkError, httpcore.ProtocolError, http
 
 
 class SendingError(Exception):
-    """There was no answer; the text says why, without the address."""
+    """No answer came; the text has the reason, without the address."""
 
 
 class Answer(Struct, frozen=True):
-    """What an endpoint has answered.
+    """The answer of an endpoint.
 
     Args:
         status: the status code.
-        retry_after: seconds that it asks to wait, if it does; any number of them.
+        retry_after: seconds of `Retry-After`, without an upper bound; None without the header.
     """
 
     status: int
@@ -53,7 +53,7 @@ class Answer(Struct, frozen=True):
 
     @property
     def is_success(self) -> bool:
-        """Whether the endpoint has taken the request."""
+        """True if the endpoint has accepted the request."""
         return 200 <= self.status < 300
 
 
@@ -61,9 +61,9 @@ class Sender:
     """The connections to one endpoint.
 
     Args:
-        settings: the endpoint's.
-        tls: the context for https, which says whose certificates are believed.
-        look_up: used instead of the system's.
+        settings: the endpoint's settings.
+        tls: the TLS context with the trusted certificate authorities.
+        look_up: replaces the system's resolver.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Sender:
 
         Args:
             body: JSON text.
-            headers: those of the signature.
-            now: seconds since 1970, to which a date in `Retry-After` is compared.
+            headers: the headers of the signature.
+            now: seconds since 1970, for a date in `Retry-After`.
 
         Raises:
             SendingError: no answer came in time.
@@ -130,7 +130,7 @@ def _retry_after(response: httpcore.Response, now: float) -> float | None:
 
 
 def parse_retry_after(text: str, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for, or None if it says nothing (RFC 9110)."""
+    """Return the seconds of a `Retry-After` header; None for an invalid value (RFC 9110)."""
     if text.isascii() and text.isdigit():
         return float(text[:10])
     try:
@@ -146,7 +146,7 @@ def parse_retry_after(text: str, now: float) -> float | None:
 def _make_pool(
     settings: Webhook, tls: ssl.SSLContext, look_up: LookUp
 ) -> httpcore.AsyncConnectionPool:
-    # The host of a proxy is the operator's choice. Where that leads to is the proxy's to judge.
+    # The operator chose the proxy's host. The proxy itself decides which targets are allowed.
     private = settings.allow_private or bool(settings.proxy_url)
     seconds = settings.timeout_seconds
     backend = CheckedBackend(seconds, allow_private=private, look_up=look_up)

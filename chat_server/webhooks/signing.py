@@ -1,7 +1,7 @@
-"""Signatures by Standard Webhooks: who has sent a request, and when (standardwebhooks.com).
+"""Signatures of the sender and the time, by Standard Webhooks (standardwebhooks.com).
 
-Our own lines rather than the project's library: that signs with one secret only, and takes a time
-that is not UTC for UTC (1.1.0). The tests verify our signatures with the library.
+The project's library (1.1.0) signs with one secret only, and treats a time of any zone as UTC. The
+tests verify our signatures with the library.
 """
 
 import binascii
@@ -22,7 +22,8 @@ def parse_secret(text: str) -> bytes:
     """Return the key of a secret such as `whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`.
 
     Raises:
-        ValueError: it has another form, or is too short or too long; the text says nothing of it.
+        ValueError: the secret has another form, or is too short or too long; the text does not
+            reveal the secret.
     """
     encoded = text.removeprefix(SECRET_PREFIX)
     try:
@@ -36,7 +37,7 @@ def parse_secret(text: str) -> bytes:
 
 
 def message_id(name: str, body: bytes) -> str:
-    """Return the id of a message: the same for the same body, whoever sends it again and when."""
+    """Return the id of a message: equal for equal bodies, for every sender and at every time."""
     return f"msg_{sha256(name.encode() + b'.' + body).hexdigest()[:32]}"
 
 
@@ -44,10 +45,10 @@ def signed_headers(keys: Iterable[bytes], id: str, at: int, body: bytes) -> dict
     """Return the headers that a receiver verifies.
 
     Args:
-        keys: each signs, so that a receiver may know the old or the new one while they change.
-        id: names the message; has no full stop.
+        keys: each key signs, so a receiver may know the old or the new key during a rotation.
+        id: the id of the message, without a full stop.
         at: the time of this attempt, in seconds since 1970.
-        body: the very bytes that are sent.
+        body: exactly the bytes of the request.
     """
     signed = b"%b.%d.%b" % (id.encode(), at, body)
     signatures = (f"v1,{b64encode(digest(key, signed, sha256)).decode()}" for key in keys)

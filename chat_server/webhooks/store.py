@@ -1,4 +1,4 @@
-"""What the database remembers of each endpoint: how far it is in each topic, and how it is."""
+"""The state of each endpoint in the database, and the endpoint's cursor in each topic."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ REASON_CHARACTERS = 255
 
 
 class WebhookRow(Base):
-    """An endpoint, by the name that the settings give it."""
+    """An endpoint, by its name in the settings."""
 
     __tablename__ = "chat_webhooks"
 
@@ -30,7 +30,7 @@ class WebhookRow(Base):
 
 
 class WebhookCursorRow(Base):
-    """How far an endpoint is in a topic; `moved_at` is when it came there."""
+    """The cursor of an endpoint in a topic; `moved_at` is the time of its last move."""
 
     __tablename__ = "chat_webhook_cursors"
 
@@ -43,15 +43,15 @@ class WebhookCursorRow(Base):
 
 
 class State(Struct, frozen=True):
-    """How an endpoint is; times in milliseconds since 1970.
+    """The state of an endpoint; times in milliseconds since 1970.
 
     Args:
-        name: its name.
-        created_at: since when it is told of events.
-        failing_since: the first failure after the last success, if that is so.
-        reason: why it failed, or was parked.
-        parked_at: since when nothing is sent, if that is so.
-        replays: how often somebody asked to go on.
+        name: the name of the endpoint.
+        created_at: start of the events for the endpoint; earlier events are not sent.
+        failing_since: the first failure after the last success; None for a healthy endpoint.
+        reason: the reason of the last failure or of the parking.
+        parked_at: start of the parking; None for an endpoint that is not parked.
+        replays: number of replays that operators have asked for.
     """
 
     name: str
@@ -68,21 +68,21 @@ _STATE_COLUMNS = [_state[name] for name in State.__struct_fields__]
 
 
 class WebhookStore:
-    """Reads and writes what is remembered of endpoints.
+    """Reads and writes the state and the cursors of endpoints.
 
     Every method raises `Unavailable` while the database cannot be used.
 
     Args:
-        database: where.
+        database: the database.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # How endpoints are ---------------------------------------------------------------------
+    # State of the endpoints ----------------------------------------------------------------
 
     async def begin(self, name: str, now: int) -> State:
-        """Return how an endpoint is, and begin with it if it is new."""
+        """Return the state of an endpoint, and create the state of a new endpoint."""
         values = {"name": name, "created_at": now, "reason": "", "replays": 0}
         async with self._database.session() as session:
             await session.execute(self._insert(WebhookRow, values, ()))
@@ -90,28 +90,28 @@ class WebhookStore:
             return State(*(await session.execute(query)).one())
 
     async def states(self) -> list[State]:
-        """Return how all endpoints are, by name."""
+        """Return the state of all endpoints, by name."""
         async with self._database.session(read_only=True) as session:
             found = await session.execute(select(*_STATE_COLUMNS).order_by(_state.name))
             return [State(*row) for row in found]
 
     async def state(self, name: str) -> State | None:
-        """Return how an endpoint is."""
+        """Return the state of an endpoint; None for an unknown name."""
         query = select(*_STATE_COLUMNS).where(_state.name == name)
         async with self._database.session(read_only=True) as session:
             row = (await session.execute(query)).one_or_none()
             return None if row is None else State(*row)
 
     async def write_failing(self, name: str, since: int | None, reason: str) -> None:
-        """Note since when an endpoint fails, and why; None that it does not."""
+        """Note the start and the reason of failures; `since=None` notes the end of failures."""
         await self._change(name, failing_since=since, reason=reason[:REASON_CHARACTERS])
 
     async def park(self, name: str, now: int, reason: str) -> None:
-        """Note that nothing is sent any more."""
+        """Note the parking of an endpoint."""
         await self._change(name, parked_at=now, reason=reason[:REASON_CHARACTERS])
 
     async def replay(self, name: str) -> bool:
-        """Let an endpoint go on, at once if it waits; return False if there is none."""
+        """Unpark an endpoint and end its pause; return False for an unknown name."""
         changes = {"parked_at": None, "failing_since": None, "reason": ""}
         return await self._change(name, **changes, replays=_state.replays + 1)
 
@@ -121,10 +121,10 @@ class WebhookStore:
             return bool((await session.execute(statement)).rowcount)  # type: ignore[attr-defined]
 
     async def forget(self, name: str, now: int) -> bool:
-        """Begin anew with an endpoint: events from before now are not sent.
+        """Begin anew with an endpoint, without events from before `now`.
 
         Returns:
-            False if there is none of this name.
+            False for an unknown name.
         """
         anew: dict[str, Any] = {"created_at": now, "failing_since": None, "reason": ""}
         found = await self._change(name, **anew, parked_at=None, replays=_state.replays + 1)
@@ -132,17 +132,17 @@ class WebhookStore:
             await session.execute(delete(WebhookCursorRow).where(_cursor.webhook == name))
         return found
 
-    # How far they are ----------------------------------------------------------------------
+    # Cursors of the endpoints --------------------------------------------------------------
 
     async def cursors(self, name: str, topics: Collection[str]) -> dict[str, Cursor]:
-        """Return how far an endpoint is in these topics, as far as it has begun with them."""
+        """Return the cursors of an endpoint in these topics, without topics not begun yet."""
         if not topics:
             return {}
         async with self._database.session(read_only=True) as session:
             return await self._read(session, name, topics)
 
     async def count_cursors(self) -> dict[str, int]:
-        """Return in how many topics each endpoint has begun."""
+        """Return the number of cursors of each endpoint."""
         query = select(_cursor.webhook, func.count()).group_by(_cursor.webhook)
         async with self._database.session(read_only=True) as session:
             return {row[0]: row[1] for row in await session.execute(query)}
@@ -157,13 +157,13 @@ class WebhookStore:
         """Move cursors, all or none.
 
         Args:
-            name: the endpoint's.
-            before: where each of the topics must stand.
-            after: where they stand from now on.
+            name: the name of the endpoint.
+            before: the expected present cursor of each topic.
+            after: the new cursor of each topic.
             now: milliseconds since 1970.
 
         Raises:
-            Outdated: a topic stands elsewhere.
+            Outdated: a topic has another cursor than in `before`.
         """
         if not after:
             return
@@ -186,7 +186,7 @@ class WebhookStore:
             await session.execute(self._insert(WebhookCursorRow, rows, changed))
 
     async def rewind(self, name: str, topic: str, seq: int, now: int) -> bool:
-        """Go back in a topic; return False if the endpoint was never as far."""
+        """Move a topic's cursor back to `seq`; return False if the cursor is in front of `seq`."""
         values = {"seq": seq, "at": 0, "moved_at": now}
         here = (_cursor.webhook == name, _cursor.topic == topic, _cursor.seq >= seq)
         async with self._database.session() as session:
@@ -194,7 +194,7 @@ class WebhookStore:
             return bool(done.rowcount)  # type: ignore[attr-defined]
 
     async def purge(self, name: str, moved_before: int) -> None:
-        """Forget the cursors of topics in which nothing was sent since a time."""
+        """Delete the cursors that have not moved since a time."""
         old = (_cursor.webhook == name, _cursor.moved_at < moved_before)
         async with self._database.session() as session:
             await session.execute(delete(WebhookCursorRow).where(*old))
@@ -215,7 +215,7 @@ class WebhookStore:
         return {topic: Cursor(epoch, seq, at) for topic, epoch, seq, at in found}
 
     def _insert(self, table: type[Base], values: Any, changed: Collection[str]) -> Any:
-        """Return a statement that inserts rows, or changes these columns of those that exist."""
+        """Return a statement that inserts rows, or updates the columns `changed` of old rows."""
         module = sqlite if self._database.dialect == "sqlite" else postgresql
         statement = module.insert(table).values(values)
         keys = table.__table__.primary_key.columns  # type: ignore[attr-defined]

@@ -19,13 +19,13 @@ class Webhooks:
     """The endpoints of a server, as consumers of the log.
 
     Args:
-        settings: the server's.
-        database: where it is remembered how far each is.
+        settings: the server's settings.
+        database: has the cursors of each endpoint.
         clock: for times of day.
         counts: counts requests by the name of the webhook and their outcome.
 
     Attributes:
-        consumers: take the events; one for each request that may be under way.
+        consumers: the lanes; one for each concurrent request.
     """
 
     def __init__(
@@ -35,7 +35,8 @@ class Webhooks:
         clock: Clock,
         counts: Counter[tuple[str, str]],
     ) -> None:
-        # Reads files: who is believed to sign certificates. SSL_CERT_FILE names others besides.
+        # Reads the files of trusted certificate authorities. SSL_CERT_FILE names further
+        # authorities.
         tls = httpcore.default_ssl_context()
         store = WebhookStore(database)
         self._endpoints = [
@@ -61,5 +62,5 @@ class Webhooks:
         ]
 
     async def stop(self) -> None:
-        """Close the connections, once the consumers have stopped."""
+        """Close the connections after the end of the consumers."""
         await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
