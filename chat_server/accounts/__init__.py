@@ -1,1 +1,1 @@
-"""Users with passwords: who they are, how they sign in and stay signed in, and who may sign up."""
+"""Users with passwords: accounts, sign-in, refresh tokens, and sign-up."""

@@ -1,4 +1,4 @@
-"""Access tokens for users whom this server knows."""
+"""Access tokens for users known to this server."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from .roles import MEMBER, topics_of
 
 
 class Identity(Struct, frozen=True):
-    """Who a user is, as an application that signs its users in itself tells the server.
+    """A user's identity, from an application that signs in its users itself.
 
     Args:
         user: the `sub` of the token, 1 to 255 characters.
-        name: shown to others.
-        info: shown to others, at most 1 KiB of JSON.
-        roles: names of `accounts.roles`, whose patterns the token gets.
+        name: the name that other users see.
+        info: data that other users see, at most 1 KiB of JSON.
+        roles: names of `accounts.roles`; the token gets their patterns.
     """
 
     user: str
@@ -29,21 +29,21 @@ class Identity(Struct, frozen=True):
 
 
 class AccessToken(Struct, frozen=True):
-    """A token, and for how many seconds it is valid."""
+    """An access token, and its lifetime in seconds."""
 
     token: str
     expires_in: int
 
 
 class Revoking(Protocol):
-    """Takes access tokens back before they expire."""
+    """Revokes access tokens before they expire."""
 
     async def revoke(self, user: str, reason: str) -> None:
-        """Accept no token of a user that was issued up to now; what prevents that is logged."""
+        """Revoke every token issued to a user so far; failures are logged."""
         ...
 
     async def settle(self, user: str) -> None:
-        """Wait until a token that is issued to a user is none of those that are revoked."""
+        """Wait until a newly issued token of a user is later than every revocation."""
         ...
 
 
@@ -51,11 +51,11 @@ class AccessTokens:
     """Issues access tokens.
 
     Args:
-        settings: the server's, with a shared secret.
-        clock: tells the time of issue.
+        settings: the server's settings, with a shared secret.
+        clock: gives the time of issue.
 
     Raises:
-        SettingsError: there is no shared secret.
+        SettingsError: the settings have no shared secret.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -66,7 +66,7 @@ class AccessTokens:
         """Return a token for a user.
 
         Raises:
-            ValueError: no server would accept the token; the message says why.
+            ValueError: no server would accept the token; the message has the reason.
         """
         seconds = self._settings.accounts.access_seconds
         token = self._issuer.issue(

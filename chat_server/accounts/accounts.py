@@ -1,4 +1,4 @@
-"""Signing up, signing in, staying signed in and signing out, over one database for all workers."""
+"""Sign-up, sign-in, refresh and sign-out, over one database for all workers."""
 
 import asyncio
 import logging
@@ -29,20 +29,20 @@ from .users import TAKEN, Account, Credentials
 logger = logging.getLogger(__name__)
 
 FORGET_SECONDS: Final = 600.0
-"""How often each worker deletes what is over; a quarter more or less, so that they take turns."""
+"""Seconds between two deletions of expired rows by a worker, ± a quarter to avoid collisions."""
 
 _WRONG: Final = "name, password: one of them is wrong"
 _OVER: Final = "refresh_token: the sign-in is over, or never was; sign in again"
 
 
 class SignedIn(Struct, frozen=True):
-    """What a user has who is signed in.
+    """The tokens of a signed-in user.
 
     Args:
         account: the user.
         access: the token for the chat.
         refresh_token: the token for the next `access`.
-        refresh_seconds: for which that can be used.
+        refresh_seconds: seconds for which the refresh token is valid.
     """
 
     account: Account
@@ -55,11 +55,11 @@ class Accounts:
     """The accounts of a server.
 
     Args:
-        settings: the server's, with a shared secret.
-        database: where the accounts are.
+        settings: the server's settings, with a shared secret.
+        database: the database of the accounts.
         clock: tells the time.
         mails: sends invitations; None if the server sends no mail.
-        revoking: takes access tokens back; without it they are valid until they expire.
+        revoking: revokes access tokens; without it tokens are valid until they expire.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Accounts:
         self._forgetting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to delete now and then what is over."""
+        """Begin to delete expired rows periodically."""
         self._forgetting = asyncio.create_task(self._keep_forgetting(), name="accounts")
 
     async def stop(self) -> None:
-        """End that, and the threads that hash passwords."""
+        """Stop deleting expired rows, and end the threads that hash passwords."""
         self._passwords.close()
         task, self._forgetting = self._forgetting, None
         if task is not None:
@@ -100,19 +100,19 @@ class Accounts:
     async def sign_up(
         self, name: str, password: str, *, invitation: str | None, address: str
     ) -> Account:
-        """Add a user who comes on their own.
+        """Add a user who signs up without an operator.
 
         Args:
-            name: as the user wrote it.
-            password: as the user wrote it.
-            invitation: the token of one, if there is one.
-            address: under which attempts are counted.
+            name: the name as typed.
+            password: the password as typed.
+            invitation: the token of an invitation; None without an invitation.
+            address: the address for counting attempts.
 
         Raises:
-            Forbidden: nobody may sign up, or not without an invitation.
+            Forbidden: sign-up is closed, or needs an invitation.
             Invalid: the name, the password or the invitation cannot be used.
             RateLimited: too many attempts from this address.
-            Unavailable: the database is away, or too many passwords are to be hashed.
+            Unavailable: the database is down, or too many passwords wait for hashing.
         """
         self._check_open(invitation)
         user = self._check_new(name, password)
@@ -157,7 +157,7 @@ class Accounts:
         return user
 
     async def _foresee(self, user: str, invitation: str | None, attempt: Attempt) -> None:
-        """Refuse what would fail anyway, before a password is hashed for it."""
+        """Refuse a sign-up that would fail anyway, before hashing its password."""
         now = self._now()
 
         def look(connection: Connection) -> tuple[dict[bytes, int], bool, bool]:
@@ -176,17 +176,17 @@ class Accounts:
     # Signing in ---------------------------------------------------------------------------------
 
     async def log_in(self, name: str, password: str, *, address: str) -> SignedIn:
-        """Begin a sign-in; that a user does not exist is not told, nor shown by the time it takes.
+        """Begin a sign-in. Neither the error nor the time reveals whether a user exists.
 
         Args:
-            name: as the user wrote it.
-            password: as the user wrote it.
-            address: under which attempts are counted.
+            name: the name as typed.
+            password: the password as typed.
+            address: the address for counting attempts.
 
         Raises:
-            Unauthorized: there is no such user, the password is wrong, or the user is disabled.
+            Unauthorized: the user does not exist, the password is wrong, or the user is disabled.
             RateLimited: too many attempts with this name or from this address.
-            Unavailable: the database is away, or too many passwords are to be hashed.
+            Unavailable: the database is down, or too many passwords wait for hashing.
         """
         return await self._sign_in(name, password, address)
 
@@ -209,7 +209,8 @@ class Accounts:
             def count_and_begin(
                 connection: Connection,
             ) -> tuple[dict[bytes, int], Prolonged | None]:
-                # Counted before the answer, so that one too many learns nothing of the password.
+                # Count before the answer, so an attempt over the limit reveals nothing about the
+                # password.
                 over = attempt.count(connection, now)
                 if known is None or not right or over:
                     return over, None
@@ -226,7 +227,7 @@ class Accounts:
     async def _next_hash(
         self, user: Credentials, password: str, new_password: str | None
     ) -> str | None:
-        """Return the hash that is to replace a user's, if there is a reason to."""
+        """Return a replacement for a user's hash; None if the hash stays."""
         if new_password is not None:
             return await self._passwords.hash(new_password)
         if self._passwords.is_outdated(user.password_hash):
@@ -241,7 +242,7 @@ class Accounts:
         new_password: str | None,
         now: int,
     ) -> Prolonged | None:
-        """Begin a sign-in, unless the user was changed while the password was hashed."""
+        """Begin a sign-in, unless the user was changed during the hashing of the password."""
         if digest is not None:
             if not users.replace_hash(connection, user, digest):
                 return None
@@ -251,11 +252,11 @@ class Accounts:
         return self._sign_ins.begin(connection, user, now)
 
     async def refresh(self, refresh_token: str) -> SignedIn:
-        """Go on with a sign-in.
+        """Continue a sign-in.
 
         Raises:
-            Unauthorized: the token is of no use; if it is an old one its sign-in has ended now.
-            Unavailable: the database is away.
+            Unauthorized: the token is invalid; an old token also ends its sign-in.
+            Unavailable: the database is down.
         """
         prolonged = None
         token = self._refresh_tokens.read(refresh_token)
@@ -269,12 +270,12 @@ class Accounts:
         return await self._signed_in(prolonged)
 
     async def log_out(self, refresh_token: str, *, everywhere: bool = False) -> None:
-        """End a sign-in, or all of its user's; a token that is of no use is no error.
+        """End a sign-in, or all sign-ins of its user; an invalid token is no error.
 
-        Access tokens do not say of which sign-in they are, so all of the user's are revoked.
+        An access token does not name its sign-in, so all access tokens of the user are revoked.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         token = self._refresh_tokens.read(refresh_token)
         if token is not None:
@@ -288,10 +289,10 @@ class Accounts:
         """Change a user's password, end all sign-ins of the user, and begin a new one.
 
         Args:
-            user: as the access token says.
-            old: the password until now.
-            new: the password from now on.
-            address: under which attempts are counted.
+            user: the user of the access token.
+            old: the present password.
+            new: the new password.
+            address: the address for counting attempts.
 
         Raises:
             Invalid: the new password cannot be used.
@@ -317,11 +318,11 @@ class Accounts:
     # Users --------------------------------------------------------------------------------------
 
     async def user(self, by: str, user: str) -> Account:
-        """Return a user's record to a user.
+        """Return a user's record to the user `by`.
 
         Raises:
-            Forbidden: it is another's record, and no role of `by` allows to read that.
-            NotFound: there is no such user.
+            Forbidden: the record is another user's, and no role of `by` allows to read other users.
+            NotFound: the user does not exist.
         """
         asker = await self._asker(by)
         if user == by:
@@ -333,10 +334,10 @@ class Accounts:
         return found.account
 
     async def users(self, by: str, after: str, limit: int) -> tuple[list[Account], bool]:
-        """Return users behind a name to a user, and whether there are more.
+        """Return users behind a name to the user `by`, and whether further users follow.
 
         Raises:
-            Forbidden: no role of `by` allows it.
+            Forbidden: no role of `by` allows to read other users.
         """
         asker = await self._asker(by)
         self._require(may_read_users(asker.roles, self._settings), "read other users")
@@ -346,20 +347,20 @@ class Accounts:
         return found[:limit], len(found) > limit
 
     async def check_own(self, by: str, user: str) -> None:
-        """Check that a user asks for what is the user's own.
+        """Check that the user `by` asks for the data of `by`.
 
         Raises:
-            Forbidden: it is another's.
+            Forbidden: the data is another user's.
         """
         self._require(by == user, "have what is another user's")
         await self._asker(by)
 
     async def check_may_close(self, by: str, user: str) -> None:
-        """Check that a user may close an account: the own one, or any for who manages users.
+        """Check that `by` may close an account: the own account, or with a role any account.
 
         Raises:
-            Forbidden: it is another's.
-            NotFound: there is no such user.
+            Forbidden: the account is another user's, and no role of `by` allows to manage users.
+            NotFound: the user does not exist.
         """
         if user != by:
             asker = await self._asker(by)
@@ -367,10 +368,10 @@ class Accounts:
         await self.user(by, user)
 
     async def close(self, user: str) -> None:
-        """End a user's account: nobody can sign in to it again, nor have its name.
+        """Close a user's account: sign-in is impossible from now on, and the name stays taken.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         now = self._now()
 
@@ -382,10 +383,10 @@ class Accounts:
         await self._revoke(user, "has closed the account")
 
     async def record(self, user: str) -> Account | None:
-        """Return a user's record, if there is one.
+        """Return a user's record; None for an unknown user.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         found = await self._find(user)
         return None if found is None else found.account
@@ -393,17 +394,17 @@ class Accounts:
     async def invite(
         self, by: str, roles: Sequence[str], email: str | None = None
     ) -> invitations.Invitation:
-        """Make an invitation, which one user can sign up with.
+        """Make an invitation for one sign-up.
 
         Args:
-            by: who invites.
-            roles: of the user who signs up.
-            email: an address that it is sent to as well.
+            by: the inviting user.
+            roles: the roles of the new user.
+            email: an address to send the invitation to; None sends no mail.
 
         Raises:
-            Forbidden: no role of `by` allows it.
-            Invalid: there is no such role, or no mail can be sent to the address.
-            Unavailable: the database is away, or the mail cannot be stored.
+            Forbidden: no role of `by` allows to invite users.
+            Invalid: a role does not exist, or no mail can be sent to the address.
+            Unavailable: the database is down, or the mail cannot be stored.
         """
         asker = await self._asker(by)
         self._require(may_manage_users(asker.roles, self._settings), "invite users")
@@ -427,7 +428,8 @@ class Accounts:
         return made
 
     async def _asker(self, user: str) -> Account:
-        # Read anew, and not out of the token: roles may have been taken since it was issued.
+        # Roles come from the database, not the token: they may have changed since the token was
+        # issued.
         found = await self._find(user)
         if found is None or found.account.disabled:
             raise Forbidden("the token's user has no account here")
@@ -442,13 +444,13 @@ class Accounts:
         if not allowed:
             raise Forbidden(f"no role of yours allows to {what}")
 
-    # What is over -------------------------------------------------------------------------------
+    # Expiry -------------------------------------------------------------------------------------
 
     async def forget(self) -> None:
-        """Delete sign-ins, invitations and attempts that are over.
+        """Delete expired sign-ins, invitations and attempts.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         now = self._now()
 
@@ -465,7 +467,7 @@ class Accounts:
             try:
                 await self.forget()
             except ChatError:
-                pass  # The database is away, which its log tells; there is time.
+                pass  # The database logs that it is down; there is time.
             except Exception:
                 logger.exception("deleting what is over has failed")
 

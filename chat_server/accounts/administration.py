@@ -1,4 +1,4 @@
-"""What an operator does with accounts, who needs no permission: the commands of the terminal."""
+"""The operator's commands for accounts, without a check of permissions."""
 
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -25,8 +25,8 @@ class Administration:
     """Changes accounts for an operator.
 
     Args:
-        settings: the server's.
-        database: where the accounts are.
+        settings: the server's settings.
+        database: the database of the accounts.
         clock: tells the time.
     """
 
@@ -40,7 +40,7 @@ class Administration:
 
         Raises:
             Invalid: the name, the password or a role cannot be used.
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         user = users.new_name(name)
         self._check_roles(roles)
@@ -70,8 +70,8 @@ class Administration:
 
         Raises:
             Invalid: the password cannot be used.
-            NotFound: there is no such user.
-            Unavailable: the database is away.
+            NotFound: the user does not exist.
+            Unavailable: the database is down.
         """
         user = users.known_name(name) or name
         digest = await self._hash(user, password)
@@ -80,22 +80,22 @@ class Administration:
     async def set_roles(self, name: str, roles: Sequence[str]) -> str:
         """Replace a user's roles, and return the user's name.
 
-        Sign-ins go on, and have the roles from the next access token on.
+        Sign-ins continue, and have the new roles from the next access token on.
 
         Raises:
-            Invalid: there is no such role.
-            NotFound: there is no such user.
-            Unavailable: the database is away.
+            Invalid: a role does not exist.
+            NotFound: the user does not exist.
+            Unavailable: the database is down.
         """
         self._check_roles(roles)
         return await self._change(users.known_name(name) or name, end=False, roles=join(roles))
 
     async def disable(self, name: str) -> str:
-        """End all sign-ins of a user, let no new one begin, and return the user's name.
+        """End all sign-ins of a user, prevent new ones, and return the user's name.
 
         Raises:
-            NotFound: there is no such user.
-            Unavailable: the database is away.
+            NotFound: the user does not exist.
+            Unavailable: the database is down.
         """
         return await self._change(users.known_name(name) or name, disabled_at=self._now())
 
@@ -103,19 +103,19 @@ class Administration:
         """Let a user sign in again, and return the user's name.
 
         Raises:
-            NotFound: there is no such user.
-            Unavailable: the database is away.
+            NotFound: the user does not exist.
+            Unavailable: the database is down.
         """
         return await self._change(users.known_name(name) or name, end=False, disabled_at=None)
 
     async def invite(
         self, roles: Sequence[str], email: str | None = None
     ) -> invitations.Invitation:
-        """Make an invitation, and send it if there is an address.
+        """Make an invitation, and mail the invitation if `email` is given.
 
         Raises:
-            Invalid: there is no such role, or no mail can be sent to the address.
-            Unavailable: the database is away.
+            Invalid: a role does not exist, or no mail can be sent to the address.
+            Unavailable: the database is down.
             MailError: the mail could not be sent.
         """
         self._check_roles(roles)

@@ -1,8 +1,8 @@
 """Counts attempts to sign in, for all workers together.
 
-What is counted is kept as a keyed digest: people write passwords into the field for the name. The
-table is bounded by time, for rows are deleted once their span is over, and by the passwords that
-the workers can hash in that time, for what finds no place for that is not counted.
+The key is a keyed digest of the name or address, because users type passwords into the field for
+the name. Two rules bound the table. Rows are deleted after their span. An attempt without a place
+for hashing (`Passwords.turn`) is not counted.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ..settings import AccountSettings
 from .tables import ATTEMPTS
 
 MAX_OVER: Final = 10_000
-"""Keys of which a worker remembers that there are too many attempts: 2 MB."""
+"""Keys over their limit that a worker remembers: 2 MB."""
 
 _ROW = ATTEMPTS.c
 
@@ -28,7 +28,7 @@ class Attempts:
 
     Args:
         settings: the limits.
-        secret: for the digests.
+        secret: the key of the digests.
     """
 
     def __init__(self, settings: AccountSettings, secret: bytes) -> None:
@@ -39,19 +39,19 @@ class Attempts:
         }
         self._key = hmac.digest(secret, b"chat_server: attempts", hashlib.sha256)
         self._over: OrderedDict[bytes, int] = OrderedDict()
-        """Until when there are too many, as far as this worker has learnt."""
+        """End of the span in ms since 1970, by key over its limit, as known to this worker."""
 
     def begin(self, **what: str) -> "Attempt":
         """Return an attempt.
 
         Args:
-            what: a `name`, an `address`, or both.
+            what: the things to count: a `name`, an `address`, or both.
         """
         limits = {self._digest(kind, text): self._limits[kind] for kind, text in what.items()}
         return Attempt(limits, self._over, self._span_ms)
 
     def forget(self, connection: Connection, now: int) -> None:
-        """Delete the spans that are over."""
+        """Delete the expired spans."""
         connection.execute(delete(ATTEMPTS).where(_ROW.ends_at <= now))
 
     def _digest(self, kind: str, text: str) -> bytes:
@@ -60,12 +60,12 @@ class Attempts:
 
 
 class Attempt:
-    """An attempt, which `count` admits or not; what `wait` says only saves work.
+    """An attempt. `count` decides about the attempt; `wait` only avoids work.
 
     Args:
-        limits: of each key.
-        over: until when there are too many attempts, by key; `learn` adds to it.
-        span_ms: how long attempts are counted together.
+        limits: the limit of each key.
+        over: the end of the span by key over its limit; `learn` adds to this mapping.
+        span_ms: milliseconds in which attempts are counted together.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Attempt:
         self._span_ms = span_ms
 
     def wait(self, now: int) -> int:
-        """Return for how many milliseconds the attempt is known to be one too many; 0 if it is not.
+        """Return the milliseconds for which a known limit is exceeded; 0 if none is known.
 
         Args:
             now: milliseconds since 1970.
@@ -84,13 +84,13 @@ class Attempt:
         return max(0, *(self._over.get(key, 0) - now for key in self._limits))
 
     def count(self, connection: Connection, now: int) -> dict[bytes, int]:
-        """Count the attempt; return the keys of which it is one too many, and until when.
+        """Count the attempt; return the keys over their limit, with the ends of their spans.
 
         Args:
-            connection: whose transaction must be committed also if the attempt may not pass.
+            connection: a connection whose transaction is committed even if the attempt is refused.
             now: milliseconds since 1970.
         """
-        # Always in one order: two transactions that lock the same rows must not wait in a circle.
+        # Always in one order, because two transactions on the same rows could deadlock otherwise.
         keys = {f"key{number}": key for number, key in enumerate(sorted(self._limits))}
         given = {**keys, "now": now, "ends": now + self._span_ms}
         return {
@@ -100,12 +100,13 @@ class Attempt:
         }
 
     def learn(self, over: Mapping[bytes, int], now: int) -> int:
-        """Return in how many milliseconds another attempt may pass; 0 if this one may.
+        """Return the milliseconds until another attempt may pass; 0 if this attempt may pass.
 
-        `wait` knows it from now on. It is no part of `count`, which another thread may call.
+        From now on `wait` knows the excess. `learn` is separate from `count`, because `count` may
+        run in another thread.
 
         Args:
-            over: what `count` has returned.
+            over: the result of `count`.
             now: milliseconds since 1970.
         """
         self._over.update(over)
@@ -115,9 +116,9 @@ class Attempt:
 
 
 def _counting(keys: int) -> TextualSelect:
-    """Return the statement that counts so many keys at once.
+    """Return the statement that counts a number of keys at once.
 
-    It is text, because SQLAlchemy compiles an INSERT of several rows anew each time it is run.
+    The statement is text, because SQLAlchemy compiles an INSERT of several rows at each run.
     """
     rows = ", ".join(f"(:key{number}, 1, :ends)" for number in range(keys))
     statement = text(

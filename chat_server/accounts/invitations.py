@@ -1,4 +1,4 @@
-"""Invitations in the database: each lets one user sign up."""
+"""Invitations in the database, each for one sign-up."""
 
 import hashlib
 import hmac
@@ -20,11 +20,11 @@ _ROW = INVITATIONS.c
 
 
 class Invitation(Struct, frozen=True):
-    """An invitation that was just made.
+    """A new invitation.
 
     Args:
-        token: for one sign-up.
-        roles: of the user who signs up with it.
+        token: the token for one sign-up.
+        roles: the roles of the new user.
         expires_at: milliseconds since 1970.
     """
 
@@ -34,16 +34,16 @@ class Invitation(Struct, frozen=True):
 
 
 def new_seed() -> str:
-    """Return what the token of a new invitation is made of, with the server's secret."""
+    """Return a seed; seed and server secret together give the token of a new invitation."""
     return secrets.token_hex(16)
 
 
 def token_of(secret: bytes, seed: str) -> str:
-    """Return the token of an invitation, which is stored nowhere: a mail may be sent again.
+    """Return the token of an invitation. No table has the token: a mail may be sent again.
 
     Args:
-        secret: the server's.
-        seed: from `new_seed`; alone it is of no use to anybody.
+        secret: the server's secret.
+        seed: a seed of `new_seed`, useless without the secret.
     """
     mac = hmac.digest(secret, b"invitation\0" + seed.encode(), "sha256")
     return urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
@@ -56,7 +56,7 @@ def add(
     created_by: str | None,
     expires_at: int,
 ) -> Invitation:
-    """Make an invitation that is used by its token."""
+    """Store an invitation for a token."""
     connection.execute(
         insert(INVITATIONS).values(
             digest=_digest(token),
@@ -70,16 +70,16 @@ def add(
 
 
 def is_valid(connection: Connection, token: str, now: int) -> bool:
-    """Return whether somebody can sign up with an invitation."""
+    """Return True if a user can sign up with an invitation."""
     statement = select(_ROW.digest).where(*_usable(token, now))
     return connection.execute(statement).first() is not None
 
 
 def use(connection: Connection, token: str, user: str, now: int) -> tuple[str, ...]:
-    """Use an invitation up, and return the roles that it gives.
+    """Use an invitation, and return its roles.
 
     Raises:
-        Invalid: it was used, has expired, or never was.
+        Invalid: the invitation was used, has expired, or never existed.
     """
     statement = (
         update(INVITATIONS).where(*_usable(token, now)).values(used_by=user).returning(_ROW.roles)
@@ -91,12 +91,12 @@ def use(connection: Connection, token: str, user: str, now: int) -> tuple[str, .
 
 
 def forget(connection: Connection, now: int) -> None:
-    """Delete invitations that have expired."""
+    """Delete expired invitations."""
     connection.execute(delete(INVITATIONS).where(_ROW.expires_at <= now))
 
 
 def invalid() -> Invalid:
-    """Return the error about an invitation that is of no use."""
+    """Return the error about an invalid invitation."""
     return Invalid({"invitation": "was used already, has expired, or never was"})
 
 

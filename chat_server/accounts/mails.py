@@ -18,20 +18,21 @@ logger = logging.getLogger(__name__)
 JOB: Final = "invitation mail"
 
 ATTEMPTS: Final = 16
-"""An hour and a quarter in all: a mail server that does not know a sender lets it try again later
-(greylisting, RFC 6647)."""
+"""Attempts within an hour and a quarter in all: a mail server may refuse an unknown sender's first
+attempts (greylisting, RFC 6647).
+"""
 
 TIMEOUT_SECONDS: Final = 120.0
-"""Of an attempt, whatever the mail server does."""
+"""Seconds of an attempt."""
 
 
 class InvitationMail(Struct, frozen=True):
-    """What is known of a mail until it is sent. The token of the link is not part of it.
+    """The stored data of a mail. The link's token is not part of the data.
 
     Args:
         to: the address.
-        seed: what the token is made of.
-        by: who invites; None for the operator.
+        seed: the seed of the token.
+        by: the inviting user; None for the operator.
         expires_at: milliseconds since 1970.
     """
 
@@ -45,8 +46,8 @@ class InvitationMails:
     """Sends invitations.
 
     Args:
-        settings: the server's, with a `mail.url`.
-        jobs: send them; without, `post` does itself.
+        settings: the server's settings, with a `mail.url`.
+        jobs: run the sending; without jobs `post` sends the mail itself.
 
     Raises:
         SettingsError: aiosmtplib or pydocket is not installed.
@@ -61,11 +62,11 @@ class InvitationMails:
             jobs.register(JOB, self._work, attempts=ATTEMPTS, timeout_seconds=TIMEOUT_SECONDS)
 
     async def post(self, mail: InvitationMail) -> None:
-        """Send a mail soon, whoever is killed meanwhile.
+        """Send a mail soon, even if this process is killed.
 
         Raises:
             Unavailable: the job cannot be stored.
-            MailError: there are no jobs, and it could not be sent.
+            MailError: the mail could not be sent, and there are no jobs.
         """
         if self._jobs is None:
             await self._send(mail)
@@ -97,7 +98,7 @@ def check_receiver(address: str) -> None:
     """Check that an invitation can be sent to an address.
 
     Raises:
-        Invalid: it is none.
+        Invalid: the address is not valid.
     """
     try:
         check_address(address)

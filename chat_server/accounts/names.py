@@ -1,9 +1,9 @@
-"""Names of users: one spelling for each, and none that looks like another's.
+"""Names of users: one spelling for each user, and no two names that look alike.
 
-A name is compared after NFKC and case folding, so that "Alice", "ALICE" and "Ａｌｉｃｅ" are one
-user. It has letters of one script, so that no Cyrillic "а" hides in a Latin name; names of whole
-words that look alike in two scripts have the same `skeleton` (UTS #39, section 4), of which only
-one may exist.
+Names are compared after NFKC and case folding, so "Alice", "ALICE" and "Ａｌｉｃｅ" are one user.
+The letters of a name belong to one script, so no Cyrillic "а" hides in a Latin name. Whole words
+that look alike in two scripts have the same `skeleton` (UTS #39, section 4). Only one name of each
+skeleton may exist.
 """
 
 import unicodedata
@@ -14,10 +14,10 @@ import regex
 MIN_NAME: Final = 2
 MAX_NAME: Final = 32
 MAX_MARKS: Final = 2
-"""Marks on one letter: more would grow over the lines around a name."""
+"""Combining marks on one letter. More marks would cover the lines around a name."""
 
-# Scripts in everyday use: UAX #31, table 5. Letters of phoneticians and of old manuscripts are left
-# out of Latin, for many of them look like common ones.
+# Scripts in everyday use: UAX #31, table 5. Latin excludes letters of phoneticians and of old
+# manuscripts, because many of them look like common letters.
 _SCRIPTS = (
     *("Arabic", "Armenian", "Bengali", "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek"),
     *("Gujarati", "Gurmukhi", "Hebrew", "Kannada", "Khmer", "Lao", "Malayalam", "Myanmar"),
@@ -44,12 +44,12 @@ def _one_script(scripts: tuple[str, ...]) -> regex.Pattern[str]:
 
 
 _ONE_SCRIPT = tuple(map(_one_script, _WRITING))
-# What is ignored by default cannot be seen: variations, fillers, joiners.
+# Default-ignorable characters are invisible: variation selectors, fillers, joiners.
 _SIGN = r"[[\p{L}\p{Mn}\p{Mc}0-9]--\p{Default_Ignorable_Code_Point}]"
 _FORM = regex.compile(rf"(?V1){_SIGN}+(?:[._-]{_SIGN}+)*")
 
-# Letters that are allowed above and look like one of ASCII: UTS #39, confusables.txt. Some digits,
-# too, which are told from letters by nothing but the font.
+# Letters allowed above that look like an ASCII letter: UTS #39, confusables.txt. Also digits that
+# only the font distinguishes from letters.
 _LOOKALIKES = str.maketrans(
     "01ıƍƽỿαγινορσυϳаегорсухѕіјѡѵүһҽӏԁԛԝագզհոռսցքօଠഠဝყჿዐሀ",
     "oligsyayivopoujaeropcyxsijwvyheldqwwqqhnnugfooooyoou",
@@ -57,12 +57,12 @@ _LOOKALIKES = str.maketrans(
 
 
 def canonical(name: str) -> str:
-    """Return the one spelling of a name, by which its user is known.
+    """Return the one spelling of a name, the id of its user.
 
     Raises:
-        ValueError: the name breaks a rule, which the message says.
+        ValueError: the name breaks a rule; the message names the rule.
     """
-    # The longest expansion of NFKC is 18-fold; what is longer than this is too long anyway.
+    # The longest expansion of NFKC is 18-fold; a name longer than this bound is too long anyway.
     if len(name) > 4 * MAX_NAME:
         raise ValueError(f"must have {MIN_NAME} to {MAX_NAME} characters")
     name = _folded(name)
@@ -76,13 +76,13 @@ def canonical(name: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """Return what is the same for canonical names that look alike."""
+    """Return a text that is equal for canonical names that look alike."""
     letters = unicodedata.normalize("NFD", name).translate(_LOOKALIKES)
     return unicodedata.normalize("NFC", letters)
 
 
 def _folded(name: str) -> str:
-    # Folding may undo the normal form, and the normal form may bring capitals.
+    # Case folding may break the normal form, and normalisation may add capitals.
     for _ in range(2):
         name = unicodedata.normalize("NFKC", name).casefold()
     return unicodedata.normalize("NFKC", name)

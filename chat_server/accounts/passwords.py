@@ -1,4 +1,4 @@
-"""Hashes passwords with Argon2id, in threads of their own."""
+"""Hashes passwords with Argon2id, in separate threads."""
 
 import asyncio
 import unicodedata
@@ -19,7 +19,7 @@ MIN_PASSWORD: Final = 8
 MAX_PASSWORD: Final = 256
 
 MAX_WAITING: Final = 32
-"""Requests that wait for a thread: at 40 ms the last of them waits 1.3 s."""
+"""Requests that wait for a thread. At 40 ms per hash the last of them waits 1.3 s."""
 
 RETRY_MS: Final = 2_000
 
@@ -27,11 +27,10 @@ RETRY_MS: Final = 2_000
 class Passwords:
     """Hashes and verifies passwords, a bounded number at a time and never in the event loop.
 
-    Argon2 lets go of the interpreter's lock while it works, so threads are enough. Every hash needs
-    a `turn`.
+    Argon2 releases the GIL during its work, so threads are enough. Every hash needs a `turn`.
 
     Args:
-        settings: how much memory and how many passes a hash takes, and how many threads there are.
+        settings: the memory and passes of a hash, and the number of threads.
     """
 
     def __init__(self, settings: AccountSettings) -> None:
@@ -45,7 +44,7 @@ class Passwords:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep a place for a request that needs hashes, from before its first work to its end.
+        """Reserve a place for a request that needs hashes, from its first work to its end.
 
         Raises:
             Unavailable: all places are taken.
@@ -59,26 +58,26 @@ class Passwords:
             self._taken -= 1
 
     async def hash(self, password: str) -> str:
-        """Return the hash of a password, with its parameters and its salt in it."""
+        """Return the hash of a password; the hash includes its parameters and its salt."""
         return await self._run(lambda: self._hasher.hash(_prepared(password)))
 
     async def verify(self, digest: str | None, password: str) -> bool:
-        """Return whether a password belongs to a hash.
+        """Return True if a password matches a hash.
 
         Args:
-            digest: the hash; None, for a user who does not exist, takes as long and is never right.
-            password: as the user wrote it.
+            digest: the hash; None, for an unknown user, takes as long and never matches.
+            password: the password as typed.
         """
         known = self._nobodys if digest is None else digest
         right = await self._run(lambda: self._matches(known, _prepared(password)))
         return right and digest is not None
 
     def is_outdated(self, digest: str) -> bool:
-        """Return whether a hash was made with other parameters than those of the settings."""
+        """Return True if the parameters of a hash differ from the settings."""
         return self._hasher.check_needs_rehash(digest)
 
     def close(self) -> None:
-        """End the threads once each has finished its hash."""
+        """End the threads after their present hashes."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _matches(self, digest: str, password: bytes) -> bool:
@@ -88,7 +87,7 @@ class Passwords:
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        # If the caller is cancelled so is the work, unless it has begun.
+        # Cancelling the caller also cancels the work, unless the work has begun.
         return await asyncio.wrap_future(self._pool.submit(work))
 
 
@@ -96,7 +95,7 @@ def check_password(password: str, name: str) -> None:
     """Check that a new password can be used.
 
     Raises:
-        ValueError: the password breaks a rule, which the message says.
+        ValueError: the password breaks a rule; the message names the rule.
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise ValueError(f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")

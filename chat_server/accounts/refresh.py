@@ -1,7 +1,7 @@
-"""Refresh tokens: how a sign-in goes on, and how a stolen token is found out.
+"""Refresh tokens: continue a sign-in, and detect a stolen token.
 
-A sign-in has one row, and its tokens are numbered by generation. A token is the sign-in, its
-generation and a signature over both, so no token is stored: a stolen database holds none.
+A sign-in has one row, and generations number its tokens. A token is the sign-in, its generation and
+a signature over both. The database stores no token, so a stolen database reveals none.
 
     current             -> rotated: the next generation is current
     the one before, soon after it was replaced
@@ -9,8 +9,9 @@ generation and a signature over both, so no token is stored: a stolen database h
     any other           -> stolen: the sign-in ends for whoever holds one of its tokens
 
 A token is used twice without any thief if its answer was lost, or if two tabs renew at once. Both
-come within seconds, and get the same token then. Later somebody else holds a copy: nobody can tell
-who of the two asks, so both have to sign in again (RFC 9700, section 4.14.2).
+cases happen within seconds, and the second use gets the same token. A later second use means that
+two parties hold the token. The server cannot tell thief from owner, so both have to sign in again
+(RFC 9700, section 4.14.2).
 """
 
 import binascii
@@ -32,11 +33,11 @@ _TOKEN_CHARACTERS: Final = (ID_BYTES + _GENERATION_BYTES + _MAC_BYTES) * 4 // 3
 
 
 class RefreshToken(Struct, frozen=True):
-    """What a refresh token says.
+    """The content of a refresh token.
 
     Args:
         sign_in: the id of the sign-in, `ID_BYTES` long.
-        generation: the number of rotations before it.
+        generation: the number of earlier rotations.
     """
 
     sign_in: bytes
@@ -47,11 +48,11 @@ class RefreshTokens:
     """Writes and reads refresh tokens.
 
     Args:
-        secret: signs them; those that were signed with another one are not read.
+        secret: the secret of the signatures; tokens of another secret are rejected.
     """
 
     def __init__(self, secret: bytes) -> None:
-        # A key of its own: what signs JWTs must sign nothing else.
+        # A separate key: the key of the JWTs must sign nothing else.
         self._key = hmac.digest(secret, b"chat_server: refresh tokens", hashlib.sha256)
 
     def write(self, token: RefreshToken) -> str:
@@ -60,7 +61,7 @@ class RefreshTokens:
         return urlsafe_b64encode(body + self._mac(body)).decode()
 
     def read(self, text: str) -> RefreshToken | None:
-        """Return what a token says, or None if it was not written with this secret."""
+        """Return the content of a token; None for a token without a valid signature."""
         if len(text) != _TOKEN_CHARACTERS or not text.isascii():
             return None
         try:
@@ -80,12 +81,12 @@ class SignIn(Struct, frozen=True):
     """The state of a sign-in; times are milliseconds since 1970.
 
     Args:
-        user: who has signed in.
-        generation: of the token that is current.
-        rotated_at: when it became current.
-        expires_at: until when it can be used.
-        ends_at: until when the sign-in can be prolonged at all.
-        ended: why it has ended, or None.
+        user: the signed-in user.
+        generation: the generation of the current token.
+        rotated_at: start of the current generation.
+        expires_at: expiry of the current token.
+        ends_at: end of the sign-in, whatever its use.
+        ended: the reason of an early end, or None.
     """
 
     user: str
@@ -97,7 +98,7 @@ class SignIn(Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What is to be done about a token that comes."""
+    """The reaction to a refresh token."""
 
     ROTATE = auto()
     REPEAT = auto()
@@ -106,13 +107,13 @@ class Verdict(Enum):
 
 
 def judge(sign_in: SignIn, generation: int, now: int, grace: int) -> Verdict:
-    """Return what is to be done about a token of a sign-in.
+    """Return the reaction to a token of a sign-in.
 
     Args:
-        sign_in: the state now.
-        generation: of the token.
+        sign_in: the present state.
+        generation: the generation of the token.
         now: milliseconds since 1970.
-        grace: milliseconds for which the token before the current one is answered with that.
+        grace: milliseconds for which the previous token is answered with the current token.
     """
     if sign_in.ended is not None or now >= sign_in.expires_at:
         return Verdict.OVER
@@ -127,7 +128,7 @@ def begun(user: str, now: int, idle: int, longest: int) -> SignIn:
     """Return the state of a new sign-in.
 
     Args:
-        user: who has signed in.
+        user: the signed-in user.
         now: milliseconds since 1970.
         idle: milliseconds after which an unused token expires.
         longest: milliseconds after which the user must sign in again in any case.
@@ -136,7 +137,7 @@ def begun(user: str, now: int, idle: int, longest: int) -> SignIn:
 
 
 def rotated(sign_in: SignIn, now: int, idle: int) -> SignIn:
-    """Return the state once its current token was used."""
+    """Return the state after the use of the current token."""
     return replace(
         sign_in,
         generation=sign_in.generation + 1,

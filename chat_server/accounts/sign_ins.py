@@ -1,4 +1,4 @@
-"""Sign-ins in the database: begun, prolonged by refresh tokens, and ended."""
+"""Sign-ins in the database: begun, continued by refresh tokens, and ended."""
 
 import logging
 import math
@@ -27,18 +27,18 @@ from .users import Account, Credentials
 logger = logging.getLogger(__name__)
 
 MAX_SIGN_INS: Final = 50
-"""Sign-ins of one user; of more, those that were not used for longest end after a while."""
+"""Sign-ins of one user. `forget` deletes the least recently used beyond this bound."""
 
 STOLEN: Final = "stolen"
 
 KEPT_MS: Final = 24 * 3_600_000
-"""How long it is remembered why a sign-in has ended."""
+"""Milliseconds for which the reason of an ended sign-in is kept."""
 
 _ROW = SIGN_INS.c
 _USER = USERS.c
 
-# Made once: to make such a statement takes longer than to run it.
-# A user whose password has changed while it was hashed, or who was disabled, is not found.
+# Built once, because building takes longer than running the statement. The statement skips a user
+# who was disabled, or whose password was changed during hashing.
 _INSERT = (
     insert(SIGN_INS)
     .from_select(
@@ -83,12 +83,12 @@ _DELETE_OLDEST = delete(SIGN_INS).where(
 
 
 class Prolonged(Struct, frozen=True):
-    """A sign-in that goes on.
+    """A continued sign-in.
 
     Args:
-        account: the user, as of now.
-        token: the refresh token that is current now.
-        seconds: for which that can be used.
+        account: the user's present record.
+        token: the current refresh token.
+        seconds: remaining lifetime of the refresh token.
     """
 
     account: Account
@@ -100,8 +100,8 @@ class SignIns:
     """The sign-ins of all users.
 
     Args:
-        settings: how long they last.
-        tokens: writes their refresh tokens.
+        settings: the lifetimes.
+        tokens: writes the refresh tokens.
     """
 
     def __init__(self, settings: AccountSettings, tokens: RefreshTokens) -> None:
@@ -111,7 +111,7 @@ class SignIns:
         self._tokens = tokens
 
     def begin(self, connection: Connection, user: Credentials, now: int) -> Prolonged | None:
-        """Begin a sign-in, unless the user was disabled or has another password by now."""
+        """Begin a sign-in; return None if the user was disabled or has a new password."""
         id = secrets.token_bytes(ID_BYTES)
         state = begun(user.account.id, now, self._idle_ms, self._longest_ms)
         given = {
@@ -128,11 +128,11 @@ class SignIns:
         return self._prolonged(user.account, id, state, now)
 
     def prolong(self, connection: Connection, token: RefreshToken, now: int) -> Prolonged | None:
-        """Use a refresh token; return None, and end the sign-in if need be, if it is of no use.
+        """Use a refresh token; return None for an invalid token.
 
-        The transaction must be committed in either case.
+        A stolen token ends its sign-in. The transaction must be committed in either case.
         """
-        # Of two requests with one token the second waits, and then finds what the first has done.
+        # Of two requests with one token the second waits, and then sees the result of the first.
         row = connection.execute(_FIND, {"sign_in": token.sign_in}).one_or_none()
         if row is None:
             return None
@@ -160,7 +160,7 @@ class SignIns:
     def end(
         self, connection: Connection, token: RefreshToken, *, everywhere: bool = False
     ) -> str | None:
-        """End the sign-in of a refresh token, also of an old one, or all of its user's.
+        """End the sign-in of a refresh token, current or old, or all sign-ins of its user.
 
         Returns:
             The user, or None if the sign-in is over.
@@ -173,7 +173,7 @@ class SignIns:
         return user
 
     def forget(self, connection: Connection, now: int) -> None:
-        """Delete sign-ins that are over, or too many."""
+        """Delete expired sign-ins, and sign-ins beyond `MAX_SIGN_INS`."""
         for user in connection.scalars(_CROWDED).all():
             connection.execute(_DELETE_OLDEST, {"user": user})
         told = _ROW.ended.is_not(None) & (_ROW.rotated_at < now - KEPT_MS)

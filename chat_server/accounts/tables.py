@@ -1,7 +1,6 @@
 """The tables of accounts. Times are milliseconds since 1970.
 
-They are read and written by statements of Core: objects of the ORM would take longer than the
-statements themselves.
+The code uses SQLAlchemy Core: objects of the ORM would take longer than the statements themselves.
 """
 
 from typing import Final
@@ -20,8 +19,8 @@ from sqlalchemy import (
 from ..database.base import Base
 from .names import MAX_NAME
 
-# `id` is the canonical name, which is the `sub` of the user's tokens. Rows stay for good: nobody
-# else may get the name, and with it what belongs to it. `roles` has commas between them.
+# `id` is the canonical name, the `sub` of the user's tokens. Rows stay for good: another user must
+# not get the name, and thereby the user's data. `roles` are separated by commas.
 USERS: Final = Table(
     "chat_users",
     Base.metadata,
@@ -47,7 +46,7 @@ SIGN_INS: Final = Table(
     Index("ix_chat_sign_ins_user_id", "user_id", "rotated_at"),
 )
 
-# `digest` is the SHA-256 of the invitation's token, which is stored nowhere.
+# `digest` is the SHA-256 of the invitation's token. The token itself is not stored.
 INVITATIONS: Final = Table(
     "chat_invitations",
     Base.metadata,
@@ -58,7 +57,7 @@ INVITATIONS: Final = Table(
     Column("used_by", String(MAX_NAME)),
 )
 
-# Attempts within a span of time; `key` is a digest of what is counted.
+# Attempts within a span of time; `key` is a digest of a name or an address.
 ATTEMPTS: Final = Table(
     "chat_attempts",
     Base.metadata,

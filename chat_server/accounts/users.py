@@ -15,7 +15,7 @@ TAKEN: Final = "is taken, or looks like one that is"
 
 _ROW = USERS.c
 
-# Made once: to make such a statement takes longer than to run it.
+# Built once, because building takes longer than running the statement.
 _FIND = select(_ROW.id, _ROW.roles, _ROW.created_at, _ROW.disabled_at, _ROW.password_hash).where(
     _ROW.id == bindparam("user")
 )
@@ -25,10 +25,10 @@ class Account(Struct, frozen=True):
     """A user.
 
     Args:
-        id: the name, which is the `sub` of the user's tokens.
+        id: the canonical name, the `sub` of the user's tokens.
         roles: names of `accounts.roles`.
         created_at: milliseconds since 1970.
-        disabled: whether the user may not sign in.
+        disabled: True if the user may not sign in.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Credentials(Struct, frozen=True):
 
 
 def known_name(name: str) -> str | None:
-    """Return the canonical name, or None if nobody can be called so."""
+    """Return the canonical name; None for a text that cannot be a name."""
     try:
         return canonical(name)
     except ValueError:
@@ -56,8 +56,8 @@ def new_name(name: str, reserved: Iterable[str] = ()) -> str:
     """Return the canonical name for a new user.
 
     Args:
-        name: as the user wrote it.
-        reserved: names that cannot be had, nor any that looks like one of them.
+        name: the name as typed.
+        reserved: names that are reserved together with every name that looks alike.
 
     Raises:
         Invalid: the name breaks a rule.
@@ -66,7 +66,7 @@ def new_name(name: str, reserved: Iterable[str] = ()) -> str:
         known = canonical(name)
     except ValueError as error:
         raise Invalid({"name": str(error)}) from None
-    # A 1 looks like an l, by which the skeleton has it; here it may stand for an i as well.
+    # The skeleton maps 1 to l; here a 1 may also stand for an i.
     looks = {skeleton(known), skeleton(known.replace("1", "i"))}
     if not looks.isdisjoint(skeleton(each.casefold()) for each in reserved):
         raise Invalid({"name": TAKEN})
@@ -89,7 +89,7 @@ def listed(connection: Connection, after: str, limit: int) -> list[Account]:
 
 
 def is_taken(connection: Connection, user: str) -> bool:
-    """Return whether a canonical name, or one that looks like it, is somebody's."""
+    """Return True if a canonical name, or a name that looks alike, is taken."""
     same = or_(_ROW.id == user, _ROW.skeleton == skeleton(user))
     return connection.execute(select(_ROW.id).where(same).limit(1)).first() is not None
 
@@ -100,7 +100,7 @@ def add(
     """Add a user.
 
     Raises:
-        IntegrityError: the name, or one that looks like it, is somebody's.
+        IntegrityError: the name, or a name that looks alike, is taken.
     """
     connection.execute(
         insert(USERS).values(
@@ -116,7 +116,7 @@ def add(
 
 
 def replace_hash(connection: Connection, user: Credentials, new: str) -> bool:
-    """Replace the hash of a password; return False if it is another one by now."""
+    """Replace the hash of a password; return False if the hash has changed meanwhile."""
     mine = (_ROW.id == user.account.id) & (_ROW.password_hash == user.password_hash)
     changed = connection.execute(
         update(USERS).where(mine).values(password_hash=new).returning(_ROW.id)

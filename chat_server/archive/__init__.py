@@ -1,1 +1,1 @@
-"""The archive: every stored event of the namespaces that ask for it, in the database."""
+"""The archive: every stored event of namespaces with `archive`, in the database."""

@@ -1,4 +1,4 @@
-"""The archive of a server: writer, reader, and what happens at the start and at the end."""
+"""The archive of a server: writer, reader, search, and the steps at start and stop."""
 
 import asyncio
 import logging
@@ -24,23 +24,23 @@ from .writer import ArchiveWriter
 logger = logging.getLogger(__name__)
 
 EXPIRE_SECONDS: Final = 600.0
-"""Interval at which messages are deleted that are older than `archive_seconds`."""
+"""Seconds between two deletions of messages older than `archive_seconds`."""
 
 RESTORED_CURSORS: Final = 100_000
-"""Read cursors that the memory broker is given again: as many as it keeps."""
+"""Read cursors restored into the memory broker, as many as the broker keeps."""
 
 
 class Archive:
-    """Every stored event of the namespaces that ask for it, in the database.
+    """Every stored event of namespaces with `archive`, in the database.
 
     Args:
-        settings: the server's.
+        settings: the server's settings.
         database: the database.
         broker: stores events.
 
     Attributes:
-        reader: reads what is archived.
-        log: the log with the archive below it.
+        reader: reads the archive.
+        log: the log with the archive below.
         search: finds messages.
         writer: consumes the log.
     """
@@ -58,11 +58,11 @@ class Archive:
         self._expiring: asyncio.Task[None] | None = None
 
     def covers(self, topic: str) -> bool:
-        """Return whether a topic is archived."""
+        """Return True if a topic is archived."""
         return self._settings.namespace(topic).archive
 
     async def restore(self, retention: Callable[[str], Retention]) -> None:
-        """Let a broker that forgets go on where it was; before anything is stored in it."""
+        """Restore topics and cursors into the memory broker, before any event is stored."""
         if not isinstance(self._broker, Restorable):
             return
         most = self._settings.broker.memory_max_topics
@@ -77,7 +77,7 @@ class Archive:
             logger.warning("topics begin anew: the database has not been reached")
 
     async def purge(self, topic: str, place: Position) -> None:
-        """Delete what a topic said up to a place, which begins an epoch.
+        """Delete a topic's events up to a position that begins an epoch.
 
         Raises:
             Unavailable: the database cannot be used; a part may be deleted.
@@ -85,10 +85,10 @@ class Archive:
         await purge(self._database, topic, place, create=self.covers(topic))
 
     def start(self, is_leading: Callable[[], bool]) -> None:
-        """Begin to delete what is too old.
+        """Begin to delete old messages and to write cursors.
 
         Args:
-            is_leading: returns whether this process runs the consumers of the log.
+            is_leading: returns True if this process runs the consumers of the log.
         """
         if self._keeper is not None:
             self._keeper.start()
@@ -96,7 +96,7 @@ class Archive:
             self._expiring = asyncio.create_task(self._expire(is_leading), name="archive retention")
 
     async def _expire(self, is_leading: Callable[[], bool]) -> None:
-        """Delete what is too old, again and again, where the consumers run."""
+        """Delete old messages periodically, in the process that runs the consumers."""
         while True:
             await asyncio.sleep(EXPIRE_SECONDS)
             if not is_leading():
@@ -108,10 +108,10 @@ class Archive:
         return self._settings.namespace(topic).archive_seconds
 
     async def stop(self, *, whole: bool) -> None:
-        """Note the end of the process, once nothing is stored any more.
+        """Note the end of the process, after the last event is stored.
 
         Args:
-            whole: everything that was stored is archived.
+            whole: True if every stored event is archived.
         """
         if self._expiring is not None:
             self._expiring.cancel()

@@ -1,4 +1,4 @@
-"""The log with the archive below it: pages go on where the store has nothing more."""
+"""The log with the archive below: the archive continues pages where the store's events end."""
 
 import logging
 from collections.abc import Callable
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class DeepLog:
-    """Keeps `realtime.ports.LogReader` over a log and its archive.
+    """Implements `realtime.ports.LogReader` over a log and its archive.
 
-    Without the database it reads what the store has, and says that there is more.
+    Without the database a page has the store's events only, and says that older messages exist.
 
     Args:
         log: the log.
         archive: the archive.
-        covers: returns whether a topic is archived.
+        covers: returns True if a topic is archived.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class DeepLog:
         limit: int,
         max_bytes: int,
     ) -> HistoryPage:
-        """Add what the archive has in front of a page of the newest messages."""
+        """Add older messages of the archive in front of a page of the newest messages."""
         first = page.events[0].seq if page.events else before
         room = limit - len(page.events)
         if page.more or first == 1:
@@ -104,7 +104,8 @@ class DeepLog:
         )
         events = older.events
         if page.events and size + sum(len(each.payload) for each in events) > max_bytes:
-            # The first one came in any case, but it is not the first of this page.
+            # The archive always returns one message, even beyond `max_bytes`; this page has one
+            # already.
             return replace(page, more=True)
         return replace(page, events=[*events, *page.events], more=older.more)
 
@@ -117,7 +118,7 @@ class DeepLog:
         limit: int,
         max_bytes: int,
     ) -> HistoryPage:
-        """Put what the archive has in front of a page of the oldest messages."""
+        """Put older messages of the archive in front of a page of the oldest messages."""
         first = page.events[0].seq if page.events else before
         if first == after + 1:
             return page
@@ -140,7 +141,7 @@ class DeepLog:
     async def _with_events(
         self, topic: str, page: HistoryPage, after: int, limit: int, max_bytes: int
     ) -> HistoryPage:
-        """Fill the holes of a page of events, if the archive has all that are missing."""
+        """Fill the gaps of a page of events, if the archive has every missing event."""
         if not page.missing or after < page.epoch_start:
             return page
         found = await self._archive.events(topic, after=after, limit=limit, max_bytes=max_bytes)
@@ -149,7 +150,7 @@ class DeepLog:
         events = found.events
         more = found.more
         if not more:
-            # What is not archived yet, the store has kept.
+            # The store keeps every event that is not archived yet.
             size = sum(len(each.payload) for each in events)
             for event in page.events:
                 if event.seq <= found.seq:

@@ -1,4 +1,4 @@
-"""What events make of messages: rows of the archive, before they are written."""
+"""Applies events to messages: rows of the archive, before they are written."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from ..events import Kind
 from .tables import USER_LENGTH
 
 MAX_TEXT: Final = 100_000
-"""Characters of a message that can be searched for."""
+"""Characters of a message in the search index."""
 
 
 class _From(Struct, gc=False):
@@ -19,7 +19,7 @@ class _From(Struct, gc=False):
 
 
 class Parsed(Struct, gc=False):
-    """What the archive reads of an event's payload."""
+    """The fields of an event's payload that the archive reads."""
 
     at: int = 0
     sender: _From | None = field(name="from", default=None)
@@ -34,7 +34,7 @@ class Parsed(Struct, gc=False):
 
     @property
     def user(self) -> str | None:
-        """The user that it is from."""
+        """The id of the event's author; None without an author."""
         return self.sender.user[:USER_LENGTH] if self.sender is not None else None
 
 
@@ -51,7 +51,7 @@ _reactions = msgspec.json.Decoder(list[tuple[str, int, list[str]]]).decode
 
 
 def parse(payload: bytes) -> Parsed | None:
-    """Return what is to be known of a payload, None if it is none of ours."""
+    """Return the fields of a payload; None for a payload of another program."""
     try:
         return _parse(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -59,17 +59,17 @@ def parse(payload: bytes) -> Parsed | None:
 
 
 def text_of(data: bytes) -> str | None:
-    """Return what can be searched for in `data`: the text itself, or its member `text`."""
+    """Return the searchable text of `data`: the text itself, or its member `text`."""
     try:
         text = _string(data) if data[:1] == b'"' else _texted(data).text
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # PostgreSQL knows no NUL in a text.
+    # PostgreSQL allows no NUL in a text.
     return text[:MAX_TEXT].replace("\0", "") or None if isinstance(text, str) else None
 
 
 class Message:
-    """A message with what changes have made of it; the fields are those of `MessageRow`."""
+    """A message with its changes applied; the fields are columns of `MessageRow`."""
 
     __slots__ = (
         *("_appended", "_reactions", "_split", "at", "author", "content", "data", "edited_at"),
@@ -95,7 +95,7 @@ class Message:
 
     @classmethod
     def of_row(cls, row: Any) -> "Message":
-        """Return what a row of `MessageRow` says."""
+        """Return the message in a row of `MessageRow`."""
         message = cls.__new__(cls)
         for name in ("seq", "at", "author", "payload", "version", "edited_at", "state"):
             setattr(message, name, getattr(row, name))
@@ -109,12 +109,12 @@ class Message:
 
     @property
     def reactions(self) -> bytes | None:
-        """The reactions as they are stored."""
+        """The reactions in their stored form."""
         listed = [(emoji, *each) for emoji, each in self._reactions.items()]
         return msgspec.json.encode(listed) if listed else None
 
     def change(self, kind: Kind, seq: int, parsed: Parsed) -> None:
-        """Apply an event; one that the message has seen, or that comes too late, does nothing."""
+        """Apply an event; ignore an event that is already applied or follows a deletion."""
         if self.content == 0 or seq <= self.version:
             return
         self.version = seq
@@ -131,13 +131,13 @@ class Message:
                 self._delete()
 
     def finish(self) -> None:
-        """Put together what was appended; called once all events are applied."""
+        """Join appended texts; called after the last event."""
         if self._split is not None:
             front, back = self._split
             self._put(b"".join((front, *self._appended, back)))
 
     def state_of(self) -> MessageState:
-        """Return the state, for those who fold it into the payload."""
+        """Return the state for folding into the payload."""
         return MessageState(
             version=self.version,
             edited_at=self.edited_at,
@@ -150,13 +150,13 @@ class Message:
         )
 
     def folded(self) -> bytes:
-        """Return the message as it now is, as the store would."""
+        """Return the message with its changes, in the form of the store."""
         if self.content == 0 or self.version == self.seq:
             return self.payload
         return folded(self.payload, self.content, self.state_of())
 
     def reacting(self) -> dict[str, tuple[int, list[str]]]:
-        """Return the number of users and the users who are remembered, by emoji."""
+        """Return the number of users and the known users, by emoji."""
         return self._reactions
 
     def _put(self, data: bytes) -> None:
@@ -168,7 +168,7 @@ class Message:
             data = self.payload[-self.content : -1] if self.data is None else self.data
             split = split_of(data, 0)
             if split is None:
-                return  # It has no text: it was only ended.
+                return  # The data has no text: the append only ended the message.
             self._split = (split.front, split.back)
         self._appended.append(text)
 
@@ -195,7 +195,7 @@ class Message:
 
 
 def erased_change(kind: str, payload: bytes) -> bytes:
-    """Return what is left of a change when its message is deleted."""
+    """Return a change without its content, after the deletion of its message."""
     parsed = parse(payload)
     if parsed is None:
         return payload

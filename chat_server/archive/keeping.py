@@ -1,4 +1,4 @@
-"""What leaves the archive: messages that are old enough, and those of a user who asks for it."""
+"""Deletes and exports: messages past their retention, and messages of one user."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,17 +15,17 @@ from .folding import Message, parse
 from .tables import CHANGES, MESSAGES, TOPICS
 
 ROWS_AT_ONCE: Final = 500
-"""Rows of one transaction: others who write to SQLite wait for it."""
+"""Rows of one transaction: other writers of SQLite wait for a transaction."""
 
 _reactions = msgspec.json.Decoder(list[tuple[str, int, list[str]]]).decode
 
 
 async def expire(database: Database, lifetime: Callable[[str], float], now: float) -> int:
-    """Delete what is older than its namespace allows, and return how many messages that were.
+    """Delete messages past the retention of their namespace, and return their number.
 
     Args:
         database: the database.
-        lifetime: returns how many seconds messages of a topic are kept; 0 for ever.
+        lifetime: returns the retention of a topic in seconds; 0 keeps messages for ever.
         now: seconds since 1970.
 
     Raises:
@@ -40,7 +40,7 @@ async def expire(database: Database, lifetime: Callable[[str], float], now: floa
 
 
 async def _expire_topic(database: Database, topic: int, before: int) -> int:
-    """Delete a topic's messages from before a time, and the changes of them."""
+    """Delete a topic's messages from before a time, with their changes."""
     old = (
         select(MESSAGES.c.id, MESSAGES.c.era, MESSAGES.c.seq, MESSAGES.c.at)
         .where(MESSAGES.c.topic_id == topic)
@@ -51,11 +51,11 @@ async def _expire_topic(database: Database, topic: int, before: int) -> int:
     while True:
         async with database.session() as session:
             found = (await session.execute(old)).all()
-            # They are in the order of their times, up to the clocks of the store.
+            # The rows are ordered by time, up to the accuracy of the store's clocks.
             gone = [row for row in found if row.at < before]
             if gone:
                 await session.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(r.id for r in gone)))
-                # The last of each era: seqs of a later one may be smaller.
+                # The last row of each era: seqs of a later era may be smaller.
                 for era, seq in {row.era: row.seq for row in gone}.items():
                     await session.execute(
                         delete(CHANGES).where(
@@ -71,7 +71,7 @@ async def _expire_topic(database: Database, topic: int, before: int) -> int:
 
 
 async def export(database: Database, user: str) -> AsyncIterator[bytes]:
-    """Iterate over a user's messages as they now are, the oldest first, as JSON objects.
+    """Iterate over a user's messages with their changes, the oldest first, as JSON objects.
 
     Raises:
         Unavailable: the database cannot be used.
@@ -96,7 +96,7 @@ async def export_page(
 
 
 class Erased(Struct):
-    """How many messages, changes and reactions of a user were erased."""
+    """Number of erased messages, changes and reactions of a user."""
 
     messages: int = 0
     changes: int = 0
@@ -104,10 +104,10 @@ class Erased(Struct):
 
 
 async def erase(database: Database, user: str) -> Erased:
-    """Erase a user's messages with all changes of them, and what the user did to those of others.
+    """Erase a user's messages with their changes, and the user's changes of other messages.
 
-    Messages of others are again what the changes that are left make of them. Nothing of the user's
-    is left in the tables. A resume over the place where they were is `expired`.
+    The remaining changes are applied to the messages of other users again. The tables keep nothing
+    of the user. A resume across the erased events gets a gap `expired`.
 
     Raises:
         Unavailable: the database cannot be used.
@@ -128,15 +128,15 @@ async def erase(database: Database, user: str) -> Erased:
 
 
 async def erase_message(database: Database, topic: str, seq: int) -> int:
-    """Erase one message with all changes of it, and return how many rows that were.
+    """Erase one message with its changes, and return the number of deleted rows.
 
-    Of messages that have the same seq, as the topic has begun anew, the newest is erased. What the
-    store still holds is not touched.
+    If several messages have this seq, because the topic has begun anew, the newest is erased. The
+    store is not touched.
 
     Args:
         database: the database.
         topic: the topic's name.
-        seq: of the message.
+        seq: the seq of the message.
 
     Raises:
         Unavailable: the database cannot be used.
@@ -159,7 +159,7 @@ async def erase_message(database: Database, topic: str, seq: int) -> int:
 
 
 async def _changes_of(session: AsyncSession, message: Row[Any]) -> list[ColumnElement[bool]]:
-    """Return what is true of the changes of a message, and of no other with its seq."""
+    """Return conditions for the changes of exactly this message, if others have the same seq."""
     topic, seq = message.topic_id, message.seq
     where = [CHANGES.c.topic_id == topic, CHANGES.c.target == seq, CHANGES.c.era >= message.era]
     later = select(func.min(MESSAGES.c.era)).where(
@@ -217,7 +217,7 @@ async def _erase_changes(database: Database, user: str, erased: Erased) -> None:
 
 
 async def _fold_again(session: AsyncSession, topic: int, target: int, era: int) -> None:
-    """Make the text of a message anew, of the changes of it that are left."""
+    """Apply the remaining edits and appends to a message again."""
     query = (
         select(MESSAGES)
         .where(MESSAGES.c.topic_id == topic, MESSAGES.c.seq == target, MESSAGES.c.era <= era)
@@ -249,7 +249,7 @@ async def _pages(database: Database, query: Select[Any], key: Any) -> AsyncItera
 async def _chunks(
     database: Database, query: Select[Any], key: Any
 ) -> AsyncIterator[list[Row[Any]]]:
-    """Iterate over rows in the order of a key, some at a time and in no transaction."""
+    """Iterate over rows in the order of a key, in chunks, each in its own transaction."""
     last = 0
     while True:
         page = query.where(key > last).order_by(key).limit(ROWS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Keeps read cursors over a restart of the memory broker, beside the messages they point into."""
+"""Keeps read cursors across restarts of the memory broker, together with the archived messages."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from ..protocol.errors import Unavailable
 from .tables import CURSORS
 
 KEEP_SECONDS: Final = 5.0
-"""Interval at which cursors are written that have moved: a crash loses as much."""
+"""Seconds between two writes of moved cursors; a crash loses this much."""
 
 ROWS_AT_ONCE: Final = 200
 
@@ -24,22 +24,22 @@ _VALUES: Final = ("epoch", "seq", "shown", "ends_at")
 
 
 class KeepableCursors(Protocol):
-    """Cursors that end with the process; see `broker.memory_cursors`."""
+    """Read cursors in the memory of the process; see `broker.memory_cursors`."""
 
     def restore(self, kept: Iterable[KeptCursor]) -> None:
-        """Take cursors of an earlier process, the first to end first, and note what changes."""
+        """Add cursors of an earlier process, sorted by expiry, and record changes from now on."""
         ...
 
     def take_changed(self) -> list[tuple[str, str]]:
-        """Take away the topics and users whose cursors have changed since."""
+        """Return the topics and users of changed cursors, and forget the changes."""
         ...
 
     def note(self, changed: Iterable[tuple[str, str]]) -> None:
-        """Keep what could not be written for the next time."""
+        """Record changes again that could not be written."""
         ...
 
     def kept(self, topic: str, user: str) -> KeptCursor | None:
-        """Return a cursor, or None if it is gone."""
+        """Return a cursor; None for a cursor that no longer exists."""
         ...
 
 
@@ -48,9 +48,9 @@ class CursorKeeper:
 
     Args:
         database: the database.
-        cursors: the memory broker's.
-        covers: returns whether a topic is archived.
-        most: cursors that are restored, those that end last.
+        cursors: the memory broker's cursors.
+        covers: returns True if a topic is archived.
+        most: number of cursors to restore, those with the latest expiry.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CursorKeeper:
         self._writing: asyncio.Task[None] | None = None
 
     async def restore(self) -> None:
-        """Let the cursors go on where they were.
+        """Restore the cursors of the earlier process.
 
         Raises:
             Unavailable: the database cannot be used.
@@ -86,11 +86,11 @@ class CursorKeeper:
         )
 
     def start(self) -> None:
-        """Begin to write what moves."""
+        """Begin to write moved cursors."""
         self._writing = asyncio.create_task(self._keep_writing(), name="archive of cursors")
 
     async def stop(self) -> None:
-        """Write the rest."""
+        """Write the remaining changes."""
         task, self._writing = self._writing, None
         if task is not None:
             task.cancel()
@@ -99,10 +99,10 @@ class CursorKeeper:
                 await self.write()
 
     async def write(self) -> None:
-        """Write what has changed since the last time.
+        """Write the changes since the last call.
 
         Raises:
-            Unavailable: the database cannot be used; the next time writes it.
+            Unavailable: the database cannot be used; the next call writes the changes.
         """
         changed = self._cursors.take_changed()
         keys = [key for key in changed if self._covers(key[0])]

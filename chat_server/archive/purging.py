@@ -1,4 +1,4 @@
-"""Deletes what the archive has of a topic whose history is purged."""
+"""Deletes the archive of a topic whose history is purged."""
 
 import asyncio
 from typing import Any, Final
@@ -21,20 +21,21 @@ from ..events import Position
 from .tables import CHANGES, ERAS, MESSAGES, TOPICS
 
 ROWS_AT_ONCE: Final = 500
-"""Rows of one transaction: others who write to SQLite wait for it."""
+"""Rows of one transaction: other writers of SQLite wait for a transaction."""
 
 
 async def purge(database: Database, topic: str, place: Position, *, create: bool) -> None:
-    """Delete what a topic said up to a place, and changes of it.
+    """Delete a topic's events up to a position, and changes of them.
 
-    The cursor of the writer is moved there first, so that a batch which was read before is
-    `Outdated`, and brings nothing back.
+    First the writer's cursor moves to this position. A batch that was read earlier is then
+    `Outdated`, so the writer cannot restore deleted events.
 
     Args:
         database: the database.
         topic: the topic.
-        place: where the topic goes on, in the epoch that began there.
-        create: whether the topic is archived: then one that is not yet gets its cursor.
+        place: the position after the purge, in the epoch that began there.
+        create: True if the topic is archived: a topic without a row then gets a row with its
+            cursor.
 
     Raises:
         Unavailable: the database cannot be used; a part may be deleted.
@@ -54,7 +55,7 @@ async def purge(database: Database, topic: str, place: Position, *, create: bool
 def _move(
     connection: Connection, topic: str, place: Position, create: bool
 ) -> tuple[int, int] | None:
-    """Return the row of a topic and its era, once its cursor is at a place or behind it."""
+    """Move a topic's cursor to a position or behind; return the topic's row and era."""
     query = select(TOPICS).where(TOPICS.c.name == topic).with_for_update()
     row = connection.execute(query).one_or_none()
     values: dict[str, Any] = {"epoch": place.epoch, "seq": place.seq, "at": 0}
@@ -68,7 +69,7 @@ def _move(
     era: int = row.era
     if row.epoch != place.epoch:
         if row.seq > place.seq:
-            # The store had lost what is archived: its seqs are given again.
+            # The store had lost archived events, so their seqs are used again.
             era += 1
             values |= {"era": era, "base": place.seq}
             eras = {"topic_id": row.id, "era": era, "base": place.seq}

@@ -1,4 +1,4 @@
-"""Reads the archive: messages as they now are, and events as they were."""
+"""Reads the archive: messages with their changes, and the original events."""
 
 import math
 from collections import namedtuple
@@ -15,7 +15,7 @@ from .folding import Message, parse
 from .tables import CHANGES, ERAS, MESSAGES, TOPICS
 
 ROWS_AT_ONCE: Final = 64
-"""Rows that are read at once: bounds the reading beyond the limit of bytes."""
+"""Rows read at once: bounds the excess over the byte limit."""
 
 
 class Found(Struct):
@@ -31,14 +31,14 @@ class Found(Struct):
 
 
 class Stretch(Struct):
-    """Events that follow each other without a gap.
+    """Consecutive events without a gap.
 
     Args:
-        epoch: the epoch of the last event that is archived.
-        seq: its seq.
-        events: the first of them.
+        epoch: the epoch of the last archived event.
+        seq: the seq of the last archived event.
+        events: the events, from the first on.
         more: True if a limit left some out.
-        whole: True if every event up to `seq` is there.
+        whole: True if the archive has every event up to `seq`.
     """
 
     epoch: str
@@ -49,7 +49,7 @@ class Stretch(Struct):
 
 
 class _Range(NamedTuple):
-    """The seqs of an era that count: `low < seq <= high`."""
+    """The valid seqs of an era: `low < seq <= high`."""
 
     era: int
     low: int
@@ -57,7 +57,7 @@ class _Range(NamedTuple):
 
 
 class ArchiveReader:
-    """Reads what the writer has written.
+    """Reads the rows of the writer.
 
     Args:
         database: the database.
@@ -77,23 +77,23 @@ class ArchiveReader:
         max_bytes: int,
         epoch: str = "",
     ) -> Found:
-        """Read messages with `after < seq < before` as they now are.
+        """Read messages with `after < seq < before`, with their changes applied.
 
         Args:
             topic: the topic.
-            after: the seq in front of them.
-            before: the seq behind them, if any.
-            limit: their number at most.
-            newest: take the newest rather than the oldest; ascending either way.
-            max_bytes: their payload bytes at most; the first one comes in any case.
-            epoch: of the topic, for the events that are returned.
+            after: the seq in front of the messages.
+            before: the seq behind the messages; None for no bound.
+            limit: number of messages at most.
+            newest: True returns the newest messages rather than the oldest; ascending either way.
+            max_bytes: payload bytes at most; the first message is always returned.
+            epoch: the epoch of the returned events.
 
         Raises:
             Unavailable: the database cannot be used.
         """
         filling = _Filling(topic, epoch, limit, max_bytes)
         if limit < ROWS_AT_ONCE:
-            # Usually one question is enough: the page lies in the topic's last era.
+            # Usually one query is enough: the page lies in the topic's last era.
             end = MAX_SEQ if before is None else before
             asked = {"topic": topic, "after": after, "before": end, "limit": limit + 1}
             rows = await self._database.run(
@@ -111,7 +111,7 @@ class ArchiveReader:
         return filling.done(newest)
 
     async def events(self, topic: str, *, after: int, limit: int, max_bytes: int) -> Stretch | None:
-        """Read the events behind a seq of the current era as they were; None if it is none.
+        """Read the original events behind a seq; return None if the seq is not of the current era.
 
         Raises:
             Unavailable: the database cannot be used.
@@ -141,7 +141,7 @@ class ArchiveReader:
 
 
 class _Filling:
-    """A page on its way: messages as they now are, as far as they fit."""
+    """A page under construction: messages with their changes, up to the limits."""
 
     def __init__(self, topic: str, epoch: str, limit: int, max_bytes: int) -> None:
         self._topic = topic
@@ -152,9 +152,9 @@ class _Filling:
         self._found = Found([])
 
     def add(self, row: Any) -> bool:
-        """Add a message, and return whether it has fitted."""
+        """Add a message, and return True if the message fits."""
         if parse(row.payload) is None:
-            return True  # Somebody has written it by hand.
+            return True  # Not written by the server.
         payload = Message.of_row(row).folded()
         events = self._found.events
         self._size += len(payload)
@@ -165,7 +165,7 @@ class _Filling:
         return True
 
     def fill(self, rows: Iterable[Any], newest: bool) -> Found:
-        """Add messages as far as they fit, and return the page."""
+        """Add messages up to the limits, and return the page."""
         for row in rows:
             if not self.add(row):
                 break
@@ -179,7 +179,7 @@ class _Filling:
 
 
 def _page(*, newest: bool) -> Select[Any]:
-    """Return the question for messages of a topic's last era, as far as no earlier one matters."""
+    """Return the query for messages of a topic's last era, if no earlier era overlaps."""
     columns = MESSAGES.c
     alone = (TOPICS.c.era == 0) | (TOPICS.c.base <= bindparam("after"))
     return (
@@ -209,7 +209,7 @@ async def _topic(session: AsyncSession, name: str) -> RowMapping | None:
 async def _ranges(
     session: AsyncSession, topic: RowMapping, after: int, before: int | None
 ) -> list[_Range]:
-    """Return what counts of each era, ascending."""
+    """Return the valid seqs of each era, ascending."""
     last = math.inf if before is None else before - 1
     if topic["era"] == 0:
         return [_Range(0, after, last)]
@@ -262,7 +262,7 @@ def _both(topic: RowMapping, after: int) -> Iterator[Select[Any]]:
 
 
 def _events(topic: RowMapping, after: int, limit: int) -> Select[Any]:
-    # Each part by its index: SQLite would read all of both otherwise.
+    # Each part has its own limit: otherwise SQLite would read both tables completely.
     parts = [
         select(each.order_by(each.selected_columns.seq).limit(limit).subquery())
         for each in _both(topic, after)

@@ -1,4 +1,4 @@
-"""Lets the memory broker go on after a restart with what the archive has."""
+"""Restores the memory broker's topics from the archive after a restart."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ from .tables import MARKS, MESSAGES, TOPICS
 logger = logging.getLogger(__name__)
 
 RESTORED_TOPICS: Final = 1_000
-"""Topics whose messages are put into memory again; of others the archive has them."""
+"""Topics whose messages are loaded into memory; the archive serves the other topics."""
 
 RESTORED_MESSAGES: Final = 200
-"""Messages of each of these."""
+"""Messages loaded for each of these topics."""
 
 _MARK: Final = "memory broker"
 _ENDED, _RUNS = "ended", "runs"
@@ -30,11 +30,11 @@ _MARKED: Final = select(MARKS.c.value).where(MARKS.c.name == _MARK)
 
 @runtime_checkable
 class Restorable(Protocol):
-    """A broker that forgets everything when its process ends."""
+    """A broker that keeps its topics only in the memory of its process."""
 
     @property
     def cursors(self) -> KeepableCursors:
-        """How far users have read."""
+        """The read cursors of users."""
         ...
 
     def restore(
@@ -46,7 +46,7 @@ class Restorable(Protocol):
         *,
         new_epoch: bool,
     ) -> None:
-        """Let a topic go on where it stood; see `broker.memory`."""
+        """Restore a topic at its last position; see `broker.memory`."""
         ...
 
 
@@ -57,10 +57,10 @@ async def restore(
     *,
     max_topics: int,
 ) -> None:
-    """Put the archived topics into a broker that has just been made.
+    """Restore the archived topics into a new broker.
 
-    If the last process has ended in order, the epochs go on. Otherwise it may have delivered events
-    that are lost, and every topic begins a new epoch where the archive ends.
+    After an orderly stop of the last process the epochs continue. After a crash, delivered events
+    may be lost, so every topic begins a new epoch at the end of its archive.
 
     Raises:
         Unavailable: the database cannot be used.
@@ -74,7 +74,7 @@ async def restore(
         row.name: await _newest(database, row, min(RESTORED_MESSAGES, retention(row.name).size))
         for row in topics[:RESTORED_TOPICS]
     }
-    # The least recently used topic first, as the broker evicts them.
+    # The least recently used topic first, in the order of the broker's eviction.
     for row in reversed(topics):
         broker.restore(
             row.name,
@@ -88,7 +88,7 @@ async def restore(
 
 
 async def note_end(database: Database) -> None:
-    """Note that everything is archived, and the process ends in order.
+    """Note an orderly end of the process with a complete archive.
 
     Raises:
         Unavailable: the database cannot be used.

@@ -1,4 +1,4 @@
-"""Search in the archive: FTS5 in SQLite, full text in PostgreSQL, and one way to ask."""
+"""Search in the archive: FTS5 in SQLite, full text in PostgreSQL, one interface for both."""
 
 import re
 import string
@@ -15,29 +15,29 @@ from .folding import Message
 from .tables import MESSAGES, TOPICS
 
 MAX_WORDS: Final = 10
-"""Words of a question that count."""
+"""Words of a query that count."""
 
 SNIPPET: Final = 80
-"""Characters in front of the first word that is found, and at least as many behind it."""
+"""Characters in front of the first match, and at least as many behind the match."""
 
-# The very expression of the index. PostgreSQL's parser sees hosts, numbers and paths in a text, and
-# makes one word of each.
+# Exactly the expression of the index. PostgreSQL's parser recognises hosts, numbers and paths in a
+# text, and makes one word of each.
 _SIGNS: Final[tuple[ColumnElement[str], ColumnElement[str]]] = (
     literal_column("'" + string.punctuation.replace("'", "''") + "'"),
     literal_column("'" + " " * len(string.punctuation) + "'"),
 )
 
-# As long as a question may be: PostgreSQL takes up to 2,046 bytes.
+# As long as a query may be: PostgreSQL accepts up to 2,046 bytes.
 _WORD = re.compile(rf"[^\W_]{{1,{MAX_QUESTION}}}")
 
 
 def words_of(question: str) -> list[str]:
-    """Return the words of a question; the last one may be the beginning of a word."""
+    """Return the words of a query; the last word may be a prefix."""
     return _WORD.findall(question)[:MAX_WORDS]
 
 
 class ArchiveSearch:
-    """Keeps `realtime.searching.Search` over the archive.
+    """Implements `realtime.searching.Search` over the archive.
 
     Args:
         database: the database.
@@ -47,7 +47,7 @@ class ArchiveSearch:
         self._database = database
 
     def words_of(self, question: str) -> list[str]:
-        """Return the words of a question."""
+        """Return the words of a query."""
         return words_of(question)
 
     def snippet(self, text: str, words: Sequence[str]) -> list[str]:
@@ -83,7 +83,7 @@ class ArchiveSearch:
         return [_hit(row) for row in rows]
 
     def _matching(self, words: Sequence[str], before: int | None) -> ColumnElement[bool]:
-        # Nothing of these is an operator: they are letters and digits.
+        # The words contain letters and digits only, so no operators.
         if self._database.dialect == "sqlite":
             terms = " ".join(f'"{word}"' for word in words) + " *"
             found: Select[Any] = select(literal_column("rowid")).select_from(
@@ -106,9 +106,9 @@ def _hit(row: Row[Any]) -> Hit:
 
 
 def snippet(text: str, words: Sequence[str]) -> list[str]:
-    """Return a part of a text in pieces: every second one is a word that was asked for.
+    """Return a part of a text in pieces: every second piece is a word of the query.
 
-    Pieces rather than marks: what people write can imitate every mark.
+    Pieces rather than marks, because a user's text could imitate every mark.
     """
     *whole, beginning = (_plain(word) for word in words)
     spans: list[tuple[int, int]] = []
@@ -133,8 +133,8 @@ def snippet(text: str, words: Sequence[str]) -> list[str]:
 
 
 def _plain(word: str) -> str:
-    """Return a word without case and accents, as the indexes compare it."""
+    """Return a word without case and accents, as the indexes compare words."""
     if word.isascii():
-        return word.lower()  # the same, in a tenth of the time
+        return word.lower()  # The same result in a tenth of the time.
     apart = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in apart if not unicodedata.combining(letter))

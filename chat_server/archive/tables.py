@@ -22,10 +22,10 @@ USER_LENGTH = 255
 
 
 class TopicRow(Base):
-    """A topic, and how far it is archived: the cursor of the writer.
+    """A topic, with the writer's cursor.
 
-    `era` counts how often the numbering of the topic has gone back, which happens when the store
-    has lost events. `base` is the seq after which the era began.
+    `era` counts how often the numbering of the topic went back, because the store had lost events.
+    `base` is the seq after which the era began.
     """
 
     __tablename__ = "chat_archive_topics"
@@ -40,7 +40,7 @@ class TopicRow(Base):
 
 
 class EraRow(Base):
-    """An era of a topic: of an earlier one, the events up to the base of each later one count."""
+    """An era of a topic. Events of an earlier era count up to the base of each later era."""
 
     __tablename__ = "chat_archive_eras"
 
@@ -52,11 +52,11 @@ class EraRow(Base):
 
 
 class MessageRow(Base):
-    """A message: the event as it was published, and what changes have made of it.
+    """A message: the original event, and the result of its changes.
 
-    `content` counts the bytes at the end of `payload` that are the data and the closing brace; 0 if
-    the message is deleted. `data` is the data after changes, NULL if it is as it was. `text` is
-    what can be searched for.
+    `content` counts the bytes of the data and the closing brace at the end of `payload`; 0 for a
+    deleted message. `data` is the data after changes, NULL for unchanged data. `text` is the
+    searchable text.
     """
 
     __tablename__ = "chat_archive_messages"
@@ -99,7 +99,7 @@ class ChangeRow(Base):
 
 
 class GapRow(Base):
-    """Events that the store had lost before they could be archived: from `first` to `last`."""
+    """Events from `first` to `last`, lost by the store before they were archived."""
 
     __tablename__ = "chat_archive_gaps"
 
@@ -113,7 +113,7 @@ class GapRow(Base):
 
 
 class CursorRow(Base):
-    """How far a user has read a topic, of a memory broker; `ends_at` is in ms since 1970."""
+    """A user's read cursor in a topic of a memory broker; `ends_at` is in ms since 1970."""
 
     __tablename__ = "chat_archive_cursors"
 
@@ -126,7 +126,7 @@ class CursorRow(Base):
 
 
 class MarkRow(Base):
-    """A note of the archive about itself, such as how the last process ended."""
+    """A note about the archive itself, for example about an orderly end of the last process."""
 
     __tablename__ = "chat_archive_marks"
 

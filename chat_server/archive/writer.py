@@ -1,4 +1,4 @@
-"""Writes the archive: a consumer of the log whose cursors stand beside what it has written."""
+"""Writes the archive: a consumer of the log that commits its cursors together with its rows."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from .tables import CHANGES, ERAS, GAPS, MESSAGES, TOPICS
 Row = dict[str, Any]
 
 IN_AT_ONCE: Final = 500
-"""Values in one `IN`: SQLite allows 32,766, and PostgreSQL as many."""
+"""Values in one `IN`: SQLite allows 32,766, and PostgreSQL the same number."""
 
 _seq = itemgetter(2)
 
@@ -69,11 +69,11 @@ _erase_change = (
 
 
 class ArchiveWriter:
-    """Keeps `consumers.ports.Consumer`: writes events, and messages as they now are.
+    """Implements `consumers.ports.Consumer`: writes events, and messages with their changes.
 
     Args:
         database: the database.
-        wants: returns whether the events of a topic are archived.
+        wants: returns True if the events of a topic are archived.
     """
 
     name = "archive"
@@ -83,7 +83,7 @@ class ArchiveWriter:
         self.wants = wants
 
     async def cursors(self, topics: Collection[str]) -> Mapping[str, Cursor]:
-        """Return how far these topics are archived."""
+        """Return the writer's cursors in these topics."""
         found: dict[str, Cursor] = {}
         columns = (_TOPIC.name, _TOPIC.epoch, _TOPIC.seq, _TOPIC.at)
 
@@ -96,18 +96,18 @@ class ArchiveWriter:
         return found
 
     async def take(self, batches: Sequence[Batch]) -> None:
-        """Write batches, their cursors, and what they make of messages, all or nothing.
+        """Write batches, their cursors, and the changed messages, all or nothing.
 
         Raises:
             Unavailable: the database cannot be used.
-            Outdated: a topic stands elsewhere.
+            Outdated: the cursor of a topic is not the batch's `before`.
         """
         await self._database.run(lambda connection: _take(connection, batches))
 
 
 def _take(connection: Connection, batches: Sequence[Batch]) -> None:
     for names in _chunks([batch.topic for batch in batches]):
-        # Locked until the end: another writer waits, and finds that it is outdated.
+        # The lock lasts until the end: another writer waits, and then gets `Outdated`.
         query = select(TOPICS).where(_TOPIC.name.in_(names))
         known = {row.name: row for row in connection.execute(query.with_for_update())}
         chosen = set(names)
@@ -120,17 +120,17 @@ def _take(connection: Connection, batches: Sequence[Batch]) -> None:
 
 
 class _Work:
-    """What is to be written of one batch."""
+    """The rows to write for one batch."""
 
     def __init__(self, batch: Batch, topic: int, era: int, base: int) -> None:
         self.batch = batch
         self.topic = topic
         self.era = era
         self.base = base
-        # Messages that the batch does not change, and those that it does.
+        # Messages of the batch that the batch changes; `plain` has the other messages.
         self.messages: dict[int, Message] = {}
         self.changes: list[tuple[Event, Parsed]] = []
-        # Messages that were archived before, by seq, and the ids of their rows.
+        # Messages archived earlier, by seq, and the ids of their rows.
         self.earlier: dict[int, Message] = {}
         self.ids: dict[int, int] = {}
         self.deleted: list[int] = []
@@ -152,7 +152,7 @@ class _Work:
         """Check the cursor of a batch, and prepare its topic.
 
         Raises:
-            Outdated: the topic stands elsewhere.
+            Outdated: the cursor of the topic is not the batch's `before`.
         """
         before = None if row is None else Cursor(row.epoch, row.seq, row.at)
         if before != batch.before:
@@ -176,14 +176,14 @@ class _Work:
         return work
 
     def find_earlier(self, connection: Connection) -> None:
-        """Find the rows of messages that the batch changes and does not hold."""
+        """Find the rows of changed messages that are not in the batch."""
         targets = {parsed.target for _, parsed in self.changes} - self.messages.keys()
         for seqs in _chunks(targets):
             rows = connection.execute(
                 select(MESSAGES)
                 .where(
                     _MESSAGE.topic_id == self.topic,
-                    # Of an era that began behind the message, the message is of an earlier one.
+                    # If the era began behind the message, the message belongs to an earlier era.
                     _MESSAGE.era <= self.era,
                     _MESSAGE.seq.in_(seqs),
                 )
@@ -204,7 +204,7 @@ class _Work:
             message.finish()
 
     def message_rows(self) -> Iterable[tuple[Any, ...]]:
-        """Return the rows of new messages by seq: their ids shall have the same order."""
+        """Return the rows of new messages ordered by seq, so their ids have the same order."""
         rows = self._message_rows()
         return sorted(rows, key=_seq) if self.messages else rows
 
@@ -274,7 +274,8 @@ def _write(connection: Connection, work: Sequence[_Work]) -> None:
         each.fold()
     messages = [row for each in work for row in each.message_rows()]
     if messages:
-        # Rows as the driver takes them: what SQLAlchemy does for each costs as much as storing it.
+        # Rows in the driver's format: SQLAlchemy's processing of a row costs as much as storing the
+        # row.
         sql = str(_insert_messages.compile(dialect=connection.dialect))
         connection.exec_driver_sql(sql, messages)
     for statement, rows in (
@@ -291,7 +292,7 @@ def _write(connection: Connection, work: Sequence[_Work]) -> None:
 
 
 def _erase_changes(connection: Connection, topic: int, targets: Collection[int]) -> None:
-    """Take the content out of the edits and appends of deleted messages."""
+    """Remove the content from edits and appends of deleted messages."""
     rows = connection.execute(
         select(_CHANGE.era, _CHANGE.seq, _CHANGE.kind, _CHANGE.payload).where(
             _CHANGE.topic_id == topic,

@@ -1,5 +1,5 @@
-"""What lasts: an engine, a session for each unit of work, and the migrations of the schema.
+"""The database: an engine, a session for each unit of work, and the migrations of the schema.
 
-`urls` is imported by the settings and needs no library. Everything else is imported once there is a
-`database.url`, so that a server without one neither waits for SQLAlchemy nor holds it.
+`urls` needs no library, because the settings import it. The server imports the other modules only
+with a `database.url`. A server without one neither waits for SQLAlchemy nor pays its memory.
 """

@@ -1,4 +1,4 @@
-"""What all tables have in common.
+"""The base of all tables.
 
 Names of tables begin with `chat_`: an application may keep its own tables in the same database.
 Times are milliseconds since 1970, as on the wire.
@@ -12,11 +12,11 @@ from sqlalchemy.orm import DeclarativeBase
 TABLE_PREFIX: Final = "chat_"
 
 BigKey: Final = BigInteger().with_variant(Integer, "sqlite")
-"""The type of a generated key: SQLite counts only in a column that is exactly `INTEGER`."""
+"""The type of a generated key: SQLite generates keys only in a column of exactly `INTEGER`."""
 
 
 class Base(DeclarativeBase):
-    """The base of all tables; their constraints have names, so that migrations can change them."""
+    """The base of all tables; constraints have names, so migrations can change them."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""The database of a process: sessions, and the wait for a database that is away."""
+"""The database of a process: sessions, and the wait for a database that is down."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_MS = 1_000
-"""`retry_in_ms` while the database cannot be used."""
+"""Milliseconds in `retry_in_ms` while the database cannot be used."""
 
 RETRY_SECONDS = (1.0, 15.0)
-"""Seconds between two attempts to reach a database that was away at the start: first and most."""
+"""Seconds between two attempts to reach a database that was down at the start: first and most."""
 
 
 class Database:
-    """Sessions with one database, for as long as a process runs.
+    """Sessions with one database, for the lifetime of a process.
 
     Args:
         settings: `settings.database` of a server, with a `url`.
@@ -57,22 +57,22 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The engine by which `run` executes."""
+        """The engine of `run`."""
         return self._engine.sync_engine if self._threads is None else self._threads.engine
 
     @property
     def is_ready(self) -> bool:
-        """Whether the database was reached, and has the schema of this version."""
+        """True once the database was reached and has the schema of this version."""
         return self._ready.is_set()
 
     async def wait_until_ready(self) -> None:
-        """Wait until the database was reached, and has the schema of this version."""
+        """Wait until the database was reached and has the schema of this version."""
         await self._ready.wait()
 
     async def start(self) -> None:
-        """Check the schema, or migrate it where `database.migrate` is set; again, do nothing.
+        """Check the schema, or migrate it with `database.migrate`; a second call does nothing.
 
-        A database that is away is awaited in the background; until then sessions are refused.
+        If the database is down, a task waits in the background; until then sessions are refused.
 
         Raises:
             SchemaError: this version cannot work with the schema.
@@ -102,11 +102,11 @@ class Database:
     async def session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
         """Return a session for one unit of work: a transaction that is committed at the end.
 
-        An exception rolls it back. Nothing but the database should be awaited inside.
+        An exception rolls the transaction back. Await only the database inside.
 
         Args:
-            read_only: nothing is written; in SQLite those who write wait for each other, and those
-                who read for nobody.
+            read_only: True for work without writes. In SQLite writers wait for each other; readers
+                never wait.
 
         Raises:
             Unavailable: the database cannot be used now; the log has the reason.
@@ -118,14 +118,17 @@ class Database:
             yield session
 
     async def run(self, work: Callable[[Connection], T], *, read_only: bool = False) -> T:
-        """Do a unit of work as `session` does, at less cost: its steps need no wait in between.
+        """Run a unit of work as `session` does, but cheaper.
 
-        In SQLite it is one step of a thread. A session takes some ten to twenty, to begin, to open
-        and close each cursor, to end; each waits for its turn on a busy machine.
+        The steps of the work may not wait for anything but the database.
+
+        In SQLite the work is one hand-over to a thread. A session needs some ten to twenty: to
+        begin, to open and close each cursor, to end. On a busy machine each hand-over waits for its
+        turn.
 
         Args:
-            work: executes statements by the connection that it is given, and awaits nothing. What
-                it raises rolls it back, as does the cancellation of the caller.
+            work: executes statements on the given connection, and awaits nothing. An exception, or
+                the cancellation of the caller, rolls the transaction back.
             read_only: as for `session`.
 
         Raises:
@@ -145,7 +148,7 @@ class Database:
         try:
             yield
         except IntegrityError:
-            raise  # A rule of a table that the caller knows.
+            raise  # A constraint that the caller handles.
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             if self._throttle.due(type(error).__name__):
                 logger.error("the database fails: %s", schema.describe(error))

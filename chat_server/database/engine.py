@@ -1,4 +1,4 @@
-"""Engines: how SQLite and PostgreSQL are spoken with."""
+"""Engines: the options of connections with SQLite and PostgreSQL."""
 
 import asyncio
 import importlib.util
@@ -15,33 +15,33 @@ from ..settings import DatabaseSettings, SettingsError
 from .urls import DatabaseUrl, parse_database_url
 
 READING: Final = {"chat_read_only": True, "postgresql_readonly": True}
-"""The execution options of connections that only read."""
+"""Execution options of read-only connections."""
 
 APPLICATION_NAME: Final = "chat-server"
-"""What `pg_stat_activity` calls our connections."""
+"""Name of our connections in `pg_stat_activity`."""
 
 
 class _Uncancelled(logging.Filter):
-    """Leaves out what the pool says of a connection whose user was cancelled as it came back.
+    """Drops the pool's error about a connection whose user was cancelled during the return.
 
-    The pool drops such a connection, and nothing is wrong: a worker that stops cancels its tasks.
+    The pool drops such a connection, and nothing is wrong: a stopping worker cancels its tasks.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the record is of anything else."""
+        """Return False for a record about a cancellation."""
         return not (record.exc_info and isinstance(record.exc_info[1], CancelledError))
 
 
 _UNCANCELLED: Final = _Uncancelled()
 
 WAL_TRIES: Final = 200
-"""How often a connection asks for the journal that others change at the same moment."""
+"""Attempts to set the journal mode while another connection changes the mode."""
 WAL_SECONDS: Final = 0.05
-"""Seconds between two of these tries."""
+"""Seconds between two of these attempts."""
 
 
 def make_engine(settings: DatabaseSettings) -> AsyncEngine:
-    """Return the engine of a server; it connects when it is first used.
+    """Return the engine of a server; the engine connects at its first use.
 
     Raises:
         SettingsError: the driver of the database is not installed.
@@ -50,7 +50,8 @@ def make_engine(settings: DatabaseSettings) -> AsyncEngine:
     seconds = settings.timeout_seconds
     options: dict[str, Any] = {"pool_size": settings.pool_size, "max_overflow": 0}
     if url.dialect == "postgresql":
-        # A restarted database costs nobody an error: a connection is tried before it is used.
+        # `pool_pre_ping` tests a connection before its use, so a restarted database causes no
+        # error.
         options |= {"pool_pre_ping": True, "connect_args": _postgresql(url, seconds, seconds)}
         return _create(url, pool_timeout=seconds, **options)
     engine = _create(url, pool_timeout=seconds, connect_args=_SQLITE, **options)
@@ -59,7 +60,7 @@ def make_engine(settings: DatabaseSettings) -> AsyncEngine:
 
 
 def make_thread_engine(settings: DatabaseSettings) -> Engine:
-    """Return an engine for threads that work with SQLite; it connects when it is first used."""
+    """Return an engine for threads that use SQLite; the engine connects at its first use."""
     address = URL.create("sqlite+pysqlite", database=_parse(settings).name)
     options: dict[str, Any] = {"pool_size": settings.pool_size, "max_overflow": 0}
     engine = create_engine(address, hide_parameters=True, connect_args=_SQLITE, **options)
@@ -68,7 +69,7 @@ def make_thread_engine(settings: DatabaseSettings) -> Engine:
 
 
 def make_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
-    """Return an engine for migrations: no statement has a limit of time.
+    """Return an engine for migrations, without a time limit for statements.
 
     Raises:
         SettingsError: the driver of the database is not installed.
@@ -78,8 +79,8 @@ def make_migration_engine(settings: DatabaseSettings) -> AsyncEngine:
         arguments = _postgresql(url, settings.timeout_seconds, None)
         return _create(url, poolclass=NullPool, connect_args=arguments)
     engine = _create(url, poolclass=NullPool, connect_args=_SQLITE)
-    # Without foreign keys: a table that is made anew must not take along what refers to it. WAL,
-    # with which nobody who reads waits for a writer, is remembered by the file.
+    # Without foreign keys: replacing a table must not delete the rows that refer to it. With WAL
+    # readers never wait for a writer. The file remembers this mode.
     _prepare_sqlite(engine.sync_engine, _busy_timeout(60))
     event.listen(engine.sync_engine, "connect", _write_ahead)
     return engine
@@ -92,17 +93,17 @@ def _write_ahead(connection: Any, record: object) -> None:
             cursor.execute("PRAGMA journal_mode = WAL")
             break
         except OperationalError:
-            # Of two that change the mode at once SQLite refuses one at once, lest they wait for
-            # each other: busy_timeout does not hold here.
+            # If two connections change the mode at once, SQLite refuses one immediately to avoid a
+            # deadlock: busy_timeout has no effect here.
             if not left:
                 raise
             await_only(asyncio.sleep(WAL_SECONDS))
     cursor.close()
 
 
-# What is deleted is overwritten.
+# `secure_delete` overwrites deleted data.
 _PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA secure_delete = ON")
-# Transactions begin with the statement of `_begin`, not where the driver of Python thinks fit.
+# `_begin` starts transactions explicitly, instead of Python's driver implicitly.
 _SQLITE = {"isolation_level": None}
 
 
@@ -138,7 +139,7 @@ def _create(url: DatabaseUrl, **options: Any) -> AsyncEngine:
         database=url.name,
     )
     logging.getLogger("sqlalchemy.pool.impl.AsyncAdaptedQueuePool").addFilter(_UNCANCELLED)
-    # What people write, and hashes of passwords, stay out of errors and so out of the log.
+    # Errors, and thus the log, must not contain users' texts or password hashes.
     return create_async_engine(address, hide_parameters=True, **options)
 
 
@@ -158,7 +159,7 @@ def _prepare_sqlite(engine: Engine, *pragmas: str) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # One that reads first and then writes would be refused at once if another had written
-    # meanwhile; one that says so at its beginning waits for its turn.
+    # A transaction that reads first and then writes would fail if another had written meanwhile.
+    # `BEGIN IMMEDIATE` waits for its turn instead.
     read_only = connection.get_execution_options().get("chat_read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

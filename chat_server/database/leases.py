@@ -1,4 +1,4 @@
-"""Leases: a work that only one process may do, and who does it."""
+"""Leases: exclusive work of one process at a time, and the present holder."""
 
 import time
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +15,7 @@ _now = time.monotonic
 
 
 class LeaseRow(Base):
-    """Who holds a lease; `beat` counts the renewals."""
+    """The holder of a lease; `beat` counts the renewals."""
 
     __tablename__ = "chat_leases"
 
@@ -28,7 +28,7 @@ LEASES = cast(Table, LeaseRow.__table__)
 
 
 class Sessions(Protocol):
-    """What gives sessions: a `Database`, or an application's own engine."""
+    """A source of sessions: a `Database`, or an application's own engine."""
 
     def session(self, *, read_only: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a session for one unit of work: a transaction that is committed at the end."""
@@ -38,17 +38,17 @@ class Sessions(Protocol):
 class Lease:
     """One process's claim to a lease.
 
-    No clocks are compared. Whoever wants the lease watches the holder's beats, and takes it once
-    none has come for `seconds` by its own clock. The holder believes in its lease for two thirds of
-    that time after the beginning of its last successful renewal. A process that was frozen in
-    between may go on for a moment: what it writes must be refused by other means.
+    The processes compare no clocks. A claimant watches the holder's beats, and takes the lease
+    after `seconds` by its own clock without a beat. The holder trusts its lease for two thirds of
+    that time after the start of its last successful renewal. A process that was frozen in between
+    may continue for a moment: other means must refuse its writes.
 
     Args:
-        database: where the lease is kept.
-        name: what the work is called.
-        holder: what this process is called; no other may have the same name.
-        seconds: how long a dead holder keeps the lease.
-        table: the table of leases, if it is another than the server's own.
+        database: the database of the lease.
+        name: the name of the work.
+        holder: the name of this process, unique among all processes.
+        seconds: seconds for which a dead holder keeps the lease.
+        table: the table of leases, by default the server's own.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Lease:
         self._seconds = seconds
         self._table = table
         self._held_until = 0.0
-        # The last beat of another's that was seen, and when.
+        # The last beat seen of another holder, and its time.
         self._seen: tuple[str, int] | None = None
         self._seen_at = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether this process may do the work."""
+        """True if this process may do the work."""
         return _now() < self._held_until
 
     async def renew(self) -> bool:
-        """Renew the lease, or take it if nobody does; call it several times in `seconds`.
+        """Renew the lease, or take a free lease; call this several times in `seconds`.
 
         Raises:
             Unavailable: the database cannot be used; the lease may still be held.
@@ -80,7 +80,7 @@ class Lease:
             async with self._database.session() as session:
                 taken = await self._claim(session, now)
         except IntegrityError:
-            taken = False  # Another was first to name the lease.
+            taken = False  # Another process has inserted the lease first.
         self._held_until = now + self._seconds * 2 / 3 if taken else 0.0
         return self.held
 
@@ -108,7 +108,7 @@ class Lease:
         return now - self._seen_at >= self._seconds
 
     async def release(self) -> None:
-        """Let another take the lease at once, if this process holds it.
+        """Let another process take the lease at once, if this process holds the lease.
 
         Raises:
             Unavailable: the database cannot be used.

@@ -1,7 +1,7 @@
-"""The revision of a database's schema: read, checked, and brought up to date.
+"""The revision of a database's schema: read, checked, and upgraded.
 
-Revisions are numbered `0001`, `0002`, … in `migrations/versions`, one behind the other. They only
-go forward: whoever wants to go back restores a back-up.
+Revisions have the numbers `0001`, `0002`, … in `migrations/versions`, one behind the other. There
+are no downgrades: restore a back-up instead.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ logger = logging.getLogger(__name__)
 MIGRATIONS: Final = Path(__file__).resolve().parent / "migrations"
 
 VERSION_TABLE: Final = "chat_schema_version"
-"""Alembic's table by a name of ours: the application may use Alembic for its own tables."""
+"""Alembic's table under our own name: the application may use Alembic for its own tables."""
 
 NEWEST: Final = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
-"""The revision that this version of the server works with."""
+"""The revision of this version of the server."""
 
 _LOCK: Final = 0x63686174
 """The key of PostgreSQL's advisory lock: "chat"."""
 
 
 class SchemaError(SettingsError):
-    """The database has a schema that this version cannot work with."""
+    """This version cannot work with the schema of the database."""
 
 
 def is_older(revision: str | None) -> bool:
-    """Return whether a schema of this revision is to be migrated."""
+    """Return True if a schema of this revision needs a migration."""
     return revision is None or revision < NEWEST
 
 
@@ -46,7 +46,7 @@ def check(revision: str | None) -> None:
     """Check that a database has the schema of this version.
 
     Args:
-        revision: what `read_revision` returned.
+        revision: the result of `read_revision`.
 
     Raises:
         SchemaError: the schema is older, or newer.
@@ -65,14 +65,14 @@ def check(revision: str | None) -> None:
 
 
 async def read_revision(engine: AsyncEngine) -> str | None:
-    """Return the revision of a database's schema, None if it has none.
+    """Return the revision of a database's schema; None for a database without a schema.
 
     Raises:
         DBAPIError, OSError, TimeoutError: the database fails.
     """
     file = engine.url.database or ""
     if engine.dialect.name == "sqlite" and not os.path.exists(file):  # noqa: ASYNC240  (at starts)
-        return None  # To look into it would make one that everybody can read.
+        return None  # Connecting would create a file that every user of the system can read.
     async with engine.execution_options(**READING).connect() as connection:
         return await connection.run_sync(_read_revision)
 
@@ -85,7 +85,7 @@ def _read_revision(connection: Connection) -> str | None:
 
 
 async def upgrade(settings: DatabaseSettings) -> tuple[str | None, str]:
-    """Bring the schema of a database up to date, all or nothing; others wait meanwhile.
+    """Upgrade the schema of a database, all or nothing; other processes wait meanwhile.
 
     Returns:
         The revisions before and after.
@@ -99,7 +99,7 @@ async def upgrade(settings: DatabaseSettings) -> tuple[str | None, str]:
         _create_private(url.name)
     engine = make_migration_engine(settings)
     try:
-        # SQLite takes its lock as the transaction begins.
+        # SQLite locks the file at the start of the transaction.
         async with engine.begin() as connection:
             if url.dialect == "postgresql":
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -114,28 +114,28 @@ async def upgrade(settings: DatabaseSettings) -> tuple[str | None, str]:
 
 
 async def upgrade_in_thread(settings: DatabaseSettings) -> None:
-    """Do the same in a thread with a loop of its own: Alembic reads files."""
+    """Call `upgrade` in a thread with its own event loop: Alembic reads files."""
     before, after = await asyncio.to_thread(lambda: asyncio.run(upgrade(settings)))
     logger.info("the schema of the database is at revision %s, from %s", after, before or "none")
 
 
 def _upgrade(connection: Connection) -> None:
-    # Imported here: usually nothing is to be migrated, and a server keeps what it has imported.
+    # Imported late: usually there is nothing to migrate, and imported modules stay in memory.
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    # A path may hold a %, which is special to the parser of ini files.
+    # A path may contain a %, a special character of the ini parser.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def _create_private(file: str) -> None:
-    """Create SQLite's file for nobody else to read: it will hold what people say.
+    """Create SQLite's file readable only by its owner: the file will have users' messages.
 
-    A file that exists is not even opened: to close it would drop all locks that this process has on
-    it (POSIX), under the feet of SQLite's connections.
+    The function never opens an existing file: closing it would drop all locks of this process on
+    the file (POSIX), including those of SQLite's connections.
     """
     with suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

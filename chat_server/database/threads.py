@@ -1,4 +1,4 @@
-"""Whole units of work in SQLite, each in one step of a thread."""
+"""Complete units of work in SQLite, each in one step of a thread."""
 
 import asyncio
 import threading
@@ -16,15 +16,15 @@ _NAME: Final = "chat-database"
 
 
 class SqliteThreads:
-    """Does units of work in threads, of which each has a connection of its own.
+    """Runs units of work in threads; each thread has its own connection.
 
     The asynchronous driver hands over to its thread for each step of a session: to begin, to open,
-    read and close each cursor, to end. Here there is one hand-over for all of it.
+    read and close each cursor, to end. Here one hand-over covers the whole unit of work.
 
     Args:
-        engine: makes the connections; has one for each thread.
-        count: of threads.
-        seconds: how long work may wait for a thread.
+        engine: makes the connections, one for each thread.
+        count: number of threads.
+        seconds: seconds that work may wait for a thread.
 
     Attributes:
         engine: the engine.
@@ -39,11 +39,11 @@ class SqliteThreads:
         self._pool = ThreadPoolExecutor(count, _NAME)
 
     async def run(self, work: Callable[[Connection], T], *, read_only: bool) -> T:
-        """Do a unit of work; it is rolled back if it fails, or if the caller is cancelled.
+        """Run a unit of work; roll back after a failure or the cancellation of the caller.
 
         Args:
-            work: what is done, in the thread.
-            read_only: nothing is written, so that it waits for nobody who writes.
+            work: the work, called in the thread.
+            read_only: True for work without writes, so the work waits for no writer.
 
         Raises:
             TimeoutError: no thread was free in time.
@@ -57,18 +57,18 @@ class SqliteThreads:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # Whoever goes on must not meet work that still goes on.
+            # The caller must not continue beside its own unfinished work.
             cancelled.set()
             await asyncio.wait([done])
             raise
 
     async def stop(self) -> None:
-        """Wait for what is under way, and close the connections."""
+        """Wait for running work, and close the connections."""
         for _ in range(self._count):
             await self._free.acquire()
         await asyncio.wrap_future(self._pool.submit(self.engine.dispose))
         self._pool.shutdown(wait=False)
-        # As an engine, it may be used again.
+        # The object may be used again, as an engine may.
         self._pool = ThreadPoolExecutor(self._count, _NAME)
         for _ in range(self._count):
             self._free.release()
@@ -79,4 +79,4 @@ def _do(engine: Engine, work: Callable[[Connection], T], cancelled: threading.Ev
         done = work(connection)
         if not cancelled.is_set():
             connection.commit()
-        return done  # Without a commit it is rolled back here.
+        return done  # Without a commit the exit rolls back.

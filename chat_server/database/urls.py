@@ -1,4 +1,4 @@
-"""Database addresses, checked without the libraries that use them."""
+"""Parses and checks database addresses without a database library."""
 
 import re
 from typing import Final, Literal, NamedTuple
@@ -19,10 +19,10 @@ class DatabaseUrl(NamedTuple):
     """The parts of a database's address.
 
     Attributes:
-        dialect: which database it is.
+        dialect: the kind of database.
         name: the file, or the name of the database.
         user, password, host, port: of PostgreSQL; None leaves the choice to the driver.
-        ssl: how PostgreSQL is to be spoken with, in libpq's words.
+        ssl: PostgreSQL's TLS mode, in libpq's words.
     """
 
     dialect: Literal["sqlite", "postgresql"]
@@ -35,7 +35,7 @@ class DatabaseUrl(NamedTuple):
 
     @property
     def place(self) -> str:
-        """What operators are told: the address without user and password."""
+        """The address for operators, without user and password."""
         if self.dialect == "sqlite":
             return f"SQLite in {self.name}"
         where = self.host or "localhost"

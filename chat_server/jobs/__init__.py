@@ -1,4 +1,4 @@
-"""Work that survives the process that asked for it (docs/jobs.md)."""
+"""Jobs that survive the process that added them (docs/jobs.md)."""
 
 from .jobs import Jobs
 

@@ -1,7 +1,7 @@
 """Jobs: at least once, retried, by any worker; pydocket keeps them in Redis.
 
-Nothing of pydocket is imported before a kind of job is registered and `start` is called: it brings
-twenty packages along.
+The server imports pydocket only in `start`, and only with a registered kind of job, because
+pydocket imports twenty packages.
 """
 
 import asyncio
@@ -29,42 +29,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 65_536
-"""JSON text of a job's data: what is larger belongs into the database."""
+"""Characters of JSON text of a job's data. Larger data belongs in the database."""
 
 MAX_WAITING: Final = 10_000
-"""Jobs that may wait; more are refused."""
+"""Jobs that may wait; further jobs are refused."""
 
 CONCURRENCY: Final = 4
-"""Jobs that a worker does at once."""
+"""Jobs that a worker runs concurrently."""
 
 BACKOFF: Final = (timedelta(seconds=1), timedelta(minutes=10))
-"""Time before the second attempt, and at most; twice each time."""
+"""Time before the second attempt, and the longest time; doubled each time."""
 
 REDELIVERY_SECONDS: Final = 30.0
-"""After which the jobs of a worker that was killed are done by another."""
+"""Seconds after which another worker repeats the jobs of a killed worker."""
 
 STOP_SECONDS: Final = 5.0
-"""How long a job that is under way at a stop may take to end; then it is done again elsewhere."""
+"""Seconds that a running job may take at a stop; another worker repeats a job that takes longer."""
 
 RETRY_MS: Final = 1_000
 
 RETRY_SECONDS: Final = (1.0, 15.0)
-"""Seconds between two attempts to reach a Redis that was away at the start: first and most."""
+"""Seconds between two attempts to reach a Redis that was down at the start: first and most."""
 
 _CLUSTER = re.compile(r"(rediss?\+cluster://(?:[^/?#]*@)?)([^/?#@]+)(.*)", re.DOTALL)
 
 Work = Callable[[Any], Awaitable[None]]
-"""Does a job, given its data. It may be called again for a job that it has done."""
+"""Runs a job with its data, possibly more than once."""
 
 
 class JobKind(Struct, frozen=True):
     """A kind of job.
 
     Args:
-        name: what jobs of the kind are added by, in every version of the program.
-        work: does such a job.
-        attempts: after which a job that fails is given up, which is logged as an error.
-        timeout_seconds: that an attempt may take.
+        name: the name of the kind, stable across versions of the program.
+        work: runs a job of this kind.
+        attempts: number of attempts. After the last failure the job is dropped and an error is
+            logged.
+        timeout_seconds: seconds that an attempt may take.
     """
 
     name: str
@@ -74,13 +75,13 @@ class JobKind(Struct, frozen=True):
 
 
 class Jobs:
-    """The jobs of a server: added by any worker, and done by any.
+    """The jobs of a server: any worker adds and runs jobs.
 
-    With Redis a job that was added is done at least once, whoever is killed. Without, jobs are kept
-    in memory, and gone with the process.
+    With Redis an added job runs at least once, even if a worker is killed. Without Redis the jobs
+    are in memory and end with the process.
 
     Args:
-        settings: where Redis is, and the prefix of its keys.
+        settings: the address of Redis, and the prefix of its keys.
         redelivery_seconds: see `REDELIVERY_SECONDS`.
     """
 
@@ -101,7 +102,7 @@ class Jobs:
 
     @staticmethod
     def possible() -> bool:
-        """Whether pydocket is installed."""
+        """Return True if pydocket is installed."""
         return importlib.util.find_spec("docket") is not None
 
     def register(
@@ -110,13 +111,14 @@ class Jobs:
         """Add a kind of job; every worker does so before `start`.
 
         Args:
-            name: what jobs of the kind are added by, in every version of the program.
-            work: does such a job.
-            attempts: after which a job that fails is given up, which is logged as an error.
-            timeout_seconds: that an attempt may take.
+            name: the name of the kind, stable across versions of the program.
+            work: runs a job of this kind.
+            attempts: number of attempts. After the last failure the job is dropped and an error is
+                logged.
+            timeout_seconds: seconds that an attempt may take.
 
         Raises:
-            ValueError: there is such a kind, or the server runs already.
+            ValueError: the kind exists already, or the server runs already.
             SettingsError: pydocket is not installed.
         """
         if not self.possible():
@@ -130,16 +132,16 @@ class Jobs:
     async def add(
         self, name: str, data: object, *, key: str | None = None, delay_seconds: float = 0.0
     ) -> None:
-        """Add a job, which from then on survives this process.
+        """Add a job; from then on the job survives this process.
 
         Args:
-            name: its kind.
-            data: any value that can be written as JSON, not more than `MAX_BYTES` of it.
-            key: of two jobs with the same key, the second is not added while the first waits.
-            delay_seconds: before the first attempt.
+            name: the kind of the job.
+            data: any value with at most `MAX_BYTES` of JSON.
+            key: while a job with a key waits, a second job with the same key is not added.
+            delay_seconds: seconds before the first attempt.
 
         Raises:
-            KeyError: there is no such kind.
+            KeyError: the kind does not exist.
             TooLarge: `data` is too large.
             Unavailable: Redis cannot be reached, too many jobs wait, or the server does not run.
         """
@@ -164,9 +166,9 @@ class Jobs:
             raise Unavailable("jobs cannot be stored now", retry_in_ms=RETRY_MS) from error
 
     async def start(self) -> None:
-        """Begin to take jobs and to do them; without any kind, do nothing.
+        """Begin to accept and run jobs; without a registered kind, do nothing.
 
-        Jobs in memory come by `add` alone: pydocket is not imported before the first of them.
+        Without Redis only `add` brings jobs: pydocket is imported with the first call.
         """
         if not self._kinds or self._taking:
             return
@@ -175,7 +177,7 @@ class Jobs:
             await self._begin()
 
     async def _begin(self) -> None:
-        """Begin to do jobs, if nobody has, and wait until some can be added or Redis is away."""
+        """Begin to run jobs once, and wait until jobs can be added or Redis is down."""
         if self._started is None:
             self._stopping = False
             self._started = asyncio.get_running_loop().create_future()
@@ -183,13 +185,14 @@ class Jobs:
         await asyncio.shield(self._started)
 
     async def stop(self) -> None:
-        """Let the jobs under way end, or leave them to another worker."""
+        """Let running jobs end, or leave them to another worker."""
         running, self._running = self._running, None
         self._taking, self._started = False, None
         if running is None:
             return
         self._stopping = True
-        # The first one stops the worker, the second one the jobs that it still waits for.
+        # The first cancellation stops the worker, the second the jobs that the worker still waits
+        # for.
         for _ in range(2):
             running.cancel()
             await asyncio.wait({running}, timeout=STOP_SECONDS)
@@ -197,12 +200,12 @@ class Jobs:
             logger.error("a job does not end when it is cancelled")
 
     async def _run(self, started: "asyncio.Future[None]") -> None:
-        """Do jobs; begin again whenever Redis could not be reached at the beginning."""
+        """Run jobs; begin again if Redis could not be reached at the start."""
         pause, longest = RETRY_SECONDS
         try:
             while not self._stopping:
                 try:
-                    # pydocket ends without an error when it is cancelled.
+                    # pydocket returns without an error after a cancellation.
                     await self._work(started)
                     continue
                 except _faults_of_redis() as error:
@@ -232,10 +235,11 @@ class Jobs:
                 self._docket = None
 
     def _make(self) -> "tuple[Docket, Worker]":
-        # In a thread: imports take half a second, and scripts are read.
+        # In a thread: the imports take half a second, and pydocket reads scripts.
         from docket import Docket, Worker
 
-        # It logs each job at INFO, twice, and a traceback at each look for a Redis that is away.
+        # pydocket logs each job twice at INFO, and a traceback at each attempt to reach a Redis
+        # that is down.
         logging.getLogger("docket").setLevel(logging.WARNING)
         for part in ("worker", "strikelist"):
             of_part = logging.getLogger(f"docket.{part}")
@@ -256,9 +260,10 @@ class Jobs:
 
 
 class _OneLine(logging.Filter):
-    """Lets a warning of pydocket's pass once a minute, and its cause instead of a traceback.
+    """Passes a warning of pydocket once a minute, with its cause instead of a traceback.
 
-    That Redis is away pydocket tells as an error, in several places; here it is one warning.
+    While Redis is down pydocket logs errors in several places; the filter makes one warning of
+    them.
     """
 
     def __init__(self) -> None:
@@ -266,7 +271,7 @@ class _OneLine(logging.Filter):
         self._throttle = LogThrottle()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is logged."""
+        """Return True if a record is logged."""
         cause = record.exc_info[1] if record.exc_info else None
         if isinstance(cause, _faults_of_redis()):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
@@ -281,14 +286,14 @@ class _OneLine(logging.Filter):
 
 
 def _faults_of_redis() -> tuple[type[Exception], ...]:
-    # Imported here: a server without Redis, and a command, start sooner without redis-py.
+    # Imported late: a server without Redis, and a command, start sooner without redis-py.
     from redis.exceptions import RedisError
 
     return RedisError, OSError, TimeoutError
 
 
 def _urls(url: str) -> list[str]:
-    """Return the addresses to try in turn: pydocket takes one seed of a cluster, not several."""
+    """Return the addresses to try in turn: pydocket accepts one seed of a cluster, not several."""
     match = _CLUSTER.fullmatch(url)
     if match is None:
         return [url or f"memory://{secrets.token_hex(8)}"]
@@ -304,7 +309,7 @@ async def _waiting(docket: "Docket") -> int:
 
 
 def _task_of(kind: JobKind) -> Callable[..., Awaitable[None]]:
-    """Return what pydocket calls: it finds the rules for retries in the function's defaults."""
+    """Return the function for pydocket; its default arguments have the rules for retries."""
     from docket import ExponentialRetry, Timeout
 
     retries = ExponentialRetry(kind.attempts, *BACKOFF)

@@ -1,6 +1,6 @@
-"""Sends mail to the server that `mail.url` names, by SMTP (RFC 5321).
+"""Sends mail to the server in `mail.url`, by SMTP (RFC 5321).
 
-Nothing of aiosmtplib is imported before the first mail.
+The server imports aiosmtplib with the first mail.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..settings import MailSettings, SettingsError, mail_address_rule, parse_mail_url
 
 _PERMANENT: Final = range(500, 600)
-"""Codes of answers that will not be others next time (RFC 5321, 4.2.1)."""
+"""Reply codes of permanent failures (RFC 5321, 4.2.1)."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -22,20 +22,21 @@ MAX_REASON: Final = 300
 
 
 class MailError(Exception):
-    """A mail could not be sent now; the message says why."""
+    """A temporary failure to send a mail; the message has the reason."""
 
 
 class MailRefused(MailError):
-    """A mail was refused for good."""
+    """The mail server has refused a mail for good."""
 
 
 def check_address(text: str) -> None:
     """Check that mail can be sent to an address.
 
-    Such an address has neither spaces nor commas nor line ends, so it is one, and no header.
+    The rule allows no spaces, commas or line ends. An address is therefore a single address and
+    cannot inject a header.
 
     Raises:
-        ValueError: it has another form; the message says what is wrong.
+        ValueError: the address has another form; the message has the reason.
     """
     if reason := mail_address_rule(text):
         raise ValueError(reason)
@@ -61,15 +62,15 @@ class Mailer:
         """Send a mail.
 
         Args:
-            to: an address that `check_address` has let pass.
+            to: an address that `check_address` has accepted.
             subject: one line.
             text: plain text.
-            id: the same for a mail that is sent again, of letters and digits.
-            secret: what stands in the text and shall stand in no error.
+            id: letters and digits, the same for every attempt to send a mail.
+            secret: a part of the text that is removed from errors.
 
         Raises:
             MailRefused: the mail server refuses it for good.
-            MailError: it could not be sent now.
+            MailError: the mail could not be sent now.
             ValueError: a header would hold a line end.
         """
         import aiosmtplib
@@ -91,10 +92,10 @@ class Mailer:
         message["To"] = to
         message["Subject"] = subject
         message["Date"] = formatdate()
-        # The same whenever it is sent again, so that programs may show it once.
+        # Each attempt has the same id, so mail programs can drop duplicates.
         host = self._settings.sender.rpartition("@")[2].rstrip(">")
         message["Message-ID"] = f"<{id}@{host}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence answers it
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents out-of-office replies
         message.set_content(text)
         return message
 
@@ -106,14 +107,14 @@ class Mailer:
             "username": server.user,
             "password": server.password,
             "use_tls": server.tls,
-            # A password goes by TLS or not at all; without one TLS is used where it is offered.
+            # A password requires TLS. Without a password TLS is used if the mail server offers TLS.
             "start_tls": False if server.tls else (True if server.needs_tls else None),
             "timeout": self._settings.timeout_seconds,
         }
 
 
 def _told(code: int, message: str, secret: str) -> MailError:
-    """Return the error for what a mail server has said, which may repeat what was sent to it."""
+    """Return the error for a reply, without the secret: a reply may repeat parts of the mail."""
     reason = _CONTROLS.sub(" ", message)
     if secret:
         reason = reason.replace(secret, "…")

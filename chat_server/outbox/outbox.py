@@ -1,4 +1,4 @@
-"""The application's side of an outbox: publications that are rows of its transaction."""
+"""The application's side of an outbox: publications are rows of the application's transaction."""
 
 import secrets
 import time
@@ -18,16 +18,16 @@ from ..settings import LimitSettings
 from .tables import tables_in
 
 _NOTED: Final = "chat_outbox"
-"""Where a session remembers that its commits are noticed."""
+"""Key of a session's `info` under which the session keeps its listeners."""
 
 
 class ParkedTopic(msgspec.Struct, frozen=True):
-    """A topic whose publications wait.
+    """A parked topic, whose publications wait.
 
     Args:
         topic: the topic.
-        error: why the first of them cannot be published.
-        waiting: how many wait.
+        error: the reason why the first publication failed.
+        waiting: number of waiting publications.
         parked_at: milliseconds since 1970.
     """
 
@@ -38,15 +38,17 @@ class ParkedTopic(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """Publications that are stored with an application's data, and published once committed.
+    """Stores publications in an application's transaction; a relay publishes them after the commit.
 
-    `ChatServer.relay` publishes them. Of several relays on one database one works at a time.
+    `ChatServer.relay` publishes the rows. Of several relays on one database only one works at a
+    time.
 
     Args:
-        metadata: gets the tables `chat_outbox`, `chat_outbox_parked` and `chat_leases`, which the
-            application creates as it does its own; None for the tables in the server's database.
-        max_bytes: the JSON text of `data` may have; not more than `limits.max_message_bytes`.
-        lease_seconds: after which another relay goes on where one was killed.
+        metadata: gets the tables `chat_outbox`, `chat_outbox_parked` and `chat_leases`. The
+            application creates these tables together with its own. None uses the tables in the
+            server's database.
+        max_bytes: bytes of JSON text that `data` may have, at most `limits.max_message_bytes`.
+        lease_seconds: seconds after which another relay replaces a killed relay.
 
     Attributes:
         tables: the tables.
@@ -72,13 +74,14 @@ class Outbox:
         *,
         sender: User | str | None = None,
     ) -> None:
-        """Publish a message if the transaction of `session` commits, and once.
+        """Publish a message exactly once, if the transaction of `session` commits.
 
         Args:
             session: a session or connection with the database of the outbox.
             topic: the topic.
-            data: any value that can be written as JSON.
-            sender: the user that others see, by name or whole; None for a message without one.
+            data: any value with a JSON form.
+            sender: the user that subscribers see, as a name or a `User`; None for a message without
+                a sender.
 
         Raises:
             BadRequest: the topic is not well-formed, or `data` has no JSON form that all clients
@@ -96,7 +99,7 @@ class Outbox:
             "topic": topic,
             "data": text.decode(),
             "sender": None if user is None else msgspec.json.encode(user).decode(),
-            # Random, because a database that is made anew counts from 1 again.
+            # Random, because a recreated database counts from 1 again.
             "key": secrets.token_hex(16),
             "parked": False,
             "created_at": int(time.time() * 1000),
@@ -106,7 +109,7 @@ class Outbox:
             self._notice(session)
 
     def _notice(self, session: AsyncSession) -> None:
-        """Let the relay of this process know at once when the session commits."""
+        """Wake the relay of this process after the commit of the session."""
         noted: set[int] = session.sync_session.info.setdefault(_NOTED, set())
         if id(self) not in noted:
             noted.add(id(self))
@@ -117,12 +120,12 @@ class Outbox:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call a function after each commit of this process; return what ends that."""
+        """Call a function after each commit of this process; return a function that ends this."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
     async def parked(self, session: AsyncSession | AsyncConnection) -> list[ParkedTopic]:
-        """Return the topics that are parked, at most 1,000, in the order of their names."""
+        """Return the parked topics, at most 1,000, ordered by name."""
         rows, parked = self.tables.rows.c, self.tables.parked.c
         waiting = (
             select(func.count()).where(rows.topic == parked.topic, rows.parked).scalar_subquery()
@@ -134,12 +137,12 @@ class Outbox:
     async def unpark(
         self, session: AsyncSession | AsyncConnection, topic: str, *, drop_first: bool = False
     ) -> None:
-        """Publish what waits in a parked topic, in its order.
+        """Publish the waiting messages of a parked topic, in their order.
 
         Args:
             session: as of `publish`.
             topic: the topic.
-            drop_first: drop the message that could not be published.
+            drop_first: True drops the message that could not be published.
 
         Raises:
             NotFound: the topic is not parked.

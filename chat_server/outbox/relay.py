@@ -1,8 +1,9 @@
-"""The server's side of an outbox: publishes what was committed, in order and once.
+"""The server's side of an outbox: publishes committed rows, in order and once.
 
-A batch of rows is read, published, and deleted. A relay that ends in between leaves rows that are
-published already; the next one publishes them again with the same idempotency keys, so that they
-are stored once as long as the broker remembers these (`broker.idempotency_seconds`).
+The relay reads, publishes and then deletes a batch of rows. A relay that ends before the deletion
+leaves published rows behind. The next relay publishes these rows again with the same idempotency
+keys. The broker therefore stores each row once, as long as the broker remembers the keys
+(`broker.idempotency_seconds`).
 """
 
 import asyncio
@@ -28,19 +29,19 @@ from .outbox import Outbox
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 100
-"""Rows that are read at once."""
+"""Rows read at once."""
 
 POLL_SECONDS: Final = 0.5
-"""Time between two looks, for what was committed by other processes."""
+"""Seconds between two looks for commits of other processes."""
 
 PAUSE_SECONDS: Final = (0.5, 30.0)
-"""How long a topic, or all of it, rests after a failure: at first and at most; twice each time."""
+"""Seconds: first and longest pause of a topic or the relay after a failure; doubled each time."""
 
 MAX_RESTING: Final = 500
-"""Topics that rest. With more the store is away as a whole, and all of them do."""
+"""Topics that may pause. Beyond this bound the store counts as down, and every topic waits."""
 
 STOP_SECONDS: Final = 5.0
-"""How long a relay that stops may take to end its batch."""
+"""Seconds that a stopping relay may take to end its batch."""
 
 MAX_ERROR: Final = 255
 
@@ -50,7 +51,7 @@ _TRANSIENT = (Unavailable, RateLimited, Internal)
 
 
 class Publish(Protocol):
-    """Publishes as the application, as `ChatServer.publish` does."""
+    """Publishes on behalf of the application, as `ChatServer.publish` does."""
 
     async def __call__(self, topic: str, data: object, *, sender: User | None, key: str) -> object:
         """Publish a message once for each key."""
@@ -71,7 +72,7 @@ class EngineSessions:
 
 
 class _Rest:
-    """How long a topic rests, and for how long it will the next time."""
+    """The end of a topic's pause, and the length of its next pause."""
 
     __slots__ = ("pause", "until")
 
@@ -85,9 +86,9 @@ class Relay:
 
     Args:
         outbox: the outbox.
-        sessions: sessions with its database.
+        sessions: sessions with the outbox's database.
         publish: publishes a message.
-        holder: what this process is called; no other may have the same name.
+        holder: the name of this process, unique among all processes.
     """
 
     def __init__(self, outbox: Outbox, sessions: Sessions, publish: Publish, holder: str) -> None:
@@ -109,7 +110,7 @@ class Relay:
             self._task = asyncio.create_task(self._run(), name="outbox relay")
 
     async def stop(self) -> None:
-        """End the batch that is under way, and let another relay go on."""
+        """End the present batch, and let another relay continue."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -150,7 +151,7 @@ class Relay:
             logger.exception("the outbox cannot be read")
 
     async def _work(self) -> bool:
-        """Publish a batch, if it is this relay's turn; return whether more is waiting."""
+        """Publish a batch if this relay holds the lease; return True if more rows wait."""
         now = time.monotonic()
         if now >= self._renew_at:
             await self._lease.renew()
@@ -174,12 +175,12 @@ class Relay:
         return bool(done or dead or late) and len(rows) == BATCH
 
     def _all_rest(self, now: float) -> bool:
-        """Whether so many topics rest that it is not worth asking about others."""
+        """Return True if at least `MAX_RESTING` topics pause, so no query can help."""
         resting = [rest for rest in self._resting.values() if rest.until > now]
         return len(resting) >= MAX_RESTING
 
     async def _read(self, session: AsyncSession, now: float) -> tuple[Sequence[Any], set[str]]:
-        """Return the oldest rows, and those of their topics that are parked already."""
+        """Return the oldest rows, and the names of their topics that are parked already."""
         row, parked = self._rows.c, self._parked.c.topic
         resting = [topic for topic, rest in self._resting.items() if rest.until > now]
         query = select(row.id, row.topic, row.data, row.sender, row.key).where(
@@ -195,15 +196,15 @@ class Relay:
     async def _publish_all(
         self, rows: list[Row[Any]]
     ) -> tuple[list[int], tuple[Row[Any], ChatError] | None]:
-        """Publish rows of one topic one after the other, until one fails.
+        """Publish rows of one topic one after the other, until a row fails.
 
         Returns:
-            The ids of those that are published, and the one that never can be, with the reason.
+            The ids of the published rows, and a row that can never be published, with the reason.
         """
         done: list[int] = []
         topic = rows[0].topic
         for row in rows:
-            # A process that was frozen meanwhile has lost its turn.
+            # A process that was frozen meanwhile has lost the lease.
             if not self._lease.held or self._stopping:
                 break
             sender = None if row.sender is None else msgspec.json.decode(row.sender, type=User)
@@ -237,7 +238,7 @@ class Relay:
         dead: dict[str, tuple[Row[Any], ChatError]],
         late: set[str],
     ) -> None:
-        """Delete what is published, and park what cannot be and what came behind that."""
+        """Delete published rows; park rows that cannot be published, and the rows behind them."""
         row = self._rows.c
         if done:
             await session.execute(delete(self._rows).where(row.id.in_(done)))

@@ -10,7 +10,7 @@ from ..database.leases import LEASES
 
 
 class OutboxRow(Base):
-    """A publication that is committed and not yet published; `sender` and `data` are JSON text."""
+    """A committed publication that waits for the relay; `sender` and `data` are JSON text."""
 
     __tablename__ = "chat_outbox"
 
@@ -26,7 +26,7 @@ class OutboxRow(Base):
 
 
 class ParkedRow(Base):
-    """A topic whose publications wait, because the one of `row_id` cannot be published."""
+    """A topic whose publications wait, because the row `row_id` cannot be published."""
 
     __tablename__ = "chat_outbox_parked"
 
@@ -48,10 +48,10 @@ _OWN = Tables(cast(Table, OutboxRow.__table__), cast(Table, ParkedRow.__table__)
 
 
 def tables_in(metadata: MetaData | None) -> Tables:
-    """Return the tables of an outbox in an application's metadata; None for the server's own."""
+    """Return the outbox tables in an application's metadata; None for the server's own tables."""
     if metadata is None or metadata is Base.metadata:
         return _OWN
-    # An application may use the names already, as a second outbox does.
+    # The tables may exist already, for example because of a second outbox.
     return Tables(
         *(
             metadata.tables[each.name]

@@ -1,4 +1,4 @@
-"""What a user may ask of those who keep their messages: an export, and erasure."""
+"""Users' rights over their stored messages: export and erasure."""
 
 from .user_data import Export, UserData
 

@@ -1,7 +1,7 @@
-"""Erasure in the store, as a moderator would do it: the archive has a way of its own.
+"""Erasure in the store, by the same commands as a moderator's.
 
-The archive knows which messages are a user's; those of topics that are not archived are gone with
-`history_seconds`.
+`archive.keeping` erases the archive. The archive knows the author of each message. Messages of
+topics without an archive expire after `history_seconds`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -28,10 +28,10 @@ _joined = (TOPICS.c.id == MESSAGES.c.topic_id) & _current
 
 
 async def erase_in_store(service: Service, database: Database, user: str) -> None:
-    """Delete the user's messages that the store has, and take the user's reactions back.
+    """Delete the user's messages in the store, and remove the user's reactions.
 
     Raises:
-        Unavailable: the database or the store is away; to do it again does the rest.
+        Unavailable: the database or the store is down; another call deletes the rest.
     """
     mine = (
         select(TOPICS.c.id, TOPICS.c.name, TOPICS.c.epoch)
@@ -53,7 +53,7 @@ async def erase_in_store(service: Service, database: Database, user: str) -> Non
 
 
 async def _erase_topic(service: Service, database: Database, user: str, topic: Row[Any]) -> None:
-    """Delete the user's messages of a topic, the newest first, as far as the store has them."""
+    """Delete the user's messages of a topic in the store, the newest first."""
     place = (MESSAGES.c.topic_id == topic.id, MESSAGES.c.author == user, MESSAGES.c.content > 0)
     query = (
         select(MESSAGES.c.seq)
@@ -74,7 +74,7 @@ async def _erase_topic(service: Service, database: Database, user: str, topic: R
             except Gone:
                 continue
             except NotFound:
-                return  # The store lets go of the oldest first: the rest is gone as well.
+                return  # The store evicts the oldest first, so older messages are gone as well.
         if len(seqs) < ROWS_AT_ONCE:
             return
         before = seqs[-1]

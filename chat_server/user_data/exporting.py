@@ -1,4 +1,4 @@
-"""Exports: a part at a time, each of which says where the next one begins."""
+"""Exports in parts. The request's row has the position after each part."""
 
 import asyncio
 import gzip
@@ -13,30 +13,30 @@ from . import requests
 from .tables import PARTS
 
 MESSAGES_AT_ONCE: Final = 200
-"""Messages of one part: at most 13 MB in memory, with `limits.max_message_bytes` as it is."""
+"""Messages of one part: at most 13 MB in memory, with the default `limits.max_message_bytes`."""
 
 
 async def export(database: Database, user: str, account: bytes, now: Callable[[], int]) -> None:
-    """Write what is left of a user's export.
+    """Write the remaining parts of a user's export.
 
-    Each part is committed with its place. So an export goes on where a killed one stopped, and two
-    that run at once write every part once.
+    Each part is committed together with its position. An export therefore continues after a killed
+    process, and two concurrent exports write every part once.
 
     Args:
-        database: where the archive and the export are.
-        user: whose messages.
+        database: the database of the archive and the export.
+        user: the author of the messages.
         account: the first line of the export.
         now: returns the time.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is down.
     """
     while await _write_part(database, user, account, now()):
         pass
 
 
 async def _write_part(database: Database, user: str, account: bytes, now: int) -> bool:
-    """Write the next part; return whether there may be more."""
+    """Write the next part; return True if further parts may follow."""
     async with database.session(read_only=True) as session:
         row = await requests.find(session, user, "export")
     if row is None or row.done_at is not None:
@@ -50,7 +50,7 @@ async def _write_part(database: Database, user: str, account: bytes, now: int) -
     async with database.session() as session:
         now_there = await requests.find(session, user, "export", lock=True)
         if now_there is None or now_there != row:
-            return True  # Another was faster, or it was asked for anew.
+            return True  # Another job was faster, or the request was replaced.
         if lines:
             part = {"user_id": user, "number": row.parts, "content": content}
             await session.execute(insert(PARTS).values(part))
@@ -68,10 +68,10 @@ async def _write_part(database: Database, user: str, account: bytes, now: int) -
 
 
 async def parts(database: Database, user: str, count: int) -> AsyncIterator[bytes]:
-    """Iterate over the parts of an export; one that is deleted meanwhile ends in between.
+    """Iterate over the parts of an export; end early if the export is deleted meanwhile.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is down.
     """
     for number in range(count):
         query = select(PARTS.c.content).where(PARTS.c.user_id == user, PARTS.c.number == number)

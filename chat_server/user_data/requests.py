@@ -1,4 +1,4 @@
-"""Requests in the database: each is there until it is done, whoever is killed meanwhile."""
+"""Requests in the database; a request stays until its completion, even if a process is killed."""
 
 from contextlib import suppress
 from typing import Any, Final, Literal
@@ -11,10 +11,10 @@ from ..database.database import Database
 from .tables import PARTS, REQUESTS
 
 Kind = Literal["export", "account", "messages"]
-"""An export; the erasure of an account with its messages; that of messages alone."""
+"""An export; the erasure of an account with its messages; the erasure of messages alone."""
 
 MOST_DUE: Final = 100
-"""Requests that one look finds; the next look finds others."""
+"""Requests returned by one query; a later query returns the rest."""
 
 _ROW = REQUESTS.c
 
@@ -22,20 +22,20 @@ _ROW = REQUESTS.c
 async def add(
     database: Database, user: str, kind: Kind, now: int, *, again_before: int = 0
 ) -> None:
-    """Add a request, unless there is one.
+    """Add a request, unless the request exists.
 
     Args:
-        database: where.
-        user: whose data.
-        kind: what is asked for.
+        database: the database.
+        user: the user whose data is requested.
+        kind: the kind of the request.
         now: the time.
-        again_before: one that was done before this time is replaced.
+        again_before: a request completed before this time is replaced.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is down.
     """
     values = {"user_id": user, "kind": kind, "requested_at": now, "due_at": now}
-    # Another may add it at the same time.
+    # Another process may add the request at the same time.
     with suppress(IntegrityError):
         async with database.session() as session:
             row = await find(session, user, kind, lock=True)
@@ -50,7 +50,7 @@ async def add(
 async def find(
     session: AsyncSession, user: str, kind: Kind, *, lock: bool = False
 ) -> Row[Any] | None:
-    """Return a request."""
+    """Return a request; None if there is no such request."""
     query = select(REQUESTS).where(_ROW.user_id == user, _ROW.kind == kind)
     return (await session.execute(query.with_for_update() if lock else query)).one_or_none()
 
@@ -62,17 +62,17 @@ async def change(session: AsyncSession, user: str, kind: Kind, **values: Any) ->
 
 
 async def remove(session: AsyncSession, user: str, kind: Kind) -> None:
-    """Remove a request, and what was exported for it."""
+    """Remove a request, and the parts of its export."""
     await session.execute(delete(REQUESTS).where(_ROW.user_id == user, _ROW.kind == kind))
     if kind == "export":
         await session.execute(delete(PARTS).where(PARTS.c.user_id == user))
 
 
 async def due(database: Database, now: int) -> list[tuple[str, Kind]]:
-    """Return what somebody has to work at.
+    """Return the users and kinds of due requests.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is down.
     """
     query = select(_ROW.user_id, _ROW.kind).where(_ROW.due_at <= now).order_by(_ROW.due_at)
     async with database.session(read_only=True) as session:
@@ -80,10 +80,10 @@ async def due(database: Database, now: int) -> list[tuple[str, Kind]]:
 
 
 async def forget_exports(database: Database, before: int) -> None:
-    """Delete exports that were done before a time.
+    """Delete exports completed before a time.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is down.
     """
     old = select(_ROW.user_id).where(_ROW.kind == "export", _ROW.done_at < before).limit(MOST_DUE)
     async with database.session(read_only=True) as session:

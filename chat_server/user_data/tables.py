@@ -11,10 +11,10 @@ USER_LENGTH = 255
 
 
 class RequestRow(Base):
-    """What a user has asked for, which is there until it is done.
+    """A user's request; the row stays until its completion.
 
-    `due_at` is when somebody has to work at it, NULL if nobody has. An export stays until it is too
-    old: `last_id` is the last of the archive's rows that is in it, in so many `parts`.
+    At `due_at` a worker must continue the request; NULL means never. An export stays until its
+    expiry: `last_id` is the last exported row of the archive, and `parts` is the number of parts.
     """
 
     __tablename__ = "chat_user_requests"
@@ -31,7 +31,7 @@ class RequestRow(Base):
 
 
 class PartRow(Base):
-    """A part of an export: gzip, which parts behind each other are as well (RFC 1952, 2.2)."""
+    """A part of an export in gzip format; concatenated parts are valid gzip too (RFC 1952, 2.2)."""
 
     __tablename__ = "chat_user_exports"
 

@@ -1,7 +1,7 @@
-"""Exports and erasures: what users ask for is a row, and jobs do the work.
+"""Exports and erasures: a row records a user's request, and jobs do the work.
 
-The row is there until the work is done, so no job that is lost or given up costs anybody more than
-half a minute; and the work of each kind can be done twice.
+The row stays until the work is done. A lost or failed job therefore delays a request by at most
+half a minute. The work of each kind is idempotent.
 """
 
 import asyncio
@@ -34,32 +34,32 @@ logger = logging.getLogger(__name__)
 JOB: Final = "user data"
 
 ATTEMPT_SECONDS: Final = 3_600.0
-"""Of a job. An export goes on where it stopped; an erasure that takes longer finds less to do."""
+"""Seconds of an attempt. A repeated export continues; a repeated erasure finds less to do."""
 
 LOOK_SECONDS: Final = 30.0
-"""How often each worker looks for work that no job does, a quarter more or less."""
+"""Seconds between two looks of a worker for requests without a job, ± a quarter."""
 
 EXPORT_SECONDS: Final = 604_800
-"""How long an export can be fetched."""
+"""Seconds for which an export can be fetched."""
 
 AGAIN_SECONDS: Final = 3_600
-"""How long an export is so new that no other is made."""
+"""Seconds for which an export counts as new, so a request returns the same export."""
 
 SETTLE_SECONDS: Final = 5.0
-"""For the archive to learn of what was deleted in the store."""
+"""Seconds for the archive to receive deletions from the store."""
 
 SECOND_PASS_SECONDS: Final = 60.0
-"""Behind the end of the last token of an account, what it still wrote is erased."""
+"""Seconds after the expiry of the account's last token. Then its late messages are erased too."""
 
 
 class Export(Struct, frozen=True):
     """An export of a user; times in milliseconds since 1970.
 
     Args:
-        requested_at: when it was asked for.
-        done_at: since when it can be fetched, if it can.
-        expires_at: until when.
-        bytes: that it has.
+        requested_at: the time of the request.
+        done_at: the time of completion; None for an unfinished export.
+        expires_at: the time of expiry; None for an unfinished export.
+        bytes: the size.
     """
 
     requested_at: int
@@ -69,15 +69,15 @@ class Export(Struct, frozen=True):
 
 
 class UserData:
-    """What users may ask for.
+    """The requests that users can make.
 
     Args:
-        settings: the server's.
+        settings: the server's settings.
         database: the database.
-        service: deletes what the store has.
-        jobs: do the work.
+        service: deletes messages in the store.
+        jobs: run the work.
         clock: tells the time.
-        accounts: those of the server, if it has any.
+        accounts: the accounts of the server; None for a server without accounts.
 
     Raises:
         SettingsError: pydocket is not installed.
@@ -104,23 +104,23 @@ class UserData:
         jobs.register(JOB, self._work, timeout_seconds=ATTEMPT_SECONDS)
 
     def start(self) -> None:
-        """Begin to look for work that was left."""
+        """Begin to look for unfinished requests."""
         self._looking = asyncio.create_task(self._keep_looking(), name="user data")
 
     async def stop(self) -> None:
-        """End that."""
+        """Stop looking for unfinished requests."""
         task, self._looking = self._looking, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
-    # What is asked for --------------------------------------------------------------------------
+    # Requests -----------------------------------------------------------------------------------
 
     async def request_export(self, user: str) -> Export:
-        """Let a user's messages be exported, unless there is an export from the last hour.
+        """Start an export of a user's messages, unless an export from the last hour exists.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         now = self._now()
         before = now - AGAIN_SECONDS * 1_000
@@ -129,11 +129,11 @@ class UserData:
         return await self.export(user)
 
     async def export(self, user: str) -> Export:
-        """Return how far a user's export is.
+        """Return the state of a user's export.
 
         Raises:
-            NotFound: there is none, or none any more.
-            Unavailable: the database is away.
+            NotFound: the export does not exist, or has expired.
+            Unavailable: the database is down.
         """
         async with self._database.session(read_only=True) as session:
             row = await requests.find(session, user, "export")
@@ -148,8 +148,8 @@ class UserData:
         """Return the parts of a finished export: JSON lines, compressed by gzip.
 
         Raises:
-            NotFound: there is none.
-            Unavailable: the database is away.
+            NotFound: no finished export exists.
+            Unavailable: the database is down.
         """
         async with self._database.session(read_only=True) as session:
             row = await requests.find(session, user, "export")
@@ -158,10 +158,10 @@ class UserData:
         return parts(self._database, user, row.parts)
 
     async def request_erasure(self, user: str) -> None:
-        """Let an account be closed, and all its messages be erased; there is no way back.
+        """Close an account and start the erasure of all its messages; this cannot be undone.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is down.
         """
         await requests.add(self._database, user, "account", self._now())
         await self._close(user)
@@ -170,7 +170,7 @@ class UserData:
     # The work -----------------------------------------------------------------------------------
 
     async def _begin(self, user: str, kind: Kind) -> None:
-        """Let a job work at a request; if that cannot be, somebody finds the request later."""
+        """Add a job for a request; after a failure `_keep_looking` finds the request later."""
         with suppress(Unavailable):
             await self._jobs.add(JOB, {"user": user, "kind": kind}, key=f"{kind}:{user}")
 
@@ -183,7 +183,7 @@ class UserData:
             await self._erase(user, kind)
 
     async def _account_line(self, user: str) -> bytes:
-        """Return the first line of an export: the account, or who it is about."""
+        """Return the first line of an export: the account, or the user's id."""
         account = None if self._accounts is None else await self._accounts.record(user)
         known = {"id": user} if account is None else msgspec.to_builtins(account)
         return msgspec.json.encode({"type": "user", **known})
@@ -211,14 +211,14 @@ class UserData:
         async with self._database.session() as session:
             await requests.remove(session, user, "export")
             if kind == "account" and row.done_at is None:
-                # Whoever had a token could still write.
+                # A valid access token still allowed the user to write.
                 due = now + self._second_pass_ms
                 await requests.change(session, user, kind, done_at=now, due_at=due)
             else:
                 await requests.remove(session, user, kind)
 
     async def _keep_looking(self) -> None:
-        """Begin again with what was left, by a process that was killed or a job that failed."""
+        """Resume requests left by a killed process or a failed job."""
         await self._database.wait_until_ready()
         while True:
             try:
@@ -227,7 +227,7 @@ class UserData:
                 before = self._now() - EXPORT_SECONDS * 1_000
                 await requests.forget_exports(self._database, before)
             except ChatError:
-                pass  # The database is away, which its log tells; there is time.
+                pass  # The database logs that it is down; there is time.
             except Exception:
                 logger.exception("looking for requests of users has failed")
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.75, 1.25))  # noqa: S311

@@ -10,7 +10,7 @@ context.configure(
     connection=connection,
     target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
-    # SQLite can do it, once the driver of Python does not commit on its own.
+    # SQLite supports transactional DDL, once Python's driver does not commit on its own.
     transactional_ddl=True,
 )
 with context.begin_transaction():

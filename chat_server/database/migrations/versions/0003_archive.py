@@ -16,7 +16,7 @@ depends_on = None
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 FTS5 = (
-    # The text itself stays in the table of the messages; a trigger for each way to change it.
+    # The text itself stays in the table of messages; a trigger for each change of the table.
     "CREATE VIRTUAL TABLE chat_archive_search USING fts5(text, content='chat_archive_messages',"
     " content_rowid='id', tokenize=\"unicode61 remove_diacritics 2\")",
     "CREATE TRIGGER chat_archive_search_insert AFTER INSERT ON chat_archive_messages"
@@ -35,7 +35,7 @@ FTS5 = (
     " INSERT INTO chat_archive_search (rowid, text) VALUES (new.id, new.text); END",
 )
 
-# Words of deleted messages leave the index at once, not when its parts are merged.
+# Words of deleted messages leave the index at once, not at the next merge.
 SECURE_DELETE = (
     "INSERT INTO chat_archive_search (chat_archive_search, rank) VALUES ('secure-delete', 1)"
 )
