@@ -45,6 +45,7 @@ class Charge(Struct, frozen=True):
         window_ms: milliseconds in which it lets its whole count pass.
         cost: how many the event counts as.
         what: what there are too many of, for the error.
+        limit: the setting in the topic's namespace, for the numbers.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Charge(Struct, frozen=True):
     window_ms: float
     cost: int
     what: str
+    limit: str = ""
 
 
 def admit(until: float, now: float, charge: Charge) -> tuple[float, float]:
@@ -82,7 +84,9 @@ class Exceeded(Struct, frozen=True):
     Args:
         what: what there are too many of.
         wait_ms: milliseconds until one is left.
+        limit: the setting in the topic's namespace.
     """
 
     what: str
     wait_ms: int
+    limit: str

@@ -477,4 +477,4 @@ class Accounts:
 
 def _check_wait(wait_ms: int) -> None:
     if wait_ms:
-        raise RateLimited("too many attempts to sign in", retry_in_ms=wait_ms)
+        raise RateLimited.by("sign_ins", "too many attempts to sign in", retry_in_ms=wait_ms)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from ..clock import Clock
-from ..protocol.errors import Blocked, Forbidden, Unauthorized, Unavailable
+from ..protocol.errors import Blocked, ChatError, Forbidden, Unauthorized, Unavailable
 from .claims import Claims
 
 List = Literal["users", "tokens", "issued", "keys", "topics"]
@@ -116,6 +116,13 @@ class Denials:
         """
         if not self.known:
             raise Unavailable(UNKNOWN, retry_in_ms=UNKNOWN_RETRY_MS)
+        try:
+            self._check(claims)
+        except ChatError as error:
+            error.user = claims.sub
+            raise
+
+    def _check(self, claims: Claims) -> None:
         if self._users and (blocked := self.find("users", claims.sub)) is not None:
             raise Blocked(f"user: is blocked: {blocked.reason}")
         if self._tokens and claims.jti and self.find("tokens", claims.jti) is not None:

@@ -32,7 +32,7 @@ class MemoryRates:
             key = (draft.topic, charge.name)
             used[key], wait = admit(self._used.get(key, 0.0), now, charge)
             if wait:
-                return Exceeded(charge.what, math.ceil(wait))
+                return Exceeded(charge.what, math.ceil(wait), charge.limit)
         for key, until in used.items():
             self._used[key] = until
             self._used.move_to_end(key)

@@ -36,6 +36,8 @@ _REASONS = {
     "subprotocol": "subprotocol",
     "there is nothing at this address": "path",
     "token": "token",
+    "too many connects of this address": "rate",
+    "too many connects of this user": "rate",
     "user": "blocked",
 }
 """What the numbers call each kind; all others are `other`."""
@@ -71,6 +73,30 @@ class HandshakeLog:
             reason: as answered; the text before its colon is the kind.
             fields: what the line says besides.
         """
+        headers = refused.headers
+        names = {"origin": headers.get("Origin"), "host": headers.get("Host")}
+        self.note_from(address_of(refused, self._trusted_hops), status, reason, fields, **names)
+
+    def note_from(
+        self,
+        address: str,
+        status: int,
+        reason: str,
+        fields: Mapping[str, str] = MappingProxyType({}),
+        *,
+        origin: str | None,
+        host: str | None,
+    ) -> None:
+        """Note the same of a handshake that did not come by Quart.
+
+        Args:
+            address: where it came from.
+            status: as answered.
+            reason: as answered.
+            fields: what the line says besides.
+            origin: the header, if there is one.
+            host: the header, if there is one.
+        """
         kind = reason.partition(":")[0]
         self.refused[_REASONS.get(kind, "other"), status] += 1
         if not self._throttle.due(kind):
@@ -80,9 +106,9 @@ class HandshakeLog:
             *(status, reason, f"; {_HINTS[kind]}" if kind in _HINTS else ""),
             extra={
                 "status": status,
-                "address": address_of(refused, self._trusted_hops),
-                "origin": shown(refused.headers.get("Origin")),
-                "host": shown(refused.headers.get("Host")),
+                "address": address,
+                "origin": shown(origin),
+                "host": shown(host),
                 **fields,
             },
         )

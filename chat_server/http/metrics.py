@@ -76,15 +76,7 @@ class Metrics:
             "chat_tokens_refused": labelled(numbers.tokens_refused.items()),
             "chat_users": single(registry.user_count),
             "chat_slow_readers": single(numbers.slow_readers),
-            "chat_rate_limited": labelled(
-                [
-                    ("messages", self._node.message_rates.refused),
-                    ("reads", self._node.read_rates.refused),
-                    ("replays", self._node.replay_rates.refused),
-                    *registry.refused.items(),
-                    *self._node.arrivals.refused.items(),
-                ]
-            ),
+            "chat_rate_limited": labelled(numbers.rate_limited.items()),
         }
 
     def _topics(self) -> Samples:

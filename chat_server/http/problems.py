@@ -104,7 +104,7 @@ def register(target: Quart | Blueprint) -> None:
 
 
 async def _on_chat_error(error: ChatError) -> Response:
-    g.refusal, g.refusal_fields = error.message, error.log_fields
+    g.refusal, g.refusal_fields, g.refused_by = error.message, error.log_fields, error
     return respond(problem_of(error, _request_id()))
 
 

@@ -14,6 +14,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from ..logs import REQUEST
 from ..metrics.numbers import Numbers
+from ..realtime.refusals import count_refusal
 from .handshake_log import HandshakeLog
 
 AnyResponse = TypeVar("AnyResponse", bound=ResponseTypes)
@@ -104,6 +105,7 @@ def _end(incoming: Request | Websocket, response: AnyResponse, numbers: Numbers)
     if g.get("ended") is response:  # by the blueprint, and now by the application
         return response
     g.ended = response
+    count_refusal(numbers, g.pop("refused_by", None))
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     started_at = g.pop("started_at", None)

@@ -59,6 +59,7 @@ class Numbers:
         "messages_sent",
         "opened",
         "publish_seconds",
+        "rate_limited",
         "received_bytes",
         "replayed_events",
         "resumes",
@@ -76,6 +77,7 @@ class Numbers:
         self.opened: Counter[tuple[str, str]] = Counter()
         self.closed: Counter[int] = Counter()
         self.tokens_refused: Counter[str] = Counter()
+        self.rate_limited: Counter[str] = Counter()
         self.sockets_refused = 0
         self.slow_readers = 0
         # By name and outcome.

@@ -106,7 +106,8 @@ class Exchange:
             RateLimited: too many questions are under way.
         """
         if len(self._asking) >= MAX_ASKING:
-            raise RateLimited("too many questions of operators are under way", retry_in_ms=1_000)
+            what = "too many questions of operators are under way"
+            raise RateLimited.by("questions", what, retry_in_ms=1_000)
         id = secrets.token_hex(8)
         done: Future[None] = asyncio.get_running_loop().create_future()
         replies: dict[str, Raw] = {}

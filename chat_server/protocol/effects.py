@@ -79,6 +79,6 @@ class RateLimit(Protocol):
         """Acquire the right to `cost` commands; return 0.0, or the seconds until there is one."""
         ...
 
-    def log_refusal(self, topic: str) -> None:
-        """Let the log name who was refused, and the topic of what was; empty for none."""
+    def note_refusal(self, topic: str) -> None:
+        """Count a refusal, and let the log name who was refused, and the topic; empty for none."""
         ...

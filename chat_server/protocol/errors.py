@@ -49,8 +49,10 @@ class ChatError(Exception):
 
     Attributes:
         log_fields: what the log says besides; the client is not told.
+        user: who is kept out by it; empty if that is not known for sure.
     """
 
+    user: str = ""
     log_fields: Mapping[str, str] = MappingProxyType({})
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -206,16 +208,32 @@ class TooManyTopics(ChatError):
 
 
 class RateLimited(ChatError):
-    """Too many commands in too short a time; the next one is accepted in `retry_in_ms`."""
+    """Too many commands in too short a time; the next one is accepted in `retry_in_ms`.
+
+    Attributes:
+        limit: names the limit for operators; a hook of the application has none of ours.
+        counted: whether the refusal is in the numbers; it may be answered in several places.
+    """
 
     code = "rate_limited"
     status = 429
     title = "Rate limited"
+    limit: str = "application"
+    counted: bool = False
+
+    @classmethod
+    def by(cls, limit: str, message: str, *, retry_in_ms: int | None = None) -> "RateLimited":
+        """Return the refusal by one of our limits; see docs/metrics.md for their names."""
+        error = cls(message, retry_in_ms=retry_in_ms)
+        error.limit = limit
+        return error
 
     @classmethod
     def of_topic(cls, exceeded: Exceeded, topic: str) -> "RateLimited":
         """Return the error for a rate of a topic that is used up."""
-        return cls(f"topic: {exceeded.what}", topic=topic, retry_in_ms=exceeded.wait_ms)
+        error = cls.by(exceeded.limit, f"topic: {exceeded.what}", retry_in_ms=exceeded.wait_ms)
+        error.topic = topic
+        return error
 
 
 class Unavailable(ChatError):

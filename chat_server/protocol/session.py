@@ -185,7 +185,7 @@ class Session:
         if not self.closed:
             wait = self._rate_limit.acquire(now)
             if wait:
-                self._rate_limit.log_refusal("")
+                self._rate_limit.note_refusal("")
             self._count_rejected(wait, 1)
 
     def succeed(self, pending: Pending, ok: Ok, *, after: Callable[[], None] | None = None) -> None:
@@ -301,7 +301,7 @@ class Session:
             pending = Pending(command.id, command, self._codec.commands[command.__class__])
         if wait:
             topic = pending.command.topic if isinstance(pending.command, TopicCommand) else ""
-            self._rate_limit.log_refusal(topic)
+            self._rate_limit.note_refusal(topic)
             pending = Pending(pending.id, None)
             retry_in_ms = math.ceil(wait * 1000)
             message = "too many commands in too short a time"

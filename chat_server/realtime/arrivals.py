@@ -1,9 +1,15 @@
 """How fast connections may come to a worker, and subscriptions to its topics."""
 
+from typing import Final
+
 from ..clock import Clock
+from ..protocol.errors import RateLimited
 from ..rates import Rate
 from ..settings import LimitSettings
 from .limits import UserRates
+
+_OF_ADDRESS: Final = "too many connects of this address"
+_OF_USER: Final = "too many connects of this user"
 
 
 class Arrivals:
@@ -19,25 +25,44 @@ class Arrivals:
 
     def __init__(self, limits: LimitSettings, clock: Clock) -> None:
         self._clock = clock
-        self._from_address = _rates(limits.connects_per_address)
-        self._of_user = _rates(limits.connects_per_user)
-        self._joins_of_user = _rates(limits.joins_per_user)
-        self._joins_of_topic = _rates(limits.joins_per_topic)
+        self._from_address = _rates(limits, "connects_per_address")
+        # A page elsewhere must not use up what the addresses of its visitors may.
+        self._from_foreign_pages = _rates(limits, "connects_per_address")
+        self._of_user = _rates(limits, "connects_per_user")
+        self._joins_of_user = _rates(limits, "joins_per_user")
+        self._joins_of_topic = _rates(limits, "joins_per_topic")
         # `join` is called for every topic of a resume. Most servers have no rate of joins, and skip
         # it.
         self.limits_joins = bool(self._joins_of_user or self._joins_of_topic)
 
-    @property
-    def refused(self) -> dict[str, int]:
-        """Number of refused connections and joins."""
-        connects, joins = (
-            sum(rates.refused for rates in pair if rates is not None)
-            for pair in (
-                (self._from_address, self._of_user),
-                (self._joins_of_user, self._joins_of_topic),
-            )
-        )
-        return {"connects": connects, "joins": joins}
+    def find(self, address: str, *, foreign: bool = False) -> RateLimited | None:
+        """Return the refusal of an address that connects too often, before its token is looked at.
+
+        Args:
+            address: where the handshake comes from.
+            foreign: whether it comes from a page that may not connect.
+        """
+        rates = self._from_foreign_pages if foreign else self._from_address
+        return None if rates is None else rates.find(address, self._clock.monotonic(), _OF_ADDRESS)
+
+    def find_user(self, user: str) -> RateLimited | None:
+        """Return the refusal of a user who is kept out and connects too often."""
+        rates = self._of_user if user else None
+        return None if rates is None else rates.find(user, self._clock.monotonic(), _OF_USER)
+
+    def knock(self, address: str, user: str = "", *, foreign: bool = False) -> None:
+        """Count a handshake that was refused.
+
+        Args:
+            address: where it came from; empty if that is counted already.
+            user: whose token it had; empty if that is not known for sure.
+            foreign: whether it came from a page that may not connect.
+        """
+        now = self._clock.monotonic()
+        from_address = self._from_foreign_pages if foreign else self._from_address
+        for rates, name in ((from_address, address), (self._of_user, user)):
+            if rates is not None and name:
+                rates.charge(name, now, 1.0)
 
     def connect(self, address: str) -> None:
         """Count a connection of an address.
@@ -45,7 +70,7 @@ class Arrivals:
         Raises:
             RateLimited: too many connections come from the address.
         """
-        self._count(self._from_address, address, "too many connects of this address")
+        self._count(self._from_address, address, _OF_ADDRESS)
 
     def welcome(self, user: str, factor: float) -> None:
         """Count a connection of a user, whose rates are `factor` times the usual ones.
@@ -53,7 +78,7 @@ class Arrivals:
         Raises:
             RateLimited: the user connects too often.
         """
-        self._count(self._of_user, user, "too many connects of this user", 1 / factor)
+        self._count(self._of_user, user, _OF_USER, 1 / factor)
 
     def join(self, user: str, topic: str, factor: float) -> None:
         """Count a subscription.
@@ -70,6 +95,6 @@ class Arrivals:
             rates.acquire(name, self._clock.monotonic(), cost, what)
 
 
-def _rates(text: str) -> UserRates | None:
-    rate = Rate.parse(text)
-    return None if rate is None else UserRates(rate.count / rate.seconds, rate.count)
+def _rates(limits: LimitSettings, name: str) -> UserRates | None:
+    rate = Rate.parse(getattr(limits, name))
+    return None if rate is None else UserRates(rate.count / rate.seconds, rate.count, name)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
@@ -85,11 +85,9 @@ class UserRates:
     Args:
         rate: tokens per second and user.
         burst: tokens that a user may spend at once.
-        limit: the setting that the log names together with a refused user. Each user is logged once
-            a minute at most, and one user a second. Refusals are not logged if `limit` is empty.
-
-    Attributes:
-        refused: number of refusals.
+        limit: names the rates in the numbers.
+        setting: the setting that the log names together with a refused user. Each user is logged
+            once a minute at most, and one user a second. Refusals are not logged if it is empty.
     """
 
     MAX_USERS = 65_536
@@ -98,13 +96,13 @@ class UserRates:
     KEPT_USERS = 1_024
     """Number of buckets below which full buckets stay: a forgotten bucket soon costs a new one."""
 
-    def __init__(self, rate: float, burst: int, limit: str = "") -> None:
+    def __init__(self, rate: float, burst: int, limit: str = "requests", setting: str = "") -> None:
         self._rate = rate
         self._burst = burst
-        self._limit = limit
+        self.limit = limit
+        self._setting = setting
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._named, self._lines = LogThrottle(60.0), LogThrottle(1.0)
-        self.refused = 0
 
     def acquire(
         self,
@@ -138,24 +136,33 @@ class UserRates:
         else:
             self._buckets.move_to_end(user)
         if wait := bucket.acquire(now, cost):
-            self.refused += 1
             self.log_refusal(user, address, topic)
-            raise RateLimited(what, retry_in_ms=math.ceil(wait * 1000))
+            raise self._refusal(wait, what)
         return bucket
 
-    def log_refusal(self, user: str, address: str, topic: str, limit: str = "") -> None:
+    def find(self, user: str, now: float, what: str) -> RateLimited | None:
+        """Return the refusal of a user who has to wait, and spend nothing."""
+        bucket = self._buckets.get(user)
+        lacks = 0.0 if bucket is None else 1.0 - bucket.left(now)[0]
+        # What is left of thirds is not quite a third.
+        return self._refusal(lacks / self._rate, what) if lacks > 1e-9 else None
+
+    def _refusal(self, wait: float, what: str) -> RateLimited:
+        return RateLimited.by(self.limit, what, retry_in_ms=math.ceil(wait * 1000))
+
+    def log_refusal(self, user: str, address: str, topic: str, setting: str = "") -> None:
         """Log the name of a user who had to wait.
 
         Args:
             user: the user.
             address: source of the user's message or request; empty if the source is unknown.
             topic: the topic as the client wrote it; empty for no topic.
-            limit: the setting, if another limit than that of these rates refused the user.
+            setting: the setting, if another limit than that of these rates refused the user.
         """
-        limit = limit or self._limit
-        if limit and self._named.due(user) and self._lines.due(""):
+        setting = setting or self._setting
+        if setting and self._named.due(user) and self._lines.due(""):
             extra = {"user": user, "address": address or "unknown", "topic": shown(topic or None)}
-            logger.warning("a user is refused by %s", limit, extra=extra)
+            logger.warning("a user is refused by %s", setting, extra=extra)
 
     @property
     def policy(self) -> tuple[int, float]:
@@ -235,7 +242,7 @@ class ReadRates(UserRates):
     """
 
     def __init__(self, rate: float, burst: int, clock: Clock) -> None:
-        super().__init__(rate, burst)
+        super().__init__(rate, burst, "reads")
         self._clock = clock
 
     def begin(
@@ -293,17 +300,27 @@ class ConnectionRate:
         rate: messages per second without a user.
         burst: messages at once without a user.
         address: the connection's address, for the log.
+        refused: counts refusals by limit; a new counter if None.
 
     Attributes:
+        limit: name of the rate that refused last, for the numbers.
         user: the user; None until authentication.
         factor: multiplies the user's rates.
     """
 
-    __slots__ = ("_address", "_burst", "_own", "_rate", "_users", "factor", "user")
+    __slots__ = ("_address", "_burst", "_own", "_rate", "_refused", "_users", "factor", "user")
 
-    _limit = ""  # the setting of the last refusal, unless the user's rate refused
+    limit = "messages"
 
-    def __init__(self, users: UserRates, rate: float, burst: int, address: str = "") -> None:
+    def __init__(
+        self,
+        users: UserRates,
+        rate: float,
+        burst: int,
+        address: str = "",
+        refused: Counter[str] | None = None,
+    ) -> None:
+        self._refused = Counter() if refused is None else refused
         self._address = address
         self.user: str | None = None
         self.factor = 1.0
@@ -316,17 +333,19 @@ class ConnectionRate:
         """See `protocol.effects.RateLimit`."""
         if self.user is not None:
             self._own = None
-            wait = self._users.bucket(self.user, now).acquire(now, cost / self.factor)
-            self._users.refused += wait > 0
-            return wait
+            return self._users.bucket(self.user, now).acquire(now, cost / self.factor)
         if self._own is None:
             self._own = TokenBucket(self._rate, self._burst, now)
         return self._own.acquire(now, cost)
 
-    def log_refusal(self, topic: str) -> None:
+    def note_refusal(self, topic: str) -> None:
         """See `protocol.effects.RateLimit`."""
+        self._refused[self.limit] += 1
         if self.user is not None:
-            self._users.log_refusal(self.user, self._address, topic, self._limit)
+            own = self.limit != ConnectionRate.limit
+            self._users.log_refusal(
+                *(self.user, self._address, topic, f"limits.{self.limit}" if own else "")
+            )
 
 
 class BoundConnectionRate(ConnectionRate):
@@ -337,27 +356,38 @@ class BoundConnectionRate(ConnectionRate):
         limits: the rates.
         rate: the rate of the connection.
         address: see `ConnectionRate`.
+        refused: see `ConnectionRate`.
     """
 
-    __slots__ = ("_bucket", "_limit")
+    __slots__ = ("_bucket", "limit")
 
     def __init__(
-        self, users: UserRates, limits: LimitSettings, rate: Rate, address: str = ""
+        self,
+        users: UserRates,
+        limits: LimitSettings,
+        rate: Rate,
+        address: str,
+        refused: Counter[str] | None,
     ) -> None:
-        super().__init__(users, limits.messages_per_second, limits.message_burst, address)
+        super().__init__(users, limits.messages_per_second, limits.message_burst, address, refused)
+        self.limit = ConnectionRate.limit
         # With this start time the bucket is full whenever the first message comes.
         self._bucket = TokenBucket(rate.count / rate.seconds, rate.count, -math.inf)
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
         """See `protocol.effects.RateLimit`."""
         wait = self._bucket.acquire(now, cost / self.factor)
-        self._limit = "limits.messages_per_connection" if wait else ""
+        self.limit = "messages_per_connection" if wait else ConnectionRate.limit
         return wait or super().acquire(now, cost)
 
 
-def connection_rate(users: UserRates, limits: LimitSettings, address: str) -> ConnectionRate:
-    """Return the rate of a new connection; `users` are the buckets of all users."""
+def connection_rate(
+    users: UserRates, limits: LimitSettings, address: str, refused: Counter[str] | None = None
+) -> ConnectionRate:
+    """Return the rate of a new connection; for the arguments see `ConnectionRate`."""
     rate = Rate.parse(limits.messages_per_connection)
     if rate is not None:
-        return BoundConnectionRate(users, limits, rate, address)
-    return ConnectionRate(users, limits.messages_per_second, limits.message_burst, address)
+        return BoundConnectionRate(users, limits, rate, address, refused)
+    return ConnectionRate(
+        *(users, limits.messages_per_second, limits.message_burst, address, refused)
+    )

@@ -20,6 +20,7 @@ from .hub import Hub
 from .limits import ReadRates, UserRates
 from .ports import Broker, LogReader, Outbox, Presence, Publisher, Transport
 from .presence import TopicPresence
+from .refusals import ClosedByLimits
 from .registry import PushClient, Registry
 from .searching import Search
 from .timers import SlottedTimers
@@ -62,6 +63,7 @@ class Node:
         message_rates: messages and requests, by user.
         read_rates: bytes of stored events, by user.
         replay_rates: replayed events, by user.
+        closed_by_limits: logs the connections that a limit closes.
         timers: the one timer of all connections.
         started_at: seconds of the monotonic clock.
         numbers: the counters of this worker.
@@ -106,12 +108,15 @@ class Node:
         self.drain = Drain(self.registry, settings.server.drain_seconds)
         self.presence = self._make_presence() if settings.has_presence else None
         self.message_rates = UserRates(
-            *(limits.messages_per_second, limits.message_burst, "limits.messages_per_second")
+            *(limits.messages_per_second, limits.message_burst),
+            *("messages", "limits.messages_per_second"),
         )
         self.read_rates = ReadRates(limits.read_bytes_per_second, limits.read_burst_bytes, clock)
         self.replay_rates = UserRates(
-            REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay
+            *(REPLAYS_PER_SECOND * limits.max_replay, limits.max_topics * limits.max_replay),
+            "replays",
         )
+        self.closed_by_limits = ClosedByLimits()
         self.timers = SlottedTimers()
         self._refused_tokens = LogThrottle()  # by address
         self.started_at = clock.monotonic()

@@ -51,8 +51,8 @@ class Registry:
 
     def __init__(self, per_user: int, per_address: int) -> None:
         self._clients: dict[str, Client] = {}
-        self._users = _Index(per_user, "this user")
-        self._addresses = _Index(per_address, "this address")
+        self._users = _Index(per_user, "user")
+        self._addresses = _Index(per_address, "address")
         self._emptied = asyncio.Event()
 
     def __len__(self) -> int:
@@ -112,14 +112,6 @@ class Registry:
         """The number of users who have connections."""
         return len(self._users)
 
-    @property
-    def refused(self) -> dict[str, int]:
-        """Number of refused connections, by the limit that refused them."""
-        return {
-            "connections_of_user": self._users.refused,
-            "connections_of_address": self._addresses.refused,
-        }
-
     def of_user(self, user: str) -> Collection[Client]:
         """Return the connections of a user."""
         return self._users.of(user)
@@ -152,7 +144,6 @@ class _Index:
         self._limit = limit
         self._whose = whose
         self._members: dict[str, Client | set[Client]] = {}
-        self.refused = 0
 
     def __len__(self) -> int:
         return len(self._members)
@@ -166,8 +157,8 @@ class _Index:
     def add(self, name: str, client: Client) -> None:
         found = self.of(name)
         if len(found) >= self._limit:
-            self.refused += 1
-            raise RateLimited(f"too many connections of {self._whose} (at most {self._limit})")
+            what = f"too many connections of this {self._whose} (at most {self._limit})"
+            raise RateLimited.by(f"connections_of_{self._whose}", what)
         if isinstance(found, set):
             found.add(client)
         else:

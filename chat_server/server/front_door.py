@@ -170,6 +170,10 @@ class FrontDoor(HttpConnection):
         if self._transport is None or self._eof or len(self._undecided) > head.end:
             raise Unusual  # Hypercorn refuses frames in front of the answer to the handshake.
         connect = self._hot.admit(head, self._peer())
+        if isinstance(connect, bytes):
+            self._undecided, self._wanted = b"", 0
+            self._respond(connect)
+            return
         transport = self.hand_over()
         assert transport is not None  # noqa: S101 - nothing is in Hypercorn's inbox
         self._on_waiting(False)

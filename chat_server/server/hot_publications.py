@@ -22,6 +22,7 @@ from ..protocol.codecs import JsonCodec
 from ..protocol.commands import Publish
 from ..protocol.errors import ChatError
 from ..protocol.messages import PublishOk
+from ..realtime.refusals import count_refusal
 from ..service.actor import Actor
 from ..service.answers import Answer, unfinished
 from ..service.batch import publish_batch
@@ -257,6 +258,7 @@ class _Pending:
     def refuse(self, error: BaseException) -> None:
         """Respond with an error."""
         self._count(error.code if isinstance(error, ChatError) else "internal")
+        count_refusal(self._hot.numbers, error)
         problem = problems.problem_of(error, self._id)
         headers = problems.headers_of(problem)
         self.end(_begin(problem.status, headers), problems.encode(problem))

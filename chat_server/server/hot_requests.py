@@ -7,18 +7,22 @@ then the only one (docs/design/front-door.md).
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..addresses import client_address
 from ..extension import ChatServer
-from ..http import hosts
+from ..http import hosts, problems
 from ..http.pages import File
+from ..http.requests import log_answer, request_id_of
+from ..protocol.errors import RateLimited
+from ..realtime.refusals import count_refusal
 from ..transports.opening import Handshake, Opening
 from .hot_files import HotFiles
 from .hot_publications import BATCH, PUBLISH, HotPublications, Request
 from .request_head import MAX_DIGITS, Head, Unusual
-from .responses import Responses
+from .responses import REQUEST_ID, SECURITY, Responses, lines
 
 # Of names that are longer, or have other characters, some are no hosts to Werkzeug.
 _HOST = re.compile(
@@ -52,7 +56,9 @@ class HotRequests:
         self, chat: ChatServer, vary: str, largest: tuple[int, int], files: Mapping[str, File]
     ) -> None:
         settings = chat.settings
-        responses = Responses(chat.node.drain)
+        self._chat = chat
+        self._responses = responses = Responses(chat.node.drain)
+        self._always = {"Vary": vary} if vary else {}
         self.publications = HotPublications(chat, responses, vary)
         self.files = HotFiles(files, chat.node.numbers, responses, vary)
         self._opening = Opening(chat.service)
@@ -123,20 +129,24 @@ class HotRequests:
 
     # WebSockets ----------------------------------------------------------------------------
 
-    def admit(self, head: Head, peer: str | None) -> "Callable[[asyncio.Transport], None]":
-        """Return what connects the client of a handshake, given its socket.
+    def admit(self, head: Head, peer: str | None) -> "Callable[[asyncio.Transport], None] | bytes":
+        """Return what connects the client of a handshake, given its socket, or its refusal.
+
+        Only a client that comes too often is refused here: it shall cost next to nothing.
 
         Args:
             head: the handshake.
             peer: the address at the other end of the socket.
 
         Raises:
-            Unusual: the handshake is refused, or its token cannot be judged at once.
+            Unusual: the handshake is refused otherwise, or its token cannot be judged at once.
         """
         handshake = _handshake(head, peer)
         try:
             accept = handshake.accept_key()
             admission = self._opening.admit_now(handshake)
+        except RateLimited as error:
+            return self._too_often(head, handshake, error)
         except Exception:  # also a fault, which Quart answers and logs
             raise Unusual from None
         if admission is None:
@@ -144,6 +154,23 @@ class HotRequests:
         return partial(
             self._opening.connect, handshake=handshake, accept=accept, admission=admission
         )
+
+    def _too_often(self, head: Head, handshake: Handshake, error: RateLimited) -> bytes:
+        began_at, numbers = time.monotonic(), self._chat.node.numbers
+        request_id = request_id_of(head.get(REQUEST_ID) or "")
+        problem = problems.problem_of(error, request_id)
+        body = problems.encode(problem)
+        self._chat.handshake_log.note_from(
+            *(self._opening.address_of(handshake), problem.status, problem.detail),
+            origin=handshake.origin,
+            host=handshake.host,
+        )
+        count_refusal(numbers, error)
+        numbers.http_responses[problem.status] += 1
+        log_answer("GET", "/ws", problem.status, began_at, request_id)
+        headers = problems.headers_of(problem) | {"Content-Length": str(len(body))} | self._always
+        begin = b"HTTP/1.1 %d \r\n%b%b" % (problem.status, lines(headers), SECURITY)
+        return self._responses.make(begin, body, request_id, {})
 
 
 def _handshake(head: Head, peer: str | None) -> Handshake:

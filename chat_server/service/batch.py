@@ -3,11 +3,13 @@
 import asyncio
 import logging
 
+from ..metrics.numbers import Numbers
 from ..protocol.batch import BatchOk, ItemResult, failed, stored
 from ..protocol.codecs import JSON
 from ..protocol.commands import Publish
 from ..protocol.errors import BadRequest, ChatError, Internal
 from ..protocol.messages import PublishOk
+from ..realtime.refusals import count_refusal
 from .actor import Actor
 from .answers import Answer, unfinished
 from .service import Service
@@ -39,10 +41,11 @@ async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
         raise
     started = _start(service, actor, [bytes(item) for item in items])
     await _wait(started, service.node.settings.http.request_timeout_seconds)
-    results = [_result(each) for each in started]
+    numbers = service.node.numbers
+    results = [_result(each, numbers) for each in started]
     for result in results:
         outcome = "ok" if result.error is None else result.error.code
-        service.node.numbers.commands[Publish, outcome] += 1
+        numbers.commands[Publish, outcome] += 1
     return BatchOk(results=results)
 
 
@@ -84,14 +87,16 @@ async def _wait(started: list[Answer | ChatError], seconds: float) -> None:
                 future.exception()
 
 
-def _result(started: Answer | ChatError) -> ItemResult:
+def _result(started: Answer | ChatError, numbers: Numbers) -> ItemResult:
     if isinstance(started, ChatError):
+        count_refusal(numbers, started)
         return failed(started)
     if started.future.cancelled():
         return failed(unfinished())
     try:
         ok = started.make_ok(started.future.result())
     except ChatError as error:
+        count_refusal(numbers, error)
         return failed(error)
     except Exception:
         return failed(_fault())

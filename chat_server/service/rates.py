@@ -78,4 +78,5 @@ def _charge(limit: _Limit, actor: Actor, size: int) -> Charge:
         max(window, interval),
         size if limit.what == "bytes" else 1,
         f"too many {limit.what} of {'yours' if limit.by_user else 'all users'} here",
+        f"{limit.what}_per_{'user' if limit.by_user else 'topic'}",
     )

@@ -22,6 +22,7 @@ from ..protocol.messages import AuthOk, Welcome
 from ..protocol.session import Session
 from ..realtime.limits import ConnectionRate
 from ..realtime.ports import Transport
+from ..realtime.refusals import count_refusal
 from ..service.actor import Subscriber
 from ..service.gate import Gate
 from ..service.service import Service
@@ -52,6 +53,9 @@ class AuthenticatingClient(Subscriber):
     _address: str
     _session: Session
     _rate: ConnectionRate
+
+    # The limit that closes it and the user it has hit, if that is not the rate of its messages.
+    _exceeded: tuple[str, str] | None = None
 
     def __init__(self, service: Service, transport: Transport) -> None:
         super().__init__()
@@ -86,7 +90,7 @@ class AuthenticatingClient(Subscriber):
                 self._node.arrivals.welcome(claims.sub, claims.rate_factor)
                 self._node.registry.add_user(self, claims.sub)
             except RateLimited as error:
-                self._turn_away(error)
+                self._turn_away(error, claims.sub)
                 return ok
         elif claims.sub != self.user:
             raise Unauthorized(ANOTHER_USER)
@@ -111,19 +115,30 @@ class AuthenticatingClient(Subscriber):
         try:
             await gate.ask_about(Client(claims.user, self.id, self._address))
         except ChatError as error:
-            self._keep_out(error)
+            self._keep_out(error, claims.sub)
             raise
         return self.accept(claims)
 
-    def _turn_away(self, error: RateLimited) -> None:
+    def _turn_away(self, error: RateLimited, user: str) -> None:
         """Close a connection that is one too many."""
         code = CloseCode.TOO_MANY
+        self._exceeded = (error.limit, user)
+        count_refusal(self._node.numbers, error)
         self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
 
-    def _keep_out(self, error: ChatError) -> None:
+    def _keep_out(self, error: ChatError, user: str) -> None:
         """Close a connection that a hook does not let in."""
+        if isinstance(error, RateLimited):
+            self._exceeded = (error.limit, user)
         code = _CLOSE_CODES.get(error.__class__, CloseCode.BLOCKED)
         self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
+
+    def _log_too_many(self, reason: str) -> None:
+        """Log a close with 4429."""
+        limit, user = self._exceeded or (self._rate.limit, self.user)
+        self._node.closed_by_limits.log(
+            *(limit, reason), user=user, address=self.peer, connection=self.id
+        )
 
     def _refuse(self, error: ChatError) -> None:
         """Close a connection that has no token, because the one that came is not accepted."""

@@ -28,6 +28,7 @@ from ..realtime.drain import RESTARTS
 from ..realtime.limits import connection_rate
 from ..realtime.ports import Transport
 from ..realtime.recovery import Recovery
+from ..realtime.refusals import count_refusal
 from ..service.answers import Answer, Joined
 from ..service.service import Service
 from . import connection_log
@@ -106,7 +107,9 @@ class Connection(AuthenticatingClient):
         self._gone = False
         node = service.node
         limits = node.settings.limits
-        self._rate = connection_rate(node.message_rates, limits, address)
+        self._rate = connection_rate(
+            *(node.message_rates, limits, address), node.numbers.rate_limited
+        )
         self._session = Session(self, self._session_limits(), self.codec, self._rate, self._began)
 
     def _session_limits(self) -> SessionLimits:
@@ -132,13 +135,16 @@ class Connection(AuthenticatingClient):
             )
             return
         try:
+            if isinstance(refusal, RateLimited):
+                raise refusal
             self._node.arrivals.connect(self._address)
             registry.add_address(self, self._address)
         except RateLimited as error:
             self._address = ""
-            self._turn_away(error)
+            self._turn_away(error, claims.sub if claims is not None else "")
             return
         if refusal is not None:
+            self._node.arrivals.knock("", refusal.user)
             self._count_refused(refusal)
             self._refuse(refusal)
         elif claims is not None:
@@ -340,6 +346,8 @@ class Connection(AuthenticatingClient):
         """See `effects.Effects`."""
         self._node.numbers.closed[int(code)] += 1
         self._end = (int(code), reason)
+        if code is CloseCode.TOO_MANY:
+            self._log_too_many(reason)
         self._leave()
         self.transport.close(int(code), reason)
 
@@ -412,6 +420,7 @@ class Connection(AuthenticatingClient):
         self._session.fail(pending, error)
 
     def _count_refused(self, error: ChatError) -> None:
+        count_refusal(self._node.numbers, error)
         if isinstance(error, Unauthorized):
             self._node.numbers.tokens_refused[refusal_kind(error)] += 1
 

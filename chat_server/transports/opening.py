@@ -14,7 +14,7 @@ from ..addresses import client_address
 from ..auth.claims import Claims
 from ..auth.tokens import refusal_kind
 from ..protocol.codecs import Codec
-from ..protocol.errors import BadRequest, ChatError, Unauthorized
+from ..protocol.errors import BadRequest, ChatError, Forbidden, RateLimited, Unauthorized
 from ..realtime.ports import Receiver, Transport
 from ..service.service import Service
 from ..sessions.connection import Connection
@@ -103,6 +103,7 @@ class Opening:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._settings = service.node.settings
+        self._arrivals = service.node.arrivals
 
     async def admit(self, handshake: Handshake) -> Admission:
         """Admit a client; the issuer's keys are fetched first if that is needed and due.
@@ -112,9 +113,14 @@ class Opening:
         """
         try:
             return self.admit_now(handshake) or await self._admit_later(handshake)
-        except Unauthorized as error:
+        except RateLimited:
+            raise
+        except ChatError as error:
             # Not in `admit_now`: what the front door is refused comes here for its answer.
-            self._service.node.numbers.tokens_refused[refusal_kind(error)] += 1
+            if isinstance(error, Unauthorized):
+                self._service.node.numbers.tokens_refused[refusal_kind(error)] += 1
+            foreign = type(error) is Forbidden
+            self._arrivals.knock(self.address_of(handshake), error.user, foreign=foreign)
             raise
 
     async def _admit_later(self, handshake: Handshake) -> Admission:
@@ -129,11 +135,18 @@ class Opening:
         """Admit a client, or return None if the issuer's keys have to be fetched first.
 
         Raises:
+            RateLimited: too many come from its address; nothing else was looked at.
             ChatError: the handshake is refused.
         """
-        check_origin(handshake.origin, handshake.host, self._settings.http.allowed_origins)
+        address = self.address_of(handshake)
+        try:
+            check_origin(handshake.origin, handshake.host, self._settings.http.allowed_origins)
+        except Forbidden as error:
+            raise self._arrivals.find(address, foreign=True) or error from None
         negotiate(handshake.subprotocols)  # refuses before the token is looked at
         credentials = _credentials(handshake)
+        if (limited := self._arrivals.find(address)) is not None:
+            return self._refused(handshake, credentials, limited)
         claims = None
         try:
             if credentials.source is Source.QUERY and not self._settings.auth.query_token:
@@ -151,19 +164,23 @@ class Opening:
     ) -> Admission:
         # A browser cannot read an HTTP status, and cannot send the header.
         if credentials.source is Source.HEADER:
-            raise error
+            raise self._arrivals.find_user(error.user) or error
         return self._admission(handshake, None, error)
 
     def _admission(
         self, handshake: Handshake, claims: Claims | None, refusal: ChatError | None = None
     ) -> Admission:
         codec, subprotocol = negotiate(handshake.subprotocols)
-        hops = self._settings.server.trusted_proxy_hops
-        address = client_address(handshake.peer, handshake.forwarded_for, hops)
+        address = self.address_of(handshake)
         # Operators are shown it. Thousands of clients call themselves the same.
         agent = sys.intern((handshake.agent or "")[:MAX_AGENT])
         start = partial(self._start, address=address, agent=agent, claims=claims, refusal=refusal)
         return Admission(codec, subprotocol, start)
+
+    def address_of(self, handshake: Handshake) -> str:
+        """Return where a handshake comes from, for limits."""
+        hops = self._settings.server.trusted_proxy_hops
+        return client_address(handshake.peer, handshake.forwarded_for, hops)
 
     def _start(
         self,

@@ -1,10 +1,13 @@
 """A refused handshake is told of in the log: its client only sees that it cannot connect."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from chat_server.auth.denials import Denial
+from tests.rig.chat_client import JSON, chat, open_websocket
 from tests.rig.raw_client import Answer, RawClient
 from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
@@ -112,6 +115,67 @@ async def test_what_a_stranger_writes_is_bounded_and_inert(
     [line] = lines(caplog)
     assert len(line) < 600
     assert line.isprintable()
+
+
+async def knock(server: Served, headers: dict[str, str], times: int) -> list[Answer]:
+    return [await refused(server, headers) for _ in range(times)]
+
+
+@pytest.mark.parametrize("quart", [False, True])
+async def test_whoever_knocks_too_often_is_told_when_to_come_back(
+    caplog: pytest.LogCaptureFixture, quart: bool
+) -> None:
+    forged = {"Authorization": "Bearer nonsense"}
+    if quart:
+        forged["Sec-WebSocket-Protocol"] = "chat.v1.json,,"  # unusual: not for the front door
+    async with serving(make_settings(limits__connects_per_address="2/1m")) as server:
+        answers = await knock(server, forged, 4)
+        assert [each.status for each in answers] == [401, 401, 429, 429]
+        late = answers[-1]
+        assert late.headers["retry-after"] == "30"
+        assert late.json()["code"] == "rate_limited"
+        assert late.json()["detail"] == "too many connects of this address"
+        assert late.json()["request_id"] == late.headers["x-request-id"]
+        # Nothing of a handshake is looked at, not even a good token.
+        [answer] = await knock(server, {}, 1)
+        assert answer.status == 429
+        assert server.node.numbers.rate_limited == {"connects_per_address": 3}
+        assert server.app.extensions["chat_server"].handshake_log.refused == {
+            ("token", 401): 2,
+            ("rate", 429): 3,
+        }
+        assert server.node.numbers.http_responses == {401: 2, 429: 3}
+    assert len([line for line in lines(caplog) if "429: too many connects" in line]) == 1
+
+
+async def test_a_browser_that_comes_too_often_is_closed_with_4429() -> None:
+    async with serving(make_settings(limits__connects_per_address="1/1m")) as server:
+        await knock(server, {"Authorization": "Bearer nonsense"}, 1)
+        async with await open_websocket(server.ws_url, [JSON, f"bearer.{mint('ada')}"]) as page:
+            await page.wait_closed()
+            assert page.close_code == 4429
+        assert server.node.numbers.rate_limited == {"connects_per_address": 1}
+        assert server.node.numbers.tokens_refused == {"malformed": 1}
+
+
+async def test_a_page_elsewhere_uses_up_nothing_of_its_visitors() -> None:
+    async with serving(make_settings(limits__connects_per_address="1/1m")) as server:
+        answers = await knock(server, ORIGIN, 3)
+        assert [each.status for each in answers] == [403, 429, 429]
+        async with await chat(server.ws_url, mint("ada")) as ada:
+            assert ada.welcome["user"] == "ada"
+
+
+async def test_a_blocked_user_who_comes_too_often() -> None:
+    async with serving(make_settings(limits__connects_per_user="2/1m")) as server:
+        until = int((time.time() + 60) * 1_000)
+        server.node.denials.put("users", "ada", Denial(until, 0, "op", "spam"))
+        answers = await knock(server, {}, 4)
+        assert [each.status for each in answers] == [403, 403, 429, 429]
+        assert server.node.numbers.rate_limited == {"connects_per_user": 2}
+        # Who may come in is not known by a token that is not good.
+        [answer] = await knock(server, {"Authorization": "Bearer nonsense"}, 1)
+        assert answer.status == 401
 
 
 async def test_a_path_without_a_websocket(server: Served, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from chat_server.http import metrics as scrapes
 from chat_server.metrics.samples import Samples
+from chat_server.protocol.batch import BATCH_PATH
 from chat_server.realtime.registry import Registry
 from tests.rig.chat_client import JSON, MSGPACK, chat, open_websocket
 from tests.rig.fakes import turns
@@ -201,6 +202,42 @@ async def test_what_is_refused() -> None:
         assert shown["chat_rate_limited_total", "messages"] == 1
         assert shown["chat_http_responses_total", "401"] == 2
         assert shown["chat_http_responses_total", "429"] == 1
+
+
+def refusals(shown: Numbers) -> dict[str, float]:
+    """Return how often each limit has refused something."""
+    return {key[1]: n for key, n in shown.items() if key[0] == "chat_rate_limited_total"}
+
+
+@pytest.mark.parametrize("limit", ["messages_per_user", "messages_per_topic"])
+async def test_a_refusal_is_counted_once_whatever_way_it_takes(limit: str) -> None:
+    async with world(**{f"namespaces__default__{limit}": "1/1h"}) as server:
+        async with await chat(server.url, mint("ada")) as ada:
+            await ada.ok(type="publish", topic="room:a", data=1)
+            await ada.call(type="publish", topic="room:a", data=2)
+        headers = {"Authorization": f"Bearer {mint('ada')}"}
+        by_quart = headers | {"Origin": f"http://127.0.0.1:{server.port}"}
+        batch = b'{"messages":[{"topic":"room:a","data":4}]}'
+        for path, head, body, status in (
+            (MESSAGES, headers, b'{"data":3}', 429),
+            (MESSAGES, by_quart, b'{"data":3}', 429),
+            (BATCH_PATH, headers, batch, 200),
+        ):
+            answer = await request(server.port, "POST", path, headers=head, body=body)
+            assert answer.status == status, answer.body
+        shown = await server.numbers()
+    assert refusals(shown) == {limit: 4}
+    assert shown["chat_commands_total", "publish", "rate_limited"] == 4
+
+
+async def test_a_connections_own_limit_is_counted() -> None:
+    async with (
+        world(limits__messages_per_connection="1/1h") as server,
+        await chat(server.url, mint("ada")) as ada,
+    ):
+        await ada.ok(type="publish", topic="room:a", data=1)
+        await ada.call(type="publish", topic="room:a", data=2)
+        assert refusals(await server.numbers()) == {"messages_per_connection": 1}
 
 
 @pytest.mark.parametrize(

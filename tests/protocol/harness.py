@@ -40,7 +40,7 @@ class Unlimited:
     def acquire(self, now: float, cost: float = 1.0) -> float:
         return 0.0
 
-    def log_refusal(self, topic: str) -> None:
+    def note_refusal(self, topic: str) -> None:
         pass
 
 

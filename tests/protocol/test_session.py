@@ -51,7 +51,7 @@ class OnlyTheFirst:
         self.count += 1
         return 0.0 if self.count == 1 else 1.0
 
-    def log_refusal(self, topic: str) -> None:
+    def note_refusal(self, topic: str) -> None:
         pass
 
 

@@ -33,7 +33,7 @@ class Scripted:
         self.costs.append(cost)
         return self.wait
 
-    def log_refusal(self, topic: str) -> None:
+    def note_refusal(self, topic: str) -> None:
         self.told.append(topic)
 
 

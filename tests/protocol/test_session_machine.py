@@ -35,7 +35,7 @@ class EveryTenth:
         self.count += 1
         return 0.5 if self.count % 10 == 0 else 0.0
 
-    def log_refusal(self, topic: str) -> None:
+    def note_refusal(self, topic: str) -> None:
         pass
 
 

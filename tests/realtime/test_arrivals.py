@@ -26,11 +26,42 @@ def test_each_rate_has_its_own_names_and_recovers() -> None:
     arrivals.join("a", ROOM, 1.0)
     clock.advance(5.0)
     arrivals.connect("a")
-    assert arrivals.refused == {"connects": 1, "joins": 0}
+    assert refused.value.limit == "connects_per_address"
+
+
+def test_handshakes_that_are_refused_use_the_rates_up() -> None:
+    clock = ManualClock()
+    limits = LimitSettings(connects_per_address="2/10s", connects_per_user="1/10s")
+    arrivals = Arrivals(limits, clock)
+    arrivals.knock("a", "eve")
+    assert arrivals.find("a") is None, "one is left"
+    found = arrivals.find_user("eve")
+    assert found is not None
+    assert (found.limit, found.retry_in_ms) == ("connects_per_user", 10_000)
+    arrivals.knock("a")
+    found = arrivals.find("a")
+    assert found is not None
+    assert (found.limit, found.retry_in_ms) == ("connects_per_address", 5_000)
+    assert arrivals.find("b") is None
+    assert arrivals.find_user("") is None
+    # Looking costs nothing.
+    clock.advance(5.0)
+    assert arrivals.find("a") is None
+    arrivals.connect("a")
+
+
+def test_pages_elsewhere_use_up_nothing_of_their_visitors() -> None:
+    arrivals = Arrivals(LimitSettings(connects_per_address="1/10s"), ManualClock())
+    arrivals.knock("a", foreign=True)
+    assert arrivals.find("a", foreign=True) is not None
+    assert arrivals.find("a") is None
+    arrivals.connect("a")
 
 
 @pytest.mark.parametrize("limit", ["connects_per_address", "connects_per_user"])
-async def test_a_connection_too_many_hears_when_to_come_back(limit: str) -> None:
+async def test_a_connection_too_many_hears_when_to_come_back(
+    limit: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world = World(**{limit: "1/1m"})
     await world.start()
     kept, refused = (world.connect(claims()) for _ in range(2))
@@ -39,7 +70,54 @@ async def test_a_connection_too_many_hears_when_to_come_back(limit: str) -> None
     assert refused.closed[0] == 4429
     (goodbye,) = refused.messages
     assert goodbye["reconnect_in_ms"] == 60_000
+    for _ in range(3):
+        world.connect(claims())
+    assert world.node.numbers.rate_limited == {limit: 4}
+    [record] = caplog.records
+    told = vars(record)
+    assert record.getMessage().startswith("a connection is closed with 4429: too many connects of")
+    assert (record.levelname, told["limit"], told["user"]) == ("WARNING", limit, "alice")
+    assert told["address"] == "10.0.0.1"
+    assert len(told["connection"]) == 16
     # What was refused is not counted as a connection, and leaves nothing behind.
+    await world.stop()
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        ({"max_connections_per_user": 1}, "connections_of_user"),
+        ({"max_connections_per_address": 1}, "connections_of_address"),
+    ],
+)
+async def test_each_bound_has_a_line_and_a_number(
+    limits: dict[str, int], limit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(**limits)
+    await world.start()
+    for _ in range(3):
+        world.connect(claims())
+    assert world.node.numbers.rate_limited == {limit: 2}
+    assert [vars(record)["limit"] for record in caplog.records] == [limit]
+    await world.stop()
+
+
+async def test_a_client_that_does_not_wait_is_named_when_it_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(messages_per_connection="1/1m")
+    await world.start()
+    eve = world.connect(claims("eve"))
+    for _ in range(1_100):
+        eve.say(type="ping")
+    assert eve.closed is not None
+    assert eve.closed[0] == 4429
+    flood, closed = caplog.records
+    assert flood.getMessage() == "a user is refused by limits.messages_per_connection"
+    assert closed.getMessage() == "a connection is closed with 4429: retry_in_ms was ignored"
+    told = vars(closed)
+    assert (told["user"], told["limit"]) == ("eve", "messages_per_connection")
+    assert world.node.numbers.rate_limited == {"messages_per_connection": 1_000}
     await world.stop()
 
 

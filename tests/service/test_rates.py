@@ -51,7 +51,8 @@ def test_a_moderator_counts_against_what_all_share_alone() -> None:
 def test_a_factor_in_the_token_widens_the_users_rates_alone() -> None:
     bot = msgspec.structs.replace(ADA, rate_factor=20.0)
     own, shared, _ = COUNT(Actor(bot), "room:a", Kind.MESSAGE, 1)
-    assert own == Charge("messages:ada", 500.0, 10_000.0, 1, "too many messages of yours here")
+    what, limit = "too many messages of yours here", "messages_per_user"
+    assert own == Charge("messages:ada", 500.0, 10_000.0, 1, what, limit)
     assert shared.interval_ms == 100.0
 
 

@@ -360,7 +360,8 @@ def _limited(draft: Draft, reply: Any) -> Exceeded | None:
     if reply[0] != b"rate_limited":
         return None
     _, number, wait = reply
-    return Exceeded(draft.charges[number - 1].what, wait)
+    charge = draft.charges[number - 1]
+    return Exceeded(charge.what, wait, charge.limit)
 
 
 def _published_at_a_rate(draft: Draft, reply: Any) -> PublishResult:
