@@ -1,4 +1,4 @@
-"""Many publications in one request, and the answers to them (docs/protocol.md, section 7)."""
+"""Many publications in one request, and their results (docs/protocol.md, section 7)."""
 
 from typing import Annotated
 
@@ -10,23 +10,23 @@ from .messages import PublishOk
 BATCH_PATH = "/api/messages"
 MAX_BATCH = 1_000
 BATCH_MESSAGES = 16
-"""Longest body of a batch, in units of `limits.max_message_bytes`."""
+"""Maximum size of a batch's body, in units of `limits.max_message_bytes`."""
 
 
 class Batch(Struct):
-    """The body of a batch: messages that are decoded one by one, so that each can fail alone."""
+    """The body of a batch; each message is decoded by itself, so that one can fail alone."""
 
     messages: Annotated[list[Raw], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class ItemError(Struct, omit_defaults=True):
-    """Why a message of a batch was not stored.
+    """The error of a message of a batch that was not stored.
 
     Args:
         code: the error code, for programs.
-        message: what is wrong, for the client's developer.
-        topic: the topic concerned, where it is known.
-        retry_in_ms: milliseconds after which another try makes sense, if it does.
+        message: the fault, for the client's developer.
+        topic: the topic concerned, if known.
+        retry_in_ms: milliseconds after which to try again; None if a retry makes no sense.
     """
 
     code: str
@@ -62,11 +62,11 @@ class BatchOk(Struct):
 
 
 def stored(ok: PublishOk) -> ItemResult:
-    """Return the result of a message that was stored."""
+    """Return the result of a stored message."""
     return ItemResult(ok.topic, ok.seq, ok.epoch, ok.at, ok.duplicate)
 
 
 def failed(error: ChatError) -> ItemResult:
-    """Return the result that tells an error."""
+    """Return the result of a message that was not stored."""
     told = ItemError(error.code, error.message, error.topic, error.retry_in_ms)
     return ItemResult(error=told)

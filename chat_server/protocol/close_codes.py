@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """Why the server closed a connection; RFC 6455 section 7.4, and 4000 to 4999 for our own."""
+    """Reasons of the server's close; RFC 6455 section 7.4, and 4000 to 4999 for our own."""
 
     NORMAL = 1000
     WRONG_FRAME_KIND = 1003
@@ -31,16 +31,16 @@ STOP = frozenset(
         CloseCode.BLOCKED,
     }
 )
-"""After these a client must not reconnect by itself."""
+"""Close codes after which a client must not reconnect by itself."""
 
 LONG_BACKOFF = frozenset({CloseCode.OVERLOADED, CloseCode.TOO_MANY})
-"""After these a client waits longer before it reconnects."""
+"""Close codes after which a client waits longer before it reconnects."""
 
 
 MAX_REASON_BYTES = 123
-"""A control frame carries 125 bytes, two of which are the code: RFC 6455 section 5.5."""
+"""Bytes of a close reason: a control frame carries 125, minus two for the code (RFC 6455, 5.5)."""
 
 
 def fit_reason(reason: str) -> str:
-    """Return as much of `reason` as a close frame holds."""
+    """Return as much of `reason` as fits into a close frame."""
     return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")

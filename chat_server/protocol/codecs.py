@@ -1,9 +1,8 @@
 """The two encodings of `chat.v1`, and the checks that make `data` safe to pass on.
 
-`data` is passed through without being interpreted, so the sender's codec must prove that it is
-harmless: accepted `data` can be written into every subscriber's push in either encoding.
-`msgspec.Raw` alone does not promise that (it takes invalid UTF-8 inside strings), hence the full
-decode.
+`data` is passed through uninterpreted, so the sender's codec must prove that `data` is harmless:
+accepted `data` can be written into every subscriber's push in either encoding. `msgspec.Raw` alone
+does not promise so much, because `Raw` accepts invalid UTF-8 inside strings. Hence the full decode.
 """
 
 import json
@@ -33,7 +32,7 @@ from .nesting import (
 from .refusals import NOT_UTF8, explain_json, explain_msgpack, lenient_batch, valid_id
 
 MAX_REASON = 200
-"""Characters of a reason that are sent. A reason may quote the client's message."""
+"""Characters of a reason sent to the client. A reason may quote the client's message."""
 
 MAX_UINT32 = 2**32 - 1
 
@@ -43,14 +42,14 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Envelope(Struct):
-    """The part of a message that names it in an answer, should the rest be wrong."""
+    """The `id` of a message, for an answer if the rest is wrong."""
 
     # Kept raw: a hostile `id`, say a huge list, is never decoded.
     id: Raw = Raw()
 
 
 class _Message(Struct, forbid_unknown_fields=True):
-    """The body of a publication as nearly all of them are: its own fields, and no others."""
+    """The usual body of a publication: only the fields of a publication, and no others."""
 
     data: Raw
     topic: str | None = None
@@ -66,16 +65,16 @@ Decoded = TypeVar("Decoded")
 
 
 class Codec:
-    """One encoding: its subprotocol, the kind of WebSocket message it uses, and both directions.
+    """One encoding: its subprotocol, its kind of WebSocket message, and both directions.
 
     Args:
         library: msgspec's module for the encoding.
-        commands: the commands that are decoded.
+        commands: the table of the accepted commands.
 
     Attributes:
-        subprotocol: names the encoding in a handshake.
-        binary: whether messages are binary WebSocket messages.
-        commands: the table of commands.
+        subprotocol: the name of the encoding in a handshake.
+        binary: True if messages are binary WebSocket messages.
+        commands: the table of the accepted commands.
     """
 
     subprotocol: str
@@ -96,12 +95,12 @@ class Codec:
         """Return the command in `payload`, with any `data` turned into checked JSON text.
 
         Args:
-            payload: of one WebSocket message.
+            payload: the payload of one WebSocket message.
             check_data: validate `data`. False for a command that is refused anyway.
 
         Raises:
             Malformed: `payload` is not a map in this encoding.
-            BadRequest: it is, but breaks a rule; bears the message's `id` if it has a valid one.
+            BadRequest: the map breaks a rule; bears the message's `id` if the `id` is valid.
         """
         command: Any
         try:
@@ -113,10 +112,10 @@ class Codec:
         return command  # type: ignore[no-any-return]
 
     def json_data(self, data: bytes, id: int | None = None) -> bytes:
-        """Return `data`, as this encoding writes it, as JSON text that either can carry.
+        """Return `data` of this encoding as JSON text that either encoding can carry.
 
         Raises:
-            BadRequest: there is no such text; the message names the rule.
+            BadRequest: `data` has no such JSON text; the message names the rule.
         """
         raise NotImplementedError
 
@@ -132,7 +131,7 @@ class Codec:
         """Return a push in this encoding; `payload` is its JSON text.
 
         Raises:
-            Exception: `payload` is no JSON text, or holds a value that this encoding cannot carry.
+            Exception: `payload` is no JSON text, or has a value that this encoding cannot carry.
         """
         raise NotImplementedError
 
@@ -161,10 +160,10 @@ class Codec:
         raise BadRequest(reason, id=id)
 
     def _explain(self, payload: bytes, problem: str) -> tuple[str, int | None]:
-        """Return the fault of a payload that no decoder takes, and its `id`.
+        """Return the fault and the `id` of a payload that no decoder accepts.
 
         Raises:
-            Malformed: it is no message.
+            Malformed: the payload is no message.
         """
         raise NotImplementedError
 
@@ -180,15 +179,15 @@ class Codec:
         try:
             return decode(self._tidied(payload))
         except msgspec.ValidationError as other:
-            # Of a field that must be there the first error has said that it is null.
+            # The first error already says that a required field is null.
             is_missing = "missing required field" in str(other) and "float" not in str(error)
             raise (error if is_missing else other) from None
 
     def _tidied(self, payload: bytes) -> bytes:
-        """Return a command without fields that are null, with integers where it has doubles.
+        """Return a command without null fields, and with integers in place of integral doubles.
 
-        Many libraries write null for what is not given. JavaScript has one type of numbers:
-        msgpackr writes every integer above 2^32 as a double.
+        Many libraries write null for absent values. JavaScript has one type of numbers, so msgpackr
+        writes every integer above 2^32 as a double.
         """
         null = self._encode(None)
         fields = {
@@ -231,32 +230,32 @@ class JsonCodec(Codec):
     def decode_body(
         self, body: bytes, kind: type[Command], fields: Mapping[str, object]
     ) -> Command:
-        """Return the command of an HTTP request, checked as one that comes by WebSocket.
+        """Return the command of an HTTP request, checked like a command from a WebSocket.
 
         Args:
             body: a JSON object with fields of the command.
             kind: the command.
-            fields: those that the request's address holds; they replace the body's.
+            fields: the fields of the request's address, which replace fields of the body.
 
         Raises:
-            BadRequest: there is no such command; the message names the field and the rule.
+            BadRequest: the command is not valid; the message names the field and the rule.
         """
         given: dict[str, Any] = dict(self._read(body, self._fields))
         given.pop("id", None)
         given["type"] = kind.__struct_config__.tag
-        # The encoder of `json` takes integers of any size, for the decoder to refuse.
+        # The encoder of `json` accepts integers of any size; the decoder then refuses large ones.
         given |= {name: Raw(json.dumps(value).encode()) for name, value in fields.items()}
         return self.decode(self._encode(given))
 
     def decode_publication(self, body: bytes, topic: str | None = None) -> Publish:
-        """Return the command of a request that publishes: what `decode_body` does, in one pass.
+        """Return the command of a publishing request, like `decode_body` but in one pass.
 
         Args:
             body: a JSON object with fields of the command.
-            topic: the topic that the request's address names; None if the body does.
+            topic: the topic of the request's address; None if the body has the topic.
 
         Raises:
-            BadRequest: there is no such command; the message names the field and the rule.
+            BadRequest: the command is not valid; the message names the field and the rule.
         """
         try:
             message = self._message(body)
@@ -272,10 +271,10 @@ class JsonCodec(Codec):
         return Publish(topic=name, data=data, key=message.key, state=message.state)
 
     def decode_batch(self, body: bytes) -> Batch:
-        """Return the messages of a batch, each of them unchecked.
+        """Return the messages of a batch, unchecked.
 
         Raises:
-            BadRequest: `body` has none, or is no JSON object; the message names the rule.
+            BadRequest: `body` has no messages, or is no JSON object; the message names the rule.
         """
         try:
             return self._read(body, self._batch)
@@ -289,7 +288,7 @@ class JsonCodec(Codec):
         """Check that `data` is JSON text that either encoding can carry.
 
         Raises:
-            BadRequest: it is not; the message names the rule.
+            BadRequest: `data` breaks a rule, named by the message.
         """
         self.json_data(data, id)
 
@@ -297,12 +296,12 @@ class JsonCodec(Codec):
         """Return checked `data` as JSON text."""
         try:
             value = self._value(data)
-            # Shorter text cannot be nested that deeply.
+            # Shorter text cannot be nested so deeply.
             if len(data) > 2 * MAX_DEPTH and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
                 check_depth(value)
-            # MessagePack ends at 64 bits; refusing here keeps one sender from failing another's
-            # encoding later.
-            # Not `in`, which takes longer than all of the rest.
+            # MessagePack integers end at 64 bits. Larger ones are refused here, so that one sender
+            # cannot make the encoding of another subscriber's push fail later.
+            # `find`, because `in` takes longer than all the rest.
             if self._pack(value).find(_PROTOTYPE) >= 0:
                 check_keys(value)
         except OverflowError:
@@ -320,22 +319,22 @@ class JsonCodec(Codec):
         return data if flat else self._distinct(data, value)
 
     def _distinct(self, data: bytes, value: Any) -> bytes:
-        """Return JSON text without the entries of a map that a later one with its key replaces.
+        """Return JSON text without duplicate keys in maps; the last entry of a key stays.
 
-        Decoders differ in which of the two they keep.
+        Decoders differ in the entry that they keep.
         """
         plain = self._encode(value)
-        # Both have the same text, so that colons are missing only with their keys.
+        # Both texts have the same strings, so the number of colons differs only with the keys.
         as_many = data.count(b":") == plain.count(b":")
         escaped = BACKSLASH in data and re.search(rb"\\u003[aA]", data) is not None
         return data if as_many and not escaped else plain
 
     def encode(self, message: ServerMessage) -> bytes:
-        """Return a message as it is sent."""
+        """Return a message as JSON text."""
         return self._encode(message)
 
     def encode_ok(self, id: int, ok: Ok) -> bytes:
-        """Return an `ok` as it is sent."""
+        """Return an `ok` as JSON text."""
         fields = self._encode(ok)
         separator = b"," if len(fields) > len(b"{}") else b""
         return b'{"type":"ok","id":%d%b%b' % (id, separator, fields[1:])
@@ -353,7 +352,7 @@ class JsonCodec(Codec):
 
 
 class MsgpackCodec(Codec):
-    """MessagePack maps with string keys, holding only what JSON can express."""
+    """MessagePack maps with string keys, and only values that JSON can express."""
 
     subprotocol = "chat.v1.msgpack"
     binary = True
@@ -379,14 +378,14 @@ class MsgpackCodec(Codec):
         return plain
 
     def encode(self, message: ServerMessage) -> bytes:
-        """Return a message as it is sent."""
+        """Return a message as MessagePack."""
         return self.transcode(self._to_json(message))
 
     def encode_ok(self, id: int, ok: Ok) -> bytes:
-        """Return an `ok` as it is sent."""
+        """Return an `ok` as MessagePack."""
         if not isinstance(ok, HistoryOk):
             return self.transcode(JSON.encode_ok(id, ok))
-        # Its messages are in this encoding already.
+        # The messages of a history page are in this encoding already.
         rest = self._from_json(self._to_json(msgspec.structs.replace(ok, messages=[])))
         return self._pack({"type": "ok", "id": id, **rest, "messages": ok.messages})
 
@@ -395,7 +394,8 @@ class MsgpackCodec(Codec):
         return with_safe_integers(self._pack(self._from_json(payload)))
 
     def _pack(self, message: dict[str, Any]) -> bytes:
-        # These are in most messages, and walking through one costs more than to encode it.
+        # Most messages have these two fields, and to walk through a message costs more than
+        # encoding.
         at, id = message.get("at"), message.get("id")
         if at.__class__ is int and at > MAX_UINT32:
             message["at"] = float(at)
@@ -409,7 +409,7 @@ class MsgpackCodec(Codec):
 
 
 def _integer_fields(commands: Commands) -> frozenset[str]:
-    """Return the names of the commands' fields that are integers."""
+    """Return the names of all integer fields of the commands."""
     return frozenset(
         field.encode_name
         for kind in commands
@@ -433,10 +433,10 @@ def readable(error: msgspec.ValidationError, whole: str = "message") -> str:
     """Name the field first: "Expected X - at `$.topic`" becomes "topic: expected X".
 
     Args:
-        error: what decoding says.
-        whole: what to name where it is about no field.
+        error: msgspec's error.
+        whole: the name to use if the error concerns no field.
     """
-    # From the right: the rule may quote text of the client's that looks like a path.
+    # From the right, because the rule may quote a text of the client's that looks like a path.
     rule, found, path = str(error).rpartition(" - at `$")
     if not found:
         rule, path = path, ""

@@ -1,4 +1,4 @@
-"""The table of commands: one row for each says when it is accepted and how it runs.
+"""The table of commands: each row says in which states a command is accepted, and how it runs.
 
 A command is a Struct of `commands`, a row of this table, and a function of `service/operations`.
 """
@@ -31,7 +31,7 @@ from .commands import (
 from .messages import Pong
 
 Grant = Literal["subscribe", "publish", "history", "presence", "moderate", "admin"]
-"""What a token can allow in a topic."""
+"""The grants of a token in a topic."""
 
 
 class State(Enum):
@@ -53,17 +53,18 @@ class Row(Struct, frozen=True, kw_only=True):
 
     Args:
         states: the states of a session in which the command is accepted.
-        grant: what the token must allow in the command's topic.
-        moderated: True if `moderate` allows the command as well.
-        overlaps: True if the command may run beside others that overlap. Every other command runs
-            alone.
-        overtakes: True if the command may start while overlapping commands are under way; commands
-            behind it still wait.
-        has_data: True if the field `data` comes from the client and has to be checked.
+        grant: the grant that the token needs in the command's topic; None for no grant.
+        moderated: True if the grant `moderate` suffices too.
+        overlaps: True if the command may run beside other overlapping commands. Every other command
+            runs alone.
+        overtakes: True if the command may start while overlapping commands are under way. Later
+            commands still wait.
+        has_data: True if the field `data` comes from the client and must be checked.
         joins: True if the command adds its topic to the session's subscriptions.
-        leaves: True if the command removes its topic from them.
-        one_of: two fields of which only one may be given.
-        pushes: answers the command at once, ahead of the commands before it; nothing else is done.
+        leaves: True if the command removes its topic from the session's subscriptions.
+        one_of: two fields that exclude each other.
+        pushes: the message that answers the command at once, ahead of earlier commands. Nothing
+            else is done.
     """
 
     states: frozenset[State] = WITH_TOKEN
@@ -101,7 +102,7 @@ COMMANDS: Commands = MappingProxyType(
 )
 
 ALONE = Row(states=ALWAYS)
-"""The row of what is no command, and holds up all that are."""
+"""The row of `Session.hold`: no command, but every command waits until it has ended."""
 
 UNREADABLE = Row(states=ALWAYS, overlaps=True)
-"""The row used for a message that is not a command, so that its error is sent in order."""
+"""The row of a message that is no command, so that its error is sent in order."""

@@ -1,7 +1,7 @@
 """Every command of `chat.v1`, client to server, as a tagged Struct (docs/protocol.md, section 2).
 
-Each has a row in `command_table` and a function in `service/operations`. Its `type` on the wire is
-the name of its class in lower case.
+Each command has a row in `command_table` and a function in `service/operations`. The `type` on the
+wire is the name of the class in lower case.
 """
 
 from typing import Annotated, Literal
@@ -37,7 +37,7 @@ UserName = Annotated[str, Meta(min_length=1, max_length=MAX_USER)]
 
 
 class Command(Struct, tag_field="type", tag=str.lower, kw_only=True):
-    """What a client asks for; `id` asks for an answer bearing the same number."""
+    """A client's command; a command with an `id` gets an answer with the same number."""
 
     id: Id | None = None
 
@@ -49,7 +49,7 @@ class TopicCommand(Command):
 
 
 class Auth(Command):
-    """Present a token, or refresh that of a live connection."""
+    """Present a token, or refresh the token of a live connection."""
 
     token: str
 
@@ -68,7 +68,7 @@ class Unsubscribe(TopicCommand):
 
 
 class Publish(TopicCommand):
-    """Send a message to a topic; `data` is JSON text whatever the connection's encoding."""
+    """Send a message to a topic; `data` is JSON text in any encoding of the connection."""
 
     data: Raw
     key: Key | None = None
@@ -76,13 +76,13 @@ class Publish(TopicCommand):
 
 
 class Signal(TopicCommand):
-    """Tell a topic's present subscribers something that nobody stores."""
+    """Send a topic's present subscribers a message that is not stored."""
 
     data: Raw
 
 
 class ChangeCommand(TopicCommand):
-    """A command that changes the message `seq` of a topic; `epoch` is the one that counts it."""
+    """A command that changes the message `seq` of a topic; `epoch` is the epoch of `seq`."""
 
     seq: Target
     epoch: Epoch | None = None
@@ -90,24 +90,24 @@ class ChangeCommand(TopicCommand):
 
 
 class Edit(ChangeCommand, kw_only=True):
-    """Put other data into a message."""
+    """Replace the data of a message."""
 
     data: Raw
 
 
 class Append(ChangeCommand, kw_only=True):
-    """Add to the text of a message that grows."""
+    """Add to the text of a streaming message."""
 
     text: str
     state: MessageState = "streaming"
 
 
 class Delete(ChangeCommand):
-    """Take a message's data away."""
+    """Remove a message's data."""
 
 
 class React(ChangeCommand, kw_only=True):
-    """Add a reaction to a message, or take it back."""
+    """Add a reaction to a message, or remove a reaction."""
 
     emoji: Emoji
     remove: bool = False
@@ -122,28 +122,28 @@ class History(TopicCommand):
 
 
 class Presence(TopicCommand):
-    """Read who is in a topic."""
+    """Read the users in a topic."""
 
     after: UserName | None = None
     limit: PresenceLimit = DEFAULT_PRESENCE
 
 
 class Read(TopicCommand):
-    """Say up to which event a user has read a topic; `epoch` is the one that counts it."""
+    """Move the user's read cursor of a topic to an event; `epoch` is the epoch of `seq`."""
 
     seq: Seq
     epoch: Epoch | None = None
 
 
 class Unread(Command):
-    """Ask what a user has not read in some topics."""
+    """Read the user's unread state of some topics."""
 
     topics: UnreadTopics
     readers: bool | None = None
 
 
 class Call(Command, kw_only=True):
-    """Call a method of the application's."""
+    """Call a method of the application."""
 
     method: Method
     data: Raw

@@ -1,4 +1,4 @@
-"""What a session hands out, and what it asks of its surroundings."""
+"""The interface between a session and its surroundings."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,14 +13,14 @@ class Pending:
     """A command that has not been answered yet.
 
     Args:
-        id: the command's, to be answered with.
-        command: None if the message was no command; then only an error is to be sent.
+        id: the command's `id`, for the answer.
+        command: None if the message was no command, so that the only answer is an error.
         row: the command's row in the table.
 
     Attributes:
-        began: when the message came, in seconds on the session's clock.
-        done: True once the command has ended, well or not; its answer may still wait for its turn.
-        reply: the answer, if there is one.
+        began: seconds on the session's clock when the message came.
+        done: True once the command has succeeded or failed; the answer may still wait for its turn.
+        reply: the answer, if the command has one.
         after: called once the answer has been sent.
     """
 
@@ -37,7 +37,7 @@ class Pending:
 
 
 class Effects(Protocol):
-    """What a session asks for; every call returns at once and none raises."""
+    """The actions that a session asks for; every call returns at once and none raises."""
 
     def send(self, message: ServerMessage) -> None:
         """Send one message to the client."""
@@ -48,7 +48,7 @@ class Effects(Protocol):
         ...
 
     def execute(self, pending: Pending, command: Command) -> None:
-        """Carry out an admitted command; end it with `Session.succeed` or `fail`, exactly once."""
+        """Run an admitted command; end it with `Session.succeed` or `fail`, exactly once."""
         ...
 
     def ping(self) -> None:
@@ -64,19 +64,19 @@ class Effects(Protocol):
         ...
 
     def stop_reading(self) -> None:
-        """Read nothing more; `Session.on_remote_close` follows when all that was read has come."""
+        """Stop reading for good; `Session.on_remote_close` follows after messages already read."""
         ...
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """Close the connection once what was sent before has left."""
+        """Close the connection once all earlier messages have been sent."""
         ...
 
 
 class RateLimit(Protocol):
-    """Decides how many commands a client may send."""
+    """Limits the rate of a client's commands."""
 
     def acquire(self, now: float, cost: float = 1.0) -> float:
-        """Acquire the right to `cost` commands; return 0.0, or the seconds until there is one."""
+        """Acquire the right to `cost` commands; return 0.0, or the seconds to wait."""
         ...
 
     def note_refusal(self, topic: str) -> None:

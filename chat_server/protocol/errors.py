@@ -21,8 +21,8 @@
     │   └── Rejected        503  the broker answers with an error; for clients the same
     └── Internal            500
 
-Every failure that a client is told about is one of these. Errors of third-party libraries are
-mapped to them where the library is called.
+Every failure that is reported to a client is one of these. Errors of third-party libraries are
+mapped at the call of the library.
 """
 
 from collections.abc import Mapping
@@ -32,20 +32,20 @@ from typing import ClassVar
 from ..rates import Exceeded
 
 ANOTHER_USER = "token: is for another user than this connection's"
-"""The message of `auth`'s error for another user's token.
+"""The message of `auth`'s error if the new token belongs to another user.
 
-The Python client knows the error by this message, and ends.
+The Python client recognises the error by this message, and ends.
 """
 
 
 class ChatError(Exception):
-    """A failure the client is told about.
+    """A failure that is reported to the client.
 
     Args:
         message: one sentence for the client's developer that names the field and the rule.
-        id: the `id` of the command, where it is known.
+        id: the `id` of the command, if known.
         topic: the topic concerned, if any.
-        retry_in_ms: milliseconds after which another try makes sense, if it does.
+        retry_in_ms: milliseconds after which to try again; None if a retry makes no sense.
 
     Attributes:
         log_fields: what the log says besides; the client is not told.
@@ -82,11 +82,11 @@ class BadRequest(ChatError):
 
 
 class Malformed(BadRequest):
-    """The bytes are not a map in the connection's encoding, so they are no command at all."""
+    """The bytes are not a map in the connection's encoding, and so no command."""
 
 
 class Unauthorized(ChatError):
-    """No token, or one that is not accepted."""
+    """The token is missing or not accepted."""
 
     code = "unauthorized"
     status = 401
@@ -94,7 +94,7 @@ class Unauthorized(ChatError):
 
 
 class Forbidden(ChatError):
-    """The token does not grant this."""
+    """The token does not have the grant."""
 
     code = "forbidden"
     status = 403
@@ -106,7 +106,7 @@ class Blocked(Forbidden):
 
 
 class NotFound(ChatError):
-    """There is no such thing."""
+    """The requested thing does not exist."""
 
     code = "not_found"
     status = 404
@@ -114,7 +114,7 @@ class NotFound(ChatError):
 
 
 class MethodNotAllowed(ChatError):
-    """The address has other methods; the header `Allow` names them."""
+    """The address does not support this method; the header `Allow` names the others."""
 
     code = "method_not_allowed"
     status = 405
@@ -130,7 +130,7 @@ class UpgradeRequired(ChatError):
 
 
 class Gone(ChatError):
-    """The message is deleted, or does not grow any more."""
+    """The message is deleted, or is not streaming any more."""
 
     code = "gone"
     status = 410
@@ -138,12 +138,12 @@ class Gone(ChatError):
 
 
 class Unrecoverable(ChatError):
-    """What a strict subscriber has missed cannot be replayed.
+    """The events that a strict subscriber has missed cannot be replayed.
 
     Args:
         message: see `ChatError`.
         topic: the topic.
-        reason: why it cannot.
+        reason: why the events cannot be replayed.
         epoch: the topic's epoch.
         seq: the topic's last seq.
     """
@@ -187,7 +187,7 @@ class Invalid(ChatError):
     """Fields of a request break rules.
 
     Args:
-        fields: what is wrong with each of them, by name.
+        fields: the fault of each field, by name.
     """
 
     code = "invalid"
@@ -245,11 +245,11 @@ class Unavailable(ChatError):
 
 
 class Rejected(Unavailable):
-    """The broker is there and has answered with an error; waiting for it would not help."""
+    """The broker is reachable, but has answered with an error; to wait would not help."""
 
 
 class Internal(ChatError):
-    """A fault of the server's own, logged there."""
+    """A fault of the server, described in the server's log."""
 
 
 ERRORS: tuple[type[ChatError], ...] = (

@@ -1,6 +1,6 @@
-"""MessagePack byte by byte, where a decoder would refuse the whole or build too much of it.
+"""MessagePack read byte by byte, for input that a decoder refuses or turns into large objects.
 
-Nothing here recurses or builds a value. The numbers are those of the specification, "Formats".
+No function here recurses or builds a value. The numbers come from the specification, "Formats".
 """
 
 import struct
@@ -21,7 +21,7 @@ _WIDE_INTEGERS: Final = frozenset((UINT64, INT64))
 LENGTH_WIDTHS: Final = dict.fromkeys(range(0x80, 0xA0), 0) | dict(
     zip(range(0xD9, 0xE0), (1, 2, 4, 2, 4, 2, 4), strict=True)
 )
-"""How many bytes tell the length of text, a list or a map; 0 if the first byte itself does."""
+"""Bytes that hold the length of a text, list or map; 0 if the first byte holds the length."""
 
 _WIDE: Final = {0xCA: 5, 0xCB: 9} | {0xCC + n: 1 + (1 << n % 4) for n in range(8)}
 _BLOB_WIDTHS: Final = dict(zip(range(0xC4, 0xCA), (1, 2, 4) * 2, strict=True))
@@ -37,21 +37,21 @@ def _size(kind: int) -> int:
 
 
 SIZES: Final = tuple(_size(kind) for kind in range(256))
-"""Bytes of a value that JSON can express, where its first byte tells; else 0."""
+"""Bytes of a value that JSON can express, by the value's first byte; 0 if that is not enough."""
 
 MAX_SAFE: Final = 2**53
-"""Up to here, and down to its negative, a double holds every integer."""
+"""A double holds every integer from -MAX_SAFE to MAX_SAFE."""
 
 
 class Truncated(ValueError):
-    """The bytes end too soon, or hold one that begins no value."""
+    """The bytes end too soon, or have a byte that begins no value."""
 
 
 def value_end(data: bytes, at: int = 0) -> int:
-    """Return where the value at `at` ends, whatever it holds.
+    """Return where the value at `at` ends, for a value of any kind.
 
     Raises:
-        Truncated: it has no end.
+        Truncated: the value has no end.
     """
     left = 1
     while left:
@@ -65,7 +65,7 @@ def value_end(data: bytes, at: int = 0) -> int:
 
 
 def _step(data: bytes, at: int) -> tuple[int, int]:
-    """Return where a value's own bytes end, and how many values inside it follow."""
+    """Return the end of a value's own bytes, and the number of values inside it that follow."""
     kind = data[at]
     if size := SIZES[kind] or _FIXED_EXTENSIONS.get(kind, 0):
         return at + size, 0
@@ -83,7 +83,7 @@ def _step(data: bytes, at: int) -> tuple[int, int]:
 
 
 def map_entries(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the keys and values of a map, each as it is encoded.
+    """Return the encoded keys and values of a map.
 
     Raises:
         Truncated: `data` is not one whole map.
@@ -120,6 +120,6 @@ def with_safe_integers(data: bytes) -> bytes:
             value = int.from_bytes(data[at + 1 : at + 9], signed=kind == INT64)
             if -MAX_SAFE <= value <= MAX_SAFE:
                 struct.pack_into(">Bd", changed, at, FLOAT64, value)
-        # What is inside a list or map is simply what follows.
+        # The members of a list or map simply follow.
         at = at + SIZES[kind] if SIZES[kind] else _step(data, at)[0]
     return bytes(changed)

@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 
 class User(Struct, omit_defaults=True, frozen=True):
-    """Who published something, as others see it."""
+    """The publisher of a message, as others see the user."""
 
     user: str
     name: str | None = None
@@ -14,18 +14,18 @@ class User(Struct, omit_defaults=True, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What a connection and its user may do, and how long a repeated `key` stores nothing."""
+    """The limits of a connection and its user, and the seconds for which a `key` is remembered."""
 
     max_message_bytes: int
     max_topics: int
     max_pending_commands: int
     messages_per_second: float
     message_burst: int
-    idempotency_seconds: float = 300.0  # of servers that do not say it
+    idempotency_seconds: float = 300.0  # the default for servers that do not send the field
 
 
 class ServerMessage(Struct, tag_field="type", omit_defaults=True, kw_only=True):
-    """What the server sends."""
+    """A message of the server."""
 
 
 class Welcome(ServerMessage, tag="welcome", kw_only=True):
@@ -40,7 +40,7 @@ class Welcome(ServerMessage, tag="welcome", kw_only=True):
 
 
 class Reactions(Struct, frozen=True):
-    """How many users reacted to a message with one emoji, and the first of them."""
+    """The number of users who reacted to a message with one emoji, and the first of the users."""
 
     count: int
     users: list[str]
@@ -51,15 +51,16 @@ class Message(ServerMessage, tag="message", kw_only=True):
 
     Args:
         topic: the topic.
-        seq: its place in the topic's order.
+        seq: the message's place in the topic's order.
         at: milliseconds since 1970.
-        from: whose message it is, if anybody's.
-        data: what was published, or what edits and appends have made of it; None once deleted.
-        state: `streaming` while it grows, then `complete` or `cancelled`; None for most messages.
+        from: the publisher; None for a message without one.
+        data: the published data, or their state after edits and appends; None once deleted.
+        state: `streaming` while the text grows, then `complete` or `cancelled`; None for most
+            messages.
         edited_at: milliseconds since 1970 of the last edit.
-        deleted: True once it is deleted.
-        reactions: by emoji, in the order of the first use.
-        version: the seq of the last change that this message shows; None without any.
+        deleted: True once the message is deleted.
+        reactions: reactions by emoji, in the order of the first use.
+        version: the seq of the last change that this message includes; None without any.
     """
 
     topic: str
@@ -85,7 +86,7 @@ class Changed(ServerMessage, kw_only=True):
 
 
 class Edited(Changed, tag="edited", kw_only=True):
-    """A message has other data; None if the message is deleted by now."""
+    """A message has new data; None if the message is deleted by now."""
 
     data: Any
 
@@ -95,9 +96,9 @@ class Appended(Changed, tag="appended", kw_only=True):
 
     Args:
         length: Unicode code points of the whole text.
-        text: what was added.
-        state: what became of the message.
-        first: the seq of the first event that this one stands for, if there are several.
+        text: the added text.
+        state: the message's state after the event.
+        first: the seq of the first of several merged events; None for a single event.
     """
 
     length: int
@@ -111,16 +112,16 @@ class Deleted(Changed, tag="deleted", kw_only=True):
 
 
 class Reaction(Changed, tag="reaction", kw_only=True):
-    """A user has reacted to a message, or has taken the reaction back."""
+    """A user has added a reaction to a message, or has removed one."""
 
     emoji: str
     remove: bool = False
 
 
 class Ok(Struct, omit_defaults=True, kw_only=True):
-    """What a command answers when it succeeds, whoever asked.
+    """The answer to a successful command.
 
-    On a WebSocket `Codec.encode_ok` adds the `type` and the command's `id`; by HTTP the fields are
+    On a WebSocket `Codec.encode_ok` adds the `type` and the command's `id`. By HTTP the fields are
     the body.
     """
 
@@ -133,7 +134,7 @@ class AuthOk(Ok, kw_only=True):
 
 
 class CallOk(Ok, kw_only=True):
-    """Answers `call`: what the application's method returned."""
+    """Answers `call` with the result of the application's method."""
 
     data: Any
 
@@ -147,25 +148,25 @@ class TopicOk(Ok, kw_only=True):
 class PresentUser(User, omit_defaults=True, frozen=True, kw_only=True):
     """A user in a topic, and the number of the user's connections.
 
-    There is none for a moment after the last one has ended: the user may come back.
+    For a moment after the last connection has ended the number is 0: the user may come back.
     """
 
     connections: int
 
 
 class PresenceOk(Ok, kw_only=True):
-    """Users in a topic in the order of their names, and how many there are; `more` may follow."""
+    """Users in a topic in the order of their names, and the total; `more` if others follow."""
 
     topic: str
     count: int
     connections: int
-    # Encoded already: each is a `Raw` of JSON.
+    # The users are encoded already: each is a `Raw` of JSON.
     users: list[PresentUser]
     more: bool
 
 
 class SubscribeOk(Ok, kw_only=True):
-    """Answers `subscribe`; the replayed events follow it."""
+    """Answers `subscribe`; the replayed events follow."""
 
     topic: str
     epoch: str
@@ -202,7 +203,7 @@ class ChangeOk(TargetOk, kw_only=True):
 
 
 class AppendOk(TargetOk, kw_only=True):
-    """Answers `append`; `length` is that of the whole text, in Unicode code points."""
+    """Answers `append`; `length` is the length of the whole text, in Unicode code points."""
 
     length: int
 
@@ -216,7 +217,7 @@ class PositionOk(Ok, kw_only=True):
 
 
 class ReadOk(Ok, kw_only=True):
-    """Answers `read`: where the cursor is, and how many messages of others are behind it."""
+    """Answers `read`: the cursor's place, and the number of unread messages of others."""
 
     topic: str
     seq: int
@@ -231,23 +232,23 @@ class Reader(Struct, frozen=True):
 
 
 class UnreadIn(Struct, omit_defaults=True, kw_only=True):
-    """What a user has not read in a topic.
+    """The unread state of a user in a topic.
 
     Args:
-        read: the seq up to which the user has read; 0 if nothing.
+        read: the seq up to which the user has read; 0 without any.
         seq: the last seq of the topic.
-        unread: messages of others behind the cursor, without deleted ones.
-        more: True if history does not have all of them any more.
-        last: the newest message as it now is.
-        readers: the others who have read furthest, in descending order; None unless they were
-            asked for and the namespace has `read_receipts`.
+        unread: number of messages of others after the cursor, without deleted ones.
+        more: True if history does not have all unread messages any more.
+        last: the newest message in its present state.
+        readers: the other users who have read furthest, in descending order; None unless
+            requested and the namespace has `read_receipts`.
     """
 
     read: int
     seq: int
     unread: int
     more: bool
-    # A `Raw` of JSON, whatever the client's encoding.
+    # The message is a `Raw` of JSON in any encoding of the client.
     last: Message | None = None
     readers: list[Reader] | None = None
 
@@ -259,24 +260,24 @@ class UnreadOk(Ok, kw_only=True):
 
 
 class HistoryOk(Ok, kw_only=True):
-    """Stored messages in ascending order; `more` tells whether a limit left some out."""
+    """Stored messages in ascending order; `more` is True if a limit left some out."""
 
     topic: str
     epoch: str
-    # Encoded already as the client reads them: each is a `Raw`.
+    # The messages are encoded already in the client's encoding: each is a `Raw`.
     messages: list[Message]
     more: bool
 
 
 class Error(ServerMessage, tag="error", kw_only=True):
-    """A command failed, or (without `id`) something the client must know happened."""
+    """A command failed, or (without `id`) the client must know of another event."""
 
     code: str
     message: str
     id: int | None = None
     topic: str | None = None
     retry_in_ms: int | None = None
-    # Of `unrecoverable`.
+    # The next three fields belong to `unrecoverable`.
     reason: str | None = None
     epoch: str | None = None
     seq: int | None = None
@@ -310,7 +311,7 @@ class Leave(ServerMessage, tag="leave", kw_only=True):
 
 
 class PresencePush(ServerMessage, tag="presence", kw_only=True):
-    """Who came to a topic and who went; `more` if that is not all, and the client has to ask."""
+    """Users who came to a topic and who left; `more` if the client has to ask for the rest."""
 
     topic: str
     count: int

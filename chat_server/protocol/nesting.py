@@ -1,8 +1,8 @@
-"""Checks of what `data` holds, beyond being well-formed: depth, and what JSON can express.
+"""Checks `data` beyond well-formedness: its depth, and values that JSON cannot express.
 
-Neither check recurses, and that of MessagePack builds nothing: to build a map is to hash its keys,
-and keys that are not text can be chosen so that all of them collide. One message of such keys would
-keep the event loop busy for half a second.
+Neither check recurses, and the check of MessagePack builds no values. To build a map its keys must
+be hashed, and keys other than text can be chosen so that all of them collide. One message with such
+keys would keep the event loop busy for half a second.
 """
 
 import math
@@ -23,24 +23,24 @@ from .formats import (
 )
 
 MAX_DEPTH: Final = 100
-"""Levels of nesting `data` may have: far below where CPython's or a browser's decoder gives up."""
+"""Maximum nesting levels of `data`, far below the limits of CPython's and browsers' decoders."""
 
 TOO_DEEP: Final = f"data: must not be nested deeper than {MAX_DEPTH} levels"
 
 PROTOTYPE: Final = "__proto__"
 """A key that names an object's prototype. `@msgpack/msgpack` and `msgpack5` refuse a whole message
-that holds it, so that one publication would cut its subscribers off."""
+with this key, so that one publication would disconnect its subscribers."""
 
 
 class BadData(ValueError):
-    """A value that cannot be passed on; the message names the rule."""
+    """A value that cannot be published; the message names the rule."""
 
 
 def check_depth(value: object) -> None:
     """Check that a decoded JSON value is not nested too deeply.
 
     Raises:
-        BadData: it is.
+        BadData: the value is nested too deeply.
     """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -51,10 +51,10 @@ def check_depth(value: object) -> None:
 
 
 def check_keys(value: object) -> None:
-    """Check that no map in a decoded JSON value has a key that decoders refuse.
+    """Check a decoded JSON value for map keys that decoders refuse.
 
     Raises:
-        BadData: one has.
+        BadData: a map has such a key.
     """
     level = [value]
     while level is not _NOTHING:
@@ -67,23 +67,23 @@ _NOTHING: Final[list[Any]] = []
 
 
 def _inside(level: list[Any]) -> list[Any]:
-    """Return what the maps and lists among these values hold; `_NOTHING` if there are none."""
+    """Return the members of all maps and lists among the values; `_NOTHING` if there are none."""
     maps = [item.values() for item in level if isinstance(item, dict)]
     lists = [item for item in level if isinstance(item, list)]
     return list(chain(*maps, *lists)) if maps or lists else _NOTHING
 
 
 def check_msgpack(data: bytes) -> bytes:
-    """Check that one whole MessagePack value holds only what JSON can express.
+    """Check that JSON can express every part of one whole MessagePack value.
 
     Args:
-        data: what a decoder has found to be complete; text need not be UTF-8 yet.
+        data: a value that a decoder has found complete; its text may not be UTF-8.
 
     Returns:
-        `data` with doubles that are integers written as integers: JavaScript has no others.
+        `data` with integral doubles written as integers, because JavaScript has only doubles.
 
     Raises:
-        BadData: it holds more, or is nested too deeply.
+        BadData: JSON cannot express a part of the value, or the value is nested too deeply.
     """
     around: list[tuple[int, bool]] = []
     parts: list[bytes] = []
@@ -119,7 +119,7 @@ def check_msgpack(data: bytes) -> bytes:
 
 
 def _whole(encoded: bytes) -> bytes:
-    """Return a float that is an integer as one, and nothing for another; -0.0 is another."""
+    """Return an integral float as an encoded integer, and b"" for other floats and -0.0."""
     (value,) = struct.unpack(">f" if len(encoded) == 5 else ">d", encoded[1:])
     if not math.isfinite(value):
         raise BadData("data: NaN and infinity have no JSON form")

@@ -1,8 +1,8 @@
 """Explains the fault of a message that the strict decoder refuses, and finds its `id`.
 
-Honest libraries write such messages: `JSON.stringify` half a surrogate pair, Python's `json` NaN,
-Perl's MessagePack text as binary. Their senders wait for an answer with the `id`, so such messages
-are no strikes. The result is used for the answer alone.
+Correct libraries write such messages: `JSON.stringify` writes half a surrogate pair, Python's
+`json` NaN, Perl's MessagePack text as binary. The senders wait for an answer with the `id`, so
+these messages are no strikes. The result is used for the answer alone.
 """
 
 import codecs
@@ -34,14 +34,14 @@ _ESCAPED_HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 
 def explain_json(payload: bytes, problem: str) -> tuple[str, Any]:
-    """Return what is wrong with a message in JSON, and what it has as its `id`.
+    """Return the fault of a JSON message, and its `id`.
 
     Args:
-        payload: what the strict decoder refused.
-        problem: what the strict decoder said.
+        payload: the message that the strict decoder refused.
+        problem: the strict decoder's error.
 
     Raises:
-        Malformed: this is no JSON object, not even a lenient decoder's.
+        Malformed: the payload is no JSON object, not even for a lenient decoder.
     """
     try:
         text = payload.decode("utf-8-sig")
@@ -58,9 +58,9 @@ def explain_json(payload: bytes, problem: str) -> tuple[str, Any]:
 
 
 def lenient_batch(body: bytes) -> Batch | None:
-    """Return a batch whose messages hold what the strict decoder refuses: NaN, half a pair.
+    """Return a batch with values that the strict decoder refuses: NaN, half a surrogate pair.
 
-    Each message then fails alone when it is decoded. None if the body is no batch in any case.
+    Each message then fails alone, when it is decoded. None if the body is no batch at all.
     """
     try:
         messages = json.loads(body.decode())["messages"]
@@ -74,7 +74,7 @@ def lenient_batch(body: bytes) -> Batch | None:
 def _encoded(value: Any) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half a pair, which has no form but the escaped one
+    except UnicodeEncodeError:  # half a surrogate pair has only an escaped form
         return json.dumps(value).encode()
 
 
@@ -104,7 +104,7 @@ _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 
 def _outermost(text: str) -> str:
-    """Return JSON with null for each list and map inside the outermost."""
+    """Return JSON with null in place of each list and map inside the outermost."""
     kept, depth, copied = [], 0, 0
     for token in _TOKEN.finditer(text):
         if token[0] in ("[", "{"):
@@ -119,15 +119,15 @@ def _outermost(text: str) -> str:
 
 
 def explain_msgpack(payload: bytes, problem: str) -> tuple[str, bytes]:
-    """Return what is wrong with a message in MessagePack, and what it has as its encoded `id`.
+    """Return the fault of a MessagePack message, and its encoded `id`.
 
     Args:
-        payload: what the decoder refused.
-        problem: what the decoder said.
+        payload: the message that the decoder refused.
+        problem: the decoder's error.
 
     Raises:
-        BadRequest: it is a list or a record, which honest libraries send.
-        Malformed: it is no map either.
+        BadRequest: the payload is a list or a record, as correct libraries send.
+        Malformed: the payload is no map, list or record.
     """
     try:
         entries = map_entries(payload)
@@ -158,7 +158,7 @@ def _refusal_of_no_map(payload: bytes, problem: str) -> BadRequest:
 
 
 def valid_id(value: Any) -> int | None:
-    """Return an `id` of either number type, or None if it is no valid one."""
+    """Return an `id` of either number type, or None if the `id` is not valid."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 1 <= value <= MAX_ID or value != int(value):
         return None

@@ -1,4 +1,4 @@
-"""The question and the answer of a search, which is asked by HTTP only."""
+"""The query and the answer of a search, a request by HTTP only."""
 
 from typing import Annotated, Final
 
@@ -16,14 +16,14 @@ DEFAULT_HITS: Final = 20
 
 
 class SearchQuery(Struct):
-    """What is searched for.
+    """The query of a search.
 
     Args:
         q: words, all of which a message must have; the last one may be the beginning of a word.
-        topic: only in this topic.
+        topic: only messages of this topic.
         user: only messages of this user.
-        before: only hits in front of this id.
-        limit: hits at most.
+        before: only hits with a smaller id.
+        limit: maximum number of hits.
     """
 
     q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
@@ -34,12 +34,12 @@ class SearchQuery(Struct):
 
 
 class SearchHit(Struct):
-    """A message that was found.
+    """A message that a search has found.
 
     Args:
         id: greater for messages that were stored later.
-        message: the message as it now is.
-        snippet: a part of its text in pieces; every second piece is a word that was asked for.
+        message: the message in its present state.
+        snippet: an excerpt of the text in pieces; every second piece is a word of the query.
     """
 
     id: int
@@ -48,7 +48,7 @@ class SearchHit(Struct):
 
 
 class SearchOk(Struct):
-    """What was found, the newest first; `before` asks for more, unless it is null."""
+    """Hits, the newest first; `before` is for the next request, and null if no more hits follow."""
 
     hits: list[SearchHit]
     before: int | None = None

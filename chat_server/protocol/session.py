@@ -1,10 +1,10 @@
-"""One connection's state machine: which commands are accepted, and in what order they are answered.
+"""One connection's state machine: accepts commands by state, and answers them in order.
 
-A session does no I/O and reads no clock. Input arrives by `receive`, `succeed`, `fail` and `tick`;
-the session asks the `Effects` it was given for what must happen, synchronously.
+A session does no I/O and reads no clock. Input arrives by `receive`, `succeed`, `fail` and `tick`.
+The session calls its `Effects` synchronously for every action.
 
 Commands run one after another, so that each sees the effects of the one before. Commands that do
-not depend on each other, such as publications, may overlap; the table in `commands` says which.
+not depend on each other, such as publications, may overlap, as the table in `command_table` says.
 Answers leave in the order of the commands either way.
 """
 
@@ -33,25 +33,25 @@ from .messages import Error, Goodbye, Ok, Welcome
 from .topics import check_topic
 
 STRIKES = 10
-"""Messages within `STRIKE_WINDOW_SECONDS` that are no commands; the last of them closes."""
+"""Number of unparseable messages within `STRIKE_WINDOW_SECONDS` that closes the connection."""
 
 STRIKE_WINDOW_SECONDS = 60.0
 """Seconds for which a strike counts."""
 
 MAX_REJECTED = 1000
-"""Rate-limited commands after which a client is taken to ignore `retry_in_ms`.
+"""Rate-limited commands after which a client is assumed to ignore `retry_in_ms`.
 
-A large command counts as it does for the rate.
+A large command counts several times, as for the rate.
 """
 
 BYTES_PER_COUNT = 4096
-"""Bytes of a message for which it counts once more: parsing 64 KiB may take 30 ms."""
+"""Bytes of a message per additional count against the rate: to parse 64 KiB may take 30 ms."""
 
 MAX_EXTENSION_SECONDS = 120.0
 """Maximum seconds by which the wait for a new token is prolonged.
 
-The wait is prolonged while the server does not read the client's messages or does not get to them.
-By default publications outlast an outage half as long.
+The wait is prolonged while the server does not read the client's messages, or has unread ones.
+By default publications survive an outage of half that time.
 """
 
 FORGIVEN = 10
@@ -62,7 +62,7 @@ At 100 × the rate one command in 100 is accepted, so the count still grows; at 
 
 
 class SessionLimits(Struct, frozen=True, kw_only=True):
-    """The limits and times a session holds its client to."""
+    """The limits and times of a session."""
 
     auth_timeout_seconds: float
     heartbeat_seconds: float | None
@@ -76,15 +76,15 @@ class Session:
     """The state of one connection.
 
     Args:
-        effects: carries out what the session decides.
-        limits: numbers and times that the session keeps to.
+        effects: carries out the session's decisions.
+        limits: the limits and times of the session.
         codec: the connection's encoding, and the table of commands.
-        rate_limit: the connection's own.
-        now: seconds on the clock that every later `now` is read from.
+        rate_limit: the connection's own rate limit.
+        now: seconds on the clock of every later `now`.
 
     Attributes:
         state: the stage of the session's life.
-        topics: topics that are subscribed, or about to be.
+        topics: the topics of subscriptions, with pending ones.
     """
 
     def __init__(
@@ -101,22 +101,22 @@ class Session:
         self._limits = limits
         self._codec = codec
         self._rate_limit = rate_limit
-        # Lists, because both are short and an idle connection is to cost little memory.
+        # Lists, because both are short and an idle connection must cost little memory.
         self._waiting: list[Pending] = []
         self._running: list[Pending] = []
         # True while `_advance` runs: an effect that completes a command calls it again.
         self._advancing = False
         # True while the transport does not read because too many commands are pending.
         self._paused = False
-        # True once nothing more comes from the client.
+        # True once the client sends no more messages.
         self._remote_closed = False
         # Code, reason and reconnect_in_ms of a close that waits for the commands under way.
         self._pending_close: tuple[CloseCode, str, int] | None = None
         self._strikes: list[float] = []
         self._rejected = 0
-        # A client that comes back subscribes to all of its topics at once.
+        # A client that reconnects subscribes to all of its topics at once.
         self._free_subscriptions = limits.max_topics
-        # When the present state ends by itself.
+        # The time when the present state ends by itself.
         self._state_deadline = now + limits.auth_timeout_seconds
         self._heard_at = now
         self._pinged_at: float | None = None
@@ -126,17 +126,17 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more can come of this session."""
+        """Whether the session has ended."""
         return self.state is State.CLOSED
 
     # Input ---------------------------------------------------------------------------------
 
     def open(self, welcome: Welcome, expires_in: float | None, now: float) -> None:
-        """Accept a verified token: the first one opens the session, later ones prolong it.
+        """Accept a verified token: the first token opens the session, later tokens prolong it.
 
         Args:
             welcome: sent if this is the first token.
-            expires_in: seconds until the token expires, or None if it never does.
+            expires_in: seconds until the token expires, or None for a token without expiry.
             now: seconds.
         """
         if self.closed:
@@ -147,7 +147,7 @@ class Session:
         self._state_deadline = math.inf if expires_in is None else now + expires_in
 
     def hold(self) -> Pending:
-        """Let every command wait until what is returned has ended, by `succeed` or `fail`."""
+        """Make every command wait until the returned one has ended, by `succeed` or `fail`."""
         pending = Pending(None, None, ALONE)
         self._running.append(pending)
         return pending
@@ -170,7 +170,7 @@ class Session:
                 self._waiting.append(pending)
                 self._advance()
             else:
-                # Ahead of all that waits: late answers are why a client asks for a sign of life.
+                # The pong overtakes waiting answers: late answers are why a client sends `ping`.
                 id = pending.id
                 self._effects.send(pushes() if id is None else pushes(id=id))
 
@@ -180,7 +180,7 @@ class Session:
         self._pinged_at = None
 
     def count_control_frame(self, now: float) -> None:
-        """Count a control frame against the rate limit; it is a sign of life, too."""
+        """Count a control frame, which is also a sign of life, against the rate limit."""
         self.touch(now)
         if not self.closed:
             wait = self._rate_limit.acquire(now)
@@ -194,7 +194,7 @@ class Session:
         Args:
             pending: the command.
             ok: sent if the command has an id.
-            after: called right behind the answer, before anything else can be sent.
+            after: called right after the answer, before any other message can be sent.
         """
         pending.done = True
         pending.after = after
@@ -211,7 +211,7 @@ class Session:
         self._advance()
 
     def tick(self, now: float, *, reading: bool = True) -> float:
-        """Do what is due and return when something will be next, on the same clock.
+        """Do the due work and return the time of the next work, on the same clock.
 
         Args:
             now: seconds.
@@ -222,13 +222,13 @@ class Session:
         if not self.closed and now >= self._state_deadline:
             self._expire(now, unread)
         if self._paused or self._pending_close is not None or not reading:
-            # A client that is not read cannot be found silent.
+            # The server does not read this client, so silence proves nothing.
             self.touch(now)
         due = min(self._state_deadline, self._heartbeat(now))
         return math.inf if self.closed else due
 
     def close(self, code: CloseCode, reason: str, *, reconnect_in_ms: int = 0) -> None:
-        """Say goodbye and close, unless that has happened."""
+        """Send a goodbye and close, unless the session is closed already."""
         if self.closed:
             return
         effects = self._effects
@@ -237,26 +237,26 @@ class Session:
         effects.disconnect(code, reason)
 
     def close_gracefully(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Close once everything that was read from the client is answered."""
+        """Close once every message that was read from the client is answered."""
         if self.closed or self._pending_close is not None:
             return
         self._pending_close = (code, reason, reconnect_in_ms)
         self._effects.stop_reading()
 
     def on_remote_close(self) -> None:
-        """Note that nothing more comes from the client; what came is still carried out."""
+        """Note that the client sends no more messages; earlier messages are still handled."""
         self._remote_closed = True
         self._advance()
 
     def abort(self) -> None:
-        """End the session without a word: the connection is gone."""
+        """End the session without a message: the connection is gone."""
         self.state = State.CLOSED
         self._waiting.clear()
         self._running.clear()
         self._release()
 
     def _release(self) -> None:
-        """Break the circle of references through the effects: see server/gc_policy.py."""
+        """Break the reference cycle through the effects: see server/gc_policy.py."""
         self.__dict__.pop("_effects", None)
 
     def is_joining(self, topic: str) -> bool:
@@ -269,7 +269,7 @@ class Session:
         )
 
     def drop_topic(self, topic: str, error: ChatError) -> None:
-        """End a subscription that may not go on; the client gets an error without an `id`."""
+        """End a subscription without permission; the client gets an error without an `id`."""
         if self.closed:
             return
         self.topics.discard(topic)
@@ -279,7 +279,7 @@ class Session:
     # Messages ------------------------------------------------------------------------------
 
     def _read(self, payload: bytes, now: float) -> Pending:
-        """Decode one message; a message that cannot be carried out comes with its answer."""
+        """Decode one message; a message that cannot run already has its answer."""
         if self._free_subscriptions and b"subscribe" in payload and len(payload) < BYTES_PER_COUNT:
             command = self._free_subscription(payload)
             if command is not None:
@@ -288,7 +288,7 @@ class Session:
         wait = self._rate_limit.acquire(now, cost)
         if wait or self._rejected:
             self._count_rejected(wait, cost)
-        # Checking the data of a command that is refused anyway is not worth the time.
+        # To check the data of a command that is refused anyway is not worth the time.
         check_data = not wait and self.state is not State.AUTHENTICATING
         try:
             command = self._codec.decode(payload, check_data=check_data)
@@ -309,7 +309,7 @@ class Session:
         return pending
 
     def _free_subscription(self, payload: bytes) -> Command | None:
-        """Return one of the connection's first `max_topics` subscriptions, which cost no rate."""
+        """Return one of the connection's first `max_topics` subscriptions, exempt from the rate."""
         try:
             command = self._codec.decode(payload, check_data=False)
         except BadRequest:
@@ -321,8 +321,9 @@ class Session:
         return command
 
     def _count_rejected(self, wait: float, cost: int) -> None:
-        """Note by how many seconds a message was too early; close if that has no effect."""
-        # A large message that is refused has been read, and looked at for its id, all the same.
+        """Count a refused message, and close after too many; an accepted message forgives some."""
+        # A refused large message was still read, and searched for its `id`, so it counts by its
+        # cost.
         if wait:
             self._rejected += cost
             if self._rejected >= MAX_REJECTED:
@@ -331,7 +332,7 @@ class Session:
             self._rejected = max(self._rejected - FORGIVEN * cost, 0)
 
     def _strike(self, now: float) -> None:
-        """Count a message that is no command, and close if it was one too many."""
+        """Count a message that is no command, and close after too many."""
         self._strikes = [*self._strikes[1 - STRIKES :], now]
         if len(self._strikes) == STRIKES and now - self._strikes[0] <= STRIKE_WINDOW_SECONDS:
             self.close(CloseCode.PROTOCOL_VIOLATION, f"{STRIKES} messages could not be parsed")
@@ -339,9 +340,9 @@ class Session:
     # The order of commands -----------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Answer what is done and start what may run, until neither is left."""
+        """Answer commands that are done and start commands that may run, until neither is left."""
         if self._advancing:
-            return  # the loop below sees whatever an effect completed synchronously
+            return  # the loop below sees every command that an effect completes synchronously
         self._advancing = True
         waiting, running = self._waiting, self._running
         try:
@@ -364,9 +365,9 @@ class Session:
             self._control_flow()
 
     def _may_join(self, pending: Pending) -> bool:
-        """Return whether a command may start beside those that run."""
+        """Return whether a command may start beside the running commands."""
         row = pending.row
-        # Whatever runs beside others overlaps, so the last one speaks for all.
+        # All commands that run beside others overlap, so one check of the last command suffices.
         return (row.overlaps or row.overtakes) and self._running[-1].row.overlaps
 
     def _start(self, pending: Pending) -> None:
@@ -408,7 +409,7 @@ class Session:
             self._effects.resume()
 
     def _finish(self) -> None:
-        """Close as `close_gracefully` was asked to, or else because the client has closed."""
+        """Close with the reason of `close_gracefully`, or normally if the client has closed."""
         if self._pending_close is not None:
             code, reason, reconnect_in_ms = self._pending_close
             self.close(code, reason, reconnect_in_ms=reconnect_in_ms)
@@ -420,7 +421,7 @@ class Session:
     # Topics --------------------------------------------------------------------------------
 
     def _change_topics(self, pending: Pending, command: Command) -> None:
-        """Add a command's topic to the subscriptions, or remove it."""
+        """Add a command's topic to the subscriptions, or remove the topic."""
         assert isinstance(command, TopicCommand)  # noqa: S101 - these rows have one
         topic = check_topic(command.topic)
         if pending.row.leaves:

@@ -1,4 +1,4 @@
-"""Topic names and the namespace they belong to (docs/protocol.md, section 1)."""
+"""Topic names and their namespaces (docs/protocol.md, section 1)."""
 
 import re
 from functools import lru_cache
@@ -17,7 +17,7 @@ TopicName = Annotated[
     str,
     Meta(extra_json_schema={"pattern": f"^{_TOPIC.pattern}$", "maxLength": MAX_TOPIC_BYTES}),
 ]
-"""For documents: what does not fit is refused by `check_topic`, which says why."""
+"""A topic, with its pattern for documents only: `check_topic` refuses others, with a reason."""
 
 _UNESCAPED = re.compile(r"[A-Za-z0-9._@-]*", re.ASCII)
 _ESCAPED = re.compile(rb"[^A-Za-z0-9._@-]")
@@ -26,15 +26,15 @@ _ESCAPED = re.compile(rb"[^A-Za-z0-9._@-]")
 def topic_segment(text: str) -> str:
     """Return the one topic segment that stands for `text`, a user for example.
 
-    Each byte of its UTF-8 besides `A-Z a-z 0-9 . _ @ -` becomes `~` and two hexadecimal digits, so
-    that no two texts have the same: `auth0|7` is `auth0~7C7`, and `a~b` is `a~7Eb`.
+    Each byte of the text's UTF-8 besides `A-Z a-z 0-9 . _ @ -` becomes `~` and two hexadecimal
+    digits. So no two texts have the same segment: `auth0|7` is `auth0~7C7`, and `a~b` is `a~7Eb`.
     """
     if _UNESCAPED.fullmatch(text):
         return text
     return _ESCAPED.sub(lambda found: b"~%02X" % ord(found[0]), text.encode()).decode("ascii")
 
 
-# Each message asks, and most name a topic that others named before. Refusals are not remembered.
+# Every message needs this check, and most topics were named before. Refusals are not cached.
 @lru_cache(maxsize=4_096)
 def check_topic(topic: str) -> str:
     """Return `topic` unchanged if it is well-formed.
