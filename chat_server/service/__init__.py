@@ -1,5 +1,5 @@
-"""What a user may do, whoever asks: WebSocket commands, HTTP requests, the application.
+"""The operations of users, for WebSocket commands, HTTP requests and the application alike.
 
-Nothing else publishes. `Service.execute` checks the topic and the token's grant and runs the hooks.
-Then it calls the command's operation, which acts and returns the answer.
+No other code publishes. `Service.execute` checks the topic and the token's grant and runs the
+hooks. Then `execute` calls the command's operation, which acts and returns the answer.
 """

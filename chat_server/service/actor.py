@@ -1,4 +1,4 @@
-"""Who asks for an operation, and what that actor is allowed."""
+"""The actor behind an operation, with the actor's permissions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -23,12 +23,12 @@ class Actor:
     """A user with a token, at the other end of a connection or of a request.
 
     Attributes:
-        claims: what the token says; None as long as there is none, and then nothing is allowed.
-        user: the user; empty as long as nobody is known.
-        sender: what others see of the user, as JSON text.
+        claims: the token's claims; None before authentication, with no permissions at all.
+        user: the user; empty before authentication.
+        sender: the user as others see the user, as JSON text.
         codec: the encoding of the actor's answers.
-        rate_factor: how many times what others may send the actor may; infinite for no limit.
-        peer: where the client comes from; empty if that is not known.
+        rate_factor: multiplies the actor's rates; infinite for no limit.
+        peer: the client's address; empty if unknown.
     """
 
     peer: str = ""
@@ -44,7 +44,7 @@ class Actor:
             self.authenticate(claims)
 
     def authenticate(self, claims: Claims) -> None:
-        """Let the actor do what this verified token allows, and nothing else."""
+        """Give the actor the permissions of this verified token, and no others."""
         self.claims = claims
         self.user = claims.sub
         self.sender = msgspec.json.encode(claims.user)
@@ -52,21 +52,21 @@ class Actor:
         self._permissions = Permissions(claims)
 
     def may(self, grant: Grant, topic: str) -> bool:
-        """Return whether the actor is allowed something in a topic."""
+        """Return whether the actor has a grant in a topic."""
         return self._permissions is not None and self._permissions.may(grant, topic)
 
     def require(self, grant: Grant, topic: str) -> None:
-        """Check that the actor is allowed something in a topic.
+        """Check that the actor has a grant in a topic.
 
         Raises:
-            Forbidden: the actor is not.
+            Forbidden: the actor does not have the grant.
         """
         if self._permissions is None or not self._permissions.may(grant, topic):
             raise Forbidden(f"topic: the token does not allow {grant} here", topic=topic)
 
     def scoped(self, key: str | None, scope: str = "") -> str | None:
-        """Return an idempotency key that is this actor's alone, and only within a scope."""
-        # With the length no other user's key can be made to look the same.
+        """Return an idempotency key for this actor alone, valid only within a scope."""
+        # With the length no other user's key can be made equal.
         return None if key is None else f"{scope}{len(self.user)}:{self.user}:{key}"
 
     async def ready(self) -> None:
@@ -74,7 +74,7 @@ class Actor:
 
 
 class Application(Actor):
-    """The program around the server: it is allowed everything, and its rate has no limit.
+    """The program around the server, with all grants and without a rate limit.
 
     Args:
         sender: shown to others; None for a message without a sender.
@@ -97,11 +97,11 @@ class Application(Actor):
 
 
 class Subscriber(Actor, ABC):
-    """An actor with a live connection, who can be sent pushes.
+    """An actor with a live connection that takes pushes.
 
     Attributes:
-        id: the session that `welcome` names.
-        transport: where pushes go.
+        id: the session id of the `welcome` message.
+        transport: the transport for pushes.
     """
 
     id: str
@@ -109,13 +109,13 @@ class Subscriber(Actor, ABC):
 
     @abstractmethod
     def admit(self, claims: Claims) -> AuthOk | Coroutine[Any, Any, AuthOk]:
-        """Accept a verified token, the first one once the hooks let the connection in.
+        """Accept a verified token; the first token must also pass the hooks.
 
         Raises:
-            Unauthorized: the token is another user's.
-            ChatError: a hook keeps the connection out, which is closed.
+            Unauthorized: the token belongs to another user.
+            ChatError: a hook refuses the connection; the connection is closed.
         """
 
     @abstractmethod
     def enter(self, topic: str, recovery: Recovery) -> None:
-        """Begin to receive a topic's events; called right behind the `ok` of `subscribe`."""
+        """Begin to receive a topic's events; called right after the `ok` of `subscribe`."""

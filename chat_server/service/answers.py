@@ -1,4 +1,4 @@
-"""What an operation returns: an answer, or one that is yet to come."""
+"""The results of operations: an answer, or a future answer."""
 
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Generator
@@ -11,24 +11,24 @@ from ..protocol.messages import Ok, SubscribeOk
 from ..realtime.recovery import Recovery
 
 UNFINISHED_RETRY_MS = 1_000
-"""Milliseconds that a client is told to wait after a request that ended before its command did."""
+"""Milliseconds to wait for a client whose request ended before its command did."""
 
 
 class Joined(Struct):
-    """The answer of `subscribe`, and where the subscriber enters the topic right behind it."""
+    """The answer of `subscribe`, and the place where the subscriber then enters the topic."""
 
     ok: SubscribeOk
     recovery: Recovery
 
 
 class Answer(Struct):
-    """An answer yet to come; can be awaited.
+    """A future answer; can be awaited.
 
-    A future and a function instead of a coroutine: a publication costs no task.
+    This is a future and a function rather than a coroutine, so that a publication costs no task.
 
     Args:
         future: the outcome.
-        make_ok: makes the answer of the outcome, or raises the `ChatError` that it stands for.
+        make_ok: makes the answer from the outcome, or raises the outcome's `ChatError`.
     """
 
     future: Future[Any]
@@ -41,11 +41,11 @@ class Answer(Struct):
 
 
 Reply = Ok | Joined | Answer | Coroutine[Any, Any, Ok | Joined]
-"""An operation that has to wait for more than one thing returns a coroutine."""
+"""The result of an operation; a coroutine if the operation has to wait for several things."""
 
 
 def unfinished() -> Unavailable:
-    """Return the error of a publication that was not done in the time of its request."""
+    """Return the error of a publication that did not finish within the time of its request."""
     return Unavailable(
         "the message may still be stored; repeat the request with the same `key` to store it only"
         " once",

@@ -1,8 +1,8 @@
-"""Gathers appends to one message: those that wait for the store are stored as one event.
+"""Gathers appends to one message, and stores the waiting ones as one event.
 
-For each message one append is under way at a time, and what comes meanwhile leaves with the next
-one. Other changes of the message stand in the same line, so each message is changed in the order
-of the calls (docs/design/messages.md).
+For each message one append is under way at a time; appends that come meanwhile leave together with
+the next one. Other changes of the message wait in the same queue. So each message is changed in the
+order of the calls (docs/design/messages.md).
 """
 
 import asyncio
@@ -23,14 +23,14 @@ MAX_GATHERED: Final = 256
 """Maximum number of appends that are stored as one event."""
 
 MAX_SPLITS: Final = 5
-"""Attempts to append while others edit the message each time in between."""
+"""Attempts to append while other users edit the message between two attempts."""
 
 BUSY_RETRY_MS: Final = 250
 """`retry_in_ms` while too many appends wait."""
 
 
 class _Waiting:
-    """A change that has no answer yet; an append has one piece."""
+    """A change without an answer; an append has one piece."""
 
     __slots__ = ("draft", "future")
 
@@ -40,13 +40,13 @@ class _Waiting:
 
 
 class _Line:
-    """The changes of one message since an append to it, in the order of the calls.
+    """The queue of changes of one message since its first append, in the order of the calls.
 
     Attributes:
-        waiting: not sent yet.
-        sent: under way together.
-        timer: runs while more is gathered.
-        alone: the number of appends that have to be sent one by one.
+        waiting: changes not sent yet.
+        sent: changes under way together.
+        timer: runs while more appends are gathered.
+        alone: the number of appends that must be sent one by one.
     """
 
     __slots__ = ("alone", "sent", "timer", "waiting")
@@ -63,7 +63,7 @@ class Appends:
 
     Args:
         event_log: the log.
-        settings: how long a namespace gathers, and how many changes may wait in all.
+        settings: the namespaces' times to gather, and the maximum number of waiting changes.
     """
 
     def __init__(self, event_log: EventLog, settings: Settings) -> None:
@@ -71,20 +71,20 @@ class Appends:
         self._settings = settings
         self._limit = settings.broker.max_pending
         self._count = 0
-        # By topic and target.
+        # Queues by topic and target.
         self._lines: dict[tuple[str, int], _Line] = {}
 
     def append(self, draft: Append) -> "Future[ChangeResult]":
-        """Add one piece to a message; resolved once its text is stored.
+        """Add one piece to a message; resolved once the piece's text is stored.
 
-        The future fails with `Unavailable`. Then every change of the message that waits fails as
-        well: none of them is stored behind a hole.
+        The future fails with `Unavailable`. Then every waiting change of the message fails as well,
+        so that no change is stored after a missing one.
         """
         key = (draft.topic, draft.target)
         return self._stand(key, self._lines.get(key) or _Line(), draft)
 
     def change(self, change: Change) -> "Future[ChangeResult]":
-        """Change a message in another way, behind the appends to it that wait."""
+        """Change a message in another way, after the waiting appends to the message."""
         key = (change.topic, change.target)
         line = self._lines.get(key)
         return self._event_log.change(change) if line is None else self._stand(key, line, change)
@@ -103,7 +103,7 @@ class Appends:
         return future
 
     def stop(self) -> None:
-        """Fail every change that has not been sent."""
+        """Fail every unsent change."""
         for key, line in list(self._lines.items()):
             if line.timer is not None:
                 line.timer.cancel()
@@ -114,7 +114,7 @@ class Appends:
                 del self._lines[key]
 
     def _gather(self, key: tuple[str, int], line: _Line) -> None:
-        """Send what waits: now, or a little later with what comes until then."""
+        """Send the waiting changes: now, or after the window together with later appends."""
         if line.sent or not line.waiting:
             return
         window = self._settings.namespace(key[0]).append_window_ms / 1_000
@@ -175,17 +175,17 @@ class Appends:
         if result.outcome is Outcome.SPLIT and isinstance(draft, Append) and attempts:
             where = split_of(result.data, result.version)
             if where is None and not any(piece.text for piece in draft.pieces):
-                # Nothing is added to what has no text: the message is only ended.
+                # No text is added to a message without text: the append only ends the message.
                 where = Split(result.version, result.data, b"", 0)
             if where is not None:
-                # It has been counted.
+                # The first attempt has counted against the rates.
                 again = replace(draft, split=where, charges=())
                 self._try(key, line, again, attempts - 1)
                 return
         sent, line.sent = line.sent, []
         if result.outcome is not Outcome.STORED and len(sent) > 1:
-            # What is refused together need not be alone: the first may fit, one may only end a
-            # message without text, and one may be a repetition of what is stored.
+            # Appends that are refused together may pass alone: the first may fit, one may only end
+            # a message without text, and one may repeat a stored append.
             line.waiting.extendleft(reversed(sent))
             line.alone = len(sent)
         else:
@@ -211,27 +211,27 @@ class Appends:
         for each in waiting:
             if not each.future.done():
                 each.future.set_exception(error)
-                # The connection of its caller may be gone.
+                # The caller's connection may be gone; then nobody else reads the error.
                 each.future.exception()
 
 
 def _grows(change: Change) -> bool:
-    """Return whether more text may follow a change, so that it is worth waiting for."""
+    """Return whether more text may follow a change, so that waiting makes sense."""
     return isinstance(change, Append) and change.state == STREAMING
 
 
 def _sum(first: tuple[Charge, ...], second: tuple[Charge, ...]) -> tuple[Charge, ...]:
-    """Return what two appends of one user to one message count together."""
+    """Return the charges of two appends of one user to one message as one."""
     return tuple(
         replace(one, cost=one.cost + other.cost) for one, other in zip(first, second, strict=True)
     )
 
 
 def _together(last: Append, pieces: list[Piece], next: Append) -> bool:
-    """Return whether an append can be one event with those before it.
+    """Return whether an append can be one event with the appends before.
 
-    It must be the same user's, with the same rights, and name its message in the same epoch. A
-    repetition waits: the store looks for the keys of all pieces before it stores one.
+    The append must have the same user, the same rights, and the same epoch of its message. A
+    repetition waits: the store looks for the keys of all pieces before storing one.
     """
     key = next.pieces[0].key
     return (

@@ -1,4 +1,4 @@
-"""Many publications of one actor, given in one request."""
+"""Many publications of one actor, in one request."""
 
 import asyncio
 import logging
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
     """Publish the messages of a batch, and return a result for each, in their order.
 
-    Every message is checked, counted and stored as one that comes alone, and fails alone. All are
-    handed to the broker before any is awaited. Behind the first message that is rate limited none
-    is taken, so that sending those again keeps the order.
+    Every message is checked, counted and stored like a single message, and fails alone. All
+    messages go to the broker before the first result is awaited. No message after the first
+    rate-limited one is accepted, so that a repetition of these keeps the order.
 
-    The caller has let the request pass by `Service.limit_requests`: that counts the first message.
+    The caller has called `Service.limit_requests`, which counts the first message.
 
     Args:
-        service: carries out each publication.
-        actor: who publishes.
+        service: runs each publication.
+        actor: the publisher.
         body: a JSON object with `messages`; the caller bounds its size.
 
     Raises:
@@ -50,10 +50,10 @@ async def publish_batch(service: Service, actor: Actor, body: bytes) -> BatchOk:
 
 
 def _start(service: Service, actor: Actor, items: list[bytes]) -> list[Answer | ChatError]:
-    """Start to publish each of `items`; return the answer that is to come, or the refusal."""
+    """Start to publish each of `items`; return a future answer or the refusal for each."""
     service.charge_request(actor, len(items[0]))
     passed, error = service.limit_batch(actor, list(map(len, items[1:])))
-    # The topics of the messages so far in which the actor may publish.
+    # Topics of the messages so far with the actor's grant to publish.
     allowed: set[str] = set()
     started = [_publish(service, actor, item, allowed) for item in items[: passed + 1]]
     return started if error is None else started + [error] * (len(items) - len(started))
@@ -74,7 +74,7 @@ def _publish(service: Service, actor: Actor, item: bytes, allowed: set[str]) -> 
 
 
 async def _wait(started: list[Answer | ChatError], seconds: float) -> None:
-    """Wait until all answers have come; give up those that have not in time."""
+    """Wait for all answers; give up the late ones."""
     futures = [each.future for each in started if isinstance(each, Answer)]
     if all(future.done() for future in futures):
         return
@@ -83,7 +83,7 @@ async def _wait(started: list[Answer | ChatError], seconds: float) -> None:
     finally:
         for future in futures:
             if not future.cancel() and not future.cancelled():
-                # The request may have been cancelled, and nobody else look at the errors.
+                # If the request was cancelled, nobody else looks at the errors.
                 future.exception()
 
 

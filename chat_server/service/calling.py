@@ -1,4 +1,4 @@
-"""`call`: what clients ask of the application's own functions."""
+"""`call`: runs methods of the application for clients."""
 
 import msgspec
 
@@ -12,13 +12,13 @@ from .service import Service
 
 
 async def call(service: Service, actor: Actor, command: commands.Call) -> CallOk:
-    """Let the application answer.
+    """Call a method of the application.
 
     Raises:
-        NotFound: it has no such method.
-        Unavailable: it did not answer in time, or has too much to do.
-        Internal: it has failed.
-        ChatError: it refuses.
+        NotFound: the application has no such method.
+        Unavailable: the application did not answer in time, or has too many calls.
+        Internal: the method has failed.
+        ChatError: the method refuses.
     """
     if service.gate is None:
         raise NotFound(f"method: there is no method {command.method!r}")

@@ -29,11 +29,11 @@ from .drafts import change_fields
 from .service import Service
 
 _ONE_CHARACTER = regex.compile(r"(?=.*[^\p{C}\p{Z}\p{M}\p{DI}])\X", regex.DOTALL)
-"""What a reader counts as one, with something in it that can be seen."""
+"""One character as a reader counts them, with at least one visible part."""
 
 _NO_EMOJI = regex.compile(r"[\p{C}\p{Z}--[\u200d\U000e0020-\U000e007f]]|\p{M}{5}", regex.V1)
-"""Control and format characters and spaces, but for those of which emoji are made; and marks that
-are piled up until they cover the lines around."""
+"""Control and format characters and spaces, except for parts of emoji; and so many combining marks
+that they cover neighbouring lines."""
 
 _REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
     {
@@ -56,13 +56,13 @@ _REFUSALS: Mapping[Outcome, tuple[type[ChatError], str]] = MappingProxyType(
 
 
 def edit(service: Service, actor: Actor, command: commands.Edit) -> Answer:
-    """Put other data into a message.
+    """Replace the data of a message.
 
     Raises:
         TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
-        NotFound: there is no such message (by the future, as all that follow).
-        Forbidden: it is another user's.
-        Gone: it is deleted.
+        NotFound: the message does not exist (by the future, like all following errors).
+        Forbidden: the message belongs to another user.
+        Gone: the message is deleted.
         Unavailable: the broker cannot be reached.
     """
     topic, data = command.topic, bytes(command.data)
@@ -72,23 +72,23 @@ def edit(service: Service, actor: Actor, command: commands.Edit) -> Answer:
 
 
 def delete(service: Service, actor: Actor, command: commands.Delete) -> Answer:
-    """Take a message's data away.
+    """Remove a message's data.
 
     Raises:
-        NotFound: there is no such message (by the future, as all that follow).
-        Forbidden: it is another user's.
-        Gone: it is deleted already.
+        NotFound: the message does not exist (by the future, like all following errors).
+        Forbidden: the message belongs to another user.
+        Gone: the message is deleted already.
         Unavailable: the broker cannot be reached.
     """
     return _change(service, command, Change(**_fields(service, actor, command, Kind.DELETED)))
 
 
 def react(service: Service, actor: Actor, command: commands.React) -> Answer:
-    """Add a user's reaction to a message, or take it back.
+    """Add a user's reaction to a message, or remove a reaction.
 
     Raises:
         BadRequest: `emoji` is no single visible character, or the actor has no name.
-        NotFound: there is no such message or reaction (by the future, as all that follow).
+        NotFound: the message or reaction does not exist (by the future, like all following errors).
         Gone: the message is deleted.
         Unavailable: the broker cannot be reached.
     """
@@ -114,12 +114,12 @@ def append(service: Service, actor: Actor, command: commands.Append) -> Answer:
     """Add to the text of a message.
 
     Raises:
-        BadRequest: `text` is empty and ends nothing; or the message has no text (by the future, as
-            all that follow).
-        NotFound: there is no such message.
-        Forbidden: it is another user's.
-        Gone: it is deleted, or does not grow any more.
-        TooLarge: its data would have more than `limits.max_message_bytes` of JSON.
+        BadRequest: `text` is empty and `state` does not end the message; or the message has no text
+            (by the future, like all following errors).
+        NotFound: the message does not exist.
+        Forbidden: the message belongs to another user.
+        Gone: the message is deleted, or is not streaming any more.
+        TooLarge: the data would have more than `limits.max_message_bytes` of JSON.
         Unavailable: the broker cannot be reached.
     """
     topic, text = command.topic, command.text
@@ -146,7 +146,7 @@ def _fields(
     content: bytes = b"",
     size: int | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of the draft that a command asks for; `size` is that of `content`."""
+    """Return the fields of a command's draft; `size` is the size of `content`."""
     topic, target = command.topic, command.seq
     moderates = actor.may("moderate", topic)
     return {
@@ -184,10 +184,10 @@ def _place(command: ChangeCommand, place: PublishResult) -> dict[str, Any]:
 
 
 def place_of(result: ChangeResult, command: ChangeCommand) -> PublishResult:
-    """Return where a change was stored.
+    """Return the place of a stored change.
 
     Raises:
-        ChatError: it was not, and why.
+        ChatError: the change was not stored, for the error's reason.
     """
     if result.outcome is Outcome.STORED:
         return result.places[0]

@@ -1,4 +1,4 @@
-"""The JSON text of what is published: drafts of stored events, payloads of signals."""
+"""The JSON text of publications: drafts of stored events, payloads of signals."""
 
 from typing import Any
 
@@ -22,17 +22,17 @@ def message_draft(
         topic: a checked topic name.
         sender: the sender as JSON text.
         data: checked JSON text.
-        retention: how much of the topic's history is kept.
+        retention: the bounds of the topic's history.
         key: idempotency key, scoped to the sender.
-        state: `streaming` for a message that grows.
-        charges: what it counts against rates of the topic.
+        state: `streaming` for a message that grows by appends.
+        charges: the costs against rates of the topic.
     """
     label = b"" if state is None else b',"state":"%b"' % state.encode()
     return Draft(
         topic=topic,
         kind=Kind.MESSAGE,
         head=b'{"type":"message","topic":"%b","seq":' % topic.encode(),
-        # `broker.folding` knows what stands behind `from`.
+        # `broker.folding` relies on the fields after `from`.
         tail=b',"from":%b%b,"data":%b}' % (sender, label, data),
         content=len(data) + 1,
         retention=retention,
@@ -44,19 +44,19 @@ def message_draft(
 def change_fields(
     kind: Kind, topic: str, sender: bytes, target: int, rest: bytes = b"", content: bytes = b""
 ) -> dict[str, Any]:
-    """Return the fields that all changes of a message have in their drafts.
+    """Return the fields that the drafts of all changes have in common.
 
     Args:
         kind: the kind of the event.
         topic: a checked topic name.
-        sender: who changes the message, as JSON text.
+        sender: the author of the change, as JSON text.
         target: the message's seq.
         rest: JSON text of further members, each with a comma in front.
-        content: JSON text that a deletion of the message takes away.
+        content: JSON text that a deletion of the message removes.
     """
     head = b'{"type":"%b","topic":"%b","seq":' % (kind.encode(), topic.encode())
     tail = b',"from":%b,"target":%d%b' % (sender, target, rest)
-    # The payload of an append ends with its text, which is the broker's to gather.
+    # The payload of an append ends with its text, which the broker adds.
     end = b"" if kind is Kind.APPENDED else b"}"
     return {
         "topic": topic,

@@ -1,4 +1,4 @@
-"""What the service and connections ask of hooks; `hooked.HookGate` answers."""
+"""The interface of the service and connections to hooks; `hooked.HookGate` implements it."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,17 +11,17 @@ from .answers import Reply
 
 
 class Gate(Protocol):
-    """Asks an application's hooks, and tells them."""
+    """Asks and notifies an application's hooks."""
 
     @property
     def asks_on_connect(self) -> bool:
-        """Whether there are hooks to ask about connections."""
+        """Whether the application has hooks for new connections."""
         ...
 
     def carry_out(
         self, actor: Actor, command: Command, row: Row, operation: Callable[[Actor, Any], Reply]
     ) -> Reply:
-        """Carry out a command that has passed its checks, once the hooks let it.
+        """Run a checked command once the hooks allow the command.
 
         Raises:
             ChatError: the command is refused, or has failed at once.
@@ -29,10 +29,10 @@ class Gate(Protocol):
         ...
 
     async def admit(self, actor: Actor, topic: str, kind: str) -> None:
-        """Ask whether an actor may read a topic, for what is no command about one topic.
+        """Ask whether an actor may read a topic, for requests other than a command about one topic.
 
         Raises:
-            ChatError: the actor may not.
+            ChatError: a hook refuses.
         """
         ...
 
@@ -40,19 +40,19 @@ class Gate(Protocol):
         """Ask whether a connection may be welcomed.
 
         Raises:
-            ChatError: it may not.
+            ChatError: a hook refuses.
         """
         ...
 
     def disconnected(self, client: Client) -> None:
-        """Tell that a connection which was welcomed has ended."""
+        """Notify the hooks that a welcomed connection has ended."""
         ...
 
     async def call(self, call: Call) -> bytes:
-        """Return what the function of a method returns, as JSON text.
+        """Call a method of the application, and return its result as JSON text.
 
         Raises:
-            NotFound: there is no such method.
-            ChatError: the function raises it, has failed or is late.
+            NotFound: the method does not exist.
+            ChatError: the method raises the error, has failed or is late.
         """
         ...

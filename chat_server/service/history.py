@@ -1,4 +1,4 @@
-"""`history`: stored messages as an answer; and the position of a topic."""
+"""`history` answers with stored messages; also returns the position of a topic."""
 
 import asyncio
 from typing import Any
@@ -14,19 +14,19 @@ from .actor import Actor
 from .service import Service
 
 YIELD_BYTES = 16_384
-"""Bytes of messages that are encoded before others get their turn."""
+"""Bytes of messages that are encoded before other tasks get a turn."""
 
 
 async def history(service: Service, actor: Actor, command: History) -> HistoryOk:
     """Read stored messages, ascending: the newest, or those before or after a seq.
 
-    An answer has as many as fit into `limits.slow_buffer_bytes`, or else one.
+    An answer has as many messages as fit into `limits.slow_buffer_bytes`, and at least one.
 
     Raises:
-        RateLimited: the user has read too much.
+        RateLimited: the user has read too many bytes.
         Unavailable: the broker cannot be reached.
     """
-    # Else the answers to all commands that wait would pile up, megabytes each.
+    # Otherwise the answers to all waiting commands would pile up, megabytes each.
     await actor.ready()
     node = service.node
     topic, after = command.topic, command.after
@@ -49,7 +49,7 @@ async def history(service: Service, actor: Actor, command: History) -> HistoryOk
 
 
 async def position(service: Service, actor: Actor, topic: str) -> PositionOk:
-    """Read a topic's last seq; `topic` is one that the actor may subscribe to.
+    """Read the last seq of a topic to which the actor may subscribe.
 
     Raises:
         ChatError: a hook refuses.
@@ -63,7 +63,7 @@ async def position(service: Service, actor: Actor, topic: str) -> PositionOk:
 async def _encode(
     page: HistoryPage, codec: Codec, max_bytes: int, *, newest: bool
 ) -> tuple[list[Any], bool]:
-    """Return the messages of a page that fit, encoded, and whether all did."""
+    """Return a page's encoded messages, as many as fit, and whether all of them fit."""
     events = [event for event in page.events if event.kind is Kind.MESSAGE]
     kept: list[msgspec.Raw] = []
     size = held = 0

@@ -1,9 +1,9 @@
-"""Commands behind hooks: what the application is asked about a command before it is carried out.
+"""Runs hooks before commands: the application decides about a command before it runs.
 
-A worker whose application has no hooks has no gate, and none of this runs.
+A worker whose application has no hooks has no gate, and does not use this module.
 
-What is written to a topic stands in a line while hooks are asked about it. They are asked about
-all of a line at once, and it is carried out in the order in which it came.
+Commands that write to a topic wait in the topic's queue while hooks are asked. The hooks are asked
+about all commands of a queue at once. The commands then run in the order in which they came.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ _STORED: dict[type[Command], Kind] = {
 
 
 class _Entry:
-    """A command that stands in the line of its topic."""
+    """A command in the queue of its topic."""
 
     __slots__ = ("actor", "command", "decided", "future", "operation", "refusal", "row", "task")
 
@@ -88,12 +88,12 @@ class HookGate:
     """Asks an application's hooks about commands.
 
     Args:
-        service: carries commands out.
+        service: runs the commands.
         settings: deadline and bounds.
 
     Attributes:
         registry: the hooks.
-        counts: what became of their runs.
+        counts: the outcomes of the hooks' runs.
     """
 
     def __init__(self, service: Service, settings: HookSettings) -> None:
@@ -101,7 +101,7 @@ class HookGate:
         self.counts: Counts = service.node.numbers.hooks
         self._service = service
         self._watch = BlockingWatch()
-        # What is told must not keep what is asked from running.
+        # A runner of its own, so that notified hooks do not keep asked hooks from running.
         self.asking = Runner(settings, self._watch, self.counts)
         self._telling = Runner(settings, self._watch, self.counts)
         self._teller = Teller(self._telling, settings.max_pending)
@@ -114,9 +114,9 @@ class HookGate:
     # Commands ------------------------------------------------------------------------------
 
     def carry_out(self, actor: Actor, command: Command, row: Row, operation: Operation) -> Reply:
-        """Carry out a command that has passed its checks, once the hooks let it.
+        """Run a checked command once the hooks allow the command.
 
-        What the application does itself passes no hooks.
+        Commands of the application itself pass no hooks.
 
         Raises:
             ChatError: the command is refused, or has failed at once.
@@ -136,16 +136,16 @@ class HookGate:
         self, actor: Actor, command: Any, row: Row, operation: Operation, hooks: Sequence[Hook]
     ) -> Ok | Joined:
         await self._admit(actor, command.topic, _kind(command), hooks)
-        # The token may be another one by now.
+        # The actor may have another token by now.
         check_grant(row, actor, command.topic)
         reply = operation(actor, command)
         return reply if isinstance(reply, Ok | Joined) else await reply
 
     async def admit(self, actor: Actor, topic: str, kind: str) -> None:
-        """Ask whether an actor may read a topic, for what is no command about one topic.
+        """Ask whether an actor may read a topic, for requests other than a command about one topic.
 
         Raises:
-            ChatError: the actor may not.
+            ChatError: a hook refuses.
         """
         hooks = self.registry.matching("subscribe", topic, actor.user)
         if hooks and not isinstance(actor, Application):
@@ -163,10 +163,10 @@ class HookGate:
             self._pending -= 1
 
     def _enter(self, topic: str | None = None) -> None:
-        """Count a command that waits for hooks; the caller takes it off `_pending` again.
+        """Count a command that waits for hooks; the caller decrements `_pending` afterwards.
 
         Raises:
-            Unavailable: there are too many.
+            Unavailable: too many commands wait.
         """
         if self._pending >= self._max_pending:
             if self._throttle.due("full"):
@@ -209,7 +209,7 @@ class HookGate:
             await self.asking.ask(hooks, make_subject, partial(self._settle, entry))
         except ChatError as error:
             error.topic = entry.command.topic
-            # Its traceback holds the entry: they would be left to the garbage collector.
+            # The traceback holds the entry: the cycle would be left to the garbage collector.
             error.__context__ = None
             entry.refusal = error.with_traceback(None)
         except asyncio.CancelledError:
@@ -221,10 +221,10 @@ class HookGate:
         self._advance(entry.command.topic)
 
     def _settle(self, entry: _Entry, publication: Publication) -> None:
-        """Take over the data that a hook has left.
+        """Put the data that a hook has set into the entry's command.
 
         Raises:
-            ChatError: it cannot be sent.
+            ChatError: the data cannot be sent.
         """
         data = publication.take()
         if data is UNSET:
@@ -243,7 +243,7 @@ class HookGate:
         entry.command = new
 
     def _advance(self, topic: str) -> None:
-        """Carry out what stands at the head of a line and is decided."""
+        """Run the decided commands at the head of a queue."""
         line = self._lines.get(topic)
         while line and line[0].decided:
             self._pending -= 1
@@ -254,12 +254,12 @@ class HookGate:
     def _end(self, entry: _Entry) -> None:
         future = entry.future
         if future.done():
-            return  # Whoever asked has given it up.
+            return  # the caller has given up
         if entry.refusal is not None:
             _fail(future, entry.refusal)
             return
         try:
-            # The token may be another one by now.
+            # The actor may have another token by now.
             check_grant(entry.row, entry.actor, entry.command.topic)
             reply = entry.operation(entry.actor, entry.command)
         except Exception as error:
@@ -277,7 +277,7 @@ class HookGate:
     # What is told --------------------------------------------------------------------------
 
     def _tell_of(self, answer: Answer, actor: Actor, command: TopicCommand) -> None:
-        """Tell `on_event` of what a command stores, once it has."""
+        """Notify `on_event` of a command's event, once the event is stored."""
         kind = _STORED.get(command.__class__)
         if kind is None:
             return
@@ -321,14 +321,14 @@ class HookGate:
 
     @property
     def asks_on_connect(self) -> bool:
-        """Whether there are hooks to ask about connections."""
+        """Whether the application has hooks for new connections."""
         return bool(self.registry.all("connect"))
 
     async def ask_about(self, client: Client) -> None:
         """Ask whether a connection may be welcomed.
 
         Raises:
-            ChatError: it may not.
+            ChatError: a hook refuses.
         """
         self._enter()
         try:
@@ -337,7 +337,7 @@ class HookGate:
             self._pending -= 1
 
     def disconnected(self, client: Client) -> None:
-        """Tell `on_disconnect` that a connection which was welcomed has ended."""
+        """Notify `on_disconnect` that a welcomed connection has ended."""
         hooks = self.registry.all("disconnect")
         if hooks:
             self._teller.tell(f"\n{client.session}", hooks, client)
@@ -345,11 +345,11 @@ class HookGate:
     # Calls ---------------------------------------------------------------------------------
 
     async def call(self, call: Call) -> bytes:
-        """Return what the function of a method returns, as JSON text.
+        """Call a method of the application, and return its result as JSON text.
 
         Raises:
-            NotFound: there is no such method.
-            ChatError: the function raises it, has failed or is late.
+            NotFound: the method does not exist.
+            ChatError: the method raises the error, has failed or is late.
         """
         hook = self.registry.method(call.method)
         if hook is None:
@@ -369,7 +369,7 @@ class HookGate:
         return text
 
     async def stop(self) -> None:
-        """Tell what is still to be told, within `hooks.timeout_seconds`; then end all hooks."""
+        """Finish pending notifications within `hooks.timeout_seconds`; then end all hooks."""
         await self._teller.stop(self._grace)
         lines = self._lines.values()
         asked = [entry.task for line in lines for entry in line if entry.task is not None]
@@ -387,7 +387,7 @@ def _kind(command: Command) -> str:
 
 
 def user_of(actor: Actor) -> User:
-    """Return who an actor is, as hooks see it."""
+    """Return the user behind an actor, for hooks."""
     return User(actor.user) if actor.claims is None else actor.claims.user
 
 
@@ -431,7 +431,7 @@ def _pass_on(outer: "Future[Any]", make_ok: "Callable[[Any], Any]", inner: "Futu
     """Give one future's outcome to another."""
     if outer.done():
         if not inner.cancelled():
-            inner.exception()  # whoever asked has given it up
+            inner.exception()  # the caller has given up
     elif inner.cancelled():
         _fail(outer, _stopping())
     elif (error := inner.exception()) is not None:
@@ -445,7 +445,7 @@ def _pass_on(outer: "Future[Any]", make_ok: "Callable[[Any], Any]", inner: "Futu
 
 def _fail(future: "Future[Any]", error: BaseException) -> None:
     future.set_exception(error)
-    # The connection of its caller may be gone.
+    # The caller's connection may be gone; then nobody else reads the error.
     future.exception()
 
 

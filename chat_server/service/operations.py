@@ -1,4 +1,4 @@
-"""The function that carries out each command."""
+"""The operation of each command."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

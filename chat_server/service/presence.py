@@ -1,4 +1,4 @@
-"""`presence`: who is in a topic, as an answer."""
+"""`presence` answers with the users in a topic."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ async def presence(service: Service, actor: Actor, command: Presence) -> Presenc
 
     Raises:
         BadRequest: the topic's namespace has no presence.
-        RateLimited: the user has read too much.
+        RateLimited: the user has read too many bytes.
         Unavailable: the broker cannot be reached.
     """
     return await read_page(
@@ -27,7 +27,7 @@ async def presence(service: Service, actor: Actor, command: Presence) -> Presenc
 
 
 def presence_in(service: Service, topic: str) -> TopicPresence:
-    """Return who is in the topics.
+    """Return the presence of all topics, for a topic whose namespace has presence.
 
     Raises:
         BadRequest: the topic's namespace has no presence.
@@ -47,23 +47,23 @@ async def read_page(
     limit: int = DEFAULT_PRESENCE,
     own: bool = False,
 ) -> PresenceOk:
-    """Read a page; an answer has as many users as fit into `limits.slow_buffer_bytes`, or one.
+    """Read a page: as many users as fit into `limits.slow_buffer_bytes`, and at least one.
 
     Args:
-        service: the worker's.
-        actor: who reads.
+        service: the worker's service.
+        actor: the reading actor.
         topic: the topic.
         after: the user before the page; empty for the first page.
         limit: maximum number of users.
-        own: True to wait until the actor, who has just joined, is there too.
+        own: True to wait until the page includes the actor, who has just joined.
 
     Raises:
         BadRequest: the topic's namespace has no presence.
-        RateLimited: the user has read too much.
+        RateLimited: the user has read too many bytes.
         Unavailable: the broker cannot be reached.
     """
     topic_presence = presence_in(service, topic)
-    # As for `history`: else the answers to all commands that wait would pile up.
+    # As for `history`: otherwise the answers to all waiting commands would pile up.
     await actor.ready()
     node = service.node
     turn = node.read_rates.begin(actor.user)

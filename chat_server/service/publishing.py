@@ -1,4 +1,4 @@
-"""`publish` and `signal`: the operations by which whatever is published goes to the broker."""
+"""`publish` and `signal`: the operations that hand publications to the broker."""
 
 import json
 from functools import partial
@@ -25,7 +25,7 @@ def publish(service: Service, actor: Actor, command: Publish) -> Answer:
 
     Raises:
         TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
-        RateLimited: a rate of the topic is used up (by the future).
+        RateLimited: a rate of the topic is exceeded (by the future).
         Unavailable: the broker cannot be reached (also by the future).
     """
     topic, data = command.topic, bytes(command.data)
@@ -48,7 +48,7 @@ def _stored(topic: str, at: PublishResult) -> PublishOk:
 
 
 def signal(service: Service, actor: Actor, command: Signal) -> Answer:
-    """Send a topic's present subscribers something that is not stored.
+    """Send a topic's present subscribers a message that is not stored.
 
     Raises:
         TooLarge: `data` has more than `limits.max_message_bytes` of JSON.
@@ -66,7 +66,7 @@ def _sent(topic: str, _: None) -> TopicOk:
 
 
 def command_of(kind: type[C], topic: str, data: object = UNSET, **fields: object) -> C:
-    """Return a command that a program gives with Python values.
+    """Return a command made of a program's Python values.
 
     Args:
         kind: the command.
@@ -90,7 +90,7 @@ def json_of(topic: str | None, data: object) -> bytes:
     """Return the JSON text of a program's value.
 
     Raises:
-        BadRequest: it has none that every client can read.
+        BadRequest: the value has no JSON text that every client can read.
     """
     try:
         text = msgspec.json.encode(data)

@@ -1,4 +1,4 @@
-"""What commands count against the rates of their topics."""
+"""The charges of commands against the rates of their topics."""
 
 from collections.abc import Callable
 from math import inf
@@ -12,7 +12,7 @@ from ..settings import Namespace, Settings
 from .actor import Actor
 
 Charges = Callable[[Actor, str, Kind, int], tuple[Charge, ...]]
-"""Takes who gives a command, its topic, the kind of its event and the bytes of its data."""
+"""Takes the actor, the topic, the kind of the command's event and the bytes of its data."""
 
 _COUNTED: Final = {
     Kind.MESSAGE: ("messages", "bytes"),
@@ -23,7 +23,7 @@ _COUNTED: Final = {
 
 
 class _Limit(Struct, frozen=True):
-    """A rate of a namespace: of what, and whether each user has one or all share it."""
+    """A rate of a namespace; `by_user` is True for a rate per user, False for one per topic."""
 
     what: str
     by_user: bool
@@ -31,10 +31,10 @@ class _Limit(Struct, frozen=True):
 
 
 def charges(settings: Settings) -> Charges:
-    """Return the function from a command to what it counts against the rates of its topic.
+    """Return the function from a command to its charges against the rates of its topic.
 
-    Moderators have no rate of their own, and the application that embeds the server has none at
-    all. Where no namespace has a rate, no topic is looked at for that.
+    Moderators have no rate per user. The application that embeds the server has no rate at all.
+    If no namespace has a rate, the function does not look at the topic.
     """
     named = {name: _limits(namespace) for name, namespace in settings.namespaces.items()}
     rest = _limits(settings.namespace(""))
@@ -71,7 +71,7 @@ def _charge(limit: _Limit, actor: Actor, size: int) -> Charge:
         count *= actor.rate_factor
         name += f":{actor.user}"
     interval = window / count
-    # With a factor below 1 the time may be too short for one: then one passes in a longer time.
+    # With a factor below 1 the window may be too short for one command: then the window grows.
     return Charge(
         name,
         interval,

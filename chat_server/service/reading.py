@@ -1,4 +1,4 @@
-"""`read` and `unread`: how far a user has read, and what is left."""
+"""`read` and `unread`: the read cursors of users, and their unread messages."""
 
 import asyncio
 from functools import partial
@@ -19,18 +19,18 @@ from .answers import Answer
 from .service import Service
 
 ENTRY_BYTES = 200
-"""What a topic of `unread` counts against the bytes that a user may read, besides its message."""
+"""Bytes charged for a topic of `unread` against the user's rate of reads, besides the message."""
 
 READER_BYTES = 24
-"""What a reader counts besides the name."""
+"""Bytes charged for a reader besides the name."""
 
 
 def read(service: Service, actor: Actor, command: Read) -> Answer:
-    """Move a user's cursor in a topic forward, and tell the user's other subscribers there.
+    """Move a user's cursor in a topic forward, and notify the user's other subscribers there.
 
     Raises:
-        BadRequest: the topic is not so far (by the future), or the actor has no name.
-        NotFound: the topic has begun anew since, not so far (by the future).
+        BadRequest: the topic ends before `seq` (by the future), or the actor has no name.
+        NotFound: the topic has begun another epoch, which ends before `seq` (by the future).
         Unavailable: the broker cannot be reached (by the future).
     """
     topic = command.topic
@@ -62,7 +62,7 @@ def _tell(service: Service, actor: Actor, topic: str, seq: int) -> None:
     else:
         session = actor.id if isinstance(actor, Subscriber) else ""
         told = node.broker.signal(topic, b"%b %b" % (session.encode(), payload), Kind.READ)
-    # The cursor is moved, whether or not others hear of it.
+    # The cursor is moved even if the others get no push.
     told.add_done_callback(_forget)
 
 
@@ -72,12 +72,12 @@ def _forget(future: "asyncio.Future[None]") -> None:
 
 
 async def unread(service: Service, actor: Actor, command: Unread) -> UnreadOk:
-    """Read what a user has not read in some topics.
+    """Read a user's unread state in some topics.
 
     Raises:
         BadRequest: a topic is not well-formed, or the actor has no name.
         Forbidden: the token does not grant `subscribe` in one of the topics.
-        RateLimited: the user has read too much.
+        RateLimited: the user has read too many bytes.
         Unavailable: the broker cannot be reached.
     """
     if not actor.user:
@@ -102,7 +102,7 @@ async def unread(service: Service, actor: Actor, command: Unread) -> UnreadOk:
 
 def _size(found: cursors.Unread) -> int:
     last = 0 if found.last is None else len(found.last.payload)
-    # Most names are ASCII, and to encode all for a sum costs more than it tells.
+    # Most names are ASCII; an exact sum would not be worth the cost of encoding every name.
     readers = sum(len(reader.user) + READER_BYTES for reader in found.readers or ())
     return ENTRY_BYTES + last + readers
 
@@ -113,7 +113,7 @@ def _has_receipts(service: Service, topic: str) -> bool:
 
 def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
     last = None
-    # The message itself is history.
+    # The message itself is history, and needs the grant for history.
     if found.last is not None and actor.may("history", topic):
         encoded = encode_push(JSON, found.last)
         last = None if encoded is None else msgspec.Raw(encoded)
@@ -129,10 +129,10 @@ def _unread_in(actor: Actor, topic: str, found: cursors.Unread) -> UnreadIn:
 
 
 async def forget_cursors(service: Service, user: str) -> None:
-    """Forget how far a user has read, in all topics.
+    """Delete a user's read cursors in all topics.
 
     Raises:
-        Unavailable: the broker cannot be reached; to do it again does the rest.
+        Unavailable: the broker cannot be reached; another call deletes the rest.
     """
     broker = service.node.broker
     if isinstance(broker, Cursors):
@@ -140,10 +140,10 @@ async def forget_cursors(service: Service, user: str) -> None:
 
 
 def _store(service: Service) -> CursorStore:
-    """Return where cursors are kept.
+    """Return the store of cursors.
 
     Raises:
-        BadRequest: the broker keeps none.
+        BadRequest: the broker keeps no cursors.
     """
     broker = service.node.broker
     if not isinstance(broker, Cursors):

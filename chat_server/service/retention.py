@@ -1,4 +1,4 @@
-"""How much of each topic's history is kept."""
+"""The retention of each topic's history."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,14 +9,14 @@ from ..events import Retention, held
 from ..settings import Settings
 
 MAX_REMEMBERED: Final = 10_000
-"""Topics of which is remembered whether a webhook wants them; some 200 bytes each."""
+"""Topics for which the need of webhooks is cached; some 200 bytes each."""
 
 
 def retentions(settings: Settings) -> Callable[[str], Retention]:
-    """Return the function from a topic to how much of it is kept.
+    """Return the function from a topic to its retention.
 
-    The topics of webhooks are held back from trimming until they are sent. Without webhooks no
-    topic is looked at for that.
+    Topics with webhooks are not trimmed before their events are sent. Without webhooks the function
+    looks at the namespace alone.
     """
     named = {name: _retention(settings, name) for name in settings.namespaces}
     rest = _retention(settings, "")

@@ -1,4 +1,4 @@
-"""Search: messages with given words, as far as the actor may read them."""
+"""Search for messages by words, in topics that the actor may read."""
 
 import asyncio
 from typing import Any, Final
@@ -16,16 +16,16 @@ from .actor import Actor
 from .service import Service
 
 MAX_TOPICS: Final = 100
-"""Topics about which the application's hooks are asked for one answer."""
+"""Maximum number of topics for which one search asks the application's hooks."""
 
 READ_AT_ONCE: Final = 100
-"""Hits that are read in one query."""
+"""Number of hits read in one query."""
 
 LEAST_BYTES: Final = 4_096
-"""What a search costs of `limits.read_bytes_per_second` besides the messages that it looks at."""
+"""Bytes charged for a search against `limits.read_bytes_per_second`, besides the read messages."""
 
 SCANNED: Final = 2_000
-"""Hits that are looked at for one answer, whether or not the actor may read them."""
+"""Maximum number of hits read for one answer, with those that the actor may not read."""
 
 
 async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk:
@@ -34,7 +34,7 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
     Raises:
         BadRequest: nothing is archived, or `q` has no word.
         Forbidden: the token does not grant `history` in the topic, or a hook refuses.
-        RateLimited: the user has read too much.
+        RateLimited: the user has read too many bytes.
         Unavailable: the archive cannot be read now.
     """
     index = service.node.search
@@ -52,7 +52,7 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
         try:
             hits, before = await _find(index, reader, query, words)
         finally:
-            # Also what the actor may not read, and what was looked for in vain.
+            # Messages that the actor may not read count too, and so does a search without hits.
             reading.charge(LEAST_BYTES + reader.read_bytes)
     found = []
     for hit in hits:
@@ -60,17 +60,17 @@ async def search(service: Service, actor: Actor, query: SearchQuery) -> SearchOk
         encoded = encode_push(JSON, event)
         if encoded is not None:
             message: Any = msgspec.Raw(encoded)
-            # Here, and not for all that was looked at: in a long text it takes milliseconds.
+            # Only for the returned hits: a snippet of a long text takes milliseconds.
             found.append(SearchHit(hit.id, message, index.snippet(hit.text, words)))
         await asyncio.sleep(0)
     return SearchOk(hits=found, before=before)
 
 
 class _Reader:
-    """Who searches: knows in which topics the actor may, by the token and by the hooks.
+    """The searching actor, with the topics that the token and the hooks allow.
 
     Attributes:
-        read_bytes: of the messages that were looked at.
+        read_bytes: bytes of the messages read so far.
     """
 
     def __init__(self, service: Service, actor: Actor) -> None:
@@ -80,14 +80,14 @@ class _Reader:
         self.read_bytes = 0
 
     def knows(self, topic: str) -> bool:
-        """Whether a topic's answer is known, or another one may be asked for."""
+        """Whether the hooks' decision about a topic is known, or one more decision is possible."""
         return topic in self._known or len(self._known) < MAX_TOPICS
 
     async def may_read(self, topic: str) -> bool:
         """Return whether the actor may read a topic.
 
         Raises:
-            Unavailable, Internal: that could not be found out.
+            Unavailable, Internal: the hooks could not decide.
         """
         if not self._actor.may("history", topic):
             return False
@@ -109,7 +109,7 @@ class _Reader:
 async def _find(
     index: Search, reader: _Reader, query: SearchQuery, words: list[str]
 ) -> tuple[list[Hit], int | None]:
-    """Return hits, and the id in front of which there may be more."""
+    """Return hits, and the id before which more hits may follow."""
     hits: list[Hit] = []
     before, scanned = query.before, 0
     while scanned < SCANNED:

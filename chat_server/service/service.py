@@ -1,4 +1,4 @@
-"""The one way to every operation: checks, hooks, and then the operation itself."""
+"""The one entry to every operation: checks, hooks, and then the operation itself."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,29 +20,29 @@ from .rates import charges
 from .retention import retentions
 
 Operation = Callable[["Service", Any, Any], Reply]
-"""Takes the service, the actor and the command. All checks that its row asks for have passed."""
+"""Takes the service, the actor and the command, after all checks of the command's row."""
 
 
 class Service:
-    """Carries out commands for actors.
+    """Runs commands for actors.
 
     Args:
-        node: the worker's.
+        node: the worker's node.
         verifier: checks tokens.
-        operations: what carries out each command.
+        operations: the operation of each command.
         commands: the table of commands.
 
     Raises:
         ValueError: a command of the table has no operation.
 
     Attributes:
-        node: the worker's.
+        node: the worker's node.
         verifier: checks tokens.
         commands: the table of commands.
         appends: gathers the appends to each message.
         gate: asks the application's hooks about commands; None without hooks.
-        retention: returns how much of a topic's history is kept.
-        charges: returns what a command counts against rates of its topic.
+        retention: returns the retention of a topic.
+        charges: returns a command's charges against rates of its topic.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Service:
         self.charges = charges(settings)
 
     async def authenticate(self, token: str, address: str) -> Actor:
-        """Return the actor that a token names.
+        """Return the actor of a token.
 
         Args:
             token: the token.
-            address: where it comes from.
+            address: the client's address.
 
         Raises:
             Unauthorized: the token is not valid.
@@ -92,7 +92,7 @@ class Service:
         return actor
 
     def authorize(self, actor: Actor, kind: type[Command], topic: str) -> None:
-        """Check that an actor may give a kind of command in a topic.
+        """Check that an actor may use a kind of command in a topic.
 
         Raises:
             BadRequest: the topic is not well-formed.
@@ -103,12 +103,12 @@ class Service:
         self._check_open(actor, topic)
 
     def limit_requests(self, actor: Actor, size: int = 0, topic: str = "") -> None:
-        """Count one request of an actor's.
+        """Count one request of an actor.
 
         Args:
-            actor: who sends it.
-            size: its bytes, if they are known; else `charge_request` counts them.
-            topic: what it is about, for the log.
+            actor: the actor.
+            size: the request's bytes, if known; otherwise `charge_request` counts the bytes.
+            topic: the request's topic, for the log.
 
         Raises:
             RateLimited: the actor has sent too many messages and requests.
@@ -118,20 +118,20 @@ class Service:
         self.node.message_rates.acquire(actor.user, now, cost, address=actor.peer, topic=topic)
 
     def charge_request(self, actor: Actor, size: int) -> None:
-        """Count the bytes of a request that `limit_requests` has let pass."""
+        """Count the bytes of a request that `limit_requests` has accepted."""
         now = self.node.clock.monotonic()
         cost = size // BYTES_PER_COUNT / actor.rate_factor
         self.node.message_rates.charge(actor.user, now, cost)
 
     def limit_batch(self, actor: Actor, sizes: Iterable[int]) -> tuple[int, RateLimited | None]:
-        """Count messages that come together, up to the first that is too many.
+        """Count the messages of a batch, up to the first that exceeds the rate.
 
         Args:
-            actor: who sends them.
-            sizes: the bytes of each.
+            actor: the actor.
+            sizes: the bytes of each message.
 
         Returns:
-            The number of those that pass, and the refusal of the others if there are any.
+            The number of accepted messages, and the refusal of the rest, if any.
         """
         passed = 0
         rates, now = self.node.message_rates, self.node.clock.monotonic()
@@ -145,10 +145,10 @@ class Service:
         return passed, None
 
     def execute(self, actor: Actor, command: Command, *, authorized: bool = False) -> Reply:
-        """Check a command and carry it out.
+        """Check a command and run its operation.
 
         Args:
-            actor: who gives it.
+            actor: the actor.
             command: a command of the table.
             authorized: True if `authorize` has allowed the actor this kind of command in its topic.
 
@@ -173,26 +173,26 @@ class Service:
         return operation(self, actor, command)
 
     def _check_open(self, actor: Actor, topic: str) -> None:
-        """Check that no operator has closed a topic; that does not bind the application."""
+        """Check that no operator has closed a topic; the application may use closed topics."""
         if not isinstance(actor, Application):
             self._denials.check_topic(topic)
 
     async def admit(self, actor: Actor, topic: str, kind: str) -> None:
-        """Ask the hooks whether an actor may read a topic, for what is no command about one topic.
+        """Ask the hooks whether an actor may read a topic, for requests about several topics.
 
         Args:
-            actor: has the grant.
+            actor: an actor with the grant.
             topic: the topic.
-            kind: what the hooks are told it is.
+            kind: the kind of the request, as hooks see it.
 
         Raises:
-            ChatError: the actor may not.
+            ChatError: a hook refuses.
         """
         if self.gate is not None:
             await self.gate.admit(actor, topic, kind)
 
     async def perform(self, actor: Actor, command: Command) -> Any:
-        """Do the same and wait for the answer.
+        """Run a command like `execute`, and wait for the answer.
 
         Raises:
             ChatError: the command is refused, or has failed.
@@ -212,10 +212,10 @@ class Service:
         return ok
 
     def check_size(self, topic: str | None, data: bytes) -> None:
-        """Check the JSON text of `data`; MessagePack of the size allowed can become six times it.
+        """Check the size of `data` as JSON, which may be six times the size of its MessagePack.
 
         Raises:
-            TooLarge: it has more than `limits.max_message_bytes`.
+            TooLarge: `data` has more than `limits.max_message_bytes`.
         """
         if len(data) > self._max_bytes:
             raise TooLarge(
@@ -224,10 +224,10 @@ class Service:
 
 
 def check_grant(row: Row, actor: Actor, topic: str) -> None:
-    """Check that an actor has the grant that a command's row asks for.
+    """Check that an actor has the grant of a command's row.
 
     Raises:
-        Forbidden: the actor has not.
+        Forbidden: the actor does not have the grant.
     """
     if row.grant is not None and not (row.moderated and actor.may("moderate", topic)):
         actor.require(row.grant, topic)

@@ -11,11 +11,11 @@ from .service import Service
 
 
 def auth(service: Service, actor: Subscriber, command: Auth) -> Reply:
-    """Check a token and go on with it.
+    """Verify a token and accept it for the connection.
 
     Raises:
-        Unauthorized: the token is not valid, or another user's.
-        ChatError: a hook keeps the connection out.
+        Unauthorized: the token is not valid, or belongs to another user.
+        ChatError: a hook refuses the connection.
     """
     claims = service.verifier.verify_now(command.token)
     return _verify(service, actor, command.token) if claims is None else actor.admit(claims)
@@ -27,13 +27,13 @@ async def _verify(service: Service, actor: Subscriber, token: str) -> AuthOk:
 
 
 def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
-    """Join a topic: from here on, behind a position, or with the newest events.
+    """Join a topic: at its position, after an earlier position, or with the newest events.
 
     Raises:
-        BadRequest: `presence` is true, and the namespace has none.
+        BadRequest: `presence` is true, and the namespace has no presence.
         Forbidden: `last` was given, and the token does not grant `history`; or `presence`.
-        Unrecoverable: `strict` was given, and what was missed cannot be replayed.
-        RateLimited: the user has been replayed too much, or too many subscribe.
+        Unrecoverable: `strict` was given, and the missed events cannot be replayed.
+        RateLimited: the user has had too many replays, or there are too many joins.
         Unavailable: the broker cannot be reached.
     """
     if command.last is not None:
@@ -60,7 +60,7 @@ def subscribe(service: Service, actor: Subscriber, command: Subscribe) -> Reply:
 
 
 def _attend(service: Service, actor: Subscriber, command: Subscribe) -> None:
-    """Count a subscriber among those who are there, if the namespace has presence."""
+    """Count a subscriber as present, if the namespace has presence."""
     presence, topic = service.node.presence_in(command.topic), command.topic
     if presence is not None:
         presence.join(topic, actor.transport, actor.user, actor.sender, watches=command.presence)
@@ -90,7 +90,7 @@ async def _join(service: Service, actor: Subscriber, command: Subscribe) -> Join
         return _joined(topic, await node.hub.join(actor.transport, topic, None, None))
     now = node.clock.monotonic()
     try:
-        # Every topic may be resumed at once, but not again and again: each costs some 20 ms.
+        # Every topic may be resumed at once, but not again and again: a resume costs some 20 ms.
         replays = node.replay_rates.acquire(actor.user, now, what="too many events were replayed")
         turn = node.read_rates.begin(actor.user, now)
     except RateLimited as error:
