@@ -58,15 +58,13 @@ class Page(Struct, frozen=True):
         mark: the last one on the page; that of the store if there are none.
         entries: the entries.
         more: whether others follow.
-        nodes: the workers that have read lately.
-        silent: those of them that have not for a moment.
+        nodes: the workers that have read lately, and the seconds since each did.
     """
 
     mark: Mark
     entries: list[Entry]
     more: bool
-    nodes: list[str]
-    silent: list[str] = []
+    nodes: dict[str, float]
 
 
 class OrderStore(Protocol):

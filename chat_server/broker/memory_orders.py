@@ -58,7 +58,7 @@ class MemoryOrders:
             found = [entry for entry in self._entries.values() if entry.number > after]
         page, rest = found[:PAGE_ORDERS], found[PAGE_ORDERS:]
         mark = Mark(_ERA, page[-1].number if rest else self._number)
-        return _done(Page(mark, page, bool(rest), [node]))
+        return _done(Page(mark, page, bool(rest), {node: 0.0}))
 
     def leave(self, node: str) -> "Future[None]":
         """Do nothing: nobody else is told of."""

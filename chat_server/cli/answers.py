@@ -55,6 +55,7 @@ class Answer(Struct):
 
     missing: list[str]
     more: bool = False
+    silent: dict[str, float] = {}
 
 
 class Obeyed(Struct):
@@ -121,8 +122,11 @@ def understood(answer: object, kind: type[T]) -> T:
 
 def tell_missing(answer: dict[str, Any], what: str) -> None:
     """Print the workers that did not answer; `what` says what that means."""
-    for node in understood(answer, Answer).missing:
-        print_error(f"worker {node} {what}")
+    told = understood(answer, Answer)
+    for node in told.missing:
+        seconds = told.silent.get(node)
+        since = "" if seconds is None else f"; it was last heard {seconds:.0f} s ago"
+        print_error(f"worker {node} {what}{since}")
 
 
 def moment(at: float) -> datetime | None:

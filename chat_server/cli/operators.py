@@ -189,11 +189,13 @@ def _list(
     line: Callable[[T], str],
 ) -> None:
     async def work() -> None:
-        missing: set[str] = set()
+        missing: dict[str, float | None] = {}
         async for page in _pages(ask, path, key, query):
             await _print_rows(_rows(page, path), as_json, kind, line)
-            missing.update(understood(page, Answer).missing)
-        tell_missing({"missing": sorted(missing)}, "did not answer")
+            told = understood(page, Answer)
+            missing.update((node, told.silent.get(node)) for node in told.missing)
+        silent = {node: seconds for node, seconds in missing.items() if seconds is not None}
+        tell_missing({"missing": sorted(missing), "silent": silent}, "did not answer")
 
     run(work())
 

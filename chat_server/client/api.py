@@ -100,7 +100,11 @@ class Api:
             status, answer = await in_thread(exchange, "chat client request")
         except (OSError, HTTPException, ValueError) as error:
             reason = reason_of(self._url, error)
-            raise NotConnected(f"the server cannot be asked by HTTP: {reason}") from error
+            # Of a URL the user and password are nobody's business.
+            place = urlsplit(self._url).netloc.rpartition("@")[2]
+            raise NotConnected(
+                f"the server at {place} cannot be asked by HTTP: {reason}"
+            ) from error
         if status == 200:
             return answer
         raise _refusal(answer) or no_api(path, status)

@@ -12,6 +12,7 @@ import msgspec
 from quart import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
+from ..logs import shown
 from ..protocol.batch import BATCH_MESSAGES, BatchOk
 from ..protocol.codecs import JsonCodec, readable
 from ..protocol.commands import Call, Command, TopicCommand
@@ -24,7 +25,7 @@ from ..service.service import Service
 from .callers import actor_of_request
 
 T = TypeVar("T")
-Q = TypeVar("Q")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
 UNANSWERED = "the answer did not come in time"
 
@@ -186,9 +187,17 @@ def read_query(kind: type[Q]) -> Q:
     """Return what the current request's query says.
 
     Raises:
-        BadRequest: fields are missing or of another form.
+        BadRequest: fields are missing or of another form, come twice, or are unknown: whoever
+            misspells a filter must not take what it lets pass for the answer.
     """
-    return _converted(request.args.to_dict(), kind)
+    given = request.args.to_dict(flat=False)
+    known = kind.__struct_encode_fields__
+    for name, values in given.items():
+        if name not in known:
+            raise BadRequest(f"{shown(name)}: is no field here; there are {', '.join(known)}")
+        if len(values) > 1:
+            raise BadRequest(f"{name}: is given {len(values)} times; give it once")
+    return _converted({name: value for name, [value] in given.items()}, kind)
 
 
 def _converted(given: dict[str, Any], kind: type[Q]) -> Q:

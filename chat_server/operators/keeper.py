@@ -11,7 +11,7 @@ from typing import Final
 
 from ..auth.denials import Denial, List
 from ..logs import LogThrottle
-from ..orders import OVER_SECONDS, PAGE_ORDERS, Entry, Mark, OrderStore, Page
+from ..orders import OVER_SECONDS, PAGE_ORDERS, SILENT_SECONDS, Entry, Mark, OrderStore, Page
 from ..protocol.errors import Unavailable
 from ..realtime.node import Node
 from .commands import AnyOrder, Deny, denial_name, entry_of, read_order, withdrawn
@@ -52,7 +52,7 @@ class Keeper:
         hands: carries orders out.
 
     Attributes:
-        nodes: the workers that have looked lately.
+        nodes: the workers that have looked lately, and the seconds since each did.
         mark: how far the store has been read.
         lag_seconds: by how much the last look was late.
     """
@@ -63,7 +63,7 @@ class Keeper:
         self._hands = hands
         self._denials = node.denials
         self._clock = node.clock
-        self.nodes: list[str] = [node.name]
+        self.nodes: dict[str, float] = {node.name: 0.0}
         self.mark = Mark()
         self.lag_seconds = 0.0
         # The lists may differ from the store's in more than what has a higher number.
@@ -166,8 +166,8 @@ class Keeper:
             whole = True
             page = await self._store.read(0, self._node.name)
         self._doubtful = False
-        for name in page.silent:
-            if has_ended(name, self._node.name):
+        for name, seconds in page.nodes.items():
+            if seconds >= SILENT_SECONDS and has_ended(name, self._node.name):
                 await self._store.leave(name)
         # Orders that are carried out once have been, up to here.
         done = known.number if page.mark.era == known.era else 0

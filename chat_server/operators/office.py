@@ -3,7 +3,7 @@
 import heapq
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -298,6 +298,7 @@ class Office:
             confirmed=sorted(replies),
             missing=sorted(nodes - replies.keys()),
             connections=sum(each.connections for each in done),
+            silent=self._silent(nodes - replies.keys()),
         )
 
     def _record(
@@ -319,7 +320,7 @@ class Office:
         operator.require_everything()
         replies, missing = await self._ask("node", None)
         rows = [msgspec.json.decode(reply, type=NodeRow) for reply in replies.values()]
-        return NodesOk(sorted(rows, key=lambda row: row.node), missing)
+        return NodesOk(sorted(rows, key=lambda row: row.node), missing, self._silent(missing))
 
     async def connections(self, operator: Operator, query: ConnectionsQuery) -> ConnectionsOk:
         """Return connections of all workers.
@@ -337,7 +338,7 @@ class Office:
         rows = merged.rows
         if not operator.has_everything:
             rows = [replace(row, address=None) for row in rows]
-        return ConnectionsOk(rows, merged.more, missing)
+        return ConnectionsOk(rows, merged.more, missing, self._silent(missing))
 
     async def connection(self, operator: Operator, session: str) -> ConnectionView:
         """Return everything about a connection.
@@ -372,7 +373,7 @@ class Office:
             newest = max(row, other, key=lambda each: each.seq)
             count = row.subscribers + (other.subscribers if other is not row else 0)
             found[row.topic] = replace(newest, subscribers=count)
-        return TopicsOk(list(found.values()), merged.more, missing)
+        return TopicsOk(list(found.values()), merged.more, missing, self._silent(missing))
 
     async def explain(self, operator: Operator, query: ExplainQuery) -> Explained:
         """Return what became of an event, on all workers.
@@ -398,6 +399,7 @@ class Office:
             sender=stored.get("from"),
             workers=[msgspec.json.decode(each, type=WorkerStory) for each in replies.values()],
             missing=missing,
+            silent=self._silent(missing),
         )
 
     def denials(self, operator: Operator, query: BlocksQuery) -> DenialsOk:
@@ -427,6 +429,11 @@ class Office:
         nodes = {self._node.name, *self._keeper.nodes}
         replies = await self._exchange.ask(kind, question, nodes)
         return replies, sorted(nodes - replies.keys())
+
+    def _silent(self, missing: Iterable[str]) -> dict[str, float]:
+        """Return the seconds since each of some workers was last heard, by the last look."""
+        heard = self._keeper.nodes
+        return {name: round(heard[name], 1) for name in sorted(missing) if name in heard}
 
     async def _answer(self, kind: str, body: Raw) -> Any:
         """Answer a question for this worker; None is no answer."""

@@ -198,10 +198,11 @@ class DenialRow(Struct, frozen=True, kw_only=True):
 
 
 class NodesOk(Struct):
-    """The workers; `missing` are those that did not answer in time."""
+    """The workers; `missing` are those that did not answer in time, `silent` for how long."""
 
     nodes: list[NodeRow]
     missing: list[str]
+    silent: dict[str, float]
 
 
 class ConnectionsOk(Struct):
@@ -210,6 +211,7 @@ class ConnectionsOk(Struct):
     connections: list[ConnectionRow]
     more: bool
     missing: list[str]
+    silent: dict[str, float]
 
 
 class TopicsOk(Struct):
@@ -218,6 +220,7 @@ class TopicsOk(Struct):
     topics: list[TopicRow]
     more: bool
     missing: list[str]
+    silent: dict[str, float]
 
 
 class DenialsOk(Struct):
@@ -238,6 +241,7 @@ class Obeyed(Struct):
         until: seconds since 1970 at which it is over; None if it is.
         already: whether that was so before: who is blocked was blocked, who is let in was not, who
             is sent away was not there. The new time and reason hold.
+        silent: the seconds since each of those in `missing` was last heard.
     """
 
     number: int
@@ -246,6 +250,7 @@ class Obeyed(Struct):
     connections: int
     until: int | None = None
     already: bool = False
+    silent: dict[str, float] = {}
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -316,6 +321,7 @@ class Explained(Struct):
         sender: whose it is, if it is stored.
         workers: what each of them has done with it.
         missing: the workers that did not answer in time.
+        silent: the seconds since each of them was last heard.
     """
 
     topic: str
@@ -328,6 +334,7 @@ class Explained(Struct):
     sender: Any
     workers: list[WorkerStory]
     missing: list[str]
+    silent: dict[str, float]
 
 
 class ExplainQuery(Struct, frozen=True, kw_only=True):

@@ -169,6 +169,9 @@ class Http1(H11Protocol):
         self.keep_alive_requests += 1
 
     async def _send_error_response(self, status_code: int, detail: str = "") -> None:
+        if status_code == 431:
+            bound = self.config.h11_max_incomplete_size
+            detail = f"the request's line and its headers may have {bound} bytes together"
         detail = detail or "this is no HTTP/1.1 request"
         logger.debug("%s: %d, %s", self.client and self.client[0], status_code, detail)
         title = "Bad request" if status_code < 500 else "HTTP version not supported"

@@ -1,7 +1,7 @@
 /** Why somebody did not get a message: what the workers have noted of it. */
 
 import { sentence } from "./admin-api.js";
-import { $, facts, moment, table } from "./admin-view.js";
+import { $, facts, moment, table, unheard } from "./admin-view.js";
 import { element, inert } from "./text.js";
 
 export class Explain {
@@ -34,7 +34,7 @@ function shown(told, user) {
     ["Event", `${told.topic} #${told.seq}, the last is #${told.last}`],
     ["Stored", told.stored ? `yes, a ${told.kind}` : "no"],
     ...(told.stored ? [["Accepted", moment(told.at / 1000)], ["From", sender ?? "the application"]] : []),
-    ...(told.missing.length ? [["Not answered", told.missing.map(inert).join(", ")]] : []),
+    ...(told.missing.length ? [["Not answered", unheard(told.missing, told.silent)]] : []),
   ])];
   nodes.push(table("Workers", ["Worker", "Heard", "Its last seq", "Subscribers", "Notes since"], told.workers.map(
     (worker) => [

@@ -2,7 +2,7 @@
 
 import { Refusal } from "./account.js";
 import { sentence } from "./admin-api.js";
-import { $, button, facts, showText } from "./admin-view.js";
+import { $, button, facts, showText, unheard } from "./admin-view.js";
 import { element, inert } from "./text.js";
 
 const TIMES = { "10 minutes": 600, "1 hour": 3_600, "1 day": 86_400, "1 week": 604_800, "1 year": 31_536_000 };
@@ -158,11 +158,11 @@ export class Orders {
     }
   }
 
-  #show({ confirmed, missing, connections, until, already }) {
+  #show({ confirmed, missing, silent, connections, until, already }) {
     const names = (nodes) => nodes.map(inert).join(", ");
     const count = `${connections} ${connections === 1 ? "connection" : "connections"}`;
     const pairs = [["Obeyed", names(confirmed) || "nobody yet"], ["Concerned", count]];
-    if (missing.length) pairs.push(["Not yet", names(missing)]);
+    if (missing.length) pairs.push(["Not yet", unheard(missing, silent)]);
     if (until) pairs.push(["Until", new Date(until * 1000).toLocaleString()]);
     const nodes = [facts(pairs)];
     if (already) nodes.unshift(element("p", "", ORDERS[this.#verb].already + (until ? "" : " Nothing has changed.")));

@@ -3,7 +3,7 @@
 import { sentence } from "./admin-api.js";
 import { Numbers, sums } from "./admin-numbers.js";
 import { Plot } from "./admin-plot.js";
-import { $, moment, table } from "./admin-view.js";
+import { $, moment, since, table } from "./admin-view.js";
 import { element, inert } from "./text.js";
 
 const EVERY_MS = 5_000;
@@ -71,8 +71,8 @@ export class Overview {
 
   async #nodes() {
     try {
-      const { nodes, missing } = await this.#api.ask("nodes");
-      if (this.#open) this.#show(nodes, missing);
+      const { nodes, missing, silent } = await this.#api.ask("nodes");
+      if (this.#open) this.#show(nodes, missing, silent);
       return nodes;
     } catch (error) {
       if (!this.#open) return null;
@@ -82,7 +82,7 @@ export class Overview {
     }
   }
 
-  #show(nodes, missing) {
+  #show(nodes, missing, silent) {
     const columns = ["Worker", "Version", "Since", "Connections", "Users", "Topics", "Late by", "Store", "State"];
     const rows = nodes.map((node) => [
       node.node,
@@ -95,7 +95,7 @@ export class Overview {
       node.broker,
       node.draining ? "draining" : "serving",
     ]);
-    for (const name of missing) rows.push([name, ...Array(7).fill("–"), "does not answer"]);
+    for (const name of missing) rows.push([name, ...Array(7).fill("–"), `does not answer${since(silent, name)}`]);
     const texts = rows.flat().map(inert);
     const cells = [...$("nodes").querySelectorAll("td > bdi")];
     // What is focused, selected or scrolled stays so.

@@ -23,6 +23,16 @@ export function moment(seconds) {
 }
 
 /** Return a table; a cell is a text or a node. */
+/** Returns since when a worker that does not answer has not been heard, as the end of a sentence. */
+export function since(silent, name) {
+  return name in (silent ?? {}) ? ` (last heard ${Math.round(silent[name])} s ago)` : "";
+}
+
+/** Returns the names of workers that do not answer, each with since when. */
+export function unheard(missing, silent) {
+  return missing.map((name) => inert(name) + since(silent, name)).join(", ");
+}
+
 export function table(label, columns, rows) {
   const head = element("tr", "");
   for (const column of columns) {
@@ -121,7 +131,7 @@ export class Pages {
     if (asked !== this.#asked) return;
     this.#after = after;
     this.#last = answer[rows].at(-1)?.[key] ?? "";
-    const missing = answer.missing?.length ? ` Not answered: ${answer.missing.map(inert).join(", ")}.` : "";
+    const missing = answer.missing?.length ? ` Not answered: ${unheard(answer.missing, answer.silent)}.` : "";
     const more = answer.more ? ", and more follow" : "";
     const count = answer[rows].length ? `${answer[rows].length} on this page${more}.` : empty;
     this.#note.textContent = count + missing;

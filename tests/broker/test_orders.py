@@ -5,7 +5,6 @@ import time
 import pytest
 
 from chat_server.broker import memory_orders
-from chat_server.broker.redis import orders as redis_orders
 from chat_server.orders import NODE_SECONDS, PAGE_ORDERS, Entry, Orders, OrderStore, Page
 from chat_server.protocol.errors import Unavailable
 from chat_server.realtime.ports import Broker
@@ -77,12 +76,12 @@ async def test_workers_share_orders_and_know_of_each_other(shared_store: Store) 
     one = orders_of((await shared_store.start())[0])
     other = orders_of((await shared_store.start())[0])
     await one.put([entry("a", store=shared_store)])
-    assert (await one.read(0, "one")).nodes == ["one"]
+    assert (await one.read(0, "one")).nodes == {"one": 0.0}
     page = await other.read(0, "other")
     assert [each.name for each in page.entries] == ["a"]
     assert sorted(page.nodes) == ["one", "other"]
     await one.leave("one")
-    assert (await other.read(0, "other")).nodes == ["other"]
+    assert list((await other.read(0, "other")).nodes) == ["other"]
 
 
 async def test_there_is_a_most_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,16 +138,17 @@ async def test_all_keys_expire(redis_server: RedisServer) -> None:
         await store.stop()
 
 
-async def test_who_reads_no_more_is_silent_and_named_for_minutes(
-    shared_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_orders, "SILENT_SECONDS", 0.0)
+async def test_who_reads_no_more_is_named_for_minutes_and_since_when(shared_store: Store) -> None:
     assert NODE_SECONDS >= 300, "who is frozen or cut off has users all the while"
     one = orders_of((await shared_store.start())[0])
     await one.read(0, "frozen")
     page = await one.read(0, "here")
-    assert page.nodes == ["frozen", "here"]
-    assert "frozen" in page.silent
+    assert list(page.nodes) == ["frozen", "here"]
+    began, first = time.monotonic(), page.nodes["frozen"]
+    while page.nodes["frozen"] <= first:
+        page = await one.read(0, "here")
+    assert page.nodes["frozen"] - first <= time.monotonic() - began + 0.002
+    assert page.nodes["here"] == 0.0
     await one.leave("frozen")
     page = await one.read(0, "here")
-    assert page.nodes == ["here"]
+    assert page.nodes == {"here": 0.0}

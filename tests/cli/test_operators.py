@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from chat_server.app import create_app
+from chat_server.cli.answers import tell_missing
 from chat_server.cli.commands import main
 from tests.rig.chat_client import Chat, chat
 from tests.rig.server import mint
@@ -66,6 +67,17 @@ async def test_a_user_is_sent_away_and_kept_out(served: Served) -> None:
     assert served.node.denials.find("tokens", "a") is not None
 
 
+def test_a_worker_that_does_not_answer_is_named_with_since_when(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = {"missing": ["a-1-b", "a-2-c"], "silent": {"a-1-b": 41.2}}
+    tell_missing(answer, "did not answer")
+    assert capsys.readouterr().err.splitlines() == [
+        "chat-server: worker a-1-b did not answer; it was last heard 41 s ago",
+        "chat-server: worker a-2-c did not answer",
+    ]
+
+
 async def test_what_changes_nothing_is_not_told_as_if_it_did(served: Served) -> None:
     why = ("--reason", "x")
     calls: list[tuple[tuple[str, ...], str]] = [
@@ -111,7 +123,7 @@ async def test_what_cannot_be_done_is_one_line(served: Served) -> None:
         (("announce", " ", "--reason", "x"), "", "Invalid value for TEXT: must not be blank"),
         (("unblock", "bob", "--reason", " \u2003"), "", "reason: must not be blank"),
         (("block", "bob", "--for", "soon", "--reason", "x"), "", "'soon' is no duration"),
-        (("nodes", "--url", "http://127.0.0.1:1"), "", "the server cannot be asked by HTTP"),
+        (("nodes", "--url", "http://127.0.0.1:1"), "", "the server at 127.0.0.1:1 cannot be asked"),
     ]
     for arguments, token, complaint in calls:
         code, out, err = await call(served, *arguments, token=token)

@@ -172,6 +172,9 @@ async def test_a_frozen_worker_obeys_when_it_wakes(
         os.kill(frozen, signal.SIGCONT)
     assert [name for name in answer["missing"] if f"-{frozen}-" in name] == answer["missing"]
     assert len(answer["confirmed"]) == len(answer["missing"]) == 1
+    [(name, seconds)] = answer["silent"].items()
+    assert [name] == answer["missing"]
+    assert 1.0 < seconds < 60.0
     for client in gone:
         assert await client.closed() == BLOCKED
     await stays_out(server, bob)

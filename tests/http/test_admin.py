@@ -47,6 +47,21 @@ async def test_nobody_is_an_operator_without_the_grant() -> None:
         await problem(await http.ask("GET", "/api/admin/nodes"), 401, "unauthorized")
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("usr=bob", "usr: is no field here; there are user, address, topic, client, after, limit"),
+        ("limit[]=3", "limit[]: is no field here"),
+        ("limit=5&limit=6", "limit: is given 2 times; give it once"),
+        ("x" * 1_000, "x" * 100 + "…: is no field here"),
+    ],
+)
+async def test_a_filter_that_is_misspelled_is_not_passed_over(query: str, said: str) -> None:
+    async with client() as http:
+        answer = await look(http, f"connections?{query}")
+        assert said in (await problem(answer, 400, "bad_request"))["detail"]
+
+
 async def test_an_order_says_whether_that_was_so_already_and_needs_a_reason() -> None:
     async with client() as http:
         for verb, fields, already in (
@@ -248,6 +263,7 @@ async def test_it_is_explained_who_was_sent_a_message_and_who_was_not() -> None:
                 "at": stored["at"],
                 "sender": {"user": "bob"},
                 "missing": [],
+                "silent": {},
             }
             assert (worker["seq"], worker["subscribers"]) == (1, 1)
             [story] = worker["connections"]

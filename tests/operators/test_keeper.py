@@ -160,7 +160,7 @@ async def test_a_killed_neighbour_is_forgotten_and_a_frozen_one_is_not(
 
     def reading(after: int, node: str) -> "Future[Page]":
         page = read(after, node)
-        page.result().silent.extend(["killed", "frozen"])
+        page.result().nodes.update({"killed": 6.0, "frozen": 600.0, "slow": 1.0})
         return page
 
     def leaving(node: str) -> "Future[None]":
@@ -169,6 +169,6 @@ async def test_a_killed_neighbour_is_forgotten_and_a_frozen_one_is_not(
 
     monkeypatch.setattr(worker.orders, "read", reading)
     monkeypatch.setattr(worker.orders, "leave", leaving)
-    monkeypatch.setattr(keeper, "has_ended", lambda name, own: name == "killed")
+    monkeypatch.setattr(keeper, "has_ended", lambda name, own: name in ("killed", "slow"))
     async with running(worker):
         assert set(left) == {"killed"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -197,6 +198,16 @@ async def test_http_2_is_refused_in_http_1(server: Served) -> None:
         assert (answer.status, answer.headers["connection"]) == (505, "close")
         assert answer.json()["detail"] == "only HTTP/1.1 is spoken here"
         assert await client.read_to_end() == b""
+
+
+async def test_a_head_that_is_too_large_is_told_so(server: Served) -> None:
+    async with await RawClient.connect(server.port) as client:
+        await client.send(b"GET /metrics?" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await client.read_answer()
+    assert (answer.status, answer.headers["connection"]) == (431, "close")
+    assert re.fullmatch(
+        "the request's line and its headers may have [0-9]+ bytes together", answer.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(

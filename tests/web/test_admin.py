@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from websockets.exceptions import InvalidStatus
 
 from chat_server.accounts.administration import Administration
@@ -220,6 +220,27 @@ async def test_an_operator_of_some_topics_sees_those(olga: Visitor, server: Serv
         await expect(row(page, "ann").get_by_role("button")).to_have_text("Unsubscribe…")
         unsubscribe = row(page, "ann").get_by_role("button", name="Unsubscribe")
         await expect(await order(page, unsubscribe, "calm down")).to_contain_text("1 connection")
+
+
+async def test_a_worker_that_does_not_answer_is_shown_with_since_when(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+
+    async def lose_one(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        told |= {"missing": ["host-1-a", "host-2-b"], "silent": {"host-1-a": 41.4}}
+        await route.fulfill(response=answer, json=told)
+
+    await page.route("**/api/admin/nodes", lose_one)
+    await page.route("**/api/admin/topics**", lose_one)
+    await enter(page, server, operator())
+    await expect(row(page, "host-1-a")).to_contain_text("does not answer (last heard 41 s ago)")
+    await expect(row(page, "host-2-b")).to_contain_text("does not answer")
+    await show(page, "Topics")
+    told = "Not answered: host-1-a (last heard 41 s ago), host-2-b."
+    await expect(page.locator("#topics-list")).to_contain_text(told)
 
 
 async def test_a_server_that_is_away_is_told(olga: Visitor, server: ServerProcess) -> None:

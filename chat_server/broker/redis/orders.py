@@ -10,7 +10,6 @@ from ...orders import (
     NODE_SECONDS,
     OVER_SECONDS,
     PAGE_ORDERS,
-    SILENT_SECONDS,
     Entry,
     Mark,
     Page,
@@ -64,8 +63,7 @@ class RedisOrders:
         """Read what follows a number, in one script."""
         if not self._available():
             return failed(unavailable())
-        times = int(NODE_SECONDS * 1_000), int(SILENT_SECONDS * 1_000)
-        arguments = (after, PAGE_ORDERS, node, *times)
+        arguments = (after, PAGE_ORDERS, node, int(NODE_SECONDS * 1_000))
         return self._reader().call(READ, (*self._keys, self._nodes), arguments, _page)
 
     def leave(self, node: str) -> "Future[None]":
@@ -83,7 +81,7 @@ def _marked(reply: Any) -> Mark | None:
 
 
 def _page(reply: Any) -> Page:
-    mark, nodes, silent, found = reply
+    mark, nodes, found = reply
     number, _, era = (mark or b"0 ").partition(b" ")
     entries = [
         _entry(name, place, text)
@@ -92,8 +90,11 @@ def _page(reply: Any) -> Page:
     ]
     more = len(found) == 3 * PAGE_ORDERS
     last = found[-2] if more else int(number)
-    names, silent_names = ([node.decode() for node in each] for each in (nodes, silent))
-    return Page(Mark(era.decode(), last), entries, more, names, silent_names)
+    heard = {
+        name.decode(): milliseconds / 1_000
+        for name, milliseconds in zip(nodes[::2], nodes[1::2], strict=True)
+    }
+    return Page(Mark(era.decode(), last), entries, more, heard)
 
 
 def _entry(name: bytes, number: int, text: bytes) -> Entry:

@@ -2,8 +2,7 @@
 --
 -- KEYS  1 to 4 as for orders_put.lua  5 sorted set: workers by the ms at which they last read
 -- ARGV  1 the number before the page  2 how many orders a page has  3 the worker  4 ms for which a worker is told of
---       5 ms after which a worker is silent
--- Returns {number and era of the store, the workers, those that are silent, and for each order: name, number, `<until> <value>`}.
+-- Returns {number and era of the store, for each worker: name, ms since it last read, and for each order: name, number, `<until> <value>`}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,5 +19,8 @@ for at = 1, #page, 2 do
   found[#found + 1] = tonumber(page[at + 1])
   found[#found + 1] = redis.call('HGET', KEYS[1], page[at])
 end
-local silent = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now - ARGV[5])
-return {redis.call('GET', KEYS[4]), redis.call('ZRANGE', KEYS[5], 0, -1), silent, found}
+local nodes = redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES')
+for at = 2, #nodes, 2 do
+  nodes[at] = math.max(0, now - tonumber(nodes[at]))
+end
+return {redis.call('GET', KEYS[4]), nodes, found}
