@@ -54,7 +54,7 @@ class ChatPage {
 
   constructor() {
     const { session, texts } = openStorage((lacking) => showText($("lack"), lacking ? LACK : ""));
-    const announcer = new Announcer($("announcer"));
+    const announcer = new Announcer($("announcer"), $("told"));
     this.#session = session;
     this.#texts = texts;
     this.#status = new ConnectionStatus({
@@ -78,6 +78,7 @@ class ChatPage {
       onReply: (quote) => this.#composer.quote(quote),
       onEdit: (edit) => this.#composer.edit(edit),
       onError: (text) => showText($("composer-error"), text),
+      onDone: (text) => announcer.tell(text),
     });
     this.#list = new RoomList({
       nav: $("rooms"),

@@ -171,6 +171,8 @@ export const texts = {
     "Die Nachricht, die du bearbeitet hast, gibt es nicht mehr. Was du geschrieben hast, ist jetzt ein Entwurf.",
   "Copy text": "Text kopieren",
   "Copy link": "Link kopieren",
+  "The text is copied.": "Der Text ist kopiert.",
+  "The link is copied.": "Der Link ist kopiert.",
   "Delete this message? It is gone for everybody.": "Diese Nachricht löschen? Sie ist dann für alle weg.",
   "Keep it": "Behalten",
   "On a message: react, reply, edit or delete": "Auf einer Nachricht: reagieren, antworten, bearbeiten oder löschen",

@@ -25,6 +25,7 @@ export class MessageActions {
   #onReply;
   #onEdit;
   #onError;
+  #onDone;
   /** Who reads, or null. */
   user = null;
   #moderates = false;
@@ -36,12 +37,14 @@ export class MessageActions {
    * @param {function} options.onReply called with the quote that an answer begins with.
    * @param {function} options.onEdit called with a message that is to be written anew.
    * @param {function} options.onError called with a sentence on what did not work.
+   * @param {function} options.onDone called with a sentence on what was done.
    */
-  constructor({ room, onReply, onEdit, onError }) {
+  constructor({ room, onReply, onEdit, onError, onDone }) {
     this.#room = room;
     this.#onReply = onReply;
     this.#onEdit = onEdit;
     this.#onError = onError;
+    this.#onDone = onDone;
     $("quick").append(...QUICK.map((emoji) => {
       const button = element("button", "quiet", emoji);
       button.type = "button";
@@ -49,9 +52,11 @@ export class MessageActions {
       return button;
     }));
     $("reply").addEventListener("click", () => this.#chosen((message) => this.#onReply(this.#quote(message))));
-    $("copy-text").addEventListener("click", () => this.#chosen(({ data }) => this.#copy(dataText(data))));
+    $("copy-text").addEventListener("click", () => this.#chosen(({ data }) => {
+      this.#copy(dataText(data), t("The text is copied."));
+    }));
     $("copy-link").addEventListener("click", () => this.#chosen(({ seq }) => {
-      this.#copy(new URL(permalink(this.#room().name, seq), document.baseURI).href);
+      this.#copy(new URL(permalink(this.#room().name, seq), document.baseURI).href, t("The link is copied."));
     }));
     // Browsers let no page copy that came by plain http://.
     $("copy-text").hidden = $("copy-link").hidden = !navigator.clipboard;
@@ -108,8 +113,8 @@ export class MessageActions {
     act(this.#row.message);
   }
 
-  #copy(text) {
-    return this.#try(() => navigator.clipboard.writeText(text));
+  async #copy(text, done) {
+    if (await this.#try(() => navigator.clipboard.writeText(text))) this.#onDone(done);
   }
 
   async #delete(message) {

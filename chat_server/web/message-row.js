@@ -38,7 +38,7 @@ export class MessageRow {
    * @param {boolean} own whether the user who reads wrote it.
    * @param {string} link the address of the message.
    * @param {MessageActions} actions what can be done with it.
-   * @param {People} people knows names, and whether two have one.
+   * @param {People} people knows names, and whether two look the same.
    */
   constructor(message, own, link, actions, people) {
     const { at, from } = message;
@@ -112,11 +112,12 @@ export class MessageRow {
     if (!deleted && dataText(data).includes("@")) this.#showContent(dataForm(data));
   }
 
-  /** Show who the sender is, if another has the same name. */
+  /** Show who the sender is, if the name of another looks the same. */
   #tellApart() {
     const { from } = this.message;
-    const isShared = Boolean(from && !this.#own && this.#people.isShared(from));
-    this.#have("user", isShared, () => nameNode(from.user, "time user"));
+    const mark = from && !this.#own ? this.#people.markOf(from) : null;
+    this.#have("user", mark !== null, () => nameNode("", "time user"));
+    if (mark !== null) this.#parts.user.textContent = mark;
   }
 
   /** Have a part, or not. */

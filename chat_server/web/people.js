@@ -1,7 +1,8 @@
 /** Who is in a room, who types in it, and how far others have read. */
 
 import { idsAt } from "./mentions.js";
-import { visibleName } from "./text.js";
+import { skeleton } from "./lookalikes.js";
+import { spelled, visibleName } from "./text.js";
 
 /** Whoever says that they type is taken to have stopped after so long (docs/protocol.md). */
 const TYPING_MS = 6_000;
@@ -17,7 +18,7 @@ export class People {
   #everywhere;
   /** By the user in lower case, as a mention may have it. */
   #users = new Map();
-  /** The users of a name, by the name as it is shown. */
+  /** The users of a name, by what all names have in common that look like it. */
   #namesakes = new Map();
   #typing = new Map();
   #reads = new Map();
@@ -89,17 +90,24 @@ export class People {
     return [...this.#reads].filter(([, read]) => read >= seq).map(([user]) => this.nameOf({ user }));
   }
 
-  /** Return a user's name, with the user behind it if another has the same one. */
+  /** Return a user's name, with a mark behind it if the name of another looks the same. */
   nameOf({ user, name = this.#names.get(user) ?? this.#everywhere.get(user) }) {
     const shown = visibleName(name, user);
-    if (shown === visibleName(user)) return shown;
-    return this.isShared({ user, name }) ? `${shown} (${visibleName(user)})` : shown;
+    const mark = this.markOf({ user, name });
+    return mark === null || mark === shown ? shown : `${shown} (${mark})`;
   }
 
-  /** Return whether another user has the same name. */
-  isShared({ user, name }) {
-    const users = this.#namesakes.get(visibleName(name, user));
-    return users !== undefined && users.size > Number(users.has(user));
+  /**
+   * Return what tells a user from another whose name looks the same; null if nobody's does.
+   *
+   * That is the user's id. Of one that itself looks like the other's the foreign letters are spelled.
+   */
+  markOf({ user, name }) {
+    const users = this.#namesakes.get(skeleton(visibleName(name, user))) ?? [];
+    const others = [...users].filter((other) => other !== user);
+    if (others.length === 0) return null;
+    const id = visibleName(user);
+    return others.some((other) => skeleton(other) === skeleton(user)) ? spelled(id) : id;
   }
 
   /** Return who is mentioned at an `@` of a text, `{name, title, end}`; null if the text has the name already. */
@@ -128,11 +136,11 @@ export class People {
     if (this.#names.size >= MAX_PEOPLE && !this.#names.has(user)) return;
     const [before, shown] = [visibleName(this.#names.get(user), user), visibleName(name, user)];
     if (this.#names.has(user) && before === shown) return;
-    this.#namesakes.get(before)?.delete(user);
+    this.#namesakes.get(skeleton(before))?.delete(user);
     this.#names.set(user, name);
     if (this.#everywhere.size < MAX_PEOPLE || this.#everywhere.has(user)) this.#everywhere.set(user, name);
-    const users = this.#namesakes.get(shown) ?? new Set();
-    this.#namesakes.set(shown, users.add(user));
+    const users = this.#namesakes.get(skeleton(shown)) ?? new Set();
+    this.#namesakes.set(skeleton(shown), users.add(user));
     this.#users.set(user.toLowerCase(), user);
     this.#onName();
   }

@@ -12,8 +12,9 @@ import { reasonOf, words } from "./words.js";
 
 /** A room that is not open after so long is being waited for. */
 const PATIENCE_MS = 2_000;
-/** Messages that are seen for so long are read. */
+/** Messages that are seen for so long are read; while more come that is told once in so long. */
 const READ_MS = 500;
+const READ_AGAIN_MS = 1_000;
 const NOBODY = t("Nobody has written here yet. Be the first.");
 const NEW_ONLY = t("You are not allowed to read what was written before. New messages appear here.");
 
@@ -26,6 +27,8 @@ export class RoomView {
   #online = false;
   #patience = null;
   #reading = null;
+  /** When it was last told what is read, on the clock of `performance`. */
+  #readAt = -READ_AGAIN_MS;
   /** The `seq` of the message that the address names, until it is shown. */
   #target = null;
   /** What is to be said of the room that is open. */
@@ -54,13 +57,15 @@ export class RoomView {
    * @param {function} options.onReply called with the quote that an answer begins with.
    * @param {function} options.onEdit called with what is to be written anew: `{seq, epoch, data}`.
    * @param {function} options.onError called with a sentence on what did not work.
+   * @param {function} options.onDone called with a sentence on what was done.
    */
-  constructor({ outbox, status, onReply, onEdit, onError }) {
+  constructor({ outbox, status, onReply, onEdit, onError, onDone }) {
     this.#actions = new MessageActions({
       room: () => this.#room,
       onReply,
       onEdit: (message) => onEdit(this.#editOf(message)),
       onError,
+      onDone,
     });
     this.#outbox = outbox;
     this.#status = status;
@@ -118,6 +123,8 @@ export class RoomView {
   #leave() {
     const room = this.#room;
     this.#room = null;
+    clearTimeout(this.#reading);
+    this.#reading = null;
     room?.see(false);
   }
 
@@ -245,10 +252,14 @@ export class RoomView {
     node.addEventListener("animationend", () => node.classList.remove("target"), { once: true });
   }
 
-  /** Take as read what is seen at the end of the room for a moment. */
+  /** Take as read what is seen at the end of the room for a moment, also of what never ceases to grow. */
   #readSoon() {
-    clearTimeout(this.#reading);
-    this.#reading = setTimeout(() => this.#isSeen && this.#room?.markRead(), READ_MS);
+    const wait = Math.max(READ_MS, this.#readAt + READ_AGAIN_MS - performance.now());
+    this.#reading ??= setTimeout(() => {
+      // What this itself changes is no reason to look again.
+      if (this.#isSeen && this.#room?.markRead()) this.#readAt = performance.now();
+      this.#reading = null;
+    }, wait);
     this.#room?.see(this.#isSeen);
   }
 

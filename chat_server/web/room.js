@@ -202,10 +202,10 @@ export class Room {
     this.#onChange(this, false);
   }
 
-  /** Note that the user has seen all that came. */
+  /** Note that the user has seen all that came; returns whether that is news. */
   markRead() {
     const { seq, epoch } = this.position ?? {};
-    if (this.read === null || seq === undefined || seq <= this.read) return;
+    if (this.read === null || seq === undefined || seq <= this.read) return false;
     this.read = seq;
     this.#unread = 0;
     this.hasMoreUnread = this.isMentioned = false;
@@ -213,6 +213,7 @@ export class Room {
       // The next message is read as well.
     });
     this.#onChange(this, false);
+    return true;
   }
 
   /** Return the epoch of a message that was seen; null if another may have its `seq` by now. */

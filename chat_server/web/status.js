@@ -7,6 +7,9 @@ import { inert } from "./text.js";
 const STEADY_MS = 2_000;
 /** What happens within so long is announced together. */
 const TOGETHER_MS = 250;
+/** How long is shown what was done, and how much longer for each character of it. */
+const SHOWN_MS = 3_000;
+const READ_MS = 60;
 /** Attempts that fail before the page looks for the reason. */
 const FAILURES = 2;
 const PROBE = "static/icon.svg";
@@ -14,14 +17,29 @@ const PROBE_TIMEOUT_MS = 5_000;
 /** What `/health/ready` calls a server that cannot keep messages (docs/operations.md). */
 const STORELESS = ["deaf", "unavailable", "full", "readonly", "misconfigured"];
 
-/** A live region, for those who do not see what changes. */
+/** A live region, for those who do not see what changes, and a note of what was done, for those who do. */
 export class Announcer {
   #node;
+  #shown;
+  #hiding = null;
   #event = null;
   #state = { timer: null, next: "", said: "" };
 
-  constructor(node) {
+  /**
+   * @param {Element} node the live region.
+   * @param {Element} shown what shows, for a while, a text that is told.
+   */
+  constructor(node, shown) {
     this.#node = node;
+    this.#shown = shown;
+  }
+
+  /** Say what was done, and show it for a while. */
+  tell(text) {
+    this.say(text);
+    showText(this.#shown, text);
+    clearTimeout(this.#hiding);
+    this.#hiding = setTimeout(() => showText(this.#shown, ""), SHOWN_MS + READ_MS * text.length);
   }
 
   /** Say what happened; of several things at once only the last. */
@@ -54,8 +72,10 @@ export class Announcer {
   reset() {
     clearTimeout(this.#event);
     clearTimeout(this.#state.timer);
+    clearTimeout(this.#hiding);
     this.#state = { timer: null, next: "", said: "" };
     this.#node.textContent = "";
+    showText(this.#shown, "");
   }
 }
 

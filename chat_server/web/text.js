@@ -64,6 +64,11 @@ export function setText(node, text) {
   node.replaceData(start, known.length - start - end, text.slice(start, text.length - end));
 }
 
+/** Return a name with its characters outside of ASCII as the numbers that they have in Unicode. */
+export function spelled(name) {
+  return name.replace(/[^ -~]/gu, (character) => `[U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+}
+
 function escaped(character) {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }

@@ -337,6 +337,8 @@ export class Timeline {
     const isMarked = node.previousElementSibling?.matches(".mark");
     const continues = sameDay && sameSender && !isMarked && next.at - last.at < GROUP_MS;
     node.classList.toggle("continued", Boolean(continues));
+    // A link that is not seen is no stop of the Tab key: the menu of the message copies it.
+    node.querySelector(".place").tabIndex = continues ? -1 : 0;
     if (sameDay || before?.kind === "notice") delete node.dataset.day;
     else node.dataset.day = dayName(next.at);
   }

@@ -1,5 +1,7 @@
 """Everything by keyboard, and in windows of every kind."""
 
+import re
+
 from playwright.async_api import expect
 
 from tests.rig.server import ServerProcess
@@ -26,6 +28,36 @@ async def test_arrows_move_through_messages(visit: Visit, server: ServerProcess)
         await keys.press("ArrowUp")
     await keys.press("Escape")
     await expect(alice.field).to_be_focused()
+
+
+async def test_the_time_of_a_continued_message_is_shown_where_one_looks(
+    visit: Visit, server: ServerProcess
+) -> None:
+    await fill(server, "times", 3)
+    alice = await visit("alice", "times")
+    for text in ("one", "two"):
+        await alice.say(text)
+    await expect(alice.log).to_have_count(5)
+    heights = "rows => rows.map((row) => row.getBoundingClientRect().top)"
+    for index in (1, 4):
+        message = alice.log.nth(index)
+        await expect(message).to_have_class(re.compile("continued"))
+        hidden, shown = message.locator(".head"), ("opacity", "1")
+        await expect(hidden).to_have_css("opacity", "0")
+        # Screen readers are told it, and who goes on is not said again.
+        said = await message.aria_snapshot()
+        assert re.match(r'- listitem:\n +- paragraph:\n +- link "\d+:\d\d', said), said
+        before = await alice.log.evaluate_all(heights)
+        await message.hover()
+        await expect(hidden).to_have_css(*shown)
+        assert await alice.log.evaluate_all(heights) == before
+        await alice.field.hover()
+        await expect(hidden).to_have_css("opacity", "0")
+        await message.evaluate("row => { row.tabIndex = -1; row.focus(); }")
+        await expect(hidden).to_have_css(*shown)
+        assert await alice.log.evaluate_all(heights) == before
+        await assert_clean(alice.page)
+        await alice.field.focus()
 
 
 async def test_a_question_mark_lists_the_keys(visit: Visit) -> None:

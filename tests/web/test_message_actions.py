@@ -224,14 +224,20 @@ async def test_text_and_link_of_each_message_are_copied(
     await post(server, "copied", {"text": "**two**"}, "eve", "Eve")
     alice = await visit(permissions=["clipboard-read", "clipboard-write"])
     await alice.sign_in("alice", "copied")
+    told, shown = alice.page.locator("#announcer"), alice.page.locator("#told")
     await act(alice, alice.log.nth(1), "Copy text")
+    await expect(told).to_have_text("The text is copied.")
+    await expect(shown).to_have_text("The text is copied.")
+    await assert_clean(alice.page)
     read = "() => navigator.clipboard.readText()"
     assert await alice.page.evaluate(read) == "**two**"
     await alice.log.nth(1).focus()
     await alice.page.keyboard.press("Enter")
     await menu(alice).get_by_role("button", name="Copy link").press("Enter")
     await expect(menu(alice)).to_be_hidden()
+    await expect(told).to_have_text("The link is copied.")
     assert await alice.page.evaluate(read) == f"{server.url}/#room=copied&seq=2"
+    await expect(shown).to_be_hidden()
 
 
 async def test_a_message_is_deleted_once_that_is_confirmed(

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
 from chat_server.client import connect
 from tests.rig.server import ServerProcess, mint
@@ -59,6 +60,15 @@ async def social() -> AsyncIterator[ServerProcess]:
     """A server whose rooms tell who is there and what is read."""
     async with running(environ=SOCIAL) as server:
         yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser: Browser, server: ServerProcess) -> AsyncIterator[Page]:
+    """A page of the server, whose modules may be tried."""
+    async with await browser.new_context() as context:
+        page = await context.new_page()
+        await page.goto(server.url)
+        yield page
 
 
 async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProcess) -> None:
@@ -215,6 +225,59 @@ async def test_two_of_one_name_are_told_apart(visit: Visit, server: ServerProces
         await alice.sees(["before", "another"])
         await expect(heads).to_have_text(["Ann", "ann-1", "Ann", "ann-2"])
         await assert_clean(alice.page)
+
+
+async def test_two_whose_names_look_alike_are_told_apart(
+    visit: Visit, server: ServerProcess
+) -> None:
+    alike = "\u0410li\u0441\u0435"  # in which three letters are Cyrillic
+    async with (
+        connect(server.url, token=mint("a-1", name="Alice")) as one,
+        connect(server.url, token=mint("a-2", name=alike)) as other,
+        connect(server.url, token=mint("\u0435ve")) as eve,
+        connect(server.url, token=mint("a-3", name="Alicia")) as third,
+    ):
+        for publisher in (one, third):
+            await publisher.publish("room:alike", {"text": "hello"})
+        bob, ben = await visit("bob", "alike"), await visit("eve", "alike")
+        heads = bob.log.locator(".head bdi")
+        await expect(heads).to_have_text(["Alice", "Alicia"])
+        await other.publish("room:alike", {"text": "hello"})
+        await expect(heads).to_have_text(["Alice", "a-1", "Alicia", alike, "a-2"])
+        # Where the ids look alike, too, what is foreign in them is spelled.
+        await eve.publish("room:alike", {"text": "@a-2"})
+        await ben.say("I am Eve")
+        await expect(heads).to_have_text(
+            [*("Alice", "a-1", "Alicia", alike, "a-2"), "\u0435ve", "[U+0435]ve", "eve", "eve"]
+        )
+        await expect(bob.log.nth(3).locator(".text bdi")).to_have_text(f"@{alike} (a-2)")
+        await assert_clean(bob.page)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Alice", "\u0391lice", True),  # Greek
+        ("Alice", "AIice", True),  # with a capital i
+        ("Cope", "\u0421\u043e\u0440\u0435", True),  # all Cyrillic
+        ("BOB", "B0B ", True),
+        ("Amy", "A\u200dmy", True),  # with a joiner, which nobody sees
+        ("Amy", "Arny", True),
+        ("Ben", "\uff22en", True),  # in full width
+        ("Eva", "\u00c9va", False),
+        ("Ivan", "\u0418\u0432\u0430\u043d", False),
+        ("alice", "Alice", False),
+    ],
+)
+async def test_what_looks_alike(page: Page, one: str, other: str, alike: bool) -> None:
+    same = await page.evaluate(
+        """async (names) => {
+          const { skeleton } = await import("/static/lookalikes.js");
+          return new Set(names.map(skeleton)).size === 1;
+        }""",
+        [one, other],
+    )
+    assert same is alike
 
 
 async def test_where_presence_is_off_nobody_is_counted(visit: Visit) -> None:

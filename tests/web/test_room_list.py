@@ -1,5 +1,7 @@
 """The list of rooms: what is in it, what it tells, and how it fits a phone."""
 
+from itertools import pairwise
+
 from playwright.async_api import Locator, expect
 
 from chat_server.client import connect
@@ -19,6 +21,15 @@ SHOWN = """() => {
   watch(badge, () => !badge.hidden && badge.textContent);
 }"""
 """Note each number of unread messages that the title or the room shows."""
+READS = """() => {
+  window.reads = [];
+  const { send } = WebSocket.prototype;
+  WebSocket.prototype.send = function (text) {
+    if (text.includes('"type":"read"')) window.reads.push([performance.now(), text]);
+    send.call(this, text);
+  };
+}"""
+"""Note when each read mark is sent."""
 DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -108,6 +119,37 @@ async def test_what_comes_while_one_looks_is_never_unread(
         await expect(alice.page).to_have_title("(1) #busy")
         await alice.page.evaluate(HIDE, False)
         await expect(alice.page).to_have_title("#busy")
+
+
+async def test_what_never_ceases_to_grow_is_read_once_a_second(
+    visit: Visit, server: ServerProcess
+) -> None:
+    topic = "room:endless"
+    async with (
+        connect(server.url, token=mint("helper")) as bot,
+        connect(server.url, token=mint("alice")) as other,
+    ):
+        await bot.publish(topic, {"text": "first"})
+        alice = await visit()
+        await alice.page.evaluate(READS)
+        await alice.sign_in("alice", "endless")
+        async with bot.stream(topic, {"text": ""}) as answer:
+
+            async def is_told_often() -> bool:
+                await answer.write("and ")
+                await alice.page.evaluate(DRAWN)
+                return int(await alice.page.evaluate("window.reads.length")) >= 4
+
+            await until_async(is_told_often)
+
+        async def is_read() -> bool:
+            state = (await other.unread(topic))[topic]
+            return state.read == state.seq
+
+        await until_async(is_read)
+    times = [at for at, _ in await alice.page.evaluate("window.reads")]
+    # A timer of a browser may be early by a fraction of a millisecond.
+    assert all(later - sooner > 990 for sooner, later in pairwise(times)), times
 
 
 async def test_two_devices_of_one_user_agree_on_what_is_read(
