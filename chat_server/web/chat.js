@@ -38,6 +38,7 @@ class ChatPage {
   #texts;
   #visited = new Visited();
   #url = webSocketUrl();
+  #announcer;
   #status;
   #outbox;
   #sender;
@@ -54,7 +55,7 @@ class ChatPage {
 
   constructor() {
     const { session, texts } = openStorage((lacking) => showText($("lack"), lacking ? LACK : ""));
-    const announcer = new Announcer($("announcer"), $("told"));
+    const announcer = (this.#announcer = new Announcer($("announcer"), $("told")));
     this.#session = session;
     this.#texts = texts;
     this.#status = new ConnectionStatus({
@@ -124,7 +125,8 @@ class ChatPage {
     window.addEventListener("beforeunload", (event) => {
       // Of somebody else who was here before, this one could not send it.
       const unsent = texts.unsent(this.#user ?? undefined).some(({ seq }) => seq === null);
-      if (unsent) event.preventDefault();
+      const unchanged = [...(this.#rooms ?? [])].some(({ changes }) => changes.isWaiting);
+      if (unsent || unchanged) event.preventDefault();
     });
     this.#signIn.follow();
   }
@@ -162,6 +164,12 @@ class ChatPage {
         if (room.name === this.#view.room) this.#nameAuthor(room);
         this.#list.render();
         this.#notifier.render();
+      },
+      onTell: (room, text, isShown) => {
+        if (this.#visit !== visit) return;
+        const told = room.name === this.#view.room ? text : `#${room.name}: ${text}`;
+        if (isShown) this.#announcer.tell(told);
+        else this.#announcer.say(told);
       },
     });
     this.#view.use(this.#user, token);

@@ -1,10 +1,11 @@
 /** The field to write in: its keys, its size, and the draft that it keeps for each room. */
 
 import { Completion } from "./completion.js";
+import { refusal } from "./changes.js";
+import { Edits } from "./edits.js";
 import { t } from "./language.js";
 import { showText } from "./status.js";
 import { isolated } from "./text.js";
-import { words } from "./words.js";
 
 const READ_ONLY = t("You may only read here");
 const EDITING = t("Save or cancel first what you are editing.");
@@ -19,6 +20,7 @@ export class Composer {
   #room = null;
   /** The message that is written anew, `{seq, epoch, data}`, or null. */
   #edit = null;
+  #edits;
   #editing;
   #onEdit;
 
@@ -40,6 +42,7 @@ export class Composer {
     this.#field = field;
     this.#error = error;
     this.#texts = texts;
+    this.#edits = new Edits(texts);
     this.#editing = editing;
     this.#onEdit = onEdit;
     editing.querySelector("button").addEventListener("click", () => this.#leave());
@@ -76,14 +79,20 @@ export class Composer {
     this.#user = user;
     this.#room = room;
     showText(this.#error, "");
-    this.#edit = user === null ? null : JSON.parse(this.#texts.draft(user, editPlace(room)) || "null");
+    this.#resumeEdit();
+  }
+
+  /** Go on with a message that is being written anew, if one is given with that, or with what is not sent yet. */
+  #resumeEdit(seq) {
+    this.#edit = this.#user === null ? null : this.#edits.open(this.#user, this.#room, seq);
     this.#fill();
   }
 
   /** Write a message anew, `{seq, epoch, data}`, with what is written so far kept for later. */
   edit(edit) {
     if (this.#isEditing()) return;
-    this.#edit = { ...edit };
+    showText(this.#error, "");
+    this.#edit = this.#edits.open(this.#user, this.#room, edit.seq) ?? { ...edit };
     this.#keep();
     this.#fill();
     this.focus();
@@ -91,13 +100,20 @@ export class Composer {
 
   /** Note that a message is gone: what it was to say becomes a draft if it is being written anew. */
   deleted(room, seq) {
-    if (room !== this.#room || seq !== this.#edit?.seq) return;
-    const { text } = this.#edit.data;
+    const edit = room === this.#room ? this.#edits.open(this.#user, room, seq) : null;
+    if (edit === null) return;
+    const { text } = edit.data;
     const draft = this.#texts.draft(this.#user, room);
     this.#texts.setDraft(this.#user, room, draft.trim() ? `${draft}\n\n${text}` : text);
-    this.#edit = null;
-    this.#texts.setDraft(this.#user, editPlace(room), "");
-    this.#fill();
+    this.#edits.drop(this.#user, room, seq);
+    const { selectionStart, selectionEnd } = this.#field;
+    if (this.#edit?.seq === seq) {
+      this.#resumeEdit();
+    } else if (this.#edit === null) {
+      this.#fill();
+      // What is being written stands above it.
+      this.#field.setSelectionRange(selectionStart, selectionEnd);
+    }
     showText(this.#error, GONE);
   }
 
@@ -140,23 +156,22 @@ export class Composer {
     return this.#edit !== null;
   }
 
-  /** Store what a message shall say; until that is done it stays here. */
+  /** Let a message say what is written; the message shows how that goes, and one writes on. */
   async #save({ seq, epoch, data }) {
     const [user, room] = [this.#user, this.#room];
-    const place = editPlace(room);
-    const kept = this.#texts.draft(user, place);
-    const isHere = () => user === this.#user && room === this.#room;
+    const edit = { seq, epoch, data: { ...data, text: data.text.trim() } };
+    const saved = this.#edits.save(user, room, edit, () => this.#onEdit(room, edit));
+    showText(this.#error, "");
+    this.#resumeEdit();
     try {
-      await this.#onEdit(room, { seq, epoch, data: { ...data, text: data.text.trim() } });
+      await saved;
     } catch (error) {
-      if (isHere()) showText(this.#error, words(error));
-      if (isHere() && ["gone", "not_found"].includes(error.code)) this.deleted(room, seq);
-      return;
+      if (user !== this.#user || room !== this.#room) return;
+      if (["gone", "not_found"].includes(error.code)) return this.deleted(room, seq);
+      showText(this.#error, t("Not saved. {reason}", { reason: refusal(error) }));
+      // What is being written is not taken from under the hands.
+      if (this.#edit === null && this.#field.value === "") this.#resumeEdit(seq);
     }
-    // Meanwhile more may be written.
-    if (this.#texts.draft(user, place) !== kept) return;
-    this.#texts.setDraft(user, place, "");
-    if (isHere()) this.#leave();
   }
 
   #changed() {
@@ -167,16 +182,15 @@ export class Composer {
   }
 
   #keep() {
-    if (this.#edit) this.#texts.setDraft(this.#user, editPlace(this.#room), JSON.stringify(this.#edit));
+    if (this.#edit) this.#edits.keep(this.#user, this.#room, this.#edit);
     else this.#texts.setDraft(this.#user, this.#room, this.#field.value);
   }
 
   /** Go back to what is not sent yet. */
   #leave() {
-    this.#edit = null;
-    this.#texts.setDraft(this.#user, editPlace(this.#room), "");
+    this.#edits.drop(this.#user, this.#room, this.#edit.seq);
     showText(this.#error, "");
-    this.#fill();
+    this.#resumeEdit();
     this.focus();
   }
 
@@ -194,9 +208,4 @@ export class Composer {
     this.#field.style.height = "auto";
     this.#field.style.height = `${this.#field.scrollHeight}px`;
   }
-}
-
-/** Under which room a text is kept that a message shall have: no room has such a name. */
-function editPlace(room) {
-  return `${room} (edit)`;
 }

@@ -149,6 +149,15 @@ export const texts = {
     "Das wurde vielleicht gesendet: die Seite wurde verlassen, bevor der Server antwortete.",
   "You are not allowed to write here.": "Du darfst hier nicht schreiben.",
   "Not sent. {reason}": "Nicht gesendet. {reason}",
+  "Saving…": "Wird gespeichert…",
+  "Not saved.": "Nicht gespeichert.",
+  "Not saved. {reason}": "Nicht gespeichert. {reason}",
+  "Deleting…": "Wird gelöscht…",
+  "Not deleted.": "Nicht gelöscht.",
+  "Sending {emoji}…": "{emoji} wird gesendet…",
+  "Taking {emoji} back…": "{emoji} wird zurückgenommen…",
+  "{emoji} was not stored.": "{emoji} wurde nicht gespeichert.",
+  "The change is stored.": "Die Änderung ist gespeichert.",
 
   // Rooms and messages
   "Server": "Server",

@@ -98,9 +98,22 @@ export class MessageActions {
     $("quick").firstChild.focus();
   }
 
-  /** React with an emoji, or take that back. */
+  /** What waits, or was refused, of the user's changes to a message, as `Changes.of`. */
+  changesOf({ seq }) {
+    return this.#room().changes.of(seq);
+  }
+
+  dismiss({ seq }) {
+    this.#room().changes.dismiss(seq);
+  }
+
+  edit(message) {
+    this.#onEdit(message);
+  }
+
+  /** React with an emoji, or take that back; the message tells how that goes. */
   react(message, emoji) {
-    return this.#try(() => this.#room().react(message, emoji));
+    this.#room().react(message, emoji).catch(() => {});
   }
 
   /** Ask whoever writes a growing message to end it. */
@@ -120,7 +133,8 @@ export class MessageActions {
   async #delete(message) {
     const question = [t("Delete this message? It is gone for everybody.")];
     if (!(await ask({ question, no: [t("Keep it")], yes: [t("Delete")] }))) return;
-    await this.#try(() => this.#room().delete(message));
+    // The message tells how that goes.
+    await this.#room().delete(message).catch(() => {});
   }
 
   #quote({ from, data }) {

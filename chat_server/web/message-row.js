@@ -27,7 +27,10 @@ export class MessageRow {
   #foot = element("div", "foot");
   #content = null;
   #form = null;
-  /** What is there for some messages only: `user`, `reactions`, `marks`, `stop`, and `act`, which opens the menu. */
+  /**
+   * What is there for some messages only: `user`, `reactions`, `marks`, `stop`, `note` of what the user changes, and
+   * `act`, which opens the menu.
+   */
   #parts = {};
   #quiet = null;
   /** By emoji. */
@@ -74,14 +77,30 @@ export class MessageRow {
     const isGrowing = state === "streaming" && !deleted;
     const isAsBefore = this.message?.data === data && this.message.state === state;
     this.message = message;
-    this.#showContent(deleted ? DELETED : dataForm(data), isGrowing);
+    const changes = this.#actions.changesOf(message);
+    this.#showContent(deleted ? DELETED : dataForm(changes?.data ?? data), isGrowing);
+    this.#showChanges(changes);
     this.node.classList.toggle("mentioned", !deleted && mentions(dataText(data), this.#actions.user));
     // Markup that an edit brings is not read out alone either.
-    if (edited_at) this.#content.nodes[0].ariaLive = "off";
+    if (edited_at || changes?.data) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);
     this.#have("act", !deleted, () => this.#menuButton());
     if (!isAsBefore) this.#watch(isGrowing ? QUIET_MS : null);
     this.#showGrowth(isGrowing && this.#quiet !== null);
+  }
+
+  /** Show that a change waits, or why it was refused. */
+  #showChanges(changes) {
+    const { note, refused = false, isEdit = false } = changes ?? {};
+    this.node.classList.toggle("pending", Boolean(changes) && !refused);
+    this.node.classList.toggle("refused", refused);
+    if (this.#parts.note?.textContent === note) return;
+    this.#have("note", false);
+    this.#have("note", Boolean(changes), () => element("p", "note", note));
+    if (!refused) return;
+    const edit = button("quiet", t("Edit"), () => this.#actions.edit(this.message));
+    const close = button("quiet", t("Close"), () => this.#actions.dismiss(this.message));
+    this.#parts.note.append(" ", ...(isEdit && !this.message.deleted ? [edit, " "] : []), close);
   }
 
   /** Give up on what grows after a time in which nothing changes; null for what does not grow. */
@@ -109,7 +128,7 @@ export class MessageRow {
   showNames() {
     this.#tellApart();
     const { data, deleted } = this.message;
-    if (!deleted && dataText(data).includes("@")) this.#showContent(dataForm(data));
+    if (!deleted && dataText(data).includes("@")) this.show(this.message);
   }
 
   /** Show who the sender is, if the name of another looks the same. */

@@ -115,6 +115,12 @@ export class RoomLog {
     return this.#mark;
   }
 
+  /** Let a message be shown anew, of which something else has changed than what the server has. */
+  show(seq) {
+    const entry = this.find(seq);
+    if (entry) this.onUpdate(entry);
+  }
+
   /** Return the holes of the present order. */
   holes() {
     return this.entries.filter(({ kind }) => kind === "hole");

@@ -195,8 +195,10 @@ export class RoomView {
     return own && this.#room.epochOf(own.message) !== null ? this.#editOf(own.message) : null;
   }
 
+  /** Return a message as one who writes it anew begins: with what it will say, if a change waits. */
   #editOf(message) {
-    return { seq: message.seq, epoch: this.#room.epochOf(message), data: message.data };
+    const { seq, data } = message;
+    return { seq, epoch: this.#room.epochOf(message), data: this.#room.changes.of(seq)?.data ?? data };
   }
 
   /** Take the answer to a message of the outbox: its event has come already, or comes next. */

@@ -1,12 +1,13 @@
 /** A room that the user follows: its events as they come, its history as it is asked for, what is unread. */
 
 import { topicOf } from "./address.js";
+import { Changes } from "./changes.js";
 import { ChatError, changed, isChange } from "./client.js";
 import { t } from "./language.js";
 import { mentions } from "./mentions.js";
 import { People } from "./people.js";
 import { RoomLog } from "./room-log.js";
-import { dataText } from "./text.js";
+import { dataText, isolated } from "./text.js";
 import { words } from "./words.js";
 
 const PAGE = 100;
@@ -21,6 +22,11 @@ const FULL = t("So many messages are loaded that older ones have no space. Searc
 
 export class Room {
   log = new RoomLog();
+  /** What the user changes in it. */
+  changes = new Changes(
+    (seq) => this.log.show(seq),
+    (text, isShown) => this.#onTell(this, text, isShown),
+  );
   /** "opening", "open", or "refused" with `error`. */
   state = "opening";
   /** Whether somebody has turned out to have a name since the rows were told. */
@@ -45,6 +51,7 @@ export class Room {
   #user;
   #onEvent;
   #onChange;
+  #onTell;
   #subscription = null;
   #begun = false;
   #reacted = new Set();
@@ -61,8 +68,10 @@ export class Room {
    * @param {function} options.onEvent called with the room and each event of it, once that is in the log.
    * @param {function} options.onChange called with the room when it is in another state, or what is unread
    *   has changed, and with whether it has just been opened.
+   * @param {function} [options.onTell] called with the room, a sentence on a change of a message that waits, and
+   *   whether that is to be shown, too.
    */
-  constructor(name, { client, user, names, mayWrite, onEvent, onChange }) {
+  constructor(name, { client, user, names, mayWrite, onEvent, onChange, onTell = () => {} }) {
     this.name = name;
     this.topic = topicOf(name);
     this.#client = client;
@@ -70,6 +79,7 @@ export class Room {
     this.mayWrite = mayWrite;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
+    this.#onTell = onTell;
     this.people = new People(user, () => onChange(this, false), () => (this.hasNames = true), names);
   }
 
@@ -223,12 +233,27 @@ export class Room {
 
   /** Let a message say something else: `{seq, epoch, data}`. */
   async edit({ seq, epoch, data }) {
-    if (epoch === null) throw new ChatError("not_found", "");
-    await this.#client.edit(this.topic, seq, data, { epoch });
+    await this.#make(seq, epoch, { doing: t("Saving…"), undone: t("Not saved."), data }, (options) => {
+      return this.#client.edit(this.topic, seq, data, options);
+    });
   }
 
   async delete(message) {
-    await this.#client.delete(this.topic, message.seq, this.#seen(message));
+    const { seq } = message;
+    await this.#make(seq, this.epochOf(message), { doing: t("Deleting…"), undone: t("Not deleted.") }, (options) => {
+      return this.#client.delete(this.topic, seq, options);
+    });
+  }
+
+  /** Change a message of an epoch, as `Changes.make`. */
+  async #make(seq, epoch, words, act) {
+    const answer = await this.changes.make(seq, words, async (options) => {
+      if (epoch === null) throw new ChatError("not_found", "");
+      return act({ ...options, epoch });
+    });
+    // Its event has come already, or comes next.
+    if (this.position) this.changes.settleUpTo(this.position.seq);
+    return answer;
   }
 
   /** Whether the user is known to have reacted to a message with an emoji. */
@@ -239,14 +264,16 @@ export class Room {
 
   /** React with an emoji, or take that back. */
   async react(message, emoji) {
-    const seen = this.#seen(message);
-    const before = this.position.seq;
+    const before = this.position?.seq;
     const remove = this.hasReacted(message, emoji);
-    const { duplicate, seq } = await this.#client.react(this.topic, message.seq, emoji, { ...seen, remove });
-    // Whoever is not named may have reacted before. A repetition of this very command has a later place.
-    if (duplicate && !remove && seq <= before) {
-      await this.#client.react(this.topic, message.seq, emoji, { ...seen, remove: true });
-    }
+    const doing = t(remove ? "Taking {emoji} back…" : "Sending {emoji}…", { emoji: isolated(emoji) });
+    const undone = t("{emoji} was not stored.", { emoji: isolated(emoji) });
+    await this.#make(message.seq, this.epochOf(message), { doing, undone }, async (options) => {
+      const answer = await this.#client.react(this.topic, message.seq, emoji, { ...options, remove });
+      // Whoever is not named may have reacted before. A repetition of this very command has a later place.
+      if (!answer.duplicate || remove || answer.seq > before) return answer;
+      return this.#client.react(this.topic, message.seq, emoji, { ...options, remove: true });
+    });
   }
 
   #remember({ target, emoji, remove }) {
@@ -259,12 +286,6 @@ export class Room {
   /** Ask whoever writes a growing message to end it. */
   stop({ seq }) {
     return this.#client.cancel(this.topic, seq);
-  }
-
-  #seen(message) {
-    const epoch = this.epochOf(message);
-    if (epoch === null) throw new ChatError("not_found", "");
-    return { epoch };
   }
 
   #opened() {
@@ -295,12 +316,14 @@ export class Room {
     } else if (event.type === "gap") {
       this.log.addGap(event);
       this.#reacted.clear();
+      if (event.after === 0) this.changes.clear();
       if (event.after === 0) this.read = this.last = null;
     } else if (isChange(event)) {
       if (event.type === "reaction" && event.from?.user === this.#user) this.#remember(event);
       this.log.change(event);
       if (event.target === this.last?.seq) this.last = changed(this.last, event);
     }
+    if (this.position) this.changes.settleUpTo(this.position.seq);
     this.#onEvent(this, event);
   }
 }

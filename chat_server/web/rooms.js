@@ -22,6 +22,7 @@ export class Rooms {
   #named;
   #onEvent;
   #onChange;
+  #onTell;
   #rooms = new Map();
   /** By user, known from any of the rooms. */
   #names = new Map();
@@ -38,14 +39,16 @@ export class Rooms {
    * @param {Visited} options.visited what keeps the names.
    * @param {function} options.onEvent called with a room and each of its events.
    * @param {function} options.onChange called with a room that is in another state.
+   * @param {function} options.onTell as of `Room`.
    */
-  constructor({ client, user, token, visited, onEvent, onChange }) {
+  constructor({ client, user, token, visited, onEvent, onChange, onTell }) {
     this.#client = client;
     this.#user = user;
     this.#token = token;
     this.#visited = visited;
     this.#onEvent = onEvent;
     this.#onChange = onChange;
+    this.#onTell = onTell;
     this.#named = namedRooms(token, user);
     for (const name of [...this.#named, ...visited.of(user)].slice(0, MAX_ROOMS)) this.#add(name);
   }
@@ -107,6 +110,7 @@ export class Rooms {
         }
         this.#onChange(room);
       },
+      onTell: this.#onTell,
     });
     this.#rooms.set(name, room);
     room.open();

@@ -17,7 +17,11 @@ MODERATOR = {name: ["room:**"] for name in ("subscribe", "publish", "history", "
 ANOTHER_ORDER = """async () => {
   const { Room } = await import("/static/room.js");
   const asked = [];
-  const client = { react: (...call) => asked.push(call) };
+  const react = async (topic, seq, emoji, { epoch, remove }) => {
+    asked.push([topic, seq, emoji, { epoch, remove }]);
+    return { duplicate: false, seq: 9 };
+  };
+  const client = { react };
   const room = new Room("lobby", { client, user: "alice", onEvent: () => {}, onChange: () => {} });
   Object.defineProperty(room, "position", { value: { epoch: "E", seq: 9 } });
   const before = { seq: 1, at: 1, from: null, data: { text: "before" } };

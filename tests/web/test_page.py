@@ -183,7 +183,7 @@ async def test_messages_of_one_person_are_grouped(visit: Visit, server: ServerPr
     await publish(server, "groups", "a3", user="anna")
     carl = await visit("carl", "groups")
     await carl.sees(["a1", "a2", "b1", "a3"])
-    await expect(carl.log.locator(".head:visible")).to_have_count(3)
+    await expect(carl.log.locator(".sender:visible")).to_have_count(3)
     await expect(carl.log.nth(0)).to_have_attribute("data-day", "Today")
     await expect(carl.page.locator("[data-day]")).to_have_count(1)
 
