@@ -40,7 +40,7 @@ IMPORT = re.compile(r'^(?:import|export|\}) [^;"]*?from "\./([\w-]+\.js)";', re.
 
 SCRIPT = re.compile(r'( *)<script type="module" src="static/([\w-]+\.js)">')
 
-STYLES = ("base", "chat", "rooms", "messages", "actions", "account", "search")
+STYLES = ("base", "chat", "rooms", "messages", "actions", "account", "search", "low")
 """What "page.css" of the chat page is made of: one request, which compresses better than seven."""
 
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")

@@ -57,6 +57,7 @@ export class Completion {
       option.addEventListener("click", () => this.#take(index));
       return option;
     }));
+    this.#list.children[this.#chosen]?.scrollIntoView({ block: "nearest" });
     if (proposals.length > 0) this.#field.setAttribute("aria-activedescendant", `proposal-${this.#chosen}`);
     else this.#field.removeAttribute("aria-activedescendant");
   }

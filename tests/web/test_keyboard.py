@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 from playwright.async_api import expect
 
-from tests.rig.server import ServerProcess
+from chat_server.client import connect
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 from tests.web.test_accessibility import assert_clean
 from tests.web.test_history import fill
@@ -81,4 +83,53 @@ async def test_very_large_letters_leave_the_field_and_messages_in_sight(visit: V
     await alice.sees(["hello"])
     await expect(alice.log.last).to_be_in_viewport()
     await expect(alice.field).to_be_in_viewport()
+    assert await alice.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
+async def test_half_of_a_low_window_shows_messages(
+    visit: Visit, server: ServerProcess, locale: str
+) -> None:
+    """A window of 1,280 by 800 at 400 %."""
+    room = f"low-{locale}"
+    await fill(server, room, 8)
+    alice = await visit(locale=locale, viewport={"width": 320, "height": 200})
+    await alice.sign_in("alice", room)
+    await expect(alice.log.last).to_be_in_viewport(ratio=1)
+    field, height = alice.page.locator("#text"), "s => s.clientHeight"
+    scroller = alice.page.locator("#scroller")
+    await field.fill("one\ntwo\nthree\nfour\nfive\nsix")
+    await expect(field).to_be_in_viewport(ratio=1)
+    assert await scroller.evaluate(height) >= 60
+    # What is said of a room's name is seen, as long as one writes that.
+    name = alice.page.locator("#room")
+    await name.fill("wrong/name")
+    await expect(alice.page.locator("#room-hint")).to_be_in_viewport()
+    await name.press("Enter")
+    await expect(alice.page.locator("#room-error")).to_be_in_viewport()
+    await scroller.focus()
+    await expect(alice.page.locator("#room-error")).to_be_hidden()
+    # Neither a draft nor what the header has to say takes more, once one does not write.
+    await alice.page.context.set_offline(True)
+    await expect(alice.page.locator("#state")).to_have_attribute("data-state", "waiting")
+    assert await scroller.evaluate(height) >= 100
+    await alice.page.context.set_offline(False)
+    await expect(alice.page.locator("#state")).to_have_attribute("data-state", "online")
+    async with connect(server.url, token=mint("bob")) as bob:
+        await bob.signal(f"room:{room}", {"typing": True})
+        await expect(alice.page.locator("#typing")).to_be_visible()
+        assert await scroller.evaluate(height) >= 100
+        await assert_clean(alice.page)
+    # Everything is within reach.
+    await alice.log.last.click()
+    for button in ("#rooms-button", "#sign-out", "#send"):
+        await alice.page.locator(button).focus()
+        await expect(alice.page.locator(button)).to_be_in_viewport(ratio=1)
+    await scroller.focus()
+    await alice.page.keyboard.press("ArrowUp")
+    await alice.page.keyboard.press("Enter")
+    for button in await alice.page.locator("#actions button:visible").all():
+        await button.focus()
+        await expect(button).to_be_in_viewport(ratio=1)
+    await assert_clean(alice.page)
     assert await alice.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
