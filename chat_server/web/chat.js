@@ -48,6 +48,8 @@ class ChatPage {
   #field = new RoomField({
     onGo: (room) => this.#go(room),
     onLeave: () => this.#composer.focus(),
+    onSay: (text) => this.#announcer.say(text),
+    token: () => this.#session.token,
   });
   #search = new Search((room, seq) => this.#go(room, seq));
   #notifier = new Notifier((room, seq) => this.#go(room, seq));

@@ -91,6 +91,8 @@ export const texts = {
     "Dein Token nennt keine Räume, also entscheiden die Einstellungen des Servers.",
   "Your token allows you to read nothing.": "Mit deinem Token darfst du nichts lesen.",
   "Your token allows {patterns}.": "Dein Token erlaubt {patterns}.",
+  "* stands for any part of a name between colons, ** for one or more.":
+    "* steht für einen beliebigen Teil eines Namens zwischen Doppelpunkten, ** für einen oder mehrere.",
   "This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.":
     "Dieser Browser hat keinen Platz mehr für die Seite: was du nicht gesendet hast, oder deine Anmeldung, ist nach dem Neuladen weg.",
 
@@ -199,6 +201,8 @@ export const texts = {
   "Read by {names}": "Gelesen von {names}",
   "{names} is typing…": "{names} schreibt…",
   "{names} are typing…": "{names} schreiben…",
+  "No room of your list is called that. Enter opens #{room}.": "Kein Raum deiner Liste heißt so. Enter öffnet #{room}.",
+  "Your token does not allow #{room}.": "Dein Token erlaubt #{room} nicht.",
   "A room's name has only a to z, A to Z, digits and . _ ~ @ -.": "Der Name eines Raums hat nur a bis z, A bis Z, Ziffern und . _ ~ @ -.",
   "Rooms, {count} with new messages": "Räume, {count} mit neuen Nachrichten",
   "Draft: {text}": "Entwurf: {text}",

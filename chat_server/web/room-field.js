@@ -1,27 +1,41 @@
 /** The field with the room's name, which also leads to other rooms; Ctrl and K lead to it. */
 
-import { isRoom } from "./address.js";
+import { isRoom, topicOf } from "./address.js";
 import { t } from "./language.js";
 import { showText } from "./status.js";
+import { allowed, grants } from "./token.js";
+
+const RULE = t("A room's name has only a to z, A to Z, digits and . _ ~ @ -.");
+/** What is offered is told to those who do not see it once the user pauses. */
+const PAUSE_MS = 700;
 
 const $ = (id) => document.getElementById(id);
 
 export class RoomField {
   #room = null;
+  #names = [];
+  #pause = null;
   #onGo;
   #onLeave;
+  #onSay;
+  #token;
 
   /**
    * @param {function} options.onGo called with the room that is to be shown.
    * @param {function} options.onLeave called when the user goes back to writing.
+   * @param {function} options.onSay called with a sentence for those who do not see what is offered.
+   * @param {function} options.token returns the user's token.
    */
-  constructor({ onGo, onLeave }) {
+  constructor({ onGo, onLeave, onSay, token }) {
     this.#onGo = onGo;
     this.#onLeave = onLeave;
+    this.#onSay = onSay;
+    this.#token = token;
     const field = $("room");
     $("room-form").addEventListener("submit", (event) => this.#submit(event));
     field.addEventListener("input", () => {
       $("join").hidden = field.value.trim() === this.#room;
+      this.#offerNew();
     });
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.isComposing) return;
@@ -44,10 +58,12 @@ export class RoomField {
     showText($("room-error"), "");
     $("room").value = room ?? "";
     $("join").hidden = true;
+    this.#hint("");
   }
 
   /** Offer rooms for completion. */
   offer(names) {
+    this.#names = names;
     const options = names.map((name) => Object.assign(document.createElement("option"), { value: name }));
     $("rooms-known").replaceChildren(...options);
   }
@@ -59,12 +75,38 @@ export class RoomField {
 
   #submit(event) {
     event.preventDefault();
-    const room = $("room").value.trim().replace(/^#+/, "").replace(/\s+/g, "-");
-    if (isRoom(room)) this.#onGo(room);
+    if (isRoom(this.#typed)) this.#onGo(this.#typed);
     else {
       $("room").setAttribute("aria-invalid", "true");
-      showText($("room-error"), t("A room's name has only a to z, A to Z, digits and . _ ~ @ -."));
+      this.#hint("");
+      showText($("room-error"), RULE);
     }
+  }
+
+  /** The name that is written, as it would be opened. */
+  get #typed() {
+    return $("room").value.trim().replace(/^#+/, "").replace(/\s+/g, "-");
+  }
+
+  /** Offer the room that is written, if none of the list is like it, and say which ones the token allows. */
+  #offerNew() {
+    const room = this.#typed;
+    const isListed = this.#names.some((name) => name.toLowerCase().includes(room.toLowerCase()));
+    if (isListed) this.#hint("");
+    else if (!isRoom(room)) this.#hint(RULE);
+    else {
+      const isRefused = grants(this.#token(), "subscribe", topicOf(room)) === false;
+      const offer = t(isRefused
+        ? "Your token does not allow #{room}."
+        : "No room of your list is called that. Enter opens #{room}.", { room });
+      this.#hint(`${offer} ${allowed(this.#token())}`);
+    }
+  }
+
+  #hint(text) {
+    showText($("room-hint"), text);
+    clearTimeout(this.#pause);
+    if (text) this.#pause = setTimeout(() => this.#onSay(text), PAUSE_MS);
   }
 
   #left() {

@@ -5,6 +5,7 @@ import { t } from "./language.js";
 import { isolated, visibleName } from "./text.js";
 
 const MAX_PATTERNS = 5;
+const WILDCARDS = t("* stands for any part of a name between colons, ** for one or more.");
 
 export function userOf(token) {
   return String(claims(token).sub ?? "");
@@ -58,12 +59,16 @@ export function grants(token, action, topic) {
   });
 }
 
-/** Return a sentence about the topics that a token allows to read. */
+/** Return a sentence about the rooms that a token allows to read, and what their patterns mean. */
 export function allowed(token) {
   const patterns = patternsOf(token, "subscribe");
   if (!patterns) return t("Your token names no rooms, so the server's settings decide.");
-  if (patterns.length === 0) return t("Your token allows you to read nothing.");
-  const shown = patterns.slice(0, MAX_PATTERNS).map(isolated).join(", ");
-  const more = patterns.length > MAX_PATTERNS ? ", …" : "";
-  return t("Your token allows {patterns}.", { patterns: `${shown}${more}` });
+  // What stands in front of a room's name is `room`, or a wildcard.
+  const names = patterns.map((pattern) => (pattern === "**" ? pattern : /^(?:room|\*):(.+)/s.exec(pattern)?.[1]));
+  const rooms = names.filter(Boolean).map((name) => `#${name.replaceAll("{sub}", segmentOf(userOf(token)))}`);
+  if (rooms.length === 0) return t("Your token allows you to read nothing.");
+  const shown = rooms.slice(0, MAX_PATTERNS).map(isolated).join(", ");
+  const more = rooms.length > MAX_PATTERNS ? ", …" : "";
+  const told = t("Your token allows {patterns}.", { patterns: `${shown}${more}` });
+  return shown.includes("*") ? `${told} ${WILDCARDS}` : told;
 }
