@@ -102,10 +102,10 @@ async def test_half_of_a_low_window_shows_messages(
     await expect(field).to_be_in_viewport(ratio=1)
     assert await scroller.evaluate(height) >= 60
     # What is said of a room's name is seen, as long as one writes that.
-    name = alice.page.locator("#room")
-    await name.fill("wrong/name")
+    room_field = alice.page.locator("#room")
+    await room_field.fill("wrong/name")
     await expect(alice.page.locator("#room-hint")).to_be_in_viewport()
-    await name.press("Enter")
+    await room_field.press("Enter")
     await expect(alice.page.locator("#room-error")).to_be_in_viewport()
     await scroller.focus()
     await expect(alice.page.locator("#room-error")).to_be_hidden()
@@ -122,9 +122,9 @@ async def test_half_of_a_low_window_shows_messages(
         await assert_clean(alice.page)
     # Everything is within reach.
     await alice.log.last.click()
-    for button in ("#rooms-button", "#sign-out", "#send"):
-        await alice.page.locator(button).focus()
-        await expect(alice.page.locator(button)).to_be_in_viewport(ratio=1)
+    for name in ("#rooms-button", "#sign-out", "#send"):
+        await alice.page.locator(name).focus()
+        await expect(alice.page.locator(name)).to_be_in_viewport(ratio=1)
     await scroller.focus()
     await alice.page.keyboard.press("ArrowUp")
     await alice.page.keyboard.press("Enter")
