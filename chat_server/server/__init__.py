@@ -1,1 +1,1 @@
-"""The life of the server's processes; each module is imported by itself, the light ones first."""
+"""The life of the server's processes; import each module separately, the light ones first."""

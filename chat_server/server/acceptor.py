@@ -1,4 +1,4 @@
-"""Accepts connections and, at the limit, decides which connection has to go."""
+"""Accepts connections, and at the limit closes idle connections to make room."""
 
 import asyncio
 import errno
@@ -18,14 +18,13 @@ from .overflow import Overflow
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections that the system queues before we accept them: a reconnecting crowd must not be
-refused."""
+"""Connections in the system's queue: many clients may reconnect at once and must not be refused."""
 
 ACCEPTED_AT_ONCE = 64
-"""Connections accepted per loop iteration, so that open connections get their turn."""
+"""Connections accepted per loop iteration, so the loop also serves open connections."""
 
 SCARCE_DESCRIPTORS = 16
-"""When so few descriptors are left for connections, each new connection replaces an idle one."""
+"""Descriptors: with so few left for connections, each new connection replaces an idle one."""
 
 EXHAUSTED_SECONDS = 1.0
 """Seconds without accepting after the system had no descriptor for a connection."""
@@ -34,11 +33,11 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Peer:
-    """An accepted socket until its connection has ended or its WebSocket is open.
+    """An accepted socket, until its connection has ended or its WebSocket is open.
 
     Args:
-        socket: as it was accepted.
-        address: of the client; peers are counted by their network.
+        socket: the accepted socket.
+        address: the client's address; peers are counted by the network of the address.
     """
 
     __slots__ = ("address", "connection", "served", "socket")
@@ -47,26 +46,26 @@ class Peer:
         self.socket = socket
         self.address = client_address(address, (), 0)
         self.served = False
-        self.connection: HttpConnection | None = None  # none yet during a handshake of TLS
+        self.connection: HttpConnection | None = None  # None during a TLS handshake
 
     def hang_up(self) -> None:
-        """End the connection as if the client had; its reader notices and releases it."""
+        """Shut the socket down; the connection's reader then releases the connection."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class IdlePeers:
-    """Peers without a request under way, by address; those that are idle longest come first."""
+    """Peers without a request under way, by address; the longest idle peer of each comes first."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, dict[Peer, None]] = {}
 
     def add(self, peer: Peer) -> None:
-        """Add a peer that has no request under way."""
+        """Add a peer without a request under way."""
         self._addresses.setdefault(peer.address, {})[peer] = None
 
     def remove(self, peer: Peer) -> None:
-        """Remove a peer that has a request under way, or is gone."""
+        """Remove a peer that has begun a request or has closed its connection."""
         peers = self._addresses.get(peer.address)
         if peers is not None:
             peers.pop(peer, None)
@@ -74,7 +73,7 @@ class IdlePeers:
                 del self._addresses[peer.address]
 
     def pop_longest_idle(self) -> Peer | None:
-        """Remove and return the longest idle peer of the address that has most idle peers."""
+        """Remove and return the longest idle peer of the address with most idle peers."""
         if not self._addresses:
             return None
         address = max(self._addresses, key=lambda each: len(self._addresses[each]))
@@ -84,20 +83,20 @@ class IdlePeers:
 
 
 class Acceptor:
-    """Accepts connections and runs each in a task of its own.
+    """Accepts connections and runs each connection in its own task.
 
-    At the limit a new connection replaces the peer that is idle longest at the address with most
-    idle peers: a client that opens thousands of connections closes its own. A new connection is
-    refused only if every peer has a request under way.
+    At the limit a new connection replaces an idle peer: the longest idle peer of the address with
+    most idle peers. A client that opens thousands of connections therefore closes its own. A new
+    connection is refused only if every peer has a request under way.
 
     Args:
-        listener: closed at the end.
-        connect: returns the connection of a new peer, which reports whether the peer is idle.
+        listener: the listening socket; closed at the end.
+        connect: returns the connection of a new peer; the connection reports when the peer is idle.
         max_connections: peers at most.
-        max_descriptor: the first descriptor that no peer may have.
-        tls: spoken on every connection, if given.
+        max_descriptor: the lowest descriptor that peers must not use.
+        tls: the TLS context of every connection; None for plain HTTP.
         handshake_seconds: seconds that a TLS handshake may take.
-        numbers: counts those that are refused.
+        numbers: counts refused connections.
     """
 
     def __init__(
@@ -138,24 +137,24 @@ class Acceptor:
         self._listener.close()
 
     def retire(self) -> None:
-        """Let connections end once they have no request under way."""
+        """Let connections end as soon as they have no request under way."""
         for peer in self._peers.values():
             if peer.connection is not None:
                 peer.connection.retire()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for all connections to end, and return whether they have."""
+        """Wait at most `seconds` for the end of all connections; return True if all have ended."""
         if self._peers:
             await asyncio.wait(self._peers, timeout=seconds)
         return not self._peers
 
     def hang_up(self) -> None:
-        """End all connections as if the clients had."""
+        """Shut all connections down, like a disconnect of every client."""
         for peer in self._peers.values():
             peer.hang_up()
 
     async def cancel(self) -> None:
-        """Cancel what still serves a connection."""
+        """Cancel the tasks of all connections."""
         for task in self._peers:
             task.cancel()
         await asyncio.gather(*self._peers, return_exceptions=True)
@@ -176,7 +175,7 @@ class Acceptor:
             task.add_done_callback(self._forget)
 
     def _accepted(self) -> Iterator[tuple[socket.socket, str]]:
-        """Accept connections that the system has queued, `ACCEPTED_AT_ONCE` at most."""
+        """Accept connections from the system's queue, `ACCEPTED_AT_ONCE` at most."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, address = self._listener.accept()
@@ -184,13 +183,13 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
-                    continue  # that one is gone already
+                    continue  # the client has closed this connection already
                 self._pause(error)
                 return
             yield accepted, address[0]
 
     def _pause(self, error: OSError) -> None:
-        """Stop accepting for a while: the listener would stay readable, and the loop would spin."""
+        """Pause accepting: otherwise the listener stays readable, and the loop spins."""
         if self._throttle.due("exhausted"):
             logger.warning("no connection can be accepted: %s", error.strerror)
         self._evict()
@@ -198,7 +197,7 @@ class Acceptor:
         self._exhausted = self._loop.call_later(EXHAUSTED_SECONDS, self.start)
 
     def _fullness(self, descriptor: int) -> str:
-        """Return why there is no room for a new connection, or ""; may evict an idle peer."""
+        """Return the reason to refuse a new connection, or ""; may evict an idle peer."""
         crowded = len(self._peers) >= self._max_connections
         scarce = descriptor >= self._max_descriptor - SCARCE_DESCRIPTORS
         evicted = (crowded or scarce) and self._evict()

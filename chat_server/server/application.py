@@ -1,4 +1,4 @@
-"""The application that a worker serves: our own, or one that embeds a `ChatServer`."""
+"""The application of a worker: our own, or an application with a `ChatServer`."""
 
 import importlib
 import os
@@ -15,10 +15,10 @@ def make_application(settings: Settings, target: str = "") -> Quart:
 
     Args:
         settings: the settings of our own application.
-        target: MODULE:NAME of another application, which has settings already.
+        target: MODULE:NAME of another application; this application has its own settings.
 
     Raises:
-        SettingsError: there is no such application, or a key file cannot be read.
+        SettingsError: the application does not exist, or a key file cannot be read.
     """
     return load_application(target) if target else create_app(settings)
 
@@ -27,10 +27,11 @@ def load_application(target: str) -> Quart:
     """Import an application that embeds a `ChatServer`.
 
     Args:
-        target: MODULE:NAME; the working directory is searched first.
+        target: MODULE:NAME; Python searches the working directory first.
 
     Raises:
-        SettingsError: there is no such module, or the name in it is not such an application.
+        SettingsError: the module does not exist, or the name is not an application with a
+            `ChatServer`.
     """
     module_name, _, name = target.partition(":")
     if not (module_name and name.isidentifier()):
@@ -41,7 +42,7 @@ def load_application(target: str) -> Quart:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # it is there, but something that it imports is not
+            raise  # The module exists, but one of its imports does not.
         raise SettingsError(f"--app: there is no module {error.name!r}") from None
     app = getattr(module, name, None)
     if not isinstance(app, Quart):

@@ -1,4 +1,4 @@
-"""When the server's certificate ends, and a warning in the log before it does."""
+"""The expiry of the server's certificate, and a warning in the log before the expiry."""
 
 import asyncio
 import logging
@@ -14,32 +14,32 @@ from ..settings import Settings
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 86_400.0
-"""Seconds between two looks, each of which may warn."""
+"""Seconds between two checks; each check may log a warning."""
 
 
 def certificate_end(settings: Settings) -> float | None:
-    """Return when the first certificate of `server.tls_certificate_file` ends.
+    """Return the earliest expiry of the certificates in `server.tls_certificate_file`.
 
     Returns:
-        Seconds since 1970; None without a file, or if it cannot be read.
+        Seconds since 1970; None without a file, or for an unreadable file.
     """
     if not settings.server.tls_certificate_file:
         return None
     try:
         chain = load_pem_x509_certificates(read_file(settings.server.tls_certificate_file))
-    except (OSError, ValueError):  # `tls_context` says what is wrong with it
+    except (OSError, ValueError):  # `tls_context` reports the fault
         return None
     return min(certificate.not_valid_after_utc for certificate in chain).timestamp()
 
 
 class CertificateWatch:
-    """Warns once a day of a certificate that ends soon.
+    """Warns once a day of a certificate that expires soon.
 
     Args:
-        settings: the server's; the file is read now, as the one that is served.
+        settings: the server's settings; the file is read now, together with the served certificate.
 
     Attributes:
-        ends_at: when it ends, in seconds since 1970; None without one.
+        ends_at: the expiry in seconds since 1970; None without a certificate.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class CertificateWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Check now, and plan the next check."""
         if self.ends_at is None:
             return
         days = (self.ends_at - time.time()) / 86_400
@@ -60,6 +60,6 @@ class CertificateWatch:
         self._timer = asyncio.get_running_loop().call_later(CHECK_SECONDS, self.start)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Plan no further check."""
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""What settings name and only a start would find: key files, certificates, the store's address."""
+"""Checks of settings that otherwise only a start does: key files, certificates, Redis address."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,8 +13,8 @@ def mistakes_at_start(settings: Settings, application: str = "") -> Iterator[str
     """Yield a line for each mistake that would stop every worker.
 
     Args:
-        settings: checked by `load_settings`.
-        application: MODULE:NAME of one that has used its settings already, or nothing.
+        settings: the result of `load_settings`.
+        application: MODULE:NAME of an application that has used its settings already, or "".
     """
     attempts: list[Callable[[], object]] = [lambda: tls_context(settings)]
     if not application:

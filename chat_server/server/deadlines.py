@@ -1,21 +1,22 @@
-"""How long a start and a stop may take, for the worker and for the supervisor that waits for it."""
+"""The time limits of a start and a stop, for the worker and its supervisor."""
 
 from asyncio import AbstractEventLoop, TimerHandle
 
 LATE_SECONDS = 2.0
-"""A supervisor whose timer fires this late was stopped (Ctrl-Z), perhaps with its workers: they get
-their time again."""
+"""Seconds: a supervisor whose timer fires this late was suspended (Ctrl-Z), perhaps with its
+workers. The workers get their time again.
+"""
 
 STOP_SLACK_SECONDS = 5.0
 """Seconds that a stop may take beyond `drain_seconds`."""
 
 ABORT_SECONDS = 1.0
-"""The part of `STOP_SLACK_SECONDS` for requests that are aborted."""
+"""Seconds of `STOP_SLACK_SECONDS` for aborted requests."""
 
 LONGEST_START_SECONDS = 600.0
 """Seconds after which a worker's start has failed, however busy its machine is."""
 
 
 def is_late(loop: AbstractEventLoop, timer: TimerHandle) -> bool:
-    """Return whether a timer that has fired is so late that the process was stopped meanwhile."""
+    """Return True if a timer fired so late that the process was suspended meanwhile."""
     return loop.time() > timer.when() + LATE_SECONDS

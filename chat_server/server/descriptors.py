@@ -1,4 +1,4 @@
-"""The limit on file descriptors, of which each connection needs one."""
+"""The limit on file descriptors; each connection needs one."""
 
 import logging
 import sys
@@ -6,21 +6,22 @@ import sys
 from ..settings import Settings
 from .overflow import MAX_HEADS_READ
 
-if sys.platform != "win32":  # which has no such limit
+if sys.platform != "win32":  # Windows has no such limit.
     import resource
 
 logger = logging.getLogger(__name__)
 
 RESERVED_DESCRIPTORS = 64
-"""Descriptors that connections may not use: for the issuer's keys, files and refused connections.
-Those for Redis come on top."""
+"""Descriptors reserved for the issuer's keys, files and refused connections. Redis connections come
+on top.
+"""
 
 MIN_DESCRIPTORS = 192
-"""Descriptors below which the server does not start: hardly any would be left for connections."""
+"""Descriptors that the server needs to start; fewer would leave hardly any for connections."""
 
 _NO_LIMIT = 2**31
 
-# Else refusing would take what Redis needs.
+# Otherwise refusing connections would use the descriptors of Redis.
 assert RESERVED_DESCRIPTORS > 2 * MAX_HEADS_READ  # noqa: S101
 
 
@@ -32,7 +33,7 @@ def require(settings: Settings) -> None:
     """Check that the hard limit leaves descriptors for connections.
 
     Raises:
-        DescriptorError: the limit does not.
+        DescriptorError: the limit is too low.
     """
     if sys.platform == "win32":
         return
@@ -47,7 +48,7 @@ def require(settings: Settings) -> None:
 
 
 def hard_limit() -> int:
-    """Return how many descriptors the system allows a process."""
+    """Return the number of descriptors that the system allows a process."""
     if sys.platform == "win32":
         return _NO_LIMIT
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -55,7 +56,7 @@ def hard_limit() -> int:
 
 
 def needed(settings: Settings) -> int:
-    """Return how many descriptors a worker may need."""
+    """Return the number of descriptors that a worker may need."""
     return settings.limits.max_connections + settings.http.max_connections + _reserved(settings)
 
 
@@ -64,10 +65,10 @@ def _reserved(settings: Settings) -> int:
 
 
 def raise_limit(settings: Settings) -> int:
-    """Raise the soft limit to what the settings may need.
+    """Raise the soft limit to the needs of the settings.
 
     Returns:
-        the lowest descriptor that no connection may take.
+        the lowest descriptor that no connection may use.
     """
     if sys.platform == "win32":
         return _NO_LIMIT
@@ -82,5 +83,5 @@ def raise_limit(settings: Settings) -> int:
                 " allows %d (ulimit -Hn): from about %d connections on they are refused",
                 *(settings.limits.max_connections, most, soft, soft - reserved),
             )
-    # They are numbered from 0, and the lowest that is free is given out.
+    # Descriptors are numbered from 0, and the system always gives the lowest free one.
     return _NO_LIMIT if soft == resource.RLIM_INFINITY else soft - reserved

@@ -1,4 +1,4 @@
-"""Decides by which door requests come in: the front door, or Quart's alone."""
+"""Decides whether a worker uses the front door, or passes every request to Quart."""
 
 import logging
 import re
@@ -23,16 +23,16 @@ logger = logging.getLogger(__name__)
 
 _OURS = ("chat_server.", "quart.", "quart_cors", "quart_schema")
 _TOPIC_RULE = re.compile(r"/api/topics/.*(/messages|>)")
-"""The fixed parts of such a route go before `<path:topic>` in ours."""
+"""In our routes the fixed parts of such a route come before `<path:topic>`."""
 _OVERRIDABLE = ("request_class", "response_class", "session_interface")
 _SIGNALS = (request_started, request_finished, got_request_exception)
 
 
 def choose_door(app: Quart) -> Callable[..., HttpConnection]:
-    """Return what makes the connections of a worker, given the arguments of `HttpConnection`.
+    """Return the factory of a worker's connections; its arguments are those of `HttpConnection`.
 
     Args:
-        app: an application with a `ChatServer` in it.
+        app: an application with a `ChatServer`.
     """
     chat: ChatServer = app.extensions["chat_server"]
     choice = chat.settings.server.front_door
@@ -46,17 +46,17 @@ def choose_door(app: Quart) -> Callable[..., HttpConnection]:
             )
         return HttpConnection
     largest = _largest_bodies(app, chat.settings)
-    # A request with an `Origin` is not hot. Without one this is all that quart-cors adds.
+    # A request with an `Origin` is not hot. For other requests quart-cors adds only this header.
     has_cors = any(_module(each) == "quart_cors" for each in _functions(app.after_request_funcs))
     vary = "Origin" if has_cors else ""
     return partial(FrontDoor, HotRequests(chat, vary, largest, _page_files(app, chat)))
 
 
 def what_would_be_passed_by(app: Quart) -> list[str]:
-    """Return what of an application decides about requests, and would not about hot ones.
+    """Return the parts of an application that handle requests and would miss hot requests.
 
     Args:
-        app: an application with a `ChatServer` in it, once it has started: it may add to itself.
+        app: an application with a `ChatServer`, after its start, because the start may add parts.
     """
     found = ["middleware around asgi_app"] if "asgi_app" in vars(app) else []
     found += [f"a {name} of its own" for name in _OVERRIDABLE if name in vars(app)]
@@ -82,7 +82,7 @@ def what_would_be_passed_by(app: Quart) -> list[str]:
 
 
 def _largest_bodies(app: Quart, settings: Settings) -> tuple[int, int]:
-    """Return how many bytes a message and a batch may have; Quart refuses larger ones, too."""
+    """Return the bytes of the largest message and the largest batch, within Quart's own limit."""
     one = settings.limits.max_message_bytes
     many = BATCH_MESSAGES * one
     if (most := app.config["MAX_CONTENT_LENGTH"]) is not None:
@@ -92,7 +92,7 @@ def _largest_bodies(app: Quart, settings: Settings) -> tuple[int, int]:
 
 
 def _page_files(app: Quart, chat: ChatServer) -> dict[str, File]:
-    """Return the files whose paths lead to our routes, and not to others of the application."""
+    """Return the page's files whose paths lead to our routes, not to routes of the application."""
     routes = app.url_map.bind("localhost")
 
     def is_ours(path: str) -> bool:
@@ -106,7 +106,7 @@ def _page_files(app: Quart, chat: ChatServer) -> dict[str, File]:
 
 
 def _routes_in_front(app: Quart) -> list[str]:
-    """Return the application's routes that may be in front of ours of hot requests."""
+    """Return the application's routes that may hide our routes of hot requests."""
     return [
         rule.rule
         for rule in app.url_map.iter_rules()

@@ -1,8 +1,8 @@
-"""The front door: serves hot requests on a connection, and leaves all others to Hypercorn.
+"""The front door: serves hot requests on a connection, and passes all others to Hypercorn.
 
-The bytes of a request are kept until it is decided. What is left to Hypercorn reaches it untouched,
-as if it had come there first. Between two requests the connection is the front door's again
-(docs/design/front-door.md).
+The connection keeps the bytes of a request until the decision. Hypercorn gets its requests
+unchanged, as if they had come to Hypercorn first. Between two requests the front door owns the
+connection again (docs/design/front-door.md).
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from .request_head import Head, Unusual, read_head
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 0.25
-"""Seconds in which a request must have come whole to be served here."""
+"""Seconds in which a request must arrive completely for the front door to serve it."""
 
 
 class FrontDoor(HttpConnection):
-    """A connection whose hot requests need no Hypercorn; see `HttpConnection`.
+    """A connection whose hot requests bypass Hypercorn; see `HttpConnection`.
 
     Args:
-        hot: carries out the hot requests of the worker.
-        arguments: those of `HttpConnection`.
+        hot: executes the hot requests of the worker.
+        arguments: the arguments of `HttpConnection`.
     """
 
     def __init__(self, hot: HotRequests, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._hot = hot
-        # Whether the next bytes are for the front door, and those that are not decided yet.
+        # True while the front door owns the next bytes; then the bytes without a decision yet.
         self._ours = True
         self._undecided = b""
-        # How many bytes there must be before another look is worth it.
+        # Number of bytes required before the next attempt to decide.
         self._wanted = 0
-        # The last publication, whose head the next one may have as well.
+        # The last publication; the next one may have the same head.
         self._request: Request | None = None
-        # A hot request is under way.
+        # True while a hot request is under way.
         self._busy = False
-        # One timer for many requests: it looks when the last one ended.
+        # One timer serves many requests: the timer looks when the last request ended.
         self._watches_idleness = False
         self._idle_since = 0.0
         self._work: asyncio.Task[None] | None = None
-        # Whether Hypercorn is needed; False if the connection is over before.
+        # The result is True if Hypercorn must continue, and False if the connection ended first.
         self._decided: asyncio.Future[bool] = self._loop.create_future()
 
     async def run(self) -> None:
@@ -66,18 +66,18 @@ class FrontDoor(HttpConnection):
     # asyncio.Protocol ----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Serve the request that begins here, or pass it on."""
+        """Serve the request at the start of the data, or pass the data to Hypercorn."""
         if not self._ours:
             super().data_received(data)
             return
         self._undecided = self._undecided + data if self._undecided else data
         self._decide()
-        # The rest of a request that has begun to come has a bound of its own.
+        # The rest of an incomplete request has its own limit.
         if self._ours and len(self._undecided) > max(READ_BYTES, self._wanted):
             self._pause_reading()
 
     def eof_received(self) -> bool:
-        """Note the client's end of stream; return whether the socket can still send."""
+        """Note the client's end of stream; return True if the socket can still send."""
         if self._ours and self._undecided and not self._busy:
             self._leave()
         can_send = super().eof_received()
@@ -90,7 +90,7 @@ class FrontDoor(HttpConnection):
             return
         self._writable.clear()
         if self._waiting:
-            self._set_waiting(False)  # its answer is under way
+            self._set_waiting(False)  # The client's answer is under way.
         if self._transport is not None:
             self._watch_for_stall(self._transport)
 
@@ -108,11 +108,11 @@ class FrontDoor(HttpConnection):
 
     @property
     def _waits(self) -> bool:
-        """Whether what comes has to wait for an answer under way, or for its reader."""
+        """True if new input waits for an answer under way, or for a slow client."""
         return self._ours and (self._busy or not self._writable.is_set())
 
     def _decide(self) -> None:
-        """Serve the request at the start of what is undecided, pass it on, or wait for its rest."""
+        """Serve the next request, pass it to Hypercorn, or wait for its missing bytes."""
         data = self._undecided
         if self._waits or len(data) < self._wanted or self._lost.is_set():
             return
@@ -145,15 +145,15 @@ class FrontDoor(HttpConnection):
         if not self._wanted:
             self._expect(PATIENCE_SECONDS, self._leave)
         self._wanted = max(wanted, len(self._undecided) + 1)
-        # To Hypercorn, too, a request is under way once its head has come.
+        # Hypercorn too regards a request as under way once the head is complete.
         self._waiting = not wanted
         self._on_waiting(self._waiting)
 
     def _leave(self) -> None:
-        """Leave the request to Hypercorn, and what comes until it is answered."""
+        """Pass the request to Hypercorn, together with all bytes until its answer."""
         self._ours = False
         self._wanted = 0
-        self._waiting = True  # until Hypercorn has found the request
+        self._waiting = True  # True until Hypercorn has found the request.
         data, self._undecided = self._undecided, b""
         if self._decided.done():
             super().data_received(data)
@@ -168,7 +168,7 @@ class FrontDoor(HttpConnection):
 
     def _connect(self, head: Head) -> None:
         if self._transport is None or self._eof or len(self._undecided) > head.end:
-            raise Unusual  # Hypercorn refuses frames in front of the answer to the handshake.
+            raise Unusual  # Hypercorn refuses frames that come before the handshake's answer.
         connect = self._hot.admit(head, self._peer())
         if isinstance(connect, bytes):
             self._undecided, self._wanted = b"", 0
@@ -190,7 +190,7 @@ class FrontDoor(HttpConnection):
         self._respond(response)
 
     def _peer(self) -> str | None:
-        """Return the address at the other end of the socket, if it has one."""
+        """Return the peer address of the socket; None without an address."""
         peer = None if self._transport is None else self._transport.get_extra_info("peername")
         return peer[0] if isinstance(peer, tuple) else None
 
@@ -208,16 +208,16 @@ class FrontDoor(HttpConnection):
             self._set_waiting(False)
 
     def _respond(self, response: bytes) -> None:
-        """Send the answer of the request under way, and go on with the next one."""
+        """Send the answer of the present request, and continue with the next one."""
         self._busy = False
         self._work = None
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(response)
         if self._waiting:
-            self._on_waiting(False)  # or it would stay the one that is idle longest
+            self._on_waiting(False)  # Otherwise the connection would stay the longest idle one.
         self._set_waiting(not self._undecided and self._writable.is_set())
-        # Behind `Connection: close` no request is carried out.
+        # No request is executed after `Connection: close`.
         if (self._eof and not self._undecided) or self._hot.draining:
             self._hang_up()
         elif self._undecided:
@@ -246,12 +246,12 @@ class FrontDoor(HttpConnection):
             self._waiting = waiting
             self._on_waiting(waiting)
             self._idle_since = self._loop.time()
-            self._wanted = 0  # a timer for the rest of a request gives way, and may begin anew
+            self._wanted = 0  # ends a timer for missing bytes; the next request may start one
             if not self._watches_idleness:
                 self._watch_idleness(self._keep_alive_seconds)
         else:
             super()._set_waiting(waiting)
-            # What has come behind the request is Hypercorn's as well.
+            # The bytes behind the request belong to Hypercorn as well.
             self._ours = waiting and self._untouched and not (self._inbox or self._eof)
 
     def _expect(self, seconds: float | None, otherwise: Callable[[], None] | None = None) -> None:

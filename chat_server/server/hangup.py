@@ -1,4 +1,4 @@
-"""Tells the two meanings of SIGHUP apart: the terminal is gone, or workers are to be replaced."""
+"""Distinguishes the two meanings of SIGHUP: the terminal has closed, or a reload is requested."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 STDIN = 0
 
 CHECK_SECONDS = 1.0
-"""Seconds between two looks whether the terminal exists; its SIGHUP comes at once or never."""
+"""Seconds between two checks of the terminal; a terminal sends SIGHUP immediately or never."""
 
 
 class Terminal:
-    """The terminal in which the server was started, if its end is to end the server.
+    """The terminal of the server's start, if closing the terminal ends the server.
 
-    A server that survives its terminal (`disown`) is detached from then on. A SIGHUP that comes
-    while the server is still being loaded is delivered by `watch` instead of ending the process.
+    A server that outlives its terminal (`disown`) is detached from then on. `watch` delivers a
+    SIGHUP that came during loading; without `Terminal` such a signal would end the process.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Terminal:
             signal.signal(signal.SIGHUP, lambda number, _: self._early.append(number))
 
     def watch(self, loop: asyncio.AbstractEventLoop, on_hang_up: Callable[[], None]) -> None:
-        """Call `on_hang_up` at each SIGHUP, and look whether the terminal goes without one."""
+        """Call `on_hang_up` at each SIGHUP, and detect a terminal that closes without SIGHUP."""
         loop.add_signal_handler(signal.SIGHUP, on_hang_up)
         if self._early:
             loop.call_soon(on_hang_up)
@@ -38,7 +38,7 @@ class Terminal:
 
     @property
     def hangs_up(self) -> bool:
-        """Whether a SIGHUP that comes now tells of the terminal's end; logged if so."""
+        """True if a SIGHUP at this moment means that the terminal has closed; this is logged."""
         if not self._attached or os.isatty(STDIN):
             return False
         logger.warning(

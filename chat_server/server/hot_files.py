@@ -1,4 +1,4 @@
-"""Files of the chat page at the front door: a browser without the page asks for fifty at once."""
+"""Files of the chat page at the front door: a browser without a cache requests fifty at once."""
 
 import re
 import time
@@ -19,17 +19,17 @@ _CHANGING = frozenset(
         *(b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"origin", b"te"),
     )
 )
-"""Headers with which a request for a file is unusual: `Origin` asks for those of CORS."""
+"""Headers with which a request for a file is unusual; `Origin` requires CORS headers."""
 
 
 class HotFiles:
     """Answers requests for files.
 
     Args:
-        files: by their paths.
-        numbers: of the worker.
+        files: the files by path.
+        numbers: the worker's counters.
         responses: makes the bytes of the answers.
-        vary: what every answer varies by, besides the coding that a client takes.
+        vary: the `Vary` of every answer, besides `Accept-Encoding`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class HotFiles:
         self._vary = vary
 
     def check(self, head: Head) -> None:
-        """Raise `Unusual` unless `head` asks for a file in a usual way."""
+        """Raise `Unusual` unless `head` requests a file in a usual way."""
         if (
             head.path not in self._files
             or head.query
@@ -51,7 +51,7 @@ class HotFiles:
             raise Unusual
 
     def answer(self, head: Head) -> bytes:
-        """Return the response to a request that was checked.
+        """Return the response to a checked request.
 
         Raises:
             Unusual: the request is not hot.
@@ -76,7 +76,7 @@ class HotFiles:
         request_id = request_id_of(head.get(REQUEST_ID) or "")
         self._numbers.http_responses[status] += 1
         log_answer("GET", head.path.decode(), status, began_at, request_id)
-        # In the order in which Quart sends them; those of the file itself hold.
+        # In Quart's order; the file's own headers take precedence.
         headers = headers | SECURITY_HEADERS | headers
         begin = b"HTTP/1.1 %d \r\n%b" % (status, lines(headers))
         return self._responses.make(begin, body, request_id, {})

@@ -1,4 +1,4 @@
-"""Publications by HTTP at the front door: what a request's head says, and the answer to it."""
+"""Publications by HTTP at the front door: parse a request's head, publish, and answer."""
 
 import asyncio
 import re
@@ -33,13 +33,13 @@ PUBLISH = re.compile(rb"/api/topics/([!-.0-~]+)/messages")
 BATCH = BATCH_PATH.encode()
 
 MAX_KEPT_BYTES = 4_096
-"""The longest head that a connection keeps to find it again."""
+"""Bytes of the longest head that a connection keeps as a pattern."""
 
 Respond = Callable[[bytes], None]
 
 
 def _begin(status: int, headers: Mapping[str, str]) -> bytes:
-    """Return the begin of a response, up to the number of bytes of its body."""
+    """Return the beginning of a response, up to the number in `content-length`."""
     return b"HTTP/1.1 %d \r\n%bcontent-length: " % (status, lines(headers))
 
 
@@ -47,29 +47,29 @@ _OK = {status: _begin(status, OK_HEADERS) for status in (200, 201)}
 
 
 class Request:
-    """A request that publishes, as its head describes it.
+    """A request that publishes, parsed from its head.
 
-    A client that keeps its connection sends the same head again and again, with another length.
-    What follows from the head is found out once. The token is verified for every request.
+    A client that keeps its connection sends the same head repeatedly; only the length differs. The
+    fields are therefore parsed once. The token is verified for every request.
 
     Args:
-        head: of a hot request that publishes.
-        data: its bytes, and what has come behind them.
-        address: where it comes from.
+        head: the head of a hot request that publishes.
+        data: the bytes of the head, and all bytes behind the head.
+        address: the client's address.
 
     Raises:
-        Unusual: there is no token, or no topic.
+        Unusual: the request has no token or no topic.
 
     Attributes:
-        pattern: finds the same head again; None for one that is too long to be kept, or unusual.
-        is_batch: whether the body has many messages.
-        address: where it comes from.
-        topic: what the address names, not checked yet; empty for a batch.
-        path: of the request, for the log.
-        token: in the request, not verified yet.
-        request_id: as the client has sent it.
-        claims: of the token, as of the last request.
-        actor: whose they are; may publish in the topic.
+        pattern: recognises the same head again; None for a head that is too long or unusual.
+        is_batch: True if the body has many messages.
+        address: the client's address.
+        topic: the topic in the path, not checked yet; empty for a batch.
+        path: the path of the request, for the log.
+        token: the token of the request, not verified yet.
+        request_id: the request id of the client.
+        claims: the claims of the token at the last request.
+        actor: the actor of the claims; may publish in the topic.
     """
 
     __slots__ = (
@@ -102,16 +102,16 @@ def _pattern(head: bytes) -> HeadPattern | None:
 
 
 class HotPublications:
-    """Carries out publications for the front doors of a worker.
+    """Executes publications for the front doors of a worker.
 
     Args:
-        chat: the worker's.
+        chat: the worker's `ChatServer`.
         responses: makes the bytes of the answers.
         vary: the header `Vary` of every answer; empty for none.
 
     Attributes:
-        numbers: of the worker.
-        timers: of the worker.
+        numbers: the worker's counters.
+        timers: the worker's timers.
         timeout: seconds that a request may take.
         encode: returns the JSON of a body.
     """
@@ -132,13 +132,14 @@ class HotPublications:
     def carry_out(
         self, request: Request, body: bytes, respond: Respond
     ) -> Coroutine[Any, Any, None] | None:
-        """Carry out a publication; `respond` is called with the answer, at once or later.
+        """Execute a publication, and call `respond` with the answer, now or later.
 
         Returns:
-            What has to be run for the answer, if it does not come by itself.
+            A coroutine that the caller must run for the answer; None if the answer comes without
+            one.
 
         Raises:
-            Unusual: the request is refused, and nothing has happened.
+            Unusual: the request is refused without any effect.
         """
         service = self._service
         try:
@@ -154,15 +155,15 @@ class HotPublications:
             if request.is_batch:
                 return self._publish_batch(request, body, _Pending(self, request, respond))
             command = self._codec.decode_publication(body, request.topic)
-        except Exception:  # also a fault, which Quart answers and logs
+        except Exception:  # also a fault: Quart answers and logs faults
             raise Unusual from None
         pending = _Pending(self, request, respond)
-        # From here on the request counts, so it must not be carried out once more.
+        # From here on the request counts against the rate, so a second execution is not allowed.
         try:
             service.limit_requests(request.actor, len(body), request.topic)
             answer = service.execute(request.actor, command, authorized=True)
-            assert isinstance(answer, Answer)  # noqa: S101 - as `publish` returns it
-        except (Exception, asyncio.CancelledError) as error:  # a hook may raise anything
+            assert isinstance(answer, Answer)  # noqa: S101 - `publish` returns an Answer
+        except (Exception, asyncio.CancelledError) as error:  # A hook may raise any exception.
             pending.refuse(error)
         else:
             pending.expect(answer)
@@ -181,13 +182,13 @@ class HotPublications:
             pending.end(_OK[200], self.encode(ok))
 
     def response(self, begin: bytes, body: bytes, actor: Actor, request_id: str) -> bytes:
-        """Return the bytes of a response, with what every publication is told of its rate.
+        """Return the bytes of a response, with the quota headers of a publication.
 
         Args:
-            begin: of the response, up to the number of bytes of its body.
-            body: of the response.
-            actor: who has sent the request.
-            request_id: as sent or made.
+            begin: the beginning of the response, up to the number in `content-length`.
+            body: the body of the response.
+            actor: the sender of the request.
+            request_id: the request id, sent or generated.
         """
         end = quota_headers(self._rates, actor, self._clock.monotonic()) | self._always
         begin = b"%b%d\r\n%b" % (begin, len(body), SECURITY)
@@ -199,7 +200,7 @@ class _Pending:
 
     Args:
         hot: makes the response.
-        request: what is answered.
+        request: the request.
         respond: called once.
     """
 
@@ -215,7 +216,7 @@ class _Pending:
         self._answer: Answer
 
     def expect(self, answer: Answer) -> None:
-        """Respond with the outcome of `answer`, or without it when its time is over."""
+        """Respond with the outcome of `answer`, or with an error after the timeout."""
         self._answer = answer
         if answer.future.done():
             self._on_outcome(answer.future)
@@ -228,7 +229,7 @@ class _Pending:
         self._slot = self._hot.timers.schedule(self._on_timer, left)
 
     def _on_timer(self) -> None:
-        # A slotted timer may come too early, if its time is long.
+        # A slotted timer with a long delay may fire too early.
         self._slot = None
         if time.monotonic() < self._began_at + self._hot.timeout:
             self._wait()
@@ -248,7 +249,7 @@ class _Pending:
             self.end(_OK[publish_status(ok)], self._hot.encode(ok))
 
     def _count(self, outcome: str) -> None:
-        """Count a publication by its outcome; those of a batch are counted one by one."""
+        """Count a publication by its outcome; the messages of a batch are counted separately."""
         if not self._request.is_batch:
             numbers = self._hot.numbers
             numbers.commands[Publish, outcome] += 1
@@ -264,12 +265,12 @@ class _Pending:
         self.end(_begin(problem.status, headers), problems.encode(problem))
 
     def end(self, begin: bytes, body: bytes) -> None:
-        """Respond, unless that has been done."""
+        """Respond, unless a response was sent already."""
         if self._slot is not None:
             self._hot.timers.cancel(self._on_timer, self._slot)
         respond, self._respond = self._respond, None
         if respond is None:
-            return  # It was answered when its time was over.
+            return  # The timeout has answered already.
         status = int(begin[9:12])
         self._hot.numbers.http_responses[status] += 1
         log_answer("POST", self._request.path, status, self._began_at, self._id)

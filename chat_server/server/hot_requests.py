@@ -1,8 +1,8 @@
 """The requests that the front door serves itself: WebSocket handshakes, publications and files.
 
-Here is decided what is hot. A hot request is carried out by the same functions as on its way
-through Quart. One that is refused before it has had any effect is left to Quart, whose refusal is
-then the only one (docs/design/front-door.md).
+This module decides which requests are hot. A hot request runs the same functions as a request
+through Quart. If a hot request is refused before it has any effect, Quart gets the request and
+sends the only refusal (docs/design/front-door.md).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from .hot_publications import BATCH, PUBLISH, HotPublications, Request
 from .request_head import MAX_DIGITS, Head, Unusual
 from .responses import REQUEST_ID, SECURITY, Responses, lines
 
-# Of names that are longer, or have other characters, some are no hosts to Werkzeug.
+# Werkzeug rejects some host names that are longer or have other characters.
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9-]{1,57}(?:\.[A-Za-z0-9-]{1,57})*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
@@ -35,21 +35,21 @@ _LENGTH = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
 _CHANGING = frozenset(
     (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"te")
 )
-"""Headers with which an HTTP request is unusual: `Origin` asks for those of CORS."""
+"""Headers with which an HTTP request is unusual; `Origin` requires CORS headers."""
 
 
 class HotRequests:
-    """Carries out hot requests for the front doors of a worker.
+    """Executes hot requests for the front doors of a worker.
 
     Args:
-        chat: the worker's.
+        chat: the worker's `ChatServer`.
         vary: the header `Vary` of every response; empty for none.
-        largest: the bytes that the body of a message and that of a batch may have.
-        files: of the page, by their paths.
+        largest: the largest body of a message and of a batch, in bytes.
+        files: the page's files, by path.
 
     Attributes:
-        publications: carries out those that publish.
-        files: answers those for a file.
+        publications: executes requests that publish.
+        files: answers requests for a file.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class HotRequests:
 
     @property
     def draining(self) -> bool:
-        """Whether every answer is the last one of its connection."""
+        """True if every answer is the last one of its connection."""
         return self._drain.announced
 
     def length_of(self, head: Head) -> int:
@@ -103,14 +103,14 @@ class HotRequests:
         return int(length)
 
     def repeats(self, request: Request, data: bytes) -> tuple[int, int] | None:
-        """Return where the body of another request with the same head begins and ends.
+        """Return the start and end of the body of another request with the same head.
 
         Args:
-            request: whose head was hot.
-            data: what has come; it may lack the end of the body.
+            request: an earlier hot request.
+            data: the received bytes; the end of the body may be missing.
 
         Returns:
-            None if the head is another one.
+            None for another head.
 
         Raises:
             Unusual: the request is not hot.
@@ -124,22 +124,23 @@ class HotRequests:
         return begin, begin + length
 
     def address_of(self, head: Head, peer: str | None) -> str:
-        """Return where a request comes from; `peer` is at the other end of the socket."""
+        """Return the client's address; `peer` is the address at the other end of the socket."""
         return client_address(peer, head.all(b"x-forwarded-for"), self._hops)
 
     # WebSockets ----------------------------------------------------------------------------
 
     def admit(self, head: Head, peer: str | None) -> "Callable[[asyncio.Transport], None] | bytes":
-        """Return what connects the client of a handshake, given its socket, or its refusal.
+        """Return a function that connects the client of a handshake, or the bytes of a refusal.
 
-        Only a client that comes too often is refused here: it shall cost next to nothing.
+        The function gets the client's socket. Only a client beyond its rate is refused here,
+        because such a refusal must cost next to nothing.
 
         Args:
             head: the handshake.
             peer: the address at the other end of the socket.
 
         Raises:
-            Unusual: the handshake is refused otherwise, or its token cannot be judged at once.
+            Unusual: another reason refuses the handshake, or verifying its token takes time.
         """
         handshake = _handshake(head, peer)
         try:
@@ -147,7 +148,7 @@ class HotRequests:
             admission = self._opening.admit_now(handshake)
         except RateLimited as error:
             return self._too_often(head, handshake, error)
-        except Exception:  # also a fault, which Quart answers and logs
+        except Exception:  # also a fault: Quart answers and logs faults
             raise Unusual from None
         if admission is None:
             raise Unusual
@@ -174,10 +175,10 @@ class HotRequests:
 
 
 def _handshake(head: Head, peer: str | None) -> Handshake:
-    """Return what a handshake says.
+    """Return the parsed handshake.
 
     Raises:
-        Unusual: it is no complete one, or says something unusual.
+        Unusual: the handshake is incomplete or unusual.
     """
     tokens = (token.strip() for token in head.headers.get(b"connection", b"").lower().split(b","))
     if (

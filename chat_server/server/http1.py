@@ -1,6 +1,6 @@
 """Hypercorn's HTTP/1.1 without HTTP/2, strict about input that Quart could not handle.
 
-Here and in `hypercorn.py` is all that touches Hypercorn's internals, whose list stands there.
+Only this module and `hypercorn.py` use Hypercorn's internals; `hypercorn.py` lists them.
 """
 
 import logging
@@ -26,10 +26,10 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class LenientConnection(h11.Connection):
-    """Accepts requests of clients that send a line break behind a body, or one request too many.
+    """Accepts a line break behind a body, and ignores a request behind the last one.
 
-    RFC 9112, section 2.2, asks for the first. h11 has an error for both, which would overtake the
-    answer of a request that has been carried out: its sender would repeat it.
+    RFC 9112, section 2.2, asks for the former. h11 has an error for both. Its error would overtake
+    the answer of an executed request, and the client would repeat the request.
     """
 
     def receive_data(self, data: bytes) -> None:
@@ -38,7 +38,7 @@ class LenientConnection(h11.Connection):
             super().receive_data(data)
 
     def next_event(self) -> Any:
-        """Return the next event; there is none behind the last request."""
+        """Return the next event; no event comes after the last request."""
         if self.their_state is h11.MUST_CLOSE:
             return h11.NEED_DATA
         if self.their_state is h11.IDLE:
@@ -47,7 +47,7 @@ class LenientConnection(h11.Connection):
 
     @property
     def answers_head(self) -> bool:
-        """Whether the present request is HEAD, so that h11 refuses a body of the answer."""
+        """True if the present request is HEAD, so h11 refuses a body of the answer."""
         return self._request_method == b"HEAD"
 
     def _skip_empty_lines(self) -> None:
@@ -57,7 +57,7 @@ class LenientConnection(h11.Connection):
 
 
 class _Unreadable(Exception):
-    """A request that is answered here, because Quart could not read it."""
+    """A request that Quart could not read; this module sends the answer."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -82,7 +82,7 @@ class Http1(H11Protocol):
             await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send a part of an answer, with `Connection: close` if it is the last one."""
+        """Send a part of an answer; the last answer gets `Connection: close`."""
         if (
             isinstance(event, Response)
             and event.status_code >= 200
@@ -93,19 +93,19 @@ class Http1(H11Protocol):
         await super().stream_send(event)
 
     def release(self) -> None:
-        """Break the circles of references, which run through Hypercorn: see server/gc_policy.py."""
+        """Break the reference cycles through Hypercorn's objects; see server/gc_policy.py."""
         if self._websocket is not None:
             self._websocket.release()
         self.__dict__.clear()
 
     @property
     def received_all(self) -> bool:
-        """Whether the current request has come completely."""
+        """True if the current request has arrived completely."""
         websocket = isinstance(self.connection, H11WSConnection)
         return websocket or self.connection.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     def discard(self, data: bytes = b"") -> bool:
-        """Discard input after the answer, and return whether the request is complete."""
+        """Discard input after the answer; return True if the request is complete."""
         if self.connection.their_state is h11.ERROR:
             return False
         try:
@@ -123,11 +123,12 @@ class Http1(H11Protocol):
         return not (refused_websocket or self.context.terminated.is_set())
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        # In place of Hypercorn's, which would go on in HTTP/2: none of our bounds holds there.
+        # Replaces Hypercorn's method, which would switch to HTTP/2: our limits do not apply there.
         if event.http_version not in (b"1.0", b"1.1"):
             raise _Unreadable(505, "only HTTP/1.1 is spoken here")
         names = {name for name, _ in event.headers}
-        # Who reads them otherwise than whoever is in front takes a part of one request for another.
+        # If a proxy and this server read these headers differently, a part of one request becomes
+        # another request (request smuggling).
         if b"transfer-encoding" in names and (
             b"content-length" in names or event.http_version == b"1.0"
         ):
@@ -137,7 +138,7 @@ class Http1(H11Protocol):
                 raise _Unreadable(400, f"{name.decode('latin-1')}: must be ASCII")
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Start a WebSocket for a complete handshake, else an HTTP request."""
+        """Start a WebSocket for a complete handshake, otherwise an HTTP request."""
         path, headers = _take_target(request)
         version = request.http_version.decode()
         arguments = (
@@ -189,17 +190,17 @@ class Http1(H11Protocol):
 
 
 class _WebSocket(WSStream):
-    """Hypercorn's WebSocket, which finds ends that Hypercorn's own leaves open.
+    """Hypercorn's WebSocket, with a proper end in two cases that Hypercorn leaves open.
 
-    These are a close frame behind a message that is too big, and frames in front of the answer to
+    The cases are a close frame behind a message that is too big, and frames before the answer to
     the handshake.
     """
 
     async def handle(self, event: StreamEvent) -> None:
         """Handle an event of the connection.
 
-        Hypercorn refuses frames that come before the handshake is answered, and then waits for
-        ever: whatever else the application answers is dropped, and with it the end.
+        Hypercorn refuses frames that come before the answer to the handshake, and then waits for
+        ever: Hypercorn drops every later answer of the application, and with the answer the end.
         """
         early = isinstance(event, (Body, Data)) and not (self.closed or self.handshake.accepted)
         if not early:
@@ -211,19 +212,19 @@ class _WebSocket(WSStream):
     async def _handle_events(self) -> None:
         """Handle buffered frames.
 
-        Hypercorn closes with 1009 at a part of a message that passes its bound, and leaves what
-        stands behind that part unread, also the client's close frame; then both wait for ever.
+        Hypercorn closes with 1009 at a part of a message beyond its limit. The bytes behind this
+        part stay unread, including the client's close frame. Then both sides wait for ever.
         """
         await super()._handle_events()
         while self.buffer.length > self.buffer.max_length:
             self.scope["state"][STATE_KEY].limit_end()
             self.buffer.clear()
-            self.buffer.max_length = 0  # no later part is a message any more
+            self.buffer.max_length = 0  # No later part can form a message.
             await super()._handle_events()
 
     def release(self) -> None:
-        """End wsproto's parser, a generator in a circle of references: see server/gc_policy.py."""
-        # There is no connection yet if the handshake was refused, or its socket handed over.
+        """End wsproto's parser, a generator in a reference cycle; see server/gc_policy.py."""
+        # The connection is missing if the handshake was refused, or the socket was handed over.
         if (connection := getattr(self, "connection", None)) is not None:
             connection._proto._parse_more.close()
 
@@ -242,7 +243,7 @@ def _is_handshake(request: h11.Request) -> bool:
 def _take_target(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return a request's path with its query, and its headers.
 
-    A target may be the whole address, whose host then stands for the header: RFC 9112, 3.2.2.
+    A target may be a complete URL; its host then replaces the header `Host`: RFC 9112, 3.2.2.
 
     Raises:
         _Unreadable: the target has another form.

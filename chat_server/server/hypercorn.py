@@ -1,15 +1,15 @@
-"""Hypercorn's HTTP/1.1 on a socket that can be taken away.
+"""Hypercorn's HTTP/1.1 on a socket that can be handed over.
 
-Only this module and `http1.py` touch Hypercorn's internals. They are written against Hypercorn 0.18
-and tested by tests/server/test_hypercorn.py. Of Hypercorn they use `H11Protocol` and its streams;
-socket, timeouts and the end of a connection are ours. They rely on these facts: the connection's
-`state` mapping reaches the ASGI scope; `H11Protocol.stream` is the request's stream and knows
-whether it is `closed`; `_create_stream` is called once for each request, `_send_error_response` for
-requests that h11 refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the
-offered `extensions`, and its `buffer` an incomplete message, which is dropped with 1009 beyond
-`max_length`; its `connection` is wsproto's, whose frames come from the generator
-`_proto._parse_more`; all output goes through `send`, which gets `Updated` when a request begins and
-when the next may come, and `Closed` when none may.
+Only this module and `http1.py` touch Hypercorn's internals. Both are written for Hypercorn 0.18 and
+tested by tests/server/test_hypercorn.py. Both use `H11Protocol` and its streams; socket, timeouts
+and the end of a connection are our own. Both rely on these facts: the connection's `state` mapping
+reaches the ASGI scope; `H11Protocol.stream` is the request's stream and has a flag `closed`;
+`_create_stream` is called once for each request, `_send_error_response` for requests that h11
+refuses, `stream_send` for each answer; a WebSocket's `handshake` holds the offered `extensions`,
+and its `buffer` an incomplete message; a message beyond `max_length` is dropped with 1009; its
+`connection` is wsproto's, and the generator `_proto._parse_more` yields its frames; all output goes
+through `send`; `send` gets `Updated` when a request begins and when the next may come, and `Closed`
+when no further request may come.
 """
 
 import asyncio
@@ -34,13 +34,15 @@ READ_BYTES = 65_536
 """Bytes of unprocessed input at which reading from the socket pauses."""
 
 STALL_SECONDS = 30.0
-"""Seconds after which a client that reads nothing of its answers is cut off."""
+"""Seconds after which a client that reads nothing of its answers is disconnected."""
 
 LINGER_SECONDS = 2.0
-"""Seconds of silence after which a client that was answered in mid-request is cut off."""
+"""Seconds of silence after which a client is disconnected that got its answer in mid-request."""
 
 LINGER_BYTES = 16 * 2**20
-"""Bytes that such a client may still send: an earlier close could cost it the answer."""
+"""Bytes that the client may still send after such an answer: an earlier close could destroy the
+answer.
+"""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -48,8 +50,8 @@ class HttpConnection(asyncio.Protocol):
 
     Args:
         app: the ASGI application.
-        config: Hypercorn's.
-        context: what the worker's connections share.
+        config: Hypercorn's configuration.
+        context: the state shared by the worker's connections.
         state: the application's lifespan state.
         settings: the deadlines of a request's head and of the next request.
         on_waiting: called with True when the connection becomes idle, False when a request begins.
@@ -83,7 +85,7 @@ class HttpConnection(asyncio.Protocol):
         self._writable.set()
         self._lost = asyncio.Event()
         self._handed_over = False
-        # Between requests, and of these the time before the next one has begun to come.
+        # `_waiting`: between requests. `_untouched`: no byte of the next request has come yet.
         self._waiting = True
         self._untouched = True
         self._lingering = False
@@ -96,7 +98,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the connection; with TLS, after the handshake."""
-        self._transport = cast(asyncio.Transport, transport)  # a socket's is no mere base
+        self._transport = cast(asyncio.Transport, transport)  # a socket's transport
 
     def data_received(self, data: bytes) -> None:
         """Buffer bytes until they are processed."""
@@ -114,7 +116,7 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the client reads slowly, or not at all."""
         self._writable.clear()
-        # How slowly a WebSocket's client may read is its session's matter.
+        # The session decides how slowly a WebSocket's client may read.
         if self._transport is not None and not isinstance(self._http.stream, WSStream):
             self._watch_for_stall(self._transport)
 
@@ -137,7 +139,7 @@ class HttpConnection(asyncio.Protocol):
     async def run(self) -> None:
         """Serve requests until the connection ends or is handed over."""
         transport = self._transport
-        assert transport is not None  # noqa: S101 - it has been made
+        assert transport is not None  # noqa: S101 - `connection_made` sets it
         group = TaskGroup(self._loop)
         self._http = Http1(
             self._app,
@@ -173,14 +175,14 @@ class HttpConnection(asyncio.Protocol):
         self._deadline = self._cut = self._stall = None
 
     def _release(self) -> None:
-        """Break the circles of references, also by timers' contexts: see server/gc_policy.py."""
+        """Break reference cycles, including those of timers' contexts; see server/gc_policy.py."""
         self._on_waiting = lambda waiting: None
         self._http.release()
 
     def retire(self) -> None:
         """End as soon as no request is under way: the worker stops."""
         if self._waiting:
-            # Whoever has just connected could not know, and must not find a dead connection.
+            # A client that has just connected could not know, and must not find a dead connection.
             self._expect(max(0.0, self._accepted_at + NEWCOMER_SECONDS - self._loop.time()))
 
     # transports.handover.Socket ---------------------------------------------------------------
@@ -190,16 +192,16 @@ class HttpConnection(asyncio.Protocol):
         """See `transports.handover.Socket`."""
         if self._transport is None or self._transport.is_closing():
             return True
-        # Hypercorn refuses a client that sends frames before it has the answer, but goes on here.
+        # Hypercorn refuses a client that sends frames before the answer, but continues here.
         stream = self._http.stream
         return (self._eof and not self._inbox) or stream is None or stream.closed
 
     def hand_over(self) -> asyncio.Transport | None:
         """See `transports.handover.Socket`."""
-        if self._inbox:  # to be refused: see `is_over`
+        if self._inbox:  # Hypercorn will refuse this input: see `is_over`.
             return None
         self._handed_over = self._eof = True
-        self._wake()  # ends `run`, which must find nothing to do any more
+        self._wake()  # Ends `run`; nothing must be left for `run` to do.
         transport, self._transport = self._transport, None
         return transport
 
@@ -234,8 +236,8 @@ class HttpConnection(asyncio.Protocol):
             if self._reading is not None:
                 raise
             task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - it runs in the connection's
-            task.uncancel()  # it was `_cut_off`
+            assert task is not None  # noqa: S101 - the connection's task
+            task.uncancel()  # The cause was `_cut_off`.
         self._reading = None
 
     async def _next(self) -> bytes:
@@ -257,7 +259,7 @@ class HttpConnection(asyncio.Protocol):
     # Writing -------------------------------------------------------------------------------
 
     async def _send(self, event: Event) -> None:
-        """Carry out an event of the HTTP protocol, unless the socket was handed over."""
+        """Handle an event of the HTTP protocol, unless the socket was handed over."""
         if self._handed_over:
             return
         if isinstance(event, RawData):
@@ -277,7 +279,7 @@ class HttpConnection(asyncio.Protocol):
         if not waiting:
             self._expect(None)
             return
-        # What the next request begins with may have come with the last one.
+        # The beginning of the next request may have come with the last one.
         self._untouched = not self._http.connection.trailing_data[0]
         self._expect(self._keep_alive_seconds if self._untouched else self._head_seconds)
 
@@ -299,8 +301,8 @@ class HttpConnection(asyncio.Protocol):
     def _end(self) -> None:
         """Close, but give a client that is still sending time to read its answer.
 
-        The system answers what comes to a closed socket with a reset, at which a client, or a proxy
-        that has other users' requests to send, may drop an answer that it has not read.
+        The system answers bytes for a closed socket with a reset. A client may then drop an unread
+        answer. So may a proxy that has requests of other users to send.
         """
         transport = self._transport
         if self._lingering or transport is None:
@@ -323,7 +325,7 @@ class HttpConnection(asyncio.Protocol):
             self._expect(LINGER_SECONDS)
 
     def _limit_end(self) -> None:
-        # A client that does not read the rest of its answer would keep the connection for ever.
+        # Without a limit a client that does not read its answer would keep the connection for ever.
         if self._cut is None:
             self._cut = self._loop.call_later(self._head_seconds, self._cut_off)
 
@@ -339,7 +341,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _cut_off(self) -> None:
         self.abort()
-        # Hypercorn may wait for an application that has ended to take what the client sent.
+        # Hypercorn may still wait until an ended application accepts the client's input.
         if self._reading is not None:
             reading, self._reading = self._reading, None
             reading.cancel()

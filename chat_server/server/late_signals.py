@@ -1,4 +1,4 @@
-"""What ends a process that has stopped: it may get signals yet, and tasks may keep it."""
+"""Ends a stopped process despite late signals and unfinished tasks."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 def end_at_once(loop: asyncio.AbstractEventLoop, numbers: Iterable[int]) -> None:
-    """Let signals end the process at once from now on, as one whose end was asked for.
+    """Let signals end the process at once from now on, with exit code 0.
 
-    A loop that closes gives its signals back to the system, which ends the process by them. To
-    whoever looks after it that is a crash.
+    A closing loop gives its signals back to the system, and the system's handler kills the process.
+    A service manager would see a crash.
 
     Args:
-        loop: handles the signals until now.
+        loop: the loop that handles the signals so far.
         numbers: the signals.
     """
     for number in numbers:
@@ -28,17 +28,16 @@ def end_at_once(loop: asyncio.AbstractEventLoop, numbers: Iterable[int]) -> None
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    logging.shutdown()  # what waits to be written
+    logging.shutdown()  # flush pending records
     os._exit(0)
 
 
 @contextmanager
 def ending_within(seconds: float) -> Iterator[threading.Timer]:
-    """Yield a timer which, once it is started, ends the process in so many seconds.
+    """Yield a timer; once started, it ends the process after `seconds`.
 
-    A loop that closes cancels its tasks and waits for them without a limit, also for one of an
-    application's that does not end when it is cancelled. If the loop is closed in time, the timer
-    does nothing.
+    A closing loop cancels its tasks and waits for them without a limit. An application's task may
+    ignore the cancellation. If the loop closes in time, the timer does nothing.
     """
     timer = threading.Timer(seconds, _end_without_tasks)
     timer.daemon = True

@@ -1,4 +1,4 @@
-"""What `chat-server serve` runs once its settings are read."""
+"""The body of `chat-server serve`, after the settings are read."""
 
 import atexit
 import logging
@@ -27,7 +27,7 @@ from .supervisor import Supervisor
 
 GUEST_SECONDS = 24 * 3600
 GUESTS = ("Ann", "Ben")
-"""Two people, so that there is somebody to talk to."""
+"""Two guests, so that each has a partner for a chat."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ def run_server(
     """Serve until SIGINT or SIGTERM and return the process's exit code.
 
     Args:
-        settings: checked by `load_settings`.
-        application: MODULE:NAME of one to serve instead of our own.
-        notes: what `load_settings` noted.
-        terminal: in which the process was started; looked for here if None.
-        reread: reads the settings again; without it they stay as they are.
+        settings: the result of `load_settings`.
+        application: MODULE:NAME of an application to serve instead of our own.
+        notes: the notes of `load_settings`.
+        terminal: the terminal of the process's start; None detects the terminal here.
+        reread: reads the settings again; None keeps the settings.
     """
     terminal = terminal or Terminal()
     logs.configure(settings.log)
@@ -58,11 +58,11 @@ def run_server(
     try:
         descriptors.require(settings)
         if settings.server.workers > 1:
-            # Told once, and not by every worker.
+            # Logged once here instead of by every worker.
             if mistakes := list(mistakes_at_start(settings, application)):
                 return _fail(settings, mistakes, 2)
             return Supervisor(settings, application, announce, reread).run(terminal)
-        # Imported here: a supervisor needs no application, and starts sooner without.
+        # Imported late: a supervisor needs no application, and starts sooner without one.
         from .worker import run_worker
 
         listener = sockets.listen(settings)
@@ -83,7 +83,7 @@ def run_server(
 
 
 def refuse(error: SettingsError) -> int:
-    """Log in JSON what is wrong with settings that ask for it, and return the exit code."""
+    """Log the mistakes of settings with JSON logging as JSON, and return the exit code."""
     logs.configure(LogSettings(format="json"))
     for line in error.lines:
         logger.critical("%s", line)
@@ -91,7 +91,7 @@ def refuse(error: SettingsError) -> int:
 
 
 def _circumstances(settings: Settings) -> dict[str, str | int]:
-    """Return what a log should begin with: where it runs, and what is on."""
+    """Return fields for the first log line: the environment, and the enabled features."""
     decided = decide_accounts(settings)
     parts = {
         "page": settings.http.page,
@@ -126,7 +126,7 @@ def _fail(settings: Settings, lines: Sequence[str], exit_code: int) -> int:
 
 
 def _announce(settings: Settings, address: sockets.Address) -> None:
-    """Tell the log, and the person who started the server, where it is."""
+    """Announce the server's address to the log, the service manager and the terminal."""
     scheme = "https" if settings.server.tls_certificate_file else "http"
     url = f"{scheme}://{sockets.authority(address)}"
     notify(f"READY=1\nSTATUS={settings.server.workers} workers on {url}")
@@ -140,8 +140,8 @@ def _announce(settings: Settings, address: sockets.Address) -> None:
         },
     )
     if settings.log.format == "json":
-        return  # stdout may be the same stream as stderr, where each line is to be JSON
-    # Nobody may read stdout either.
+        return  # stdout may be the same stream as stderr, and there each line must be JSON
+    # stdout may have no reader.
     stdout = LineWriter(sys.stdout, lambda count: "")
     atexit.register(stdout.flush, logs.FLUSH_SECONDS)
     stdout.write(f"chat_server listens on {url} (Ctrl-C stops it)")

@@ -1,4 +1,4 @@
-"""Tells the service manager how far the server is, as systemd's `Type=notify` expects it."""
+"""Reports the server's state to the service manager, by systemd's `Type=notify`."""
 
 import logging
 import os
@@ -8,10 +8,11 @@ logger = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Tell the service manager a state; do nothing where none wants to know.
+    """Report a state to the service manager; do nothing without NOTIFY_SOCKET.
 
     Args:
-        state: an assignment of sd_notify(3), such as `READY=1`; several stand in lines.
+        state: an assignment of sd_notify(3), such as `READY=1`; several assignments are separate
+            lines.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

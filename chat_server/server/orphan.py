@@ -1,4 +1,4 @@
-"""Ends a worker whose supervisor is gone, even a stopped or hanging one: it holds the port."""
+"""Ends a worker without a supervisor, even a suspended or hanging one, to free the port."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ import sys
 import threading
 
 NOTICE_SECONDS = 2.0
-"""Seconds in which the event loop must notice; a loop that does not is taken to be blocked."""
+"""Seconds in which the event loop must react; a loop that does not counts as blocked."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -20,7 +20,7 @@ def watch(heartbeat: int) -> threading.Event:
         heartbeat: a socket whose other end closes with the supervisor.
     """
     if sys.platform == "linux":
-        # A process that is stopped runs no thread of ours; this the kernel does.
+        # A suspended process runs no thread, so the kernel must wake the process.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     noticed = threading.Event()
     threading.Thread(target=_wait, args=(heartbeat, noticed), name="orphan", daemon=True).start()
@@ -29,7 +29,7 @@ def watch(heartbeat: int) -> threading.Event:
 
 def _wait(heartbeat: int, noticed: threading.Event) -> None:
     poll = select.poll()
-    poll.register(heartbeat, 0)  # bytes are for the event loop: only the end is of interest
+    poll.register(heartbeat, 0)  # the event loop reads the bytes; only the end matters here
     poll.poll()
     if not noticed.wait(NOTICE_SECONDS):
         os.kill(os.getpid(), signal.SIGKILL)

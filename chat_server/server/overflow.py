@@ -1,4 +1,4 @@
-"""Answers connections for which the worker has no room, and tells probes that it is alive."""
+"""Answers connections beyond the worker's limit, including probes of `/health/live`."""
 
 import asyncio
 import logging
@@ -10,13 +10,13 @@ from ..metrics.numbers import Numbers
 logger = logging.getLogger(__name__)
 
 MAX_HEADS_READ = 16
-"""Refused connections whose request is read at a time, so that `/health/live` can be answered."""
+"""Refused connections whose request is read at a time, so probes of `/health/live` get 200."""
 
 REQUEST_SECONDS = 1.0
 """Seconds that such a connection may take for the head of its request."""
 
 REPORT_SECONDS = 60.0
-"""Seconds between two log lines with the number of refused connections; the first comes at once."""
+"""Seconds between two log lines with the number of refused connections; the first is immediate."""
 
 LIVE_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-store\r\n"
@@ -37,7 +37,7 @@ class Overflow:
     """Refuses connections, but answers `/health/live` with 200.
 
     Args:
-        numbers: counts those that are refused.
+        numbers: counts refused connections.
     """
 
     def __init__(self, numbers: Numbers) -> None:
@@ -47,12 +47,12 @@ class Overflow:
         self._reporting = False
 
     def refuse(self, refused: socket.socket, reason: str, *, secure: bool) -> None:
-        """Answer a connection and close it.
+        """Answer a connection and close the connection.
 
         Args:
-            refused: as it was accepted, not blocking.
-            reason: for the log.
-            secure: whether it is to speak TLS; then it is closed without an answer.
+            refused: the accepted socket, non-blocking.
+            reason: the reason for the log.
+            secure: True for a TLS connection; the socket is then closed without an answer.
         """
         if not secure and len(self._listening) < MAX_HEADS_READ:
             task = asyncio.get_running_loop().create_task(self._listen(refused, reason))
@@ -71,7 +71,7 @@ class Overflow:
     async def _listen(self, refused: socket.socket, reason: str) -> None:
         head = b""
         try:
-            # Reading also keeps the answer from being lost with what nobody has read.
+            # Unread input would destroy the answer, so read the input first.
             async with asyncio.timeout(REQUEST_SECONDS):
                 while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
                     more = await asyncio.get_running_loop().sock_recv(refused, HEAD_BYTES)
@@ -104,5 +104,5 @@ def _answer(refused: socket.socket, answer: bytes) -> None:
     with refused, suppress(OSError):
         refused.send(answer)
         refused.shutdown(socket.SHUT_WR)
-        # What is unread would turn the end into a reset, which overtakes the answer.
+        # Unread bytes would turn the close into a reset, and the reset would overtake the answer.
         refused.recv(HEAD_BYTES)

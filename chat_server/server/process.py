@@ -1,4 +1,4 @@
-"""A worker's process as its supervisor sees it: start, heartbeats, end."""
+"""A worker's process from the supervisor's side: start, heartbeats, end."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
 class WorkerSpec(NamedTuple):
-    """What all workers of a server have in common.
+    """The common arguments of all workers of a server.
 
     Args:
-        settings: the server's.
+        settings: the server's settings.
         application: see `run_worker`.
     """
 
@@ -35,11 +35,11 @@ class WorkerProcess:
     """One worker process; killed if it misses a deadline.
 
     Args:
-        number: tells the server's workers apart.
-        spec: what the worker serves.
-        listener: duplicated by the process; ours to close.
-        ready: resolved at the first heartbeat, unless it is resolved already.
-        totals: hears the worker's numbers.
+        number: the number of the worker within the server.
+        spec: the arguments of the worker.
+        listener: the listening socket; the process duplicates the socket, and the caller closes it.
+        ready: resolved at the first heartbeat, unless resolved already.
+        totals: receives the worker's numbers.
 
     Raises:
         OSError: the system has no room for another process.
@@ -54,21 +54,21 @@ class WorkerProcess:
         totals: Totals,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = self._loop.create_future()  # and how; to be shielded
+        self.ended: asyncio.Future[str] = self._loop.create_future()  # how it ended; shield it
         self._ready = ready
         self._leaving = False
         self._server = spec.settings.server
         self._stop_seconds = self._server.drain_seconds + 2 * deadlines.STOP_SLACK_SECONDS
-        # The worker sends heartbeats on it, and each end closes with its process.
+        # The worker sends heartbeats on this socket, and each end closes with its process.
         self._heartbeat, heartbeat = socket.socketpair()
         self._heartbeat.setblocking(False)
         report = totals.open(number)
         name, arguments = f"worker {number}", (number, *spec, listener, heartbeat, report)
         self._process = SpawnProcess(None, supervised.run, name, arguments)
-        # Blocked until the worker can ignore them itself.
+        # Blocked until the worker can ignore these signals itself.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)
         try:
-            resource_tracker.ensure_running()  # which unblocks SIGINT
+            resource_tracker.ensure_running()  # `ensure_running` unblocks SIGINT
             signal.pthread_sigmask(signal.SIG_BLOCK, supervised.GROUP_SIGNALS)
             self._process.start()
         except OSError:
@@ -84,10 +84,10 @@ class WorkerProcess:
         self._timer = self._loop.call_later(starting.START_SECONDS, self._look_at_start)
 
     async def stop(self, *, at_once: bool = False) -> None:
-        """Let the worker drain, and return when it has ended; may be repeated.
+        """Let the worker drain, and return after its end; may be repeated.
 
         Args:
-            at_once: skip `server.lame_duck_seconds`: its successor has the same port.
+            at_once: skip `server.lame_duck_seconds`, because a successor has the same port.
         """
         if not (self._leaving or self.ended.done()):
             self._leaving = True
@@ -98,7 +98,7 @@ class WorkerProcess:
         await asyncio.shield(self.ended)
 
     def drain_now(self) -> None:
-        """End the worker's `server.lame_duck_seconds`, if they run; may be repeated."""
+        """End the worker's present `server.lame_duck_seconds`; may be repeated."""
         if not self.ended.done():
             with suppress(OSError):
                 self._heartbeat.send(b".")
@@ -113,7 +113,7 @@ class WorkerProcess:
     def _on_heartbeat(self) -> None:
         try:
             alive = self._heartbeat.recv(4096)
-        except ConnectionResetError:  # it has ended without reading what we sent
+        except ConnectionResetError:  # The worker has ended without reading our bytes.
             alive = b""
         if not alive:
             self._reap()
@@ -129,7 +129,7 @@ class WorkerProcess:
             self._timer = self._loop.call_later(starting.START_SECONDS, self._look_at_start)
 
     def _expect(self, fault: str, seconds: float) -> None:
-        """Kill the worker for `fault` unless this is called again within `seconds`."""
+        """Kill the worker for `fault`, unless `_expect` is called again within `seconds`."""
         self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._overdue, fault, seconds)
 

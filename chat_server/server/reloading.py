@@ -1,4 +1,4 @@
-"""What SIGHUP changes: the settings are read again, for the workers that come or the only one."""
+"""Reads the settings again at SIGHUP, for the next workers or for the only one."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -14,28 +14,29 @@ from .checks import mistakes_at_start
 logger = logging.getLogger(__name__)
 
 Reread = Callable[[], Settings]
-"""Reads the settings again, from where they came."""
+"""Reads the settings again from their source."""
 
 FIXED: Final = ("environment", "server.bind", "server.workers", "redis.prefix")
-"""These need a restart: workers with different ones would not work together."""
+"""Settings that need a restart: workers with different values could not work together."""
 
 FIXED_PLACES: Final = ("redis.url", "database.url")
-"""Likewise, but for user and password, which may change."""
+"""Settings that need a restart as well, except for user and password."""
 
 
 IN_PLACE: Final = ("log.level", "log.format")
-"""A process takes these over while it runs; it reads the files of its certificate again, too."""
+"""Settings that a running process adopts. The process also reads the certificate's files again."""
 
 
 def reload(settings: Settings, reread: Reread | None) -> Settings | None:
-    """Read the settings again; log what has changed, and what cannot.
+    """Read the settings again; log the changes, and the settings that need a restart.
 
     Args:
-        settings: as they are.
-        reread: how to; None for those of an application, which each new worker reads itself.
+        settings: the present settings.
+        reread: reads the settings; None for an application's settings, which each new worker reads
+            itself.
 
     Returns:
-        The settings of the next workers; None if they have mistakes, which are logged.
+        The settings of the next workers; None if the settings have mistakes, which are logged.
     """
     if reread is None:
         return settings
@@ -55,14 +56,14 @@ def reload(settings: Settings, reread: Reread | None) -> Settings | None:
 
 
 def reload_in_place(settings: Settings, reread: Reread | None) -> Settings | None:
-    """Read the settings again for the only worker, which goes on; log what needs a restart.
+    """Read the settings again for the only worker; log the settings that need a restart.
 
     Args:
-        settings: as they are.
+        settings: the present settings.
         reread: as for `reload`.
 
     Returns:
-        The settings that hold from now on, which `tell_taken` tells once they do; None if there are
+        The settings from now on, for a later call of `tell_taken`; None if the settings have
         mistakes, which are logged.
     """
     read = _read(reread or (lambda: settings), "nothing is reloaded")
@@ -77,11 +78,11 @@ def reload_in_place(settings: Settings, reread: Reread | None) -> Settings | Non
 
 
 def tell_taken(before: Settings, after: Settings) -> None:
-    """Log what the only worker has taken over.
+    """Log the settings that the only worker has adopted.
 
     Args:
-        before: the settings that held.
-        after: those that hold now.
+        before: the previous settings.
+        after: the present settings.
     """
     taken = _changed(before, after)
     if after.server.tls_certificate_file:
@@ -91,7 +92,7 @@ def tell_taken(before: Settings, after: Settings) -> None:
 
 
 def _read(reread: Reread, what: str) -> Settings | None:
-    """Return the settings; None if they have mistakes, which are logged, and `what` that means."""
+    """Return the settings; None after logging their mistakes, with the consequence `what`."""
     try:
         read = reread()
         mistakes = list(mistakes_at_start(read))

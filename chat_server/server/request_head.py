@@ -1,14 +1,14 @@
-"""Reads the head of a request whose bytes leave no doubt what it is, RFC 9112."""
+"""Parses the head of a request whose bytes are unambiguous, RFC 9112."""
 
 import re
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 MAX_HEAD_BYTES = 16_384
-"""A longer head is unusual. Hypercorn has the same bound for one that comes in pieces."""
+"""Bytes of a head; a longer head is unusual. Hypercorn has the same bound for a head in pieces."""
 
 MAX_DIGITS = 9
-"""Digits of a length; a longer one is unusual."""
+"""Digits of a length; a longer number is unusual."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % MAX_DIGITS, re.IGNORECASE)
 
@@ -16,17 +16,17 @@ _USUAL = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 
 
 class Unusual(Exception):
-    """A request that is left to Hypercorn: it is an error, or rare, or not understood here."""
+    """A request for Hypercorn: an error, or a rare or unknown form."""
 
 
 class Head:
     """The head of a request by HTTP/1.1.
 
     Attributes:
-        method: of the request.
-        path: of its target, as it came.
-        query: of its target, without the question mark.
-        headers: by name in lower case; each name came once.
+        method: the method of the request.
+        path: the path of the target, not decoded.
+        query: the query of the target, without the question mark.
+        headers: the headers by name in lower case; each name occurs once.
         end: the number of bytes of the head.
     """
 
@@ -61,7 +61,7 @@ class Head:
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client keeps its connection, and says nothing else of it."""
+        """True if the client keeps its connection, and `Connection` has no other value."""
         return self.headers.get(b"connection", b"keep-alive").lower() == b"keep-alive"
 
     def get(self, name: bytes) -> str | None:
@@ -70,21 +70,21 @@ class Head:
         return None if value is None else value.decode("ascii")
 
     def all(self, name: bytes) -> list[str]:
-        """Return every header of a name."""
+        """Return every value of a header."""
         value = self.headers.get(name)
         return [] if value is None else [value.decode("ascii")]
 
 
 def read_head(data: bytes) -> Head | None:
-    """Return the head at the start of `data`, or None while it is not whole.
+    """Return the head at the start of `data`, or None for an incomplete head.
 
-    The parser is stricter than Hypercorn's in some things and less strict in others. So whatever
-    the two could take differently is refused before: bytes other than printable ASCII, line breaks
-    other than CRLF, continued lines, headers that come twice, and more spaces than two in the
+    The parser is stricter than Hypercorn's in some points and less strict in others. Therefore
+    input that both could read differently is refused first: bytes other than printable ASCII, line
+    breaks other than CRLF, continued lines, repeated headers, and more than two spaces in the
     request line.
 
     Raises:
-        Unusual: the request is no usual one.
+        Unusual: the request is not a usual one.
     """
     end = data.find(b"\r\n\r\n") + 4
     if end < 4:
@@ -110,16 +110,16 @@ def read_head(data: bytes) -> Head | None:
 
 
 class HeadPattern:
-    """Finds a head again that was read before, whatever its `Content-Length`.
+    """Recognises a parsed head again, with any `Content-Length`.
 
-    Two heads that differ in the digits of that length alone mean the same but for the length. To
-    compare them costs a tenth of reading one.
+    Two heads that differ only in the digits of this length have the same meaning except for the
+    length. Comparing heads costs a tenth of parsing one.
 
     Args:
-        head: as `read_head` has taken it, so that no header comes twice.
+        head: a head that `read_head` has accepted, so each header occurs once.
 
     Raises:
-        ValueError: it has no length, or an unusual one.
+        ValueError: the head has no length, or an unusual length.
     """
 
     __slots__ = ("_before", "_behind", "_end", "_start")
@@ -133,7 +133,7 @@ class HeadPattern:
         self._end = len(self._behind)
 
     def match(self, data: bytes) -> tuple[int, int] | None:
-        """Return the length of the body and the number of bytes of the head, if it is this one."""
+        """Return the bytes of the body and of the head; None for another head."""
         if not data.startswith(self._before):
             return None
         end = data.find(b"\r\n", self._start, self._start + MAX_DIGITS + 2)

@@ -1,4 +1,4 @@
-"""The bytes of responses by the front door, RFC 9112, with what every response has."""
+"""The bytes of the front door's responses, RFC 9112, with the headers of every response."""
 
 import time
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ from ..realtime.drain import Drain
 
 
 def lines(headers: Mapping[str, str]) -> bytes:
-    """Return headers as they are sent."""
+    """Return the header lines as bytes."""
     return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode()
 
 
 SECURITY = lines(SECURITY_HEADERS)
 REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
-"""The name of the header as heads and responses have it."""
+"""The header's name in heads and responses."""
 
 
 class Responses:
     """Makes the bytes of a worker's responses.
 
     Args:
-        drain: of the worker; once it is announced, a response is the last one of its connection.
+        drain: the worker's drain; once announced, each response is the last one of its connection.
     """
 
     def __init__(self, drain: Drain) -> None:
@@ -34,10 +34,10 @@ class Responses:
         """Return a response.
 
         Args:
-            begin: its status line and first headers, those of its length and for security included.
-            body: of the response.
-            request_id: as sent or made.
-            end: its last headers.
+            begin: the status line and the first headers, including those for length and security.
+            body: the body of the response.
+            request_id: the request id, sent or generated.
+            end: the last headers.
         """
         second = int(time.time())
         if second != self._second:

@@ -1,8 +1,8 @@
-"""How long a worker may take until it accepts connections, and why no fixed time is right.
+"""The time limit of a worker's start, which depends on the worker's CPU time.
 
-A start takes a second or two of CPU time. On a machine with 35 processes for two cores that is more
-than a minute, for a worker with which nothing is wrong; and if none can start, the server ends.
-So one that is at work is given more time. One that waits, or never comes to an end, is not.
+A start takes a second or two of CPU time. On a machine with 35 processes for two cores this is more
+than a minute for a healthy worker. If no worker can start, the server ends. A busy worker therefore
+gets more time. A worker that waits, or never finishes, gets no more.
 """
 
 import logging
@@ -13,24 +13,24 @@ from . import deadlines
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
-"""Seconds that a worker may take, and between two looks at one that takes longer."""
+"""Seconds that a worker's start may take, and seconds between two looks at a slower start."""
 
 START_LOOKS = int(deadlines.LONGEST_START_SECONDS / START_SECONDS)
-"""Looks at a worker; the last one ends it, whatever it does."""
+"""Looks at a worker; the last look ends the worker in any case."""
 
 START_CPU_SECONDS = 60.0
-"""CPU time after which a worker is ended that is not ready: it does something without end."""
+"""Seconds of CPU time after which a worker that is not ready is killed: its work never ends."""
 
 IDLE_SHARE = 1 / 120
-"""A worker that uses less of one CPU than this is not slow: it waits for something."""
+"""Share of one CPU: a worker that uses less is waiting, not slow."""
 
 
 class Start:
-    """A worker that starts.
+    """A worker during its start.
 
     Args:
-        name: of the process, for the log.
-        pid: of the process.
+        name: the name of the process, for the log.
+        pid: the id of the process.
     """
 
     def __init__(self, name: str, pid: int) -> None:
@@ -40,10 +40,10 @@ class Start:
         self._used = 0.0
 
     def is_hopeless(self, *, excused: bool) -> bool:
-        """Return whether to end a worker that is not ready `START_SECONDS` after the last look.
+        """Return True to kill a worker that is not ready `START_SECONDS` after the last look.
 
         Args:
-            excused: the worker was stopped for a while, perhaps, so this look does not count.
+            excused: True if the worker may have been suspended, so this look does not count.
         """
         used = cpu_seconds(self._pid)
         idle = used - self._used < IDLE_SHARE * START_SECONDS

@@ -17,7 +17,7 @@ HEARTBEATS_PER_HANG = 10
 """Heartbeats sent in each `server.hang_seconds`."""
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""Signals that a terminal sends to the whole process group; only the supervisor acts on them."""
+"""Signals that a terminal sends to the whole process group; only the supervisor handles them."""
 
 
 def run(
@@ -28,14 +28,14 @@ def run(
     heartbeat: socket.socket,
     report: socket.socket,
 ) -> None:
-    """Be one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
+    """Run one of several workers, in a process that was started with `GROUP_SIGNALS` blocked.
 
     Args:
-        number: tells the server's workers apart.
-        settings: the server's.
+        number: the number of the worker within the server.
+        settings: the server's settings.
         application: see `run_worker`.
         listener: a listening socket; closed at the end.
-        heartbeat: a socket to the supervisor: each byte sent shows that this worker lives.
+        heartbeat: a socket to the supervisor: each byte shows that this worker is alive.
         report: a socket to the supervisor for numbers; see `totals.Report`.
     """
     for ignored in GROUP_SIGNALS:
@@ -43,7 +43,7 @@ def run(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     logs.configure(settings.log)
     logs.capture_stderr()
-    # A supervisor that does not read for hours must not stop us.
+    # A supervisor that does not read for hours must not block this worker.
     heartbeat.setblocking(False)
 
     def on_ready() -> None:
@@ -58,7 +58,7 @@ def run(
                 settings.server.hang_seconds / HEARTBEATS_PER_HANG, beat
             )
 
-    # Imported here: the supervisor, which imports this module, holds no application.
+    # Imported late: the supervisor imports this module, and must not hold an application.
     from .worker import run_worker
 
     try:
@@ -70,13 +70,13 @@ def run(
             report=report,
             number=number,
         )
-    except SettingsError as error:  # such as a file with a key that is gone
+    except SettingsError as error:  # for example a key file that no longer exists
         for line in error.lines:
             logger.error("%s", line)
         sys.exit(2)
     except Exception:
-        # Multiprocessing would write it to stderr in a form of its own.
+        # Otherwise multiprocessing writes the traceback to stderr in its own format.
         logger.critical("the worker fails", exc_info=True)
         sys.exit(1)
     finally:
-        heartbeat.detach()  # that it is closed tells that the process has ended
+        heartbeat.detach()  # the closing of this socket signals the end of the process

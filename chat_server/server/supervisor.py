@@ -21,10 +21,10 @@ from .totals import Totals, health_seconds
 logger = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 10.0
-"""Seconds after which a worker that ends is restarted at once; others wait first."""
+"""Seconds of life after which an ended worker restarts at once; a younger worker waits first."""
 
 RESTART_SECONDS = (1.0, 30.0)
-"""Seconds of the first wait before a restart, and of the longest; each wait doubles the last."""
+"""Seconds before the first restart, and at most; each wait doubles the last."""
 
 
 class _Slot:
@@ -43,7 +43,7 @@ class Supervisor:
     """Keeps `server.workers` processes running until SIGINT or SIGTERM; SIGHUP replaces them.
 
     Args:
-        settings: the server's.
+        settings: the server's settings.
         application: see `run_worker`.
         on_ready: called with the address once every worker accepts requests.
         reread: reads the settings again at SIGHUP; see `reloading`.
@@ -67,16 +67,16 @@ class Supervisor:
         self._hung_up = asyncio.Event()
         self._lame_duck_until = -math.inf
         self._exit_code = 0
-        self._end = ("", math.nan)  # why, and when by the loop's clock
+        self._end = ("", math.nan)  # the reason, and the time by the loop's clock
 
     def run(self, terminal: Terminal | None = None) -> int:
         """Supervise until a signal, and return the process's exit code.
 
         Args:
-            terminal: in which the server was started; looked for here if None.
+            terminal: the terminal of the server's start; None detects the terminal here.
 
         Raises:
-            ListenError: the address cannot be listened on.
+            ListenError: the server cannot listen on the address.
         """
         current_process().name = "supervisor"  # in the log
         self._terminal = terminal or Terminal()
@@ -104,11 +104,11 @@ class Supervisor:
             logger.info("stopped: %s", reason, extra=told)
             end_at_once(loop, (signal.SIGINT, signal.SIGTERM))
         finally:
-            # At a fault of our own; Python would wait for them before it ends.
+            # After a fault of our own: Python would wait for the workers before its end.
             self._kill_all()
 
     def _stop(self, reason: str) -> bool:
-        """Stop serving; return False if that was asked for already."""
+        """Stop serving; return False if a stop is under way already."""
         stopping = self._serving.cancel()
         if stopping and not self._end[0]:
             self._end = (reason, asyncio.get_running_loop().time())
@@ -132,7 +132,7 @@ class Supervisor:
 
     def _on_hang_up(self) -> None:
         if self._terminal.hangs_up:
-            self._stop("the terminal is gone")  # it may be told of that twice
+            self._stop("the terminal is gone")  # the terminal's end may be reported twice
         else:
             self._hung_up.set()
 
@@ -141,7 +141,7 @@ class Supervisor:
             process.kill()
 
     async def _serve(self) -> None:
-        """Have all workers, and replace them at each SIGHUP, until it is cancelled."""
+        """Run all workers, and replace them at each SIGHUP, until cancelled."""
         async with asyncio.TaskGroup() as group:
             count = self._spec.settings.server.workers
             slots = [self._open(_Slot(number), group) for number in range(1, count + 1)]
@@ -163,7 +163,7 @@ class Supervisor:
                     for index, slot in enumerate(slots):
                         slots[index] = await self._replace(slot, group)
                         if self._hung_up.is_set():
-                            break  # those that are new already are not new enough
+                            break  # a worker started before this SIGHUP is outdated already
                 except OSError as error:
                     logger.error("%s; the worker it was to replace goes on", error)
 
@@ -172,13 +172,14 @@ class Supervisor:
         return slot
 
     async def _keep(self, slot: _Slot) -> None:
-        """Run a worker whenever there is none; give up only if the first never is ready."""
+        """Restart a worker after each end; give up only if the first worker is never ready."""
         loop = asyncio.get_running_loop()
         pause, (first, longest) = 0.0, RESTART_SECONDS
         while True:
             began = loop.time()
             try:
-                # It is closed when the worker crashes, for the others to get all connections.
+                # The socket closes when the worker crashes, so the other workers get all
+                # connections.
                 with slot.listener or sockets.share(self._address) as slot.listener:
                     slot.worker = WorkerProcess(
                         *(slot.number, self._spec, slot.listener, slot.ready, self._totals)
@@ -198,9 +199,9 @@ class Supervisor:
             await asyncio.sleep(pause)
 
     async def _replace(self, old: _Slot, group: asyncio.TaskGroup) -> _Slot:
-        """Return the slot of a new worker once that is ready and the old one has drained."""
+        """Return the slot of a new worker, once it is ready and the old worker has drained."""
         logger.info("replacing %s", old.worker.name)
-        # The socket stays open, with the connections that wait in it.
+        # The socket stays open together with its queued connections.
         new = self._open(_Slot(old.number, old.listener and old.listener.dup()), group)
         await new.ready
         old.keeper.cancel()

@@ -19,14 +19,14 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         try:
             if file:
                 read_file(file)
-        except OSError as error:  # OpenSSL does not say which of the files it is
+        except OSError as error:  # OpenSSL does not name the file
             raise SettingsError(f"server.{name}: cannot be read: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # Not h2: a browser would carry its WebSocket in the page's connection, whose socket cannot be
+    # Not h2: a browser would use the page's connection for its WebSocket, and this socket cannot be
     # handed over.
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a password of ours OpenSSL would ask for one at the terminal.
+        # Without this password OpenSSL would ask for one at the terminal.
         context.load_cert_chain(certificate, key or None, password="")
     except ssl.SSLError:
         raise SettingsError(

@@ -1,8 +1,9 @@
-"""The numbers and the health of all workers of a server: each tells its supervisor.
+"""The numbers and the health of all workers of a server, collected by the supervisor.
 
-Both ends of a worker's socket speak lines of JSON. The worker tells its samples once a second, so
-that little is lost with one that is killed, and asks for the totals when it is scraped; the
-supervisor then asks all others for theirs. Their health it asks for only when a worker wants it.
+Both ends of a worker's socket send lines of JSON. A worker sends its samples once a second, so a
+killed worker loses little. For a scrape a worker asks the supervisor for the totals, and the
+supervisor asks all other workers for their samples. The supervisor asks for health only at the
+request of a worker.
 """
 
 import asyncio
@@ -19,25 +20,26 @@ from ..settings import Settings
 logger = logging.getLogger(__name__)
 
 TELL_SECONDS = 1.0
-"""Seconds between two unasked reports of a worker."""
+"""Seconds between two unrequested reports of a worker."""
 
 ANSWER_SECONDS = 1.0
-"""Seconds for which the answers of the other workers are awaited: one may be blocked."""
+"""Seconds to wait for the answers of the other workers: a worker may be blocked."""
 
 LINE_BYTES = 2**20
-"""The longest line; samples have some 10 KB."""
+"""Bytes of the longest line; samples have some 10 KB."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """What one end tells the other.
+    """A line from one end to the other.
 
     Args:
-        samples: a worker's; or the totals, in the answer to `ask`.
-        ask: the worker wants the totals; or the supervisor wants the worker's samples.
-        health: a worker's; or that of all others, in the answer to `ask_health`.
+        samples: the samples of a worker; in the answer to `ask`, the totals.
+        ask: from a worker, a request for the totals; from the supervisor, for the worker's samples.
+        health: the health of a worker; in the answer to `ask_health`, the health of all other
+            workers.
         silent: the numbers of workers that did not answer.
-        ask_health: likewise for the health.
-        sent_away: of a worker that ends: how many clients it had.
+        ask_health: as `ask`, for the health.
+        sent_away: from a stopping worker, the number of its clients.
     """
 
     samples: Samples | None = None
@@ -53,16 +55,16 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 def health_seconds(settings: Settings) -> float:
-    """Return how long a worker may take to tell its health: it asks the store first."""
+    """Return the seconds for a worker's health report, which needs an answer of the store."""
     return settings.redis.timeout_seconds + ANSWER_SECONDS
 
 
 class Report:
-    """A worker's end: tells its samples, and asks for the totals.
+    """A worker's end: sends its samples, and asks for the totals.
 
     Args:
         end: the socket to the supervisor; closed at the end.
-        own: returns the worker's samples; None if there are none.
+        own: returns the worker's samples; None for a worker without samples.
         own_health: returns the worker's health, as JSON.
     """
 
@@ -81,11 +83,11 @@ class Report:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to tell."""
+        """Begin to send reports."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="metrics")
 
     async def stop(self, sent_away: int) -> None:
-        """Tell for the last time, also how many clients were sent away, and close."""
+        """Send the last report with the number of disconnected clients, and close."""
         if self._task is not None:
             with suppress(OSError):
                 await self._tell()
@@ -96,24 +98,24 @@ class Report:
 
     async def totals(self) -> Samples:
         """Return the samples of all workers, or of this one if the supervisor does not answer."""
-        assert self._own is not None  # noqa: S101  (asked only where there are samples)
+        assert self._own is not None  # noqa: S101  (called only if there are samples)
         if self._writer is None:
             return await self._own()
         if self._waiting is None or self._waiting.done():
             self._waiting = asyncio.get_running_loop().create_future()
             await self._tell(ask=True)
         with suppress(TimeoutError):
-            # Several scrapes of one moment share the answer.
+            # Simultaneous scrapes share one answer.
             async with asyncio.timeout(2 * ANSWER_SECONDS):
                 return await asyncio.shield(self._waiting)
         logger.warning("the supervisor does not tell the numbers of the other workers")
         return await self._own()
 
     async def others_health(self, seconds: float) -> tuple[list[msgspec.Raw], list[int]]:
-        """Return the health of the other workers, and the numbers of those that are silent.
+        """Return the health of the other workers, and the numbers of silent workers.
 
         Args:
-            seconds: how long the supervisor may take; a supervisor that does not answer knows none.
+            seconds: seconds that the supervisor may take; without an answer both lists are empty.
         """
         if self._writer is None or self._writer.is_closing():
             return [], []
@@ -148,7 +150,7 @@ class Report:
                 while text := await reader.readline():
                     line = _decode(text)
                     if line.ask_health:
-                        # The store may take its time; the numbers are not to wait for it.
+                        # Asking the store may take time; the numbers must not wait for it.
                         group.create_task(self._tell_health())
                     elif line.health is not None:
                         if self._waiting_health is not None and not self._waiting_health.done():
@@ -157,7 +159,7 @@ class Report:
                         await self._tell()
                     elif self._waiting is not None and not self._waiting.done():
                         self._waiting.set_result(line.samples or {})
-                raise asyncio.CancelledError  # The supervisor is gone.
+                raise asyncio.CancelledError  # The supervisor has closed its end.
         except OSError:
             pass
         finally:
@@ -171,7 +173,7 @@ class Report:
 
 
 class _Source:
-    """A worker, as the supervisor hears it."""
+    """A worker, from the supervisor's side."""
 
     def __init__(self, number: int, writer: asyncio.StreamWriter) -> None:
         self.number = number
@@ -181,7 +183,7 @@ class _Source:
         self.heard: asyncio.Future[None] | None = None
 
     def ask(self) -> "asyncio.Future[None]":
-        """Ask for the samples, and return what is done once they have come."""
+        """Ask for the samples; return a future that is done after their arrival."""
         if self.heard is None or self.heard.done():
             self.heard = asyncio.get_running_loop().create_future()
             self.writer.write(_encode(Line(ask=True)) + b"\n")
@@ -201,15 +203,15 @@ class _Source:
 
 
 class Totals:
-    """The supervisor's end: adds up what its workers tell, and keeps what ended ones have counted.
+    """The supervisor's end: sums the workers' samples, including the counts of ended workers.
 
-    What a worker that was killed has counted since its last report is lost: a second at most.
+    The counts of a killed worker since its last report are lost: one second at most.
 
     Args:
-        health_seconds: how long the answers about the workers' health are awaited.
+        health_seconds: seconds to wait for the answers about the workers' health.
 
     Attributes:
-        sent_away: how many clients the workers that have stopped had.
+        sent_away: number of clients of the stopped workers.
     """
 
     def __init__(self, health_seconds: float = ANSWER_SECONDS) -> None:
@@ -221,18 +223,18 @@ class Totals:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, number: int) -> socket.socket:
-        """Return the end, for the worker of this number, of a socket at which it is heard."""
+        """Return the worker's end of a new socket pair, and read the other end."""
         ours, theirs = socket.socketpair()
         self._spawn(self._hear(number, ours))
         return theirs
 
     def samples(self, sources: Iterable[_Source]) -> Samples:
-        """Return the sum of what workers have told, and of what ended ones have counted."""
+        """Return the sum of the samples of workers and of the counts of ended workers."""
         parts = [each.samples for each in sources]
         return sum_of([self._ended, {"chat_workers_ended": single(self._ends)}, *parts])
 
     async def stop(self) -> None:
-        """Hear nobody any more."""
+        """Stop reading from all workers."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -265,7 +267,7 @@ class Totals:
         finally:
             self._sources.discard(source)
             source.tell(source.samples)
-            # Without metrics a worker says nothing.
+            # A worker without metrics sends no samples.
             self._ends += bool(source.samples)
             self._ended = sum_of([self._ended, without_gauges(source.samples)])
             writer.close()
@@ -279,7 +281,7 @@ class Totals:
 
     async def _answer_health(self, asker: _Source) -> None:
         others = [each for each in self._sources if each is not asker]
-        # Two may have the same number: a worker, and the one that replaces it.
+        # Two workers may have the same number: a worker and its replacement.
         asked = [(each.number, each.ask_health()) for each in others]
         if asked:
             await asyncio.wait([answer for _, answer in asked], timeout=self._health_seconds)

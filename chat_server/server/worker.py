@@ -52,21 +52,21 @@ def run_worker(
     report: socket.socket | None = None,
     number: int = 1,
 ) -> None:
-    """Serve until one of the signals comes, or the parent process is gone.
+    """Serve until a signal of `stop_on` comes, or the parent process has ended.
 
     Args:
-        settings: the server's.
-        application: MODULE:NAME of one to serve instead of our own, or nothing.
+        settings: the server's settings.
+        application: MODULE:NAME of an application to serve instead of our own, or "".
         listener: a listening socket; closed at the end.
-        stop_on: signals that ask for a stop. A second one ends `server.lame_duck_seconds`, and the
-            next one the process.
-        terminal: its end, told by SIGHUP, asks for a stop too. Another SIGHUP is a reload.
+        stop_on: signals that request a stop. A second signal ends `server.lame_duck_seconds`, and a
+            third one the process.
+        terminal: the terminal; a SIGHUP at its end requests a stop too. Another SIGHUP is a reload.
         reread: reads the settings again for a reload; see `reloading`.
-        parent: of a supervised worker, the descriptor of a socket to its supervisor: a byte ends
-            `server.lame_duck_seconds`; the end of the stream does so too, and asks for a stop.
-        on_ready: called once requests are accepted.
-        report: of a supervised worker, a socket to its supervisor for the numbers.
-        number: tells the server's workers apart.
+        parent: for a supervised worker, the descriptor of a socket to its supervisor. A byte ends
+            `server.lame_duck_seconds`. The end of the stream also requests a stop.
+        on_ready: called once the worker accepts requests.
+        report: for a supervised worker, a socket to its supervisor for the numbers.
+        number: the number of the worker within the server.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
@@ -80,8 +80,8 @@ def run_worker(
         for ending in stop_on:
             loop.add_signal_handler(ending, _on_stop, stop, drain_now, ending)
         if parent is not None:
-            # The supervisor alone decides what a second signal means: systemd sends the first one
-            # to all processes of a service, and then it passes it on.
+            # Only the supervisor interprets a second signal: systemd sends the first signal to all
+            # processes of a service, and the supervisor passes the signal on.
             loop.add_signal_handler(signal.SIGTERM, stop.because, "SIGTERM")
             noticed = orphan.watch(parent)
             loop.add_reader(parent, _on_supervisor, loop, parent, stop, drain_now, noticed)
@@ -102,25 +102,25 @@ def run_worker(
 
 
 class Stop(asyncio.Event):
-    """Set when the worker is to stop.
+    """Set when the worker must stop.
 
     Attributes:
-        reason: why.
-        at: since when, by the loop's clock.
+        reason: the reason of the stop.
+        at: the time of the request, by the loop's clock.
     """
 
     reason = ""
     at = 0.0
 
     def because(self, reason: str) -> None:
-        """Ask for the stop, unless somebody has."""
+        """Request the stop, unless a stop was requested already."""
         if not self.is_set():
             self.reason = reason
             self.at = asyncio.get_running_loop().time()
             self.set()
 
     def tell(self, clients: int) -> None:
-        """Log that the worker has stopped, and sent so many clients away."""
+        """Log the stop of the worker, with the number of disconnected clients."""
         seconds = round(asyncio.get_running_loop().time() - self.at, 3)
         logger.info("stopped: %s", self.reason, extra={"clients": clients, "seconds": seconds})
 
@@ -128,7 +128,7 @@ class Stop(asyncio.Event):
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # not made for Windows
+    except ImportError:  # uvloop does not support Windows
         return None
     return uvloop.new_event_loop
 
@@ -143,8 +143,8 @@ def _on_stop(stop: Stop, drain_now: asyncio.Event, number: signal.Signals) -> No
         drain_now.set()
     else:
         logger.warning("%s again: ending at once", number.name)
-        logging.shutdown()  # what waits to be written
-        # As a supervisor ends that has killed its workers: this end was asked for.
+        logging.shutdown()  # flush pending records
+        # As a supervisor that has killed its workers: the operator requested this end.
         os._exit(0)
 
 
@@ -164,7 +164,7 @@ def _on_supervisor(
 ) -> None:
     try:
         alive = os.read(parent, 16)
-    except ConnectionResetError:  # it has ended without reading our signs of life
+    except ConnectionResetError:  # The supervisor has ended without reading our heartbeats.
         alive = b""
     if not alive:
         noticed.set()
@@ -175,15 +175,15 @@ def _on_supervisor(
 
 
 class Worker:
-    """Hypercorn's parts in a loop of our own.
+    """Hypercorn's parts in our own server loop.
 
-    Hypercorn's loop cannot hand sockets over, and on Python 3.12 and later it waits for WebSockets
-    before it lets anything be closed.
+    Hypercorn's own loop cannot hand sockets over. On Python 3.12 and later it also waits for
+    WebSockets before it closes anything.
 
     Args:
-        app: an application with a `ChatServer` in it.
-        settings: the server's.
-        number: tells the server's workers apart.
+        app: an application with a `ChatServer`.
+        settings: the server's settings.
+        number: the number of the worker within the server.
     """
 
     def __init__(self, app: Quart, settings: Settings, number: int = 1) -> None:
@@ -221,19 +221,19 @@ class Worker:
 
         Args:
             listener: a listening socket; closed at the end.
-            stop: once it is set, the worker is not ready any more.
-            on_ready: called once requests are accepted.
-            drain_now: ends the time in which it is not ready and still takes connections.
-            report: leads to the supervisor, which adds up the numbers of all workers.
+            stop: once set, the worker is no longer ready.
+            on_ready: called once the worker accepts requests.
+            drain_now: ends the lame-duck time: not ready, but still accepting connections.
+            report: a socket to the supervisor, which adds up the numbers of all workers.
 
         Returns:
-            How many clients were sent away.
+            The number of disconnected clients.
 
         Raises:
-            SettingsError: the database has a schema that this version cannot work with.
+            SettingsError: this version cannot work with the schema of the database.
         """
         loop = asyncio.get_running_loop()
-        # Quart would log a traceback of what is one line to an operator.
+        # Quart would log a traceback instead of one line for the operator.
         await self._chat.prepare()
         state = LifespanState({})
         lifespan = Lifespan(self._app, self._config, loop, state)
@@ -270,7 +270,7 @@ class Worker:
         return sent_away
 
     async def reload_at(self, hung_up: asyncio.Event, reread: Reread | None) -> None:
-        """Take over what can change while the worker runs, whenever `hung_up` is set."""
+        """Adopt the settings that can change at run time, whenever `hung_up` is set."""
         while True:
             await hung_up.wait()
             hung_up.clear()
@@ -280,7 +280,7 @@ class Worker:
             before, self._settings = self._settings, settings
             try:
                 tls = await asyncio.to_thread(tls_context, settings)
-            except SettingsError as error:  # a file has changed since it was checked
+            except SettingsError as error:  # a file has changed since its check
                 logger.error("%s", error)
                 continue
             for acceptor in self._acceptors:
@@ -323,7 +323,7 @@ class Worker:
         return report
 
     async def _be_lame_duck(self, drain_now: asyncio.Event | None) -> None:
-        """Take connections for a while, for balancers to see that it is not ready any more."""
+        """Accept connections for a while, so load balancers see that the worker is not ready."""
         self._chat.node.drain.announced = True
         if drain_now is None or drain_now.is_set():
             return
@@ -333,13 +333,13 @@ class Worker:
         drain_now.set()
 
     async def _drain(self, acceptors: Sequence[Acceptor]) -> None:
-        """End WebSockets, then the requests that are still under way, then what is left."""
+        """Close WebSockets, then wait for running requests, then close the rest."""
         logger.info(
             "draining %d clients within %g s",
             *(len(self._chat.node.registry), self._drain_seconds),
         )
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
-        # Meanwhile connections that are kept alive may ask whether we are ready.
+        # Meanwhile keep-alive connections may still ask for the readiness.
         await self._chat.node.drain.run()
         await self._context.terminated.set()
         for acceptor in acceptors:
@@ -350,7 +350,7 @@ class Worker:
 
 async def _end(acceptor: Acceptor, seconds: float) -> None:
     if not await acceptor.wait(seconds):
-        # Quart cancels a request whose client is gone, but if it is cancelled itself, it leaves
+        # Quart cancels a request of a disconnected client. If Quart itself is cancelled, it leaves
         # the request running.
         acceptor.hang_up()
         await acceptor.wait(ABORT_SECONDS)
@@ -362,7 +362,7 @@ async def _encoded(health: Awaitable[WorkerHealth]) -> bytes:
 
 
 async def _others(report: Report, seconds: float) -> list[WorkerHealth]:
-    """Return the health of the other workers, by way of the supervisor, which waits `seconds`."""
+    """Return the health of the other workers from the supervisor, which waits `seconds`."""
     told, silent = await report.others_health(seconds + ANSWER_SECONDS)
     known = [msgspec.json.decode(each, type=WorkerHealth) for each in told]
     return known + [WorkerHealth(number, SILENT) for number in silent]
@@ -373,8 +373,8 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
-    # Above ours, which then finds most of what is too big: when Hypercorn does, it answers the
-    # client's close only if that comes in a packet of its own.
+    # Larger than our own limit, so our check finds most messages that are too big. After
+    # Hypercorn's check the client's close is answered only in a packet of its own.
     config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
     config.startup_timeout = LONGEST_START_SECONDS
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
