@@ -4,10 +4,11 @@
         await chat.publish("room:lobby", {"text": "hello"})
 
 `client` and `verbs` have the public calls, `reconnector` replaces lost connections, `renewal` keeps
-tokens fresh, `delivery` stores each event once (`publication` a message, `changes` what becomes of
-it, `stream` one that grows, `batches` many at once), `subscriptions` and `subscription` deliver
-each event once, `folding` puts messages together with their changes, `flow` bounds what waits for
-slow consumers, `connection` is one WebSocket, `opening` its handshake, and `api` asks by HTTP.
+tokens fresh, `delivery` stores each event once (`publication` a message, `changes` its changes,
+`stream` a streamed message, `batches` many messages at once), `subscriptions` and `subscription`
+deliver each event once, `folding` applies changes to messages, `flow` limits the events held for
+slow consumers, `connection` is one WebSocket, `opening` is the handshake of a WebSocket, and `api`
+sends HTTP requests.
 """
 
 from ..protocol.topics import topic_segment

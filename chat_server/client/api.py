@@ -1,4 +1,4 @@
-"""Asks the server by HTTP, at the `/api` beside the client's `/ws`."""
+"""Sends HTTP requests to the server's `/api`, next to the client's `/ws`."""
 
 from collections.abc import Callable
 from http.client import HTTPException, HTTPMessage, IncompleteRead
@@ -26,7 +26,7 @@ from .url import api_url
 
 
 class _Problem(Struct):
-    """The fields of a problem document that matter here, RFC 9457."""
+    """The fields of a problem document (RFC 9457) that the client needs."""
 
     code: str
     detail: str
@@ -34,7 +34,7 @@ class _Problem(Struct):
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Follows no redirect: a token is sent to no other address than the one given."""
+    """Follows no redirect, so the token goes to no other address than the given one."""
 
     def redirect_request(
         self,
@@ -45,15 +45,15 @@ class _NoRedirects(HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> None:
-        """Let the redirect be the answer."""
+        """Return the redirect itself as the answer."""
 
 
 class Api:
-    """The HTTP API of the server of a WebSocket.
+    """The HTTP API of a server, by the address of its WebSocket.
 
     Args:
         url: the server's ws:// or wss:// address.
-        ssl: for wss://, if the system's certificates are not the right ones.
+        ssl: the TLS context for wss://; None trusts the system's certificates.
     """
 
     def __init__(self, url: str, ssl: SSLContext | None) -> None:
@@ -69,13 +69,13 @@ class Api:
             path: begins with `/api/`.
             token: a JWT.
             timeout: seconds that each step of the exchange may take.
-            most: bytes of the answer that are read at most.
+            most: bytes of the answer to read at most.
             body: JSON.
 
         Raises:
             CommandFailed: the server refused.
             NotConnected: the exchange failed. The server may have got the request.
-            BadServer: what answers has no such API.
+            BadServer: the address does not have this API.
         """
         headers = {"Authorization": f"Bearer {token}"}
         if body is not None:
@@ -111,19 +111,19 @@ class Api:
 
 
 def opener_for(url: str, *handlers: BaseHandler | Callable[[], BaseHandler]) -> OpenerDirector:
-    """Return what asks the server at `url`: by the proxy of the environment unless it is here."""
+    """Return an opener for `url`, with the environment's proxy except for a loopback address."""
     proxies = ProxyHandler({} if is_loopback(urlsplit(url).hostname or "") else None)
     return build_opener(proxies, *handlers)
 
 
 def reason_of(url: str, error: Exception) -> str:
-    """Return why an exchange with the server at `url` has failed, in words."""
+    """Return the cause of a failed exchange with the server at `url`, in words."""
     inner = error.reason if isinstance(error, URLError) else error
     return sentence(url, inner if isinstance(inner, Exception) else error)
 
 
 def no_api(path: str, status: int = 200) -> BadServer:
-    """Return the error for an answer that no chat server gives."""
+    """Return the error for an answer that does not come from a chat server."""
     return BadServer(f"HTTP {status}: there is no chat server's API at {path}")
 
 

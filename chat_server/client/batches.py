@@ -1,7 +1,7 @@
-"""Many publications at once, by HTTP; each is stored once, however often it has to be sent.
+"""Many publications at once, by HTTP; the server stores each once, even if a batch is resent.
 
-A batch saves round trips and most of the work for each message. A message whose key the server may
-have forgotten goes over the WebSocket, and so does everything if batches do not get through.
+A batch saves round trips and most of the work for each message. The WebSocket carries a message
+whose key the server may have forgotten. If batches fail, the WebSocket carries all messages.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from .reconnector import Reconnector
 
 MAX_ANSWER_BYTES = 4_194_304
 ANSWER_SECONDS = 30.0
-"""Seconds to wait for the answer: the server waits for its store, and then says what was stored."""
+"""Seconds to wait for the answer. The server waits for its store, and then reports the outcomes."""
 
 MAX_FAILURES = 1
-"""Exchanges that may fail in a row before the WebSocket is used, which tells what is wrong."""
+"""Exchanges that may fail in a row; then the client uses the WebSocket with its precise errors."""
 
 AVOID_SECONDS = 60.0
-"""Seconds for which the WebSocket is used after HTTP was no use."""
+"""Seconds for which the client uses the WebSocket after HTTP has failed."""
 
 EXCHANGE_RETRY_MS = 100
 COUNT_BYTES = 4_096
-"""Bytes for which a message counts once more against the rate."""
+"""Bytes per unit of the rate: each message costs one unit, and one more for this many bytes."""
 
 Outcome = Published | ClientError
 
@@ -56,10 +56,9 @@ class NewMessage(Struct, frozen=True):
     """A message to publish.
 
     Args:
-        topic: to publish to.
-        data: any value that JSON can express.
-        key: 1 to 64 characters that make a repetition harmless, as of `Client.publish`; the client
-            makes one up if there is none.
+        topic: the topic of the message.
+        data: any value with a JSON form.
+        key: an idempotency key of 1 to 64 characters, as of `Client.publish`; None generates a key.
     """
 
     topic: str
@@ -76,10 +75,10 @@ class _Result(Struct):
     error: ItemError | None = None
 
     def place(self) -> Published:
-        """Return the place of a message that was stored.
+        """Return the place of a stored message.
 
         Raises:
-            BadServer: part of it is missing.
+            BadServer: a part of the place is missing.
         """
         match self:
             case _Result(str(topic), int(seq), str(epoch), int(at), bool(duplicate)):
@@ -92,7 +91,7 @@ class _Answer(Struct):
 
 
 class _Item:
-    """A message with its JSON, its part of the rate, and its outcome."""
+    """A message with its JSON, its cost in the rate, and its outcome."""
 
     __slots__ = ("cost", "outcome", "publication", "text")
 
@@ -103,7 +102,7 @@ class _Item:
         self.outcome: Outcome | None = None
 
     def settle(self, result: _Result) -> CommandFailed | None:
-        """Take the server's result; return the error after which another try may help."""
+        """Apply the server's result; return a transient error, after which a retry may succeed."""
         if result.error is None:
             self.outcome = self.publication.conclude(result.place())
             return None
@@ -120,7 +119,7 @@ class Batches:
     """Publishes the batches of a client.
 
     Attributes:
-        pace: spaces all batches.
+        pace: limits the rate of all batches.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class Batches:
 
     @property
     def by_http(self) -> bool:
-        """Whether batches are worth a try."""
+        """True if the client may try HTTP."""
         return time.monotonic() >= self._avoid_until
 
     def avoid_http(self) -> None:
@@ -177,9 +176,9 @@ class Batches:
         """Send a batch, and return the results.
 
         Raises:
-            CommandFailed: the batch was refused as a whole.
-            NotConnected, ConnectFailed: the exchange failed; anything may be stored.
-            BadServer: the answer is none of a chat server's.
+            CommandFailed: the server refused the whole batch.
+            NotConnected, ConnectFailed: the exchange failed; any message may be stored.
+            BadServer: the answer is not a chat server's.
         """
         body = b'{"messages":[%b]}' % b",".join([item.text for item in items])
         try:
@@ -187,7 +186,7 @@ class Batches:
         except CommandFailed as error:
             if error.code != Unauthorized.code:
                 raise
-            # The token may have expired since the WebSocket was opened with it.
+            # The token may have expired since the WebSocket's handshake.
             answer = await self._ask(body, fresh=True)
         try:
             results = msgspec.json.decode(answer, type=_Answer).results
@@ -207,8 +206,8 @@ class _Run:
     """Publishes the messages of one call.
 
     Args:
-        batches: the client's.
-        on_refusal: called with refusals after which messages are sent again.
+        batches: the batches of the client.
+        on_refusal: called with each refusal before messages are resent.
     """
 
     def __init__(
@@ -220,7 +219,7 @@ class _Run:
         self._failures = 0
 
     async def finish(self, items: list[_Item]) -> None:
-        """Send until every item has its outcome; those to one topic in their order.
+        """Send until every item has its outcome; keep the order of each topic.
 
         Raises:
             ClientError: the client has ended.
@@ -236,7 +235,7 @@ class _Run:
             items = [item for item in chunk if item.outcome is None] + items[len(chunk) :]
 
     async def _next(self, items: list[_Item], connection: Connection) -> list[_Item]:
-        """Return the first items, as many as the rate and the size of a body allow now."""
+        """Return the first items, as many as the rate and the maximum body size allow now."""
         budget = await self._batches.pace.budget()
         room = BATCH_MESSAGES * connection.welcome.limits.max_message_bytes - 100
         count, cost, size = 0, 0, 0
@@ -252,7 +251,7 @@ class _Run:
     async def _by_http(self, chunk: list[_Item], connection: Connection) -> None:
         ready = [item for item in chunk if item.publication.begin(connection)]
         if len(ready) < len(chunk):
-            # The server may have forgotten keys: history is read over the WebSocket.
+            # The server may have forgotten keys, so the client reads history over the WebSocket.
             for item in chunk:
                 await self._by_socket(item)
             return
@@ -273,7 +272,7 @@ class _Run:
                 await self._wait(max(refused, key=lambda error: error.retry_in_ms or 0))
 
     async def _refused(self, items: list[_Item], error: CommandFailed) -> None:
-        """Wait if a batch was refused for the moment; else let the WebSocket tell what is wrong."""
+        """Wait after a transient refusal of a batch; otherwise switch to the WebSocket."""
         for item in items:
             item.publication.refuse(error)
         if error.transient:
@@ -282,7 +281,7 @@ class _Run:
             self._batches.avoid_http()
 
     async def _exchange(self, items: list[_Item]) -> list[CommandFailed]:
-        """Send a batch, settle its items, and return the refusals that may pass."""
+        """Send a batch, settle its items, and return the transient refusals."""
         try:
             results = await self._batches.post(items)
             settled = [item.settle(each) for item, each in zip(items, results, strict=True)]
@@ -308,7 +307,7 @@ class _Run:
                 self._refusals = 0
 
     async def _wait(self, error: CommandFailed) -> None:
-        """Wait as long as the server asks for, and longer with each time in a row."""
+        """Wait for the time that the server requests; the wait grows with each refusal in a row."""
         if error.code == RateLimited.code:
             self._batches.pace.exhaust()
         if self._on_refusal is not None:

@@ -1,4 +1,4 @@
-"""Many publications to one topic, in their order."""
+"""Many publications to one topic, in order."""
 
 import asyncio
 import logging
@@ -23,33 +23,33 @@ async def publish_all(
     on_refusal: Callable[[CommandFailed], None] | None = None,
     timeout: float | None = None,
 ) -> AsyncGenerator[Published, None]:
-    """Publish all of `items` to `topic` in their order, and yield the place of each.
+    """Publish `items` to `topic` in order, and yield the place of each.
 
-    Up to `window` items are in flight at a time, within the server's rate limit. Each item has a
-    key of its own, so that it is stored once however often the connection breaks. The first item is
-    sent alone, and each stored item lets two more be sent. When an item is lost with its connection
-    or refused for the moment, nothing new is sent until that item and those behind it are stored;
-    then the window grows from one again. An item overtakes the one before only if both are in
-    flight while the store fails and returns within milliseconds; `window=1` excludes that.
+    Up to `window` items are in flight at a time, within the server's rate limit. Each item has its
+    own idempotency key, so the server stores each item once, even if connections break. The first
+    item is sent alone, and each stored item allows two more. If an item is lost with its
+    connection, or gets a transient refusal, no new item is sent until this item and all later sent
+    items are stored. Then the window grows from one again. An item can overtake its predecessor
+    only if both are in flight while the store fails and returns within milliseconds; `window=1`
+    excludes this case.
 
-    Close the generator (`contextlib.aclosing`) if it is not read to its end.
+    Close the generator (`contextlib.aclosing`) unless the loop reads all results.
 
     Args:
-        client: entered already.
-        topic: to publish to.
-        items: values that JSON can express.
+        client: an entered client.
+        topic: the topic of the messages.
+        items: values with a JSON form.
         window: items in flight at most.
-        on_refusal: called with each refusal after which the item is sent again; its exceptions are
-            logged.
-        timeout: seconds after which an item that is not stored is given up; None waits for ever.
+        on_refusal: called with each refusal before the item is resent; its exceptions are logged.
+        timeout: seconds after which an unstored item is given up; None waits for ever.
 
     Raises:
-        CommandFailed: the server refused an item for good; those before it are stored.
+        CommandFailed: the server refused an item for good; the items before are stored.
         OutcomeUnknown: an item may have been stored and cannot be repeated safely.
         TimedOut: an item was not stored in time.
         TypeError, ValueError: an item cannot be published.
-        ClientError: the client had to give up.
-        Exception: whatever `items` raised, once those before are stored.
+        ClientError: the client has ended.
+        Exception: any exception of `items`, once the items before are stored.
     """
     bulk = _Bulk(client, topic, window, on_refusal, timeout)
     feeder = asyncio.create_task(bulk.feed(items))
@@ -73,7 +73,7 @@ class _Item:
 
     @property
     def maybe_stored(self) -> bool:
-        """Whether the item was sent and its outcome is unknown."""
+        """True if the item was sent and its outcome is unknown."""
         publication = self.publication
         return publication is not None and (publication.maybe_stored or not self.outcome.done())
 
@@ -98,13 +98,13 @@ class _Bulk:
         self._pace = client.pace
         self._window = window
         self._slots = asyncio.Semaphore(window)
-        self._turn = asyncio.Lock()  # of those that leave for the first time
+        self._turn = asyncio.Lock()  # held by an item before its first attempt
         self._may_start = asyncio.Event()
         self._may_start.set()
         self._most_under_way = 1
         self._recovering = False
         self._pending: set[_Item] = set()
-        self._under_way: set[_Item] = set()  # of the unsettled, those that have left
+        self._under_way: set[_Item] = set()  # pending items after their first attempt
         self._queue: asyncio.Queue[_Item | Exception | None] = asyncio.Queue()  # the slots bound it
 
     async def feed(self, items: AsyncIterable[object]) -> None:
@@ -119,7 +119,7 @@ class _Bulk:
                 self._pending.add(item)
                 item.outcome = asyncio.create_task(self._first(item))
                 self._queue.put_nowait(item)
-        except Exception as error:  # of `items`, to be raised where they are awaited
+        except Exception as error:  # an exception of `items`, raised again by `next`
             end = error
         self._queue.put_nowait(end)
 
@@ -131,13 +131,13 @@ class _Bulk:
         return item
 
     async def result(self, item: _Item) -> Published:
-        """Wait until `item` is stored, and publish it again as long as another try may help."""
+        """Wait until `item` is stored; publish `item` again as long as a retry may succeed."""
         timeout = self._timeout
         try:
             async with asyncio.timeout_at(None if timeout is None else item.began + timeout):
                 published = await self._stored(item)
         except TimeoutError:
-            assert timeout is not None  # noqa: S101 - nothing else raises it
+            assert timeout is not None  # noqa: S101 - only `timeout_at` raises
             raise TimedOut(timeout, maybe_stored=item.maybe_stored) from None
         self._pending.discard(item)
         self._under_way.discard(item)
@@ -172,7 +172,7 @@ class _Bulk:
             except CommandFailed as error:
                 if not error.transient:
                     raise
-                if not error.expired or refusals:  # else the next attempt waits for the next token
+                if not error.expired or refusals:  # else a new token is awaited
                     self._tell(error)
                     await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
                 refusals += 1
@@ -193,7 +193,8 @@ class _Bulk:
                 item.publication = self._client.publication(self._topic, item.data, item.key)
             return await item.publication.attempt()
         except ClientError:
-            # At once, not only when the generator gets here: nothing new may overtake this item.
+            # Stop new items immediately, before the generator gets here: no item may overtake this
+            # one.
             self._recovering, self._most_under_way = True, 1
             self._admit()
             raise

@@ -10,14 +10,14 @@ from .folding import text_of
 
 
 class Alteration(Delivery[Changed]):
-    """A change that is to be stored once, however often it has to be sent."""
+    """A change that the server stores once, even if the client sends the command repeatedly."""
 
     def __init__(self, outcomes: Outcomes, command: ChangeCommand) -> None:
         super().__init__(outcomes, _name(command), command, Changed)
 
 
 def alteration(outcomes: Outcomes, command: ChangeCommand) -> Alteration:
-    """Return a new change, or the earlier one of this key if its outcome is unknown."""
+    """Return a new change, or the earlier change of this key if its outcome is unknown."""
     earlier: Alteration | None = outcomes.earlier(_name(command))
     return earlier or Alteration(outcomes, command)
 
@@ -29,12 +29,14 @@ def _name(command: ChangeCommand) -> tuple[str | int | None, ...] | None:
 
 
 class Addition(Alteration):
-    """An append of whoever alone writes to a message, and so can tell whether it was stored.
+    """An append by the only writer of a message.
+
+    The message's text reveals if the append is stored.
 
     Args:
-        outcomes: told what is known of it.
-        command: what to send, with the epoch of the message.
-        before: the message's text before it.
+        outcomes: records the outcome.
+        command: the command, with the epoch of the message.
+        before: the message's text before the append.
     """
 
     def __init__(self, outcomes: Outcomes, command: commands.Append, before: str) -> None:
@@ -43,7 +45,7 @@ class Addition(Alteration):
         self._before = before
 
     async def _look(self, connection: Connection) -> Changed | None:
-        """Compare the message's text with what it was before."""
+        """Compare the message's text with the text before the append."""
         now, sent = Stopwatch(), self._append
         command = commands.History(topic=sent.topic, after=sent.seq - 1, limit=1)
         try:

@@ -28,7 +28,7 @@ from .url import websocket_url
 from .verbs import Verbs
 
 KEPT_MESSAGES = 300
-"""Messages that a subscription holds as they now are, by default."""
+"""Messages that a subscription holds with their changes, by default."""
 
 
 def connect(
@@ -46,8 +46,8 @@ def connect(
 ) -> "Client":
     """Return a client for the server at `url`, to be entered with `async with`.
 
-    Entering the client connects. From then on the client reconnects by itself and resumes its
-    subscriptions, until it is closed or the server rejects it for good.
+    Entering the client connects. From then on the client reconnects automatically and resumes its
+    subscriptions, until the client is closed or the server rejects the client for good.
 
         async with connect("http://127.0.0.1:8000", token=token) as chat:
             async with chat.subscribe("room:lobby", last=10) as room:
@@ -56,19 +56,19 @@ def connect(
 
     Args:
         url: the server's http(s):// or ws(s):// address, with or without /ws.
-        token: a JWT, or a function (plain or async) that returns a fresh one; called for each
-            connection and before the token of a connection expires. A plain function is called in a
+        token: a JWT, or a function (plain or async) that returns a fresh JWT. The client calls the
+            function for each connection and before a token expires, and a plain function in a
             thread.
         encoding: `json` or `msgpack`; the data published and received is the same in both.
         on_state: a plain function, called with each new state and the reason for the change; its
             exceptions are logged.
-        max_held: events held at most for consumers that are slower than the server; see `Flow`.
-        start_wait: seconds in which entering the client tries again while the server cannot be
+        max_held: events held at most for slow consumers; see `Flow`.
+        start_wait: seconds for which entering the client retries while the server cannot be
             reached; `math.inf` for ever.
         open_timeout: seconds that an attempt to connect may take.
         token_timeout: seconds that the token function may take.
-        backoff: decides how long to wait between attempts.
-        ssl: for wss://, if the system's certificates are not the right ones.
+        backoff: computes the waits between attempts.
+        ssl: the TLS context for wss://; None trusts the system's certificates.
 
     Raises:
         TypeError: `on_state` is an async function.
@@ -99,7 +99,7 @@ class Client(Verbs):
         log = PublicationLog(reconnector, codec, subscriptions)
         super().__init__(reconnector, codec, log)
         self.pace = Pace(self.wait_online)
-        """Spaces the commands of streams, of `publish_many` and of `publish_all`."""
+        """Limits the rate of streams, of `publish_many` and of `publish_all`."""
         self._batches = Batches(reconnector, codec, log, self.pace)
         self._flow = flow
         self._streams = streams
@@ -124,7 +124,7 @@ class Client(Verbs):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connection, whatever ended the block."""
+        """Close the connection, with or without an exception."""
         await self.close()
 
     async def close(self) -> None:
@@ -133,7 +133,7 @@ class Client(Verbs):
 
     @property
     def online(self) -> bool:
-        """Whether the client is connected at the moment."""
+        """True if the client is connected at the moment."""
         return self._reconnector.online
 
     async def wait_online(self) -> messages.Welcome:
@@ -147,25 +147,25 @@ class Client(Verbs):
     async def publish(
         self, topic: str, data: object, *, key: str | None = None, wait: bool = False
     ) -> Published:
-        """Append a message to `topic`, and return its place there once it is stored.
+        """Append a message to `topic`, and return its place there once the message is stored.
 
         Args:
-            topic: to publish to.
-            data: any value that JSON can express.
-            key: 1 to 64 characters that make a repetition harmless: of one user's publications to
-                a topic with one key, the server stores the first within its window.
+            topic: the topic of the message.
+            data: any value with a JSON form.
+            key: an idempotency key of 1 to 64 characters. Of one user's publications to a topic
+                with one key, the server stores only the first within its window.
             wait: wait for a connection instead of raising `NotConnected`; with a `key`, also
                 publish again if the connection breaks before the answer.
 
         Raises:
-            CommandFailed: the server refused, or cannot store the message now; `definite` tells
-                whether certainly nothing was stored.
+            CommandFailed: the server refused, or cannot store the message now; with `definite`
+                nothing was stored for certain.
             NotConnected: there is no connection, and nothing was sent.
-            ConnectionLost: the connection broke before the answer. The message may be stored; only
-                with a `key` is publishing again safe.
+            ConnectionLost: the connection broke before the answer. The message may be stored;
+                publishing again is safe only with a `key`.
             OutcomeUnknown: an earlier attempt with this `key` may have been stored, the server has
                 forgotten the key meanwhile, and history does not tell.
-            TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
+            TypeError, ValueError: a part of `data` has no JSON form; the message names the place.
         """
         return await self.publication(topic, data, key).deliver(wait=wait)
 
@@ -176,34 +176,34 @@ class Client(Verbs):
         on_refusal: Callable[[CommandFailed], None] | None = None,
         timeout: float | None = None,
     ) -> list[Outcome]:
-        """Publish messages in batches by HTTP, and return what became of each, in their order.
+        """Publish messages in batches by HTTP, and return the outcome of each, in order.
 
-        Each message is stored once, however often its batch has to be sent, and messages to one
-        topic in their order. One that fails for good keeps no other from being stored; nor does one
-        overtake another, unless the store fails and returns within one batch.
+        The server stores each message once, even if its batch is resent, and messages to one topic
+        in their order. A message that fails for good does not affect other messages. No message
+        overtakes another, unless the store fails and returns within one batch.
 
         Args:
-            messages: for any topics; all of them are held in memory.
-            on_refusal: called with each refusal after which messages are sent again; its exceptions
-                are logged.
-            timeout: seconds after which what is not stored is given up; None waits for ever.
+            messages: messages to any topics; the client holds all of them in memory.
+            on_refusal: called with each refusal before messages are resent; its exceptions are
+                logged.
+            timeout: seconds after which unstored messages are given up; None waits for ever.
 
         Returns:
-            For each message its place; or a `CommandFailed` if the server refused it for good,
-            `OutcomeUnknown`, `TimedOut`, or the error with which the client ended.
+            For each message its place. In its stead there may be a `CommandFailed` after a final
+            refusal, `OutcomeUnknown`, `TimedOut`, or the error that ended the client.
 
         Raises:
-            TypeError, ValueError: some `data` has no form in JSON; nothing was sent.
+            TypeError, ValueError: some `data` has no JSON form; nothing was sent.
         """
         return await self._batches.publish(messages, on_refusal, timeout)
 
     @property
     def takes_batches(self) -> bool:
-        """Whether `publish_many` uses HTTP: not for a minute after batches did not get through."""
+        """True if `publish_many` uses HTTP; False for a minute after batches have failed."""
         return self._batches.by_http
 
     def publication(self, topic: str, data: object, key: str | None) -> Publication:
-        """Return what `publish` sends, for callers that make each attempt themselves.
+        """Return the publication of `publish`, for callers that make each attempt themselves.
 
         Raises:
             TypeError, ValueError: as of `publish`.
@@ -211,11 +211,11 @@ class Client(Verbs):
         return self._log.publication(topic, self._codec.data(data), key)
 
     async def learn_position(self, topic: str, on_refusal: Callable[[CommandFailed], None]) -> None:
-        """Ask for a topic's position, from which a publication can be looked for in its history.
+        """Ask for a topic's position, from which history can later be searched for a publication.
 
         Args:
-            topic: to ask about.
-            on_refusal: called with each refusal after which the question is repeated.
+            topic: the topic.
+            on_refusal: called with each refusal before the question is repeated.
         """
         await self._log.learn_position(topic, on_refusal)
 
@@ -235,8 +235,8 @@ class Client(Verbs):
             async with chat.typing("room:lobby"):
                 text = await input()
 
-        The signal `{"typing": true}` is repeated every three seconds. Who receives it shows it for
-        six seconds, or until the user's next message.
+        The client repeats the signal `{"typing": true}` every three seconds. Receivers show the
+        signal for six seconds, or until the user's next message.
 
         Raises:
             CommandFailed: the server refused, on entering.
@@ -244,7 +244,7 @@ class Client(Verbs):
         return typing(self.signal, topic)
 
     async def cancel(self, topic: str, seq: int) -> None:
-        """Ask whoever writes the growing message `seq` to end it, by the signal `{"cancel": seq}`.
+        """Ask the writer of the streamed message `seq` to end it, by `{"cancel": seq}`.
 
         Raises:
             CommandFailed, NotConnected, ConnectionLost: as of `signal`.
@@ -252,15 +252,15 @@ class Client(Verbs):
         await self.signal(topic, {"cancel": seq})
 
     def stream(self, topic: str, data: object = "") -> Stream:
-        """Return a message that grows, to be entered with `async with`.
+        """Return a streamed message, to be entered with `async with`.
 
             async with chat.stream("room:lobby", {"text": ""}) as message:
                 async for token in model:
                     await message.write(token)
 
         Args:
-            topic: to publish to.
-            data: what the message begins with: a text, or a map with a text in `text`.
+            topic: the topic of the message.
+            data: the initial data: a text, or a map with a text in `text`.
 
         Raises:
             TypeError, ValueError: `data` has another form.
@@ -278,9 +278,9 @@ class Client(Verbs):
         """Return stored messages: the newest, or those next to a seq.
 
         Args:
-            topic: to read.
-            before: only messages in front of this seq, the newest of them.
-            after: only messages behind this seq, the oldest of them.
+            topic: the topic to read.
+            before: only the newest messages in front of this seq.
+            after: only the oldest messages behind this seq.
             limit: messages at most, 1 to 300.
 
         Raises:
@@ -303,16 +303,17 @@ class Client(Verbs):
         """Return archived messages with all of some words, the newest first.
 
         Args:
-            words: the last one may be the beginning of a word.
-            topic: only in this topic; else in all where the token grants `history`.
+            words: the words; the last word may be a prefix.
+            topic: only messages of this topic; None searches all topics where the token grants
+                `history`.
             user: only messages of this user.
-            before: only what is older; `before` of the answer before.
+            before: only older messages; the `before` of the previous answer.
             limit: messages at most, 1 to 100.
 
         Raises:
             CommandFailed: the server refused, or cannot search now.
             NotConnected: the exchange failed.
-            BadServer: what answers has no such API.
+            BadServer: the address does not have this API.
         """
         return await find(
             self._reconnector.ask, q=words, topic=topic, user=user, before=before, limit=limit
@@ -347,12 +348,12 @@ class Client(Verbs):
         connection.
 
         Args:
-            topic: to receive.
-            last: messages to begin with, as they now are, 1 to 300.
+            topic: the topic to receive.
+            last: messages to begin with, with their changes applied, 1 to 300.
             since: begin behind this position, an earlier `Subscription.position`.
             strict: raise `Unrecoverable` instead of yielding a `Gap` when the subscription cannot
-                go on behind `since` or, on another connection, behind the last event received.
-            presence: also yield who comes and goes, as `Join`, `Leave` and `Presence`.
+                continue behind `since` or, on another connection, behind the last event received.
+            presence: also yield users' arrivals and departures, as `Join`, `Leave` and `Presence`.
             keep: messages that `Subscription.messages` holds at most.
 
         Raises:

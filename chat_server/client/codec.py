@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Envelope(Struct):
-    """The fields of a message by which it is dispatched."""
+    """The fields of a message that decide about its handling."""
 
     type: str
     id: int | None = None
@@ -29,7 +29,7 @@ class Envelope(Struct):
 
 
 class Done(Struct, frozen=True):
-    """An answer whose content does not matter."""
+    """An answer without relevant content."""
 
 
 class ClientCodec:
@@ -52,7 +52,8 @@ class ClientCodec:
         """Encode the data of a publication.
 
         Raises:
-            TypeError, ValueError: `value` cannot be published; the message names the place in it.
+            TypeError, ValueError: `value` cannot be published; the message names the place within
+                `value`.
         """
         check_data(value)
         return Raw(self._encode(value))
@@ -77,7 +78,7 @@ class ClientCodec:
         """
         decoder = self._decoders.get(kind)
         if decoder is None:
-            # Not strict: in MessagePack integers above 2^32 come as doubles.
+            # Not strict: MessagePack integers above 2^32 come as doubles.
             decoder = self._decoders[kind] = self._library.Decoder(kind, strict=False)
         try:
             message: T = decoder.decode(payload)

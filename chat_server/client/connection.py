@@ -31,13 +31,14 @@ from .opening import failed, open_websocket
 
 ANSWER_SECONDS = 180.0
 """Seconds that the answer to a command may take. A server that spools publications answers after a
-minute; one that never answers must not keep a command waiting for ever."""
+minute. A server that never answers must not block a command for ever.
+"""
 
 GOODBYE_SECONDS = 5.0
 """Seconds that the server may take to close the connection after its goodbye."""
 
 MAX_EXPIRIES = 5
-"""Repetitions of a command that failed because the token had expired."""
+"""Repetitions of a command after failures because of an expired token."""
 
 A = TypeVar("A", bound=Struct)
 
@@ -67,15 +68,16 @@ class _Waiting(NamedTuple):
 
 
 class Connection:
-    """An open connection: sends commands, matches answers to them, returns other messages.
+    """An open connection: sends commands, assigns answers to commands, returns other messages.
 
-    The owner must call `receive` again and again, or no answer arrives.
+    The owner must call `receive` repeatedly, otherwise no answer arrives.
 
     Args:
-        renewable: whether the owner renews the token. If so, commands wait while it is expired.
+        renewable: True if the owner renews the token. Commands then wait while the token is
+            expired.
 
     Attributes:
-        token_expired: set while the token has expired and is not renewed.
+        token_expired: set from the token's expiry until its renewal.
     """
 
     def __init__(
@@ -111,10 +113,10 @@ class Connection:
             url: a ws:// or wss:// address.
             token: a JWT.
             codec: the encoding to speak.
-            flow: told of commands that wait for their answers.
-            renewable: whether the owner renews the token.
+            flow: counts the commands that wait for their answers.
+            renewable: True if the owner renews the token.
             timeout: seconds that the whole opening may take.
-            ssl: for wss://, if the system's certificates are not the right ones.
+            ssl: the TLS context for wss://; None trusts the system's certificates.
 
         Raises:
             ConnectFailed: the opening failed; a rejected token has `CloseCode.UNAUTHORIZED`.
@@ -147,22 +149,23 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether a command can be sent."""
-        # Behind its goodbye the server takes no more.
+        """True if a command can be sent."""
+        # The server accepts no commands after its goodbye.
         return self._socket.state is State.OPEN and self._goodbye is None
 
     async def command(
         self, command: Command, kind: type[A], then: Callable[[A], None] | None = None
     ) -> A:
-        """Send `command` and wait for its answer; with an expired token, wait for the next token.
+        """Send `command` and wait for its answer; with an expired token, wait for a new one.
 
         Args:
-            command: the command; its `id` is set here.
+            command: the command; this method sets its `id`.
             kind: the type of the answer.
             then: called with the answer before any later message is read.
 
         Raises:
-            CommandFailed: the server answered with an error, or `command` is too large for it.
+            CommandFailed: the server answered with an error, or `command` is too large for the
+                server.
             NotConnected: nothing was sent.
             ConnectionLost: no answer came.
         """
@@ -212,7 +215,7 @@ class Connection:
         self._waiting[id] = waiting
         self._flow.begin_command()
         try:
-            # Written before anything is awaited: commands leave in the order of the calls.
+            # Sent before the first await, so commands leave in the order of the calls.
             await self._socket.send(payload, text=not self._codec.binary)
             outcome = await waiting.outcome
         except ConnectionClosed as error:
@@ -225,7 +228,7 @@ class Connection:
         return answer
 
     def token_renewed(self) -> None:
-        """Send the commands that wait: the server has accepted another token."""
+        """Send the waiting commands, after the server has accepted a new token."""
         self.token_expired.clear()
         self._gate.open()
 
@@ -250,7 +253,7 @@ class Connection:
         return self._ending()
 
     async def receive(self) -> Push | None:
-        """Read the next message; return it unless it is an answer, which goes to its command.
+        """Read the next message; pass an answer to its command, and return any other message.
 
         Raises:
             BadServer: the message is not `chat.v1`.
@@ -278,7 +281,7 @@ class Connection:
     async def close(self) -> None:
         """Close the connection and wait for its end, at most `CLOSE_SECONDS`."""
         try:
-            # The answer to our close frame may come behind much that nobody will read.
+            # The answer to our close frame may come behind many messages that nobody reads.
             await asyncio.gather(self._socket.close(), self._discard())
         finally:
             self._socket.transport.abort()
@@ -292,9 +295,9 @@ class Connection:
     def _answer(self, envelope: Envelope, id: int, payload: bytes) -> None:
         waiting = self._waiting.get(id)
         if waiting is None or waiting.outcome.done():
-            return  # whoever asked was cancelled
-        # Taken once it is understood: an answer that is none ends the connection, and then
-        # whatever waits is told so.
+            return  # The caller was cancelled.
+        # Remove the command only after decoding: an invalid answer ends the connection, and the end
+        # fails all waiting commands.
         if envelope.type == "error":
             error = self._codec.decode(payload, Error)
             expired = self._renewable and error.code == Unauthorized.code
@@ -317,7 +320,7 @@ class Connection:
             waiting = self._pop(id)
             if waiting is not None and not waiting.outcome.done():
                 waiting.outcome.set_result(ConnectionLost("the connection broke before the answer"))
-        self._gate.open()  # those who wait there are told that nothing was sent
+        self._gate.open()  # `exchange` then raises NotConnected in waiting tasks
 
     def _ending(self, closed: ConnectionClosed | None = None) -> Ending:
         goodbye = self._goodbye

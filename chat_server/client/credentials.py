@@ -13,8 +13,9 @@ from .ending import Ending
 from .errors import ConnectFailed
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
-"""A token, or a function (plain or async) that returns a fresh one. The function is called before
-each connection and before the token of a connection expires."""
+"""A token, or a function (plain or async) that returns a fresh token. The client calls the function
+before each connection and before the token of a connection expires.
+"""
 
 TOKEN_SECONDS = 10.0
 """Seconds that a token function may take, by default."""
@@ -27,15 +28,15 @@ class Credentials:
     """Returns a token for each connection.
 
     A plain function is called in a thread, so it may block, to ask another service for example. A
-    thread cannot be ended: if the function hangs, the next attempt waits for the same thread, so a
-    hanging function costs one thread in all.
+    thread cannot be stopped. If the function hangs, the next attempt waits for the same thread, so
+    a hanging function occupies only one thread.
 
     Args:
         source: a token or a token function.
         deadline: seconds that the function may take.
 
     Attributes:
-        last: the last token that was returned, None before the first.
+        last: the last returned token; None before the first.
     """
 
     def __init__(self, source: TokenSource, deadline: float = TOKEN_SECONDS) -> None:
@@ -47,14 +48,14 @@ class Credentials:
 
     @property
     def renewable(self) -> bool:
-        """Whether asking again may give another token."""
+        """True if another call may return another token."""
         return not isinstance(self._source, str)
 
     async def token(self) -> str:
         """Return a token.
 
         Raises:
-            ConnectFailed: the source has none now.
+            ConnectFailed: the source has no token now.
         """
         token = self._source if isinstance(self._source, str) else await self._ask(self._source)
         if not isinstance(token, str):
@@ -76,14 +77,14 @@ class Credentials:
             self._call = None
             raise
         if not call.done():
-            call.cancel()  # should it go on all the same, the next attempt waits for it
+            call.cancel()  # the next attempt awaits a call that goes on
             raise _no_token(f"the function has not returned one in {self._deadline:g} s")
         self._call = None
         try:
             return call.result()
         except asyncio.CancelledError:
             raise _no_token("the function was cancelled") from None
-        except Exception as error:  # the user's function, which may fail in any way
+        except Exception as error:  # the user's function may fail in any way
             raise _no_token(str(error) or type(error).__name__) from error
 
     async def _called(self, source: Callable[[], Any]) -> Any:
@@ -92,7 +93,7 @@ class Credentials:
         else:
             thread = self._thread = self._thread or in_thread(source, "chat client token")
             try:
-                # If this is cancelled, the next attempt takes what the thread returns.
+                # After a cancellation the next attempt takes the thread's result.
                 token = await asyncio.shield(thread)
             except Exception:
                 self._thread = None
@@ -106,13 +107,13 @@ def _no_token(reason: str) -> ConnectFailed:
 
 
 def _retrieve_exception(call: "asyncio.Future[Any]") -> None:
-    """Keep asyncio from reporting the failure of a call that no caller awaits any more."""
+    """Prevent asyncio from logging the failure of a call that nobody awaits any more."""
     if not call.cancelled():
         call.exception()
 
 
 def in_thread(source: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
-    """Call `source` in a daemon thread: a pool's thread would keep the program from ending."""
+    """Call `source` in a daemon thread: a thread of a pool would keep the program alive."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Any] = loop.create_future()
     outcome.add_done_callback(_retrieve_exception)
@@ -126,14 +127,14 @@ def in_thread(source: Callable[[], Any], name: str) -> "asyncio.Future[Any]":
             # A future cannot hold a StopIteration.
             result = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
             settle = outcome.set_exception
-        except BaseException as error:  # SystemExit, say: of this thread, not of the program
+        except BaseException as error:  # for example SystemExit, which concerns only this thread
             result, settle = RuntimeError(repr(error)), outcome.set_exception
 
         def tell() -> None:
-            if not outcome.done():  # who asked may have been cancelled
+            if not outcome.done():  # the caller may have been cancelled
                 settle(result)
 
-        # The loop may be closed by now, and so is whoever wanted the outcome.
+        # The loop may be closed by now, so nobody waits for the outcome.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(tell)
 

@@ -1,4 +1,4 @@
-"""Checks values that are to be published: a value that encoding would change is refused."""
+"""Checks values before publication: refuses a value that the encoding would change."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from ..protocol.nesting import MAX_DEPTH, TOO_DEEP
 
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
-"""The integers that both encodings carry. JavaScript clients lose digits beyond 2**53."""
+"""The integers in both encodings. JavaScript clients lose digits beyond 2**53."""
 
 MAX_SHOWN = 40
 
@@ -18,8 +18,8 @@ def check_data(value: object) -> None:
     An encoder would silently write NaN as null and bytes as base64.
 
     Raises:
-        TypeError: part of `value` has a type without a form in JSON; the message names the place.
-        ValueError: a number or a text in it cannot be sent; the message names the place.
+        TypeError: a part of `value` has a type without a JSON form; the message names the place.
+        ValueError: a number or a text in `value` cannot be sent; the message names the place.
     """
     _check(value, "data", 0)
 

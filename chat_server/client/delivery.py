@@ -1,8 +1,8 @@
-"""Sends commands that store something until it is stored, and stores it once.
+"""Sends a command until its event is stored, exactly once.
 
-The server remembers the key of a command for `welcome.limits.idempotency_seconds`. Within that time
-a command whose answer was lost can simply be sent again. After that time the client sends it again
-only if it can tell that nothing was stored.
+The server remembers the key of a command for `welcome.limits.idempotency_seconds`. Within this time
+the client simply resends a command whose answer was lost. Later the client resends a command only
+after verifying that nothing was stored.
 """
 
 import asyncio
@@ -19,24 +19,25 @@ from .errors import CommandFailed, ConnectionLost, NotConnected, OutcomeUnknown
 from .reconnector import Reconnector
 
 SAFE_SHARE = 0.5
-"""The share of the server's memory for keys in which a command is sent again. The rest is for
-commands in flight: a server may spool a publication for a minute while its store is away."""
+"""The share of the server's idempotency window in which a command is resent. The rest is for
+commands in flight: a server may spool a publication for a minute while its store is down.
+"""
 
 MAX_REMEMBERED = 1_000
-"""Deliveries whose outcome is unknown, and topics whose position is remembered, at most each."""
+"""Deliveries with an unknown outcome, and topics with a known position: the bound of each."""
 
 P = TypeVar("P", bound=Struct)
 
 
 class Outcomes:
-    """Remembers deliveries whose outcome is unknown: the application may repeat them itself."""
+    """Records deliveries with an unknown outcome: the application may repeat them itself."""
 
     def __init__(self, reconnector: Reconnector) -> None:
         self._reconnector = reconnector
         self._unknown: OrderedDict[Hashable, Delivery[Any]] = OrderedDict()
 
     async def connection(self, *, wait: bool) -> Connection:
-        """Return the connection; with `wait`, wait for one."""
+        """Return the connection; with `wait`, wait for a connection."""
         return await self._reconnector.wait() if wait else self._reconnector.connection()
 
     def earlier(self, name: Hashable) -> Any:
@@ -44,7 +45,7 @@ class Outcomes:
         return self._unknown.get(name)
 
     def mark_unknown(self, delivery: "Delivery[Any]") -> None:
-        """Remember a delivery whose outcome is unknown."""
+        """Record a delivery whose outcome is unknown."""
         if delivery.name is not None:
             remember(self._unknown, delivery.name, delivery, MAX_REMEMBERED)
 
@@ -54,7 +55,7 @@ class Outcomes:
 
 
 def remember(store: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    """Add an item to a store that forgets the oldest beyond `most`."""
+    """Add an item to a store; drop the oldest items beyond `most`."""
     store[key] = value
     store.move_to_end(key)
     while len(store) > most:
@@ -62,16 +63,16 @@ def remember(store: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> N
 
 
 class Delivery(Generic[P]):
-    """A command whose event is to be stored once, however often the command has to be sent.
+    """A command whose event is stored once, even if the client sends the command repeatedly.
 
     Args:
-        outcomes: told what is known of it.
-        name: says which deliveries are the same one; None for one without a key.
-        command: what to send.
+        outcomes: records the outcome.
+        name: identifies repetitions of the same delivery; None for a delivery without a key.
+        command: the command.
         kind: the type of the answer.
 
     Attributes:
-        maybe_stored: whether the outcome of an attempt is unknown.
+        maybe_stored: True while the outcome of an attempt is unknown.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class Delivery(Generic[P]):
         """Send the command until its outcome is known, and return the answer.
 
         Args:
-            wait: wait for a connection instead of raising `NotConnected`; of a command with a key,
-                also send it again if the connection breaks before the answer.
+            wait: wait for a connection instead of raising `NotConnected`; also resend a command
+                with a key if the connection breaks before the answer.
 
         Raises:
             ClientError: as of `attempt`.
@@ -111,7 +112,7 @@ class Delivery(Generic[P]):
                     raise
 
     async def attempt(self, *, wait: bool = False) -> P:
-        """Send the command if that is safe, and return the answer.
+        """Send the command if sending is safe, and return the answer.
 
         Args:
             wait: wait for a connection instead of raising `NotConnected`.
@@ -120,7 +121,7 @@ class Delivery(Generic[P]):
             CommandFailed: the server refused, or could not store anything now.
             NotConnected: there is no connection; nothing was sent.
             ConnectionLost: the connection broke before the answer.
-            OutcomeUnknown: it may have been stored, and sending it again is not safe.
+            OutcomeUnknown: an event may have been stored, and resending the command is not safe.
         """
         connection = await self._outcomes.connection(wait=wait)
         if not self.begin(connection):
@@ -137,7 +138,7 @@ class Delivery(Generic[P]):
             raise
 
     def begin(self, connection: Connection) -> bool:
-        """Note an attempt; return whether it is safe without a look at what is stored."""
+        """Note an attempt; return True if it is safe without searching the stored events."""
         if self.maybe_stored:
             return self._is_remembered(connection)
         self._begin(connection)
@@ -166,22 +167,22 @@ class Delivery(Generic[P]):
         self._user = connection.welcome.user
 
     async def _look(self, connection: Connection) -> P | None:
-        """Look whether it was stored; return its place, or None if it was not.
+        """Search for the stored event; return its place, or None if no event was stored.
 
         Raises:
-            OutcomeUnknown: that cannot be told.
+            OutcomeUnknown: the search has no result.
         """
         raise self.unknown("the server may have forgotten its key")
 
     def _is_remembered(self, connection: Connection) -> bool:
-        """Return whether the server certainly still knows the key of the first attempt."""
+        """Return True if the server certainly still knows the key of the first attempt."""
         welcome = connection.welcome
         if self.name is None or welcome.user != self._user:
             return False
         return self._first_sent.age() < welcome.limits.idempotency_seconds * SAFE_SHARE
 
     def unknown(self, reason: str) -> OutcomeUnknown:
-        """Return the error for an outcome that cannot be found out."""
+        """Return the error for an unknown outcome."""
         what = type(self._command).__name__.lower()
         return OutcomeUnknown(
             f"{what}: it may have been stored, and to send it again could store it twice: {reason}"
@@ -189,18 +190,18 @@ class Delivery(Generic[P]):
 
 
 class Stopwatch:
-    """Counts the time since its creation, also while the machine sleeps."""
+    """Measures the time since its creation, including time in which the machine sleeps."""
 
     def __init__(self) -> None:
         self._uptime = _uptime()
         self._wall = time.time()
 
     def age(self) -> float:
-        """Return the seconds since creation, too many rather than too few."""
+        """Return the seconds since creation, rather too many than too few."""
         return max(_uptime() - self._uptime, time.time() - self._wall)
 
 
 def _uptime() -> float:
-    """Return the seconds since the machine started, sleep included where the system counts it."""
+    """Return the seconds since the machine's start, with sleep where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -9,31 +9,33 @@ from msgspec import Struct
 from ..protocol.close_codes import LONG_BACKOFF
 
 JITTER = 0.1
-"""The largest share by which a delay that the server asked for is stretched, to spread clients."""
+"""The largest share by which a delay requested by the server is stretched, to spread clients."""
 
 MAX_REQUESTED_SECONDS = 300.0
-"""The longest delay that a server may ask for: a client that obeyed any number could be sent away
-for ever by one answer."""
+"""Seconds of the longest delay that a server may request. Without a bound a single answer could
+disconnect a client for ever.
+"""
 
 RETRY_SECONDS = 1.0
-"""Seconds to wait after a temporary refusal that names no time."""
+"""Seconds to wait after a temporary refusal without a time."""
 
 MIN_RETRY_SECONDS = 0.01
 MAX_RETRY_SECONDS = 5.0
-"""Bounds of the wait after a refusal, in seconds. The wait doubles with each repetition up to the
-upper bound, unless the server asks for more."""
+"""Seconds: bounds of the wait after a refusal. The wait doubles with each repetition up to the
+upper bound, unless the server requests more.
+"""
 
 
 class Ending(Struct, frozen=True):
     """The reason why a connection ended or could not be made.
 
     Args:
-        reason: for people.
+        reason: the reason, for people.
         code: the close code, if any.
         retry_in_ms: milliseconds after which the server expects the client back, if given.
-        announced: whether a chat server sent `code`, in a `goodbye` or in a problem document that
-            refused the upgrade. A bare close code or HTTP status may be a proxy's, and so never
-            makes a client stop for good.
+        announced: True if a chat server sent `code`, in a `goodbye` or in a problem document that
+            refused the upgrade. A bare close code or HTTP status may be a proxy's, so a client
+            never stops for good because of one.
     """
 
     reason: str
@@ -42,23 +44,23 @@ class Ending(Struct, frozen=True):
     announced: bool = False
 
     def __str__(self) -> str:
-        """Return the reason and, if there is one, the close code."""
+        """Return the reason, with the close code if present."""
         return self.reason if self.code is None else f"{self.reason or 'no reason'} ({self.code})"
 
 
 class Backoff:
     """Computes the wait before each attempt to reconnect.
 
-    Waits grow exponentially and are spread at random over their whole length ("full jitter"): a
-    server that restarts must not see all its clients again in the same second. A wait that the
-    server asks for is obeyed within bounds: from its second repetition on, the wait is at least
-    half of the client's own.
+    Waits grow exponentially and are spread at random over their whole length ("full jitter"), so a
+    restarting server does not see all its clients again in the same second. The client obeys a wait
+    requested by the server within bounds. From the second repetition on, the wait is at least half
+    of the client's own.
 
     Args:
-        first: seconds that the first wait lasts at most.
-        longest: seconds that a wait of the client's own lasts at most.
+        first: seconds of the first wait at most.
+        longest: seconds of the client's own waits at most.
         patient: `first` after the close codes of overload and of too many connections or messages;
-            it doubles three times at most, beyond `longest`.
+            this wait doubles three times at most, even beyond `longest`.
         rng: returns a number from 0 up to 1.
     """
 
@@ -83,7 +85,7 @@ class Backoff:
             asked = _requested_seconds(ending.retry_in_ms)
             return max(asked, own / 2 if attempts else 0.0) * (1 + JITTER * self._rng())
         if ending.code in LONG_BACKOFF:
-            # Never at once: the least wait is half of the longest.
+            # Never immediate: the least wait is half of the longest.
             return math.ldexp(self._patient, min(attempts, 3)) * (0.5 + self._rng() / 2)
         return own * self._rng()
 
@@ -95,11 +97,11 @@ class Backoff:
 def retry_delay(
     retry_in_ms: int | None, repetition: int, rng: Callable[[], float] = random.random
 ) -> float:
-    """Return the seconds to wait after a command was refused for the moment.
+    """Return the seconds to wait after a transient refusal of a command.
 
     Args:
-        retry_in_ms: the wait that the server asked for, if any.
-        repetition: refusals of the same command before this one.
+        retry_in_ms: the wait requested by the server, if any.
+        repetition: earlier refusals of the same command.
         rng: returns a number from 0 up to 1.
     """
     asked = (
@@ -108,7 +110,7 @@ def retry_delay(
         else max(_requested_seconds(retry_in_ms), MIN_RETRY_SECONDS)
     )
     grown = min(math.ldexp(asked, min(repetition, 30)), MAX_RETRY_SECONDS)
-    # Spread, or all that were refused together would be refused together again.
+    # The jitter spreads commands that were refused together.
     return max(asked, grown) * (1 + rng() / 2)
 
 

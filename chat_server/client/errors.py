@@ -1,19 +1,16 @@
 """The errors of the client.
 
-    ClientError
-    ├── ConnectFailed     the server could not be reached, or is not a chat server
-    ├── TokenRejected     the server does not accept the token
-    ├── NotConnected      there is no connection now; nothing was sent
-    ├── ConnectionLost    the connection broke before the answer; the outcome is unknown
-    ├── OutcomeUnknown    a message may have been stored, and can no longer be repeated safely
-    ├── TimedOut          a message was not stored in the given time
-    ├── Disconnected      the server ended the connection for good
-    ├── ClientClosed      the client was used after it was closed
-    ├── BadServer         the server does not speak `chat.v1`
-    └── CommandFailed     the server refused a command, or could not carry it out
+    ClientError ├── ConnectFailed     the server could not be reached, or is not a chat server ├──
+    TokenRejected     the server does not accept the token ├── NotConnected      there is no
+    connection now; nothing was sent ├── ConnectionLost    the connection broke before the answer;
+    the outcome is unknown ├── OutcomeUnknown    a message may have been stored, and can no longer
+    be repeated safely ├── TimedOut          a message was not stored in the given time ├──
+    Disconnected      the server ended the connection for good ├── ClientClosed      the client was
+    used after it was closed ├── BadServer         the server does not speak `chat.v1` └──
+    CommandFailed     the server refused a command, or could not carry it out
         └── Unrecoverable what a strict subscription has missed cannot be had any more
 
-Errors of `websockets` and of the operating system are converted to these where they are raised.
+The client converts errors of `websockets` and of the operating system to these errors.
 """
 
 from ..events import MAX_SEQ, Position
@@ -29,7 +26,7 @@ class ConnectFailed(ClientError):
     """The server could not be reached, or is not a chat server.
 
     Args:
-        ending: the reason, and when to try again.
+        ending: the reason, and the wait before the next attempt.
     """
 
     def __init__(self, ending: Ending) -> None:
@@ -38,7 +35,7 @@ class ConnectFailed(ClientError):
 
 
 class TokenRejected(ClientError):
-    """The server does not accept the token, and will not accept it later."""
+    """The server does not accept the token, now or later."""
 
 
 class NotConnected(ClientError):
@@ -48,16 +45,16 @@ class NotConnected(ClientError):
 class ConnectionLost(ClientError):
     """The connection broke before the answer, so the outcome of the command is unknown.
 
-    A `publish` can be repeated safely with the same `key`: the client sends it again within the
-    time for which the server remembers keys, and looks it up in history after that.
+    A `publish` can be repeated safely with the same `key`. Within the server's idempotency window
+    the client resends the message. Later the client first searches history for the message.
     """
 
 
 class OutcomeUnknown(ClientError):
-    """A message or change may have been stored, and sending it again could store it twice.
+    """A message or change may have been stored, and resending could store another copy.
 
     The answer was lost, the server may have forgotten the key meanwhile, and history does not tell.
-    The application has to decide: send it with another key, or drop it.
+    The application has to decide: resend with another key, or drop the message.
     """
 
 
@@ -66,7 +63,7 @@ class TimedOut(ClientError):
 
     Args:
         seconds: the timeout.
-        maybe_stored: whether the message may have been stored all the same.
+        maybe_stored: True if the message may have been stored nevertheless.
     """
 
     def __init__(self, seconds: float, *, maybe_stored: bool) -> None:
@@ -101,8 +98,8 @@ class CommandFailed(ClientError):
     Args:
         code: one of the protocol's errors, such as `forbidden`; see docs/protocol.md, section 5.
         message: the server's explanation, one sentence.
-        retry_in_ms: milliseconds after which another try makes sense, if one does.
-        expired: whether the token had expired and can be renewed.
+        retry_in_ms: milliseconds after which a retry makes sense; None if no retry does.
+        expired: True if the token had expired and can be renewed.
     """
 
     def __init__(
@@ -116,28 +113,28 @@ class CommandFailed(ClientError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same command may succeed later."""
+        """True if the same command may succeed later."""
         return self.expired or self.code in ("rate_limited", "unavailable")
 
     @property
     def definite(self) -> bool:
-        """Whether the command was certainly not carried out.
+        """True if the command was certainly not executed.
 
-        The store may have been lost between storing a message and saying so (`unavailable`), and
-        nothing is known of a fault of the server's own (`internal`).
+        With `unavailable` the store may have failed between storing a message and confirming it.
+        With `internal` the outcome of the server's fault is unknown.
         """
         return self.code not in ("unavailable", "internal")
 
 
 class Unrecoverable(CommandFailed):
-    """What a strict subscription has missed cannot be had any more, and there is no subscription.
+    """A strict subscription has lost events for good, and has ended.
 
-    The application loads its state anew and subscribes from the position of that state.
+    The application loads its state anew and subscribes from the position of the new state.
 
     Args:
         message: the server's explanation.
         reason: `expired`, `skipped`, `epoch_changed` or `too_far_behind`.
-        position: the topic's position now.
+        position: the present position of the topic.
     """
 
     def __init__(self, message: str, reason: str, position: Position) -> None:
@@ -147,11 +144,11 @@ class Unrecoverable(CommandFailed):
 
 
 def failure(error: Error, *, expired: bool = False) -> CommandFailed:
-    """Return the error that a server's `error` stands for.
+    """Return the exception for an `error` of the server.
 
     Args:
-        error: what the server sent.
-        expired: whether the token had expired and can be renewed.
+        error: the server's message.
+        expired: True if the token had expired and can be renewed.
     """
     if error.code == "unrecoverable" and error.epoch is not None and error.seq is not None:
         position = Position(error.epoch, min(max(0, error.seq), MAX_SEQ))

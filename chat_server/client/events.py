@@ -61,7 +61,7 @@ class Other(Struct, frozen=True):
     Args:
         type: the `type` of the message, for example `poll`.
         topic: the topic of the event.
-        seq: the number of the event in its topic, or None if it has none.
+        seq: the number of the event in its topic; None for an event without a number.
         fields: all fields of the message.
     """
 
@@ -72,10 +72,10 @@ class Other(Struct, frozen=True):
 
 
 Change = Edited | Appended | Deleted | Reaction
-"""The events that change the message `target`; `Messages` folds them in."""
+"""The events that change the message `target`; `Messages` applies them."""
 
 Event = Message | Change | Signal | Read | Join | Leave | Presence | Gap | Other
-"""The events that a subscription yields. A `Gap` says which events will not come."""
+"""The events that a subscription yields. A `Gap` names the seqs of lost events."""
 
 
 class Published(Struct, frozen=True):
@@ -83,7 +83,7 @@ class Published(Struct, frozen=True):
 
     Args:
         at: milliseconds since 1970.
-        duplicate: whether an earlier publication with the same key is the one that was stored.
+        duplicate: True if the server had stored an earlier publication with the same key instead.
     """
 
     topic: str
@@ -97,10 +97,10 @@ class Changed(Struct, frozen=True):
     """The place of a stored change in its topic.
 
     Args:
-        seq: that of the change.
-        target: the seq of the message that was changed.
+        seq: the seq of the change.
+        target: the seq of the changed message.
         at: milliseconds since 1970.
-        duplicate: whether an earlier change with the same key is the one that was stored.
+        duplicate: True if the server had stored an earlier change with the same key instead.
         length: after an append, the length of the message's text in Unicode code points.
     """
 
@@ -117,7 +117,7 @@ class Page(Struct, frozen=True):
     """A part of a topic's stored messages, in ascending order.
 
     Args:
-        more: whether the read ended before the last message in its direction.
+        more: True if the read ended before the last message in its direction.
     """
 
     topic: str

@@ -1,21 +1,21 @@
-"""The bound on events that a client holds for its consumers."""
+"""The limit on events that a client holds for its consumers."""
 
 from asyncio import Event
 
 MAX_HELD_BYTES = 64 * 2**20
-"""Bytes of events held for their consumers at most, by default: single events may be large."""
+"""Bytes of events held for their consumers at most, by default. Single events may be large."""
 
 
 class Flow:
     """Counts the events that wait for their consumers, over all subscriptions of a client.
 
-    At the limit the client stops reading its socket. The buffers up to the server fill, and the
-    server stops sending live events and replays them once there is room again: a slow consumer
-    costs bounded memory on both sides, and loses no stored event.
+    At the limit the client stops reading its socket. The buffers up to the server fill. The server
+    then stops sending live events, and replays them once there is room again. A slow consumer
+    therefore costs bounded memory on both sides, and loses no stored event.
 
-    While a command waits for its answer, the socket is read all the same: else a consumer that
-    publishes for each event would wait for an answer that is never read. Events beyond the limit
-    are then dropped, and requested again later.
+    While a command waits for its answer, the client reads the socket even at the limit. Otherwise a
+    consumer that publishes for each event would wait for an answer that the client never reads. The
+    client drops events beyond the limit, and requests them again later.
 
     Args:
         limit: events held at most.
@@ -35,7 +35,7 @@ class Flow:
 
     @property
     def full(self) -> bool:
-        """Whether the limit is reached."""
+        """True if the limit is reached."""
         return self._held >= self._limit or self._held_bytes >= self._limit_bytes
 
     def add(self, size: int = 0) -> None:
@@ -51,7 +51,7 @@ class Flow:
         self._update()
 
     def begin_command(self) -> None:
-        """Count a command that waits for its answer; the socket is read meanwhile."""
+        """Count a command that waits for its answer; the client reads the socket meanwhile."""
         self._commands += 1
         self._update()
 

@@ -1,4 +1,4 @@
-"""Puts messages together with the events that change them."""
+"""Applies change events to messages."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,22 +9,24 @@ from msgspec.structs import replace
 from .events import Appended, Change, Deleted, Edited, Event, Gap, Message, Reaction, Reactions
 
 MAX_NAMED = 10
-"""The number of users that a message names with each reaction."""
+"""Users named in a message for each reaction."""
 
 MAX_BEHIND = 990
-"""Users behind the named ones that are known of one emoji on a message. With the named ones they
-are as many as a server remembers."""
+"""Users known for one emoji on a message, beyond the named users. Both together are as many as a
+server remembers.
+"""
 
 MAX_EARLY = 256
-"""Changes of unknown messages that are remembered: the answer to `history` may come behind changes
-that it does not contain yet."""
+"""Changes of unknown messages kept for later: the answer to `history` may arrive behind changes
+that the answer does not contain.
+"""
 
 
 def changed(message: Message, event: Change) -> Message:
-    """Return `message` as `event` leaves it.
+    """Return `message` with `event` applied.
 
-    A message says by its `version` which event was the last that is part of it. Earlier events are
-    ignored, so it does not matter in which order an answer and a push arrive.
+    The `version` of a message is the seq of its last applied change. Earlier changes are ignored,
+    so the order of an answer and a push does not matter.
     """
     version = message.seq if message.version is None else message.version
     if event.seq <= version or message.deleted:
@@ -51,7 +53,7 @@ def changed(message: Message, event: Change) -> Message:
 
 
 def text_of(data: Any) -> str | None:
-    """Return the text of a message, to which appends add; None if it has none."""
+    """Return the text of a message, the target of appends; None for data without a text."""
     text = data.get("text") if isinstance(data, dict) else data
     return text if isinstance(text, str) else None
 
@@ -62,9 +64,9 @@ def with_text(data: Any, text: str) -> Any:
 
 
 def _appended(data: Any, event: Appended) -> Any:
-    """Return `data` with what it lacks of the text of `event`, which may stand for several."""
+    """Return `data` with the missing part of the text of `event`, possibly of several appends."""
     text = text_of(data)
-    if text is None:  # of a message that is deleted by now
+    if text is None:  # the message is deleted by now
         return data
     missing = event.length - len(text)
     return with_text(data, text + event.text[-missing:]) if missing > 0 else data
@@ -74,8 +76,8 @@ class _Named(list[str]):
     """The users that a message names with an emoji, the first ten.
 
     Attributes:
-        behind: users who reacted later, in their order. They move up as long as nobody unknown may
-            stand between: a message from history tells only how many users it does not name.
+        behind: users who reacted later, in order. A user moves up only if all earlier users are
+            known: a message from history has only the number of users beyond the named ones.
     """
 
     behind: tuple[str, ...] = ()
@@ -104,17 +106,17 @@ def _reacted(reactions: dict[str, Reactions], event: Reaction) -> dict[str, Reac
 
 
 class Messages:
-    """The newest messages of a topic as they now are, ascending.
+    """The newest messages of a topic with their changes applied, ascending.
 
-    Made up to date by the events of one subscription. Messages are replaced, never changed in
-    place. A `Gap` empties the collection, because changes may have been lost. What history still
-    has can be added again.
+    The events of one subscription update the messages. Messages are replaced, never modified. A
+    `Gap` empties the collection, because changes may have been lost. The application can add
+    messages from history again.
 
-    A message names the first ten users who reacted with an emoji, as history does. When one of
-    these takes the reaction back, the next one moves up if all who reacted are known. A message
-    that came from history with more than ten says of the others only how many they are. As long as
-    one of these may be next, the message names fewer than ten beside the right count, until it is
-    read from history again.
+    For each emoji a message names the first ten users who reacted, as history does. If a named user
+    removes the reaction, the next user moves up, provided all users are known. A message from
+    history with more than ten users gives only the number of the other users. While an unknown user
+    may be the next, the message names fewer than ten users beside the correct count, until the
+    application reads the message from history again.
 
     Args:
         limit: messages held at most; the oldest are dropped.
@@ -134,11 +136,11 @@ class Messages:
         return iter(list(self._by_seq.values()))
 
     def get(self, seq: int) -> Message | None:
-        """Return the message `seq` as it now is, or None if it is not held."""
+        """Return the message `seq` with its changes; None for a message that is not held."""
         return self._by_seq.get(seq)
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add messages from history: of each the later version counts."""
+        """Add messages from history; the later version of each message counts."""
         for message in messages:
             known = self._by_seq.get(message.seq)
             if known is None or _version(known) < _version(message):
@@ -151,7 +153,7 @@ class Messages:
         self._drop_oldest()
 
     def apply(self, event: Event) -> None:
-        """Bring the messages up to date with the next event of the topic."""
+        """Apply the next event of the topic."""
         match event:
             case Message():
                 newest = next(reversed(self._by_seq), 0)

@@ -1,13 +1,13 @@
-"""A gate that tasks pass in their order."""
+"""A gate that tasks pass in their order of arrival."""
 
 import asyncio
 from collections import deque
 
 
 class Gate:
-    """Holds tasks while it is closed, and lets them pass in the order in which they came.
+    """Holds tasks while closed, and lets them pass in their order of arrival.
 
-    `asyncio.Event` wakes its waiters in their order too, but a task that comes later passes it
+    `asyncio.Event` wakes its waiters in order too. But a task that comes later passes the event
     before the woken waiters have run.
     """
 
@@ -17,7 +17,7 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether tasks may pass."""
+        """True if tasks may pass."""
         return self._open
 
     def close(self) -> None:

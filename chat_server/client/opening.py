@@ -1,4 +1,4 @@
-"""The opening handshake, and one sentence for each way in which it fails."""
+"""The opening handshake, and one sentence for each kind of failure."""
 
 import math
 import ssl as tls
@@ -34,7 +34,9 @@ from .ending import Ending
 from .errors import ConnectFailed
 
 MAX_MESSAGE_BYTES = 64 * 2**20
-"""The largest message accepted: a page of 300 stored messages of the usual limit has 20 MB."""
+"""Bytes of the largest accepted message: a page of 300 stored messages of the usual limit has 20
+MB.
+"""
 
 CLOSE_SECONDS = 2.0
 
@@ -49,17 +51,16 @@ async def open_websocket(
 ) -> ClientConnection:
     """Open a WebSocket to the server at `url`.
 
-    Redirects are not followed: a token is sent to no other address than the one given.
+    The client follows no redirects, so the token goes to no other address than the given one.
 
     Args:
         url: a ws:// or wss:// address.
         token: a JWT.
         subprotocol: the encoding to offer.
-        ssl: for wss://, if the system's certificates are not the right ones.
+        ssl: the TLS context for wss://; None trusts the system's certificates.
 
     Raises:
-        ConnectFailed: the handshake failed; the sentence says what was found instead of a chat
-            server.
+        ConnectFailed: the handshake failed; the message describes the answer.
     """
     proxy = _proxy(url)
     try:
@@ -77,7 +78,7 @@ async def open_websocket(
     except InvalidStatus as error:
         try:
             refused = _refused(url, error.response)
-        except Exception as odd:  # any server may have answered, with anything
+        except Exception as odd:  # any server may answer, with any content
             status = error.response.status_code
             refused = failed(url, f"HTTP {status}: an answer that cannot be read ({odd})")
         raise refused from error
@@ -98,7 +99,7 @@ def failed(
 ) -> ConnectFailed:
     """Return the error of a client that cannot connect to `url`."""
     where = urlsplit(url).netloc.rpartition("@")[2]
-    # `reason` may quote the other side, and a line's end in a log could begin a forged line.
+    # `reason` may quote the other side, and a line end in a log could begin a forged line.
     plain = "".join(c if c.isprintable() else "\ufffd" for c in reason)
     return ConnectFailed(Ending(f"{where}: {plain}", code, retry_in_ms, announced))
 
@@ -114,43 +115,43 @@ class _Opening(websockets_connect):
 
 
 def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for `url`.
+    """Return the environment's proxy for `url`.
 
     Raises:
-        ConnectFailed: the environment names no valid proxy.
+        ConnectFailed: the environment's proxy is not valid.
     """
     if is_loopback(urlsplit(url).hostname or ""):
-        return None  # no proxy of the environment leads there
+        return None  # the environment's proxy does not apply to this machine
     try:
         proxy = get_proxy(parse_uri(url))
         if proxy is not None and parse_proxy(proxy).port == 0:
             raise ValueError("port 0")
     except InvalidProxy as error:
         raise failed(url, f"the environment names a proxy that is none: {error.msg}") from None
-    except ValueError as error:  # of a port that is no number, and the like
+    except ValueError as error:  # for example a port that is not a number
         raise failed(url, f"the environment names a proxy that is none: {error}") from None
     return proxy
 
 
 def _place(proxy: str | None) -> str:
-    """Name a proxy without the password that its address may hold."""
+    """Name a proxy without the password in its address."""
     parts = urlsplit(proxy or "")
     return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} of the environment"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine."""
+    """Return True if a host is this machine."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-# What was found ---------------------------------------------------------------------------------
+# Answers -----------------------------------------------------------------------------------------
 
 
 class _Problem(Struct):
-    """The fields of a problem document that matter here, RFC 9457."""
+    """The fields of a problem document (RFC 9457) that the client needs."""
 
     detail: str
     retry_in_ms: int | None = None
@@ -175,19 +176,19 @@ def _refused(url: str, response: Response) -> ConnectFailed:
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
         return failed(url, name, CloseCode.TOO_MANY, retry)
     elif status >= 500:
-        reason = name  # of a proxy whose server is away, most likely
+        reason = name  # most likely a proxy whose server is down
     else:
         reason = f"{name}: there is no chat server at {urlsplit(url).path}"
     return failed(url, reason, None, retry)
 
 
 def _header(response: Response, name: str) -> str:
-    """Return the first value of a header; proxies may have added others."""
+    """Return the first value of a header; proxies may have added further values."""
     return next(iter(response.headers.get_all(name)), "")
 
 
 def _target(url: str, location: str) -> str:
-    """Return the target of a redirect, unchanged if it is not a valid address."""
+    """Return the target of a redirect, unchanged if the target is not a valid address."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -222,7 +223,7 @@ def _found(url: str, error: Exception, proxy: str | None) -> str:
 
 
 def sentence(url: str, error: Exception) -> str:
-    """Return why the server at `url` could not be asked, in words."""
+    """Return the cause of a failed request to the server at `url`, in words."""
     match error:
         case tls.SSLError():
             return _tls_sentence(error)
@@ -253,7 +254,7 @@ def _tls_sentence(error: tls.SSLError) -> str:
 
 def _network_sentence(error: OSError) -> str:
     by_all = str(error).startswith(f"Multiple exceptions: [Errno {ECONNREFUSED}]")
-    if by_all or isinstance(error, ConnectionRefusedError):  # by all addresses of a name, or one
+    if by_all or isinstance(error, ConnectionRefusedError):  # one address, or all of a name
         return "connection refused"
     if isinstance(error, ConnectionError):
         return "the connection was reset"

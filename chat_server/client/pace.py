@@ -1,4 +1,4 @@
-"""Spaces commands to stay within the server's rate limit."""
+"""Limits the rate of commands to the server's rate limit."""
 
 import asyncio
 import math
@@ -8,18 +8,20 @@ from collections.abc import Awaitable, Callable
 from ..protocol.messages import Welcome
 
 RATE_SHARE = 0.9
-"""The share of the server's rate limit that is used: messages sent evenly may arrive in a bunch."""
+"""The share of the server's rate limit that the client uses: evenly sent messages may arrive in a
+burst.
+"""
 
 BATCH_SECONDS = 0.25
-"""Seconds between two batches while the rate is used up: fewer requests, and larger ones."""
+"""Seconds between two batches at the rate limit: fewer and larger requests."""
 
 MIN_RATE = 0.1
 MAX_RATE = 1_000_000
-"""Bounds of the rate and the burst that a server may announce, in messages a second."""
+"""Messages per second: bounds of the rate and the burst that a server may announce."""
 
 
 class Pace:
-    """A token bucket like the server's, for all commands of a client that need not hurry.
+    """A token bucket like the server's, for all commands of a client that are not urgent.
 
     Args:
         wait_online: waits for a connection and returns the server's welcome.
@@ -42,7 +44,7 @@ class Pace:
             await asyncio.sleep(-self._tokens / rate)
 
     async def budget(self) -> float:
-        """Wait until a batch may be sent, and return how many messages it may have.
+        """Wait until a batch may be sent, and return its maximum number of messages.
 
         Raises:
             ClientError: the client has ended.
@@ -55,20 +57,20 @@ class Pace:
         return max(1.0, self._tokens)
 
     def spend(self, count: float) -> None:
-        """Count messages that leave together."""
+        """Count messages that are sent together."""
         self._tokens -= count
 
     def exhaust(self) -> None:
-        """Note that the server has no message left for us: others of the user may send, too."""
+        """Note that the server's bucket is empty: other connections of the user may send, too."""
         self._tokens = min(self._tokens, 0.0)
 
     async def _refill(self) -> tuple[float, float]:
-        """Add what was earned; return the rate and the burst."""
+        """Add the earned tokens; return the rate and the burst."""
         limits = (await self._wait_online()).limits
         rate = RATE_SHARE * min(max(MIN_RATE, limits.messages_per_second), MAX_RATE)
         now = time.monotonic()
         earned = (now - self._updated_at) * rate
-        # The connection's first commands, `subscribe` for one, have been counted by the server too.
+        # The server has also counted the first commands of the connection, for example `subscribe`.
         burst = max(RATE_SHARE * min(limits.message_burst, MAX_RATE), 1.0)
         self._tokens = min(burst, self._tokens + earned)
         self._updated_at = now

@@ -1,4 +1,4 @@
-"""Asks by HTTP where a topic stands: no command of the WebSocket tells it."""
+"""Reads the position of a topic by HTTP, because no WebSocket command returns the position."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
@@ -21,12 +21,12 @@ async def read_position(ask: Callable[..., Awaitable[bytes]], topic: str) -> Pos
     """Return the position of `topic`.
 
     Args:
-        ask: asks the server, as `Reconnector.ask`.
+        ask: sends an HTTP request, as `Reconnector.ask`.
         topic: the topic.
 
     Raises:
         ClientError: as of `ask`.
-        BadServer: what answers has no such API.
+        BadServer: the address does not have this API.
     """
     path = f"/api/topics/{quote(topic, safe=':@')}/position"
     body = await ask(path, most=MAX_ANSWER_BYTES)

@@ -1,7 +1,7 @@
 """Stores each publication once, over any number of connections.
 
-After the time in which the server remembers a key, the client reads the topic's later history, and
-sends the publication again only if history does not have it.
+After the server's idempotency window the client reads the later history of the topic, and resends
+the publication only if history does not contain it.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from .reconnector import Reconnector
 from .subscriptions import Subscriptions
 
 MAX_STORED_PLACES = 10_000
-"""Places of stored publications that are remembered, so that none is taken for another."""
+"""Places of stored publications kept in memory, to distinguish equal messages."""
 
 MAX_PAGES = 20
 """Pages of history read at most in search of one publication."""
 
 
 class PublicationLog(Outcomes):
-    """Remembers the client's publications: topics' positions, stored places, unknown outcomes."""
+    """Records the client's publications: topics' positions, stored places, unknown outcomes."""
 
     def __init__(
         self, reconnector: Reconnector, codec: ClientCodec, subscriptions: Subscriptions
@@ -86,21 +86,21 @@ class PublicationLog(Outcomes):
         return max(published, received, key=lambda position: position.seq)
 
     def note_position(self, topic: str, position: Position) -> None:
-        """Remember a position of a topic, unless a later one is known."""
+        """Record a position of a topic, unless a later position is known."""
         known = self._positions.get(topic)
         if position.seq > MAX_SEQ:
-            return  # a server may send any integer, but accepts no such position
+            return  # A server may send any integer, but accepts no such position.
         if known is None or known.epoch != position.epoch or known.seq < position.seq:
             remember(self._positions, topic, position, MAX_REMEMBERED)
 
     def stored(self, published: Published) -> None:
-        """Remember the place of a stored publication, so that no other is taken for it."""
+        """Record the place of a stored publication, so no other publication is mistaken for it."""
         self.note_position(published.topic, Position(published.epoch, published.seq))
         place = published.topic, published.epoch, published.seq
         remember(self._places, place, None, MAX_STORED_PLACES)
 
     def is_other(self, topic: str, epoch: str, seq: int) -> bool:
-        """Return whether a stored message is known to be another publication of this client."""
+        """Return True if a stored message is known to be another publication of this client."""
         return (topic, epoch, seq) in self._places
 
 
@@ -109,7 +109,7 @@ def _name(command: commands.Publish) -> tuple[str, str] | None:
 
 
 class Publication(Delivery[Published]):
-    """A message that is to be stored once, however often it has to be sent."""
+    """A message that the server stores once, even if the client sends it repeatedly."""
 
     def __init__(self, log: PublicationLog, command: commands.Publish) -> None:
         super().__init__(log, _name(command), command, Published)
@@ -123,19 +123,19 @@ class Publication(Delivery[Published]):
         self._behind = self._log.position(self._topic)
 
     def conclude(self, published: Published) -> Published:
-        """Note that the message is stored, and where."""
+        """Note the place of the stored message."""
         self._log.stored(published)
         return super().conclude(published)
 
     async def _look(self, connection: Connection) -> Published | None:
-        """Search history for the publication, from the topic's position at the first attempt on."""
+        """Search history for the publication, from the topic's position at the first attempt."""
         now = Stopwatch()
         behind = self._behind
         if behind is None:
             raise self.unknown("it is not known how far the topic was when it was sent")
         data = self._log.value(self._data)
-        # As long as history has a message from before, it has all later ones. Changes of messages
-        # are events of the topic too, so that seqs of messages have holes.
+        # While history has a message from before, history has all later messages too. Changes of
+        # messages are events of the topic as well, so the seqs of messages have gaps.
         known = await self._last_message(connection, behind)
         for _ in range(MAX_PAGES):
             page = await self._read(connection, behind, after=max(0, known - 1))
@@ -153,7 +153,7 @@ class Publication(Delivery[Published]):
         raise self.unknown("history does not have it all")
 
     async def _last_message(self, connection: Connection, behind: Position) -> int:
-        """Return the seq of the last message up to a position, 0 if the topic had none."""
+        """Return the seq of the last message up to a position, 0 if the topic had no message."""
         if behind.seq == 0:
             return 0
         page = await self._read(connection, behind, before=behind.seq + 1, limit=1)
@@ -189,10 +189,10 @@ class Publication(Delivery[Published]):
                 return page
 
     def _is(self, message: Message, epoch: str, data: Any) -> bool:
-        """Return whether `message` must be this publication: equal data, same user, own place.
+        """Return True if `message` must be this publication: equal data, same user, own place.
 
         Raises:
-            OutcomeUnknown: it may have been, before it was changed.
+            OutcomeUnknown: the message may be this publication, but has been changed since.
         """
         sender = message.sender
         if sender is None or sender.user != self._user:
@@ -204,7 +204,7 @@ class Publication(Delivery[Published]):
         return bool(message.data == data)
 
     def unknown(self, reason: str) -> OutcomeUnknown:
-        """Return the error for an outcome that cannot be found out."""
+        """Return the error for an unknown outcome."""
         return OutcomeUnknown(
             f"a message to {self._topic} may have been stored, and to send it again could store it"
             f" twice: {reason}"

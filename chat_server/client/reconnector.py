@@ -1,4 +1,4 @@
-"""Keeps a client connected: one connection at a time, replaced whenever it is lost."""
+"""Keeps a client connected: one connection at a time, replaced after each loss."""
 
 import asyncio
 import logging
@@ -29,16 +29,19 @@ from .gate import Gate
 from .renewal import keep_authorized
 
 STEADY_SECONDS = 10.0
-"""Seconds after which a connection counts as good: the waits after its end begin short again."""
+"""Seconds after which a connection counts as good: after its end the waits start short again."""
 
 MIN_REJECTED = 3
 REJECTED_SECONDS = 60.0
-"""A client gives up after so many rejected fresh tokens in a row, over so many seconds. After an
-issuer has changed its keys, its tokens are refused until the server has fetched the new keys."""
+"""Seconds in which at least `MIN_REJECTED` fresh tokens in a row must be rejected; then the client
+gives up. After an issuer has changed its keys, the server refuses the new tokens until the
+server has fetched the new keys.
+"""
 
 MAX_BAD_CONNECTIONS = 3
 """Connections in a row that may end with a message that is not `chat.v1`; then the client gives up.
-A single spoilt message ends no client."""
+A single corrupt message does not end the client.
+"""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -62,7 +65,7 @@ class ConnectOptions(Struct, frozen=True, kw_only=True):
 
 
 class PushHandler(Protocol):
-    """What a reconnector calls; the plain functions must not raise."""
+    """The callbacks of a reconnector; the plain functions must not raise."""
 
     def on_push(self, push: Push) -> None:
         """Handle a message that is not an answer."""
@@ -82,7 +85,7 @@ class PushHandler(Protocol):
 
 
 class Reconnector:
-    """Connects and reconnects: obeys close codes, asks for fresh tokens, backs off."""
+    """Connects and reconnects: obeys close codes, gets fresh tokens, backs off."""
 
     def __init__(
         self,
@@ -102,28 +105,28 @@ class Reconnector:
         self._connection: Connection | None = None
         self._name: str | None = None  # the user of all tokens
         self._error: ClientError | None = None
-        self._bad_connections = 0  # in a row, that ended with a message that is not `chat.v1`
+        self._bad_connections = 0  # in a row, ended by a message that is not `chat.v1`
         self._decided = Gate()  # open while there is a connection, and after the end
         self._decided.close()
         self._runner: asyncio.Task[None] | None = None
 
     @property
     def online(self) -> bool:
-        """Whether a connection is open."""
+        """True if a connection is open."""
         return self._connection is not None and self._connection.is_open
 
     def connection(self) -> Connection:
         """Return the connection.
 
         Raises:
-            NotConnected: there is none at the moment.
+            NotConnected: there is no connection at the moment.
             ClientError: the client has ended, with this error.
         """
         self._demand_entered()
         if self._error is not None:
             raise self._error
         if self._connection is None or not self._connection.is_open:
-            # Its end may not have been noticed yet; let `wait` wait for the next one.
+            # The reader may not have noticed the end yet; let `wait` wait for the next connection.
             self._decided.close()
             raise NotConnected("there is no connection to the server at the moment")
         return self._connection
@@ -151,14 +154,14 @@ class Reconnector:
         seconds: float = 0.0,
         fresh: bool = True,
     ) -> bytes:
-        """Ask the server by HTTP.
+        """Send an HTTP request to the server.
 
         Args:
             path: as of `Api.ask`.
             most: as of `Api.ask`.
             body: as of `Api.ask`.
-            seconds: time for each step of the exchange, if that is more than for opening.
-            fresh: ask for a token; otherwise the last one is good enough.
+            seconds: time for each step of the exchange, at least the time for opening.
+            fresh: True gets a fresh token; False may use the last token.
 
         Raises:
             ClientError: as of `Api.ask`, or the client has ended, or there is no token.
@@ -211,7 +214,7 @@ class Reconnector:
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:
-        """Close the connection, and fail everything that waits for the server."""
+        """Close the connection, and fail all waiting calls."""
         closed = ClientClosed("the client is closed")
         if self._runner is None:
             self._error = closed
@@ -219,10 +222,10 @@ class Reconnector:
         self._runner.cancel()
         try:
             await asyncio.wait([self._runner])
-            if self._connection is not None:  # cancelled before its first step
+            if self._connection is not None:  # The task was cancelled before its first step.
                 await self._connection.close()
         finally:
-            # Also if the caller is cancelled while the server does not answer the close.
+            # Also after a cancellation of the caller during an unanswered close.
             self._end(closed)
         if not self._runner.cancelled():
             self._runner.result()
@@ -249,7 +252,8 @@ class Reconnector:
             jobs.append(keep_authorized(connection, self._credentials))
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
-            # The first two return when the connection ends; should another job fail, so does this.
+            # The first two jobs return when the connection ends; if another job fails, `result`
+            # raises.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ending = done.pop().result()
         except BadServer as error:
@@ -300,12 +304,12 @@ class Reconnector:
     def _give_up_after(
         self, ending: Ending, rejected: "_RejectedTokens", *, last: bool = False
     ) -> None:
-        """Raise the error that ends the client, if `ending` ends it.
+        """Raise an error if `ending` ends the client.
 
         Args:
             ending: the end of the latest attempt.
             rejected: counts rejected tokens.
-            last: whether there will be no further attempt.
+            last: True if there is no further attempt.
         """
         if not ending.announced:
             return
@@ -329,7 +333,7 @@ class Reconnector:
         )
         user = connection.welcome.user
         if self._name not in (None, user):
-            # Commands that wait were issued in the name of the user before.
+            # Waiting commands belong to the previous user.
             await connection.close()
             raise TokenRejected(f"the token is another user's ({user}), not {self._name}'s")
         self._name = user
@@ -359,19 +363,19 @@ class Reconnector:
         try:
             self._options.on_state(state, reason)
         except Exception:
-            # A fault of the application must not end its connection.
+            # A fault of the application must not end the application's connection.
             logger.exception("on_state failed")
 
 
 class _RejectedTokens:
-    """Counts tokens rejected one after the other."""
+    """Counts tokens rejected in a row."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first_at = 0.0
 
     def are_enough(self) -> bool:
-        """Count a rejection, and return whether the client should give up."""
+        """Count a rejection, and return True if the client should give up."""
         now = asyncio.get_running_loop().time()
         if not self._count:
             self._first_at = now

@@ -18,19 +18,23 @@ from .errors import CommandFailed, ConnectFailed, ConnectionLost, NotConnected, 
 
 LEAD_SECONDS = 60.0
 """Seconds before its expiry at which a token is renewed, enough for several attempts. A token with
-less than twice that left is renewed at half of its remaining life."""
+less than twice this lifetime is renewed at half of its remaining lifetime.
+"""
 
 LEAD_JITTER = 0.25
-"""The share by which the lead is shortened at random, so that clients do not ask all at once."""
+"""The share by which the lead is shortened at random, so clients do not renew simultaneously."""
 
 MIN_RENEWAL_SECONDS = 0.5
 """Seconds between two renewals at least: a function may return the same token again, and a server
-may accept none as fresh."""
+may consider no token fresh.
+"""
 
 MAX_TIMER_SECONDS = 7 * 86_400.0
 
 MAX_EXPIRY = 2**53
-"""The latest expiry believed: a server may send any integer, and not every integer fits a float."""
+"""Seconds: the latest expiry accepted. A server may send any integer, and not every integer fits a
+float.
+"""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -44,8 +48,8 @@ class _Renewed(Struct, frozen=True):
 async def keep_authorized(connection: Connection, credentials: Credentials) -> NoReturn:
     """Renew the token of `connection` before each expiry, until cancelled.
 
-    If a token expires all the same (the function failed, or the clocks disagree), the connection
-    holds its commands until the server has accepted another.
+    If a token expires nevertheless (the function failed, or the clocks disagree), the connection
+    holds its commands until the server has accepted another token.
 
     Raises:
         TokenRejected: the function returned another user's token.
@@ -67,8 +71,8 @@ async def keep_authorized(connection: Connection, credentials: Credentials) -> N
 async def _renew(
     connection: Connection, credentials: Credentials, expires_at: float | None
 ) -> float | None:
-    """Send the server a token that outlives `expires_at`, and return the expiry of that token."""
-    # The connection ends with its token, so attempts stay close together.
+    """Send the server a token that outlives `expires_at`, and return the expiry of this token."""
+    # The connection ends with its token, so the attempts are close together.
     backoff = Backoff(first=1.0, longest=5.0)
     while True:
         try:
@@ -84,21 +88,21 @@ async def _renew(
                 raise TokenRejected(f"the token was refused: {error.message}") from error
             ending = Ending(str(error), retry_in_ms=error.retry_in_ms)
         except (NotConnected, ConnectionLost) as error:
-            ending = Ending(str(error))  # the reconnector cancels this in a moment
+            ending = Ending(str(error))  # the reconnector cancels this task soon
         logger.warning("the token could not be renewed: %s", ending)
         await asyncio.sleep(max(backoff.delay(ending), MIN_RENEWAL_SECONDS))
 
 
 def _is_later(renewed: float | None, expires_at: float | None) -> bool:
-    # Compared with each other, not with our clock, which may disagree with the server's.
+    # Compared with each other, because the client's clock may disagree with the server's.
     return renewed is None or expires_at is None or renewed > expires_at
 
 
 def _delay(left: float) -> float | None:
-    """Return the seconds to wait before renewing a token that has `left` seconds by our clock.
+    """Return the seconds before the renewal of a token with a lifetime of `left` seconds.
 
-    None for a token that should have expired already: then the clocks disagree, and the server will
-    tell when it expires.
+    The lifetime is by the client's clock. None for a token that should have expired already: the
+    clocks disagree, and the server will announce the expiry.
     """
     if left <= 0:
         return None

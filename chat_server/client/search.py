@@ -1,4 +1,4 @@
-"""Asks by HTTP for messages with given words."""
+"""Searches messages by HTTP."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
@@ -14,12 +14,12 @@ MAX_ANSWER_BYTES = 33_554_432
 
 
 class Hit(Struct, frozen=True):
-    """A message that was found.
+    """A message of the search result.
 
     Args:
         id: greater for messages that were stored later.
-        message: the message as it now is.
-        snippet: a part of its text in pieces; every second one is a word that was asked for.
+        message: the message with its changes applied.
+        snippet: a part of the text in pieces; every second piece is a word of the query.
     """
 
     id: int
@@ -28,11 +28,11 @@ class Hit(Struct, frozen=True):
 
 
 class Hits(Struct, frozen=True):
-    """What was found, the newest first.
+    """The result of a search, the newest message first.
 
     Args:
         hits: the messages.
-        before: asks for more; None if there is nothing more.
+        before: the `before` of the next query; None at the end.
     """
 
     hits: list[Hit]
@@ -43,12 +43,12 @@ async def find(ask: Callable[..., Awaitable[bytes]], **query: object) -> Hits:
     """Return messages with given words.
 
     Args:
-        ask: asks the server, as `Reconnector.ask`.
-        query: the fields of the query; None leaves one out.
+        ask: sends an HTTP request, as `Reconnector.ask`.
+        query: the fields of the query; None omits a field.
 
     Raises:
         ClientError: as of `ask`.
-        BadServer: what answers has no such API.
+        BadServer: the address does not have this API.
     """
     given = {name: value for name, value in query.items() if value is not None}
     body = await ask(f"{SEARCH_PATH}?{urlencode(given)}", most=MAX_ANSWER_BYTES)

@@ -1,4 +1,4 @@
-"""Conventions for signals that clients and page share (docs/protocol.md, section 2)."""
+"""Conventions for signals, common to the clients and the page (docs/protocol.md, section 2)."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from .errors import ClientError, CommandFailed, ConnectionLost, NotConnected
 
 TYPING_SECONDS = 3.0
-"""Seconds between two signals of one who types. Whoever sees them forgets after twice as long."""
+"""Seconds between two typing signals. Receivers forget a signal after twice this time."""
 
 logger = logging.getLogger("chat_server.client")
 
@@ -17,11 +17,11 @@ Send = Callable[[str, object], Awaitable[None]]
 
 @asynccontextmanager
 async def typing(send: Send, topic: str) -> AsyncIterator[None]:
-    """Say in a topic that the user types, again and again until the block is left.
+    """Signal repeatedly that the user types in a topic, until the block ends.
 
     Args:
         send: sends a signal.
-        topic: where the user types.
+        topic: the topic.
 
     Raises:
         CommandFailed: the server refused the first signal for good.
@@ -48,7 +48,7 @@ async def _say(send: Send, topic: str) -> None:
     try:
         await send(topic, {"typing": True})
     except (NotConnected, ConnectionLost):
-        pass  # the next one may arrive
+        pass  # the next signal may arrive
     except CommandFailed as error:
         if not error.transient:
             raise

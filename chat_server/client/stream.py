@@ -1,4 +1,4 @@
-"""Writes a message that grows, as a model's answer does."""
+"""Writes a streamed message, for example the answer of a language model."""
 
 import asyncio
 import logging
@@ -20,13 +20,13 @@ from .pace import Pace
 from .publication import PublicationLog
 
 MAX_WAITING = 16_384
-"""Characters that wait to be sent at most; then `write` waits."""
+"""Characters that may wait for sending; beyond this bound `write` waits."""
 
 END_SECONDS = 10.0
-"""Seconds that a block that ends with an exception waits for its message to be cancelled."""
+"""Seconds that a block with an exception waits for the cancellation of its message."""
 
 _OVER = frozenset({"gone", "not_found"})
-"""After these there is no message to end."""
+"""Error codes after which no message exists that could be ended."""
 
 P = TypeVar("P", bound=Struct)
 
@@ -34,24 +34,24 @@ logger = logging.getLogger("chat_server.client")
 
 
 class Streams:
-    """The messages of one client that grow at the moment, and hear that they are to end."""
+    """The streamed messages of one client; passes `cancel` signals to them."""
 
     def __init__(self) -> None:
         self._by_place: dict[tuple[str, float], Stream] = {}
 
     def add(self, stream: "Stream") -> None:
-        """Let a stream hear of signals."""
+        """Let a stream receive signals."""
         self._by_place[stream.topic, stream.seq] = stream
 
     def discard(self, stream: "Stream") -> None:
-        """Let a stream hear of signals no more."""
+        """Let a stream receive no further signals."""
         place = stream.topic, stream.seq
-        # After the store was lost the place may be another stream's.
+        # After a loss of the store the place may belong to another stream.
         if self._by_place.get(place) is stream:
             del self._by_place[place]
 
     def on_signal(self, signal: Signal) -> None:
-        """Handle a signal of a topic that the client is subscribed to."""
+        """Handle a signal of a subscribed topic."""
         seq = signal.data.get("cancel") if isinstance(signal.data, dict) else None
         # A seq may come as a double. True would be equal to 1.
         if isinstance(seq, int | float) and not isinstance(seq, bool):
@@ -61,23 +61,21 @@ class Streams:
 
 
 class Stream:
-    """A message that grows: an async context manager with `write`. Made by `Client.stream`.
+    """A streamed message: an async context manager with `write`. Made by `Client.stream`.
 
-    Entering it publishes the message. What is written while an append is under way leaves with the
-    next one, so that a fast model stays within the server's rate limit. Leaving the block completes
-    the message. An exception that leaves the block cancels the message.
+    Entering the stream publishes the message. Text written during an append is sent with the next
+    append, so a fast model stays within the server's rate limit. Leaving the block completes the
+    message. An exception that leaves the block cancels the message.
 
-    Appends survive lost connections: each is stored once, and in order. If the store has lost the
-    message, the next append fails with `not_found`: it never reaches another message.
+    Appends survive lost connections: the server stores each append once, and in order. If the store
+    has lost the message, the next append fails with `not_found`, and never reaches another message.
 
     Attributes:
         topic: the topic.
-        text: what this stream has written and the server has stored, behind the text that it began
-            with. It stays that when somebody edits the message meanwhile; `Client.history` and
-            `Subscription.messages` tell what the message says now.
-        cancelled: whether somebody has asked for the message to end, by the signal
-            `{"cancel": seq}` in a topic that this client is subscribed to. The block should be left
-            then; the message ends as cancelled.
+        text: the initial text and all stored text of this stream. Edits of other users do not
+            change `text`; `Client.history` and `Subscription.messages` return the present text.
+        cancelled: True if a user has requested the end of the message, by the signal `{"cancel":
+            seq}` in a subscribed topic. The block should then end; the message ends as cancelled.
     """
 
     def __init__(
@@ -100,8 +98,8 @@ class Stream:
         self._waiting: list[str] = []
         self._waiting_length = 0
         self._ends: commands.MessageState | None = None
-        self._opened = asyncio.Event()  # the message is there, or will never be
-        self._changed = asyncio.Event()  # something waits, or the message ends
+        self._opened = asyncio.Event()  # set by the publication or its failure
+        self._changed = asyncio.Event()  # set when text waits, or the message ends
         self._has_room = asyncio.Event()
         self._error: ClientError | None = None
         self._sender: asyncio.Task[None] | None = None
@@ -136,7 +134,7 @@ class Stream:
         try:
             await self._opened.wait()
         except asyncio.CancelledError:
-            await self._cancel()  # the message may be there by now
+            await self._cancel()  # The message may be published by now.
             raise
         if self._error is not None:
             raise self._error
@@ -148,10 +146,10 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Store what waits, and end the message.
+        """Store the waiting text, and end the message.
 
         Raises:
-            ClientError: not all of the message could be stored.
+            ClientError: a part of the message could not be stored.
         """
         if kind is not None:
             await self._cancel()
@@ -166,13 +164,13 @@ class Stream:
             raise self._error
 
     async def write(self, text: str) -> None:
-        """Add to the message's text; return at once unless too much waits to be sent.
+        """Add to the message's text; return at once unless too much text waits.
 
         Raises:
-            CommandFailed: the server has refused an earlier text: the message would be too large,
+            CommandFailed: the server has refused an earlier append: the message would be too large,
                 or is deleted.
             ClientError: the client has ended.
-            TypeError, ValueError: `text` is no text that can be sent.
+            TypeError, ValueError: `text` cannot be sent as text.
         """
         if not isinstance(text, str):
             raise TypeError(f"text: must be text, not {type(text).__name__}")
@@ -201,7 +199,7 @@ class Stream:
         self._has_room.set()
 
     async def _cancel(self) -> None:
-        """End the message as cancelled, unless that takes too long."""
+        """End the message as cancelled, unless this takes too long."""
         self._end("cancelled")
         sender = self._task()
         try:
@@ -214,7 +212,7 @@ class Stream:
     # The task that sends -----------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Publish the message, add to it what is written, and end it."""
+        """Publish the message, append the written text, and end the message."""
         try:
             self._place = place = await self._patiently(self._opening)
             self._epoch = place.epoch
@@ -254,11 +252,11 @@ class Stream:
             key=f"{self._key}-{self._appends}",
         )
         changed = await self._patiently(Addition(self._log, command, self.text))
-        self._epoch = changed.epoch  # another one may have taken the message over
+        self._epoch = changed.epoch  # The message may have a new epoch now.
         self.text += text
 
     async def _patiently(self, delivery: Delivery[Any]) -> Any:
-        """Deliver, and try again as long as the server only finds it too early."""
+        """Deliver, and retry after transient refusals."""
         refusals = 0
         while True:
             try:
@@ -270,7 +268,7 @@ class Stream:
                 refusals += 1
 
     async def _give_up(self, error: ClientError) -> None:
-        """Let nobody wait for a message that will not be finished."""
+        """Try to end a message that will not be completed, so no reader waits for it."""
         if self._place is None or (isinstance(error, CommandFailed) and error.code in _OVER):
             return
         try:

@@ -1,4 +1,4 @@
-"""One topic's events, in order and each once, over any number of connections."""
+"""The events of one topic, in order and each once, over any number of connections."""
 
 from asyncio import Event as Signalled
 from collections import deque
@@ -25,7 +25,7 @@ class SubscriptionState(Enum):
     LIVE = auto()
     """Receiving events."""
     BEHIND = auto()
-    """Dropping events, which are requested again once there is room."""
+    """Dropping events; the events are requested again once there is room."""
     DETACHED = auto()
     """Unknown to the server; to be resumed."""
     ENDED = auto()
@@ -43,7 +43,7 @@ class Accepted(Struct, frozen=True):
 
 
 class Beginning(Struct, frozen=True):
-    """Where a subscription begins, and what it is told; `client.subscribe` explains each."""
+    """The start and the options of a subscription; `client.subscribe` explains each."""
 
     since: Position | None = None
     last: int | None = None
@@ -70,17 +70,18 @@ class Owner(Protocol):
 class Subscription:
     """A subscription to one topic: an async context manager, and an async iterator of its events.
 
-    Made by `Client.subscribe`. A subscription outlives connections: after each reconnection it
-    continues behind the last event received, without a hole or a repeat. Where the server no longer
-    has the missed events, the iterator yields a `Gap`.
+    Made by `Client.subscribe`. A subscription outlives connections: after each reconnection the
+    subscription continues behind the last event received, without a missing or repeated event. If
+    the server no longer has the missed events, the iterator yields a `Gap`.
 
-    The iterator ends when the client is closed. It raises `CommandFailed` if the server ends the
-    subscription, and `Disconnected`, `TokenRejected` or `BadServer` if the client has given up.
+    The iterator ends when the client is closed. The iterator raises `CommandFailed` if the server
+    ends the subscription, and `Disconnected`, `TokenRejected` or `BadServer` if the client has
+    given up.
 
     Attributes:
         topic: the topic.
-        messages: the newest messages as the events yielded so far have made them.
-        presence: who was in the topic when the connection subscribed, if that was asked for.
+        messages: the newest messages, with all yielded events applied.
+        presence: the users in the topic at the time of subscribing, if requested.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class Subscription:
         self._beginning = beginning
         self._received = beginning.since
         self._yielded = beginning.since
-        # While messages come as they now are, the last seq of which they are made, and how many
-        # are to come at most.
+        # For messages with their changes applied: the seq of the last applied event, and the number
+        # of such messages still to come at most.
         self._folded_until = 0
         self._folded_left = 0
-        # With the position behind each, and the size of its payload.
+        # Each event with the position behind it, and the size of its payload.
         self._events: deque[tuple[Event, Position | None, int]] = deque()
         self._arrived = Signalled()
         self._error: ClientError | None = None
@@ -107,14 +108,14 @@ class Subscription:
 
     @property
     def received(self) -> Position | None:
-        """The position of the last event received, whether it was yielded or not."""
+        """The position of the last event received, yielded or not."""
         return self._received
 
     @property
     def position(self) -> Position | None:
         """The position of the last event yielded, for `since` of a later subscription.
 
-        None until the subscription is entered.
+        The position is None until the subscription is entered.
         """
         return self._yielded
 
@@ -124,7 +125,7 @@ class Subscription:
         Raises:
             CommandFailed: the server refused, or this client is subscribed to the topic already.
             NotConnected: there is no connection at the moment.
-            ConnectionLost: it broke before the answer came.
+            ConnectionLost: the connection broke before the answer.
         """
         if self._entered:
             raise RuntimeError("a subscription can be entered only once")
@@ -166,7 +167,7 @@ class Subscription:
 
     @property
     def needed(self) -> bool:
-        """Whether the subscription has to be requested again."""
+        """True if the subscription has to be requested again."""
         return self.state in (SubscriptionState.BEHIND, SubscriptionState.DETACHED)
 
     # For the client ------------------------------------------------------------------------
@@ -195,7 +196,7 @@ class Subscription:
             self._yielded = start
             self._folded_until, self._folded_left = answer.seq, self._beginning.last or 0
         elif not answer.recovered:
-            # Seqs of another epoch say nothing about how much was missed.
+            # Seqs of another epoch do not tell the number of missed events.
             same_epoch = asked.epoch == start.epoch and asked.seq <= start.seq
             after = asked.seq if same_epoch else 0
             reason = answer.reason or "expired"
@@ -203,7 +204,7 @@ class Subscription:
         self._received = start
 
     def offer(self, event: Event, size: int) -> None:
-        """Handle an event from the connection, whose payload has `size` bytes."""
+        """Handle an event from the connection; `size` is the bytes of its payload."""
         here = self._received
         if self.state is not SubscriptionState.LIVE or here is None:
             return
@@ -226,7 +227,7 @@ class Subscription:
         if not self._folded_left and _first(event, place) > here.seq + 1:
             gap = self._gap(place.epoch, here.seq, _first(event, place), "skipped")
             self._put(gap, Position(place.epoch, _first(event, place) - 1))
-        if self._folded_left == 1:  # all of them are here, with the changes up to that seq
+        if self._folded_left == 1:  # All messages are here, with changes up to that seq.
             place = Position(place.epoch, self._folded_until)
         self._folded_left = max(0, self._folded_left - 1)
         self._received = place
@@ -239,14 +240,14 @@ class Subscription:
             self._owner.resume_soon()
 
     def end(self, error: ClientError | None = None) -> None:
-        """End the iterator, with `error` if given, behind the events that wait."""
+        """End the iterator, with `error` if given, behind the waiting events."""
         if self.state is not SubscriptionState.ENDED:
             self.state = SubscriptionState.ENDED
             self._error = error
             self._arrived.set()
 
     def clear(self) -> None:
-        """Drop the events that wait."""
+        """Drop the waiting events."""
         self._flow.remove(sum(size for _, _, size in self._events), len(self._events))
         self._events.clear()
 
@@ -260,10 +261,10 @@ class Subscription:
 
 
 def _after(event: Event, here: Position) -> Position:
-    """Return the position behind `event`, or `here` if the event has no seq."""
+    """Return the position behind `event`, or `here` for an event without a seq."""
     match event:
         case Gap():
-            # Clamped: with a seq that no server takes the subscription could not be resumed.
+            # Clamped: no server accepts a larger seq, so the subscription could not be resumed.
             return Position(event.epoch, min(max(0, event.before - 1), MAX_SEQ))
         case Message() | Edited() | Appended() | Deleted() | Reaction():
             return Position(here.epoch, event.seq)
@@ -273,7 +274,7 @@ def _after(event: Event, here: Position) -> Position:
 
 
 def _first(event: Event, place: Position) -> int:
-    """Return the first seq that `event` stands for; a gap stands for all up to its end."""
+    """Return the first seq that `event` covers; a gap covers all seqs up to its end."""
     match event:
         case Gap():
             return 0

@@ -33,11 +33,12 @@ from .reconnector import Reconnector
 from .subscription import Accepted, Subscription, SubscriptionState
 
 MAX_RESUMES_AT_ONCE = 16
-"""Subscriptions resumed at a time on a new connection. All at once would exceed the server's burst
-limit, and compete with the application's own commands."""
+"""Subscriptions resumed concurrently on a new connection. All at once would exceed the server's
+burst limit, and compete with the application's own commands.
+"""
 
 MAX_UNSUBSCRIBES_AT_ONCE = 4
-"""Topics unsubscribed at a time, for the same reason."""
+"""Topics unsubscribed concurrently, for the same reason."""
 
 _EVENTS: Mapping[str, type[Event]] = MappingProxyType(
     {
@@ -72,7 +73,7 @@ class Subscriptions:
         self._flow = flow
         self._by_topic: dict[str, Subscription] = {}
         self._needed = asyncio.Event()
-        self._leaving: set[Subscription] = set()  # the server may count them still
+        self._leaving: set[Subscription] = set()  # the server may still count these subscriptions
         self._to_leave: asyncio.Queue[Subscription] = asyncio.Queue()
 
     # For subscriptions ---------------------------------------------------------------------
@@ -83,7 +84,7 @@ class Subscriptions:
         Raises:
             CommandFailed: the server refused, or this client is subscribed to the topic already.
             NotConnected: there is no connection at the moment.
-            ConnectionLost: it broke before the answer came.
+            ConnectionLost: the connection broke before the answer.
         """
         connection = self._reconnector.connection()
         if subscription.topic in self._by_topic:
@@ -94,7 +95,7 @@ class Subscriptions:
         except CommandFailed as error:
             self._drop(subscription, error)
             raise
-        except (TypeError, ValueError):  # the command could not be encoded, so nothing was sent
+        except (TypeError, ValueError):  # The command could not be encoded, so nothing was sent.
             self._drop(subscription)
             raise
         except BaseException:
@@ -104,7 +105,7 @@ class Subscriptions:
     async def _subscribe_patiently(
         self, connection: Connection, subscription: Subscription
     ) -> None:
-        """Subscribe; try again later if the server only finds it too early."""
+        """Subscribe; retry after transient refusals."""
         refusals = 0
         while True:
             try:
@@ -123,12 +124,12 @@ class Subscriptions:
         if self._by_topic.get(subscription.topic) is subscription:
             del self._by_topic[subscription.topic]
             if self._reconnector.online:
-                # The server is told in any case: the subscription may just be being resumed.
+                # Tell the server in any case: the subscription may be in the middle of a resume.
                 self._leaving.add(subscription)
                 self._to_leave.put_nowait(subscription)
 
     def _is_leaving_room(self, error: CommandFailed) -> bool:
-        """Return whether subscriptions that are being ended take the room of another."""
+        """Return True if subscriptions that are ending occupy the room of another."""
         return error.code == TooManyTopics.code and bool(self._leaving)
 
     def resume_soon(self) -> None:
@@ -156,7 +157,7 @@ class Subscriptions:
         self._to_leave = asyncio.Queue()
         for subscription in self._by_topic.values():
             subscription.lost()
-        self._needed.set()  # also for those that were just being resumed
+        self._needed.set()  # also for subscriptions in the middle of a resume
 
     def on_end(self, error: ClientError | None) -> None:
         """End all subscriptions."""
@@ -165,7 +166,7 @@ class Subscriptions:
         self._by_topic.clear()
 
     def position(self, topic: str) -> Position | None:
-        """Return the position of a topic's subscription, if there is one."""
+        """Return the position of a topic's subscription; None without a subscription."""
         subscription = self._by_topic.get(topic)
         return None if subscription is None else subscription.received
 
@@ -195,19 +196,19 @@ class Subscriptions:
     async def _leave(
         self, connection: Connection, subscriptions: "asyncio.Queue[Subscription]"
     ) -> NoReturn:
-        """Unsubscribe from one topic after the other, each until the server has done it."""
+        """Unsubscribe from one topic after the other; retry each until the server has done so."""
         while True:
             subscription = await subscriptions.get()
             try:
                 await self._unsubscribe(connection, subscription)
             except (CommandFailed, NotConnected, ConnectionLost):
-                pass  # the server does not know of it
+                pass  # the server does not know the subscription
             finally:
                 self._leaving.discard(subscription)
 
     async def _unsubscribe(self, connection: Connection, subscription: Subscription) -> None:
         refusals = 0
-        while subscription.topic not in self._by_topic:  # or it would end the next one
+        while subscription.topic not in self._by_topic:  # else this ends the next
             try:
                 await connection.command(Unsubscribe(topic=subscription.topic), Done)
                 return
@@ -220,7 +221,7 @@ class Subscriptions:
     async def _resume(
         self, connection: Connection, subscription: Subscription, slots: asyncio.Semaphore
     ) -> None:
-        """Resume a subscription, until it is live or the connection has ended."""
+        """Resume a subscription, until the subscription is live or the connection has ended."""
         refusals = 0
         while subscription.needed:
             try:
@@ -232,11 +233,11 @@ class Subscriptions:
                 if not error.transient and not self._is_leaving_room(error):
                     self._drop(subscription, error)
                     return
-                # Each waits separately: a topic that the store cannot read holds up no other.
+                # Each waits separately: a topic that the store cannot read blocks no other topic.
                 await asyncio.sleep(retry_delay(error.retry_in_ms, refusals))
                 refusals += 1
             except (NotConnected, ConnectionLost):
-                return  # the next connection will resume it
+                return  # the next connection will resume the subscription
 
     async def _subscribe(self, connection: Connection, subscription: Subscription) -> None:
         stale = subscription.state is SubscriptionState.BEHIND
@@ -279,7 +280,8 @@ class Subscriptions:
         return Other(
             type=envelope.type,
             topic=envelope.topic or "",
-            # An event that changes a message is stored. The seq of another may not be its own.
+            # An event that changes a message is stored. The `seq` of another event may not be its
+            # own.
             seq=envelope.seq if "target" in fields else None,
             fields=fields,
         )

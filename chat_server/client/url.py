@@ -1,4 +1,4 @@
-"""The address of a server."""
+"""Addresses of a server: WebSocket and API."""
 
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,7 +18,7 @@ def websocket_url(url: str) -> str:
         if scheme is None or not parts.hostname or parts.port == 0:
             raise ValueError("it has no such scheme, or no host or port")
         parse_uri(f"{scheme}://{parts.netloc}")
-    except (ValueError, InvalidURI):  # of a port that is no number, a bracket without its pair, …
+    except (ValueError, InvalidURI):  # port not a number, unbalanced bracket, …
         shown = url.rpartition("@")[2]
         message = f"not an http://, https://, ws:// or wss:// address: {shown}"
         raise ValueError(message) from None

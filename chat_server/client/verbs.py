@@ -1,4 +1,4 @@
-"""The calls of the client about messages that are stored, about who reads them, and where."""
+"""The client's calls for stored messages, read cursors, presence and positions."""
 
 from typing import Any, TypeVar
 
@@ -17,17 +17,18 @@ A = TypeVar("A", bound=Struct)
 
 
 class Verbs:
-    """What a client can do with the messages of a topic, besides publishing them.
+    """The client's calls for the messages of a topic, except publishing.
 
     `edit`, `append`, `delete` and `react` treat keys, lost connections and unknown outcomes as
-    `Client.publish` does. They raise what it raises, and `CommandFailed` with these codes too:
-    `not_found` if there is no such message in the topic's history, `forbidden` if it is another
-    user's, and `gone` if it is deleted.
+    `Client.publish` does. They raise the errors of `Client.publish`. They also raise
+    `CommandFailed` with these codes: `not_found` if the topic's history has no such message,
+    `forbidden` if the message is another user's, and `gone` if the message is deleted.
 
-    A seq counts in an epoch: after the store was lost it may be another message's. With the `epoch`
-    in which it was seen, such a change is `not_found`. It is that of the answer which named the
-    seq (`Published`, `Page`, `Stream`), or of the subscription's `position` when the event came.
-    Without it the seq is one of the present epoch, whichever that is when the change arrives.
+    A seq is valid in one epoch: after a loss of the store the same seq may name another message.
+    With the `epoch` of the seq, such a change fails with `not_found`. The epoch comes with the
+    answer that named the seq (`Published`, `Page`, `Stream`), or from the subscription's `position`
+    at the time of the event. Without `epoch` the seq counts in the epoch at the time of the
+    change's arrival.
     """
 
     def __init__(self, reconnector: Reconnector, codec: ClientCodec, log: PublicationLog) -> None:
@@ -45,16 +46,16 @@ class Verbs:
         key: str | None = None,
         wait: bool = False,
     ) -> Changed:
-        """Put other data into the message `seq`, and return the place of the edit.
+        """Replace the data of the message `seq`, and return the place of the edit.
 
         Args:
             topic: the message's topic.
             seq: the message.
-            data: any value that JSON can express.
-            epoch: the epoch that counts `seq`.
-            key: 1 to 64 characters that make a repetition harmless.
-            wait: wait for a connection instead of raising `NotConnected`; with a `key`, also send
-                the edit again if the connection breaks before the answer.
+            data: any value with a JSON form.
+            epoch: the epoch of `seq`.
+            key: an idempotency key of 1 to 64 characters.
+            wait: wait for a connection instead of raising `NotConnected`; with a `key`, also resend
+                the edit if the connection breaks before the answer.
 
         Raises:
             ClientError, TypeError, ValueError: as of `publish`.
@@ -76,12 +77,12 @@ class Verbs:
     ) -> Changed:
         """Add to the text of the message `seq`; the answer has the text's `length`.
 
-        `Client.stream` does this for a message that grows.
+        `Client.stream` appends to a streamed message automatically.
 
         Args:
             topic: the message's topic.
             seq: the message.
-            text: what to add; may be empty if `state` ends the message.
+            text: the text to add; may be empty if `state` ends the message.
             state: `complete` or `cancelled` end the message: a further append is `gone`.
             epoch: as of `edit`.
             key: as of `edit`.
@@ -104,7 +105,7 @@ class Verbs:
         key: str | None = None,
         wait: bool = False,
     ) -> Changed:
-        """Take the data of the message `seq` away for good; the message stays, empty.
+        """Delete the data of the message `seq` for good; the message stays, empty.
 
         Args:
             topic: the message's topic.
@@ -130,13 +131,13 @@ class Verbs:
         key: str | None = None,
         wait: bool = False,
     ) -> Changed:
-        """Add the user's reaction to the message `seq`, or take it back.
+        """Add the user's reaction to the message `seq`, or remove the reaction.
 
         Args:
             topic: the message's topic.
             seq: the message.
             emoji: one visible character.
-            remove: True to take the reaction back; `not_found` if there is none.
+            remove: True removes the reaction; `not_found` without a reaction.
             epoch: as of `edit`.
             key: as of `edit`.
             wait: as of `edit`.
@@ -154,7 +155,7 @@ class Verbs:
 
         Args:
             topic: the topic.
-            seq: the last event that was read.
+            seq: the last event read.
             epoch: as of `edit`.
 
         Raises:
@@ -165,11 +166,11 @@ class Verbs:
         return await self._command(commands.Read(topic=topic, seq=seq, epoch=epoch), Cursor)
 
     async def unread(self, *topics: str, readers: bool = False) -> dict[str, Unread]:
-        """Return what the user has not read of some topics, by topic.
+        """Return the user's read cursor and the number of unread messages, by topic.
 
         Args:
             topics: 1 to 128 topics.
-            readers: True to be told also who else has read how far, where the server tells that.
+            readers: True also returns the users with the furthest cursors, where the server allows.
 
         Raises:
             CommandFailed: the server refused.
@@ -182,11 +183,11 @@ class Verbs:
     async def presence(
         self, topic: str, *, after: str | None = None, limit: int = commands.DEFAULT_PRESENCE
     ) -> Present:
-        """Return who is in `topic`, in the order of the users' names.
+        """Return the users in `topic`, ordered by name.
 
         Args:
             topic: the topic.
-            after: only users behind this one, for the next page.
+            after: only users behind this user, for the next page.
             limit: users at most, 1 to 1,000.
 
         Raises:
@@ -198,32 +199,33 @@ class Verbs:
         return await self._command(command, Present)
 
     async def call(self, method: str, data: object = None) -> Any:
-        """Call a method of the application around the server, and return what that returns.
+        """Call a method of the application around the server, and return the method's result.
 
         Args:
-            method: its name.
-            data: any value that JSON can express.
+            method: the name of the method.
+            data: any value with a JSON form.
 
         Raises:
-            CommandFailed: the method refuses or has failed, or there is none (`not_found`).
+            CommandFailed: the method refuses or has failed, or does not exist (`not_found`).
             NotConnected: there is no connection, and nothing was sent.
             ConnectionLost: the connection broke before the answer; the call may have had effects.
-            TypeError, ValueError: part of `data` has no form in JSON; the message names the place.
+            TypeError, ValueError: a part of `data` has no JSON form; the message names the place.
         """
         command = commands.Call(method=method, data=self._codec.data(data))
         return (await self._command(command, CallOk)).data
 
     async def position(self, topic: str) -> Position:
-        """Return where `topic` stands now, for who then loads a snapshot and subscribes behind it.
+        """Return the present position of `topic`, for a snapshot and a subscription behind it.
 
-        The server is asked by HTTP, beside the WebSocket: `…/api` stands where `…/ws` stands. The
-        token must grant `subscribe`.
+        The client asks the server by HTTP, next to the WebSocket: `…/api` for `…/ws`. The token
+        must grant `subscribe`.
 
         Raises:
             CommandFailed: the server refused.
             NotConnected: the server cannot be reached.
             ConnectFailed: there is no token now.
-            BadServer: what answers has no such API, a proxy that passes the WebSocket only say.
+            BadServer: the address does not have this API, for example behind a proxy that passes
+                only the WebSocket.
         """
         return await read_position(self._reconnector.ask, topic)
 
