@@ -1,7 +1,7 @@
-"""What processes cost, from the operating system's accounting; Linux only.
+"""CPU time and memory of processes, from the operating system's accounting; Linux only.
 
-Not with psutil: it counts CPU time in ticks of 10 ms, and `make bench` runs with what the server
-itself depends on.
+Not with psutil: psutil counts CPU time in ticks of 10 ms, and `make bench` needs only the server's
+own dependencies.
 """
 
 import os
@@ -20,10 +20,10 @@ PROC = Path("/proc")
 
 
 class Usage(Struct, frozen=True):
-    """CPU time used so far, and memory in use now, of some processes and all their descendants.
+    """CPU time used so far, and present memory, of some processes and all their descendants.
 
     Args:
-        step_seconds: what the CPU time is counted in.
+        step_seconds: the resolution of the CPU time.
     """
 
     cpu_seconds: float
@@ -32,7 +32,7 @@ class Usage(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True):
-    """Where a run took place, as far as its numbers depend on it."""
+    """The machine of a run, as far as the numbers depend on the machine."""
 
     cpu: str
     cores: int
@@ -43,10 +43,10 @@ class Machine(Struct, frozen=True):
 
 
 def usage(pid: int | None) -> Usage | None:
-    """Return what a process and its descendants have used; None without a pid or without /proc.
+    """Return the usage of a process and its descendants; None without a pid or without /proc.
 
     Raises:
-        LoadError: there is no such process.
+        LoadError: the process does not exist.
     """
     if pid is None or not (PROC / "self/stat").exists():
         return None
@@ -72,9 +72,9 @@ LIBRARIES = ("quart", "hypercorn", "websockets", "uvloop", "msgspec", "redis", "
 
 
 def busy_seconds() -> float | None:
-    """Return the time that all cores have worked, or waited for the hypervisor to let them work.
+    """Return the CPU time of all cores, including time stolen by the hypervisor.
 
-    What runs at low priority is left out, because it gives way. None without /proc.
+    Work at low priority is left out, because such work gives way. None without /proc.
     """
     try:
         line = (PROC / "stat").read_text().partition("\n")[0]
@@ -105,9 +105,9 @@ def cores() -> list[int]:
 
 @contextmanager
 def pinned(to: Sequence[int]) -> Iterator[None]:
-    """Keep the processes started here on some cores, where the system can do that.
+    """Keep the processes started here on some cores, where the system supports pinning.
 
-    They inherit it from this thread, so that they never see more cores than they have.
+    The processes inherit the cores from this thread, so they never see other cores.
     """
     if not to or not hasattr(os, "sched_setaffinity"):
         yield
@@ -121,10 +121,11 @@ def pinned(to: Sequence[int]) -> Iterator[None]:
 
 
 def _clock(process: int) -> float | None:
-    """Return the seconds that all threads of a process have run, those that ended included.
+    """Return the CPU seconds of all threads of a process, including ended threads.
 
-    The scheduler counts them in nanoseconds, /proc/PID/stat tells them in ticks of 10 ms. None if
-    it has ended or if there is no such clock. The number is what clock_getcpuclockid(3) returns.
+    The scheduler counts nanoseconds; /proc/PID/stat has ticks of 10 ms. The function returns None
+    for an ended process, or without such a clock. The clock's number is the result of
+    clock_getcpuclockid(3).
     """
     try:
         return time.clock_gettime((~process << 3) | 2)
@@ -133,17 +134,17 @@ def _clock(process: int) -> float | None:
 
 
 def open_files(process: int) -> int:
-    """Return how many files and sockets a process has open."""
+    """Return the number of open files and sockets of a process."""
     return len(os.listdir(PROC / str(process) / "fd"))
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """Yield each process with its parent, the ticks it has run, and its resident pages."""
+    """Yield each process with its parent, its CPU ticks, and its resident pages."""
     for entry in PROC.glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # It has ended meanwhile.
+            continue  # The process has ended meanwhile.
         yield (
             int(entry.parent.name),
             (int(fields[1]), int(fields[11]) + int(fields[12]), int(fields[21])),

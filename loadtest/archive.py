@@ -1,4 +1,4 @@
-"""What the archive costs: its writer, a publication beside it, and a page of history out of it."""
+"""The costs of the archive: its writer, a concurrent publication, and a page of history."""
 
 import asyncio
 import sqlite3
@@ -54,13 +54,13 @@ _ARCHIVED: Final = {
 
 
 class ArchivePlan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The size of the measurement.
 
     Args:
-        rounds: how often both take turns.
-        events: that are written in each round.
-        pages: of history that are read in each round.
-        seconds: for which is published in each round.
+        rounds: number of alternating rounds.
+        events: events written in each round.
+        pages: pages of history read in each round.
+        seconds: seconds of publishing in each round.
     """
 
     rounds: int = 5
@@ -70,14 +70,14 @@ class ArchivePlan(Struct, frozen=True, kw_only=True):
 
 
 class Pair(Struct, frozen=True):
-    """What was measured in one round, in microseconds: with the archive, and what it is held to."""
+    """The result of one round in microseconds: with the archive, and the reference."""
 
     mine: float
     theirs: float
 
 
 class ArchiveCosts(Struct, frozen=True):
-    """What a run has found, by the name of the budget."""
+    """The result of a run, by the name of the budget."""
 
     machine: Machine
     plan: ArchivePlan
@@ -89,7 +89,7 @@ class ArchiveCosts(Struct, frozen=True):
 
 
 def archive(plan: ArchivePlan, tell: Tell) -> ArchiveCosts:
-    """Run everything, telling how far it is.
+    """Run all measurements, and report the progress.
 
     Raises:
         LoadError: a server does not start.
@@ -167,7 +167,7 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def _page(plan: ArchivePlan) -> Pair:
-    """Read the same pages out of the archive, and out of Redis."""
+    """Read the same pages from the archive, and from Redis."""
     with redis_server() as (url, _), tempfile.TemporaryDirectory() as folder:
         broker = RedisBroker(RedisSettings(url=url), BrokerSettings())
         database = Database(_settings(Path(folder) / "chat.db"))
@@ -199,7 +199,7 @@ async def _page(plan: ArchivePlan) -> Pair:
 
 
 def _publications(plan: ArchivePlan, tell: Tell) -> dict[str, Pair]:
-    """Publish to the worker that writes the archive, and to one beside it."""
+    """Publish to the worker that writes the archive, and to another worker."""
     with tempfile.TemporaryDirectory() as folder:
         on = _costs(plan, tell, {**_ARCHIVED, "CHAT_DATABASE__URL": _settings(_file(folder)).url})
     off = _costs(plan, tell, {"CHAT_NAMESPACES__DEFAULT__ARCHIVE": "false"})
@@ -255,7 +255,7 @@ def archive_lines(found: ArchiveCosts) -> list[list[str]]:
 
 
 def archive_text(found: ArchiveCosts) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"{plan.events:,} events of some 200 bytes are written in batches of {AT_ONCE}, and "

@@ -1,4 +1,4 @@
-"""Runs all that the budgets of the design are about; what they allow is in `budgets`."""
+"""Runs the measurements for all budgets of the design; `budgets` has the limits."""
 
 import time
 from collections.abc import Callable
@@ -23,20 +23,22 @@ MEMORY, REDIS = "publish, memory", "publish, Redis"
 CONNECT, BARE = "connect", "bare Quart route"
 
 PACKED_RATE = 1.0
-"""Messages a second to all that are packed: as many deliveries as to a busy room of a thousand."""
+"""Messages per second to all connections of `PACKED`: as many deliveries as in a busy room of
+1,000.
+"""
 
 
 class Effort(Struct, frozen=True, kw_only=True):
-    """How much a bench does; the defaults take less than five minutes on two cores.
+    """The size of a bench; the defaults take less than five minutes on two cores.
 
     Args:
-        rounds: how often all take turns.
-        attempts: how often one run is tried while others disturb it.
-        room: subscribers of the room in which a delivery is measured.
-        crowd: subscribers up to which the growth of its cost is measured.
-        packed: connections with which memory and garbage collections are measured, once.
-        connections: how many come in a storm.
-        seconds: for how long messages are sent in each run.
+        rounds: number of alternating rounds.
+        attempts: attempts of one run while other work disturbs the machine.
+        room: subscribers of the room for the cost of a delivery.
+        crowd: subscribers of the largest room for the growth of this cost.
+        packed: connections for the only measurement of memory and garbage collections.
+        connections: connections of a storm.
+        seconds: seconds of sending in each run.
     """
 
     rounds: int = 3
@@ -49,7 +51,7 @@ class Effort(Struct, frozen=True, kw_only=True):
 
 
 class Bench(Struct, frozen=True):
-    """What a bench has found."""
+    """The result of a bench."""
 
     machine: Machine
     effort: Effort
@@ -59,11 +61,11 @@ class Bench(Struct, frozen=True):
 
 
 def bench(effort: Effort, tell: Tell) -> Bench:
-    """Run everything, telling how far it is."""
+    """Run all measurements, and report the progress."""
     begin = time.monotonic()
     crowd = _fitting(effort.crowd)
     steady = partial(_fanout, effort, effort.room, 20.0)
-    # As many deliveries in a second as in the smaller room.
+    # As many deliveries per second as in the smaller room.
     crowded = partial(_fanout, effort, crowd, 20.0 * effort.room / crowd)
     publishing, connecting = partial(_publish, effort), partial(_connect, effort)
     entrants = [
@@ -83,7 +85,7 @@ def bench(effort: Effort, tell: Tell) -> Bench:
 
 
 def _fitting(connections: int) -> int:
-    """Return as many of some connections as the limit of open files leaves."""
+    """Return the number of connections, bounded by the limit of open files."""
     return min(connections, raise_file_limit() - SPARE_FILES)
 
 

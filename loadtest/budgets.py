@@ -1,4 +1,4 @@
-"""The budgets of the design, each beside what a bench has measured."""
+"""The budgets of the design, each with the measured value of a bench."""
 
 from collections.abc import Iterator
 
@@ -23,10 +23,10 @@ from .sampling import Cost, Samples, median, ratio
 
 
 class Budget(Struct, frozen=True):
-    """One budget: what it allows, what was measured, and whether that is met.
+    """One budget: the limit, the measured value, and the verdict.
 
     Args:
-        disturbance: cores that others kept busy meanwhile, the median of its runs.
+        disturbance: cores occupied by other work meanwhile, the median of the runs.
     """
 
     what: str
@@ -37,7 +37,7 @@ class Budget(Struct, frozen=True):
 
     @property
     def verdict(self) -> str:
-        """Say in words whether it is met."""
+        """Say in words whether the budget is met."""
         return {True: "met", False: "NOT MET", None: "not measured"}[self.met]
 
 
@@ -67,7 +67,7 @@ def budget_lines(found: list[Budget]) -> list[list[str]]:
 
 
 def more_lines(bench: Bench) -> Iterator[str]:
-    """Yield what else is known, and how long it took."""
+    """Yield further findings, and the duration."""
     samples = bench.samples
     for report in samples.reports.get(PACKED, []):
         if report.connections < bench.effort.packed:
@@ -90,17 +90,17 @@ def more_lines(bench: Bench) -> Iterator[str]:
 
 
 def per_delivery(report: Report) -> float | None:
-    """Return what a delivery costs the server."""
+    """Return the server's CPU time of a delivery."""
     return report.cpu_us_per_delivery
 
 
 def per_publish(report: Report) -> float | None:
-    """Return what a publication with its answer costs the server."""
+    """Return the server's CPU time of a publication with its answer."""
     return report.cpu_us_per_publish
 
 
 def per_connect(report: Report) -> float | None:
-    """Return what a connection with its subscription costs the server."""
+    """Return the server's CPU time of a connection with its subscription."""
     return report.cpu_us_per_connect
 
 
@@ -112,7 +112,7 @@ def _judged(
     limit: float,
     text: str,
 ) -> Budget:
-    """Return a budget with what was measured, which is met by a value of at most `limit`."""
+    """Return a budget with its measured value; a value of at most `limit` meets the budget."""
     if value is None:
         return unmeasured
     others = samples.disturbance(*keys)
@@ -122,7 +122,7 @@ def _judged(
 def _of_other(
     samples: Samples, budget: Budget, keys: tuple[str, str], cost: Cost, limit: float, name: str
 ) -> Budget:
-    """Judge a cost of the first of two entrants by that of the other, whose name is given."""
+    """Judge a cost of the first of two entrants by the cost of the other one, named `name`."""
     times, ours, theirs = (
         samples.ratio(*keys, cost),
         samples.median(keys[0], cost),
@@ -189,5 +189,5 @@ def _pauses(bench: Bench) -> Budget:
 
 
 def _connections(samples: Samples, key: str, asked: int) -> int:
-    """Return how many there were, or what was asked for if there was no run."""
+    """Return the number of connections in the runs, or `asked` without a run."""
     return max((report.connections for report in samples.reports.get(key, [])), default=asked)

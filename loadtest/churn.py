@@ -1,4 +1,4 @@
-"""Churn: whether connections that come and go leave memory behind."""
+"""Churn: checks that short-lived connections leave no memory behind."""
 
 import asyncio
 import base64
@@ -22,25 +22,25 @@ from .accounting import usage
 from .server import UNLIMITED, Target, launched, server_cores
 
 MOST_GROWTH = 1.1
-"""Memory at the end, over that after the first connections, at most."""
+"""Factor: memory at the end divided by the memory after the first connections, at most."""
 
 AT_ONCE = 20
-"""Connections that come and go at the same time."""
+"""Connections opened and closed concurrently."""
 
 SUBSCRIBE = b'{"type":"subscribe","id":1,"topic":"room:churn"}'
 
 
 class Round(Struct, frozen=True):
-    """Connections of one kind that came and went.
+    """Short-lived connections of one kind.
 
     Args:
         transport: direct or asgi.
-        tls: whether they spoke TLS.
-        connections: how many came and went.
-        held: how many stayed all the time.
-        seconds: how long it took.
-        first_bytes: memory of the server after the first of them.
-        last_bytes: the same after all of them.
+        tls: True for TLS.
+        connections: number of short-lived connections.
+        held: number of connections open all the time.
+        seconds: the duration.
+        first_bytes: memory of the server after the first connections.
+        last_bytes: memory of the server after all connections.
     """
 
     transport: str
@@ -53,12 +53,12 @@ class Round(Struct, frozen=True):
 
     @property
     def growth(self) -> float:
-        """Memory at the end, over that after the first."""
+        """Memory at the end, divided by the memory after the first connections."""
         return self.last_bytes / self.first_bytes
 
     @property
     def passed(self) -> bool:
-        """Whether what ended left nothing behind."""
+        """True if ended connections left nothing behind."""
         return self.growth <= MOST_GROWTH
 
 
@@ -71,15 +71,15 @@ async def churn(
     first: int,
     tell: Callable[[str], None],
 ) -> Round:
-    """Let connections come and go at a server of our own.
+    """Open and close connections at a server of our own.
 
     Args:
         transport: direct or asgi.
-        tls: whether to speak TLS.
-        connections: how many come and go.
-        held: how many stay meanwhile.
-        first: of those that come and go, after how many memory is measured first.
-        tell: told of the progress.
+        tls: True for TLS.
+        connections: number of short-lived connections.
+        held: number of connections open all the time.
+        first: number of short-lived connections before the first look at memory.
+        tell: called with the progress.
     """
     with _server(transport, tls=tls) as target:
         head = _head(target)
@@ -129,18 +129,18 @@ def _head(target: Target) -> bytes:
 async def _open(
     target: Target, head: bytes, context: ssl.SSLContext | None
 ) -> asyncio.StreamWriter:
-    """Open a WebSocket that has subscribed to a topic."""
+    """Open a WebSocket, and subscribe to a topic."""
     reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
     writer.write(head)
     await reader.readuntil(b'"welcome"')
-    # Masked with zeros, which leaves it as it is.
+    # The mask of zeros leaves the payload unchanged.
     writer.write(bytes((0x81, 0x80 | len(SUBSCRIBE), 0, 0, 0, 0)) + SUBSCRIBE)
     await reader.readuntil(b'"ok"')
     return writer
 
 
 async def _memory(target: Target) -> int:
-    await asyncio.sleep(1.0)  # the last ones have ended by then
+    await asyncio.sleep(1.0)  # by then the last connections have ended
     used = usage(target.pid)
     return used.memory_bytes if used is not None else 0
 
@@ -177,5 +177,5 @@ def _accepts(port: int) -> bool:
 def _trusting() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # it is our own server, of this moment
+    context.verify_mode = ssl.CERT_NONE  # the server is our own, started just now
     return context

@@ -33,7 +33,7 @@ OWN_KINDS: Mapping[str, click.ParamType[Any]] = {
     "payload_bytes": kinds.Payload,
     "stalled_share": kinds.Number(0, 0.9),
 }
-"""Parameters of scenarios that not just any number will do for."""
+"""Parameters of scenarios with a restricted range."""
 
 STUDIES: Mapping[str, str] = {
     "archive": "cli_archive",
@@ -51,8 +51,9 @@ STUDIES: Mapping[str, str] = {
     "verbs": "cli_verbs",
     "webhooks": "cli_webhooks",
 }
-"""The modules of the commands that are no scenarios, imported for whoever asks for them: together
-they import most of the server, Redis and the database."""
+"""The modules of commands that are not scenarios, imported on demand: together the modules import
+most of the server, Redis and the database.
+"""
 
 SERVER_OPTIONS = [
     click.Option(
@@ -86,7 +87,9 @@ SERVER_OPTIONS = [
 
 
 class _Group(click.Group):
-    """Says in one line what stopped a command, and the whole first sentence of each."""
+    """Reports an error of a command in one line, and shows the whole first sentence of each
+    command.
+    """
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -123,12 +126,13 @@ def main() -> None:
 def _command(
     scenario: Callable[..., Stage], *examples: str, environ: Mapping[str, str] | None = None
 ) -> click.Command:
-    """Return the command of a scenario: its options are the parameters, their help its docstring.
+    """Return the command of a scenario: parameters become options, with the docstring as their
+    help.
 
     Args:
-        scenario: what it runs; the module says in one sentence what that is.
-        examples: options to begin with.
-        environ: settings of a server started for it.
+        scenario: the scenario; the docstring of its module has the summary.
+        examples: example options.
+        environ: settings of a server started for the scenario.
     """
     name = scenario.__name__
     _, _, summary = (inspect.getdoc(inspect.getmodule(scenario)) or "").partition(": ")
@@ -165,7 +169,7 @@ def _sentence(text: str) -> str:
 def _run(
     scenario: Callable[..., Stage], options: dict[str, Any], environ: Mapping[str, str]
 ) -> None:
-    """Carry a scenario out; exit with 1 unless every message arrived once and in order."""
+    """Run a scenario; exit with 1 unless every message arrived once and in order."""
     json, plot = options.pop("json"), options.pop("plot")
     names = ("url", "server_pid", "workers", "redis", "pauses")
     server = {name: options.pop(name) for name in names}
@@ -194,9 +198,9 @@ def _target(
     pauses: bool,
     environ: Mapping[str, str],
 ) -> Iterator[Target]:
-    """Yield the running server at `url`, or one started for the time being.
+    """Yield the running server at `url`, or a server started for this run.
 
-    Tokens are signed with the secret that the environment names, as it does for the server.
+    The environment's secret signs the tokens, as for the server.
     """
     if url is not None:
         if redis or pauses or workers > 1:

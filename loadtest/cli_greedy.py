@@ -14,7 +14,7 @@ from .server import started
 from .terminal import Line
 
 STORES = {"memory": 1, "redis": 2}
-"""The stores, and how many workers a server has with each."""
+"""The stores, and the number of workers of a server with each store."""
 
 
 @click.command("greedy", epilog=kinds.examples("greedy", "greedy --seconds 20 --connections 20"))

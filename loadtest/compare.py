@@ -1,4 +1,4 @@
-"""The same load on other servers, in turns, and connecting against a bare route."""
+"""The same load on other servers in alternating rounds, and connecting against a bare route."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -18,20 +18,20 @@ from .stage import Stage, Tell
 
 OURS = "chat_server"
 MAX_CORE_SECONDS = 45.0
-"""A run that would keep a peer's core busy for longer is left out."""
+"""Seconds: a run that would occupy a peer's core for longer is left out."""
 
 
 class Rate(Struct, frozen=True):
-    """One rate of fan-out: who took part, and who was left out for want of speed."""
+    """One rate of fan-out: the results, and the peers left out as too slow."""
 
     rate: float
     samples: Samples
     too_slow: dict[str, float]
-    """By title, how many cores it would need."""
+    """The number of cores that a peer would need, by title."""
 
 
 class Comparison(Struct, frozen=True):
-    """What `compare` has found; `missing` are the peers that are not installed, by what lacks."""
+    """The result of `compare`; `missing` maps peers to their missing packages."""
 
     machine: Machine
     rounds: int
@@ -48,7 +48,7 @@ class Comparison(Struct, frozen=True):
 
 
 class ComparePlan(Struct, frozen=True, kw_only=True):
-    """How to compare; `only` names the peers that take part, all if empty."""
+    """The parameters of a comparison; `only` names the peers to include, all if empty."""
 
     rounds: int = 3
     attempts: int = 1
@@ -63,7 +63,7 @@ class ComparePlan(Struct, frozen=True, kw_only=True):
 
 
 def compare(plan: ComparePlan, tell: Tell) -> Comparison:
-    """Run the comparison, telling how far it is."""
+    """Run the comparison, and report the progress."""
     invited = [peer for peer in peers() if not plan.only or peer.name in plan.only]
     missing = {peer.title: peer.missing for peer in invited if peer.missing}
     present = [peer for peer in invited if not peer.missing]
@@ -111,7 +111,7 @@ def lines(comparison: Comparison) -> list[list[str]]:
 
 
 def idle_text(comparison: Comparison) -> str:
-    """Say what the table of idle connections is about."""
+    """Return the text about the table of idle connections."""
     return (
         f"{comparison.idle_connections:,} subscribers to which nobody publishes, for "
         f"{comparison.hold_seconds:g} s: too short for any server's heartbeats."
@@ -119,7 +119,7 @@ def idle_text(comparison: Comparison) -> str:
 
 
 def idle_lines(comparison: Comparison) -> list[list[str]]:
-    """Return the rows of the table about connections that do nothing, the header first."""
+    """Return the rows of the table about idle connections, the header first."""
     shown = [
         Column("memory per connection", "{:.1f} KiB", _memory),
         Column("CPU of a connection, in a second", "{:.2f} µs", _per_idle_second),
@@ -141,7 +141,7 @@ def connect_lines(comparison: Comparison) -> list[list[str]]:
 
 
 def _fan_out(floor: str) -> list[Column]:
-    """Return what is compared of a fan-out; `floor` is the title of the cheapest server."""
+    """Return the columns of a fan-out; `floor` is the title of the cheapest server."""
     return [
         Column("CPU per delivery", "{:.1f} µs", per_delivery),
         Column("of the floor", "{:.2f} ×", per_delivery, of=floor),
@@ -159,7 +159,7 @@ def _left_out(title: str, why: str, columns: int) -> list[str]:
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """Return for each rate whether our CPU per delivery is below that of every peer, as asked."""
+    """Return for each rate whether our CPU per delivery is below every peer's, as required."""
     found = []
     for rate in comparison.rates:
         samples = rate.samples
@@ -182,7 +182,7 @@ def verdicts(comparison: Comparison) -> list[str]:
 
 
 def losses(comparison: Comparison) -> list[str]:
-    """Return, as sentences, where others were better than we by more than noise."""
+    """Return, as sentences, the values in which peers were better than ours by more than noise."""
     found: list[str] = []
     for rate in comparison.rates:
         for name, cost in FAN_OUT_COSTS.items():
@@ -207,7 +207,7 @@ def _behind(
 def _too_slow(
     present: list[Peer], rates: list[Rate], rate: float, plan: ComparePlan
 ) -> dict[str, float]:
-    """Return whom a rate would keep busy for too long, judging by its cost at earlier rates."""
+    """Return the peers that a rate would keep busy for too long, by their cost at earlier rates."""
     found = {}
     for peer in present[1:]:
         cost = median(earlier.samples.median(peer.title, per_delivery) for earlier in rates)
@@ -273,4 +273,4 @@ FAN_OUT_COSTS: dict[str, Cost] = {
     "memory per connection": _memory,
 }
 NOISE = 0.01
-"""A difference that means nothing."""
+"""Share: a smaller difference means nothing."""

@@ -1,7 +1,7 @@
-"""A process that holds many connections, which listen, talk, or stall.
+"""A process that holds many connections, which listen, publish, or stall.
 
-Each message bears the time at which it was due, so that a publisher or a server that falls behind
-shows in the latency instead of hiding it.
+Each message carries its due time. A publisher or server that falls behind therefore shows in the
+latency.
 """
 
 import asyncio
@@ -24,32 +24,32 @@ from .histogram import Histogram
 from .wire import LoadError, Socket
 
 CONNECTS_AT_ONCE = 50
-"""Handshakes under way at a time, fewer than a listening socket's backlog."""
+"""Concurrent handshakes, fewer than a listening socket's backlog."""
 
 REPORT_SECONDS = 0.25
 ANSWER_SECONDS = 15.0
-"""How long after the last message its answer may take."""
+"""Seconds after the last message in which its answer may come."""
 
 GOODBYE_SECONDS = 3.0
-"""How long a stalled reader that reads again may need to see that it was disconnected."""
+"""Seconds in which a resumed stalled reader may detect its disconnection."""
 
 SPARE_FILES = 100
-"""Open files that a process needs besides its connections: the chat server keeps 64 for itself."""
+"""Open files that a process needs besides its connections: the chat server reserves 64."""
 
 STALLED_BUFFER_BYTES = 4096
 STALLED_SEGMENT_BYTES = 1400
-"""What the kernel takes in for a stalled reader, and segments as on a network."""
+"""Bytes: the kernel's receive buffer of a stalled reader, and segments as on a network."""
 
 BURST = 50
-"""Messages sent without a look at what came back."""
+"""Messages sent before the next look at the answers."""
 
 
 class Member(Struct, frozen=True):
-    """One connection; without a topic to listen to it only talks.
+    """One connection; a connection with `listens=False` only publishes.
 
     Args:
-        since: where it goes on; it is ready once it has the `missed` events after that.
-        leaves: says goodbye as soon as it is ready.
+        since: the position to resume from; the connection is ready after the `missed` later events.
+        leaves: sends a close frame as soon as the connection is ready.
     """
 
     token: str
@@ -63,17 +63,19 @@ class Member(Struct, frozen=True):
 
 
 class CrowdPlan(Struct, frozen=True, kw_only=True):
-    """What one process does.
+    """The work of one process.
 
     Args:
         host, port, dialect: of the server.
-        members: its connections.
-        source: the address that they come from, which has so many ports; any if empty.
-        connects_per_second: when each connection is due; None opens the next as one is ready.
-        rate: messages a second of all members that talk, in turns; 0 sends the next as soon as
-            one of a connection's `window` messages is answered.
-        window: messages of one connection that may be unanswered at rate 0.
-        payload_bytes: how long the JSON text of each message's `data` is.
+        members: the connections.
+        source: the source address of the connections, because ports per address are limited; any if
+            empty.
+        connects_per_second: the rate of connection attempts; None opens the next connection when
+            one is ready.
+        rate: messages per second of all publishing members, in turns; 0 sends the next message as
+            soon as one of a connection's `window` messages is answered.
+        window: unanswered messages of one connection at rate 0.
+        payload_bytes: bytes of the JSON text of each message's `data`.
     """
 
     host: str
@@ -87,13 +89,13 @@ class CrowdPlan(Struct, frozen=True, kw_only=True):
     payload_bytes: int = 100
 
     def sends(self, seconds: float) -> bool:
-        """Return whether there is a message in so many seconds."""
+        """Return True if at least one message is due in `seconds`."""
         talks = any(member.talks for member in self.members)
         return talks and (not self.rate or round(self.rate * seconds) > 0)
 
 
 class Progress(Struct, frozen=True):
-    """How far a process has come."""
+    """The progress of a process."""
 
     connected: int
     deliveries: int
@@ -101,14 +103,14 @@ class Progress(Struct, frozen=True):
 
 
 class Talk(Struct, frozen=True):
-    """Tells a process to publish from `start_ns` of the monotonic clock on."""
+    """Orders a process to publish from `start_ns` of the monotonic clock on."""
 
     start_ns: int
     seconds: float
 
 
 class Talked(Struct, frozen=True):
-    """What became of the messages; errors by their code."""
+    """The outcomes of the messages; errors by their code."""
 
     sent: int
     acknowledged: int
@@ -116,23 +118,25 @@ class Talked(Struct, frozen=True):
 
 
 class Return(Struct, frozen=True):
-    """Tells a process that all its members lost their connections, and missed so many events."""
+    """Orders a process to reconnect all members, after the loss of all connections and `missed`
+    events.
+    """
 
     missed: int
 
 
 class Returned(Struct, frozen=True):
-    """When the last member had all that it had missed, in ns of the monotonic clock."""
+    """The time at which the last member had all missed events, in ns of the monotonic clock."""
 
     at_ns: int
 
 
 class Finish(Struct, frozen=True):
-    """Tells a process to end with a `Result`."""
+    """Orders a process to end with a `Result`."""
 
 
 class Result(Struct, frozen=True):
-    """All that a process has counted; `lost` connections by reason, stalled ones apart."""
+    """All counts of a process; `lost` has connections by reason, without stalled ones."""
 
     deliveries: int
     duplicates: int
@@ -148,7 +152,7 @@ class Result(Struct, frozen=True):
 
 
 class _Tally:
-    """What all members of the process count together."""
+    """The common counts of all members of the process."""
 
     def __init__(self) -> None:
         self.connected = 0
@@ -206,11 +210,11 @@ class _Client:
 
     @property
     def position(self) -> Position:
-        """Where it is in its topic's order."""
+        """The member's position in its topic's order."""
         return Position(self._epoch, self._seq or 0)
 
     async def connect(self) -> None:
-        """Connect and get ready.
+        """Connect, and wait until the connection is ready.
 
         Raises:
             LoadError: the server cannot be reached or refuses.
@@ -240,7 +244,7 @@ class _Client:
             self.socket.leave()
 
     def publish(self, number: int, due_ns: int) -> None:
-        """Send the message that is the `number`-th of this process, from 1."""
+        """Send the message with this number within the process, counted from 1."""
         self._latest = number
         data = data_of(due_ns, self._plan.payload_bytes)
         self.socket.write(self._dialect.publish(self.member.topic, number, data))
@@ -259,7 +263,7 @@ class _Client:
             self.on_lost(self._dialect.refusal(data))
 
     def _advance(self, data: bytes) -> bool:
-        """Take the next step if this is what it waits for."""
+        """Take the next step if the data has the expected answer."""
         if not self._steps or self._steps[0][0] not in data:
             return False
         _, answer = self._steps.pop(0)
@@ -270,7 +274,7 @@ class _Client:
         return True
 
     def _begin(self, data: bytes) -> None:
-        """Take the place in the topic's order that the last answer tells, or go on from there."""
+        """Start at the position in the last answer, or resume from the earlier position."""
         start = self._dialect.position(data)
         if start and self._dialect.orders:
             self._epoch = start.epoch
@@ -305,7 +309,7 @@ class _Client:
         if self.member.talks and self._dialect.acknowledges:
             for number in self._dialect.acknowledged(data):
                 tally.acknowledged += 1
-                # An answer without a number is to what was sent last.
+                # An answer without a number belongs to the last sent message.
                 due = tally.due_of(int(number) or self._latest)
                 tally.acknowledgement.add((now - due) / 1000)
                 tally.on_answer(self)
@@ -336,14 +340,14 @@ class _Client:
 
 
 def raise_file_limit() -> int:
-    """Allow this process, and those it starts, as many open files as the system lets it."""
+    """Raise the limit of open files of this process and its children to the system's maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def main(pipe: Connection, plan: CrowdPlan) -> None:
-    """Run one process: connect all, report progress, and do what it is told until `Finish`."""
+    """Run one process: connect all members, report progress, and execute orders until `Finish`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_file_limit()
     uvloop.run(_main(pipe, plan))
@@ -399,14 +403,14 @@ async def _connect(clients: list[_Client], plan: CrowdPlan, tally: _Tally) -> No
         tally.connecting.add((time.monotonic() - due) * 1e6)
         tally.connected += 1
 
-    # The first failure ends the process, and with it all the others.
+    # The first failure ends the process, and thereby all other connections.
     await asyncio.gather(*(connect(number, client) for number, client in enumerate(clients)))
 
 
 async def _return(
     lost: list[_Client], plan: CrowdPlan, order: Return, tally: _Tally
 ) -> list[_Client]:
-    """Connect all again, each where it was; what happened to the connections before is expected."""
+    """Reconnect all members at their positions; losses of the earlier connections are expected."""
     tally.lost.clear()
     tally.connecting = Histogram()
     members = [
@@ -432,13 +436,13 @@ async def _talk(clients: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tal
 
 
 async def _keep_time(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> int:
-    """Publish each message when it is due, whatever the server does; return how many."""
+    """Publish each message at its due time, regardless of the server; return their number."""
     tally.due_of = lambda number: talk.start_ns + round((number - 1) * 1e9 / plan.rate)
     total = round(plan.rate * talk.seconds) if talkers else 0
     for number in range(1, total + 1):
         due_ns = tally.due_of(number)
         wait = (due_ns - time.monotonic_ns()) / 1e9
-        # Also when late, or the answers would not be read.
+        # Sleep even when late, otherwise nobody reads the answers.
         if wait > 0 or number % BURST == 0:
             await asyncio.sleep(max(0.0, wait))
         talkers[number % len(talkers)].publish(number, due_ns)
@@ -446,7 +450,7 @@ async def _keep_time(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally:
 
 
 async def _keep_busy(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally: _Tally) -> int:
-    """Publish as fast as the server answers; return how many. A message is due when it is sent."""
+    """Publish as fast as the server answers; return the number. A message is due when sent."""
     dues: list[int] = []
     end_ns = talk.start_ns + round(talk.seconds * 1e9)
 
@@ -462,14 +466,15 @@ async def _keep_busy(talkers: list[_Client], plan: CrowdPlan, talk: Talk, tally:
     for client in talkers:
         for _ in range(plan.window):
             publish(client)
-    # A timer of uvloop may be some milliseconds early, and messages sent after that be uncounted.
+    # A timer of uvloop may fire some milliseconds early; messages sent after that would be
+    # uncounted.
     while (left_ns := end_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110
         await asyncio.sleep(left_ns / 1e9)
     return len(dues)
 
 
 async def _wake(clients: list[_Client], tally: _Tally) -> None:
-    """Let stalled members read again, and see which of them the server has disconnected."""
+    """Let stalled members read again, and count the members that the server has disconnected."""
     stalled = [client for client in clients if client.member.stalls]
     for client in stalled:
         client.socket.resume()
@@ -478,7 +483,7 @@ async def _wake(clients: list[_Client], tally: _Tally) -> None:
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    # Looked at now and then, because counting a message must not cost more than counting it.
+    # Polled, because signalling each message would cost more than counting it.
     while not done() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 

@@ -1,6 +1,7 @@
 """Crowded: what operators' questions and orders cost a server with very many connections.
 
-What counts is how long a worker's event loop is held: meanwhile nobody is served.
+The measure is the time for which a worker's event loop is blocked: meanwhile the worker serves no
+client.
 """
 
 import http.client
@@ -36,7 +37,7 @@ REGULAR: Final = "regular"
 ENVIRON: Final = {
     "CHAT_METRICS__ENABLED": "true",
     "CHAT_LIMITS__MAX_CONNECTIONS_PER_USER": "1000000",
-    # Or the clients' answers to pings, which come together, are what is measured.
+    # Otherwise the run would measure the clients' simultaneous answers to pings.
     "CHAT_GATEWAY__HEARTBEAT_SECONDS": "3600",
     # Redis shares a core with all clients.
     "CHAT_REDIS__TIMEOUT_SECONDS": "20",
@@ -44,20 +45,20 @@ ENVIRON: Final = {
 
 QUIET_SECONDS: Final = 3.0
 SETTLE_SECONDS: Final = 0.3
-"""After an answer, for what a worker still does."""
+"""Seconds after an answer for the remaining work of a worker."""
 
 PATIENCE_SECONDS: Final = 30.0
 
 
 class CrowdedPlan(Struct, frozen=True, kw_only=True):
-    """How much there is.
+    """The size of the measurement.
 
     Args:
-        connections: open, of a user each; measured for each of these numbers.
-        per_worker: of these each worker has, and each process that holds them.
-        topics: each connection is subscribed to one.
-        regular: connections that one user has.
-        times: how often each question is asked.
+        connections: open connections, each of another user; one run for each number.
+        per_worker: connections of each worker, and of each process of clients.
+        topics: number of topics; each connection subscribes to one topic.
+        regular: connections of one single user.
+        times: repetitions of each question.
     """
 
     connections: tuple[int, ...] = (20_000, 100_000)
@@ -67,19 +68,19 @@ class CrowdedPlan(Struct, frozen=True, kw_only=True):
     times: int = 3
 
     def workers(self, connections: int) -> int:
-        """Return how many workers share so many connections."""
+        """Return the number of workers for a number of connections."""
         return math.ceil(connections / self.per_worker)
 
 
 class Asked(Struct, frozen=True):
-    """A question or an order, and what it cost.
+    """A question or an order, with its costs.
 
     Args:
-        what: it was.
-        answer_ms: until the answer had come, the median.
-        held: of all times the longest.
+        what: the question or order.
+        answer_ms: time until the answer, the median.
+        held: the longest time of all.
         cpu_ms: CPU time of all workers, the median.
-        note: what the answer said.
+        note: a summary of the answer.
     """
 
     what: str
@@ -90,7 +91,7 @@ class Asked(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """What was found with one number of connections.
+    """The result with one number of connections.
 
     Args:
         load: the load average of the machine before.
@@ -103,7 +104,7 @@ class Run(Struct, frozen=True):
 
 
 class Crowded(Struct, frozen=True):
-    """What a run has found."""
+    """The result of a run."""
 
     machine: Machine
     plan: CrowdedPlan
@@ -111,7 +112,7 @@ class Crowded(Struct, frozen=True):
 
 
 class _Ask(Struct, frozen=True):
-    """A request; with a body it is an order, which is given once."""
+    """A request; a request with a body is an order and is sent once."""
 
     what: str
     path: str
@@ -119,10 +120,10 @@ class _Ask(Struct, frozen=True):
 
 
 def crowded(plan: CrowdedPlan, tell: Tell) -> Crowded:
-    """Fill a server with each number of connections, and ask.
+    """Fill a server with each number of connections, and send the requests.
 
     Raises:
-        LoadError: it cannot be carried out.
+        LoadError: the run fails.
     """
     return Crowded(machine(), plan, [_run(plan, number, tell) for number in plan.connections])
 
@@ -166,7 +167,7 @@ def _stage(
 
 
 class _Operator:
-    """Asks, and looks at what it costs."""
+    """Sends requests, and measures their costs."""
 
     def __init__(self, plan: CrowdedPlan, target: Target, notes: Path) -> None:
         self._plan = plan
@@ -253,7 +254,7 @@ class _Operator:
 
 
 def _note(answer: bytes) -> str:
-    """Return how much there was in an answer."""
+    """Return a summary of an answer's size."""
     if not answer.startswith(b"{"):
         return f"{len(answer):,} bytes"
     fields = msgspec.json.decode(answer)
@@ -284,7 +285,7 @@ def crowded_lines(found: Crowded) -> list[list[str]]:
 
 
 def arrivals(found: Crowded) -> list[str]:
-    """Return a line for each number of connections: what it cost to let them come."""
+    """Return a line for each number of connections: the cost of their arrival."""
     return [
         f"{run.connections:,} connections to {found.plan.workers(run.connections)} workers came in "
         f"{run.report.connect_seconds:,.0f} s, "
@@ -297,7 +298,7 @@ def arrivals(found: Crowded) -> list[str]:
 
 
 def crowded_text(found: Crowded) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"Each connection is a user's, {plan.regular:,} are one user's; each is subscribed to one "

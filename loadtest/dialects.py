@@ -1,7 +1,7 @@
-"""What the load test says to each kind of server, and how it recognises the answers.
+"""The messages of the load test for each kind of server, and the patterns of the answers.
 
-Every message carries `{"pad": "xx…", "due": 123}`: when it was due, in ns of the monotonic clock
-that all processes of one machine share.
+Every message carries `{"pad": "xx…", "due": 123}`: its due time, in ns of the monotonic clock that
+all processes of one machine share.
 """
 
 import re
@@ -14,27 +14,27 @@ from msgspec import Struct
 from .wire import frame
 
 DUE = re.compile(rb'"due": ?(\d+)\}').findall
-"""Finds the stamps of all messages in some frames."""
+"""Finds the due times of all messages in some frames."""
 
 UNREAD_TOPICS = 100
 
 BATCH = 100
-"""Messages in one request, where there are several."""
+"""Messages in one request of a batch."""
 
 NOT_SERVED = "not served"
-"""How the refusal begins that a server without such an address gives."""
+"""Beginning of the refusal of a server without this endpoint."""
 
 API_KEY = "loadtest"
-"""Of the HTTP API of a server that wants one."""
+"""Key of the HTTP API, for servers that require one."""
 
 _BARE_DATA = len(b'{"pad":"","due":1234567890123456}')
 
 Step = tuple[bytes, bytes]
-"""Bytes to wait for, and the frames to send then; no bytes: as soon as it is connected."""
+"""The expected bytes, and the frames to send next; no bytes: send immediately after connecting."""
 
 
 class Position(Struct, frozen=True):
-    """A place in a topic's order."""
+    """A position in a topic's order."""
 
     epoch: str
     seq: int
@@ -45,38 +45,38 @@ _ACCEPTED = re.compile(rb'"type":"ok".*?"topic":"[^"]*"(?:,"epoch":"([^"]*)")?,"
 
 
 class Dialect:
-    """`chat.v1.json`; other servers differ from it where they are subclasses.
+    """The dialect `chat.v1.json`; subclasses define the dialects of other servers.
 
-    `steps` leads a new connection to where it is ready: each step's answer is the next one's cause.
+    `steps` makes a new connection ready; the answer of each step triggers the next step.
     """
 
     http: ClassVar[bool] = False
-    """Whether it is spoken over an `Exchange` instead of a `Socket`."""
+    """True for a dialect over an `Exchange` instead of a `Socket`."""
     authenticates: ClassVar[bool] = True
     acknowledges: ClassVar[bool] = True
     orders: ClassVar[bool] = True
 
     seqs = staticmethod(re.compile(rb'"type":"message","topic":"[^"]*","seq":(\d+)').findall)
-    """Finds the places in the topic's order of all messages in some frames."""
+    """Finds the seqs of all messages in some frames."""
     stamps = staticmethod(DUE)
     acknowledged = staticmethod(re.compile(rb'"type":"ok","id":(\d+)').findall)
     errors = staticmethod(re.compile(rb'"type":"error"[^}]*?"code":"(\w+)"').findall)
 
     def path(self, topic: str) -> str:
-        """Return what is requested by a client that talks or listens to a topic."""
+        """Return the request path of a client of a topic."""
         return "/ws"
 
     def headers(self, token: str) -> str:
-        """Return the request's header lines that present a token."""
+        """Return the request's header lines with the token."""
         return f"Sec-WebSocket-Protocol: chat.v1.json\r\nAuthorization: Bearer {token}\r\n"
 
     def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
-        """Return what leads to readiness.
+        """Return the steps to readiness.
 
         Args:
-            topic: what is listened to; None for one that only publishes.
-            token: what the client presents, where the headers do not bear it.
-            since: where it goes on, with what it missed; None begins with what comes.
+            topic: the topic to subscribe to; None for a client that only publishes.
+            token: the client's token, for dialects without a token in the headers.
+            since: the position to resume from; None begins with new messages.
         """
         if topic is None:
             return [(b'"welcome"', b"")]
@@ -87,22 +87,22 @@ class Dialect:
         return [(b'"welcome"', frame(subscribe)), (b'"ok"', b"")]
 
     def position(self, data: bytes) -> Position | None:
-        """Return the place that the answer to a subscription tells, after which messages come."""
+        """Return the position in the answer to a subscription; messages follow this position."""
         found = _ACCEPTED(data)
         return Position((found[1] or b"").decode(), int(found[2])) if found else None
 
     def refusal(self, data: bytes) -> str:
-        """Return in words what an answer says that is an error."""
+        """Return the text of an error answer."""
         return data[2:].decode(errors="replace")
 
     def publish(self, topic: str, number: int, data: bytes) -> bytes:
-        """Return the frame that publishes `data`; its answer bears `number`."""
+        """Return the frame that publishes `data`; its answer carries `number`."""
         text = b'{"type":"publish","id":%d,"topic":"%s","data":%s}'
         return frame(text % (number, topic.encode(), data))
 
 
 class Plain(Dialect):
-    """The same words without tokens, order and acknowledgements: for the servers of `peers`."""
+    """The same protocol without tokens, order and acknowledgements, for the servers of `peers`."""
 
     authenticates = False
     acknowledges = False
@@ -158,7 +158,7 @@ class Nats(Dialect):
 
 
 class Centrifugo(Dialect):
-    """Centrifugo's bidirectional protocol in JSON; one frame may bear several lines."""
+    """Centrifugo's bidirectional protocol in JSON; one frame may contain several lines."""
 
     seqs = staticmethod(re.compile(rb'"due": ?\d+\},(?:"info":\{[^}]*\},)?"offset":(\d+)').findall)
     acknowledged = staticmethod(re.compile(rb'"id":(\d+),"publish":').findall)
@@ -185,7 +185,7 @@ class Centrifugo(Dialect):
         return [(b"", connect), (b'"connect":{', frame(subscribe)), (b'"subscribe":{', b"")]
 
     def position(self, data: bytes) -> Position | None:
-        # An offset of 0 is left out.
+        # Centrifugo omits an offset of 0.
         found = self._subscribed(data)
         return Position(found[1].decode(), int(found[2] or 0)) if found else None
 
@@ -195,11 +195,11 @@ class Centrifugo(Dialect):
 
 
 class Verb(Dialect):
-    """`chat.v1.json` in which each sender publishes once, and then sends another command.
+    """The dialect `chat.v1.json` with another command; each sender publishes one message first.
 
     Args:
-        name: of the command.
-        fields: returns what stands behind the topic, by the number of the command in its topic.
+        name: the name of the command.
+        fields: returns the fields behind the topic, by the number of the command in its topic.
     """
 
     def __init__(self, name: bytes, fields: Callable[[int, bytes], bytes]) -> None:
@@ -220,14 +220,14 @@ class Verb(Dialect):
 
 
 class Appends(Verb):
-    """Each message is 20 bytes of text that are appended; several may come as one event."""
+    """Appends of 20 bytes of text each; several appends may come as one event."""
 
     seqs = staticmethod(re.compile(rb'"type":"appended","topic":"[^"]*","seq":(\d+)').findall)
     stamps = staticmethod(re.compile(rb"0{4}\d{16}").findall)
 
 
 class Unread(Verb):
-    """Each command asks for a hundred topics, in each of which there is a message."""
+    """Commands for a hundred topics each, with a message in each topic."""
 
     def __init__(self) -> None:
         super().__init__(b"unread", lambda number, data: b"")
@@ -243,7 +243,7 @@ class Unread(Verb):
 class Post(Dialect):
     """`POST /api/topics/{topic}/messages`, each answered before the next.
 
-    An answer bears no number, so `acknowledged` finds a 0 for it.
+    An answer has no number, so `acknowledged` finds a 0 instead.
     """
 
     http = True
@@ -256,7 +256,7 @@ class Post(Dialect):
         return f"Authorization: Bearer {token}\r\n"
 
     def steps(self, topic: str | None, token: str, since: Position | None) -> Sequence[Step]:
-        # A first request tells whether there is such an address at all.
+        # A first request detects whether the server has this endpoint.
         return [(b"", self.publish(topic or "", 0, data_of(0, 0))), (b"HTTP/1.1 20", b"")]
 
     def refusal(self, data: bytes) -> str:
@@ -267,7 +267,8 @@ class Post(Dialect):
         return [b"0"] if data.startswith(b"HTTP/1.1 20") and b'"error"' not in data else []
 
     def errors(self, data: bytes) -> list[bytes]:  # type: ignore[override]
-        # One answer is one acknowledgement, or one error, however many of a batch have failed.
+        # One answer is one acknowledgement or one error, regardless of the number of failures in a
+        # batch.
         if self.acknowledged(data):
             return []
         codes: list[bytes] = _CODES(data)
@@ -278,7 +279,7 @@ class Post(Dialect):
 
 
 class PostBatch(Post):
-    """`POST /api/messages`: messages for as many topics below that of the connection."""
+    """`POST /api/messages`: messages for several topics below the connection's topic."""
 
     def path(self, topic: str) -> str:
         return "/api/messages"
@@ -302,7 +303,7 @@ class CentrifugoPost(Post):
 
 
 class CentrifugoPostBatch(CentrifugoPost):
-    """Centrifugo's `POST /api/batch`; its `parallel` would cost it half as much again."""
+    """Centrifugo's `POST /api/batch`; its option `parallel` would add half of the cost."""
 
     def path(self, topic: str) -> str:
         return "/api/batch"
@@ -318,7 +319,7 @@ def _below(topic: str) -> Sequence[bytes]:
 
 
 def _reaction(number: int, data: bytes) -> bytes:
-    """Add a reaction, and take it back: each stores an event."""
+    """Add a reaction, then remove the reaction: each command stores an event."""
     remove = b"false" if number % 2 else b"true"
     return b',"seq":1,"emoji":"\xf0\x9f\x91\x8d","remove":' + remove
 
@@ -346,6 +347,6 @@ DIALECTS: dict[str, Dialect] = {
 
 
 def data_of(due_ns: int, payload_bytes: int) -> bytes:
-    """Return a message's `data`, `payload_bytes` long unless that is too short for the stamp."""
+    """Return a message's `data` with `payload_bytes`, or more if the due time needs more."""
     padding = b"x" * max(0, payload_bytes - _BARE_DATA)
     return b'{"pad":"%s","due":%d}' % (padding, due_ns)

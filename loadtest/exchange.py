@@ -1,7 +1,7 @@
-"""The cheapest HTTP client that keeps its connection: one request, its answer, the next request.
+"""The cheapest HTTP client with keep-alive: one request, its answer, the next request.
 
-Its handler takes whole answers, status line and headers included, as that of a `wire.Socket` takes
-frames.
+Its handler gets complete answers including status line and headers, as the handler of a
+`wire.Socket` gets frames.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ class Exchange(Link):
     """One connection that posts to one path.
 
     Args:
-        host, port, path: where to.
+        host, port, path: the address.
         headers: more lines of each request, each with its end of line.
-        handler: what is told of it.
+        handler: gets the events of the connection.
     """
 
     def __init__(self, host: str, port: int, path: str, headers: str, handler: Handler) -> None:

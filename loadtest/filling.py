@@ -1,4 +1,4 @@
-"""Publishes over HTTP what clients are to miss."""
+"""Publishes over HTTP the events that clients will miss."""
 
 import http.client
 import re
@@ -9,7 +9,7 @@ from .server import Target
 from .wire import LoadError
 
 SECONDS = 30.0
-"""How long one answer may take."""
+"""Seconds that one answer may take."""
 
 _EPOCH = re.compile(rb'"epoch":"([^"]*)"').search
 
@@ -21,16 +21,16 @@ def fill(
 
     Args:
         target: the server.
-        topic: where to; new, if the returned place is to be right.
-        messages: how many.
-        before: how many more at first.
-        payload_bytes: how long the JSON text of each message's `data` is.
+        topic: the topic; the returned position is correct only for a new topic.
+        messages: number of messages.
+        before: number of earlier messages.
+        payload_bytes: bytes of the JSON text of each message's `data`.
 
     Returns:
-        The place of the last of those `before`.
+        The position of the last message of `before`.
 
     Raises:
-        LoadError: the server does not take them.
+        LoadError: the server refuses messages.
     """
     dialect = DIALECTS[f"{target.dialect} http"]
     token = target.mint("filler", topic)

@@ -25,10 +25,10 @@ ENVIRON: Final[Mapping[str, str]] = {
     "CHAT_LIMITS__MESSAGES_PER_SECOND": str(RATE),
     "CHAT_LIMITS__MESSAGE_BURST": str(BURST),
 }
-"""The limits of a server that is flooded: its defaults."""
+"""The limits of the flooded server: the defaults."""
 
 CHUNK: Final = BURST + BURST // 4
-"""Publications that are sent before their answers are read."""
+"""Publications sent before their answers are read."""
 
 POSTERS: Final = 4
 PAUSE_SECONDS: Final = 0.05
@@ -37,15 +37,15 @@ _REFUSED = (OSError, TimeoutError, WebSocketException, asyncio.IncompleteReadErr
 
 
 class Round(Struct):
-    """One way of flooding, and what came of it.
+    """One way of flooding, with its result.
 
     Args:
-        way: how.
-        seconds: for how long.
-        sent: publications that were answered or whose connection ended, `ok` or not.
-        connections: that were opened.
+        way: the way, in words.
+        seconds: the duration.
+        sent: publications with an answer or a closed connection, `ok` or not.
+        connections: number of opened connections.
         stored: publications in the topic at the end.
-        allowed: how many the limits allow in this time.
+        allowed: publications that the limits allow in this time.
     """
 
     way: str
@@ -57,12 +57,12 @@ class Round(Struct):
 
     @property
     def passed(self) -> bool:
-        """Whether the user got his burst, and no more than his rate."""
+        """True if the user could store the burst, and no more than the rate allows."""
         return min(BURST, self.sent) <= self.stored <= self.allowed
 
 
 class _Flooder:
-    """One user, until a time."""
+    """One flooding user, until a given time."""
 
     def __init__(self, target: Target, user: str, topic: str, until: float) -> None:
         self._target = target
@@ -72,15 +72,15 @@ class _Flooder:
         self.sent = self.connections = 0
 
     async def reconnect(self) -> None:
-        """Come again after each burst."""
+        """Reconnect after each burst."""
         while time.monotonic() < self._until:
             async with self._connected() as socket:
                 await self._burst(socket)
 
     async def stay(self) -> None:
-        """Send burst after burst, as long as the server lets this connection be."""
+        """Send burst after burst, as long as the server keeps this connection."""
         while time.monotonic() < self._until:
-            # It may take all of the time to connect so many.
+            # Opening this many connections may take all of the time.
             async with self._connected() as socket:
                 await self._burst(socket)
                 while time.monotonic() < self._until:
@@ -106,7 +106,7 @@ class _Flooder:
                     writer.close()
 
     async def position(self) -> int:
-        """Return how many publications the topic has had."""
+        """Return the number of publications in the topic."""
         async with self._connected() as socket:
             subscribe = {"type": "subscribe", "id": 1, "topic": self._topic}
             await socket.send(msgspec.json.encode(subscribe), text=True)
@@ -117,7 +117,7 @@ class _Flooder:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ClientConnection]:
-        """Connect; that the server ends the connection or refuses it only costs a pause."""
+        """Connect; a refusal or a close by the server only costs a pause."""
         try:
             async with connect(
                 f"ws://{self._target.host}:{self._target.port}/ws",
@@ -161,9 +161,9 @@ async def flood(
 
     Args:
         target: a server of one worker with the limits of `ENVIRON`.
-        seconds: for how long, each.
-        connections: how many the user has at once, where he has many.
-        tell: told how far it is.
+        seconds: the duration of each way.
+        connections: concurrent connections of the user, in the ways with many connections.
+        tell: called with the progress.
     """
     ways: dict[str, Callable[[_Flooder], list[Awaitable[None]]]] = {
         "reconnects after each burst": lambda user: [user.reconnect()],

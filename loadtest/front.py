@@ -1,4 +1,4 @@
-"""What clients ask of the front: ours, an earlier build of ours, and Centrifugo, in turns."""
+"""The costs of clients' requests at our front door, at an earlier build, and at Centrifugo."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -31,23 +31,23 @@ NAMES = ("connect", "resume", "rooms", "http", "batch", "ack", STORM)
 
 
 class FrontPlan(Struct, frozen=True, kw_only=True):
-    """How much is measured; `only` names the scenarios that take part, all if empty.
+    """The size of the measurement; `only` names the scenarios to include, all if empty.
 
     Args:
-        rounds: how often all take turns.
-        attempts: how often one run is tried while others disturb it.
-        connections: that come and leave, with and without missed events.
-        missed: events that each of those gets.
-        rooms: in which messages are delivered.
-        subscribers: of each room.
-        rate: publications a second in all rooms together.
+        rounds: number of alternating rounds.
+        attempts: attempts of one run while other work disturbs the machine.
+        connections: connections that come and leave, with and without missed events.
+        missed: missed events of each such connection.
+        rooms: rooms with deliveries.
+        subscribers: subscribers of each room.
+        rate: publications per second in all rooms together.
         posters: HTTP connections, each with one request under way.
         publishers: WebSocket connections, each with one publication under way.
-        seconds: for how long each run sends.
-        clients: of the worker that is killed.
-        client_rooms: over how many rooms those are spread.
-        client_missed: events that each of those gets.
-        payload_bytes: how long the JSON text of each message's data is.
+        seconds: seconds of sending in each run.
+        clients: clients of the killed worker.
+        client_rooms: rooms of these clients.
+        client_missed: missed events of each such client.
+        payload_bytes: bytes of the JSON text of each message's data.
     """
 
     rounds: int = 3
@@ -68,7 +68,7 @@ class FrontPlan(Struct, frozen=True, kw_only=True):
 
 
 class Front(Struct, frozen=True):
-    """What a run has found; `peer` is the version of Centrifugo, None where there is none."""
+    """The result of a run; `peer` is the version of Centrifugo, or None without Centrifugo."""
 
     machine: Machine
     plan: FrontPlan
@@ -77,15 +77,15 @@ class Front(Struct, frozen=True):
 
 
 def front(plan: FrontPlan, before: Path | None, tell: Tell) -> Front:
-    """Run everything, telling how far it is.
+    """Run all measurements, and report the progress.
 
     Args:
-        plan: how much.
-        before: a checkout of an earlier build, which takes part.
-        tell: is told how far it is.
+        plan: the size of the measurement.
+        before: a checkout of an earlier build to include.
+        tell: called with the progress.
 
     Raises:
-        InputError: there is no server in that folder.
+        InputError: the folder contains no server.
     """
     servers: dict[str, Running] = {OURS: partial(_ours, None)}
     if before is not None:
@@ -99,12 +99,12 @@ def front(plan: FrontPlan, before: Path | None, tell: Tell) -> Front:
 
 
 def key_of(scenario: str, store: str, server: str) -> str:
-    """Return what reports are found by."""
+    """Return the key of the reports."""
     return f"{scenario}, {store}, {server}"
 
 
 def scenarios(plan: FrontPlan) -> dict[str, Callable[[Target], Stage]]:
-    """Return by name what is done to one running server."""
+    """Return the scenarios for one running server, by name."""
     seconds, payload_bytes = plan.seconds, plan.payload_bytes
     posting = partial(asks, connections=plan.posters, seconds=seconds, payload_bytes=payload_bytes)
     return {
@@ -152,7 +152,7 @@ def _turns(plan: FrontPlan, servers: dict[str, Running]) -> Iterator[Turn]:
 
 @contextmanager
 def _with_store(running: Running, store: str) -> Iterator[Target]:
-    """Run a server over a Redis of its own, or over none."""
+    """Run a server with its own Redis, or without Redis."""
     if store == MEMORY:
         with running(free_port(), None) as target:
             yield target

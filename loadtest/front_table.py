@@ -1,4 +1,4 @@
-"""The table of `front`: each cost beside its bound, the costs that we lose with included."""
+"""The table of `front`: each cost with its bound, including costs that exceed Centrifugo's."""
 
 from msgspec import Struct
 
@@ -13,15 +13,15 @@ from .storm import storm_cpu_seconds, storm_seconds
 
 
 class Row(Struct, frozen=True):
-    """How dear something may be, beside the same of Centrifugo.
+    """The bound of a cost, relative to Centrifugo's cost.
 
     Args:
-        what: is measured.
-        scenario, store: by which its reports are found.
-        cost: what is compared.
-        redis: what Redis adds to it.
-        most: times as much as Centrifugo it may cost.
-        text: how a cost is written, a format string.
+        what: the name of the cost.
+        scenario, store: the key of the reports.
+        cost: the compared cost.
+        redis: the additional cost of Redis.
+        most: the bound, in multiples of Centrifugo's cost.
+        text: a format string for a cost.
     """
 
     what: str
@@ -33,7 +33,7 @@ class Row(Struct, frozen=True):
     text: str = "{:,.1f} µs"
 
     def key(self, server: str) -> str:
-        """Return what a server's reports are found by."""
+        """Return the key of a server's reports."""
         return key_of(self.scenario, self.store, server)
 
 
@@ -143,7 +143,7 @@ def _cost(found: Front, row: Row, server: str, cost: Cost) -> str:
 
 
 def front_problems(found: Front) -> list[str]:
-    """Return, as sentences, what was not measured, or not as it should be."""
+    """Return, as sentences, missing measurements and runs with losses."""
     problems = [f"{key}: {failure}" for key, failure in found.samples.failures.items()]
     if found.peer is None:
         problems.append(f"skipped, not found: {CENTRIFUGO}")
@@ -155,7 +155,7 @@ def front_problems(found: Front) -> list[str]:
 
 
 def front_text(found: Front) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"{plan.connections:,} clients with a token each come to 20 rooms and leave; those that "

@@ -28,33 +28,33 @@ ENVIRON: Final[Mapping[str, str]] = {
     "CHAT_LIMITS__READ_BYTES_PER_SECOND": "2097152",
     "CHAT_LIMITS__READ_BURST_BYTES": "134217728",
 }
-"""The limits of a server that has a greedy user: its defaults."""
+"""The limits of the server with a greedy user: the defaults."""
 
 ROOM: Final = "room:large"
 MESSAGES: Final = 150
 TEXT_BYTES: Final = 60_000
 FILLERS: Final = 30
-"""Users who fill the room, each within his burst."""
+"""Users that fill the room, each within the burst limit."""
 
 BYSTANDERS: Final = 8
 INTERVAL_SECONDS: Final = 0.05
 OUTSTANDING: Final = 32
 PATIENCE_SECONDS: Final = 90.0
 FACTOR: Final = 3.0
-"""How many times as long a bystander may wait."""
+"""Factor by which a bystander's wait may grow."""
 
 
 class Round(Struct):
-    """One kind of store, and how bystanders fared.
+    """The result for bystanders with one kind of store.
 
     Args:
-        store: which.
-        alone_p99_ms: what 99 of 100 publications took at most without him.
-        beside_p99_ms: likewise with him.
-        published: publications of bystanders beside him.
-        unavailable: those of them that were refused.
-        asked: commands of his that were answered, refusals for the rate included.
-        read: bytes that he got.
+        store: the store.
+        alone_p99_ms: the 99th percentile of a publication's time without the greedy user.
+        beside_p99_ms: the same with the greedy user.
+        published: publications of bystanders beside the greedy user.
+        unavailable: refused publications among them.
+        asked: answered commands of the greedy user, including refusals for the rate.
+        read: bytes sent to the greedy user.
     """
 
     store: str
@@ -67,15 +67,15 @@ class Round(Struct):
 
     @property
     def passed(self) -> bool:
-        """Whether bystanders had next to nothing of him."""
+        """True if the greedy user hardly affected bystanders."""
         return self.unavailable == 0 and self.beside_p99_ms <= FACTOR * self.alone_p99_ms
 
 
 def typical_round(rounds: Sequence[Round]) -> Round:
-    """Return the medians of rounds with one kind of store, and all that was refused in any.
+    """Return the medians of rounds with one kind of store, and the sum of all refusals.
 
-    The 99th percentile of a round is some eight publications, all of which other work on the
-    machine may have held up at once.
+    The 99th percentile of a round is some eight publications. Other work on the machine may delay
+    all of them at once.
     """
     return Round(
         store=rounds[0].store,
@@ -89,7 +89,7 @@ def typical_round(rounds: Sequence[Round]) -> Round:
 
 
 class _Bystanders:
-    """Users who publish a little."""
+    """Users that publish a little."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -97,7 +97,7 @@ class _Bystanders:
         self.refused = 0
 
     async def run(self, seconds: float) -> float:
-        """Publish for so long; return the 99th percentile of the answers' times."""
+        """Publish for `seconds`; return the 99th percentile of the answer times."""
         self.times_ms, self.refused = [], 0
         until = time.monotonic() + seconds
         await asyncio.gather(*(self._one(number, until) for number in range(BYSTANDERS)))
@@ -133,7 +133,7 @@ async def greedy(
     tell(f"{store}: with him")
     with Workers() as workers:
         pipe = workers.start(_greedy_user, (target, seconds + 1.0, connections))
-        await _message(pipe)  # He begins.
+        await _message(pipe)  # The greedy user begins.
         beside = await bystanders.run(seconds)
         asked, read = await _message(pipe)
     return Round(
@@ -172,7 +172,7 @@ async def _ask(pipe: Connection, target: Target, seconds: float, connections: in
     until = time.monotonic() + seconds
     tasks = [asyncio.create_task(_ask_on(target, until, totals)) for _ in range(connections)]
     pipe.send("ready")
-    # An answer may be on its way that never comes: some of the rate is still owed.
+    # An answer may never come: the user still owes a part of the rate.
     await asyncio.wait(tasks, timeout=seconds + 1.0)
     for task in tasks:
         task.cancel()
@@ -195,7 +195,7 @@ async def _ask_on(target: Target, until: float, totals: list[int]) -> None:
                         await _send(socket, **commands[id % 3], id=id)
                     text = str(await socket.recv(decode=True))
                     totals[1] += len(text)
-                    # Only answers have one, before all that may be long.
+                    # Only answers have an id, in front of all long fields.
                     if '"id":' in text[:64]:
                         answered += 1
                         totals[0] += 1

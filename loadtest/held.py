@@ -1,4 +1,4 @@
-"""How long the event loop of a server was held; see `held_server`."""
+"""The times for which the event loop of a server was blocked; see `held_server`."""
 
 import struct
 from pathlib import Path
@@ -6,22 +6,24 @@ from pathlib import Path
 from msgspec import Struct
 
 VARIABLE = "LOADTEST_HELD"
-"""The environment variable that names the file of notes."""
+"""The environment variable with the path of the file of notes."""
 
 NOTE = struct.Struct("=qqqq")
-"""One time that a loop was held: the process, the monotonic clock when it began, how long it took,
-and how much CPU time of that; in ns."""
+"""One blocked time: the process, the monotonic clock at its start, its length, and its CPU time; in
+ns.
+"""
 
 TICK_SECONDS = 0.001
 LEAST_NS = 3_000_000
-"""What is noted; less is the turn of the watch itself."""
+"""Nanoseconds: shorter times are not noted, because the watch itself takes such times."""
 
 
 class Held(Struct, frozen=True):
-    """The longest time that any worker's loop was held, in ms.
+    """The longest time for which a worker's loop was blocked, in ms.
 
     Args:
-        cpu_ms: the most that a worker worked in one go: less where others had its core meanwhile.
+        cpu_ms: the longest continuous CPU time of a worker; less if other processes had its core
+            meanwhile.
     """
 
     wall_ms: float
@@ -29,7 +31,7 @@ class Held(Struct, frozen=True):
 
 
 def held_between(notes: Path, begin_ns: int, end_ns: int) -> Held:
-    """Return for how long loops were held between two times of the monotonic clock."""
+    """Return the longest blocked times between two times of the monotonic clock."""
     found = [
         (took, worked)
         for _, began, took, worked in NOTE.iter_unpack(notes.read_bytes())

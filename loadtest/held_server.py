@@ -1,6 +1,6 @@
-"""`python -m loadtest.held_server serve …`: the chat server, which notes what holds its event loop.
+"""`python -m loadtest.held_server serve …`: the chat server with notes of blocked event loops.
 
-Not part of the product: nobody but a load test needs to know, and noting costs a little.
+Not part of the product: only a load test needs the notes, and noting costs a little.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from .held import LEAST_NS, NOTE, TICK_SECONDS, VARIABLE
 
 
 class _Watch:
-    """Looks at the clocks again and again: what is late was held by something else.
+    """Looks at the clocks repeatedly: a late look means that other code blocked the loop.
 
     Args:
-        loop: where.
+        loop: the event loop.
         notes: the descriptor of the file.
     """
 
@@ -30,7 +30,7 @@ class _Watch:
     def _look(self) -> None:
         now, worked = time.monotonic_ns(), time.thread_time_ns()
         if now - self._at >= LEAST_NS:
-            # One write of a few bytes at the end: workers can share the file.
+            # One short write at the end of the file, so workers can share the file.
             note = NOTE.pack(os.getpid(), self._at, now - self._at, worked - self._worked)
             os.write(self._notes, note)
         self._at, self._worked = now, worked
@@ -38,7 +38,7 @@ class _Watch:
 
 
 def watch_loops(path: str) -> None:
-    """Append a note whenever the loop of a worker of this process is held, from now on."""
+    """From now on append a note whenever the loop of a worker of this process is blocked."""
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     make_factory = worker._loop_factory
 

@@ -1,13 +1,13 @@
-"""Latencies in constant memory, whatever their number."""
+"""Latencies in constant memory, for any number of values."""
 
 import math
 from collections.abc import Iterable
 
 BUCKETS_PER_E = 50
-"""Buckets for each factor of e: a value is known to within 2 %, two digits as in the reports."""
+"""Buckets per factor of e: a resolution of 2 %, two digits as in the reports."""
 
 _BUCKETS = math.ceil(math.log(3.6e9) * BUCKETS_PER_E)
-"""Up to one hour in µs; whatever takes longer counts as that."""
+"""Buckets up to one hour in µs; longer times count as one hour."""
 
 
 class Histogram:
@@ -17,18 +17,18 @@ class Histogram:
         self.counts = list(counts) if counts is not None else [0] * (_BUCKETS + 1)
 
     def add(self, microseconds: float) -> None:
-        """Count one latency; below 1 µs it counts as 1 µs."""
+        """Count one latency; values below 1 µs count as 1 µs."""
         index = int(math.log(microseconds) * BUCKETS_PER_E) if microseconds > 1 else 0
         self.counts[min(index, _BUCKETS)] += 1
 
     def merge(self, other: "Histogram") -> None:
-        """Add what another one has counted."""
+        """Add the counts of another histogram."""
         self.counts = [
             mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
         ]
 
     def quantile(self, share: float) -> float:
-        """Return the latency in µs that `share` of all (0 to 1) did not exceed; 0 if none."""
+        """Return the quantile in µs of `share` (0 to 1); 0 without values."""
         wanted = max(1, math.ceil(sum(self.counts) * share))
         seen = 0
         for index, count in enumerate(self.counts):

@@ -35,12 +35,12 @@ def describe(machine: Machine) -> str:
 
 
 def section_names(page: Path) -> set[str]:
-    """Return what sections a page has; see `replace_section`."""
+    """Return the names of a page's sections; see `replace_section`."""
     return set(re.findall("<!-- end of (.+?) -->", page.read_text("utf-8")))
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
-    """Replace what is between a page's `<!-- name -->` and `<!-- end of name -->`.
+    """Replace the text between `<!-- name -->` and `<!-- end of name -->` of a page.
 
     Raises:
         LoadError: the page has no such section.

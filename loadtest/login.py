@@ -1,4 +1,4 @@
-"""What a login costs beside the hash of the password that it has to make anyway."""
+"""The cost of a login besides its unavoidable password hash."""
 
 import http.client
 import json
@@ -26,11 +26,11 @@ NAME, PASSWORD = "alice", "correct horse battery"
 
 
 class LoginPlan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The size of the measurement.
 
     Args:
-        rounds: how often both take turns.
-        logins: in each round, and as many hashes.
+        rounds: number of alternating rounds.
+        logins: logins of each round, with as many hashes.
     """
 
     rounds: int = 5
@@ -38,14 +38,14 @@ class LoginPlan(Struct, frozen=True, kw_only=True):
 
 
 class Round(Struct, frozen=True):
-    """Medians of one round in milliseconds: by the clock, and of CPU for each.
+    """Medians of one round in milliseconds: wall time, and CPU time of each.
 
     Args:
-        hash_ms: a hash, made here.
-        hash_cpu_ms: its CPU time.
-        login_ms: a login by HTTP, from its request to its answer.
-        login_cpu_ms: what it costs the server.
-        others: cores that others kept busy meanwhile.
+        hash_ms: a hash, computed here.
+        hash_cpu_ms: CPU time of a hash.
+        login_ms: a login by HTTP, from request to answer.
+        login_cpu_ms: CPU time of the server for a login.
+        others: cores occupied by other work meanwhile.
     """
 
     hash_ms: float
@@ -56,7 +56,7 @@ class Round(Struct, frozen=True):
 
 
 class Login(Struct, frozen=True):
-    """What a run has found."""
+    """The result of a run."""
 
     machine: Machine
     plan: LoginPlan
@@ -64,17 +64,17 @@ class Login(Struct, frozen=True):
 
     @property
     def more_ms(self) -> float:
-        """What a login takes by the clock besides the hash."""
+        """Wall time of a login besides the hash."""
         return median(each.login_ms - each.hash_ms for each in self.rounds)
 
     @property
     def more_cpu_ms(self) -> float:
-        """What a login costs besides the hash."""
+        """CPU time of a login besides the hash."""
         return median(each.login_cpu_ms - each.hash_cpu_ms for each in self.rounds)
 
 
 def login(plan: LoginPlan, tell: Tell) -> Login:
-    """Run everything, telling how far it is.
+    """Run all measurements, and report the progress.
 
     Raises:
         LoadError: the server does not start, or refuses a login.
@@ -92,7 +92,7 @@ def login(plan: LoginPlan, tell: Tell) -> Login:
         with started(environ=environ) as target:
             connection = http.client.HTTPConnection(target.host, target.port, timeout=60)
             _ask(connection, "/users", 201)
-            _ask(connection, "/auth/login", 200)  # which imports, connects and prepares
+            _ask(connection, "/auth/login", 200)  # the first login imports, connects and prepares
             rounds = []
             for number in range(plan.rounds):
                 tell(f"round {number + 1} of {plan.rounds}")
@@ -108,7 +108,7 @@ def _round(plan: LoginPlan, target: Target, connection: http.client.HTTPConnecti
     )
     digest = hasher.hash(PASSWORD)
     hashes, logins = [], []
-    # In turns on the same core, so that both have the same of its speed.
+    # In turns on the same core, so both get the same speed.
     hash_cpu, login_cpu = 0.0, 0.0
     began, busy, own = time.monotonic(), busy_seconds() or 0.0, time.process_time()
     for _ in range(plan.logins):
@@ -165,7 +165,7 @@ def login_lines(found: Login) -> list[list[str]]:
 
 
 def login_text(found: Login) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"`POST /auth/login` on a kept connection, with SQLite, and the hash alone in turns on the "

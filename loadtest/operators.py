@@ -1,7 +1,8 @@
-"""What notes and numbers cost a delivery: a worker's hub that writes to real sockets.
+"""The cost of notes and numbers for a delivery: a worker's hub that writes to real sockets.
 
-Hubs with and without them take turns in one process, batch by batch and over the same sockets, so
-that what else the machine does concerns all alike. One per cent would not show between processes.
+Hubs with and without notes and numbers take turns in one process, batch by batch and over the same
+sockets, so other work of the machine affects all hubs equally. A difference of one per cent would
+not show between processes.
 """
 
 import asyncio
@@ -34,20 +35,20 @@ from .uncounted import uncounted_hub
 
 FULL, UNNOTED, UNCOUNTED = "as it is", "without notes", "without numbers"
 MOST: Final = 1.02
-"""How many times as dear as without them a delivery may be, in a room of `ROOM`."""
+"""Factor by which notes and numbers may raise the cost of a delivery, in a room of `ROOM`."""
 
 ROOM: Final = 1_000
 TOPIC: Final = "room:loadtest"
 WARM: Final = 20
-"""Batches at first that do not count."""
+"""Warm-up batches that do not count."""
 
 
 class OperatorsPlan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The size of the measurement.
 
     Args:
         rounds: batches of each hub in the largest room.
-        payload_bytes: of each message's text.
+        payload_bytes: bytes of each message's text.
     """
 
     rounds: int = 300
@@ -55,13 +56,13 @@ class OperatorsPlan(Struct, frozen=True, kw_only=True):
 
 
 class Room(Struct, frozen=True):
-    """What a delivery costs in a room.
+    """The cost of a delivery in a room.
 
     Args:
-        members: of the room.
-        rounds: how many batches were measured.
-        micros: CPU time of a delivery, by hub; the medians.
-        times: how many times as much as each other hub the one with everything needs; medians too.
+        members: members of the room.
+        rounds: number of measured batches.
+        micros: CPU time of a delivery in µs, by hub; medians.
+        times: the cost of the full hub as a multiple of each other hub's cost; medians too.
     """
 
     members: int
@@ -71,7 +72,7 @@ class Room(Struct, frozen=True):
 
 
 class Operators(Struct, frozen=True):
-    """What a run has found."""
+    """The result of a run."""
 
     machine: Machine
     plan: OperatorsPlan
@@ -79,12 +80,12 @@ class Operators(Struct, frozen=True):
 
 
 def operators(plan: OperatorsPlan, tell: Tell) -> Operators:
-    """Measure rooms of several sizes, telling how far it is."""
+    """Measure rooms of several sizes, and report the progress."""
     found = []
     with pinned(cores()[:1]):
         for members in (ROOM, 100, 10, 1):
             tell(f"a room of {members:,}")
-            # As much work in each room, but not for ever in the smallest.
+            # As much work in each room, with a bound for the smallest room.
             rounds = plan.rounds * min(ROOM // members, 20)
             found.append(uvloop.run(_measure(members, rounds, plan.payload_bytes)))
     return Operators(machine(), plan, found)
@@ -116,7 +117,7 @@ async def _measure(members: int, rounds: int, payload_bytes: int) -> Room:
 
 
 def _full_trail(clock: Clock) -> Trail:
-    """Return notes of which each new one replaces an old one."""
+    """Return a full trail, in which each new note replaces an old one."""
     size = Settings().explain.notes
     trail = Trail(clock, size)
     for seq in range(size):
@@ -125,7 +126,7 @@ def _full_trail(clock: Clock) -> Trail:
 
 
 async def _fill(hubs: dict[str, Hub], members: int, stack: ExitStack) -> Callable[[], None]:
-    """Let as many subscribers enter the room of every hub; return what reads all they were sent."""
+    """Add subscribers to the room of every hub; return a function that reads all sent bytes."""
     loop = asyncio.get_running_loop()
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=members))
     clients = []
@@ -156,7 +157,7 @@ async def _fill(hubs: dict[str, Hub], members: int, stack: ExitStack) -> Callabl
 def _take_turns(
     hubs: dict[str, Hub], rounds: int, payload_bytes: int, drain: Callable[[], None]
 ) -> dict[str, list[int]]:
-    """Return the nanoseconds of each hub's batches; each begins a round as often as the others."""
+    """Return the nanoseconds of each hub's batches; each hub is first in equally many rounds."""
     costs: dict[str, list[int]] = {name: [] for name in hubs}
     names = list(hubs)
     epoch = hubs[FULL].topics[TOPIC].position.epoch
@@ -198,7 +199,7 @@ def operators_lines(found: Operators) -> list[list[str]]:
 
 
 def operators_text(found: Operators) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     about = (
         f"CPU time of a worker's hub for a message of {found.plan.payload_bytes} bytes "
         f"to TCP sockets of the same machine, medians of {found.plan.rounds:,} rounds and more. "

@@ -1,4 +1,4 @@
-"""What options of the command line may say; what is wrong is said before anything runs."""
+"""Types of command line options; an invalid option is reported before anything runs."""
 
 import math
 import os
@@ -18,7 +18,7 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 class Number(click.FloatRange):
-    """A number that one can compute with: nan is in every range, and inf in many."""
+    """A finite number: nan is in every range, and inf in many."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -30,7 +30,7 @@ class Number(click.FloatRange):
 
 
 class Address(click.ParamType[tuple[str, int]]):
-    """The host and port of a running server, on this machine: load is put on no other."""
+    """The host and port of a running server on this machine; other machines are refused."""
 
     name = "URL"
 
@@ -43,7 +43,7 @@ class Address(click.ParamType[tuple[str, int]]):
             local = host == "localhost" or ip_address(host).is_loopback
         except ValueError:
             local = False
-        # Whatever else an URL may bear would be dropped, so it is refused.
+        # Other parts of a URL would be ignored, so the option refuses them.
         if not local or not port or value != f"ws://{parts.netloc}/ws" or "@" in parts.netloc:
             self.fail(
                 f"{value} must be a ws:// address of this machine that ends with /ws, such as "
@@ -55,10 +55,10 @@ class Address(click.ParamType[tuple[str, int]]):
 
 
 class Output(click.Path):
-    """A file that can be written into its folder, which a long run should not find out at its end.
+    """A file in a writable folder, checked at the start rather than after a long run.
 
     Args:
-        suffixes: of which it must have one.
+        suffixes: the allowed suffixes.
     """
 
     def __init__(self, suffixes: tuple[str, ...] = (), *, allow_dash: bool = False) -> None:
@@ -78,7 +78,7 @@ class Output(click.Path):
 
 
 class Picture(Output):
-    """A file for a plot, where plots can be drawn."""
+    """A file for a plot, if plots can be drawn."""
 
     def __init__(self) -> None:
         super().__init__(PICTURES)
@@ -96,7 +96,7 @@ Payload = click.IntRange(40, 60_000)
 
 
 def of(defaults: Struct, name: str, kind: click.ParamType[Any], text: str) -> Decorator:
-    """Return the option for a field of a plan, which bears its default."""
+    """Return the option for a field of a plan, with the plan's default."""
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md from the JSON of runs: none is by hand."""
+"""Writes the tables of docs/performance.md from the JSON of runs; no table is written by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ OPERATORS, CROWDED = "operators.json", "crowded.json"
 PICTURE = "compare.svg"
 
 BUSY = 0.6
-"""The share of a core that may be used: latency grows beyond."""
+"""The usable share of a core: latency grows beyond."""
 
 COSTS: list[tuple[str, str, Cost]] = [
     ("a delivery, room of 1,000, 20 messages/s", STEADY, per_delivery),
@@ -58,14 +58,14 @@ COSTS: list[tuple[str, str, Cost]] = [
     ("the same, CPU of Redis", REDIS, lambda report: report.redis_cpu_us_per_publish),
     ("a connect with its subscription", CONNECT, per_connect),
 ]
-"""What a deployment is made of: its name, whose reports tell, and the CPU time of one."""
+"""The operations of a deployment: name, key of the reports, and CPU time of one operation."""
 
 
 def write(page: Path, folder: Path) -> None:
-    """Write every table that the page has a section for, and `folder` a file.
+    """Write every table that has a section on the page and a file in `folder`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such table.
     """
     sections: dict[str, str] = {}
     for name, (kind, texts) in _STUDIES.items():
@@ -81,10 +81,10 @@ def write(page: Path, folder: Path) -> None:
 
 
 def read(path: Path, kind: type[Study]) -> Study:
-    """Return what a run has written.
+    """Return the result of a run from its file.
 
     Raises:
-        InputError: it is something else.
+        InputError: the file has other content.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -93,7 +93,7 @@ def read(path: Path, kind: type[Study]) -> Study:
 
 
 def cost_lines(bench: Bench) -> list[list[str]]:
-    """Return the rows of the table of what one core does in a second, the header first.
+    """Return the rows of the table of one core's capacity per second, the header first.
 
     Only costs that the bench measured have a row.
     """
@@ -162,4 +162,4 @@ _STUDIES: dict[str, tuple[type[Any], Callable[[Any], dict[str, str]]]] = {
     CROWDED: (Crowded, _crowded),
     WEBHOOKS: (Webhooks, lambda found: {"webhooks": webhooks_text(found)}),
 }
-"""By file, what it holds, and the sections of the page that are made of it."""
+"""By file: the type of its content, and the sections of the page made from the content."""

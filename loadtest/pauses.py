@@ -1,4 +1,4 @@
-"""How long the garbage collector of a server stopped it; see `pauses_server`."""
+"""The pauses of a server's garbage collector; see `pauses_server`."""
 
 import struct
 import time
@@ -10,22 +10,23 @@ from msgspec import Struct
 from .accounting import open_files
 
 VARIABLE = "LOADTEST_PAUSES"
-"""The environment variable that names the file of notes."""
+"""The environment variable with the path of the file of notes."""
 
 NOTE = struct.Struct("=qqqq")
-"""One collection: its generation, the monotonic clock when it began, how long it took, and how
-much CPU time of that; in ns."""
+"""One collection: its generation, the monotonic clock at its start, its length, and its CPU time;
+in ns.
+"""
 
 GONE_SECONDS = 15.0
 IDLE_FILES = 100
-"""More open files than a server without connections has."""
+"""Open files, more than a server without connections has."""
 
 
 class Pauses(Struct, frozen=True):
     """The collections of one generation.
 
     Args:
-        longest_cpu_ms: less than `longest_ms` where others had the core meanwhile.
+        longest_cpu_ms: CPU time; less than `longest_ms` if other processes had the core meanwhile.
     """
 
     count: int
@@ -35,9 +36,9 @@ class Pauses(Struct, frozen=True):
 
 
 def pauses_since(notes: Path, pid: int, begin_ns: int) -> dict[str, Pauses]:
-    """Return what a server noted from a time on, by generation, once all connections are gone.
+    """Return the collections since a time, by generation, after the end of all connections.
 
-    Taking thousands of them apart is part of what may give the collector work.
+    The end of thousands of connections may be part of the collector's work.
     """
     deadline = time.monotonic() + GONE_SECONDS
     while open_files(pid) > IDLE_FILES and time.monotonic() < deadline:
@@ -58,5 +59,5 @@ def pauses_since(notes: Path, pid: int, begin_ns: int) -> dict[str, Pauses]:
 
 
 def longest(pauses: Mapping[str, Pauses]) -> float | None:
-    """Return the longest of all generations in ms, None if none was noted."""
+    """Return the longest pause of all generations in ms; None without a pause."""
     return max((one.longest_ms for one in pauses.values()), default=None)

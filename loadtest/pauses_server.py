@@ -1,6 +1,6 @@
-"""`python -m loadtest.pauses_server serve …`: the chat server, which notes each garbage collection.
+"""`python -m loadtest.pauses_server serve …`: the chat server with notes of garbage collections.
 
-Not part of the product: nobody but a load test needs to know, and noting costs a little.
+Not part of the product: only a load test needs the notes, and noting costs a little.
 """
 
 import gc
@@ -13,8 +13,8 @@ from .pauses import NOTE, VARIABLE
 
 
 def note_collections(path: str) -> None:
-    """Append a note for each collection of this process from now on."""
-    # One write of a few bytes at the end: workers can share the file.
+    """From now on append a note for each collection of this process."""
+    # One short write at the end of the file, so workers can share the file.
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     begin = worked = 0
 

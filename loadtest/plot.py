@@ -1,4 +1,4 @@
-"""Pictures of reports, with matplotlib if it is there."""
+"""Plots of reports, with matplotlib if installed."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ AXES = {
     "acknowledgement": "ms from when a message was due to its answer",
     "connecting": "ms from when a connection was due to its subscription",
 }
-"""Latencies that may be drawn, each where there is none of those before it."""
+"""Latencies with a plot; the first available one is drawn."""
 
 
 def draw_latency(reports: Sequence[Report], path: str) -> None:
-    """Draw what share took how long at most: of deliveries, or what else there is."""
+    """Draw the distribution of the deliveries' latency, or of the first other latency."""
     figure, axes = _figure()
     name = next(name for name in AXES if any(any(report.counts[name]) for report in reports))
     for report in reports:
@@ -45,7 +45,7 @@ def draw_costs(costs: dict[str, float], label: str, path: str) -> None:
 
 
 def _figure() -> tuple[Any, Any]:
-    # Part of an extra, which the option that asks for a plot has looked for.
+    # Part of an extra; the option for a plot has checked it.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

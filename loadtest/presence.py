@@ -1,7 +1,7 @@
-"""Presence: what it costs a worker, beside a Redis on this machine.
+"""Presence: its costs for a worker, with a Redis on this machine.
 
-It is measured in one process: a worker's part in presence, with connections that only count what is
-written to them, over the broker for Redis.
+The measurement runs in one process: the worker's presence module over the Redis broker, with
+connections that only count pushes.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ from .wire import LoadError
 HEARTBEATS: Final = 10
 PATIENCE_SECONDS: Final = 60.0
 CROWD: Final = 1_000
-"""Users who come within a second."""
+"""Users that come within a second."""
 
 
 class Costs(Struct):
-    """What presence costs.
+    """The costs of presence.
 
     Args:
-        connections: of the worker.
-        topics: among which they are spread, each user in one.
-        bytes_per_connection: memory of the worker.
+        connections: connections of the worker.
+        topics: topics of the users, one topic for each user.
+        bytes_per_connection: memory of the worker for each connection.
         heartbeat_ms: CPU of the worker to renew all its leases once, the median.
-        page_ms: time until a page of 100 of all users in one topic has come, the median.
-        long_page_ms: likewise with 1,000.
-        pushes: what a watcher of a large room is sent when `CROWD` users come within a second.
+        page_ms: time until a page of 100 users of a full topic has come, the median.
+        long_page_ms: the same with 1,000 users.
+        pushes: pushes to a watcher of a large room while `CROWD` users come within a second.
     """
 
     connections: int
@@ -69,7 +69,7 @@ def lines(costs: Costs) -> list[list[str]]:
 
 
 class _Connection:
-    """A transport that counts."""
+    """A transport that counts pushes."""
 
     __slots__ = ("encoder", "pushes", "writable")
 
@@ -83,7 +83,7 @@ class _Connection:
 
 
 class _Nobody:
-    """Takes the events that are not about presence."""
+    """Ignores events that do not concern presence."""
 
     def on_events(self, events: Sequence[Event]) -> None: ...
 
@@ -93,12 +93,12 @@ class _Nobody:
 
 
 class _Worker:
-    """A worker's part in presence."""
+    """A worker's presence module."""
 
     def __init__(self, url: str) -> None:
         self.settings = Settings(
             redis=RedisSettings(url=url),
-            # Nothing is renewed but on demand.
+            # Leases are renewed only on demand.
             broker=BrokerSettings(presence_lease_seconds=3_600.0),
             namespaces={"default": Namespace(presence=True)},
         )
@@ -110,16 +110,16 @@ class _Worker:
         self.encoder = AsgiEncoder(JSON)
 
     def join(self, topic: str, connection: _Connection, user: str, profile: bytes) -> None:
-        """Let a user come who watches."""
+        """Let a watching user join."""
         transport: Any = connection
         self.presence.join(topic, transport, user, profile, watches=True)
         self.presence.enter(topic, transport)
 
     async def written(self) -> None:
-        """Wait until the store knows everybody."""
+        """Wait until the store has all users."""
         roster = self.presence._roster
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # The roster tells nobody.
+            # The roster has no event to wait for.
             while any(  # noqa: ASYNC110
                 room.dirty or room.sending is not None for room in roster._rooms.values()
             ):
@@ -129,13 +129,13 @@ class _Worker:
 async def presence(
     url: str, *, connections: int, topics: int, tell: Callable[[str], None]
 ) -> Costs:
-    """Measure.
+    """Measure the costs of presence.
 
     Args:
-        url: of a Redis for this alone.
-        connections: of the worker.
-        topics: among which they are spread.
-        tell: told how far it is.
+        url: the URL of a Redis for this run alone.
+        connections: connections of the worker.
+        topics: topics of the users.
+        tell: called with the progress.
 
     Raises:
         LoadError: Redis does not answer.
@@ -170,7 +170,7 @@ def _median(values: list[float]) -> float:
 
 
 async def _memory(worker: _Worker, connections: int, topics: int) -> float:
-    # A connection has its user and what others see of the user whether or not there is presence.
+    # With and without presence a connection has its user and the user's profile.
     people = [
         (_Connection(worker.encoder), user, msgspec.json.encode({"user": user, "name": "A name"}))
         for user in (f"user-{number:06}" for number in range(connections))
@@ -201,7 +201,7 @@ async def _heartbeat(worker: _Worker) -> float:
 
 
 async def _fill(worker: _Worker, users: int) -> int:
-    """Fill one topic, so that a crowd at its end comes within a second; return its pushes."""
+    """Fill one topic, then add a crowd within a second; return the pushes of the crowd."""
     topic = "hall:one"
     await worker.broker.subscribe(topic)
     profiles = [

@@ -1,4 +1,4 @@
-"""Child processes that report through a pipe until they are done."""
+"""Child processes that report through a pipe until their end."""
 
 import multiprocessing
 import signal
@@ -20,9 +20,9 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def end_what_was_started() -> None:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does: raise an exception, which ends every child.
+    """Let SIGTERM and SIGHUP act like Ctrl-C: raise an exception, which ends every child.
 
-    A SIGHUP that is ignored stays so, as `nohup` wants it.
+    An ignored SIGHUP stays ignored, as `nohup` requires.
     """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -30,14 +30,14 @@ def end_what_was_started() -> None:
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
-    # Another one must not interrupt the end. Children would inherit SIG_IGN.
+    # A further signal must not interrupt the end. Children would inherit SIG_IGN.
     for number in ENDING:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, _heed_no_more)
     interrupt = signal.getsignal(signal.SIGINT)
-    if not callable(interrupt):  # a shell's job in the background ignores SIGINT
+    if not callable(interrupt):  # a shell's background job ignores SIGINT
         raise KeyboardInterrupt
-    interrupt(signal.SIGINT, frame)  # asyncio's own while a loop runs
+    interrupt(signal.SIGINT, frame)  # while a loop runs, asyncio's own handler
 
 
 def _heed_no_more(_number: int, _frame: FrameType | None) -> None:
@@ -46,10 +46,10 @@ def _heed_no_more(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def put_off_ending() -> Iterator[None]:
-    """Let signals that end the load test wait until the block is left.
+    """Delay signals that end the load test until the end of the block.
 
-    An exception in the middle of `Popen` would leave a process that nobody knows of. Signals
-    interrupt the main thread alone.
+    An exception in the middle of `Popen` would leave an unknown process behind. Signals interrupt
+    the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -69,20 +69,20 @@ def put_off_ending() -> Iterator[None]:
 
 
 class Workers:
-    """Child processes, all ended when this context is left.
+    """Child processes, all ended at the end of this context.
 
     Args:
-        cores: where they are kept; anywhere if empty.
+        cores: the cores of the processes; any core if empty.
     """
 
     def __init__(self, cores: Sequence[int] = ()) -> None:
         self._cores = cores
-        # Not fork: a child must not inherit the sockets and threads of whoever calls.
+        # Not fork: a child must not inherit the caller's sockets and threads.
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
 
     def start(self, target: Callable[[Connection, Any], None], plan: object) -> Connection:
-        """Run `target(pipe, plan)` in a process of its own; return this end of the pipe."""
+        """Run `target(pipe, plan)` in a separate process; return this end of the pipe."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=target, args=(theirs, plan), daemon=True)
         with pinned(self._cores), put_off_ending():
@@ -112,10 +112,10 @@ class Workers:
 def messages(
     pipes: Collection[Connection], *, seconds: float
 ) -> Iterator[tuple[Connection, object]]:
-    """Yield each message with the pipe it came from; a pipe may be removed meanwhile.
+    """Yield each message with its pipe; the caller may remove a pipe meanwhile.
 
     Raises:
-        LoadError: a process said so or ended early, or `seconds` have passed.
+        LoadError: a process reported an error or ended early, or `seconds` have passed.
     """
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""What a load test has found, for people and for machines."""
+"""The result of a load test, for people and for machines."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ HEARTBEAT_SECONDS = GatewaySettings().heartbeat_seconds
 
 
 class Latency(Struct, frozen=True):
-    """Milliseconds from when something was due to when it had happened."""
+    """Milliseconds from the due time to the completion."""
 
     p50: float
     p90: float
@@ -24,7 +24,7 @@ class Latency(Struct, frozen=True):
 
     @classmethod
     def of(cls, histogram: Histogram) -> "Latency | None":
-        """Return the percentiles of a histogram of µs, None if it is empty."""
+        """Return the percentiles of a histogram of µs; None for an empty histogram."""
         if not any(histogram.counts):
             return None
         shares = (0.5, 0.9, 0.99, 0.999, 1.0)
@@ -32,29 +32,31 @@ class Latency(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The result of one scenario; None is what it did not do, or what could not be measured.
+    """The result of one scenario; None means not part of the scenario, or not measurable.
 
     Args:
-        parameters: what it was told.
-        lost: deliveries of acknowledged messages that did not happen.
-        skipped: places in a topic's order that a subscriber did not see.
+        parameters: the scenario's parameters.
+        lost: missing deliveries of acknowledged messages.
+        skipped: seqs of a topic that a subscriber did not see.
         duplicates: messages that reached a subscriber again, or after a later one.
-        stalled, stalled_cut: readers that stalled, and those that the server then disconnected.
+        stalled, stalled_cut: stalled readers, and stalled readers that the server disconnected.
         connecting, delivery, acknowledgement: latencies.
-        cpu_us_per_…: CPU time of all the server's processes; that per delivery and that per
+        cpu_us_per_…: CPU time of all the server's processes; the times per delivery and per
             publication are the same time in other units.
-        idle_cpu_us_per_second: the same, per connection that does nothing, in a second.
+        idle_cpu_us_per_second: the same, per idle connection and second.
         redis_cpu_us_per_…: CPU time of the Redis started for the server.
-        start_cpu_seconds: CPU time of a server that was started again, until it was ready.
-        memory_bytes_per_connection: what connecting added, divided by their number.
-        talk_memory_bytes: what the server's memory grew by at most while messages were sent.
-        server_cores: CPU seconds in a second while messages were sent.
-        bytes_per_delivery: frames that came in, headers included.
-        pauses: of the server's garbage collector, by generation, until all connections are gone.
-        busiest_generator: the share of one core that the busiest process of the load test used;
-            near 1 the latency is that of the load test itself.
-        disturbance: cores that were busy with anything else, or stolen by the hypervisor.
-        counts: the histograms behind the latencies, by name, to be drawn.
+        start_cpu_seconds: CPU time of a restarted server until its readiness.
+        memory_bytes_per_connection: growth of memory by connecting, divided by the number of
+            connections.
+        talk_memory_bytes: largest growth of the server's memory during sending.
+        server_cores: CPU seconds per second during sending.
+        bytes_per_delivery: bytes of received frames, headers included.
+        pauses: pauses of the server's garbage collector, by generation, until the end of all
+            connections.
+        busiest_generator: share of one core used by the busiest process of the load test; near 1
+            the load test itself determines the latency.
+        disturbance: cores occupied by other work, or stolen by the hypervisor.
+        counts: the histograms of the latencies, by name, for plots.
     """
 
     scenario: str
@@ -97,7 +99,7 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def passed(self) -> bool:
-        """Whether every message was taken and reached every subscriber once and in order."""
+        """True if every message was accepted and reached every subscriber once and in order."""
         broken = self.lost or self.skipped or self.duplicates or self.lost_connections
         return not broken and self.published == self.acknowledged
 
@@ -139,7 +141,7 @@ def _messages(report: Report) -> list[Row]:
 
 
 def _cpu(report: Report) -> Iterator[Row]:
-    if report.memory_bytes is None:  # nothing is known of the server's process
+    if report.memory_bytes is None:  # The server's process is unknown.
         return
     held = report.parameters.get("hold_seconds", 0.0)
     each = {

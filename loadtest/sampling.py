@@ -1,7 +1,7 @@
-"""Several rounds of alternating runs, and what they have in common.
+"""Several rounds of alternating runs, and their medians.
 
-A machine is never quite quiet. What is compared therefore takes turns, costs are CPU time instead
-of wall time, a ratio is taken within a round, and the median of the rounds counts.
+A machine is never completely quiet. Therefore entrants take turns, costs are CPU time instead of
+wall time, ratios are taken within a round, and the median of the rounds counts.
 """
 
 import statistics
@@ -19,18 +19,18 @@ from .stage import Stage, Tell, perform
 from .wire import LoadError
 
 QUIET_CORES = 0.15
-"""Work of others that a run takes no notice of."""
+"""Cores: other work up to this bound does not invalidate a run."""
 
 Cost = Callable[[Report], float | None]
 
 
 class Entrant(Struct, frozen=True):
-    """One of those that take turns.
+    """One entrant of the alternating runs.
 
     Args:
-        key: what its reports are found by.
-        running: runs its server.
-        scenario: what is done to it.
+        key: the key of the reports.
+        running: runs the entrant's server.
+        scenario: makes the scenario for the server.
     """
 
     key: str
@@ -38,44 +38,44 @@ class Entrant(Struct, frozen=True):
     scenario: Callable[[Target], Stage]
 
     def run(self, tell: Tell) -> Report:
-        """Run once, telling how far it is.
+        """Run once, and report the progress.
 
         Raises:
-            LoadError: it cannot be carried out.
+            LoadError: the run fails.
         """
         with self.running() as target:
             return perform(self.scenario(target), target, tell)
 
 
 class Turn(Protocol):
-    """What takes turns: an `Entrant`, or what measures in another way."""
+    """An alternating run: an `Entrant`, or another kind of measurement."""
 
     @property
     def key(self) -> str:
-        """What its reports are found by."""
+        """The key of the reports."""
         ...
 
     def run(self, tell: Tell) -> Report:
-        """Run once, telling how far it is."""
+        """Run once, and report the progress."""
         ...
 
 
 class Samples(Struct):
-    """The reports of each entrant, a round each, and why some have none."""
+    """The reports of each entrant, one per round, and the reasons of failures."""
 
     reports: dict[str, list[Report]] = {}
     failures: dict[str, str] = {}
 
     def median(self, key: str, cost: Cost) -> float | None:
-        """Return the median of an entrant's rounds, None if there is none."""
+        """Return the median of an entrant's rounds; None without a value."""
         return median(cost(report) for report in self.reports.get(key, []))
 
     def disturbance(self, *keys: str) -> float | None:
-        """Return the median over all runs of some entrants of what others kept busy, in cores."""
+        """Return the median of other work over all runs of some entrants, in cores."""
         return median(report.disturbance for key in keys for report in self.reports.get(key, []))
 
     def ratio(self, key: str, other: str, cost: Cost) -> float | None:
-        """Return the median over the rounds of how many times as much as another it cost."""
+        """Return the median over the rounds of the ratio of two entrants' costs."""
         pairs = zip(self.reports.get(key, []), self.reports.get(other, []), strict=False)
         return median(ratio(cost(mine), cost(theirs)) for mine, theirs in pairs)
 
@@ -84,10 +84,10 @@ class Column(Struct, frozen=True):
     """A column of a table of medians.
 
     Args:
-        title: what its header says.
-        text: how a value is written, a format string.
-        cost: what is taken from each report.
-        of: an entrant by whose cost the value is divided, round by round; None for none.
+        title: the header.
+        text: a format string for a value.
+        cost: the value of a report.
+        of: an entrant by whose cost the value is divided, round by round; None for no division.
     """
 
     title: str
@@ -105,12 +105,12 @@ class Column(Struct, frozen=True):
 
 
 def medians(samples: Samples, columns: Sequence[Column]) -> list[list[str]]:
-    """Return a row for each entrant that was measured: its key, then the columns."""
+    """Return a row for each measured entrant: its key, then the columns."""
     return [[key, *(column.cell(samples, key) for column in columns)] for key in samples.reports]
 
 
 class Rounds(Struct, frozen=True):
-    """How often all take turns, and how often one turn is tried while the machine is disturbed."""
+    """The number of rounds, and the attempts of one run while the machine is disturbed."""
 
     count: int
     attempts: int = 1
@@ -119,13 +119,13 @@ class Rounds(Struct, frozen=True):
 def alternate(
     entrants: Sequence[Turn], rounds: Rounds, tell: Tell, samples: Samples | None = None
 ) -> Samples:
-    """Run all in turns, every other round backwards; who fails once is left out from then on.
+    """Run all entrants alternately, every other round backwards; a failed entrant is left out.
 
     Args:
-        entrants: who takes turns.
-        rounds: how often.
-        tell: is told how far it is.
-        samples: where to add the results, if not to new ones.
+        entrants: the entrants.
+        rounds: the number of rounds.
+        tell: called with the progress.
+        samples: existing results to extend; None for new results.
     """
     samples = samples or Samples()
     for number in range(rounds.count):
@@ -144,9 +144,9 @@ def alternate(
 
 
 def _least_disturbed(entrant: Turn, attempts: int, tell: Tell) -> Report:
-    """Return the report of the first quiet attempt, or of the quietest of all.
+    """Return the report of the first quiet attempt, or of the quietest attempt.
 
-    What counts is the work of others, never the result.
+    Only other work counts, never the result.
     """
     reports: list[Report] = []
     while len(reports) < attempts and not (reports and reports[-1].disturbance <= QUIET_CORES):
@@ -159,16 +159,16 @@ def _tell(tell: Tell, prefix: str, text: str) -> None:
 
 
 def slim(report: Report) -> Report:
-    """Return a report without what is the same in all of a run, or only good for pictures."""
+    """Return a report without fields that are common to the run, or only for plots."""
     return replace(report, machine=None, counts={})
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Return the median of those values that are known."""
+    """Return the median of the known values."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 
 
 def ratio(mine: float | None, theirs: float | None) -> float | None:
-    """Return how many times as much as theirs mine is, None if either is not known."""
+    """Return `mine` as a multiple of `theirs`; None if either is unknown."""
     return mine / theirs if mine is not None and theirs else None

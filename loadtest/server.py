@@ -45,7 +45,7 @@ UNLIMITED = {
     "CHAT_HTTP__PAGE": "false",
     "CHAT_LOG__LEVEL": "WARNING",
 }
-"""Settings under which the limits of a single client do not limit the load test."""
+"""Settings that lift the limits of a single client."""
 
 PLAIN = {
     "CHAT_NAMESPACES__DEFAULT__ARCHIVE": "false",
@@ -54,19 +54,19 @@ PLAIN = {
     "CHAT_METRICS__ENABLED": "false",
     "CHAT_DATABASE__URL": "",
 }
-"""Off in production, on in development; an earlier checkout may not know them."""
+"""Features off in production and on in development; an earlier checkout may not have them."""
 
 
 class Target(Struct, frozen=True):
-    """A server to put load on.
+    """A server under load.
 
     Args:
-        name: what the reports call it.
-        dialect: what it speaks; see `dialects.DIALECTS`.
-        pid: its first process, to tell what it costs; None if not known.
-        redis_pid: that of a Redis started for it.
-        started_elsewhere: not by this load test.
-        pauses: where it notes its garbage collections, if it does.
+        name: the name in reports.
+        dialect: the server's protocol; see `dialects.DIALECTS`.
+        pid: the first process of the server, for its costs; None if unknown.
+        redis_pid: the process of a Redis started for the server.
+        started_elsewhere: True for a server not started by this load test.
+        pauses: the file with notes of garbage collections; None without notes.
     """
 
     name: str
@@ -79,10 +79,10 @@ class Target(Struct, frozen=True):
     pauses: Path | None = None
 
     def mint(self, user: str, topic: str, *more: str) -> str:
-        """Return a token for a user of a topic or a pattern, "" where the server wants none.
+        """Return a token for a user of a topic or a pattern, "" for servers without tokens.
 
         Args:
-            more: what the user may do there besides talk and read.
+            more: further grants besides publishing and reading.
         """
         if not DIALECTS[self.dialect].authenticates:
             return ""
@@ -96,13 +96,13 @@ class Target(Struct, frozen=True):
 
 
 def server_cores(workers: int = 1) -> list[int]:
-    """Return the cores for a server: as many as it has workers, but never all of the machine."""
+    """Return the cores for a server: one per worker, but never all cores of the machine."""
     available = cores()
     return available[: min(workers, len(available) - 1)]
 
 
 def load_cores(workers: int = 1) -> list[int]:
-    """Return the cores for everything else: those that `server_cores` leaves."""
+    """Return the cores for other processes: the cores that `server_cores` leaves."""
     return cores()[len(server_cores(workers)) :]
 
 
@@ -118,21 +118,21 @@ def started(
     to: Sequence[int] = (),
     folder: Path | None = None,
 ) -> Iterator[Target]:
-    """Run `chat-server serve` with the limits of clients out of the way.
+    """Run `chat-server serve` without limits for clients.
 
     Args:
-        flags: more arguments for it.
+        flags: more arguments of the command.
         workers: processes that share the port.
-        redis: start a Redis for it as well.
+        redis: True starts a Redis as well.
         environ: more settings, as `CHAT_` variables.
-        log: where what it writes is kept.
-        module: what is run as `chat-server`.
-        port: what it listens to; None for one that is free.
-        to: the cores to keep it on; `server_cores` if empty.
+        log: the file for the server's output.
+        module: the module to run as `chat-server`.
+        port: the port; None for a free one.
+        to: the cores of the server; `server_cores` if empty.
         folder: a checkout whose code is run instead of ours, with our interpreter and libraries.
 
     Raises:
-        LoadError: it does not get ready; bears what it wrote.
+        LoadError: the server is not ready in time; the text includes the server's output.
     """
     if redis:
         with redis_server() as (redis_url, redis_pid):
@@ -167,7 +167,7 @@ def started(
 def started_noting_pauses(
     *, workers: int = 1, redis: bool = False, environ: Mapping[str, str] | None = None
 ) -> Iterator[Target]:
-    """Run it so that reports tell how long its garbage collector stopped it; see `started`."""
+    """Run the server with notes of the garbage collector's pauses for reports; see `started`."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "pauses"
         with started(
@@ -181,10 +181,10 @@ def started_noting_pauses(
 
 @contextmanager
 def redis_server() -> Iterator[tuple[str, int]]:
-    """Run a redis-server that stores nothing on disk; yield its URL and pid.
+    """Run a redis-server without persistence; yield its URL and pid.
 
     Raises:
-        LoadError: it is not installed, or does not get ready.
+        LoadError: redis-server is not installed, or is not ready in time.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -208,18 +208,18 @@ def launched(
     log: Path | None = None,
     folder: Path | None = None,
 ) -> Iterator[int]:
-    """Run a process until this context is left; yield its pid once it is ready.
+    """Run a process until the end of this context; yield its pid once the process is ready.
 
     Args:
-        command: what to run.
-        ready: tells whether it is.
-        environ: variables besides our own.
-        to: the cores to keep it on.
-        log: where what it writes is kept.
-        folder: what it runs in; ours if None.
+        command: the command line.
+        ready: returns True once the process is ready.
+        environ: variables in addition to our own.
+        to: the cores of the process.
+        log: the file for the process's output.
+        folder: the working directory; ours if None.
 
     Raises:
-        LoadError: it ended, or was not ready in time; bears what it wrote.
+        LoadError: the process ended, or was not ready in time; the text includes its output.
     """
     raise_file_limit()
     with tempfile.TemporaryFile() if log is None else log.open("w+b") as written:
@@ -258,7 +258,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(url: str) -> bool:
-    """Return whether an HTTP GET succeeds."""
+    """Return True if an HTTP GET succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -267,7 +267,7 @@ def answers(url: str) -> bool:
 
 
 def accepts(port: int) -> bool:
-    """Return whether something listens on a port of this machine."""
+    """Return True if a process listens on a port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs any scenario: connections come, stay a while, messages are sent, and all is counted."""
+"""Runs any scenario: connects, waits, sends messages, and counts all results."""
 
 import os
 import time
@@ -31,32 +31,32 @@ from .server import Target, load_cores
 from .wire import InputError, LoadError
 
 PATIENCE_SECONDS = 15.0
-"""Without another connection that is ready, or another delivery: then it is given up."""
+"""Seconds without another ready connection or another delivery before the run is given up."""
 
 LONGEST_SECONDS = 3600.0
 SETTLE_SECONDS = 0.5
-"""Between the last connection and a look at the server's memory."""
+"""Seconds between the last connection and the measurement of the server's memory."""
 
 DRAIN_SECONDS = 10.0
-"""How long after the last answer the last delivery may come."""
+"""Seconds after the last answer in which the last delivery may come."""
 
 LEAST_STEPS = 20
-"""Of CPU time, where it is counted in ticks: with fewer a cost would be off by more than 5 %."""
+"""Steps of CPU time, if counted in ticks: with fewer steps a cost would be off by more than 5 %."""
 
 Tell = Callable[[str], None]
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """What a scenario does.
+    """The work of a scenario.
 
     Args:
         scenario, parameters: for the report.
         crowds: the processes and their connections.
-        listeners: how many receive each message.
-        hold_seconds: how long the connections do nothing before messages are sent.
-        beside: what is done to the server then, in a thread.
-        seconds: for how long messages are sent; 0 for none.
-        drain_seconds: how long the last delivery may take after the last answer.
+        listeners: number of receivers of each message.
+        hold_seconds: seconds of idle connections before the sending.
+        beside: work on the server after the idle time, in a thread.
+        seconds: seconds of sending; 0 for none.
+        drain_seconds: seconds that the last delivery may take after the last answer.
     """
 
     scenario: str
@@ -75,7 +75,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 class _Measured(Struct):
-    """What was found on the way, besides the crowds' own results."""
+    """Intermediate measurements, besides the crowds' own results."""
 
     connect_seconds: float = 0.0
     before: Usage | None = None
@@ -93,10 +93,10 @@ class _Measured(Struct):
 
 
 def perform(stage: Stage, target: Target, tell: Tell) -> Report:
-    """Run a scenario against a server, telling how far it is.
+    """Run a scenario against a server, and report the progress.
 
     Raises:
-        LoadError: it cannot be carried out.
+        LoadError: the run fails.
     """
     if stage.seconds and not any(crowd.sends(stage.seconds) for crowd in stage.crowds):
         raise InputError("nothing would be sent: rate × seconds is less than a message")
@@ -131,17 +131,17 @@ def perform(stage: Stage, target: Target, tell: Tell) -> Report:
 
 
 def work_of_others(target: Target) -> float:
-    """Return the CPU seconds that went to anything but this load test and its server so far."""
+    """Return the CPU seconds so far of all work except this load test and its server."""
     busy, own = busy_seconds(), usage(os.getpid())
     if busy is None or own is None:
         return 0.0
-    # A server that was started elsewhere is not among this process's descendants.
+    # A server started elsewhere is not among this process's descendants.
     served = usage(target.pid) if target.started_elsewhere else None
     return busy - own.cpu_seconds - (served.cpu_seconds if served else 0.0)
 
 
 class _Fleet:
-    """All processes of the load test, and how far they are."""
+    """All processes of the load test, with their progress."""
 
     def __init__(
         self, pipes: list[Connection], target: Target, tell: Tell, found: _Measured
@@ -155,10 +155,10 @@ class _Fleet:
         self._told_deliveries = 0
 
     def await_connected(self, stage: Stage) -> None:
-        """Wait until all are ready.
+        """Wait until all connections are ready.
 
         Raises:
-            LoadError: the server does not let any more get ready.
+            LoadError: the server lets no further connection get ready.
         """
         wanted = sum(len(crowd.members) for crowd in stage.crowds)
         patience = PATIENCE_SECONDS + max(
@@ -196,7 +196,7 @@ class _Fleet:
         done.result()
 
     def talk(self, seconds: float) -> list[Talked]:
-        """Let all that talk do so at the same time, until everything is answered."""
+        """Let all publishers send at the same time, until all messages are answered."""
         self._found.start_ns = time.monotonic_ns() + 100_000_000
         self._send(Talk(self._found.start_ns, seconds))
         waiting = set(self._pipes)
@@ -212,7 +212,7 @@ class _Fleet:
         return talked
 
     def await_deliveries(self, expected: int, seconds: float) -> None:
-        """Wait until as many came as expected, or nothing comes any more."""
+        """Wait for the expected number of deliveries, or until no further delivery comes."""
         seen, deadline = -1, time.monotonic() + seconds
         for pipe, message in messages(self._pipes, seconds=LONGEST_SECONDS):
             self._note(pipe, message)
@@ -339,7 +339,7 @@ def _costs(
 
 
 def cpu_between(before: Usage | None, after: Usage | None) -> float | None:
-    """Return the CPU time between, None if not known, or too short to be told in such steps."""
+    """Return the CPU time between; None if unknown, or too short for the resolution."""
     if before is None or after is None:
         return None
     used = after.cpu_seconds - before.cpu_seconds

@@ -1,6 +1,7 @@
-"""A storm: a worker is killed and started again, and all its clients come back.
+"""A storm: a worker is killed and restarted, and all its clients reconnect.
 
-A second worker, over the same Redis, takes meanwhile what they miss. It is none of the costs.
+Meanwhile a second worker on the same Redis accepts the events that the clients miss. Its costs do
+not count.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from .server import Target, load_cores, redis_server
 from .stage import Tell, cpu_between, merged, per, work_of_others
 
 CONNECT_SECONDS = 120.0
-"""How long all clients may take to come, and to come back."""
+"""Seconds that all clients may take to connect, and to reconnect."""
 
 END_SECONDS = 30.0
 
@@ -45,12 +46,12 @@ class Storm(Struct, frozen=True, kw_only=True):
     """One turn; see `sampling.Turn`.
 
     Args:
-        key: what its reports are found by.
-        running: runs its workers.
-        clients: connections to the worker that is killed.
-        rooms: over how many topics they are spread.
-        missed: events that each misses.
-        processes: over how many the clients are spread.
+        key: the key of the reports.
+        running: runs the workers.
+        clients: connections to the killed worker.
+        rooms: number of topics of the clients.
+        missed: missed events of each client.
+        processes: number of processes of the clients.
     """
 
     key: str
@@ -61,10 +62,10 @@ class Storm(Struct, frozen=True, kw_only=True):
     processes: int = 1
 
     def run(self, tell: Tell) -> Report:
-        """Run once, telling how far it is.
+        """Run once, and report the progress.
 
         Raises:
-            LoadError: it cannot be carried out.
+            LoadError: the run fails.
         """
         with (
             redis_server() as (redis_url, redis_pid),
@@ -130,12 +131,12 @@ class Storm(Struct, frozen=True, kw_only=True):
 
 
 def storm_seconds(report: Report) -> float:
-    """Return how long it took from the start of the worker until the last was live again."""
+    """Return the time from the start of the worker until the last client was live again."""
     return report.connect_seconds
 
 
 def storm_cpu_seconds(report: Report) -> float | None:
-    """Return what all of that cost the worker, its start included."""
+    """Return the worker's CPU time of the storm, its start included."""
     each, start = report.cpu_us_per_connect, report.start_cpu_seconds
     return None if each is None or start is None else start + each * report.connections / 1e6
 

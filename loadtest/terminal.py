@@ -1,4 +1,4 @@
-"""Live progress: one line that changes, or where that cannot be, a line now and then."""
+"""Live progress: one changing line, or an occasional line without a terminal."""
 
 import sys
 import time
@@ -8,11 +8,11 @@ from typing import Self
 import click
 
 PLAIN_SECONDS = 5.0
-"""Between the lines that a file or a pipe gets."""
+"""Seconds between the lines for a file or a pipe."""
 
 
 class Line:
-    """The line on stderr; it is gone when this context is left."""
+    """The line on stderr, removed at the end of this context."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
@@ -20,7 +20,7 @@ class Line:
         self._told_at = time.monotonic()
 
     def tell(self, text: str) -> None:
-        """Say how far it is."""
+        """Show the progress."""
         text = f"{self.prefix}{text}"
         if self._live:
             click.echo(f"\r\x1b[K{text[:100]}", nl=False, err=True)

@@ -1,4 +1,4 @@
-"""The hub without the statements that count, to find out what counting costs."""
+"""The hub without the statements that count, to measure the cost of counting."""
 
 import ast
 import inspect
@@ -13,10 +13,10 @@ COUNTS = "self._numbers."
 
 
 class _Uncounted(ast.NodeTransformer):
-    """Replaces each statement that only counts by nothing.
+    """Removes each statement that only counts.
 
     Attributes:
-        found: how many there were.
+        found: number of removed statements.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ def uncounted_hub() -> type[Hub]:
     """Return the class of a hub that delivers as ours does, and counts nothing.
 
     Raises:
-        LoadError: the hub counts in another way than this module knows.
+        LoadError: this module does not recognise the hub's way of counting.
     """
     made = _without_counting(hub)
     made.__dict__["Topic"] = _without_counting(topic).__dict__["Topic"]

@@ -1,4 +1,4 @@
-"""What the changes of messages and the cursors cost, relative to a message of the same run."""
+"""The costs of changes and cursors, relative to a message of the same run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,17 +19,17 @@ from .stage import Stage, Tell
 
 
 class VerbsPlan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The size of the measurement.
 
     Args:
-        rounds: how often all take turns.
-        attempts: how often one run is tried while others disturb it.
-        rooms: with one message that grows in each.
-        readers: in each room.
-        rate: appends a second to each message.
-        seconds: for how long each run sends.
-        connections: that change messages, each with one command under way.
-        askers: connections that ask for `history` and `unread` likewise.
+        rounds: number of alternating rounds.
+        attempts: attempts of one run while other work disturbs the machine.
+        rooms: rooms with one streamed message each.
+        readers: readers of each room.
+        rate: appends per second to each message.
+        seconds: seconds of sending in each run.
+        connections: connections that change messages, each with one command under way.
+        askers: connections that ask for `history` and `unread`, each with one command under way.
     """
 
     rounds: int = 3
@@ -43,7 +43,7 @@ class VerbsPlan(Struct, frozen=True, kw_only=True):
 
 
 class Verbs(Struct, frozen=True):
-    """What a run has found."""
+    """The result of a run."""
 
     machine: Machine
     plan: VerbsPlan
@@ -51,14 +51,14 @@ class Verbs(Struct, frozen=True):
 
 
 class _Bound(Struct, frozen=True):
-    """How dear something may be.
+    """The bound of a cost.
 
     Args:
-        what: is measured.
-        key: the entrant that does it.
-        than: the entrant that it is compared with.
-        cost: what is compared.
-        most: times as much as the other may cost.
+        what: the name of the cost.
+        key: the measured entrant.
+        than: the reference entrant.
+        cost: the compared cost.
+        most: the bound, in multiples of the reference's cost.
     """
 
     what: str
@@ -85,7 +85,7 @@ BOUNDS = [
 
 
 def verbs(plan: VerbsPlan, tell: Tell) -> Verbs:
-    """Run everything, telling how far it is."""
+    """Run all measurements, and report the progress."""
     delivering = partial(
         streams, rooms=plan.rooms, readers=plan.readers, rate=plan.rate, seconds=plan.seconds
     )
@@ -139,7 +139,7 @@ def verbs_lines(found: Verbs) -> list[list[str]]:
 
 
 def verbs_text(found: Verbs) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"{plan.rooms} messages in as many rooms with {plan.readers} readers each grow by "

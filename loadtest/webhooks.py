@@ -1,7 +1,7 @@
-"""What it costs to deliver webhooks, beside a bare httpx POST of the same bodies.
+"""The cost of webhook deliveries, compared with a bare httpx POST of the same bodies.
 
-Both speak with the same endpoint, a process of its own, one request after the other. Ours reads the
-log, puts messages together, signs them, and notes in SQLite how far it is.
+Both use the same endpoint in a separate process, one request after the other. The webhook also
+reads the log, builds messages, signs them, and writes its cursors to SQLite.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from .stage import Tell
 from .wire import LoadError
 
 MOST_TIMES: Final = 1.3
-"""How many times a bare POST a delivery may cost."""
+"""Factor: the cost of a delivery relative to a bare POST, at most."""
 
 SECRET: Final = "whsec_" + "A" * 43
 
@@ -50,14 +50,14 @@ TAKE_SECONDS: Final = 300.0
 
 
 class WebhooksPlan(Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The size of the measurement.
 
     Args:
-        rounds: how often both take turns.
-        topics: in which events wait.
-        events: in each topic.
+        rounds: number of alternating rounds.
+        topics: topics with waiting events.
+        events: events in each topic.
         batch: events in one message.
-        data_bytes: how long the JSON text of each event's data is.
+        data_bytes: bytes of the JSON text of each event's data.
     """
 
     rounds: int = 5
@@ -68,7 +68,7 @@ class WebhooksPlan(Struct, frozen=True, kw_only=True):
 
 
 class Round(Struct, frozen=True):
-    """One round, in microseconds for each message: by the clock, and of CPU."""
+    """One round, in microseconds for each message: wall time, and CPU time."""
 
     messages: int
     body_bytes: int
@@ -79,7 +79,7 @@ class Round(Struct, frozen=True):
 
 
 class Webhooks(Struct, frozen=True):
-    """What a run has found."""
+    """The result of a run."""
 
     machine: Machine
     plan: WebhooksPlan
@@ -87,20 +87,20 @@ class Webhooks(Struct, frozen=True):
 
     @property
     def times(self) -> float:
-        """How many times the time of a bare POST a delivery takes."""
+        """The time of a delivery, as a multiple of a bare POST's time."""
         return median(each.webhook_us / each.bare_us for each in self.rounds)
 
     @property
     def cpu_times(self) -> float:
-        """How many times its CPU."""
+        """The CPU time of a delivery, as a multiple of a bare POST's CPU time."""
         return median(each.webhook_cpu_us / each.bare_cpu_us for each in self.rounds)
 
 
 def webhooks(plan: WebhooksPlan, tell: Tell) -> Webhooks:
-    """Run everything, telling how far it is.
+    """Run all measurements, and report the progress.
 
     Raises:
-        LoadError: a message was not taken.
+        LoadError: the endpoint did not accept a message.
     """
     rounds = []
     with Workers(load_cores()) as workers:
@@ -119,7 +119,7 @@ def webhooks(plan: WebhooksPlan, tell: Tell) -> Webhooks:
 
 
 class _Recording(Sender):
-    """Keeps the bodies that it sends."""
+    """Records the bodies of its requests."""
 
     bodies: list[bytes]
 
@@ -163,7 +163,7 @@ async def _round(plan: WebhooksPlan, url: str, folder: Path) -> Round:
 
 
 async def _timed(work: Any) -> tuple[float, float]:
-    """Return the seconds that some work takes, and those of CPU in this process."""
+    """Return the wall time and this process's CPU time of some work, in seconds."""
     began, cpu = time.perf_counter(), time.process_time()
     await work
     return time.perf_counter() - began, time.process_time() - cpu
@@ -200,7 +200,7 @@ async def _post(url: str, bodies: list[bytes]) -> None:
 
 
 class _Deaf:
-    """Listens to a broker to which nobody is subscribed."""
+    """Listens to a broker without subscribers."""
 
     def on_events(self, events: object) -> None:
         pass
@@ -216,7 +216,7 @@ class _Deaf:
 
 
 def serve_endpoint(pipe: Connection, _plan: object) -> None:
-    """Take every request, in a process of its own, until the pipe is closed."""
+    """Accept every request, in a separate process, until the pipe is closed."""
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(pipe))
 
@@ -230,7 +230,7 @@ async def _serve(pipe: Connection) -> None:
 
 
 class _Taking(asyncio.Protocol):
-    """Reads requests by their `Content-Length`, and answers each by 204."""
+    """Reads requests by their `Content-Length`, and answers each with 204."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -278,7 +278,7 @@ def webhooks_lines(found: Webhooks) -> list[list[str]]:
 
 
 def webhooks_text(found: Webhooks) -> str:
-    """Return what a page says of a run."""
+    """Return the page's text about a run."""
     plan = found.plan
     about = (
         f"{plan.topics * plan.events:,} events of {plan.data_bytes} bytes in {plan.topics} topics "

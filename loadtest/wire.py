@@ -1,8 +1,8 @@
-"""The cheapest WebSocket client that is still a correct one, RFC 6455.
+"""The cheapest correct WebSocket client, RFC 6455.
 
-A load test shares its machine with the server it measures, so receiving must cost as little as it
-can: no task, queue, stream or decoded message for a connection. Frames are only walked through;
-what they say is counted by the `Dialect`'s expressions over all that came in one read.
+A load test shares its machine with the measured server, so receiving must be as cheap as possible:
+no task, queue, stream or decoded message per connection. The client only finds the ends of frames;
+the `Dialect`'s regular expressions count the messages in all bytes of one read.
 """
 
 import asyncio
@@ -15,36 +15,36 @@ _UPGRADE = (
 )
 _CLOSE, _PING = 0x8, 0x9
 _GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
-"""A close frame with 1000."""
+"""A close frame with code 1000."""
 _PONG = b"\x8a\x80\0\0\0\0"
 
 
 class LoadError(Exception):
-    """The load test cannot go on; the text says why."""
+    """The load test cannot continue; the text has the reason."""
 
 
 class InputError(LoadError):
-    """What was asked for makes no sense; nothing was run."""
+    """The request makes no sense; nothing was run."""
 
 
 class Handler(Protocol):
-    """What a connection tells about itself."""
+    """The callbacks of a connection."""
 
     def on_open(self) -> None:
-        """The server accepted the handshake."""
+        """Handle the server's acceptance of the handshake."""
         ...
 
     def on_frames(self, data: bytes) -> None:
-        """Take whole frames, one after the other, their headers included."""
+        """Handle complete frames, one after the other, including their headers."""
         ...
 
     def on_lost(self, reason: str) -> None:
-        """The connection ended, though nobody asked it to."""
+        """Handle an unexpected end of the connection."""
         ...
 
 
 def frame(payload: bytes, *, binary: bool = False) -> bytes:
-    """Return the masked frame that carries `payload`; the mask is zero, which costs nothing."""
+    """Return a masked frame with `payload`; the mask is zero and costs nothing."""
     first, size = 0x82 if binary else 0x81, len(payload)
     if size < 126:
         return struct.pack("!BBI", first, 0x80 | size, 0) + payload
@@ -52,7 +52,7 @@ def frame(payload: bytes, *, binary: bool = False) -> bytes:
 
 
 def unmask(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return what the first client's frame in `data` carries, and the rest; None if not whole."""
+    """Return the payload of the first masked frame in `data`, and the rest; None if incomplete."""
     if len(data) < 6:
         return None
     size, head = data[1] & 0x7F, 2
@@ -67,10 +67,10 @@ def unmask(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 class Link(asyncio.Protocol):
-    """What every connection of the load test does with its transport.
+    """The base class of the load test's connections.
 
     Args:
-        handler: what is told of it.
+        handler: gets the events of the connection.
     """
 
     def __init__(self, handler: Handler) -> None:
@@ -92,25 +92,25 @@ class Link(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """End the connection without ceremony."""
+        """Abort the connection."""
         self._ended = True
         if hasattr(self, "_transport"):
             self._transport.abort()
 
     def fail(self, reason: str) -> None:
-        """End the connection, and tell why, unless it has ended."""
+        """End the connection, and report the reason, unless it has ended already."""
         if not self._ended:
             self.close()
             self._handler.on_lost(reason)
 
 
 class Socket(Link):
-    """One connection; it answers pings by itself.
+    """One connection; pings are answered automatically.
 
     Args:
         host, port, path: the server's WebSocket endpoint.
         headers: more lines of the request, each with its end of line.
-        handler: what is told of it.
+        handler: gets the events of the connection.
     """
 
     def __init__(self, host: str, port: int, path: str, headers: str, handler: Handler) -> None:
@@ -124,7 +124,7 @@ class Socket(Link):
         self._transport.write(data)
 
     def leave(self) -> None:
-        """Say goodbye, whereupon the server ends the connection."""
+        """Send a close frame; the server then ends the connection."""
         self._ended = True
         self.write(_GOODBYE)
 
@@ -158,7 +158,7 @@ class Socket(Link):
             self.fail(f"the server refuses the connection: {status}")
 
     def _walk(self, data: bytes) -> int:
-        """Return where the last whole frame ends; react to control frames."""
+        """Return the end of the last complete frame; react to control frames."""
         at, end_of_data = 0, len(data)
         while at + 2 <= end_of_data:
             size, head = data[at + 1], 2

@@ -1,4 +1,4 @@
-"""Other servers that take part in `compare`, each a process of its own."""
+"""Other servers in `compare`, each in its own process."""
 
 import shutil
 import subprocess
@@ -30,12 +30,12 @@ class Peer(Struct, frozen=True, kw_only=True):
     """A server to compare with.
 
     Args:
-        name: on the command line.
-        title: in tables.
-        dialect: what it speaks; see `dialects.DIALECTS`.
-        needs: modules or programs without which it cannot run.
-        libraries: distributions whose versions belong beside its numbers.
-        command: makes the command line from a port and a folder of its own.
+        name: the name on the command line.
+        title: the title in tables.
+        dialect: the server's protocol; see `dialects.DIALECTS`.
+        needs: required modules or programs.
+        libraries: distributions whose versions the results name.
+        command: makes the command line from a port and a temporary folder.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Peer(Struct, frozen=True, kw_only=True):
 
     @property
     def missing(self) -> list[str]:
-        """What it needs and is not installed."""
+        """The required modules and programs that are not installed."""
         return [name for name in self.needs if not (find_spec(name) or _program(name))]
 
 
 @contextmanager
 def running(peer: Peer | None) -> Iterator[Target]:
-    """Run a peer, or the chat server if None, pinned as all the others.
+    """Run a peer, or the chat server if None, pinned as all servers.
 
     Raises:
-        LoadError: it does not start.
+        LoadError: the server does not start.
     """
     if peer is None:
         with started() as target:
@@ -70,7 +70,7 @@ def running(peer: Peer | None) -> Iterator[Target]:
 
 
 def floor() -> Peer:
-    """Return the floor: in C if there is a compiler, else in Python and named as such."""
+    """Return the floor: in C with a compiler, otherwise in Python with a corresponding title."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or not sys.platform.startswith("linux"):
         return Peer(
@@ -92,7 +92,7 @@ def floor() -> Peer:
 
 
 def bare_route() -> Peer:
-    """Return the bare Quart WebSocket route, with which connecting is compared."""
+    """Return the bare Quart WebSocket route, the reference of connecting."""
     return Peer(
         name="quart-bare",
         title="bare Quart route on Hypercorn",
@@ -103,7 +103,7 @@ def bare_route() -> Peer:
 
 
 def peers() -> list[Peer]:
-    """Return the servers that fan out, the floor first."""
+    """Return the servers with fan-out, the floor first."""
     return [
         floor(),
         Peer(

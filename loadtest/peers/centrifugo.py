@@ -1,6 +1,6 @@
-"""Centrifugo, set up as the chat server is: a history, recovery, tokens, one core, no log.
+"""Centrifugo, configured as the chat server: history, recovery, tokens, one core, no log.
 
-It verifies the same tokens, for it gets the same secret, and keeps as many messages for as long.
+Centrifugo has the same secret and verifies the same tokens. It keeps as many messages for as long.
 https://centrifugal.dev/docs/server/configuration
 """
 
@@ -22,20 +22,20 @@ from ..wire import LoadError
 TITLE = "Centrifugo"
 VARIABLE = "CENTRIFUGO"
 
-# What Go's linker notes, for the command `version` of a program that Go installed says 0.0.0.
+# Go's linker notes this version; the command `version` of a program installed by Go says 0.0.0.
 _BUILD = re.compile(rb"\tgithub\.com/centrifugal/centrifugo/v\d+\t(v[\w.-]+)").search
 
 
 def program() -> str | None:
-    """Return the program that the environment names, or the one on the PATH; None for none."""
+    """Return the program named by the environment, or the program on the PATH; None without one."""
     return os.environ.get(VARIABLE) or shutil.which("centrifugo")
 
 
 def version() -> str | None:
-    """Return the program's version, None where there is no program.
+    """Return the program's version; None without a program.
 
     Raises:
-        LoadError: it cannot be read.
+        LoadError: the program cannot be read.
     """
     found = program()
     if found is None:
@@ -51,10 +51,10 @@ def version() -> str | None:
 def centrifugo(
     port: int, redis_url: str | None = None, *, to: Sequence[int] = ()
 ) -> Iterator[Target]:
-    """Run it, with the Redis engine if there is a Redis, else with the one in memory.
+    """Run Centrifugo, with the Redis engine if there is a Redis, otherwise with the memory engine.
 
     Raises:
-        LoadError: there is no such program, or it does not get ready.
+        LoadError: the program does not exist, or is not ready in time.
     """
     found = program()
     if found is None:

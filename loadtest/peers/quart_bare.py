@@ -1,6 +1,6 @@
-"""The least a Quart WebSocket route does: it greets, and answers one message.
+"""The minimum of a Quart WebSocket route: a greeting, and one answer per message.
 
-What the connect budget is measured against; it looks at no token and keeps no subscription.
+The reference of the connect budget; the route ignores tokens and keeps no subscriptions.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A broadcast as one would first write it with Quart: a queue and a task for each connection."""
+"""A broadcast as a first version with Quart: a queue and a task for each connection."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The floor where there is no C compiler: a bare `send()` for each subscriber, in Python."""
+"""The floor without a C compiler: a bare `send()` for each subscriber, in Python."""
 
 import selectors
 import socket
@@ -12,7 +12,7 @@ UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnectio
 
 
 class Floor:
-    """All connections, and which of them receive what is published."""
+    """All connections, including the subscribers."""
 
     def __init__(self, port: int) -> None:
         self._selector = selectors.DefaultSelector()
