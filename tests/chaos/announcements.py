@@ -1,4 +1,4 @@
-"""What operators say to everybody, under faults: who is connected hears it, and once."""
+"""Operators' announcements under faults: every connected client gets each announcement once."""
 
 import asyncio
 import random
@@ -16,17 +16,17 @@ PAUSE_SECONDS = 0.2
 
 
 class Announcements:
-    """The listeners, and who speaks to them.
+    """The listeners, and the operator who announces.
 
     Args:
-        orders: gives the orders.
-        url: where clients connect.
-        token: of the listeners.
-        moods: decide when.
-        violations: how listeners were not told, or twice; more is added.
+        orders: sends the orders.
+        url: the clients' address.
+        token: the listeners' token.
+        moods: random times.
+        violations: receives missing and repeated announcements.
 
     Attributes:
-        heard: how often a connection had to have had an announcement, and was asked.
+        heard: number of checks of a connection for a confirmed announcement.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Announcements:
         self._live: dict[BareClient, Listener] = {}
 
     def work(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield what is to run: many listen, one speaks."""
+        """Yield the coroutines to run: many listeners, one announcer."""
         yield from (self._listen(f"listener{number}") for number in range(LISTENERS))
         yield self._speak()
 
@@ -65,7 +65,7 @@ class Announcements:
                         await client.send({"type": "ping", "id": number})
 
     async def _listen(self, name: str) -> None:
-        """Connect and listen, again and again."""
+        """Connect and listen repeatedly."""
         while True:
             with suppress(Lost):
                 async with BareClient(self._url, self._token, binary=False) as client:
@@ -73,7 +73,7 @@ class Announcements:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _hear(self, name: str, client: BareClient) -> None:
-        """Note what comes over one connection, until it ends."""
+        """Record all messages of one connection until its end."""
         welcome = await client.receive()
         if welcome["type"] != "welcome":
             return
@@ -86,12 +86,12 @@ class Announcements:
 
 
 class Listener:
-    """One connection of somebody who subscribes to nothing.
+    """One connection of a user without subscriptions.
 
     Args:
-        name: of the listener.
-        server: the worker that serves the connection.
-        violations: how it was not told, or twice; more is added.
+        name: the name of the listener.
+        server: the worker of the connection.
+        violations: receives missing and repeated announcements.
     """
 
     def __init__(self, name: str, server: str, violations: list[Violation]) -> None:
@@ -101,10 +101,10 @@ class Listener:
         self._heard: set[int] = set()
 
     def look(self, message: dict[str, Any]) -> bool:
-        """Look whether this may come now; return whether it answers for an announcement.
+        """Check a message; return True if the message verifies an announcement.
 
-        The `pong` with an announcement's number follows it, if its worker had confirmed it before
-        the `ping` was sent.
+        The `pong` with an announcement's number must follow the announcement, if the worker had
+        confirmed the announcement before the `ping` was sent.
         """
         if message["type"] == "signal":
             if message["data"] in self._heard:

@@ -1,4 +1,4 @@
-"""What the archive has, compared with what was acknowledged."""
+"""Compares the archive with the acknowledged events."""
 
 import asyncio
 import json
@@ -16,22 +16,22 @@ from .payloads import name_of
 from .violation import Violation
 
 NAMESPACE = "room"
-"""Its topics are archived."""
+"""Namespace of the archived topics."""
 
 PATIENCE_SECONDS = 120.0
-"""What no worker has heard of is found by a sweep, once a minute; a lease may have to expire."""
+"""Seconds: a sweep finds unnoticed events once a minute, and a lease may have to expire."""
 
 RETRY_SECONDS = 0.25
 
 
 class Archive(Struct, frozen=True):
-    """The rows of one moment.
+    """The rows at one moment.
 
     Args:
-        cursors: how far each topic is archived.
-        messages: by topic and seq the name of the data, None if it is deleted.
-        changes: by topic and seq the message that is changed.
-        gaps: how many were written down.
+        cursors: the archived position of each topic.
+        messages: by topic and seq the name of the data; None for a deleted message.
+        changes: by topic and seq the changed message.
+        gaps: number of recorded gaps.
     """
 
     cursors: dict[str, Position]
@@ -41,12 +41,12 @@ class Archive(Struct, frozen=True):
 
 
 async def missing(url: str, final: Mapping[str, Position], acks: Iterable[Ack]) -> list[Violation]:
-    """Return what was acknowledged and is not in the archive as it was.
+    """Return acknowledged events that are missing or different in the archive.
 
     Args:
-        url: of the database.
-        final: where the topics stand.
-        acks: of topics whose store has lost nothing.
+        url: the address of the database.
+        final: the final positions of the topics.
+        acks: acknowledgements of topics whose store has lost nothing.
     """
     wanted = {topic: at for topic, at in final.items() if topic.startswith(f"{NAMESPACE}:")}
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -65,7 +65,7 @@ async def missing(url: str, final: Mapping[str, Position], acks: Iterable[Ack]) 
 
 
 def compare(archive: Archive, acks: Iterable[Ack]) -> Iterable[Violation]:
-    """Yield what was acknowledged and is not in the archive as it was."""
+    """Yield acknowledged events that are missing or different in the archive."""
     for ack in acks:
         place = ack.topic, ack.seq
         if not ack.topic.startswith(f"{NAMESPACE}:") or ack.duplicate:

@@ -1,4 +1,4 @@
-"""A server that breaks its promises, as `SABOTAGE` says: the checker must find it out.
+"""A server that breaks its promises according to `SABOTAGE`; the checker must detect this.
 
 `python -m tests.chaos.broken_server serve …`
 """
@@ -36,15 +36,16 @@ SABOTAGE = os.environ["SABOTAGE"]
 TIMES = {"loses": 0, "repeats": 2}.get(SABOTAGE, 1)
 
 STRUCK = 2
-"""The place in each topic's order whose event comes so many times. Not the last one, or the test
-would wait for those who lack it."""
+"""The seq in each topic whose event is delivered `TIMES` times. Not the last seq, because the test
+would wait for subscribers without this event.
+"""
 
 SWALLOWED = "short:0"
-"""The topic whose publications are never answered."""
+"""The topic whose publications get no answer."""
 
 
 class BrokenTopic(Topic):
-    """Delivers one event as often as it should not."""
+    """Delivers one event a wrong number of times."""
 
     def _flush(self) -> None:
         steps, self._steps = self._steps, []
@@ -55,7 +56,7 @@ class BrokenTopic(Topic):
 
 
 def _forget(_: object, *__: Any) -> None:
-    """Repair nothing when the broker is lost or back: the next event shows what is missing."""
+    """Repair nothing after the loss or return of the broker: only the next event shows the gap."""
 
 
 def _swallow(service: Service, actor: Actor, command: Publish) -> Answer:
@@ -74,7 +75,7 @@ def _fail(service: Service, actor: Actor, command: Publish) -> Answer:
 
 
 class BrokenBroker(MemoryBroker):
-    """Makes something else of every third change of a kind than it should."""
+    """Spoils every third change of a kind."""
 
     struck = 0
     edits: ClassVar[dict[tuple[str, int], Edit]] = {}
@@ -105,7 +106,7 @@ class BrokenBroker(MemoryBroker):
         return self._unanswered(change)
 
     def _unanswered(self, change: Change) -> "asyncio.Future[ChangeResult]":
-        """Carry a change out, and say that it is not known whether it was."""
+        """Apply a change, and report an unknown outcome."""
         done = super().change(change)
         if not done.result().places:
             return done
@@ -122,7 +123,7 @@ _react = topic_log._react
 def _recount(
     state: topic_log._State, change: Reaction, place: PublishResult
 ) -> ChangeResult | None:
-    """Count the user once more whose reaction was not answered."""
+    """Count a user again whose reaction got no answer."""
     key = change.target, change.user, change.emoji
     users = state.reactions.get(change.emoji)
     if users is None or change.remove or key not in BrokenBroker.again:
@@ -133,7 +134,7 @@ def _recount(
 
 
 class SilentWatchers(Watchers):
-    """Tells nobody who has left."""
+    """Pushes no departures."""
 
     def offer(self, payload: bytes) -> None:
         change = msgspec.json.decode(payload, type=PresenceChange)
@@ -141,7 +142,7 @@ class SilentWatchers(Watchers):
 
 
 class ForgetfulRoster(Roster):
-    """Writes nobody again when the store has lost a lease."""
+    """Does not write users again after the store has lost a lease."""
 
     def _send(self, room: Any) -> None:
         if room.again:
@@ -150,24 +151,24 @@ class ForgetfulRoster(Roster):
 
 
 def _keep(_: Roster, *__: Any, **___: Any) -> None:
-    """Leave the users of a worker that was killed where they are."""
+    """Keep the users of a killed worker."""
 
 
 _find, _tell = Denials.find, Connection.tell
 
 
 def _forgive(denials: Denials, name: List, target: str) -> Denial | None:
-    """Let in who is on one of the lists."""
+    """Let a user on one of the lists in."""
     return None if f"forgives {name}" == SABOTAGE else _find(denials, name, target)
 
 
 async def _sift_nobody(_: Hands) -> int:
-    """Keep the connections whose tokens are revoked."""
+    """Keep the connections of revoked tokens."""
     return 0
 
 
 def _tell_wrongly(client: Connection, packet: bytes) -> bool:
-    """Announce nothing, or all twice."""
+    """Push announcements never, or twice."""
     times = 2 if SABOTAGE == "announces twice" else 0
     return sum(_tell(client, packet) for _ in range(times)) > 0
 

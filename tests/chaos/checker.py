@@ -1,4 +1,4 @@
-"""The checker: holds a history to section 4 of docs/protocol.md. A pure function of it."""
+"""The checker: a pure function that checks a history against section 4 of docs/protocol.md."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Verdict(Struct, frozen=True):
 
 
 def check(history: History) -> Verdict:
-    """Check what each observer saw, then all observers and acknowledgements against each other."""
+    """Check each observer's records, then all observers and acknowledgements against each other."""
     followers = [
         _Follower(observed, history.rules, history.final.get(observed.topic))
         for observed in history.observers
@@ -50,10 +50,10 @@ def check(history: History) -> Verdict:
 
 
 class _Follower:
-    """One observer of one topic, followed from the start: its position, what it saw and lost.
+    """One observer of one topic, replayed from the start: position, seen and lost events.
 
     Args:
-        final: where the topic stood in the end.
+        final: the final position of the topic.
     """
 
     def __init__(self, observed: Observations, rules: Rules, final: Position | None) -> None:
@@ -154,7 +154,7 @@ class _Follower:
 
 
 class _Logs:
-    """What stands at each position of each epoch's log, by all observers and acknowledgements."""
+    """The event at each position of each epoch's log, from all observers and acknowledgements."""
 
     def __init__(self, followers: list[_Follower], history: History) -> None:
         self._rules = history.rules
@@ -178,7 +178,7 @@ class _Logs:
                     self._note(stored.topic, stored.position.epoch, message.seq, told, "history")
 
     def check(self) -> Iterator[Violation]:
-        """Yield places of which two things are told, events with two places, and false epochs."""
+        """Yield positions with two events, events with two positions, and false epochs."""
         yield from self._conflicts
         epochs: dict[str, int] = defaultdict(int)
         for (topic, _), events in self._known.items():
@@ -203,9 +203,9 @@ class _Logs:
 
 
 def _missing(followers: list[_Follower], acks: list[Ack]) -> Iterator[Violation]:
-    """Yield acknowledged events that a subscriber neither got nor was told of.
+    """Yield acknowledged events that a subscriber neither received nor saw declared as lost.
 
-    When it is told that an epoch is over, what it had not seen of it is lost and declared so.
+    The announcement of an epoch's end declares all unseen events of this epoch as lost.
     """
     stored: dict[tuple[str, str], list[Ack]] = defaultdict(list)
     for ack in acks:
@@ -229,7 +229,7 @@ def _missing(followers: list[_Follower], acks: list[Ack]) -> Iterator[Violation]
 
 
 def _repeated(acks: list[Ack]) -> Iterator[Violation]:
-    """Yield publications that were acknowledged at two places of one order."""
+    """Yield publications that were acknowledged at two positions of one epoch."""
     places: dict[tuple[str, str, str], int] = {}
     for ack in acks:
         if ack.target:
@@ -241,7 +241,7 @@ def _repeated(acks: list[Ack]) -> Iterator[Violation]:
 
 
 def _misdirected(acks: list[Ack]) -> Iterator[Violation]:
-    """Yield changes that reached another message than that which they named with its epoch."""
+    """Yield changes that reached another message than the one named with its epoch."""
     stored = {(ack.topic, ack.epoch, ack.seq): ack.payload for ack in acks if not ack.target}
     for ack in acks:
         # Of a message that the epoch took over, the publication was acknowledged in another one.

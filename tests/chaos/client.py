@@ -1,4 +1,4 @@
-"""A bare WebSocket client of chat.v1: no client library hides what the server does."""
+"""A bare WebSocket client of chat.v1, without a client library that could hide faults."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -13,16 +13,16 @@ PING_SECONDS = 3.0
 
 
 class Lost(Exception):
-    """The connection is gone; the text says how."""
+    """The connection has ended; the text has the reason."""
 
 
 class BareClient:
-    """A WebSocket that carries `chat.v1`, entered with `async with`.
+    """A WebSocket with `chat.v1`, entered with `async with`.
 
     Args:
-        url: the server's.
-        token: of the user.
-        binary: speak MessagePack.
+        url: the server's address.
+        token: the user's token.
+        binary: True for MessagePack.
 
     Raises:
         Lost: when entered: the server cannot be reached.
@@ -66,7 +66,7 @@ class BareClient:
         """Send a command.
 
         Raises:
-            Lost: the connection is gone.
+            Lost: the connection has ended.
         """
         data = self._library.encode(command)
         try:
@@ -78,7 +78,7 @@ class BareClient:
         """Return the next message.
 
         Raises:
-            Lost: the connection is gone.
+            Lost: the connection has ended.
         """
         try:
             message: dict[str, Any] = self._library.decode(await self._socket.recv())

@@ -1,9 +1,9 @@
-"""How long and how hard a run is."""
+"""The duration and intensity of a run."""
 
 from msgspec import Struct
 
 MISSES_ALLOWED = 0.05
-"""Of the faults, the share that may find nothing to strike; but always one."""
+"""Share of the faults that may find no target; at least one fault."""
 
 LONGEST_FAULT_SECONDS = 5.0
 
@@ -13,21 +13,21 @@ class Config(Struct, frozen=True, kw_only=True):
 
     Args:
         broker: "memory", "redis" or "cluster".
-        workers: of the server; in memory there is always one.
-        seconds: during which faults come.
-        faults: how many.
-        wipe: a Redis loses everything now and then, too.
-        spool: there are topics whose publications are kept while Redis is away, too.
-        archive: what is said in rooms is archived, too; not together with `wipe`.
-        postgresql: the archive is in a PostgreSQL, not in SQLite.
-        webhook: an endpoint is told of what happens in rooms, too; it needs a database.
-        rooms: topics that keep all their history; there are two more that keep little.
+        workers: workers of the server; always one with the memory broker.
+        seconds: duration of the faults.
+        faults: number of faults.
+        wipe: True also lets a Redis lose all data occasionally.
+        spool: True adds topics whose publications are spooled while Redis is down.
+        archive: True archives the rooms; not together with `wipe`.
+        postgresql: True archives in PostgreSQL instead of SQLite.
+        webhook: True also delivers events of rooms to an endpoint; requires a database.
+        rooms: topics with their complete history; two further topics keep little.
         readers: subscribers; every fourth uses the client library.
-        members: users who come and go, over several connections each, and watch who is there.
-        rate: operations of each of the publishers in a second.
-        changes: the share of them that change a message.
-        patience: seconds until everybody has to have everything once the faults are over.
-        module: what is run as the server.
+        members: users that come and go with several connections each, and watch presence.
+        rate: operations of each publisher per second.
+        changes: share of operations that change a message.
+        patience: seconds after the faults in which every subscriber must have every event.
+        module: the module to run as the server.
     """
 
     broker: str
@@ -51,16 +51,16 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def longest(self) -> float:
-        """Seconds that a fault lasts at most."""
+        """Seconds of the longest fault."""
         return min(LONGEST_FAULT_SECONDS, self.seconds / 4)
 
     @property
     def least_faults(self) -> int:
-        """How many must have found something to strike."""
+        """The number of faults that must have found a target."""
         return max(1, self.faults - max(1, int(self.faults * MISSES_ALLOWED)))
 
     @property
     def topics(self) -> list[str]:
-        """What is talked in."""
+        """The topics of the run."""
         rooms = [f"room:{number}" for number in range(self.rooms)]
         return [*rooms, "short:0", "short:1", *(["spool:0", "spool:1"] if self.spool else [])]

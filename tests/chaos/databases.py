@@ -1,4 +1,4 @@
-"""The database of the archive, and how it is harmed: restarted, frozen, or its disk full."""
+"""The archive's database, and its faults: restarted, frozen, or with a full disk."""
 
 import os
 import signal
@@ -14,32 +14,32 @@ from loadtest.accounting import PROC
 from ..rig.postgres_server import PostgresServer
 
 DISK_MB = 256
-"""Of SQLite's disk: more than a run fills."""
+"""Megabytes of SQLite's disk, more than a run fills."""
 
 LEFT_BYTES = 65_536
-"""Free on a disk that is full: a write into what the file has already goes on."""
+"""Free bytes on a full disk: writes into the existing file still succeed."""
 
 
 class Database(Protocol):
     """A database; every method blocks.
 
     Attributes:
-        url: its address.
-        faults: kinds of faults that can be brought about.
+        url: the address of the database.
+        faults: the possible kinds of faults.
     """
 
     url: str
     faults: tuple[str, ...]
 
     def harm(self, kind: str) -> None:
-        """Bring a fault about."""
+        """Inject a fault."""
 
     def heal(self, kind: str) -> None:
-        """End it."""
+        """End a fault."""
 
 
 class Postgres:
-    """Keeps `Database` with a PostgreSQL of its own."""
+    """Implements `Database` with a separate PostgreSQL."""
 
     faults: tuple[str, ...] = ("database restarted", "database frozen")
 
@@ -49,7 +49,7 @@ class Postgres:
         self._stopped: list[int] = []
 
     def harm(self, kind: str) -> None:
-        """Bring a fault about."""
+        """Inject a fault."""
         if kind == "database restarted":
             self._server.crash()
             return
@@ -59,7 +59,7 @@ class Postgres:
             _send(pid, signal.SIGSTOP)
 
     def heal(self, kind: str) -> None:
-        """End it."""
+        """End a fault."""
         if kind == "database restarted":
             self._server.start()
             return
@@ -68,11 +68,11 @@ class Postgres:
 
 
 class Sqlite:
-    """Keeps `Database` with a file, on a small disk where such a one can be had.
+    """Implements `Database` with a file, on a small disk if possible.
 
     Args:
-        disk: a folder of its own.
-        small: whether it is a disk that may be filled.
+        disk: a separate folder.
+        small: True if the folder is a disk that may be filled.
     """
 
     def __init__(self, disk: Path, *, small: bool) -> None:
@@ -81,7 +81,7 @@ class Sqlite:
         self._filler = disk / "filler"
 
     def harm(self, kind: str) -> None:
-        """Bring a fault about."""
+        """Inject a fault."""
         with self._filler.open("wb") as filler:
             free = os.statvfs(self._filler.parent)
             left = free.f_bavail * free.f_frsize - LEFT_BYTES
@@ -90,7 +90,7 @@ class Sqlite:
                     os.posix_fallocate(filler.fileno(), 0, left)
 
     def heal(self, kind: str) -> None:
-        """End it."""
+        """End a fault."""
         self._filler.unlink(missing_ok=True)
 
 
@@ -107,7 +107,7 @@ def postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def sqlite(folder: Path) -> Iterator[Sqlite]:
-    """Make a disk for SQLite: a small one if we may mount that, else a folder."""
+    """Make a disk for SQLite: a small one with the right to mount, otherwise a folder."""
     disk = folder / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "chaos", str(disk)]
@@ -126,7 +126,7 @@ def sqlite(folder: Path) -> Iterator[Sqlite]:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """Yield a process and its children, which have none."""
+    """Yield a process and its children."""
     yield pid
     with suppress(OSError):
         yield from map(int, (PROC / f"{pid}/task/{pid}/children").read_text().split())

@@ -1,4 +1,4 @@
-"""What the server itself has stored, read when nobody publishes."""
+"""Reads the server's stored events after the end of publishing."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ EXPECTED_ERRORS = {"unavailable"}
 
 
 class FinalReads:
-    """Reads history; a connection that is lost meanwhile is made anew.
+    """Reads history, and reconnects after a lost connection.
 
     Args:
-        token: of a user who may read all topics.
+        token: the token of a user with read access to all topics.
     """
 
     def __init__(self, url: str, token: str, topics: list[str]) -> None:
@@ -32,11 +32,11 @@ class FinalReads:
         self._topics = topics
 
     async def positions(self) -> dict[str, Position]:
-        """Return where each topic stands."""
+        """Return the position of each topic."""
         return {stored.topic: stored.position for stored in await self._read(whole=False)}
 
     async def stored(self) -> list[Stored]:
-        """Return all that is stored."""
+        """Return all stored messages."""
         return await self._read(whole=True)
 
     async def _read(self, *, whole: bool) -> list[Stored]:
@@ -68,7 +68,7 @@ async def _read_topic(client: BareClient, topic: str, *, whole: bool) -> Stored:
 
 
 async def _ask(client: BareClient, command: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to a command, which is repeated while the server cannot carry it out."""
+    """Return the answer to a command; repeat the command while the server is unavailable."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         await client.send({**command, "id": 1})

@@ -1,4 +1,4 @@
-"""Folds events into messages as they now are; section 4.8 of docs/protocol.md says how."""
+"""Applies change events to messages, according to section 4.8 of docs/protocol.md."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ STREAMING = "streaming"
 
 
 def received(push: dict[str, Any]) -> Received | None:
-    """Return the stored event in a push, None if it is none."""
+    """Return the stored event in a push; None for another push."""
     kind, seq = push["type"], push.get("seq")
     if kind == "message":
         if push.get("deleted"):
@@ -54,7 +54,7 @@ def shown(message: dict[str, Any]) -> Shown:
 
 
 def fold(entries: Iterable[Entry]) -> dict[int, Shown]:
-    """Return the messages that an observer knows when all of this has come."""
+    """Return the messages that an observer knows after these entries."""
     messages: dict[int, Shown] = {}
     changes: dict[int, list[Received]] = defaultdict(list)
     for entry in entries:
@@ -94,7 +94,7 @@ def _all_applied(message: Shown, events: Iterable[Received]) -> Shown:
 
 
 def _applied(message: Shown, event: Received, change: Change) -> Shown:
-    """Return a message with a change that it may have already."""
+    """Return a message with a change applied, unless the message includes the change already."""
     if event.seq <= message.version or message.deleted:
         return message
     match change.kind:

@@ -1,4 +1,4 @@
-"""The history of a run: all that publishers and subscribers were told."""
+"""The history of a run: all messages that publishers and subscribers received."""
 
 from msgspec import Struct, field
 
@@ -9,11 +9,11 @@ class Ack(Struct, frozen=True):
     """A publication, or a change of a message, that the server acknowledged.
 
     Args:
-        payload: names it; no two publications bear the same, but changes may.
-        duplicate: the server had stored it before, and says so.
-        target: the message that it changes, 0 if it is one.
-        meant: the payload of the message that the change named with its epoch; empty if it named a
-            seq alone.
+        payload: the name of the event; unique among publications, but not among changes.
+        duplicate: True if the server reports an earlier copy.
+        target: the changed message; 0 for a publication.
+        meant: the payload of the message that the change named with its epoch; empty for a change
+            without an epoch.
     """
 
     publisher: str
@@ -30,7 +30,7 @@ class Subscribed(Struct, frozen=True):
     """The answer to `subscribe`.
 
     Args:
-        since: the position that was sent, None the first time.
+        since: the position in the command; None the first time.
     """
 
     epoch: str
@@ -42,16 +42,16 @@ class Subscribed(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What a stored event does to a message.
+    """The effect of a stored event on a message.
 
     Args:
         kind: `edited`, `appended`, `deleted` or `reaction`.
         target: the message.
-        user: who changed it.
-        name: of the data that an edit puts in.
-        text: what is appended.
-        length: of the whole text then, in code points.
-        state: what becomes of the message that grows.
+        user: the author of the change.
+        name: the name of an edit's data.
+        text: the appended text.
+        length: the length of the whole text after an append, in code points.
+        state: the state of a streamed message after the change.
     """
 
     kind: str
@@ -66,18 +66,18 @@ class Change(Struct, frozen=True):
 
     @property
     def payload(self) -> str:
-        """What everybody sees of it, also once its content is taken away."""
+        """The visible part of the change, present even after its content is deleted."""
         way = "removed" if self.remove else ""
         return " ".join([self.kind, str(self.target), self.user, self.emoji, way]).rstrip()
 
 
 class Received(Struct, frozen=True):
-    """A stored event that came, and the payload in it.
+    """A received stored event, with its payload.
 
     Args:
-        change: what it does, if it is no message.
-        first: the first event that it stands for, 0 if only for itself.
-        deleted: for a message that came without its data, the event that has taken that away.
+        change: the change; None for a message.
+        first: the first event covered by a merged event; 0 for a single event.
+        deleted: for a message without its data, the event that deleted the data.
     """
 
     seq: int
@@ -88,19 +88,19 @@ class Received(Struct, frozen=True):
 
     @property
     def start(self) -> int:
-        """The seq of the first event that it stands for."""
+        """The seq of the first covered event."""
         return self.first or self.seq
 
 
 class Shown(Struct, frozen=True):
-    """A message as it now is.
+    """A message with its changes applied.
 
     Args:
-        version: the last event that is part of it.
-        name: of its data.
-        text: what was appended to that.
-        state: of one that grows.
-        reactions: by emoji how many, and who.
+        version: the last applied event.
+        name: the name of the data.
+        text: the appended text.
+        state: the state of a streamed message.
+        reactions: by emoji the count and the users.
     """
 
     seq: int
@@ -119,17 +119,17 @@ class Loaded(Struct, frozen=True):
 
 
 class Operation(Struct):
-    """What a publisher asked for.
+    """A command of a publisher.
 
     Args:
-        number: rises from one operation of a publisher to the next.
-        name: of the data in a publication or edit; the text in an append.
-        target_epoch: the epoch that it names with `target`; empty if it names none.
+        number: increases with each operation of a publisher.
+        name: the name of the data in a publication or edit; the text of an append.
+        target_epoch: the epoch named with `target`; empty without one.
         meant: as of `Ack`.
-        key: whether it bears one, and so is repeated until it is answered.
-        attempts: how often it was sent.
-        seq: where it was stored; 0 if nothing is known of that, or it was refused.
-        refused: the code of the error that ended it.
+        key: True if the command has a key, and is repeated until its answer.
+        attempts: number of times the command was sent.
+        seq: the seq of the stored event; 0 if unknown or refused.
+        refused: the code of the error that ended the operation.
     """
 
     publisher: str
@@ -151,17 +151,17 @@ class Operation(Struct):
 
     @property
     def change(self) -> Change:
-        """What the stored event does."""
+        """The effect of the stored event."""
         kind = EVENTS[self.kind]
         return Change(kind, self.target, self.publisher, emoji=self.emoji, remove=self.remove)
 
 
 EVENTS = {"edit": "edited", "append": "appended", "delete": "deleted", "react": "reaction"}
-"""The event that each command becomes."""
+"""The event kind of each command."""
 
 
 class GapReceived(Struct, frozen=True):
-    """A `gap` that came."""
+    """A received `gap`."""
 
     epoch: str
     after: int
@@ -173,7 +173,7 @@ Entry = Subscribed | Received | GapReceived | Loaded
 
 
 class Observations(Struct, frozen=True):
-    """All that one subscriber learned of one topic, in the order it did."""
+    """All records of one subscriber about one topic, in order."""
 
     subscriber: str
     topic: str
@@ -181,7 +181,7 @@ class Observations(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """What history holds of a topic in the end."""
+    """The final history of a topic."""
 
     topic: str
     position: Position
@@ -189,12 +189,12 @@ class Stored(Struct, frozen=True):
 
 
 class Rules(Struct, frozen=True):
-    """What the server was allowed to forget.
+    """The losses that the server was allowed.
 
     Args:
         history: messages kept of each topic.
-        max_replay: events replayed at most to one that resumes; so many changes are kept.
-        wipes: how often the store lost everything.
+        max_replay: events replayed at most in a resume; the same number of changes is kept.
+        wipes: number of times the store lost everything.
     """
 
     history: dict[str, int]
@@ -203,12 +203,12 @@ class Rules(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """A run.
+    """The records of a run.
 
     Args:
-        final: where each topic stood when all was over.
-        stored: what history then held.
-        operations: all that publishers asked for, whatever came of it.
+        final: the final position of each topic.
+        stored: the final history of each topic.
+        operations: all operations of publishers, with any outcome.
     """
 
     rules: Rules

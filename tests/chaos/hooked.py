@@ -1,4 +1,4 @@
-"""An endpoint for webhooks that goes and comes, and what it got beside what was acknowledged."""
+"""A webhook endpoint with outages, and the comparison of its events with acknowledgements."""
 
 import asyncio
 import time
@@ -14,13 +14,15 @@ from .violation import Violation
 NAME = "chaos"
 
 PATIENCE_SECONDS = 180.0
-"""What failed is sent again after a pause that grows, and a lease may have to expire first."""
+"""Seconds: failed deliveries are repeated after growing pauses, and a lease may have to expire
+first.
+"""
 
 RETRY_SECONDS = 0.25
 
 
 def environ(receiver: WebhookReceiver) -> dict[str, str]:
-    """Return the settings of a server that is to tell an endpoint."""
+    """Return the settings of a server with this endpoint."""
     prefix = f"CHAT_WEBHOOKS__{NAME.upper()}__"
     return {
         f"{prefix}URL": receiver.url,
@@ -31,7 +33,7 @@ def environ(receiver: WebhookReceiver) -> dict[str, str]:
 
 
 async def go_and_come(receiver: WebhookReceiver, seconds: float, *, errors: bool) -> None:
-    """Let the endpoint fail for a time, or not be there at all."""
+    """Let the endpoint fail for a time, or stop listening."""
     if errors:
         receiver.answer = answering(500)
         try:
@@ -47,7 +49,7 @@ async def go_and_come(receiver: WebhookReceiver, seconds: float, *, errors: bool
 
 
 async def missing(receiver: WebhookReceiver, acks: Iterable[Ack]) -> list[Violation]:
-    """Return what the endpoint should have got and has not, or got out of order."""
+    """Return missing and misordered events of the endpoint."""
     wanted = [ack for ack in acks if ack.topic.startswith(f"{NAMESPACE}:") and not ack.duplicate]
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -60,9 +62,9 @@ async def missing(receiver: WebhookReceiver, acks: Iterable[Ack]) -> list[Violat
 
 
 def compare(events: Iterable[dict[str, Any]], acks: Iterable[Ack]) -> list[Violation]:
-    """Return what is missing, another than it was, or out of order.
+    """Return missing, different and misordered events.
 
-    Events may come twice: who sends them cannot know whether an answer was lost.
+    Events may come twice: the sender cannot know whether an answer was lost.
     """
     violations: list[Violation] = []
     seen: dict[str, dict[int, str | None]] = {}

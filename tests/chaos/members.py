@@ -1,4 +1,4 @@
-"""Members: users of several connections who come and go, and watch who else is there."""
+"""Members: users with several connections that come and go, and watch each other's presence."""
 
 import asyncio
 import random
@@ -18,22 +18,23 @@ from .workload import ANSWER_SECONDS, RETRY_SECONDS, Counts, wait_of
 POLL_SECONDS = 0.2
 GO_SECONDS = 0.02
 SEATS = 3
-"""Connections of each member, to all workers by chance."""
+"""Connections of each member, on random workers."""
 
 STAY_SECONDS = 4.0
 AWAY_SECONDS = 1.5
-"""How long a connection is there, and is not, in the mean. Away is about as long as
-`presence_grace_seconds`, so that some come back in time."""
+"""Seconds: the mean time of a connection in the topic, and away. Being away takes about as long as
+`presence_grace_seconds`, so some connections return in time.
+"""
 
 
 class Members:
-    """All members, and how long it may take until all of them know who is there.
+    """All members, and the time limit until all of them know the presence.
 
     Args:
-        readers: by topic the users who are there besides, with the number of their connections.
+        readers: by topic the other users present, with the number of their connections.
 
     Attributes:
-        moving: they come and go while this is set.
+        moving: while set, members come and go.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class Members:
 
     @property
     def violations(self) -> list[Violation]:
-        """What members were told at any time that cannot be."""
+        """Impossible messages that members received at any time."""
         return [violation for seat in self._seats for violation in seat.violations]
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Have them come and go; return what is to be cancelled."""
+        """Let the members come and go; return the tasks to cancel."""
         return [asyncio.create_task(seat.run(self.moving)) for seat in self._seats]
 
     async def go(self) -> None:
-        """Have all go away who come and go, until they move again."""
+        """Let all moving members leave, until `moving` is set again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 while True:
@@ -79,10 +80,10 @@ class Members:
                     await asyncio.sleep(GO_SECONDS)
 
     async def settle(self, *others: str) -> list[Violation]:
-        """Wait until all who are there know who is there; return what they know wrongly.
+        """Wait until all present members know the presence; return wrong views.
 
         Args:
-            others: users who are everywhere besides, with a connection each.
+            others: further users with one connection to every topic.
         """
         began = time.monotonic()
         while True:
@@ -104,18 +105,18 @@ class Members:
 
 
 class Seat:
-    """One connection of a member to a topic: comes, watches, goes, and comes again.
+    """One connection of a member to a topic: comes, watches, leaves, and returns.
 
     Args:
         user: the member.
-        number: of the member's connections.
-        stays: never goes by itself.
-        alone: the server is one process that never fails, and so never seems to lose anybody.
+        number: the number of the member's connection.
+        stays: True never leaves voluntarily.
+        alone: True if the server is a single process without failures, so no user may seem lost.
 
     Attributes:
-        here: whether it is subscribed, as far as it knows.
-        away: whether it has gone by itself.
-        violations: what it was told that cannot be.
+        here: True if the connection is subscribed, as far as it knows.
+        away: True if the connection has left voluntarily.
+        violations: impossible messages that the connection received.
     """
 
     def __init__(
@@ -158,12 +159,12 @@ class Seat:
 
     @property
     def sighting(self) -> Sighting:
-        """What it knows of its topic."""
+        """The connection's view of its topic."""
         believed = self._present if self.here and not self._anew else None
         return Sighting(self.topic, self.name, believed, self._listed)
 
     async def go(self) -> bool:
-        """Go away, unless it stays; return whether it is on its way."""
+        """Leave the topic, unless the connection stays; return True while leaving."""
         if self._stays or not self.here or self._client is None:
             return False
         if not self._going:
@@ -176,13 +177,13 @@ class Seat:
         return {"type": "unsubscribe", "id": number, "topic": self.topic}
 
     async def ask(self) -> None:
-        """Ask for the page, unless the answer to an earlier question is on its way."""
+        """Ask for the page, unless an earlier question is unanswered."""
         if self.here and not self._asked and self._client is not None:
             with suppress(Lost):
                 await self._ask(self._client)
 
     async def run(self, moving: asyncio.Event) -> None:
-        """Come and go until cancelled; neither while `moving` is not set."""
+        """Come and go until cancelled; pause while `moving` is not set."""
         while True:
             try:
                 async with BareClient(
@@ -198,7 +199,7 @@ class Seat:
                 await self._stay_away(moving)
 
     async def _visit(self, client: BareClient, moving: asyncio.Event) -> None:
-        """Return to the topic over the same connection every second time."""
+        """Return to the topic, every second time over the same connection."""
         while True:
             await self._subscribe(client)
             await self._watch(client, moving)
@@ -225,7 +226,7 @@ class Seat:
         await self._ask(client)
 
     async def _answer(self, client: BareClient, command: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer to a command; what comes before it is of no use."""
+        """Return the answer to a command; ignore messages before it."""
         number = self._id()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -237,7 +238,7 @@ class Seat:
             raise Lost("no answer to subscribe") from None
 
     async def _watch(self, client: BareClient, moving: asyncio.Event) -> None:
-        """Read until it is time to go."""
+        """Read until the time to leave."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._rng.expovariate(1 / STAY_SECONDS)
         while True:
@@ -290,7 +291,8 @@ class Seat:
         """Ask for the page.
 
         Args:
-            anew: put it, and what is pushed until it comes, in place of all that was told before.
+            anew: True replaces all earlier knowledge by the page, with the pushes until its
+                arrival.
         """
         number = self._id()
         self._asked.add(number)

@@ -19,32 +19,34 @@ from .system import System
 Inject = Callable[[System, Fault, random.Random], Awaitable[bool]]
 
 STORE_SHARE = 0.5
-"""Of a fault's time that Redis is away: that costs everybody, and also comes back slowly."""
+"""Share of a fault's time for which Redis is down: such a fault affects every client, and recovery
+is slow.
+"""
 
 STALL_FACTOR = 2.0
-"""By which readers stall longer: it takes time to fill what the server keeps for them."""
+"""Factor for stalled readers: filling the server's buffers takes time."""
 
 DATABASE_FACTOR = 2.0
 RECEIVER_FACTOR = 3.0
-"""By which these faults last longer: nobody who talks waits for them."""
+"""Factors for faults that no publisher waits for."""
 
 VICTIM_SECONDS = 5.0
-"""How long a fault that finds nothing to strike looks for it."""
+"""Seconds in which a fault looks for a target."""
 
 RETRY_SECONDS = 0.05
 
 QUIESCE_SHARE = 0.3
-"""Of the time of a fault that has passed when publishers fall silent."""
+"""Share of the last fault's time after which publishers stop."""
 
 
 class Kind(Struct, frozen=True):
     """A kind of fault.
 
     Args:
-        inject: brings it about, and returns when it is over whether it found anything to strike.
-        needs: what the server must have: "redis", "cluster", "workers", "receiver", a database that
-            can be harmed so, or nothing.
-        alone: kinds that share a name here wait for each other.
+        inject: injects the fault, and returns after its end True if the fault found a target.
+        needs: the requirement: "redis", "cluster", "workers", "receiver", a database with such a
+            fault, or nothing.
+        alone: kinds with a common name here wait for each other.
     """
 
     inject: Inject
@@ -178,7 +180,7 @@ async def _harm_receiver(system: System, fault: Fault, rng: random.Random) -> bo
 
 
 def _send_to_one(system: System, rng: random.Random, number: signal.Signals) -> int | None:
-    """Send a signal to one of the workers; return which, None if there is none to be had."""
+    """Send a signal to one of the workers; return its pid, or None without a worker."""
     workers = system.workers()
     if not workers:
         return None
@@ -191,7 +193,7 @@ def _send_to_one(system: System, rng: random.Random, number: signal.Signals) -> 
 
 
 def _cut(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
-    """Reset a share of the connections; return whether there were any."""
+    """Reset a share of the connections; return True if there were any."""
     links = proxy.pick(fault.share, rng)
     for link in links:
         link.cut()
@@ -199,7 +201,7 @@ def _cut(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
 
 
 async def _refuse(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
-    """Reset a share of the connections, and new ones; return whether there were any."""
+    """Reset a share of the connections, and new ones; return True if there were any."""
     before = proxy.refused
     with proxy.refusing():
         struck = _cut(proxy, fault, rng)
@@ -210,7 +212,7 @@ async def _refuse(proxy: Proxy, fault: Fault, rng: random.Random) -> bool:
 async def _hold(
     proxy: Proxy, fault: Fault, rng: random.Random, *, up: bool = False, down: bool = False
 ) -> Sequence[ProxiedConnection]:
-    """Pass nothing on for a share of the connections, which are returned in the end."""
+    """Block a share of the connections for a time; return these connections."""
     links = proxy.pick(fault.share, rng)
     gates = [gate for link in links for gate, shut in ((link.up, up), (link.down, down)) if shut]
     for gate in gates:
@@ -245,17 +247,17 @@ KINDS = {
     "disk full": Kind(_harm_database, "disk full", ("database",)),
     "endpoint away": Kind(_harm_receiver, "receiver", ("receiver",)),
 }
-"""Every fault after which nothing may be lost."""
+"""All faults after which nothing may be lost."""
 
 WIPE = "Redis wiped"
-"""The one after which a new epoch is told instead."""
+"""The fault that begins a new epoch instead."""
 
 # Of a topic of which half is lost nobody could tell what is still stored.
 ALL = {**KINDS, WIPE: Kind(_wipe_redis, "redis", ("slot", "store"))}
 
 
 def kinds(broker: str, workers: int, *, wipe: bool, also: Collection[str] = ()) -> list[str]:
-    """Return the kinds of faults that a server can be held to; `also` are needs it meets."""
+    """Return the kinds of faults that a server must survive; `also` are further satisfied needs."""
     has = {
         "": True,
         "redis": broker != "memory",
@@ -270,16 +272,16 @@ def kinds(broker: str, workers: int, *, wipe: bool, also: Collection[str] = ()) 
 
 
 class Nemesis:
-    """Injects the faults of a schedule on time, several at once if they overlap.
+    """Injects the faults of a schedule on time, possibly several at once.
 
     Args:
-        system: what is struck.
+        system: the target.
         seed: chooses the victims.
-        patience: seconds until a fault that finds nothing to strike is given up.
+        patience: seconds after which a fault without a target is given up.
 
     Attributes:
         injected: faults by kind.
-        missed: those that found nothing to strike.
+        missed: faults without a target, by kind.
     """
 
     def __init__(self, system: System, seed: int, patience: float = VICTIM_SECONDS) -> None:
@@ -292,11 +294,11 @@ class Nemesis:
         self._alone = {name: asyncio.Lock() for kind in ALL.values() for name in kind.alone}
 
     async def run(self, faults: Sequence[Fault], quiesce: Callable[[], object]) -> None:
-        """Bring them about, and return when all are over.
+        """Inject the faults, and return after the end of all.
 
         Args:
             faults: the next part of the plan.
-            quiesce: called while the last of them is under way.
+            quiesce: called during the last fault.
         """
         loop = asyncio.get_running_loop()
         began = loop.time() - self._done_until

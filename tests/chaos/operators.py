@@ -1,4 +1,4 @@
-"""What operators do in a run, and whether they are obeyed."""
+"""The operators of a run, and the checks of their orders."""
 
 import asyncio
 import random
@@ -11,20 +11,20 @@ from .system import System
 from .violation import Violation
 
 LATE_FACTOR = 3.0
-"""How much longer than a fault it may take until an order is carried out: faults may meet."""
+"""Factor: an order may take this many times the longest fault, because faults may coincide."""
 
 
 class Operators:
-    """Those who keep users out, and who speak to everybody.
+    """Operators that exclude users, and that announce to all clients.
 
     Args:
-        config: of the run; its seed decides their moods.
+        config: the run's config; its seed determines the random times.
         system: the server.
-        url: where clients connect.
+        url: the clients' address.
 
     Attributes:
-        orders: what they have ordered.
-        violations: how that was not obeyed.
+        orders: the orders given.
+        violations: orders that were not obeyed.
     """
 
     def __init__(self, config: Config, system: System, url: str) -> None:
@@ -39,14 +39,14 @@ class Operators:
 
     @property
     def heard(self) -> int:
-        """How often a connection had to have had an announcement, and was asked."""
+        """Number of checks of a connection for a confirmed announcement."""
         return self._announcements.heard
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin; return what is to be cancelled."""
+        """Begin; return the tasks to cancel."""
         work = [*self._outcasts.work(), *self._announcements.work()]
         return [asyncio.create_task(each) for each in work]
 
     async def settle(self) -> list[Violation]:
-        """Wait until all are in who may be; return who is not."""
+        """Wait until all permitted users are connected; return missing users."""
         return await self._outcasts.settle(self._patience)

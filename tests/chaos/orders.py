@@ -1,4 +1,4 @@
-"""An operator who gives orders by HTTP, through the same faults as everybody."""
+"""An operator that sends orders by HTTP, through the same faults as all clients."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ class Orders:
 
     Args:
         system: the server.
-        late: seconds within which a worker that was frozen or cut off has done what it did not
-            confirm, and a try has been carried out whose answer was lost.
+        late: seconds after which a frozen or disconnected worker has executed unconfirmed orders,
+            and an attempt without an answer has been executed.
 
     Attributes:
-        given: how many were confirmed, by all workers or by some.
+        given: number of confirmed orders, confirmed by all workers or by some.
     """
 
     def __init__(self, system: System, late: float) -> None:
@@ -31,7 +31,7 @@ class Orders:
         self.given: Counter[str] = Counter()
 
     async def give(self, verb: str, **fields: Any) -> dict[str, Any] | None:
-        """Give an order once; return the answer, or None if it was not taken, or not for sure."""
+        """Send an order once; return the answer, or None without a confirmed success."""
         headers = {"Authorization": f"Bearer {self._token}"}
         body = json.dumps({**fields, "reason": "chaos"}).encode()
         with suppress(OSError, TimeoutError, ValueError, AssertionError):
@@ -46,7 +46,7 @@ class Orders:
         return None
 
     async def insist(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """Give an order until it is taken, and no earlier try can undo what follows."""
+        """Send an order until success, and until no earlier attempt can undo later orders."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()

@@ -1,4 +1,4 @@
-"""Users who are blocked, or whose tokens are revoked, under faults: none of them is served."""
+"""Blocked users and users with revoked tokens, under faults: the server must not serve them."""
 
 import asyncio
 import random
@@ -17,16 +17,16 @@ from .orders import Orders
 from .violation import Violation
 
 WAYS = ("block", "block", "jti", "user", "kid")
-"""How each of the users is kept out: blocked, or by what the token is revoked."""
+"""The way of exclusion of each user: blocked, or the property by which the token is revoked."""
 
 CONNECTIONS = 3
-"""Of each: on all workers, by chance."""
+"""Connections of each user, on random workers."""
 
 TOPIC = "short:0"
-"""Where others talk, and nobody looks who is there."""
+"""A topic of other users, without presence."""
 
 CONFIRMED_SECONDS = 1.0
-"""By then a worker that has confirmed serves the user no more, if it did so on the way."""
+"""Seconds after a confirmation in which a worker may still serve the user."""
 
 LASTS_SECONDS = 3_600
 PAUSE_SECONDS = 0.2
@@ -36,8 +36,8 @@ class Pass(Struct, eq=False):
     """A token.
 
     Args:
-        name: its `jti` and its `kid`, and no other's.
-        barred_at: seconds since 1970 from which on it is not served; None if it may be.
+        name: its `jti` and its `kid`, unique among tokens.
+        barred_at: seconds since 1970 from which on the token is not served; None for a valid token.
     """
 
     name: str
@@ -46,21 +46,21 @@ class Pass(Struct, eq=False):
 
 
 def sign(name: str, token: str) -> Pass:
-    """Return a token that can be revoked by its name, made of one that bears none."""
+    """Return a copy of a token with `name` as `jti` and `kid`, for revocation by name."""
     claims = jwt.decode(token, options={"verify_signature": False})
     secret = load_settings().auth.secret
     return Pass(name, jwt.encode({**claims, "jti": name}, secret, headers={"kid": name}))
 
 
 class Outcasts:
-    """The users, and who keeps them out.
+    """The users, and the operators that exclude them.
 
     Args:
-        orders: gives the orders.
+        orders: sends the orders.
         mint: makes a token for a user.
-        url: where clients connect.
-        moods: decide when.
-        violations: how who is kept out was served; more is added.
+        url: the clients' address.
+        moods: random times.
+        violations: receives services to excluded users.
     """
 
     def __init__(
@@ -79,14 +79,16 @@ class Outcasts:
         ]
 
     def work(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield what is to run: they come, are kept out, and come again."""
+        """Yield the coroutines to run: users connect, are excluded, and reconnect."""
         for user in self._users:
             yield from (user.sit() for _ in range(CONNECTIONS))
             yield user.haunt()
             yield self._keep_out(user)
 
     async def settle(self, patience: float) -> list[Violation]:
-        """Wait until all are in who may be; return who is not after so many seconds."""
+        """Wait until all permitted users are connected; return users missing after `patience`
+        seconds.
+        """
         for user in self._users:
             user.expected.set()
         with suppress(TimeoutError):
@@ -105,7 +107,7 @@ class Outcasts:
         return kept_out
 
     async def _keep_out(self, user: "Outcast") -> None:
-        """Keep a user out and let the user in again, and so on; not while all is to be settled."""
+        """Exclude and readmit a user repeatedly, except while `expected` is set."""
         while True:
             await asyncio.sleep(self._random.uniform(0.5, 2.0))
             if user.expected.is_set():
@@ -123,19 +125,19 @@ class Outcasts:
 
 
 class Outcast:
-    """A user who tries to come in with several connections.
+    """A user that tries to connect with several connections.
 
     Args:
-        name: of the user.
+        name: the name of the user.
         way: one of `WAYS`.
         mint: makes a token for a user.
-        url: where to connect.
-        violations: how the user was served while kept out; more is added.
+        url: the address.
+        violations: receives services to the user while excluded.
 
     Attributes:
-        passes: the user's tokens, of which only the last may be good.
-        seated: the connections that are subscribed.
-        expected: set while the user has to be let in, and is not to be kept out.
+        passes: the user's tokens; at most the last one is valid.
+        seated: the subscribed connections.
+        expected: set while the user must be admitted and must not be excluded.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class Outcast:
 
     @property
     def target(self) -> dict[str, str]:
-        """Whom or what an order is to name."""
+        """The target of an order."""
         if self.way in ("jti", "kid"):
             return {self.way: self.passes[-1].name}
         return {"user": self.name}
@@ -168,7 +170,7 @@ class Outcast:
         self.passes.append(sign(f"{self.name}-{len(self.passes)}", self._mint(self.name)))
 
     async def sit(self) -> None:
-        """Connect, subscribe and listen, again and again."""
+        """Connect, subscribe and listen repeatedly."""
         while True:
             seat = object()
             await self._come(self.passes[-1], seat)
@@ -176,7 +178,7 @@ class Outcast:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def haunt(self) -> None:
-        """Try, again and again, to come in with a token that was revoked earlier."""
+        """Repeatedly try to connect with a token revoked earlier."""
         while True:
             await asyncio.sleep(PAUSE_SECONDS)
             if len(self.passes) > 1:
@@ -194,7 +196,7 @@ class Outcast:
                     self.look(message, by, began)
 
     def look(self, message: dict[str, Any], by: Pass, began: float) -> None:
-        """Look whether the bearer of a token may be sent this."""
+        """Check whether the bearer of a token may receive this message."""
         kind = message["type"]
         # What was written before may come late through a network that is held.
         at = began if kind == "welcome" else message.get("at", 0) / 1_000

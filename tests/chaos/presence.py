@@ -1,4 +1,4 @@
-"""Who is in a topic: what watchers believe of it, held against who is truly connected. Pure."""
+"""Presence in a topic: compares the watchers' view with the real connections. Pure functions."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from .violation import Violation
 
 
 class Page(Struct, frozen=True):
-    """All who are in a topic, as an answer of the server lists them.
+    """All users in a topic, according to an answer of the server.
 
     Args:
         users: in the order of the answer, each with the number of connections.
-        count: of users, as the answer has it.
-        connections: of all of them, as the answer has it.
+        count: number of users in the answer.
+        connections: number of all their connections in the answer.
     """
 
     users: list[tuple[str, int]]
@@ -24,14 +24,14 @@ class Page(Struct, frozen=True):
 
 
 def page_of(answer: Mapping[str, Any]) -> Page:
-    """Return the page in an answer, which has to be the only one."""
+    """Return the page in an answer; the answer must have only one page."""
     assert not answer["more"], "so many users are never there"
     users = [(each["user"], each["connections"]) for each in answer["users"]]
     return Page(users, answer["count"], answer["connections"])
 
 
 def changes_of(push: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return who came and who went by a push; nobody if it is no push of presence."""
+    """Return the arrivals and departures in a push; empty lists for another push."""
     if push["type"] == "join":
         return [push["user"]], []
     if push["type"] == "leave":
@@ -42,7 +42,7 @@ def changes_of(push: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def fold(present: set[str], pushes: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return who is there once all of these pushes have been applied."""
+    """Return the users present after these pushes."""
     for push in pushes:
         joined, left = changes_of(push)
         present = (present | set(joined)) - set(left)
@@ -50,11 +50,11 @@ def fold(present: set[str], pushes: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 class Sighting(Struct, frozen=True):
-    """What one watcher knows of its topic at some time.
+    """The view of one watcher of its topic at some time.
 
     Args:
-        believed: who is there by the page and the pushes since; None while a page is on its way.
-        listed: the latest answer to the command `presence`, None if there was none.
+        believed: the users according to the page and later pushes; None while a page is requested.
+        listed: the latest answer to the command `presence`; None without one.
     """
 
     topic: str
@@ -66,11 +66,11 @@ class Sighting(Struct, frozen=True):
 def check_presence(
     sightings: Sequence[Sighting], connected: Mapping[str, Counter[str]]
 ) -> Iterator[Violation]:
-    """Yield where watchers do not know who is there.
+    """Yield wrong views of watchers.
 
     Args:
-        sightings: of all watchers.
-        connected: by topic the users who are there, with the number of their connections.
+        sightings: the views of all watchers.
+        connected: by topic the users present, with the number of their connections.
     """
     for seen in sightings:
         here = connected[seen.topic]
@@ -84,7 +84,7 @@ def check_presence(
 
 
 def check_page(topic: str, watcher: str, page: Page) -> Iterator[Violation]:
-    """Yield users who are twice on a page; that holds at any time."""
+    """Yield users listed twice on a page, a violation at any time."""
     counts = Counter(user for user, _ in page.users)
     for user, count in counts.items():
         if count > 1:

@@ -1,4 +1,4 @@
-"""Publishers: each publishes, and changes messages, until it knows what came of it."""
+"""Publishers: each publishes, and changes messages, until the outcome is known."""
 
 import asyncio
 import random
@@ -14,30 +14,29 @@ from .states import token_of
 from .workload import ANSWER_SECONDS, RETRY_SECONDS, Counts, wait_of
 
 REFUSALS = {"not_found", "gone"}
-"""Errors that a change meets when its message is gone, or has no such reaction."""
+"""Errors of a change whose message is gone, or has no such reaction."""
 
 KINDS: Mapping[str, float] = MappingProxyType(
     {"append": 0.4, "edit": 0.25, "react": 0.28, "delete": 0.07}
 )
-"""The shares of the changes."""
+"""Shares of the changes."""
 
 EMOJI = ("👍", "👩‍🚀", "é")
 
 TARGETS = 8
-"""So many of a topic's newest messages are changed, by all at once."""
+"""Number of a topic's newest messages that all publishers change."""
 
 BURST = 5
 """Appends sent at once, at most."""
 
 UNKEYED = 0.15
-"""The share of changes that are sent once, and of which nothing may become known."""
+"""Share of changes that are sent once, possibly with an unknown outcome."""
 
 EARLY = 0.1
-"""The share of changes of one of a topic's first messages: once the store was wiped, others soon
-have their seqs."""
+"""Share of changes of a topic's first messages; after a wipe other messages soon get their seqs."""
 
 ENDS = 0.04
-"""The share of appends that are a message's last."""
+"""Share of appends that end their message."""
 
 
 class Targets:
@@ -48,26 +47,26 @@ class Targets:
         self._first: dict[str, list[Operation]] = defaultdict(list)
 
     def add(self, operation: Operation) -> None:
-        """Note a message that was published."""
+        """Record a published message."""
         self._newest[operation.topic].append(operation)
         if len(first := self._first[operation.topic]) < TARGETS:
             first.append(operation)
 
     def of(self, topic: str, author: str | None, *, early: bool) -> list[Operation]:
-        """Return the newest or the first messages of a topic, by one author or all."""
+        """Return the newest or the first messages of a topic, by one author or by all."""
         chosen = self._first[topic] if early else self._newest[topic]
         return [each for each in chosen if author in (None, each.publisher)]
 
 
 class Publisher:
-    """Carries out one operation after the other, each until it is answered.
+    """Runs one operation after the other, each until its answer.
 
     Args:
-        name: of the user, and so the scope of its idempotency keys.
-        rate: operations a second, if the server lets it.
-        changes: the share of them that change a message.
-        targets: what everybody has published.
-        moderates: changes also the messages of others.
+        name: the name of the user, and thereby the scope of its idempotency keys.
+        rate: operations per second, within the server's limits.
+        changes: share of operations that change a message.
+        targets: the messages of all publishers.
+        moderates: True also changes messages of other publishers.
     """
 
     def __init__(
@@ -99,11 +98,11 @@ class Publisher:
 
     @property
     def waits(self) -> bool:
-        """Whether it has asked for something that is not answered yet."""
+        """True while an operation is unanswered."""
         return bool(self._pending)
 
     async def run(self, talk: asyncio.Event) -> None:
-        """Publish until cancelled, nothing new while `talk` is not set."""
+        """Publish until cancelled; begin nothing new while `talk` is not set."""
         while True:
             try:
                 async with BareClient(
@@ -147,7 +146,7 @@ class Publisher:
         await asyncio.sleep(wait)
 
     def _on_answer(self, operation: Operation, answer: dict[str, Any]) -> float:
-        """Note an answer; return the seconds to wait before it is asked again."""
+        """Record an answer; return the seconds to wait before a retry."""
         if answer["type"] == "error":
             code = answer["code"]
             if operation.target and code in REFUSALS:
@@ -177,11 +176,11 @@ class Publisher:
         return 0.0
 
     def _give_up(self) -> None:
-        """Forget what cannot be asked for again, since it may have been done."""
+        """Drop operations that cannot be repeated, because they may have been executed."""
         self._pending = [each for each in self._pending if each.key]
 
     def _next(self) -> list[Operation]:
-        """Return what to do next: several only where they may overlap."""
+        """Return the next operations: several only if they may overlap."""
         topic = self._rng.choice(self._topics)
         (kind,) = self._rng.choices(list(KINDS), list(KINDS.values()))
         early = self._rng.random() < EARLY
@@ -212,7 +211,7 @@ class Publisher:
 
 
 def _command(operation: Operation) -> dict[str, Any]:
-    """Return the message that asks for an operation, without its id."""
+    """Return the command of an operation, without its id."""
     command: dict[str, Any] = {"type": operation.kind, "topic": operation.topic}
     if operation.key:
         command["key"] = f"{operation.publisher}-{operation.number}"

@@ -1,4 +1,4 @@
-"""One run: the workload talks, the nemesis strikes, all settles, the checker judges."""
+"""One run: the workload, the faults of the nemesis, the settling, and the check."""
 
 import asyncio
 import time
@@ -31,43 +31,44 @@ START_SECONDS = 120.0
 POLL_SECONDS = 0.05
 
 FAULTS_PER_PHASE = 15
-"""After so many all falls silent while the last of them is under way. What a subscriber then lacks
-it has to get without another event that tells of a hole. And once it has got it, the workers are
-made to miss something for certain."""
+"""Faults after which all publishers pause, while the last fault is under way. Subscribers must then
+get missing events without a later event that reveals the gap. After that the workers are made to
+miss events deliberately.
+"""
 
 MODERATORS = 3
-"""Of so many publishers all but one change the messages of everybody."""
+"""Of this many publishers all but one change messages of other publishers."""
 
 FAULTY_CODES = {"1002", "1003", "1007", "1009", "1011", "4400", "4401", "4403", "4429"}
-"""Closes with which the server says that it, or this checker, did wrong."""
+"""Close codes that reveal a fault of the server or of this checker."""
 
 Tell = Callable[[str], None]
 
 
 def batched(faults: Sequence[Fault], size: int) -> Iterator[Sequence[Fault]]:
-    """Yield `size` of them at a time."""
+    """Yield slices of `size` faults."""
     for first in range(0, len(faults), size):
         yield faults[first : first + size]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of it.
+    """The result of a run.
 
     Args:
         faults: by kind.
-        missed: those that found nothing to strike, by kind.
+        missed: faults without a target, by kind.
         attempts: publications sent, repetitions included.
-        changes: of messages, by the command that was answered by `ok`.
-        refused: changes that came too late, by the error.
+        changes: changes of messages with an answer `ok`, by command.
+        refused: changes that came too late, by error.
         unknown: changes without a key whose answer never came.
-        duplicates: repetitions of which the server knew that it had stored them.
-        unheard: events stored while no worker could hear them; none in memory.
-        longest_silence: seconds in which no subscriber at all got anything.
+        duplicates: repetitions that the server recognised as stored.
+        unheard: events stored while no worker could receive them; none in memory.
+        longest_silence: seconds without any delivery to any subscriber.
         longest_ack: seconds until a publication was acknowledged.
-        presence_changes: how often a watcher was told that somebody came or went.
-        orders: of operators that workers have confirmed, by kind.
-        heard: how often a connection had to have had an announcement, and was asked.
-        longest_presence: seconds until all watchers knew who was there, once all was silent.
+        presence_changes: number of arrivals and departures pushed to watchers.
+        orders: confirmed orders of operators, by kind.
+        heard: number of checks of a connection for a confirmed announcement.
+        longest_presence: seconds until all watchers knew the presence, after the end of changes.
     """
 
     config: Config
@@ -96,17 +97,17 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     @property
     def struck(self) -> int:
-        """How many faults found something to strike."""
+        """The number of faults with a target."""
         return sum(self.faults.values())
 
     @property
     def passed(self) -> bool:
-        """Whether every promise was kept, and that was hard enough."""
+        """True if every promise was kept and enough faults found a target."""
         return not self.verdict.violations and self.struck >= self.config.least_faults
 
 
 async def perform(config: Config, tell: Tell) -> Outcome:
-    """Carry a round out.
+    """Perform a run.
 
     Raises:
         LoadError: the server does not start, or has ended.
@@ -168,11 +169,11 @@ async def perform(config: Config, tell: Tell) -> Outcome:
 
 
 class _Run:
-    """The workload of a run, and how the run ends.
+    """The workload of a run, and the end of the run.
 
     Attributes:
-        unheard: what was stored past the workers.
-        operators: keep users out and speak to all; none where the store may forget that.
+        unheard: events stored past the workers.
+        operators: exclude users and announce to all clients; None if the store may forget this.
     """
 
     def __init__(self, config: Config, system: System) -> None:
@@ -194,7 +195,7 @@ class _Run:
     async def run(
         self, faults: list[Fault], tell: Tell
     ) -> tuple[History, Nemesis, list[Violation]]:
-        """Do everything; return the history, who brought the faults, and what did not settle."""
+        """Perform the run; return the history, the nemesis, and violations of settling."""
         nemesis = Nemesis(self._system, self._config.seed)
         tasks = [asyncio.create_task(reader.run()) for reader in self._readers]
         tasks += self._members.start()
@@ -240,7 +241,7 @@ class _Run:
         self._members.moving.clear()
 
     async def _settle(self, tasks: list[asyncio.Task[None]]) -> list[Violation]:
-        """Wait until all is quiet and everybody has everything; return who has not."""
+        """Wait until every client has every event and all is quiet; return violations."""
         patience = self._config.patience
         if not await _until(lambda: not any(one.waits for one in self._publishers), patience):
             return [
@@ -264,7 +265,7 @@ class _Run:
             return await self._left_behind(final) or await self._members.settle(NAME)
 
     async def _left_behind(self, final: dict[str, Position]) -> list[Violation]:
-        """Wait until everybody has everything; return who has not."""
+        """Wait until every subscriber has every event; return the subscribers behind."""
         await _until(lambda: not self._behind(final), self._config.patience)
         return self._behind(final)
 
@@ -305,7 +306,7 @@ class _Run:
         return Subscriber(f"reader{number}", self._url, token, topics, binary, self.counts)
 
     def _reading(self) -> dict[str, Counter[str]]:
-        """Return by topic which users read it, with the number of their connections."""
+        """Return the users that read each topic, with the number of their connections."""
         reading: dict[str, Counter[str]] = {topic: Counter() for topic in self._topics}
         for number, reader in enumerate(self._readers):
             for topic in reader.observers:
@@ -327,16 +328,16 @@ class _Run:
 
 
 def is_behind(place: Position, final: Position) -> bool:
-    """Return whether a subscriber has yet to get there.
+    """Return True if a subscriber has not reached the final position.
 
-    It may be further: a change that was sent once, and whose publisher has given up, may have been
-    stored since. Where all end, the checker compares exactly.
+    A subscriber may be further: a change without a key, whose publisher has given up, may have been
+    stored since. At the end the checker compares exactly.
     """
     return place.epoch != final.epoch or place.seq < final.seq
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; return whether it came true."""
+    """Wait for a condition; return True if the condition came true."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
@@ -347,7 +348,7 @@ async def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def server_faults(system: System, counts: Counts) -> list[Violation]:
-    """Return what the server did wrong that no fault of ours explains."""
+    """Return faults of the server that no injected fault explains."""
     found = [f"it logged: {line}" for line in system.faults_logged()]
     found += [
         f"it closed {n} connections with {c}" for c, n in counts.closes.items() if c in FAULTY_CODES

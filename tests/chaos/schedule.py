@@ -1,4 +1,4 @@
-"""Which faults come when: decided by the seed before the run, whatever happens in it."""
+"""The schedule of faults: determined by the seed before the run, independent of the run."""
 
 import random
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from msgspec import Struct
 
 
 class Fault(Struct, frozen=True):
-    """A fault to be.
+    """A planned fault.
 
     Args:
         number: counts from 1.
         at: seconds from the start.
-        seconds: how long it lasts, where it lasts.
-        share: of the connections that it strikes.
+        seconds: the duration, for faults with a duration.
+        share: share of the affected connections.
     """
 
     number: int
@@ -26,11 +26,11 @@ class Fault(Struct, frozen=True):
 def plan(
     seed: int, kinds: Sequence[str], *, faults: int, seconds: float, longest: float
 ) -> list[Fault]:
-    """Spread faults over a time; every kind comes before any comes again.
+    """Spread faults over a time; every kind comes once before any kind is repeated.
 
     Args:
-        seed: of the same seed comes the same plan.
-        longest: seconds that one fault lasts at most.
+        seed: the same seed gives the same plan.
+        longest: seconds of the longest fault.
     """
     rng = random.Random(seed)
     times = sorted(rng.uniform(0, seconds) for _ in range(faults))

@@ -1,4 +1,4 @@
-"""The slots of a Redis Cluster, and an operator who moves them and leaves none half moved."""
+"""The slots of a Redis Cluster, and an operator that moves slots completely."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from ..rig.redis_cluster import RedisCluster
 from ..rig.redis_server import RedisServer
 
 MIGRATE_MS = 1_000
-"""How long a server that migrates keys stands still at most because the other one does."""
+"""Milliseconds that a migrating server blocks at most while the other server is blocked."""
 
 KEYS_AT_ONCE = 100
 MOVE_SECONDS = 60.0
@@ -24,11 +24,11 @@ RETRY_SECONDS = 0.1
 
 
 class Slots:
-    """Which master has the slot of each topic, and the operator who moves them.
+    """The master of each topic's slot, and the operator that moves slots.
 
     Args:
-        cluster: runs; its nodes are masters without replicas.
-        topics: those whose slots are moved.
+        cluster: the running cluster; its nodes are masters without replicas.
+        topics: topics whose slots are moved.
     """
 
     def __init__(self, cluster: RedisCluster, topics: Sequence[str]) -> None:
@@ -37,25 +37,25 @@ class Slots:
         self._names = {node: node.run("CLUSTER", "MYID").decode() for node in cluster.nodes}
 
     def spread(self) -> list[int]:
-        """Return how many of the topics' slots each server has."""
+        """Return the number of the topics' slots on each server."""
         counts = Counter(self._owners.values())
         return [counts[server] for server in self._servers]
 
     def server_of(self, topic: str) -> RedisServer:
-        """Return the master that has a topic's slot."""
+        """Return the master of a topic's slot."""
         return self._owners[key_slot(topic.encode())]
 
     async def move(self, seconds: float, rng: random.Random) -> None:
-        """Move a topic's slot to the other master that has the fewest, while it is in use.
+        """Move a topic's slot to the other master with the fewest slots, while the slot is in use.
 
-        Whatever strikes the two servers meanwhile, it is carried on until the slot is whole again.
+        The move continues through all faults of the two servers, until the slot is whole again.
 
         Args:
-            seconds: how long the slot stands half moved on purpose.
-            rng: draws the slot, and where the pauses are.
+            seconds: seconds for which the slot stays half moved on purpose.
+            rng: chooses the slot and the pauses.
 
         Raises:
-            LoadError: it cannot be moved.
+            LoadError: the slot cannot be moved.
         """
         slot = rng.choice(sorted(self._owners))
         source = self._owners[slot]
@@ -80,17 +80,17 @@ class Slots:
 
 
 class _Operator:
-    """Has servers do what they are told, however often they have to be told.
+    """Sends commands to servers until success.
 
     Args:
-        deadline: on the monotonic clock, when the operator gives up.
+        deadline: the end of all attempts, by the monotonic clock.
     """
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
 
     async def run(self, server: RedisServer, *command: str | bytes | int) -> Any:
-        """Run a command on a server that may be away, or not have come back yet."""
+        """Run a command on a server that may be down or restarting."""
         while True:
             try:
                 return await asyncio.to_thread(server.run, *command)
@@ -101,13 +101,13 @@ class _Operator:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def keys(self, server: RedisServer, slot: int) -> list[bytes]:
-        """Return what a server still has of a slot."""
+        """Return a server's keys of a slot."""
         count = await self.run(server, "CLUSTER", "COUNTKEYSINSLOT", slot)
         found: list[bytes] = await self.run(server, "CLUSTER", "GETKEYSINSLOT", slot, count)
         return found
 
     async def migrate(self, source: RedisServer, target: RedisServer, keys: list[bytes]) -> None:
-        """Move keys; what expires meanwhile is no matter."""
+        """Move keys; a key may expire meanwhile."""
         # An attempt whose answer was lost may have left copies.
         to = ("127.0.0.1", target.port, "", 0, MIGRATE_MS, "REPLACE", "KEYS")
         for start in range(0, len(keys), KEYS_AT_ONCE):

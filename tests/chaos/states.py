@@ -1,4 +1,4 @@
-"""The checker of messages that change: what all see in the end, and what must have come of it."""
+"""The checker of changed messages: all final views must agree, and match the operations."""
 
 import re
 from collections import defaultdict
@@ -12,11 +12,11 @@ from .history import History, Operation, Received, Shown, Stored
 from .violation import Violation
 
 TOKEN = re.compile(r"<[^<>]*>")
-"""What one append adds."""
+"""The text of one append."""
 
 
 class _Work(Struct):
-    """What was asked for one message: what was stored, in its order, and what may have been."""
+    """The operations on one message: stored ones in order, and possibly stored ones."""
 
     done: list[Operation]
     maybe: list[Operation]
@@ -28,12 +28,12 @@ class _Work(Struct):
 
 
 def token_of(operation: Operation) -> str:
-    """Return the text that an append adds, which nothing else does."""
+    """Return the unique text of an append."""
     return f"<{operation.publisher} ü {operation.number}>"
 
 
 def check_states(history: History) -> Iterator[Violation]:
-    """Yield where observers and history show different messages, or not what must be."""
+    """Yield differences between observers, history and operations."""
     for stored in history.stored:
         topic, epoch = stored.topic, stored.position.epoch
         found = {message.seq: message for message in stored.messages}
@@ -57,7 +57,7 @@ def check_states(history: History) -> Iterator[Violation]:
 
 
 def _lost(history: History, stored: Stored) -> Iterator[Violation]:
-    """Yield acknowledged messages that history must have and has not."""
+    """Yield acknowledged messages that are missing in history."""
     place = stored.topic, stored.position.epoch, 0
     acked = {ack.seq for ack in history.acks if (ack.topic, ack.epoch, ack.target) == place}
     kept = sorted(acked)[-history.rules.history[stored.topic] :]
@@ -66,7 +66,7 @@ def _lost(history: History, stored: Stored) -> Iterator[Violation]:
 
 
 def _edits(history: History, topic: str) -> dict[str, int]:
-    """Return where somebody saw each edit, by the name of its data."""
+    """Return the observed seq of each edit, by the name of its data."""
     return {
         entry.change.name: entry.seq
         for observed in history.observers
@@ -77,10 +77,10 @@ def _edits(history: History, topic: str) -> dict[str, int]:
 
 
 def _work_of(operations: Iterable[Operation], topic: str, epoch: str) -> dict[int, _Work]:
-    """Return what was done to each message of an epoch.
+    """Return the operations on each message of an epoch.
 
-    What was refused counts as what has no answer: a repetition may be refused while the first is
-    still under way.
+    A refused operation counts as possibly stored: a repetition may be refused while the first
+    attempt is still under way.
     """
     found: dict[int, _Work] = defaultdict(lambda: _Work([], []))
     for each in sorted(operations, key=lambda each: (each.seq, each.number)):
@@ -95,7 +95,7 @@ def _work_of(operations: Iterable[Operation], topic: str, epoch: str) -> dict[in
 def _wrong(
     message: Shown, name: str | None, work: _Work, edits: dict[str, int]
 ) -> Iterator[tuple[str, str]]:
-    """Yield what a message is that it must not be."""
+    """Yield the faults of a message."""
     deletes, maybe_deletes = work.of("delete")
     if message.deleted or deletes:
         if not message.deleted:
@@ -129,7 +129,7 @@ def _wrong_data(
 
 
 def _wrong_text(message: Shown, work: _Work, start: int) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the text that was appended behind the event `start`."""
+    """Yield the faults of the text appended behind the event `start`."""
     tokens = TOKEN.findall(message.text)
     if "".join(tokens) != message.text:
         yield "broken text", message.text

@@ -1,4 +1,4 @@
-"""The system under test: a server with its workers, its Redis, and proxies before both."""
+"""The system under test: a server with its workers, its Redis, and proxies in front of both."""
 
 import asyncio
 import os
@@ -27,24 +27,25 @@ from .databases import Database, postgres, sqlite
 from .slots import Slots
 
 HISTORY = {"room": 1_000_000, "short": 5, "spool": 1_000_000}
-"""Events kept by namespace: all, and so few that a client that was away finds them gone."""
+"""Events kept by namespace: all events, or so few that a returning client misses some."""
 
 MAX_REPLAY = 1_000
 
 HEARTBEAT_SECONDS, PONG_SECONDS = 3.0, 3.0
 LEASE_SECONDS = 4.0
-"""Shorter than a worker may be frozen, or Redis be away: leases end of workers that live."""
+"""Seconds, less than a worker's freeze or an outage of Redis: leases of live workers expire."""
 
 GRACE_SECONDS = 1.0
 
 SPREAD_SECONDS = 1.0
-"""That a worker which is replaced adds to the grace."""
+"""Seconds that a replaced worker adds to the grace period."""
 
 PRESENCE_SECONDS = (
     HEARTBEAT_SECONDS + PONG_SECONDS + LEASE_SECONDS * 4 / 3 + GRACE_SECONDS + SPREAD_SECONDS
 )
-"""Within this time after the last fault presence has to be right: section "Presence" of
-docs/protocol.md."""
+"""Seconds after the last fault within which presence must be correct: section "Presence" of
+docs/protocol.md.
+"""
 
 PRESENCE = {
     "CHAT_BROKER__PRESENCE_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -86,33 +87,34 @@ EXPECTED = re.compile(
     r"|chat_server\.database\.database: the database fails: .*"
     r")$"
 )
-"""Lines at level ERROR that the faults cause: workers that were killed or hung, a deaf link,
-a database that is away or full."""
+"""ERROR lines that the faults explain: killed or hung workers, a deaf link, a database that is down
+or full.
+"""
 
 
 def has_presence(topic: str) -> bool:
-    """Return whether a topic's namespace has presence."""
+    """Return True if a topic's namespace has presence."""
     return topic.startswith("room:")
 
 
 class Shard(Struct, frozen=True):
-    """A Redis, and the only way from the workers to it."""
+    """A Redis, and the proxy between the workers and this Redis."""
 
     server: RedisServer
     proxy: Proxy
 
 
 class System:
-    """A running server, reached through proxies.
+    """A running server behind proxies.
 
     Args:
         target: the server.
-        front: between clients and the server.
-        log: what the server writes.
-        shards: where messages are stored; none in memory.
-        slots: of the Redis Cluster, if the shards are one.
-        database: of the archive, if there is one.
-        receiver: is told of what happens by webhooks, if there is one.
+        front: the proxy between clients and the server.
+        log: the file with the server's output.
+        shards: the Redis servers of the messages; none in memory.
+        slots: the slots of the Redis Cluster; None without a cluster.
+        database: the database of the archive; None without an archive.
+        receiver: the webhook endpoint; None without webhooks.
     """
 
     def __init__(
@@ -147,11 +149,11 @@ class System:
 
     @property
     def sharded(self) -> bool:
-        """Whether the store is a Redis Cluster."""
+        """True if the store is a Redis Cluster."""
         return self._slots is not None
 
     def server_of(self, topic: str) -> RedisServer:
-        """Return the Redis that stores a topic; no slot may be moving."""
+        """Return the Redis that stores a topic, while no slot is moving."""
         if self._slots is not None:
             return self._slots.server_of(topic)
         (shard,) = self.shards
@@ -159,11 +161,11 @@ class System:
 
     @property
     def wipes(self) -> int:
-        """How often a store lost everything."""
+        """Number of times a store lost everything."""
         return sum(shard.server.wipes for shard in self.shards)
 
     def workers(self) -> list[int]:
-        """Return the worker processes that run now, if the server has several."""
+        """Return the running worker processes, if the server has several."""
         try:
             children = (PROC / f"{self._pid}/task/{self._pid}/children").read_text().split()
         except OSError:
@@ -171,11 +173,11 @@ class System:
         return [pid for pid in map(int, children) if b"spawn_main" in _command(pid)]
 
     def roll(self) -> None:
-        """Have the workers replaced one by one."""
+        """Let the server replace its workers one by one."""
         os.kill(self._pid, signal.SIGHUP)
 
     def faults_logged(self) -> list[str]:
-        """Return the lines in which the server says that something happened which must not."""
+        """Return the log lines about faults that must not happen."""
         lines = self._log.read_text(errors="replace").splitlines()
         return [line for line in lines if is_fault(line)]
 
@@ -183,18 +185,18 @@ class System:
         """Fail if the server has ended.
 
         Raises:
-            LoadError: it has.
+            LoadError: the server has ended.
         """
         if not (PROC / str(self._pid)).exists() or "Z" in _state(self._pid):
             raise LoadError("the server has ended")
 
     def log_tail(self) -> str:
-        """Return the end of what the server wrote."""
+        """Return the end of the server's output."""
         return self._log.read_text(errors="replace")[-LOG_TAIL:]
 
 
 def is_fault(line: str) -> bool:
-    """Return whether a line of the server's log tells of what no fault of ours explains."""
+    """Return True if a log line reports a fault that no injected fault explains."""
     bad = " ERROR " in line or " CRITICAL " in line or "Traceback" in line
     return bad and not EXPECTED.search(line)
 
@@ -213,10 +215,10 @@ def _state(pid: int) -> str:
 
 @asynccontextmanager
 async def open_system(config: Config) -> AsyncIterator[System]:
-    """Start a server, its Redis if it is to have one, and the proxies.
+    """Start a server, its Redis if the broker needs one, and the proxies.
 
     Raises:
-        LoadError: something does not start.
+        LoadError: a part does not start.
     """
     if not (PROC / "self/stat").exists():
         raise LoadError("chaos needs Linux: it looks for the workers in /proc")
@@ -254,10 +256,10 @@ async def open_system(config: Config) -> AsyncIterator[System]:
 async def _start_store(
     stack: AsyncExitStack, folder: Path, broker: str
 ) -> tuple[list[Shard], RedisCluster | None]:
-    """Start what the server stores messages in, each Redis behind a proxy.
+    """Start the message store, each Redis behind a proxy.
 
     Raises:
-        RuntimeError: no redis-server is installed, or it does not come up.
+        RuntimeError: no redis-server is installed, or the server does not start.
     """
     if broker == "memory":
         return [], None
@@ -275,7 +277,7 @@ async def _start_store(
 
 @asynccontextmanager
 async def _entered(context: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
-    """Enter a blocking context in a thread; leave it also if cancelled while it is entered."""
+    """Enter a blocking context in a thread; leave the context even if cancelled during entering."""
     entering = asyncio.create_task(asyncio.to_thread(context.__enter__))
     try:
         yield await asyncio.shield(entering)

@@ -1,4 +1,4 @@
-"""Change what no worker hears of: events and presence, after which nothing would show the hole."""
+"""Changes that no worker hears of: events and presence; no later push would reveal them."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ RETRY_SECONDS = 0.05
 HISTORY_SECONDS = 86_400.0
 
 BROKER = BrokerSettings(presence_lease_seconds=600.0)
-"""Nothing but the end of the context ends the lease of the user who comes."""
+"""Only the end of the context ends the lease of the arriving user."""
 
 T = TypeVar("T")
 
@@ -40,19 +40,19 @@ async def unheard(
 ) -> AsyncIterator[list[Ack]]:
     """Store an event in each topic while no worker has a connection to the store.
 
-    Where there is presence the user `NAME` comes as well, and goes when the context is left.
+    In topics with presence the user `NAME` arrives as well, and leaves at the end of the context.
 
     Args:
-        system: the server, whose workers reach the store again within the context.
+        system: the server; its workers reach the store again within the context.
         topics: the topics.
-        number: makes the events' names differ from those of other calls.
-        meanwhile: called while the workers are cut off.
+        number: distinguishes the events' names from those of other calls.
+        meanwhile: called while the workers are disconnected.
 
     Returns:
         The places of the events.
 
     Raises:
-        LoadError: the store does not take them.
+        LoadError: the store does not accept the events.
     """
     brokers: dict[RedisServer, RedisBroker] = {}
     async with AsyncExitStack() as stack:
@@ -83,7 +83,7 @@ async def unheard(
 
 
 class _Nobody:
-    """A listener that wants to know nothing."""
+    """A listener that ignores all events."""
 
     def on_events(self, events: Sequence[Event]) -> None:
         pass
@@ -97,10 +97,10 @@ class _Nobody:
 
 @asynccontextmanager
 async def _opened(server: RedisServer, home: str) -> AsyncIterator[RedisBroker]:
-    """Speak with a server as a worker does, past the proxy before it.
+    """Open a broker as a worker does, past the proxy.
 
     Args:
-        home: a topic that it serves, if it is one of a cluster.
+        home: a topic of this server, if the server is a node of a cluster.
     """
     settings = RedisSettings(url=f"redis://127.0.0.1:{server.port}/0")
     broker = RedisBroker(settings, BROKER, sharded=bool(home))
@@ -119,7 +119,7 @@ async def _store(broker: RedisBroker, topic: str, name: str) -> Ack:
 
 
 async def _attend(broker: RedisBroker, topic: str, number: int, connections: int) -> Attended:
-    """Write how many connections the user `NAME` has, as a worker of its own."""
+    """Write the number of connections of the user `NAME`, as a separate worker."""
     member = Member(NAME, connections, b'{"user":"%b"}' % NAME.encode())
     # A repetition need not have a higher number: it is made if nothing was sent.
     attendance = Attendance(
@@ -133,7 +133,7 @@ async def _attend(broker: RedisBroker, topic: str, number: int, connections: int
 
 
 async def _insist(topic: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call: a node that was just struck may not have found the others yet."""
+    """Repeat a call: a node after a fault may not have found the other nodes yet."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

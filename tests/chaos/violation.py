@@ -1,15 +1,15 @@
-"""A promise that was not kept."""
+"""A broken promise."""
 
 from msgspec import Struct
 
 
 class Violation(Struct, frozen=True, omit_defaults=True):
-    """A promise that was not kept.
+    """A broken promise.
 
     Args:
-        kind: which one.
-        seq: where in the topic's order, 0 if nowhere.
-        subscriber: who saw it, "" if it does not depend on one.
+        kind: the kind of promise.
+        seq: the seq in the topic; 0 without one.
+        subscriber: the observer; "" if the violation does not depend on an observer.
     """
 
     kind: str

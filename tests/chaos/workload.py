@@ -1,4 +1,4 @@
-"""Subscribers: each comes back for ever, and writes down what it is told."""
+"""Subscribers: each reconnects for ever, and records all messages."""
 
 import asyncio
 import random
@@ -27,19 +27,21 @@ ANSWER_SECONDS = 8.0
 RETRY_SECONDS = 0.2
 PAGE = 50
 LONGEST_WAIT_SECONDS = 5.0
-"""How long a `reconnect_in_ms` or `retry_in_ms` is obeyed, and the library backs off, at most:
-when all faults are over everybody has to be back before patience ends."""
+"""Seconds: the longest obeyed `reconnect_in_ms` or `retry_in_ms`, and the library's longest
+backoff. After the last fault every client must be back before patience ends.
+"""
 
 
 class Counts(Struct):
-    """What publishers and subscribers count during a run.
+    """The counts of publishers and subscribers during a run.
 
     Args:
-        operations: all that publishers asked for.
-        closes: connections that ended, by code or reason.
-        presence_changes: how often a watcher was told that somebody came or went.
-        longest_presence: seconds until all watchers knew who is there, once all was silent.
-        silence: the longest that one subscriber got nothing while others published, in seconds.
+        operations: all operations of publishers.
+        closes: ended connections, by code or reason.
+        presence_changes: number of arrivals and departures pushed to watchers.
+        longest_presence: seconds until all watchers knew the presence, after the end of changes.
+        silence: the longest time in seconds without a delivery to one subscriber while others
+            published.
     """
 
     acks: list[Ack] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Counts(Struct):
     longest_presence: float = 0.0
 
     def delivered(self) -> None:
-        """Note that somebody was told something."""
+        """Record a delivery to any subscriber."""
         now = asyncio.get_running_loop().time()
         if self.last_delivery:
             self.longest_silence = max(self.longest_silence, now - self.last_delivery)
@@ -64,11 +66,11 @@ class Counts(Struct):
 
 
 class Subscriber:
-    """Reads topics over a bare connection, and resumes each where it stood.
+    """Reads topics over a bare connection, and resumes each at its last position.
 
     Attributes:
-        places: where it is in each topic.
-        loading: topics whose history it needs, and the id of the question once that was asked.
+        places: the position in each topic.
+        loading: topics whose history is needed, with the id of the question once sent.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Subscriber:
             await asyncio.sleep(self._rng.uniform(0, 2 * RETRY_SECONDS))
 
     async def _read(self, client: BareClient) -> None:
-        """Subscribe to everything and read until the connection is lost, or a goodbye comes."""
+        """Subscribe to all topics and read until the connection is lost, or a goodbye comes."""
         asked: dict[int, str] = {}
         try:
             async with asyncio.timeout(ANSWER_SECONDS) as deadline:
@@ -148,7 +150,7 @@ class Subscriber:
             await self._load(client, topic)
 
     async def _load(self, client: BareClient, topic: str) -> None:
-        """Ask for what cannot be known any more; an answer to an earlier question is too old."""
+        """Ask for history after a gap; answers to earlier questions are outdated."""
         number = self.loading[topic] = self._rng.randrange(1, 2**40)
         await client.send({"type": "history", "id": number, "topic": topic, "limit": PAGE})
 
@@ -183,7 +185,7 @@ class Subscriber:
 
 
 class LibrarySubscriber:
-    """Reads one topic with `chat_server.client`, which reconnects and resumes by itself."""
+    """Reads one topic with `chat_server.client`, which reconnects and resumes automatically."""
 
     def __init__(self, name: str, url: str, token: str, topic: str, counts: Counts) -> None:
         self.name = name
@@ -219,7 +221,7 @@ class LibrarySubscriber:
 
 
 def _fields(event: Any) -> dict[str, Any]:
-    """Return an event of the library as the message that it was."""
+    """Return an event of the library as the original message."""
     fields = event.fields if isinstance(event, Other) else msgspec.to_builtins(event)
     assert isinstance(fields, dict)
     return {"type": getattr(event, "type", ""), **fields}

@@ -1,4 +1,4 @@
-"""A certificate of one's own, for tests of TLS."""
+"""A self-signed certificate for tests of TLS."""
 
 import datetime
 from ipaddress import IPv4Address
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(directory: Path) -> Path:
-    """Write a certificate for localhost, followed by its key, into one PEM file."""
+    """Write a certificate for localhost and its key into one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""A client of chat.v1 on the `websockets` library, for tests that do not care about bytes."""
+"""A client of chat.v1 on the `websockets` library, for tests that do not depend on raw bytes."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MSGPACK = "chat.v1.msgpack"
 
 
 class Closed(Exception):
-    """The server closed the connection; the code tells why."""
+    """The server closed the connection; the code is the reason."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -30,9 +30,9 @@ class Closed(Exception):
 
 
 class Chat:
-    """A client of `chat.v1` that keeps what it got in order; made by `chat`.
+    """A client of `chat.v1` that keeps received messages in order; made by `chat`.
 
-    It has no task of its own: it reads when it is asked for something.
+    The client has no task of its own: it reads only when a method needs a message.
     """
 
     def __init__(self, websocket: ClientConnection) -> None:
@@ -62,7 +62,7 @@ class Chat:
             raise _closed(error) from None
 
     async def call(self, **command: Any) -> dict[str, Any]:
-        """Send a command with an id and return its answer; pushes before it are kept."""
+        """Send a command with an id and return its answer; keep earlier pushes."""
         self._last_id += 1
         await self.send(id=self._last_id, **command)
         while True:
@@ -72,13 +72,13 @@ class Chat:
             self._inbox.append(message)
 
     async def ok(self, **command: Any) -> dict[str, Any]:
-        """Send a command that must succeed."""
+        """Send a command, and return its answer, which must be `ok`."""
         answer = await self.call(**command)
         assert answer["type"] == "ok", answer
         return answer
 
     async def next(self) -> dict[str, Any]:
-        """Return the next message that answers nothing."""
+        """Return the next message that is not an answer."""
         return self._inbox.popleft() if self._inbox else await self._receive()
 
     async def closed(self) -> int:
@@ -91,7 +91,7 @@ class Chat:
 
     @property
     def unread(self) -> list[dict[str, Any]]:
-        """What came while something else was waited for."""
+        """Messages that came while the client waited for another message."""
         return list(self._inbox)
 
     async def _receive(self) -> dict[str, Any]:
@@ -121,13 +121,13 @@ async def chat(
     query: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> Chat:
-    """Connect to `url` and, if a token is given, take the welcome.
+    """Connect to `url` and, with a token, receive the welcome.
 
     Args:
-        token: presented in the Authorization header unless one of the next two is set.
-        bearer: present it as a subprotocol.
-        query: present it in the address.
-        tls: for a wss:// address.
+        token: sent in the Authorization header unless `bearer` or `query` is set.
+        bearer: True sends the token as a subprotocol.
+        query: True sends the token in the address.
+        tls: the TLS context for a wss:// address.
     """
     subprotocols = [encoding]
     headers = {}
@@ -150,7 +150,7 @@ async def open_websocket(
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> ClientConnection:
-    """Connect by the `websockets` library, directly and with room for large messages."""
+    """Connect with the `websockets` library, without a proxy and with room for large messages."""
     try:
         return await connect(
             url,

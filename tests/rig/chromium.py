@@ -1,7 +1,7 @@
-"""The real browser that page tests run in.
+"""The real browser of page tests.
 
-The headless shell has Chromium's engine and no windows, and needs less than half the processor
-time. What it lacks, notifications and the cache behind the Back button, is in the whole Chromium.
+The headless shell has Chromium's engine without windows, and needs less than half the processor
+time. The whole Chromium also has notifications and the cache behind the Back button.
 """
 
 import shutil
@@ -27,21 +27,24 @@ ARGUMENTS = [
     "--host-resolver-rules=MAP *.example.org 127.0.0.1, MAP *.example.net 127.0.0.1",
 ]
 NOT_PLAYWRIGHTS = ["--disable-back-forward-cache"]
-"""What people's browsers do not have: a page stays as it is behind the one that follows it."""
+"""Playwright's switches that users' browsers lack: without them a page stays in memory behind the
+next page.
+"""
 
 
 def executable(downloaded: str, *, whole: bool) -> str | None:
-    """Return the path of a Chromium: the system's, else the one that playwright downloaded.
+    """Return the path of a Chromium: the system's, otherwise playwright's download.
 
     Args:
-        downloaded: where playwright's whole Chromium would be, beside which is its headless shell.
-        whole: the headless shell will not do.
+        downloaded: the path of playwright's whole Chromium; its headless shell is next to that
+            path.
+        whole: True requires the whole Chromium.
 
     Returns:
         None for playwright's headless shell.
 
     Raises:
-        AssertionError: there is none.
+        AssertionError: no Chromium is installed.
     """
     if not whole and (shell := shutil.which(SHELL)):
         return shell
@@ -59,7 +62,7 @@ def executable(downloaded: str, *, whole: bool) -> str | None:
 
 @asynccontextmanager
 async def chromium(*, whole: bool = False) -> AsyncIterator[Browser]:
-    """Run a headless Chromium; each of its contexts is a browser of its own."""
+    """Run a headless Chromium; each of its contexts acts as a separate browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=executable(playwright.chromium.executable_path, whole=whole),

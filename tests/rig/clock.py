@@ -1,8 +1,8 @@
-"""A clock that tests move by hand."""
+"""A clock that only tests advance."""
 
 
 class ManualClock:
-    """Two clocks that only `advance` moves."""
+    """A monotonic and a wall clock that only `advance` moves."""
 
     def __init__(self, *, monotonic: float = 1_000.0, wall: float = 1_700_000_000.0) -> None:
         self._monotonic = monotonic

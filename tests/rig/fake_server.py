@@ -1,4 +1,4 @@
-"""A small chat server in the test's own loop: it speaks `chat.v1`, and fails on demand."""
+"""A small chat server in the test's own loop: `chat.v1` with failures on demand."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ LIMITS = messages.Limits(
 
 
 class FakeTopic:
-    """A topic's stored events: the messages, as they were published, and their changes."""
+    """A topic's stored events: the messages as published, and their changes."""
 
     def __init__(self) -> None:
         self.epoch = "e1"
@@ -53,7 +53,7 @@ class FakeTopic:
         return message
 
     def restart(self, epoch: str) -> None:
-        """Lose everything, and begin to count anew."""
+        """Lose all events, and begin a new epoch."""
         self.epoch, self.seq, self.messages = epoch, 0, []
 
 
@@ -66,38 +66,38 @@ class FakeConnection:
         self.topics: set[str] = set()
         self.token_ends: float | None = None
         self.order = asyncio.Lock()
-        """Held while messages are sent that belong together."""
+        """Held while related messages are sent."""
 
     async def send(self, message: messages.ServerMessage) -> None:
         """Send one message, waiting while the client does not read."""
         await self.send_raw(self.codec.encode(message))
 
     async def answer(self, id: int | None, ok: messages.Ok) -> None:
-        """Answer a command, unless it asked for no answer."""
+        """Answer a command, unless the command has no id."""
         if id is not None:
             await self.send_raw(self.codec.encode_ok(id, ok))
 
     async def send_raw(self, frame: bytes) -> None:
-        """Send any bytes as one message."""
+        """Send arbitrary bytes as one message."""
         await self.websocket.send(frame, text=not self.codec.binary)
 
 
 class FakeServer:
     """Listens on a free port of 127.0.0.1 while entered.
 
-    Its attributes may be changed at any time:
-        accept: whether a token is accepted.
-        expired: commands that were refused because the token had expired.
-        refusals: errors that the next commands of a type are answered with, in order.
-        silent: types of commands that are not answered at all.
-        answers: what commands of a type are answered with, if not by itself.
-        limits: what the welcome says.
+    Tests may change these attributes at any time:
+        accept: returns True if a token is accepted.
+        expired: number of commands refused because of an expired token.
+        refusals: errors for the next commands of a type, in order.
+        silent: types of commands without an answer.
+        answers: fixed answers to commands of a type.
+        limits: the limits in the welcome.
         status: refuses connections with this HTTP status.
-        headers, body: of the response that refuses them.
-        token_seconds: how long each token is valid, from when it came; None for ever.
-        tells_expiry: whether the client hears when its token expires.
-        user: who clients are signed in as.
-        on_command: called with each command before it is answered.
+        headers, body: of the refusing response.
+        token_seconds: lifetime of each token since its arrival; None for ever.
+        tells_expiry: True if the client learns the expiry of its token.
+        user: the user of all clients.
+        on_command: called with each command before its answer.
         on_get: returns status and body of the answer to a plain request for a path.
     """
 
@@ -129,7 +129,7 @@ class FakeServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen, on the same port as before if it ran before."""
+        """Listen, after a restart on the same port."""
         self._server = await serve(
             self._serve,
             "127.0.0.1",
@@ -166,7 +166,7 @@ class FakeServer:
     # What tests make it do -----------------------------------------------------------------
 
     def topic(self, name: str) -> FakeTopic:
-        """Return the topic, made at its first use."""
+        """Return the topic; create it at its first use."""
         return self.topics.setdefault(name, FakeTopic())
 
     async def publish(
@@ -179,7 +179,7 @@ class FakeServer:
         return message
 
     async def push(self, message: Any) -> None:
-        """Send an event to the topic's subscribers, whether or not it is stored."""
+        """Send an event, stored or not, to the topic's subscribers."""
         for connection in list(self.connections):
             async with connection.order:
                 if message.topic in connection.topics:
@@ -189,13 +189,13 @@ class FakeServer:
     def refuse(
         self, kind: str, code: str, retry_in_ms: int | None = None, message: str | None = None
     ) -> None:
-        """Answer the next command of type `kind` that has no refusal yet with an error."""
+        """Answer the next command of type `kind` without a refusal with an error."""
         message = message or f"{kind} was refused"
         error = Error(code=code, message=message, retry_in_ms=retry_in_ms)
         self.refusals.setdefault(kind, deque()).append(error)
 
     def drop(self) -> None:
-        """Break all connections without a word."""
+        """Abort all connections without a close frame."""
         for connection in self.connections:
             connection.websocket.transport.abort()
         self.connections.clear()
@@ -211,7 +211,7 @@ class FakeServer:
             await connection.websocket.close(code, reason)
 
     def received(self, kind: type[commands.Command]) -> list[Any]:
-        """Return the commands of one type that came so far."""
+        """Return the received commands of one type."""
         return [command for command in self.commands if isinstance(command, kind)]
 
     # What it does by itself ----------------------------------------------------------------
@@ -290,7 +290,7 @@ class FakeServer:
         await connection.answer(command.id, messages.AuthOk(user="me", expires_at=expires_at))
 
     def _take_token(self, connection: FakeConnection) -> Any:
-        """Note when the token that came ends; return what the client is told of it."""
+        """Note the expiry of a new token; return the expiry for the client."""
         connection.token_ends = None
         if self.token_seconds is None:
             return None
@@ -360,7 +360,7 @@ class FakeServer:
         kind: type[messages.Changed],
         **fields: Any,
     ) -> None:
-        """Store a change of a message, once for each key, and answer where it is."""
+        """Store a change of a message, once for each key, and answer with its place."""
         topic = self.topic(command.topic)
         seq = topic.keys.get(command.key or "")
         duplicate = seq is not None

@@ -1,4 +1,4 @@
-"""A client as the node sees it, which reads what a test lets it read."""
+"""A client from the node's side, which reads only what a test allows."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ from chat_server.realtime.ports import Encoder, Push, Receiver, Transport
 
 
 def as_client(codec: Codec, payload: bytes) -> Any:
-    """Return a frame's payload as a client of this encoding reads it."""
+    """Return a frame's payload as a client of this encoding decodes it."""
     return msgspec.msgpack.decode(payload) if codec.binary else msgspec.json.decode(payload)
 
 
 class FakeEncoder:
-    """Leaves messages as they are, and counts the pushes that it encoded, and its writes."""
+    """Keeps messages unframed, and counts encoded pushes and writes."""
 
     def __init__(self, codec: Codec = JSON) -> None:
         self.codec = codec
@@ -43,14 +43,14 @@ class FakeEncoder:
 
 
 class FakeTransport:
-    """A client that reads what a test lets it read.
+    """A client that reads only what a test allows.
 
-    Nothing is written to it after `close` or `abort`, as the contract has it; `lose` ends it. Once
-    `room` packets are queued it is full until `drain`.
+    As the contract requires, nothing is written after `close` or `abort`; `lose` ends the
+    connection. With `room` packets queued the transport is full until `drain`.
 
     Args:
-        encoder: how it writes; its own unless given.
-        room: packets it takes before it is full, or None for any number.
+        encoder: the encoder of the transport; by default a new one.
+        room: packets until the transport is full; None for any number.
     """
 
     can_ping = True
@@ -70,7 +70,7 @@ class FakeTransport:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """Everything written, as the client reads it."""
+        """All written messages, as the client decodes them."""
         return [as_client(self.encoder.codec, packet) for packet in self.written]
 
     def of_type(self, *types: str) -> list[dict[str, Any]]:
@@ -91,14 +91,14 @@ class FakeTransport:
             self.receiver.on_full()
 
     def drain(self, room: int | None = None) -> None:
-        """Let the client catch up, and then take `room` packets more."""
+        """Let the client catch up, and then accept `room` further packets."""
         self.room, self._queued = room, 0
         self.writable = True
         if self.receiver is not None and not self.lost:
             self.receiver.on_drained()
 
     def lose(self) -> None:
-        """End the connection; more than once is as good as once."""
+        """End the connection; may be repeated."""
         if not self.lost:
             self.lost = True
             if self.receiver is not None:

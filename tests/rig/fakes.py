@@ -1,4 +1,4 @@
-"""Stand-ins for what a session, a hub and a connection work with; all of them remember."""
+"""Fakes of the partners of a session, a hub and a connection; all fakes record their calls."""
 
 import asyncio
 from asyncio import Future
@@ -21,14 +21,15 @@ from chat_server.realtime.ports import BrokerHealth, Listener
 from .fake_transport import as_client
 
 NO_JSON = (b"no JSON", b'{"data":"\xff"}', b'{"data":"\\ud800"}', b"[" * 9_999)
-"""What another program may have written where our payloads are."""
+"""Payloads that another program may have written in place of ours."""
 
 
 class RecordingEffects:
-    """What a session asks for, in order; `execute` leaves commands undone unless told how.
+    """Records the effects of a session, in order; `execute` leaves commands undone without
+    `carry_out`.
 
     Args:
-        codec: what the client would read the messages with.
+        codec: the client's codec.
     """
 
     def __init__(self, codec: Codec = JSON) -> None:
@@ -75,7 +76,7 @@ class RecordingEffects:
 
 
 class Gate:
-    """Where calls wait until a test lets them go on."""
+    """Holds calls until a test releases them."""
 
     def __init__(self) -> None:
         self.shut = False
@@ -88,7 +89,7 @@ class Gate:
             await future
 
     def release(self, error: Exception | None = None) -> None:
-        """Let everyone go on, or fail with `error`; whoever comes later waits again."""
+        """Let all waiting calls continue, or fail with `error`; later calls wait again."""
         waiting, self.waiting = self.waiting, []
         for future in waiting:
             if not future.done():
@@ -98,13 +99,13 @@ class Gate:
                     future.set_exception(error)
 
     def open(self) -> None:
-        """Let everyone go on, also who comes later."""
+        """Let all calls continue, including later ones."""
         self.shut = False
         self.release()
 
 
 class StoredTopic:
-    """What the fake store holds of one topic."""
+    """The events of one topic in the fake store."""
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -113,12 +114,11 @@ class StoredTopic:
 
 
 class FakeBroker:
-    """A store that does what a test says.
+    """A store that a test controls.
 
-    The answer of `history` is made when the call is made and handed over when `reads` lets it: a
-    read that waits returns what has become old. Events go to `outbox`; they are delivered in the
-    next loop turn, or by `deliver` when `manual` is set. `payloads` keeps all that was ever stored,
-    by topic, epoch and seq.
+    `history` computes its answer at the call and returns it when `reads` allows: a delayed read
+    returns old data. Events go to `outbox`; the next loop turn delivers them, or `deliver` if
+    `manual` is set. `payloads` keeps all events ever stored, by topic, epoch and seq.
     """
 
     def __init__(self, listener: Listener | None = None) -> None:
@@ -162,7 +162,7 @@ class FakeBroker:
         return sum(call[0] == name for call in self.calls)
 
     def topic(self, name: str) -> StoredTopic:
-        """What the store holds of a topic; begins one if there is none."""
+        """Return the events of a topic; create the topic at its first use."""
         if name not in self._topics:
             self._topics[name] = StoredTopic(next(self._epochs))
         return self._topics[name]
@@ -179,7 +179,7 @@ class FakeBroker:
         self._topics.pop(topic, None)
 
     def fail_over(self, topic: str, lost: int) -> None:
-        """Lose a topic's newest events, as a replica does that had not received them."""
+        """Lose a topic's newest events, as a failover to a replica without these events does."""
         stored = self.topic(topic)
         stored.seq = max(stored.epoch_start, stored.seq - lost)
         stored.events = [event for event in stored.events if event.seq <= stored.seq]
@@ -190,7 +190,7 @@ class FakeBroker:
         stored.events = stored.events[len(stored.events) - keep :] if keep else []
 
     def deliver(self, *indexes: int) -> None:
-        """Deliver the outbox, or the events at these places of it; the others are lost."""
+        """Deliver the outbox, or the events at these indexes; the other events are lost."""
         events, self.outbox = self.outbox, []
         if indexes:
             events = [events[index] for index in indexes]
@@ -199,7 +199,7 @@ class FakeBroker:
             self._listener.on_events(events)
 
     def go_away(self) -> None:
-        """Become unavailable, and lose what is on its way."""
+        """Become unavailable, and lose all undelivered events."""
         self.available = False
         self.outbox.clear()
         assert self._listener is not None
@@ -380,7 +380,7 @@ def _away() -> Unavailable:
 
 
 async def turns(count: int = 20) -> None:
-    """Let the loop run on for some turns: enough for anything that waits for nobody."""
+    """Let the loop run for some turns, enough for all work without external waits."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -393,5 +393,5 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def deep(levels: int, leaf: str = "") -> str:
-    """Return JSON text of so many nested lists."""
+    """Return JSON text of nested lists."""
     return "[" * levels + leaf + "]" * levels

@@ -6,12 +6,12 @@ from .proxy import Change, Proxy
 
 
 class LossyProxy(Proxy):
-    """Loses requests of HTTP, or their answers, and leaves WebSockets alone.
+    """Loses HTTP requests or their answers, and leaves WebSockets alone.
 
     Attributes:
         before: the share of requests that do not reach the server.
         after: the share of answers that do not reach the client.
-        posts: batches that came.
+        posts: number of received batches.
     """
 
     def __init__(self, target: int) -> None:

@@ -1,4 +1,4 @@
-"""A mail server in this process, which answers as the test likes."""
+"""A mail server in this process, with answers that a test chooses."""
 
 import asyncio
 from email import message_from_bytes, policy
@@ -10,13 +10,13 @@ from aiosmtpd.smtp import SMTP
 
 
 class MailServer:
-    """An SMTP server of 127.0.0.1; entered, it listens.
+    """An SMTP server on 127.0.0.1; listens while entered.
 
     Attributes:
-        answer: what it says to a mail, which is taken if that begins with 250; `{body}` is the
-            mail's text.
-        tried: how many mails came.
-        taken: those that it took.
+        answer: the reply to a mail; a reply that begins with 250 accepts the mail, and `{body}` is
+            the mail's text.
+        tried: number of received mails.
+        taken: the accepted mails.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class MailServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"smtp://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
@@ -49,7 +49,7 @@ class MailServer:
     async def handle_DATA(  # noqa: N802  (its name in aiosmtpd)
         self, server: SMTP, session: object, envelope: Any
     ) -> str:
-        """Take a mail, or refuse it."""
+        """Accept or refuse a mail."""
         self.tried += 1
         content = envelope.content.replace(b"\r\n", b"\n")
         message = message_from_bytes(content, policy=policy.default)

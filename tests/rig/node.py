@@ -1,4 +1,4 @@
-"""Node, in which scripts run the browser client without a browser."""
+"""Node, which runs the browser client without a browser."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ LEAST_VERSION = 20
 
 
 def node() -> str:
-    """Return the path of Node, or skip the test where there is none that is new enough."""
+    """Return the path of Node, or skip the test without a recent Node."""
     path = shutil.which("node")
     if path is None:
         pytest.skip("needs Node: `apt install nodejs`")
@@ -30,5 +30,5 @@ def copy_client(folder: Path, *scripts: Path) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return an environment in which Node says nothing but what a script says."""
+    """Return an environment in which Node prints only the script's output."""
     return {**os.environ, "NODE_NO_WARNINGS": "1", "NO_COLOR": "1", **variables}

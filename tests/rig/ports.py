@@ -1,4 +1,4 @@
-"""Ports for servers that tests, chaos and load tests start, stop and start again."""
+"""Ports for servers that tests, chaos and load tests start and restart."""
 
 import functools
 import os
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 FIRST, LAST = 15_000, 30_000
-"""The ports of pytest. Programs that tests start take ports of `PROGRAMS`."""
+"""The ports of pytest. Programs started by tests use ports of `PROGRAMS`."""
 
 PROGRAMS = range(10_000, FIRST)
 
 WORKERS = 8
-"""The parts of the range. Each pytest-xdist worker has one of its own."""
+"""Parts of the range. Each pytest-xdist worker has its own part."""
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+    """Return a TCP port of 127.0.0.1 without a listener a moment ago.
 
-    A process gets each port once, so a server may be stopped and started again on its port. No port
-    is one that systems give to outgoing connections (32768 and above): such a connection could take
-    the port while a server that is restarted does not hold it.
+    A process gets each port once, so a server may be restarted on its port. No port is in the
+    system's range for outgoing connections (32768 and above): such a connection could take the port
+    of a restarting server.
 
     Raises:
         RuntimeError: all ports have been given.
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 @functools.cache
 def _left() -> Iterator[int]:
-    """Return the ports that this process has not given yet, in random order."""
+    """Return the ports that this process has not returned yet, in random order."""
     ports = _range()
     return iter(random.sample(ports, len(ports)))
 

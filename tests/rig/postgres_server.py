@@ -1,4 +1,4 @@
-"""A real PostgreSQL of its own: a free port, and a folder that is gone afterwards."""
+"""A real PostgreSQL with its own port and a temporary folder."""
 
 import os
 import pwd
@@ -26,10 +26,10 @@ QUICK = {
 
 
 class PostgresServer:
-    """A server that tests may stop, kill and start again; every method blocks.
+    """A server that tests may stop, kill and restart; every method blocks.
 
     Attributes:
-        port: where it listens on 127.0.0.1.
+        port: the port on 127.0.0.1.
 
     Raises:
         RuntimeError: PostgreSQL is not installed.
@@ -45,7 +45,7 @@ class PostgresServer:
         self._log = self._folder / "log"
 
     def url(self, database: str) -> str:
-        """Return the address of one of its databases."""
+        """Return the address of one of the server's databases."""
         return f"postgresql+asyncpg://{USER}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
@@ -76,14 +76,14 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server without giving it a chance to say anything."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def crash(self) -> None:
-        """End the server as `pg_ctl stop -m immediate` does: its next start recovers."""
+        """End the server as `pg_ctl stop -m immediate` does: the next start runs recovery."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
@@ -91,12 +91,12 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """The process that all others of it are children of."""
+        """The parent of all other processes of the server."""
         assert self._process is not None
         return self._process.pid
 
     def restart(self) -> None:
-        """Kill the server if it runs, and start it again with what it has stored."""
+        """Kill the server if it runs, and start it again with its stored data."""
         self.kill()
         self.start()
 
@@ -106,7 +106,7 @@ class PostgresServer:
         return self.url(name)
 
     def execute(self, sql: str, database: str = "postgres") -> str:
-        """Run statements, and return the rows as psql prints them."""
+        """Run statements, and return the rows in psql's format."""
         return self._run(
             *("psql", "--host", "127.0.0.1", "--port", str(self.port), "--username", USER),
             *("--no-psqlrc", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"),
@@ -120,7 +120,7 @@ class PostgresServer:
             )
 
     def _answers(self, deadline: float) -> bool:
-        """Wait until the server answers, or has ended."""
+        """Wait until the server answers or has ended; return True for an answer."""
         assert self._process is not None
         ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -144,7 +144,7 @@ class PostgresServer:
 
 
 def _programs() -> Path:
-    """Return the folder with the programs of a server, of the newest one if there are several."""
+    """Return the folder with the programs of the newest installed server."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/postgres")]
     if found:
         return max(found, key=lambda path: int(path.parts[-3].partition(".")[0])).parent
@@ -155,7 +155,7 @@ def _programs() -> Path:
 
 
 def _unprivileged() -> str | None:
-    """Return the user to run as: None for our own, unless that is root: PostgreSQL refuses it."""
+    """Return the user to run as; None for our own user. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

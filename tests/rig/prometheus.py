@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes servers as deploy/prometheus says, only more often."""
+"""A real Prometheus that scrapes servers as in deploy/prometheus, only more often."""
 
 import asyncio
 import json
@@ -24,27 +24,27 @@ STOP_SECONDS = 60.0
 
 
 class Prometheus:
-    """What a Prometheus can be asked.
+    """Queries of a Prometheus.
 
     Args:
-        address: where it listens.
+        address: the address of the Prometheus.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the result of a query, or nothing while Prometheus starts."""
+        """Return the result of a query; an empty list while Prometheus starts."""
         answer = await self.get("query", query=expression)
         return answer["result"] if answer else []
 
     async def firing(self) -> set[str]:
-        """Return the names of the alerts that fire."""
+        """Return the names of the firing alerts."""
         found = await self.query('ALERTS{alertstate="firing"}')
         return {each["metric"]["alertname"] for each in found}
 
     async def get(self, path: str, **query: str) -> Any:
-        """Return the data of an answer of the API, or None while Prometheus starts."""
+        """Return the data of an answer of the API; None while Prometheus starts."""
         url = f"{self._address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         return await asyncio.to_thread(_get, url)
 
@@ -68,9 +68,9 @@ def running_prometheus(
     """Run a Prometheus that scrapes servers of this machine every second.
 
     Args:
-        folder: for its files.
-        ports: of the servers.
-        patient: let alerts wait for as long as the rules say; otherwise they fire at once.
+        folder: the folder for its files.
+        ports: the ports of the servers.
+        patient: True keeps the alerts' waits of the rules; False lets alerts fire at once.
     """
     assert PROMETHEUS is not None
     configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))

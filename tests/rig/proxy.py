@@ -1,4 +1,4 @@
-"""TCP proxies on 127.0.0.1 that fail as networks do, when a test tells them to."""
+"""TCP proxies on 127.0.0.1 that simulate network faults on demand."""
 
 import asyncio
 import random
@@ -15,15 +15,15 @@ CHUNK_BYTES = 4_096
 SEGMENT_BYTES = 1_400
 
 Change = Callable[[bytes], bytes]
-"""What becomes of the bytes that a proxy passes on."""
+"""Transforms the bytes that a proxy forwards."""
 
 
 class ProxiedConnection:
     """A connection through a proxy.
 
     Attributes:
-        up: bytes pass from the client to the target while this is set.
-        down: the same from the target to the client.
+        up: while set, bytes pass from the client to the target.
+        down: while set, bytes pass from the target to the client.
     """
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
@@ -40,15 +40,15 @@ class ProxiedConnection:
 
 
 class Proxy:
-    """Listens on 127.0.0.1 and passes everything on to another port there.
+    """Listens on 127.0.0.1 and forwards all bytes to another local port.
 
     Args:
-        target: the port to pass on to. It may be changed; new connections then go there.
-        small_buffers: leave few bytes to the kernel, so that a reader that stalls is soon noticed.
+        target: the target port. Tests may change it; new connections then go to the new port.
+        small_buffers: True limits the kernel's buffers, so a stalled reader is detected soon.
 
     Attributes:
-        connections: how many reached the target so far.
-        refused: how many were reset at once so far.
+        connections: number of connections that reached the target.
+        refused: number of connections reset at once.
     """
 
     def __init__(self, target: int, *, small_buffers: bool = False) -> None:
@@ -81,7 +81,7 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where the proxy listens, once it was entered."""
+        """The listening port, after entering."""
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -98,7 +98,7 @@ class Proxy:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Reset every new connection while this context lasts."""
+        """Reset every new connection during this context."""
         self._refusing += 1
         try:
             yield
@@ -106,11 +106,11 @@ class Proxy:
             self._refusing -= 1
 
     def _changes(self) -> tuple[Change, Change]:
-        """Return what becomes of one connection's bytes, up and down."""
+        """Return the transformations of one connection's bytes, up and down."""
         return bytes, bytes
 
     def _refuse(self, near: asyncio.StreamWriter) -> bool:
-        """Reset a connection if the proxy refuses now; return whether it does."""
+        """Reset a connection while the proxy refuses; return True after a reset."""
         if self._refusing:
             self.refused += 1
             near.transport.abort()
@@ -160,7 +160,7 @@ async def _pump(
     gate: asyncio.Event,
     change: Change,
 ) -> None:
-    """Pass bytes on while the gate is open, until either side ends."""
+    """Forward bytes while the gate is open, until either side ends."""
     with suppress(OSError):
         while data := await reader.read(CHUNK_BYTES):
             await gate.wait()
@@ -170,10 +170,10 @@ async def _pump(
 
 
 class RedisProxy(Proxy):
-    """A proxy before a Redis, which understands what Redis answers.
+    """A proxy in front of a Redis that parses Redis's replies.
 
     Attributes:
-        muted: whether the messages of Pub/Sub are swallowed; everything else passes.
+        muted: True drops the messages of Pub/Sub; other replies pass.
     """
 
     def __init__(self, target: int) -> None:
@@ -182,7 +182,7 @@ class RedisProxy(Proxy):
 
     @property
     def url(self) -> str:
-        """Where the proxy listens."""
+        """The address of the proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def _changes(self) -> tuple[Change, Change]:
@@ -203,7 +203,7 @@ _INCOMPLETE: Any = object()
 
 
 def _pack(reply: Any) -> bytes:
-    """Return a reply as Redis writes it."""
+    """Return a reply in Redis's wire format."""
     if isinstance(reply, list):
         return b"*%d\r\n" % len(reply) + b"".join(map(_pack, reply))
     if isinstance(reply, bytes):

@@ -1,4 +1,4 @@
-"""A raw TCP client that speaks HTTP and WebSocket by hand: a test decides about every byte."""
+"""A raw TCP client for HTTP and WebSocket: the test controls every byte."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class RawClient:
-    """A TCP connection to 127.0.0.1 that reads nothing unless it is told to."""
+    """A TCP connection to 127.0.0.1 that reads only on demand."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -54,7 +54,7 @@ class RawClient:
         headers: Mapping[str, str] | None = None,
         receive_buffer: int | None = None,
     ) -> Self:
-        """Connect and upgrade; the welcome, if any, is left to be read."""
+        """Connect and upgrade; the welcome, if any, stays unread."""
         wire = await cls.connect(port, receive_buffer=receive_buffer)
         await wire.send(upgrade(path=path, token=token, headers=headers))
         answer = await wire.read_answer()
@@ -75,7 +75,7 @@ class RawClient:
     # Writing -------------------------------------------------------------------------------
 
     async def send(self, *parts: bytes, size: int | None = None) -> None:
-        """Send bytes, `size` at a time if given, each in a packet of its own."""
+        """Send bytes, with `size` in pieces of that size, each in its own packet."""
         data = b"".join(parts)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(SECONDS):
@@ -85,7 +85,9 @@ class RawClient:
                     await asyncio.sleep(0)
 
     async def send_what_fits(self, data: bytes, patience: float) -> int:
-        """Send until the other side has taken nothing for `patience` seconds; return how much."""
+        """Send until the other side has accepted nothing for `patience` seconds; return the sent
+        bytes.
+        """
         sent = 0
         loop = asyncio.get_running_loop()
         last = loop.time()
@@ -98,7 +100,7 @@ class RawClient:
         return sent
 
     def half_close(self) -> None:
-        """Send the end of our stream, and go on reading."""
+        """Send the end of our stream, and keep reading."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -153,7 +155,8 @@ class RawClient:
     async def read_to_close(self) -> tuple[int, list[Any]]:
         """Read until the connection ends; return the close code and the messages before it.
 
-        A close frame is answered. The code is 1006 if there was none, and 1005 if it was empty.
+        The client answers a close frame. The code is 1006 without a close frame, and 1005 for an
+        empty one.
         """
         messages = []
         code = 1006
@@ -175,7 +178,7 @@ class RawClient:
         return rest
 
     async def take(self, size: int) -> bytes:
-        """Read that many bytes, or less if the connection ends."""
+        """Read this number of bytes, or fewer if the connection ends."""
         while len(self.buffer) < size and await self._more():
             pass
         taken = bytes(self.buffer[:size])
@@ -220,7 +223,7 @@ async def request(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
 ) -> Answer:
-    """Make one HTTP request exactly as given; `target` is sent as it is."""
+    """Make one HTTP request exactly as given; `target` is sent unchanged."""
     fields = {"Host": "127.0.0.1", "Connection": "close", **(headers or {})}
     if body or method in ("POST", "PUT", "PATCH"):
         fields.setdefault("Content-Length", str(len(body)))

@@ -18,10 +18,11 @@ class RedisCluster:
     """Three masters that share the slots; every method blocks.
 
     Args:
-        directory: where the nodes keep their files.
-        certificate: lets clients use TLS; holds the key, too.
-        node_timeout_ms: how long a node may be silent before the others find that it failed.
-        durable: write every command to disk before the answer.
+        directory: the folder of the nodes' files.
+        certificate: enables TLS for clients; the file includes the key.
+        node_timeout_ms: milliseconds of silence after which the other nodes regard a node as
+            failed.
+        durable: True writes every command to disk before the answer.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class RedisCluster:
         return node
 
     def announce(self, node: RedisServer, port: int) -> None:
-        """Have clients reach a node on another port than its own, before the node is started."""
+        """Let clients reach a node on another port, before the node is started."""
         self._announced[node.port] = port
         node.configure(
             *("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(port)),
@@ -73,7 +74,9 @@ class RedisCluster:
 
     @property
     def url(self) -> str:
-        """The address of the cluster: two of its nodes, for the third is found through them."""
+        """The address of the cluster with two of its nodes; clients find the third node through
+        them.
+        """
         ports = [self._announced[node.port] for node in self.nodes[:2]]
         if self._certificate is None:
             return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -81,13 +84,13 @@ class RedisCluster:
         return f"rediss+cluster://{hosts}?ssl_ca_certs={self._certificate}"
 
     def start(self) -> None:
-        """Start the nodes, join them, and wait until all agree that the cluster works."""
+        """Start the nodes, join them, and wait until all nodes agree that the cluster works."""
         for node in self.nodes:
             node.start()
         self.form()
 
     def form(self) -> None:
-        """Join nodes that run, and wait until all agree that the cluster works."""
+        """Join running nodes, and wait until all nodes agree that the cluster works."""
         share = -(-SLOTS // len(self.nodes))
         for number, node in enumerate(self.nodes):
             first, last = number * share, min(SLOTS, (number + 1) * share) - 1
@@ -98,7 +101,7 @@ class RedisCluster:
         self.wait_until_ok()
 
     def wait_until_ok(self) -> None:
-        """Wait until every node finds the cluster complete."""
+        """Wait until every node regards the cluster as complete."""
         for node in self.nodes:
             wait_for(partial(self._is_ok, node))
 
@@ -109,7 +112,7 @@ class RedisCluster:
             node.kill()
 
     def add_replica(self, master: RedisServer, folder: Path) -> RedisServer:
-        """Start one more node that follows `master`, and wait until it has caught up."""
+        """Start one more node as a replica of `master`, and wait until it has caught up."""
         replica = self._node(folder)
         replica.start()
         self._meet(replica, master)
@@ -124,7 +127,7 @@ class RedisCluster:
         return replica
 
     def owner(self, topic: str) -> RedisServer:
-        """Return the node that serves a topic, as the first one that runs says."""
+        """Return the node that serves a topic, according to the first running node."""
         slot = key_slot(topic.encode())
         for first, last, master, *_ in self.run(self.nodes[0], "CLUSTER", "SLOTS"):
             if first <= slot <= last:
@@ -138,7 +141,7 @@ class RedisCluster:
         self.run(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(to))
 
     def end_move(self, topic: str, to: RedisServer) -> None:
-        """Migrate the keys of the topic's slot, and give it to its new owner."""
+        """Migrate the keys of the topic's slot, and assign the slot to its new owner."""
         slot, source = key_slot(topic.encode()), self.owner(topic)
         while keys := self.run(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
             self.run(source, "MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", *keys)

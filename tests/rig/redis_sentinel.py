@@ -1,4 +1,4 @@
-"""A master, its replicas and the sentinels that watch over them, for tests."""
+"""A master, its replicas and their sentinels, for tests."""
 
 import time
 from collections.abc import Callable
@@ -17,9 +17,9 @@ class SentinelTrio:
     """One master, one replica, three sentinels; every method blocks.
 
     Args:
-        directory: where the servers keep their files.
-        certificate: lets clients use TLS, which all then use among each other; holds the key, too.
-        down_after_ms: how long the master may be silent before it is replaced.
+        directory: the folder of the servers' files.
+        certificate: enables TLS for clients and between the servers; the file includes the key.
+        down_after_ms: milliseconds of silence after which the master is replaced.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SentinelTrio:
         return server
 
     def port_of(self, server: RedisServer) -> int:
-        """Return the port by which a server is known to the others."""
+        """Return the port of a server for the other servers."""
         return self._tls_ports[server.port] if self._certificate else server.port
 
     @property
@@ -54,7 +54,7 @@ class SentinelTrio:
         return f"rediss+sentinel://{hosts}/{SERVICE}?ssl_ca_certs={self._certificate}"
 
     def start(self) -> None:
-        """Start everything, and wait until the sentinels agree that they can fail over."""
+        """Start all servers, and wait until the sentinels agree that they can fail over."""
         master, replica = self.servers
         for server in self.servers:
             server.start()
@@ -74,18 +74,18 @@ class SentinelTrio:
             wait_for(partial(self._sees_all, sentinel))
 
     def stop(self) -> None:
-        """End everything."""
+        """End all servers."""
         for server in (*self.sentinels, *self.servers):
             server.resume()
             server.kill()
 
     def fail_over(self) -> None:
-        """Have the sentinels make the replica the master, as an operator does."""
+        """Let the sentinels promote the replica, as an operator does."""
         reply = self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
         assert reply == b"+OK\r\n", reply
 
     def master(self) -> RedisServer:
-        """Return the server that the first sentinel calls the master."""
+        """Return the master according to the first sentinel."""
         reply = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return next(s for s in self.servers if b"%d" % self.port_of(s) in reply)
 
@@ -102,10 +102,10 @@ class SentinelTrio:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until servers that were started are ready.
+    """Wait until a condition of started servers holds.
 
     Raises:
-        RuntimeError: they are not.
+        RuntimeError: the condition does not hold in time.
     """
     deadline = time.monotonic() + 3 * READY_SECONDS
     while not condition():

@@ -1,4 +1,4 @@
-"""A real redis-server of its own: a free port, a folder, and nothing saved unless asked for."""
+"""A real redis-server with its own port and folder, without persistence by default."""
 
 import shutil
 import signal
@@ -19,19 +19,21 @@ READY_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
 
 KEPT = ("--appendonly", "yes", "--appendfsync", "no")
-"""Outlive a SIGKILL: what was acknowledged is with the system. Only its crash would need fsync."""
+"""Options that survive a SIGKILL: the system has every acknowledged write. Only a crash of the
+system would need fsync.
+"""
 
 CLUSTER_STATE = "nodes.conf"
-"""What a node of a cluster knows of the others. An operator would not let it forget that."""
+"""A cluster node's knowledge of the other nodes. An operator would keep this file."""
 
 
 def patient(url: str, **settings: Any) -> RedisSettings:
-    """Return settings for a Redis that no test harms: a busy machine may take its time."""
+    """Return settings for an undisturbed Redis on a busy machine."""
     return RedisSettings(url=url, timeout_seconds=PATIENCE_SECONDS, **settings)
 
 
 class Servers(Protocol):
-    """One server, or several that belong together."""
+    """One server, or several related servers."""
 
     def start(self) -> None: ...
 
@@ -43,7 +45,7 @@ SomeServers = TypeVar("SomeServers", bound=Servers)
 
 @contextmanager
 def running(servers: SomeServers) -> Iterator[SomeServers]:
-    """Start servers, and end them with the block."""
+    """Start servers, and end them after the block."""
     try:
         servers.start()
         yield servers
@@ -52,21 +54,21 @@ def running(servers: SomeServers) -> Iterator[SomeServers]:
 
 
 class RedisServer:
-    """A redis-server process that tests may stop, kill, freeze and start again.
+    """A redis-server process that tests may stop, kill, freeze and restart.
 
     Every method blocks, though not for long; only tests call them.
 
     Args:
         directory: the server's folder.
-        arguments: further options, as on its command line.
-        config: a file of options, for a sentinel, which keeps what it learns there.
-        durable: write every command to disk before the answer; otherwise nothing is saved.
+        arguments: further options of the command line.
+        config: a file of options, for a sentinel; the sentinel also stores its state there.
+        durable: True writes every command to disk before the answer; otherwise nothing is saved.
 
     Attributes:
-        wipes: how often the server lost everything by `wipe`.
+        wipes: number of calls of `wipe`.
 
     Raises:
-        RuntimeError: no redis-server is installed, or it does not come up.
+        RuntimeError: no redis-server is installed, or the server does not start.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        """The process, which must run."""
+        """The id of the running process."""
         assert self._process is not None, "is not running"
         return self._process.pid
 
@@ -104,7 +106,7 @@ class RedisServer:
         """Start the server and wait until it answers.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: the server does not answer.
         """
         self._directory.mkdir(exist_ok=True)
         self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
@@ -127,7 +129,7 @@ class RedisServer:
             self._process = None
 
     def kill(self) -> None:
-        """End the server without giving it a chance to say anything."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -139,7 +141,7 @@ class RedisServer:
         self.start()
 
     def wipe(self) -> None:
-        """Delete all that a durable server has stored. It must not run."""
+        """Delete all stored data of a durable server. The server must not run."""
         for path in self._directory.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -148,15 +150,15 @@ class RedisServer:
         self.wipes += 1
 
     def pause(self) -> None:
-        """Freeze the server: connections stand, nothing answers."""
+        """Freeze the server: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         self._signal(signal.SIGCONT)
 
     def run(self, *command: str | bytes | int) -> Any:
-        """Run one command on a connection of its own and return the parsed reply.
+        """Run one command on a separate connection and return the parsed reply.
 
         Raises:
             RedisError: the server cannot be reached, or refuses.
@@ -176,7 +178,7 @@ class RedisServer:
             return client.execute_command(*command)
 
     def command(self, *arguments: str | bytes) -> bytes:
-        """Run one command on a connection of its own and return the start of the raw reply."""
+        """Run one command on a separate connection and return the start of the raw reply."""
         parts = [part.encode() if isinstance(part, str) else part for part in arguments]
         request = b"*%d\r\n" % len(parts)
         request += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
@@ -185,7 +187,7 @@ class RedisServer:
             return connection.recv(65_536)
 
     def has_replicated_to(self, replica: "RedisServer") -> bool:
-        """Return whether a replica has everything that was written here."""
+        """Return True if a replica has all writes of this server."""
         ours, theirs = (server._offset() for server in (self, replica))
         return ours == theirs
 
@@ -214,10 +216,10 @@ class RedisServer:
 
 
 def tls_options(port: int, certificate: Path | None) -> tuple[str, ...]:
-    """Return what makes a server offer TLS on `port`, too; nothing without a certificate.
+    """Return the options for TLS on `port`; none without a certificate.
 
     Args:
-        certificate: holds the key, too, and vouches for itself.
+        certificate: a self-signed certificate with its key.
     """
     if certificate is None:
         return ()

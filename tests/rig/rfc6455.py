@@ -1,4 +1,4 @@
-"""Frames of RFC 6455 as a client writes them, byte by byte, correct or not."""
+"""Client frames of RFC 6455, byte by byte, correct or not."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ MASK = b"\x37\xfa\x21\x3d"
 
 
 class Frame(NamedTuple):
-    """A frame as the server sent it."""
+    """A frame from the server."""
 
     opcode: int
     payload: bytes
@@ -34,8 +34,8 @@ def frame(
 
     Args:
         rsv: the three reserved bits, as a number.
-        mask: None leaves the frame unmasked, which no client may do.
-        length: what the header says if not the truth.
+        mask: None leaves the frame unmasked, a violation by a client.
+        length: a false length for the header; None for the true one.
     """
     size = len(payload) if length is None else length
     head = bytes([(fin << 7) | (rsv << 4) | opcode])
@@ -58,12 +58,12 @@ def _masked(payload: bytes, mask: bytes) -> bytes:
 
 
 def text(value: object) -> bytes:
-    """Return a text frame holding `value` as JSON, or the very text or bytes it is."""
+    """Return a text frame with `value` as JSON; text and bytes are sent unchanged."""
     return frame(TEXT, raw(value))
 
 
 def raw(value: object) -> bytes:
-    """Return `value` as JSON, or the very text or bytes it is."""
+    """Return `value` as JSON; text and bytes are returned unchanged."""
     if isinstance(value, bytes):
         return value
     return (value if isinstance(value, str) else json.dumps(value)).encode()
@@ -77,7 +77,7 @@ def closing(code: int | None = 1000, reason: str = "") -> bytes:
 def upgrade(
     *, path: str = "/ws", token: str | None = None, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return the request of an opening handshake; a header given replaces ours, "" removes it."""
+    """Return the request of an opening handshake; `headers` replace defaults, "" removes one."""
     fields = {
         "Host": "127.0.0.1",
         "Connection": "Upgrade",

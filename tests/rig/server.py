@@ -27,33 +27,33 @@ ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 120.0
 LEFTOVER_SECONDS = 30.0
-"""How long multiprocessing's resource tracker may outlive the supervisor it watches."""
+"""Seconds that multiprocessing's resource tracker may outlive the supervisor."""
 POLL_SECONDS = 0.02
 
 FEWER_CONNECTIONS = {
     "CHAT_LIMITS__MAX_CONNECTIONS": "2000",
     "CHAT_HTTP__MAX_CONNECTIONS": "1000",
 }
-"""Enough for every test, and for a system that allows a process 4,096 files not too many."""
+"""Limits that are enough for every test, and fit a system with 4,096 files per process."""
 
 PATIENCE = {"CHAT_REDIS__TIMEOUT_SECONDS": str(PATIENCE_SECONDS)}
-"""What a test sets anew that has a server find its Redis silent."""
+"""A test with a silent Redis overrides this setting."""
 
 
 class ServerProcess:
-    """A server process of its own, ready when entered and stopped when left.
+    """A separate server process, ready after entering and stopped after leaving.
 
-    Leaving it without an exception demands that it ended with 0 and never showed a traceback.
-    All calls block: in an async test, run those that come after entering in a thread.
+    Leaving without an exception requires exit code 0 and a log without tracebacks. All calls block:
+    in an async test, run calls after entering in a thread.
 
     Args:
         flags: arguments for `chat-server serve`, besides --bind.
         environ: `CHAT_` variables besides CHAT_ENVIRONMENT=testing, `FEWER_CONNECTIONS` and
-            `PATIENCE`; the test's own do not count.
-        port: where to listen on 127.0.0.1; a free one if None, kept when started again.
-        module: what to run instead, which takes the same arguments.
-        certificate: a PEM file with a certificate for localhost and its key, to speak TLS with.
-        folder: where to start it, if not here.
+            `PATIENCE`; the variables of the test process do not count.
+        port: the port on 127.0.0.1; None for a free one. A restart keeps the port.
+        module: a module to run instead, with the same arguments.
+        certificate: a PEM file with a certificate for localhost and its key, for TLS.
+        folder: the working directory; None for the present one.
         ready: the path that answers 200 once the server has started.
     """
 
@@ -93,20 +93,21 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process that was started: the supervisor if there are several workers."""
+        """The started process: the supervisor if there are several workers."""
         return self._running().pid
 
     @property
     def stderr(self) -> str:
-        """All that was written so far, by every start."""
+        """The output of all starts so far."""
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
     def start(self) -> None:
-        """Start the process and return once the path `ready` says so.
+        """Start the process and return once the path `ready` answers 200.
 
         Raises:
-            AssertionError: it ended, or was not ready in time; bears what it wrote.
+            AssertionError: the process ended, or was not ready in time; the text includes its
+                output.
         """
         assert self._process is None, "is running already"
         # A session of its own, so that `kill` reaches the workers as well.
@@ -132,7 +133,7 @@ class ServerProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the process to end by itself, its workers before it; return its exit code."""
+        """Wait for the end of the process and of its workers; return the exit code."""
         process = self._running()
         try:
             code = process.wait(STOP_SECONDS)
@@ -146,7 +147,7 @@ class ServerProcess:
         return code
 
     def kill(self) -> bool:
-        """End the process and its workers without asking; return whether there were any left."""
+        """Kill the process and its workers; return True if any were left."""
         process = self._running()
         self._process = None
         try:
@@ -157,7 +158,7 @@ class ServerProcess:
         return True
 
     def is_ready(self) -> bool:
-        """Return whether the server says that it has started."""
+        """Return True if the server reports that it has started."""
         try:
             with urllib.request.urlopen(self._ready_url, timeout=5, context=self.tls) as response:
                 return bool(response.status == 200)
@@ -220,9 +221,9 @@ def mint(
     ttl_seconds: float = 3600.0,
     **topics: Sequence[str],
 ) -> str:
-    """Return a token that such a server accepts; `topics` are patterns by action.
+    """Return a token for the testing environment; `topics` are patterns by action.
 
-    An action that is left out falls back to config/testing.toml.
+    A missing action falls back to config/testing.toml.
     """
     return issue_token(
         _testing_auth(),

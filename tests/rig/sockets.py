@@ -1,10 +1,10 @@
-"""Sockets for which the kernel keeps little that was not read."""
+"""Sockets with small kernel buffers."""
 
 import asyncio
 import socket
 
 BIND_ADDRESS_NO_PORT = 24
-"""The option IP_BIND_ADDRESS_NO_PORT of Linux, which `socket` does not name."""
+"""The option IP_BIND_ADDRESS_NO_PORT of Linux, which `socket` does not define."""
 
 
 async def connected_socket(
@@ -19,10 +19,10 @@ async def connected_socket(
 
     Args:
         host: an IP address.
-        receive_buffer: bytes that the kernel buffers, by default as it likes.
-        segment: bytes of a TCP segment at most. The loopback's are 64 KiB long, so without this the
-            kernels of both sides would hold megabytes.
-        source: the IPv4 address that it comes from; Linux only.
+        receive_buffer: bytes of the kernel's receive buffer; None for the system's default.
+        segment: bytes of a TCP segment at most. The loopback's segments are 64 KiB long, so without
+            this bound the kernels of both sides would hold megabytes.
+        source: the IPv4 source address; Linux only.
     """
     connected = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     connected.setblocking(False)

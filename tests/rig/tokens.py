@@ -11,17 +11,17 @@ from chat_server.settings import load_settings
 
 @functools.cache
 def secret() -> str:
-    """Return what the testing environment signs with."""
+    """Return the secret of the testing environment."""
     return load_settings(environ={"CHAT_ENVIRONMENT": "testing"}).auth.secret
 
 
 def forge(*, key: str | None = None, algorithm: str = "HS256", **claims: Any) -> str:
-    """Return a token with these claims, an hour to live unless they say otherwise.
+    """Return a token with these claims and, by default, a lifetime of one hour.
 
     Args:
-        key: signs instead of the server's secret.
-        algorithm: "none" leaves it unsigned.
-        claims: None leaves a claim out that would be there by itself: `sub`, `exp`.
+        key: the signing key in place of the server's secret.
+        algorithm: "none" leaves the token unsigned.
+        claims: None removes a default claim: `sub`, `exp`.
     """
     merged = {"sub": "mallory", "exp": int(time.time()) + 3600, **claims}
     present = {name: value for name, value in merged.items() if value is not None}
@@ -31,9 +31,9 @@ def forge(*, key: str | None = None, algorithm: str = "HS256", **claims: Any) ->
 
 
 def bad_tokens(now: float | None = None) -> dict[str, str]:
-    """Return tokens that no server in the testing environment may accept, by what is wrong.
+    """Return tokens that no server in the testing environment may accept, by their fault.
 
-    The server is taken to have `auth.audience` "chat".
+    The server has `auth.audience` "chat".
     """
     now = int(time.time() if now is None else now)
     good: dict[str, Any] = {"aud": "chat", "exp": now + 3600}

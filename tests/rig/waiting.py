@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 SECONDS = 90.0
-"""How long anything may take: the machine may be busy."""
+"""Seconds that any step may take on a busy machine."""
 
 PATIENCE_SECONDS = 20.0
-"""How long a Redis that nobody harms may take for an answer, before a test fails for that."""
+"""Seconds that an undisturbed Redis may take for an answer before a test fails."""
 
 
 async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
@@ -20,7 +20,7 @@ async def until(condition: Callable[[], object], seconds: float = SECONDS) -> No
 
 
 async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = SECONDS) -> None:
-    """Wait until what `condition` returns, once awaited, holds."""
+    """Wait until the awaited result of `condition` is true."""
     async with asyncio.timeout(seconds):
         while True:
             if await condition():

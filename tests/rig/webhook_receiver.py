@@ -1,4 +1,4 @@
-"""An endpoint for webhooks in this process, which answers as the test likes."""
+"""An endpoint for webhooks in this process, with answers that a test chooses."""
 
 import asyncio
 import ssl
@@ -28,7 +28,7 @@ Answerer = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 
 
 def answering(status: int, *headers: str, body: bytes = b"") -> Answerer:
-    """Return what answers every request alike."""
+    """Return an answerer that answers every request alike."""
     head = "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers])
 
     async def answer(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -39,16 +39,16 @@ def answering(status: int, *headers: str, body: bytes = b"") -> Answerer:
 
 
 class WebhookReceiver:
-    """An HTTP server; entered, it listens on a port of 127.0.0.0/8.
+    """An HTTP server; listens on a port of 127.0.0.0/8 while entered.
 
     Args:
-        answer: called with each request; it writes the answer, or raises to close the connection.
-        tls: to speak https.
-        port: where to listen; a free one if 0.
+        answer: called with each request; writes the answer, or raises to close the connection.
+        tls: the TLS context for https.
+        port: the port; a free one if 0.
 
     Attributes:
-        requests: what came, in order.
-        connections: how many connections were made.
+        requests: the received requests, in order.
+        connections: number of connections.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class WebhookReceiver:
 
     @property
     def url(self) -> str:
-        """An address of it."""
+        """An address of the endpoint."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/hook"
 
     @property
@@ -73,14 +73,14 @@ class WebhookReceiver:
         return [event for request in self.requests for event in request.events]
 
     async def start(self) -> None:
-        """Listen."""
+        """Begin to listen."""
         self._server = await asyncio.start_server(
             self._serve, ["0.0.0.0"], self.port, ssl=self._tls, limit=2**20
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more, and drop all connections."""
+        """Stop listening, and abort all connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
