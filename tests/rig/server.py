@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from chat_server.auth.tokens import issue_token
 from chat_server.clock import SystemClock
@@ -38,6 +38,19 @@ FEWER_CONNECTIONS = {
 
 PATIENCE = {"CHAT_REDIS__TIMEOUT_SECONDS": str(PATIENCE_SECONDS)}
 """A test with a silent Redis overrides this setting."""
+
+
+class Process(Protocol):
+    """What is used of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
 
 
 class ServerProcess:
@@ -88,8 +101,8 @@ class ServerProcess:
             self._environ["PYTHONPATH"] = str(ROOT)
         serve = (sys.executable, "-m", module, "serve")
         self._command = [*serve, "--bind", f"127.0.0.1:{self.port}", *flags]
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by __exit__)
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
@@ -110,16 +123,7 @@ class ServerProcess:
                 output.
         """
         assert self._process is None, "is running already"
-        # A session of its own, so that `kill` reaches the workers as well.
-        self._process = subprocess.Popen(
-            self._command,
-            env=self._environ,
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._output,
-            start_new_session=True,
-        )
+        self._process = self._spawn()
         try:
             self._await_ready()
         except BaseException:
@@ -192,7 +196,19 @@ class ServerProcess:
             if self._process is not None:
                 self.kill()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> Process:
+        # A session of its own, so that `kill` reaches the workers as well.
+        return subprocess.Popen(
+            self._command,
+            env=self._environ,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._output,
+            start_new_session=True,
+        )
+
+    def _running(self) -> Process:
         assert self._process is not None, "is not running"
         return self._process
 

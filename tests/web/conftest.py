@@ -12,6 +12,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import clean_loop
 from tests.rig.chromium import chromium
+from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess
 from tests.web.visitor import Visitor
 
@@ -26,7 +27,7 @@ Visit = Callable[..., Awaitable[Visitor]]
 @asynccontextmanager
 async def running(*flags: str, **options: Any) -> AsyncIterator[ServerProcess]:
     """Run a server without blocking the loop that drives the browser."""
-    server = ServerProcess(*flags, **options)
+    server = PreloadedServer(*flags, **options)
     await asyncio.to_thread(server.__enter__)
     try:
         yield server
@@ -38,7 +39,7 @@ async def running(*flags: str, **options: Any) -> AsyncIterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess(environ=GENEROUS) as running:
+    with PreloadedServer(environ=GENEROUS) as running:
         yield running
 
 

@@ -17,6 +17,7 @@ from chat_server.accounts.administration import Administration
 from chat_server.clock import SystemClock
 from chat_server.database.database import Database
 from chat_server.settings import Settings, load_settings
+from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import running
 from tests.web.visitor import Visitor
@@ -45,7 +46,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(environ: dict[str, str]) -> Iterator[ServerProcess]:
-    with ServerProcess(environ=environ) as started:
+    with PreloadedServer(environ=environ) as started:
         yield started
 
 

@@ -14,6 +14,7 @@ from chat_server.accounts.administration import Administration
 from chat_server.clock import SystemClock
 from chat_server.database.database import Database
 from tests.rig.chat_client import Chat, chat
+from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess, mint
 from tests.rig.tokens import forge
 from tests.rig.waiting import until_async
@@ -30,7 +31,7 @@ SHOWN = "<img src=x onerror=alert(1)>\ufffd" + "e" * 171
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     environ = {"CHAT_HTTP__ADMIN_PAGE": "true", "CHAT_METRICS__ENABLED": "true", **GENEROUS}
-    with ServerProcess(environ=environ) as started:
+    with PreloadedServer(environ=environ) as started:
         yield started
 
 
