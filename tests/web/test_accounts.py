@@ -10,7 +10,6 @@ from urllib.error import HTTPError
 
 import pytest
 import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from chat_server.accounts.administration import Administration
@@ -20,6 +19,7 @@ from chat_server.settings import Settings, load_settings
 from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import running
+from tests.web.test_accessibility import assert_clean
 from tests.web.visitor import Visitor
 
 PASSWORD = "correct horse"
@@ -103,8 +103,7 @@ async def test_what_is_wrong_stands_at_its_field(visitor: Visitor) -> None:
     await expect(page.locator("#name-error")).to_contain_text("letters of one script")
     await expect(page.locator("#password-error")).to_contain_text("8 to 256 characters")
     await expect(page.get_by_label("Name")).to_be_focused()
-    report = await Axe().run(page)
-    assert report.violations_count == 0, report.generate_report()
+    await assert_clean(page)
     await fill(page, "anna")
     await visitor.online()
     await page.get_by_role("button", name="Sign out").click()

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Route, ViewportSize, WebSocketRo
 from chat_server.client import connect
 from tests.rig.server import ROOT, ServerProcess, mint
 from tests.web.conftest import running
-from tests.web.test_accessibility import assert_clean
+from tests.web.test_accessibility import OF_COLOURS, assert_clean
 from tests.web.test_history import HIDE
 from tests.web.test_people import SOCIAL
 from tests.web.test_unsent import FULL
@@ -82,7 +82,7 @@ class Camera:
                 await page.evaluate("() => new Promise(requestAnimationFrame)")
                 file = PICTURES / f"{state}-{name}-{scheme}-{self.language}.png"
                 await page.screenshot(path=file)
-            await assert_clean(page)
+            await assert_clean(page, OF_COLOURS if scheme == "dark" else ())
         await page.set_viewport_size(DESK)
 
 
