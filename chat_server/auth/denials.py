@@ -5,7 +5,7 @@ The lists are those of one worker. `operators` keeps them like those of all othe
 
 import math
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -105,6 +105,10 @@ class Denials:
             del denied[target]
             return None
         return denial
+
+    def all_of(self, name: List) -> Mapping[str, Denial]:
+        """Return one list: why each of its targets is denied."""
+        return self._lists[name]
 
     def check(self, claims: Claims) -> None:
         """Check a verified token.

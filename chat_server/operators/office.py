@@ -409,17 +409,18 @@ class Office:
             Forbidden: the operator may not.
         """
         operator.require_everything()
-        found = ((t, d) for name, t, d in self._node.denials if name == query.list)
-        page = heapq.nsmallest(query.limit + 1, (each for each in found if each[0] > query.after))
+        denied = self._node.denials.all_of(query.list)
+        # By the names alone, or a page of 100,000 would hold the loop for 150 ms in place of 30.
+        page = heapq.nsmallest(query.limit + 1, (name for name in denied if name > query.after))
         rows = [
             DenialRow(
                 target=target,
-                until=denial.until // 1_000,
-                at=denial.at,
-                by=denial.by,
-                reason=denial.reason,
+                until=denied[target].until // 1_000,
+                at=denied[target].at,
+                by=denied[target].by,
+                reason=denied[target].reason,
             )
-            for target, denial in page[: query.limit]
+            for target in page[: query.limit]
         ]
         return DenialsOk(rows, len(page) > query.limit)
 

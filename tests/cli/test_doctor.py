@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -117,6 +118,41 @@ def test_a_store_that_is_away_is_an_error_or_waited_for(tmp_path: Path) -> None:
     finally:
         starting.join()
         server.stop()
+
+
+def test_a_store_that_wants_a_password_is_not_called_well(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis", "--requirepass", "secret")
+    server.start()
+    try:
+        result, found = doctor("--redis-url", server.url)
+        assert (result.exit_code, found["redis"][0]) == (1, "error")
+        text = "Authentication required: give the user and the password; see redis.url"
+        assert found["redis"][1] == f"cannot be reached: {text}"
+        url = server.url.replace("redis://", "redis://:secret@")
+        assert doctor("--redis-url", url)[1]["redis writes"][0] == "ok"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_port_of_another_kind_is_guessed(hangs_up: bool) -> None:
+    """Who is spoken to in plain where TLS is spoken, or the other way, hangs up or waits."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.recv(1)
+
+        thread = threading.Thread(target=hang_up)
+        if hangs_up:
+            thread.start()
+        scheme = "redis" if hangs_up else "rediss"
+        result, found = doctor("--redis-url", f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/0")
+        if hangs_up:
+            thread.join()
+    assert (result.exit_code, found["redis"][0]) == (1, "error")
+    assert "is it the port of Redis, and does it speak TLS (rediss://)" in found["redis"][1]
 
 
 def test_the_kernel_is_asked_for_what_the_settings_need(tmp_path: Path) -> None:

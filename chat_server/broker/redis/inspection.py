@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 
 from msgspec import Struct
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...settings import RedisSettings
 from .connection import CONNECTION_ERRORS, RedisConnection, RedisPyConnection, connections
@@ -27,6 +28,9 @@ OTHER_COMMANDS = {
 
 FEED_COMMANDS = {"sadd": ("m",), "spop": ()}
 """What the consumers of events call."""
+
+
+_OTHER_PORT = "is it the port of Redis, and does it speak TLS (rediss://) or not (redis://)?"
 
 
 class Inspection(Struct):
@@ -115,13 +119,24 @@ async def _inspect_one(
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    text = str(error).rstrip(".")
+    if isinstance(error, AuthenticationError):
+        return f"{text}: give the user and the password"
+    # redis-py's own of these is no TimeoutError.
+    if isinstance(error, TimeoutError | RedisTimeoutError):
+        return f"{text or 'no answer came in time'}: {_OTHER_PORT}"
+    hung_up = text in ("Connection lost", "Connection closed by server")
+    if hung_up or isinstance(error, ConnectionResetError):
+        return f"{text}: {_OTHER_PORT}"
+    return text or type(error).__name__
 
 
 async def _ask_time(connection: RedisConnection, found: Inspection) -> None:
     began, sent_at = time.perf_counter(), time.time()
     try:
         seconds, microseconds = await ask(connection, "TIME")
+    except AuthenticationError:
+        raise  # Every other command is refused for that, and none of the trials would say so.
     except RedisError:
         return  # `_try_commands` names what the ACL lacks.
     found.latency_seconds = time.perf_counter() - began
