@@ -23,10 +23,20 @@ class ClosedByLimits:
     def __init__(self) -> None:
         self._throttle = LogThrottle()
 
-    def log(self, limit: str, reason: str, *, user: str, address: str, connection: str) -> None:
-        """Log that a connection is closed with 4429.
+    def log(
+        self,
+        code: CloseCode,
+        limit: str,
+        reason: str,
+        *,
+        user: str,
+        address: str,
+        connection: str,
+    ) -> None:
+        """Log that a connection is closed.
 
         Args:
+            code: of the close.
             limit: as the numbers name it.
             reason: of the close.
             user: whose connection it is; empty if that is not known.
@@ -36,7 +46,7 @@ class ClosedByLimits:
         if self._throttle.due(limit):
             logger.warning(
                 "a connection is closed with %d: %s",
-                *(CloseCode.TOO_MANY, shown(reason)),
+                *(code, shown(reason)),
                 extra={
                     "limit": limit,
                     "user": user or "unknown",

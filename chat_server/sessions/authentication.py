@@ -133,11 +133,11 @@ class AuthenticatingClient(Subscriber):
         code = _CLOSE_CODES.get(error.__class__, CloseCode.BLOCKED)
         self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
 
-    def _log_too_many(self, reason: str) -> None:
-        """Log a close with 4429."""
+    def _log_too_many(self, code: CloseCode, reason: str) -> None:
+        """Log that a limit closes the connection."""
         limit, user = self._exceeded or (self._rate.limit, self.user)
         self._node.closed_by_limits.log(
-            *(limit, reason), user=user, address=self.peer, connection=self.id
+            *(code, limit, reason), user=user, address=self.peer, connection=self.id
         )
 
     def _refuse(self, error: ChatError) -> None:

@@ -130,6 +130,8 @@ class Connection(AuthenticatingClient):
         connection_log.began(self, self._node.settings.log)
         if full:
             self._address = ""
+            self._exceeded = ("connections", claims.sub if claims is not None else "")
+            self._node.numbers.rate_limited["connections"] += 1
             self._session.close(
                 CloseCode.OVERLOADED, "the server has reached its limit of connections"
             )
@@ -346,8 +348,8 @@ class Connection(AuthenticatingClient):
         """See `effects.Effects`."""
         self._node.numbers.closed[int(code)] += 1
         self._end = (int(code), reason)
-        if code is CloseCode.TOO_MANY:
-            self._log_too_many(reason)
+        if code is CloseCode.TOO_MANY or self._exceeded:
+            self._log_too_many(code, reason)
         self._leave()
         self.transport.close(int(code), reason)
 

@@ -86,6 +86,7 @@ async def test_a_connection_too_many_hears_when_to_come_back(
 @pytest.mark.parametrize(
     ("limits", "limit"),
     [
+        ({"max_connections": 1}, "connections"),
         ({"max_connections_per_user": 1}, "connections_of_user"),
         ({"max_connections_per_address": 1}, "connections_of_address"),
     ],
