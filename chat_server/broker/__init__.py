@@ -1,1 +1,1 @@
-"""Where events are stored, and how they reach other workers: memory, Redis, Redis Cluster."""
+"""The stores of events, with the way of events to other workers: memory, Redis, Redis Cluster."""

@@ -1,4 +1,4 @@
-"""Shared by all brokers: the guarded listener, payloads, epochs, failures."""
+"""The parts that all brokers share: the guarded listener, payloads, epochs, failures."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ UNAVAILABLE_RETRY_MS = 1_000
 """`retry_in_ms` while the store cannot be reached: about as long as a reconnect takes."""
 
 BUSY_RETRY_MS = 250
-"""`retry_in_ms` while the store is there, but behind."""
+"""`retry_in_ms` while the store is reachable, but overloaded."""
 
 
 class GuardedListener:
@@ -35,14 +35,14 @@ class GuardedListener:
             log.exception("a listener failed on %d events", len(events))
 
     def lost(self, topics: Iterable[str] | None = None) -> None:
-        """Pass on that events of these topics, or of all, may be missed."""
+        """Report that events of these topics, or of all, may be missed."""
         try:
             self._listener.on_lost(topics)
         except Exception:
             log.exception("a listener failed on the loss of the store")
 
     def restored(self, topics: Iterable[str] | None = None) -> None:
-        """Pass on that the subscriptions to these topics, or to all, stand again."""
+        """Report that the subscriptions to these topics, or to all, are restored."""
         try:
             self._listener.on_restored(topics)
         except Exception:
@@ -82,7 +82,7 @@ def rejected() -> Rejected:
 
 
 def fail(future: Future[Any], error: ChatError) -> None:
-    """Fail `future` unless it is done; its caller may drop it."""
+    """Fail `future` unless it is done; the caller may drop the future."""
     if not future.done():
         future.set_exception(error)
         # asyncio reports an exception that nobody retrieves.

@@ -9,19 +9,19 @@ from .redis.urls import parse_redis_url
 
 
 def make_broker(settings: Settings, clock: Clock, numbers: StoreNumbers | None = None) -> Broker:
-    """Return the broker that `redis.url` asks for.
+    """Return the broker for `redis.url`.
 
     Args:
-        settings: the server's.
-        clock: the server's.
-        numbers: counts what is asked of Redis.
+        settings: the server's settings.
+        clock: the server's clock.
+        numbers: counters of the commands to Redis.
 
     Raises:
         SettingsError: the URL has options that redis-py does not know.
     """
     if not settings.redis.url:
         return MemoryBroker(settings.broker, clock)
-    # Imported here: a server without Redis starts sooner without redis-py.
+    # Imported here, because a server without Redis starts sooner without redis-py.
     from .redis.broker import RedisBroker
     from .redis.cluster import ClusterBroker
 

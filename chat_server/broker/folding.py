@@ -1,7 +1,7 @@
-"""Puts messages together with their changes, and takes the content of deleted ones away.
+"""Folds changes into their messages, and removes the content of deleted messages.
 
-All of it is done on JSON text: the store holds where the content of a payload begins, so no payload
-is parsed. The scripts of Redis do `erased` and `tombstone`, too.
+All functions work on JSON text. The store holds the length of a payload's content, so that no
+payload is parsed. The scripts of Redis do the same as `erased` and `tombstone`.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from ..changes import STREAMING, MessageState
 from ..events import Kind
 
 PUBLISHED_STATE = b',"state":"%b","data":' % STREAMING.encode()
-"""The end of the front of a message that was published as one that grows."""
+"""The end of a message's front, if the message was published as `streaming`."""
 
 ERASED: Mapping[Kind, bytes] = MappingProxyType({Kind.EDITED: b"null}", Kind.APPENDED: b'"}'})
-"""What stands in place of the content of a deleted message's changes."""
+"""Replacements for the content of changes of a deleted message."""
 
 
 def folded(payload: bytes, content: int, state: MessageState) -> bytes:
-    """Return a message as it now is.
+    """Return a message in its present state.
 
     Args:
-        payload: the message as it was published.
-        content: bytes at the end of `payload` that are its data and the closing brace.
-        state: what changes have made of it.
+        payload: the published message.
+        content: length of the data and the closing brace at the end of `payload`, in bytes.
+        state: the result of the message's changes.
     """
     front, streaming = _front(payload, content)
     data = payload[-content:-1] if state.data is None else state.data
@@ -46,17 +46,17 @@ def folded(payload: bytes, content: int, state: MessageState) -> bytes:
 
 
 def tombstone(payload: bytes, content: int, version: int) -> bytes:
-    """Return what is left of a message when the event `version` has deleted it."""
+    """Return the rest of a message that the event `version` has deleted."""
     return b'%bnull,"deleted":true,"version":%d}' % (_front(payload, content)[0], version)
 
 
 def erased(kind: Kind, payload: bytes, content: int) -> bytes:
-    """Return what is left of an edit or append when its message is deleted."""
+    """Return the rest of an edit or append of a deleted message."""
     return payload[:-content] + ERASED[kind]
 
 
 def _front(payload: bytes, content: int) -> tuple[bytes, str]:
-    """Return a message up to its data, without its state, and that state."""
+    """Return a message up to its data and without its state, and the state."""
     front = payload[:-content]
     if front.endswith(PUBLISHED_STATE):
         return front[: -len(PUBLISHED_STATE)] + b',"data":', STREAMING

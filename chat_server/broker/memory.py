@@ -1,4 +1,4 @@
-"""The broker for a single process: the contract in dictionaries."""
+"""The broker for a single process; keeps its state in dictionaries."""
 
 import asyncio
 import math
@@ -26,8 +26,8 @@ from .topic_log import Kept, TopicLog
 T = TypeVar("T")
 
 MAX_KEYS: Final = 100_000
-"""Maximum number of idempotency keys, some 300 bytes each. Beyond it the oldest expire early. Five
-minutes of 300 publications with a key per second fit."""
+"""Maximum number of idempotency keys, some 300 bytes each. Beyond it the oldest expire early. The
+bound is enough for five minutes of 300 publications with a key per second."""
 
 UNUSED_SECONDS: Final = 90.0
 """Lifetime of a topic without events and without subscribers."""
@@ -38,7 +38,7 @@ only while most of its topics have subscribers, and then by a fifteenth."""
 
 
 class _Topic:
-    """A topic's log, and when it expires.
+    """A topic's log, and its times of expiry.
 
     Attributes:
         log: position and history.
@@ -60,15 +60,15 @@ class MemoryBroker:
     """Keeps `realtime.ports.Broker` for one process.
 
     Topics beyond `memory_max_topics` are evicted with their events: the least recently used first,
-    and none with subscribers. Topics without events are counted apart, so that reading evicts no
-    topic with events. Expired entries are dropped by the next call, for whichever topic.
+    and none with subscribers. Topics without events are counted separately, so that reading evicts
+    no topic with events. The next call for any topic drops expired entries.
 
     Args:
         settings: lifetimes of positions and idempotency keys, and the number of topics.
-        clock: dates events and expires entries.
+        clock: the clock of events and of expiry.
 
     Attributes:
-        orders: keeps what operators have ordered.
+        orders: the store of operators' orders.
     """
 
     def __init__(self, settings: BrokerSettings, clock: Clock) -> None:
@@ -83,7 +83,7 @@ class MemoryBroker:
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._unused: OrderedDict[str, _Topic] = OrderedDict()
         self._bytes = 0
-        # By lifetime of the history; the first to expire first.
+        # By lifetime of the history; in each the first to expire comes first.
         self._histories: dict[float, OrderedDict[str, _Topic]] = {}
         self._keys: OrderedDict[tuple[str, str | None], tuple[float, PublishResult]] = OrderedDict()
         self._next_expiry = math.inf
@@ -99,17 +99,17 @@ class MemoryBroker:
 
     @property
     def cursors(self) -> MemoryCursors:
-        """Keeps how far users have read."""
+        """The store of read cursors."""
         return self._cursors
 
     @property
     def feed(self) -> MemoryFeed:
-        """Says in which topics something was stored."""
+        """Names the topics with new events."""
         return self._feed
 
     @property
     def presence(self) -> MemoryPresence:
-        """Keeps who is in a topic."""
+        """The store of presence."""
         return self._presence
 
     def reaches(self, topic: str) -> bool:
@@ -134,14 +134,14 @@ class MemoryBroker:
         self._listener = GuardedListener(listener)
 
     async def stop(self) -> None:
-        """Deliver nothing more; stored events stay."""
+        """Stop all deliveries; stored events stay."""
         self._listener = None
         self._undelivered.clear()
 
     # Events --------------------------------------------------------------------------------
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
-        """Store `draft`; subscribers get it in the next turn of the loop, as with Redis."""
+        """Store `draft`; subscribers get the event in the next turn of the loop, as with Redis."""
         if self._listener is None:
             return failed(unavailable())
         now = self._clock.monotonic()
@@ -170,7 +170,7 @@ class MemoryBroker:
         return self._resolved(place)
 
     def change(self, change: Change) -> "Future[ChangeResult]":
-        """Store a change of a message; subscribers get it in the next turn of the loop."""
+        """Store a change of a message; subscribers get the event in the next turn of the loop."""
         if self._listener is None:
             return failed(unavailable())
         now = self._clock.monotonic()
@@ -227,7 +227,7 @@ class MemoryBroker:
         return failed(unavailable()) if self._listener is None else self._resolved(None)
 
     def unsubscribe(self, topic: str) -> None:
-        """Receive them no more."""
+        """Stop receiving the topic's events."""
         self._subscribed.discard(topic)
 
     async def history(
@@ -265,14 +265,14 @@ class MemoryBroker:
         *,
         new_epoch: bool,
     ) -> None:
-        """Let a topic go on where it stood in another process; not if it has begun here.
+        """Continue a topic of another process at its position, unless the topic has events here.
 
         Args:
             topic: the topic.
-            position: where it stood.
-            kept: its newest messages, ascending.
-            retention: how much of the topic is kept.
-            new_epoch: True if events may be lost that followed `position`.
+            position: the topic's position in the other process.
+            kept: the topic's newest messages, ascending.
+            retention: the topic's retention.
+            new_epoch: True if events after `position` may be lost.
         """
         now = self._clock.monotonic()
         entry = self._use(topic, now)
@@ -287,7 +287,7 @@ class MemoryBroker:
         self._keep(entry, topic, retention, now)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands."""
+        """Begin another epoch at the topic's position."""
         if self._listener is None:
             raise unavailable()
         log = self._use(topic, self._clock.monotonic()).log
@@ -296,7 +296,7 @@ class MemoryBroker:
         return Position(log.epoch, log.epoch_start)
 
     async def purge(self, topic: str) -> Position:
-        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        """Delete all stored events of the topic, and begin another epoch at its position."""
         if self._listener is None:
             raise unavailable()
         entry = self._use(topic, self._clock.monotonic())
@@ -314,7 +314,7 @@ class MemoryBroker:
         return self._use(topic, now).log
 
     def _known_log(self, topic: str) -> TopicLog | None:
-        """Return the log of a topic with events, without using it."""
+        """Return the log of a topic with events, without marking the topic as used."""
         known = self._topics.get(topic)
         return None if known is None else known.log
 
@@ -371,7 +371,7 @@ class MemoryBroker:
                 self._forget(topics, name)
 
     def _keep(self, topic: _Topic, name: str, retention: Retention, now: float) -> None:
-        """Let a topic's lifetimes begin anew, and keep all topics within the bound of bytes."""
+        """Restart a topic's lifetimes, and keep all topics within the bound of bytes."""
         seconds = retention.seconds
         topic.expires_at = self._until(now + max(self._settings.position_seconds, seconds))
         if retention.held_size:
@@ -393,12 +393,12 @@ class MemoryBroker:
             self._histories.setdefault(seconds, OrderedDict())[name] = topic
 
     def _clear(self, topic: _Topic) -> None:
-        """Forget a topic's events."""
+        """Delete a topic's events."""
         self._bytes -= topic.log.size
         topic.log.clear()
 
     def _trim(self) -> None:
-        """Forget the oldest message of the topic that nobody has published to for longest."""
+        """Delete the oldest message of the topic whose last publication is the oldest."""
         oldest = (next(iter(history.items())) for history in self._histories.values() if history)
         name, topic = min(oldest, key=_last_published)
         self._bytes -= topic.log.drop_oldest()
@@ -442,7 +442,7 @@ class MemoryBroker:
             self._expire_topics(topics, now)
 
     def _expire_topics(self, topics: OrderedDict[str, _Topic], now: float) -> None:
-        # Incomplete: behind a recently used topic others may have expired. `_use` looks again.
+        # Incomplete: after a recently used topic others may have expired. `_use` checks again.
         while topics:
             name, first = next(iter(topics.items()))
             if self._is_held(name, first):

@@ -15,19 +15,19 @@ from .common import failed, unavailable
 from .topic_log import TopicLog
 
 MAX_CURSORS: Final = 100_000
-"""Maximum number of cursors, some 300 bytes each. Beyond it the least recently moved go."""
+"""Maximum number of cursors, some 300 bytes each. Beyond it the least recently moved ones go."""
 
 
 SPARE_READERS: Final = KEPT_READERS // 8
-"""Readers beyond those that are kept before some go: to find out who costs as much as all."""
+"""Number of readers above the bound before some are dropped: to choose costs as much as all."""
 
 
 class MemoryCursors:
     """Keeps `realtime.ports.CursorStore` for one process.
 
     Args:
-        seconds: lifetime of a cursor after it was last moved.
-        clock: expires cursors.
+        seconds: lifetime of a cursor after its last move.
+        clock: the clock of expiry.
         find: returns the log of a topic, or None while the broker is stopped.
     """
 
@@ -37,11 +37,11 @@ class MemoryCursors:
         self._seconds = seconds
         self._clock = clock
         self._find = find
-        # By topic and user: when it expires, the epoch and the seq. The first to expire first.
+        # Expiry, epoch and seq by topic and user. The first to expire comes first.
         self._cursors: OrderedDict[tuple[str, str], tuple[float, str, int]] = OrderedDict()
-        # By topic: users with a cursor there whom others may see.
+        # Users with a visible cursor, by topic.
         self._readers: dict[str, set[str]] = {}
-        # Topics and users whose cursors have changed, if somebody keeps them elsewhere.
+        # Topics and users of changed cursors; None unless cursors are also kept elsewhere.
         self._changed: dict[tuple[str, str], None] | None = None
 
     def move(
@@ -71,22 +71,22 @@ class MemoryCursors:
     async def unread(
         self, topics: Sequence[str], user: str, shown: Collection[str] = ()
     ) -> list[Unread]:
-        """Read what a user has not read."""
+        """Read a user's unread state."""
         self._expire()
         return [self._read(topic, user, topic in shown) for topic in topics]
 
     async def forget(self, user: str) -> None:
-        """Forget all cursors of a user."""
+        """Delete all cursors of a user."""
         for topic, other in [key for key in self._cursors if key[1] == user]:
             self._drop(topic, other)
 
     # Over a restart -----------------------------------------------------------------------------
 
     def restore(self, kept: Iterable[KeptCursor]) -> None:
-        """Take cursors of an earlier process, the first to end first, and note what changes."""
+        """Take cursors of an earlier process, the first to end first, and begin to note changes."""
         now = self._clock.monotonic()
         for each in kept:
-            # A shorter `position_seconds` holds for them, too.
+            # A shorter `position_seconds` also holds for these cursors.
             ends_at = now + min(each.left, self._seconds)
             self._cursors[each.topic, each.user] = (ends_at, each.epoch, each.seq)
             if each.shown:
@@ -94,19 +94,19 @@ class MemoryCursors:
         self._changed = {}
 
     def take_changed(self) -> list[tuple[str, str]]:
-        """Take away the topics and users whose cursors have changed since."""
+        """Return the topics and users of cursors changed since the last call."""
         if self._changed is None:
             return []
         changed, self._changed = list(self._changed), {}
         return changed
 
     def note(self, changed: Iterable[tuple[str, str]]) -> None:
-        """Keep what could not be written for the next time."""
+        """Note cursors again that could not be written."""
         for topic, user in changed:
             self._note(topic, user)
 
     def kept(self, topic: str, user: str) -> KeptCursor | None:
-        """Return a cursor, or None if it is gone."""
+        """Return a cursor, or None if the cursor has expired."""
         if (topic, user) not in self._cursors:
             return None
         ends_at, epoch, seq = self._cursors[topic, user]
@@ -122,7 +122,7 @@ class MemoryCursors:
     # --------------------------------------------------------------------------------------------
 
     def purge(self, topic: str) -> None:
-        """Forget who has read what a topic had."""
+        """Forget the readers of a topic's deleted events."""
         for user in self._readers.pop(topic, ()):
             self._note(topic, user)
 
@@ -135,7 +135,7 @@ class MemoryCursors:
         return msgspec.structs.replace(found, last=log.newest(topic), readers=readers)
 
     def _others(self, log: TopicLog, topic: str, user: str) -> tuple[Reader, ...]:
-        """Return the others who have read furthest."""
+        """Return the other users who have read furthest."""
         places = ((self._cursor(log, topic, one), one) for one in self._readers.get(topic, ()))
         others = (place for place in places if place[0] and place[1] != user)
         return tuple(Reader(one, seq) for seq, one in nlargest(MAX_READERS, others))
@@ -164,7 +164,7 @@ class MemoryCursors:
 
     def _cursor(self, log: TopicLog, topic: str, user: str) -> int:
         _, epoch, seq = self._cursors.get((topic, user), (0.0, "", 0))
-        # Of an earlier epoch the topic has only what the present one took over.
+        # Of an earlier epoch only the events before the present epoch's start still count.
         return seq if epoch == log.epoch else min(seq, log.epoch_start)
 
     def _expire(self) -> None:

@@ -14,11 +14,11 @@ POSITIONS_AT_ONCE: Final = 500
 
 
 class MemoryFeed:
-    """Keeps `realtime.ports.FeedStore` for one process, whose hints nobody else takes.
+    """Keeps `realtime.ports.FeedStore` for one process, the only user of its hints.
 
     Args:
         topics: the topics with events.
-        log_of: returns a topic's log if there is one, None also once the broker is stopped.
+        log_of: returns a topic's log; None without a log, or once the broker is stopped.
         is_running: returns whether the broker runs.
     """
 
@@ -31,14 +31,14 @@ class MemoryFeed:
         self._topics = topics
         self._log_of = log_of
         self._is_running = is_running
-        # In the order in which something was stored; bounded by the topics of the broker.
+        # Topics in the order of storing; bounded by the topics of the broker.
         self.touched: dict[str, None] = {}
 
     async def share(self) -> None:
-        """Do nothing: this worker is alone."""
+        """Do nothing: there is no other worker."""
 
     async def take(self, limit: int) -> list[str]:
-        """Take hints away."""
+        """Remove and return hints."""
         if not self._is_running():
             raise unavailable()
         topics = list(islice(self.touched, limit))

@@ -20,7 +20,7 @@ class MemoryOrders:
     """Keeps `orders.OrderStore` for one process.
 
     Args:
-        clock: says which orders are over.
+        clock: tells whether an order is over.
         is_running: returns whether the broker runs.
     """
 
@@ -50,7 +50,7 @@ class MemoryOrders:
         return _done(Mark(_ERA, self._number))
 
     def read(self, after: int, node: str) -> "Future[Page]":
-        """Read what follows a number."""
+        """Read the entries after a number."""
         if not self._is_running():
             return failed(unavailable())
         found: list[Entry] = []
@@ -61,7 +61,7 @@ class MemoryOrders:
         return _done(Page(mark, page, bool(rest), {node: 0.0}))
 
     def leave(self, node: str) -> "Future[None]":
-        """Do nothing: nobody else is told of."""
+        """Do nothing: there are no other workers."""
         return _done(None)
 
     def _forget(self) -> None:

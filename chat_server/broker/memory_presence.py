@@ -1,4 +1,4 @@
-"""Presence for a single process: the contract in dictionaries."""
+"""Presence for a single process; keeps its state in dictionaries."""
 
 import asyncio
 from asyncio import Future
@@ -44,14 +44,14 @@ class _Room:
     __slots__ = ("connections", "joined", "leases", "leaving", "left", "users", "who")
 
     def __init__(self) -> None:
-        # Strings sort as their UTF-8 does.
+        # Strings sort in the same order as their UTF-8.
         self.users: list[str] = []
         self.who: dict[str, Member] = {}
         self.connections = 0
-        # When they will have left: seconds on the monotonic clock.
+        # Seconds on the monotonic clock when users without a connection leave.
         self.leaving: dict[str, float] = {}
         self.leases: dict[str, _Lease] = {}
-        # The profiles of those who came and went in the present call.
+        # The profiles of users who joined and left in the present call.
         self.joined: list[Raw] = []
         self.left: list[Raw] = []
 
@@ -61,7 +61,7 @@ class _Room:
         Args:
             lease: the lease.
             member: the user.
-            until: when the user will have left without any connection; None for now.
+            until: the time when a user without any connection leaves; None for now.
         """
         user = member.user
         before, known = lease.connections.pop(user, 0), self.who.get(user)
@@ -87,7 +87,7 @@ class _Room:
             self.leaving[user] = until
 
     def remove(self, user: str) -> None:
-        """Let a user leave who has no connection."""
+        """Remove a user without connections."""
         self.left.append(Raw(self.who.pop(user).profile))
         self.leaving.pop(user, None)
         del self.users[bisect_left(self.users, user)]
@@ -97,8 +97,8 @@ class MemoryPresence:
     """Keeps `realtime.ports.PresenceStore` for one process.
 
     Args:
-        settings: how long a lease lasts.
-        clock: ends leases, and lets users leave.
+        settings: the duration of a lease.
+        clock: the clock of leases and of users' departures.
         send: sends an event to the broker's listener.
         running: returns whether the broker has been started.
     """
@@ -140,14 +140,14 @@ class MemoryPresence:
         )
 
     def settle(self, topic: str) -> "Future[Attended]":
-        """Let those leave who are due to."""
+        """Remove the users whose time to leave has come."""
         if not self._running():
             return failed(unavailable())
         room = self._rooms.get(topic) or _Room()
         return _resolved(self._attended(topic, room, self._clock.monotonic()))
 
     def end(self, topic: str, lease: str, *, dead: bool) -> "Future[bool]":
-        """Take the users of a lease out."""
+        """Remove the users of a lease."""
         if not self._running():
             return failed(unavailable())
         now = self._clock.monotonic()
@@ -155,7 +155,7 @@ class MemoryPresence:
         ended = room.leases.get(lease)
         if ended is None or (dead and ended.ends_at > now):
             return _resolved(False)
-        # Its worker, should it come back, finds out at its next write.
+        # The lease's worker, if it comes back, learns of the end from its next write.
         ended.number = -1
         for user in list(islice(ended.connections, MAX_MEMBERS)):
             room.change(ended, Member(user, 0), None)
@@ -167,7 +167,7 @@ class MemoryPresence:
     async def page(
         self, topic: str, *, after: str = "", limit: int, max_bytes: int = PAGE_BYTES
     ) -> PresencePage:
-        """Read who is in a topic."""
+        """Read the users in a topic."""
         if not self._running():
             raise unavailable()
         room = self._rooms.get(topic)
@@ -185,7 +185,7 @@ class MemoryPresence:
         return PresencePage(len(room.users), room.connections, members, more)
 
     def _is_alive(self, room: _Room) -> bool:
-        """Return whether somebody is left who would take out those that have gone."""
+        """Return whether a lease or a grace period is left that will clean up the room."""
         now = self._clock.monotonic()
         ends = (lease.ends_at for lease in room.leases.values())
         return any(at > now for at in (*ends, *room.leaving.values()))
@@ -200,7 +200,7 @@ class MemoryPresence:
         released: bool = False,
         again: bool = False,
     ) -> Attended:
-        """Let those leave who are due, tell of all changes, and return the answer."""
+        """Remove users who are due to leave, send all changes, and return the answer."""
         for user in [user for user, due in room.leaving.items() if due <= now][:MAX_MEMBERS]:
             room.remove(user)
         count = len(room.users)

@@ -1,4 +1,4 @@
-"""How far the rates of topics are used up, for a single process."""
+"""The used parts of topics' rates, for a single process."""
 
 import math
 from collections import OrderedDict
@@ -9,11 +9,11 @@ from ..events import Draft
 from ..rates import Exceeded, admit
 
 MAX_RATES: Final = 100_000
-"""Rates that are remembered, some 200 bytes each. Beyond it the least recently used begins anew."""
+"""Maximum number of rates, some 200 bytes each. Beyond it the least recently used begin anew."""
 
 
 class MemoryRates:
-    """Keeps for each rate of a topic the point in time up to which it is used up.
+    """Keeps for each rate of a topic the point in time up to which the rate is used up.
 
     Args:
         clock: tells the time.
@@ -21,11 +21,11 @@ class MemoryRates:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # By topic and name of the rate, in milliseconds; the least recently used first.
+        # Times in milliseconds by topic and name of the rate; the least recently used first.
         self._used: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def charge(self, draft: Draft) -> Exceeded | None:
-        """Count an event against all of its rates, or against none and return why."""
+        """Count an event against all of its rates; if one is exceeded, count none and return it."""
         now = self._clock.monotonic() * 1_000
         used: dict[tuple[str, str], float] = {}
         for charge in draft.charges:
@@ -40,7 +40,7 @@ class MemoryRates:
         return None
 
     def _forget(self, now: float) -> None:
-        # Two for each charge, so that those of users who have gone grow fewer.
+        # Two for each charge, so that the rates of absent users become fewer.
         for _ in range(2):
             key = next(iter(self._used), None)
             if key is None or (self._used[key] > now and len(self._used) <= MAX_RATES):

@@ -1,7 +1,7 @@
-"""Keeps publications while the log does not accept them, and sends them in order later.
+"""Keeps publications while the log does not accept any, and sends them in order later.
 
-A publication that was sent and never answered may have been stored. Each publication of a spooling
-namespace bears an idempotency key from its first attempt on, so the outbox may send it again.
+A publication that was sent without an answer may have been stored. Each publication of a spooling
+namespace has an idempotency key from its first attempt on, so the outbox may send it again.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ TICK_SECONDS: Final = 0.25
 """Interval at which the outbox retries and expires publications."""
 
 WINDOW: Final = 256
-"""Maximum number of spooled publications in flight: enough to fill a pipeline, and new publications
-of other topics do not wait long behind them."""
+"""Maximum number of spooled publications in flight: enough to fill a pipeline, but so few that new
+publications of other topics do not wait long."""
 
 SHARE: Final = 32
-"""Publications of one topic that are sent before the next topic's turn."""
+"""Number of publications of one topic that are sent before the next topic's turn."""
 
 ENTRY_BYTES: Final = 1_000
 """Estimated overhead of a spooled publication in bytes."""
 
 
 class _Quota:
-    """Limit and number of the spooled publications of a namespace."""
+    """Limit and number of a namespace's spooled publications."""
 
     __slots__ = ("limit", "used")
 
@@ -55,8 +55,8 @@ class _Publication:
     Attributes:
         number: place in the order of the calls.
         draft: the event to store.
-        quota: what its namespace may spool.
-        own_key: True if the outbox made up the idempotency key.
+        quota: the quota of the publication's namespace.
+        own_key: True if the outbox made the idempotency key.
         future: the caller's result.
         attempt: the log's result of the last attempt.
         spooled: True while the publication counts against the bounds.
@@ -86,9 +86,9 @@ class _TopicQueue:
     """The unstored publications of one topic, each list in the order of the calls.
 
     Attributes:
-        in_flight: sent to the log, which answers in this order.
-        failed: failed while others, sent with them, are still in flight.
-        waiting: to be sent once every publication in flight is stored; called after those.
+        in_flight: publications sent to the log; the log answers in this order.
+        failed: publications that failed while others, sent together with them, are still in flight.
+        waiting: publications to send once all in flight are stored; called after those in flight.
         last_stored: number of the last publication that was stored.
     """
 
@@ -102,12 +102,12 @@ class _TopicQueue:
 
     @property
     def must_wait(self) -> bool:
-        """Whether a new publication has to wait behind others."""
+        """Whether a new publication must wait for earlier ones."""
         return bool(self.waiting) or self.blocked
 
     @property
     def blocked(self) -> bool:
-        """Whether a failed publication has to be sent again first."""
+        """Whether a failed publication must be sent again first."""
         if self.failed:
             return True
         # The last attempt may have failed in this turn of the loop, before its callback runs.
@@ -120,15 +120,15 @@ class _TopicQueue:
 
 
 class Outbox:
-    """Publishes to a log that may be away for a while (`realtime.ports.Outbox`).
+    """Publishes to a log that may be unavailable for a while (`realtime.ports.Outbox`).
 
-    Publications of namespaces with `spool_messages` that cannot be stored now are kept, and their
-    futures resolve when they are stored. Publications of one topic keep their order: while some are
-    kept, later ones go behind them. All others go to the log as if there were no outbox.
+    Publications of namespaces with `spool_messages` are kept if they cannot be stored now. Their
+    futures resolve once they are stored. Publications of one topic keep their order: while some are
+    kept, later ones are queued behind. All other publications go directly to the log.
 
     Args:
         event_log: the log.
-        settings: the bounds, of each namespace and of the whole.
+        settings: the bounds of each namespace and of the whole outbox.
     """
 
     def __init__(self, event_log: EventLog, settings: Settings) -> None:
@@ -144,18 +144,18 @@ class Outbox:
         self._default = self._quotas.get("default", _Quota(0))
         self._numbers = itertools.count()
         self._keys = _keys()
-        # By topic.
+        # Queues by topic.
         self._queues: dict[str, _TopicQueue] = {}
         # Queues that may send, in the order of their turns.
         self._ready: dict[str, _TopicQueue] = {}
-        # Spooled publications and their bytes; spooled publications in flight.
+        # Number and bytes of spooled publications; number of spooled publications in flight.
         self._count = 0
         self._bytes = 0
         self._resending = 0
-        # Expired publications since the spool was empty.
+        # Publications that have expired since the spool was last empty.
         self._given_up = 0
         self._running = False
-        # True if the log has a line about the spool, so that its end is logged, too.
+        # True if the log has a line about the spool, so that its end must be logged too.
         self._told = False
         self._throttle = LogThrottle()
         self._timer: TimerHandle | None = None
@@ -169,14 +169,14 @@ class Outbox:
     # Life ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to take publications; the running loop is the outbox's from now on."""
+        """Begin to take publications, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._running = True
 
     def stop(self) -> None:
-        """Fail what waits, and every later publication, with `Unavailable`.
+        """Fail every waiting and every later publication with `Unavailable`.
 
-        The attempts under way end with the log: stop the log next.
+        Attempts under way end when the log stops: stop the log next.
         """
         self._running = False
         if self._count:
@@ -191,7 +191,7 @@ class Outbox:
     # Publications --------------------------------------------------------------------------
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
-        """Publish `draft` now, or once the log accepts it."""
+        """Publish `draft` now, or once the log accepts publications."""
         topic = draft.topic
         quota = self._quotas.get(topic.partition(":")[0], self._default)
         if not quota.limit:
@@ -219,7 +219,7 @@ class Outbox:
         return publication.future
 
     def _send(self, queue: _TopicQueue, publication: _Publication) -> bool:
-        """Send a publication; return False if the log refuses at once."""
+        """Send a publication; return False if the log refuses immediately."""
         attempt = self._event_log.publish(publication.draft)
         if attempt.done() and attempt.exception() is not None:
             return False
@@ -252,7 +252,7 @@ class Outbox:
         self._send_ready()
 
     def _requeue(self, queue: _TopicQueue) -> None:
-        """Put failed publications in front of the waiting ones; the next tick retries."""
+        """Put failed publications before the waiting ones; the next tick retries."""
         kept = sorted(queue.failed, key=lambda publication: publication.number, reverse=True)
         queue.failed = []
         for publication in kept:
@@ -277,7 +277,7 @@ class Outbox:
     # Bounds --------------------------------------------------------------------------------
 
     def _reserve(self, publication: _Publication) -> bool:
-        """Count a publication as spooled; return False if there is no room."""
+        """Count a publication as spooled; return False if the spool is full."""
         if publication.spooled:
             return True
         draft = publication.draft
@@ -288,7 +288,8 @@ class Outbox:
         ):
             return False
         publication.spooled = True
-        # While the store is away nobody counts, and what is sent later must not be refused.
+        # While the store is unavailable no rate is counted, and a later attempt must not be
+        # refused.
         publication.draft = msgspec.structs.replace(draft, charges=())
         publication.size = size
         publication.quota.used += 1
@@ -337,7 +338,7 @@ class Outbox:
     # Sending again -------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send what is kept where the log accepts it: some now, the rest as it is answered."""
+        """Send spooled publications that the log accepts: some now, the rest after each answer."""
         if self._running:
             self._ready |= {topic: queue for topic, queue in self._queues.items() if queue.waiting}
             self._send_ready()
@@ -360,7 +361,7 @@ class Outbox:
 
 
 def _keys() -> Iterator[str]:
-    """Return keys that no client has: a client's key begins with the length of a user's name."""
+    """Return keys that no client can have: a client's key begins with the length of a name."""
     mine = secrets.token_hex(16)
     return (f"spool:{mine}.{count:x}" for count in itertools.count())
 

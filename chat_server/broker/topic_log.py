@@ -1,4 +1,4 @@
-"""One topic of the memory broker: in lists, what the scripts of Redis do with their sets."""
+"""One topic of the memory broker: keeps in lists what the scripts of Redis keep in sorted sets."""
 
 from bisect import bisect_left
 from collections import deque
@@ -37,7 +37,7 @@ _seq = attrgetter("seq")
 
 
 class _Entry(Struct):
-    """A stored event; `content` is 0 once a deletion has taken the content away."""
+    """A stored event; `content` is 0 once a deletion has removed the content."""
 
     seq: int
     kind: Kind
@@ -47,14 +47,14 @@ class _Entry(Struct):
 
 
 class _Users(Struct):
-    """Who reacted with one emoji: how many, and the places of those who are remembered."""
+    """The users who reacted with one emoji: their number, and the places of the remembered ones."""
 
     count: int
     places: dict[bytes, PublishResult]
 
 
 class _State(Struct):
-    """What changes have made of a message; `text` is what was appended behind `split.front`."""
+    """The result of a message's changes; `text` is the text appended after `split.front`."""
 
     version: int
     edited_at: int = 0
@@ -67,10 +67,10 @@ class _State(Struct):
     reactions: dict[str, _Users] = {}
 
     def message_state(self) -> MessageState:
-        """Return the state as it is folded into the message."""
+        """Return the state for folding into the message."""
         data = self.data
         if self.split is not None:
-            # Appends wait here until the message is read.
+            # Appended texts are joined only when the message is read.
             self.text = [b"".join(self.text)]
             data = self.split.front + self.text[0] + self.split.back
         return MessageState(
@@ -86,14 +86,14 @@ class _State(Struct):
 
 
 class Kept(Struct, frozen=True):
-    """A message that is put into a log again.
+    """A message to restore into a log.
 
     Args:
-        seq: its seq.
-        payload: the message as it was published.
-        content: see `Draft`; 0 if it is deleted.
-        state: what changes have made of it, if there were any.
-        reacting: by emoji, how many users have reacted, and those who are remembered, as JSON.
+        seq: the message's seq.
+        payload: the published message.
+        content: see `Draft`; 0 for a deleted message.
+        state: the result of the message's changes, if any.
+        reacting: the number of users and the remembered users, as JSON, by emoji.
     """
 
     seq: int
@@ -104,17 +104,18 @@ class Kept(Struct, frozen=True):
 
 
 class TopicLog:
-    """A topic's position, its messages and the changes of them.
+    """A topic's position, its messages and their changes.
 
     Args:
-        epoch: the name of its numbering.
+        epoch: the topic's epoch.
 
     Attributes:
-        epoch: the name of the numbering.
+        epoch: the topic's epoch.
         epoch_start: the seq after which the epoch began.
-        epoch_before: the epoch that it took over up to there; empty if none.
+        epoch_before: the previous epoch, whose events up to `epoch_start` still count; may be
+            empty.
         seq: the last seq.
-        size: estimated bytes of all that is stored.
+        size: estimated bytes of all stored events.
         taken: the seq up to which consumers have taken the events.
     """
 
@@ -129,9 +130,9 @@ class TopicLog:
         self._messages: deque[_Entry] = deque()
         self._changes: deque[_Entry] = deque()
         self._states: dict[int, _State] = {}
-        # Payload bytes of messages and of changes, and what states hold.
+        # Payload bytes of messages and of changes, and bytes of states.
         self._sizes = [0, 0, 0]
-        # The seq of the last message that is not stored any more.
+        # The seq of the last message that was trimmed.
         self._trimmed = 0
 
     def __len__(self) -> int:
@@ -140,13 +141,13 @@ class TopicLog:
 
     @property
     def size(self) -> int:
-        """Estimated bytes of what is stored."""
+        """Estimated bytes of all stored events."""
         messages, changes, states = self._sizes
         count = len(self._messages) + len(self._changes)
         return messages + changes + states + ENTRY_BYTES * count
 
     def clear(self) -> None:
-        """Forget every event; the position stays."""
+        """Delete every event; the position stays."""
         self._trimmed = self.seq
         self._messages.clear()
         self._changes.clear()
@@ -154,7 +155,7 @@ class TopicLog:
         self._sizes = [0, 0, 0]
 
     def drop_oldest(self) -> int:
-        """Forget the oldest message and what has become of it; return the fall of `size`."""
+        """Delete the oldest message with its state; return the decrease of `size`."""
         if len(self._messages) == 1:
             freed = self.size
             self.clear()
@@ -166,24 +167,24 @@ class TopicLog:
         return freed + ENTRY_BYTES + (self._forget(oldest.seq) if self._states else 0)
 
     def begin_epoch(self, epoch: str) -> None:
-        """Go on in another epoch; what is stored stays."""
+        """Go on in another epoch; stored events stay."""
         self.epoch_before, self.epoch, self.epoch_start = self.epoch, epoch, self.seq
 
     def counts(self, seq: int, epoch: str | None) -> bool:
-        """Return whether a seq of an epoch is the same event's in the present one.
+        """Return whether a seq of an epoch belongs to the same event in the present epoch.
 
-        It is if the present epoch has taken it over. What was taken over from epochs further back
-        is not known any more.
+        The present epoch has taken over the events of the previous one up to `epoch_start`. Epochs
+        further back are not known any more.
         """
         if epoch is None or epoch == self.epoch:
             return True
         return epoch == self.epoch_before and seq <= self.epoch_start
 
     def restore(self, position: Position, kept: Iterable[Kept]) -> None:
-        """Go on where a log stood that is gone, with some of its newest messages.
+        """Continue a lost log at its position, with some of its newest messages.
 
         Args:
-            position: where it stood.
+            position: the position of the lost log.
             kept: messages, ascending.
         """
         self.epoch, self.seq = position.epoch, position.seq
@@ -204,7 +205,7 @@ class TopicLog:
         """Store a message as the next event; `at` is in milliseconds.
 
         Returns:
-            Its payload, and the rise of `size`.
+            The payload, and the increase of `size`.
         """
         retention = draft.retention
         self.seq = seq = self.seq + 1
@@ -224,7 +225,7 @@ class TopicLog:
         count, size = len(self._messages), self._sizes[0]
         if (count <= retention.size and not 0 < retention.bytes < size) or count <= 1:
             return False
-        # What consumers have not taken is held back.
+        # Events that consumers have not taken are held back.
         held = count <= retention.held_size and size <= retention.held_bytes
         return not (held and self._messages[0].seq > self.taken)
 
@@ -232,11 +233,12 @@ class TopicLog:
         """Store a change as the next event.
 
         Args:
-            change: the change. Of an append every piece is stored: none of them is a duplicate.
+            change: the change. All pieces of an append are stored: none of the pieces is a
+                duplicate.
             at: milliseconds since 1970.
 
         Returns:
-            The outcome, and the payload of the event; nothing if there is none.
+            The outcome, and the payload of the event; empty for no event.
         """
         message = self._target(change)
         if isinstance(message, Outcome):
@@ -280,7 +282,7 @@ class TopicLog:
         return ChangeResult(Outcome.STORED, (place,) * count), payload
 
     def _target(self, change: Change) -> _Entry | Outcome:
-        """Return the message to be changed, or what stands against every change of it."""
+        """Return the message to be changed, or the reason why it cannot be changed at all."""
         if not self.counts(change.target, change.epoch):
             return Outcome.BEGUN_ANEW
         message = _at(self._messages, change.target)
@@ -300,7 +302,7 @@ class TopicLog:
             self._sizes[1] -= len(self._changes.popleft().payload)
 
     def _holds_changes(self, retention: Retention) -> bool:
-        """Return whether consumers that have not taken the oldest change hold it back."""
+        """Return whether consumers that have not taken the oldest change hold the change back."""
         return (
             self._changes[0].seq > self.taken
             and len(self._changes) <= HELD * retention.changes
@@ -308,7 +310,7 @@ class TopicLog:
         )
 
     def _delete(self, message: _Entry) -> None:
-        """Take away the content of a message, and of every edit and append of it."""
+        """Remove the content of a message, and of all its edits and appends."""
         rest = tombstone(message.payload, message.content, self.seq + 1)
         self._sizes[0] += len(rest) - len(message.payload)
         message.payload, message.content = rest, 0
@@ -320,7 +322,7 @@ class TopicLog:
                 change.payload, change.content = rest, 0
 
     def _forget(self, target: int) -> int:
-        """Forget what changes have made of a message; return the fall of `size`."""
+        """Delete the state of a message; return the decrease of `size`."""
         state = self._states.pop(target, None)
         if state is None:
             return 0
@@ -343,7 +345,7 @@ class TopicLog:
     ) -> HistoryPage:
         """Return a page; see `realtime.ports.EventLog.history`."""
         sources = [self._messages] if folded else [self._messages, self._changes]
-        # One entry more than asked for shows whether there are more.
+        # One entry above the limit shows whether there are more.
         chosen = [_between(source, after, before, limit + 1, newest) for source in sources]
         entries: list[_Entry] = list(merge(*chosen, key=_seq))
         count = len(entries)
@@ -374,21 +376,21 @@ class TopicLog:
         )
 
     def newest(self, topic: str) -> Event | None:
-        """Return the newest message as it now is, if there is one."""
+        """Return the newest message in its present state, if the log has messages."""
         if not self._messages:
             return None
         message = self._messages[-1]
         return Event(topic, self.epoch, message.seq, message.kind, self._fold(message))
 
     def count_behind(self, cursor: int, author: bytes) -> tuple[int, bool]:
-        """Count the messages of others behind a seq that are not deleted.
+        """Count the messages of other users after a seq, without deleted ones.
 
         Args:
             cursor: the seq.
-            author: JSON text with which the `from` of one's own messages begins.
+            author: JSON text at the beginning of `from` in the user's own messages.
 
         Returns:
-            Their number, and whether messages behind the seq are not stored any more.
+            The number of messages, and whether messages after the seq are not stored any more.
         """
         behind = islice(self._messages, _index(self._messages, cursor + 1), None)
         count = sum(1 for each in behind if each.content and not _is_by(each.payload, author))
@@ -402,7 +404,7 @@ class TopicLog:
 
 
 def _index(entries: Sequence[_Entry], seq: int) -> int:
-    """Return the index of the first entry with this seq or a greater one."""
+    """Return the index of the first entry whose seq is at least `seq`."""
     return bisect_left(entries, seq, key=_seq)
 
 
@@ -446,7 +448,7 @@ def _held(state: _State) -> int:
 
 
 def _is_by(payload: bytes, author: bytes | None) -> bool:
-    """Return whether a message's `from` begins with a text; nothing in front of it is a user's."""
+    """Return whether a message's `from` begins with a text; no user controls the text before it."""
     if author is None:
         return True
     _, _, sender = payload.partition(b'"from":')
@@ -455,7 +457,7 @@ def _is_by(payload: bytes, author: bytes | None) -> bool:
 
 
 def _append(state: _State, message: _Entry, change: Append) -> ChangeResult | None:
-    """Add to a text, or return why it cannot be done."""
+    """Add text to a message, or return the reason of a refusal."""
     if state.label not in ("", STREAMING):
         return ChangeResult(Outcome.GONE)
     split, text, length, size = state.split, state.text, state.length, state.bytes
@@ -476,7 +478,7 @@ def _append(state: _State, message: _Entry, change: Append) -> ChangeResult | No
 
 
 def _react(state: _State, change: Reaction, place: PublishResult) -> ChangeResult | None:
-    """Add a reaction or take it back, or return what stands against it."""
+    """Add or remove a reaction, or return the reason of a refusal."""
     users = state.reactions.get(change.emoji)
     if change.remove:
         if users is None or (change.user not in users.places and users.count <= len(users.places)):

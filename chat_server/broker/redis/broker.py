@@ -37,41 +37,42 @@ log = logging.getLogger(__name__)
 
 PUBLISH_BATCH = 512
 """Maximum number of publications in one pipeline: the round trip costs little per publication, and
-the first waits only some 10 ms for the last."""
+the first publication waits only some 10 ms for the last."""
 
 READ_BATCH = 16
-"""Maximum number of reads in one pipeline: each may return megabytes, held until the last."""
+"""Maximum number of reads in one pipeline: each may return megabytes, held until the last read."""
 
 BACKOFF_SECONDS = (0.05, 2.0)
-"""First and longest delay between two attempts to connect, before jitter."""
+"""First and longest seconds between two attempts to connect, before jitter."""
 
 MISCONFIGURED_SECONDS = 30.0
-"""Longest delay if an operator has to change something first."""
+"""Longest delay in seconds if an operator must change something first."""
 
 _RANDOM = secrets.SystemRandom()
 
 
 class RedisBroker:
-    """Keeps `realtime.ports.Broker` over one Redis server, or the master that sentinels name.
+    """Keeps `realtime.ports.Broker` over one Redis server, or the sentinels' master.
 
-    A worker has one subscriber connection, one to publish (so that publications keep their order)
-    and, as needed, some to read. The subscriber connection decides whether Redis is available: it
-    is always read, a PING follows silence, and while it is lost every call fails at once.
+    A worker has one subscriber connection, one connection to publish (so that publications keep
+    their order) and, as needed, some to read. The subscriber connection decides whether Redis is
+    available: the worker always reads from it, and sends a PING after silence. While this
+    connection is lost every call fails at once.
 
     Args:
         redis: the address, and the longest silence of Redis.
         broker: lifetimes of positions and idempotency keys, and the limit of waiting calls.
         connect: makes connections; by default to `redis.url`.
-        sharded: True for a shard of a cluster, whose channels belong to slots.
+        sharded: True for a shard of a cluster, where channels belong to slots.
         on_moved: called with a subscribed topic that this server does not serve any more.
         throttle: shared limit of log lines.
-        numbers: counts what is asked of Redis.
+        numbers: counters of the commands to Redis.
 
     Attributes:
-        cursors: keeps how far users have read.
-        feed: says in which topics something was stored.
-        orders: keeps what operators have ordered.
-        presence: keeps who is in a topic.
+        cursors: the store of read cursors.
+        feed: names the topics with new events.
+        orders: the store of operators' orders.
+        presence: the store of presence.
         home: the hash tag of the probe's keys; in a cluster a tag that this shard serves.
 
     Raises:
@@ -96,15 +97,15 @@ class RedisBroker:
         self._timeout = redis.timeout_seconds
         self._limit = broker.max_pending
         self.home = ""
-        # True while the subscriber connection stands and the last probe came back.
+        # True while the subscriber connection is open and the last probe came back.
         self._available = False
         # True from `Listener.on_lost` to `on_restored`.
         self._lost = False
         # The reason for which Redis stores nothing, although it answers.
         self._refusal: Refusal | None = None
-        # True if the log has a line about that reason, so that its end is logged, too.
+        # True if the log has a line about that reason, so that its end must be logged too.
         self._logged = False
-        self._recovered = False  # as the last line says
+        self._recovered = False  # True if the last line says that publications are stored again
         self._throttle = throttle = throttle or LogThrottle()
         self._listener: GuardedListener  # Set by `start`.
         # The supervisor of the subscriber connection, and the prolonging of positions.
@@ -159,8 +160,8 @@ class RedisBroker:
 
     def _make_presence(self, broker: BrokerSettings) -> RedisPresence:
         return RedisPresence(
-            # It connects only where a namespace has presence. That Redis refuses is no reason to
-            # take no publications.
+            # This pipeline connects only if a namespace has presence. A refusal of its commands
+            # does not stop publications.
             self._make_pipeline(PUBLISH_BATCH, True, WRITE, PAGE),
             *(self._names, broker, self._subscriber.publish),
             available=lambda: self._available,
@@ -182,7 +183,7 @@ class RedisBroker:
 
     @property
     def deaf_seconds(self) -> float:
-        """Seconds of deafness since the start, in all."""
+        """Seconds of deafness since the start in total."""
         return self._probe.deaf_seconds
 
     async def health(self, *, ping: bool = True) -> BrokerHealth:
@@ -217,8 +218,8 @@ class RedisBroker:
     async def start(self, listener: Listener) -> None:
         """Begin to deliver to `listener`.
 
-        Waits for the first attempt to connect, at most `timeout_seconds`. After that a server that
-        is away is awaited in the background.
+        Waits for the first attempt to connect, at most `timeout_seconds`. Afterwards the broker
+        waits for an unavailable server in the background.
         """
         self._listener = GuardedListener(listener)
         for pipeline in self._pipelines:
@@ -271,7 +272,7 @@ class RedisBroker:
             delay = min(delay * 2, MISCONFIGURED_SECONDS if lasting else longest)
 
     async def _keep_connected(self, tried: asyncio.Event) -> Exception:
-        """Connect, be available until the connection is lost, and return the error."""
+        """Connect, stay available until the connection is lost, and return the error."""
         try:
             await self._subscriber.open(self._listener)
             # The address may resolve to another server than before.
@@ -304,7 +305,8 @@ class RedisBroker:
             self._renew_pipelines()
         if known is UNNAMED:
             self._log_refusal(known)
-        # A full Redis takes some now and then: the last line of the log is what lasts.
+        # A full Redis accepts some publications: the last line of the log must be the lasting
+        # state.
         if self._logged and self._throttle.due("again"):
             log.info("Redis takes publications again")
             self._recovered, self._logged = True, False
@@ -313,7 +315,7 @@ class RedisBroker:
         """Note a refusal of a publication."""
         known = self._refusal
         if refusal is REPLICA and known is None and self._available:
-            # The address, or the sentinels, may name another master by now.
+            # The address or the sentinels may lead to another master by now.
             self._on_disconnected(reply)
             self._subscriber.abort()
             return
@@ -322,7 +324,7 @@ class RedisBroker:
         if self._available and known is None:
             self._refusal = refusal
             self._probe.expedite()
-            if refusal is not UNNAMED:  # The probe finds the command's name.
+            if refusal is not UNNAMED:  # the probe finds the command's name
                 self._log_refusal(refusal)
 
     def _on_refused_read(self, refusal: Refusal, reply: Exception) -> None:
@@ -359,9 +361,9 @@ class RedisBroker:
 
     def _on_disconnected(self, error: Exception) -> None:
         self._available = False
-        if not isinstance(error, Unavailable):  # which follows an error noted before
+        if not isinstance(error, Unavailable):  # `Unavailable` follows an error noted before
             refusal = self._refusal = self._refusal_in(error)
-            # A lasting mistake of an operator is logged once a minute, not by every shard.
+            # An operator's lasting mistake is logged once a minute, rather than by every shard.
             due = self._throttle.due(refusal.reason if refusal else type(error).__name__)
             if due or not (self._lost or refusal):
                 report(error, refusal, self._names.prefix)
@@ -375,10 +377,11 @@ class RedisBroker:
         return None if self._sharded and refusal is CLUSTER else refusal
 
     def _on_trouble(self, error: Exception) -> None:
-        """Decide whether the failure of a pipeline means that Redis is away."""
+        """Decide whether the failure of a pipeline means that Redis is unavailable."""
         closed = type(error) is ConnectionError or isinstance(error, OSError)
         if closed and not isinstance(error, TimeoutError):
-            # One connection may be lost at any time; the subscriber's PING shows whether Redis is.
+            # One connection may be lost at any time; the subscriber's PING tells the state of
+            # Redis.
             self._mention(error)
             self._subscriber.ping()
         else:
@@ -386,9 +389,9 @@ class RedisBroker:
             self._subscriber.abort()
 
     def _on_reader_trouble(self, error: Exception) -> None:
-        """Decide whether the failure of a connection for reads means that Redis is away."""
+        """Decide whether the failure of a reading connection means that Redis is unavailable."""
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            # The reads may have been too large; then only reads suffer.
+            # The reads may have been too large; then only the reads fail.
             if self._throttle.due("slow read"):
                 log.warning("Redis took longer than %g s to read", self._timeout)
             self._subscriber.ping()
@@ -417,7 +420,7 @@ class RedisBroker:
         if not self._available:
             return unavailable()
         if self._refusal is not None and self._refusal.status == "misconfigured":
-            # A script that an ACL ends in the middle would store the event.
+            # A script that an ACL stops in the middle would store the event.
             return StoreRefuses(self._refusal, sent=False)
         return None
 
@@ -431,16 +434,16 @@ class RedisBroker:
         return self._publisher.send(command, lambda _: None)
 
     def flushed(self) -> "Future[bool]":
-        """Resolve once every publication before this call is answered."""
+        """Resolve once every earlier publication is answered."""
         return self._publisher.send(pack("PING"), bool)
 
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While Redis is away the future fails, but the topic is remembered.
+        While Redis is unavailable the future fails, but the broker remembers the topic.
         """
         future = self._subscriber.subscribe(topic)
-        # The subscriber may be connecting, for as long as Redis is away.
+        # The subscriber may be connecting for as long as Redis is unavailable.
         return future if self._available else failed(unavailable())
 
     def unsubscribe(self, topic: str) -> None:
@@ -480,19 +483,19 @@ class RedisBroker:
         return self._subscriber.remembers(self._names.channel(topic))
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands, unless another worker has."""
+        """Begin another epoch at the topic's position, unless another worker has begun one."""
         if not self._available:
             raise unavailable()
         return await self._storage.begin_epoch(self._reader(), self._names.keys(topic), lost)
 
     async def purge(self, topic: str) -> Position:
-        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        """Delete all stored events of the topic, and begin another epoch at its position."""
         if not self._available:
             raise unavailable()
         return await self._storage.purge(self._reader(), self._names.keys(topic))
 
     def _reader(self) -> Pipeline:
-        # The first idle one: little traffic opens one connection only.
+        # The first idle reader, so that little traffic opens only one connection.
         for reader in self._readers:
             if not len(reader):
                 return reader

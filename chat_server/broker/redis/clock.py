@@ -1,4 +1,4 @@
-"""How long a round trip to Redis takes, and how far the two clocks are apart."""
+"""Measures the round trip to Redis, and the difference between the two clocks."""
 
 import time
 
@@ -11,18 +11,18 @@ async def ask_time(reader: Pipeline) -> tuple[float | None, float | None]:
     """Ask Redis for its time.
 
     Returns:
-        The seconds of the round trip, and by how many this machine's clock is ahead; None for what
-        is not known because Redis did not answer, or refused.
+        The seconds of the round trip, and the seconds by which this machine's clock is ahead. A
+        value is None if Redis did not answer or refused.
     """
     began, sent_at = time.perf_counter(), time.time()
     try:
         moment = await reader.send(pack("TIME"), _seconds)
     except StoreRefuses:
-        return time.perf_counter() - began, None  # An answer, too.
+        return time.perf_counter() - began, None  # a refusal is an answer, too
     except Unavailable:
         return None, None
     latency = time.perf_counter() - began
-    # Redis looked at its clock about half way.
+    # Redis read its clock about half way.
     return latency, sent_at + latency / 2 - moment
 
 

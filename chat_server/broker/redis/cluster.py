@@ -35,11 +35,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REFRESH_SECONDS = (0.05, 0.5, 30.0)
-"""Seconds between two reads of the slot map: at least; while a shard is away or a topic has no
-subscription; at most. The last is a precaution: a call to a moved slot asks for a new map."""
+"""Seconds between two reads of the slot map: minimum; while a shard is unavailable or a topic has
+no subscription; maximum. The last is a precaution, because a call to a moved slot asks for a new
+map."""
 
 TOPICS_AT_ONCE = 500
-"""Subscriptions that are moved together: fewer than the subscriber's limit of unconfirmed ones."""
+"""Subscriptions moved together: fewer than the subscriber's limit of unconfirmed commands."""
 
 
 class _ShardListener:
@@ -62,19 +63,19 @@ class _ShardListener:
 class ClusterBroker:
     """Keeps `realtime.ports.Broker` over a Redis Cluster with sharded pub/sub.
 
-    Each master is a `RedisBroker` of its own, and a `SlotRouter` finds the one that serves a topic.
+    Each master has its own `RedisBroker`, and a `SlotRouter` finds the broker of a topic's slot.
 
     Args:
         redis: addresses of seeds of the cluster, and the timeout for a silent server.
         broker: see `RedisBroker`; `max_pending` holds for each shard.
-        numbers: counts what is asked of all shards.
+        numbers: counters of the commands to all shards.
 
     Raises:
         ValueError: `redis.url` cannot be used.
 
     Attributes:
-        feed: says in which topics something was stored.
-        orders: keeps what operators have ordered.
+        feed: names the topics with new events.
+        orders: the store of operators' orders.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class ClusterBroker:
         self._timeout = redis.timeout_seconds
         # The masters of the last map.
         self._shards: dict[Address, RedisBroker] = {}
-        # By slot.
+        # Brokers by slot.
         self._owners: list[RedisBroker | None] = [None] * SLOTS
-        # Subscribed topics, and the shard of the subscription; None: at no shard yet.
+        # Subscribed topics with the shard of their subscription; None: no shard yet.
         self._topics: dict[str, RedisBroker | None] = {}
-        # Shards without slots that have yet to answer.
+        # Shards without slots that still have unanswered calls.
         self._retiring: set[RedisBroker] = set()
-        # Deafness of shards that are gone: the sum never decreases.
+        # Deafness of former shards, so that the sum never decreases.
         self._left_deaf_seconds = 0.0
         self._router = SlotRouter(self, limit=broker.max_pending, seconds=self._timeout)
         self._presence = ClusterPresence(self._submit, self._spawn)
@@ -109,11 +110,11 @@ class ClusterBroker:
         self.feed = ClusterFeed(
             self._submit, lambda: list(self._shards.values()), f"{redis.prefix}:touched"
         )
-        # The node that is asked first.
+        # The node to ask first.
         self._hint: Address | None = None
-        # Set to have the map read again soon.
+        # Set to read the map again soon.
         self._stale = asyncio.Event()
-        # Set, and replaced, after each attempt to read the map.
+        # Set and replaced after each attempt to read the map.
         self._refreshed = asyncio.Event()
         self._listener: GuardedListener
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -126,12 +127,12 @@ class ClusterBroker:
 
     @property
     def cursors(self) -> ClusterCursors:
-        """Keeps how far users have read."""
+        """The store of read cursors."""
         return self._cursors
 
     @property
     def presence(self) -> ClusterPresence:
-        """Keeps who is in a topic."""
+        """The store of presence."""
         return self._presence
 
     def accepts(self, topic: str) -> bool:
@@ -142,9 +143,9 @@ class ClusterBroker:
     async def health(self, *, ping: bool = True) -> BrokerHealth:
         """Return the state of the cluster.
 
-        The status and the reason are those of the first shard that is not `ok`. The seconds of
-        deafness are summed over the shards. The latency is that of the slowest shard, and the clock
-        that which is furthest from ours.
+        The status and the reason belong to the first shard that is not `ok`. The seconds of
+        deafness are the sum over all shards. The latency is the slowest shard's, and the clock
+        difference the largest.
         """
         left = self._left_deaf_seconds
         shards = await asyncio.gather(*(s.health(ping=ping) for s in self._shards.values()))
@@ -162,14 +163,14 @@ class ClusterBroker:
         )
 
     def reaches(self, topic: str) -> bool:
-        """Return whether the shard that serves the topic is believed to be reachable."""
+        """Return whether the topic's shard is believed to be reachable."""
         shard = self._owner(topic)
         return shard is not None and shard.available
 
     # Life ----------------------------------------------------------------------------------
 
     async def start(self, listener: Listener) -> None:
-        """Begin to deliver to `listener`; shards that are away are awaited in the background."""
+        """Begin to deliver to `listener`; wait for unavailable shards in the background."""
         self._listener = GuardedListener(listener)
         refreshed = self._refreshed
         self._spawn(self._keep_map(), "redis cluster")
@@ -223,7 +224,7 @@ class ClusterBroker:
     async def _refresh(self) -> None:
         # A new map takes a while to reach every node. The node that knew of the last move is asked
         # first, so that the older map of another node does not undo the move. But a master that was
-        # cut off and replaced may still serve its own map: shards that are away are asked last.
+        # cut off and replaced may still serve its own map, so unavailable shards are asked last.
         hint = self._hint
         here = sorted(self._shards, key=self._is_away)
         first = [] if hint is None or self._is_away(hint) else [hint]
@@ -253,24 +254,24 @@ class ClusterBroker:
         self._owners = owners
         for shard in self._shards.values():
             if not shard.home or self._owner(shard.home) is not shard:
-                # The probe's key must be in one of the shard's slots; the tag is found by trying.
+                # The probe's key must be in one of the shard's slots; trying finds such a hash tag.
                 tags = map(str, count())
                 shard.set_hash_tag(next(tag for tag in tags if self._owner(tag) is shard))
         for shard in gone:
             self._left_deaf_seconds += shard.deaf_seconds
             self._retiring.add(shard)
             self._spawn(self._retire(shard), "redis shard")
-        # Usually nothing has moved, and there may be many topics.
+        # Usually no slot has moved, and there may be many topics.
         moved = self._misplaced() if owners != before or None in self._topics.values() else []
         if moved:
             self._listener.lost(moved)
         for start in range(0, len(moved), TOPICS_AT_ONCE):
             await self._move(moved[start : start + TOPICS_AT_ONCE])
-        # New shards start with the topics that they own: nothing is missed once they answer.
+        # New shards start with their topics, so no event is missed once the shards answer.
         await asyncio.gather(
             *(shard.start(_ShardListener(self, shard)) for shard in fresh.values())
         )
-        # A shard that is away calls on_restored itself.
+        # An unavailable shard calls on_restored itself.
         if landed := [topic for topic in moved if self._is_heard(topic)]:
             self._listener.restored(landed)
 
@@ -282,7 +283,7 @@ class ClusterBroker:
             # The topic may have moved to another shard by now.
             if self._topics.get(topic) is shard:
                 self._topics[topic] = None
-                self.invalidate(address)  # This node knows the new owner.
+                self.invalidate(address)  # this node knows the new owner
 
         shard = RedisBroker(
             self._redis,
@@ -296,14 +297,14 @@ class ClusterBroker:
         return shard
 
     async def _retire(self, shard: RedisBroker) -> None:
-        """Stop a shard without slots, once it has answered."""
+        """Stop a shard without slots, once it has answered all calls."""
         with suppress(Unavailable):
             await shard.flushed()
         await shard.stop()
         self._retiring.discard(shard)
 
     def _misplaced(self) -> list[str]:
-        """Return topics whose subscription is not at their owner."""
+        """Return topics whose subscription is at another shard than their owner."""
         return [topic for topic, at in self._topics.items() if at is not self._owner(topic)]
 
     def _is_heard(self, topic: str) -> bool:
@@ -320,8 +321,8 @@ class ClusterBroker:
             return_exceptions=True,
         )
         for topic, result in zip(wanted, results, strict=True):
-            # A shard that is away remembers the topic. A busy shard, or one that refuses, is asked
-            # again with the next map.
+            # An unavailable shard remembers the topic. A busy or refusing shard is asked again with
+            # the next map.
             if isinstance(result, Busy | Rejected):
                 self._displace(topic)
             if isinstance(result, Moved):
@@ -345,7 +346,7 @@ class ClusterBroker:
         return self._owners[slot]
 
     def invalidate(self, hint: Address | None) -> None:
-        """Note that the map is out of date; `hint` is a node that may have a better one."""
+        """Note that the map is out of date; `hint` is a node that may have a newer one."""
         self._hint = hint or self._hint
         self._stale.set()
 
@@ -368,11 +369,11 @@ class ClusterBroker:
     # Events --------------------------------------------------------------------------------
 
     def publish(self, draft: Draft) -> "Future[PublishResult]":
-        """Store `draft` and send it to every worker, on the shard that serves the topic."""
+        """Store `draft` and send the event to every worker, on the topic's shard."""
         return self._submit(draft.topic, lambda shard: shard.publish(draft), ordered=True)
 
     def change(self, change: Change) -> "Future[ChangeResult]":
-        """Change a message and send the event to every worker, on the shard of the topic."""
+        """Change a message and send the event to every worker, on the topic's shard."""
         return self._submit(change.topic, lambda shard: shard.change(change), ordered=True)
 
     def signal(self, topic: str, payload: bytes, kind: Kind = Kind.SIGNAL) -> "Future[None]":
@@ -382,13 +383,13 @@ class ClusterBroker:
     def subscribe(self, topic: str) -> "Future[None]":
         """Receive the topic's events from all workers.
 
-        While the shard is away the future fails, but the topic is remembered.
+        While the shard is unavailable the future fails, but the broker remembers the topic.
         """
         self._topics.setdefault(topic, None)
 
         def call(shard: RedisBroker) -> "Future[None]":
             if topic not in self._topics:
-                return failed(unavailable())  # The topic was unsubscribed meanwhile.
+                return failed(unavailable())  # the topic was unsubscribed meanwhile
             return self._subscribe(topic, shard)
 
         return self._submit(topic, call)
@@ -410,7 +411,7 @@ class ClusterBroker:
         max_bytes: int = READ_BYTES,
         folded: bool = False,
     ) -> HistoryPage:
-        """Read stored events or messages and the position, from the shard that serves the topic."""
+        """Read stored events or messages and the position, from the topic's shard."""
 
         def call(shard: RedisBroker) -> "Future[HistoryPage]":
             reading = shard.history(
@@ -427,7 +428,7 @@ class ClusterBroker:
         return await self._submit(topic, call)
 
     async def begin_epoch(self, topic: str, lost: str) -> Position:
-        """Begin another epoch where the topic stands, unless another worker has."""
+        """Begin another epoch at the topic's position, unless another worker has begun one."""
 
         def call(shard: RedisBroker) -> "Future[Position]":
             return self._spawn(shard.begin_epoch(topic, lost), "redis epoch")
@@ -435,7 +436,7 @@ class ClusterBroker:
         return await self._submit(topic, call)
 
     async def purge(self, topic: str) -> Position:
-        """Forget all that is stored of the topic, and begin another epoch where it stands."""
+        """Delete all stored events of the topic, and begin another epoch at its position."""
         return await self._submit(
             topic, lambda shard: self._spawn(shard.purge(topic), "redis purge")
         )

@@ -1,4 +1,4 @@
-"""Read cursors in a Redis Cluster: each call goes to the shard that serves the topic."""
+"""Read cursors in a Redis Cluster: each call goes to the topic's shard."""
 
 import asyncio
 from asyncio import Future
@@ -14,7 +14,7 @@ class ClusterCursors:
     """Keeps `realtime.ports.CursorStore` over a Redis Cluster.
 
     Args:
-        submit: calls the shard that serves a topic.
+        submit: calls the shard of a topic.
         shards: returns the shards.
     """
 
@@ -33,12 +33,12 @@ class ClusterCursors:
     async def unread(
         self, topics: Sequence[str], user: str, shown: Collection[str] = ()
     ) -> list[Unread]:
-        """Read what a user has not read."""
+        """Read a user's unread state."""
         reads = (self._read(each, user, shown) for each in topics)
         return [each[0] for each in await asyncio.gather(*reads)]
 
     async def forget(self, user: str) -> None:
-        """Scan every shard; of a topic that moves meanwhile a cursor may stay until it ends."""
+        """Scan every shard; a cursor of a topic that moves meanwhile may stay until its expiry."""
         shards = self._shards()
         if not shards:
             raise unavailable()

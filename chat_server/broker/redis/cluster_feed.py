@@ -1,4 +1,4 @@
-"""The feed of a Redis Cluster: hints in one slot, and a look at the topics of every shard."""
+"""The feed of a Redis Cluster: hints in one slot, and a scan of every shard's topics."""
 
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Collection
@@ -14,7 +14,7 @@ class ClusterFeed:
     """Keeps `realtime.ports.FeedStore` over a Redis Cluster.
 
     Args:
-        submit: calls the shard that serves a topic, or a key without braces.
+        submit: calls the shard of a topic, or of a key without braces.
         shards: returns the shards.
         key: the key of the hints.
     """
@@ -40,7 +40,7 @@ class ClusterFeed:
                 raise
 
     async def take(self, limit: int) -> list[str]:
-        """Take hints out of the set."""
+        """Remove and return hints of the set."""
         return await self._submit(self._key, lambda home: home.feed.pop(limit))
 
     async def positions(self) -> AsyncIterator[dict[str, Position]]:

@@ -1,4 +1,4 @@
-"""Orders of operators in a Redis Cluster: all of them in one slot."""
+"""Orders of operators in a Redis Cluster, all in one slot."""
 
 from asyncio import Future
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ class ClusterOrders:
     """Keeps `orders.OrderStore` over a Redis Cluster.
 
     Args:
-        submit: calls the shard that serves a topic, or a hash tag.
+        submit: calls the shard of a topic, or of a hash tag.
     """
 
     is_shared = True
@@ -25,7 +25,7 @@ class ClusterOrders:
         return self._submit(HOME, lambda shard: shard.orders.put(entries, missing=missing))
 
     def read(self, after: int, node: str) -> "Future[Page]":
-        """Read what follows a number."""
+        """Read the entries after a number."""
         return self._submit(HOME, lambda shard: shard.orders.read(after, node))
 
     def leave(self, node: str) -> "Future[None]":

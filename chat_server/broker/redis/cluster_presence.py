@@ -1,4 +1,4 @@
-"""Presence in a Redis Cluster: each call goes to the shard that serves the topic."""
+"""Presence in a Redis Cluster: each call goes to the topic's shard."""
 
 from asyncio import Future
 from collections.abc import Callable, Coroutine
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Shards(Protocol):
-    """What finds the shard of a topic."""
+    """Finds the shard of a topic."""
 
     def __call__(self, topic: str, call: Callable[[RedisBroker], "Future[T]"]) -> "Future[T]":
-        """Call the shard that serves the topic."""
+        """Call the topic's shard."""
         ...
 
 
@@ -22,8 +22,8 @@ class ClusterPresence:
     """Keeps `realtime.ports.PresenceStore` over a Redis Cluster.
 
     Args:
-        submit: calls the shard that serves a topic.
-        spawn: runs a coroutine in a task, which the broker owns.
+        submit: calls the shard of a topic.
+        spawn: runs a coroutine in a task of the broker's.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class ClusterPresence:
         return self._submit(attendance.topic, lambda shard: shard.presence.write(attendance))
 
     def settle(self, topic: str) -> "Future[Attended]":
-        """Let those leave who are due to."""
+        """Remove the users whose time to leave has come."""
         return self._submit(topic, lambda shard: shard.presence.settle(topic))
 
     def end(self, topic: str, lease: str, *, dead: bool) -> "Future[bool]":
-        """Take users of a lease out."""
+        """Remove users of a lease."""
         return self._submit(topic, lambda shard: shard.presence.end(topic, lease, dead=dead))
 
     async def page(
         self, topic: str, *, after: str = "", limit: int, max_bytes: int = PAGE_BYTES
     ) -> PresencePage:
-        """Read who is in a topic."""
+        """Read the users in a topic."""
 
         def call(shard: RedisBroker) -> "Future[PresencePage]":
             reading = shard.presence.page(topic, after=after, limit=limit, max_bytes=max_bytes)

@@ -1,8 +1,8 @@
-"""One connection to Redis: written to in pipelines, read one socket read at a time.
+"""One connection to Redis: writes pipelines, and reads one chunk of the socket at a time.
 
-redis-py does URLs, TLS, authentication and the handshake. Its commands are not used: an await per
-reply costs ten times as much as the bytes, and redis-py may retry a command, which would send a
-publication twice.
+redis-py handles URLs, TLS, authentication and the handshake. Its commands are not used, for two
+reasons. An await per reply costs ten times as much as the bytes. And redis-py may retry a command,
+which would send a publication twice.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError
 from .urls import REDIS_URL_RULE, Address, parse_redis_url
 
 READ_BYTES = 65_536
-"""Bytes of one socket read: a few hundred small messages; more would hold the loop for long."""
+"""Bytes of one socket read: a few hundred small messages; larger reads would block the loop."""
 
 CONNECTION_ERRORS = (RedisError, OSError)
 """Exceptions of a connection; `TimeoutError` is an `OSError`."""
@@ -59,7 +59,7 @@ class RedisConnection(Protocol):
 
 
 class BatchParser(_AsyncHiredisParser):
-    """redis-py's parser, plus a call that returns every reply of one socket read."""
+    """redis-py's parser, plus a method that returns every reply of one socket read."""
 
     async def read_batch(self) -> list[Any]:
         """Read from the socket once and return the complete replies, perhaps none."""
@@ -75,7 +75,7 @@ class BatchParser(_AsyncHiredisParser):
 
 
 class RedisPyConnection:
-    """A `RedisConnection` over a connection of redis-py, which is private to it."""
+    """A `RedisConnection` over a private connection of redis-py."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         # redis-py types its commands, but little of its connections.
@@ -88,7 +88,7 @@ class RedisPyConnection:
 
     @property
     def dead(self) -> bool:
-        """True once nothing can be written or read any more."""
+        """True once the connection cannot be written or read any more."""
         reader, writer = self._connection._reader, self._connection._writer
         return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
@@ -114,7 +114,7 @@ class RedisPyConnection:
         return parser.read_batch()
 
     def abort(self) -> None:
-        """Drop the connection, and whatever is unsent."""
+        """Drop the connection with all unsent bytes."""
         writer = self._connection._writer
         if writer is not None:
             # close() would wait for ever to flush bytes that a stopped Redis does not read.
@@ -130,31 +130,31 @@ def connector(url: str) -> Callable[[], RedisConnection]:
     """Return a factory of unopened connections to the one server at `url`.
 
     Raises:
-        ValueError: `url` cannot be used; the text hides it, as it may hold a password.
+        ValueError: `url` cannot be used; the text hides the URL, which may hold a password.
     """
     make = connections(url)
     return lambda: RedisPyConnection(make(None))
 
 
 def database_of(url: str) -> int:
-    """Return the number of the database that `url` names."""
+    """Return the database number of `url`."""
     topology = parse_redis_url(url) if url else None
     options: dict[str, Any] = dict(parse_url(topology.data if topology else url)) if url else {}
     return int(options.get("db") or 0)
 
 
 def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
-    """Return a factory of redis-py's connections to `url`, or to another address like it.
+    """Return a factory of redis-py's connections to `url`, or to another address with its options.
 
     Raises:
-        ValueError: `url` cannot be used; the text hides it, as it may hold a password.
+        ValueError: `url` cannot be used; the text hides the URL, which may hold a password.
     """
     try:
         options: dict[str, Any] = dict(parse_url(url))
         connection_class = options.pop("connection_class", Connection)
         options |= {
-            # RESP2: spoken by every server, and cheaper to parse. Replies come in the order of the
-            # commands, so pushes need no type of their own.
+            # RESP2, which every server speaks, and which is cheaper to parse. Replies come in the
+            # order of the commands, so pushes need no type of their own.
             "protocol": 2,
             "parser_class": BatchParser,
             "socket_read_size": READ_BYTES,
@@ -165,13 +165,13 @@ def connections(url: str) -> Callable[[Address | None], AbstractConnection]:
             "retry_on_timeout": False,
             "retry_on_error": [],
             "health_check_interval": 0,
-            # redis-py would look its own version up on disk, for every connection.
+            # redis-py would read its own version from disk for every connection.
             "driver_info": None,
             "socket_timeout": None,
             "socket_connect_timeout": None,
         }
         sample = connection_class(**options)
-        # get() reads the system's certificates from files: now, not in the running loop.
+        # get() reads the system's certificates from files: here, not in the running loop.
         tls = sample.ssl_context if isinstance(sample, SSLConnection) else None
         if tls is not None:
             tls.get()

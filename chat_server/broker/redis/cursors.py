@@ -24,22 +24,22 @@ T = TypeVar("T")
 UNREAD: Final = Script("topic", "unread")
 
 AT_ONCE: Final = 25
-"""Topics that a script reads at once: a call costs as much as what it reads of a topic or two."""
+"""Topics per script: the call itself costs as much as reading a topic or two."""
 
 _SPECIAL: Final = re.compile(r"[\\*?\[\]^-]")
 _ESCAPED: Final = r"\\\g<0>"
-"""What SCAN would take for a pattern, and for itself."""
+"""Escapes the characters that SCAN would take for a pattern."""
 
 
 class RedisCursors:
     """Keeps `realtime.ports.CursorStore` over one Redis server.
 
     Args:
-        pipeline: what publications go by, so that what was published before is counted.
+        pipeline: the pipeline of publications, so that earlier publications are counted.
         names: names of keys.
-        settings: how long a cursor is kept.
-        reaches: returns whether the server that has a topic is believed to be reachable.
-        reader: returns a connection that publications do not go by.
+        settings: lifetime of a cursor.
+        reaches: returns whether the topic's server is believed to be reachable.
+        reader: returns a pipeline other than that of publications.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RedisCursors:
     async def unread(
         self, topics: Sequence[str], user: str, shown: Collection[str] = ()
     ) -> list[Unread]:
-        """Read what a user has not read; all topics leave in one pipeline."""
+        """Read a user's unread state; all topics leave in one pipeline."""
         found: dict[str, Unread] = {}
         left = list(topics)
         while left:
@@ -77,27 +77,27 @@ class RedisCursors:
                 strict=True,
             ):
                 found.update(zip(chunk, answers, strict=False))
-            # A script that has read much leaves topics for the next one.
+            # A script that has read many bytes leaves topics for the next call.
             left = [topic for topic in left if topic not in found]
         return [found[topic] for topic in topics]
 
     def read(
         self, topics: Sequence[str], user: str, shown: Collection[str] = ()
     ) -> "Future[list[Unread]]":
-        """Read what a user has not read in topics of one hash slot, or of a server without slots.
+        """Read a user's unread state in topics of one hash slot, or of a server without slots.
 
         Args:
-            topics: at most `AT_ONCE`.
+            topics: at most `AT_ONCE` topics.
             user: the reader.
-            shown: topics of which also the readers are read.
+            shown: the topics whose readers are read too.
 
         Returns:
-            A future of what was found in the first of the topics, or in all.
+            A future of the unread states, of the first of the topics or of all.
         """
         return self._call(topics, user, shown, partial(_all, topics))
 
     async def forget(self, user: str) -> None:
-        """Scan the keys for cursors of a user, and delete what is found."""
+        """Scan the keys for cursors of a user, and delete all of them."""
         names = self._names
         front, end = f"{names.prefix}:{{", f"}}:read:{user}"
         pattern = f"{front}*{_SPECIAL.sub(_ESCAPED, end)}"
@@ -109,11 +109,11 @@ class RedisCursors:
             except StoreRefuses as error:
                 if error.refusal.status != "misconfigured":
                     raise
-                return  # An ACL without SCAN, which is in the log by now: they end by themselves.
+                return  # an ACL without SCAN, already logged: the cursors end by expiry
             for key in keys:
                 name = key[len(front) : -len(end)]
                 if "}" in name:
-                    continue  # Of a user, or an idempotency key, that looks like this one.
+                    continue  # a key of another user or an idempotency key, with the same ending
                 topic = names.keys(name)
                 await asyncio.gather(
                     self._reader().send(pack("DEL", key), bool),
@@ -134,7 +134,7 @@ class RedisCursors:
     ) -> "Future[T]":
         if not all(map(self._reaches, topics)):
             return failed(unavailable())
-        # Where nobody is shown anybody, the names are not sent.
+        # The names are not sent unless readers are shown.
         whose = "".join("01"[topic in shown] for topic in topics)
         whose = whose if "1" in whose else ""
         keys: list[str] = []

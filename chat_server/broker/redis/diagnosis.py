@@ -17,7 +17,7 @@ from .topology import ask
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "time": (),
-    # From here on the key is a string, so commands for another type do nothing.
+    # From here on the key is a string, so commands for another type fail without effect.
     "set": ("1", "PX", "10000"),
     "get": (),
     "hget": ("f",),
@@ -35,17 +35,17 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "pexpire": ("10000",),
     "del": (),
 }
-"""The commands of the scripts, with the arguments that follow a key."""
+"""The commands of the scripts, with their arguments after the key."""
 
 UNPROBED_COMMANDS: Final = frozenset(("exists", "pttl", "zrange", "zscore"))
-"""What else the scripts of presence and of cursors call, which the probe does not run."""
+"""Further commands of the scripts for presence and cursors, which the probe does not run."""
 
 
 log = logging.getLogger(__name__)
 
 
 def report(error: Exception, refusal: Refusal | None, prefix: str) -> None:
-    """Log the reason for which there is no connection to Redis."""
+    """Log the reason why there is no connection to Redis."""
     if refusal is not None:
         log.error("Redis cannot be used: %s (%s)", refusal.describe(prefix), error)
     elif isinstance(error, AuthenticationError):
@@ -59,13 +59,13 @@ def report(error: Exception, refusal: Refusal | None, prefix: str) -> None:
 async def explain(
     connect: Callable[[], RedisConnection], keys: Keys, publish: str, refusal: Refusal
 ) -> Refusal:
-    """Return a refusal with a reason that names everything an operator has to change.
+    """Return a refusal whose reason names everything that an operator must change.
 
     An error reply of a script does not always name the command that an ACL denies.
 
     Args:
         connect: makes a connection.
-        keys: keys for this alone.
+        keys: keys for this purpose alone.
         publish: the command that sends to a channel.
         refusal: the refusal as far as it is known.
     """
@@ -89,7 +89,7 @@ async def explain(
             if missing:
                 return refusal._replace(reason=f"ACL: {' '.join(missing)} is missing")
     except CONNECTION_ERRORS:
-        pass  # The caller's reason remains.
+        pass  # the caller's reason remains
     finally:
         await connection.close()
     return refusal
@@ -98,11 +98,11 @@ async def explain(
 async def warn_of_eviction(
     connect: Callable[[], RedisConnection], seconds: float, throttle: LogThrottle
 ) -> None:
-    """Log that Redis may evict keys, by which messages and their changes are lost untold.
+    """Log that Redis may evict keys, so that messages and changes would be lost unnoticed.
 
     Args:
         connect: makes a connection.
-        seconds: how long the question may take.
+        seconds: maximum duration of the check.
         throttle: limits the log lines.
     """
     connection = connect()
@@ -111,7 +111,7 @@ async def warn_of_eviction(
             await connection.open(seconds)
             policy = await _info(connection, "memory", "maxmemory_policy")
     except CONNECTION_ERRORS:
-        return  # Whether Redis is away is found out elsewhere.
+        return  # other connections find out whether Redis is unavailable
     finally:
         await connection.close()
     if policy not in ("", "noeviction") and throttle.due(f"maxmemory-policy {policy}"):
@@ -132,7 +132,7 @@ async def _is_denied(connection: RedisConnection, name: str, arguments: Sequence
 
 
 async def _info(connection: RedisConnection, section: str, field: str) -> str:
-    """Return a field of INFO, "" if there is none or an ACL hides it."""
+    """Return a field of INFO, or "" without the field or if an ACL hides INFO."""
     try:
         text = (await ask(connection, "INFO", section)).decode()
     except RedisError:

@@ -1,4 +1,4 @@
-"""The feed of a Redis: a set of hints that workers share, and a look at all topics."""
+"""The feed of a Redis: a set of hints that workers share, and a scan of all topics."""
 
 import re
 from asyncio import Future
@@ -13,20 +13,20 @@ from .storage import Keyspace
 RELEASE: Final = Script("release")
 
 _PROBE: Final = re.compile(r"probe:[0-9a-f]{16}")
-"""What a worker publishes to, to see whether that works (`write_probe`)."""
+"""The topics of workers' probes (`write_probe`)."""
 
 SCAN_COUNT: Final = 500
-"""Keys that Redis looks at in one step of a scan: some 0.1 ms."""
+"""Keys per step of a scan; Redis needs some 0.1 ms for a step."""
 
 
 class RedisFeed:
     """Keeps `realtime.ports.FeedStore` over one Redis server.
 
     Args:
-        touched: topics in which this worker has stored something; others add to it.
+        touched: topics in which this worker has stored an event; other objects add to the set.
         names: names of keys.
-        reader: returns a connection that publications do not go by.
-        flushed: resolves once every publication before is answered.
+        reader: returns a pipeline other than that of publications.
+        flushed: resolves once every earlier publication is answered.
         available: returns whether Redis is believed to be reachable.
     """
 
@@ -43,7 +43,7 @@ class RedisFeed:
         self._make_reader = reader
         self._flushed = flushed
         self._available = available
-        # No topic's key: those have a brace behind the prefix.
+        # No topic has this key: the keys of topics have a brace after the prefix.
         self.key: Final = f"{names.prefix}:touched"
 
     def _reader(self) -> Pipeline:
@@ -52,17 +52,17 @@ class RedisFeed:
         return self._make_reader()
 
     def take_touched(self) -> set[str]:
-        """Take the hints of this worker away."""
+        """Remove and return the hints of this worker."""
         touched = self._touched.copy()
         self._touched.clear()
         return touched
 
     def give_back(self, touched: Iterable[str]) -> None:
-        """Keep hints for the next time."""
+        """Put hints back for the next time."""
         self._touched.update(touched)
 
     async def share(self) -> None:
-        """Add the hints of this worker to the set, behind the publications that they are about."""
+        """Add the hints of this worker to the set, after the publications behind the hints."""
         touched = self.take_touched()
         if touched:
             try:
@@ -77,15 +77,15 @@ class RedisFeed:
         return self._reader().send(pack("SADD", self.key, *topics), _nothing)
 
     async def take(self, limit: int) -> list[str]:
-        """Take hints out of the set."""
+        """Remove and return hints of the set."""
         return await self.pop(limit)
 
     def pop(self, limit: int) -> "Future[list[str]]":
-        """Take hints out of the set."""
+        """Remove and return hints of the set."""
         return self._reader().send(pack("SPOP", self.key, limit), _decoded)
 
     async def positions(self) -> AsyncIterator[dict[str, Position]]:
-        """Scan the keys, and read the positions that are found."""
+        """Scan the keys, and read the position of each topic."""
         front, end = f"{self._names.prefix}:{{", "}:meta"
         cursor = b"0"
         while True:
@@ -109,7 +109,7 @@ class RedisFeed:
         """Let the topic's log be trimmed up to a position, in one script.
 
         Raises:
-            Unavailable: Redis is known to be away.
+            Unavailable: Redis is known to be unavailable.
         """
         keys = (self._names.keys(topic).meta,)
         return self._reader().call(RELEASE, keys, (position.epoch, position.seq), _nothing)
@@ -124,6 +124,6 @@ def _decoded(reply: list[bytes]) -> list[str]:
 
 
 def scanned(reply: Any) -> tuple[bytes, list[str]]:
-    """Return where the next step of a scan begins, and the keys that this one has found."""
+    """Return the cursor of a scan's next step, and the keys of this step."""
     cursor, keys = reply
     return cursor, _decoded(keys)

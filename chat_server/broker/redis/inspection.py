@@ -1,4 +1,4 @@
-"""Looks at the servers behind `redis.url` once, for `chat-server doctor`."""
+"""Inspects the servers behind `redis.url` once, for `chat-server doctor`."""
 
 import asyncio
 import re
@@ -24,28 +24,28 @@ OTHER_COMMANDS = {
     "zrange": ("0", "0"),
     "zscore": ("m",),
 }
-"""What the scripts call besides `COMMANDS`, with the arguments that follow a key."""
+"""Commands of the scripts besides `COMMANDS`, with their arguments after the key."""
 
 FEED_COMMANDS = {"sadd": ("m",), "spop": ()}
-"""What the consumers of events call."""
+"""Commands that the consumers of events need."""
 
 
 _OTHER_PORT = "is it the port of Redis, and does it speak TLS (rediss://) or not (redis://)?"
 
 
 class Inspection(Struct):
-    """What one server says of itself.
+    """The result of one server's inspection.
 
     Args:
-        name: of the server, to tell several apart.
-        error: why it could not be asked; "" if it could.
-        clustered: whether it is a node of a cluster.
-        latency_seconds: of one round trip.
+        name: the server's name, to tell several servers apart.
+        error: why the server could not be asked; "" if it answered.
+        clustered: True for a node of a cluster.
+        latency_seconds: seconds of one round trip.
         clock_ahead_seconds: how far this machine's clock is ahead of the server's.
-        info: the fields of INFO; empty if an ACL hides them.
-        append_fsync: the setting `appendfsync`; "" if an ACL hides it.
-        missing: what the ACL lacks, such as `+zadd`.
-        refusal: why it stores nothing; "" if it does.
+        info: the fields of INFO; empty if an ACL hides INFO.
+        append_fsync: the setting `appendfsync`; "" if an ACL hides the setting.
+        missing: rights that the ACL lacks, such as `+zadd`.
+        refusal: why the server stores nothing; "" if it stores events.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Inspection(Struct):
 
 
 async def inspect(settings: RedisSettings, seconds: float, *, feeds: bool) -> list[Inspection]:
-    """Look at the server, the master that sentinels name, or each master of a cluster.
+    """Inspect the server, the sentinels' master, or each master of a cluster.
 
     Args:
         settings: the address.
-        seconds: how long each server may take.
-        feeds: whether what consumers of events need is looked at, too.
+        seconds: maximum duration for each server.
+        feeds: True to check the commands for consumers of events too.
     """
     topology = parse_redis_url(settings.url)
     if topology is None or topology.kind == "sentinel":
@@ -138,7 +138,7 @@ async def _ask_time(connection: RedisConnection, found: Inspection) -> None:
     except AuthenticationError:
         raise  # Every other command is refused for that, and none of the trials would say so.
     except RedisError:
-        return  # `_try_commands` names what the ACL lacks.
+        return  # `_try_commands` names the missing right
     found.latency_seconds = time.perf_counter() - began
     there = int(seconds) + int(microseconds) / 1e6
     found.clock_ahead_seconds = sent_at + found.latency_seconds / 2 - there
@@ -163,8 +163,8 @@ async def _read_setting(connection: RedisConnection, name: str) -> str:
 async def _try_commands(
     connection: RedisConnection, found: Inspection, prefix: str, feeds: bool
 ) -> None:
-    """Run each command that the scripts need on a key of our own, which expires."""
-    # The same braces as a topic's, so that the ACL is asked about such names.
+    """Run each command of the scripts on a key of our own, which expires."""
+    # The braces are those of a topic's keys, so that the ACL is asked about such names.
     key = f"{prefix}:{{doctor:{secrets.token_hex(8)}}}:meta"
     channel = f"{prefix}:{{doctor}}"
     commands = {name: (key, *rest) for name, rest in {**COMMANDS, **OTHER_COMMANDS}.items()}
@@ -174,7 +174,7 @@ async def _try_commands(
     commands["time"] = ()
     commands["spublish" if found.clustered else "publish"] = (channel, "")
     commands["evalsha"] = ("0" * 40, "0")
-    # The key goes last, so that no trial leaves one behind.
+    # The deletion comes last, so that no trial leaves a key behind.
     commands["del"] = commands.pop("del")
     missing = []
     for name, arguments in commands.items():

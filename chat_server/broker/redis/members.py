@@ -1,4 +1,4 @@
-"""The members of a topic's sorted sets, and the fields of its state (scripts/topic.lua)."""
+"""Decodes the members of a topic's sorted sets, and the fields of its state (scripts/topic.lua)."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from ..folding import folded
 
 
 def decode_message(topic: str, epoch: str, entry: Any) -> Event:
-    """Return a message as it now is.
+    """Return a message in its present state.
 
     Args:
         topic: the topic.
         epoch: the topic's epoch.
-        entry: a member; or, if the message has changed, a list of the member, its record, its data
-            or None, its emoji, and the reactions to each of them.
+        entry: a member; or, for a changed message, a list of the member, its record, its data or
+            None, its emoji, and the reactions to each emoji.
     """
     if isinstance(entry, bytes):
         seq, _, kind, _, payload = entry.split(b" ", 4)

@@ -30,7 +30,7 @@ class RedisOrders:
 
     Args:
         names: names of keys.
-        reader: returns a connection that publications do not go by.
+        reader: returns a pipeline other than that of publications.
         available: returns whether Redis is believed to be reachable.
     """
 
@@ -60,7 +60,7 @@ class RedisOrders:
         return self._reader().call(PUT, self._keys, arguments, _marked)
 
     def read(self, after: int, node: str) -> "Future[Page]":
-        """Read what follows a number, in one script."""
+        """Read the entries after a number, in one script."""
         if not self._available():
             return failed(unavailable())
         arguments = (after, PAGE_ORDERS, node, int(NODE_SECONDS * 1_000))

@@ -1,4 +1,4 @@
-"""Sends commands to Redis in pipelines: commands queued during one become the next."""
+"""Sends commands to Redis in pipelines: commands queued during one form the next."""
 
 import asyncio
 import hashlib
@@ -42,12 +42,12 @@ BATCH_BYTES = 1_048_576
 Redis and not the size of messages."""
 
 SCRIPT_ATTEMPTS = 3
-"""Attempts to send a pipeline while Redis has lost the scripts; a second loss means that somebody
-flushes them."""
+"""Attempts to send a pipeline while Redis has lost the scripts; a second loss means that another
+client flushes the scripts."""
 
 WRONG_SERVER = (ClusterDownError, ConnectionError)
 """Error replies about the server or our authentication, not about one command: MASTERDOWN, LOADING,
-NOAUTH. Another connection may lead to a server that works."""
+NOAUTH. Another connection may lead to a working server."""
 
 
 def pack(*command: Argument) -> bytes:
@@ -64,21 +64,21 @@ def bulk(argument: bytes) -> bytes:
 
 
 def redirection(reply: Exception) -> Moved | None:
-    """Return the redirection in an error reply of a cluster, if there is one."""
+    """Return the redirection in an error reply of a cluster, or None for another error."""
     if isinstance(reply, AskError):
         return Moved(Address(*reply.node_addr) if reply.host else None)
     return Moved(None) if isinstance(reply, TryAgainError) else None
 
 
 class Script:
-    """Lua of scripts/, called by its digest.
+    """A Lua script of scripts/, called by its digest.
 
     Args:
-        names: of the files, without `.lua`; several are one script.
+        names: names of the files, without `.lua`; several files form one script.
 
     Attributes:
-        digest: SHA-1 of the text, as EVALSHA takes it.
-        load: the packed command that makes a server know the script.
+        digest: SHA-1 of the text, for EVALSHA.
+        load: the packed command that loads the script into a server.
     """
 
     def __init__(self, *names: str) -> None:
@@ -126,9 +126,9 @@ _command = attrgetter("command")
 class Pipeline:
     """One connection with one pipeline at a time, so that commands run in the order given.
 
-    The pipeline connects when there is something to send. When the connection fails, everything
-    that waits fails, and `on_trouble` is called. No command is sent twice, except one that Redis
-    has not run because it lost the script.
+    The pipeline connects with its first command. When the connection fails, all waiting requests
+    fail, and `on_trouble` is called. No command is sent twice, except for a command that Redis has
+    not run because the script was lost.
 
     Args:
         connect: makes a connection.
@@ -140,7 +140,7 @@ class Pipeline:
         on_refusal: called with every error reply that concerns the server as a whole.
         clustered: True if slots may move to other servers.
         throttle: shared limit of log lines.
-        numbers: counts what is asked of Redis.
+        numbers: counters of the commands to Redis.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Pipeline:
         self._connection: RedisConnection | None = None
         # True to reconnect before the next pipeline.
         self._outdated = False
-        # Requests that are not sent, and those of the pipeline under way.
+        # Unsent requests, and the requests of the pipeline under way.
         self._queue: list[_Request] = []
         self._batch: list[_Request] = []
         self._wake = asyncio.Event()
@@ -181,7 +181,7 @@ class Pipeline:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="redis pipeline")
 
     async def stop(self) -> None:
-        """End the connection; what waits fails."""
+        """Close the connection; waiting requests fail."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -204,15 +204,15 @@ class Pipeline:
         return self.call_packed(command, keys[0], decode)
 
     def call_packed(self, command: bytes, key: str, decode: Callable[[Any], T]) -> "Future[T]":
-        """Run a script whose call is packed, and whose first key is `key`; see `send`."""
+        """Run a script whose packed call has `key` as its first key; see `send`."""
         return self._submit(_Request(command, decode, True, key))
 
     def send(self, command: bytes, decode: Callable[[Any], T]) -> "Future[T]":
-        """Send a packed command after those before it.
+        """Send a packed command after all earlier commands.
 
         Returns:
-            A future of the decoded reply; it fails with `Unavailable`. Cancelling the future does
-            not keep the command from being sent.
+            A future of the decoded reply; fails with `Unavailable`. A cancelled future does not
+            stop the command.
         """
         return self._submit(_Request(command, decode, scripted=False))
 
@@ -265,7 +265,7 @@ class Pipeline:
         del self._queue[:count]
 
     async def _exchange(self) -> None:
-        """Send the batch until all is answered; on an error the rest stays in the batch."""
+        """Send the batch until all requests are answered; after an error the rest stays in it."""
         connection = self._connection
         if connection is None or self._outdated or connection.dead:
             connection = await self._reconnect()
@@ -277,7 +277,7 @@ class Pipeline:
                 commands = list(map(_command, self._batch))
                 self._numbers.commands += len(commands)
                 await self._roundtrip(connection, commands, replies)
-                # As `Histogram.observe` does, with a call less for each round trip.
+                # Like `Histogram.observe`, but without its call in each round trip.
                 seconds, taken = time.perf_counter() - began, self._numbers.seconds
                 taken.counts[bisect_left(BOUNDS, seconds)] += 1
                 taken.total += seconds
@@ -295,7 +295,7 @@ class Pipeline:
     async def _roundtrip(
         self, connection: RedisConnection, commands: list[bytes], replies: list[Any]
     ) -> None:
-        # One deadline, although each wait has its own: nearly always there is only one.
+        # One deadline is moved for all waits, because nearly always there is only one wait.
         async with asyncio.timeout(self._timeout) as deadline:
             connection.write(b"".join(commands))
             await connection.drain()
@@ -306,13 +306,13 @@ class Pipeline:
             raise InvalidResponse("Redis answered more than it was asked")
 
     def _prolong(self, deadline: asyncio.Timeout) -> None:
-        """Let a deadline begin anew, if a sixteenth of it has passed."""
+        """Restart a deadline if a sixteenth of it has passed."""
         due = asyncio.get_running_loop().time() + self._timeout
         if due - (deadline.when() or due) > self._timeout / 16:
             deadline.reschedule(due)
 
     def _match_replies(self, replies: list[Any]) -> Exception | None:
-        """Resolve requests by their replies; the batch keeps those that must be sent again.
+        """Resolve requests by their replies; the batch keeps the requests to send again.
 
         Returns:
             An error reply after which the connection must not be used.
@@ -322,8 +322,8 @@ class Pipeline:
         for request, reply in zip(self._batch, replies, strict=False):
             if not isinstance(reply, Exception):
                 if again and request.scripted:
-                    # The script was loaded meanwhile, and this request has overtaken those. Sending
-                    # them now would break the order of the calls.
+                    # The script was loaded meanwhile, and this request has overtaken earlier ones.
+                    # To send these again would break the order of the calls.
                     self._fail(again, rejected)
                     again = []
                 error = request.succeed(reply)
@@ -337,7 +337,7 @@ class Pipeline:
         return trouble
 
     def _refuse(self, request: _Request, reply: Exception) -> Exception | None:
-        """Fail a request by its error reply; return the reply if the server is of no use."""
+        """Fail a request by its error reply; return the reply if the server is unusable."""
         moved = redirection(reply) if self._clustered else None
         if moved is not None:
             fail(request.future, moved)

@@ -28,14 +28,14 @@ class RedisPresence:
     """Keeps `realtime.ports.PresenceStore` over one Redis server.
 
     Args:
-        pipeline: carries nothing else, so that a page is read behind what was written before.
+        pipeline: used for presence alone, so that a page includes all earlier writes.
         names: names of keys and channels.
-        settings: how long a lease lasts.
+        settings: the duration of a lease.
         command: the command that sends to a channel.
         available: returns whether Redis is believed to be reachable.
 
     Attributes:
-        pipeline: the same, which the broker starts and stops.
+        pipeline: the same pipeline, for the broker to start and stop.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RedisPresence:
         arguments = (
             *("write", attendance.lease, MAX_MEMBERS, self._command),
             self._lease_ms,
-            # A dead lease must be there until others end it.
+            # A dead lease must stay until other workers end it.
             5 * self._lease_ms + grace_ms,
             grace_ms,
             attendance.number,
@@ -75,7 +75,7 @@ class RedisPresence:
         return self.pipeline.call(WRITE, keys, arguments, _attended)
 
     def settle(self, topic: str) -> "Future[Attended]":
-        """Let those leave who are due to, in one script."""
+        """Remove the users whose time to leave has come, in one script."""
         if not self._available():
             return failed(unavailable())
         return self.pipeline.call(
@@ -83,7 +83,7 @@ class RedisPresence:
         )
 
     def end(self, topic: str, lease: str, *, dead: bool) -> "Future[bool]":
-        """Take users of a lease out, in one script."""
+        """Remove users of a lease, in one script."""
         if not self._available():
             return failed(unavailable())
         verb = "bury" if dead else "end"
@@ -94,7 +94,7 @@ class RedisPresence:
     async def page(
         self, topic: str, *, after: str = "", limit: int, max_bytes: int = PAGE_BYTES
     ) -> PresencePage:
-        """Read who is in a topic, in one script."""
+        """Read the users in a topic, in one script."""
         if not self._available():
             raise unavailable()
         keys = self._keys(topic, "")[: len(_FAMILY)]
@@ -106,7 +106,7 @@ class RedisPresence:
         return (*family, f"{base}:lease:{lease}", self._names.channel(topic))
 
     def _arguments(self, verb: str, lease: str) -> tuple[Argument, ...]:
-        """Return the arguments of a call that writes no users."""
+        """Return the arguments of a call without users."""
         return (verb, lease, MAX_MEMBERS, self._command, self._lease_ms, 0, 0, 0, 0, 0)
 
 

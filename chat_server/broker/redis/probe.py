@@ -1,4 +1,4 @@
-"""The loopback check: are publications stored, and do they come back to this worker?"""
+"""The loopback check: publications must be stored, and must come back to this worker."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from .refusals import Refusal, StoreRefuses
 from .subscriber import PubSubConnection
 
 REFUSED_SECONDS: Final = 1.0
-"""Longest interval between probes while Redis stores nothing."""
+"""Longest interval between probes in seconds while Redis stores nothing."""
 
 
 class Deaf(RedisError):
@@ -22,13 +22,13 @@ class Deaf(RedisError):
 
 
 class PubSubProbe:
-    """Publishes probes, each of which must be stored and come back on the subscriber connection.
+    """Publishes probes; each must be stored and come back on the subscriber connection.
 
     Args:
-        publish: stores a probe as any publication is stored.
+        publish: stores a probe like any publication.
         signal: sends a probe without storing it.
         subscriber: receives the probes.
-        on_result: called after each probe; None, or the reason for which Redis did not store it.
+        on_result: called after each probe; None, or the reason why Redis did not store the probe.
         every_seconds: interval between probes.
         timeout_seconds: time for a probe to arrive after Redis has answered a PING.
     """
@@ -60,12 +60,12 @@ class PubSubProbe:
 
     @property
     def deaf_seconds(self) -> float:
-        """Seconds of deafness in all, each time from the probe that did not arrive."""
+        """Seconds of deafness in total, each time from the probe that did not arrive."""
         since = self._deaf_since
         return self._deaf_seconds + (0.0 if since is None else time.monotonic() - since)
 
     def expedite(self) -> None:
-        """Send the next probe soon: Redis has refused a publication."""
+        """Send the next probe soon, because Redis has refused a publication."""
         self._refused.set()
 
     async def run(self) -> NoReturn:
@@ -80,7 +80,7 @@ class PubSubProbe:
                 await self._subscriber.wait_closed(within=self._every, unless=self._refused)
             if self._refused.is_set():
                 await self._subscriber.wait_closed(within=soon)
-            # The connections find out whether Redis is away or only behind.
+            # The connections find out whether Redis is unavailable or only slow.
             with suppress(Unavailable):
                 await self.check()
 
@@ -115,14 +115,14 @@ class PubSubProbe:
     async def _send(
         self, heard: "Future[None]", send: "Callable[[], Future[Any]]"
     ) -> Refusal | None:
-        """Send a probe, and wait until it arrives or its time is over."""
+        """Send a probe, and wait until it arrives or the time is over."""
         sent = send()
         try:
             await sent
         except StoreRefuses as error:
             return error.refusal
-        # The probe arrives behind everything that this worker has yet to read; the answer to a PING
-        # arrives behind the probe.
+        # The probe arrives after all earlier data, and the answer to a PING arrives after the
+        # probe.
         if not await _first(heard, self._subscriber.ping()):
             await asyncio.wait([heard], timeout=self._timeout)
         return None

@@ -8,7 +8,7 @@ from ...protocol.errors import Unavailable
 from .storage import PASSING_MS
 
 PROLONG_SECONDS: Final = PASSING_MS / 3_000
-"""Interval at which unused positions of subscribed topics are prolonged."""
+"""Seconds after which the unused positions of subscribed topics are prolonged."""
 
 
 class Prolonging:
@@ -31,7 +31,7 @@ class Prolonging:
         self._unused.add(topic)
 
     async def run(self) -> None:
-        """Prolong, until it is cancelled."""
+        """Prolong positions until the task is cancelled."""
         while True:
             await asyncio.sleep(PROLONG_SECONDS)
             for topic in list(self._unused):

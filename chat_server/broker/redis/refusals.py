@@ -1,4 +1,4 @@
-"""Classifies error replies: why does Redis store nothing, and what can an operator do about it?
+"""Classifies error replies: the reason why Redis stores nothing, and the operator's remedy.
 
 Servers word the errors of scripts differently (Redis 6.2 wraps them). So a reply is classified by
 any part of its text, not by its beginning.
@@ -16,7 +16,7 @@ RETRY_MS: Final = 1_000
 
 
 class Refusal(NamedTuple):
-    """The reason for which Redis answers and yet does not carry out commands.
+    """The reason why Redis answers but does not run commands.
 
     Attributes:
         status: the word of `/health`: `full`, `readonly` or `misconfigured`.
@@ -35,7 +35,7 @@ class Moved(Rejected):
     """Redis has not run a command: another server of the cluster serves the topic, or soon will.
 
     Attributes:
-        server: the other server, if Redis named one.
+        server: the other server, if Redis named a server.
     """
 
     def __init__(self, server: Address | None) -> None:
@@ -46,8 +46,8 @@ class Moved(Rejected):
 class StoreRefuses(Unavailable):
     """Redis refuses, for a reason that holds for every publication.
 
-    A full or read-only Redis has stored nothing: it checks both before a script writes. An ACL may
-    end a script in the middle, so behind a reply of `misconfigured` the message may be stored.
+    A full or read-only Redis has stored nothing: Redis checks both before a script writes. An ACL
+    may stop a script in the middle, so after a reply of `misconfigured` the message may be stored.
 
     Args:
         refusal: the reason.
@@ -69,7 +69,7 @@ TOO_OLD: Final = Refusal(
     "misconfigured", "this server lacks commands: it needs Redis 6.2 or Valkey"
 )
 UNNAMED: Final = Refusal("misconfigured", "ACL: a command is missing; see docs/stores.md")
-"""The reply does not name the command; `diagnosis.explain` finds it."""
+"""The reply does not name the command; `diagnosis.explain` finds the name."""
 
 _KNOWN: Final = (
     (r"\bOOM\b|OutOfMemoryError", FULL),

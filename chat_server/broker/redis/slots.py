@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUSY_SECONDS = 0.05
-"""Delay before a busy shard is asked again."""
+"""Seconds before a busy shard is asked again."""
 
 
 class SlotMap(Protocol):
@@ -31,7 +31,7 @@ class SlotMap(Protocol):
         ...
 
     def invalidate(self, hint: Address | None) -> None:
-        """Note that the map is out of date; `hint` is a node that may have a better one."""
+        """Note that the map is out of date; `hint` is a node that may have a newer one."""
         ...
 
     async def refreshed(self) -> None:
@@ -43,9 +43,9 @@ class _Request:
     """A call on the owner of a slot, and the future of its result.
 
     Attributes:
-        ordered: True if later ordered calls of the slot must not overtake this one.
-        shard: the shard that the call was sent to.
-        deadline: loop time after which the call does not wait any more.
+        ordered: True if later ordered calls of the slot must not overtake this call.
+        shard: the shard that got the call.
+        deadline: loop time after which the call fails instead of waiting.
     """
 
     __slots__ = ("call", "deadline", "future", "ordered", "shard", "slot")
@@ -79,12 +79,12 @@ class SlotQueue:
         self._returned = 0
 
     def requeue(self, request: _Request) -> None:
-        """Add a request that a server has not run: before those that were not sent."""
+        """Add a request that a server has not run, before all unsent requests."""
         self.queue.insert(self._returned, request)
         self._returned += 1
 
     def overtake(self) -> None:
-        """Fail requeued ordered requests: a later request of the slot has been run."""
+        """Fail requeued ordered requests, because a later request of the slot has run."""
         for request in islice(self.queue, self._returned):
             if request.ordered:
                 fail(request.future, rejected())
@@ -94,7 +94,7 @@ class SlotRouter:
     """Sends each call to the owner of its slot.
 
     `Moved` means that the shard has not run the call. The call then waits for the slot's owner, and
-    later calls of the slot wait behind it. Redis refuses scripts of several keys while a slot
+    later calls of the slot wait behind. Redis refuses scripts of several keys while a slot
     migrates, so following `ASK` would not help.
 
     Args:
@@ -136,11 +136,11 @@ class SlotRouter:
 
         Args:
             slot: the slot.
-            call: called with the owner, and again if that shard has not run it.
-            ordered: True if later ordered calls of the slot must not overtake this one.
+            call: called with the owner, and again if that shard has not run the call.
+            ordered: True if later ordered calls of the slot must not overtake this call.
 
         Returns:
-            A future of the result; it fails with `Unavailable`.
+            A future of the result; fails with `Unavailable`.
         """
         if self._stopped:
             return failed(unavailable())
@@ -164,7 +164,8 @@ class SlotRouter:
         if request.ordered:
             before = self._latest.get(slot)
             if before is not None and before.shard is not shard and slot not in self._queues:
-                # The slot moved under the earlier request, which may come back and goes first.
+                # The slot moved during the earlier request. That request may come back and goes
+                # first.
                 self._wait_in(self._queue_of(slot, before.shard).queue.append, request)
                 return
             self._latest[slot] = request
@@ -184,7 +185,7 @@ class SlotRouter:
             queue.overtake()
 
     def _queue_of(self, slot: int, shard: RedisBroker | None) -> SlotQueue:
-        """Return the slot's queue; begin one if there is none, draining `shard` first."""
+        """Return the slot's queue; begin a queue if there is none, draining `shard` first."""
         if slot not in self._queues:
             self._queues[slot] = SlotQueue()
             self._spawn(self._drain_queue(slot, shard))
@@ -195,7 +196,7 @@ class SlotRouter:
         self._waiting += 1
 
     async def _drain_queue(self, slot: int, shard: RedisBroker | None) -> None:
-        """Wait until a slot has an owner, and send its queue in order."""
+        """Wait until a slot has an owner, and send the slot's queue in order."""
         try:
             await self._all_back(shard)
             while (head := self._head(slot)) is not None:
@@ -218,9 +219,9 @@ class SlotRouter:
             self._end_queue(slot)
 
     async def _all_back(self, shard: RedisBroker | None) -> None:
-        """Wait until a shard has answered everything, so that the order is known.
+        """Wait until a shard has answered all calls, so that their order is known.
 
-        A shard that counts as unavailable is asked, too: its connection may still bring answers.
+        An unavailable shard is asked too, because its connection may still bring answers.
         """
         while shard is not None:
             try:
@@ -228,20 +229,20 @@ class SlotRouter:
             except Busy:
                 await asyncio.sleep(BUSY_SECONDS)
             except Unavailable:
-                return  # Everything sent has failed with the connection.
+                return  # all calls have failed with the connection
             else:
                 return
 
     def _head(self, slot: int) -> _Request | None:
-        """Fail requests that waited for too long, and return the first of the others."""
+        """Fail requests that waited too long, and return the first of the rest."""
         queue, now = self._queues[slot].queue, asyncio.get_running_loop().time()
         while queue and (queue[0].future.done() or now > queue[0].deadline):
-            # `Rejected`, not `Unavailable`: requests behind this one may still be stored.
+            # `Rejected`, not `Unavailable`: later requests may still be stored.
             fail(self._take(slot).future, rejected())
         return queue[0] if queue else None
 
     def _drop(self, head: _Request) -> None:
-        """Remove a request that was run; requeued reads may stand before it."""
+        """Remove a request that was run; requeued reads may be before it."""
         self._queues[head.slot].queue.remove(head)
         self._waiting -= 1
 

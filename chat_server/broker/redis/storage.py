@@ -43,27 +43,27 @@ HISTORY: Final = Script("topic", "history")
 BEGIN_EPOCH: Final = Script("begin_epoch")
 
 REMEMBERED: Final = 1_024
-"""Topics whose keys a worker keeps at hand: 2 MiB with the longest names."""
+"""Topics whose keys a worker caches: 2 MiB with the longest names."""
 
 PASSING_MS: Final = 90_000
-"""Lifetime of a position without events: bounds what reading random topics stores. A subscription
-prolongs the position."""
+"""Lifetime in milliseconds of a position without events; bounds the cost of reading random topics.
+A subscription prolongs the position."""
 
 
 class Keys(NamedTuple):
     """A topic's keys and its channel.
 
     Attributes:
-        meta: the topic's position.
-        messages: the messages that are kept.
-        changes: the events that change messages.
-        state: what they have made of the messages.
-        authors: whose the messages are.
-        channel: where events are sent.
+        meta: key of the topic's position.
+        messages: key of the stored messages.
+        changes: key of the events that change messages.
+        state: key of the changed messages' states.
+        authors: key of the messages' authors.
+        channel: the channel of the topic's events.
         once: the beginning of the keys for idempotency keys.
         rate: the beginning of the keys for rates.
-        readers: how far those have read whom others may see.
-        read_at: when they said so last.
+        readers: key of the visible read cursors.
+        read_at: key of the times of these cursors' last moves.
     """
 
     meta: str
@@ -78,11 +78,11 @@ class Keys(NamedTuple):
     read_at: str
 
     def of_key(self, key: str) -> str:
-        """Return the key that holds the place of a publication with this idempotency key."""
+        """Return the key of the place of a publication with this idempotency key."""
         return f"{self.once}:{key}"
 
     def of_rates(self, charges: Sequence[Charge]) -> list[str]:
-        """Return the keys that hold how far these rates are used up."""
+        """Return the keys of the used parts of these rates."""
         return [f"{self.rate}:{charge.name}" for charge in charges]
 
 
@@ -91,7 +91,7 @@ class Keyspace:
 
     Args:
         prefix: beginning of all names.
-        database: number of the database; channels bear it, as databases share one pub/sub.
+        database: number of the database; part of channels, because databases share one pub/sub.
 
     Attributes:
         keys: returns the keys and the channel of a topic.
@@ -99,9 +99,9 @@ class Keyspace:
 
     def __init__(self, prefix: str, database: int) -> None:
         self.prefix = prefix
-        # No prefix has an `@`. Without a number the names are those of earlier versions.
+        # No prefix has an `@`. Names without a number are those of earlier versions.
         self._channels = f"{prefix}:@{database}" if database else prefix
-        # Most publications are to topics that others were to a moment ago.
+        # Most publications go to topics with other recent publications.
         self.keys = lru_cache(REMEMBERED)(self._keys)
 
     def channel(self, topic: str) -> str:
@@ -127,11 +127,11 @@ class Keyspace:
         )
 
     def cursor_key(self, topic: str, user: str) -> str:
-        """Return the key that says how far a user has read."""
+        """Return the key of a user's read cursor."""
         return f"{self.prefix}:{{{topic}}}:read:{user}"
 
     def own(self, home: str, name: str) -> Keys:
-        """Return keys for the probe, with the hash tag `home` if there is one."""
+        """Return keys for the probe, with the hash tag `home` if it is not empty."""
         rest = f"{{{home}}}:{name}" if home else f"{{{name}}}"
         base = f"{self.prefix}:{rest}"
         return Keys(
@@ -156,7 +156,7 @@ class Storage:
         command: the command that sends to a channel.
 
     Attributes:
-        touched: topics that consumers follow, in which something was stored.
+        touched: topics with new events, as far as consumers follow them.
     """
 
     def __init__(self, settings: BrokerSettings, command: str) -> None:
@@ -165,20 +165,20 @@ class Storage:
         self._command = command
         self._epochs = epochs()
         self.touched: set[str] = set()
-        # What calls of publish.lua have in common, packed.
+        # Packed arguments that many calls of publish.lua share.
         self._names = lru_cache(REMEMBERED)(_packed_names)
         self._limits = lru_cache(REMEMBERED)(self._packed_limits)
 
     def publish(
         self, pipeline: Pipeline, keys: Keys, draft: Draft, *, once_ms: int | None = None
     ) -> "Future[PublishResult]":
-        """Store `draft` and send it to every worker.
+        """Store `draft` and send the event to every worker.
 
         Args:
             pipeline: the connection to publish on.
             keys: the topic's keys in Redis.
             draft: the message.
-            once_ms: lifetime of the idempotency key, if it is not the usual one.
+            once_ms: lifetime of the idempotency key; None for the usual one.
         """
         count, limits = self._limits(draft.retention, once_ms or self._once_ms)
         if draft.retention.held_size:
@@ -198,7 +198,7 @@ class Storage:
             count += len(added)
             limits += b"".join(bulk(str(each).encode()) for each in added)
         begin = b"*%d\r\n%b%b%b" % (ARGUMENTS + more + count, call, bulk(b"%d" % (6 + more)), names)
-        # Packed here: hiredis takes five times as long for so many arguments.
+        # Packed here, because hiredis takes five times as long for so many arguments.
         epoch, kind, content = next(self._epochs).encode(), draft.kind.encode(), draft.content
         command = b"%b%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b%b" % (
             begin,
@@ -214,7 +214,7 @@ class Storage:
         return pipeline.call_packed(command, keys.meta, decode)
 
     def _packed_limits(self, retention: Retention, once_ms: int) -> tuple[int, bytes]:
-        """Return the last arguments of publish.lua, packed, and how many they are."""
+        """Return the number of the last arguments of publish.lua, and the packed arguments."""
         history_ms, position_ms = self._lifetimes(retention)
         limits: list[Argument] = [retention.size, history_ms, position_ms, once_ms]
         limits += [self._command, retention.bytes]
@@ -295,13 +295,13 @@ class Storage:
             pipeline: the connection to read on.
             topic: the topic.
             keys: the topic's keys in Redis.
-            after: only events behind this seq.
-            before: only events in front of this seq, if any.
-            limit: events at most.
-            newest: count `limit` from the end instead of the start.
-            max_bytes: bytes of events at most.
+            after: only events after this seq.
+            before: only events before this seq; None for no bound.
+            limit: maximum number of events.
+            newest: True to take the newest events, False to take the oldest.
+            max_bytes: maximum sum of the events' bytes.
             lasting: True to prolong a position without events.
-            folded: True to read messages as they now are, False to read events as they were.
+            folded: True to read messages in their present state, False to read the stored events.
         """
         last = None if before is None else before - 1
         if last is not None and last <= after:
@@ -321,11 +321,11 @@ class Storage:
         return pipeline.call(HISTORY, keys[:5], arguments, decode)
 
     def begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
-        """Let another epoch begin where the topic stands, if it is in the epoch `lost`."""
+        """Begin another epoch at the topic's position, if the topic is in the epoch `lost`."""
         return self._begin_epoch(pipeline, keys, lost)
 
     def purge(self, pipeline: Pipeline, keys: Keys) -> "Future[Position]":
-        """Forget all that is stored of the topic, and let another epoch begin where it stands."""
+        """Delete all stored events of the topic, and begin another epoch at its position."""
         return self._begin_epoch(pipeline, keys, "")
 
     def _begin_epoch(self, pipeline: Pipeline, keys: Keys, lost: str) -> "Future[Position]":
@@ -338,7 +338,7 @@ _CALL: Final = bulk(b"EVALSHA") + bulk(PUBLISH.digest.encode())
 _RATED_CALL: Final = bulk(b"EVALSHA") + bulk(RATED_PUBLISH.digest.encode())
 
 ARGUMENTS: Final = 14
-"""Arguments of a publication besides its key and its limits: the call, six names, five texts."""
+"""Number of arguments of a publication without key and limits: the call, six names, five texts."""
 
 
 def _packed_names(keys: Keys) -> bytes:
@@ -350,13 +350,13 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _rate_arguments(charges: Sequence[Charge], events: int) -> tuple[Argument, ...]:
-    """Return the last arguments of a script with rates.lua in front."""
+    """Return the last arguments of a script that begins with rates.lua."""
     each = (value for c in charges for value in (str(c.interval_ms), str(c.window_ms), c.cost))
     return (*each, len(charges), events)
 
 
 def _limited(draft: Draft, reply: Any) -> Exceeded | None:
-    """Return why rates.lua refused a draft, if it did."""
+    """Return the exceeded rate for which rates.lua refused a draft, or None."""
     if reply[0] != b"rate_limited":
         return None
     _, number, wait = reply
@@ -387,11 +387,11 @@ def _position(reply: Any) -> Position:
 
 
 _WHOLE: Final = ("", b"", b"", "")
-"""The arguments about a split of an append that has none."""
+"""The split arguments of an append without a split."""
 
 
 def _particulars(change: Change) -> tuple[Argument, ...]:
-    """Return the arguments of change.lua that only this kind of change has."""
+    """Return the arguments of change.lua for this kind of change alone."""
     match change:
         case Edit(data=data):
             return (data,)

@@ -22,12 +22,12 @@ from .refusals import Moved, StoreRefuses, refusal_of
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
-"""Seconds of silence before a PING. A connection that a firewall has forgotten stays silent; these
-seconds plus the deadline of the answer bound how long a worker is deaf without knowing."""
+"""Seconds of silence before a PING. A connection that a firewall has dropped stays silent. These
+seconds plus the deadline of the answer bound the time for which a worker is deaf unnoticed."""
 
 CHANNELS_PER_COMMAND = 500
-"""Channels per command when all subscriptions are restored: large enough to be quick, small enough
-that Redis serves others in between."""
+"""Channels per command when all subscriptions are restored: enough to be quick, but so few that
+Redis serves other clients in between."""
 
 _PING = b"pong"
 _KINDS = {kind.encode(): kind for kind in Kind}
@@ -35,7 +35,7 @@ _VERSION = b"1"
 
 
 def signal_message(payload: bytes, kind: Kind) -> bytes:
-    """Return the channel message of what is not stored; publish.lua makes that of an event."""
+    """Return the channel message of a signal; publish.lua makes the channel message of an event."""
     return b"1  0 %b %b" % (kind.encode(), payload)
 
 
@@ -62,15 +62,15 @@ class _Command:
 class PubSubConnection:
     """One connection in subscriber mode; the broker reopens it after a loss.
 
-    Redis answers in the order of the commands. So each confirmation belongs to the oldest command
-    without one, however fast a topic is subscribed and unsubscribed.
+    Redis answers in the order of the commands. So each confirmation belongs to the oldest
+    unconfirmed command, even if a topic is subscribed and unsubscribed quickly.
 
     Args:
         connect: makes a connection.
         channel: returns a topic's channel.
         timeout_seconds: longest silence of Redis while an answer is due.
         limit: maximum number of unconfirmed commands; further subscriptions fail.
-        sharded: True for the pub/sub of clusters, whose channels belong to slots.
+        sharded: True for the pub/sub of clusters, where channels belong to slots.
         on_moved: called with a topic whose channel the server does not serve any more; the
             subscriber forgets the topic.
         throttle: shared limit of log lines.
@@ -96,7 +96,7 @@ class PubSubConnection:
         kind = b"s" if sharded else b""
         self._subscribe, self._unsubscribe = kind + b"subscribe", kind + b"unsubscribe"
         self._message = kind + b"message"
-        # The channels of one command must be of one slot.
+        # All channels of one command must be in one slot.
         self._together = 1 if sharded else CHANNELS_PER_COMMAND
         self._on_moved = on_moved
         self._connect = connect
@@ -104,7 +104,7 @@ class PubSubConnection:
         self._timeout = timeout_seconds
         self._limit = limit
         self._listener: GuardedListener
-        # By channel: the topics to subscribe to, whether or not there is a connection.
+        # Topics to subscribe to, by channel, also without a connection.
         self._topics: dict[bytes, str] = {}
         # Futures of the next probe.
         self._probes: set[Future[None]] = set()
@@ -118,7 +118,7 @@ class PubSubConnection:
         self._deadline: asyncio.Timeout | None = None
         self._answer_due = 0.0
         self._throttle = throttle or LogThrottle()
-        # True once `open` has returned: from then on refusals are logged.
+        # True once `open` has returned; later refusals are logged.
         self._opened = False
 
     async def open(self, listener: GuardedListener) -> None:
@@ -138,14 +138,14 @@ class PubSubConnection:
             commands.append(self._command(self._subscribe, chunk))
         commands.append(self._command(_PING, ()))
         for command in commands:
-            # The reader resolves every command, also when it fails; the reader's error says more.
+            # The reader resolves every command, even when it fails; the reader's error says more.
             await asyncio.wait([command.future])
         if self._reader.done():
             self._reader.result()
         for command in commands:
             if command.refusal is not None:
                 raise command.refusal
-            with suppress(Moved):  # `on_moved` was called.
+            with suppress(Moved):  # `on_moved` was called
                 command.future.result()
         self._opened = True
 
@@ -171,7 +171,7 @@ class PubSubConnection:
             reader.result()
 
     async def close(self) -> None:
-        """End the connection; the topics stay remembered."""
+        """Close the connection; the topics stay remembered."""
         reader, self._reader = self._reader, None
         connection, self._connection = self._connection, None
         try:
@@ -210,7 +210,7 @@ class PubSubConnection:
         return heard
 
     def subscribe(self, topic: str) -> "Future[None]":
-        """Remember `topic`, and subscribe to it if there is a connection."""
+        """Remember `topic`, and subscribe if there is a connection."""
         channel = self._channel(topic).encode()
         if not self._is_open:
             self._topics[channel] = topic
@@ -251,7 +251,7 @@ class PubSubConnection:
         data = b"".join(self._unsent)
         self._unsent.clear()
         if self._connection is not None and data:
-            with suppress(*CONNECTION_ERRORS):  # The reader meets the same error.
+            with suppress(*CONNECTION_ERRORS):  # the reader meets the same error
                 self._connection.write(data)
 
     async def _read(self, connection: RedisConnection) -> None:
@@ -301,7 +301,7 @@ class PubSubConnection:
         if not topic:
             if topic is not None:
                 self._on_probe()
-            return None  # Sent before the topic was unsubscribed.
+            return None  # sent before the topic was unsubscribed
         try:
             version, epoch, seq, kind, content = payload.split(b" ", 4)
             if version != _VERSION:
@@ -327,7 +327,7 @@ class PubSubConnection:
         if isinstance(reply, Exception):
             self._refuse(self._unconfirmed.popleft(), reply)
             return
-        # Without any subscription a PONG comes bare.
+        # Without any subscription Redis sends PONG as a plain reply.
         answer = reply[0] if isinstance(reply, list) else _PING
         if answer != command.answer:
             raise InvalidResponse("Redis answered out of order")
@@ -342,7 +342,7 @@ class PubSubConnection:
             return
         refusal = refusal_of(reply)
         if command.answer == _PING and refusal is not None and refusal.status == "readonly":
-            # With MISCONF Redis refuses PING as if it were a write: a sign of life all the same.
+            # With MISCONF Redis refuses PING like a write: a sign of life nevertheless.
             command.confirm()
             return
         fail(command.future, rejected() if refusal is None else StoreRefuses(refusal))
@@ -354,7 +354,7 @@ class PubSubConnection:
             log.error("Redis refuses a subscription: %s", reply)
 
     def _is_eviction(self, reply: Any) -> bool:
-        """Return True if the server ends a subscription by itself: the channel's slot has moved."""
+        """Return True if the server ends a subscription because the channel's slot has moved."""
         if self._unsubscribe != b"sunsubscribe" or not isinstance(reply, list):
             return False
         if reply[0] != self._unsubscribe:

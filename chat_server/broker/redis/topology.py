@@ -19,7 +19,7 @@ from .urls import Address, RedisTopology, parse_redis_url
 
 
 class SlotRange(NamedTuple):
-    """A range of a cluster's slots, and the master that serves them."""
+    """A range of a cluster's slots, and the range's master."""
 
     first: int
     last: int
@@ -63,7 +63,7 @@ class Sentinels:
         for seed in list(self._seeds):
             connection = RedisPyConnection(self._make(seed))
             try:
-                # A sentinel that hangs leaves the others their share of the time.
+                # A sentinel that hangs leaves the other sentinels their share of the time.
                 async with asyncio.timeout(seconds / len(self._seeds)):
                     await connection.open(seconds)
                     found = await ask(
@@ -78,14 +78,14 @@ class Sentinels:
                 trouble = error
             finally:
                 await connection.close()
-            # A useless sentinel is asked last next time.
+            # A sentinel without an answer is asked last next time.
             self._seeds.remove(seed)
             self._seeds.append(seed)
         raise trouble or ConnectionError("there is no sentinel")
 
 
 class MasterConnection(RedisPyConnection):
-    """A connection to the server that is the master when the connection is opened."""
+    """A connection to the server that is the master at the time of opening."""
 
     def __init__(self, connection: AbstractConnection, sentinels: Sentinels) -> None:
         super().__init__(connection)
@@ -99,7 +99,7 @@ class MasterConnection(RedisPyConnection):
             await super().open(seconds)
             role = await ask(self, "ROLE")
             if role[0] != b"master":
-                # The sentinels are behind, or this server does not know of its promotion yet.
+                # The sentinels are late, or this server does not know of its promotion yet.
                 raise ConnectionError(f"{address.host}:{address.port} is no master")
 
 
@@ -135,7 +135,7 @@ async def find_shards(
         The node that answered, and the ranges of slots.
 
     Raises:
-        CONNECTION_ERRORS: no node knows.
+        CONNECTION_ERRORS: no node knows the owners.
     """
     trouble: Exception = ConnectionError("no node of the cluster is known")
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Redis addresses: of one server, or of several: sentinels, or the seeds of a cluster."""
+"""Redis addresses: of one server, of sentinels, or of the seeds of a cluster."""
 
 import re
 from typing import Final, Literal, NamedTuple, cast
@@ -16,7 +16,8 @@ _DEFAULT_PORTS = {"sentinel": 26_379, "cluster": 6_379}
 _TOPOLOGY = re.compile(
     r"(rediss?)\+(sentinel|cluster)://(?:([^/?#]*)@)?([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?"
 )
-# Strict: redis-py reads a password with a raw / or # as another host, and /x as database 0.
+# Strict, because redis-py reads a password with a raw / or # as another host, and /x as
+# database 0.
 _ONE = re.compile(
     r"rediss?://(?:[^/?#]*@)?[^/?#@]*(?:/[0-9]*)?(?:\?([^#]*))?|unix://[^?#]+(?:\?([^#]*))?",
     re.ASCII,
@@ -32,14 +33,14 @@ class Address(NamedTuple):
 
 
 class RedisTopology(NamedTuple):
-    """The parts of a URL that names several servers.
+    """The parts of a URL with several servers.
 
     Attributes:
         kind: the kind of the servers.
-        seeds: their addresses; each seed knows all other servers.
+        seeds: addresses of the servers; each seed knows all other servers.
         data: URL of one Redis server with the same credentials and options; `localhost` stands for
             any host.
-        sentinel: likewise the URL of one sentinel.
+        sentinel: the same for one sentinel.
         service: the sentinels' name of the watched servers.
     """
 
@@ -93,7 +94,7 @@ def _check_one(url: str) -> None:
 
 
 def _options(query: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the options for the servers and for the sentinels; both get those of TLS."""
+    """Return the options for the servers and for the sentinels; TLS options go to both."""
     data, sentinel = [], []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name.startswith(_SENTINEL_PREFIX):

@@ -15,18 +15,18 @@ from .storage import Keyspace, Storage
 from .subscriber import PubSubConnection
 
 KEPT: Final = Retention(1, 60.0, 1)
-"""Retention of the first publications: the second one replaces the first."""
+"""Retention of the first two publications: the second replaces the first."""
 
 NOT_KEPT: Final = Retention(0, 60.0)
-"""Retention of the last publication: without history, the script deletes the log."""
+"""Retention of the last publication: without history the script deletes the log."""
 
 SCATTERED: Final = 64
-"""Keys that are read to recognize a node of a cluster. A node with nine tenths of the slots is
+"""Number of keys read to recognise a node of a cluster. A node with nine tenths of the slots is
 missed one time in 800."""
 
 
 class WriteProbe:
-    """Publishes to keys that nobody else uses.
+    """Publishes to keys of its own.
 
     Args:
         names: the names of keys and channels.
@@ -34,7 +34,7 @@ class WriteProbe:
         publisher: the pipeline of all publications.
         reader: returns a pipeline for reads.
         subscriber: subscribes to the channel of the probe.
-        sharded: True for a shard of a cluster, which serves some slots only.
+        sharded: True for a shard of a cluster, which serves only some slots.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class WriteProbe:
         return self._publisher.send(command, bool)
 
     async def publish(self) -> None:
-        """Publish, and change what was published, so that every command of the scripts runs.
+        """Publish, and change the message, so that every command of the scripts runs.
 
         Raises:
-            Unavailable: Redis is away, or refuses (`StoreRefuses`).
+            Unavailable: Redis is unavailable, or refuses (`StoreRefuses`).
         """
         for _ in range(2):
             place = await self._storage.publish_probe(self._publisher, self.keys, KEPT)
@@ -81,7 +81,7 @@ class WriteProbe:
         """Publish and read, and look for keys that another node of a cluster serves.
 
         Raises:
-            Unavailable: Redis is away, or refuses (`StoreRefuses`).
+            Unavailable: Redis is unavailable, or refuses (`StoreRefuses`).
         """
         await self.publish()
         try:
@@ -90,7 +90,7 @@ class WriteProbe:
         except StoreRefuses:
             raise
         except Unavailable:
-            pass  # One connection for reads may be lost; the next probe uses another.
+            pass  # one reading connection may be lost; the next probe uses another
         if not self._sharded:
             # One node of a cluster redirects some of these keys.
             keys = (self._names.keys(str(number)).once for number in range(SCATTERED))
@@ -98,7 +98,7 @@ class WriteProbe:
 
 
 def probe_changes(target: int, retention: Retention) -> tuple[Change, Change]:
-    """Return a reaction to a message of a probe, and its deletion."""
+    """Return a reaction to a message of a probe, and a deletion of the message."""
     common: dict[str, Any] = {
         "topic": "",
         "head": b"",
