@@ -1,1 +1,1 @@
-"""Who a client is and what it may do: tokens, their keys, and the permissions in them."""
+"""The identity and the permissions of clients: tokens, their keys, and their grants."""

@@ -11,7 +11,7 @@ def bearer_token(authorization: Sequence[str]) -> str:
     """Return the token of a request's Authorization headers.
 
     Raises:
-        Unauthorized: there is none, or more than one.
+        Unauthorized: there is no bearer token, or more than one.
     """
     token = header_token(authorization)
     if token is None:

@@ -9,7 +9,7 @@ from .open_topics import CLOSED, OpenTopics
 
 
 class TopicGrants(Struct, frozen=True):
-    """Topic patterns by what they allow; see `auth.permissions` for their grammar."""
+    """Topic patterns by grant; see `auth.permissions` for their grammar."""
 
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
@@ -29,11 +29,11 @@ class Claims(Struct, frozen=True):
         name: shown to others.
         info: shown to others, at most 1 KiB of JSON.
         valid_from: seconds since 1970, the later of `nbf` and `iat`, or None without either.
-        rate_factor: how many times what others may send the bearer may.
-        open_topics: what the server allows everybody with a token.
-        iat: seconds since 1970 at which it was issued, or None.
-        jti: the token's own name, or None.
-        kid: the name of its key in its header, or None.
+        rate_factor: multiplies the user's rates.
+        open_topics: the actions that the server allows to every user with a token.
+        iat: seconds since 1970 at the token's issue, or None.
+        jti: the token's id, or None.
+        kid: the key's id in the token's header, or None.
     """
 
     sub: str
@@ -50,5 +50,5 @@ class Claims(Struct, frozen=True):
 
     @property
     def user(self) -> User:
-        """The part that others see."""
+        """The claims that others see."""
         return User(user=self.sub, name=self.name, info=self.info)

@@ -1,6 +1,6 @@
-"""Who is kept out: blocked users, revoked tokens, closed topics. Each check is a few look-ups.
+"""Denials: blocked users, revoked tokens, closed topics. Each check is a few look-ups.
 
-The lists are those of one worker. `operators` keeps them like those of all others.
+The lists belong to one worker. `operators` keeps the lists of all workers equal.
 """
 
 import math
@@ -15,7 +15,7 @@ from ..protocol.errors import Blocked, ChatError, Forbidden, Unauthorized, Unava
 from .claims import Claims
 
 List = Literal["users", "tokens", "issued", "keys", "topics"]
-"""What is denied: users, tokens by `jti`, tokens of a user by `iat`, tokens by `kid`, topics."""
+"""The kind of denial: users, tokens by `jti`, a user's tokens by `iat`, tokens by `kid`, topics."""
 
 REVOKED: Final = "token: is revoked"
 
@@ -24,13 +24,13 @@ UNKNOWN_RETRY_MS: Final = 1_000
 
 
 class Denial(Struct, frozen=True, gc=False):
-    """Why something is denied.
+    """The terms of a denial.
 
     Args:
-        until: milliseconds since 1970 at which it is over.
-        at: seconds since 1970; of the list `issued`, up to when tokens were issued.
+        until: milliseconds since 1970 at the end of the denial.
+        at: seconds since 1970; in the list `issued`, the last time of issue that is denied.
         by: the operator.
-        reason: what the operator has said.
+        reason: the operator's reason.
     """
 
     until: int
@@ -42,15 +42,15 @@ class Denial(Struct, frozen=True, gc=False):
 class Denials:
     """The lists of a worker.
 
-    A worker that did not hear of others for a while must not judge by its lists (`is_stale`) before
-    it has asked for news (`renew`).
+    A worker without news from the others for a while must not judge by its lists (`is_stale`)
+    before it has asked for news (`renew`).
 
     Args:
         clock: tells the time.
 
     Attributes:
-        known: whether the lists have been read at all; before that nobody can be let in.
-        fresh_until: monotonic seconds up to which the lists are as good as those of others.
+        known: False until the lists have been read; no user can be let in before.
+        fresh_until: monotonic seconds up to which the lists are as new as those of other workers.
         renew: asks for news; never raises.
         topics: the closed topics.
     """
@@ -68,37 +68,37 @@ class Denials:
         self.topics = self._lists["topics"]
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of denials."""
         return sum(map(len, self._lists.values()))
 
     def __iter__(self) -> Iterator[tuple[List, str, Denial]]:
-        """Iterate over all: the list, whom or what, and why."""
+        """Iterate over all denials: the list, the target, and the terms."""
         for name, denied in self._lists.items():
             for target, denial in list(denied.items()):
                 yield name, target, denial  # type: ignore[misc]
 
     @property
     def is_stale(self) -> bool:
-        """Whether others may know what this worker does not."""
+        """Whether other workers may have news that this worker does not have."""
         return not self.known or self._clock.monotonic() > self.fresh_until
 
     def put(self, name: List, target: str, denial: Denial | None) -> None:
-        """Deny something, or allow it again.
+        """Deny a target, or allow the target again.
 
         Args:
             name: the list.
-            target: whom or what.
-            denial: why; None to take it from the list.
+            target: the user, token, key or topic.
+            denial: the terms; None to remove the target from the list.
         """
         if denial is None or denial.until <= self._clock.time() * 1_000:
             self._lists[name].pop(target, None)
             return
-        # Whoever blocks thousands says the same of each.
+        # Interned, because an operator who blocks thousands gives the same reason for each.
         by, reason = sys.intern(denial.by), sys.intern(denial.reason)
         self._lists[name][target] = Denial(denial.until, denial.at, by, reason)
 
     def find(self, name: List, target: str) -> Denial | None:
-        """Return why something is denied, or None if it is not."""
+        """Return the denial of a target, or None if the target is allowed."""
         denied = self._lists[name]
         denial = denied.get(target)
         if denial is not None and denial.until <= self._clock.time() * 1_000:
@@ -114,9 +114,9 @@ class Denials:
         """Check a verified token.
 
         Raises:
-            Blocked: the user is blocked; says why.
+            Blocked: the user is blocked; gives the reason.
             Unauthorized: the token is revoked.
-            Unavailable: nobody can know yet.
+            Unavailable: the lists are not known yet.
         """
         if not self.known:
             raise Unavailable(UNKNOWN, retry_in_ms=UNKNOWN_RETRY_MS)
@@ -133,7 +133,7 @@ class Denials:
             raise Unauthorized(REVOKED)
         if self._keys and claims.kid and self.find("keys", claims.kid) is not None:
             raise Unauthorized(f"{REVOKED}, as all of its key")
-        # A token that does not say when it was issued may be as old.
+        # A token without a time of issue may be as old as the revoked ones.
         if (
             self._issued
             and (revoked := self.find("issued", claims.sub)) is not None
@@ -145,13 +145,13 @@ class Denials:
         """Check that a topic is open.
 
         Raises:
-            Forbidden: it is closed; says why.
+            Forbidden: the topic is closed; gives the reason.
         """
         if self.topics and (closed := self.find("topics", topic)) is not None:
             raise Forbidden(f"topic: is closed: {closed.reason}", topic=topic)
 
     def forget(self) -> None:
-        """Drop what is over."""
+        """Delete denials that are over."""
         now = self._clock.time() * 1_000
         for denied in self._lists.values():
             for target in [each for each, denial in denied.items() if denial.until <= now]:

@@ -1,4 +1,4 @@
-"""Fetches a URL in a thread of its own, which ends in time whatever the other side does.
+"""Fetches a URL in a separate thread, which ends in time even if the other side is hostile.
 
 The loop's executor is not used: a server that sends a byte now and then would occupy its threads
 and keep the process from ending.
@@ -32,13 +32,13 @@ HEADERS = {
 }
 
 POLL_SECONDS = 0.02
-"""Seconds between two looks whether the thread of an earlier download has ended."""
+"""Seconds between two checks whether the thread of an earlier download has ended."""
 
 Result = TypeVar("Result")
 
 
 class FetchError(Exception):
-    """The URL gave no usable answer; the message says why."""
+    """The URL gave no usable answer; the message has the reason."""
 
 
 class Fetcher(Generic[Result]):
@@ -47,7 +47,7 @@ class Fetcher(Generic[Result]):
     Args:
         url: the http or https address.
         parse: called in the thread with the body; raises ValueError for a body that is not valid.
-        max_bytes: the longest body that is accepted.
+        max_bytes: the longest accepted body.
     """
 
     def __init__(self, url: str, parse: Callable[[bytes], Result], *, max_bytes: int) -> None:
@@ -60,8 +60,8 @@ class Fetcher(Generic[Result]):
         """Return the parsed body.
 
         Args:
-            seconds: for the whole download. Then the connection is cut and the thread ends, unless
-                the system is still resolving the host's name.
+            seconds: the limit of the whole download. Then the connection is cut and the thread
+                ends, unless the system is still resolving the host's name.
 
         Raises:
             FetchError: the body does not come in time, is too long, or is not valid.
@@ -92,7 +92,7 @@ class Fetcher(Generic[Result]):
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(resolve, result, error)
 
-        # A daemon, so that the process need not wait for it.
+        # A daemon thread, so that the process need not wait for its end.
         thread = threading.Thread(target=work, name="jwks-fetch", daemon=True)
         try:
             thread.start()
@@ -104,8 +104,8 @@ class Fetcher(Generic[Result]):
             download.cut()
 
     async def _one_at_a_time(self, seconds: float) -> None:
-        # A thread that was cut ends within milliseconds, except while it resolves a name. Its end
-        # is polled and not awaited: the loop that started the thread may be closed.
+        # A cut thread ends within milliseconds, unless it is resolving a name. The end is polled
+        # and not awaited, because the loop that started the thread may be closed.
         try:
             async with asyncio.timeout(seconds):
                 while self._download is not None and not self._download.ended:  # noqa: ASYNC110
@@ -130,10 +130,10 @@ class _Download:
         """Return the body.
 
         Raises:
-            FetchError: there is no body, or it is too long.
+            FetchError: there is no body, or the body is too long.
         """
         opener = OpenerDirector()
-        # Not `build_opener`: it would add handlers for files, FTP, data URLs and redirects.
+        # Not `build_opener`, which would add handlers for files, FTP, data URLs and redirects.
         for handler in (
             ProxyHandler(),
             UnknownHandler(),
@@ -169,7 +169,7 @@ class _Download:
         return bytes(body)
 
     def cut(self) -> None:
-        """Abort the download: its thread finds the connection closed. May be repeated."""
+        """Abort the download: the thread finds the connection closed. May be repeated."""
         with self._lock:
             self._is_cut = True
             if self._socket is not None:
@@ -179,13 +179,13 @@ class _Download:
                 self._socket = None
 
     def connect(self, *args: Any, **kwargs: Any) -> socket.socket:
-        """Connect as `socket.create_connection` does, and remember the socket for `cut`."""
+        """Connect like `socket.create_connection`, and keep the socket for `cut`."""
         connection = socket.create_connection(*args, **kwargs)
         with self._lock:
             if self._is_cut:
                 connection.close()
                 raise TimeoutError("no answer in time")
-            # A second handle: TLS takes the first one over, and a handshake can drip as well.
+            # A second handle: TLS takes over the first one, and a handshake can be slow as well.
             self._socket = connection.dup()
         return connection
 

@@ -1,4 +1,4 @@
-"""Caches the key set at a URL, and decides when to fetch it again."""
+"""Caches the key set at a URL, and decides when to fetch the set again."""
 
 import asyncio
 import logging
@@ -13,19 +13,19 @@ FETCH_SECONDS = 5.0
 
 MAX_BYTES = 262_144
 MAX_AGE_SECONDS = 600.0
-"""Seconds after which the set is fetched unasked: an issuer revokes a key by removing it."""
+"""Seconds after which the set is fetched unasked: an issuer revokes a key by removing the key."""
 
 BURST = 5
-"""Fetches that may follow one another without a wait."""
+"""Number of fetches that may follow one another without a wait."""
 
 PAUSE_SECONDS = 5.0
-"""Seconds without any fetch after a fetch that failed, at most."""
+"""Maximum seconds without any fetch after a failed fetch."""
 
 RETURN_SECONDS = 1.0
 """Seconds after which a repeated request for a key may use the reserve."""
 
 MAX_ASKED = 10_000
-"""Requested keys remembered since the last fetch, at some 100 bytes each."""
+"""Maximum number of requested keys remembered since the last fetch, at some 100 bytes each."""
 
 Keys = TypeVar("Keys")
 
@@ -33,12 +33,12 @@ _log = logging.getLogger(__name__)
 
 
 class KeySet(Generic[Keys]):
-    """The keys at `url`, as of the last fetch that succeeded.
+    """The keys at `url`, as of the last successful fetch.
 
     A token whose key is not in the set causes a fetch: the key may be new. Forged tokens do so too,
     so these fetches have an allowance. A second allowance, the reserve, is for keys requested again
-    after a second, as honest clients do after `retry_in_ms`. A flood of made-up keys does not use
-    the reserve, nor does a key that a fetch has shown to be unknown.
+    after a second, as honest clients do after `retry_in_ms`. Neither a flood of made-up keys uses
+    the reserve, nor a key that a fetch has shown to be unknown.
 
     Args:
         url: http or https; redirects are not followed.
@@ -65,7 +65,7 @@ class KeySet(Generic[Keys]):
         self._allowance = _Allowance(refresh_seconds, now)
         self._reserve = _Allowance(refresh_seconds, now)
         self._paused_until = now
-        # By hash: a name may have kilobytes, and a collision does no harm.
+        # Keys by hash, because an id may have kilobytes and a collision does no harm.
         self._asked: dict[int, float] = {}
         self._unknown: frozenset[int] = frozenset()
         self._flight: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class KeySet(Generic[Keys]):
         """End all tasks; abort a fetch without waiting for its thread."""
         self._stopped = True
         tasks = [task for task in (self._keeper, self._flight) if task is not None]
-        # A task that is cancelled before its first step cannot do this itself.
+        # A task that is cancelled before its first step cannot reset the attribute itself.
         self._keeper = self._flight = None
         for task in tasks:
             task.cancel()
@@ -91,7 +91,7 @@ class KeySet(Generic[Keys]):
     def ask(self, kid: str | None) -> float:
         """Record a request for the key `kid`; return the seconds until `refresh` may fetch.
 
-        While a fetch is under way, that is 0.
+        While a fetch is under way, the result is 0.
         """
         if self._flight is not None:
             return 0.0
@@ -106,11 +106,11 @@ class KeySet(Generic[Keys]):
     async def refresh(self, kid: str | None) -> bool:
         """Fetch the keys if an allowance permits a fetch for `kid` now; log a failure.
 
-        All callers share one fetch, and none of them can cancel it.
+        All callers share one fetch, and no caller can cancel the fetch.
 
         Returns:
-            True if the keys come from a fetch that began after the call. Then a `kid` that is not
-            among them is unknown; after an earlier fetch the key may still be newer.
+            True if the keys come from a fetch that began after the call. Then a `kid` outside the
+            set is unknown; after an earlier fetch the key may still be newer.
         """
         if self._stopped or self.ask(kid) > 0:
             return False
@@ -123,7 +123,7 @@ class KeySet(Generic[Keys]):
         return began and self.reachable
 
     async def _fetched(self) -> None:
-        """Start a fetch, or join the one under way, and wait for its end."""
+        """Start a fetch, or join the fetch under way, and wait for its end."""
         if self._flight is None:
             self._flight = asyncio.create_task(self._fetch(), name="jwks-fetch")
         await asyncio.wait([self._flight])
@@ -164,7 +164,7 @@ class _Allowance:
         return max(0.0, self._full_at - (BURST - 1) * self._seconds - now)
 
     def acquire(self, now: float) -> bool:
-        """Use up one fetch if one is allowed, and return whether it was."""
+        """Use up one fetch if one is allowed; return False if none is."""
         if self.wait(now) > 0:
             return False
         self._full_at = max(self._full_at, now) + self._seconds

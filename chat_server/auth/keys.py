@@ -1,7 +1,7 @@
 """Public keys that verify tokens: from a file, a key set (RFC 7517) or a map of certificates.
 
-What may verify a token is decided by the settings, never by the token: RFC 8725, sections 3.1
-and 3.2. Each key is therefore kept under the algorithms it serves.
+The settings decide which keys may verify a token, never the token itself: RFC 8725, sections 3.1
+and 3.2. So each key is kept under its algorithms.
 """
 
 from codecs import BOM_UTF8
@@ -22,7 +22,7 @@ from ..settings import AuthSettings, SettingsError
 
 MAX_KEYS = 100
 MAX_SHOWN = 5
-"""Keys of a set that the log describes."""
+"""Maximum number of a set's keys that the log describes."""
 
 PublicKeys: TypeAlias = dict[str, dict[str | None, Any]]
 """Keys by algorithm and `kid`."""
@@ -38,11 +38,11 @@ _ALGORITHMS_OF = {
     ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
     ("OKP", "Ed448"): ("EdDSA",),
 }
-"""Algorithms by a JWK's `kty` and `crv`. There is no `oct`: a published secret is none."""
+"""Algorithms by a JWK's `kty` and `crv`. There is no `oct`: a published secret is useless."""
 
 
 def make_jws(algorithms: Sequence[str]) -> PyJWS:
-    """Return a PyJWS with these algorithms and no other."""
+    """Return a PyJWS with these algorithms only."""
     jws = PyJWS(algorithms=algorithms)
     if "Ed25519" in algorithms:
         jws.register_algorithm("Ed25519", _Ed25519())
@@ -60,10 +60,10 @@ class _Ed25519(OKPAlgorithm):
 
 
 def read_public_key(settings: AuthSettings, jws: PyJWS) -> Any:
-    """Read the key in the PEM file, and check that it fits every configured algorithm.
+    """Read the key in the PEM file, and check that the key fits every configured algorithm.
 
     Raises:
-        SettingsError: it cannot be read, or is no key for one of them.
+        SettingsError: the file cannot be read, or has no key for one of the algorithms.
     """
     file = settings.public_key_file
     try:
@@ -86,7 +86,7 @@ def parse_key_set(body: bytes, jws: PyJWS, algorithms: Sequence[str]) -> PublicK
     """Return the keys of a JSON Web Key Set, or of a JSON map of `kid` to certificate in PEM.
 
     Raises:
-        ValueError: it is neither, or has no key for any of `algorithms`; says what it has.
+        ValueError: `body` is neither, or has no key for any of `algorithms`; lists the contents.
     """
     try:
         # Files written on Windows begin with a byte order mark.
@@ -123,7 +123,7 @@ class _KeyHead(msgspec.Struct):
 def _usable(
     entry: Any, jws: PyJWS, algorithms: Sequence[str]
 ) -> Iterator[tuple[str, str | None, Any]]:
-    """Yield a key for each algorithm that it fits; an invalid key fits none."""
+    """Yield a key for each of its algorithms; an invalid key has none."""
     try:
         head = msgspec.convert(entry, _KeyHead)
     except msgspec.ValidationError:
@@ -137,8 +137,8 @@ def _usable(
     candidates = algorithms if head.x509 else _ALGORITHMS_OF.get((head.kty, head.crv), ())
     for name in candidates:
         if name in algorithms and (head.x509 or _is_meant_for(head, name)):
-            # Issuers may publish keys for purposes unknown here: RFC 7517 section 5 has us skip
-            # them.
+            # Issuers may publish keys for purposes unknown here. RFC 7517 section 5 requires that
+            # we ignore such keys.
             try:
                 algorithm = jws.get_algorithm_by_name(name)
                 key = _load_pem(head.x509.encode()) if head.x509 else algorithm.from_jwk(entry)
@@ -151,7 +151,7 @@ def _usable(
 
 def _is_meant_for(head: _KeyHead, name: str) -> bool:
     if head.crv == "Ed25519" and head.alg in ("EdDSA", "Ed25519"):
-        return True  # two names of one algorithm, for which `_ALGORITHMS_OF` vouches
+        return True  # two names of one algorithm, both in `_ALGORITHMS_OF`
     return head.alg in (None, name)
 
 
@@ -164,7 +164,7 @@ def _fits(algorithm: Algorithm, key: Any) -> bool:
 
 
 def _load_pem(text: bytes) -> Any:
-    """Read a public key or a certificate, whose dates and issuer are ignored."""
+    """Read a public key or a certificate; the certificate's dates and issuer are ignored."""
     if _CERTIFICATE.encode() in text:
         return load_pem_x509_certificate(text).public_key()
     return load_pem_public_key(text)

@@ -1,4 +1,4 @@
-"""What every valid token may do in the topics of a namespace, whatever topics it lists."""
+"""The actions that a namespace allows to every valid token, regardless of the token's topics."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ class OpenTopics(Struct, frozen=True):
     """The `allow_…` settings of the namespaces.
 
     Args:
-        named: the actions that are open to everybody, by namespace.
-        rest: those of topics that are in none of these namespaces.
+        named: the actions that are open to every user, by namespace.
+        rest: the open actions of topics in other namespaces.
     """
 
     named: Mapping[str, frozenset[str]] = {}
@@ -21,17 +21,17 @@ class OpenTopics(Struct, frozen=True):
 
     @classmethod
     def of(cls, settings: Settings) -> "OpenTopics":
-        """Return what the settings open."""
+        """Return the open actions of the settings."""
         named = {name: _actions(namespace) for name, namespace in settings.namespaces.items()}
         return cls(named, _actions(settings.namespace("")))
 
     def may(self, grant: Grant, topic: str) -> bool:
-        """Return whether everybody with a token is granted `grant` in a well-formed topic."""
+        """Return whether every user with a token has `grant` in a well-formed topic."""
         return grant in self.named.get(topic.partition(":")[0], self.rest)
 
 
 CLOSED = OpenTopics()
-"""Opens nothing."""
+"""No open actions."""
 
 
 def _actions(namespace: Namespace) -> frozenset[str]:

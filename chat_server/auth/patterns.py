@@ -1,4 +1,4 @@
-"""The form of patterns of topics (docs/protocol.md, section 1)."""
+"""The grammar of topic patterns (docs/protocol.md, section 1)."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def pattern_mistakes(patterns: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each list that holds a wrong pattern, and what is wrong with it."""
+    """Yield the name of each list with a wrong pattern, and the fault."""
     for name, each in patterns.items():
         for pattern in each:
             try:

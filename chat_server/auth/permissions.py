@@ -1,8 +1,8 @@
 """Patterns of topics and their matching (docs/protocol.md, section 1).
 
-A pattern is split and compared segment by segment, each at most once: linear in the lengths,
-whatever is in the pattern, the topic or the subject. Nothing is compiled, because a connection
-asks for few topics again and again, and remembering the answers costs it less memory.
+A pattern is split and compared segment by segment, each at most once. So the time is linear in the
+lengths, for any pattern, topic or subject. Patterns are not compiled: a connection asks for few
+topics again and again, and a cache of the answers costs less memory.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ SUBJECT = "{sub}"
 """The placeholder for the token's subject within a segment of a pattern."""
 
 MAX_REMEMBERED = 64
-"""Answers cached for each connection: 25 KB with the longest topics."""
+"""Maximum number of answers cached for each connection: 25 KB with the longest topics."""
 
 
 class Permissions:
-    """Answers, for one connection, what the bearer of `claims` may do."""
+    """The permissions of one connection, from the `claims` of its token."""
 
     __slots__ = ("_answers", "_open", "_sub", "_topics")
 
@@ -31,7 +31,7 @@ class Permissions:
         self._answers: dict[tuple[str, str], bool] = {}
 
     def may(self, grant: Grant, topic: str) -> bool:
-        """Return whether the bearer is granted `grant` in `topic`."""
+        """Return whether the token's user has `grant` in `topic`."""
         question = (grant, topic)
         answer = self._answers.get(question)
         if answer is None:
@@ -46,13 +46,13 @@ class Permissions:
 def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     """Return whether any of `patterns`, read for the subject `sub`, matches `topic`.
 
-    `*` matches one whole segment, a last `**` one or more, and `{sub}` the subject as
-    `topic_segment` writes it: a subject that looks like a pattern, or holds a colon, is still one
-    segment, and no other subject's.
+    `*` matches one whole segment, a last `**` one or more, and `{sub}` the subject in the form of
+    `topic_segment`. So a subject that looks like a pattern, or has a colon, is still one segment,
+    and no other subject's.
 
     Args:
-        patterns: each has passed `check_pattern`.
-        topic: a well-formed topic; any other is matched by nothing.
+        patterns: patterns that have passed `check_pattern`.
+        topic: a well-formed topic; no pattern matches any other text.
         sub: any text.
     """
     segments = topic.split(":")
@@ -61,7 +61,7 @@ def allows(patterns: Sequence[str], topic: str, sub: str) -> bool:
     subject = ""
     for pattern in patterns:
         if not subject and SUBJECT in pattern:
-            # One that is longer than any topic fits none, whatever is at its end.
+            # A subject longer than any topic matches no topic, so its end may be cut off.
             subject = topic_segment(sub[: MAX_TOPIC_BYTES + 1])
         if _matches(_split(pattern), segments, subject):
             return True

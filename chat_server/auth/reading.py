@@ -1,4 +1,4 @@
-"""Reads a token without verifying it, for people and the log who want to know what it says."""
+"""Reads a token without verifying it, to show the contents to people and in the log."""
 
 import binascii
 from base64 import urlsafe_b64decode
@@ -11,16 +11,16 @@ from .verified import MAX_TOKEN_BYTES
 
 
 def read_unverified(token: str) -> tuple[Any, Any]:
-    """Return the header and the payload of a JWT as they were sent; None for what is none.
+    """Return the header and the payload of a JWT as sent; None for a part that cannot be decoded.
 
-    Nothing that decides anything may look at them: anybody can write them.
+    No decision may depend on these values, because any sender can write them.
     """
     header, _, rest = token.partition(".")
     return _decoded(header), _decoded(rest.partition(".")[0])
 
 
 def names_in(token: str) -> dict[str, str]:
-    """Return whom a token names as its issuer, and which key, for a line about its refusal."""
+    """Return the issuer and the key id that a token claims, for a log line about its refusal."""
     header, payload = read_unverified(token) if len(token) <= MAX_TOKEN_BYTES else (None, None)
     return {"issuer": _name(payload, "iss"), "kid": _name(header, "kid")}
 

@@ -1,6 +1,6 @@
 """Verifies tokens, and issues them for the command line and tests.
 
-PyJWT checks the signature and nothing else; `validation` checks the claims, and `keys` reads keys.
+PyJWT only checks the signature; `validation` checks the claims, and `keys` reads keys.
 """
 
 import math
@@ -26,7 +26,7 @@ from .validation import read_claims
 from .verified import MAX_TOKEN_BYTES, VerifiedTokens
 
 MIN_RETRY_MS = 100
-"""The least `retry_in_ms` while the issuer's keys are not known."""
+"""Minimum of `retry_in_ms` in milliseconds while the issuer's keys are not known."""
 
 _HASHES = {
     "HS256": HMACAlgorithm.SHA256,
@@ -50,22 +50,22 @@ _KINDS = {
     "is longer": "malformed",
     "one bearer token": "malformed",
 }
-"""By what the message of the refusal has in it; all others are about the claims."""
+"""Kinds of refusals by a part of the message; all other refusals are about claims."""
 
 
 class Verifier:
-    """Verifies tokens and returns their claims; remembers the claims of tokens that come again.
+    """Verifies tokens and returns their claims; caches the claims of verified tokens.
 
     Args:
         settings: one family of algorithms and the keys for it.
-        clock: tells the time for `exp`, `nbf` and `iat`.
-        verified: remembers verified tokens; made anew if None.
-        open_topics: what everybody with a valid token may do.
-        denials: whom operators keep out; nobody if None.
+        clock: the clock for `exp`, `nbf` and `iat`.
+        verified: the cache of verified tokens; a new one if None.
+        open_topics: the actions that are open to every user with a valid token.
+        denials: the users and tokens that operators keep out; none if None.
 
     Raises:
-        SettingsError: the settings name no key, one that cannot be read, or one that does not fit
-            the algorithms.
+        SettingsError: the settings name no key, an unreadable key, or a key that does not fit the
+            algorithms.
     """
 
     def __init__(
@@ -97,16 +97,16 @@ class Verifier:
 
     @property
     def has_keys(self) -> bool:
-        """Whether tokens can be verified: False until a key set at a URL was fetched once."""
+        """Whether tokens can be verified: False until the first fetch of a key set at a URL."""
         return self._key_set is None or self._key_set.keys is not None
 
     @property
     def _public_keys(self) -> PublicKeys | None:
-        """The keys of the set at a URL as of now; None if there are none, or no set."""
+        """The present keys of the set at a URL; None without keys or without a set."""
         return None if self._key_set is None else self._key_set.keys
 
     async def start(self) -> None:
-        """Start to keep a key set at a URL fresh; a URL that cannot be reached is not an error."""
+        """Start to keep a key set at a URL fresh; an unreachable URL is not an error."""
         if self._key_set is not None:
             await self._key_set.start()
 
@@ -116,13 +116,13 @@ class Verifier:
             await self._key_set.stop()
 
     async def verify(self, token: str) -> Claims:
-        """Return the claims of `token`; fetch the issuer's keys first if that is needed and due.
+        """Return the claims of `token`; fetch the issuer's keys first if needed and due.
 
         Raises:
             Unauthorized: names the rule that the token breaks, and never the token.
             Blocked: an operator keeps the user out.
-            Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or its key
-                may be new and the next fetch is not due.
+            Unavailable: the token cannot be judged: the issuer's keys cannot be fetched, or the
+                token's key may be new and the next fetch is not due.
         """
         try:
             claims = await self._verify(token)
@@ -149,7 +149,7 @@ class Verifier:
         return self._read(token, key, kid)
 
     def verify_now(self, token: str) -> Claims | None:
-        """Return the claims of `token`, or None if `verify` would have to ask somebody first."""
+        """Return the claims of `token`, or None if `verify` would have to wait for a request."""
         try:
             claims = self._verify_now(token)
             if claims is None or self._denials.is_stale:
@@ -183,7 +183,7 @@ class Verifier:
         )
 
     def _find_key(self, token: str) -> tuple[Any, str | None]:
-        """Return the key that must have signed `token`, None if it is not known, and its `kid`."""
+        """Return the key that must have signed `token`, None for an unknown key, and its `kid`."""
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized(f"token: is longer than {MAX_TOKEN_BYTES} bytes")
         if not token.isascii():
@@ -202,7 +202,7 @@ class Verifier:
         if kid is None and len(candidates) > 1:
             raise Unauthorized("token: has no `kid`, and its issuer has several keys")
         if kid is None:
-            # The only key there is. Its name is no secret, and operators may revoke it.
+            # The only key. Its id is no secret, and operators may revoke the key.
             only, key = next(iter(candidates.items()), (None, None))
             return key, only
         return candidates.get(kid), kid
@@ -234,7 +234,7 @@ class Verifier:
 
 
 def refusal_kind(error: Unauthorized) -> str:
-    """Return in one word why a token was refused, for metrics."""
+    """Return the reason of a token's refusal in one word, for metrics."""
     return next((kind for text, kind in _KINDS.items() if text in error.message), "claims")
 
 
@@ -278,8 +278,8 @@ class Issuer:
             sub: the user.
             name: shown to others.
             info: shown to others, at most 1 KiB of JSON.
-            topics: patterns by action; an action left out falls back to the server's default.
-            rate_factor: how many times what others may send the user may.
+            topics: patterns by action; a missing action falls back to the server's default.
+            rate_factor: multiplies the user's rates.
             ttl_seconds: the life of the token, rounded up to a whole second.
 
         Raises:
@@ -288,7 +288,7 @@ class Issuer:
         if not 0 < ttl_seconds < 2**52:
             raise ValueError("the time to live must be above 0 seconds")
         if rate_factor is not None and not math.isfinite(rate_factor):
-            # JSON has no form for it, and the token would say nothing of it.
+            # JSON has no form for such a number, so the token would not have the claim.
             raise ValueError("the rate factor must be a finite number")
         settings, now = self._settings, self._clock.time()
         claims: dict[str, Any] = {
@@ -341,7 +341,7 @@ def issue_token(
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:
-    """Return the claims that hold `value` where `auth.topics_claim` says."""
+    """Return claims with `value` at the place of `auth.topics_claim`."""
     parts = name[1:].split("/") if name.startswith("/") else []
     for part in reversed(parts):
         value = {part.replace("~1", "/").replace("~0", "~"): value}
@@ -350,7 +350,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 def _default_grants(settings: AuthSettings) -> TopicGrants:
     grants = msgspec.structs.asdict(settings.default_topics)
-    # Settings made by hand have passed no rules.
+    # Settings made in code have passed no checks.
     mistakes = [f"auth.default_topics.{key}: {reason}" for key, reason in pattern_mistakes(grants)]
     if mistakes:
         raise SettingsError(*mistakes)
@@ -362,8 +362,9 @@ def _shared_key(settings: AuthSettings) -> bytes:
         raise SettingsError("auth.algorithms: these need auth.public_key_file or auth.jwks_url")
     if not settings.secret:
         raise SettingsError("auth.secret: is needed to sign and verify tokens")
-    # HMAC fills a short key up with zeros itself (RFC 2104, section 2). Doing it here changes no
-    # signature, but keeps PyJWT from warning at each token of what `settings.check` rules on once.
+    # HMAC itself pads a short key with zeros (RFC 2104, section 2). The same padding here changes
+    # no signature, but stops PyJWT's warning at each token; `settings.check` checks the length
+    # once.
     key = settings.secret.encode().ljust(_HMAC_BYTES, b"\0")
     try:
         PyJWS().get_algorithm_by_name(settings.algorithms[0]).prepare_key(key)
@@ -373,10 +374,10 @@ def _shared_key(settings: AuthSettings) -> bytes:
 
 
 class _CheckedHMAC(HMACAlgorithm):
-    """HMAC that does not check for each token whether the secret is a PEM, DER or JWK file.
+    """HMAC without a check at each token whether the secret is a PEM, DER or JWK file.
 
-    That check took a third of the time to verify a token, and half of that to issue one;
-    `_shared_key` makes it once.
+    This check took a third of the time to verify a token, and half of the time to issue one.
+    `_shared_key` makes the check once.
     """
 
     def prepare_key(self, key: str | bytes) -> bytes:
@@ -385,7 +386,7 @@ class _CheckedHMAC(HMACAlgorithm):
 
 
 def _expect_checked_key(jws: PyJWS, algorithms: Sequence[str]) -> None:
-    """Let `jws` take what `_shared_key` returns as it is."""
+    """Make `jws` accept the result of `_shared_key` unchanged."""
     for name in algorithms:
         jws.unregister_algorithm(name)
         jws.register_algorithm(name, _CheckedHMAC(_HASHES[name]))

@@ -1,8 +1,8 @@
 """Reads the payload of a token with a valid signature (RFC 7519; docs/protocol.md, section 1).
 
-Every rule that a token can break is checked here, against the injected time, and the error names
-the rule. No library checks claims. (A msgspec struct for them was tried: its messages had to be
-translated rule by rule, which took more lines than the checks.)
+This module checks every rule that a token can break, against the injected time, and the error names
+the rule. No library checks claims. (A msgspec struct for the claims was tried: its messages had to
+be translated rule by rule, which took more lines than the checks.)
 """
 
 import math
@@ -17,17 +17,17 @@ from .claims import Claims, TopicGrants
 from .patterns import check_pattern
 
 MAX_SUB = 255
-"""Characters of `sub` that OpenID Connect Core allows, section 2."""
+"""Maximum characters of `sub`, from OpenID Connect Core, section 2."""
 
 MAX_NAME = 128
 MAX_INFO_BYTES = 1024
 MIN_RATE_FACTOR = 0.01
 MAX_RATE_FACTOR = 10_000
 MAX_PATTERNS = 100
-"""Patterns in each list of a token: a check of permission may have to try them all."""
+"""Maximum patterns in each list of a token: a check of permission may have to try every pattern."""
 
 MAX_TIME = 253_402_300_799
-"""The last second of the year 9999. Milliseconds taken for seconds are beyond it."""
+"""The last second of the year 9999. Milliseconds in place of seconds are greater."""
 
 _ACTIONS = TopicGrants.__struct_fields__
 _ABSENT: Any = object()
@@ -43,18 +43,18 @@ def read_claims(
     """Check a token's payload and return its claims.
 
     Fractions of seconds, which RFC 7519 allows in a NumericDate, are cut off. Null and an empty
-    list in place of grants grant nothing: some languages write an empty map or list like this. They
-    never stand for the defaults.
+    list in place of grants grant nothing: some languages write an empty map or list like this. Such
+    values never stand for the defaults.
 
     Args:
         payload: the JSON text of the claims set.
         settings: the rules beyond those of every token, such as issuer and audience.
-        defaults: the grants of a token that does not list its own.
+        defaults: the grants for a token without grants.
         now: seconds since 1970.
-        kid: the name of the key, as the token's header has it.
+        kid: the key's id in the token's header.
 
     Raises:
-        Unauthorized: names the claim and the rule it breaks.
+        Unauthorized: names the claim and the broken rule.
     """
     try:
         claims = msgspec.json.decode(payload)
@@ -75,7 +75,7 @@ def read_claims(
         valid_from=valid_from,
         rate_factor=_rate_factor(claims.get("rate_factor")),
         iat=issued_at,
-        # RFC 7519 wants text. What else an issuer writes names no token for us.
+        # RFC 7519 requires text. Other values are not used as the token's id.
         jti=jti if isinstance(jti, str) and jti else None,
         kid=kid,
     )
@@ -96,7 +96,7 @@ def _find_claim(claims: dict[str, Any], name: str) -> Any:
 def _check_times(
     claims: dict[str, Any], settings: AuthSettings, now: float
 ) -> tuple[int | None, int | None, int | None]:
-    """Return when the token was issued, begins and ends to be valid, apart from the leeway."""
+    """Return the time of issue, and the begin and end of validity, without the leeway."""
     leeway = settings.leeway_seconds
     expires_at = _time(claims, "exp")
     if expires_at is None and settings.require_expiry:
@@ -161,7 +161,7 @@ def _info(info: Any) -> dict[str, Any]:
         encoded = msgspec.json.encode(info)
         if len(encoded) > MAX_INFO_BYTES:
             raise Unauthorized(f"token: `info` must be at most {MAX_INFO_BYTES} bytes of JSON")
-        # It becomes part of payloads in either encoding, so the rules of `data` hold for it.
+        # `info` becomes part of payloads in either encoding, so the rules of `data` apply.
         JSON.check_data(encoded)
     except OverflowError:
         raise Unauthorized("token: `info`: integers must fit into 64 bits") from None
@@ -173,7 +173,7 @@ def _info(info: Any) -> dict[str, Any]:
 def _grants(topics: Any, defaults: TopicGrants, claim: str) -> TopicGrants:
     wrong = Unauthorized(f"token: `{claim}` must be an object, or JSON of one")
     if isinstance(topics, str):
-        # Some issuers can put nothing but text into a claim.
+        # Some issuers can put only text into a claim.
         try:
             topics = msgspec.json.decode(topics or "null")
         except (ValueError, RecursionError):

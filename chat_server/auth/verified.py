@@ -1,4 +1,4 @@
-"""Remembers verified tokens, so that a token that comes again is not verified again."""
+"""Caches the claims of verified tokens, so that no token is verified twice."""
 
 import math
 from collections import OrderedDict
@@ -11,26 +11,26 @@ MAX_TOKEN_BYTES: Final = 8192
 MAX_TOKENS: Final = 10_000
 
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""Sum of the lengths of the remembered tokens, which stand for the sizes of their claims."""
+"""Maximum sum of the lengths of the cached tokens, as an estimate of the size of their claims."""
 
 _Entry = tuple[float, float, int, Claims]
 """Begin and end of the token's life in seconds since 1970, its length in bytes, its claims."""
 
 
 class VerifiedTokens:
-    """The claims of the tokens that were verified and used last, by the SHA-256 of the token.
+    """The claims of the most recently used verified tokens, by the SHA-256 of the token.
 
-    The tokens themselves are not kept. `find` returns only what verifying the token anew would
-    return: it looks at the time, and forgets everything when the keys have changed. A refused token
-    is never remembered.
+    The tokens themselves are not kept. `find` returns only claims that a new verification would
+    return: `find` checks the time, and the cache is emptied when the keys change. A refused token
+    is never cached.
 
-    The memory is three times the length of a usual token: 12 MiB when all bytes are taken. Claims
-    of nothing but the shortest patterns take nine times the length of their token: 36 MiB at worst.
+    A cached token takes three times the length of a usual token: 12 MiB at the limit of bytes.
+    Claims with only the shortest patterns take nine times the length: 36 MiB at worst.
 
     Args:
-        leeway: seconds for which the clocks of issuer and server may differ.
-        max_tokens: tokens remembered at most; the least recently used goes first.
-        max_bytes: sum of their lengths at most.
+        leeway: seconds by which the clocks of issuer and server may differ.
+        max_tokens: maximum number of tokens; the least recently used goes first.
+        max_bytes: maximum sum of the tokens' lengths.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class VerifiedTokens:
         self._keys: object = None
 
     def find(self, token: str, keys: object, now: float) -> Claims | None:
-        """Return the claims of a token that was verified with the same keys, if it is valid now.
+        """Return the claims of a token that was verified with the same keys, if still valid.
 
         Args:
-            token: as the client sent it.
-            keys: the keys as of now; another object means that they may have changed.
+            token: the token as the client sent it.
+            keys: the present keys; another object means that the keys may have changed.
             now: seconds since 1970.
         """
         if keys is not self._keys:
             self._begin(keys)
-        # A half of a surrogate pair has no bytes, and a long text takes long to hash.
+        # Half a surrogate pair cannot be encoded, and a long text takes long to hash.
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             return None
         digest = sha256(token.encode()).digest()
@@ -71,12 +71,12 @@ class VerifiedTokens:
         return claims
 
     def keep(self, token: str, keys: object, claims: Claims) -> None:
-        """Remember a token that was verified just now.
+        """Cache a token that was just verified.
 
         Args:
-            token: has at most `MAX_TOKEN_BYTES` of ASCII.
-            keys: the keys that it was verified with.
-            claims: the token's.
+            token: at most `MAX_TOKEN_BYTES` of ASCII.
+            keys: the keys of the verification.
+            claims: the token's claims.
         """
         if keys is not self._keys:
             self._begin(keys)

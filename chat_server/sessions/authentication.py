@@ -35,18 +35,18 @@ _CLOSE_CODES: Mapping[type[ChatError], CloseCode] = MappingProxyType(
         Internal: CloseCode.INTERNAL,
     }
 )
-"""What a connection is closed with that a hook keeps out by one of these; else with 4403."""
+"""Close codes for connections that a hook refuses, by error; 4403 for other errors."""
 
 
 class AuthenticatingClient(Subscriber):
-    """The part of a connection that deals with tokens.
+    """The part of a connection for tokens.
 
-    A base class rather than an object: two objects that refer to each other would be left to the
-    garbage collector by every connection that ends.
+    A base class rather than an object: two objects with references to each other would be left to
+    the garbage collector at the end of every connection.
 
     Args:
-        service: carries out commands.
-        transport: the client's.
+        service: runs commands.
+        transport: the client's transport.
     """
 
     id: str
@@ -54,7 +54,7 @@ class AuthenticatingClient(Subscriber):
     _session: Session
     _rate: ConnectionRate
 
-    # The limit that closes it and the user it has hit, if that is not the rate of its messages.
+    # The limit that closes the connection, and its user; None if this is the rate of messages.
     _exceeded: tuple[str, str] | None = None
 
     def __init__(self, service: Service, transport: Transport) -> None:
@@ -66,7 +66,7 @@ class AuthenticatingClient(Subscriber):
 
     @abstractmethod
     def on_timer(self) -> None:
-        """Look at the deadlines that have passed."""
+        """Handle the deadlines that have passed."""
 
     @abstractmethod
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
@@ -77,11 +77,11 @@ class AuthenticatingClient(Subscriber):
         """See `registry.Client`."""
 
     def accept(self, claims: Claims) -> AuthOk:
-        """Open the session with a verified token, or prolong it.
+        """Open the session with a verified token, or prolong the session.
 
         Raises:
-            Unauthorized: the token is another user's, or was revoked since it was verified.
-            Blocked: the user was blocked since then.
+            Unauthorized: the token belongs to another user, or was revoked after its verification.
+            Blocked: the user was blocked after the verification.
         """
         self._node.denials.check(claims)
         ok = AuthOk(user=claims.sub, expires_at=claims.expires_at)
@@ -120,14 +120,14 @@ class AuthenticatingClient(Subscriber):
         return self.accept(claims)
 
     def _turn_away(self, error: RateLimited, user: str) -> None:
-        """Close a connection that is one too many."""
+        """Close a connection that exceeds a limit."""
         code = CloseCode.TOO_MANY
         self._exceeded = (error.limit, user)
         count_refusal(self._node.numbers, error)
         self._session.close(code, error.message, reconnect_in_ms=error.retry_in_ms or 0)
 
     def _keep_out(self, error: ChatError, user: str) -> None:
-        """Close a connection that a hook does not let in."""
+        """Close a connection that a hook refuses."""
         if isinstance(error, RateLimited):
             self._exceeded = (error.limit, user)
         code = _CLOSE_CODES.get(error.__class__, CloseCode.BLOCKED)
@@ -141,7 +141,7 @@ class AuthenticatingClient(Subscriber):
         )
 
     def _refuse(self, error: ChatError) -> None:
-        """Close a connection that has no token, because the one that came is not accepted."""
+        """Close a connection without a token, because its first token is refused."""
         self._node.log_refused_token(self.peer, error)
         if isinstance(error, Unavailable):
             wait = error.retry_in_ms or 0
@@ -154,8 +154,8 @@ class AuthenticatingClient(Subscriber):
     def _expires_in(self, claims: Claims) -> float | None:
         if claims.expires_at is None:
             return None
-        # As long as the token is accepted it must be of use: a client that was told `ok` and then
-        # at once that it has expired would ask for the next one again and again.
+        # The token must be of use as long as the server accepts it. A client with an `ok` and at
+        # once an expiry would ask for the next token again and again.
         leeway = self._node.settings.auth.leeway_seconds
         return claims.expires_at + leeway - self._node.clock.time()
 
@@ -178,7 +178,7 @@ class AuthenticatingClient(Subscriber):
                 )
 
     def _may_stay(self, topic: str) -> bool:
-        """Return whether the token allows a subscription as it is."""
+        """Return whether the token allows an existing subscription."""
         presence = self._node.presence
         watches = presence is not None and presence.watches(topic, self.transport)
         return self.may("subscribe", topic) and (not watches or self.may("presence", topic))

@@ -37,49 +37,49 @@ from .authentication import AuthenticatingClient
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_JITTER = 0.1
-"""Maximum deviation of a connection's heartbeat, as a part of its period: pings spread out."""
+"""Maximum deviation of a heartbeat, as a part of its period, so that pings spread out."""
 
 SAMPLED = 16
-"""Of so many publications the time of one is noted: that costs as much as the other numbers."""
+"""Publications per measured duration: a measurement costs as much as all other counters."""
 
 LOST = 1006
-"""What RFC 6455 section 7.1.5 calls the close of a connection that ended without one."""
+"""The close code of RFC 6455 section 7.1.5 for a connection that ended without a Close."""
 
 FAULT = "something went wrong; it has been logged"
-"""What a client is told of a fault of the server's own."""
+"""The client's message about a fault of the server."""
 
 
 class Connection(AuthenticatingClient):
     """One client's connection.
 
-    Messages come from the transport (`on_message`) and go to the session. A command that may run
-    comes back from it (`execute`) and goes to the service. The answer returns to the session
-    (`_finish`, `Session.succeed`), which has it sent when its turn has come (`answer`).
+    Messages come from the transport (`on_message`) and go to the session. The session hands back a
+    command that may run (`execute`), which goes to the service. The answer returns to the session
+    (`_finish`, `Session.succeed`), which sends the answer when its turn has come (`answer`).
 
-    A client that reads too slowly: the transport notices (`on_full`), the hub leaves the client
-    behind (`Hub.lag`), a timer closes the connection (`_too_slow`). Once the client has read
-    (`on_drained`), `Hub.replay` sends what it missed. A client that resumes: `subscribe` finds its
-    place (`service.subscribing`, `realtime.recovery`), `enter` begins there, and `Hub.replay` sends
-    the events. docs/design/delivery.md has both.
+    A client that reads too slowly: the transport notices (`on_full`), the hub makes the client lag
+    (`Hub.lag`), a timer closes the connection (`_too_slow`). Once the client has read
+    (`on_drained`), `Hub.replay` sends the missed events. A client that resumes: `subscribe` finds
+    its place (`service.subscribing`, `realtime.recovery`), `enter` begins there, and `Hub.replay`
+    sends the events. docs/design/delivery.md describes both.
 
     Args:
-        service: carries out the client's commands.
-        transport: the client's; this object is its receiver.
-        address: where the client comes from, for limits.
-        agent: what the client calls itself.
+        service: runs the client's commands.
+        transport: the client's transport; this object is its receiver.
+        address: the client's address, for limits.
+        agent: the client's User-Agent.
 
     Attributes:
-        id: the session that `welcome` names.
-        agent: what the client calls itself.
+        id: the session id of the `welcome` message.
+        agent: the client's User-Agent.
         opened_at: seconds since 1970.
-        peer: where the client comes from, whether or not that is counted.
-        received: how many messages have come from it.
+        peer: the client's address, even if not counted.
+        received: number of messages from the client.
     """
 
-    # How it was closed, once it was.
+    # Code and reason of the close.
     _end: tuple[int, str] = (LOST, "")
 
-    # Subscriptions that are to end as soon as they begin. Nearly no connection has any.
+    # Subscriptions that must end as soon as they begin. Nearly all connections have none.
     _unwelcome: Mapping[str, ChatError] = MappingProxyType({})
 
     def __init__(
@@ -94,14 +94,14 @@ class Connection(AuthenticatingClient):
         self.peer = address
         self.received = 0
         self._began = service.node.clock.monotonic()
-        # Tasks of commands under way, cancelled with the connection. An idle one is spared the 216
-        # bytes of a set.
+        # Tasks of commands under way, cancelled with the connection. None saves an idle connection
+        # the 216 bytes of a set.
         self._tasks: set[asyncio.Task[Any]] | None = None
         # The slot of `on_timer` in `node.timers`, for the session's next deadline.
         self._slot: int | None = None
-        # Runs while the client reads too slowly, and closes at its end.
+        # Runs while the client reads too slowly, and closes the connection at its end.
         self._slow_timer: asyncio.TimerHandle | None = None
-        # Resolved once the client has caught up, if a command waits for that.
+        # Resolved once the client has caught up, if a command waits for this.
         self._drained: asyncio.Future[None] | None = None
         self._replaying: asyncio.Task[None] | None = None
         self._gone = False
@@ -121,7 +121,7 @@ class Connection(AuthenticatingClient):
         return msgspec.structs.replace(limits, heartbeat_seconds=heartbeat)
 
     def start(self, claims: Claims | None, refusal: ChatError | None = None) -> None:
-        """Begin: with a verified token, with a refusal of it, or waiting for `auth`."""
+        """Begin: with a verified token, with the token's refusal, or waiting for `auth`."""
         registry, drain = self._node.registry, self._node.drain
         full = len(registry) >= self._node.settings.limits.max_connections
         registry.add(self)
@@ -152,7 +152,7 @@ class Connection(AuthenticatingClient):
         elif claims is not None:
             self._begin(claims)
         if drain.begun:
-            # Even so it is welcomed: to a client that is a connection lost, not one refused.
+            # After `welcome` the client sees a lost connection rather than a refusal.
             self.close(CloseCode.RESTART, RESTARTS, drain.reconnect_in_ms())
         self.on_timer()
 
@@ -170,17 +170,17 @@ class Connection(AuthenticatingClient):
 
     @property
     def address(self) -> str:
-        """The network address of the client; empty if it is not counted."""
+        """The client's network address; empty if the address is not counted."""
         return self._address
 
     @property
     def sort(self) -> tuple[str, str]:
-        """The transport and the encoding, as metrics name them."""
+        """The transport and the encoding, as in metrics."""
         return ("direct" if self.transport.can_ping else "asgi"), self.codec.subprotocol
 
     @property
     def age(self) -> float:
-        """Seconds since it was opened."""
+        """Seconds since the connection was opened."""
         return self._node.clock.monotonic() - self._began
 
     @property
@@ -189,18 +189,18 @@ class Connection(AuthenticatingClient):
         return self._session.topics
 
     def close(self, code: CloseCode, reason: str, reconnect_in_ms: int) -> None:
-        """Say goodbye and close once commands are answered; see `registry.Client`."""
+        """Send a goodbye and close once all commands are answered; see `registry.Client`."""
         self._session.close_gracefully(code, reason, reconnect_in_ms)
 
     def expel(self, code: CloseCode, reason: str) -> bool:
-        """Say goodbye and close at once, whatever is under way; return whether it was open."""
+        """Send a goodbye and close at once; return False if the session was closed already."""
         if self._session.closed:
             return False
         self._session.close(code, reason)
         return True
 
     def drop(self, topic: str, error: ChatError) -> bool:
-        """End a subscription, and send why; return whether there was one."""
+        """End a subscription, and send the reason; return False if there was no subscription."""
         if topic not in self._session.topics:
             return False
         if self._session.is_joining(topic):
@@ -211,14 +211,14 @@ class Connection(AuthenticatingClient):
         return True
 
     def tell(self, packet: bytes) -> bool:
-        """Write what belongs to no subscription, if the client is welcome and reads."""
+        """Write a packet outside any subscription, if the client is authenticated and reads."""
         if self.claims is None or self._session.closed or not self.transport.writable:
             return False
         self.transport.write(packet)
         return True
 
     def push(self, event: Event) -> None:
-        """Send an event that is for this user alone; see `registry.PushClient`."""
+        """Send an event for this user alone; see `registry.PushClient`."""
         if event.topic in self._session.topics and self.transport.writable:
             packet = self.transport.encoder.encode(event)
             if packet is not None:
@@ -260,7 +260,7 @@ class Connection(AuthenticatingClient):
             settings.namespace(topic).slow_subscribers == "disconnect"
             for topic in self._session.topics
         ):
-            # Not from here: the transport may be in the middle of a fan-out.
+            # The close waits for the timer: the transport may be in the middle of a fan-out.
             timeout = 0.0
         self._slow_timer = asyncio.get_running_loop().call_later(timeout, self._too_slow)
 
@@ -292,7 +292,7 @@ class Connection(AuthenticatingClient):
         self._session.close(CloseCode.TOO_SLOW, "the client reads too slowly")
 
     def _leave(self) -> None:
-        """Leave every topic and end what was under way; publications go on without us."""
+        """Leave every topic and end all commands under way, except publications, which go on."""
         if self._gone:
             return
         self._gone = True
@@ -377,7 +377,7 @@ class Connection(AuthenticatingClient):
         make_ok: Callable[[Any], Ok] | None,
         future: "asyncio.Future[Any]",
     ) -> None:
-        """End a command whose outcome has come."""
+        """End a command with its outcome."""
         if future.cancelled():
             topic = _topic_of(pending)
             self._fail(pending, Unavailable("the server stopped before it was stored", topic=topic))
@@ -400,7 +400,7 @@ class Connection(AuthenticatingClient):
             now = self._node.clock.monotonic()
             numbers.publish_seconds.observe(now - pending.began)
         if isinstance(reply, Joined):
-            # Right behind the `ok`: no event comes before it, and none is missed.
+            # Called right after the `ok`: no event comes before the `ok`, and none is missed.
             after = partial(self.enter, reply.ok.topic, reply.recovery)
             self._session.succeed(pending, reply.ok, after=after)
         else:
@@ -416,7 +416,8 @@ class Connection(AuthenticatingClient):
             self._take_unwelcome(_topic_of(pending))
         kept_out = self.claims is None and isinstance(error, Unauthorized | Blocked)
         if kept_out and not self._session.closed:
-            # Only `auth` runs without a token: it ends a connection that has no better one.
+            # Only `auth` runs without a token. A failed `auth` ends a connection without another
+            # token.
             self._refuse(error)
             return
         self._session.fail(pending, error)
@@ -427,7 +428,7 @@ class Connection(AuthenticatingClient):
             self._node.numbers.tokens_refused[refusal_kind(error)] += 1
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        # In a context of its own, as every task; this one names us in the log.
+        # Every task has a context of its own; this context names the connection in the log.
         context = copy_context()
         context.run(CONNECTION.set, self.id)
         task = asyncio.get_running_loop().create_task(work, context=context)
@@ -438,12 +439,12 @@ class Connection(AuthenticatingClient):
         return task
 
     def on_timer(self) -> None:
-        """Let the session do what is due, and plan the next call."""
+        """Let the session do its due work, and schedule the next call."""
         if self._slot is not None:
             self._node.timers.cancel(self.on_timer, self._slot)
             self._slot = None
         now = self._node.clock.monotonic()
-        # The transport of a client that reads too slowly does not read from it either.
+        # While the client reads too slowly, the transport does not read from the client either.
         wait = self._session.tick(now, reading=self._slow_timer is None) - now
         if wait != math.inf:
             self._slot = self._node.timers.schedule(self.on_timer, wait)
@@ -451,7 +452,7 @@ class Connection(AuthenticatingClient):
     # Subscriber: what the service asks for -------------------------------------------------
 
     async def ready(self) -> None:
-        """Wait until the client has read most of what it was sent."""
+        """Wait until the client has read most of the write buffer."""
         while self._slow_timer is not None:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
@@ -473,7 +474,7 @@ class Connection(AuthenticatingClient):
         return error
 
     def _replay(self) -> None:
-        """Start the task that replays topics in which this connection lags."""
+        """Start a task that replays the topics in which this connection lags."""
         if not self._gone and (self._replaying is None or self._replaying.done()):
             self._replaying = self._spawn(self._replay_topics())
 
@@ -486,7 +487,7 @@ class Connection(AuthenticatingClient):
             self._session.close(CloseCode.INTERNAL, FAULT)
 
     async def _read_page(self, topic: str, after: int) -> HistoryPage:
-        """Read a page of a replay, in this user's turn and at his cost."""
+        """Read a page of a replay, in this user's turn and at this user's cost."""
         async with self._node.read_rates.turn(self.user) as reading:
             page = await self._node.hub.reads.read(topic, after)
             reading.charge(page.size)

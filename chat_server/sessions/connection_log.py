@@ -1,4 +1,4 @@
-"""Logs the begin and the end of each connection, at the level of `log.connections`."""
+"""Logs the beginning and the end of each connection, at the level of `log.connections`."""
 
 import logging
 from typing import Protocol
@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 class Logged(Protocol):
-    """What there is to say of a connection."""
+    """The logged properties of a connection."""
 
     id: str
     peer: str
@@ -18,12 +18,12 @@ class Logged(Protocol):
 
     @property
     def user(self) -> str:
-        """Whose it is; empty before there is a token."""
+        """The connection's user; empty before authentication."""
         ...
 
     @property
     def age(self) -> float:
-        """Seconds since it was opened."""
+        """Seconds since the connection was opened."""
         ...
 
     @property
@@ -33,7 +33,7 @@ class Logged(Protocol):
 
 
 def began(connection: Logged, settings: LogSettings) -> None:
-    """Log that a client has connected, whether or not it has shown a token already."""
+    """Log that a client has connected, with or without a token."""
     level = logging.getLevelName(settings.connections)
     if logger.isEnabledFor(level):
         logger.log(level, "connected", extra=_who(connection))
@@ -43,10 +43,10 @@ def ended(connection: Logged, settings: LogSettings, code: int, reason: str) -> 
     """Log that a connection has ended.
 
     Args:
-        connection: whose; its user is known if it had a token.
+        connection: the connection; its user is known if it had a token.
         settings: the level.
-        code: of the close, RFC 6455 section 7.4; 1006 without one.
-        reason: of the close.
+        code: the close code, RFC 6455 section 7.4; 1006 without a close.
+        reason: the reason of the close.
     """
     level = logging.getLevelName(settings.connections)
     if logger.isEnabledFor(level):

@@ -1,1 +1,1 @@
-"""Traces for OpenTelemetry; imported only where `[tracing]` is on."""
+"""Traces for OpenTelemetry; imported only if `[tracing]` is on."""

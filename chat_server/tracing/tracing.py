@@ -1,7 +1,7 @@
 """Spans of publications: the command, the store, hooks, and the fan-out on this worker.
 
-What is traced is wrapped once, at the start. Without `[tracing]` nothing is, and nothing of
-OpenTelemetry is imported. Names and attributes follow the semantic conventions for messaging.
+The traced functions are wrapped once, at the start. Without `[tracing]` no function is wrapped, and
+OpenTelemetry is not imported. Names and attributes follow the semantic conventions for messaging.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ from ..settings import TracingSettings
 from ..version import __version__
 
 STOP_SECONDS: Final = 5.0
-"""How long the spans that are left may take to be sent at the end."""
+"""Maximum seconds to send the remaining spans at the end."""
 
 MAX_UNHEARD: Final = 1_000
-"""Publications that this worker has stored, or heard, and not the other yet."""
+"""Maximum number of publications that this worker has stored but not heard, or the reverse."""
 
 _OPERATIONS: Final[dict[type[Command], str]] = {
     Publish: "publish",
@@ -67,22 +67,22 @@ class Tracing:
     """Makes spans and sends them in the background.
 
     Args:
-        settings: where to, and how many.
-        node: names this worker.
-        exporter: takes the spans; by OTLP over HTTP if None.
+        settings: the address of the collector, and the sampled part.
+        node: the name of this worker.
+        exporter: takes the spans; OTLP over HTTP if None.
     """
 
     def __init__(
         self, settings: TracingSettings, node: str, exporter: SpanExporter | None = None
     ) -> None:
-        # By themselves they would log each attempt, with tracebacks.
+        # OpenTelemetry's own loggers would log each attempt, with tracebacks.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         about = {
             "service.name": "chat-server",
             "service.version": __version__,
             "service.instance.id": node,
         }
-        # What the environment says wins.
+        # The environment has precedence.
         self._provider = TracerProvider(
             resource=Resource.create(about).merge(OTELResourceDetector().detect()),
             sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
@@ -91,20 +91,20 @@ class Tracing:
         self._exporter = _Throttled(made)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("chat_server", __version__)
-        # Those of which the other half is yet to come, the oldest first.
+        # Publications whose other half has not come yet, the oldest first.
         self._stored: OrderedDict[_Place, Context] = OrderedDict()
         self._heard: OrderedDict[_Place, tuple[int, int]] = OrderedDict()
 
     async def stop(self) -> None:
-        """Send the spans that are left, as far as that is quickly done."""
+        """Send the remaining spans, within `STOP_SECONDS`."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def end() -> None:
             self._provider.shutdown()
-            with suppress(RuntimeError):  # nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(done.set)
 
-        # A daemon, for a collector that is away may be tried for a minute.
+        # A daemon thread, because an unavailable collector may be tried for a minute.
         Thread(target=end, name="tracing", daemon=True).start()
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -114,7 +114,7 @@ class Tracing:
             self._exporter.shutdown()
 
     def register(self, app: Quart) -> None:
-        """Let requests go on with the trace that their `traceparent` names (W3C Trace Context)."""
+        """Make requests continue the trace of their `traceparent` (W3C Trace Context)."""
 
         async def join_trace() -> None:
             contexts.attach(extract(request.headers))
@@ -125,15 +125,15 @@ class Tracing:
         """Trace a worker from now on.
 
         Args:
-            service: the worker's.
-            system: what it stores in, as `db.system.name` has it.
+            service: the worker's service.
+            system: the name of the store, as in `db.system.name`.
         """
         self._watch_service(service)
         self._watch_broker(service.node.broker, system)
         self._watch_hub(service.node.hub)
 
     def _watch_service(self, service: Service) -> None:
-        """Make a span of each command that publishes or calls."""
+        """Make a span for each command that publishes or calls."""
         execute = service.execute
 
         def traced(actor: Actor, command: Command, *, authorized: bool = False) -> Any:
@@ -170,7 +170,7 @@ class Tracing:
         return ok
 
     def _watch_broker(self, broker: Broker, system: str) -> None:
-        """Make a span of each write to the store, within that of its command."""
+        """Make a span for each write to the store, inside the span of its command."""
         for name in ("publish", "change"):
             setattr(broker, name, self._storing(getattr(broker, name), name, system))
 
@@ -198,9 +198,9 @@ class Tracing:
         return traced
 
     def _watch_hub(self, hub: Hub) -> None:
-        """Make a span of the fan-out of what this worker has stored itself.
+        """Make a span for the fan-out of events that this worker has stored itself.
 
-        The trace does not cross Redis: an event would have to carry it, for everybody.
+        The trace does not cross Redis: every event would have to carry the trace to all workers.
         """
         on_events = hub.on_events
 
@@ -233,7 +233,7 @@ class Tracing:
         self._tracer.start_span("fan out", context=parent, start_time=begin).end(end)
 
     def watch_hooks(self, runner: Runner) -> None:
-        """Make a span of each hook that is asked, within that of its command."""
+        """Make a span for each asked hook, inside the span of its command."""
         run = runner.run
 
         async def traced(hook: Hook, subject: object) -> Any:
@@ -253,10 +253,10 @@ class Tracing:
 
 
 class _Throttled(SpanExporter):
-    """Says once a minute that spans cannot be sent.
+    """Logs at most once a minute that spans cannot be sent.
 
     Args:
-        exporter: sends them.
+        exporter: sends the spans.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -267,7 +267,7 @@ class _Throttled(SpanExporter):
         """See `SpanExporter`."""
         try:
             result = self._exporter.export(spans)
-        except Exception as error:  # whatever the library's transport raises
+        except Exception as error:  # the library's transport may raise any error
             result = SpanExportResult.FAILURE
             reason = type(error).__name__
         else:
@@ -287,7 +287,7 @@ class _Throttled(SpanExporter):
 
 def _name(operation: str, command: Command) -> str:
     topic = getattr(command, "topic", "")
-    # With the namespace only: names of spans are to be few.
+    # Only the namespace, because span names must be few.
     return f"{operation} {topic.partition(':')[0]}".rstrip()
 
 
@@ -315,7 +315,7 @@ def _keep(kept: "OrderedDict[_Place, Any]", place: _Place, value: object) -> Non
 
 
 def _ending(answer: Answer, span: Span) -> Answer:
-    """Return an answer with which a span ends."""
+    """Return an answer that ends a span."""
 
     def make_ok(outcome: Any) -> Ok:
         try:
@@ -339,7 +339,7 @@ def _end_with(span: Span, done: "Future[Any]") -> None:
 
 
 def _end(span: Span, error: BaseException | None) -> None:
-    """End a span. Of an error only its kind is told: the words may be a user's."""
+    """End a span. Only the kind of an error is recorded, because the text may be a user's."""
     if error is not None:
         kind = error.code if isinstance(error, ChatError) else type(error).__name__
         span.set_attribute("error.type", kind)

@@ -1,1 +1,1 @@
-"""The WebSocket route: the handshake, and the two transports that carry the messages."""
+"""The WebSocket route: the handshake, and two transports for the messages."""

@@ -1,7 +1,7 @@
 """The transport for any ASGI server: `websocket.receive` and `websocket.send`, nothing else.
 
 A connection costs two tasks and a queue. The direct transport costs neither, but needs a server
-that hands its socket over.
+that hands over its sockets.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 INBOX_KEY = "chat_server.inbox"
-"""Where, in the ASGI scope's `state`, the route finds its `Inbox`."""
+"""The key of the route's `Inbox` in the ASGI scope's `state`."""
 
 Inbox: TypeAlias = "asyncio.Queue[str | bytes | None]"
-"""A client's messages, at most one of which waits; None marks their end."""
+"""A queue of a client's messages, at most one of which waits; None marks their end."""
 
 
 QUIET_TURNS = 20
-"""Turns of the loop without a message after which the ASGI server has handed over all that it read.
-ASGI does not say so. A message waits one turn in each of a few queues before it reaches us."""
+"""Turns of the loop without a message after which the ASGI server has passed on all read messages.
+ASGI does not report this. A message waits one turn in each of a few queues before the transport."""
 
 
 class AsgiConnection(ASGIWebsocketConnection):
@@ -90,13 +90,13 @@ class AsgiTransport:
     """One WebSocket of an ASGI server; see `realtime.ports.Transport`.
 
     Args:
-        encoder: makes the packets that `write` takes.
-        websocket: Quart's, already accepted.
+        encoder: makes the packets for `write`.
+        websocket: Quart's WebSocket, already accepted.
         inbox: the client's messages.
-        max_message_bytes: the largest message taken; a larger one closes with 1009.
-        slow_buffer_bytes: bytes that may wait for a client that reads slowly.
+        max_message_bytes: the largest accepted message; a larger one closes with 1009.
+        slow_buffer_bytes: maximum bytes that wait for a slow client.
         close_timeout_seconds: the client's time to answer a Close frame, in seconds.
-        abort_socket: drops the socket, where the server offers that.
+        abort_socket: drops the socket; None if the server does not offer this.
     """
 
     can_ping = False
@@ -125,17 +125,17 @@ class AsgiTransport:
         # Set by `serve`, released at its end.
         self._receiver: Receiver
         self._reader: asyncio.Task[None] | None = None
-        # Waits, after `stop_reading`, until the ASGI server has nothing left to hand over.
+        # Waits, after `stop_reading`, until the ASGI server has no more messages to pass on.
         self._hearing_out: asyncio.Task[None] | None = None
         self._quiet_turns = 0
-        # Messages that wait for the client, and whether they are binary.
+        # Messages that wait for the client, each with True if it is binary.
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._wake_writer = asyncio.Event()
-        # Set as the gate and the state say.
+        # Set according to the gate and the state.
         self._may_read = asyncio.Event()
         self._may_end = asyncio.Event()
-        # The code and reason of our Close, once there is one.
+        # The code and reason of our Close; None before.
         self._close: tuple[int, str] | None = None
         # Ends a connection whose client does not answer our Close.
         self._deadline: asyncio.TimerHandle | None = None
@@ -144,13 +144,13 @@ class AsgiTransport:
         """Carry messages until the connection ends; `begin` runs first.
 
         Args:
-            receiver: told of everything that comes.
+            receiver: gets all events of the connection.
             begin: may already write.
         """
         self._receiver = receiver
         reader = self._reader = self._loop.create_task(self._read())
         writer = self._loop.create_task(self._write())
-        # A writer that fails has found the connection gone.
+        # A failed writer has found that the connection is gone.
         writer.add_done_callback(self._on_writer_done)
         try:
             begin()
@@ -168,7 +168,7 @@ class AsgiTransport:
             self._release()
 
     def _release(self) -> None:
-        """Break the circles of references, also by a task's traceback: see server/gc_policy.py."""
+        """Break the reference cycles, also those of a task's traceback: see server/gc_policy.py."""
         del self._receiver
         self._reader = self._hearing_out = None
 
@@ -184,7 +184,7 @@ class AsgiTransport:
         self.write_message(packet, binary=self.encoder.codec.binary)
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
-        """Write a text or a binary message, whatever kind the encoder makes."""
+        """Write a text or binary message, regardless of the encoder's kind."""
         if self._state >= ConnectionState.CLOSING:
             return
         self._queue.append((payload, binary))
@@ -252,7 +252,7 @@ class AsgiTransport:
             await self._may_end.wait()
 
     async def _hear_out(self) -> None:
-        """Report the client's end once the messages that the ASGI server had read were taken."""
+        """Report the client's end once all messages that the ASGI server had read are handled."""
         self._quiet_turns = 0
         while self._quiet_turns < QUIET_TURNS:
             await self._may_read.wait()

@@ -1,7 +1,7 @@
-"""permessage-deflate, RFC 7692, without context takeover: a message is compressed once for all.
+"""permessage-deflate, RFC 7692, without context takeover: one compression serves all subscribers.
 
 With context takeover, which most servers use, every connection would compress every message again,
-and hold a window of some 300 KB for that.
+and keep a window of some 300 KB.
 """
 
 import zlib
@@ -16,7 +16,7 @@ from websockets.typing import ExtensionParameter
 from .frames import frame
 
 MIN_BYTES = 256
-"""Shorter messages, such as answers and most chat, are not worth the cost of compression."""
+"""Bytes of the shortest compressed message; answers and most chat messages are shorter."""
 
 LEVEL = 4
 WINDOW_BITS = 15
@@ -28,7 +28,7 @@ _FACTORY = ServerPerMessageDeflateFactory(
 
 
 def compressed_frame(first: int, payload: bytes) -> bytes:
-    """Return an unmasked frame with this first byte, compressed if that makes it shorter."""
+    """Return an unmasked frame with this first byte, compressed if the result is shorter."""
     if len(payload) >= MIN_BYTES:
         deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS)
         data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
@@ -45,8 +45,8 @@ def negotiate_deflate(offers: list[str]) -> tuple[str, Extension] | None:
         offers: the Sec-WebSocket-Extensions headers.
 
     Returns:
-        The header to answer with, and the extension that reads the client's messages. None if no
-        offer fits, or if one of them cannot be read.
+        The header of the answer, and the extension for reading the client's messages. None if no
+        offer fits, or if an offer cannot be parsed.
     """
     try:
         for offer in offers:
@@ -63,7 +63,7 @@ def _accept(parameters: Sequence[ExtensionParameter]) -> tuple[str, Extension] |
         answer, extension = _FACTORY.process_request_params(parameters, [])
     except InvalidHandshake:
         return None
-    # A client with a smaller window cannot read the bytes that the others share.
+    # A client with a smaller window cannot read the bytes that the other clients share.
     if extension.local_max_window_bits < WINDOW_BITS:
         return None
     return build_extension([(_FACTORY.name, answer)]), extension

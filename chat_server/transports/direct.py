@@ -1,6 +1,6 @@
 """The direct transport: an `asyncio.Protocol` over websockets' sans-I/O protocol.
 
-No task, queue or stream belongs to it. What is written goes straight to the socket's transport,
+A connection has no task, queue or stream of its own. Packets go directly to the socket's transport,
 whose own buffer is bounded by `slow_buffer_bytes`.
 """
 
@@ -21,23 +21,24 @@ from .frames import FINAL, frame, whole_frame
 from .lifecycle import ConnectionState, Hold, ReadGate
 
 CORK_BYTES = 16_384
-"""Answers to one read of the socket that are gathered before they are written."""
+"""Bytes of answers to one socket read that are gathered before they are written."""
 
 SLICE_BYTES = 16_384
-"""Bytes parsed at a time. A ping has six, so the receiver counts some 2,700 pings and may then stop
-the reading."""
+"""Bytes parsed at a time. A ping has six bytes, so the receiver counts some 2,700 pings before it
+can stop reading."""
 
 COMPRESSED_SLICE_BYTES = 1_024
-"""`SLICE_BYTES` where messages are compressed: one of 80 bytes becomes 64 KiB."""
+"""`SLICE_BYTES` for compressed messages, because 80 bytes may become 64 KiB."""
 
 LARGE_READ_BYTES = 65_536
-"""After a read of this many bytes the other connections get a turn of the loop."""
+"""Bytes of a read after which the other connections get a turn of the loop."""
 
 MAX_FRAMES_AFTER_CLOSE = 1_000
-"""Frames parsed after our Close while we look for the client's. The rest of a flood is not."""
+"""Frames parsed after our Close in search of the client's Close; more of a flood are ignored."""
 
 TINY_BYTES = 126
-"""Shorter fragments count against the rate limit: each costs as much to read as a message."""
+"""Fragments shorter than this many bytes count against the rate limit, because reading a fragment
+costs as much as reading a message."""
 
 _PING = frame(FINAL | Opcode.PING, b"")
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
@@ -45,7 +46,7 @@ _CLOSING = ConnectionState.CLOSING
 
 
 class _WebSocket(WebSocketProtocol):
-    """websockets' protocol, but a Close frame may come between the fragments of a message."""
+    """websockets' protocol, which also accepts a Close frame between the fragments of a message."""
 
     between_messages = True
     """Whether the next byte begins a message."""
@@ -64,7 +65,7 @@ class _WebSocket(WebSocketProtocol):
 
 
 class _Undecoded(Extension):
-    """Leaves compressed messages as they are: nobody reads them after our Close."""
+    """Leaves messages compressed, because no one reads messages after our Close."""
 
     name = ExtensionName("undecoded")
 
@@ -79,12 +80,12 @@ class DirectTransport(asyncio.Protocol):
     """One WebSocket after its handshake; see `realtime.ports.Transport`.
 
     Args:
-        transport: the socket, whose handshake is done.
-        encoder: makes the packets that `write` takes.
-        max_message_bytes: the largest message taken; a larger one closes with 1009.
-        slow_buffer_bytes: bytes that may wait for a client that reads slowly.
+        transport: the socket, after the handshake.
+        encoder: makes the packets for `write`.
+        max_message_bytes: the largest accepted message; a larger one closes with 1009.
+        slow_buffer_bytes: maximum bytes that wait for a slow client.
         close_timeout_seconds: the client's time to answer a Close frame, in seconds.
-        extensions: as negotiated in the handshake.
+        extensions: the extensions negotiated in the handshake.
     """
 
     can_ping = True
@@ -104,7 +105,7 @@ class DirectTransport(asyncio.Protocol):
         self._slow_buffer_bytes = slow_buffer_bytes
         self._close_timeout = close_timeout_seconds
         self._extensions = extensions or []
-        # websockets' side of the connection, once there is a frame that is not read here.
+        # websockets' side of the connection; None until the first frame that is not read here.
         self._ws: _WebSocket | None = None
         self._slice_bytes = COMPRESSED_SLICE_BYTES if extensions else SLICE_BYTES
         self._transport = transport
@@ -113,13 +114,13 @@ class DirectTransport(asyncio.Protocol):
         self._gate = ReadGate()
         # Set by `serve`, released by `connection_lost`.
         self._receiver: Receiver
-        # Answers that are gathered while the bytes of one read are handled, and until the broker's
-        # next events have come; None at other times.
+        # Answers gathered while the bytes of one read are handled, and until the broker's next
+        # events have come; None at other times.
         self._corked: list[bytes] | None = None
         self._corked_bytes = 0
-        # Messages, and whether they are binary, that were read before the gate closed.
+        # Messages that were read before the gate closed, each with True if it is binary.
         self._inbox: list[tuple[bytes, bool]] = []
-        # The fragments so far of the message that is coming, and whether it is binary.
+        # The fragments so far of an incomplete message, and True if the message is binary.
         self._message = bytearray()
         self._binary = False
         self._frames_left = MAX_FRAMES_AFTER_CLOSE
@@ -127,12 +128,12 @@ class DirectTransport(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def serve(self, receiver: Receiver, begin: Callable[[], None], upgrade: bytes = b"") -> None:
-        """Begin: from now on `receiver` is told of everything that comes.
+        """Begin to serve: from now on `receiver` gets all events of the connection.
 
         Args:
             receiver: takes the messages.
             begin: called at once; its writes leave in one packet with `upgrade`.
-            upgrade: the answer to the handshake, unless that has been written.
+            upgrade: the answer to the handshake; empty if already written.
         """
         self._receiver = receiver
         self._transport.set_write_buffer_limits(high=self._slow_buffer_bytes)
@@ -161,7 +162,7 @@ class DirectTransport(asyncio.Protocol):
             self._uncork()
 
     def write_message(self, payload: bytes, *, binary: bool) -> None:
-        """Write a text or a binary message, whatever kind the encoder makes."""
+        """Write a text or binary message, regardless of the encoder's kind."""
         self.write(frame(FINAL | (Opcode.BINARY if binary else Opcode.TEXT), payload))
 
     def ping(self) -> None:
@@ -176,7 +177,7 @@ class DirectTransport(asyncio.Protocol):
 
     def resume(self) -> None:
         """See `ports.Transport`."""
-        # Later, because the session may call this while it takes a message.
+        # Delayed, because the session may call `resume` while it takes a message.
         self._gate.release(Hold.COMMANDS)
         self._loop.call_soon(self._go_on_reading)
 
@@ -213,12 +214,12 @@ class DirectTransport(asyncio.Protocol):
             self._handle_frames()
             at += self._slice_bytes
         if self._corked and self._receiver.is_subscribed:
-            # Whoever publishes where he listens gets the answer and the event in one packet.
+            # A publisher that subscribes to its topic gets the answer and the event in one packet.
             self._loop.call_soon(self._uncork)
         else:
             self._uncork()
         if len(data) >= LARGE_READ_BYTES and not self._transport.is_closing():
-            # uvloop goes on reading while there is anything, and no other connection gets a turn.
+            # uvloop goes on reading while there are bytes, and no other connection gets a turn.
             self._transport.pause_reading()
             self._loop.call_soon(self._read_on)
 
@@ -228,13 +229,13 @@ class DirectTransport(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Handle the end of the client's stream; return whether we still have to write."""
+        """Handle the end of the client's stream; return True if we still have to write."""
         self._websocket().receive_eof()
         self._handle_frames()
         return self._state is ConnectionState.REMOTE_CLOSED and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        """Note that the buffer of what the client is sent is full."""
+        """Note that the write buffer is full."""
         self._gate.hold(Hold.SLOW)
         self._transport.pause_reading()
         self._loop.call_soon(self._report_full)
@@ -254,7 +255,7 @@ class DirectTransport(asyncio.Protocol):
         self._release()
 
     def _release(self) -> None:
-        """Break the circles of references: see server/gc_policy.py."""
+        """Break the reference cycles: see server/gc_policy.py."""
         del self._receiver
         if self._ws is not None:
             self._ws.parser.close()
@@ -276,7 +277,7 @@ class DirectTransport(asyncio.Protocol):
         return self._ws
 
     def _read_whole_frames(self, data: bytes) -> int:
-        """Handle the usual frames at the start of `data`; return where anything else begins."""
+        """Handle the usual frames at the start of `data`; return the index of other bytes."""
         at = 0
         while at < len(data) and self._state < _CLOSING:
             found = whole_frame(data, at, self._max_message_bytes)
@@ -292,7 +293,7 @@ class DirectTransport(asyncio.Protocol):
     def _handle_frames(self) -> None:
         ws = self._websocket()
         if self._is_open:
-            self._flush()  # a pong overtakes the messages behind its ping
+            self._flush()  # a pong overtakes the messages after its ping
         events = ws.events_received()
         if self._state >= _CLOSING:
             self._frames_left -= len(events)
@@ -315,7 +316,7 @@ class DirectTransport(asyncio.Protocol):
                 return
         if not part.fin and len(part.data) < TINY_BYTES:
             self._receiver.on_sign_of_life()
-        # Not a list of fragments: a million empty ones must not cost memory.
+        # One buffer, because a list of a million empty fragments would cost memory.
         self._message += part.data
         if part.fin:
             payload = bytes(self._message)
@@ -383,7 +384,7 @@ class DirectTransport(asyncio.Protocol):
     # The end -------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """End what the client has ended, once its earlier messages have been handed over."""
+        """End a connection that the client has closed, once its earlier messages are delivered."""
         ws = self._websocket()
         by_close_frame = ws.close_rcvd is not None and ws.parser_exc is None
         if self._state >= _CLOSING or not by_close_frame:
@@ -414,13 +415,14 @@ class DirectTransport(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             elif self._transport.can_write_eof():
-                # Not close(): with unread bytes it sends a reset, which overtakes the Close frame.
+                # Not close(): with unread bytes close() sends a reset, which overtakes the Close
+                # frame.
                 self._transport.write_eof()
             else:
                 self._transport.close()
 
     def _end(self) -> None:
-        """Write nothing more, and give the client a bounded time to hang up."""
+        """Stop writing, and give the client a bounded time to close the connection."""
         if self._state >= _CLOSING:
             return
         self._state = ConnectionState.CLOSING

@@ -20,7 +20,7 @@ class Echo:
         self._transport = transport
 
     def start(self) -> None:
-        """Let the node close it when it stops."""
+        """Register, so that the node closes the connection at its stop."""
         self._node.registry.add(self)
 
     is_subscribed = False

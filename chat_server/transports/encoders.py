@@ -1,7 +1,6 @@
-"""The encoders of both transports: a push becomes a packet once, for all who are sent it.
+"""The encoders of both transports: a push becomes a packet once, for all subscribers.
 
-An encoder for another format on the wire needs no more than the three methods; see
-`realtime.ports.Encoder`.
+An encoder for another wire format needs only the three methods; see `realtime.ports.Encoder`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from .frames import FINAL, frame
 
 
 class AsgiEncoder:
-    """Makes a packet of a bare message: the ASGI server frames it."""
+    """Makes a packet of a bare message, which the ASGI server frames."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -47,7 +46,7 @@ class DirectEncoder:
 
     Args:
         codec: the encoding of the messages.
-        frame: returns the frame with a first byte and a payload.
+        frame: makes a frame from a first byte and a payload.
     """
 
     def __init__(self, codec: Codec, frame: Callable[[int, bytes], bytes] = frame) -> None:
@@ -78,4 +77,4 @@ class DirectEncoder:
 ASGI_ENCODERS = {name: AsgiEncoder(codec) for name, codec in CODECS.items()}
 DIRECT_ENCODERS = {name: DirectEncoder(codec) for name, codec in CODECS.items()}
 DEFLATE_ENCODERS = {name: DirectEncoder(codec, compressed_frame) for name, codec in CODECS.items()}
-"""For clients that have negotiated permessage-deflate."""
+"""Encoders for clients that have negotiated permessage-deflate."""

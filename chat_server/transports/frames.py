@@ -1,8 +1,8 @@
-"""WebSocket frames, RFC 6455 section 5.2: all that we write, and the kind that most clients send.
+"""WebSocket frames, RFC 6455 section 5.2: writes all frames, and reads the most common ones.
 
-websockets' parser reads every frame, in steps that each may have to wait for more bytes. Nearly all
-messages have arrived whole and need no such steps. To read one here costs a fifth. The answers to
-our pings are read here, too: a connection that has nothing else to say needs no parser.
+websockets' parser reads every frame in steps, each of which may have to wait for more bytes. Nearly
+all messages arrive whole and need no steps, so that reading costs a fifth here. The answers to our
+pings are read here too, so that a silent connection needs no parser.
 """
 
 import struct
@@ -11,7 +11,7 @@ from websockets.frames import Opcode
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # without a compiler, websockets installs itself without
+except ImportError:  # without a compiler websockets is installed without speedups
     from websockets.utils import apply_mask
 
 FINAL = 0x80
@@ -38,11 +38,11 @@ def whole_frame(data: bytes, at: int, max_bytes: int) -> tuple[Opcode, bytes, in
     Args:
         data: bytes from a client.
         at: the index where a frame begins.
-        max_bytes: the largest payload read.
+        max_bytes: the largest accepted payload.
 
     Returns:
-        TEXT, BINARY or PONG, the payload, and the index of the next frame. None for anything else:
-        an incomplete frame, a fragment, another control frame or an error.
+        TEXT, BINARY or PONG, the payload, and the index of the next frame. None for any other
+        frame: incomplete, a fragment, another control frame or an error.
     """
     if len(data) - at < 2 + _MASK_BYTES:
         return None

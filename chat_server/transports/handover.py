@@ -1,10 +1,10 @@
-"""The interface through which a route takes its socket away from the HTTP server."""
+"""The interface for a route to take its socket away from the HTTP server."""
 
 import asyncio
 from typing import Protocol
 
 STATE_KEY = "chat_server.socket"
-"""The key in the ASGI scope's `state` under which such a server puts a `Socket`."""
+"""The key of a server's `Socket` in the ASGI scope's `state`."""
 
 
 class Socket(Protocol):
@@ -12,11 +12,11 @@ class Socket(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody waits for an answer: the client is gone, or the server has refused it."""
+        """Whether an answer is useless: the client is gone, or the server has refused it."""
         ...
 
     def hand_over(self) -> asyncio.Transport | None:
-        """Release the socket: the HTTP server writes and reads nothing more.
+        """Release the socket: the HTTP server stops reading and writing.
 
         Returns:
             The transport of the socket, or None if the socket also carries other requests.

@@ -72,7 +72,7 @@ def find_credentials(
     """Return the token with the highest precedence.
 
     Args:
-        authorization: every Authorization header. Those of other schemes are passed over: a
+        authorization: every Authorization header. Headers of other schemes are ignored, because a
             staging site may have Basic authentication in front.
         offered: the subprotocols.
         query: the parameter `token` of the URL.

@@ -1,51 +1,51 @@
-"""What both transports keep of a connection: how near its end is, and what holds its reading."""
+"""The common state of both transports: the stage of the close, and the reasons not to read."""
 
 from enum import Enum, IntEnum, auto
 
 
 class ConnectionState(IntEnum):
-    """How far a connection has come to its end; it never goes back."""
+    """The stage of a connection's close; the stage never goes back."""
 
     OPEN = 0
     REMOTE_CLOSED = 1
-    """Nothing more comes from the client, and the receiver has been told; we can still write."""
+    """The client sends no more messages, and the receiver knows; we can still write."""
     CLOSING = 2
-    """Our close has been sent. Nothing more is written, and nothing that comes is handed over."""
+    """Our close has been sent. No packet is written, and no message is delivered any more."""
     GONE = 3
-    """The receiver has been told that the connection is gone."""
+    """The receiver knows that the connection is gone."""
 
 
 class Hold(Enum):
     """A reason not to read from a client."""
 
     COMMANDS = auto()
-    """The session has as many commands under way as it takes."""
+    """The session has its maximum of commands under way."""
     SLOW = auto()
     """The write buffer is full: the client reads too slowly."""
     STOPPED = auto()
-    """The session wants nothing more. What has been read is still handed over."""
+    """The session wants no more messages. Messages already read are still delivered."""
 
 
 class ReadGate:
-    """Holds the reading from a client as long as there is any reason to."""
+    """Stops the reading from a client while there is any reason."""
 
     __slots__ = ("holds",)
 
     def __init__(self) -> None:
         self.holds: frozenset[Hold] = frozenset()
-        """The reasons. A plain attribute, since every message looks at it."""
+        """The reasons; a plain attribute, because every message looks at it."""
 
     def hold(self, reason: Hold) -> None:
-        """Do not read, for one more reason."""
+        """Stop reading, for one more reason."""
         self.holds |= {reason}
 
     def release(self, reason: Hold) -> None:
-        """Read again, unless another reason is left."""
+        """Remove a reason; reading continues unless another reason is left."""
         self.holds -= {reason}
 
     @property
     def hands_over(self) -> bool:
-        """Whether the receiver takes what has been read."""
+        """Whether the receiver takes messages already read."""
         return self.holds <= _ONLY_STOPPED
 
 

@@ -1,4 +1,4 @@
-"""Admits clients by their handshakes, and connects them; for the route and the front door alike."""
+"""Admits clients by their handshakes, and connects them; for the route and the front door."""
 
 import asyncio
 import base64
@@ -27,26 +27,26 @@ from .handshake import Credentials, Source, check_origin, find_credentials, nego
 NONCE_BYTES = 16
 
 MAX_AGENT = 200
-"""Characters that are kept of what a client calls itself."""
+"""Characters kept of a client's User-Agent."""
 
 Start = Callable[[DirectTransport | AsgiTransport], tuple[Receiver, Callable[[], None]]]
-"""Makes the receiver of a transport's messages, and what is to be called first."""
+"""Makes the receiver of a transport's messages, and the function to call first."""
 
 
 class Handshake(Struct):
-    """What a client's handshake says, RFC 6455 section 4.1.
+    """The contents of a client's handshake, RFC 6455 section 4.1.
 
     Args:
-        origin: the Origin header, if there is one.
-        host: the Host header, if there is one.
+        origin: the Origin header, if present.
+        host: the Host header, if present.
         authorization: every Authorization header.
-        subprotocols: those offered, in order.
-        token: the parameter `token` of the URL, if there is one.
+        subprotocols: the offered subprotocols, in order.
+        token: the parameter `token` of the URL, if present.
         extensions: every Sec-WebSocket-Extensions header.
         key: the Sec-WebSocket-Key header.
         forwarded_for: every X-Forwarded-For header.
-        peer: the address at the other end of the socket, if it has one.
-        agent: the User-Agent header, if there is one.
+        peer: the address at the other end of the socket, if any.
+        agent: the User-Agent header, if present.
     """
 
     origin: str | None
@@ -64,10 +64,10 @@ class Handshake(Struct):
         """Return the answer to the key, RFC 6455 section 4.2.2.
 
         The server has checked the rest of the request. websockets' own handshake would check
-        everything again, at several times the cost.
+        all of the request again, at several times the cost.
 
         Raises:
-            BadRequest: the key is not one.
+            BadRequest: the key is not valid.
         """
         key = self.key.strip()
         try:
@@ -80,11 +80,11 @@ class Handshake(Struct):
 
 
 class Admission(Struct):
-    """How a client is served whose handshake was accepted.
+    """The terms for a client whose handshake was accepted.
 
     Args:
         codec: the encoding.
-        subprotocol: to answer with, None for none.
+        subprotocol: the subprotocol of the answer; None for none.
         start: begins the connection.
     """
 
@@ -97,7 +97,7 @@ class Opening:
     """Admits clients to a node.
 
     Args:
-        service: carries out the clients' commands.
+        service: runs the clients' commands.
     """
 
     def __init__(self, service: Service) -> None:
@@ -106,7 +106,7 @@ class Opening:
         self._arrivals = service.node.arrivals
 
     async def admit(self, handshake: Handshake) -> Admission:
-        """Admit a client; the issuer's keys are fetched first if that is needed and due.
+        """Admit a client; fetch the issuer's keys first if needed and due.
 
         Raises:
             ChatError: the handshake is refused.
@@ -116,7 +116,7 @@ class Opening:
         except RateLimited:
             raise
         except ChatError as error:
-            # Not in `admit_now`: what the front door is refused comes here for its answer.
+            # Not in `admit_now`: a handshake that the front door refuses comes here for its answer.
             if isinstance(error, Unauthorized):
                 self._service.node.numbers.tokens_refused[refusal_kind(error)] += 1
             foreign = type(error) is Forbidden
@@ -132,10 +132,10 @@ class Opening:
         return self._admission(handshake, claims)
 
     def admit_now(self, handshake: Handshake) -> Admission | None:
-        """Admit a client, or return None if the issuer's keys have to be fetched first.
+        """Admit a client, or return None if the issuer's keys must be fetched first.
 
         Raises:
-            RateLimited: too many come from its address; nothing else was looked at.
+            RateLimited: the address or the user has too many handshakes.
             ChatError: the handshake is refused.
         """
         address = self.address_of(handshake)
@@ -143,7 +143,7 @@ class Opening:
             check_origin(handshake.origin, handshake.host, self._settings.http.allowed_origins)
         except Forbidden as error:
             raise self._arrivals.find(address, foreign=True) or error from None
-        negotiate(handshake.subprotocols)  # refuses before the token is looked at
+        negotiate(handshake.subprotocols)  # refuses before the token is checked
         credentials = _credentials(handshake)
         if (limited := self._arrivals.find(address)) is not None:
             return self._refused(handshake, credentials, limited)
@@ -172,13 +172,13 @@ class Opening:
     ) -> Admission:
         codec, subprotocol = negotiate(handshake.subprotocols)
         address = self.address_of(handshake)
-        # Operators are shown it. Thousands of clients call themselves the same.
+        # Shown to operators. Interned, because thousands of clients send the same text.
         agent = sys.intern((handshake.agent or "")[:MAX_AGENT])
         start = partial(self._start, address=address, agent=agent, claims=claims, refusal=refusal)
         return Admission(codec, subprotocol, start)
 
     def address_of(self, handshake: Handshake) -> str:
-        """Return where a handshake comes from, for limits."""
+        """Return the client address of a handshake, for limits."""
         hops = self._settings.server.trusted_proxy_hops
         return client_address(handshake.peer, handshake.forwarded_for, hops)
 
@@ -197,13 +197,13 @@ class Opening:
     def connect(
         self, socket: asyncio.Transport, handshake: Handshake, accept: str, admission: Admission
     ) -> None:
-        """Answer the handshake, and serve the socket by the direct transport from now on.
+        """Answer the handshake, and serve the socket with the direct transport from now on.
 
         Args:
             socket: the transport of the socket.
-            handshake: the client's.
-            accept: the answer to its key.
-            admission: how the client is served.
+            handshake: the client's handshake.
+            accept: the answer to the handshake's key.
+            admission: the terms for the client.
         """
         deflate = None
         if self._settings.gateway.compression:
@@ -220,8 +220,8 @@ class Opening:
         )
         upgrade = _upgrade_response(accept, admission.subprotocol, deflate and deflate[0])
         receiver, begin = admission.start(direct)
-        # In a context of its own: the timers and tasks that begin here outlive the request, and
-        # would keep everything in the request's context alive.
+        # A separate context: the timers and tasks that begin here outlive the request, and would
+        # keep all objects of the request's context alive.
         Context().run(direct.serve, receiver, begin, upgrade)
 
 

@@ -28,7 +28,7 @@ class WebSocketRoute:
     """Makes connections of a node from handshakes.
 
     Args:
-        service: carries out the clients' commands.
+        service: runs the clients' commands.
     """
 
     def __init__(self, service: Service) -> None:
@@ -48,7 +48,7 @@ class WebSocketRoute:
         return blueprint
 
     def adapt(self, app: Quart) -> None:
-        """Make `app` carry our WebSockets by `AsgiConnection`, and others as before."""
+        """Make `app` carry our WebSockets by `AsgiConnection`, and other WebSockets as before."""
         others = app.asgi_websocket_class
         paths = (PATH, ECHO_PATH) if self._echoes else (PATH,)
 
@@ -110,15 +110,15 @@ class WebSocketRoute:
             await self._serve_by_asgi(socket, admission)
 
     def _take_socket(self, handshake: Handshake) -> tuple[asyncio.Transport, Handshake, str] | None:
-        """Take the socket away from the HTTP server, where that is possible.
+        """Take the socket away from the HTTP server, if possible.
 
         The route then ends and leaves nothing behind.
 
         Returns:
-            The socket, its handshake, and the answer to its key.
+            The socket, its handshake, and the answer to the handshake's key.
         """
         socket = _socket()
-        # A handshake by HTTP/2 has no key, and its socket carries other requests as well.
+        # A handshake by HTTP/2 has no key, and its socket also carries other requests.
         if (
             socket is None
             or self._settings.gateway.leaves_sockets
@@ -131,7 +131,7 @@ class WebSocketRoute:
 
     async def _serve_by_asgi(self, socket: Socket | None, admission: Admission) -> None:
         if socket is not None:
-            # Hypercorn inflates a message before it looks at the size: 64 KB become 64 MB.
+            # Hypercorn inflates a message before checking its size: 64 KB become 64 MB.
             socket.forgo_compression()
         await websocket.accept(subprotocol=admission.subprotocol)
         limits = self._settings.limits
@@ -149,12 +149,12 @@ class WebSocketRoute:
             await transport.serve(receiver, begin)
         finally:
             if socket is not None:
-                # Hypercorn may hold messages of the client, and wait for us to take them.
+                # Hypercorn may hold messages of the client, and wait until we take them.
                 socket.limit_end()
 
 
 def _socket() -> Socket | None:
-    """Return the current request's socket, if the server lets us have it."""
+    """Return the current request's socket, or None if the server does not hand over sockets."""
     return _state().get(STATE_KEY)
 
 
@@ -163,7 +163,7 @@ def _state() -> dict[str, Any]:
 
 
 def _handshake() -> Handshake:
-    """Return what the current handshake says."""
+    """Return the contents of the current handshake."""
     headers = websocket.headers
     peer = websocket.scope.get("client")
     return Handshake(
