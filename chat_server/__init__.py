@@ -1,7 +1,7 @@
 """A real-time chat and pub/sub server: WebSocket first, Redis between workers.
 
-The names below are the public API of the server, `chat_server.client` is that of the Python client.
-Everything else may change without notice.
+The names below are the public API of the server, `chat_server.client` is the Python client's API.
+All other names may change without notice.
 """
 
 from importlib import import_module
@@ -48,10 +48,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: the client must not wait for the server.
+    """Import a public name at its first use, so that the client does not wait for the server.
 
     Raises:
-        AttributeError: there is no such name.
+        AttributeError: the name is not public.
         ImportError: the server is not installed, only the client.
     """
     if name not in _HOMES:

@@ -1,4 +1,4 @@
-"""`python -m chat_server` is `chat-server`."""
+"""`python -m chat_server` is the same as `chat-server`."""
 
 from .cli import main
 

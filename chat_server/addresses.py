@@ -1,4 +1,4 @@
-"""The address under which a client's requests are counted, also behind proxies."""
+"""The address to count a client's requests under, also behind proxies."""
 
 import ipaddress
 import re
@@ -12,21 +12,21 @@ _HOP = re.compile(
     re.ASCII,
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""The addresses of IPv4 clients, to a server that has only IPv6: RFC 6052, section 2.1."""
+"""The addresses of IPv4 clients at a server with only IPv6: RFC 6052, section 2.1."""
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops: int) -> str:
-    """Return the client's address, under which its requests are counted.
+    """Return the client's address, for counting its requests.
 
     Args:
         peer: the address at the other end of the socket.
         forwarded_for: every X-Forwarded-For header, in order.
-        trusted_hops: the number of our own proxies in front, each of which has appended the address
-            of its client. Everything before those is the client's claim, and not believed.
+        trusted_hops: the number of our own proxies in front; each has appended the address of its
+            client. Earlier addresses are the client's claim, and not believed.
     """
     hops = [hop.strip() for header in forwarded_for for hop in header.split(",") if hop.strip()]
     if trusted_hops and len(hops) >= trusted_hops:
-        # If our proxy has written no address, the client's claim before it does not replace it.
+        # If our proxy has written no address, the client's earlier claim does not replace it.
         network = _network(hops[-trusted_hops])
         if network is not None:
             return network
@@ -34,13 +34,13 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted_hops:
 
 
 def listed_address(text: str) -> str:
-    """Return the form in which connections have the address that a person has written.
+    """Return an address written by a person in the form of connections' addresses.
 
     Args:
         text: an IPv4 address, an IPv6 address or its /64, or `unknown`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     network = _network(text.removesuffix("/64") if ":" in text else text)
     if network is None and text != "unknown":
@@ -48,17 +48,17 @@ def listed_address(text: str) -> str:
     return network or text
 
 
-# Most clients behind a proxy have its address.
+# Most clients behind a proxy have the proxy's address.
 @lru_cache(maxsize=1_024)
 def _network(text: str) -> str | None:
-    """Return an IPv4 address, or the /64 of an IPv6 address, which one subscriber has to itself.
+    """Return an IPv4 address, or the /64 of an IPv6 address, a network of one subscriber line.
 
     Args:
         text: an address in the spelling of a proxy: plain, with a port, in brackets, or quoted
             (RFC 7239).
 
     Returns:
-        The address in its normal form, or None if `text` is none.
+        The address in its normal form, or None if `text` is no address.
     """
     match = _HOP.fullmatch(text.strip('"'))
     if match is None:

@@ -27,9 +27,9 @@ def create_app(
     """Return the whole server as a Quart application.
 
     Args:
-        settings: read from the files and the environment if None.
-        broker: used instead of the one that the settings ask for.
-        clock: used instead of the system's.
+        settings: the settings; read from the files and the environment if None.
+        broker: used in place of the broker of the settings.
+        clock: used in place of the system's clock.
 
     Raises:
         SettingsError: a setting is missing, unknown or wrong.

@@ -1,6 +1,6 @@
-"""The vocabulary of changes to messages: what a worker asks of the store, and what that answers.
+"""The vocabulary of changes to messages: a worker's requests to the store, and the results.
 
-docs/design/messages.md says how the store keeps them.
+docs/design/messages.md describes the storage of changes.
 """
 
 from enum import StrEnum
@@ -16,23 +16,23 @@ MAX_EMOJI: Final = 20
 """Maximum number of different reactions to one message."""
 
 MAX_REACTING: Final = 1_000
-"""Maximum number of users remembered for one reaction to one message; the count goes on."""
+"""Maximum number of users remembered for one reaction to one message; the count is still exact."""
 
 NAMED_USERS: Final = 10
-"""Number of users that a message names with each reaction."""
+"""Number of users named in a message with each reaction."""
 
 STREAMING: Final = "streaming"
-"""The state of a message that grows. `complete` and `cancelled` end it."""
+"""The state of a message that grows by appends. `complete` and `cancelled` end this state."""
 
 
 class Change(Draft, frozen=True, kw_only=True):
-    """A draft of an event that changes a message; of this very class, the event deletes it.
+    """A draft of an event that changes a message; an instance of this very class deletes it.
 
     Args:
         target: the message's seq.
-        author: JSON text with which the message's `from` has to begin; None if anybody's message
+        author: JSON text at the beginning of the message's `from`; None if messages of all users
             may be changed.
-        epoch: the epoch that counts `target`; None for the present one, whichever that is.
+        epoch: the epoch of `target`; None for the present epoch.
     """
 
     target: int
@@ -41,7 +41,7 @@ class Change(Draft, frozen=True, kw_only=True):
 
 
 class Edit(Change, frozen=True, kw_only=True):
-    """Puts other data into a message.
+    """Replaces the data of a message.
 
     Args:
         data: the data as JSON.
@@ -51,12 +51,12 @@ class Edit(Change, frozen=True, kw_only=True):
 
 
 class Piece(Struct, frozen=True):
-    """What one `append` adds.
+    """The addition of one `append`.
 
     Args:
         text: the body of a JSON string.
         length: Unicode code points.
-        key: idempotency key, scoped as that of a draft.
+        key: idempotency key, scoped like the key of a draft.
     """
 
     text: bytes
@@ -65,12 +65,12 @@ class Piece(Struct, frozen=True):
 
 
 class Split(Struct, frozen=True):
-    """A message's data, split where its text ends.
+    """A message's data, split at the end of its text.
 
     Args:
-        version: the version of the message that was split.
-        front: JSON text of `data` up to the end of its text.
-        back: JSON text of `data` behind its text.
+        version: the version of the split message.
+        front: JSON text of `data` up to the end of the text.
+        back: JSON text of `data` after the text.
         length: Unicode code points of the text.
     """
 
@@ -81,13 +81,13 @@ class Split(Struct, frozen=True):
 
 
 class Append(Change, frozen=True, kw_only=True):
-    """Adds to a message's text. The keys are those of the pieces.
+    """Adds to a message's text. The pieces have the idempotency keys.
 
     Args:
         pieces: the texts to add, at least one.
-        state: what becomes of the message: `streaming`, `complete` or `cancelled`.
-        max_bytes: the largest `data` that the message may have afterwards, in bytes of JSON.
-        split: where the message's text ends, if the store had to ask.
+        state: the message's state afterwards: `streaming`, `complete` or `cancelled`.
+        max_bytes: the maximum size of the message's `data` afterwards, in bytes of JSON.
+        split: the split at the end of the message's text, if the store has asked for it.
     """
 
     pieces: tuple[Piece, ...]
@@ -97,12 +97,12 @@ class Append(Change, frozen=True, kw_only=True):
 
 
 class Reaction(Change, frozen=True, kw_only=True):
-    """Adds a user's reaction, or takes it back.
+    """Adds or removes a user's reaction.
 
     Args:
         user: the user as JSON.
         emoji: the reaction.
-        remove: True to take it back.
+        remove: True to remove the reaction.
     """
 
     user: bytes
@@ -111,13 +111,13 @@ class Reaction(Change, frozen=True, kw_only=True):
 
 
 class Outcome(StrEnum):
-    """What became of a change."""
+    """The result of a change."""
 
     STORED = "stored"
     NOT_FOUND = "not_found"
-    """The target is not among the messages that are kept."""
+    """The target is not among the stored messages."""
     BEGUN_ANEW = "begun_anew"
-    """The target is of an epoch that is gone, and the present one has not taken it over."""
+    """The target belongs to an earlier epoch, and the present epoch has not taken it over."""
     FORBIDDEN = "forbidden"
     """The target has another author."""
     GONE = "gone"
@@ -127,22 +127,22 @@ class Outcome(StrEnum):
     TOO_MANY = "too_many"
     """The target has `MAX_EMOJI` different reactions."""
     NO_REACTION = "no_reaction"
-    """There is no such reaction of the user's to take back."""
+    """The user has no such reaction to remove."""
     RATE_LIMITED = "rate_limited"
-    """A rate of the topic is used up."""
+    """A rate of the topic is exceeded."""
     SPLIT = "split"
-    """The store has to be told where the text ends: the append is to be sent again with `split`."""
+    """The store needs to know the end of the text: the append must be sent again with `split`."""
 
 
 class ChangeResult(Struct, frozen=True):
     """The answer to a change.
 
     Args:
-        outcome: nothing was stored unless this is `STORED`.
-        places: one for each piece of an append, one for every other change; none unless stored.
+        outcome: `STORED`; with every other outcome nothing was stored.
+        places: one for each piece of an append, one for every other change; empty unless stored.
         data: with `SPLIT`, the message's data as JSON.
         version: with `SPLIT`, the message's version.
-        limited: with `RATE_LIMITED`, why and for how long.
+        limited: with `RATE_LIMITED`, the exceeded rate.
     """
 
     outcome: Outcome
@@ -153,7 +153,7 @@ class ChangeResult(Struct, frozen=True):
 
 
 class Reacted(Struct, frozen=True):
-    """One reaction to a message: how many users, and the first of them as JSON."""
+    """One reaction to a message: the number of users, and the first of the users as JSON."""
 
     emoji: str
     count: int
@@ -161,14 +161,14 @@ class Reacted(Struct, frozen=True):
 
 
 class MessageState(Struct, frozen=True):
-    """What changes have made of a message.
+    """The result of all changes of a message.
 
     Args:
-        version: the seq of the last of them.
-        edited_at: milliseconds since 1970; 0 if it was never edited.
-        state: `streaming`, `complete`, `cancelled`, or empty if nothing was appended.
-        data: the data as JSON; None if it is as it was.
-        reactions: the reactions, in the order in which they were first used.
+        version: the seq of the last change.
+        edited_at: milliseconds since 1970; 0 for a message without edits.
+        state: `streaming`, `complete`, `cancelled`, or empty without appends.
+        data: the data as JSON; None for unchanged data.
+        reactions: the reactions, in the order of their first use.
     """
 
     version: int
@@ -179,10 +179,10 @@ class MessageState(Struct, frozen=True):
 
 
 def split_of(data: bytes, version: int) -> Split | None:
-    """Return a message's data split where its text ends, or None if it has no text.
+    """Return a message's data split at the end of its text, or None if the message has no text.
 
     Args:
-        data: JSON; the text is the whole of it, or its member `text`.
+        data: JSON; the text is either all of the data or the member `text`.
         version: the version of the message.
     """
     value = msgspec.json.decode(data)

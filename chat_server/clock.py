@@ -1,4 +1,4 @@
-"""The two clocks the server reads, behind one seam so that tests can move time by hand."""
+"""The two clocks of the server, behind an interface so that tests can move the time by hand."""
 
 import time
 from datetime import UTC, datetime
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What a part that needs the time is given."""
+    """The clocks, as an interface for all parts that need the time."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back; only differences mean anything."""
+        """Return seconds that never go back; only differences have a meaning."""
         ...
 
     def time(self) -> float:
@@ -20,7 +20,7 @@ class Clock(Protocol):
 class SystemClock:
     """The clocks of the operating system."""
 
-    # The functions themselves: each message asks several times, and calls add up.
+    # The functions themselves, because each message asks for the time several times.
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
 

@@ -1,4 +1,4 @@
-"""The vocabulary of read cursors: how far a user has read a topic, and what is left."""
+"""The vocabulary of read cursors: how far a user has read a topic, and the unread rest."""
 
 from typing import Final, NamedTuple
 
@@ -7,10 +7,10 @@ from msgspec import Struct
 from .events import Event
 
 MAX_READERS: Final = 100
-"""Readers of a topic that are told, those who have read furthest."""
+"""Maximum number of a topic's readers in an answer: the users who have read furthest."""
 
 KEPT_READERS: Final = 2 * MAX_READERS
-"""Readers of a topic that are kept: the cursors of some end, and others take their places."""
+"""Maximum number of a topic's stored readers, which replace readers with expired cursors."""
 
 
 class Reader(NamedTuple):
@@ -25,11 +25,11 @@ class KeptCursor(Struct, frozen=True):
 
     Args:
         topic: the topic.
-        user: whose it is.
-        epoch: the epoch that counts `seq`.
+        user: the cursor's user.
+        epoch: the epoch of `seq`.
         seq: the seq up to which the user has read.
-        shown: whether others may see it.
-        left: seconds for which it is kept.
+        shown: True if other users may see the cursor.
+        left: seconds until the cursor expires.
     """
 
     topic: str
@@ -41,18 +41,18 @@ class KeptCursor(Struct, frozen=True):
 
 
 class Unread(Struct, frozen=True):
-    """What a user has not read in a topic.
+    """The unread state of a user in a topic.
 
     Args:
-        cursor: the seq up to which the user has read; 0 if nothing.
+        cursor: the seq up to which the user has read; 0 without any.
         seq: the last seq of the topic.
-        count: messages of others behind the cursor that are stored and not deleted.
-        more: True if messages behind the cursor are not stored any more.
+        count: number of stored messages of others after the cursor, without deleted ones.
+        more: True if messages after the cursor are not stored any more.
         moved: True if the cursor was moved.
-        begun_anew: True if the cursor was not moved because the seq to move it to is of an epoch
-            that is gone.
-        last: the newest message as it now is, if it was asked for and there is one.
-        readers: the others who have read furthest, in descending order, if they were asked for.
+        begun_anew: True if the cursor was not moved because the requested seq belongs to an earlier
+            epoch.
+        last: the newest message in its present state, if requested and the topic has messages.
+        readers: the other users who have read furthest, in descending order, if requested.
     """
 
     cursor: int

@@ -1,8 +1,8 @@
 """The vocabulary of the message store: drafts, events, and pages of a topic's log.
 
-The *payload* of an event is the JSON text of the push that subscribers receive. The publisher's
-worker and the broker assemble the payload once (only the broker knows `seq` and `at`). From then on
-every worker copies the payload: JSON subscribers receive these very bytes.
+The *payload* of an event is the JSON text of its push to subscribers. The publisher's worker and
+the broker assemble the payload once (only the broker knows `seq` and `at`). From then on every
+worker copies the payload: JSON subscribers receive exactly these bytes.
 """
 
 from enum import StrEnum
@@ -18,7 +18,7 @@ MAX_SEQ: Final = 2**53 - 1
 """The greatest integer that every JSON parser reads exactly."""
 
 READ_BYTES: Final = 1_048_576
-"""Payload bytes on one page of the log at most, unless the first event alone is larger."""
+"""Maximum payload bytes of one page of the log, unless the first event alone is larger."""
 
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 
@@ -42,7 +42,7 @@ _payload = attrgetter("payload")
 
 
 class Position(Struct, frozen=True):
-    """A place in a topic's log: the `seq` of an event, and the epoch that counts it."""
+    """A place in a topic's log: the `seq` of an event, and its epoch."""
 
     epoch: Annotated[str, Meta(max_length=64)]
     seq: Seq
@@ -54,12 +54,12 @@ class Retention(Struct, frozen=True):
     Args:
         size: maximum number of messages; 0 keeps none (`seq` still counts).
         seconds: lifetime of the log after its last event.
-        bytes: maximum sum of payload bytes, of messages and of changes each; the oldest go first,
+        bytes: maximum sum of payload bytes, for messages and for changes each; the oldest go first,
             the last one never. 0 is no bound.
-        changes: a change is kept while fewer events than this follow it.
-        held_size: maximum number of messages while consumers have not taken the oldest; 0 if nobody
-            consumes the topic.
-        held_bytes: maximum sum of payload bytes likewise.
+        changes: a change is kept while fewer events than this follow.
+        held_size: maximum number of messages while consumers have not taken the oldest; 0 if the
+            topic has no consumers.
+        held_bytes: maximum sum of payload bytes in the same case.
     """
 
     size: int
@@ -71,20 +71,20 @@ class Retention(Struct, frozen=True):
 
 
 HELD: Final = 4
-"""By how many times its bounds a log may exceed them for consumers that are behind."""
+"""Factor by which a log may exceed its bounds for consumers that lag."""
 
 HELD_MESSAGES: Final = 4_000
-"""Messages of a topic that are held back at least, however short its history is."""
+"""Minimum bound of messages held back for consumers, even with a short history."""
 
 HELD_BYTES: Final = 67_108_864
-"""Payload bytes of a topic that are held back at least."""
+"""Minimum bound of payload bytes held back for consumers."""
 
 HELD_SECONDS: Final = 86_400.0
-"""Lifetime at least of a log that is consumed."""
+"""Minimum lifetime in seconds of a log with consumers."""
 
 
 def held(retention: Retention) -> Retention:
-    """Return a retention with which consumers that are behind hold the log back."""
+    """Return a retention with which lagging consumers hold the log back."""
     return replace(
         retention,
         seconds=max(retention.seconds, HELD_SECONDS),
@@ -102,14 +102,14 @@ class Draft(Struct, frozen=True, kw_only=True):
     Args:
         topic: the topic's name.
         kind: the kind of the event.
-        head: JSON text in front of the seq.
-        tail: JSON text behind the time.
-        content: bytes at the end of `tail` that a deletion takes away: what the user wrote, and the
+        head: JSON text before the seq.
+        tail: JSON text after the time.
+        content: bytes at the end of `tail` that a deletion removes: the user's data, and the
             closing brace.
-        retention: how much of the topic is kept.
+        retention: the bounds of the topic's log.
         key: idempotency key; a repetition within the idempotency window is a duplicate. Scoped to
             the topic, and to the publisher by the author of the draft.
-        charges: what the event counts against rates of the topic.
+        charges: the costs of the event against rates of the topic.
     """
 
     topic: str
@@ -144,8 +144,8 @@ class Event(Struct, frozen=True, gc=False):
         epoch: the topic's epoch.
         seq: the place of the event in the topic's log.
         kind: the kind of the event.
-        payload: the push that subscribers receive, as JSON text.
-        first: the seq of the first event that this one stands for, if appends were merged.
+        payload: the push for subscribers, as JSON text.
+        first: the seq of the first event, if this event merges several appends.
     """
 
     topic: str
@@ -162,7 +162,7 @@ class Event(Struct, frozen=True, gc=False):
 
     @property
     def at(self) -> int | None:
-        """Milliseconds since 1970 at which the event was stored, as its payload says."""
+        """Milliseconds since 1970 when the event was stored, read from the payload."""
         start = self.payload.find(_AT) + len(_AT)
         if start < len(_AT) or not self.stored:
             return None
@@ -174,11 +174,11 @@ class HistoryPage(Struct, frozen=True):
 
     Args:
         epoch: the topic's epoch.
-        seq: the last seq of the topic, whether or not that event is still stored.
-        events: the stored events of this page, or messages as they were at `seq`.
+        seq: the last seq of the topic, even if that event is not stored any more.
+        events: the stored events of this page, or messages in their state at `seq`.
         more: True if a limit of the read left stored events out.
-        epoch_start: the seq after which the epoch began; events up to it are of an earlier epoch.
-        missing: number of events behind the page's beginning that are not stored any more.
+        epoch_start: the seq after which the epoch began; earlier events belong to an earlier epoch.
+        missing: number of events after the page's beginning that are not stored any more.
         folded: True if the events are messages with their changes, whose seqs are not contiguous.
     """
 
@@ -192,7 +192,7 @@ class HistoryPage(Struct, frozen=True):
 
     @property
     def has_newest(self) -> bool:
-        """Whether the topic's last event is on this page, or there is none."""
+        """Whether the topic's last event is on this page, or the topic has no events."""
         return self.seq == (self.events[-1].seq if self.events else 0)
 
     @property

@@ -1,7 +1,7 @@
-"""The one place where the parts are put together.
+"""The one place that assembles all parts.
 
-Every worker process has one `ChatServer`: `create_app` makes the application for it, or an
-application that exists already embeds it.
+Every worker process has one `ChatServer`. Either `create_app` makes an application for it, or an
+existing application embeds it.
 """
 
 import asyncio
@@ -60,31 +60,31 @@ logger = logging.getLogger(__name__)
 
 
 class ChatServer(Hookable):
-    """A Quart extension: the chat's routes, and the life of what stands behind them.
+    """A Quart extension: the chat's routes, with the life cycle of all parts behind.
 
     Args:
-        settings: the server's.
-        broker: used instead of the one that the settings ask for.
-        clock: used instead of the system's.
-        authenticate: gets each request for a token, and returns who sends it by a session of the
-            application's own, or None; in place of accounts.
+        settings: the server's settings.
+        broker: used in place of the broker of the settings.
+        clock: used in place of the system's clock.
+        authenticate: gets each request for a token, and returns the user of the application's own
+            session, or None; replaces accounts.
 
     Raises:
         SettingsError: the settings name keys that cannot be read.
 
     Attributes:
         node: the topics, connections and limits of this process.
-        service: carries out commands, whoever gives them.
+        service: runs commands of all origins.
         verifier: checks tokens.
-        database: what lasts; None without `database.url`.
-        accounts: users with passwords; None where they are off.
-        archive: keeps what is stored in the database; None if no namespace asks for it.
+        database: the database; None without `database.url`.
+        accounts: users with passwords; None if accounts are off.
+        archive: keeps stored events in the database; None if no namespace is archived.
         jobs: work that survives the process.
-        operators: what they ask and order; None if the broker keeps no orders.
+        operators: answers and orders of operators; None if the broker keeps no orders.
         user_data: exports and erasures of users; None without a database or the extra `jobs`.
-        metrics: the numbers that Prometheus reads.
-        vitals: what `/health` tells.
-        page_files: files of the chat page by their paths; none where it is off.
+        metrics: the numbers for Prometheus.
+        vitals: the answer of `/health`.
+        page_files: files of the chat page by their paths; empty if the page is off.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class ChatServer(Hookable):
         )
 
     def init_app(self, app: Quart) -> None:
-        """Add the routes to `app`, and start and stop with it."""
+        """Add the routes to `app`, and start and stop together with `app`."""
         app.extensions["chat_server"] = self
         app.before_serving(self.start)
         app.before_request(self._expect_start)
@@ -187,7 +187,7 @@ class ChatServer(Hookable):
         return [page, guest_blueprint(self.settings, self.clock, Callers(self.service))]
 
     def _account_blueprints(self) -> list[Blueprint]:
-        # Imported here: SQLAlchemy and Argon2 are for those who have accounts.
+        # Imported here, because only servers with accounts need SQLAlchemy and Argon2.
         callers = Callers(self.service)
         if self._authenticate is not None:
             from .accounts.access import AccessTokens
@@ -213,7 +213,7 @@ class ChatServer(Hookable):
         return "" if self.accounts is None else self.settings.accounts.sign_up
 
     async def _expect_start(self) -> None:
-        """Say once that nothing works because the ASGI server did not start the application."""
+        """Log once that the ASGI server did not start the application, so that nothing works."""
         if not self._started:
             self._started = True
             logger.warning(
@@ -235,7 +235,7 @@ class ChatServer(Hookable):
         Args:
             topic: the topic.
             data: any value that can be written as JSON.
-            sender: the user that others see, by name or whole; None for a message without one.
+            sender: the user that others see, by name or whole; None for a message without sender.
             key: idempotency key of 1 to 64 characters; a repetition by the same sender within
                 `broker.idempotency_seconds` stores nothing.
             state: `streaming` if `append` will add to the message.
@@ -264,21 +264,21 @@ class ChatServer(Hookable):
         key: str | None = None,
         epoch: str | None = None,
     ) -> ChangeOk:
-        """Put other data into a message, whoever published it.
+        """Replace the data of a message of any user.
 
         Args:
             topic: the topic.
             seq: the message.
             data: as for `publish`.
-            sender: as for `publish`; who changes the message.
+            sender: as for `publish`; the author of the change.
             key: as for `publish`.
-            epoch: the epoch that counts `seq`. Without it, after the store was lost, the message
-                `seq` may be another one.
+            epoch: the epoch of `seq`. Without an epoch, after a loss of the store, `seq` may be
+                another message.
 
         Raises:
             BadRequest, TooLarge, Unavailable: as `publish`.
             NotFound: the topic's history has no such message, or the topic has begun anew.
-            Gone: it is deleted.
+            Gone: the message is deleted.
         """
         command = command_of(Edit, topic, data, seq=seq, key=key, epoch=epoch)
         ok: ChangeOk = await self._perform(sender, command)
@@ -295,21 +295,21 @@ class ChatServer(Hookable):
         key: str | None = None,
         epoch: str | None = None,
     ) -> AppendOk:
-        """Add to the text of a message; calls that come together are stored together.
+        """Add to the text of a message; simultaneous calls are stored together.
 
         Args:
             topic: the topic.
             seq: the message.
-            text: what to add; may be empty if `state` ends the message.
-            state: what becomes of the message.
-            sender: as for `publish`; who changes the message.
+            text: the text to add; may be empty if `state` ends the message.
+            state: the message's state afterwards.
+            sender: as for `publish`; the author of the change.
             key: as for `publish`.
             epoch: as for `edit`.
 
         Raises:
             BadRequest, TooLarge, Unavailable: as `publish`; or the message has no text.
             NotFound: as `edit`.
-            Gone: it is deleted, or was ended before.
+            Gone: the message is deleted, or has ended already.
         """
         command = command_of(Append, topic, seq=seq, text=text, state=state, key=key, epoch=epoch)
         ok: AppendOk = await self._perform(sender, command)
@@ -324,7 +324,7 @@ class ChatServer(Hookable):
         key: str | None = None,
         epoch: str | None = None,
     ) -> ChangeOk:
-        """Take a message's data away, for good; see `edit`."""
+        """Remove a message's data for good; see `edit`."""
         command = command_of(Delete, topic, seq=seq, key=key, epoch=epoch)
         ok: ChangeOk = await self._perform(sender, command)
         return ok
@@ -334,11 +334,11 @@ class ChatServer(Hookable):
         return await self.service.perform(actor, command)
 
     def relay(self, outbox: "TransactionalOutbox", engine: "AsyncEngine | None" = None) -> None:
-        """Publish what an application commits to its outbox, as long as the server runs.
+        """Publish the messages that an application commits to its outbox, while the server runs.
 
         Args:
             outbox: a `chat_server.outbox.Outbox`.
-            engine: of its database; the server's own if None.
+            engine: the engine of the outbox's database; the server's own if None.
 
         Raises:
             SettingsError: there is no engine, and the server has no database.
@@ -362,20 +362,20 @@ class ChatServer(Hookable):
 
     @property
     def hook_counts(self) -> Mapping[tuple[str, str], int]:
-        """How often each hook was `run`, and of these `refused`, `failed` or was `late`."""
+        """Number of runs of each hook, by `run`, and among these `refused`, `failed` and `late`."""
         return {} if self._gate is None else dict(self._gate.counts)
 
     async def prepare(self) -> None:
-        """Do the part of `start` that may be refused; whoever has one line for that calls it first.
+        """Do the part of `start` that may fail; may be called first, to report this error alone.
 
         Raises:
-            SettingsError: the database has a schema that this version cannot work with.
+            SettingsError: this version cannot work with the database's schema.
         """
         if self.database is not None:
             await self.database.start()
 
     async def start(self) -> None:
-        """Begin to accept work; a broker or database that is away is awaited in the background.
+        """Begin to accept work; wait for an unavailable broker or database in the background.
 
         Raises:
             SettingsError: as `prepare`.
@@ -407,14 +407,14 @@ class ChatServer(Hookable):
             raise
 
     async def stop(self) -> None:
-        """Send every client elsewhere, and let go of the broker and the database."""
+        """Send every client to another server, and stop the broker and the database."""
         self._running = False
         if self.user_data is not None:
             await self.user_data.stop()
         await asyncio.gather(self.jobs.stop(), *(relay.stop() for relay in self._relays))
         self.metrics.watch.stop()
         try:
-            # Once nothing is published any more, and while the broker can still be read.
+            # After the last publication, and while the broker can still be read.
             await self.node.drain.run()
             if self._following is not None:
                 await self._following.stop()

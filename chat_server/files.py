@@ -1,24 +1,24 @@
-"""Reads the files that settings name, which may be anything at all by mistake."""
+"""Reads files that settings name; a name may be any file at all by mistake."""
 
 import errno
 import os
 import stat
 
 MAX_BYTES = 1_048_576
-"""The largest file of settings, keys or certificates that is read."""
+"""Maximum bytes of a file with settings, keys or certificates."""
 
 
 def read_file(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file, and never wait for a writer.
 
-    A named pipe would block whoever opens it until somebody writes, a device might never end.
+    A named pipe would block the reader until a writer comes, and a device might never end.
 
     Args:
-        path: of the file, or of a symbolic link to it.
-        max_bytes: how long it may be.
+        path: the path of the file, or of a symbolic link to the file.
+        max_bytes: maximum size.
 
     Raises:
-        OSError: it cannot be read, is no regular file or too long; `strerror` says so in words.
+        OSError: the file cannot be read, is not regular, or is too long; `strerror` has the reason.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:

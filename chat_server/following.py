@@ -1,4 +1,4 @@
-"""Whoever follows the log, the archive and the webhooks, in one process at a time."""
+"""The consumers of the log (the archive and the webhooks), in one process at a time."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from .webhooks.webhooks import Webhooks
 
 DRAIN_SECONDS: Final = 5.0
-"""How long what is stored may take to be archived and sent when the process ends."""
+"""Maximum seconds to archive and send stored events when the process ends."""
 
 
 class Following:
-    """The archive and the webhooks of a server, as far as its settings ask for them.
+    """The archive and the webhooks of a server, if its settings have any.
 
     Args:
-        settings: the server's.
-        database: where each remembers how far it is.
+        settings: the server's settings.
+        database: keeps the position of each consumer.
         broker: has the log.
-        clock: for times of day.
-        name: what others call this worker.
-        numbers: counts what happens.
+        clock: the clock for times of day.
+        name: this worker's name for other workers.
+        numbers: the worker's counters.
 
     Raises:
-        SettingsError: the broker does not say in which topics something was stored.
+        SettingsError: the broker has no feed.
 
     Attributes:
-        archive: keeps what is stored in the database; None if no namespace asks for it.
+        archive: keeps stored events in the database; None if no namespace is archived.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Following:
         self._consumers = Consumers(broker, broker.feed, lease, consumers, deep, is_shared=shared)
 
     def start(self) -> None:
-        """Begin to follow, if no other worker does."""
+        """Begin to follow, unless another worker does."""
         self._consumers.start()
         if self.archive is not None:
             self.archive.start(lambda: self._consumers.is_leading)
 
     async def stop(self) -> None:
-        """Let what was stored be taken, and another worker go on; nothing may be stored after."""
+        """Let consumers take the stored events, and another worker go on; store no more events."""
         drained = await self._consumers.stop(DRAIN_SECONDS)
         if self._webhooks is not None:
             await self._webhooks.stop()
@@ -78,7 +78,7 @@ def _make_webhooks(
 ) -> "Webhooks | None":
     if not settings.webhooks:
         return None
-    # Imported here: a server without webhooks neither waits for httpcore nor holds it.
+    # Imported here, because a server without webhooks neither waits for httpcore nor holds it.
     from .webhooks.webhooks import Webhooks
 
     return Webhooks(settings, database, clock, numbers.webhooks)

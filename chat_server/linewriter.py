@@ -10,25 +10,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
-if sys.platform != "win32":  # which has no such locks
+if sys.platform != "win32":  # Windows has no such locks
     import fcntl
 
 MAX_WAITING_BYTES = 1_048_576
 """Bytes of lines that may wait for their reader; further lines are dropped and counted."""
 
 WRITABLE_SECONDS = 1.0
-"""Seconds to wait at a time for a descriptor that another process has made non-blocking."""
+"""Seconds per wait for a descriptor that another process has made non-blocking."""
 
 
 class LineWriter:
-    """Writes lines to a stream in a thread of its own; `write` never blocks.
+    """Writes lines to a stream in a separate thread; `write` never blocks.
 
-    A line is written whole, also when other processes write to the same pipe: all of ours lock it.
+    A line is written whole, even if other processes write to the same pipe: all our processes lock
+    the pipe.
 
     Args:
-        stream: where to write; None drops everything, as Python has it for a closed stderr.
-        describe_dropped: returns the line that stands in the place of so many dropped ones.
-        lock: guards the queue. `write` and `flush` may be called with it held.
+        stream: the stream; None drops all lines, as for Python's closed stderr.
+        describe_dropped: returns a line in place of the given number of dropped lines.
+        lock: guards the queue. `write` and `flush` may be called with the lock held.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class LineWriter:
         self._describe_dropped = describe_dropped
         self._changed = threading.Condition(lock)
         self._thread: threading.Thread | None = None
-        # Lines, and how many were dropped between them.
+        # Lines, and the numbers of lines dropped in between.
         self._entries: deque[bytes | int] = deque()
         self._waiting_bytes = 0
         self._writing = False
@@ -52,7 +53,7 @@ class LineWriter:
         self._torn = False
 
     def write(self, line: str) -> None:
-        """Queue a line, given without its line break; drop it if too many bytes wait."""
+        """Queue a line without its line break; drop the line if too many bytes wait."""
         if self._stream is None:
             return
         data = line.encode(errors="backslashreplace") + b"\n"
@@ -69,18 +70,18 @@ class LineWriter:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most `seconds` until all lines are written; return whether they are."""
+        """Wait at most `seconds` until all lines are written; return True if all are."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._entries or self._writing), seconds)
 
     def close(self) -> None:
-        """End the thread once it has written what waits."""
+        """End the thread after the waiting lines."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def _start(self) -> None:
-        # After a fork there is no thread, and what waits is for the parent's to write.
+        # After a fork there is no thread, and the parent writes the waiting lines.
         self._entries.clear()
         self._waiting_bytes = 0
         self._writing = False
@@ -93,7 +94,7 @@ class LineWriter:
                 self._lost += entry
             if self._lost and self._put(self._describe_dropped(self._lost).encode() + b"\n"):
                 self._lost = 0
-            # What is lost is told before a later line is written.
+            # Dropped lines are reported before a later line is written.
             if isinstance(entry, bytes) and (self._lost or not self._put(entry)):
                 self._lost += 1
 
@@ -111,7 +112,7 @@ class LineWriter:
             return entry
 
     def _put(self, line: bytes) -> bool:
-        """Write a line, blocking if necessary; return whether that succeeded."""
+        """Write a line, blocking if necessary; return False after a failure."""
         try:
             if self._descriptor is None:
                 assert self._stream is not None  # noqa: S101 - `write` has seen to it
@@ -135,7 +136,7 @@ class LineWriter:
                 except BlockingIOError:
                     select.select([], [descriptor], [], WRITABLE_SECONDS)
         finally:
-            # A disk that is full takes the first part of a line; the next must not continue it.
+            # A full disk takes the first part of a line; the next line must not continue this part.
             self._torn = bool(left) and (self._torn or len(left) < len(line))
             if locked:
                 fcntl.lockf(descriptor, fcntl.LOCK_UN)
@@ -149,14 +150,14 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a pipe or a socket against our other processes: it may accept a line in pieces."""
+    """Lock a pipe or a socket against our other processes, because it may take a line in pieces."""
     if sys.platform == "win32":
         return False
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        return False  # a file takes what one call writes in one piece
+        return False  # a file takes the bytes of one call in one piece
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a system that locks files only
+    except OSError:  # a system that locks only files
         return False
     return True

@@ -1,7 +1,7 @@
-"""What operators have ordered, as a store keeps it for all workers (docs/design/operators.md).
+"""Orders of operators, as a store keeps them for all workers (docs/design/operators.md).
 
-The store numbers each order and keeps it until it is over, so that a worker that was away can read
-what it has missed. What an order says is nothing to the store.
+The store numbers each order and keeps the order until its end, so that a worker can read the orders
+that were missed during an outage. The store does not interpret the contents of orders.
 """
 
 from asyncio import Future
@@ -11,31 +11,31 @@ from typing import Final, Protocol, runtime_checkable
 from msgspec import Struct
 
 MAX_ORDERS: Final = 200_000
-"""Orders that a store keeps; further ones are refused until some are over."""
+"""Maximum number of orders in a store; further orders are refused until some are over."""
 
 PAGE_ORDERS: Final = 500
-"""Orders on one page: some 100 KB, which hold up Redis for about a millisecond."""
+"""Orders on one page: some 100 KB, which block Redis for about a millisecond."""
 
 OVER_SECONDS: Final = 3_600.0
-"""How long a store still tells of an order that is over or withdrawn, to workers that were away."""
+"""Seconds for which a store still returns an order that is over or withdrawn, after outages."""
 
 NODE_SECONDS: Final = 600.0
-"""How long a worker that says nothing is named among those who have not obeyed: it may be stopped
-or cut off, and have users all the while."""
+"""Seconds for which a silent worker is named as one that has not obeyed: the worker may be stopped
+or cut off, and still have users."""
 
 SILENT_SECONDS: Final = 5.0
-"""Seconds after which a worker that says nothing may have ended without a word. One that is well
-looks twice a second."""
+"""Seconds after which a silent worker may have ended without notice. A healthy worker reads twice a
+second."""
 
 
 class Entry(Struct, frozen=True):
     """An order in the store.
 
     Args:
-        name: of two entries with one name the later replaces the earlier.
-        until: milliseconds since 1970 at which the order is over.
-        value: what is ordered; empty once it is withdrawn.
-        number: its place in the order of all; 0 as long as it is not stored.
+        name: the entry's name; of two entries with one name the later replaces the earlier.
+        until: milliseconds since 1970 at the order's end.
+        value: the content of the order; empty for a withdrawn order.
+        number: the entry's place in the order of all entries; 0 before storing.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Entry(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """How far somebody has read: the number of an entry, and the era that counts it."""
+    """The position of a reader: the number of an entry, and the era of the number."""
 
     era: str = ""
     number: int = 0
@@ -55,7 +55,7 @@ class Page(Struct, frozen=True):
     """Entries in the order of their numbers.
 
     Args:
-        mark: the last one on the page; that of the store if there are none.
+        mark: the position of the last entry on the page; the store's position for an empty page.
         entries: the entries.
         more: whether others follow.
         nodes: the workers that have read lately, and the seconds since each did.
@@ -81,22 +81,22 @@ class OrderStore(Protocol):
         If `MAX_ORDERS` would be exceeded nothing is stored, and the result is None.
 
         Args:
-            entries: what to store.
-            missing: leave out those whose name is known, whatever it stands for by now.
+            entries: the entries to store.
+            missing: skip entries whose name is known, even for a withdrawn order.
         """
         ...
 
     def read(self, after: int, node: str) -> "Future[Page]":
-        """Read what follows a number, and note that a worker lives.
+        """Read the entries after a number, and note that a worker is alive.
 
         Args:
-            after: the number; 0 reads everything.
+            after: the number; 0 reads all entries.
             node: the worker's name.
         """
         ...
 
     def leave(self, node: str) -> "Future[None]":
-        """Forget a worker that ends."""
+        """Forget a worker that is stopping."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The parts of a server that not everybody has, and what is imported for them alone."""
+"""The optional parts of a server, imported only if needed."""
 
 import os
 import secrets
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def make_database(settings: Settings) -> "Database | None":
-    """Return the database of a server, if it has one."""
+    """Return the server's database, or None without one."""
     if not settings.database.url:
         return None
-    # Imported here: a server without a database neither waits for SQLAlchemy nor holds it.
+    # Imported here, because a server without a database neither waits for SQLAlchemy nor holds it.
     from .database.database import Database
 
     return Database(settings.database)
@@ -40,7 +40,7 @@ def make_following(
     name: str,
     numbers: Numbers,
 ) -> "Following | None":
-    """Return what follows the log, if anything does."""
+    """Return the consumers of the log, or None without archive and webhooks."""
     if database is None or not (settings.has_archive or settings.webhooks):
         return None
     from .following import Following
@@ -49,12 +49,12 @@ def make_following(
 
 
 def make_orders(orders: OrderStore, database: "Database | None", clock: Clock) -> OrderStore:
-    """Return what keeps the orders of operators: where nobody shares them, the database.
+    """Return the store of operators' orders: the broker's, or the database if no worker shares it.
 
     Args:
-        orders: of the broker.
-        database: of the server, if it has one.
-        clock: says which orders are over.
+        orders: the broker's store.
+        database: the server's database; None without one.
+        clock: tells whether an order is over.
     """
     if orders.is_shared or database is None:
         return orders
@@ -70,10 +70,10 @@ def make_accounts(
     jobs: Jobs,
     revoking: "Revoking | None" = None,
 ) -> "Accounts | None":
-    """Return the accounts of a server, if they are on.
+    """Return the server's accounts, or None if accounts are off.
 
     Raises:
-        SettingsError: there is no database, or what sends mail is not installed.
+        SettingsError: there is no database, or the extra for mail is not installed.
     """
     if settings.accounts.enabled != "on":
         return None
@@ -90,10 +90,10 @@ def make_accounts(
 
 
 def make_tracing(service: Service) -> "Tracing | None":
-    """Return what traces a worker's publications, if `tracing.enabled` says so.
+    """Return the tracing of a worker's publications, or None unless `tracing.enabled`.
 
     Raises:
-        SettingsError: what traces is not installed.
+        SettingsError: OpenTelemetry is not installed.
     """
     settings = service.node.settings
     if not settings.tracing.enabled:
@@ -117,7 +117,7 @@ def make_user_data(
     clock: Clock,
     accounts: "Accounts | None",
 ) -> "UserData | None":
-    """Return what exports and erases, if there is something to, and somebody who can."""
+    """Return exports and erasures of users, or None without data of users or without jobs."""
     if database is None or not (accounts or settings.has_archive) or not Jobs.possible():
         return None
     from .user_data import UserData
@@ -126,5 +126,5 @@ def make_user_data(
 
 
 def node_name() -> str:
-    """Return a name for this worker that no other has."""
+    """Return a unique name for this worker."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

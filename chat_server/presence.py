@@ -1,7 +1,7 @@
-"""The vocabulary of presence: what a worker tells the store of its users, and what it is told.
+"""The vocabulary of presence: a worker's messages to the store about its users, and the answers.
 
-docs/design/presence.md says how the store keeps it. The *profile* of a user is what others see, as
-JSON text: `{"user": …, "name": …, "info": …}`.
+docs/design/presence.md describes the storage. The *profile* of a user is the public part, as JSON
+text: `{"user": …, "name": …, "info": …}`.
 """
 
 from typing import Final
@@ -9,19 +9,20 @@ from typing import Final
 from msgspec import Raw, Struct
 
 MAX_MEMBERS: Final = 200
-"""Members of one write, and users that one call takes out: bounds the time of a script."""
+"""Maximum number of members of one write, and of users removed by one call: bounds the time of a
+script."""
 
 PAGE_BYTES: Final = 262_144
-"""Bytes of profiles on one page at most, unless the first alone has more."""
+"""Maximum bytes of profiles on one page, unless the first profile alone is larger."""
 
 
 class Member(Struct, frozen=True):
-    """A user in a topic, as one worker has them; with no connections, they are not there.
+    """A user in a topic, as one worker sees the user; absent without connections.
 
     Args:
         user: the user.
-        connections: number of connections.
-        profile: what others see; of no use without connections.
+        connections: number of the user's connections.
+        profile: the profile; of no use without connections.
     """
 
     user: str
@@ -30,17 +31,17 @@ class Member(Struct, frozen=True):
 
 
 class Attendance(Struct, frozen=True, kw_only=True):
-    """What one worker writes of its users in a topic.
+    """One worker's write about its users in a topic.
 
     Args:
         topic: the topic.
-        lease: names the worker in this topic.
-        members: the users whose connections changed, at most `MAX_MEMBERS`; none renews the lease.
-        number: of this write, above those of all earlier ones of the lease, also failed ones.
-        confirmed: the number of the last write that was answered, or 0. Whatever writes since then
-            have failed, this one repeats.
-        grace_seconds: how long users without a connection still count.
-        again: True if this begins to write again what the store has lost.
+        lease: the worker's lease in this topic.
+        members: users with changed connections, at most `MAX_MEMBERS`; none renews the lease.
+        number: the number of this write, above all earlier ones of the lease, even failed ones.
+        confirmed: the number of the last answered write, or 0. This write repeats all failed
+            writes since then.
+        grace_seconds: seconds for which users without a connection still count.
+        again: True for the first write after the store has lost the users.
     """
 
     topic: str
@@ -56,11 +57,11 @@ class Attended(Struct, frozen=True):
     """The answer to a write.
 
     Args:
-        known: False if the store does not have all that the lease has written; nothing was done.
+        known: False if the store does not have all writes of the lease; nothing was done.
         released: True if the lease has no users, and has therefore ended.
         count: number of users in the topic.
-        connections: number of their connections.
-        due_seconds: when the next user will have left whose last connection has ended, if any.
+        connections: number of all users' connections.
+        due_seconds: seconds until the next user without a connection leaves, if any.
         dead: a lease that was not renewed in time, if any.
     """
 
@@ -77,9 +78,9 @@ class PresencePage(Struct, frozen=True):
 
     Args:
         count: number of users in the topic.
-        connections: number of their connections.
+        connections: number of all users' connections.
         members: the users of this page.
-        more: True if others follow.
+        more: True if further users follow.
     """
 
     count: int
@@ -94,14 +95,14 @@ class PresencePage(Struct, frozen=True):
 
 
 class PresenceChange(Struct, frozen=True):
-    """Who came and who went; the payload of an event of the kind `presence`, as JSON.
+    """Users who joined and left; the payload of an event of the kind `presence`, as JSON.
 
     Args:
         count: number of users in the topic.
-        connections: number of their connections.
+        connections: number of all users' connections.
         joined: profiles.
         left: profiles.
-        more: True if the store has lost data, so that others may have come and gone.
+        more: True if the store has lost data, so that further users may have joined or left.
     """
 
     count: int

@@ -1,8 +1,8 @@
-"""Rates: so many of something in so much time, and what an event counts against those of its topic.
+"""Rates: a number of events in a period, and the charges of an event against its topic's rates.
 
-All of them are kept by the generic cell rate algorithm (GCRA): a rate is one point in time, up to
-which what has been let pass uses it up. The store keeps the rates of topics, so that all workers
-share them; `scripts/rates.lua` is `admit` for Redis.
+All rates use the generic cell rate algorithm (GCRA): the state of a rate is one point in time, up
+to which the rate is used up. The store keeps the rates of topics, so that all workers share them.
+`scripts/rates.lua` is `admit` for Redis.
 """
 
 import re
@@ -11,17 +11,17 @@ from typing import Final
 from msgspec import Struct
 
 RATE_PATTERN: Final = r"^(|[1-9][0-9]{0,8}/[1-9][0-9]{0,6}(ms|s|m|h))\Z"
-"""What a setting says: `30/1m` lets 30 pass at once, and from then on one in two seconds."""
+"""The form of a rate in settings: `30/1m` admits 30 events at once, then one every two seconds."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
 
 
 class Rate(Struct, frozen=True):
-    """So many in so much time.
+    """A number of events in a period.
 
     Args:
-        count: how many may pass at once.
-        seconds: the time in which as many may pass again.
+        count: number of events admitted at once.
+        seconds: the period in which as many events are admitted again.
     """
 
     count: int
@@ -37,14 +37,14 @@ class Rate(Struct, frozen=True):
 
 
 class Charge(Struct, frozen=True):
-    """What an event counts against one rate of its topic.
+    """The charge of an event against one rate of its topic.
 
     Args:
-        name: tells the topic's rates apart.
-        interval_ms: milliseconds in which the rate lets one pass.
-        window_ms: milliseconds in which it lets its whole count pass.
-        cost: how many the event counts as.
-        what: what there are too many of, for the error.
+        name: distinguishes the topic's rates.
+        interval_ms: milliseconds in which the rate admits one event.
+        window_ms: milliseconds in which the rate admits its whole count.
+        cost: number of events that the event counts as.
+        what: the text of the error if the rate is exceeded.
         limit: the setting in the topic's namespace, for the numbers.
     """
 
@@ -57,19 +57,19 @@ class Charge(Struct, frozen=True):
 
 
 def admit(until: float, now: float, charge: Charge) -> tuple[float, float]:
-    """Count something against a rate.
+    """Count an event against a rate.
 
-    An event of any cost passes if one is left of the rate: what it takes beyond that delays those
-    behind it.
+    An event of any cost is admitted if one unit of the rate is left: the cost beyond this unit
+    delays later events.
 
     Args:
-        until: the point up to which the rate is used up, in milliseconds; 0 for a new one.
+        until: the point up to which the rate is used up, in milliseconds; 0 for a new rate.
         now: milliseconds on the same clock.
-        charge: the rate, and what is counted.
+        charge: the rate, and the cost.
 
     Returns:
-        The point up to which it is used up then, and 0; or the old one, and the milliseconds until
-        one is left again.
+        The new point up to which the rate is used up, and 0; or the old point, and the
+        milliseconds until one unit is left again.
     """
     used = max(until, now)
     wait = used - now - (charge.window_ms - charge.interval_ms)
@@ -79,11 +79,11 @@ def admit(until: float, now: float, charge: Charge) -> tuple[float, float]:
 
 
 class Exceeded(Struct, frozen=True):
-    """A rate that is used up.
+    """An exceeded rate.
 
     Args:
-        what: what there are too many of.
-        wait_ms: milliseconds until one is left.
+        what: the text of the error.
+        wait_ms: milliseconds until one unit is left.
         limit: the setting in the topic's namespace.
     """
 

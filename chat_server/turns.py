@@ -1,4 +1,4 @@
-"""Long work in the event loop, a part in each of its turns."""
+"""Long work in the event loop, one part in each turn of the loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 async def in_turns(items: Iterable[T], at_once: int) -> AsyncIterator[Sequence[T]]:
-    """Yield all items, so many at once; the loop does something else in between.
+    """Yield all items in groups; the loop runs other tasks between the groups.
 
     Args:
-        items: as they are now; some may be gone when they are yielded.
-        at_once: so few that they take milliseconds.
+        items: the items of this moment; some may be gone by the time of their group.
+        at_once: size of a group; so small that a group takes milliseconds.
     """
     everything = list(items)
     for begin in range(0, len(everything), at_once):

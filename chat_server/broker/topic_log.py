@@ -112,8 +112,7 @@ class TopicLog:
     Attributes:
         epoch: the topic's epoch.
         epoch_start: the seq after which the epoch began.
-        epoch_before: the previous epoch, whose events up to `epoch_start` still count; may be
-            empty.
+        epoch_before: the previous epoch, taken over up to `epoch_start`; empty without one.
         seq: the last seq.
         size: estimated bytes of all stored events.
         taken: the seq up to which consumers have taken the events.

@@ -305,8 +305,7 @@ class RedisBroker:
             self._renew_pipelines()
         if known is UNNAMED:
             self._log_refusal(known)
-        # A full Redis accepts some publications: the last line of the log must be the lasting
-        # state.
+        # A full Redis accepts some publications: the log's last line must be the lasting state.
         if self._logged and self._throttle.due("again"):
             log.info("Redis takes publications again")
             self._recovered, self._logged = True, False
@@ -380,8 +379,7 @@ class RedisBroker:
         """Decide whether the failure of a pipeline means that Redis is unavailable."""
         closed = type(error) is ConnectionError or isinstance(error, OSError)
         if closed and not isinstance(error, TimeoutError):
-            # One connection may be lost at any time; the subscriber's PING tells the state of
-            # Redis.
+            # One connection may be lost at any time; the subscriber's PING tests Redis.
             self._mention(error)
             self._subscriber.ping()
         else:
