@@ -107,7 +107,7 @@ class Denials:
         return denial
 
     def all_of(self, name: List) -> Mapping[str, Denial]:
-        """Return one list: why each of its targets is denied."""
+        """Return the denials of one list, by target."""
         return self._lists[name]
 
     def check(self, claims: Claims) -> None:

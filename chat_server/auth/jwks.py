@@ -37,8 +37,8 @@ class KeySet(Generic[Keys]):
 
     A token whose key is not in the set causes a fetch: the key may be new. Forged tokens do so too,
     so these fetches have an allowance. A second allowance, the reserve, is for keys requested again
-    after a second, as honest clients do after `retry_in_ms`. Neither a flood of made-up keys uses
-    the reserve, nor a key that a fetch has shown to be unknown.
+    after a second, as honest clients do after `retry_in_ms`. Neither a flood of made-up keys
+    nor a key that a fetch has shown to be unknown uses the reserve.
 
     Args:
         url: http or https; redirects are not followed.

@@ -19,7 +19,7 @@ MAX_CURSORS: Final = 100_000
 
 
 SPARE_READERS: Final = KEPT_READERS // 8
-"""Number of readers above the bound before some are dropped: to choose costs as much as all."""
+"""Number of readers above the bound before some are dropped: to choose them costs a look at all."""
 
 
 class MemoryCursors:

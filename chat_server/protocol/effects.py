@@ -80,5 +80,5 @@ class RateLimit(Protocol):
         ...
 
     def note_refusal(self, topic: str) -> None:
-        """Count a refusal, and let the log name who was refused, and the topic; empty for none."""
+        """Count a refusal, and log the user and the topic; empty for no topic."""
         ...

@@ -48,8 +48,8 @@ class ChatError(Exception):
         retry_in_ms: milliseconds after which to try again; None if a retry makes no sense.
 
     Attributes:
-        log_fields: what the log says besides; the client is not told.
-        user: who is kept out by it; empty if that is not known for sure.
+        log_fields: further fields for the log, hidden from the client.
+        user: the denied user; empty unless the user is certain.
     """
 
     user: str = ""
@@ -211,8 +211,8 @@ class RateLimited(ChatError):
     """Too many commands in too short a time; the next one is accepted in `retry_in_ms`.
 
     Attributes:
-        limit: names the limit for operators; a hook of the application has none of ours.
-        counted: whether the refusal is in the numbers; it may be answered in several places.
+        limit: the limit's name for operators; `application` for a refusal by a hook.
+        counted: True once the refusal is in the numbers; several places may answer one refusal.
     """
 
     code = "rate_limited"
@@ -223,14 +223,14 @@ class RateLimited(ChatError):
 
     @classmethod
     def by(cls, limit: str, message: str, *, retry_in_ms: int | None = None) -> "RateLimited":
-        """Return the refusal by one of our limits; see docs/metrics.md for their names."""
+        """Return the refusal by a limit of the server; docs/metrics.md has the limits' names."""
         error = cls(message, retry_in_ms=retry_in_ms)
         error.limit = limit
         return error
 
     @classmethod
     def of_topic(cls, exceeded: Exceeded, topic: str) -> "RateLimited":
-        """Return the error for a rate of a topic that is used up."""
+        """Return the error for an exceeded rate of a topic."""
         error = cls.by(exceeded.limit, f"topic: {exceeded.what}", retry_in_ms=exceeded.wait_ms)
         error.topic = topic
         return error

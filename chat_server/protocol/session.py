@@ -50,7 +50,7 @@ BYTES_PER_COUNT = 4096
 MAX_EXTENSION_SECONDS = 120.0
 """Maximum seconds by which the wait for a new token is prolonged.
 
-The wait is prolonged while the server does not read the client's messages, or has unread ones.
+The wait is prolonged while the server does not read the client's messages, or lets commands wait.
 By default publications survive an outage of half that time.
 """
 

@@ -1,4 +1,4 @@
-"""How fast connections may come to a worker, and subscriptions to its topics."""
+"""Rate limits for new connections of a worker, and for new subscriptions to its topics."""
 
 from typing import Final
 
@@ -20,13 +20,13 @@ class Arrivals:
         clock: tells the time.
 
     Attributes:
-        limits_joins: False if `join` never refuses anything.
+        limits_joins: False if `join` never refuses.
     """
 
     def __init__(self, limits: LimitSettings, clock: Clock) -> None:
         self._clock = clock
         self._from_address = _rates(limits, "connects_per_address")
-        # A page elsewhere must not use up what the addresses of its visitors may.
+        # A page of a foreign origin must not use up the rates of its visitors' addresses.
         self._from_foreign_pages = _rates(limits, "connects_per_address")
         self._of_user = _rates(limits, "connects_per_user")
         self._joins_of_user = _rates(limits, "joins_per_user")
@@ -36,27 +36,27 @@ class Arrivals:
         self.limits_joins = bool(self._joins_of_user or self._joins_of_topic)
 
     def find(self, address: str, *, foreign: bool = False) -> RateLimited | None:
-        """Return the refusal of an address that connects too often, before its token is looked at.
+        """Return the refusal of an address that connects too often, before the token is checked.
 
         Args:
-            address: where the handshake comes from.
-            foreign: whether it comes from a page that may not connect.
+            address: the client's address.
+            foreign: True for a handshake of a page that may not connect.
         """
         rates = self._from_foreign_pages if foreign else self._from_address
         return None if rates is None else rates.find(address, self._clock.monotonic(), _OF_ADDRESS)
 
     def find_user(self, user: str) -> RateLimited | None:
-        """Return the refusal of a user who is kept out and connects too often."""
+        """Return the refusal of a user who is denied and connects too often."""
         rates = self._of_user if user else None
         return None if rates is None else rates.find(user, self._clock.monotonic(), _OF_USER)
 
     def knock(self, address: str, user: str = "", *, foreign: bool = False) -> None:
-        """Count a handshake that was refused.
+        """Count a refused handshake.
 
         Args:
-            address: where it came from; empty if that is counted already.
-            user: whose token it had; empty if that is not known for sure.
-            foreign: whether it came from a page that may not connect.
+            address: the client's address; empty if already counted.
+            user: the user of the handshake's token; empty unless the user is certain.
+            foreign: True for a handshake of a page that may not connect.
         """
         now = self._clock.monotonic()
         from_address = self._from_foreign_pages if foreign else self._from_address
@@ -73,7 +73,7 @@ class Arrivals:
         self._count(self._from_address, address, _OF_ADDRESS)
 
     def welcome(self, user: str, factor: float) -> None:
-        """Count a connection of a user, whose rates are `factor` times the usual ones.
+        """Count a connection of a user; `factor` multiplies the rates of the user.
 
         Raises:
             RateLimited: the user connects too often.

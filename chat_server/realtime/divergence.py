@@ -1,7 +1,7 @@
 """Finds out whether a topic's log has diverged from the events that subscribers have seen.
 
-A store that fails over may lose its newest events, and then gives their seqs to other events. See
-docs/design/failover.md.
+A failover of the store may lose the newest events. The store then gives their seqs to other events.
+See docs/design/failover.md.
 """
 
 import re

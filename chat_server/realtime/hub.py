@@ -344,14 +344,14 @@ class Hub:
         name = topic.name
         try:
             if self._topics.get(name) is not topic:
-                return  # its subscribers have left, and nobody would end the subscription
+                return  # all subscribers have left, and no later call would unsubscribe
             await self._broker.subscribe(name)
             while not topic.established:
                 await self._place(topic, opening)
             if topic.stale:
                 self._repair(topic)
         except Unavailable:
-            pass  # the waiting subscribers are told so; the next one to come starts afresh
+            pass  # the waiting subscribers get this error; the next one opens the topic anew
         finally:
             if self._openings.get(name) is opening:
                 del self._openings[name]
@@ -376,7 +376,7 @@ class Hub:
     async def _catch_up(self, topic: Topic) -> None:
         generation = topic.generation
         page = await self._read_on(topic)
-        if topic.generation == generation:  # else the page may be older than what was missed
+        if topic.generation == generation:  # else the page may be older than the missed events
             before = topic.position
             topic.catch_up(page)
             self._trail.heard(topic.name, before, topic.position)

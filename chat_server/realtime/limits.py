@@ -141,10 +141,10 @@ class UserRates:
         return bucket
 
     def find(self, user: str, now: float, what: str) -> RateLimited | None:
-        """Return the refusal of a user who has to wait, and spend nothing."""
+        """Return the refusal of a user who must wait, without spending tokens."""
         bucket = self._buckets.get(user)
         lacks = 0.0 if bucket is None else 1.0 - bucket.left(now)[0]
-        # What is left of thirds is not quite a third.
+        # As in `TokenBucket.acquire`, thirds of a token do not add up exactly.
         return self._refusal(lacks / self._rate, what) if lacks > 1e-9 else None
 
     def _refusal(self, wait: float, what: str) -> RateLimited:

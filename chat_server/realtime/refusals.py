@@ -1,4 +1,4 @@
-"""Refusals by a limit: each is counted once, wherever it is answered, and closes are logged."""
+"""Counts each refusal by a limit once, and logs the connections that limits close."""
 
 import logging
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def count_refusal(numbers: Numbers, error: BaseException | None) -> None:
-    """Count an error that is a refusal by a limit, unless that has been done."""
+    """Count an error if the error is a refusal by a limit, and not counted yet."""
     if isinstance(error, RateLimited) and not error.counted:
         error.counted = True
         numbers.rate_limited[error.limit] += 1
@@ -36,12 +36,12 @@ class ClosedByLimits:
         """Log that a connection is closed.
 
         Args:
-            code: of the close.
-            limit: as the numbers name it.
-            reason: of the close.
-            user: whose connection it is; empty if that is not known.
-            address: where the connection comes from.
-            connection: its session.
+            code: the close code.
+            limit: the limit's name in the numbers.
+            reason: the reason of the close.
+            user: the connection's user; empty if unknown.
+            address: the client's address.
+            connection: the connection's session.
         """
         if self._throttle.due(limit):
             logger.warning(

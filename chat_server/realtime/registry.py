@@ -45,8 +45,8 @@ class Registry:
     """The worker's connections, authenticated or not.
 
     Args:
-        per_user: connections one user may have on this worker.
-        per_address: connections one address may have on this worker.
+        per_user: maximum number of connections of one user on this worker.
+        per_address: maximum number of connections of one address on this worker.
     """
 
     def __init__(self, per_user: int, per_address: int) -> None:

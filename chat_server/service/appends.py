@@ -1,8 +1,8 @@
 """Gathers appends to one message, and stores the waiting ones as one event.
 
-For each message one append is under way at a time; appends that come meanwhile leave together with
-the next one. Other changes of the message wait in the same queue. So each message is changed in the
-order of the calls (docs/design/messages.md).
+For each message one append is under way at a time. Appends that come meanwhile leave together with
+the next one. Other changes of the message wait in the same queue, so that each message is changed
+in the order of the calls (docs/design/messages.md).
 """
 
 import asyncio

@@ -181,7 +181,7 @@ class HookGate:
             )
         self._pending += 1
 
-    # What is written -----------------------------------------------------------------------
+    # Commands that write -------------------------------------------------------------------
 
     def _write(self, actor: Actor, command: TopicCommand, row: Row, operation: Operation) -> Reply:
         topic = command.topic
@@ -274,7 +274,7 @@ class HookGate:
             entry.task = asyncio.get_running_loop().create_task(reply)
             entry.task.add_done_callback(partial(_pass_on, future, _itself))
 
-    # What is told --------------------------------------------------------------------------
+    # Notifications -------------------------------------------------------------------------
 
     def _tell_of(self, answer: Answer, actor: Actor, command: TopicCommand) -> None:
         """Notify `on_event` of a command's event, once the event is stored."""

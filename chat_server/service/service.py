@@ -178,7 +178,7 @@ class Service:
             self._denials.check_topic(topic)
 
     async def admit(self, actor: Actor, topic: str, kind: str) -> None:
-        """Ask the hooks whether an actor may read a topic, for requests about several topics.
+        """Ask the hooks whether an actor may read a topic; for all but commands about one topic.
 
         Args:
             actor: an actor with the grant.

@@ -154,8 +154,8 @@ class AuthenticatingClient(Subscriber):
     def _expires_in(self, claims: Claims) -> float | None:
         if claims.expires_at is None:
             return None
-        # The token must be of use as long as the server accepts it. A client with an `ok` and at
-        # once an expiry would ask for the next token again and again.
+        # The token must be of use as long as the server accepts it. A client that gets `ok`
+        # and then at once an expiry would ask for the next token again and again.
         leeway = self._node.settings.auth.leeway_seconds
         return claims.expires_at + leeway - self._node.clock.time()
 

@@ -229,7 +229,7 @@ class Connection(AuthenticatingClient):
         self._session.abort()
         self.transport.abort()
 
-    # Receiver: what the transport tells ----------------------------------------------------
+    # Receiver: calls of the transport ------------------------------------------------------
 
     @property
     def is_subscribed(self) -> bool:
@@ -308,7 +308,7 @@ class Connection(AuthenticatingClient):
         if gate is not None and self.claims is not None:
             gate.disconnected(Client(self.claims.user, self.id, self._address))
 
-    # Effects: what the session asks for ----------------------------------------------------
+    # Effects: calls of the session ---------------------------------------------------------
 
     def send(self, message: ServerMessage) -> None:
         """See `effects.Effects`."""
@@ -449,7 +449,7 @@ class Connection(AuthenticatingClient):
         if wait != math.inf:
             self._slot = self._node.timers.schedule(self.on_timer, wait)
 
-    # Subscriber: what the service asks for -------------------------------------------------
+    # Subscriber: calls of the service ------------------------------------------------------
 
     async def ready(self) -> None:
         """Wait until the client has read most of the write buffer."""
