@@ -8,10 +8,11 @@ const FORBIDDEN = t("You are not allowed to do this.");
 /** What waits for so long is told to those who do not see it. */
 const LONG_MS = 2_000;
 
-/** Return a sentence on a change that was refused. */
-export function refusal(error) {
-  if (error.mayBeSent) return UNSURE;
-  return error.code === "forbidden" ? FORBIDDEN + reasonOf(error) : words(error);
+/** Return sentences on a change that was refused, of which `undone` is the first unless nobody knows. */
+export function refusal(error, undone) {
+  // Of a message that is gone nobody asks whether the change came first.
+  if (error.mayBeSent && !["gone", "not_found"].includes(error.code)) return UNSURE;
+  return `${undone} ${error.code === "forbidden" ? FORBIDDEN + reasonOf(error) : words(error)}`;
 }
 
 export class Changes {
@@ -22,7 +23,8 @@ export class Changes {
 
   /**
    * @param {function} onShow called with the `seq` of a message of which other changes are to be shown.
-   * @param {function} onTell called with a sentence on how a change goes, and whether that is to be shown, too.
+   * @param {function} onTell called with a sentence on how a change goes, and where that is to be shown, too: "nowhere",
+   *   "everywhere", or "elsewhere", of what the field tells in the room that is open.
    */
   constructor(onShow, onTell) {
     this.#onShow = onShow;
@@ -66,7 +68,7 @@ export class Changes {
     let isTold = false;
     const timer = setTimeout(() => {
       isTold = true;
-      this.#onTell(change.note, false);
+      this.#onTell(change.note, "nowhere");
     }, LONG_MS);
     const onDelay = (error) => {
       change.note = words(error);
@@ -75,12 +77,12 @@ export class Changes {
     try {
       const answer = await act({ onDelay });
       change.seq = answer.seq;
-      if (isTold) this.#onTell(t("The change is stored."), false);
+      if (isTold) this.#onTell(t("The change is stored."), "nowhere");
       return answer;
     } catch (error) {
-      Object.assign(change, { refused: true, note: `${undone} ${refusal(error)}` });
+      Object.assign(change, { refused: true, note: refusal(error, undone) });
       this.#onShow(target);
-      this.#onTell(change.note, true);
+      this.#onTell(change.note, data ? "elsewhere" : "everywhere");
       throw error;
     } finally {
       clearTimeout(timer);

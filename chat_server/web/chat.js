@@ -167,11 +167,12 @@ class ChatPage {
         this.#list.render();
         this.#notifier.render();
       },
-      onTell: (room, text, isShown) => {
+      onTell: (room, text, where) => {
         if (this.#visit !== visit) return;
-        const told = room.name === this.#view.room ? text : `#${room.name}: ${text}`;
-        if (isShown) this.#announcer.tell(told);
-        else this.#announcer.say(told);
+        const isHere = room.name === this.#view.room;
+        const told = isHere ? text : `#${room.name}: ${text}`;
+        if (where === "nowhere") this.#announcer.say(told);
+        else if (where === "everywhere" || !isHere) this.#announcer.tell(told);
       },
     });
     this.#view.use(this.#user, token);

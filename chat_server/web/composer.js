@@ -168,7 +168,7 @@ export class Composer {
     } catch (error) {
       if (user !== this.#user || room !== this.#room) return;
       if (["gone", "not_found"].includes(error.code)) return this.deleted(room, seq);
-      showText(this.#error, t("Not saved. {reason}", { reason: refusal(error) }));
+      showText(this.#error, refusal(error, t("Not saved.")));
       // What is being written is not taken from under the hands.
       if (this.#edit === null && this.#field.value === "") this.#resumeEdit(seq);
     }

@@ -153,7 +153,6 @@ export const texts = {
   "Not sent. {reason}": "Nicht gesendet. {reason}",
   "Saving…": "Wird gespeichert…",
   "Not saved.": "Nicht gespeichert.",
-  "Not saved. {reason}": "Nicht gespeichert. {reason}",
   "Deleting…": "Wird gelöscht…",
   "Not deleted.": "Nicht gelöscht.",
   "Sending {emoji}…": "{emoji} wird gesendet…",

@@ -25,7 +25,7 @@ export class Room {
   /** What the user changes in it. */
   changes = new Changes(
     (seq) => this.log.show(seq),
-    (text, isShown) => this.#onTell(this, text, isShown),
+    (text, where) => this.#onTell(this, text, where),
   );
   /** "opening", "open", or "refused" with `error`. */
   state = "opening";
@@ -68,8 +68,7 @@ export class Room {
    * @param {function} options.onEvent called with the room and each event of it, once that is in the log.
    * @param {function} options.onChange called with the room when it is in another state, or what is unread
    *   has changed, and with whether it has just been opened.
-   * @param {function} [options.onTell] called with the room, a sentence on a change of a message that waits, and
-   *   whether that is to be shown, too.
+   * @param {function} [options.onTell] called with the room, and what `Changes` tells.
    */
   constructor(name, { client, user, names, mayWrite, onEvent, onChange, onTell = () => {} }) {
     this.name = name;

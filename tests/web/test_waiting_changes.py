@@ -1,7 +1,9 @@
 """Edits, deletions and reactions that wait for the server are seen, and none is lost."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from playwright.async_api import expect
 
 from chat_server.client import connect
@@ -13,6 +15,7 @@ from tests.web.test_text import post
 from tests.web.test_unsent import GUARDED, Line
 from tests.web.visitor import Visitor
 
+UNSURE = "This may have been sent: the connection broke before the server answered."
 OFFLINE = "() => window.dispatchEvent(new Event('offline'))"
 
 
@@ -114,6 +117,7 @@ async def test_a_refused_edit_can_be_gone_on_with(visit: Visit) -> None:
     told = "Not saved. You are not allowed to do this. (no more edits)"
     await expect(error).to_have_text(told)
     await expect(alice.field).to_have_value("one, but better")
+    await expect(alice.page.locator("#told")).to_be_hidden()
     await expect(alice.page.locator("#editing")).to_be_visible()
     await alice.page.get_by_role("button", name="Cancel").click()
     await act(alice, alice.log.first, "Edit")
@@ -135,6 +139,28 @@ async def test_a_refused_edit_can_be_gone_on_with(visit: Visit) -> None:
     await alice.field.press("Enter")
     await expect(alice.field).to_have_value("a draft")
     await alice.sees(["one, much better", "two"])
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        ({"code": "internal", "mayBeSent": True}, UNSURE),
+        ({"code": "gone", "mayBeSent": True}, "Not saved. This message is deleted."),
+        ({"code": "too_large", "mayBeSent": False}, "Not saved. The message is too long."),
+    ],
+)
+async def test_what_may_be_stored_is_not_called_unsaved(
+    visit: Visit, error: dict[str, Any], note: str
+) -> None:
+    visitor = await visit()
+    told = await visitor.page.evaluate(
+        """async (error) => {
+          const { refusal } = await import("/static/changes.js");
+          return refusal(error, "Not saved.");
+        }""",
+        error,
+    )
+    assert told == note
 
 
 async def refuse_edits(visitor: Visitor) -> None:
