@@ -57,8 +57,8 @@ class Page(Struct, frozen=True):
     Args:
         mark: the position of the last entry on the page; the store's position for an empty page.
         entries: the entries.
-        more: whether others follow.
-        nodes: the workers that have read lately, and the seconds since each did.
+        more: True if further entries follow.
+        nodes: seconds since the last read, by name of each worker with recent reads.
     """
 
     mark: Mark

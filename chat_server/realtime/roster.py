@@ -320,7 +320,7 @@ class Roster:
         self._store.settle(topic).add_done_callback(partial(self._settled, topic))
 
     def _settled(self, topic: str, future: "Future[Attended]") -> None:
-        # After a failure the next renewal of a lease in the topic sets a timer again.
+        # After a failure the next renewal of a lease in the topic removes these users.
         if not future.cancelled() and future.exception() is None:
             result = future.result()
             if result.due_seconds is not None and topic not in self._due:
