@@ -1,6 +1,7 @@
 """A server forked from a process that has imported it, which is most of the work of a start."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import runpy
@@ -104,6 +105,8 @@ def _run(
     started: Connection,
 ) -> None:
     """Be the process that `python -m module arguments` would be."""
+    # What was imported is kept by everybody: no collector of the server's need look at it.
+    gc.freeze()
     os.setsid()
     started.send(None)
     started.close()
