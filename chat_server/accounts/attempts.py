@@ -87,7 +87,7 @@ class Attempt:
         """Count the attempt; return the keys over their limit, with the ends of their spans.
 
         Args:
-            connection: a connection whose transaction is committed even if the attempt is refused.
+            connection: the caller must commit its transaction even if the attempt is refused.
             now: milliseconds since 1970.
         """
         # Always in one order, because two transactions on the same rows could deadlock otherwise.

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Envelope(Struct):
-    """The fields of a message that decide about its handling."""
+    """The fields by which a message is dispatched."""
 
     type: str
     id: int | None = None

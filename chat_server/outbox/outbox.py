@@ -18,7 +18,7 @@ from ..settings import LimitSettings
 from .tables import tables_in
 
 _NOTED: Final = "chat_outbox"
-"""Key of a session's `info` under which the session keeps its listeners."""
+"""Key of a session's `info` for the outboxes that already listen to its commits."""
 
 
 class ParkedTopic(msgspec.Struct, frozen=True):

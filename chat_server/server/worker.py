@@ -144,7 +144,7 @@ def _on_stop(stop: Stop, drain_now: asyncio.Event, number: signal.Signals) -> No
     else:
         logger.warning("%s again: ending at once", number.name)
         logging.shutdown()  # flush pending records
-        # As a supervisor that has killed its workers: the operator requested this end.
+        # Code 0, as of a supervisor that has killed its workers: the operator requested this end.
         os._exit(0)
 
 
@@ -373,8 +373,8 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
-    # Larger than our own limit, so our check finds most messages that are too big. After
-    # Hypercorn's check the client's close is answered only in a packet of its own.
+    # Larger than our own limit, so our check finds most messages that are too big. If Hypercorn
+    # finds one, Hypercorn answers the client's close only if the close has its own packet.
     config.websocket_max_message_size = 4 * settings.limits.max_message_bytes
     config.startup_timeout = LONGEST_START_SECONDS
     config.shutdown_timeout = settings.server.drain_seconds + STOP_SLACK_SECONDS
