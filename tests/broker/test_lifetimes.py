@@ -15,9 +15,6 @@ from .helpers import TOPIC, Run
 from .test_changes import append, appended, delete, edit, react, say
 
 KEPT = Retention(3, 640.0)
-SLACK_MS = 10_000
-"""A 64th of that: a lifetime is renewed only when so much of it has passed."""
-
 POSITION = 6_400.0
 
 
@@ -46,6 +43,7 @@ def lifetimes(redis: RedisServer) -> dict[str, int]:
 def check(redis: RedisServer, began_at: float, retention: Retention = KEPT) -> None:
     for name, left in lifetimes(redis).items():
         lifetime = 1_000 * (POSITION if name == "meta" else retention.seconds)
+        # A lifetime is renewed only when a 64th of it has passed.
         slack = 1_000 * retention.seconds / 64
         passed = 1_000 * (time.monotonic() - began_at)
         assert lifetime - passed - 1 <= left <= lifetime + slack + 1, name
