@@ -72,7 +72,7 @@ class Follower:
         return self._cursors.get(topic)
 
     def add(self, topics: Iterable[str]) -> None:
-        """Queue those of the topics that the consumer wants."""
+        """Queue the topics that the consumer wants."""
         wants = self._consumer.wants
         for topic in topics:
             if wants(topic) and len(self._pending) < MAX_PENDING:
@@ -82,7 +82,7 @@ class Follower:
             self._wake.set()
 
     async def compare(self, positions: Mapping[str, Position]) -> None:
-        """Queue those of the topics whose position differs from the consumer's cursor.
+        """Queue each topic with another position than the consumer's cursor.
 
         Raises:
             Unavailable: the cursors cannot be read.
@@ -117,7 +117,7 @@ class Follower:
                 pause = min(2 * pause, longest)
 
     async def _bring_up_to_date(self, topics: list[str]) -> None:
-        """Read and hand over one batch of as many of the topics as fit."""
+        """Read and hand over one batch of each topic, up to `TAKE_BYTES` in all."""
         await self._know(topics)
         batches: list[Batch] = []
         size = 0
